@@ -1,0 +1,36 @@
+# Thin on purpose: each target is a command that can be typed by hand (README, "Without make").
+PYTHON ?= python3
+PY = .venv/bin/python
+INSTALLED = .venv/.installed
+
+.PHONY: demo test lint install upgrade clean
+
+demo: $(INSTALLED)
+	$(PY) examples/demo/run.py
+
+test: $(INSTALLED)
+	$(PY) -m pytest
+
+lint: $(INSTALLED)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements/constraints.txt requirements/overrides.txt
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv pip install --python $(PY) --overrides requirements/overrides.txt \
+		--constraints requirements/constraints.txt --editable ".[dev]"
+	touch $@
+
+upgrade:
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check uv
+	.venv/bin/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-emit-index-url --no-annotate \
+		--custom-compile-command "make upgrade" --overrides requirements/overrides.txt --extra dev \
+		--output-file requirements/constraints.txt pyproject.toml
+
+clean:
+	rm -rf .venv dist build examples/demo/output .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,52 @@
+"""Chinese multimodal RAG for LlamaIndex.
+
+Importing this package is cheap: torch, faiss and zhipuai are loaded by the part that needs them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llama_index_mm_zhipu.display import plot_results
+    from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
+    from llama_index_mm_zhipu.index import build_index, load_index
+    from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
+    from llama_index_mm_zhipu.readers import read_jsonl
+    from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "ChineseClipEmbedding": "embedding",
+    "FaissMultiModalVectorStore": "vector_store",
+    "GLMError": "llm",
+    "ZhipuMultiModal": "llm",
+    "build_index": "index",
+    "load_index": "index",
+    "plot_results": "display",
+    "read_jsonl": "readers",
+}
+
+__all__ = [
+    "ChineseClipEmbedding",
+    "FaissMultiModalVectorStore",
+    "GLMError",
+    "ZhipuMultiModal",
+    "build_index",
+    "load_index",
+    "plot_results",
+    "read_jsonl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its part at first use (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
