@@ -23,6 +23,9 @@ $(INSTALLED): pyproject.toml requirements/constraints.txt requirements/overrides
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
 	.venv/bin/uv pip install --python $(PY) --overrides requirements/overrides.txt \
 		--constraints requirements/constraints.txt --editable ".[dev]"
+	# uv hard-links from its cache; nltk refuses hard-linked data, which llama-index-core ships: copy that one.
+	.venv/bin/uv pip install --quiet --python $(PY) --constraints requirements/constraints.txt --no-deps \
+		--link-mode copy --reinstall-package llama-index-core llama-index-core
 	touch $@
 
 upgrade:

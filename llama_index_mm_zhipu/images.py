@@ -11,22 +11,23 @@ import binascii
 import re
 from io import BytesIO, IOBase
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 import httpx
+import numpy as np
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-ImageSource = Union[str, Path, bytes, bytearray, BytesIO, IOBase, Image.Image, BaseNode, ImageBlock]
+ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image | BaseNode | ImageBlock"
 """Everything that the functions of this module take for a picture."""
 
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 """Larger answers to an ``http(s)`` address are refused."""
 
-_DATA_URI = re.compile(r"data:(?P<mime>[\w.+-]+/[\w.+-]+)?(?:;[\w=.+-]+)*;base64,", re.ASCII)
+_DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]+)*?;base64,")
 _LONGEST_PATH = 4096
 
 
@@ -60,9 +61,7 @@ def load_image(source: ImageSource) -> Image.Image:
     except FileNotFoundError:
         raise ImageError(f"no such picture: {name}; check the path") from None
     except UnidentifiedImageError:
-        raise ImageError(
-            f"{name} is not a picture that Pillow can read; replace the file or leave it out"
-        ) from None
+        raise ImageError(f"{name} is not a picture that Pillow can read; replace the file or leave it out") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{name} is too large to decode: {error}; shrink it first") from None
     except OSError as error:
@@ -113,6 +112,29 @@ def sniff_format(data: bytes) -> str | None:
             return image.format
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
         return None
+
+
+def decode_base64(text: str | bytes, name: str = "the text") -> bytes:
+    """Decode base64 strictly; a data URI's head, the URL-safe alphabet, white space and missing padding are accepted.
+
+    Args:
+        text: Base64 with or without ``data:image/…;base64,``.
+        name: What to call it in an error.
+
+    Raises:
+        ImageError: It is not base64, or empty.
+    """
+    characters = text if isinstance(text, str) else text.decode("ascii", "replace")
+    if match := _DATA_URI.match(characters):
+        characters = characters[match.end() :]
+    compact = "".join(characters.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    try:
+        data = base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ImageError(f"{name} is neither a path nor base64") from None
+    if not data:
+        raise ImageError(f"{name} holds no picture")
+    return data
 
 
 def image_source(source: ImageSource) -> Path | str | bytes | Image.Image:
@@ -168,37 +190,24 @@ def _source_of_string(text: str) -> Path | str | bytes:
         return text
     if text.startswith("file://"):
         return Path(url2pathname(unquote(urlsplit(text).path)))
-    if match := _DATA_URI.match(text):
-        return _decode_base64(text[match.end() :], "a data URI")
+    if _DATA_URI.match(text):
+        return decode_base64(text, "a data URI")
     if len(text) <= _LONGEST_PATH:
         # A JPEG in base64 begins with "/9j/", which reads as an absolute path: what exists is a path.
         path = Path(text).expanduser()
         if path.exists() or not _looks_like_base64_picture(text):
             return path
-    return _decode_base64(text, f"a string of {len(text)} characters")
+    return decode_base64(text, f"a string of {len(text)} characters")
 
 
 def _looks_like_base64_picture(text: str) -> bool:
     try:
-        return sniff_format(_decode_base64(text, "")) is not None
+        return sniff_format(decode_base64(text, "")) is not None
     except ImageError:
         return False
 
 
-def _decode_base64(text: str | bytes, name: str) -> bytes:
-    """Decode strictly; the URL-safe alphabet, white space and missing padding are accepted."""
-    raw = text.encode("utf-8") if isinstance(text, str) else text
-    compact = re.sub(rb"\s+", b"", raw).replace(b"-", b"+").replace(b"_", b"/").rstrip(b"=")
-    try:
-        data = base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ImageError(f"{name} is neither a path nor base64") from None
-    if not data:
-        raise ImageError(f"{name} holds no picture")
-    return data
-
-
-def _source_of_node(node: BaseNode | ImageBlock) -> Path | str | bytes:
+def _source_of_node(node: BaseNode | ImageBlock) -> Path | str | bytes | Image.Image:
     resource: Any = getattr(node, "image_resource", None)
     if isinstance(resource, MediaResource):
         inline, path, url = resource.data, resource.path, resource.url
@@ -209,19 +218,13 @@ def _source_of_node(node: BaseNode | ImageBlock) -> Path | str | bytes:
     if isinstance(inline, IOBase):
         return image_source(inline)
     if inline:
-        return _bytes_of_inline(inline, describe(node))
+        # LlamaIndex keeps inline pictures as base64, in str or bytes.
+        return decode_base64(inline, describe(node))
     if path:
         return image_source(path)
     if url:
         return image_source(str(url))
     raise ImageError(f"{describe(node)} is missing: it has no image, image_path or image_url")
-
-
-def _bytes_of_inline(inline: str | bytes, name: str) -> bytes:
-    """LlamaIndex keeps inline pictures as base64, in ``str`` or ``bytes``; data URIs are met too."""
-    text = inline.decode("ascii", "replace") if isinstance(inline, bytes) else inline
-    match = _DATA_URI.match(text)
-    return _decode_base64(text[match.end() :] if match else text, name)
 
 
 def _is_http(text: str) -> bool:
@@ -241,13 +244,9 @@ def _download(url: str) -> bytes:
                     )
             return bytes(data)
     except httpx.HTTPStatusError as error:
-        raise ImageError(
-            f"{url} answered {error.response.status_code}; check the address"
-        ) from None
+        raise ImageError(f"{url} answered {error.response.status_code}; check the address") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise ImageError(
-            f"cannot fetch the picture {url}: {type(error).__name__} {error}".rstrip()
-        ) from None
+        raise ImageError(f"cannot fetch the picture {url}: {type(error).__name__} {error}".rstrip()) from None
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
@@ -268,8 +267,6 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
     """Scale 16- and 32-bit greys to 0…255: Pillow's own conversion clips them to white."""
-    low, high = image.convert("F").getextrema()
-    depth = 65535.0 if high > 255 else 255.0
-    if isinstance(low, float) and low >= 0:
-        return image.convert("F").point(lambda value: value * (255.0 / depth)).convert("L")
-    return image.convert("L")
+    values = np.asarray(image, dtype=np.float64)
+    white = 65535.0 if values.max(initial=0) > 255 else 255.0
+    return Image.fromarray((values.clip(0, white) * (255.0 / white)).astype(np.uint8))

@@ -1,0 +1,5 @@
+"""Readers of picture sets."""
+
+from llama_index_mm_zhipu.readers.jsonl import read_jsonl
+
+__all__ = ["read_jsonl"]

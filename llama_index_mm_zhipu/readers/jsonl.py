@@ -1,0 +1,66 @@
+"""Pictures with captions, one JSON object a line.
+
+A line is ``{"image_id": "1", "image_base64": "/9j/…", "caption": "一只猫"}``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.schema import ImageNode
+
+from llama_index_mm_zhipu.images import ImageError, decode_base64
+
+
+def read_jsonl(path: str | Path) -> list[ImageNode]:
+    """Read pictures and captions from a jsonl file.
+
+    An id may be a number or a string, a caption a string, a list or null; an id that comes again adds a caption.
+    Node ids are the image ids, so that indexing a file again overwrites its pictures instead of doubling them.
+
+    Args:
+        path: UTF-8 file, with or without a byte order mark.
+
+    Returns:
+        One node a picture, in the order of the file.
+
+    Raises:
+        ValueError: A line is not such an object, or the file holds no picture. The message names file and line.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"no such file: {file}; check the path of the jsonl")
+    nodes: dict[str, ImageNode] = {}
+    # Split at "\n" only: captions may hold other line ends that str.splitlines would split at.
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if line.strip():
+            _add_line(nodes, line, f"{file}, line {number}")
+    if not nodes:
+        raise ValueError(f"{file} holds no pictures; expected lines with image_id, image_base64 and caption")
+    return list(nodes.values())
+
+
+def _add_line(nodes: dict[str, ImageNode], line: str, place: str) -> None:
+    try:
+        record = json.loads(line)
+        image_id, picture = str(record["image_id"]), record["image_base64"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{place}: not an object with image_id, image_base64 and caption ({error!r})") from None
+    caption = _caption(record.get("caption"))
+    if image_id in nodes:
+        known = nodes[image_id]
+        known.text = "\n".join(filter(None, [known.text, caption]))
+        return
+    try:
+        data = decode_base64(picture, f"image_base64 of {image_id!r}")
+    except ImageError as error:
+        raise ImageError(f"{place}: {error}") from None
+    nodes[image_id] = ImageNode(id_=image_id, image=base64.b64encode(data).decode("ascii"), text=caption)
+
+
+def _caption(value: Any) -> str:
+    captions = value if isinstance(value, list) else [value]
+    return "\n".join(str(caption).strip() for caption in captions if caption)

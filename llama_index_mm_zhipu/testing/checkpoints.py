@@ -1,0 +1,75 @@
+"""Checkpoints with random weights, for tests of code that embeds with Chinese-CLIP."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from llama_index_mm_zhipu.embedding.checkpoint import OFFICIAL_MODELS, find_checkpoint
+
+TINY = "tiny"
+
+# cn_clip's CLIP, small enough to be built and run in milliseconds; the vocabulary is that of its tokenizer.
+_TINY_CONFIG = {
+    "embed_dim": 32,
+    "image_resolution": 32,
+    "vision_layers": 2,
+    "vision_width": 64,
+    "vision_patch_size": 16,
+    "vocab_size": 21128,
+    "text_attention_probs_dropout_prob": 0.0,
+    "text_hidden_act": "gelu",
+    "text_hidden_dropout_prob": 0.0,
+    "text_hidden_size": 64,
+    "text_initializer_range": 0.02,
+    "text_intermediate_size": 128,
+    "text_max_position_embeddings": 64,
+    "text_num_attention_heads": 2,
+    "text_num_hidden_layers": 2,
+    "text_type_vocab_size": 2,
+}
+
+
+def tiny_checkpoint(path: str | Path, struct: str = TINY, *, seed: int = 0) -> Path:
+    """Write a checkpoint with random weights in the form of the official ones: fp16, ``module.`` prefix.
+
+    Args:
+        path: Folder to write to; made if missing.
+        struct: ``"tiny"`` for a model of 1.5 M parameters, or a name of an official model, which is written in full
+            size under its official file name (``ViT-B-16``: 376 MB).
+        seed: Of the random weights.
+
+    Returns:
+        What ``ChineseClipEmbedding(model_name=…)`` takes: the folder of a tiny model, the file of another. An
+        official name works too, with ``download_root=path``.
+
+    Raises:
+        ValueError: There is no such struct.
+    """
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    if struct == TINY:
+        (folder / "config.json").write_text(json.dumps(_TINY_CONFIG, indent=2), encoding="utf-8")
+        _write_random_weights(folder / "model.pt", _TINY_CONFIG, seed)
+        return folder
+    if struct not in OFFICIAL_MODELS:
+        raise ValueError(f"unknown struct {struct!r}: use {TINY!r} or one of {', '.join(OFFICIAL_MODELS)}")
+    file = folder / OFFICIAL_MODELS[struct].filename
+    file.touch()
+    _write_random_weights(file, find_checkpoint(str(file)).config, seed)
+    return file
+
+
+def _write_random_weights(file: Path, config: dict[str, object], seed: int) -> None:
+    import torch
+    from cn_clip.clip.model import CLIP
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CLIP(**config)
+    weights = {f"module.{name}": tensor.half() for name, tensor in model.state_dict().items()}
+    hidden = model.bert_config.hidden_size
+    # The published files carry a pooler that CLIP does not use.
+    weights["module.bert.pooler.dense.weight"] = torch.zeros(hidden, hidden).half()
+    weights["module.bert.pooler.dense.bias"] = torch.zeros(hidden).half()
+    torch.save({"epoch": 0, "state_dict": weights}, file)

@@ -1,0 +1,384 @@
+"""``FaissMultiModalVectorStore``: one embedded, durable store for nodes of every kind."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+    VectorStoreQueryResult,
+)
+
+from llama_index_mm_zhipu.vector_store.ann import AnnIndex
+from llama_index_mm_zhipu.vector_store.database import EVERY_NODE, Condition, Database, one_of
+from llama_index_mm_zhipu.vector_store.filters import compile_filters
+from llama_index_mm_zhipu.vector_store.nodes import new_nodes, node_from_row
+from llama_index_mm_zhipu.vector_store.snapshot import Position, read_snapshot, write_snapshot
+
+_DIMENSION = "dimension"
+_MODEL = "model"
+
+
+class ModelMismatchError(ValueError):
+    """A store was filled with one embedding model and asked with another."""
+
+
+class FaissMultiModalVectorStore(BasePydanticVectorStore):
+    """Vector store for text and picture nodes: faiss for vectors, SQLite for all else.
+
+    Every call that returned is on disk. The SQLite file ``<persist_dir>/<namespace>.sqlite3`` holds all; the
+    ``.faiss`` file beside it is a cache, written by ``persist`` and ``close``, and rebuilt when missing or damaged.
+
+    Scores are inner products: cosines for unit vectors. There is no ``__len__``: LlamaIndex would take an empty store
+    for a missing one.
+
+    Args:
+        persist_dir: Folder of the store, made if missing; None keeps everything in memory.
+        namespace: Name of the file; several stores may lie in one folder.
+
+    Raises:
+        StoreError: The file cannot be opened.
+
+    Examples:
+        >>> from llama_index.core.schema import TextNode
+        >>> store = FaissMultiModalVectorStore()
+        >>> store.add([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])])
+        ['a']
+        >>> store.count()
+        1
+    """
+
+    stores_text: bool = True
+    is_embedding_query: bool = True
+    persist_dir: str | None = Field(default=None, description="Folder of the store; None is in memory.")
+    namespace: str = Field(default="default", description="Name of the file in the folder.", pattern=r"^[\w.-]+$")
+
+    _database: Database = PrivateAttr()
+    _index: AnnIndex | None = PrivateAttr(default=None)
+    _position: Position = PrivateAttr(default=Position())
+    _snapshot_position: Position | None = PrivateAttr(default=None)
+    _data_version: int = PrivateAttr(default=-1)
+    _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
+
+    def __init__(self, persist_dir: str | Path | None = None, **kwargs: Any) -> None:
+        super().__init__(persist_dir=str(persist_dir) if persist_dir is not None else None, **kwargs)
+        folder = self._folder
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        self._database = Database(folder / f"{self.namespace}.sqlite3" if folder is not None else None)
+        if snapshot := read_snapshot(self._database, folder):
+            self._index, self._position = snapshot
+            self._snapshot_position = self._position
+        self._follow_database()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle the settings only: unpickling opens the same files."""
+        if self.persist_dir is None:
+            raise TypeError("a store in memory cannot be pickled; give it a persist_dir")
+        return {**super().__getstate__(), "__pydantic_private__": None}
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex serialises this component."""
+        return "FaissMultiModalVectorStore"
+
+    @classmethod
+    def from_persist_dir(cls, persist_dir: str | Path, namespace: str = "default") -> FaissMultiModalVectorStore:
+        """Open the store in a folder.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        return cls.from_persist_path(Path(persist_dir) / f"{namespace}.sqlite3")
+
+    @classmethod
+    def from_persist_path(cls, persist_path: str | Path) -> FaissMultiModalVectorStore:
+        """Open the store in a ``.sqlite3`` file.
+
+        Raises:
+            FileNotFoundError: There is none.
+        """
+        path = Path(persist_path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no vector store at {path}; build one there first")
+        return cls(persist_dir=path.parent, namespace=path.stem)
+
+    @property
+    def client(self) -> Any:
+        """The faiss index, or None while the store never held a vector."""
+        return self._index.index if self._index else None
+
+    def count(self) -> int:
+        """Return the number of nodes."""
+        with self._lock:
+            return self._database.count()
+
+    def get_setting(self, key: str) -> Any:
+        """Return a setting recorded in the store, or None."""
+        with self._lock:
+            return self._database.get_setting(key)
+
+    def set_setting(self, key: str, value: Any) -> None:
+        """Record a setting, any JSON value, beside the nodes."""
+        with self._lock, self._database.transaction():
+            self._database.set_setting(key, value)
+
+    def require_model(self, fingerprint: str) -> None:
+        """Record the embedding model of an empty store, and refuse another one once it holds nodes.
+
+        Args:
+            fingerprint: Says which weights embedded the nodes; no path.
+
+        Raises:
+            ModelMismatchError: The store was filled with another model.
+        """
+        recorded = self.get_setting(_MODEL)
+        if recorded is None or self.count() == 0:
+            self.set_setting(_MODEL, fingerprint)
+        elif recorded != fingerprint:
+            raise ModelMismatchError(
+                f"the store {self._name} was filled with the model {recorded}, not with {fingerprint}; "
+                "open it with that model, or build the index anew in another folder"
+            )
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Add nodes with embeddings; a node id that is there already is overwritten. All nodes or none.
+
+        Returns:
+            The node ids, in order.
+
+        Raises:
+            ValueError: A node has no embedding, one of the wrong dimension or with NaN, or an id stands twice.
+            StoreError: The file cannot be written.
+        """
+        if not nodes:
+            return []
+        with self._lock:
+            self._follow_database()
+            new = new_nodes(nodes, self._database.get_setting(_DIMENSION))
+            node_ids = [node.row.node_id for node in new]
+            with self._database.transaction():
+                self._database.set_setting(_DIMENSION, len(new[0].vector))
+                self._database.delete(one_of("nodes.node_id", node_ids))
+                self._database.insert(new)
+            self._replay()
+        return node_ids
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """Find the nodes whose vectors have the largest inner products with the query's.
+
+        Args:
+            query: ``query_embedding`` and ``similarity_top_k``, and what restricts them: ``filters``, ``node_ids``,
+                ``doc_ids``.
+
+        Returns:
+            Nodes, inner products and node ids, best first.
+
+        Raises:
+            ValueError: There is no query embedding, or one of the wrong dimension, or the mode is not supported.
+        """
+        if query.mode != VectorStoreQueryMode.DEFAULT:
+            raise ValueError(f"query mode {query.mode.value!r} is not supported; use 'default'")
+        if query.query_embedding is None:
+            raise ValueError("the query has no embedding; embed its text or picture first")
+        vector = np.asarray(query.query_embedding, dtype=np.float32)
+        with self._lock:
+            self._follow_database()
+            if self._index is None:
+                return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
+            if vector.shape != (self._index.dimension,):
+                raise ValueError(
+                    f"the query's vector has dimension {vector.size}, the vectors of store {self._name} have "
+                    f"{self._index.dimension}; query with the model that the store was filled with"
+                )
+            condition = _condition_of(query)
+            allowed = None if condition is EVERY_NODE else self._database.select_ids(condition)
+            ids, similarities = self._index.search(vector, query.similarity_top_k, allowed)
+            nodes = self._nodes_of_rows(ids)
+        return VectorStoreQueryResult(nodes=nodes, similarities=similarities, ids=[node.node_id for node in nodes])
+
+    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
+        """Return nodes in the order of ``node_ids``, or as they were added; ids that are not there are passed over."""
+        with self._lock:
+            nodes = self._read(_restriction(node_ids, filters))
+        if node_ids is None:
+            return list(nodes.values())
+        by_id = {node.node_id: node for node in nodes.values()}
+        return [by_id[node_id] for node_id in dict.fromkeys(node_ids) if node_id in by_id]
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Delete all nodes that came from a document; none is no error."""
+        self._delete(Condition("nodes.ref_doc_id = ?", (ref_doc_id,)))
+
+    def delete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> None:
+        """Delete nodes by id, by filters, or those that meet both; ids that are not there are passed over.
+
+        Raises:
+            ValueError: Neither is given.
+        """
+        if node_ids is None and filters is None:
+            raise ValueError("delete_nodes needs node_ids or filters; clear() deletes every node")
+        self._delete(_restriction(node_ids, filters))
+
+    def clear(self) -> None:
+        """Delete every node; the recorded model and dimension are forgotten too."""
+        with self._lock:
+            self._follow_database()
+            with self._database.transaction():
+                self._database.delete(EVERY_NODE)
+                self._database.clear_settings()
+            self._replay()
+            self._index = None
+            self._snapshot_position = None
+
+    def persist(self, persist_path: str | None = None, fs: Any = None) -> None:
+        """Write the faiss cache, so that the next opening is fast; or copy the store to another folder.
+
+        Nodes are on disk without it. ``StorageContext.persist(folder)`` calls it with a ``.json`` path in that folder,
+        which is never written to: LlamaIndex would read it as JSON.
+
+        Args:
+            persist_path: A path in the store's own folder, or None, checkpoints it; one in another folder copies the
+                store there as ``<namespace>.sqlite3``.
+            fs: Must be None: SQLite needs a local file.
+
+        Raises:
+            ValueError: The store is in memory and no path is given, or ``fs`` is a remote file system.
+        """
+        target = Path(persist_path).parent if persist_path else self._folder
+        if target is None:
+            raise ValueError("the store is in memory: give persist_path, or open it with persist_dir")
+        if fs is not None and "file" not in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+            raise ValueError(f"a vector store lives on a local disk, not on {type(fs).__name__}")
+        with self._lock:
+            if self._folder is not None and target.resolve() == self._folder.resolve():
+                self._checkpoint()
+            else:
+                target.mkdir(parents=True, exist_ok=True)
+                self._database.backup(target / f"{self.namespace}.sqlite3")
+
+    def close(self) -> None:
+        """Write the faiss cache and close the file; the store cannot be used any more."""
+        with self._lock:
+            if self._folder is not None:
+                self._checkpoint()
+            self._database.close()
+
+    def __enter__(self) -> FaissMultiModalVectorStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """As ``add``, in a worker thread."""
+        return await asyncio.to_thread(self.add, nodes, **kwargs)
+
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        """As ``query``, in a worker thread."""
+        return await asyncio.to_thread(self.query, query, **kwargs)
+
+    async def aget_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """As ``get_nodes``, in a worker thread."""
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+
+    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """As ``delete``, in a worker thread."""
+        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
+
+    async def adelete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> None:
+        """As ``delete_nodes``, in a worker thread."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
+
+    async def aclear(self) -> None:
+        """As ``clear``, in a worker thread."""
+        await asyncio.to_thread(self.clear)
+
+    @property
+    def _folder(self) -> Path | None:
+        return Path(self.persist_dir).expanduser() if self.persist_dir is not None else None
+
+    @property
+    def _name(self) -> str:
+        return str(self._database.path or f"{self.namespace!r} (in memory)")
+
+    def _follow_database(self) -> None:
+        """Bring the index up to what any process has committed."""
+        version = self._database.data_version()
+        if version != self._data_version:
+            self._replay()
+            self._data_version = version
+
+    def _replay(self) -> None:
+        """Add what was inserted and skip what was deleted since the index last looked."""
+        known = self._position.last_id
+        last_id = known
+        with self._database.reading():
+            for ids, vectors in self._database.vectors_after(known):
+                if self._index is None or self._index.dimension != vectors.shape[1]:
+                    # Only a cleared store changes its dimension, so nothing of the old index is left.
+                    self._index = AnnIndex(vectors.shape[1])
+                self._index.add(ids, vectors)
+                last_id = ids[-1]
+            deleted, last_deletion = self._database.deletions_after(self._position.last_deletion)
+        if self._index is not None:
+            # Newer ones came and went between two looks: the index never held them.
+            self._index.remove([id_ for id_ in deleted if id_ <= known])
+        self._position = Position(last_id, last_deletion)
+
+    def _delete(self, condition: Condition) -> None:
+        with self._lock:
+            self._follow_database()
+            with self._database.transaction():
+                self._database.delete(condition)
+            self._replay()
+
+    def _read(self, condition: Condition) -> dict[int, BaseNode]:
+        rows = self._database.select_rows(condition)
+        return {id_: node_from_row(row, picture) for id_, (row, picture) in rows.items()}
+
+    def _nodes_of_rows(self, ids: Sequence[int]) -> list[BaseNode]:
+        nodes = self._read(one_of("nodes.id", ids))
+        return [nodes[id_] for id_ in ids]
+
+    def _checkpoint(self) -> None:
+        folder = self._folder
+        self._follow_database()
+        if folder is not None and self._index is not None and self._position != self._snapshot_position:
+            write_snapshot(self._index, self._position, self._database, folder, self.namespace)
+            self._snapshot_position = self._position
+        self._database.checkpoint()
+
+
+def _condition_of(query: VectorStoreQuery) -> Condition:
+    # LlamaIndex hands over an empty list where it means no restriction.
+    condition = compile_filters(query.filters)
+    if query.node_ids:
+        condition = condition.and_(one_of("nodes.node_id", query.node_ids))
+    if query.doc_ids:
+        condition = condition.and_(one_of("nodes.ref_doc_id", query.doc_ids))
+    return condition
+
+
+def _restriction(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
+    condition = compile_filters(filters)
+    return condition if node_ids is None else condition.and_(one_of("nodes.node_id", node_ids))

@@ -1,0 +1,72 @@
+"""Fixtures that the whole suite shares: real photographs, small and official-form checkpoints, local HTTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from llama_index.core.schema import ImageNode
+
+from llama_index_mm_zhipu import ChineseClipEmbedding
+from llama_index_mm_zhipu.testing import tiny_checkpoint
+
+PHOTOS = Path(__file__).parent / "data" / "photos"
+DEMO = Path(__file__).parents[1] / "examples" / "demo"
+
+
+@pytest.fixture(scope="session")
+def photos() -> list[Path]:
+    """Ten real photographs, JPEG, one a class."""
+    return sorted(PHOTOS.glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def captions() -> dict[str, str]:
+    """Chinese label by file name of the photographs."""
+    lines = (PHOTOS / "labels.jsonl").read_text(encoding="utf-8").splitlines()
+    return {record["image"]: record["label_zh"] for record in map(json.loads, lines)}
+
+
+@pytest.fixture
+def photo_nodes(photos: list[Path], captions: dict[str, str]) -> list[ImageNode]:
+    """The photographs as captioned nodes, their file names as node ids."""
+    return [ImageNode(id_=photo.name, image_path=str(photo), text=captions[photo.name]) for photo in photos]
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a Chinese-CLIP with random weights that runs in milliseconds."""
+    return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_embedding(tiny_model: Path) -> ChineseClipEmbedding:
+    """A model with random weights, for tests that do not look at what it finds."""
+    return ChineseClipEmbedding(model_name=str(tiny_model), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_embedding() -> ChineseClipEmbedding:
+    """The trained demo model, for tests that look at what it finds."""
+    return ChineseClipEmbedding(model_name=str(DEMO / "model"), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def file_server() -> Iterator[str]:
+    """Address of an HTTP server on loopback that serves the photographs."""
+
+    class QuietHandler(SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(PHOTOS))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()

@@ -1,0 +1,112 @@
+"""An independent Chinese-CLIP: Hugging Face's implementation, filled with a cn_clip checkpoint's tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BertTokenizer, ChineseCLIPConfig, ChineseCLIPImageProcessor, ChineseCLIPModel
+
+Weights = dict[str, torch.Tensor]
+
+_LAYER_NAMES = {
+    "attn.out_proj": "self_attn.out_proj",
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_VISION_NAMES = {
+    "class_embedding": "embeddings.class_embedding",
+    "conv1.weight": "embeddings.patch_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_pre.weight": "pre_layrnorm.weight",
+    "ln_pre.bias": "pre_layrnorm.bias",
+    "ln_post.weight": "post_layernorm.weight",
+    "ln_post.bias": "post_layernorm.bias",
+}
+
+
+def reference_model(config: dict[str, Any], weights: Weights) -> ChineseCLIPModel:
+    """Build Hugging Face's model for cn_clip's configuration and weights (official names, any precision)."""
+    width = config["vision_width"]
+    model = ChineseCLIPModel(
+        ChineseCLIPConfig(
+            text_config={
+                "vocab_size": config["vocab_size"],
+                "hidden_size": config["text_hidden_size"],
+                "num_hidden_layers": config["text_num_hidden_layers"],
+                "num_attention_heads": config["text_num_attention_heads"],
+                "intermediate_size": config["text_intermediate_size"],
+                "max_position_embeddings": config["text_max_position_embeddings"],
+            },
+            vision_config={
+                "hidden_size": width,
+                "intermediate_size": 4 * width,
+                "num_hidden_layers": config["vision_layers"],
+                "num_attention_heads": width // 64,
+                "image_size": config["image_resolution"],
+                "patch_size": config["vision_patch_size"],
+                "hidden_act": "quick_gelu",
+            },
+            projection_dim=config["embed_dim"],
+        )
+    )
+    model.load_state_dict(_renamed(weights), strict=True)
+    return model.eval().float()
+
+
+def image_vectors(model: ChineseCLIPModel, images: Sequence[Any], side: int) -> np.ndarray:
+    """Unit vectors of pictures, through Hugging Face's own preprocessing."""
+    processor = ChineseCLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
+    with torch.inference_mode():
+        return _unit(model.get_image_features(**processor(images=list(images), return_tensors="pt")))
+
+
+def text_vectors(model: ChineseCLIPModel, texts: Sequence[str], vocabulary: str) -> np.ndarray:
+    """Unit vectors of texts, through Hugging Face's own tokenizer, padded to 52 positions."""
+    tokenizer = BertTokenizer(vocabulary)
+    tokens = tokenizer(list(texts), padding="max_length", max_length=52, truncation=True, return_tensors="pt")
+    with torch.inference_mode():
+        return _unit(model.get_text_features(**tokens))
+
+
+def _unit(features: Any) -> np.ndarray:
+    tensor = getattr(features, "pooler_output", features)
+    return (tensor / tensor.norm(dim=-1, keepdim=True)).numpy()
+
+
+def _renamed(weights: Weights) -> Weights:
+    renamed: Weights = {}
+    for official_name, tensor in weights.items():
+        name = official_name.removeprefix("module.")
+        if name.startswith("bert.pooler"):
+            continue
+        if name.startswith("bert."):
+            renamed["text_model." + name.removeprefix("bert.")] = tensor
+        elif name == "text_projection":
+            renamed["text_projection.weight"] = tensor.T.contiguous()
+        elif name == "visual.proj":
+            renamed["visual_projection.weight"] = tensor.T.contiguous()
+        elif name.startswith("visual.transformer.resblocks."):
+            renamed.update(_layer(name.removeprefix("visual.transformer.resblocks."), tensor))
+        elif name.startswith("visual."):
+            renamed["vision_model." + _VISION_NAMES[name.removeprefix("visual.")]] = tensor
+        else:
+            renamed[name] = tensor
+    return renamed
+
+
+def _layer(name: str, tensor: torch.Tensor) -> Weights:
+    number, rest = name.split(".", 1)
+    prefix = f"vision_model.encoder.layers.{number}."
+    if rest.startswith("attn.in_proj_"):
+        kind = rest.removeprefix("attn.in_proj_")
+        return {
+            f"{prefix}self_attn.{part}_proj.{kind}": chunk.contiguous()
+            for part, chunk in zip("qkv", tensor.chunk(3), strict=True)
+        }
+    module, kind = rest.rsplit(".", 1)
+    return {f"{prefix}{_LAYER_NAMES[module]}.{kind}": tensor}

@@ -1,0 +1,157 @@
+"""``ChineseClipEmbedding`` behaves as LlamaIndex's embeddings do, in batches, and never cuts a text in silence."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import pickle
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llama_index.core.embeddings import MultiModalEmbedding
+from llama_index.core.node_parser import SemanticSplitterNodeParser
+from llama_index.core.schema import Document
+
+from llama_index_mm_zhipu import ChineseClipEmbedding
+from llama_index_mm_zhipu.images import ImageError
+
+LONG = "这是一段很长的说明文字" * 20
+
+
+@pytest.fixture
+def passes(tiny_embedding: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Batch sizes of the forward passes that the test causes."""
+    sizes: list[int] = []
+    backend = tiny_embedding._backend
+    for name in ("image_vectors", "text_vectors"):
+        method = getattr(backend, name)
+        monkeypatch.setattr(backend, name, lambda batch, method=method: (sizes.append(len(batch)), method(batch))[1])
+    return sizes
+
+
+def test_vectors_are_lists_of_floats_of_unit_length(tiny_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    for vector in (
+        tiny_embedding.get_text_embedding("飞机"),
+        tiny_embedding.get_query_embedding("飞机"),
+        tiny_embedding.get_image_embedding(str(photos[0])),
+    ):
+        assert isinstance(vector, list)
+        assert isinstance(vector[0], float)
+        assert len(vector) == tiny_embedding.embed_dim
+        assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
+
+
+async def test_sync_async_single_and_batched_agree(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], texts: list[str]
+) -> None:
+    one_by_one = [tiny_embedding.get_text_embedding(text) for text in texts]
+    np.testing.assert_allclose(tiny_embedding.get_text_embedding_batch(texts), one_by_one, atol=3e-6)
+    np.testing.assert_allclose(await tiny_embedding.aget_text_embedding_batch(texts), one_by_one, atol=3e-6)
+    np.testing.assert_allclose(await tiny_embedding.aget_query_embedding(texts[0]), one_by_one[0], atol=3e-6)
+
+    pictures = [tiny_embedding.get_image_embedding(photo) for photo in photos]
+    np.testing.assert_allclose(tiny_embedding.get_image_embedding_batch(photos), pictures, atol=1e-5)
+    np.testing.assert_allclose(await tiny_embedding.aget_image_embedding_batch(photos), pictures, atol=1e-5)
+    np.testing.assert_allclose(await tiny_embedding.aget_image_embedding(photos[0]), pictures[0], atol=1e-5)
+
+
+def test_a_batch_is_one_forward_pass(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], passes: list[int]
+) -> None:
+    tiny_embedding.get_image_embedding_batch(photos)
+    tiny_embedding.get_text_embedding_batch(["飞机"] * 40)
+    assert passes == [len(photos), 32, 8]
+
+
+def test_padding_changes_no_vector(tiny_embedding: ChineseClipEmbedding) -> None:
+    alone = tiny_embedding.get_text_embedding("猫")
+    beside_a_long_text = tiny_embedding.get_text_embedding_batch(["猫", "图" * 50])[0]
+    np.testing.assert_allclose(alone, beside_a_long_text, atol=3e-6)
+
+
+def test_cut_texts_are_counted_in_one_warning(
+    tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
+) -> None:
+    tiny_embedding.get_text_embedding_batch([LONG, "短"] * 50)
+
+    warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert [record.getMessage()[:45] for record in warnings] == ["50 text(s) longer than 50 word pieces were cu"]
+
+
+async def test_cut_texts_are_counted_in_async_calls_too(
+    tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
+) -> None:
+    await tiny_embedding.aget_text_embedding_batch([LONG] * 70)
+    await tiny_embedding.aget_text_embedding(LONG)
+
+    counts = [record.getMessage().split()[0] for record in caplog.records if record.levelno == logging.WARNING]
+    assert counts == ["70", "1"]
+
+
+def test_long_texts_can_be_embedded_whole(
+    tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = tiny_embedding.model_copy(update={"long_text": "mean"})
+    first, second = "天空" * 25, "海洋" * 25
+
+    vector = whole.get_text_embedding(first + second)
+
+    mean = np.mean(tiny_embedding.get_text_embedding_batch([first, second]), axis=0)
+    np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=3e-6)
+    assert not caplog.records
+    np.testing.assert_allclose(whole.get_text_embedding("短"), tiny_embedding.get_text_embedding("短"), atol=3e-6)
+
+
+def test_the_demo_model_finds_what_words_say(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    labels = ["帽子", "鞋子"]
+    probabilities = demo_embedding.similarity([photos[0], photos[1], photos[2]], labels)
+    assert probabilities.shape == (3, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert demo_embedding.similarity(photos[0], "帽子").tolist() == [[1.0]]
+
+
+def test_two_vectors_are_still_compared_as_in_the_base_class(tiny_embedding: ChineseClipEmbedding) -> None:
+    assert tiny_embedding.similarity([3.0, 0.0], [1.0, 1.0]) == pytest.approx(2**-0.5)
+    splitter = SemanticSplitterNodeParser(embed_model=tiny_embedding, buffer_size=1)
+    assert splitter.get_nodes_from_documents([Document(text="天空很蓝。海水也很蓝。汽车停在路边。")])
+
+
+def test_the_event_loop_is_not_blocked(tiny_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    async def longest_pause() -> float:
+        work = asyncio.create_task(tiny_embedding.aget_image_embedding_batch(photos * 8))
+        longest = 0.0
+        while not work.done():
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - before)
+        return longest
+
+    started = time.perf_counter()
+    tiny_embedding.get_image_embedding_batch(photos * 8)
+    blocking = time.perf_counter() - started
+    assert asyncio.run(longest_pause()) < blocking / 2
+
+
+def test_a_bad_picture_is_named(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:
+    fake = tmp_path / "fake.jpg"
+    fake.write_text("no picture")
+    with pytest.raises(ImageError, match=r"fake\.jpg is not a picture"):
+        tiny_embedding.get_image_embedding(fake)
+    with pytest.raises(ImageError, match=r"no such picture: .*gone\.jpg"):
+        tiny_embedding.get_image_embedding_batch([str(tmp_path / "gone.jpg")])
+
+
+def test_it_pickles_copies_and_serialises(
+    tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
+) -> None:
+    vector = tiny_embedding.get_text_embedding("飞机")
+
+    assert pickle.loads(pickle.dumps(tiny_embedding)).get_text_embedding("飞机") == vector
+    assert copy.deepcopy(tiny_embedding).get_text_embedding("飞机") == vector
+    assert ChineseClipEmbedding.from_dict(tiny_embedding.to_dict()).get_text_embedding("飞机") == vector
+    assert not caplog.records
+    assert isinstance(tiny_embedding, MultiModalEmbedding)
+    assert tiny_embedding.class_name() == "ChineseClipEmbedding"

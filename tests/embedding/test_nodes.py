@@ -1,0 +1,69 @@
+"""As an ingestion transformation, pictures are embedded as pictures and texts as texts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, TextNode
+
+from llama_index_mm_zhipu import ChineseClipEmbedding
+from llama_index_mm_zhipu.images import ImageError
+
+
+def test_captioned_pictures_get_the_mean_of_picture_and_caption(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
+) -> None:
+    node = photo_nodes[0]
+    picture = np.array(tiny_embedding.get_image_embedding(str(node.image_path)))
+    caption = np.array(tiny_embedding.get_text_embedding(node.text))
+
+    for weight in (0.5, 0.2, 0.0):
+        tiny_embedding.model_copy(update={"caption_weight": weight})(photo_nodes)
+        assert node.embedding is not None
+        np.testing.assert_allclose(node.embedding, (1 - weight) * picture + weight * caption, atol=1e-5)
+
+
+def test_mixed_nodes_keep_their_order(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], photos: list[Path]
+) -> None:
+    plain = ImageNode(image_path=str(photos[1]))
+    document = ImageDocument(image_path=str(photos[2]))
+    text = TextNode(text="说明书第一页", metadata={"page": 1})
+
+    nodes = tiny_embedding([text, photo_nodes[0], plain, document])
+
+    expected = [
+        tiny_embedding.get_text_embedding("page: 1\n\n说明书第一页"),
+        0.5 * np.array(tiny_embedding.get_image_embedding(str(photos[0])))
+        + 0.5 * np.array(tiny_embedding.get_text_embedding(photo_nodes[0].text)),
+        tiny_embedding.get_image_embedding(str(photos[1])),
+        tiny_embedding.get_image_embedding(str(photos[2])),
+    ]
+    np.testing.assert_allclose([node.embedding for node in nodes], expected, atol=1e-5)
+
+
+async def test_async_and_pipeline_agree(tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> None:
+    vectors = [node.embedding for node in tiny_embedding([node.model_copy() for node in photo_nodes])]
+
+    called = await tiny_embedding.acall([node.model_copy() for node in photo_nodes])
+    piped = IngestionPipeline(transformations=[tiny_embedding]).run(nodes=[node.model_copy() for node in photo_nodes])
+
+    np.testing.assert_allclose([node.embedding for node in called], vectors, atol=1e-5)
+    np.testing.assert_allclose([node.embedding for node in piped], vectors, atol=1e-5)
+
+
+def test_other_nodes_are_refused(tiny_embedding: ChineseClipEmbedding) -> None:
+    sound = Node(id_="sound", audio_resource=MediaResource(data=b"UklGRg=="))
+    with pytest.raises(TypeError, match=r"node sound .* holds neither a picture nor a text"):
+        tiny_embedding([sound])
+
+
+def test_an_unreadable_picture_is_named_by_its_node(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
+) -> None:
+    broken = ImageNode(id_="broken", image="bm8gcGljdHVyZQ==")
+    with pytest.raises(ImageError, match=r"node broken: .* is not a picture"):
+        tiny_embedding([*photo_nodes, broken])

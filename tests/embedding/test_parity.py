@@ -1,0 +1,93 @@
+"""Our vectors are those of an independent implementation, and those of the code that users come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cn_clip.clip
+import numpy as np
+import pytest
+import torch
+from hf_reference import image_vectors, reference_model, text_vectors
+from PIL import Image
+
+from llama_index_mm_zhipu import ChineseClipEmbedding
+from llama_index_mm_zhipu.embedding.checkpoint import OFFICIAL_MODELS, find_checkpoint
+from llama_index_mm_zhipu.testing import tiny_checkpoint
+
+VOCABULARY = str(Path(cn_clip.clip.__file__).parent / "vocab.txt")
+
+
+def assert_same_vectors(ours: Sequence[Sequence[float]], theirs: np.ndarray, least_cosine: float) -> None:
+    """Each vector is nearer to its counterpart than the bound, others are ten times farther."""
+    vectors = np.asarray(ours)
+    others = np.roll(theirs, 1, axis=0)
+    assert ((vectors * theirs).sum(axis=1)).min() >= least_cosine
+    assert ((vectors * others).sum(axis=1)).max() < 1 - 10 * (1 - least_cosine)
+
+
+def _unit(features: torch.Tensor) -> np.ndarray:
+    return (features / features.norm(dim=-1, keepdim=True)).numpy()
+
+
+@pytest.fixture(scope="module")
+def vit(download_root: Path) -> ChineseClipEmbedding:
+    return ChineseClipEmbedding("ViT-B-16", download_root=str(download_root), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images(photos: list[Path]) -> list[Image.Image]:
+    return [Image.open(photo).convert("RGB") for photo in photos[:4]]
+
+
+def test_vectors_are_those_of_hugging_face(
+    vit: ChineseClipEmbedding, download_root: Path, images: list[Image.Image], texts: list[str]
+) -> None:
+    file = download_root / OFFICIAL_MODELS["ViT-B-16"].filename
+    weights = torch.load(file, weights_only=True)["state_dict"]
+    reference = reference_model(find_checkpoint(str(file)).config, weights)
+
+    assert_same_vectors(vit.get_image_embedding_batch(images), image_vectors(reference, images, 224), 0.9999)
+    assert_same_vectors(vit.get_text_embedding_batch(texts), text_vectors(reference, texts, VOCABULARY), 0.9999)
+
+
+@pytest.mark.parametrize("name", ["RN50", "ViT-B-16"])
+def test_vectors_are_those_of_the_articles_own_path(
+    name: str, download_root: Path, images: list[Image.Image], texts: list[str]
+) -> None:
+    model, preprocess = cn_clip.clip.load_from_name(name, device="cpu", download_root=str(download_root))
+    model.eval()
+    with torch.inference_mode():
+        picture_features = model.encode_image(torch.stack([preprocess(image) for image in images]))
+        text_features = model.encode_text(cn_clip.clip.tokenize(texts))
+    embed = ChineseClipEmbedding(name, download_root=str(download_root), device="cpu")
+
+    assert_same_vectors(embed.get_image_embedding_batch(images), _unit(picture_features), 0.99999)
+    assert_same_vectors(embed.get_text_embedding_batch(texts), _unit(text_features), 0.99999)
+
+
+def test_probabilities_are_those_of_the_article(
+    vit: ChineseClipEmbedding, download_root: Path, images: list[Image.Image]
+) -> None:
+    labels = ["衣服", "鞋子", "帽子"]
+    model, preprocess = cn_clip.clip.load_from_name("ViT-B-16", device="cpu", download_root=str(download_root))
+    model.eval()
+    with torch.inference_mode():
+        logits, _ = model.get_similarity(
+            torch.stack([preprocess(image) for image in images]), cn_clip.clip.tokenize(labels)
+        )
+
+    np.testing.assert_allclose(vit.similarity(images, labels), logits.softmax(dim=-1).numpy(), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ViT-L-14", "ViT-L-14-336", "ViT-H-14"])
+def test_larger_structs_load_and_embed(name: str, tmp_path: Path, photos: list[Path]) -> None:
+    tiny_checkpoint(tmp_path, name)
+    embed = ChineseClipEmbedding(name, download_root=str(tmp_path), device="cpu")
+
+    vectors = np.asarray([embed.get_image_embedding(photos[0]), embed.get_text_embedding("连衣裙")])
+
+    assert vectors.shape == (2, OFFICIAL_MODELS[name].embed_dim)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
