@@ -330,19 +330,18 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
 
     def _replay(self) -> None:
         """Add what was inserted and skip what was deleted since the index last looked."""
-        known = self._position.last_id
-        last_id = known
+        known = last_id = self._position.last_id
         with self._database.reading():
+            deleted, last_deletion = self._database.deletions_after(self._position.last_deletion)
+            if self._index is not None:
+                # Newer ones came and went between two looks: the index never held them.
+                self._index.remove([id_ for id_ in deleted if id_ <= known])
             for ids, vectors in self._database.vectors_after(known):
                 if self._index is None or self._index.dimension != vectors.shape[1]:
                     # Only a cleared store changes its dimension, so nothing of the old index is left.
                     self._index = AnnIndex(vectors.shape[1])
                 self._index.add(ids, vectors)
                 last_id = ids[-1]
-            deleted, last_deletion = self._database.deletions_after(self._position.last_deletion)
-        if self._index is not None:
-            # Newer ones came and went between two looks: the index never held them.
-            self._index.remove([id_ for id_ in deleted if id_ <= known])
         self._position = Position(last_id, last_deletion)
 
     def _delete(self, condition: Condition) -> None:

@@ -1,0 +1,31 @@
+"""Small stores whose vectors and answers can be computed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
+
+
+@pytest.fixture
+def make_node() -> Callable[..., TextNode]:
+    """Builds a text node with a two-dimensional vector."""
+
+    def make(node_id: str, x: float = 1.0, y: float = 0.0, ref_doc: str | None = None, **metadata: object) -> TextNode:
+        relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=ref_doc)} if ref_doc else {}
+        return TextNode(
+            id_=node_id, text=f"text of {node_id}", embedding=[x, y], metadata=metadata, relationships=relationships
+        )
+
+    return make
+
+
+@pytest.fixture(params=["durable", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaissMultiModalVectorStore]:
+    """An empty store, once on disk and once in memory."""
+    with FaissMultiModalVectorStore(tmp_path / "store" if request.param == "durable" else None) as opened:
+        yield opened

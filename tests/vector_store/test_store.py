@@ -1,0 +1,420 @@
+"""What the store promises: nodes come back as they went in, calls are all or nothing, files outlive the process."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import pickle
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llama_index.core.schema import (
+    BaseNode,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    NodeRelationship,
+    RelatedNodeInfo,
+    TextNode,
+)
+from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store import ModelMismatchError, StoreError
+
+MakeNode = Callable[..., TextNode]
+
+
+def ask(x: float, y: float, k: int = 10, **restrictions: object) -> VectorStoreQuery:
+    return VectorStoreQuery(query_embedding=[x, y], similarity_top_k=k, **restrictions)  # type: ignore[arg-type]
+
+
+def where(key: str, value: object, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilters:
+    return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])  # type: ignore[arg-type]
+
+
+def test_the_nearest_come_first_with_their_inner_products(
+    store: FaissMultiModalVectorStore, make_node: MakeNode
+) -> None:
+    assert store.add([make_node("a", 1, 0), make_node("b", 0.5, 0.5), make_node("c", -1, 0)]) == ["a", "b", "c"]
+
+    result = store.query(ask(2, 0))
+
+    assert result.ids == ["a", "b", "c"]
+    assert result.similarities == pytest.approx([2, 1, -2])
+    assert result.nodes is not None
+    assert [node.get_content() for node in result.nodes] == ["text of a", "text of b", "text of c"]
+
+
+def test_equal_scores_keep_the_order_of_adding(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.add([make_node(name) for name in "zyx"])
+    assert store.query(ask(1, 0)).ids == ["z", "y", "x"]
+    assert store.query(ask(1, 0, k=2)).ids == ["z", "y"]
+
+
+@pytest.mark.parametrize(("k", "found"), [(0, 0), (1, 1), (100, 3)])
+def test_as_many_as_there_are_and_were_asked_for(
+    store: FaissMultiModalVectorStore, make_node: MakeNode, k: int, found: int
+) -> None:
+    store.add([make_node(name) for name in "abc"])
+    assert len(store.query(ask(1, 0, k=k)).ids or []) == found
+
+
+def test_an_empty_store_answers_with_nothing(store: FaissMultiModalVectorStore) -> None:
+    result = store.query(ask(1, 0))
+    assert (result.nodes, result.similarities, result.ids) == ([], [], [])
+    assert store.get_nodes() == []
+    assert store.count() == 0
+    assert store.add([]) == []
+    store.delete("nothing")
+    store.delete_nodes(["nothing"])
+
+
+def test_a_store_has_no_truth_value_of_its_own(store: FaissMultiModalVectorStore) -> None:
+    assert not hasattr(type(store), "__len__")
+    assert not hasattr(type(store), "__bool__")
+
+
+@pytest.fixture
+def every_kind(photos: list[Path]) -> list[BaseNode]:
+    """A node of every kind, with all that a node can carry."""
+    source = {
+        NodeRelationship.SOURCE: RelatedNodeInfo(node_id="doc", metadata={"file": "a.pdf"}),
+        NodeRelationship.CHILD: [RelatedNodeInfo(node_id="kid")],
+    }
+    picture = base64.b64encode(photos[0].read_bytes()).decode()
+    return [
+        ImageNode(id_="path", image_path=str(photos[0]), text="连衣裙", embedding=[1, 0], relationships=source),
+        ImageNode(id_="url", image_url="https://example.com/a.jpg", embedding=[1, 0]),
+        ImageNode(id_="bytes", image=picture, text="😀 \x00 \"'; drop table nodes", embedding=[1, 0]),
+        ImageNode(id_="odd base64", image="data:image/png;base64,iVBORw0KGgo", embedding=[1, 0]),
+        TextNode(
+            id_="text",
+            text="说明书",
+            embedding=[1, 0],
+            metadata={"page": 3, "tags": ["红", "蓝"], "deep": {"a": [1, None]}, "none": None, "yes": True, "x": 1.5},
+            excluded_llm_metadata_keys=["page"],
+            excluded_embed_metadata_keys=["tags"],
+            metadata_template="{key}={value}",
+            start_char_idx=5,
+        ),
+        IndexNode(id_="index", text="指向", index_id="other", embedding=[1, 0]),
+        ImageDocument(id_="document", image_path=str(photos[1]), text="帽子", embedding=[1, 0]),
+    ]
+
+
+def test_nodes_come_back_as_they_went_in(store: FaissMultiModalVectorStore, every_kind: list[BaseNode]) -> None:
+    store.add(every_kind)
+
+    for given, kept in zip(every_kind, store.get_nodes(), strict=True):
+        assert type(kept) is type(given)
+        assert kept.model_dump(exclude={"embedding"}) == given.model_dump(exclude={"embedding"})
+
+
+def test_the_callers_nodes_stay_as_they_were(store: FaissMultiModalVectorStore, every_kind: list[BaseNode]) -> None:
+    before = [node.model_dump() for node in every_kind]
+    store.add(every_kind)
+    assert [node.model_dump() for node in every_kind] == before
+
+
+def test_a_picture_is_kept_once_as_bytes(tmp_path: Path, photos: list[Path]) -> None:
+    data = photos[0].read_bytes()
+    text = base64.b64encode(data).decode()
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add([ImageNode(id_=name, image=text, embedding=[1, 0]) for name in "ab"])
+
+        with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+            assert database.execute("select data from pictures").fetchall() == [(data,)]
+        store.delete_nodes(["a"])
+        assert store.get_nodes(["b"])[0].image == text  # type: ignore[attr-defined]
+        store.delete_nodes(["b"])
+        with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+            assert database.execute("select count(*) from pictures").fetchone() == (0,)
+
+
+def test_adding_an_id_again_overwrites_it(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.add([make_node("a", 1, 0, colour="红"), make_node("b", 0, 1)])
+    store.add([make_node("a", -1, 0, colour="蓝")])
+
+    assert store.count() == 2
+    assert store.query(ask(1, 0)).similarities == pytest.approx([0, -1])
+    assert store.query(ask(1, 0, filters=where("colour", "红"))).ids == []
+    assert store.query(ask(1, 0, filters=where("colour", "蓝"))).ids == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("embedding", "message"),
+    [
+        (None, "node bad has no embedding"),
+        ([1.0], "node bad has a vector of dimension 1, the store's have 2"),
+        ([1.0, float("nan")], "the vector of node bad holds NaN"),
+    ],
+)
+def test_one_bad_node_adds_none_and_loses_none(
+    store: FaissMultiModalVectorStore, make_node: MakeNode, embedding: list[float] | None, message: str
+) -> None:
+    store.add([make_node("old")])
+
+    with pytest.raises(ValueError, match=message) as caught:
+        store.add([make_node("new"), TextNode(id_="bad", text="x", embedding=embedding)])
+
+    assert "\n" not in str(caught.value)
+    assert [node.node_id for node in store.get_nodes()] == ["old"]
+    assert store.query(ask(1, 0)).ids == ["old"]
+
+
+def test_an_id_twice_in_one_call_is_refused(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    with pytest.raises(ValueError, match="node a is given twice"):
+        store.add([make_node("a"), make_node("a")])
+    assert store.count() == 0
+
+
+def test_queries_that_make_no_sense_are_refused(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.add([make_node("a")])
+    with pytest.raises(ValueError, match="query's vector has dimension 3"):
+        store.query(VectorStoreQuery(query_embedding=[1, 0, 0], similarity_top_k=1))
+    with pytest.raises(ValueError, match="the query has no embedding"):
+        store.query(VectorStoreQuery(query_str="飞机", similarity_top_k=1))
+    with pytest.raises(ValueError, match="query mode 'svm' is not supported"):
+        store.query(ask(1, 0, mode=VectorStoreQueryMode.SVM))
+
+
+def test_queries_can_be_restricted(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.add([make_node(f"n{i}", 1 - i / 10, 0, ref_doc=f"d{i % 3}", page=i) for i in range(9)])
+
+    assert store.query(ask(1, 0, node_ids=["n7", "n3", "gone"])).ids == ["n3", "n7"]
+    assert store.query(ask(1, 0, doc_ids=["d1"])).ids == ["n1", "n4", "n7"]
+    assert store.query(ask(1, 0, k=2, filters=where("page", 6, FilterOperator.GTE))).ids == ["n6", "n7"]
+    assert store.query(ask(1, 0, doc_ids=["d1"], filters=where("page", 4, FilterOperator.GT))).ids == ["n7"]
+
+
+def test_nodes_are_got_by_id_and_filter(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.add([make_node(name, page=i) for i, name in enumerate("abc")])
+    assert [node.node_id for node in store.get_nodes(["c", "gone", "a"])] == ["c", "a"]
+    assert [node.node_id for node in store.get_nodes(filters=where("page", 1, FilterOperator.GTE))] == ["b", "c"]
+    assert store.get_nodes([]) == []
+
+
+def test_deleted_nodes_are_gone(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.add([make_node(f"n{i}", 1 - i / 10, 0, ref_doc=f"d{i % 2}", page=i) for i in range(6)])
+
+    store.delete("d0")
+    assert store.query(ask(1, 0)).ids == ["n1", "n3", "n5"]
+    store.delete_nodes(["n1", "gone"])
+    assert store.query(ask(1, 0)).ids == ["n3", "n5"]
+    store.delete_nodes(filters=where("page", 5))
+    assert store.query(ask(1, 0)).ids == ["n3"]
+    store.delete_nodes(["n3"], where("page", 99))
+    assert store.count() == 1
+    with pytest.raises(ValueError, match="needs node_ids or filters"):
+        store.delete_nodes()
+
+
+def test_a_cleared_store_takes_another_dimension(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.require_model("one")
+    store.add([make_node("a")])
+    store.clear()
+    assert store.query(ask(1, 0)).ids == []
+
+    store.require_model("two")
+    store.add([TextNode(id_="b", text="x", embedding=[1, 0, 0])])
+    assert store.query(VectorStoreQuery(query_embedding=[1, 0, 0], similarity_top_k=5)).ids == ["b"]
+
+
+async def test_async_twins_do_the_same(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    assert await store.async_add([make_node("a", ref_doc="d"), make_node("b", 0, 1), make_node("c")]) == ["a", "b", "c"]
+    assert (await store.aquery(ask(1, 0, k=1))).ids == ["a"]
+    assert [node.node_id for node in await store.aget_nodes(["b"])] == ["b"]
+    await store.adelete("d")
+    await store.adelete_nodes(["b"])
+    assert [node.node_id for node in await store.aget_nodes()] == ["c"]
+    await store.aclear()
+    assert store.count() == 0
+
+
+async def test_async_calls_leave_the_event_loop_free(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    ticks = 0
+    work = asyncio.create_task(store.async_add([make_node(f"n{i}", page=i) for i in range(3000)]))
+    while not work.done():
+        await asyncio.sleep(0.001)
+        ticks += 1
+    assert ticks > 10
+
+
+def test_another_model_is_refused_by_name(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.require_model("ViT-B-16 sha256:1")
+    store.require_model("RN50 sha256:2")  # nothing is stored yet
+    store.add([make_node("a")])
+    store.require_model("RN50 sha256:2")
+    with pytest.raises(ModelMismatchError, match="filled with the model RN50 sha256:2, not with ViT-B-16 sha256:1"):
+        store.require_model("ViT-B-16 sha256:1")
+
+
+# Files
+
+
+def reopened(folder: Path) -> FaissMultiModalVectorStore:
+    return FaissMultiModalVectorStore.from_persist_dir(folder)
+
+
+def test_a_store_reopens_with_and_without_a_clean_close(tmp_path: Path, make_node: MakeNode) -> None:
+    crashed = FaissMultiModalVectorStore(tmp_path)
+    crashed.add([make_node("a", 1, 0), make_node("b", 0, 1)])
+    with reopened(tmp_path) as store:
+        assert store.query(ask(1, 0)).ids == ["a", "b"]
+        store.delete_nodes(["a"])
+        store.add([make_node("c", 2, 0)])
+    assert list(tmp_path.glob("*.faiss"))
+    with reopened(tmp_path) as store:
+        assert store.query(ask(1, 0)).ids == ["c", "b"]
+
+
+def test_a_snapshot_is_brought_up_to_date(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path)
+    store.add([make_node("a"), make_node("b", 0.9), make_node("c", 0.8)])
+    store.persist()
+    store.delete_nodes(["a"])
+    store.add([make_node("d", 0.7), make_node("b", 0.1)])
+    store.delete_nodes(["d"])
+
+    assert reopened(tmp_path).query(ask(1, 0)).ids == ["c", "b"]
+
+
+def test_what_a_killed_process_had_added_is_there(tmp_path: Path) -> None:
+    program = f"""
+import os
+from llama_index.core.schema import TextNode
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
+store = FaissMultiModalVectorStore({str(tmp_path)!r})
+store.add([TextNode(id_="kept", text="x", embedding=[1, 0])])
+print("added", flush=True)
+os.kill(os.getpid(), 9)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (-9, "added")
+    assert reopened(tmp_path).query(ask(1, 0)).ids == ["kept"]
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "garbage"])
+def test_a_damaged_faiss_file_is_rebuilt_with_a_warning(
+    tmp_path: Path, make_node: MakeNode, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add([make_node("a")])
+    (file,) = tmp_path.glob("*.faiss")
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:20] if damage == "cut" else b"garbage")
+
+    assert reopened(tmp_path).query(ask(1, 0)).ids == ["a"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert file.name in caplog.text
+
+
+def test_a_damaged_database_is_an_error_and_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "default.sqlite3"
+    file.write_bytes(b"this is not a database" * 100)
+    with pytest.raises(StoreError, match=r"cannot open the vector store .*default\.sqlite3"):
+        FaissMultiModalVectorStore(tmp_path)
+    assert file.read_bytes().startswith(b"this is not a database")
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    FaissMultiModalVectorStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+        database.execute("pragma user_version = 99")
+    with pytest.raises(StoreError, match=r"newer version of llama-index-mm-zhipu \(schema 99"):
+        FaissMultiModalVectorStore(tmp_path)
+
+
+def test_a_missing_store_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no vector store at"):
+        reopened(tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
+    with (
+        FaissMultiModalVectorStore(tmp_path, namespace="image") as images,
+        FaissMultiModalVectorStore(tmp_path) as texts,
+    ):
+        images.add([make_node("picture")])
+        texts.add([make_node("text")])
+    assert [node.node_id for node in FaissMultiModalVectorStore.from_persist_dir(tmp_path, "image").get_nodes()] == [
+        "picture"
+    ]
+    assert [node.node_id for node in reopened(tmp_path).get_nodes()] == ["text"]
+
+
+def test_persisting_never_writes_the_json_that_core_would_read(tmp_path: Path, make_node: MakeNode) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    with FaissMultiModalVectorStore(own) as store:
+        store.add([make_node("a")])
+        store.persist(str(own / "default__vector_store.json"))
+        store.persist(str(other / "default__vector_store.json"))
+    assert sorted(path.suffix for path in own.iterdir() if not path.name.endswith(("-wal", "-shm"))) == [
+        ".faiss",
+        ".sqlite3",
+    ]
+    assert [path.name for path in other.iterdir()] == ["default.sqlite3"]
+    assert reopened(other).query(ask(1, 0)).ids == ["a"]
+
+
+def test_a_store_in_memory_persists_only_to_a_path(make_node: MakeNode, tmp_path: Path) -> None:
+    store = FaissMultiModalVectorStore()
+    store.add([make_node("a")])
+    with pytest.raises(ValueError, match="the store is in memory"):
+        store.persist()
+    store.persist(str(tmp_path / "x.json"))
+    assert reopened(tmp_path).count() == 1
+    with pytest.raises(TypeError, match="cannot be pickled"):
+        pickle.dumps(store)
+
+
+def test_another_handle_sees_what_was_committed(tmp_path: Path, make_node: MakeNode) -> None:
+    writer, reader = FaissMultiModalVectorStore(tmp_path), FaissMultiModalVectorStore(tmp_path)
+    writer.add([make_node("a"), make_node("b", 0.5)])
+    assert reader.query(ask(1, 0)).ids == ["a", "b"]
+    writer.delete_nodes(["a"])
+    assert reader.query(ask(1, 0)).ids == ["b"]
+    writer.clear()
+    writer.add([TextNode(id_="c", text="x", embedding=[1, 0, 0])])
+    assert reader.query(VectorStoreQuery(query_embedding=[1, 0, 0], similarity_top_k=5)).ids == ["c"]
+
+
+def test_it_pickles_as_a_handle_of_the_same_files(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path)
+    store.add([make_node("a")])
+    assert pickle.loads(pickle.dumps(store)).query(ask(1, 0)).ids == ["a"]
+
+
+def test_threads_may_add_delete_and_query_at_once(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    errors: list[BaseException] = []
+
+    def work(worker: int) -> None:
+        try:
+            for i in range(20):
+                store.add([make_node(f"{worker}-{i}", float(np.cos(i)), float(np.sin(i)))])
+                store.query(ask(1, 0))
+                if i % 2:
+                    store.delete_nodes([f"{worker}-{i}"])
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert errors == []
+    assert store.count() == 40
+    assert len(store.query(ask(1, 0, k=100)).ids or []) == 40
