@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
     from llama_index_mm_zhipu.index import build_index, load_index
     from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
-    from llama_index_mm_zhipu.readers import read_jsonl
+    from llama_index_mm_zhipu.readers import read_folder, read_jsonl
     from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 __version__ = "0.1.0"
@@ -26,6 +26,7 @@ _HOME_OF = {
     "build_index": "index",
     "load_index": "index",
     "plot_results": "display",
+    "read_folder": "readers",
     "read_jsonl": "readers",
 }
 
@@ -37,6 +38,7 @@ __all__ = [
     "build_index",
     "load_index",
     "plot_results",
+    "read_folder",
     "read_jsonl",
 ]
 

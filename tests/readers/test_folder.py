@@ -1,0 +1,32 @@
+"""A folder of pictures becomes nodes, whatever else lies in it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llama_index_mm_zhipu import read_folder
+
+
+def test_pictures_are_found_sorted_and_named_by_their_path(tmp_path: Path, photos: list[Path]) -> None:
+    (tmp_path / "slides").mkdir()
+    shutil.copy(photos[0], tmp_path / "slides" / "b.JPG")
+    shutil.copy(photos[1], tmp_path / "a.jpeg")
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "paper.pdf").write_text("no picture either")
+
+    nodes = read_folder(tmp_path)
+
+    assert [node.node_id for node in nodes] == ["a.jpeg", "slides/b.JPG"]
+    assert [node.image_path for node in nodes] == [str(tmp_path / "a.jpeg"), str(tmp_path / "slides" / "b.JPG")]
+    assert [node.metadata for node in nodes] == [{"file_name": "a.jpeg"}, {"file_name": "slides/b.JPG"}]
+    assert [node.node_id for node in read_folder(tmp_path, recursive=False)] == ["a.jpeg"]
+
+
+def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no pictures"):
+        read_folder(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        read_folder(tmp_path / "nowhere")

@@ -1,0 +1,65 @@
+"""The article's jsonl is read as it is met in the wild; bad lines are named."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from llama_index_mm_zhipu import read_jsonl
+
+
+@pytest.fixture
+def picture(photos: list[Path]) -> str:
+    return base64.b64encode(photos[0].read_bytes()).decode()
+
+
+def write(path: Path, *records: object, start: str = "") -> Path:
+    path.write_text(start + "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), "utf-8")
+    return path
+
+
+def test_pictures_captions_and_ids_are_read(tmp_path: Path, picture: str) -> None:
+    file = write(
+        tmp_path / "test.jsonl",
+        {"image_id": "1", "image_base64": picture, "caption": "一只猫"},
+        {"image_id": 2, "image_base64": f"data:image/jpeg;base64,{picture}", "caption": ["两只猫", "猫们"]},
+        {"image_id": "3", "image_base64": picture, "caption": None},
+        {"image_id": "1", "image_base64": picture, "caption": "猫在睡觉"},
+        start="\ufeff",
+    )
+
+    nodes = read_jsonl(file)
+
+    assert [(node.node_id, node.text) for node in nodes] == [
+        ("1", "一只猫\n猫在睡觉"),
+        ("2", "两只猫\n猫们"),
+        ("3", ""),
+    ]
+    assert {node.image for node in nodes} == {picture}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("no json", "line 2: not an object with image_id"),
+        ('{"image_id": "1"}', "line 2: not an object with image_id"),
+        ('{"image_id": "1", "image_base64": "%%%"}', "line 2: image_base64 of '1' is neither a path nor base64"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, picture: str, line: str, message: str) -> None:
+    file = write(tmp_path / "bad.jsonl", {"image_id": "0", "image_base64": picture, "caption": ""})
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(line)
+    with pytest.raises(ValueError, match=rf"bad\.jsonl, {message}") as caught:
+        read_jsonl(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_or_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"empty\.jsonl holds no pictures; expected lines with image_id"):
+        read_jsonl(write(tmp_path / "empty.jsonl"))
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*gone\.jsonl"):
+        read_jsonl(tmp_path / "gone.jsonl")

@@ -1,0 +1,345 @@
+"""The wiring: each picture is stored and found once, by words and by picture, whatever came first."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llama_index.core import Settings
+from llama_index.core.indices import MultiModalVectorStoreIndex
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageDocument,
+    ImageNode,
+    NodeRelationship,
+    NodeWithScore,
+    QueryBundle,
+    RelatedNodeInfo,
+    TextNode,
+)
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index, read_folder
+from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.testing import tiny_checkpoint
+from llama_index_mm_zhipu.vector_store import ModelMismatchError
+
+
+def ids(results: Sequence[NodeWithScore]) -> list[str]:
+    return [result.node.node_id for result in results]
+
+
+def by_picture(path: Path, words: str = "") -> QueryBundle:
+    return QueryBundle(query_str=words, image_path=str(path))
+
+
+@pytest.fixture
+def plain_nodes(photos: list[Path]) -> list[ImageNode]:
+    """Pictures without captions and without metadata, which core drops."""
+    return [ImageNode(id_=photo.name, image_path=str(photo)) for photo in photos]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_asks_for_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Settings, "_embed_model", None)
+    monkeypatch.setattr(Settings, "_llm", None)
+
+
+def test_three_pictures_without_captions_are_three_found(
+    tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    index = build_index(plain_nodes[:3], embed_model=tiny_embedding, persist_dir=tmp_path)
+    names = {node.node_id for node in plain_nodes[:3]}
+
+    retriever = index.as_retriever(image_similarity_top_k=10)
+    assert len(retriever.retrieve("飞机")) == 3
+    assert set(ids(retriever.retrieve("飞机"))) == names
+    assert set(ids(retriever.retrieve(by_picture(Path(str(plain_nodes[0].image_path)))))) == names
+
+
+def test_a_captioned_picture_is_stored_and_found_once(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
+) -> None:
+    index = build_index(photo_nodes, embed_model=tiny_embedding)
+    assert isinstance(index, MultiModalVectorStoreIndex)
+
+    found = index.as_retriever(similarity_top_k=50, image_similarity_top_k=50).retrieve("帽子")
+
+    assert sorted(ids(found)) == sorted(node.node_id for node in photo_nodes)
+
+
+@pytest.mark.parametrize("captioned", [5, 0])
+def test_pictures_are_found_by_themselves_captioned_or_not(
+    demo_embedding: ChineseClipEmbedding,
+    photo_nodes: list[ImageNode],
+    plain_nodes: list[ImageNode],
+    photos: list[Path],
+    captioned: int,
+) -> None:
+    mixed: list[BaseNode] = [*photo_nodes[:captioned], *plain_nodes[captioned:]]
+    index = build_index(mixed, embed_model=demo_embedding)
+    retriever = index.as_retriever(image_similarity_top_k=10)
+
+    assert [ids(retriever.retrieve(by_picture(photo)))[0] for photo in photos] == [photo.name for photo in photos]
+    assert sorted(ids(retriever.retrieve("帽子"))) == [photo.name for photo in photos]
+
+
+def test_the_weight_of_captions_follows_the_pictures_and_is_recorded(
+    tiny_embedding: ChineseClipEmbedding,
+    photo_nodes: list[ImageNode],
+    plain_nodes: list[ImageNode],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "llama_index_mm_zhipu")
+    for name, nodes, weight in [
+        ("all", photo_nodes, 0.5),
+        ("some", [*photo_nodes[:5], *plain_nodes[5:]], 0.0),
+        ("none", plain_nodes, 0.0),
+    ]:
+        build_index(nodes, embed_model=tiny_embedding, persist_dir=tmp_path / name).close()
+        with FaissMultiModalVectorStore(tmp_path / name, namespace="image") as store:
+            assert store.get_setting("caption_weight") == weight
+    assert "caption_weight 0.0: 5 of 10 pictures have captions" in caplog.text
+
+
+def test_later_inserts_follow_the_recorded_weight_and_warn(
+    tiny_embedding: ChineseClipEmbedding,
+    photo_nodes: list[ImageNode],
+    plain_nodes: list[ImageNode],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    build_index(photo_nodes[:5], embed_model=tiny_embedding, persist_dir=tmp_path).close()
+    index = load_index(tmp_path, embed_model=tiny_embedding)
+    index.insert_nodes([photo_nodes[5], *plain_nodes[6:9]])
+    assert "3 of 4 pictures have no caption" in caplog.text
+
+    (averaged,) = tiny_embedding([photo_nodes[5].model_copy()])
+    query = by_picture(Path(str(photo_nodes[5].image_path)))
+    scores = {r.node.node_id: r.score for r in index.as_retriever(image_similarity_top_k=9).retrieve(query)}
+    picture = tiny_embedding.get_image_embedding(str(photo_nodes[5].image_path))
+    assert len(scores) == 9
+    assert scores[photo_nodes[5].node_id] == pytest.approx(np.dot(averaged.embedding or [], picture), abs=1e-5)
+
+
+def test_texts_and_pictures_are_found_together(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    manual = Document(id_="manual", text="轮胎气压应为二百三十千帕。" * 40)
+    index = build_index([*photo_nodes, manual], embed_model=tiny_embedding, persist_dir=tmp_path)
+
+    found = index.as_retriever(similarity_top_k=1, image_similarity_top_k=2).retrieve("轮胎气压")
+
+    assert [type(result.node).__name__ for result in found] == ["TextNode", "ImageNode", "ImageNode"]
+    assert found[0].node.ref_doc_id == "manual"
+
+
+def test_an_index_reloads(
+    demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path, photos: list[Path]
+) -> None:
+    build_index(photo_nodes, embed_model=demo_embedding, persist_dir=tmp_path)
+
+    index = load_index(tmp_path, embed_model=demo_embedding)
+
+    assert index.is_text_vector_store_empty
+    assert not index.is_image_vector_store_empty
+    assert ids(index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photos[3]))) == [photos[3].name]
+
+
+def test_what_is_empty_is_asked_of_the_stores(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    index = build_index([TextNode(id_="t", text="说明")], embed_model=tiny_embedding, persist_dir=tmp_path)
+    index.insert_nodes(photo_nodes[:1])
+    assert ids(index.as_retriever().retrieve("说明")) == ["t", photo_nodes[0].node_id]
+
+    index = load_index(tmp_path, embed_model=tiny_embedding)
+    assert ids(index.as_retriever().retrieve("说明")) == ["t", photo_nodes[0].node_id]
+
+
+async def test_async_retrieval_and_inserts_agree_with_sync(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], photos: list[Path]
+) -> None:
+    index = build_index([TextNode(id_="t", text="说明")], embed_model=tiny_embedding)
+    await index.ainsert_nodes(photo_nodes)
+    retriever = index.as_retriever(image_similarity_top_k=5)
+
+    for query in (QueryBundle("帽子"), by_picture(photos[0]), by_picture(photos[0], "帽子")):
+        assert ids(await retriever.aretrieve(query)) == ids(retriever.retrieve(query))
+    await index.adelete_nodes([photo_nodes[0].node_id])
+    assert photo_nodes[0].node_id not in ids(await retriever.aretrieve(by_picture(photos[0])))
+
+
+def test_words_and_a_picture_ask_for_both(
+    tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], photos: list[Path]
+) -> None:
+    index = build_index(plain_nodes, embed_model=tiny_embedding)
+    retriever = index.as_retriever(image_similarity_top_k=10)
+    scores = [
+        {result.node.node_id: result.score or 0 for result in retriever.retrieve(query)}
+        for query in (QueryBundle("帽子"), by_picture(photos[0]), by_picture(photos[0], "帽子"))
+    ]
+    for name in scores[0]:
+        assert scores[2][name] == pytest.approx((scores[0][name] + scores[1][name]) / 2, abs=1e-5)
+
+
+def test_a_query_bundle_is_left_as_it_was(tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> None:
+    index = build_index([*photo_nodes, TextNode(text="说明")], embed_model=tiny_embedding)
+    query = QueryBundle("帽子")
+    index.as_retriever().retrieve(query)
+    assert query.embedding is None
+
+
+def test_retrieval_takes_filters(tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> None:
+    for page, node in enumerate(photo_nodes):
+        node.metadata["page"] = page
+    index = build_index(photo_nodes, embed_model=tiny_embedding)
+    filters = MetadataFilters(filters=[MetadataFilter(key="page", value=[2, 4], operator="in")])  # type: ignore[arg-type]
+
+    found = index.as_retriever(image_similarity_top_k=10, filters=filters).retrieve("帽子")
+
+    assert sorted(ids(found)) == sorted([photo_nodes[2].node_id, photo_nodes[4].node_id])
+
+
+@pytest.mark.parametrize("reload", [False, True])
+def test_deletions_reach_both_stores(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path, reload: bool
+) -> None:
+    source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="manual")}
+    nodes: list[BaseNode] = [
+        TextNode(id_="text", text="第一页", relationships=source),
+        ImageNode(id_="picture", image_path=str(photos[0]), relationships=source),
+        TextNode(id_="other text", text="第二页"),
+        ImageNode(id_="other picture", image_path=str(photos[1])),
+        ImageNode(id_="third picture", image_path=str(photos[2])),
+    ]
+    index = build_index(nodes, embed_model=tiny_embedding, persist_dir=tmp_path)
+    if reload:
+        index.close()
+        index = load_index(tmp_path, embed_model=tiny_embedding)
+    retriever = index.as_retriever(similarity_top_k=10, image_similarity_top_k=10)
+
+    index.delete_ref_doc("manual")
+    assert sorted(ids(retriever.retrieve("页"))) == ["other picture", "other text", "third picture"]
+    index.delete_nodes(["other text", "other picture"])
+    assert ids(retriever.retrieve("页")) == ["third picture"]
+
+
+def test_indexing_again_overwrites_instead_of_doubling(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    build_index(photo_nodes, embed_model=tiny_embedding, persist_dir=tmp_path).close()
+    index = build_index(photo_nodes, embed_model=tiny_embedding, persist_dir=tmp_path)
+    assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(photo_nodes)
+
+
+def test_picture_documents_are_indexed_as_pictures(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    documents = [ImageDocument(id_=photo.name, image_path=str(photo), metadata={"page": 1}) for photo in photos]
+    index = build_index(documents[:-1], embed_model=demo_embedding)
+    index.insert(documents[-1])
+
+    for photo in photos:
+        (best,) = index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photo))
+        assert isinstance(best.node, ImageNode)
+        assert (best.node.ref_doc_id, best.node.metadata["page"]) == (photo.name, 1)
+
+    index.delete_ref_doc(photos[0].name)
+    assert photos[0].name not in ids(index.as_retriever(image_similarity_top_k=10).retrieve(by_picture(photos[0])))
+
+
+def test_a_folder_of_pictures_is_indexed(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    index = build_index(read_folder(photos[0].parent), embed_model=demo_embedding)
+    (best,) = index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photos[2]))
+    assert best.node.metadata["file_name"] == photos[2].name
+
+
+@pytest.mark.parametrize("form", ["path", "address", "bytes"])
+def test_pictures_of_every_form_are_indexed(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path], file_server: str, form: str
+) -> None:
+    nodes = {
+        "path": [ImageNode(id_=photo.name, image_path=str(photo)) for photo in photos],
+        "address": [ImageNode(id_=photo.name, image_url=f"{file_server}/{photo.name}") for photo in photos],
+        "bytes": [ImageNode(id_=photo.name, image=base64.b64encode(photo.read_bytes()).decode()) for photo in photos],
+    }[form]
+    index = build_index(nodes, embed_model=demo_embedding)
+    assert ids(index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photos[5]))) == [photos[5].name]
+
+
+def test_a_vector_that_a_node_brings_along_is_kept(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
+) -> None:
+    photo_nodes[0].embedding = tiny_embedding.get_text_embedding("月亮")
+    index = build_index(photo_nodes, embed_model=tiny_embedding)
+    best = index.as_retriever(image_similarity_top_k=1).retrieve("月亮")[0]
+    assert (best.node.node_id, best.score) == (photo_nodes[0].node_id, pytest.approx(1, abs=1e-5))
+
+
+def test_the_given_nodes_stay_as_they_were(tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> None:
+    before = [node.model_dump() for node in photo_nodes]
+    build_index(photo_nodes, embed_model=tiny_embedding).as_retriever().retrieve("帽子")
+    assert [node.model_dump() for node in photo_nodes] == before
+
+
+# Bad input
+
+
+def test_another_model_is_refused_by_name(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    build_index(photo_nodes, embed_model=tiny_embedding, persist_dir=tmp_path / "index").close()
+    other = ChineseClipEmbedding(str(tiny_checkpoint(tmp_path / "model", seed=1)))
+
+    for call in (load_index, lambda folder, **model: build_index(photo_nodes, persist_dir=folder, **model)):
+        with pytest.raises(ModelMismatchError) as caught:
+            call(tmp_path / "index", embed_model=other)
+        assert tiny_embedding.fingerprint in str(caught.value)
+        assert other.fingerprint in str(caught.value)
+        assert str(tmp_path / "model") not in str(caught.value)
+    assert load_index(tmp_path / "index", embed_model=tiny_embedding).as_retriever().retrieve("帽子")
+
+
+def test_a_bad_picture_stops_the_build_by_name_and_loses_nothing(
+    tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    fake = tmp_path / "fake.jpg"
+    fake.write_text("no picture")
+    build_index(plain_nodes[:2], embed_model=tiny_embedding, persist_dir=tmp_path / "index").close()
+
+    with pytest.raises(ImageError, match=r"node fake: .*fake\.jpg is not a picture .*replace the file"):
+        build_index(
+            [*plain_nodes[2:5], ImageNode(id_="fake", image_path=str(fake)), plain_nodes[5]],
+            embed_model=tiny_embedding,
+            persist_dir=tmp_path / "index",
+            insert_batch_size=3,
+        )
+
+    index = load_index(tmp_path / "index", embed_model=tiny_embedding)
+    found = ids(index.as_retriever(image_similarity_top_k=10).retrieve("帽子"))
+    assert sorted(found) == [node.node_id for node in plain_nodes[:5]]
+
+
+def test_bad_pictures_can_be_skipped_and_are_reported(
+    tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = ImageNode(id_="gone", image_path=str(tmp_path / "gone.jpg"))
+
+    index = build_index([*plain_nodes, gone], embed_model=tiny_embedding, on_error="skip")
+
+    assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(plain_nodes)
+    assert list(index.skipped) == ["gone"]
+    assert "skipped node gone: no such picture" in caplog.text
+
+
+def test_nothing_to_index_is_an_error(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing to index"):
+        build_index([], embed_model=tiny_embedding)
+    with pytest.raises(FileNotFoundError, match=r"no index in .*; build one there"):
+        load_index(tmp_path / "nowhere", embed_model=tiny_embedding)
+    assert not (tmp_path / "nowhere").exists()
