@@ -74,6 +74,7 @@ def plot_results(
     columns = max(1, min(columns, len(found)))
     rows = max(1, -(-len(found) // columns))
     figure = figure_class(figsize=((columns + 1) * _TILE_INCHES, rows * (_TILE_INCHES + 0.5)), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12)
     grid = figure.subplots(rows, columns + 1, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()

@@ -1,0 +1,33 @@
+"""Zhipu's GLM vision models."""
+
+from llama_index_mm_zhipu.llm.errors import (
+    GLMAuthenticationError,
+    GLMConnectionError,
+    GLMContentFilteredError,
+    GLMContextTooLongError,
+    GLMError,
+    GLMInvalidRequestError,
+    GLMProtocolError,
+    GLMQuotaError,
+    GLMRateLimitError,
+    GLMServerError,
+    GLMTimeoutError,
+)
+from llama_index_mm_zhipu.llm.llm import ZhipuMultiModal
+from llama_index_mm_zhipu.llm.models import MODELS
+
+__all__ = [
+    "MODELS",
+    "GLMAuthenticationError",
+    "GLMConnectionError",
+    "GLMContentFilteredError",
+    "GLMContextTooLongError",
+    "GLMError",
+    "GLMInvalidRequestError",
+    "GLMProtocolError",
+    "GLMQuotaError",
+    "GLMRateLimitError",
+    "GLMServerError",
+    "GLMTimeoutError",
+    "ZhipuMultiModal",
+]

@@ -1,0 +1,161 @@
+"""What can go wrong with the GLM API, by kind, from the business codes of its documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class GLMError(Exception):
+    """A call of the GLM API failed.
+
+    Attributes:
+        code: The API's business code, such as ``"1302"``, if it sent one.
+        http_status: Status of the answer, if there was one.
+        request_id: The API's id of the request, for its support.
+        retryable: Whether the same call may succeed later.
+    """
+
+    advice = "see the message of the API"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        http_status: int | None = None,
+        request_id: str | None = None,
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.http_status = http_status
+        self.request_id = request_id
+        self.retryable = retryable
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle with the attributes, which ``Exception`` would not pass to the constructor."""
+        return _rebuilt, (type(self), str(self), dict(vars(self)))
+
+
+class GLMAuthenticationError(GLMError):
+    """The key is wrong, expired, or its account is locked."""
+
+    advice = "check ZHIPUAI_API_KEY at https://open.bigmodel.cn/usercenter/apikeys"
+
+
+class GLMQuotaError(GLMError):
+    """The account has no balance, or a daily or plan limit is reached: waiting a moment does not help."""
+
+    advice = "check balance and plan of the account, or take a free model such as glm-4.6v-flash"
+
+
+class GLMRateLimitError(GLMError):
+    """Too many requests at a time, or the service is busy."""
+
+    advice = "wait, or send fewer requests at a time"
+
+
+class GLMInvalidRequestError(GLMError):
+    """The API does not take the request as it is."""
+
+    advice = "check model name, parameters and pictures"
+
+
+class GLMContextTooLongError(GLMInvalidRequestError):
+    """Prompt and pictures are longer than the model's context."""
+
+    advice = "send fewer pictures or less text, or take a model with a larger context"
+
+
+class GLMContentFilteredError(GLMError):
+    """The API found the question, a picture or the answer unsafe."""
+
+    advice = "rephrase the question or leave the picture out"
+
+
+class GLMServerError(GLMError):
+    """The service failed."""
+
+    advice = "try again later"
+
+
+class GLMConnectionError(GLMError):
+    """The service could not be reached, or the connection was cut."""
+
+    advice = "check the network and api_base"
+
+
+class GLMTimeoutError(GLMConnectionError):
+    """The service did not answer in time."""
+
+    advice = "raise timeout: pictures can take two minutes at busy hours"
+
+
+class GLMProtocolError(GLMError):
+    """The answer is none that the API is documented to give."""
+
+    advice = "check api_base; a proxy may have answered instead"
+
+
+_KIND_BY_CODE: dict[str, type[GLMError]] = {
+    **dict.fromkeys(
+        ("1000", "1001", "1002", "1003", "1004", "1005", "1110", "1111", "1112", "1121"), GLMAuthenticationError
+    ),
+    **dict.fromkeys(("1113", "1304", "1308", "1309", "1310", "1311"), GLMQuotaError),
+    **dict.fromkeys((str(code) for code in range(1313, 1322)), GLMQuotaError),
+    **dict.fromkeys(("1302", "1303", "1305", "1312"), GLMRateLimitError),
+    **dict.fromkeys(
+        ("1210", "1211", "1212", "1213", "1214", "1215", "1220", "1221", "1222", "1231"), GLMInvalidRequestError
+    ),
+    "1261": GLMContextTooLongError,
+    "1301": GLMContentFilteredError,
+    **dict.fromkeys(("1120", "1200", "1230", "1234"), GLMServerError),
+}
+
+_RETRYABLE_KINDS = (GLMRateLimitError, GLMServerError, GLMConnectionError)
+
+
+def error_of_answer(http_status: int, body: Any, request_id: str | None = None) -> GLMError:
+    """Build the error that an answer stands for.
+
+    The business code decides; the HTTP status only where there is none.
+
+    Args:
+        http_status: Status of the answer.
+        body: Its parsed JSON, expected as ``{"error": {"code": …, "message": …}}``.
+        request_id: The API's id of the request, if the answer named one.
+    """
+    error = body.get("error") if isinstance(body, dict) else None
+    error = error if isinstance(error, dict) else {}
+    code = str(error["code"]) if error.get("code") is not None else None
+    kind = _KIND_BY_CODE.get(code or "") or _kind_by_status(http_status)
+    said = f": {error['message']}" if error.get("message") else ""
+    named = f"HTTP {http_status}" + (f", code {code}" if code else "")
+    return new_error(
+        kind,
+        f"the GLM API answered {named}{said}",
+        code=code,
+        http_status=http_status,
+        request_id=request_id,
+    )
+
+
+def new_error(kind: type[GLMError], what: str, **attributes: Any) -> GLMError:
+    """Build an error of a kind with its advice; kinds that may pass are retryable."""
+    return kind(f"{what}; {kind.advice}", retryable=issubclass(kind, _RETRYABLE_KINDS), **attributes)
+
+
+def _kind_by_status(status: int) -> type[GLMError]:
+    if status in (401, 403):
+        return GLMAuthenticationError
+    if status == 429:
+        return GLMRateLimitError
+    if status >= 500:
+        return GLMServerError
+    return GLMInvalidRequestError if status >= 400 else GLMProtocolError
+
+
+def _rebuilt(kind: type[GLMError], message: str, attributes: dict[str, Any]) -> GLMError:
+    error = kind(message)
+    vars(error).update(attributes)
+    return error

@@ -1,0 +1,48 @@
+"""What each GLM vision model takes and gives: one table, from Zhipu's documentation and reports of live behaviour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelLimits:
+    """Limits of one model.
+
+    Attributes:
+        context_window: Tokens of prompt and answer together.
+        max_tokens: Largest ``max_tokens`` that the API takes; None where none is documented.
+        pictures: Pictures in one request, over the whole history, that are known to work.
+        tools: Whether the model calls functions.
+        free: Whether Zhipu gives it away.
+    """
+
+    context_window: int
+    max_tokens: int | None
+    pictures: int
+    tools: bool = False
+    free: bool = False
+
+
+MODELS: dict[str, ModelLimits] = {
+    # Documented for one picture; one to five are answered in practice, six are refused.
+    "glm-4v-flash": ModelLimits(16_384, 1_024, 5, free=True),
+    "glm-4v": ModelLimits(2_048, None, 5),
+    "glm-4v-plus": ModelLimits(8_192, None, 5),
+    "glm-4v-plus-0111": ModelLimits(8_192, 8_192, 5),
+    "glm-4.1v-thinking-flash": ModelLimits(65_536, 16_384, 50, free=True),
+    "glm-4.1v-thinking-flashx": ModelLimits(65_536, 16_384, 50),
+    "glm-4.5v": ModelLimits(65_536, 16_384, 50),
+    "glm-4.6v": ModelLimits(131_072, 32_768, 50, tools=True),
+    "glm-4.6v-flash": ModelLimits(131_072, 32_768, 50, tools=True, free=True),
+    "glm-4.6v-flashx": ModelLimits(131_072, 32_768, 50, tools=True),
+    "glm-5v-turbo": ModelLimits(204_800, 131_072, 50),
+}
+
+UNKNOWN_MODEL = ModelLimits(65_536, None, 50)
+"""Assumed of a model that is not in the table: the API says where this is wrong."""
+
+
+def limits_of(model: str) -> ModelLimits:
+    """Return the limits of a model, known or not."""
+    return MODELS.get(model.lower(), UNKNOWN_MODEL)

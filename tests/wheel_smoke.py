@@ -1,0 +1,33 @@
+"""Run by CI in an environment that holds nothing but the wheel: import everything, run one query."""
+
+import pkgutil
+import tempfile
+from importlib import import_module
+from pathlib import Path
+
+from llama_index.core.schema import ImageNode
+from PIL import Image
+
+import llama_index_mm_zhipu as package
+from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
+
+modules = [module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
+for module in modules:
+    import_module(module)
+for name in package.__all__:
+    getattr(package, name)
+
+with tempfile.TemporaryDirectory() as folder, GLMStandIn() as server:
+    picture = Path(folder) / "red.png"
+    Image.new("RGB", (64, 64), "red").save(picture)
+    embed_model = package.ChineseClipEmbedding(str(tiny_checkpoint(Path(folder) / "model")))
+    index = package.build_index(
+        [ImageNode(image_path=str(picture), text="红色")], embed_model=embed_model, persist_dir=Path(folder) / "store"
+    )
+    llm = package.ZhipuMultiModal(api_key="id.secret", api_base=server.url)
+    response = index.as_query_engine(llm=llm).query("图里是什么颜色？")
+    assert len(response.source_nodes) == 1, response
+    assert "#ff0000" in str(response) or "#fe0000" in str(response), response
+    index.close()
+
+print(f"wheel: {len(modules)} modules imported, one query answered")
