@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
+    from matplotlib.layout_engine import LayoutEngine
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +74,7 @@ def plot_results(
     found = [result for result in _with_scores(results) if has_image(result.node)]
     columns = max(1, min(columns, len(found)))
     rows = max(1, -(-len(found) // columns))
-    figure = figure_class(figsize=((columns + 1) * _TILE_INCHES, rows * (_TILE_INCHES + 0.5)), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.12)
+    figure = figure_class(figsize=((columns + 1) * _TILE_INCHES, rows * (_TILE_INCHES + 0.5)), layout=_layout())
     grid = figure.subplots(rows, columns + 1, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -91,6 +91,13 @@ def _matplotlib_figure() -> type[Figure]:
     except ImportError:
         raise ImportError('plot_results needs matplotlib: pip install "llama-index-mm-zhipu[plot]"') from None
     return Figure
+
+
+def _layout() -> LayoutEngine:
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    # Room in inches: without it, Chinese titles touch the edge.
+    return ConstrainedLayoutEngine(h_pad=0.12)
 
 
 @cache

@@ -84,7 +84,8 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings only: connections are opened anew."""
-        return {**super().__getstate__(), "__pydantic_private__": None}
+        settings = self.__deepcopy__()
+        return {**super(ZhipuMultiModal, settings).__getstate__(), "__pydantic_private__": None}
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ZhipuMultiModal:
         """Copy the settings; connections are opened anew."""

@@ -1,0 +1,40 @@
+"""A stand-in for the API, and clients of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu.testing import GLMStandIn
+
+KEY = "0123456789abcdef.s3cr3tpart"
+
+
+@pytest.fixture
+def server() -> Iterator[GLMStandIn]:
+    """The API on loopback."""
+    with GLMStandIn() as running:
+        yield running
+
+
+@pytest.fixture
+def connect(server: GLMStandIn) -> Iterator[Callable[..., ZhipuMultiModal]]:
+    """Builds clients of the stand-in, and closes them."""
+    clients: list[ZhipuMultiModal] = []
+
+    def build(**settings: Any) -> ZhipuMultiModal:
+        clients.append(ZhipuMultiModal(**{"api_key": KEY, "api_base": server.url, **settings}))
+        return clients[-1]
+
+    yield build
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def llm(connect: Callable[..., ZhipuMultiModal]) -> ZhipuMultiModal:
+    """A client of the stand-in with default settings."""
+    return connect()

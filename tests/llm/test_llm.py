@@ -1,0 +1,352 @@
+"""``ZhipuMultiModal`` answers chats and prompts, with pictures in any form, sync, async and streaming."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import logging
+import pickle
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from conftest import KEY
+from llama_index.core.base.llms.types import (
+    AudioBlock,
+    ChatMessage,
+    ImageBlock,
+    MessageRole,
+    TextBlock,
+    ToolCallBlock,
+)
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.llms import LLM
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.multi_modal_llms import MultiModalLLM
+from llama_index.core.prompts import PromptTemplate
+from llama_index.core.schema import ImageDocument, ImageNode
+from llama_index.core.tools import FunctionTool
+from PIL import Image
+
+from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.testing import GLMStandIn
+
+Connect = Callable[..., ZhipuMultiModal]
+
+
+def user(*blocks: str | ImageBlock) -> ChatMessage:
+    return ChatMessage(
+        role="user", blocks=[TextBlock(text=block) if isinstance(block, str) else block for block in blocks]
+    )
+
+
+def sent_parts(server: GLMStandIn) -> list[dict[str, object]]:
+    """Content of the last message that the server received."""
+    return server.requests[-1]["messages"][-1]["content"]
+
+
+@pytest.fixture
+def photo(photos: list[Path]) -> Path:
+    return photos[0]
+
+
+def test_it_is_what_core_looks_for(llm: ZhipuMultiModal) -> None:
+    assert isinstance(llm, MultiModalLLM)
+    assert isinstance(llm, FunctionCallingLLM)
+    assert "multi" in llm.class_name()
+    assert llm.metadata.is_chat_model
+    assert (llm.metadata.model_name, llm.metadata.context_window) == ("glm-4v-flash", 16_384)
+
+
+async def test_all_eight_calls_agree(llm: ZhipuMultiModal, photo: Path) -> None:
+    chat = [user(ImageBlock(path=photo), "图里是什么？")]
+    expected = llm.chat(chat).message.content
+    assert expected is not None
+    assert "JPEG 400×534" in expected
+    assert "图里是什么？" in expected
+
+    texts = [
+        llm.complete("图里是什么？", image_documents=[photo]).text,
+        (await llm.achat(chat)).message.content,
+        (await llm.acomplete("图里是什么？", [photo])).text,
+        list(llm.stream_chat(chat))[-1].message.content,
+        list(llm.stream_complete("图里是什么？", [photo]))[-1].text,
+        [piece async for piece in await llm.astream_chat(chat)][-1].message.content,
+        [piece async for piece in await llm.astream_complete("图里是什么？", image_documents=[photo])][-1].text,
+    ]
+    assert texts == [expected] * 7
+
+
+def test_streams_grow_piece_by_piece_and_end_with_usage(llm: ZhipuMultiModal) -> None:
+    pieces = list(llm.stream_chat([user("讲一个故事")]))
+    assert len(pieces) > 3
+    assert "".join(piece.delta or "" for piece in pieces) == pieces[-1].message.content
+    assert pieces[-1].additional_kwargs["total_tokens"] > 0
+    assert pieces[-1].additional_kwargs["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    "form", ["path", "string", "base64", "bytes", "buffer", "PIL", "node", "node with base64", "document", "block"]
+)
+def test_pictures_of_every_form_go_out_as_raw_base64(
+    llm: ZhipuMultiModal, server: GLMStandIn, photo: Path, form: str
+) -> None:
+    data = photo.read_bytes()
+    text = base64.b64encode(data).decode()
+    document = {
+        "path": photo,
+        "string": str(photo),
+        "base64": text,
+        "bytes": data,
+        "buffer": BytesIO(data),
+        "PIL": Image.open(photo),
+        "node": ImageNode(image_path=str(photo)),
+        "node with base64": ImageNode(image=text),
+        "document": ImageDocument(image_path=str(photo)),
+        "block": ImageBlock(image=data),
+    }[form]
+
+    answer = llm.complete("图里是什么？", image_documents=[document])
+
+    picture, question = sent_parts(server)
+    assert question == {"type": "text", "text": "图里是什么？"}
+    assert "400×534" in answer.text
+    if form != "PIL":
+        assert picture == {"type": "image_url", "image_url": {"url": text}}
+
+
+@pytest.mark.parametrize("form", ["string", "node", "block"])
+def test_addresses_go_out_as_they_are(llm: ZhipuMultiModal, server: GLMStandIn, form: str) -> None:
+    url = "https://example.com/a.jpg"
+    document = {"string": url, "node": ImageNode(image_url=url), "block": ImageBlock(url=url)}[form]
+    llm.complete("图里是什么？", image_documents=[document])
+    assert sent_parts(server)[0] == {"type": "image_url", "image_url": {"url": url}}
+
+
+def test_captions_stand_before_their_pictures(llm: ZhipuMultiModal, photos: list[Path]) -> None:
+    nodes = [ImageNode(image_path=str(photo), text=name) for photo, name in zip(photos, ["裙子", "帽子"], strict=False)]
+    answer = llm.complete("哪张是帽子？", image_documents=nodes).text
+    assert "第1张图片：JPEG 400×534" in answer
+    assert [line.rpartition("说明：")[2] for line in answer.splitlines() if "说明" in line] == ["裙子", "帽子"]
+
+
+def test_blocks_keep_their_order_and_history_is_sent(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:
+    picture = ImageBlock(path=photo)
+    llm.chat(
+        [
+            ChatMessage(role="system", content="你是助手"),
+            user("第一问"),
+            ChatMessage(role="assistant", content="第一答"),
+            user("图1：", picture, "图2：", picture, "区别？", "请详细说。"),
+        ]
+    )
+    messages = server.requests[-1]["messages"]
+    assert [(message["role"], message["content"]) for message in messages[:3]] == [
+        ("system", "你是助手"),
+        ("user", "第一问"),
+        ("assistant", "第一答"),
+    ]
+    assert [part.get("text", "picture") for part in messages[3]["content"]] == [
+        "图1：",
+        "picture",
+        "图2：",
+        "picture",
+        "区别？\n请详细说。",
+    ]
+
+
+def test_a_message_of_pictures_alone_gets_a_text(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:
+    llm.chat([user(ImageBlock(path=photo))])
+    assert [part["type"] for part in sent_parts(server)] == ["image_url", "text"]
+
+
+def test_more_pictures_than_the_model_takes_leave_placeholders(
+    llm: ZhipuMultiModal, server: GLMStandIn, photo: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = ImageBlock(path=photo)
+    chat = [user("旧", picture, picture), ChatMessage(role="assistant", content="好"), user(*[picture] * 4, "新")]
+
+    llm.chat(chat)
+
+    old, _, new = server.requests[-1]["messages"]
+    assert [part["type"] for part in old["content"]] == ["text", "image_url", "text"]
+    assert old["content"][2]["text"] == "[图片略]"
+    assert [part["type"] for part in new["content"]] == ["image_url"] * 4 + ["text"]
+    assert "sending 5 of 6 pictures" in caplog.text
+    assert len(chat[0].blocks) == 3
+    assert isinstance(chat[0].blocks[2], ImageBlock)
+
+
+@pytest.mark.parametrize("kind", ["sideways", "too wide", "webp", "too heavy"])
+def test_pictures_are_made_such_as_the_api_takes(llm: ZhipuMultiModal, server: GLMStandIn, kind: str) -> None:
+    buffer = BytesIO()
+    if kind == "sideways":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.new("RGB", (40, 20), "red").save(buffer, "JPEG", exif=exif)
+    elif kind == "too wide":
+        Image.new("RGB", (7000, 70), "red").save(buffer, "PNG")
+    elif kind == "webp":
+        Image.new("RGB", (40, 20), "red").save(buffer, "WEBP")
+    else:
+        Image.effect_noise((2600, 2600), 100).save(buffer, "PNG")
+
+    llm.complete("什么颜色？", image_documents=[buffer.getvalue()])
+
+    url = sent_parts(server)[0]["image_url"]["url"]  # type: ignore[index]
+    assert len(url) < 5 * 1024 * 1024
+    with Image.open(BytesIO(base64.b64decode(url))) as sent:
+        assert sent.format == "JPEG"
+        assert sent.size == {"sideways": (20, 40), "too wide": (6000, 60), "webp": (40, 20)}.get(kind, sent.size)
+        assert max(sent.size) > 15
+
+
+def test_only_parameters_that_were_set_go_out(connect: Connect, server: GLMStandIn) -> None:
+    connect().complete("你好")
+    assert set(server.requests[-1]) == {"model", "messages"}
+    connect(temperature=0, top_p=0.5, max_tokens=100, additional_kwargs={"do_sample": False}).complete(
+        "你好", temperature=0.3
+    )
+    sent = server.requests[-1]
+    assert (sent["temperature"], sent["top_p"], sent["max_tokens"], sent["do_sample"]) == (0.3, 0.5, 100, False)
+
+
+def test_too_many_tokens_are_lowered_with_a_warning(
+    connect: Connect, server: GLMStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    connect(max_tokens=4096).complete("你好")
+    assert server.requests[-1]["max_tokens"] == 1024
+    assert "max_tokens 4096 lowered to 1024: glm-4v-flash gives no more" in caplog.text
+
+
+def test_tools_go_out_and_calls_come_back(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    def price(name: str) -> float:
+        """Price of a product."""
+        return 1.0
+
+    tool = FunctionTool.from_defaults(price)
+    response = llm.chat_with_tools([tool], "多少钱？")
+    assert server.requests[-1]["tools"][0]["function"]["name"] == "price"
+    with pytest.raises(ValueError, match="glm-4v-flash called no tool"):
+        llm.get_tool_calls_from_response(response)
+
+    called = ChatMessage(
+        role="assistant",
+        blocks=[ToolCallBlock(tool_call_id="c1", tool_name="price", tool_kwargs={"name": "苹果"})],
+    )
+    result = ChatMessage(role=MessageRole.TOOL, content="1.0", additional_kwargs={"tool_call_id": "c1"})
+    llm.chat([user("多少钱？"), called, result])
+    sent = server.requests[-1]["messages"]
+    assert sent[1]["tool_calls"][0]["function"] == {"name": "price", "arguments": '{"name": "苹果"}'}
+    assert (sent[2]["role"], sent[2]["tool_call_id"]) == ("tool", "c1")
+    response.message = called
+    (selection,) = llm.get_tool_calls_from_response(response)
+    assert (selection.tool_id, selection.tool_name, selection.tool_kwargs) == ("c1", "price", {"name": "苹果"})
+
+
+def test_core_s_generic_calls_work(llm: ZhipuMultiModal) -> None:
+    assert isinstance(llm, LLM)
+    assert "你好" in llm.predict(PromptTemplate("{greeting}"), greeting="你好")
+    assert "你好" in "".join(llm.stream(PromptTemplate("{greeting}"), greeting="你好"))
+
+
+@pytest.mark.parametrize("call", ["chat", "complete"])
+def test_a_call_is_one_event(connect: Connect, call: str) -> None:
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    llm = connect(callback_manager=CallbackManager([debug]))
+    if call == "chat":
+        llm.chat([user("你好")])
+    else:
+        llm.complete("你好")
+    assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
+
+
+async def test_the_event_loop_is_not_blocked(llm: ZhipuMultiModal) -> None:
+    answers = asyncio.gather(*(llm.acomplete("你好") for _ in range(20)))
+    ticks = 0
+    while not answers.done():
+        await asyncio.sleep(0)
+        ticks += 1
+    assert ticks > 20
+    assert len(await answers) == 20
+    await llm.aclose()
+
+
+def test_async_calls_work_in_one_event_loop_after_another(llm: ZhipuMultiModal) -> None:
+    for _ in range(3):
+        assert "你好" in asyncio.run(llm.acomplete("你好")).text
+
+
+# Keys
+
+
+def test_the_key_appears_nowhere(llm: ZhipuMultiModal, server: GLMStandIn, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.fail_next(400, "1210", "API 调用参数有误，请检查文档。")
+    with pytest.raises(Exception, match="1210") as caught:
+        llm.complete("你好")
+    shown = [
+        repr(llm),
+        str(llm),
+        llm.to_json(),
+        str(llm.to_payload()),
+        str(caught.value),
+        repr(caught.value),
+        caplog.text,
+    ]
+    assert not any("s3cr3t" in text for text in shown)
+    assert KEY.split(".", maxsplit=1)[0] not in "".join(shown)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (None, r"no API key: give ZhipuMultiModal\(api_key=…\) or set ZHIPUAI_API_KEY; .*open\.bigmodel\.cn"),
+        ("", "no API key"),
+        ("   ", "no API key"),
+        ("not-a-key", r"not of the form id\.secret"),
+        ("s3cr3t.", r"not of the form id\.secret"),
+    ],
+)
+def test_a_missing_or_malformed_key_is_one_line(monkeypatch: pytest.MonkeyPatch, key: str | None, message: str) -> None:
+    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    with pytest.raises(ValueError, match=message) as caught:
+        ZhipuMultiModal(api_key=key)
+    assert "\n" not in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_key_and_address_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, server: GLMStandIn) -> None:
+    monkeypatch.setenv("ZHIPUAI_API_KEY", KEY)
+    monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
+    assert "你好" in ZhipuMultiModal().complete("你好").text
+
+
+def test_it_pickles_and_copies(llm: ZhipuMultiModal, caplog: pytest.LogCaptureFixture) -> None:
+    llm.complete("你好")
+    for other in (pickle.loads(pickle.dumps(llm)), copy.deepcopy(llm)):
+        assert "再见" in other.complete("再见").text
+        other.close()
+    assert "你好" in llm.complete("你好").text
+    assert not caplog.records
+
+
+# Bad input
+
+
+def test_a_bad_picture_is_named(llm: ZhipuMultiModal, server: GLMStandIn, tmp_path: Path) -> None:
+    fake = tmp_path / "fake.jpg"
+    fake.write_text("no picture")
+    with pytest.raises(ImageError, match="is not a picture that Pillow can read"):
+        llm.complete("图里是什么？", image_documents=[fake])
+    with pytest.raises(ImageError, match=r"cannot read the picture .*gone\.jpg"):
+        llm.complete("图里是什么？", image_documents=[tmp_path / "gone.jpg"])
+    assert server.requests == []
+
+
+def test_other_blocks_are_refused(llm: ZhipuMultiModal) -> None:
+    with pytest.raises(ValueError, match="takes text and pictures, not a AudioBlock"):
+        llm.chat([ChatMessage(role="user", blocks=[AudioBlock(audio=b"UklGRg==")])])
