@@ -20,6 +20,12 @@ DEMO = Path(__file__).parents[1] / "examples" / "demo"
 
 
 @pytest.fixture(scope="session")
+def demo_folder() -> Path:
+    """The demo: ``test.jsonl``, ``model/``, scripts."""
+    return DEMO
+
+
+@pytest.fixture(scope="session")
 def photos() -> list[Path]:
     """Ten real photographs, JPEG, one a class."""
     return sorted(PHOTOS.glob("*.jpg"))

@@ -28,6 +28,7 @@ GREETING = "（本地替身，不是模型）"
 
 _CHARACTERS_PER_EVENT = 8
 _CONTENT_FIELDS = {"text": {"type", "text"}, "image_url": {"type", "image_url"}}
+_QUESTION_LABELS = ("问题：", "Query:", "Question:")
 _ROLES = {"system", "user", "assistant", "tool"}
 
 
@@ -227,7 +228,16 @@ def _described_parts(message: dict[str, Any]) -> tuple[list[str], str]:
                 _describe_picture(part["image_url"].get("url", "")) + (f"；说明：{caption}" if caption else "")
             )
             text = ""
-    return pictures, _last_line(text).removeprefix("问题：")
+    return pictures, _question(text)
+
+
+def _question(text: str) -> str:
+    """Find the question in a prompt: its last line, less what prompts write around it ("Query: …", "Answer:")."""
+    lines = [line for line in text.splitlines() if not line.strip().endswith((":", "："))]
+    line = _last_line("\n".join(lines))
+    for label in _QUESTION_LABELS:
+        line = line.removeprefix(label).strip()
+    return line
 
 
 def _last_line(text: str) -> str:

@@ -6,7 +6,6 @@ import asyncio
 import copy
 import logging
 import pickle
-import time
 from pathlib import Path
 
 import numpy as np
@@ -119,20 +118,14 @@ def test_two_vectors_are_still_compared_as_in_the_base_class(tiny_embedding: Chi
     assert splitter.get_nodes_from_documents([Document(text="天空很蓝。海水也很蓝。汽车停在路边。")])
 
 
-def test_the_event_loop_is_not_blocked(tiny_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
-    async def longest_pause() -> float:
-        work = asyncio.create_task(tiny_embedding.aget_image_embedding_batch(photos * 8))
-        longest = 0.0
-        while not work.done():
-            before = time.perf_counter()
-            await asyncio.sleep(0.001)
-            longest = max(longest, time.perf_counter() - before)
-        return longest
-
-    started = time.perf_counter()
-    tiny_embedding.get_image_embedding_batch(photos * 8)
-    blocking = time.perf_counter() - started
-    assert asyncio.run(longest_pause()) < blocking / 2
+async def test_async_calls_leave_the_event_loop_free(tiny_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    work = asyncio.create_task(tiny_embedding.aget_image_embedding_batch(photos * 8))
+    ticks = 0
+    while not work.done():
+        await asyncio.sleep(0.001)
+        ticks += 1
+    # A call that blocks is done at the first tick.
+    assert ticks > 5
 
 
 def test_a_bad_picture_is_named(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:

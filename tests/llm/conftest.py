@@ -10,7 +10,11 @@ import pytest
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.testing import GLMStandIn
 
-KEY = "0123456789abcdef.s3cr3tpart"
+
+@pytest.fixture
+def key() -> str:
+    """An API key whose parts are easily found where they must not be."""
+    return "0123456789abcdef.s3cr3tpart"
 
 
 @pytest.fixture
@@ -21,12 +25,12 @@ def server() -> Iterator[GLMStandIn]:
 
 
 @pytest.fixture
-def connect(server: GLMStandIn) -> Iterator[Callable[..., ZhipuMultiModal]]:
+def connect(server: GLMStandIn, key: str) -> Iterator[Callable[..., ZhipuMultiModal]]:
     """Builds clients of the stand-in, and closes them."""
     clients: list[ZhipuMultiModal] = []
 
     def build(**settings: Any) -> ZhipuMultiModal:
-        clients.append(ZhipuMultiModal(**{"api_key": KEY, "api_base": server.url, **settings}))
+        clients.append(ZhipuMultiModal(**{"api_key": key, "api_base": server.url, **settings}))
         return clients[-1]
 
     yield build

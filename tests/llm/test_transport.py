@@ -6,12 +6,12 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import KEY
 from llama_index.core.base.llms.types import ChatMessage
 from tenacity import wait_none
 
@@ -87,22 +87,25 @@ async def test_the_api_s_own_refusals_arrive(ask: Ask, connect: Callable[..., Zh
         await ask(connect(model="glm-9v"))  # type: ignore[misc]
 
 
-async def test_a_server_that_is_not_there_is_named(ask: Ask) -> None:
+async def test_a_server_that_is_not_there_is_named(key: str, ask: Ask) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    llm = ZhipuMultiModal(api_key=KEY, api_base=f"http://127.0.0.1:{port}", max_retries=1)
+    llm = ZhipuMultiModal(api_key=key, api_base=f"http://127.0.0.1:{port}", max_retries=1)
     with pytest.raises(GLMConnectionError, match=r"no connection to the GLM API .*check the network and api_base"):
         await ask(llm)  # type: ignore[misc]
 
 
 @contextmanager
-def server_that_sends(status: int, content_type: str, body: bytes, length: int | None = None) -> Iterator[str]:
+def server_that_sends(
+    status: int, content_type: str, body: bytes, length: int | None = None, delay: float = 0
+) -> Iterator[str]:
     """An API that sends the same bytes to everybody; ``length`` more than there are cuts the connection."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
+            time.sleep(delay)
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(length or len(body)))
@@ -138,10 +141,10 @@ HELLO = _event(delta={"content": "你好"})
     ],
 )
 async def test_answers_that_make_no_sense_are_errors(
-    ask: Ask, status: int, content_type: str, body: bytes, kind: type[GLMError]
+    key: str, ask: Ask, status: int, content_type: str, body: bytes, kind: type[GLMError]
 ) -> None:
     with server_that_sends(status, content_type, body) as url:
-        llm = ZhipuMultiModal(api_key=KEY, api_base=url, max_retries=0)
+        llm = ZhipuMultiModal(api_key=key, api_base=url, max_retries=0)
         with pytest.raises(kind):
             await ask(llm)  # type: ignore[misc]
 
@@ -158,22 +161,36 @@ async def test_answers_that_make_no_sense_are_errors(
     ],
 )
 def test_a_stream_that_ends_short_is_an_error_after_its_pieces(
-    body: bytes, length: int | None, kind: type[GLMError]
+    key: str, body: bytes, length: int | None, kind: type[GLMError]
 ) -> None:
     with server_that_sends(200, "text/event-stream", body, length) as url:
-        llm = ZhipuMultiModal(api_key=KEY, api_base=url, max_retries=3)
+        llm = ZhipuMultiModal(api_key=key, api_base=url, max_retries=3)
         pieces = llm.stream_chat(CHAT)
         assert next(pieces).message.content == "你好"
         with pytest.raises(kind):
             next(pieces)
 
 
-def test_a_silent_server_is_a_timeout() -> None:
+def test_a_silent_server_is_a_timeout(key: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        llm = ZhipuMultiModal(api_key=KEY, api_base=url, timeout=0.2, max_retries=0)
+        llm = ZhipuMultiModal(api_key=key, api_base=url, timeout=0.2, max_retries=0)
         with pytest.raises(GLMTimeoutError, match="did not answer in time"):
             llm.chat(CHAT)
+
+
+async def test_async_calls_leave_the_event_loop_free(key: str) -> None:
+    answer = json.dumps({"choices": [{"message": {"content": "你好"}}]}).encode()
+    with server_that_sends(200, "application/json", answer, delay=0.3) as url:
+        llm = ZhipuMultiModal(api_key=key, api_base=url)
+        calls = asyncio.gather(*(llm.achat(CHAT) for _ in range(10)))
+        ticks = 0
+        while not calls.done():
+            await asyncio.sleep(0.005)
+            ticks += 1
+        assert len(await calls) == 10
+    # Ten blocking calls would take 3 s with a tick or two between them.
+    assert 10 <= ticks <= 200
 
 
 def test_a_stream_broken_off_early_closes_its_connection(llm: ZhipuMultiModal) -> None:

@@ -245,7 +245,8 @@ async def test_async_calls_leave_the_event_loop_free(store: FaissMultiModalVecto
     while not work.done():
         await asyncio.sleep(0.001)
         ticks += 1
-    assert ticks > 10
+    # A call that blocks is done at the first tick.
+    assert ticks > 5
 
 
 def test_another_model_is_refused_by_name(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:

@@ -1,0 +1,86 @@
+"""Pictures of results hold what was found, and say what is missing."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.base.response.schema import Response
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+
+from llama_index_mm_zhipu import display, plot_results
+
+
+@pytest.fixture
+def results(photo_nodes: list[ImageNode]) -> list[NodeWithScore]:
+    return [NodeWithScore(node=node, score=0.9 - place / 10) for place, node in enumerate(photo_nodes[:7])]
+
+
+def titles(figure: Any) -> list[str]:
+    return [axes.get_title() for axes in figure.axes if axes.get_title()]
+
+
+def test_query_and_results_are_drawn_in_rows(results: list[NodeWithScore], tmp_path: Path) -> None:
+    figure = plot_results("帽子", results, columns=3)
+
+    assert titles(figure) == ["查询", *(f"{r.score:.4f}\n{r.node.get_content()}" for r in results)]
+    assert len(figure.axes) == 3 * 4
+    figure.savefig(tmp_path / "results.png")
+    assert (tmp_path / "results.png").stat().st_size > 10_000
+
+
+def test_nodes_responses_and_retriever_output_are_taken(results: list[NodeWithScore]) -> None:
+    drawn = titles(plot_results("帽子", results))
+    assert titles(plot_results("帽子", Response("是", source_nodes=results))) == drawn
+    without_scores = titles(plot_results("帽子", [result.node for result in results]))
+    assert without_scores == ["查询", *(result.node.get_content() for result in results)]
+
+
+def test_texts_among_the_results_are_left_out(results: list[NodeWithScore]) -> None:
+    assert len(titles(plot_results("帽子", [NodeWithScore(node=TextNode(text="x")), *results[:2]]))) == 3
+    assert titles(plot_results("帽子", [])) == ["查询"]
+
+
+def test_a_query_picture_is_drawn(results: list[NodeWithScore], photos: list[Path]) -> None:
+    for query in (photos[0], str(photos[0])):
+        assert len(plot_results(query, results).axes[0].images) == 1
+    assert len(plot_results("帽子", results).axes[0].images) == 0
+
+
+def test_a_given_font_is_used_and_a_missing_one_named(results: list[NodeWithScore], tmp_path: Path) -> None:
+    import matplotlib
+
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    figure = plot_results("帽子", results, font=font)
+    assert figure.axes[0].title.get_fontproperties().get_file() == str(font)
+    with pytest.raises(FileNotFoundError, match="no such font file"):
+        plot_results("帽子", results, font=tmp_path / "gone.ttf")
+
+
+def test_without_a_chinese_font_a_warning_names_a_package(
+    results: list[NodeWithScore], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(display, "_CJK_FAMILIES", ("No Such Family",))
+    display._chinese_font.cache_clear()
+    plot_results("帽子", results)
+    display._chinese_font.cache_clear()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "fonts-noto-cjk" in caplog.text
+
+
+def test_without_matplotlib_the_error_names_the_extra(
+    results: list[NodeWithScore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_import = builtins.__import__
+
+    def no_matplotlib(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return real_import(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", no_matplotlib)
+    with pytest.raises(ImportError, match=r"llama-index-mm-zhipu\[plot\]"):
+        plot_results("帽子", results)

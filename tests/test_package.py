@@ -1,0 +1,31 @@
+"""The package's face: cheap to import, complete, typed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.resources import files
+
+import pytest
+
+import llama_index_mm_zhipu
+
+
+def test_importing_loads_no_heavy_library() -> None:
+    program = (
+        "import sys, llama_index_mm_zhipu as package; "
+        "print([name for name in ('torch', 'faiss', 'zhipuai', 'matplotlib') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_public_name_is_there() -> None:
+    for name in llama_index_mm_zhipu.__all__:
+        assert getattr(llama_index_mm_zhipu, name).__name__ == name
+    assert set(llama_index_mm_zhipu.__all__) <= set(dir(llama_index_mm_zhipu))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        llama_index_mm_zhipu.nothing  # noqa: B018
+
+
+def test_the_package_is_typed() -> None:
+    assert (files(llama_index_mm_zhipu) / "py.typed").is_file()
