@@ -25,6 +25,7 @@ from llama_index.core.schema import (
     TransformComponent,
 )
 from llama_index.core.utils import iter_batch
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.nodes import caption_of, embed_image_nodes, embed_text_nodes
@@ -68,8 +69,8 @@ def build_index(
         persist_dir: Folder of the stores; None keeps them in memory.
         text_embed_model: Embeds text nodes; by default ``embed_model``, long texts as the mean over windows.
         caption_weight: Share of the caption in a captioned picture's vector, 0 to 1. None takes 0.5 when every picture
-            has a caption and 0 otherwise, and is recorded in the store: a mixture would rank all captioned pictures
-            before all others.
+            has a caption, and otherwise 0, with captions found by full text; it is recorded in the store. (Averaged
+            only where there are some, captions would rank all captioned pictures before all others.)
         on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures; they are logged
             and listed in ``index.skipped``.
         transformations: Applied to text documents; by default ``Settings.transformations``, the sentence splitter.
@@ -173,8 +174,11 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
         Args:
             **kwargs: ``similarity_top_k`` (texts), ``image_similarity_top_k`` (pictures), ``filters`` and the other
-                arguments of LlamaIndex's multimodal retriever.
+                arguments of LlamaIndex's multimodal retriever. ``vector_store_query_mode`` is ``"default"``, whose
+                scores are cosines, or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``,
+                which finds them by full text and scores by reciprocal ranks.
         """
+        kwargs.setdefault("vector_store_query_mode", self._query_mode())
         return PictureRetriever(self, **kwargs)
 
     # Core returns its deprecated engine here, which drops captions.
@@ -243,6 +247,11 @@ class PictureIndex(MultiModalVectorStoreIndex):
         """Checkpoint and close the stores; the index cannot be used any more."""
         for store in self._stores:
             store.close()
+
+    def _query_mode(self) -> VectorStoreQueryMode:
+        store = _faiss_store(self._image_vector_store)
+        captions_apart = store.get_setting(_CAPTION_WEIGHT) == 0 and store.has_texts()
+        return VectorStoreQueryMode.HYBRID if captions_apart else VectorStoreQueryMode.DEFAULT
 
     @property
     def _stores(self) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
@@ -317,7 +326,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 len(pictures),
             )
             return weight
-        _warn_of_other_kind(recorded, captioned, len(pictures))
+        if recorded or not store.has_texts():
+            _warn_of_other_kind(recorded, captioned, len(pictures))
         return float(recorded)
 
 
@@ -408,8 +418,8 @@ def _warn_of_other_kind(weight: float, captioned: int, pictures: int) -> None:
         )
     elif not weight and captioned:
         logger.warning(
-            "%d of %d pictures have captions, but the index was built with caption_weight 0: they are found by what "
-            "they show, their captions only reach the answer",
+            "%d of %d pictures have captions, but the index was built with caption_weight 0: their captions are found "
+            "by full text and are not in their vectors",
             captioned,
             pictures,
         )

@@ -108,6 +108,22 @@ def test_the_weight_of_captions_follows_the_pictures_and_is_recorded(
     assert "caption_weight 0.0: 5 of 10 pictures have captions" in caplog.text
 
 
+def test_captions_that_are_not_in_the_vectors_are_found_by_full_text(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], plain_nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    photo_nodes[3].text = "型号 KX-200 的说明图"
+    mixed: list[BaseNode] = [*plain_nodes[:3], *photo_nodes[3:6], *plain_nodes[6:]]
+    build_index(mixed, embed_model=tiny_embedding, persist_dir=tmp_path).close()
+    index = load_index(tmp_path, embed_model=tiny_embedding)
+
+    found = index.as_retriever(image_similarity_top_k=2).retrieve("KX-200 怎么用？")
+
+    assert photo_nodes[3].node_id in ids(found)
+    cosines = index.as_retriever(image_similarity_top_k=10, vector_store_query_mode="default").retrieve("KX-200")
+    assert len(cosines) == 10
+    assert all(abs(result.score or 9) <= 1 for result in cosines)
+
+
 def test_later_inserts_follow_the_recorded_weight_and_warn(
     tiny_embedding: ChineseClipEmbedding,
     photo_nodes: list[ImageNode],

@@ -52,8 +52,8 @@ class AnnIndex:
         """Skip these ids from now on."""
         self._deleted.update(ids)
 
-    def search(self, vector: Vectors, k: int, allowed: Sequence[int] | None = None) -> tuple[list[int], list[float]]:
-        """Return the ids of the ``k`` largest inner products and these, best first, older ids first among equals.
+    def search(self, vector: Vectors, k: int, allowed: Sequence[int] | None = None) -> list[tuple[int, float]]:
+        """Return the ids with the ``k`` largest inner products, and these, best first; older ids first among equals.
 
         Args:
             vector: Shape ``(dimension,)``.
@@ -62,12 +62,12 @@ class AnnIndex:
         """
         k = min(k, len(self) if allowed is None else len(allowed))
         if k <= 0:
-            return [], []
+            return []
         parameters = _faiss().SearchParameters(sel=self._selector(allowed))
         scores, ids = self.index.search(vector.reshape(1, -1), k, params=parameters)
         found = [(-float(score), int(id_)) for score, id_ in zip(scores[0], ids[0], strict=True) if id_ >= 0]
         found.sort()
-        return [id_ for _, id_ in found], [-score for score, _ in found]
+        return [(id_, -score) for score, id_ in found]
 
     def compact(self) -> None:
         """Give up the space of deleted vectors."""

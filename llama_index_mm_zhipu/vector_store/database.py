@@ -84,6 +84,7 @@ class NewNode:
     vector: npt.NDArray[np.float32]
     metadata: Sequence[MetadataRow]
     picture: bytes | None
+    tokens: str
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Database:
             # SQLite's own lower() knows ASCII only.
             self._connection.create_function("lower", 1, _lower, deterministic=True)
             self._migrate()
+            self.has_full_text = self._open_full_text()
         except sqlite3.Error as error:
             raise StoreError(f"cannot open the vector store {path}: {error}; is it a file of this package?") from None
 
@@ -196,6 +198,11 @@ class Database:
             "insert or ignore into pictures values (?, ?)",
             ((new.row.picture, new.picture) for new in nodes if new.picture is not None),
         )
+        if self.has_full_text:
+            self._connection.executemany(
+                "insert into texts (rowid, tokens) values (?, ?)",
+                ((id_, new.tokens) for id_, new in zip(ids, nodes, strict=True) if new.tokens),
+            )
         return ids
 
     def delete(self, condition: Condition) -> list[int]:
@@ -209,6 +216,8 @@ class Database:
         self._connection.execute(f"insert into deletions (id) {of_these}", packed)
         for table in ("nodes", "vectors", "metadata"):
             self._connection.execute(f"delete from {table} where id in ({of_these})", packed)
+        if self.has_full_text:
+            self._connection.execute(f"delete from texts where rowid in ({of_these})", packed)
         self._connection.executemany(
             "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", pictures
         )
@@ -232,10 +241,19 @@ class Database:
         rows = self._connection.execute(query, condition.parameters)
         return {id_: (NodeRow(*columns), data) for id_, *columns, data in rows}
 
-    def exists(self, condition: Condition) -> bool:
-        """Whether any node meets a condition."""
-        query = f"select exists (select 1 from nodes where {condition.sql})"
-        return bool(self._connection.execute(query, condition.parameters).fetchone()[0])
+    def search_text(self, expression: str, condition: Condition, limit: int) -> list[tuple[int, float]]:
+        """Return the row ids of nodes whose text matches an FTS5 expression, and their BM25 scores, best first."""
+        query = (
+            "select nodes.id, -bm25(texts) from texts join nodes on nodes.id = texts.rowid "
+            f"where texts match ? and ({condition.sql}) order by bm25(texts), nodes.id limit ?"
+        )
+        return list(self._connection.execute(query, (expression, *condition.parameters, limit)))
+
+    def has_texts(self) -> bool:
+        """Whether full text can find any node."""
+        return self.has_full_text and bool(
+            self._connection.execute("select exists (select 1 from texts)").fetchone()[0]
+        )
 
     def vectors_after(self, last_id: int, batch: int = 4096) -> Iterator[tuple[list[int], npt.NDArray[np.float32]]]:
         """Yield the vectors of row ids above ``last_id``: ids, and an array of shape ``(n, dimension)``."""
@@ -283,6 +301,16 @@ class Database:
         for number, statements in enumerate(MIGRATIONS[version:], start=version + 1):
             # executescript would commit by itself, so the transaction is part of the script.
             self._connection.executescript(f"begin; {statements} pragma user_version = {number}; commit;")
+
+    def _open_full_text(self) -> bool:
+        """Make the full-text table; some builds of SQLite come without FTS5, and then only text modes are missing."""
+        try:
+            self._connection.execute("create virtual table if not exists texts using fts5 (tokens)")
+        except sqlite3.OperationalError as error:
+            if "no such module" in str(error):
+                return False
+            raise
+        return True
 
     def _not_written(self, error: sqlite3.Error) -> StoreError:
         return StoreError(f"cannot write to the vector store {self.path}: {error}; nothing was changed")

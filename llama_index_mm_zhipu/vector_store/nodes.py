@@ -23,6 +23,7 @@ from llama_index.core.schema import (
 )
 
 from llama_index_mm_zhipu.vector_store.database import MetadataRow, NewNode, NodeRow
+from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 
 _CLASSES: dict[str, type[BaseNode]] = {
     class_.class_name(): class_ for class_ in (Node, TextNode, ImageNode, IndexNode, Document, ImageDocument)
@@ -83,7 +84,7 @@ def _new_node(node: BaseNode, vector: npt.NDArray[np.float32]) -> NewNode:
         content=node.model_dump_json(exclude=left_out),
         picture=hashlib.sha256(picture).hexdigest() if picture is not None else None,
     )
-    return NewNode(row, vector, list(_metadata_rows(node.metadata)), picture)
+    return NewNode(row, vector, list(_metadata_rows(node.metadata)), picture, tokens_of(node.get_content()))
 
 
 def _class_name(node: BaseNode) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,13 +22,18 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex
-from llama_index_mm_zhipu.vector_store.database import EVERY_NODE, Condition, Database, one_of
+from llama_index_mm_zhipu.vector_store.database import EVERY_NODE, Condition, Database, StoreError, one_of
 from llama_index_mm_zhipu.vector_store.filters import compile_filters
+from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression
 from llama_index_mm_zhipu.vector_store.nodes import new_nodes, node_from_row
 from llama_index_mm_zhipu.vector_store.snapshot import Position, read_snapshot, write_snapshot
 
 _DIMENSION = "dimension"
 _MODEL = "model"
+
+
+FUSION_DEPTH = 50
+"""Nodes of each ranking that ``HYBRID`` fuses at the least."""
 
 
 class ModelMismatchError(ValueError):
@@ -124,6 +130,11 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         with self._lock:
             return self._database.count()
 
+    def has_texts(self) -> bool:
+        """Whether full text can find any node: one with text, on an SQLite with FTS5."""
+        with self._lock:
+            return self._database.has_texts()
+
     def get_setting(self, key: str) -> Any:
         """Return a setting recorded in the store, or None."""
         with self._lock:
@@ -176,37 +187,36 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         return node_ids
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """Find the nodes whose vectors have the largest inner products with the query's.
+        """Find nodes by vector, by words, or by both.
+
+        Modes: ``DEFAULT`` ranks by inner product with ``query_embedding``; ``TEXT_SEARCH`` by BM25 of the words of
+        ``query_str`` in the nodes' text; ``HYBRID`` fuses both rankings by reciprocal ranks, the vector's with weight
+        ``alpha`` (0.5 by default), the text's with the rest.
 
         Args:
-            query: ``query_embedding`` and ``similarity_top_k``, and what restricts them: ``filters``, ``node_ids``,
-                ``doc_ids``.
+            query: The above, ``similarity_top_k``, and what restricts it: ``filters``, ``node_ids``, ``doc_ids``.
 
         Returns:
-            Nodes, inner products and node ids, best first.
+            Nodes, scores of the mode and node ids, best first.
 
         Raises:
             ValueError: There is no query embedding, or one of the wrong dimension, or the mode is not supported.
+            StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
         """
-        if query.mode != VectorStoreQueryMode.DEFAULT:
-            raise ValueError(f"query mode {query.mode.value!r} is not supported; use 'default'")
-        if query.query_embedding is None:
-            raise ValueError("the query has no embedding; embed its text or picture first")
-        vector = np.asarray(query.query_embedding, dtype=np.float32)
+        rank = {
+            VectorStoreQueryMode.DEFAULT: self._rank_by_vector,
+            VectorStoreQueryMode.TEXT_SEARCH: self._rank_by_text,
+            VectorStoreQueryMode.HYBRID: self._rank_by_both,
+        }.get(query.mode)
+        if rank is None:
+            raise ValueError(f"query mode {query.mode.value!r} is not supported; use default, text_search or hybrid")
         with self._lock:
             self._follow_database()
-            if self._index is None:
-                return VectorStoreQueryResult(nodes=[], similarities=[], ids=[])
-            if vector.shape != (self._index.dimension,):
-                raise ValueError(
-                    f"the query's vector has dimension {vector.size}, the vectors of store {self._name} have "
-                    f"{self._index.dimension}; query with the model that the store was filled with"
-                )
-            condition = _condition_of(query)
-            allowed = None if condition is EVERY_NODE else self._database.select_ids(condition)
-            ids, similarities = self._index.search(vector, query.similarity_top_k, allowed)
-            nodes = self._nodes_of_rows(ids)
-        return VectorStoreQueryResult(nodes=nodes, similarities=similarities, ids=[node.node_id for node in nodes])
+            ranked = rank(query, _condition_of(query))
+            nodes = self._nodes_of_rows([id_ for id_, _ in ranked])
+        return VectorStoreQueryResult(
+            nodes=nodes, similarities=[score for _, score in ranked], ids=[node.node_id for node in nodes]
+        )
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Return nodes in the order of ``node_ids``, or as they were added; ids that are not there are passed over."""
@@ -343,6 +353,37 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
                 self._index.add(ids, vectors)
                 last_id = ids[-1]
         self._position = Position(last_id, last_deletion)
+
+    def _rank_by_vector(self, query: VectorStoreQuery, condition: Condition) -> list[tuple[int, float]]:
+        if query.query_embedding is None:
+            raise ValueError("the query has no embedding; embed its text or picture first")
+        if self._index is None:
+            return []
+        vector = np.asarray(query.query_embedding, dtype=np.float32)
+        if vector.shape != (self._index.dimension,):
+            raise ValueError(
+                f"the query's vector has dimension {vector.size}, the vectors of store {self._name} have "
+                f"{self._index.dimension}; query with the model that the store was filled with"
+            )
+        allowed = None if condition is EVERY_NODE else self._database.select_ids(condition)
+        return self._index.search(vector, query.similarity_top_k, allowed)
+
+    def _rank_by_text(self, query: VectorStoreQuery, condition: Condition) -> list[tuple[int, float]]:
+        if not self._database.has_full_text:
+            raise StoreError("this Python's SQLite has no FTS5, which text_search and hybrid need; use mode default")
+        expression = match_expression(query.query_str or "")
+        return self._database.search_text(expression, condition, query.similarity_top_k) if expression else []
+
+    def _rank_by_both(self, query: VectorStoreQuery, condition: Condition) -> list[tuple[int, float]]:
+        alpha = 0.5 if query.alpha is None else query.alpha
+        # A node that is high in one ranking and lower in the other must be seen in both.
+        deeper = replace(query, similarity_top_k=max(FUSION_DEPTH, 2 * query.similarity_top_k))
+        rankings = [
+            (alpha, self._rank_by_vector(deeper, condition)),
+            (1 - alpha, self._rank_by_text(deeper, condition)),
+        ]
+        fused = fuse([(weight, [id_ for id_, _ in ranked]) for weight, ranked in rankings])
+        return fused[: query.similarity_top_k]
 
     def _delete(self, condition: Condition) -> None:
         with self._lock:

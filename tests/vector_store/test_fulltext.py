@@ -1,0 +1,123 @@
+"""Full text over Chinese: one character hits, words hit, and both rankings can be fused."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, VectorStoreQuery
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store import StoreError, database
+from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression, tokens_of
+
+TEXTS = {
+    "plane": "一架白色的飞机停在机场",
+    "phone": "手机和充电器",
+    "car": "小米汽车 SU7 Max，售价 29.99 万元",
+    "cat": "猫",
+    "none": "",
+    "odd": 'x" OR "y\'; drop table nodes --',
+}
+
+
+@pytest.fixture
+def filled() -> FaissMultiModalVectorStore:
+    store = FaissMultiModalVectorStore()
+    nodes = [
+        TextNode(id_=name, text=text, embedding=[1.0 - place / 10, 0.0], metadata={"place": place})
+        for place, (name, text) in enumerate(TEXTS.items())
+    ]
+    store.add(nodes)
+    return store
+
+
+def search(store: FaissMultiModalVectorStore, words: str, **query: object) -> list[str]:
+    query = {"mode": VectorStoreQueryMode.TEXT_SEARCH, "similarity_top_k": 10, "query_str": words, **query}
+    return store.query(VectorStoreQuery(**query)).ids or []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("飞机", ["plane"]),
+        ("机", ["phone", "plane"]),
+        ("猫", ["cat"]),
+        ("su7", ["car"]),
+        ("ＳＵ７", ["car"]),
+        ("汽车的售价", ["car"]),
+        ("轮船", []),
+        ("", []),
+        ("！？", []),
+        ('" OR "', ["odd"]),
+        ("drop table", ["odd"]),
+    ],
+)
+def test_words_and_characters_are_found(filled: FaissMultiModalVectorStore, words: str, found: list[str]) -> None:
+    assert sorted(search(filled, words)) == found
+
+
+def test_the_better_match_comes_first_and_scores_fall(filled: FaissMultiModalVectorStore) -> None:
+    query = VectorStoreQuery(query_str="白色飞机 猫", similarity_top_k=2, mode=VectorStoreQueryMode.TEXT_SEARCH)
+    result = filled.query(query)
+    assert result.similarities == sorted(result.similarities or [], reverse=True)
+    assert len(result.ids or []) == 2
+
+
+def test_deleted_and_overwritten_texts_are_not_found(filled: FaissMultiModalVectorStore) -> None:
+    filled.delete_nodes(["cat"])
+    filled.add([TextNode(id_="plane", text="轮船", embedding=[0.0, 1.0])])
+    assert search(filled, "猫") == search(filled, "飞机") == []
+    assert search(filled, "轮船") == ["plane"]
+
+
+def test_text_search_obeys_filters(filled: FaissMultiModalVectorStore) -> None:
+    filters = MetadataFilters(filters=[MetadataFilter(key="place", value=0)])
+    assert search(filled, "机", filters=filters) == ["plane"]
+    assert search(filled, "机", node_ids=["phone"]) == ["phone"]
+
+
+def test_hybrid_fuses_both_rankings(filled: FaissMultiModalVectorStore) -> None:
+    query = VectorStoreQuery(
+        query_embedding=[1.0, 0.0], query_str="猫", similarity_top_k=2, mode=VectorStoreQueryMode.HYBRID
+    )
+    result = filled.query(query)
+    assert result.ids == ["cat", "plane"]
+    assert result.similarities == pytest.approx([0.5 / 64 + 0.5 / 61, 0.5 / 61])
+
+    query.alpha = 1.0
+    assert filled.query(query).ids == ["plane", "phone"]
+    query.alpha, query.query_str = None, ""
+    assert filled.query(query).ids == ["plane", "phone"]
+
+
+def test_without_fts5_only_text_modes_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database.Database, "_open_full_text", lambda self: False)
+    store = FaissMultiModalVectorStore()
+    store.add([TextNode(id_="a", text="猫", embedding=[1.0])])
+    store.delete_nodes(["gone"])
+
+    assert store.query(VectorStoreQuery(query_embedding=[1.0], similarity_top_k=1)).ids == ["a"]
+    assert not store.has_texts()
+    with pytest.raises(StoreError, match="has no FTS5"):
+        search(store, "猫")
+
+
+def test_tokens_are_characters_and_pairs_of_neighbours() -> None:
+    assert tokens_of("飞机场 A4纸") == "飞 机 场 飞机 机场 a4 纸"
+    assert match_expression("飞机场 A4纸") == '"a4" OR "机场" OR "纸" OR "飞机"'
+    assert tokens_of("，。！") == match_expression("，。！") == ""
+
+
+def test_fusion_sums_weighted_reciprocal_ranks() -> None:
+    assert fuse([(1.0, [1, 2]), (0.5, [2, 3])]) == [
+        (2, pytest.approx(1 / 62 + 0.5 / 61)),
+        (1, pytest.approx(1 / 61)),
+        (3, pytest.approx(0.5 / 62)),
+    ]
+
+
+def test_this_python_has_fts5() -> None:
+    sqlite3.connect(":memory:").execute("create virtual table t using fts5 (x)")
