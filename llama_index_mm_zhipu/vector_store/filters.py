@@ -10,9 +10,15 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from llama_index.core.vector_stores import (
+    FilterCondition,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+)
 
-from llama_index_mm_zhipu.vector_store.database import EVERY_NODE, Condition
+from llama_index_mm_zhipu.vector_store.database import EVERY_NODE, Condition, one_of
 
 _SCALAR_TEXT = "kind = 'scalar' and typeof(value) = 'text'"
 
@@ -35,6 +41,23 @@ def compile_filters(filters: MetadataFilters | None) -> Condition:
     if filters.condition == FilterCondition.NOT:
         sql = f"not ({sql})"
     return Condition(sql, tuple(parameter for part in parts for parameter in part.parameters))
+
+
+def condition_of_query(query: VectorStoreQuery) -> Condition:
+    """Return what restricts a query: filters, node ids, document ids."""
+    condition = compile_filters(query.filters)
+    # LlamaIndex hands over an empty list where it means no restriction.
+    if query.node_ids:
+        condition = condition.and_(one_of("nodes.node_id", query.node_ids))
+    if query.doc_ids:
+        condition = condition.and_(one_of("nodes.ref_doc_id", query.doc_ids))
+    return condition
+
+
+def condition_of_nodes(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
+    """Return what selects nodes by id, by filters, or by both; an empty list of ids selects none."""
+    condition = compile_filters(filters)
+    return condition if node_ids is None else condition.and_(one_of("nodes.node_id", node_ids))
 
 
 def _compile_filter(filter_: MetadataFilter) -> Condition:

@@ -21,12 +21,11 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_mm_zhipu.vector_store.ann import AnnIndex
 from llama_index_mm_zhipu.vector_store.database import EVERY_NODE, Condition, Database, StoreError, one_of
-from llama_index_mm_zhipu.vector_store.filters import compile_filters
+from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query
 from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression
+from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
 from llama_index_mm_zhipu.vector_store.nodes import new_nodes, node_from_row
-from llama_index_mm_zhipu.vector_store.snapshot import Position, read_snapshot, write_snapshot
 
 _DIMENSION = "dimension"
 _MODEL = "model"
@@ -71,10 +70,7 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
     namespace: str = Field(default="default", description="Name of the file in the folder.", pattern=r"^[\w.-]+$")
 
     _database: Database = PrivateAttr()
-    _index: AnnIndex | None = PrivateAttr(default=None)
-    _position: Position = PrivateAttr(default=Position())
-    _snapshot_position: Position | None = PrivateAttr(default=None)
-    _data_version: int = PrivateAttr(default=-1)
+    _cache: IndexCache = PrivateAttr()
     _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
 
     def __init__(self, persist_dir: str | Path | None = None, **kwargs: Any) -> None:
@@ -83,10 +79,7 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
         self._database = Database(folder / f"{self.namespace}.sqlite3" if folder is not None else None)
-        if snapshot := read_snapshot(self._database, folder):
-            self._index, self._position = snapshot
-            self._snapshot_position = self._position
-        self._follow_database()
+        self._cache = IndexCache(self._database, folder, self.namespace)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings only: unpickling opens the same files."""
@@ -123,7 +116,7 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
     @property
     def client(self) -> Any:
         """The faiss index, or None while the store never held a vector."""
-        return self._index.index if self._index else None
+        return self._cache.index.index if self._cache.index is not None else None
 
     def count(self) -> int:
         """Return the number of nodes."""
@@ -176,14 +169,14 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         if not nodes:
             return []
         with self._lock:
-            self._follow_database()
+            self._cache.follow()
             new = new_nodes(nodes, self._database.get_setting(_DIMENSION))
             node_ids = [node.row.node_id for node in new]
             with self._database.transaction():
                 self._database.set_setting(_DIMENSION, len(new[0].vector))
                 self._database.delete(one_of("nodes.node_id", node_ids))
                 self._database.insert(new)
-            self._replay()
+            self._cache.replay()
         return node_ids
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
@@ -211,8 +204,8 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         if rank is None:
             raise ValueError(f"query mode {query.mode.value!r} is not supported; use default, text_search or hybrid")
         with self._lock:
-            self._follow_database()
-            ranked = rank(query, _condition_of(query))
+            self._cache.follow()
+            ranked = rank(query, condition_of_query(query))
             nodes = self._nodes_of_rows([id_ for id_, _ in ranked])
         return VectorStoreQueryResult(
             nodes=nodes, similarities=[score for _, score in ranked], ids=[node.node_id for node in nodes]
@@ -221,7 +214,7 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Return nodes in the order of ``node_ids``, or as they were added; ids that are not there are passed over."""
         with self._lock:
-            nodes = self._read(_restriction(node_ids, filters))
+            nodes = self._read(condition_of_nodes(node_ids, filters))
         if node_ids is None:
             return list(nodes.values())
         by_id = {node.node_id: node for node in nodes.values()}
@@ -241,18 +234,16 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         """
         if node_ids is None and filters is None:
             raise ValueError("delete_nodes needs node_ids or filters; clear() deletes every node")
-        self._delete(_restriction(node_ids, filters))
+        self._delete(condition_of_nodes(node_ids, filters))
 
     def clear(self) -> None:
         """Delete every node; the recorded model and dimension are forgotten too."""
         with self._lock:
-            self._follow_database()
+            self._cache.follow()
             with self._database.transaction():
                 self._database.delete(EVERY_NODE)
                 self._database.clear_settings()
-            self._replay()
-            self._index = None
-            self._snapshot_position = None
+            self._cache.clear()
 
     def persist(self, persist_path: str | None = None, fs: Any = None) -> None:
         """Write the faiss cache, so that the next opening is fast; or copy the store to another folder.
@@ -331,42 +322,20 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
     def _name(self) -> str:
         return str(self._database.path or f"{self.namespace!r} (in memory)")
 
-    def _follow_database(self) -> None:
-        """Bring the index up to what any process has committed."""
-        version = self._database.data_version()
-        if version != self._data_version:
-            self._replay()
-            self._data_version = version
-
-    def _replay(self) -> None:
-        """Add what was inserted and skip what was deleted since the index last looked."""
-        known = last_id = self._position.last_id
-        with self._database.reading():
-            deleted, last_deletion = self._database.deletions_after(self._position.last_deletion)
-            if self._index is not None:
-                # Newer ones came and went between two looks: the index never held them.
-                self._index.remove([id_ for id_ in deleted if id_ <= known])
-            for ids, vectors in self._database.vectors_after(known):
-                if self._index is None or self._index.dimension != vectors.shape[1]:
-                    # Only a cleared store changes its dimension, so nothing of the old index is left.
-                    self._index = AnnIndex(vectors.shape[1])
-                self._index.add(ids, vectors)
-                last_id = ids[-1]
-        self._position = Position(last_id, last_deletion)
-
     def _rank_by_vector(self, query: VectorStoreQuery, condition: Condition) -> list[tuple[int, float]]:
         if query.query_embedding is None:
             raise ValueError("the query has no embedding; embed its text or picture first")
-        if self._index is None:
+        index = self._cache.index
+        if index is None:
             return []
         vector = np.asarray(query.query_embedding, dtype=np.float32)
-        if vector.shape != (self._index.dimension,):
+        if vector.shape != (index.dimension,):
             raise ValueError(
                 f"the query's vector has dimension {vector.size}, the vectors of store {self._name} have "
-                f"{self._index.dimension}; query with the model that the store was filled with"
+                f"{index.dimension}; query with the model that the store was filled with"
             )
         allowed = None if condition is EVERY_NODE else self._database.select_ids(condition)
-        return self._index.search(vector, query.similarity_top_k, allowed)
+        return index.search(vector, query.similarity_top_k, allowed)
 
     def _rank_by_text(self, query: VectorStoreQuery, condition: Condition) -> list[tuple[int, float]]:
         if not self._database.has_full_text:
@@ -387,10 +356,10 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
 
     def _delete(self, condition: Condition) -> None:
         with self._lock:
-            self._follow_database()
+            self._cache.follow()
             with self._database.transaction():
                 self._database.delete(condition)
-            self._replay()
+            self._cache.replay()
 
     def _read(self, condition: Condition) -> dict[int, BaseNode]:
         rows = self._database.select_rows(condition)
@@ -401,24 +370,6 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         return [nodes[id_] for id_ in ids]
 
     def _checkpoint(self) -> None:
-        folder = self._folder
-        self._follow_database()
-        if folder is not None and self._index is not None and self._position != self._snapshot_position:
-            write_snapshot(self._index, self._position, self._database, folder, self.namespace)
-            self._snapshot_position = self._position
+        self._cache.follow()
+        self._cache.write()
         self._database.checkpoint()
-
-
-def _condition_of(query: VectorStoreQuery) -> Condition:
-    # LlamaIndex hands over an empty list where it means no restriction.
-    condition = compile_filters(query.filters)
-    if query.node_ids:
-        condition = condition.and_(one_of("nodes.node_id", query.node_ids))
-    if query.doc_ids:
-        condition = condition.and_(one_of("nodes.ref_doc_id", query.doc_ids))
-    return condition
-
-
-def _restriction(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
-    condition = compile_filters(filters)
-    return condition if node_ids is None else condition.and_(one_of("nodes.node_id", node_ids))
