@@ -169,6 +169,7 @@ def stock_index(tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNod
     )
 
 
+@pytest.mark.filterwarnings("ignore:.*SimpleMultiModalQueryEngine:DeprecationWarning")
 def test_core_s_index_finds_and_answers(
     stock_index: MultiModalVectorStoreIndex, llm: ZhipuMultiModal, photos: list[Path]
 ) -> None:

@@ -41,6 +41,11 @@ class Refusal(Exception):  # noqa: N818  # it is an answer, not a fault of this 
         self.body = {"error": {"code": code, "message": message}}
 
 
+class _Server(ThreadingHTTPServer):
+    # The default of 5 makes the sixth of many simultaneous connections wait a second.
+    request_queue_size = 256
+
+
 class GLMStandIn:
     """The server, as a context manager.
 
@@ -59,7 +64,7 @@ class GLMStandIn:
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self._refusals: deque[Refusal] = deque()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self.url = f"http://127.0.0.1:{self._server.server_port}{PATH}"
 

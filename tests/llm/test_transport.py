@@ -189,8 +189,8 @@ async def test_async_calls_leave_the_event_loop_free(key: str) -> None:
             await asyncio.sleep(0.005)
             ticks += 1
         assert len(await calls) == 10
-    # Ten blocking calls would take 3 s with a tick or two between them.
-    assert 10 <= ticks <= 200
+    # Blocking calls would let a tick or two in between them.
+    assert ticks > 20
 
 
 def test_a_stream_broken_off_early_closes_its_connection(llm: ZhipuMultiModal) -> None:

@@ -1,0 +1,282 @@
+"""``PictureIndex``: core's multimodal index without its traps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from llama_index.core import Settings
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.data_structs.data_structs import IndexDict
+from llama_index.core.indices import MultiModalVectorStoreIndex
+from llama_index.core.llms.utils import LLMType, resolve_llm
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship
+from llama_index.core.utils import iter_batch
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+from tqdm.auto import tqdm
+
+from llama_index_mm_zhipu.embedding.nodes import caption_of, embed_image_nodes, embed_text_nodes
+from llama_index_mm_zhipu.images import ImageError, has_image, load_image
+from llama_index_mm_zhipu.query import PICTURE_QA_PROMPT, PictureRetriever
+from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+
+logger = logging.getLogger(__name__)
+
+OnError = Literal["raise", "skip"]
+
+_CAPTION_WEIGHT = "caption_weight"
+
+
+class PictureIndex(MultiModalVectorStoreIndex):
+    """A ``MultiModalVectorStoreIndex`` over two ``FaissMultiModalVectorStore`` objects, without core's traps.
+
+    Each picture is stored once, captions or not; what is empty is asked of the stores; deletions reach both of them;
+    the query engine shows captions to the LLM.
+
+    Attributes:
+        skipped: Message by id of the nodes left out because of ``on_error="skip"``.
+    """
+
+    def __init__(
+        self, *args: Any, caption_weight: float | None = None, on_error: OnError = "raise", **kwargs: Any
+    ) -> None:
+        self.skipped: dict[str, str] = {}
+        self._caption_weight = caption_weight
+        self._on_error = on_error
+        super().__init__(*args, **kwargs)
+
+    @property
+    def is_image_vector_store_empty(self) -> bool:
+        """Whether there is no picture to find, as the store says now."""
+        return _count(self._image_vector_store) == 0
+
+    @property
+    def is_text_vector_store_empty(self) -> bool:
+        """Whether there is no text to find, as the store says now."""
+        return _count(self._vector_store) == 0
+
+    def as_retriever(self, **kwargs: Any) -> PictureRetriever:
+        """Return a retriever by words and pictures.
+
+        Args:
+            **kwargs: ``similarity_top_k`` (texts), ``image_similarity_top_k`` (pictures), ``filters`` and the other
+                arguments of LlamaIndex's multimodal retriever. ``vector_store_query_mode`` is ``"default"``, whose
+                scores are cosines, or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``,
+                which finds them by full text and scores by reciprocal ranks.
+        """
+        kwargs.setdefault("vector_store_query_mode", self._query_mode())
+        return PictureRetriever(self, **kwargs)
+
+    # Core returns its deprecated engine here, which drops captions.
+    def as_query_engine(  # type: ignore[override]
+        self, llm: LLMType | None = None, **kwargs: Any
+    ) -> BaseQueryEngine:
+        """Return an engine that answers from the pictures and texts found.
+
+        Args:
+            llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
+            **kwargs: Of ``as_retriever`` and of ``RetrieverQueryEngine.from_args`` (``streaming``, ``response_mode``,
+                ``node_postprocessors``, …). ``chat_content_qa_template`` replaces ``PICTURE_QA_PROMPT``.
+        """
+        kwargs.setdefault("chat_content_qa_template", PICTURE_QA_PROMPT)
+        return RetrieverQueryEngine.from_args(
+            self.as_retriever(**kwargs), llm=resolve_llm(llm or _default_llm()), multimodal=True, **kwargs
+        )
+
+    def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
+        """Index all nodes: core would drop pictures without caption and metadata."""
+        return self._build_index_from_nodes(nodes, **insert_kwargs)
+
+    def insert(self, document: Document, **insert_kwargs: Any) -> None:
+        """Insert a document: a picture as it is, a text split."""
+        if has_image(document):
+            self.insert_nodes([as_image_node(document)], **insert_kwargs)
+        else:
+            super().insert(document, **insert_kwargs)
+
+    async def ainsert(self, document: Document, **insert_kwargs: Any) -> None:
+        """As ``insert``, in a worker thread."""
+        await asyncio.to_thread(self.insert, document, **insert_kwargs)
+
+    def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+        """Delete all nodes of a document, pictures and texts; none is no error."""
+        for store in self._stores:
+            store.delete(ref_doc_id, **delete_kwargs)
+        if delete_from_docstore:
+            self._docstore.delete_ref_doc(ref_doc_id, raise_error=False)
+
+    async def adelete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+        """As ``delete_ref_doc``, in a worker thread."""
+        await asyncio.to_thread(self.delete_ref_doc, ref_doc_id, delete_from_docstore, **delete_kwargs)
+
+    def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+        """Delete nodes by id, pictures and texts; ids that are not there are passed over."""
+        for store in self._stores:
+            store.delete_nodes(node_ids, **delete_kwargs)
+        if delete_from_docstore:
+            for node_id in node_ids:
+                self._docstore.delete_document(node_id, raise_error=False)
+
+    async def adelete_nodes(
+        self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any
+    ) -> None:
+        """As ``delete_nodes``, in a worker thread."""
+        await asyncio.to_thread(self.delete_nodes, node_ids, delete_from_docstore, **delete_kwargs)
+
+    def checkpoint(self) -> None:
+        """Write the stores' faiss caches, so that the next opening is fast. Nodes are on disk without it."""
+        for store in self._stores:
+            if store.persist_dir is not None:
+                store.persist()
+
+    def close(self) -> None:
+        """Checkpoint and close the stores; the index cannot be used any more."""
+        for store in self._stores:
+            store.close()
+
+    def _query_mode(self) -> VectorStoreQueryMode:
+        store = _faiss_store(self._image_vector_store)
+        captions_apart = store.get_setting(_CAPTION_WEIGHT) == 0 and store.has_texts()
+        return VectorStoreQueryMode.HYBRID if captions_apart else VectorStoreQueryMode.DEFAULT
+
+    @property
+    def _stores(self) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
+        return _faiss_store(self._vector_store), _faiss_store(self._image_vector_store)
+
+    def _add_nodes_to_index(
+        self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
+    ) -> None:
+        pictures = [as_image_node(node) for node in nodes if has_image(node)]
+        texts = [node for node in nodes if not has_image(node) and node.get_content()]
+        show_progress = show_progress or self._show_progress
+        if pictures:
+            weight = self._follow_caption_weight(pictures)
+            for batch in self._batches(pictures, "Embedding pictures", show_progress):
+                self._image_vector_store.add(self._embedded_pictures(batch, weight), **insert_kwargs)
+        for batch in self._batches(texts, "Embedding texts", show_progress):
+            self._vector_store.add(self._embedded_texts(batch), **insert_kwargs)
+
+    async def _async_add_nodes_to_index(
+        self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
+    ) -> None:
+        await asyncio.to_thread(self._add_nodes_to_index, index_struct, nodes, show_progress, **insert_kwargs)
+
+    def _batches(self, nodes: Sequence[BaseNode], title: str, show_progress: bool) -> Iterator[list[BaseNode]]:
+        with tqdm(total=len(nodes), desc=title, disable=not (show_progress and nodes)) as bar:
+            for batch in iter_batch(nodes, self._insert_batch_size):
+                yield batch
+                bar.update(len(batch))
+
+    def _embedded_pictures(self, nodes: Sequence[BaseNode], caption_weight: float) -> list[BaseNode]:
+        ready = [node for node in nodes if node.embedding is not None]
+        waiting = [node for node in nodes if node.embedding is None]
+        try:
+            vectors = embed_image_nodes(self._image_embed_model, waiting, caption_weight)
+        except ImageError:
+            if self._on_error == "raise":
+                raise
+            waiting = self._readable(waiting)
+            vectors = embed_image_nodes(self._image_embed_model, waiting, caption_weight)
+        return [*ready, *_with_embeddings(waiting, vectors)]
+
+    def _readable(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        readable = []
+        for node in nodes:
+            try:
+                load_image(node)
+                readable.append(node)
+            except ImageError as error:
+                self.skipped[node.node_id] = str(error)
+                logger.warning("skipped node %s: %s", node.node_id, error)
+        return readable
+
+    def _embedded_texts(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        ready = [node for node in nodes if node.embedding is not None]
+        waiting = [node for node in nodes if node.embedding is None]
+        return [*ready, *_with_embeddings(waiting, embed_text_nodes(self._embed_model, waiting))]
+
+    def _follow_caption_weight(self, pictures: Sequence[BaseNode]) -> float:
+        """Take the weight that the store recorded; a new store records one."""
+        store = _faiss_store(self._image_vector_store)
+        captioned = sum(bool(caption_of(node)) for node in pictures)
+        recorded = store.get_setting(_CAPTION_WEIGHT)
+        if recorded is None:
+            weight = self._caption_weight
+            if weight is None:
+                weight = 0.5 if captioned == len(pictures) else 0.0
+            store.set_setting(_CAPTION_WEIGHT, weight)
+            logger.info(
+                "caption_weight %s: %d of %d pictures have captions; recorded in the store",
+                weight,
+                captioned,
+                len(pictures),
+            )
+            return weight
+        if recorded or not store.has_texts():
+            _warn_of_other_kind(recorded, captioned, len(pictures))
+        return float(recorded)
+
+
+def _default_llm() -> LLMType:
+    # Settings.llm would make one of OpenAI's when nobody set it.
+    if Settings._llm is not None:
+        return Settings._llm
+    from llama_index_mm_zhipu.llm import ZhipuMultiModal
+
+    return ZhipuMultiModal()
+
+
+def as_image_node(node: BaseNode) -> ImageNode:
+    """Turn a picture document into the node that LlamaIndex's engines know as a picture."""
+    if isinstance(node, ImageNode):
+        return node
+    resource = node.image_resource  # type: ignore[attr-defined]
+    source = {} if node.source_node else {NodeRelationship.SOURCE: node.as_related_node_info()}
+    return ImageNode(
+        id_=node.node_id,
+        text=caption_of(node),
+        image=resource.data.decode("ascii") if resource.data else None,
+        image_path=str(resource.path) if resource.path else None,
+        image_url=str(resource.url) if resource.url else None,
+        image_mimetype=resource.mimetype,
+        embedding=node.embedding,
+        metadata=node.metadata,
+        excluded_embed_metadata_keys=node.excluded_embed_metadata_keys,
+        excluded_llm_metadata_keys=node.excluded_llm_metadata_keys,
+        relationships={**node.relationships, **source},
+    )
+
+
+def _with_embeddings(nodes: Sequence[BaseNode], vectors: Sequence[list[float]]) -> list[BaseNode]:
+    """Return copies with vectors: the caller's nodes stay as they were."""
+    return [node.model_copy(update={"embedding": vector}) for node, vector in zip(nodes, vectors, strict=True)]
+
+
+def _warn_of_other_kind(weight: float, captioned: int, pictures: int) -> None:
+    if weight and captioned < pictures:
+        logger.warning(
+            "%d of %d pictures have no caption, but the index was built with caption_weight %s: captioned pictures "
+            "will rank before them; build it anew with caption_weight=0 to mix both",
+            pictures - captioned,
+            pictures,
+            weight,
+        )
+    elif not weight and captioned:
+        logger.warning(
+            "%d of %d pictures have captions, but the index was built with caption_weight 0: their captions are found "
+            "by full text and are not in their vectors",
+            captioned,
+            pictures,
+        )
+
+
+def _count(store: Any) -> int:
+    return _faiss_store(store).count()
+
+
+def _faiss_store(store: Any) -> FaissMultiModalVectorStore:
+    assert isinstance(store, FaissMultiModalVectorStore)
+    return store
