@@ -218,8 +218,9 @@ def _fetch_from_modelscope(official: OfficialModel, root: Path) -> Path:
 def _not_fetched(official: OfficialModel, root: Path, address: str, error: Exception) -> CheckpointError:
     cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     return CheckpointError(
-        f"cannot fetch {official.filename} from {address} ({cause}); set HF_ENDPOINT to a mirror, choose "
-        f'download_source="modelscope", or download the file by hand and put it at {root / official.filename}'
+        f"cannot fetch {official.filename} from {address} ({cause}); set HF_ENDPOINT to a mirror of Hugging Face, "
+        'take the other download_source ("huggingface" or "modelscope"), or download the file by hand and put it at '
+        f"{root / official.filename}"
     )
 
 
