@@ -49,7 +49,9 @@ def api_messages(messages: Sequence[ChatMessage], max_pictures: int) -> list[dic
         ImageError: A picture cannot be read.
         ValueError: A message holds something other than text, pictures and tool calls.
     """
-    return [_api_message(message) for message in _within_budget(messages, max_pictures)]
+    converted = [_api_message(message) for message in _within_budget(messages, max_pictures)]
+    # LlamaIndex's chat engines send an empty system prompt where none was set; the API refuses empty messages.
+    return [message for message in converted if message["content"] or message["role"] != "system"]
 
 
 def _within_budget(messages: Sequence[ChatMessage], max_pictures: int) -> list[ChatMessage]:

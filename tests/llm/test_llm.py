@@ -157,6 +157,11 @@ def test_blocks_keep_their_order_and_history_is_sent(llm: ZhipuMultiModal, serve
     ]
 
 
+def test_an_empty_system_prompt_is_left_out(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    llm.chat([ChatMessage(role="system", content=""), user("你好")])
+    assert [message["role"] for message in server.requests[-1]["messages"]] == ["user"]
+
+
 def test_a_message_of_pictures_alone_gets_a_text(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:
     llm.chat([user(ImageBlock(path=photo))])
     assert [part["type"] for part in sent_parts(server)] == ["image_url", "text"]
