@@ -215,6 +215,10 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 len(pictures),
             )
             return weight
+        if self._caption_weight not in (None, recorded):
+            logger.warning(
+                "caption_weight %s is not followed: the index was built with %s", self._caption_weight, recorded
+            )
         if recorded or not store.has_texts():
             _warn_of_other_kind(recorded, captioned, len(pictures))
         return float(recorded)

@@ -144,6 +144,15 @@ def test_later_inserts_follow_the_recorded_weight_and_warn(
     assert scores[photo_nodes[5].node_id] == pytest.approx(np.dot(averaged.embedding or [], picture), abs=1e-5)
 
 
+def test_another_weight_than_the_recorded_one_is_not_followed_in_silence(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_index(photo_nodes, embed_model=tiny_embedding, persist_dir=tmp_path, caption_weight=0.2).close()
+    assert not caplog.records
+    build_index(photo_nodes, embed_model=tiny_embedding, persist_dir=tmp_path, caption_weight=0.8)
+    assert "caption_weight 0.8 is not followed: the index was built with 0.2" in caplog.text
+
+
 def test_texts_and_pictures_are_found_together(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path
 ) -> None:
