@@ -1,12 +1,15 @@
 # Thin on purpose: each target is a command that can be typed by hand (README, "Without make").
+# PYTHON: the interpreter of the environment. TORCH_INDEX: take torch and torchvision from there first, for example
+# from PyTorch's index of CPU builds.
 PYTHON ?= python3
+TORCH_INDEX ?=
 PY = .venv/bin/python
 INSTALLED = .venv/.installed
 
-.PHONY: demo test lint install upgrade clean
+.PHONY: demo test lint install docs upgrade clean
 
 demo: $(INSTALLED)
-	$(PY) examples/demo/run.py
+	$(PY) examples/quickstart.py
 
 test: $(INSTALLED)
 	$(PY) -m pytest
@@ -18,9 +21,16 @@ lint: $(INSTALLED)
 
 install: $(INSTALLED)
 
+# What is written from other files and kept in the repository: the notebook and the reference pages.
+docs: $(INSTALLED)
+	$(PY) -m jupytext --to ipynb --output examples/quickstart.ipynb examples/quickstart.py
+	$(PY) docs/generate.py
+
 $(INSTALLED): pyproject.toml requirements/constraints.txt requirements/overrides.txt
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
+	$(if $(TORCH_INDEX),.venv/bin/uv pip install --python $(PY) --index-url $(TORCH_INDEX) \
+		--constraints requirements/constraints.txt torch torchvision)
 	.venv/bin/uv pip install --python $(PY) --overrides requirements/overrides.txt \
 		--constraints requirements/constraints.txt --editable ".[dev]"
 	# uv hard-links from its cache; nltk refuses hard-linked data, which llama-index-core ships: copy that one.

@@ -47,7 +47,7 @@ _TITLE_LINES = 2
 
 
 def plot_results(
-    query: str | ImageSource,
+    query: str | ImageSource | None,
     results: Any,
     *,
     columns: int = 5,
@@ -56,8 +56,8 @@ def plot_results(
     """Draw the query and the pictures found, best first, with score and caption.
 
     Args:
-        query: The words of the query, or its picture in any form that ``images.load_image`` takes. A string that is
-            no picture counts as words.
+        query: The words of the query, or its picture in any form that ``images.load_image`` takes; a string that is
+            no picture counts as words. None draws the results alone.
         results: Nodes with or without scores, retriever output, or a response with ``source_nodes``. Nodes without a
             picture are left out.
         columns: Pictures in a row.
@@ -74,14 +74,17 @@ def plot_results(
     found = [result for result in _with_scores(results) if has_image(result.node)]
     columns = max(1, min(columns, len(found)))
     rows = max(1, -(-len(found) // columns))
-    figure = figure_class(figsize=((columns + 1) * _TILE_INCHES, rows * (_TILE_INCHES + 0.5)), layout=_layout())
-    grid = figure.subplots(rows, columns + 1, squeeze=False)
+    first = 0 if query is None else 1
+    size = ((columns + first) * _TILE_INCHES, rows * (_TILE_INCHES + 0.5))
+    figure = figure_class(figsize=size, layout=_layout())
+    grid = figure.subplots(rows, columns + first, squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
-    _draw_query(grid[0, 0], query, properties)
+    if query is not None:
+        _draw_query(grid[0, 0], query, properties)
     for place, result in enumerate(found):
         row, column = divmod(place, columns)
-        _draw_result(grid[row, column + 1], result, properties)
+        _draw_result(grid[row, column + first], result, properties)
     return figure
 
 

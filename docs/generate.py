@@ -1,0 +1,97 @@
+"""Write docs/reference/ from the docstrings of the public names: one page per part.
+
+Run with ``make docs``; a test compares the pages with what this writes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import griffe
+from griffe2md import render_object_docs
+
+REFERENCE = Path(__file__).parent / "reference"
+
+PAGES: dict[str, dict[str, list[str]]] = {
+    "embedding": {"llama_index_mm_zhipu.embedding.embedding": ["ChineseClipEmbedding"]},
+    "vector_store": {
+        "llama_index_mm_zhipu.vector_store.store": ["FaissMultiModalVectorStore", "ModelMismatchError"],
+        "llama_index_mm_zhipu.vector_store.database": ["StoreError"],
+    },
+    "llm": {
+        "llama_index_mm_zhipu.llm.llm": ["ZhipuMultiModal"],
+        "llama_index_mm_zhipu.llm.errors": [
+            "GLMError",
+            "GLMAuthenticationError",
+            "GLMQuotaError",
+            "GLMRateLimitError",
+            "GLMInvalidRequestError",
+            "GLMContextTooLongError",
+            "GLMContentFilteredError",
+            "GLMServerError",
+            "GLMConnectionError",
+            "GLMTimeoutError",
+            "GLMProtocolError",
+        ],
+    },
+    "index": {
+        "llama_index_mm_zhipu.index": ["build_index", "load_index"],
+        "llama_index_mm_zhipu.picture_index": ["PictureIndex"],
+        "llama_index_mm_zhipu.query": ["PictureRetriever"],
+    },
+    "readers": {
+        "llama_index_mm_zhipu.readers.jsonl": ["read_jsonl"],
+        "llama_index_mm_zhipu.readers.folder": ["read_folder"],
+    },
+    "display": {"llama_index_mm_zhipu.display": ["plot_results"]},
+    "images": {
+        "llama_index_mm_zhipu.images": ["load_image", "read_bytes", "encode_image", "decode_base64", "ImageError"]
+    },
+    "testing": {
+        "llama_index_mm_zhipu.testing.glm_stand_in": ["GLMStandIn"],
+        "llama_index_mm_zhipu.testing.checkpoints": ["tiny_checkpoint"],
+    },
+}
+"""Public names by page and by the module that defines them."""
+
+_STYLE = {
+    "heading_level": 2,
+    "docstring_section_style": "list",
+    "show_signature_annotations": True,
+    "summary": False,
+}
+_LINK = re.compile(r"\[([^\]]+)\]\(#([^)]+)\)")
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by file name."""
+    package = griffe.load("llama_index_mm_zhipu", docstring_parser="google")
+    return {f"{page}.md": _page(page, modules, package) for page, modules in PAGES.items()}
+
+
+def _page(title: str, modules: dict[str, list[str]], package: griffe.Object | griffe.Alias) -> str:
+    parts = [f"# `{title}`"]
+    for module, names in modules.items():
+        for name in names:
+            path = f"{module}.{name}".removeprefix(f"{package.name}.")
+            parts.append(render_object_docs(package[path], _STYLE).strip().replace(f"`{module}.", "`"))
+    return _as_plain_markdown("\n\n".join(parts)) + "\n"
+
+
+def _as_plain_markdown(text: str) -> str:
+    """Drop links, whose targets a Markdown viewer does not know, and write code as Markdown does."""
+    text = _LINK.sub(r"\1", re.sub(r"</?code>", "`", text))
+    return re.sub(r"(?<!`)``(?!`)", "`", text)
+
+
+def main() -> None:
+    """Write the pages."""
+    REFERENCE.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
+        print(f"Wrote {REFERENCE / name}")
+
+
+if __name__ == "__main__":
+    main()
