@@ -51,6 +51,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def download_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that holds ``clip_cn_rn50.pt`` and ``clip_cn_vit-b-16.pt`` as the article's folder would."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    files = [tiny_checkpoint(folder, struct) for struct in ("RN50", "ViT-B-16")]
+    yield folder
+    for file in files:
+        file.unlink()
+
+
+@pytest.fixture(scope="session")
 def tiny_embedding(tiny_model: Path) -> ChineseClipEmbedding:
     """A model with random weights, for tests that do not look at what it finds."""
     return ChineseClipEmbedding(model_name=str(tiny_model), device="cpu")

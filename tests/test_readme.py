@@ -1,0 +1,80 @@
+"""The READMEs' code runs as it stands, and both READMEs show the same code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from llama_index_mm_zhipu.testing import GLMStandIn
+
+ROOT = Path(__file__).parents[1]
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+
+
+def blocks(readme: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.fixture
+def home(tmp_path: Path, download_root: Path, photos: list[Path]) -> Path:
+    """A user's home with the weights (random ones), pictures and a picture to ask with."""
+    weights = tmp_path / ".cache" / "clip"
+    weights.mkdir(parents=True)
+    (weights / "clip_cn_vit-b-16.pt").symlink_to(download_root / "clip_cn_vit-b-16.pt")
+    shutil.copytree(photos[0].parent, tmp_path / "pictures")
+    shutil.copy(photos[0], tmp_path / "query.jpg")
+    return tmp_path
+
+
+def test_the_python_blocks_run(home: Path) -> None:
+    program = "\n".join(blocks(READMES[0], "python"))
+    with GLMStandIn() as server:
+        environment = {
+            **os.environ,
+            "HOME": str(home),
+            "USERPROFILE": str(home),
+            "ZHIPUAI_API_KEY": "id.secret",
+            "ZHIPUAI_BASE_URL": server.url,
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=home, env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    assert "图里的飞机是什么颜色？" in done.stdout
+    assert "这是什么？" in done.stdout
+    assert "dress_084.jpg" in done.stdout
+    assert len(server.requests) == 2
+    assert (home / "found.png").is_file()
+
+
+def test_both_readmes_show_the_same_code() -> None:
+    def without_comments(code: str) -> str:
+        return re.sub(r" +#.*", "", code)
+
+    for language in ("python", "bash"):
+        english, chinese = ([without_comments(block) for block in blocks(readme, language)] for readme in READMES)
+        assert english == chinese
+
+
+def test_the_shell_blocks_name_what_exists() -> None:
+    commands = "\n".join(blocks(READMES[0], "bash"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", commands, flags=re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
+    for path in re.findall(r"(?:examples|requirements)/[\w./]+", commands):
+        assert (ROOT / path).is_file()
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_steps_by_hand_are_those_of_make() -> None:
+    planned = subprocess.run(["make", "-n", "-B", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    steps = [" ".join(line.split()) for line in planned.replace("\\\n", " ").splitlines() if ".venv/bin" in line]
+    by_hand = blocks(READMES[0], "bash")[1].splitlines()
+    for option in re.findall(r"--[\w-]+", "".join(by_hand)):
+        assert any(option in step for step in steps), option
