@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
@@ -85,7 +85,8 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         """Pickle the settings only: unpickling opens the same files."""
         if self.persist_dir is None:
             raise TypeError("a store in memory cannot be pickled; give it a persist_dir")
-        return {**super().__getstate__(), "__pydantic_private__": None}
+        # Core's own would try to pickle the open database, and log that it cannot.
+        return {**BaseModel.__getstate__(self), "__pydantic_private__": None}
 
     @classmethod
     def class_name(cls) -> str:

@@ -391,10 +391,13 @@ def test_another_handle_sees_what_was_committed(tmp_path: Path, make_node: MakeN
     assert reader.query(VectorStoreQuery(query_embedding=[1, 0, 0], similarity_top_k=5)).ids == ["c"]
 
 
-def test_it_pickles_as_a_handle_of_the_same_files(tmp_path: Path, make_node: MakeNode) -> None:
+def test_it_pickles_as_a_handle_of_the_same_files(
+    tmp_path: Path, make_node: MakeNode, caplog: pytest.LogCaptureFixture
+) -> None:
     store = FaissMultiModalVectorStore(tmp_path)
     store.add([make_node("a")])
     assert pickle.loads(pickle.dumps(store)).query(ask(1, 0)).ids == ["a"]
+    assert not caplog.records
 
 
 def test_threads_may_add_delete_and_query_at_once(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
