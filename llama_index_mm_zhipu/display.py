@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import textwrap
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,8 +43,14 @@ _CJK_FAMILIES = (
 )
 
 _TILE_INCHES = 2.4
-_TITLE_WIDTH = 14
+# Columns of text in a tile, of which a Chinese character takes two.
+_TITLE_COLUMNS = 26
 _TITLE_LINES = 2
+_QUERY_COLUMNS = 20
+_QUERY_LINES = 6
+
+# Words of scripts with spaces stay whole; elsewhere any character may begin a line.
+_WORD = re.compile(r"[!-~\u00c0-\u024f]+\s*|.\s*", re.DOTALL)
 
 
 def plot_results(
@@ -133,7 +140,7 @@ def _draw_query(axes: Axes, query: str | ImageSource, font: FontProperties) -> N
     if picture is not None:
         axes.imshow(picture)
         return
-    words = "\n".join(textwrap.wrap(str(query), 10))
+    words = "\n".join(_wrap(str(query), _QUERY_COLUMNS, _QUERY_LINES))
     axes.text(0.5, 0.5, words, ha="center", va="center", fontproperties=font, fontsize=15, transform=axes.transAxes)
 
 
@@ -149,9 +156,30 @@ def _query_picture(query: str | ImageSource) -> Image.Image | None:
 
 def _draw_result(axes: Axes, result: NodeWithScore, font: FontProperties) -> None:
     axes.imshow(load_image(result.node))
-    lines: Sequence[str] = textwrap.wrap(
-        caption_of(result.node) or result.node.node_id, _TITLE_WIDTH, max_lines=_TITLE_LINES, placeholder="…"
-    )
+    lines = _wrap(caption_of(result.node) or result.node.node_id, _TITLE_COLUMNS, _TITLE_LINES)
     if result.score is not None:
         lines = [f"{result.score:.4f}", *lines]
     axes.set_title("\n".join(lines), fontproperties=font, fontsize=10)
+
+
+def _wrap(text: str, columns: int, most_lines: int) -> list[str]:
+    """Break a text into lines by the width of its characters, and mark with "…" what does not fit."""
+    lines = [""]
+    for word in _WORD.findall(text):
+        if lines[-1] and _width(lines[-1] + word.rstrip()) > columns:
+            lines.append("")
+        lines[-1] += word
+    lines = [_cut(line.rstrip(), columns) for line in lines]
+    if len(lines) > most_lines:
+        lines = [*lines[: most_lines - 1], _cut(lines[most_lines - 1] + "…", columns)]
+    return lines
+
+
+def _cut(line: str, columns: int) -> str:
+    while _width(line) > columns:
+        line = line[:-2] + "…"
+    return line
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

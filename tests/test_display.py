@@ -32,6 +32,22 @@ def test_query_and_results_are_drawn_in_rows(results: list[NodeWithScore], tmp_p
     assert (tmp_path / "results.png").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("飞机", ["飞机"]),
+        ("一架白色的飞机", ["一架白色的", "飞机"]),
+        ("一架白色的飞机停在机场的跑道上", ["一架白色的", "飞机停在…"]),
+        ("Blue cap, new", ["Blue cap,", "new"]),
+        ("Donaudampfschiff", ["Donaudamp…"]),
+        ("新款 Long 长袖", ["新款 Long", "长袖"]),
+        ("", [""]),
+    ],
+)
+def test_titles_are_wrapped_by_the_width_of_their_characters(text: str, lines: list[str]) -> None:
+    assert display._wrap(text, 10, 2) == lines
+
+
 def test_nodes_responses_and_retriever_output_are_taken(results: list[NodeWithScore]) -> None:
     drawn = titles(plot_results("帽子", results))
     assert titles(plot_results("帽子", Response("是", source_nodes=results))) == drawn
