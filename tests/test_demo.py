@@ -23,9 +23,9 @@ def test_names_find_their_pictures(demo_embedding: ChineseClipEmbedding, emoji: 
     scores = names @ pictures.T
     ranks = (scores > np.diag(scores)[:, None]).sum(axis=1)
 
-    # Measured: 0.860 and 0.972.
-    assert (ranks == 0).mean() > 0.81
-    assert (ranks < 5).mean() > 0.92
+    # Measured: 0.906 and 0.990; the floors are 0.05 below.
+    assert (ranks == 0).mean() > 0.856
+    assert (ranks < 5).mean() > 0.94
 
 
 @pytest.mark.parametrize("captioned", ["even", "odd"])
@@ -45,7 +45,7 @@ def test_both_halves_of_a_half_captioned_set_are_found(
         ]
         return float(np.mean(hits))
 
-    # Measured over all pictures: 1.00 and 0.95.
+    # Measured over all pictures: 1.00 and 0.96.
     assert recall([node for node in nodes if node.text]) > 0.9
     assert recall([node for node in nodes if not node.text]) > 0.8
     for node in nodes[:20]:
