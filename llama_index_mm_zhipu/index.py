@@ -128,9 +128,10 @@ def _open_index(
 ) -> PictureIndex:
     texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE)
     images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE)
+    # Asked before the model is copied for texts: the copy then knows it, and the weights are read and hashed once.
+    images.require_model(_fingerprint(embed_model))
     text_embed_model = text_embed_model or _for_long_texts(embed_model)
     texts.require_model(_fingerprint(text_embed_model))
-    images.require_model(_fingerprint(embed_model))
     return PictureIndex(
         nodes=[],
         storage_context=StorageContext.from_defaults(vector_store=texts),
