@@ -16,8 +16,8 @@ REFERENCE = Path(__file__).parent / "reference"
 PAGES: dict[str, dict[str, list[str]]] = {
     "embedding": {"llama_index_mm_zhipu.embedding.embedding": ["ChineseClipEmbedding"]},
     "vector_store": {
-        "llama_index_mm_zhipu.vector_store.store": ["FaissMultiModalVectorStore", "ModelMismatchError"],
-        "llama_index_mm_zhipu.vector_store.database": ["StoreError"],
+        "llama_index_mm_zhipu.vector_store.store": ["FaissMultiModalVectorStore"],
+        "llama_index_mm_zhipu.vector_store.errors": ["StoreError", "ModelMismatchError"],
     },
     "llm": {
         "llama_index_mm_zhipu.llm.llm": ["ZhipuMultiModal"],

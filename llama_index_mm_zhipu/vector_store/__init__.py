@@ -1,6 +1,6 @@
 """An embedded, durable vector store for text and picture nodes."""
 
-from llama_index_mm_zhipu.vector_store.database import StoreError
-from llama_index_mm_zhipu.vector_store.store import FaissMultiModalVectorStore, ModelMismatchError
+from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
+from llama_index_mm_zhipu.vector_store.store import FaissMultiModalVectorStore
 
 __all__ = ["FaissMultiModalVectorStore", "ModelMismatchError", "StoreError"]

@@ -18,9 +18,21 @@ from llama_index.core.vector_stores import (
     VectorStoreQuery,
 )
 
-from llama_index_mm_zhipu.vector_store.database import EVERY_NODE, Condition, one_of
+from llama_index_mm_zhipu.vector_store.conditions import (
+    EVERY_NODE,
+    Condition,
+    all_of,
+    any_of,
+    has_metadata,
+    negation,
+    one_of,
+)
+from llama_index_mm_zhipu.vector_store.nodes import json_of, scalar
 
-_SCALAR_TEXT = "kind = 'scalar' and typeof(value) = 'text'"
+_SCALAR = "kind = 'scalar' and"
+# SQLite orders every number before every text: the empty text divides them.
+_NUMBERS = "value < ''"
+_TEXTS = "value >= ''"
 
 
 def compile_filters(filters: MetadataFilters | None) -> Condition:
@@ -36,99 +48,85 @@ def compile_filters(filters: MetadataFilters | None) -> Condition:
         compile_filters(part) if isinstance(part, MetadataFilters) else _compile_filter(part)
         for part in filters.filters
     ]
-    word = " and " if filters.condition in (FilterCondition.AND, None) else " or "
-    sql = word.join(f"({part.sql})" for part in parts)
-    if filters.condition == FilterCondition.NOT:
-        sql = f"not ({sql})"
-    return Condition(sql, tuple(parameter for part in parts for parameter in part.parameters))
+    if filters.condition in (FilterCondition.AND, None):
+        return all_of(parts)
+    return any_of(parts) if filters.condition == FilterCondition.OR else negation(any_of(parts))
 
 
 def condition_of_query(query: VectorStoreQuery) -> Condition:
     """Return what restricts a query: filters, node ids, document ids."""
-    condition = compile_filters(query.filters)
+    parts = [compile_filters(query.filters)] if query.filters and query.filters.filters else []
     # LlamaIndex hands over an empty list where it means no restriction.
     if query.node_ids:
-        condition = condition.and_(one_of("nodes.node_id", query.node_ids))
+        parts.append(one_of("node_id", query.node_ids))
     if query.doc_ids:
-        condition = condition.and_(one_of("nodes.ref_doc_id", query.doc_ids))
-    return condition
+        parts.append(one_of("ref_doc_id", query.doc_ids))
+    return all_of(parts)
 
 
 def condition_of_nodes(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
     """Return what selects nodes by id, by filters, or by both; an empty list of ids selects none."""
-    condition = compile_filters(filters)
-    return condition if node_ids is None else condition.and_(one_of("nodes.node_id", node_ids))
+    parts = [compile_filters(filters)] if filters and filters.filters else []
+    if node_ids is not None:
+        parts.append(one_of("node_id", node_ids))
+    return all_of(parts)
 
 
 def _compile_filter(filter_: MetadataFilter) -> Condition:
     return _OPERATORS[filter_.operator](filter_.key, filter_.value)
 
 
-def _has(key: str, test: str, *parameters: Any) -> Condition:
-    """The node has a metadata row of this key that passes a test."""
-    return Condition(f"nodes.id in (select id from metadata where key = ? and {test})", (key, *parameters))
-
-
-def _not(condition: Condition) -> Condition:
-    return Condition(f"not ({condition.sql})", condition.parameters)
-
-
-def _all_of(conditions: Sequence[Condition]) -> Condition:
-    joined = EVERY_NODE
-    for condition in conditions:
-        joined = joined.and_(condition)
-    return joined
-
-
 def _equal(key: str, value: Any) -> Condition:
     if isinstance(value, list):
-        return _has(key, "kind = 'json' and value = ?", json.dumps(value, ensure_ascii=False))
-    return _has(key, "kind = 'scalar' and value = ?", value)
+        return has_metadata(key, "kind = 'json' and value = ?", json_of(value))
+    return has_metadata(key, f"{_SCALAR} value = ?", _number_or_text(value))
 
 
 def _compare(sign: str) -> Callable[[str, Any], Condition]:
-    # SQLite orders every number before every text: only values of the same type are compared.
-    number = f"kind = 'scalar' and value {sign} ? and typeof(value) in ('integer', 'real')"
-    text = f"{_SCALAR_TEXT} and value {sign} ?"
-    return lambda key, value: _has(key, text if isinstance(value, str) else number, value)
+    def compiled(key: str, value: Any) -> Condition:
+        same_type = _TEXTS if isinstance(value, str) else _NUMBERS
+        return has_metadata(key, f"{_SCALAR} value {sign} ? and {same_type}", _number_or_text(value))
+
+    return compiled
 
 
 def _in(key: str, value: Any) -> Condition:
-    return _has(key, "kind = 'scalar' and value in (select value from json_each(?))", json.dumps(_listed(key, value)))
+    wanted = json.dumps([scalar(item) for item in _listed(key, value)])
+    return has_metadata(key, f"{_SCALAR} value in (select value from json_each(?))", wanted)
 
 
 def _contains(key: str, value: Any) -> Condition:
     """A list contains the value, or a string contains it as a part, as Python's ``in`` does."""
-    if isinstance(value, str):
-        return _has(
-            key,
-            f"((kind = 'item' and value = ?) or ({_SCALAR_TEXT} and instr(value, ?) > 0))",
-            value,
-            value,
-        )
-    return _has(key, "kind = 'item' and value = ?", value)
+    item = has_metadata(key, "kind = 'item' and value = ?", _number_or_text(value))
+    return any_of([item, _text_match(key, value)]) if isinstance(value, str) else item
 
 
 def _any(key: str, value: Any) -> Condition:
     parts = [_contains(key, item) for item in _listed(key, value)]
-    return _not(_all_of([_not(part) for part in parts]))
+    return any_of(parts) if parts else negation(EVERY_NODE)
 
 
 def _all(key: str, value: Any) -> Condition:
     # An empty list asks for nothing but the key.
-    return _all_of([_has(key, "true"), *(_contains(key, item) for item in _listed(key, value))])
+    return all_of([_contains(key, item) for item in _listed(key, value)] or [has_metadata(key, "true")])
 
 
 def _text_match(key: str, value: Any) -> Condition:
-    return _has(key, f"{_SCALAR_TEXT} and instr(value, ?) > 0", _text(key, value))
+    return has_metadata(key, f"{_SCALAR} {_TEXTS} and instr(value, ?) > 0", _text(key, value))
 
 
 def _text_match_insensitive(key: str, value: Any) -> Condition:
-    return _has(key, f"{_SCALAR_TEXT} and instr(lower(value), lower(?)) > 0", _text(key, value))
+    return has_metadata(key, f"{_SCALAR} {_TEXTS} and instr(lower(value), lower(?)) > 0", _text(key, value))
 
 
 def _is_empty(key: str, value: Any) -> Condition:
-    return _not(_has(key, "not (kind = 'scalar' and value = '') and not (kind = 'json' and value = '[]')"))
+    # The values of a list are no question of whether the list is empty.
+    empty = "kind = 'scalar' and value = '' or kind = 'json' and value = '[]'"
+    return negation(has_metadata(key, f"kind <> 'item' and not ({empty})"))
+
+
+def _number_or_text(value: Any) -> str | int | float | None:
+    return None if value is None else scalar(value)
 
 
 def _listed(key: str, value: Any) -> list[Any]:
@@ -147,13 +145,13 @@ def _text(key: str, value: Any) -> str:
 
 _OPERATORS: dict[FilterOperator, Callable[[str, Any], Condition]] = {
     FilterOperator.EQ: _equal,
-    FilterOperator.NE: lambda key, value: _not(_equal(key, value)),
+    FilterOperator.NE: lambda key, value: negation(_equal(key, value)),
     FilterOperator.GT: _compare(">"),
     FilterOperator.GTE: _compare(">="),
     FilterOperator.LT: _compare("<"),
     FilterOperator.LTE: _compare("<="),
     FilterOperator.IN: _in,
-    FilterOperator.NIN: lambda key, value: _not(_in(key, value)),
+    FilterOperator.NIN: lambda key, value: negation(_in(key, value)),
     FilterOperator.CONTAINS: _contains,
     FilterOperator.ANY: _any,
     FilterOperator.ALL: _all,

@@ -14,6 +14,9 @@ from itertools import pairwise
 _UNSPACED = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 _RUNS = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|[^\W{_UNSPACED}]+")
 
+TOKENS_VERSION = 2
+"""To be raised with any change of ``tokens_of`` or of the table: stores fill their full text anew when opened."""
+
 RRF_CONSTANT = 60
 """Of reciprocal rank fusion, as in Cormack, Clarke and Büttcher 2009."""
 

@@ -1,38 +1,35 @@
-"""The faiss index of a database: kept up with what any process commits, and with a file that makes opening fast."""
+"""The faiss index of a database: kept up with what any process commits, and built anew in any kind."""
 
 from __future__ import annotations
 
 import logging
-import uuid
+import threading
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from llama_index_mm_zhipu.vector_store.ann import AnnIndex
+import numpy as np
+from tqdm.auto import tqdm
+
+from llama_index_mm_zhipu.vector_store.ann import FLAT, HNSW, AnnIndex
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE
 from llama_index_mm_zhipu.vector_store.database import Database
+from llama_index_mm_zhipu.vector_store.reader import Ids, Reader
+from llama_index_mm_zhipu.vector_store.schema import Setting
+from llama_index_mm_zhipu.vector_store.snapshot import Position, SnapshotFile
 
 logger = logging.getLogger(__name__)
 
-_SETTING = "snapshot"
-
-
-class Position(NamedTuple):
-    """How far an index has followed the database.
-
-    Attributes:
-        last_id: Largest row id that it holds.
-        last_deletion: Place in the log of deletions.
-    """
-
-    last_id: int = 0
-    last_deletion: int = 0
+_BATCH = 4096
+_TRAINING_VECTORS = 65_536
+_TAIL = 1000
+_TAIL_SHARE = 0.01
 
 
 class IndexCache:
-    """An index that can always be rebuilt from its database.
+    """An index that can always be rebuilt from its database. To be used while holding the database's reader.
 
     Args:
         database: Holds the vectors.
-        folder: Where the file lies; None for no file.
+        folder: Where the faiss file lies; None for no file.
         namespace: Begins the file's name.
 
     Attributes:
@@ -42,83 +39,148 @@ class IndexCache:
     def __init__(self, database: Database, folder: Path | None, namespace: str) -> None:
         self.index: AnnIndex | None = None
         self._database = database
-        self._folder = folder
-        self._namespace = namespace
+        self._file = SnapshotFile(database, folder, namespace) if folder is not None else None
+        self._kind = FLAT
         self._position = Position()
-        self._written_position: Position | None = None
+        self._written: Position | None = None
         self._data_version = -1
-        self._read_file()
-        self.follow()
+        self._stopped = threading.Event()
+        self._building = threading.Lock()
+        self._open()
 
-    def follow(self) -> None:
+    @property
+    def kind(self) -> str:
+        """Kind of the index, or what it will be once there are vectors."""
+        return self.index.kind if self.index is not None else self._kind
+
+    def follow(self, reader: Reader) -> None:
         """Bring the index up to what other connections have committed."""
-        version = self._database.data_version()
+        version = reader.data_version()
         if version != self._data_version:
-            self.replay()
+            self.replay(reader)
             self._data_version = version
 
-    def replay(self) -> None:
+    def replay(self, reader: Reader) -> None:
         """Add what was inserted and skip what was deleted since the index last looked."""
-        known = last_id = self._position.last_id
-        with self._database.reading():
-            deleted, last_deletion = self._database.deletions_after(self._position.last_deletion)
-            if self.index is not None:
-                # Newer ones came and went between two looks: the index never held them.
-                self.index.remove([id_ for id_ in deleted if id_ <= known])
-            for ids, vectors in self._database.vectors_after(known):
-                if self.index is None or self.index.dimension != vectors.shape[1]:
-                    # Only a cleared store changes its dimension, so nothing of the old index is left.
-                    self.index = AnnIndex(vectors.shape[1])
-                self.index.add(ids, vectors)
-                last_id = ids[-1]
-        self._position = Position(last_id, last_deletion)
+        self.index, self._position = self._caught_up(self.index, self._position, reader)
 
-    def clear(self) -> None:
-        """Drop the index of a database that was cleared."""
-        self.replay()
-        self.index = None
-        self._written_position = None
+    def build(self, kind: str, show_progress: bool = False) -> None:
+        """Build the index anew from the stored vectors, and put it in the place of the present one.
+
+        The database is read in short turns, so queries and additions go on meanwhile. Not to be called while holding
+        the reader.
+
+        Args:
+            kind: As in ``AnnIndex``.
+            show_progress: Show a progress bar.
+
+        Raises:
+            ValueError: faiss does not know the kind, or there are too few vectors to train it.
+        """
+        with self._building:
+            self._kind = kind
+            with self._database.reading() as reader:
+                ids = reader.select_ids(EVERY_NODE)
+                assert ids is not None
+                if not len(ids):
+                    return
+                position = Position(0, reader.last_deletion())
+                sample = reader.vectors_of(_spread(ids, 1 if kind in (FLAT, HNSW) else _TRAINING_VECTORS))
+            index = AnnIndex(sample.shape[1], kind, sample)
+            with tqdm(total=len(ids), desc=f"Building {kind} index", disable=not show_progress) as bar:
+                while not self._stopped.is_set():
+                    with self._database.reading() as reader:
+                        batch, vectors = reader.vectors_after(position.last_id, _BATCH)
+                    if not len(batch):
+                        break
+                    index.add(batch, vectors)
+                    if not position.last_id:
+                        index.require_selection()
+                    position = Position(int(batch[-1]), position.last_deletion)
+                    bar.update(len(batch))
+            if self._stopped.is_set():
+                return
+            with self._database.reading() as reader:
+                # Deletions since the beginning concern vectors that are in by now, and are replayed here.
+                self.index, self._position = self._caught_up(index, position, reader)
+                self._written = None
+
+    def stop(self) -> None:
+        """End a build that goes on in another thread, without its result."""
+        self._stopped.set()
+        with self._building:
+            pass
 
     def write(self) -> None:
-        """Write the index to a new file, record it in the database, and remove the file that it replaces.
-
-        A crash at any point leaves a recorded file that is whole, or none.
-        """
-        if self._folder is None or self.index is None or self._position == self._written_position:
+        """Write the faiss file, if the index has moved since it was written."""
+        if self._file is None or self.index is None or self._position == self._written:
             return
-        file = self._folder / f"{self._namespace}.{uuid.uuid4().hex[:8]}.faiss"
-        self.index.write(file)
-        record = {
-            "file": file.name,
-            "bytes": file.stat().st_size,
-            "vectors": len(self.index),
-            "position": self._position,
-        }
-        with self._database.transaction():
-            self._database.set_setting(_SETTING, record)
-        for other in self._folder.glob(f"{self._namespace}.*.faiss"):
-            if other != file:
-                other.unlink(missing_ok=True)
-        self._written_position = self._position
+        with self._database.reading():
+            # Nothing may be added to an index that is being written.
+            self._file.write(self.index, self._position)
+            self._written = self._position
 
-    def _read_file(self) -> None:
-        record = self._database.get_setting(_SETTING)
-        if record is None or self._folder is None:
-            return
-        file = self._folder / record["file"]
+    def write_if_far_ahead(self) -> None:
+        """Write the faiss file, unless replaying the changes since the last one takes no time to speak of."""
+        if self.index is None or self._written is None or self._changes() > max(_TAIL, _TAIL_SHARE * len(self.index)):
+            self.write()
+
+    def _changes(self) -> int:
+        assert self._written is not None
+        return sum(now - then for now, then in zip(self._position, self._written, strict=True))
+
+    def _open(self) -> None:
+        read = self._file.read() if self._file is not None else None
+        if read is not None:
+            self.index, self._position = read
+            self._written = self._position
+        else:
+            self._build_recorded_kind()
+        with self._database.reading() as reader:
+            self.follow(reader)
+
+    def _build_recorded_kind(self) -> None:
+        with self._database.reading() as reader:
+            kind = reader.get_setting(Setting.INDEX_KIND) or FLAT
         try:
-            self.index = _read_whole(file, record)
-        except (OSError, RuntimeError) as error:
-            logger.warning("the faiss file %s cannot be used (%s); rebuilding it from the database", file, error)
-            return
-        self._position = self._written_position = Position(*record["position"])
+            self.build(kind)
+        except ValueError as error:
+            logger.warning("%s; searching flat instead", error)
+            self.build(FLAT)
+
+    def _caught_up(
+        self, index: AnnIndex | None, position: Position, reader: Reader
+    ) -> tuple[AnnIndex | None, Position]:
+        """Bring an index up to the database, and return it, a new one if need be, with its new position."""
+        deletions = reader.deletions_after(position.last_deletion)
+        if index is not None and not deletions.complete:
+            every = reader.select_ids(EVERY_NODE)
+            assert every is not None
+            index.keep_only(every)
+        elif index is not None and len(deletions.ids):
+            index.remove(deletions.ids)
+        if index is not None and reader.get_setting(Setting.DIMENSION) is None:
+            # The store was cleared: the next vectors may have another dimension.
+            index, self._kind, self._written = None, FLAT, None
+        last_id = position.last_id
+        while True:
+            ids, vectors = reader.vectors_after(last_id, _BATCH)
+            if not len(ids):
+                return index, Position(last_id, deletions.end)
+            if index is None or index.dimension != vectors.shape[1]:
+                # Only a store that was cleared changes its dimension, so nothing of the old index is left.
+                index = self._new_index(vectors.shape[1])
+            index.add(ids, vectors)
+            last_id = int(ids[-1])
+
+    def _new_index(self, dimension: int) -> AnnIndex:
+        try:
+            return AnnIndex(dimension, self._kind)
+        except ValueError:
+            # A kind that wants training has to wait for vectors and ``build``.
+            return AnnIndex(dimension)
 
 
-def _read_whole(file: Path, record: dict[str, Any]) -> AnnIndex:
-    size = file.stat().st_size
-    if size != record["bytes"]:
-        raise RuntimeError(f"it has {size} bytes instead of {record['bytes']}")
-    index = AnnIndex.read(file)
-    if len(index) != record["vectors"]:
-        raise RuntimeError(f"it has {len(index)} vectors instead of {record['vectors']}")
-    return index
+def _spread(ids: Ids, limit: int) -> Ids:
+    """Return so many of the ids at even distances."""
+    return ids[np.linspace(0, len(ids) - 1, min(limit, len(ids))).astype(np.int64)]

@@ -7,8 +7,9 @@ import binascii
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,34 +23,60 @@ from llama_index.core.schema import (
     TextNode,
 )
 
-from llama_index_mm_zhipu.vector_store.database import MetadataRow, NewNode, NodeRow
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
+from llama_index_mm_zhipu.vector_store.schema import MetadataRow, NodeRow
 
 _CLASSES: dict[str, type[BaseNode]] = {
     class_.class_name(): class_ for class_ in (Node, TextNode, ImageNode, IndexNode, Document, ImageDocument)
 }
 
 
-def new_nodes(nodes: Sequence[BaseNode], dimension: int | None) -> list[NewNode]:
-    """Check nodes and turn them into what the database writes.
+class NewNodes:
+    """Nodes that were checked and are about to be written.
 
     Args:
-        nodes: Nodes with embeddings.
+        nodes: Nodes with embeddings, at least one.
         dimension: What the store's vectors have, or None for an empty store.
+
+    Attributes:
+        node_ids: LlamaIndex's ids, in order.
+        vectors: Shape ``(n, dimension)``.
 
     Raises:
         ValueError: A node has no embedding, one of the wrong dimension or with NaN, or an id stands twice.
     """
-    seen: set[str] = set()
-    new = []
-    for node in nodes:
-        if node.node_id in seen:
-            raise ValueError(f"node {node.node_id} is given twice in one call; nothing was added")
-        seen.add(node.node_id)
-        vector = _vector(node, dimension)
-        dimension = len(vector)
-        new.append(_new_node(node, vector))
-    return new
+
+    def __init__(self, nodes: Sequence[BaseNode], dimension: int | None) -> None:
+        self.node_ids = [node.node_id for node in nodes]
+        _require_once(self.node_ids)
+        self.vectors = _vectors(nodes, dimension)
+        self._nodes = nodes
+        self._pictures = {node.node_id: data for node in nodes if (data := _inline_picture(node)) is not None}
+        self._hashes = {node_id: hashlib.sha256(data).hexdigest() for node_id, data in self._pictures.items()}
+
+    def __len__(self) -> int:
+        return len(self.node_ids)
+
+    def rows(self) -> Iterator[NodeRow]:
+        """Yield each node's row."""
+        for node in self._nodes:
+            picture = self._hashes.get(node.node_id)
+            left_out = {"embedding"} if picture is None else {"embedding", "image"}
+            content = node.model_dump_json(exclude=left_out)
+            yield NodeRow(node.node_id, node.ref_doc_id, _class_name(node), content, picture)
+
+    def pictures(self) -> Iterator[tuple[str, bytes]]:
+        """Yield hash and bytes of each picture that was given inline."""
+        for node_id, data in self._pictures.items():
+            yield self._hashes[node_id], data
+
+    def metadata(self) -> Iterator[Iterator[MetadataRow]]:
+        """Yield each node's metadata rows."""
+        return (_metadata_rows(node.metadata) for node in self._nodes)
+
+    def tokens(self) -> Iterator[str]:
+        """Yield each node's tokens for full text, empty where it has none."""
+        return (tokens_of(node.get_content()) for node in self._nodes)
 
 
 def node_from_row(row: NodeRow, picture: bytes | None) -> BaseNode:
@@ -60,31 +87,35 @@ def node_from_row(row: NodeRow, picture: bytes | None) -> BaseNode:
     return _CLASSES[row.class_name].from_dict(fields)
 
 
-def _vector(node: BaseNode, dimension: int | None) -> npt.NDArray[np.float32]:
-    if node.embedding is None:
-        raise ValueError(f"node {node.node_id} has no embedding; embed it first, nothing was added")
-    vector = np.asarray(node.embedding, dtype=np.float32)
-    if vector.ndim != 1 or (dimension is not None and len(vector) != dimension):
-        raise ValueError(
-            f"node {node.node_id} has a vector of dimension {vector.size}, the store's have {dimension}; "
-            "use the model that the store was filled with, nothing was added"
-        )
-    if not np.isfinite(vector).all():
-        raise ValueError(f"the vector of node {node.node_id} holds NaN or infinity; nothing was added")
-    return vector
+def _require_once(node_ids: Sequence[str]) -> None:
+    if len(set(node_ids)) < len(node_ids):
+        seen: set[str] = set()
+        twice = next(node_id for node_id in node_ids if node_id in seen or seen.add(node_id))  # type: ignore[func-returns-value]
+        raise ValueError(f"node {twice} is given twice in one call; nothing was added")
 
 
-def _new_node(node: BaseNode, vector: npt.NDArray[np.float32]) -> NewNode:
-    picture = _inline_picture(node)
-    left_out = {"embedding"} if picture is None else {"embedding", "image"}
-    row = NodeRow(
-        node_id=node.node_id,
-        ref_doc_id=node.ref_doc_id,
-        class_name=_class_name(node),
-        content=node.model_dump_json(exclude=left_out),
-        picture=hashlib.sha256(picture).hexdigest() if picture is not None else None,
-    )
-    return NewNode(row, vector, list(_metadata_rows(node.metadata)), picture, tokens_of(node.get_content()))
+def _vectors(nodes: Sequence[BaseNode], dimension: int | None) -> npt.NDArray[np.float32]:
+    """Check the nodes' embeddings and bring them into one array."""
+    for node in nodes:
+        if node.embedding is None:
+            raise ValueError(f"node {node.node_id} has no embedding; embed it first, nothing was added")
+        dimension = dimension or len(node.embedding)
+        if len(node.embedding) != dimension:
+            raise ValueError(
+                f"node {node.node_id} has a vector of dimension {len(node.embedding)}, the store's have {dimension}; "
+                "use the model that the store was filled with, nothing was added"
+            )
+    if not dimension:
+        raise ValueError(f"node {nodes[0].node_id} has a vector of dimension 0; nothing was added")
+    pack = struct.Struct(f"{dimension}d").pack
+    packed = b"".join([pack(*cast("list[float]", node.embedding)) for node in nodes])
+    with np.errstate(over="ignore"):
+        vectors = np.frombuffer(packed, dtype=np.float64).reshape(len(nodes), dimension).astype(np.float32)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        wrong = nodes[int(np.argmin(finite))].node_id
+        raise ValueError(f"the vector of node {wrong} holds NaN or infinity; nothing was added")
+    return vectors
 
 
 def _class_name(node: BaseNode) -> str:
@@ -109,16 +140,21 @@ def _inline_picture(node: BaseNode) -> bytes | None:
 
 def _metadata_rows(metadata: dict[str, Any]) -> Iterator[MetadataRow]:
     for key, value in metadata.items():
-        if isinstance(value, (list, tuple)):
-            yield MetadataRow(key, "json", json.dumps(list(value), ensure_ascii=False, default=str))
-            yield from (MetadataRow(key, "item", _scalar(item)) for item in value if item is not None)
-        elif isinstance(value, dict):
-            yield MetadataRow(key, "json", json.dumps(value, ensure_ascii=False, default=str))
+        if isinstance(value, (list, tuple, dict)):
+            yield MetadataRow(key, "json", json_of(value))
+            # A mapping contains its keys, as it does in Python.
+            yield from (MetadataRow(key, "item", scalar(item)) for item in value if item is not None)
         elif value is not None:
-            yield MetadataRow(key, "scalar", _scalar(value))
+            yield MetadataRow(key, "scalar", scalar(value))
 
 
-def _scalar(value: Any) -> str | int | float:
+def json_of(value: Iterable[Any]) -> str:
+    """Return a list or mapping as text that is equal where the values are equal: 1, 1.0 and true are one value."""
+    return json.dumps(_comparable(value), ensure_ascii=False, sort_keys=True, default=str)
+
+
+def scalar(value: Any) -> str | int | float:
+    """Return a single value as SQLite compares it."""
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):
@@ -127,3 +163,15 @@ def _scalar(value: Any) -> str | int | float:
     if isinstance(value, float):
         return value if not math.isnan(value) else "nan"
     return str(value)
+
+
+def _comparable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _comparable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_comparable(item) for item in value]
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

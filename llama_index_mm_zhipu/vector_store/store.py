@@ -3,47 +3,44 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 
-from llama_index_mm_zhipu.vector_store.database import EVERY_NODE, Condition, Database, StoreError, one_of
+from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, one_of
+from llama_index_mm_zhipu.vector_store.database import Database
+from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
 from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query
-from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
-from llama_index_mm_zhipu.vector_store.nodes import new_nodes, node_from_row
+from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
+from llama_index_mm_zhipu.vector_store.ranking import Ranking
+from llama_index_mm_zhipu.vector_store.reader import Reader
+from llama_index_mm_zhipu.vector_store.schema import Setting
+from llama_index_mm_zhipu.vector_store.writer import Writer
 
-_DIMENSION = "dimension"
-_MODEL = "model"
-
-
-FUSION_DEPTH = 50
-"""Nodes of each ranking that ``HYBRID`` fuses at the least."""
-
-
-class ModelMismatchError(ValueError):
-    """A store was filled with one embedding model and asked with another."""
+logger = logging.getLogger(__name__)
 
 
 class FaissMultiModalVectorStore(BasePydanticVectorStore):
     """Vector store for text and picture nodes: faiss for vectors, SQLite for all else.
 
-    Every call that returned is on disk. The SQLite file ``<persist_dir>/<namespace>.sqlite3`` holds all; the
-    ``.faiss`` file beside it is a cache, written by ``persist`` and ``close``, and rebuilt when missing or damaged.
+    Every call that returned is on disk, and survives a crash of the process or a power cut. The SQLite file
+    ``<persist_dir>/<namespace>.sqlite3`` holds all; the ``.faiss`` file beside it is a cache, written by ``persist``
+    and ``close``, and rebuilt when missing or damaged. Threads and processes may share a store; they see each other's
+    changes at their next call, and writers wait for each other.
 
     Scores are inner products: cosines for unit vectors. There is no ``__len__``: LlamaIndex would take an empty store
     for a missing one.
@@ -51,9 +48,15 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
     Args:
         persist_dir: Folder of the store, made if missing; None keeps everything in memory.
         namespace: Name of the file; several stores may lie in one folder.
+        index_type: None for the kind of index that the store has, flat at first, see ``reindex``; ``"auto"`` for
+            another kind, built in the background, once there are too many vectors for flat search
+            (``ann.AUTO_KINDS``).
+        model: Fingerprint of the embedding model, as in ``ChineseClipEmbedding.fingerprint``, checked as by
+            ``require_model`` when the store is opened and when nodes are added.
 
     Raises:
         StoreError: The file cannot be opened.
+        ModelMismatchError: The store was filled with another model.
 
     Examples:
         >>> from llama_index.core.schema import TextNode
@@ -68,18 +71,20 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
     is_embedding_query: bool = True
     persist_dir: str | None = Field(default=None, description="Folder of the store; None is in memory.")
     namespace: str = Field(default="default", description="Name of the file in the folder.", pattern=r"^[\w.-]+$")
+    index_type: Literal["auto"] | None = Field(default=None, description="Whether to choose the kind of index by size.")
+    model: str | None = Field(default=None, description="Fingerprint of the embedding model.")
 
     _database: Database = PrivateAttr()
     _cache: IndexCache = PrivateAttr()
-    _lock: threading.RLock = PrivateAttr(default_factory=threading.RLock)
+    _builder: threading.Thread | None = PrivateAttr(default=None)
 
     def __init__(self, persist_dir: str | Path | None = None, **kwargs: Any) -> None:
         super().__init__(persist_dir=str(persist_dir) if persist_dir is not None else None, **kwargs)
         folder = self._folder
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
         self._database = Database(folder / f"{self.namespace}.sqlite3" if folder is not None else None)
         self._cache = IndexCache(self._database, folder, self.namespace)
+        if self.model is not None:
+            self.require_model(self.model)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings only: unpickling opens the same files."""
@@ -94,25 +99,36 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         return "FaissMultiModalVectorStore"
 
     @classmethod
-    def from_persist_dir(cls, persist_dir: str | Path, namespace: str = "default") -> FaissMultiModalVectorStore:
+    def from_persist_dir(
+        cls, persist_dir: str | Path, namespace: str = "default", **kwargs: Any
+    ) -> FaissMultiModalVectorStore:
         """Open the store in a folder.
 
+        Args:
+            persist_dir: The folder.
+            namespace: Name of the file.
+            **kwargs: ``index_type`` and ``model``.
+
         Raises:
             FileNotFoundError: There is none.
         """
-        return cls.from_persist_path(Path(persist_dir) / f"{namespace}.sqlite3")
+        return cls.from_persist_path(Path(persist_dir) / f"{namespace}.sqlite3", **kwargs)
 
     @classmethod
-    def from_persist_path(cls, persist_path: str | Path) -> FaissMultiModalVectorStore:
+    def from_persist_path(cls, persist_path: str | Path, **kwargs: Any) -> FaissMultiModalVectorStore:
         """Open the store in a ``.sqlite3`` file.
+
+        Args:
+            persist_path: The file.
+            **kwargs: ``index_type`` and ``model``.
 
         Raises:
             FileNotFoundError: There is none.
         """
-        path = Path(persist_path)
+        path = Path(persist_path).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"no vector store at {path}; build one there first")
-        return cls(persist_dir=path.parent, namespace=path.stem)
+        return cls(persist_dir=path.parent, namespace=path.stem, **kwargs)
 
     @property
     def client(self) -> Any:
@@ -121,23 +137,24 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
 
     def count(self) -> int:
         """Return the number of nodes."""
-        with self._lock:
-            return self._database.count()
+        with self._database.reading() as reader:
+            self._cache.follow(reader)
+            return len(self._cache.index) if self._cache.index is not None else 0
 
     def has_texts(self) -> bool:
         """Whether full text can find any node: one with text, on an SQLite with FTS5."""
-        with self._lock:
-            return self._database.has_texts()
+        with self._database.reading() as reader:
+            return reader.has_texts()
 
     def get_setting(self, key: str) -> Any:
         """Return a setting recorded in the store, or None."""
-        with self._lock:
-            return self._database.get_setting(key)
+        with self._database.reading() as reader:
+            return reader.get_setting(key)
 
     def set_setting(self, key: str, value: Any) -> None:
         """Record a setting, any JSON value, beside the nodes."""
-        with self._lock, self._database.transaction():
-            self._database.set_setting(key, value)
+        with self._database.writing() as writer:
+            writer.set_setting(key, value)
 
     def require_model(self, fingerprint: str) -> None:
         """Record the embedding model of an empty store, and refuse another one once it holds nodes.
@@ -148,14 +165,10 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         Raises:
             ModelMismatchError: The store was filled with another model.
         """
-        recorded = self.get_setting(_MODEL)
-        if recorded is None or self.count() == 0:
-            self.set_setting(_MODEL, fingerprint)
-        elif recorded != fingerprint:
-            raise ModelMismatchError(
-                f"the store {self._name} was filled with the model {recorded}, not with {fingerprint}; "
-                "open it with that model, or build the index anew in another folder"
-            )
+        if self.get_setting(Setting.MODEL) != fingerprint:
+            with self._database.writing() as writer:
+                self._record_model(writer, fingerprint)
+        self.model = fingerprint
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """Add nodes with embeddings; a node id that is there already is overwritten. All nodes or none.
@@ -165,65 +178,76 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
 
         Raises:
             ValueError: A node has no embedding, one of the wrong dimension or with NaN, or an id stands twice.
+            ModelMismatchError: Somebody else has filled the store with another model.
             StoreError: The file cannot be written.
         """
         if not nodes:
             return []
-        with self._lock:
-            self._cache.follow()
-            new = new_nodes(nodes, self._database.get_setting(_DIMENSION))
-            node_ids = [node.row.node_id for node in new]
-            with self._database.transaction():
-                self._database.set_setting(_DIMENSION, len(new[0].vector))
-                self._database.delete(one_of("nodes.node_id", node_ids))
-                self._database.insert(new)
-            self._cache.replay()
-        return node_ids
+        with self._database.writing() as writer:
+            if self.model is not None:
+                self._record_model(writer, self.model)
+            dimension = writer.get_setting(Setting.DIMENSION)
+            new = NewNodes(nodes, dimension)
+            if dimension is None:
+                writer.set_setting(Setting.DIMENSION, new.vectors.shape[1])
+            writer.delete(one_of("node_id", new.node_ids))
+            writer.insert(new)
+        self._follow_own_change()
+        return new.node_ids
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """Find nodes by vector, by words, or by both.
 
-        Modes: ``DEFAULT`` ranks by inner product with ``query_embedding``; ``TEXT_SEARCH`` by BM25 of the words of
-        ``query_str`` in the nodes' text; ``HYBRID`` fuses both rankings by reciprocal ranks, the vector's with weight
-        ``alpha`` (0.5 by default), the text's with the rest.
+        Modes:
+
+        - ``DEFAULT`` ranks by inner product with ``query_embedding``.
+        - ``MMR`` chooses among the nearest by maximum marginal relevance, with LlamaIndex's own function: nodes come
+          in the order of choice, and scores are marginal relevances. ``mmr_threshold`` is of the query or an argument:
+          1 is relevance alone, 0 variety alone, 0.5 by default.
+        - ``TEXT_SEARCH`` ranks by BM25 of the words of ``query_str`` in the nodes' text. Chinese is found by single
+          characters and by pairs of neighbours.
+        - ``HYBRID`` fuses both rankings by reciprocal ranks: the score is ``alpha / (60 + rank by vector) +
+          (1 - alpha) / (60 + rank by text)``, ``alpha`` 0.5 by default. ``sparse_top_k`` is how many of the text's
+          ranking are looked at, ``hybrid_top_k`` how many come back, by default as ``similarity_top_k``.
 
         Args:
             query: The above, ``similarity_top_k``, and what restricts it: ``filters``, ``node_ids``, ``doc_ids``.
+            **kwargs: ``ef_search`` (hnsw) or ``nprobe`` (inverted files): breadth of an approximate search.
+                ``mmr_threshold``; ``mmr_prefetch_factor`` (4) or ``mmr_prefetch_k``: how many candidates ``MMR``
+                chooses from. Others are ignored.
 
         Returns:
-            Nodes, scores of the mode and node ids, best first.
+            Nodes, scores of the mode and node ids, best first; as many as were asked for if there are so many.
 
         Raises:
             ValueError: There is no query embedding, or one of the wrong dimension, or the mode is not supported.
             StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
         """
-        rank = {
-            VectorStoreQueryMode.DEFAULT: self._rank_by_vector,
-            VectorStoreQueryMode.TEXT_SEARCH: self._rank_by_text,
-            VectorStoreQueryMode.HYBRID: self._rank_by_both,
-        }.get(query.mode)
-        if rank is None:
-            raise ValueError(f"query mode {query.mode.value!r} is not supported; use default, text_search or hybrid")
-        with self._lock:
-            self._cache.follow()
-            ranked = rank(query, condition_of_query(query))
-            nodes = self._nodes_of_rows([id_ for id_, _ in ranked])
+        condition = condition_of_query(query)
+        with self._database.reading() as reader:
+            self._cache.follow(reader)
+            ranked = Ranking(reader, self._cache.index, kwargs).rank(query, condition)
+            by_id = _nodes_by_id(reader, [id_ for id_, _ in ranked])
+        nodes = [by_id[id_] for id_, _ in ranked]
         return VectorStoreQueryResult(
             nodes=nodes, similarities=[score for _, score in ranked], ids=[node.node_id for node in nodes]
         )
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Return nodes in the order of ``node_ids``, or as they were added; ids that are not there are passed over."""
-        with self._lock:
-            nodes = self._read(condition_of_nodes(node_ids, filters))
+        condition = condition_of_nodes(node_ids, filters)
+        with self._database.reading() as reader:
+            ids = reader.select_ids(condition)
+            assert ids is not None
+            nodes = list(_nodes_by_id(reader, ids.tolist()).values())
         if node_ids is None:
-            return list(nodes.values())
-        by_id = {node.node_id: node for node in nodes.values()}
+            return nodes
+        by_id = {node.node_id: node for node in nodes}
         return [by_id[node_id] for node_id in dict.fromkeys(node_ids) if node_id in by_id]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete all nodes that came from a document; none is no error."""
-        self._delete(Condition("nodes.ref_doc_id = ?", (ref_doc_id,)))
+        self._delete(one_of("ref_doc_id", [ref_doc_id]))
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -238,13 +262,31 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         self._delete(condition_of_nodes(node_ids, filters))
 
     def clear(self) -> None:
-        """Delete every node; the recorded model and dimension are forgotten too."""
-        with self._lock:
-            self._cache.follow()
-            with self._database.transaction():
-                self._database.delete(EVERY_NODE)
-                self._database.clear_settings()
-            self._cache.clear()
+        """Delete every node; the recorded model, dimension and kind of index are forgotten too."""
+        with self._database.writing() as writer:
+            writer.delete(EVERY_NODE)
+            writer.clear_settings(keep=[Setting.FULL_TEXT])
+        self._follow_own_change()
+
+    def reindex(self, kind: str = AUTO, show_progress: bool = False) -> None:
+        """Build an index of another kind from the stored vectors, and keep to it.
+
+        Queries and additions by other threads go on meanwhile, with the present index. Other processes that have the
+        store open keep the kind that they have until they open it again.
+
+        Args:
+            kind: ``"flat"``: exact, time proportional to the number of vectors. ``"hnsw"``: a graph; approximate, a
+                few ms at a million vectors, memory for the graph besides the vectors. A string of faiss's index
+                factory, such as ``"IVF1024,SQ8"``: what it finds is ranked anew by the stored vectors. ``"auto"``:
+                flat or hnsw by the number of nodes.
+            show_progress: Show a progress bar.
+
+        Raises:
+            ValueError: faiss does not know the kind, it cannot search parts, or there are too few vectors to train it.
+        """
+        self._cache.build(kind_for(self.count()) if kind == AUTO else kind, show_progress)
+        self.set_setting(Setting.INDEX_KIND, self._cache.kind)
+        self._cache.write()
 
     def persist(self, persist_path: str | None = None, fs: Any = None) -> None:
         """Write the faiss cache, so that the next opening is fast; or copy the store to another folder.
@@ -259,25 +301,31 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
 
         Raises:
             ValueError: The store is in memory and no path is given, or ``fs`` is a remote file system.
+            StoreError: The files cannot be written.
         """
         target = Path(persist_path).parent if persist_path else self._folder
         if target is None:
             raise ValueError("the store is in memory: give persist_path, or open it with persist_dir")
         if fs is not None and "file" not in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
             raise ValueError(f"a vector store lives on a local disk, not on {type(fs).__name__}")
-        with self._lock:
-            if self._folder is not None and target.resolve() == self._folder.resolve():
-                self._checkpoint()
-            else:
-                target.mkdir(parents=True, exist_ok=True)
-                self._database.backup(target / f"{self.namespace}.sqlite3")
+        if self._folder is None or target.resolve() != self._folder.resolve():
+            self._database.backup(target / f"{self.namespace}.sqlite3")
+            return
+        with self._database.reading() as reader:
+            self._cache.follow(reader)
+        self._cache.write()
+        self._database.checkpoint()
 
     def close(self) -> None:
         """Write the faiss cache and close the file; the store cannot be used any more."""
-        with self._lock:
-            if self._folder is not None:
-                self._checkpoint()
-            self._database.close()
+        if self._database.is_closed:
+            return
+        self._cache.stop()
+        if self._folder is not None:
+            with self._database.reading() as reader:
+                self._cache.follow(reader)
+            self._cache.write_if_far_ahead()
+        self._database.close()
 
     def __enter__(self) -> FaissMultiModalVectorStore:
         return self
@@ -315,6 +363,10 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         """As ``clear``, in a worker thread."""
         await asyncio.to_thread(self.clear)
 
+    async def areindex(self, kind: str = AUTO, show_progress: bool = False) -> None:
+        """As ``reindex``, in a worker thread."""
+        await asyncio.to_thread(self.reindex, kind, show_progress)
+
     @property
     def _folder(self) -> Path | None:
         return Path(self.persist_dir).expanduser() if self.persist_dir is not None else None
@@ -323,54 +375,46 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
     def _name(self) -> str:
         return str(self._database.path or f"{self.namespace!r} (in memory)")
 
-    def _rank_by_vector(self, query: VectorStoreQuery, condition: Condition) -> list[tuple[int, float]]:
-        if query.query_embedding is None:
-            raise ValueError("the query has no embedding; embed its text or picture first")
-        index = self._cache.index
-        if index is None:
-            return []
-        vector = np.asarray(query.query_embedding, dtype=np.float32)
-        if vector.shape != (index.dimension,):
-            raise ValueError(
-                f"the query's vector has dimension {vector.size}, the vectors of store {self._name} have "
-                f"{index.dimension}; query with the model that the store was filled with"
+    def _record_model(self, writer: Writer, fingerprint: str) -> None:
+        recorded = writer.get_setting(Setting.MODEL)
+        if recorded == fingerprint:
+            return
+        if recorded is not None and not writer.is_empty():
+            raise ModelMismatchError(
+                f"the store {self._name} was filled with the model {recorded}, not with {fingerprint}; "
+                "open it with that model, or build the index anew in another folder"
             )
-        allowed = None if condition is EVERY_NODE else self._database.select_ids(condition)
-        return index.search(vector, query.similarity_top_k, allowed)
-
-    def _rank_by_text(self, query: VectorStoreQuery, condition: Condition) -> list[tuple[int, float]]:
-        if not self._database.has_full_text:
-            raise StoreError("this Python's SQLite has no FTS5, which text_search and hybrid need; use mode default")
-        expression = match_expression(query.query_str or "")
-        return self._database.search_text(expression, condition, query.similarity_top_k) if expression else []
-
-    def _rank_by_both(self, query: VectorStoreQuery, condition: Condition) -> list[tuple[int, float]]:
-        alpha = 0.5 if query.alpha is None else query.alpha
-        # A node that is high in one ranking and lower in the other must be seen in both.
-        deeper = replace(query, similarity_top_k=max(FUSION_DEPTH, 2 * query.similarity_top_k))
-        rankings = [
-            (alpha, self._rank_by_vector(deeper, condition)),
-            (1 - alpha, self._rank_by_text(deeper, condition)),
-        ]
-        fused = fuse([(weight, [id_ for id_, _ in ranked]) for weight, ranked in rankings])
-        return fused[: query.similarity_top_k]
+        writer.set_setting(Setting.MODEL, fingerprint)
 
     def _delete(self, condition: Condition) -> None:
-        with self._lock:
-            self._cache.follow()
-            with self._database.transaction():
-                self._database.delete(condition)
-            self._cache.replay()
+        with self._database.writing() as writer:
+            writer.delete(condition)
+        self._follow_own_change()
 
-    def _read(self, condition: Condition) -> dict[int, BaseNode]:
-        rows = self._database.select_rows(condition)
-        return {id_: node_from_row(row, picture) for id_, (row, picture) in rows.items()}
+    def _follow_own_change(self) -> None:
+        with self._database.reading() as reader:
+            self._cache.replay(reader)
+            due = self._kind_that_is_due()
+        if due is not None and (self._builder is None or not self._builder.is_alive()):
+            self._builder = threading.Thread(target=self._build_in_background, args=(due,), daemon=True)
+            self._builder.start()
 
-    def _nodes_of_rows(self, ids: Sequence[int]) -> list[BaseNode]:
-        nodes = self._read(one_of("nodes.id", ids))
-        return [nodes[id_] for id_ in ids]
+    def _kind_that_is_due(self) -> str | None:
+        index = self._cache.index
+        if index is None:
+            return None
+        if self.index_type == AUTO and index.is_exact and kind_for(len(index)) != index.kind:
+            return kind_for(len(index))
+        return index.kind if index.needs_rebuild else None
 
-    def _checkpoint(self) -> None:
-        self._cache.follow()
-        self._cache.write()
-        self._database.checkpoint()
+    def _build_in_background(self, kind: str) -> None:
+        logger.info("building an index of kind %s for the store %s in the background", kind, self._name)
+        try:
+            self.reindex(kind)
+        except Exception as error:
+            if not self._database.is_closed:
+                logger.warning("the index of kind %s for %s could not be built: %s", kind, self._name, error)
+
+
+def _nodes_by_id(reader: Reader, ids: Sequence[int]) -> dict[int, BaseNode]:
+    return {id_: node_from_row(row, picture) for id_, (row, picture) in reader.select_rows(ids).items()}

@@ -1,0 +1,118 @@
+"""The query modes: how each ranks nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+
+from llama_index_mm_zhipu.vector_store.ann import AnnIndex, Found
+from llama_index_mm_zhipu.vector_store.conditions import Condition
+from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression
+from llama_index_mm_zhipu.vector_store.reader import Reader, Vectors
+from llama_index_mm_zhipu.vector_store.vector_search import VectorSearch
+
+FUSION_DEPTH = 50
+"""Nodes of each ranking that ``HYBRID`` fuses at the least."""
+
+MMR_PREFETCH_FACTOR = 4.0
+"""Candidates per wanted node that ``MMR`` chooses from, the default of LlamaIndex's stores."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Ranks the nodes of one state of a store.
+
+    Args:
+        reader: The state.
+        index: Follows it; None while there was never a vector.
+        options: Keyword arguments of the query: ``ef_search`` or ``nprobe``; ``mmr_threshold``,
+            ``mmr_prefetch_factor`` or ``mmr_prefetch_k``.
+    """
+
+    reader: Reader
+    index: AnnIndex | None
+    options: dict[str, Any]
+
+    def rank(self, query: VectorStoreQuery, condition: Condition) -> Found:
+        """Return row ids and scores, best first.
+
+        Raises:
+            ValueError: There is no query embedding, or one of the wrong dimension, or the mode is not supported.
+            StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
+        """
+        modes: dict[VectorStoreQueryMode, Callable[[VectorStoreQuery, Condition], Found]] = {
+            VectorStoreQueryMode.DEFAULT: self._by_vector,
+            VectorStoreQueryMode.MMR: self._by_marginal_relevance,
+            VectorStoreQueryMode.TEXT_SEARCH: self._by_text,
+            VectorStoreQueryMode.HYBRID: self._by_both,
+        }
+        rank = modes.get(query.mode)
+        if rank is None:
+            supported = ", ".join(mode.value for mode in modes)
+            raise ValueError(f"query mode {query.mode.value!r} is not supported; use one of {supported}")
+        return rank(query, condition)
+
+    def _by_vector(self, query: VectorStoreQuery, condition: Condition) -> Found:
+        if query.query_embedding is None:
+            raise ValueError("the query has no embedding; embed its text or picture first")
+        if self.index is None or query.similarity_top_k <= 0:
+            return []
+        vector = self._vector(query.query_embedding, self.index)
+        return self._search(self.index).nearest(vector, query.similarity_top_k, condition)
+
+    def _by_marginal_relevance(self, query: VectorStoreQuery, condition: Condition) -> Found:
+        k = query.similarity_top_k
+        wanted = self.options.get("mmr_prefetch_k") or k * (
+            self.options.get("mmr_prefetch_factor") or MMR_PREFETCH_FACTOR
+        )
+        candidates = self._by_vector(replace(query, similarity_top_k=max(k, int(wanted))), condition)
+        if self.index is None or k <= 0 or not candidates:
+            return []
+        ids = [id_ for id_, _ in candidates]
+        threshold = self.options.get("mmr_threshold", query.mmr_threshold)
+        scores, chosen = get_top_k_mmr_embeddings(
+            np.asarray(query.query_embedding, dtype=np.float32),  # type: ignore[arg-type]
+            list(self._search(self.index).vectors_of(ids)),
+            similarity_top_k=k,
+            embedding_ids=ids,
+            mmr_threshold=threshold,
+        )
+        return [(id_, float(score)) for id_, score in zip(chosen, scores, strict=True)]
+
+    def _by_text(self, query: VectorStoreQuery, condition: Condition) -> Found:
+        if not self.reader.has_full_text:
+            raise StoreError("this Python's SQLite has no FTS5, which text_search and hybrid need; use mode default")
+        expression = match_expression(query.query_str or "")
+        if not expression or query.similarity_top_k <= 0:
+            return []
+        return self.reader.search_text(expression, condition, query.similarity_top_k)
+
+    def _by_both(self, query: VectorStoreQuery, condition: Condition) -> Found:
+        alpha = 0.5 if query.alpha is None else query.alpha
+        # A node that is high in one ranking and lower in the other must be seen in both.
+        depth = max(FUSION_DEPTH, 2 * query.similarity_top_k)
+        by_vector = self._by_vector(replace(query, similarity_top_k=depth), condition)
+        by_text = self._by_text(replace(query, similarity_top_k=query.sparse_top_k or depth), condition)
+        fused = fuse([(alpha, [id_ for id_, _ in by_vector]), (1 - alpha, [id_ for id_, _ in by_text])])
+        wanted = query.similarity_top_k if query.hybrid_top_k is None else query.hybrid_top_k
+        return fused[: max(0, wanted)]
+
+    def _search(self, index: AnnIndex) -> VectorSearch:
+        return VectorSearch(index, self.reader, self.options.get("ef_search") or self.options.get("nprobe"))
+
+    def _vector(self, embedding: list[float], index: AnnIndex) -> Vectors:
+        vector = np.asarray(embedding, dtype=np.float32)
+        if vector.shape != (index.dimension,):
+            raise ValueError(
+                f"the query's vector has dimension {vector.size}, the store's have {index.dimension}; "
+                "query with the model that the store was filled with"
+            )
+        if not np.isfinite(vector).all():
+            raise ValueError("the query's vector holds NaN or infinity")
+        return vector

@@ -1,0 +1,174 @@
+"""What is asked of a store's SQLite file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, Statement
+from llama_index_mm_zhipu.vector_store.schema import NodeRow
+
+Ids = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+
+_OF_THESE = "select value from json_each(?)"
+
+
+class Deletions(NamedTuple):
+    """What was deleted since a place in the log.
+
+    Attributes:
+        ids: Row ids, in the order of deletion.
+        end: The log's end.
+        complete: False where the log was cut since that place, so that ids are missing.
+    """
+
+    ids: Ids
+    end: int
+    complete: bool
+
+
+class Reader:
+    """Queries over one connection. Whoever holds a reader holds its connection's lock.
+
+    Args:
+        connection: An open database with the newest schema.
+        has_full_text: Whether there is a full-text table.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, has_full_text: bool) -> None:
+        self.has_full_text = has_full_text
+        self._connection = connection
+
+    def get_setting(self, key: str) -> Any:
+        """Return a recorded setting, or None."""
+        row = self._connection.execute("select value from settings where key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def select_ids(self, condition: Condition, budget: int | None = None) -> Ids | None:
+        """Return the row ids of the nodes that meet a condition, ascending.
+
+        Args:
+            condition: What they meet.
+            budget: Steps of SQLite's virtual machine that may be spent on each listing; None for all it takes.
+
+        Returns:
+            The ids, or None where every listing would exceed the budget.
+        """
+        if budget is None and len(condition.listings) > 1:
+            # The rarest of several filters is the cheapest beginning, and trying tells which it is.
+            tried = self.select_ids(condition, _LISTING_BUDGET)
+            return tried if tried is not None else self._listed(condition.listings[0], None)
+        for listing in condition.listings:
+            ids = self._listed(listing, budget)
+            if ids is not None:
+                return ids
+        return None
+
+    def select_those_that_meet(self, ids: Sequence[int], condition: Condition) -> set[int]:
+        """Return which of these row ids meet a condition."""
+        query = f"select nodes.id from nodes where nodes.id in ({_OF_THESE}) and ({condition.test.sql})"
+        rows = self._connection.execute(query, (json.dumps(list(ids)), *condition.test.parameters))
+        return {id_ for (id_,) in rows}
+
+    def select_rows(self, ids: Sequence[int]) -> dict[int, tuple[NodeRow, bytes | None]]:
+        """Return nodes, with their pictures, by row id and in ascending order of these."""
+        query = (
+            "select nodes.id, node_id, ref_doc_id, class_name, content, picture, data from nodes "
+            f"left join pictures on pictures.hash = nodes.picture where nodes.id in ({_OF_THESE}) order by nodes.id"
+        )
+        rows = self._connection.execute(query, (json.dumps(list(ids)),))
+        return {id_: (NodeRow(*columns), data) for id_, *columns, data in rows}
+
+    def search_text(self, expression: str, condition: Condition, limit: int) -> list[tuple[int, float]]:
+        """Return the row ids of nodes whose text matches an FTS5 expression, and their BM25 scores, best first."""
+        restriction = "" if condition is EVERY_NODE else f"and ({condition.test.sql})"
+        query = (
+            "select nodes.id, -bm25(texts) from texts join nodes on nodes.id = texts.rowid "
+            f"where texts match ? {restriction} order by bm25(texts), nodes.id limit ?"
+        )
+        return list(self._connection.execute(query, (expression, *condition.test.parameters, limit)))
+
+    def is_empty(self) -> bool:
+        """Whether there is no node."""
+        return not self._connection.execute("select exists (select 1 from nodes)").fetchone()[0]
+
+    def has_texts(self) -> bool:
+        """Whether full text can find any node."""
+        return self.has_full_text and bool(
+            self._connection.execute("select exists (select 1 from texts)").fetchone()[0]
+        )
+
+    def vectors_after(self, last_id: int, limit: int) -> tuple[Ids, Vectors]:
+        """Return the vectors of row ids above ``last_id``, at most ``limit``, ascending: ids ``(n,)``, ``(n, dim)``."""
+        return _unpacked(
+            self._connection.execute(
+                "select id, vector from vectors where id > ? order by id limit ?", (last_id, limit)
+            )
+        )
+
+    def vectors_of(self, ids: Sequence[int] | Ids) -> Vectors:
+        """Return the vectors of row ids, all of which must be there, in their order: shape ``(n, dim)``."""
+        query = f"select id, vector from vectors where id in ({_OF_THESE}) order by id"
+        found, vectors = _unpacked(self._connection.execute(query, (json.dumps([int(id_) for id_ in ids]),)))
+        return vectors[np.searchsorted(found, np.asarray(ids, dtype=np.int64))]
+
+    def deletions_after(self, place: int) -> Deletions:
+        """Return what was deleted since a place in the log."""
+        end = self.last_deletion()
+        if end == place:
+            return Deletions(np.empty(0, np.int64), end, complete=True)
+        rows = self._connection.execute("select id from deletions where seq > ? order by seq", (place,)).fetchall()
+        # Numbers in the log are consecutive, so missing rows are seen.
+        return Deletions(_column(rows), end, complete=len(rows) == end - place)
+
+    def last_deletion(self) -> int:
+        """Return the end of the log of deletions."""
+        return self._last_number("deletions")
+
+    def data_version(self) -> int:
+        """Return a number that moves when another connection has committed a change."""
+        return int(self._connection.execute("pragma data_version").fetchone()[0])
+
+    def backup(self, target: sqlite3.Connection) -> None:
+        """Copy the database, as it stands, into another."""
+        self._connection.backup(target)
+
+    def _last_number(self, table: str) -> int:
+        row = self._connection.execute("select seq from sqlite_sequence where name = ?", (table,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def _listed(self, listing: Statement, budget: int | None) -> Ids | None:
+        if budget is not None:
+            # The handler is called once so many steps are done, and a true value ends the query.
+            self._connection.set_progress_handler(lambda: 1, budget)
+        try:
+            rows = self._connection.execute(*listing).fetchall()
+        except sqlite3.OperationalError as error:
+            if budget is not None and "interrupted" in str(error):
+                return None
+            raise
+        finally:
+            self._connection.set_progress_handler(None, 0)
+        return np.unique(_column(rows))
+
+
+_LISTING_BUDGET = 200_000
+"""Steps, a few milliseconds, that each beginning of a listing is tried for before one is taken whatever it costs."""
+
+
+def _column(rows: list[tuple[int]]) -> Ids:
+    return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows))
+
+
+def _unpacked(rows: sqlite3.Cursor) -> tuple[Ids, Vectors]:
+    fetched = rows.fetchall()
+    vectors = np.frombuffer(b"".join([vector for _, vector in fetched]), dtype=np.float32)
+    ids = np.fromiter((id_ for id_, _ in fetched), dtype=np.int64, count=len(fetched))
+    return ids, vectors.reshape(len(fetched), -1) if fetched else vectors.reshape(0, 0)

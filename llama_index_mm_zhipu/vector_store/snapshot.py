@@ -1,0 +1,113 @@
+"""The faiss file of a store: a checked copy of its index that makes opening fast."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from llama_index_mm_zhipu.vector_store.ann import AnnIndex
+from llama_index_mm_zhipu.vector_store.database import Database
+from llama_index_mm_zhipu.vector_store.schema import Setting
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 1 << 24
+_ABANDONED_SECONDS = 3600.0
+
+
+class Position(NamedTuple):
+    """How far an index has followed the database.
+
+    Attributes:
+        last_id: Largest row id that it has looked at.
+        last_deletion: Place in the log of deletions.
+    """
+
+    last_id: int = 0
+    last_deletion: int = 0
+
+
+class SnapshotFile:
+    """Writes an index to a file that the database records, and reads it back.
+
+    Args:
+        database: Records which file belongs to it.
+        folder: Where the files lie.
+        namespace: Begins their names.
+    """
+
+    def __init__(self, database: Database, folder: Path, namespace: str) -> None:
+        self._database = database
+        self._folder = folder
+        self._namespace = namespace
+
+    def write(self, index: AnnIndex, position: Position) -> None:
+        """Write the index to a new file, record it, and remove the file that it replaces.
+
+        A crash at any point leaves a recorded file that is whole, or none.
+        """
+        file = self._folder / f"{self._namespace}.{uuid.uuid4().hex[:8]}.faiss"
+        index.write(file)
+        _sync(file)
+        record = {"file": file.name, "crc32": _crc32(file), "kind": index.kind, "position": position}
+        with self._database.writing() as writer:
+            replaced = writer.get_setting(Setting.SNAPSHOT)
+            writer.set_setting(Setting.SNAPSHOT, record)
+            writer.cut_deletions(position.last_deletion)
+        if replaced is not None:
+            (self._folder / replaced["file"]).unlink(missing_ok=True)
+        self._remove_abandoned(file)
+
+    def read(self) -> tuple[AnnIndex, Position] | None:
+        """Read the recorded file.
+
+        Returns:
+            The index and how far it had followed, or None where none is recorded or it cannot be used, with a warning.
+        """
+        record = self._record()
+        while record is not None:
+            file = self._folder / record["file"]
+            try:
+                if _crc32(file) != record["crc32"]:
+                    raise RuntimeError("it is damaged or of another store")
+                return AnnIndex.read(file, record["kind"]), Position(*record["position"])
+            except (OSError, RuntimeError, KeyError) as error:
+                newer = self._record()
+                if newer == record:
+                    reason = error.strerror if isinstance(error, OSError) else error
+                    logger.warning(
+                        "the faiss file %s cannot be used (%s); rebuilding it from the database", file, reason
+                    )
+                    return None
+                # Another process replaced the file meanwhile.
+                record = newer
+        return None
+
+    def _record(self) -> Any:
+        with self._database.reading() as reader:
+            return reader.get_setting(Setting.SNAPSHOT)
+
+    def _remove_abandoned(self, current: Path) -> None:
+        """Remove what a crash left between writing and recording; young files may be about to be recorded."""
+        for other in self._folder.glob(f"{self._namespace}.????????.faiss"):
+            if other != current and time.time() - other.stat().st_mtime > _ABANDONED_SECONDS:
+                other.unlink(missing_ok=True)
+
+
+def _sync(file: Path) -> None:
+    """Bring the file to the disk: a power cut must not leave a record of a file with holes."""
+    with file.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _crc32(file: Path) -> int:
+    checksum = 0
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK):
+            checksum = zlib.crc32(chunk, checksum)
+    return checksum
