@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -147,12 +148,19 @@ class AnnIndex:
         return np.asarray(self.index.reconstruct_batch(self._positions(ids)), dtype=np.float32)
 
     def write(self, path: Path) -> None:
-        """Write a file: the faiss index, and in its id map the ids, negative where deleted."""
+        """Write a file: the faiss index, and in its id map the ids, negative where deleted.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
         faiss = _faiss()
         mapped = faiss.IndexIDMap(faiss.IndexFlatIP(self.dimension))
         mapped.index, mapped.ntotal, mapped.own_fields = self.index, self.index.ntotal, False
         faiss.copy_array_to_vector(np.where(self._alive.values, self._ids.values, -self._ids.values), mapped.id_map)
-        faiss.write_index(mapped, str(path))
+        try:
+            faiss.write_index(mapped, str(path))
+        except RuntimeError as error:
+            raise OSError(_short(error)) from None
 
     @classmethod
     def read(cls, path: Path, kind: str) -> AnnIndex:
@@ -166,8 +174,8 @@ class AnnIndex:
         loaded = cls.__new__(cls)
         loaded.kind = kind
         loaded.index = faiss.downcast_index(mapped.index)
-        mapped.own_fields = False
-        loaded.index.this.own(True)
+        # Owns the index; taking that away from it breaks faiss's Python types.
+        loaded.index.referenced_objects = [mapped]
         signed = faiss.vector_to_array(mapped.id_map)
         loaded._ids, loaded._alive = _Growing(np.int64), _Growing(np.bool_)
         loaded._ids.extend(np.abs(signed))
@@ -292,4 +300,4 @@ def _search_parameters(index: Any, selector: Any, breadth: int | None, k: int) -
 
 def _short(error: RuntimeError) -> str:
     """Return what faiss says, without where in its code it says so."""
-    return str(error).rsplit(": ", 1)[-1].strip()
+    return re.sub(r"^Error in .* at \S+:\d+: (Error: '.*' failed: )?", "", str(error)).strip()

@@ -49,6 +49,7 @@ class Database:
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                _require_not_emptied(path)
             for attempt in Retrying(
                 retry=retry_if_exception(_is_locked),
                 stop=stop_after_delay(WAIT_FOR_WRITER_SECONDS),
@@ -69,7 +70,7 @@ class Database:
 
     def close(self) -> None:
         """Close the file, with everything in it rather than in the write-ahead log."""
-        with self._write_lock, self._read_lock:
+        with self._read_lock, self._write_lock:
             self._closed = True
             for connection in {self._reading_connection, self._writing_connection}:
                 connection.close()
@@ -125,7 +126,8 @@ class Database:
         with self._write_lock:
             self._require_usable()
             try:
-                self._writing_connection.execute("pragma wal_checkpoint(truncate)")
+                # The other kinds wait for readers.
+                self._writing_connection.execute("pragma wal_checkpoint(passive)")
             except sqlite3.Error as error:
                 raise StoreError(f"cannot checkpoint the vector store {self.path}: {error}; nothing is lost") from None
 
@@ -183,6 +185,15 @@ class Database:
             raise StoreError(f"the vector store {self.path} is closed; open it again")
         if os.getpid() != self._process:
             raise StoreError(f"the vector store {self.path} was opened before this process was forked; open it again")
+
+
+def _require_not_emptied(path: Path) -> None:
+    """Refuse a file of no bytes that once held nodes: to SQLite it is a new database."""
+    if path.is_file() and path.stat().st_size == 0 and any(path.parent.glob(f"{path.stem}.????????.faiss")):
+        raise StoreError(
+            f"the vector store {path} has no bytes, but a faiss file lies beside it: it was emptied; "
+            "restore it from a backup, or remove both to begin anew"
+        )
 
 
 def _is_locked(error: BaseException) -> bool:

@@ -112,13 +112,19 @@ class IndexCache:
             pass
 
     def write(self) -> None:
-        """Write the faiss file, if the index has moved since it was written."""
-        if self._file is None or self.index is None or self._position == self._written:
-            return
+        """Write the faiss file, if the index has moved since it was written.
+
+        Raises:
+            StoreError: The file cannot be written.
+        """
+        # Nothing may be added to an index that is being written.
         with self._database.reading():
-            # Nothing may be added to an index that is being written.
-            self._file.write(self.index, self._position)
-            self._written = self._position
+            if self._file is None or self.index is None or self._position == self._written:
+                return
+            kind, position = self.index.kind, self._position
+            file = self._file.write(self.index)
+        self._file.record(file, kind, position)
+        self._written = position
 
     def write_if_far_ahead(self) -> None:
         """Write the faiss file, unless replaying the changes since the last one takes no time to speak of."""

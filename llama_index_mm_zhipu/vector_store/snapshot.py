@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex
 from llama_index_mm_zhipu.vector_store.database import Database
+from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.schema import Setting
 
 logger = logging.getLogger(__name__)
@@ -46,15 +47,34 @@ class SnapshotFile:
         self._folder = folder
         self._namespace = namespace
 
-    def write(self, index: AnnIndex, position: Position) -> None:
-        """Write the index to a new file, record it, and remove the file that it replaces.
+    def write(self, index: AnnIndex) -> Path:
+        """Write the index to a new file, which counts only once it is recorded.
 
-        A crash at any point leaves a recorded file that is whole, or none.
+        Raises:
+            StoreError: The file cannot be written; none is left.
         """
         file = self._folder / f"{self._namespace}.{uuid.uuid4().hex[:8]}.faiss"
-        index.write(file)
-        _sync(file)
-        record = {"file": file.name, "crc32": _crc32(file), "kind": index.kind, "position": position}
+        try:
+            index.write(file)
+            _sync(file)
+        except OSError as error:
+            file.unlink(missing_ok=True)
+            raise StoreError(
+                f"cannot write the faiss file {file} ({error}); it is only a cache, and no node is lost"
+            ) from None
+        return file
+
+    def record(self, file: Path, kind: str, position: Position) -> None:
+        """Let a written file be the one that is read, and remove the file that it replaces.
+
+        A crash at any point leaves a recorded file that is whole, or none.
+
+        Args:
+            file: Written by ``write``.
+            kind: Kind of its index.
+            position: How far the index had followed the database.
+        """
+        record = {"file": file.name, "crc32": _crc32(file), "kind": kind, "position": position}
         with self._database.writing() as writer:
             replaced = writer.get_setting(Setting.SNAPSHOT)
             writer.set_setting(Setting.SNAPSHOT, record)

@@ -22,7 +22,7 @@ from llama_index.core.vector_stores.types import (
 from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
-from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
+from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
 from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
@@ -321,11 +321,16 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         if self._database.is_closed:
             return
         self._cache.stop()
-        if self._folder is not None:
-            with self._database.reading() as reader:
-                self._cache.follow(reader)
-            self._cache.write_if_far_ahead()
-        self._database.close()
+        try:
+            if self._folder is not None:
+                with self._database.reading() as reader:
+                    self._cache.follow(reader)
+                self._cache.write_if_far_ahead()
+        except StoreError as error:
+            # A full disk must not keep a store from being closed.
+            logger.warning("the store %s is closed without its faiss cache: %s", self._name, error)
+        finally:
+            self._database.close()
 
     def __enter__(self) -> FaissMultiModalVectorStore:
         return self

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
@@ -29,3 +33,21 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaissMulti
     """An empty store, once on disk and once in memory."""
     with FaissMultiModalVectorStore(tmp_path / "store" if request.param == "durable" else None) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def ordeal() -> Iterator[Callable[..., dict[str, Any]]]:
+    """Runs a program of ``ordeals.py`` and returns its result; one process, which imports LlamaIndex once."""
+    if sys.platform == "win32":
+        pytest.skip("needs fork and kill")
+    command = [sys.executable, str(Path(__file__).with_name("ordeals.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def run(program: str, folder: Path, *arguments: float) -> dict[str, Any]:
+            print(json.dumps([program, str(folder), *arguments]), file=process.stdin, flush=True)
+            return json.loads(process.stdout.readline())
+
+        yield run
+        process.kill()

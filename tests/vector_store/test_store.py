@@ -328,14 +328,6 @@ def test_a_damaged_database_is_an_error_and_is_left_alone(tmp_path: Path) -> Non
     assert file.read_bytes().startswith(b"this is not a database")
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
-    FaissMultiModalVectorStore(tmp_path).close()
-    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
-        database.execute("pragma user_version = 99")
-    with pytest.raises(StoreError, match=r"newer version of llama-index-mm-zhipu \(schema 99"):
-        FaissMultiModalVectorStore(tmp_path)
-
-
 def test_a_missing_store_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no vector store at"):
         reopened(tmp_path / "nowhere")

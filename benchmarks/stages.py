@@ -1,0 +1,466 @@
+"""What is measured. Each stage runs in a process of its own, and writes what it finds as it goes."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sqlite3
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contenders import CONTENDERS, Contender
+from dataset import BATCH, FILTERS, NODES_PER_DOCUMENT, Dataset, ExactNeighbours, Vectors, document_id, node_id
+
+EF_SEARCH = (16, 32, 64, 128, 256, 512)
+
+_WARM_UP = 3
+_FEWEST_QUERIES = 10
+_SECONDS_PER_SERIES = 30.0
+_DOCUMENTS_TO_DELETE = 9
+_GROWTH_BATCHES = 10
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process is to do.
+
+    Attributes:
+        stage: Key of ``STAGES``.
+        contender: Key of ``CONTENDERS``.
+        size: Number of nodes.
+        vectors: Kind of data set.
+        folder: Where the store lies.
+        result: JSON file for what is found.
+        seed: Of the data set.
+        queries: How many queries are counted.
+        vary_filters: Whether each query filters by another value.
+        sizes: Where a growing store is measured.
+    """
+
+    stage: str
+    contender: str
+    size: int
+    vectors: str
+    folder: str
+    result: str
+    seed: int
+    queries: int
+    vary_filters: bool
+    sizes: list[int] = field(default_factory=list)
+
+    def to_json(self) -> str:
+        """Return it as one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Read what ``to_json`` wrote."""
+        return cls(**json.loads(text))
+
+
+class Findings:
+    """What a stage has found so far, on disk at any time: a process over its time limit is killed.
+
+    Args:
+        job: Names the file.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._values: dict[str, Any] = {"notes": []}
+
+    def update(self, **values: Any) -> None:
+        """Record values."""
+        self._values.update(values)
+        self._write()
+
+    def say(self, text: str) -> None:
+        """Show progress."""
+        print(f"  [{self._job.contender}, {self._job.size:,} {self._job.vectors}] {text}", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """Turn an error into a note: the measurements after this one are still wanted."""
+        try:
+            yield
+        except Exception as error:
+            traceback.print_exc()
+            self.note(f"{what} failed", error)
+
+    def note(self, what: str, error: Exception) -> None:
+        """Record an error."""
+        self._values["notes"].append(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+        self._write()
+
+    def _write(self) -> None:
+        file = Path(self._job.result)
+        new = file.with_suffix(".new")
+        new.write_text(json.dumps(self._values), encoding="utf-8")
+        new.replace(file)
+
+
+@dataclass
+class Series:
+    """Milliseconds and found ids of queries, one after the other; the first few are not counted."""
+
+    ms: list[float] = field(default_factory=list)
+    answers: list[tuple[int, list[str]]] = field(default_factory=list)
+
+    def percentile(self, percent: float) -> float:
+        """Return a percentile of the milliseconds."""
+        return float(np.percentile(self.ms, percent))
+
+
+def query_name(selectivity: str | None) -> str:
+    """Return under which name ``fill`` records what queries cost."""
+    return "query" if selectivity is None else f"query with the {selectivity} filter"
+
+
+def run(job: Job) -> None:
+    """Run a stage in this process."""
+    findings = Findings(job)
+    try:
+        STAGES[job.stage](job, findings)
+    except Exception as error:
+        findings.note(f"{job.stage} failed", error)
+        raise
+
+
+def fill(job: Job, findings: Findings) -> None:
+    """Add nodes to an empty store, query it, close it."""
+    contender, dataset = _contender(job), _dataset(job)
+    queries = dataset.queries(job.queries + _WARM_UP)
+    selectivities = [None, *FILTERS] if contender.filters else [None]
+    truths = {selectivity: ExactNeighbours(dataset, queries, selectivity) for selectivity in selectivities}
+    baseline = _peak_mib_of_the_benchmark(dataset, queries)
+
+    contender.open(Path(job.folder))
+    _add_all(contender, dataset, job.size, list(truths.values()), findings)
+    findings.update(
+        clusters_of_neighbours=truths[None].clusters() if job.vectors == "clustered" else None,
+        matching={selectivity: _matching(dataset, selectivity, job.size) for selectivity in FILTERS},
+    )
+    for selectivity, truth in truths.items():
+        name = query_name(selectivity)
+        with findings.attempt(name):
+            findings.say(name)
+            series = _query(contender, dataset, queries, selectivity)
+            findings.update(
+                **{
+                    name: {
+                        "p50_ms": series.percentile(50),
+                        "p95_ms": series.percentile(95),
+                        "recall": truth.recall(series.answers),
+                        "queries": len(series.ms),
+                    }
+                }
+            )
+    close_seconds = _seconds(contender.close)
+    peak = _peak_mib()
+    findings.update(
+        close_s=close_seconds,
+        peak_mib=peak,
+        # What the benchmark itself takes, the batches in hand included, is not the store's.
+        peak_minus_baseline_mib=peak - baseline if peak is not None and baseline is not None else None,
+        disk_mib=_disk_mib(Path(job.folder)),
+    )
+
+
+def build(job: Job, findings: Findings) -> None:
+    """Add nodes to an empty store and close it."""
+    contender = _contender(job)
+    contender.open(Path(job.folder))
+    _add_all(contender, _dataset(job), job.size, [], findings)
+    findings.update(close_s=_seconds(contender.close))
+
+
+def reopen(job: Job, findings: Findings) -> None:
+    """Open a filled store until it has answered; then delete documents from it."""
+    contender = _contender(job)
+    findings.say("reopen")
+    findings.update(reopen_s=_open_and_query(contender, job))
+    if contender.deletes:
+        with findings.attempt("delete"):
+            findings.say("delete")
+            findings.update(**_delete(contender, job))
+    contender.close()
+
+
+def open_only(job: Job, findings: Findings) -> None:
+    """Open a filled store until it has answered."""
+    contender = _contender(job)
+    findings.update(reopen_s=_open_and_query(contender, job), peak_mib=_peak_mib())
+    contender.close()
+
+
+def interleaved(job: Job, findings: Findings) -> None:
+    """Alternate single queries to the store and to a flat faiss index of the same vectors.
+
+    On a machine that does other work too, only what ran within the same moments can be compared.
+    """
+    dataset = _dataset(job)
+    ours, raw = _contender(job), CONTENDERS["raw-faiss"]()
+    findings.say("interleaved with raw faiss")
+    ours.open(Path(job.folder))
+    # In a folder without a file of its own, it begins empty.
+    raw.open(Path(job.result).parent)
+    for batch in dataset.batches(0, job.size, nodes=False):
+        raw.add(batch)
+    asked: dict[str, tuple[Contender, str | None]] = {
+        "raw faiss": (raw, None),
+        "no filter": (ours, None),
+        **{f"{selectivity} filter": (ours, selectivity) for selectivity in FILTERS},
+    }
+    ms: dict[str, list[float]] = {name: [] for name in asked}
+    for number, vector in enumerate(dataset.queries(job.queries + _WARM_UP)):
+        # Another one begins each time, so that none always runs on the caches that the same other one left.
+        for name in _rotated(list(asked), number):
+            contender, selectivity = asked[name]
+            filters = dataset.filters(selectivity, number) if selectivity else None
+            prepared = contender.prepare(vector, filters)
+            elapsed = 1000 * _seconds(contender.query, prepared)
+            if number >= _WARM_UP:
+                ms[name].append(elapsed)
+    ours.close()
+    findings.update(
+        interleaved={
+            name: {
+                "p50_ms": statistics.median(values),
+                "minus_raw_p50_ms": statistics.median(np.subtract(values, ms["raw faiss"]).tolist()),
+            }
+            for name, values in ms.items()
+        },
+        queries=job.queries,
+    )
+
+
+def hnsw(job: Job, findings: Findings) -> None:
+    """Reindex a filled store as HNSW; measure recall and speed for each breadth of search."""
+    contender, dataset = _contender(job), _dataset(job)
+    queries = dataset.queries(job.queries + _WARM_UP)
+    truth = ExactNeighbours(dataset, queries)
+    contender.open(Path(job.folder))
+    _add_all(contender, dataset, job.size, [truth], findings)
+    findings.update(
+        clusters_of_neighbours=truth.clusters() if job.vectors == "clustered" else None,
+        exact=_recall_and_speed(contender, dataset, queries, truth),
+    )
+    findings.say("reindex")
+    findings.update(build_s=_seconds(contender.store.reindex, "hnsw"))
+    curve = []
+    for breadth in EF_SEARCH:
+        findings.say(f"ef_search={breadth}")
+        curve.append({"ef_search": breadth, **_recall_and_speed(contender, dataset, queries, truth, ef_search=breadth)})
+        findings.update(curve=curve)
+    contender.close()
+    findings.update(peak_mib=_peak_mib(), disk_mib=_disk_mib(Path(job.folder)))
+
+
+def growth(job: Job, findings: Findings) -> None:
+    """Let one store grow; at each size, measure what a further node and a query cost."""
+    contender, dataset = _contender(job), _dataset(job)
+    queries = dataset.queries(job.queries + _WARM_UP)
+    waiting = sorted(job.sizes)
+    points: list[dict[str, float]] = []
+    batch_us: list[float] = []
+    contender.open(Path(job.folder))
+    for batch in dataset.batches(0, waiting[-1]):
+        batch_us.append(1e6 * _seconds(contender.add, batch) / len(batch.numbers))
+        size = int(batch.numbers[-1]) + 1
+        if size < waiting[0]:
+            continue
+        waiting = [later for later in waiting if later > size]
+        point = {
+            "size": size,
+            # Only the last batches: the earlier ones went into a smaller store.
+            "add_us": statistics.median(batch_us[-_GROWTH_BATCHES:]),
+            "query_ms": _query(contender, dataset, queries, None).percentile(50),
+        }
+        findings.say(f"{size:,} nodes: {point['add_us']:.0f} µs per node, {point['query_ms']:.2f} ms per query")
+        points.append(point)
+        findings.update(points=points)
+    contender.close()
+    findings.update(
+        add_exponent=_exponent(points, "add_us"),
+        query_exponent=_exponent(points, "query_ms"),
+        peak_mib=_peak_mib(),
+        disk_mib=_disk_mib(Path(job.folder)),
+    )
+
+
+STAGES: dict[str, Callable[[Job, Findings], None]] = {
+    stage.__name__: stage for stage in (fill, build, reopen, open_only, interleaved, hnsw, growth)
+}
+
+
+def _contender(job: Job) -> Contender:
+    return CONTENDERS[job.contender]()
+
+
+def _dataset(job: Job) -> Dataset:
+    return Dataset(job.vectors, job.seed, job.vary_filters)
+
+
+def _add_all(
+    contender: Contender, dataset: Dataset, size: int, truths: list[ExactNeighbours], findings: Findings
+) -> None:
+    """Add all nodes and record how many a second this is, the making of the nodes not counted."""
+    seconds = 0.0
+    next_word = size / 10
+    for batch in dataset.batches(0, size):
+        seconds += _seconds(contender.add, batch)
+        for truth in truths:
+            truth.see(batch)
+        done = int(batch.numbers[-1]) + 1
+        # Each time, for it may be all that remains of a contender that is over the time limit.
+        findings.update(added=done, add_per_second=done / seconds)
+        if done >= next_word:
+            findings.say(f"added {done:,}, {done / seconds:,.0f} nodes/s")
+            next_word += size / 10
+
+
+def _query(contender: Contender, dataset: Dataset, queries: Vectors, selectivity: str | None, **options: Any) -> Series:
+    """Ask all queries, or as many as fit into a time that even a slow store keeps bearable."""
+    series = Series()
+    end = time.perf_counter() + _SECONDS_PER_SERIES
+    for number, vector in enumerate(queries):
+        if len(series.ms) >= _FEWEST_QUERIES and time.perf_counter() > end:
+            break
+        filters = dataset.filters(selectivity, number) if selectivity else None
+        prepared = contender.prepare(vector, filters)
+        start = time.perf_counter()
+        answer = contender.query(prepared, **options)
+        elapsed = time.perf_counter() - start
+        if number >= _WARM_UP:
+            series.ms.append(1000 * elapsed)
+            series.answers.append((number, contender.ids(answer)))
+    return series
+
+
+def _recall_and_speed(
+    contender: Contender, dataset: Dataset, queries: Vectors, truth: ExactNeighbours, **options: Any
+) -> dict[str, float]:
+    series = _query(contender, dataset, queries, None, **options)
+    return {"recall": truth.recall(series.answers), "p50_ms": series.percentile(50)}
+
+
+def _open_and_query(contender: Contender, job: Job) -> float:
+    prepared = contender.prepare(_dataset(job).queries(1)[0])
+    gc.collect()
+    start = time.perf_counter()
+    contender.open(Path(job.folder))
+    answer = contender.query(prepared)
+    seconds = time.perf_counter() - start
+    if not contender.ids(answer):
+        raise RuntimeError("the reopened store is empty")
+    return seconds
+
+
+def _delete(contender: Contender, job: Job) -> dict[str, Any]:
+    """Delete documents, and beside each, for comparison, let the same disk do the least that makes a write last."""
+    documents = job.size // NODES_PER_DOCUMENT
+    chosen = [int(documents * (place + 0.5) / _DOCUMENTS_TO_DELETE) for place in range(_DOCUMENTS_TO_DELETE)]
+    delete, sync, commit = [], [], []
+    with _bare_fsync(Path(job.result).parent) as fsync, _bare_commit(Path(job.result).parent) as one_row:
+        for document in chosen:
+            delete.append(1000 * _seconds(contender.delete, document_id(document * NODES_PER_DOCUMENT)))
+            sync.append(1000 * _seconds(fsync))
+            commit.append(1000 * _seconds(one_row))
+    return {
+        "delete_ms": statistics.median(delete),
+        "bare_fsync_ms": statistics.median(sync),
+        "bare_commit_ms": statistics.median(commit),
+        "left_after_delete": sum(_is_found(contender, job, document * NODES_PER_DOCUMENT) for document in chosen),
+    }
+
+
+def _is_found(contender: Contender, job: Job, number: int) -> bool:
+    """Whether a query with a node's own vector still finds it."""
+    start = number // BATCH * BATCH
+    batch = next(_dataset(job).batches(start, start + BATCH, nodes=False))
+    answer = contender.query(contender.prepare(batch.vectors[number - start]))
+    return node_id(number) in contender.ids(answer)
+
+
+@contextmanager
+def _bare_fsync(folder: Path) -> Iterator[Callable[[], None]]:
+    """Give a function that appends a page to a file and waits for the disk."""
+    with (folder / "fsync.bin").open("ab", buffering=0) as file:
+
+        def write() -> None:
+            file.write(bytes(4096))
+            os.fsync(file.fileno())
+
+        write()
+        yield write
+
+
+@contextmanager
+def _bare_commit(folder: Path) -> Iterator[Callable[[], None]]:
+    """Give a function that commits one row to an SQLite file, in the mode in which commits survive a power cut."""
+    with closing(sqlite3.connect(folder / "commit.sqlite3", isolation_level=None)) as connection:
+        connection.execute("pragma journal_mode = wal")
+        connection.execute("pragma synchronous = full")
+        connection.execute("create table rows (value text)")
+
+        def write() -> None:
+            connection.execute("insert into rows values ('one row')")
+
+        write()
+        yield write
+
+
+def _matching(dataset: Dataset, selectivity: str, size: int) -> int:
+    """Return how many nodes the filter of the first query lets through."""
+    wanted = dataset.filter_codes(selectivity, np.array([0]))[0]
+    return int(np.count_nonzero(dataset.codes(selectivity, np.arange(size)) == wanted))
+
+
+def _peak_mib_of_the_benchmark(dataset: Dataset, queries: Vectors) -> float | None:
+    """Return the peak memory of a loop over batches that adds them nowhere."""
+    seen = ExactNeighbours(dataset, queries)
+    # Two: while the second is made, the first is still held.
+    for batch in dataset.batches(0, 2 * BATCH):
+        seen.see(batch)
+    return _peak_mib()
+
+
+def _peak_mib() -> float | None:
+    """Return the most memory that this process ever held, or None where the system does not say (only Linux does)."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return None
+    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) / 1024
+
+
+def _disk_mib(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+
+
+def _exponent(points: list[dict[str, float]], key: str) -> float | None:
+    """Return the power of the size that a cost grows with: a straight line through the logarithms."""
+    if len(points) < 2:
+        return None
+    slope, _ = np.polyfit(np.log([point["size"] for point in points]), np.log([point[key] for point in points]), 1)
+    return float(slope)
+
+
+def _rotated(names: list[str], by: int) -> list[str]:
+    by %= len(names)
+    return names[by:] + names[:by]
+
+
+def _seconds(action: Callable[..., object], *args: Any) -> float:
+    start = time.perf_counter()
+    action(*args)
+    return time.perf_counter() - start

@@ -1,0 +1,335 @@
+"""Compare this package's vector store with other embedded stores that LlamaIndex can use, and with raw faiss.
+
+    python benchmarks/vector_store.py --sizes 20000 100000
+    python benchmarks/vector_store.py --sizes 1000000
+    python benchmarks/vector_store.py --contenders --reopen --hnsw --growth
+
+Each contender of each size runs in a process of its own, on the same nodes. requirements-vector-store.txt brings the
+other stores; one that is not installed is skipped. Progress goes to stderr, tables to stdout, and all numbers to a JSON
+file, which every run writes anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import report
+import stages
+from contenders import CONTENDERS, IN_MILLIONS, SMALL
+from dataset import BATCH, DIMENSION
+
+_RESULTS = Path(__file__).parent / "results"
+_KINDS = ("clustered", "uniform")
+_REOPENINGS = 3
+
+_PACKAGES = (
+    "llama-index-mm-zhipu",
+    "llama-index-core",
+    "faiss-cpu",
+    "numpy",
+    "llama-index-vector-stores-faiss",
+    "llama-index-vector-stores-chroma",
+    "chromadb",
+    "llama-index-vector-stores-lancedb",
+    "lancedb",
+    "llama-index-vector-stores-qdrant",
+    "qdrant-client",
+)
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    settings = _parser().parse_args()
+    if settings.worker:
+        _work(stages.Job.from_json(settings.worker))
+        return
+    settings.output.parent.mkdir(parents=True, exist_ok=True)
+    benchmark = Benchmark(settings)
+    if settings.contenders:
+        for size in settings.sizes:
+            benchmark.compare(size)
+    for size in _sizes(settings.reopen, [1_000_000]):
+        benchmark.reopen(size)
+    for size in _sizes(settings.hnsw, [100_000]):
+        benchmark.hnsw(size)
+    if sizes := _sizes(settings.growth, [20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000]):
+        benchmark.growth(sizes)
+    print(f"\nSaved {settings.output}")
+
+
+@dataclass
+class Workplace:
+    """A folder for a store, and one for what processes report about it."""
+
+    store: Path
+    reports: Path
+
+
+class Benchmark:
+    """Runs stages in processes, prints their tables, and keeps the JSON file up to date.
+
+    Args:
+        settings: The command line.
+    """
+
+    def __init__(self, settings: argparse.Namespace) -> None:
+        self._settings = settings
+        self._results: dict[str, Any] = {
+            "machine": _machine(),
+            "versions": _versions(),
+            "settings": {
+                "dimension": DIMENSION,
+                "batch": BATCH,
+                "vectors": settings.vectors,
+                "queries": settings.queries,
+                "vary_filters": settings.vary_filters,
+                "seed": settings.seed,
+            },
+        }
+
+    def compare(self, size: int) -> None:
+        """Measure all contenders at a size."""
+        results: dict[str, dict[str, Any]] = {}
+        for name in self._contenders(size):
+            _say(f"{name}, {size:,} nodes")
+            results[name] = self._compare_one(name, size)
+            self._keep("comparison", size, results)
+        if not results:
+            return
+        first = next((found for found in results.values() if "matching" in found), {})
+        print(f"\n{size:,} nodes of {DIMENSION} dimensions, {self._settings.vectors} vectors")
+        if clusters := first.get("clusters_of_neighbours"):
+            print(f"The ten nearest neighbours of a query come from {clusters:.1f} clusters on average.")
+        if matching := first.get("matching"):
+            print("Nodes that a filter lets through: " + ", ".join(f"{n:,} ({s})" for s, n in matching.items()) + ".")
+        print(report.contender_table(results))
+        if "interleaved" in results.get("ours", {}):
+            print("\n" + report.interleaved_table(results["ours"]))
+
+    def reopen(self, size: int) -> None:
+        """Measure opening the store after a clean close, and without its index file."""
+        _say(f"reopening, {size:,} nodes")
+        with self._workplace() as place:
+            self._run("build", "ours", size, place)
+            clean = [self._reopen_once(size, place) for _ in range(_REOPENINGS)]
+            if not list(place.store.glob("*.faiss")):
+                _say("closing has written no .faiss file: both rows are without it")
+            removed = [self._reopen_once(size, place, remove="*.faiss") for _ in range(_REOPENINGS)]
+        found = {
+            state: {"median_s": statistics.median(each), "each_s": each}
+            for state, each in {"after a clean close": clean, "without the .faiss file": removed}.items()
+        }
+        self._keep("reopen", size, found)
+        print(f"\n{size:,} nodes, seconds until the first answer, the file system's cache being warm")
+        print(report.reopen_table(found))
+
+    def hnsw(self, size: int) -> None:
+        """Measure recall and speed of an HNSW index over both kinds of vectors."""
+        found: dict[str, dict[str, Any]] = {}
+        for kind in _KINDS:
+            _say(f"HNSW, {size:,} {kind} nodes")
+            with self._workplace() as place:
+                found[kind] = self._run("hnsw", "ours", size, place, vectors=kind)
+            self._keep("hnsw", size, found)
+        print(f"\n{size:,} nodes, HNSW")
+        print(report.hnsw_table(found))
+        if any("curve" in of_kind for of_kind in found.values()):
+            self._plot_hnsw(size, found)
+
+    def growth(self, sizes: list[int]) -> None:
+        """Measure one store while it grows."""
+        _say(f"growing to {max(sizes):,} nodes")
+        with self._workplace() as place:
+            found = self._run("growth", "ours", max(sizes), place, sizes=sizes)
+        self._keep("growth", max(sizes), found)
+        print("\nOne store, growing")
+        print(report.growth_table(found))
+
+    def _compare_one(self, name: str, size: int) -> dict[str, Any]:
+        limit = self._settings.time_limit
+        with self._workplace() as place:
+            found = self._run("fill", name, size, place, limit=limit)
+            if found["status"] == "ok" and name == "ours":
+                found = _merged(found, self._run("interleaved", name, size, place))
+            # Last, for it deletes.
+            if found["status"] == "ok":
+                found = _merged(found, self._run("reopen", name, size, place, limit=limit))
+        return found
+
+    def _reopen_once(self, size: int, place: Workplace, remove: str | None = None) -> float:
+        for file in place.store.glob(remove) if remove else ():
+            file.unlink()
+        found = self._run("open_only", "ours", size, place)
+        if found["status"] != "ok":
+            raise RuntimeError(f"reopening failed: {found.get('notes')}")
+        return float(found["reopen_s"])
+
+    def _contenders(self, size: int) -> Iterator[str]:
+        for name in self._settings.contenders:
+            contender = CONTENDERS[name]
+            if size > SMALL and name not in IN_MILLIONS:
+                _say(f"{name} takes part up to {SMALL:,} nodes only")
+            elif not contender.is_installed():
+                _say(f"{name} is skipped: pip install {contender.install}")
+            else:
+                yield name
+
+    def _run(
+        self,
+        stage: str,
+        contender: str,
+        size: int,
+        place: Workplace,
+        vectors: str | None = None,
+        sizes: list[int] | None = None,
+        limit: float | None = None,
+    ) -> dict[str, Any]:
+        """Run a stage in a process and return what it found, with its ``status``."""
+        file = place.reports / f"{stage}.json"
+        file.unlink(missing_ok=True)
+        job = stages.Job(
+            stage=stage,
+            contender=contender,
+            size=size,
+            vectors=vectors or self._settings.vectors,
+            folder=str(place.store),
+            result=str(file),
+            seed=self._settings.seed,
+            queries=self._settings.queries,
+            vary_filters=self._settings.vary_filters,
+            sizes=sizes or [],
+        )
+        command = [sys.executable, __file__, "--worker", job.to_json()]
+        try:
+            # Stores print what they like; stdout is for the tables.
+            code = subprocess.run(command, stdout=sys.stderr, timeout=limit, check=False).returncode
+            status = "ok" if code == 0 else "failed"
+        except subprocess.TimeoutExpired:
+            status = "over the limit"
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return {**found, "status": status}
+
+    @contextlib.contextmanager
+    def _workplace(self) -> Iterator[Workplace]:
+        # Not the system's folder for temporary files: that may lie in memory, where nothing waits for a disk.
+        parent = self._settings.work_dir or self._settings.output.parent
+        with tempfile.TemporaryDirectory(dir=parent, prefix="work-", ignore_cleanup_errors=True) as folder:
+            place = Workplace(Path(folder) / "store", Path(folder) / "reports")
+            place.store.mkdir()
+            place.reports.mkdir()
+            yield place
+
+    def _plot_hnsw(self, size: int, found: dict[str, dict[str, Any]]) -> None:
+        file = self._settings.output.with_name(f"vector_store_hnsw_{size}.png")
+        try:
+            report.plot_hnsw(found, f"HNSW, {size:,} nodes of {DIMENSION} dimensions", file)
+        except ImportError:
+            _say("no plot without matplotlib: pip install matplotlib")
+        else:
+            print(f"Saved {file}")
+
+    def _keep(self, part: str, size: int, found: Any) -> None:
+        self._results.setdefault(part, {})[str(size)] = found
+        text = json.dumps(self._results, indent=2, ensure_ascii=False)
+        self._settings.output.write_text(text + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[20_000, 100_000], metavar="N", help="numbers of nodes")
+    parser.add_argument(
+        "--contenders",
+        nargs="*",
+        choices=CONTENDERS,
+        default=list(CONTENDERS),
+        metavar="NAME",
+        help=f"of {', '.join(CONTENDERS)}; no name, and there is no comparison",
+    )
+    parser.add_argument("--vectors", choices=_KINDS, default="clustered", help="(--hnsw measures both)")
+    parser.add_argument("--queries", type=int, default=200, help="how many are counted, of each kind")
+    parser.add_argument(
+        "--vary-filters", action="store_true", help="another filter value in each query, instead of always the same"
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=1800,
+        metavar="SECONDS",
+        help="for a contender to be filled and queried, and again to be reopened",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--reopen", type=int, nargs="*", metavar="N", help="reopening (1,000,000 nodes)")
+    parser.add_argument("--hnsw", type=int, nargs="*", metavar="N", help="recall and speed of HNSW (100,000 nodes)")
+    parser.add_argument(
+        "--growth", type=int, nargs="*", metavar="N", help="a growing store (20,000 to 1,000,000 nodes)"
+    )
+    parser.add_argument("--output", type=Path, default=_RESULTS / "vector_store.json", help="JSON file")
+    parser.add_argument("--work-dir", type=Path, help="where stores lie meanwhile; beside the JSON file by default")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    return parser
+
+
+def _sizes(given: list[int] | None, default: list[int]) -> list[int]:
+    """Return the sizes of an optional part: none without its flag, the default where the flag stands alone."""
+    return [] if given is None else given or default
+
+
+def _work(job: stages.Job) -> None:
+    """Be the process of a stage."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    stages.run(job)
+
+
+def _merged(found: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    return {**found, **more, "notes": found.get("notes", []) + more.get("notes", [])}
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

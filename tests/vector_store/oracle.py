@@ -1,0 +1,112 @@
+"""A vector store in plain Python, to compare the real one with: slow, and obviously right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores import (
+    FilterCondition,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryResult,
+)
+from llama_index.core.vector_stores.utils import build_metadata_filter_fn
+
+TEXT_OPERATORS = (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE)
+
+
+def matches(metadata: Mapping[str, Any], filters: MetadataFilters | None) -> bool:
+    """Whether a node with this metadata passes filters, nested to any depth; no filters let every node pass."""
+    if filters is None or not filters.filters:
+        return True
+    answers = [
+        matches(metadata, part) if isinstance(part, MetadataFilters) else _matches_one(metadata, part)
+        for part in filters.filters
+    ]
+    if filters.condition == FilterCondition.OR:
+        return any(answers)
+    if filters.condition == FilterCondition.NOT:
+        return not any(answers)
+    return all(answers)
+
+
+def _matches_one(metadata: Mapping[str, Any], filter_: MetadataFilter) -> bool:
+    alone = build_metadata_filter_fn(lambda _: metadata, MetadataFilters(filters=[filter_]))
+    try:
+        return alone("")
+    except TypeError:
+        # A number against a text, or a part of a number: LlamaIndex stumbles, a store of mixed values must not.
+        return False
+
+
+def _check(filters: MetadataFilters | None) -> None:
+    for part in filters.filters if filters else ():
+        if isinstance(part, MetadataFilters):
+            _check(part)
+        elif part.operator in TEXT_OPERATORS and not isinstance(part.value, str):
+            raise TypeError(f"{part.operator.name} needs a string")
+
+
+class Oracle:
+    """Nodes by id, oldest first; an overwritten node counts as new.
+
+    Attributes:
+        nodes: What the store holds.
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, BaseNode] = {}
+
+    def add(self, nodes: Sequence[BaseNode]) -> list[str]:
+        """Add nodes, all or none, overwriting those whose id is there."""
+        node_ids = [node.node_id for node in nodes]
+        if len(set(node_ids)) < len(node_ids) or any(node.embedding is None for node in nodes):
+            raise ValueError("an id stands twice, or a node has no embedding")
+        for node in nodes:
+            self.nodes.pop(node.node_id, None)
+            self.nodes[node.node_id] = node
+        return node_ids
+
+    def delete(self, ref_doc_id: str) -> None:
+        """Delete the nodes of a document."""
+        self.nodes = {id_: node for id_, node in self.nodes.items() if node.ref_doc_id != ref_doc_id}
+
+    def delete_nodes(self, node_ids: Sequence[str] | None = None, filters: MetadataFilters | None = None) -> None:
+        """Delete what ``get_nodes`` would find."""
+        for node in self.get_nodes(node_ids, filters):
+            del self.nodes[node.node_id]
+
+    def clear(self) -> None:
+        """Delete every node."""
+        self.nodes = {}
+
+    def get_nodes(
+        self, node_ids: Sequence[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        """Return nodes in the order of ``node_ids``, or oldest first."""
+        _check(filters)
+        wanted = self.nodes if node_ids is None else dict.fromkeys(node_ids)
+        found = [self.nodes[node_id] for node_id in wanted if node_id in self.nodes]
+        return [node for node in found if matches(node.metadata, filters)]
+
+    def query(self, query: VectorStoreQuery) -> VectorStoreQueryResult:
+        """Rank by inner product; older first among equals. Empty lists of ids restrict nothing."""
+        nodes = [
+            node
+            for node in self.get_nodes(filters=query.filters)
+            if (not query.node_ids or node.node_id in query.node_ids)
+            and (not query.doc_ids or node.ref_doc_id in query.doc_ids)
+        ]
+        vectors = np.array([node.embedding for node in nodes], dtype=np.float32)
+        scores = vectors @ np.array(query.query_embedding, dtype=np.float32) if nodes else np.empty(0)
+        best = np.argsort(-scores, kind="stable")[: query.similarity_top_k]
+        return VectorStoreQueryResult(
+            nodes=[nodes[place] for place in best],
+            similarities=[float(scores[place]) for place in best],
+            ids=[nodes[place].node_id for place in best],
+        )

@@ -1,0 +1,404 @@
+"""The store answers random calls as a naive one does: whatever was added, deleted, reopened, filtered before."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from llama_index.core.schema import BaseNode, ImageNode, NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.vector_stores import (
+    FilterCondition,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryResult,
+)
+from oracle import TEXT_OPERATORS, Oracle
+
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
+
+LIST_OPERATORS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
+ORDER_OPERATORS = (FilterOperator.GT, FilterOperator.GTE, FilterOperator.LT, FilterOperator.LTE)
+
+# Few values, so that filters hit; among them what compares oddly in SQL, JSON or floats.
+INTS = (-1, 0, 1, 2, 3, 2**53 + 1, 10**30)
+FLOATS = (-0.0, 0.5, 1.0, 2.0, 0.1 + 0.2, 5e-324, float(2**53), 1e300)
+TEXTS = ("", "a", "A", "ab", "1", "1.0", "true", "红", "红色", "一辆红色的汽车", "İ", "ß", "😀", "%", "'", "a\x00b")
+KEYS = ("page", "tags", "标题", 'odd key\'s "name"')
+NODE_IDS = ("a", "b", "c", "d", "e", "f", "g", "h", "1", "01", "节点", "it's", "a\x00b")
+REF_DOCS = ("doc", "文档", "a")
+
+# Values
+
+
+def lists_of(*values: st.SearchStrategy[object]) -> st.SearchStrategy[list[object]]:
+    return st.one_of([st.lists(value, max_size=3) for value in values])
+
+
+ints, floats, texts = (st.sampled_from(values) for values in (INTS, FLOATS, TEXTS))
+scalars = st.one_of(ints, floats, texts, st.booleans(), st.none())
+metadata = st.dictionaries(st.sampled_from(KEYS), st.one_of(scalars, st.lists(scalars, max_size=3)), max_size=4)
+
+# Filters
+
+
+def values_for(operator: FilterOperator) -> st.SearchStrategy[object]:
+    if operator in TEXT_OPERATORS:
+        return texts
+    if operator in LIST_OPERATORS:
+        return lists_of(ints, floats, texts)
+    single = st.one_of(ints, floats, texts, st.none())
+    return single if operator in ORDER_OPERATORS else single | lists_of(ints, floats, texts)
+
+
+@st.composite
+def single_filters(draw: st.DrawFn) -> MetadataFilter:
+    operator = draw(st.sampled_from(FilterOperator))
+    return MetadataFilter(
+        key=draw(st.sampled_from((*KEYS, "missing"))),
+        value=draw(values_for(operator)),  # type: ignore[arg-type]
+        operator=operator,
+    )
+
+
+def filters_nested(depth: int) -> st.SearchStrategy[MetadataFilters]:
+    parts = single_filters() if depth == 1 else st.one_of(single_filters(), filters_nested(depth - 1))
+    return st.builds(
+        MetadataFilters,
+        filters=st.lists(parts, max_size=3),
+        condition=st.sampled_from((*FilterCondition, None)),
+    )
+
+
+filters = filters_nested(3)
+
+# Nodes and queries
+
+
+class Draft(NamedTuple):
+    """A node that has yet to be given the dimension of its store."""
+
+    node_id: str
+    ref_doc: str | None
+    vector: tuple[int, ...]
+    metadata: dict[str, object]
+    picture: bool
+
+    def node(self, dimension: int) -> TextNode:
+        relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=self.ref_doc)} if self.ref_doc else {}
+        class_, fields = (ImageNode, {"image_url": "https://example.com/a.jpg"}) if self.picture else (TextNode, {})
+        return class_(
+            id_=self.node_id,
+            text=f"文字 {self.node_id}",
+            embedding=[float(x) for x in self.vector[:dimension]],
+            metadata=self.metadata,
+            relationships=relationships,
+            **fields,
+        )
+
+
+dimensions = st.sampled_from((3, 4))
+# Sums of products of such numbers are exact, and many of them are equal.
+vectors = st.tuples(*[st.integers(-2, 2)] * 4)
+node_ids = st.lists(st.sampled_from((*NODE_IDS, "gone")), max_size=5)
+drafts = st.builds(
+    Draft,
+    node_id=st.sampled_from(NODE_IDS),
+    ref_doc=st.sampled_from((*REF_DOCS, None)),
+    vector=vectors,
+    metadata=metadata,
+    picture=st.booleans(),
+)
+batches = st.lists(drafts, max_size=8, unique_by=lambda draft: draft.node_id)
+
+
+def dumped(nodes: Sequence[BaseNode] | None) -> list[dict[str, object]]:
+    return [{**node.model_dump(exclude={"embedding"}), "class": type(node).__name__} for node in nodes or ()]
+
+
+def where(key: str, operator: FilterOperator, value: object) -> MetadataFilters:
+    return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])  # type: ignore[arg-type]
+
+
+def opened(folder: Path, kind: str | None) -> FaissMultiModalVectorStore:
+    store = FaissMultiModalVectorStore(folder)
+    if kind is not None:
+        if not hasattr(store, "reindex"):
+            pytest.skip("this version of the store has one kind of index only")
+        store.reindex(kind)
+    return store
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """A store on disk and the oracle, given the same calls.
+
+    Args:
+        kind: Kind of index, None for the store's own choice.
+        steps: A number is appended after each run: its calls.
+    """
+
+    def __init__(self, kind: str | None, steps: list[int]) -> None:
+        super().__init__()
+        self.exact = kind is None
+        self.folder = tempfile.TemporaryDirectory()
+        self.store = opened(Path(self.folder.name), kind)
+        self.beside: FaissMultiModalVectorStore | None = None
+        self.oracle = Oracle()
+        self.dimension = 3
+        self.all_steps = steps
+        self.steps = -1
+
+    def teardown(self) -> None:
+        self.all_steps.append(self.steps)
+        for store in (self.store, self.beside):
+            if store is not None:
+                store.close()
+        self.folder.cleanup()
+
+    @invariant()
+    def counts_agree(self) -> None:
+        self.steps += 1
+        assert self.store.count() == len(self.oracle.nodes)
+
+    # Changes
+
+    @rule(batch=batches)
+    def add(self, batch: list[Draft]) -> None:
+        nodes = [draft.node(self.dimension) for draft in batch]
+        assert self.store.add(nodes) == self.oracle.add(nodes)
+
+    @rule(batch=batches, bad=drafts)
+    def add_with_a_bad_node(self, batch: list[Draft], bad: Draft) -> None:
+        nodes = [draft.node(self.dimension) for draft in batch if draft.node_id != bad.node_id]
+        nodes.append(bad.node(self.dimension).model_copy(update={"embedding": None}))
+        with pytest.raises(ValueError, match="has no embedding"):
+            self.store.add(nodes)
+
+    @rule(ref_doc=st.sampled_from((*REF_DOCS, "gone")))
+    def delete(self, ref_doc: str) -> None:
+        self.store.delete(ref_doc)
+        self.oracle.delete(ref_doc)
+
+    @rule(node_ids=node_ids, filters=st.none() | filters)
+    def delete_nodes_by_id(self, node_ids: list[str], filters: MetadataFilters | None) -> None:
+        self.store.delete_nodes(node_ids, filters)
+        self.oracle.delete_nodes(node_ids, filters)
+
+    @rule(filters=filters)
+    def delete_nodes_by_filters(self, filters: MetadataFilters) -> None:
+        self.store.delete_nodes(filters=filters)
+        self.oracle.delete_nodes(filters=filters)
+
+    # Rarely: a small store has little to get wrong.
+    @precondition(lambda self: len(self.oracle.nodes) > 8)
+    @rule(dimension=dimensions)
+    def clear(self, dimension: int) -> None:
+        self.store.clear()
+        self.oracle.clear()
+        self.dimension = dimension
+
+    # Questions
+
+    @rule(
+        vector=vectors,
+        k=st.integers(0, len(NODE_IDS) + 2),
+        filters=st.none() | filters,
+        node_ids=st.none() | node_ids,
+        doc_ids=st.none() | st.lists(st.sampled_from((*REF_DOCS, "gone")), max_size=2),
+    )
+    def query(
+        self,
+        vector: tuple[int, ...],
+        k: int,
+        filters: MetadataFilters | None,
+        node_ids: list[str] | None,
+        doc_ids: list[str] | None,
+    ) -> None:
+        query = VectorStoreQuery(
+            query_embedding=[float(x) for x in vector[: self.dimension]],
+            similarity_top_k=k,
+            filters=filters,
+            node_ids=node_ids,
+            doc_ids=doc_ids,
+        )
+        self.compare(self.store.query(query), self.oracle.query(query))
+
+    @rule(vector=vectors, k=st.integers(1, len(NODE_IDS)))
+    def query_all(self, vector: tuple[int, ...], k: int) -> None:
+        self.query(vector, k, None, None, None)
+
+    @rule(node_ids=st.none() | node_ids, filters=st.none() | filters)
+    def get_nodes(self, node_ids: list[str] | None, filters: MetadataFilters | None) -> None:
+        assert dumped(self.store.get_nodes(node_ids, filters)) == dumped(self.oracle.get_nodes(node_ids, filters))
+
+    def compare(self, result: VectorStoreQueryResult, expected: VectorStoreQueryResult) -> None:
+        assert result.similarities == expected.similarities
+        # An approximate index may choose among equals.
+        assert self.exact is False or result.ids == expected.ids
+        assert dumped(result.nodes) == dumped([self.oracle.nodes[node_id] for node_id in result.ids or ()])
+
+    # Files
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = FaissMultiModalVectorStore.from_persist_dir(self.folder.name)
+
+    @rule()
+    def reopen_without_closing(self) -> None:
+        del self.store
+        self.store = FaissMultiModalVectorStore.from_persist_dir(self.folder.name)
+
+    @rule()
+    def go_on_with_another_handle(self) -> None:
+        other = self.beside or FaissMultiModalVectorStore.from_persist_dir(self.folder.name)
+        self.store, self.beside = other, self.store
+
+    @rule()
+    def persist(self) -> None:
+        self.store.persist()
+
+    @rule()
+    def persist_elsewhere(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self.store.persist(str(Path(folder) / "default__vector_store.json"))
+            with FaissMultiModalVectorStore.from_persist_dir(folder) as copy:
+                assert dumped(copy.get_nodes()) == dumped(self.oracle.get_nodes())
+
+
+def run(kind: str | None, runs: int, steps_each: int, *, derandomize: bool) -> int:
+    """Run the machine and return the number of calls that it made."""
+    steps: list[int] = []
+    run_state_machine_as_test(
+        lambda: StoreMachine(kind, steps),  # type: ignore[arg-type]
+        settings=settings(
+            max_examples=runs,
+            stateful_step_count=steps_each,
+            derandomize=derandomize,
+            database=None,
+            deadline=None,
+            print_blob=True,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
+    return sum(steps)
+
+
+@pytest.mark.timeout(900)  # a failure is made small, which takes minutes
+@pytest.mark.parametrize("kind", [None, "hnsw"])
+def test_random_calls_agree_with_the_oracle(kind: str | None) -> None:
+    assert run(kind, runs=12, steps_each=30, derandomize=True) >= 300
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kind", [None, "hnsw"])
+def test_many_random_calls_agree_with_the_oracle(kind: str | None) -> None:
+    assert run(kind, runs=260, steps_each=50, derandomize=False) >= 10_000
+
+
+# Filters alone, and ties alone
+
+Stores = tuple[FaissMultiModalVectorStore, Oracle]
+
+SINGLE = (*INTS, *FLOATS, *TEXTS)
+OF_EVERY_KIND = (*SINGLE, True, False, None, [], *([value] for value in (*SINGLE, True)), [1, None], ["a", 1.0, False])
+
+RICH: list[dict[str, object]] = [
+    {},
+    *({"page": value} for value in (None, "", [], 0, 1, True, False, 1.0, 2, 10**30, "1", [1, None], [True], ["1"])),
+    *({"标题": value, "tags": [value, "红"]} for value in ("", "a", "红", "一辆红色的汽车", "a\x00b", "İ", 0.5)),
+    *({"tags": [[], ["a"], ["a", "红"], "a", 1][i], "page": i, KEYS[3]: -i} for i in range(5)),
+    {"page": 3, "tags": ["红", "a"], "标题": "红色", KEYS[3]: 0.1 + 0.2},
+    {"page": 0.5, "tags": ["", "a\x00b"], "标题": None, KEYS[3]: [2.0, 3]},
+    {"page": float(2**53), "tags": ["一辆红色的汽车"], "标题": ["ab", "A"]},
+    {"page": 2**53 + 1, "tags": "红色", "标题": "a"},
+]
+
+
+def both_with(metadata: Sequence[dict[str, object]]) -> Stores:
+    nodes = [TextNode(id_=f"n{i}", text="x", embedding=[1.0], metadata=data) for i, data in enumerate(metadata)]
+    store, oracle = FaissMultiModalVectorStore(), Oracle()
+    store.add(nodes)
+    oracle.add(nodes)
+    return store, oracle
+
+
+def ids_from_both(stores: Stores, filters: MetadataFilters) -> tuple[list[str], list[str]]:
+    store, oracle = stores
+    return (
+        [node.node_id for node in store.get_nodes(filters=filters)],
+        [node.node_id for node in oracle.get_nodes(filters=filters)],
+    )
+
+
+@pytest.fixture(scope="module")
+def rich() -> Stores:
+    return both_with(RICH)
+
+
+@pytest.fixture(scope="module")
+def of_every_kind() -> Stores:
+    return both_with([{}, *({"page": value} for value in OF_EVERY_KIND)])
+
+
+@pytest.mark.parametrize("operator", FilterOperator)
+def test_each_operator_finds_what_the_oracle_finds(of_every_kind: Stores, operator: FilterOperator) -> None:
+    values: list[object] = [] if operator in LIST_OPERATORS else [*TEXTS]
+    if operator not in (*TEXT_OPERATORS, *LIST_OPERATORS):
+        values += [*INTS, *FLOATS, None]
+    if operator not in (*TEXT_OPERATORS, *ORDER_OPERATORS):
+        values += [[], *([value] for value in SINGLE), ["a", "红"], [2.0, 0.5], [3, 1, 1]]
+    answers = {repr(value): ids_from_both(of_every_kind, where("page", operator, value)) for value in values}
+    assert {value: both for value, both in answers.items() if both[0] != both[1]} == {}
+
+
+@given(filters=filters)
+@settings(max_examples=400, derandomize=True, deadline=None)
+def test_filters_find_what_the_oracle_finds(rich: Stores, filters: MetadataFilters) -> None:
+    found, expected = ids_from_both(rich, filters)
+    assert found == expected
+
+
+@pytest.mark.parametrize("value", [5, 0.5, None, ["红"]])
+@pytest.mark.parametrize("operator", TEXT_OPERATORS)
+def test_text_operators_refuse_what_is_no_text(rich: Stores, operator: FilterOperator, value: object) -> None:
+    nested = MetadataFilters(filters=[where("标题", operator, value)], condition=FilterCondition.OR)
+    for store in rich:
+        with pytest.raises(TypeError):
+            store.get_nodes(filters=nested)
+
+
+@pytest.mark.parametrize("operator", ORDER_OPERATORS)
+@pytest.mark.parametrize("value", [[], [1], ["a"]])
+def test_no_single_value_is_above_or_below_a_list(operator: FilterOperator, value: list[object]) -> None:
+    store, _ = both_with([{"page": page} for page in (1, 0.5, "", "a", True, None)])
+    assert store.get_nodes(filters=where("page", operator, value)) == []
+
+
+@pytest.mark.parametrize("k", [1, 7, 50, 99, 100, 101, 399, 1000])
+@pytest.mark.parametrize("restricted", [False, True])
+def test_the_oldest_of_many_equals_are_found(k: int, restricted: bool) -> None:
+    rows = np.random.default_rng(0).integers(-1, 2, (400, 3)).tolist()
+    nodes = [TextNode(id_=f"n{i}", text="x", embedding=row, metadata={"page": i % 5}) for i, row in enumerate(rows)]
+    query = VectorStoreQuery(
+        query_embedding=[1.0, 2.0, 0.0],
+        similarity_top_k=k,
+        filters=where("page", FilterOperator.NE, 0) if restricted else None,
+    )
+    store, oracle = FaissMultiModalVectorStore(), Oracle()
+    store.add(nodes)
+    oracle.add(nodes)
+
+    result, expected = store.query(query), oracle.query(query)
+
+    assert (result.ids, result.similarities) == (expected.ids, expected.similarities)

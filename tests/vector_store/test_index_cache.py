@@ -1,0 +1,200 @@
+"""Indexes of other kinds are built beside the work that goes on, last, and never change what is found."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, VectorStoreQuery
+
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store import ann, index_cache
+
+Nodes = Callable[..., list[TextNode]]
+VECTORS = np.random.default_rng(3).standard_normal((4000, 8)).astype(np.float32)
+VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
+
+
+def nodes(start: int, stop: int) -> list[TextNode]:
+    return [
+        TextNode(id_=f"n{i}", text=f"文 {i}", embedding=VECTORS[i].tolist(), metadata={"tenth": i % 10})
+        for i in range(start, stop)
+    ]
+
+
+def nearest(place: int, k: int, among: range = range(4000)) -> list[str]:
+    order = sorted(among, key=lambda i: (-float(VECTORS[i] @ VECTORS[place]), i))
+    return [f"n{i}" for i in order[:k]]
+
+
+def ask(store: FaissMultiModalVectorStore, place: int, k: int = 5, **query: object) -> list[str]:
+    options = {"ef_search": 200}
+    asked = VectorStoreQuery(query_embedding=VECTORS[place].tolist(), similarity_top_k=k, **query)  # type: ignore[arg-type]
+    return store.query(asked, **options).ids or []
+
+
+@pytest.fixture(params=["durable", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaissMultiModalVectorStore]:
+    with FaissMultiModalVectorStore(tmp_path if request.param == "durable" else None) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "flat", "IVF8,Flat", "SQ8", "HNSW16,SQ8"])
+def test_every_kind_finds_the_nearest_with_exact_scores(store: FaissMultiModalVectorStore, kind: str) -> None:
+    store.add(nodes(0, 1000))
+    store.reindex(kind)
+    store.add(nodes(1000, 1200))
+    store.delete_nodes(["n77"])
+
+    assert store.count() == 1199
+    result = store.query(VectorStoreQuery(query_embedding=VECTORS[5].tolist(), similarity_top_k=5), nprobe=8)
+    alive = [i for i in range(1200) if i != 77]
+    assert result.ids == nearest(5, 5, alive)  # type: ignore[arg-type]
+    assert result.similarities == pytest.approx([float(VECTORS[int(i[1:])] @ VECTORS[5]) for i in result.ids], abs=1e-5)
+
+
+def test_the_kind_and_its_file_outlive_the_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add(nodes(0, 500))
+        store.reindex("hnsw")
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        assert type(store.client).__name__ == "IndexHNSWFlat"
+        store.add(nodes(500, 600))
+        assert ask(store, 550) == nearest(550, 5, range(600))
+    assert not caplog.records
+    for file in tmp_path.glob("*.faiss"):
+        file.unlink()
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        assert type(store.client).__name__ == "IndexHNSWFlat"
+        assert ask(store, 550) == nearest(550, 5, range(600))
+
+
+def test_an_empty_store_may_be_told_its_kind(tmp_path: Path) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.reindex("hnsw")
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add(nodes(0, 50))
+        assert type(store.client).__name__ == "IndexHNSWFlat"
+        store.clear()
+        store.add(nodes(0, 50))
+        assert type(store.client).__name__ == "IndexFlatIP"
+
+
+@pytest.mark.parametrize("kind", ["nonsense", "IVF512,Flat"])
+def test_a_kind_that_cannot_be_built_leaves_the_store_as_it_was(store: FaissMultiModalVectorStore, kind: str) -> None:
+    store.add(nodes(0, 100))
+    with pytest.raises(ValueError, match=f"index of kind '{kind}'"):
+        store.reindex(kind)
+    assert type(store.client).__name__ == "IndexFlatIP"
+    assert ask(store, 5) == nearest(5, 5, range(100))
+
+
+def test_queries_and_changes_go_on_while_an_index_is_built(store: FaissMultiModalVectorStore) -> None:
+    store.add(nodes(0, 3000))
+    builder = threading.Thread(target=store.reindex, args=("hnsw",))
+    builder.start()
+    asked = 0
+    while builder.is_alive():
+        assert ask(store, 7)[0] == "n7"
+        asked += 1
+        if asked == 1:
+            store.add(nodes(3000, 3500))
+            store.delete_nodes([f"n{i}" for i in range(2000, 2500)])
+    builder.join()
+
+    assert asked > 1
+    assert store.count() == 3000
+    assert ask(store, 3100)[0] == "n3100"
+    assert not set(ask(store, 2100, k=100)) & {f"n{i}" for i in range(2000, 2500)}
+
+
+def test_auto_builds_a_graph_in_the_background_once_flat_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ann, "AUTO_KINDS", ((1000, "flat"), (10**9, "hnsw")))
+    with FaissMultiModalVectorStore(tmp_path, index_type="auto") as store:
+        store.add(nodes(0, 1000))
+        assert store._builder is None
+        store.add(nodes(1000, 1100))
+        assert store._builder is not None
+        store._builder.join()
+        assert type(store.client).__name__ == "IndexHNSWFlat"
+        assert ask(store, 1050) == nearest(1050, 5, range(1100))
+
+
+def test_a_graph_of_mostly_deleted_nodes_is_built_anew(tmp_path: Path) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add(nodes(0, 3000))
+        store.reindex("hnsw")
+        store.delete_nodes([f"n{i}" for i in range(2000)])
+        assert store._builder is not None
+        store._builder.join()
+        assert store.client.ntotal == store.count() == 1000
+        assert ask(store, 2500) == nearest(2500, 5, range(2000, 3000))
+
+
+def test_closing_ends_a_build_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ann, "AUTO_KINDS", ((1000, "flat"), (10**9, "hnsw")))
+    monkeypatch.setattr(index_cache, "_BATCH", 16)
+    store = FaissMultiModalVectorStore(tmp_path, index_type="auto")
+    store.add(nodes(0, 4000))
+    store.close()
+    assert store._builder is not None
+    store._builder.join()
+    with FaissMultiModalVectorStore(tmp_path) as again:
+        assert ask(again, 3999) == nearest(3999, 5)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "SQ8"])
+@pytest.mark.parametrize("tenth", [None, 3])
+def test_a_filtered_query_returns_as_many_as_there_are(
+    store: FaissMultiModalVectorStore, kind: str, tenth: int | None
+) -> None:
+    store.add(nodes(0, 2000))
+    store.reindex(kind)
+    filters = None if tenth is None else MetadataFilters(filters=[MetadataFilter(key="tenth", value=tenth)])
+    expected = 2000 if tenth is None else 200
+    assert len(ask(store, 1, k=3000, filters=filters)) == expected
+    among = [i for i in range(2000) if tenth is None or i % 10 == tenth]
+    assert ask(store, 1, filters=filters) == nearest(1, 5, among)  # type: ignore[arg-type]
+
+
+def test_a_small_change_is_replayed_rather_than_written(tmp_path: Path) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add(nodes(0, 2000))
+    (file,) = tmp_path.glob("*.faiss")
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add(nodes(2000, 2010))
+    assert list(tmp_path.glob("*.faiss")) == [file]
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        assert store.count() == 2010
+        store.persist()
+    assert list(tmp_path.glob("*.faiss")) != [file]
+
+
+def test_a_handle_that_missed_the_log_of_deletions_still_follows(tmp_path: Path) -> None:
+    reader = FaissMultiModalVectorStore(tmp_path)
+    with FaissMultiModalVectorStore(tmp_path) as writer:
+        writer.add(nodes(0, 100))
+        assert reader.count() == 100
+        writer.delete_nodes([f"n{i}" for i in range(50)])
+        writer.persist()
+        writer.delete_nodes(["n99"])
+    assert reader.count() == 49
+    assert ask(reader, 60) == nearest(60, 5, range(50, 99))
+    reader.close()
+
+
+def test_progress_is_shown_where_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add(nodes(0, 100))
+        store.reindex("hnsw", show_progress=True)
+    assert "Building hnsw index" in capsys.readouterr().err

@@ -1,0 +1,87 @@
+"""Files of earlier versions open, those of later ones do not, and several processes may begin a file at once."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store import StoreError, full_text_table
+from llama_index_mm_zhipu.vector_store.schema import MIGRATIONS
+
+
+@pytest.fixture
+def version_1(tmp_path: Path) -> Path:
+    """A file as the first version of the schema wrote it: two nodes, one deleted before."""
+    node = TextNode(id_="cat", text="一只猫", metadata={"page": 3, "tags": ["动物", "动物"], "deep": {"a": 1}})
+    other = TextNode(id_="dog", text="一只狗", metadata={"page": 4})
+    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+        database.executescript(f"{MIGRATIONS[0]} pragma user_version = 1; pragma journal_mode = wal;")
+        database.execute("create virtual table texts using fts5 (tokens)")
+        for id_, new, tokens in ((2, node, "一 只 猫 一只 只猫"), (3, other, "一 只 狗 一只 只狗")):
+            row = (id_, new.node_id, None, "TextNode", new.model_dump_json(exclude={"embedding"}), None)
+            database.execute("insert into nodes values (?, ?, ?, ?, ?, ?)", row)
+            database.execute("insert into vectors values (?, ?)", (id_, np.float32([1, id_]).tobytes()))
+            database.execute("insert into texts (rowid, tokens) values (?, ?)", (id_, tokens))
+        database.executemany(
+            "insert into metadata values (?, ?, ?, ?)",
+            [
+                (2, "page", "scalar", 3),
+                (2, "tags", "json", '["动物", "动物"]'),
+                (2, "tags", "item", "动物"),
+                (2, "tags", "item", "动物"),
+                (2, "deep", "json", '{"a": 1}'),
+                (3, "page", "scalar", 4),
+            ],
+        )
+        database.execute("insert into deletions (id) values (1)")
+        database.execute("insert into settings values ('dimension', '2')")
+    return tmp_path
+
+
+def test_a_file_of_the_first_version_keeps_all_it_held(version_1: Path) -> None:
+    with FaissMultiModalVectorStore.from_persist_dir(version_1) as store:
+        assert store.query(VectorStoreQuery(query_embedding=[0, 1], similarity_top_k=5)).ids == ["dog", "cat"]
+        assert store.get_nodes(["cat"])[0].metadata["tags"] == ["动物", "动物"]
+        tagged = MetadataFilter(key="tags", value="动物", operator=FilterOperator.CONTAINS)
+        assert [node.node_id for node in store.get_nodes(filters=MetadataFilters(filters=[tagged]))] == ["cat"]
+        words = VectorStoreQuery(query_str="狗", similarity_top_k=5, mode=VectorStoreQueryMode.TEXT_SEARCH)
+        assert store.query(words).ids == ["dog"]
+        store.add([TextNode(id_="cat", text="猫", embedding=[2, 0])])
+    with sqlite3.connect(version_1 / "default.sqlite3") as database:
+        assert database.execute("pragma user_version").fetchone() == (len(MIGRATIONS),)
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+def test_a_migration_that_fails_leaves_the_file_as_it_was(version_1: Path) -> None:
+    with sqlite3.connect(version_1 / "default.sqlite3") as database:
+        database.execute("drop index nodes_by_picture")
+    with pytest.raises(StoreError, match="cannot open the vector store"):
+        FaissMultiModalVectorStore.from_persist_dir(version_1)
+    with sqlite3.connect(version_1 / "default.sqlite3") as database:
+        assert database.execute("pragma user_version").fetchone() == (1,)
+        assert database.execute("select count(*) from metadata").fetchone() == (6,)
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+    FaissMultiModalVectorStore(tmp_path).close()
+    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+        database.execute("pragma user_version = 99")
+    with pytest.raises(StoreError, match=r"newer version of llama-index-mm-zhipu \(schema 99"):
+        FaissMultiModalVectorStore(tmp_path)
+
+
+def test_full_text_is_filled_anew_after_a_time_without_fts5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(full_text_table, "_has_fts5", lambda connection: False)
+        with FaissMultiModalVectorStore(tmp_path) as store:
+            store.add([TextNode(id_="a", text="猫", embedding=[1.0])])
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        words = VectorStoreQuery(query_str="猫", similarity_top_k=5, mode=VectorStoreQueryMode.TEXT_SEARCH)
+        assert store.query(words).ids == ["a"]
