@@ -18,6 +18,8 @@ Found = list[tuple[int, float]]
 FLAT = "flat"
 HNSW = "hnsw"
 AUTO = "auto"
+UNTRAINED = (FLAT, HNSW)
+"""Kinds that can begin without vectors."""
 
 AUTO_KINDS: tuple[tuple[int, str], ...] = ((200_000, FLAT), (sys.maxsize, HNSW))
 """What ``"auto"`` stands for: up to so many vectors, this kind. Flat search is exact and takes 2 ms at 20,000 vectors
@@ -45,27 +47,64 @@ class AnnIndex:
     faiss numbers vectors by their position; ids are ascending, so one turns into the other by binary search.
 
     Args:
-        dimension: Dimension of the vectors.
-        kind: ``"flat"``, exact; ``"hnsw"``, a graph; or a string for faiss's ``index_factory``.
-        sample: Vectors, shape ``(n, dimension)``, to train a kind that needs it.
-
-    Raises:
-        ValueError: faiss does not know the kind, or cannot train it with this sample.
+        index: A faiss index.
+        kind: What it is, as in ``empty``.
+        signed_ids: Id of each of its vectors, ascending and above 0, negative where deleted.
     """
 
-    def __init__(self, dimension: int, kind: str = FLAT, sample: Vectors | None = None) -> None:
+    def __init__(self, index: Any, kind: str, signed_ids: Ids) -> None:
+        self.index = index
         self.kind = kind
-        self.index = _new_faiss_index(dimension, kind)
-        self._ids = _Growing(np.int64)
-        self._alive = _Growing(np.bool_)
-        self._deleted = 0
-        if not self.index.is_trained:
-            self._train(sample if sample is not None else np.empty((0, dimension), np.float32))
+        self._ids = _Growing(np.abs(signed_ids))
+        self._alive = _Growing(signed_ids > 0)
+        self._deleted = int((signed_ids < 0).sum())
+
+    @classmethod
+    def empty(cls, dimension: int, kind: str = FLAT, sample: Vectors | None = None) -> AnnIndex:
+        """Make an index without vectors.
+
+        Args:
+            dimension: Dimension of the vectors.
+            kind: ``"flat"``, exact; ``"hnsw"``, a graph; or a string for faiss's ``index_factory``.
+            sample: Vectors, shape ``(n, dimension)``, to train a kind that needs it.
+
+        Raises:
+            ValueError: faiss does not know the kind, or cannot train it with this sample.
+        """
+        index = _new_faiss_index(dimension, kind)
+        if not index.is_trained:
+            _train(index, kind, sample if sample is not None else np.empty((0, dimension), np.float32))
+        return cls(index, kind, np.empty(0, np.int64))
+
+    @classmethod
+    def read(cls, path: Path, kind: str) -> AnnIndex:
+        """Read a file that ``write`` wrote.
+
+        Raises:
+            RuntimeError: The file is missing or damaged.
+        """
+        faiss = _faiss()
+        mapped = faiss.read_index(str(path))
+        index = faiss.downcast_index(mapped.index)
+        # Owns the index; taking that away from it breaks faiss's Python types.
+        index.referenced_objects = [mapped]
+        return cls(index, kind, faiss.vector_to_array(mapped.id_map))
 
     @property
     def dimension(self) -> int:
         """Dimension of the vectors."""
         return int(self.index.d)
+
+    @property
+    def last_id(self) -> int:
+        """The largest id, or 0."""
+        ids = self._ids.values
+        return int(ids[-1]) if len(ids) else 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every vector has its id: an interrupt in the middle of a change may have kept them apart."""
+        return int(self.index.ntotal) == len(self._ids.values) == len(self._alive.values)
 
     @property
     def is_exact(self) -> bool:
@@ -162,36 +201,6 @@ class AnnIndex:
         except RuntimeError as error:
             raise OSError(_short(error)) from None
 
-    @classmethod
-    def read(cls, path: Path, kind: str) -> AnnIndex:
-        """Read a file that ``write`` wrote.
-
-        Raises:
-            RuntimeError: The file is missing or damaged.
-        """
-        faiss = _faiss()
-        mapped = faiss.read_index(str(path))
-        loaded = cls.__new__(cls)
-        loaded.kind = kind
-        loaded.index = faiss.downcast_index(mapped.index)
-        # Owns the index; taking that away from it breaks faiss's Python types.
-        loaded.index.referenced_objects = [mapped]
-        signed = faiss.vector_to_array(mapped.id_map)
-        loaded._ids, loaded._alive = _Growing(np.int64), _Growing(np.bool_)
-        loaded._ids.extend(np.abs(signed))
-        loaded._alive.extend(signed > 0)
-        loaded._deleted = int((signed <= 0).sum())
-        return loaded
-
-    def _train(self, sample: Vectors) -> None:
-        try:
-            self.index.train(np.ascontiguousarray(sample))
-        except RuntimeError as error:
-            raise ValueError(
-                f"an index of kind {self.kind!r} cannot be trained with {len(sample)} vectors ({_short(error)}); "
-                "add more, or choose flat or hnsw"
-            ) from None
-
     def _positions(self, ids: Ids) -> Ids:
         positions = np.searchsorted(self._ids.values, ids)
         within = positions < len(self._ids.values)
@@ -216,10 +225,7 @@ class AnnIndex:
     def _compact(self) -> None:
         alive = self._alive.values
         self.index.remove_ids(_faiss().IDSelectorBitmap(np.packbits(~alive, bitorder="little")))
-        kept = self._ids.values[alive]
-        self._ids, self._alive, self._deleted = _Growing(np.int64), _Growing(np.bool_), 0
-        self._ids.extend(kept)
-        self._alive.extend(np.ones(len(kept), np.bool_))
+        self._ids, self._alive, self._deleted = _Growing(self._ids.values[alive]), _Growing(alive[alive]), 0
 
 
 def search_exactly(vector: Vectors, k: int, ids: Ids, vectors: Vectors) -> Found:
@@ -239,9 +245,9 @@ def _best(ids: Ids, scores: Vectors, k: int) -> Found:
 class _Growing:
     """An array that grows at its end at a constant cost per value."""
 
-    def __init__(self, dtype: Any) -> None:
-        self._array = np.empty(1024, dtype)
-        self._size = 0
+    def __init__(self, values: npt.NDArray[Any]) -> None:
+        self._array = values
+        self._size = len(values)
 
     @property
     def values(self) -> npt.NDArray[Any]:
@@ -283,6 +289,16 @@ def _new_faiss_index(dimension: int, kind: str) -> Any:
         raise ValueError(
             f"no index of kind {kind!r} for {dimension} dimensions ({_short(error)}); "
             'give "flat", "hnsw", "auto" or a string of faiss\'s index factory such as "IVF1024,Flat"'
+        ) from None
+
+
+def _train(index: Any, kind: str, sample: Vectors) -> None:
+    try:
+        index.train(np.ascontiguousarray(sample))
+    except RuntimeError as error:
+        raise ValueError(
+            f"an index of kind {kind!r} cannot be trained with {len(sample)} vectors ({_short(error)}); "
+            "add more, or choose flat or hnsw"
         ) from None
 
 

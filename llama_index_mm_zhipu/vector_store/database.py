@@ -182,8 +182,8 @@ class Database:
 
     def _require_usable(self) -> None:
         if self._closed:
-            raise StoreError(f"the vector store {self.path} is closed; open it again")
-        if os.getpid() != self._process:
+            raise StoreError(f"the vector store {self.path or 'in memory'} is closed; open it again")
+        if self.path is not None and os.getpid() != self._process:
             raise StoreError(f"the vector store {self.path} was opened before this process was forked; open it again")
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.vector_store.ann import FLAT, HNSW, AnnIndex
+from llama_index_mm_zhipu.vector_store.ann import FLAT, UNTRAINED, AnnIndex
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.reader import Ids, Reader
 from llama_index_mm_zhipu.vector_store.schema import Setting
-from llama_index_mm_zhipu.vector_store.snapshot import Position, SnapshotFile
+from llama_index_mm_zhipu.vector_store.snapshot import SnapshotFile
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,18 @@ _BATCH = 4096
 _TRAINING_VECTORS = 65_536
 _TAIL = 1000
 _TAIL_SHARE = 0.01
+
+
+class Position(NamedTuple):
+    """How far an index has followed the database.
+
+    Attributes:
+        last_id: Largest row id that it holds.
+        last_deletion: Place in the log of deletions.
+    """
+
+    last_id: int
+    last_deletion: int
 
 
 class IndexCache:
@@ -41,7 +54,7 @@ class IndexCache:
         self._database = database
         self._file = SnapshotFile(database, folder, namespace) if folder is not None else None
         self._kind = FLAT
-        self._position = Position()
+        self._last_deletion = 0
         self._written: Position | None = None
         self._data_version = -1
         self._stopped = threading.Event()
@@ -62,7 +75,7 @@ class IndexCache:
 
     def replay(self, reader: Reader) -> None:
         """Add what was inserted and skip what was deleted since the index last looked."""
-        self.index, self._position = self._caught_up(self.index, self._position, reader)
+        self.index, self._last_deletion = self._caught_up(self.index, self._last_deletion, reader)
 
     def build(self, kind: str, show_progress: bool = False) -> None:
         """Build the index anew from the stored vectors, and put it in the place of the present one.
@@ -78,32 +91,31 @@ class IndexCache:
             ValueError: faiss does not know the kind, or there are too few vectors to train it.
         """
         with self._building:
-            self._kind = kind
             with self._database.reading() as reader:
                 ids = reader.select_ids(EVERY_NODE)
                 assert ids is not None
-                if not len(ids):
-                    return
-                position = Position(0, reader.last_deletion())
-                sample = reader.vectors_of(_spread(ids, 1 if kind in (FLAT, HNSW) else _TRAINING_VECTORS))
-            index = AnnIndex(sample.shape[1], kind, sample)
+                last_deletion = reader.last_deletion()
+                sample = reader.vectors_of(_spread(ids, 1 if kind in UNTRAINED else _TRAINING_VECTORS))
+            if not len(ids):
+                self._begin_with(kind)
+                return
+            index = AnnIndex.empty(sample.shape[1], kind, sample)
             with tqdm(total=len(ids), desc=f"Building {kind} index", disable=not show_progress) as bar:
                 while not self._stopped.is_set():
                     with self._database.reading() as reader:
-                        batch, vectors = reader.vectors_after(position.last_id, _BATCH)
+                        batch, vectors = reader.vectors_after(index.last_id, _BATCH)
                     if not len(batch):
                         break
                     index.add(batch, vectors)
-                    if not position.last_id:
+                    if len(index) == len(batch):
                         index.require_selection()
-                    position = Position(int(batch[-1]), position.last_deletion)
                     bar.update(len(batch))
             if self._stopped.is_set():
                 return
             with self._database.reading() as reader:
                 # Deletions since the beginning concern vectors that are in by now, and are replayed here.
-                self.index, self._position = self._caught_up(index, position, reader)
-                self._written = None
+                self.index, self._last_deletion = self._caught_up(index, last_deletion, reader)
+                self._kind, self._written = kind, None
 
     def stop(self) -> None:
         """End a build that goes on in another thread, without its result."""
@@ -119,27 +131,36 @@ class IndexCache:
         """
         # Nothing may be added to an index that is being written.
         with self._database.reading():
-            if self._file is None or self.index is None or self._position == self._written:
+            position = self._position()
+            if self._file is None or self.index is None or position == self._written:
                 return
-            kind, position = self.index.kind, self._position
+            kind = self.index.kind
             file = self._file.write(self.index)
-        self._file.record(file, kind, position)
+        self._file.record(file, kind, position.last_deletion)
         self._written = position
 
     def write_if_far_ahead(self) -> None:
         """Write the faiss file, unless replaying the changes since the last one takes no time to speak of."""
-        if self.index is None or self._written is None or self._changes() > max(_TAIL, _TAIL_SHARE * len(self.index)):
+        if self.index is None or self._written is None:
+            self.write()
+            return
+        changes = sum(now - then for now, then in zip(self._position(), self._written, strict=True))
+        if changes > max(_TAIL, _TAIL_SHARE * len(self.index)):
             self.write()
 
-    def _changes(self) -> int:
-        assert self._written is not None
-        return sum(now - then for now, then in zip(self._position, self._written, strict=True))
+    def _position(self) -> Position:
+        return Position(self.index.last_id if self.index is not None else 0, self._last_deletion)
+
+    def _begin_with(self, kind: str) -> None:
+        if kind not in UNTRAINED:
+            raise ValueError(f"the store is empty: add nodes before an index of kind {kind!r} is built from them")
+        self.index, self._kind = None, kind
 
     def _open(self) -> None:
         read = self._file.read() if self._file is not None else None
         if read is not None:
-            self.index, self._position = read
-            self._written = self._position
+            self.index, self._last_deletion = read
+            self._kind, self._written = self.index.kind, self._position()
         else:
             self._build_recorded_kind()
         with self._database.reading() as reader:
@@ -154,37 +175,32 @@ class IndexCache:
             logger.warning("%s; searching flat instead", error)
             self.build(FLAT)
 
-    def _caught_up(
-        self, index: AnnIndex | None, position: Position, reader: Reader
-    ) -> tuple[AnnIndex | None, Position]:
-        """Bring an index up to the database, and return it, a new one if need be, with its new position."""
-        deletions = reader.deletions_after(position.last_deletion)
+    def _caught_up(self, index: AnnIndex | None, last_deletion: int, reader: Reader) -> tuple[AnnIndex | None, int]:
+        """Bring an index up to the database.
+
+        Returns:
+            The index, a new one where need be, and how far it has followed the log of deletions.
+        """
+        if index is not None and not index.is_whole:
+            index = None
+        if index is not None and reader.get_setting(Setting.DIMENSION) is None:
+            # The store was cleared: the next vectors may have another dimension.
+            index, self._kind, self._written = None, FLAT, None
+        deletions = reader.deletions_after(last_deletion)
         if index is not None and not deletions.complete:
             every = reader.select_ids(EVERY_NODE)
             assert every is not None
             index.keep_only(every)
         elif index is not None and len(deletions.ids):
             index.remove(deletions.ids)
-        if index is not None and reader.get_setting(Setting.DIMENSION) is None:
-            # The store was cleared: the next vectors may have another dimension.
-            index, self._kind, self._written = None, FLAT, None
-        last_id = position.last_id
         while True:
-            ids, vectors = reader.vectors_after(last_id, _BATCH)
+            ids, vectors = reader.vectors_after(index.last_id if index is not None else 0, _BATCH)
             if not len(ids):
-                return index, Position(last_id, deletions.end)
+                return index, deletions.end
             if index is None or index.dimension != vectors.shape[1]:
                 # Only a store that was cleared changes its dimension, so nothing of the old index is left.
-                index = self._new_index(vectors.shape[1])
+                index = AnnIndex.empty(vectors.shape[1], self._kind if self._kind in UNTRAINED else FLAT)
             index.add(ids, vectors)
-            last_id = int(ids[-1])
-
-    def _new_index(self, dimension: int) -> AnnIndex:
-        try:
-            return AnnIndex(dimension, self._kind)
-        except ValueError:
-            # A kind that wants training has to wait for vectors and ``build``.
-            return AnnIndex(dimension)
 
 
 def _spread(ids: Ids, limit: int) -> Ids:

@@ -79,6 +79,7 @@ class Ranking:
         scores, chosen = get_top_k_mmr_embeddings(
             np.asarray(query.query_embedding, dtype=np.float32),  # type: ignore[arg-type]
             list(self._search(self.index).vectors_of(ids)),
+            similarity_fn=_cosine,
             similarity_top_k=k,
             embedding_ids=ids,
             mmr_threshold=threshold,
@@ -116,3 +117,9 @@ class Ranking:
         if not np.isfinite(vector).all():
             raise ValueError("the query's vector holds NaN or infinity")
         return vector
+
+
+def _cosine(one: Vectors, other: Vectors) -> float:
+    """Return the similarity that LlamaIndex's stores take by default, which is not defined for a vector of zeros."""
+    norms = float(np.linalg.norm(one) * np.linalg.norm(other))
+    return float(one @ other) / norms if norms else 0.0

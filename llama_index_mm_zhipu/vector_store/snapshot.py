@@ -8,7 +8,7 @@ import time
 import uuid
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex
 from llama_index_mm_zhipu.vector_store.database import Database
@@ -19,18 +19,6 @@ logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 24
 _ABANDONED_SECONDS = 3600.0
-
-
-class Position(NamedTuple):
-    """How far an index has followed the database.
-
-    Attributes:
-        last_id: Largest row id that it has looked at.
-        last_deletion: Place in the log of deletions.
-    """
-
-    last_id: int = 0
-    last_deletion: int = 0
 
 
 class SnapshotFile:
@@ -64,7 +52,7 @@ class SnapshotFile:
             ) from None
         return file
 
-    def record(self, file: Path, kind: str, position: Position) -> None:
+    def record(self, file: Path, kind: str, last_deletion: int) -> None:
         """Let a written file be the one that is read, and remove the file that it replaces.
 
         A crash at any point leaves a recorded file that is whole, or none.
@@ -72,22 +60,23 @@ class SnapshotFile:
         Args:
             file: Written by ``write``.
             kind: Kind of its index.
-            position: How far the index had followed the database.
+            last_deletion: How far the index had followed the log of deletions.
         """
-        record = {"file": file.name, "crc32": _crc32(file), "kind": kind, "position": position}
+        record = {"file": file.name, "crc32": _crc32(file), "kind": kind, "last_deletion": last_deletion}
         with self._database.writing() as writer:
             replaced = writer.get_setting(Setting.SNAPSHOT)
             writer.set_setting(Setting.SNAPSHOT, record)
-            writer.cut_deletions(position.last_deletion)
+            writer.cut_deletions(last_deletion)
         if replaced is not None:
             (self._folder / replaced["file"]).unlink(missing_ok=True)
         self._remove_abandoned(file)
 
-    def read(self) -> tuple[AnnIndex, Position] | None:
+    def read(self) -> tuple[AnnIndex, int] | None:
         """Read the recorded file.
 
         Returns:
-            The index and how far it had followed, or None where none is recorded or it cannot be used, with a warning.
+            The index and how far it had followed the log of deletions; or None where no file is recorded, or it cannot
+            be used, with a warning.
         """
         record = self._record()
         while record is not None:
@@ -95,7 +84,7 @@ class SnapshotFile:
             try:
                 if _crc32(file) != record["crc32"]:
                     raise RuntimeError("it is damaged or of another store")
-                return AnnIndex.read(file, record["kind"]), Position(*record["position"])
+                return AnnIndex.read(file, record["kind"]), int(record["last_deletion"])
             except (OSError, RuntimeError, KeyError) as error:
                 newer = self._record()
                 if newer == record:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
-    BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryResult,
@@ -29,12 +28,13 @@ from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
 from llama_index_mm_zhipu.vector_store.ranking import Ranking
 from llama_index_mm_zhipu.vector_store.reader import Reader
 from llama_index_mm_zhipu.vector_store.schema import Setting
+from llama_index_mm_zhipu.vector_store.threaded import ThreadedVectorStore
 from llama_index_mm_zhipu.vector_store.writer import Writer
 
 logger = logging.getLogger(__name__)
 
 
-class FaissMultiModalVectorStore(BasePydanticVectorStore):
+class FaissMultiModalVectorStore(ThreadedVectorStore):
     """Vector store for text and picture nodes: faiss for vectors, SQLite for all else.
 
     Every call that returned is on disk, and survives a crash of the process or a power cut. The SQLite file
@@ -255,9 +255,9 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         """Delete nodes by id, by filters, or those that meet both; ids that are not there are passed over.
 
         Raises:
-            ValueError: Neither is given.
+            ValueError: Neither is given, or only filters that hold for every node because they are empty.
         """
-        if node_ids is None and filters is None:
+        if node_ids is None and not (filters and filters.filters):
             raise ValueError("delete_nodes needs node_ids or filters; clear() deletes every node")
         self._delete(condition_of_nodes(node_ids, filters))
 
@@ -339,34 +339,6 @@ class FaissMultiModalVectorStore(BasePydanticVectorStore):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """As ``add``, in a worker thread."""
-        return await asyncio.to_thread(self.add, nodes, **kwargs)
-
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        """As ``query``, in a worker thread."""
-        return await asyncio.to_thread(self.query, query, **kwargs)
-
-    async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        """As ``get_nodes``, in a worker thread."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
-
-    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """As ``delete``, in a worker thread."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
-
-    async def adelete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
-    ) -> None:
-        """As ``delete_nodes``, in a worker thread."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
-
-    async def aclear(self) -> None:
-        """As ``clear``, in a worker thread."""
-        await asyncio.to_thread(self.clear)
 
     async def areindex(self, kind: str = AUTO, show_progress: bool = False) -> None:
         """As ``reindex``, in a worker thread."""

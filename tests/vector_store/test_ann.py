@@ -18,7 +18,7 @@ KINDS = ["flat", "hnsw", "IVF16,Flat", "SQ8", "PCA8,IVF4,Flat", "HNSW16,SQ8"]
 
 
 def filled(kind: str = "flat") -> AnnIndex:
-    index = AnnIndex(16, kind, VECTORS)
+    index = AnnIndex.empty(16, kind, VECTORS)
     index.add(IDS[:1000], VECTORS[:1000])
     index.add(IDS[1000:], VECTORS[1000:])
     return index
@@ -41,7 +41,7 @@ def test_a_flat_index_finds_the_true_nearest_with_their_inner_products() -> None
 
 @pytest.mark.parametrize("k", [1, 5, 150, 299])
 def test_of_equal_vectors_the_oldest_are_taken(k: int) -> None:
-    index = AnnIndex(2)
+    index = AnnIndex.empty(2)
     ids = np.arange(1, 301)
     index.add(ids, np.tile(np.float32([1, 0]), (300, 1)))
     index.remove(np.array([2, 4]))
@@ -95,7 +95,7 @@ def test_a_file_gives_the_same_index_back(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_wider_search_finds_more_of_the_nearest() -> None:
-    index = AnnIndex(16, "IVF64,Flat", VECTORS)
+    index = AnnIndex.empty(16, "IVF64,Flat", VECTORS)
     index.add(IDS, VECTORS)
     true = set(nearest(50))
     found = [len(true & set(ids_of(index.search(QUERY, 50, breadth=breadth)))) for breadth in (1, 8, 64)]
@@ -113,7 +113,7 @@ def test_a_wider_search_finds_more_of_the_nearest() -> None:
 )
 def test_kinds_that_cannot_be_made_are_refused(kind: str, sample: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        AnnIndex(16, kind, sample)
+        AnnIndex.empty(16, kind, sample)
     assert "\n" not in str(caught.value)
 
 

@@ -85,6 +85,13 @@ def test_an_empty_store_may_be_told_its_kind(tmp_path: Path) -> None:
         assert type(store.client).__name__ == "IndexFlatIP"
 
 
+def test_an_empty_store_has_nothing_to_train_a_kind_with(store: FaissMultiModalVectorStore) -> None:
+    with pytest.raises(ValueError, match="the store is empty: add nodes before"):
+        store.reindex("IVF8,Flat")
+    store.add(nodes(0, 10))
+    assert ask(store, 5) == nearest(5, 5, range(10))
+
+
 @pytest.mark.parametrize("kind", ["nonsense", "IVF512,Flat"])
 def test_a_kind_that_cannot_be_built_leaves_the_store_as_it_was(store: FaissMultiModalVectorStore, kind: str) -> None:
     store.add(nodes(0, 100))
@@ -188,6 +195,15 @@ def test_a_handle_that_missed_the_log_of_deletions_still_follows(tmp_path: Path)
     assert reader.count() == 49
     assert ask(reader, 60) == nearest(60, 5, range(50, 99))
     reader.close()
+
+
+def test_an_index_that_an_interrupt_left_half_changed_is_built_anew(store: FaissMultiModalVectorStore) -> None:
+    store.add(nodes(0, 100))
+    # What Ctrl-C between faiss's addition and that of the ids leaves.
+    store.client.add(VECTORS[:3])
+    store.add(nodes(100, 200))
+    assert store.client.ntotal == store.count() == 200
+    assert ask(store, 150) == nearest(150, 5, range(200))
 
 
 def test_progress_is_shown_where_asked_for(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import pickle
 import sqlite3
 import subprocess
@@ -215,6 +216,9 @@ def test_deleted_nodes_are_gone(store: FaissMultiModalVectorStore, make_node: Ma
     assert store.count() == 1
     with pytest.raises(ValueError, match="needs node_ids or filters"):
         store.delete_nodes()
+    with pytest.raises(ValueError, match="needs node_ids or filters"):
+        store.delete_nodes(filters=MetadataFilters(filters=[]))
+    assert store.count() == 1
 
 
 def test_a_cleared_store_takes_another_dimension(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
@@ -256,6 +260,30 @@ def test_another_model_is_refused_by_name(store: FaissMultiModalVectorStore, mak
     store.require_model("RN50 sha256:2")
     with pytest.raises(ModelMismatchError, match="filled with the model RN50 sha256:2, not with ViT-B-16 sha256:1"):
         store.require_model("ViT-B-16 sha256:1")
+
+
+def test_the_model_is_checked_at_opening_and_at_adding(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path, model="ViT-B-16 sha256:1")
+    store.add([make_node("a")])
+    with pytest.raises(ModelMismatchError, match="filled with the model ViT-B-16 sha256:1, not with RN50 sha256:2"):
+        FaissMultiModalVectorStore(tmp_path, model="RN50 sha256:2")
+
+    with FaissMultiModalVectorStore(tmp_path) as other:
+        other.clear()
+        other.require_model("RN50 sha256:2")
+        other.add([make_node("b")])
+    with pytest.raises(ModelMismatchError):
+        store.add([make_node("c")])
+    assert [node.node_id for node in store.get_nodes()] == ["b"]
+
+
+def test_vectors_of_zeros_have_no_direction_and_do_no_harm(
+    store: FaissMultiModalVectorStore, make_node: MakeNode
+) -> None:
+    store.add([make_node("zero", 0, 0), make_node("a", 1, 0), make_node("b", 0, 1)])
+    assert store.query(ask(1, 0)).ids == ["a", "zero", "b"]
+    result = store.query(ask(1, 0, mode=VectorStoreQueryMode.MMR))
+    assert sorted(result.ids or []) == ["a", "b", "zero"]
 
 
 # Files
@@ -332,6 +360,38 @@ def test_a_missing_store_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no vector store at"):
         reopened(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_an_emptied_database_is_not_taken_for_a_new_one(tmp_path: Path, make_node: MakeNode) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add([make_node("a")])
+    (tmp_path / "default.sqlite3").write_bytes(b"")
+    with pytest.raises(StoreError, match=r"default\.sqlite3 has no bytes, but a faiss file lies beside it"):
+        FaissMultiModalVectorStore(tmp_path)
+
+
+def test_a_closed_store_says_so(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path)
+    store.close()
+    store.close()
+    for call in (lambda: store.add([make_node("a")]), lambda: store.query(ask(1, 0)), store.count, store.persist):
+        with pytest.raises(StoreError, match=r"default\.sqlite3 is closed; open it again"):
+            call()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_handle_refuses_to_work_across_a_fork(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path)
+    store.add([make_node("a")])
+    child = os.fork()
+    if not child:
+        try:
+            store.add([make_node("b")])
+        except StoreError as error:
+            os._exit(0 if "was opened before this process was forked" in str(error) else 1)
+        os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.count() == 1
 
 
 def test_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
