@@ -7,6 +7,7 @@ import base64
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,12 +88,12 @@ def node(node_id: str, x: float = 1.0, ref_doc: str | None = None, text: str = "
     return TextNode(id_=node_id, text=text, embedding=[x, 1.0], metadata=metadata, relationships=relationships)
 
 
-def ask(k: int = 10, **rest: object) -> VectorStoreQuery:
+def ask(k: int = 10, **rest: Any) -> VectorStoreQuery:
     return VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=k, **rest)
 
 
-def where(key: str, value: object, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilters:
-    return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])  # type: ignore[arg-type]
+def where(key: str, value: Any, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilters:
+    return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])
 
 
 FILTERS: list[tuple[MetadataFilters, list[str]]] = [

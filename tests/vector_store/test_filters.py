@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+
 import pytest
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store.filters import compile_filters
 
 METADATA: dict[str, dict[str, object]] = {
     "car": {"page": 1, "title": "小米汽车 SU7", "tags": ["车", "红"], "price": 21.59, "sold": True},
@@ -119,3 +122,34 @@ def test_filters_that_make_no_sense_are_refused(
 
     with pytest.raises(error, match="'title' needs a"):
         found(filled, MetadataFilters(filters=[MetadataFilter(key="title", value=value, operator=operator)]))  # type: ignore[arg-type]
+
+
+def test_listing_by_metadata_reads_neither_pictures_nor_vectors(filled: FaissMultiModalVectorStore) -> None:
+    tables: set[str] = set()
+
+    def note(action: int, table: str | None, *_: str | None) -> int:
+        if action == sqlite3.SQLITE_READ and table:
+            tables.add(table)
+        return sqlite3.SQLITE_OK
+
+    filters = MetadataFilters(filters=[MetadataFilter(key="page", value=2, operator=FilterOperator.NE)])
+    with filled._database.reading() as reader:
+        reader._connection.set_authorizer(note)
+        reader.select_ids(compile_filters(filters))
+        reader.select_those_that_meet([1, 2, 3], compile_filters(filters))
+        reader._connection.set_authorizer(None)
+    assert tables == {"nodes", "metadata", "json_each"}
+
+
+@pytest.mark.parametrize("common_first", [True, False])
+def test_the_rarest_of_several_filters_begins_the_search(common_first: bool) -> None:
+    store = FaissMultiModalVectorStore()
+    nodes = [TextNode(id_=str(i), text="x", embedding=[1.0], metadata={"all": 1, "own": i}) for i in range(5000)]
+    store.add(nodes)
+    parts = [MetadataFilter(key="all", value=1), MetadataFilter(key="own", value=7)]
+    condition = compile_filters(MetadataFilters(filters=parts if common_first else parts[::-1]))
+    with store._database.reading() as reader:
+        # Listing the common one alone would take more steps than this.
+        ids = reader.select_ids(condition, budget=2000)
+    assert ids is not None
+    assert ids.tolist() == [8]
