@@ -74,13 +74,21 @@ def has_metadata(key: str, test: str, *parameters: Any) -> Condition:
 
 
 def one_of(column: str, values: Iterable[str]) -> Condition:
-    """A column of the node is one of the values, however many these are (SQLite limits the number of parameters)."""
-    listed = (json.dumps(list(values)),)
-    test = f"{column} in (select value from json_each(?))"
+    """A column of the node is one of the values."""
+    test, parameters = among(column, list(values))
     return Condition(
-        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and node.{test})", listed),
-        (Statement(f"select id from nodes where {test}", listed),),
+        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and ({test}))", parameters),
+        (Statement(f"select id from nodes where {test}", parameters),),
     )
+
+
+def among(column: str, values: Sequence[str | int | float]) -> Statement:
+    """Test whether a column is one of the values, however many these are: SQLite limits the number of parameters."""
+    # SQLite cuts texts from JSON at a NUL, and may round numbers with a fraction: these few are handed over singly.
+    single = [value for value in values if isinstance(value, float) or (isinstance(value, str) and "\0" in value)]
+    listed = json.dumps([value for value in values if value not in single] if single else list(values))
+    tests = [f"{column} in (select value from json_each(?))", *[f"{column} = ?" for _ in single]]
+    return Statement(" or ".join(tests), (listed, *single))
 
 
 def _joined(word: str, statements: Sequence[Statement], brackets: bool = True) -> Statement:

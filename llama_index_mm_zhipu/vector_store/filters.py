@@ -6,7 +6,6 @@ but IS_EMPTY does not; NOT means that none of its filters hold; no condition mea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from llama_index_mm_zhipu.vector_store.conditions import (
     EVERY_NODE,
     Condition,
     all_of,
+    among,
     any_of,
     has_metadata,
     negation,
@@ -39,7 +39,7 @@ def compile_filters(filters: MetadataFilters | None) -> Condition:
     """Compile filters, nested to any depth, to a condition on nodes.
 
     Raises:
-        TypeError: A text operator has a value that is no string.
+        TypeError: A text operator has a value that is no string, or an order is asked for with a list.
         ValueError: A list operator has a value that is no list.
     """
     if filters is None or not filters.filters:
@@ -84,6 +84,8 @@ def _equal(key: str, value: Any) -> Condition:
 
 def _compare(sign: str) -> Callable[[str, Any], Condition]:
     def compiled(key: str, value: Any) -> Condition:
+        if isinstance(value, list):
+            raise TypeError(f"the filter on {key!r} with {sign} needs a single value, not a list")
         same_type = _TEXTS if isinstance(value, str) else _NUMBERS
         return has_metadata(key, f"{_SCALAR} value {sign} ? and {same_type}", _number_or_text(value))
 
@@ -91,13 +93,15 @@ def _compare(sign: str) -> Callable[[str, Any], Condition]:
 
 
 def _in(key: str, value: Any) -> Condition:
-    wanted = json.dumps([scalar(item) for item in _listed(key, value)])
-    return has_metadata(key, f"{_SCALAR} value in (select value from json_each(?))", wanted)
+    test, parameters = among("value", [scalar(item) for item in _listed(key, value)])
+    return has_metadata(key, f"{_SCALAR} ({test})", *parameters)
 
 
 def _contains(key: str, value: Any) -> Condition:
     """A list contains the value, or a string contains it as a part, as Python's ``in`` does."""
-    item = has_metadata(key, "kind = 'item' and value = ?", _number_or_text(value))
+    if value is None:
+        return has_metadata(key, "kind = 'none'")
+    item = has_metadata(key, "kind = 'item' and value = ?", scalar(value))
     return any_of([item, _text_match(key, value)]) if isinstance(value, str) else item
 
 
@@ -120,9 +124,8 @@ def _text_match_insensitive(key: str, value: Any) -> Condition:
 
 
 def _is_empty(key: str, value: Any) -> Condition:
-    # The values of a list are no question of whether the list is empty.
-    empty = "kind = 'scalar' and value = '' or kind = 'json' and value = '[]'"
-    return negation(has_metadata(key, f"kind <> 'item' and not ({empty})"))
+    filled = "kind = 'scalar' and value <> '' or kind = 'json' and value <> '[]'"
+    return negation(has_metadata(key, f"({filled})"))
 
 
 def _number_or_text(value: Any) -> str | int | float | None:

@@ -183,8 +183,8 @@ class IndexCache:
         """
         if index is not None and not index.is_whole:
             index = None
-        if index is not None and reader.get_setting(Setting.DIMENSION) is None:
-            # The store was cleared: the next vectors may have another dimension.
+        if index is not None and reader.get_setting(Setting.DIMENSION) != index.dimension:
+            # The store was cleared meanwhile, and may have been filled with vectors of another dimension.
             index, self._kind, self._written = None, FLAT, None
         deletions = reader.deletions_after(last_deletion)
         if index is not None and not deletions.complete:
@@ -197,8 +197,7 @@ class IndexCache:
             ids, vectors = reader.vectors_after(index.last_id if index is not None else 0, _BATCH)
             if not len(ids):
                 return index, deletions.end
-            if index is None or index.dimension != vectors.shape[1]:
-                # Only a store that was cleared changes its dimension, so nothing of the old index is left.
+            if index is None:
                 index = AnnIndex.empty(vectors.shape[1], self._kind if self._kind in UNTRAINED else FLAT)
             index.add(ids, vectors)
 

@@ -143,9 +143,13 @@ def _metadata_rows(metadata: dict[str, Any]) -> Iterator[MetadataRow]:
         if isinstance(value, (list, tuple, dict)):
             yield MetadataRow(key, "json", json_of(value))
             # A mapping contains its keys, as it does in Python.
-            yield from (MetadataRow(key, "item", scalar(item)) for item in value if item is not None)
+            yield from (_item_row(key, item) for item in value)
         elif value is not None:
             yield MetadataRow(key, "scalar", scalar(value))
+
+
+def _item_row(key: str, item: Any) -> MetadataRow:
+    return MetadataRow(key, "item", scalar(item)) if item is not None else MetadataRow(key, "none", "")
 
 
 def json_of(value: Iterable[Any]) -> str:

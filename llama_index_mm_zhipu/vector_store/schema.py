@@ -82,7 +82,7 @@ class MetadataRow(NamedTuple):
 
     Attributes:
         key: Metadata key.
-        kind: ``"scalar"``, ``"item"`` of a list, or ``"json"`` (a whole list or mapping as text).
+        kind: ``"scalar"``, ``"item"`` of a list, ``"none"`` (the item None), or ``"json"`` (a whole list or mapping).
         value: Text or number; booleans are 0 and 1, as they compare in Python.
     """
 

@@ -17,6 +17,7 @@ from llama_index.core.vector_stores import (
 )
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
+ORDER_OPERATORS = (FilterOperator.GT, FilterOperator.GTE, FilterOperator.LT, FilterOperator.LTE)
 TEXT_OPERATORS = (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE)
 
 
@@ -50,6 +51,8 @@ def _check(filters: MetadataFilters | None) -> None:
             _check(part)
         elif part.operator in TEXT_OPERATORS and not isinstance(part.value, str):
             raise TypeError(f"{part.operator.name} needs a string")
+        elif part.operator in ORDER_OPERATORS and isinstance(part.value, list):
+            raise TypeError(f"{part.operator.name} needs a single value")
 
 
 class Oracle:
@@ -77,7 +80,9 @@ class Oracle:
         self.nodes = {id_: node for id_, node in self.nodes.items() if node.ref_doc_id != ref_doc_id}
 
     def delete_nodes(self, node_ids: Sequence[str] | None = None, filters: MetadataFilters | None = None) -> None:
-        """Delete what ``get_nodes`` would find."""
+        """Delete what ``get_nodes`` would find, unless nothing was said about what that is."""
+        if node_ids is None and not (filters and filters.filters):
+            raise ValueError("every node would be deleted")
         for node in self.get_nodes(node_ids, filters):
             del self.nodes[node.node_id]
 

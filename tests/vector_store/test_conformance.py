@@ -97,7 +97,6 @@ def where(key: str, value: Any, operator: FilterOperator = FilterOperator.EQ) ->
 
 
 FILTERS: list[tuple[MetadataFilters, list[str]]] = [
-    (MetadataFilters(filters=[]), ["a", "b", "c"]),
     (where("page", 2, FilterOperator.GTE), ["b", "c"]),
     (where("colour", "红"), ["a"]),
     (where("colour", "红", FilterOperator.NE), ["b", "c"]),
@@ -203,6 +202,12 @@ class VectorStoreConformance:
         await filled.delete_nodes(["a", "b"], where("page", 2, FilterOperator.GTE))
         assert await filled.ids() == await filled.found(ask()) == ["a", "c"]
 
+    async def test_every_node_is_deleted_by_clear_only(self, filled: Calls) -> None:
+        for filters in (None, MetadataFilters(filters=[])):
+            with pytest.raises(ValueError, match="needs node_ids or filters"):
+                await filled.delete_nodes(filters=filters)
+        assert await filled.ids() == ["a", "b", "c"]
+
     async def test_a_cleared_store_is_empty_and_usable(self, filled: Calls) -> None:
         await filled.clear()
         assert await filled.ids() == await filled.found(ask()) == []
@@ -243,8 +248,10 @@ class VectorStoreConformance:
         assert await filled.found(ask(k=1, doc_ids=["second"], node_ids=["a", "c"])) == ["c"]
         assert await filled.found(ask(doc_ids=["gone"])) == []
 
-    async def test_empty_lists_of_ids_restrict_nothing(self, filled: Calls) -> None:
-        assert await filled.found(ask(node_ids=[], doc_ids=[])) == ["a", "b", "c"]
+    async def test_empty_filters_and_lists_of_ids_restrict_no_query(self, filled: Calls) -> None:
+        empty = MetadataFilters(filters=[])
+        assert await filled.found(ask(filters=empty, node_ids=[], doc_ids=[])) == ["a", "b", "c"]
+        assert await filled.ids(empty) == ["a", "b", "c"]
 
     # Queries
 
@@ -340,8 +347,6 @@ class TestFaissMultiModalVectorStore(VectorStoreConformance):
     @pytest.fixture(params=["durable", "memory"])
     def store(self, request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Iterator[FaissMultiModalVectorStore]:
         with FaissMultiModalVectorStore(tmp_path / "store" if request.param == "durable" else None) as opened:
-            if kind == "hnsw" and not hasattr(opened, "reindex"):
-                pytest.skip("this version of the store has one kind of index only")
             if kind == "hnsw":
                 opened.reindex(kind)
             yield opened
