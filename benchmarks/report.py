@@ -75,6 +75,7 @@ def growth_table(found: Found) -> str:
 def plot_hnsw(results: Mapping[str, Found], title: str, file: Path) -> None:
     """Draw recall over milliseconds per query, a curve per kind of vectors, the exact search as a cross."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -101,9 +102,10 @@ def plot_hnsw(results: Mapping[str, Found], title: str, file: Path) -> None:
     axes.set(xscale="log", xlabel="ms per query (median); at the points: ef_search", ylabel="recall@10", title=title)
     # Plain numbers, not powers of ten.
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="center right")
     figure.savefig(file, dpi=120)
 
 

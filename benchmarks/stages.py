@@ -256,6 +256,8 @@ def hnsw(job: Job, findings: Findings) -> None:
     )
     findings.say("reindex")
     findings.update(build_s=_seconds(contender.store.reindex, "hnsw"))
+    # The new index has not been touched yet: the first breadth would pay for that.
+    _recall_and_speed(contender, dataset, queries, truth)
     curve = []
     for breadth in EF_SEARCH:
         findings.say(f"ef_search={breadth}")

@@ -1,0 +1,48 @@
+"""The benchmarks run, small, and write what they say."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def run(name: str, *arguments: str) -> str:
+    command = [sys.executable, str(BENCHMARKS / name), *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    sizes = ["--sizes", "2048", "--reopen", "2048", "--hnsw", "2048", "--growth", "2048", "4096"]
+    said = run(
+        "vector_store.py", "--contenders", "raw-faiss", "ours", *sizes, "--queries", "20", "--output", str(output)
+    )
+
+    results = json.loads(output.read_text(encoding="utf-8"))
+    ours = results["comparison"]["2048"]["ours"]
+    assert ours["status"] == "ok"
+    assert ours["query"]["recall"] == ours["query with the 1 % filter"]["recall"] == 1
+    assert ours["left_after_delete"] == 0
+    assert f"{ours['add_per_second']:,.0f}" in said
+    assert (tmp_path / "vector_store_hnsw_2048.png").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs fork and kill")
+def test_the_ordeals_end_well(tmp_path: Path) -> None:
+    amounts = ["--kills", "5", "--seconds", "0.5", "--calls", "20", "--openings", "3"]
+    lines = run("durability.py", *amounts, "--folder", str(tmp_path)).splitlines()
+    assert [next(iter(json.loads(line))) for line in lines[1:]] == [
+        "kills",
+        "overwriting",
+        "sliding",
+        "writers",
+        "openings",
+    ]
