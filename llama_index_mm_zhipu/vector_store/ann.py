@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ HNSW_EF_CONSTRUCTION = 100
 HNSW_EF_SEARCH = 128
 IVF_NPROBE = 16
 """Breadths of a search that asks for none; larger ones find more of the true neighbours and take longer."""
+
+_LEAST_PART = 2**21
+"""Numbers, 8 MB, that a core must have to itself before a flat search is worth splitting."""
 
 _COMPACT_SHARE = 0.25
 _REBUILD_SHARE = 0.5
@@ -58,6 +63,7 @@ class AnnIndex:
         self._ids = _Growing(np.abs(signed_ids))
         self._alive = _Growing(signed_ids > 0)
         self._deleted = int((signed_ids < 0).sum())
+        self._threads = ThreadPoolExecutor(thread_name_prefix="faiss")
 
     @classmethod
     def empty(cls, dimension: int, kind: str = FLAT, sample: Vectors | None = None) -> AnnIndex:
@@ -157,16 +163,16 @@ class AnnIndex:
         if k <= 0:
             return []
         selector = None if usable is None else _faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
-        parameters = _search_parameters(self.index, selector, breadth, k)
         query = np.ascontiguousarray(vector.reshape(1, -1), dtype=np.float32)
         # One more tells whether the last place is shared, where faiss takes any of the equals.
-        scores, positions = self.index.search(query, min(k + 1, self.index.ntotal), params=parameters)
-        scores, positions = scores[0], positions[0]
-        if self.is_exact and len(positions) > k and positions[k] >= 0 and scores[k] == scores[k - 1]:
-            below = float(np.nextafter(scores[k], np.float32(-np.inf)))
-            _, scores, positions = self.index.range_search(query, below, params=parameters)
-        there = positions >= 0
-        return _best(self._ids.values[positions[there]], scores[there], k)
+        scores, positions = self._search(query, min(k + 1, self.index.ntotal), selector, breadth)
+        if self.is_exact and len(scores) > k:
+            next_, *best = np.partition(scores, len(scores) - k - 1)[len(scores) - k - 1 :]
+            if next_ == min(best):
+                parameters = _faiss().SearchParameters(sel=selector)
+                below = float(np.nextafter(next_, np.float32(-np.inf)))
+                _, scores, positions = self.index.range_search(query, below, params=parameters)
+        return _best(self._ids.values[positions], scores, k)
 
     def require_selection(self) -> None:
         """Try whether a search can leave out ids, as filters and deletions need.
@@ -200,6 +206,25 @@ class AnnIndex:
             faiss.write_index(mapped, str(path))
         except RuntimeError as error:
             raise OSError(_short(error)) from None
+
+    def _search(self, query: Vectors, k: int, selector: Any, breadth: int | None) -> tuple[Vectors, Ids]:
+        """Return scores and positions of the ``k`` best, or of more, in no order."""
+        faiss = _faiss()
+        parts = min(faiss.omp_get_max_threads(), self.index.ntotal * self.dimension // _LEAST_PART)
+        if self.is_exact and parts > 1:
+            # For one query, faiss takes one core: each core has a part of the vectors instead.
+            bounds = np.linspace(0, self.index.ntotal, parts + 1).astype(int).tolist()
+            selectors = [faiss.IDSelectorRange(start, stop) for start, stop in pairwise(bounds)]
+            if selector is not None:
+                selectors = [faiss.IDSelectorAnd(within, selector) for within in selectors]
+            searches = [faiss.SearchParameters(sel=within) for within in selectors]
+        else:
+            searches = [_search_parameters(self.index, selector, breadth, k)]
+        others = [self._threads.submit(self.index.search, query, k, params=search) for search in searches[1:]]
+        found = [self.index.search(query, k, params=searches[0]), *[other.result() for other in others]]
+        scores, positions = (np.concatenate([part[0] for part in parts]) for parts in zip(*found, strict=True))
+        there = positions >= 0
+        return scores[there], positions[there]
 
     def _positions(self, ids: Ids) -> Ids:
         positions = np.searchsorted(self._ids.values, ids)

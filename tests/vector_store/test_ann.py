@@ -48,6 +48,21 @@ def test_of_equal_vectors_the_oldest_are_taken(k: int) -> None:
     assert ids_of(index.search(np.float32([1, 0]), k)) == [id_ for id_ in ids.tolist() if id_ not in (2, 4)][:k]
 
 
+@pytest.mark.parametrize("k", [1, 10, 500])
+def test_parts_that_are_searched_at_once_find_the_same(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
+    vectors = np.random.default_rng(1).integers(-1, 2, (3000, 4)).astype(np.float32)
+    whole, parted = AnnIndex.empty(4), AnnIndex.empty(4)
+    for index in (whole, parted):
+        index.add(IDS, vectors)
+        index.remove(IDS[5:50])
+    query, allowed = np.float32([1, 2, 0, 1]), IDS[::3]
+    expected = whole.search(query, k), whole.search(query, k, allowed)
+
+    monkeypatch.setattr(ann, "_LEAST_PART", 100)
+    assert (parted.search(query, k), parted.search(query, k, allowed)) == expected
+    assert parted._threads._threads
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_deleted_and_other_ids_are_never_found(kind: str) -> None:
     index = filled(kind)
