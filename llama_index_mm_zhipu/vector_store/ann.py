@@ -63,7 +63,8 @@ class AnnIndex:
         self._ids = _Growing(np.abs(signed_ids))
         self._alive = _Growing(signed_ids > 0)
         self._deleted = int((signed_ids < 0).sum())
-        self._threads = ThreadPoolExecutor(thread_name_prefix="faiss")
+        # The threads that OpenMP would wake for each search, and keep waiting busily, slow it down.
+        self._threads = ThreadPoolExecutor(initializer=lambda: load_faiss().omp_set_num_threads(1))
 
     @classmethod
     def empty(cls, dimension: int, kind: str = FLAT, sample: Vectors | None = None) -> AnnIndex:
@@ -89,7 +90,7 @@ class AnnIndex:
         Raises:
             RuntimeError: The file is missing or damaged.
         """
-        faiss = _faiss()
+        faiss = load_faiss()
         mapped = faiss.read_index(str(path))
         index = faiss.downcast_index(mapped.index)
         # Owns the index; taking that away from it breaks faiss's Python types.
@@ -115,12 +116,12 @@ class AnnIndex:
     @property
     def is_exact(self) -> bool:
         """Whether a search finds the true nearest."""
-        return isinstance(self.index, _faiss().IndexFlat)
+        return isinstance(self.index, load_faiss().IndexFlat)
 
     @property
     def has_vectors(self) -> bool:
         """Whether the vectors can be had back as they were; scores are then exact too."""
-        faiss = _faiss()
+        faiss = load_faiss()
         return isinstance(self.index, (faiss.IndexFlat, faiss.IndexHNSWFlat))
 
     @property
@@ -162,14 +163,14 @@ class AnnIndex:
         k = min(k, len(self) if usable is None else int(usable.sum()))
         if k <= 0:
             return []
-        selector = None if usable is None else _faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
+        selector = None if usable is None else load_faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
         query = np.ascontiguousarray(vector.reshape(1, -1), dtype=np.float32)
         # One more tells whether the last place is shared, where faiss takes any of the equals.
         scores, positions = self._search(query, min(k + 1, self.index.ntotal), selector, breadth)
         if self.is_exact and len(scores) > k:
             next_, *best = np.partition(scores, len(scores) - k - 1)[len(scores) - k - 1 :]
             if next_ == min(best):
-                parameters = _faiss().SearchParameters(sel=selector)
+                parameters = load_faiss().SearchParameters(sel=selector)
                 below = float(np.nextafter(next_, np.float32(-np.inf)))
                 _, scores, positions = self.index.range_search(query, below, params=parameters)
         return _best(self._ids.values[positions], scores, k)
@@ -198,7 +199,7 @@ class AnnIndex:
         Raises:
             OSError: The file cannot be written.
         """
-        faiss = _faiss()
+        faiss = load_faiss()
         mapped = faiss.IndexIDMap(faiss.IndexFlatIP(self.dimension))
         mapped.index, mapped.ntotal, mapped.own_fields = self.index, self.index.ntotal, False
         faiss.copy_array_to_vector(np.where(self._alive.values, self._ids.values, -self._ids.values), mapped.id_map)
@@ -209,20 +210,20 @@ class AnnIndex:
 
     def _search(self, query: Vectors, k: int, selector: Any, breadth: int | None) -> tuple[Vectors, Ids]:
         """Return scores and positions of the ``k`` best, or of more, in no order."""
-        faiss = _faiss()
+        faiss = load_faiss()
         parts = min(faiss.omp_get_max_threads(), self.index.ntotal * self.dimension // _LEAST_PART)
         if self.is_exact and parts > 1:
-            # For one query, faiss takes one core: each core has a part of the vectors instead.
+            # For one query, faiss takes one core: here each core has a part of the vectors.
             bounds = np.linspace(0, self.index.ntotal, parts + 1).astype(int).tolist()
             selectors = [faiss.IDSelectorRange(start, stop) for start, stop in pairwise(bounds)]
             if selector is not None:
                 selectors = [faiss.IDSelectorAnd(within, selector) for within in selectors]
-            searches = [faiss.SearchParameters(sel=within) for within in selectors]
+            of_parts = [faiss.SearchParameters(sel=within) for within in selectors]
+            running = [self._threads.submit(self.index.search, query, k, params=of_part) for of_part in of_parts]
+            found = [search.result() for search in running]
         else:
-            searches = [_search_parameters(self.index, selector, breadth, k)]
-        others = [self._threads.submit(self.index.search, query, k, params=search) for search in searches[1:]]
-        found = [self.index.search(query, k, params=searches[0]), *[other.result() for other in others]]
-        scores, positions = (np.concatenate([part[0] for part in parts]) for parts in zip(*found, strict=True))
+            found = [self.index.search(query, k, params=_search_parameters(self.index, selector, breadth, k))]
+        scores, positions = (np.concatenate(both, axis=1)[0] for both in zip(*found, strict=True))
         there = positions >= 0
         return scores[there], positions[there]
 
@@ -249,7 +250,7 @@ class AnnIndex:
 
     def _compact(self) -> None:
         alive = self._alive.values
-        self.index.remove_ids(_faiss().IDSelectorBitmap(np.packbits(~alive, bitorder="little")))
+        self.index.remove_ids(load_faiss().IDSelectorBitmap(np.packbits(~alive, bitorder="little")))
         self._ids, self._alive, self._deleted = _Growing(self._ids.values[alive]), _Growing(alive[alive]), 0
 
 
@@ -290,7 +291,7 @@ class _Growing:
         self._size = size
 
 
-def _faiss() -> Any:
+def load_faiss() -> Any:
     """Import faiss: the one door, so that its threads can be tamed where they crash."""
     import faiss
 
@@ -301,7 +302,7 @@ def _faiss() -> Any:
 
 
 def _new_faiss_index(dimension: int, kind: str) -> Any:
-    faiss = _faiss()
+    faiss = load_faiss()
     if kind == FLAT:
         return faiss.IndexFlatIP(dimension)
     if kind == HNSW:
@@ -328,7 +329,7 @@ def _train(index: Any, kind: str, sample: Vectors) -> None:
 
 
 def _search_parameters(index: Any, selector: Any, breadth: int | None, k: int) -> Any:
-    faiss = _faiss()
+    faiss = load_faiss()
     if isinstance(index, faiss.IndexPreTransform):
         inner = _search_parameters(faiss.downcast_index(index.index), selector, breadth, k)
         return faiss.SearchParametersPreTransform(index_params=inner)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.vector_store.ann import FLAT, UNTRAINED, AnnIndex
+from llama_index_mm_zhipu.vector_store.ann import FLAT, UNTRAINED, AnnIndex, load_faiss
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.reader import Ids, Reader
@@ -59,6 +59,8 @@ class IndexCache:
         self._data_version = -1
         self._stopped = threading.Event()
         self._building = threading.Lock()
+        # Now, so that the first addition does not wait for it.
+        load_faiss()
         self._open()
 
     @property
