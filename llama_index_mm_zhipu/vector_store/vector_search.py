@@ -14,7 +14,7 @@ from llama_index_mm_zhipu.vector_store.reader import Ids, Reader, Vectors
 _BUDGET_PER_NODE = 0.1
 _LEAST_BUDGET = 10_000
 """Steps of SQLite that may be spent on listing what meets a condition before asking the nearest nodes instead. In
-time, about a tenth of a flat search."""
+time, about a sixth of a flat search."""
 
 _EXACT_SHARE = 0.05
 _EXACT_IDS = 20_000
