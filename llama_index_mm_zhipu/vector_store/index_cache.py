@@ -95,7 +95,6 @@ class IndexCache:
         with self._building:
             with self._database.reading() as reader:
                 ids = reader.select_ids(EVERY_NODE)
-                assert ids is not None
                 last_deletion = reader.last_deletion()
                 sample = reader.vectors_of(_spread(ids, 1 if kind in UNTRAINED else _TRAINING_VECTORS))
             if not len(ids):
@@ -190,9 +189,7 @@ class IndexCache:
             index, self._kind, self._written = None, FLAT, None
         deletions = reader.deletions_after(last_deletion)
         if index is not None and not deletions.complete:
-            every = reader.select_ids(EVERY_NODE)
-            assert every is not None
-            index.keep_only(every)
+            index.keep_only(reader.select_ids(EVERY_NODE))
         elif index is not None and len(deletions.ids):
             index.remove(deletions.ids)
         while True:

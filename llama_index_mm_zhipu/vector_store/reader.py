@@ -51,25 +51,37 @@ class Reader:
         row = self._connection.execute("select value from settings where key = ?", (key,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def select_ids(self, condition: Condition, budget: int | None = None) -> Ids | None:
-        """Return the row ids of the nodes that meet a condition, ascending.
+    def select_ids(self, condition: Condition) -> Ids:
+        """Return the row ids of the nodes that meet a condition, ascending."""
+        if len(condition.listings) > 1:
+            # The rarest of several filters is the cheapest beginning, and trying tells which it is.
+            ids = self.select_ids_within(condition, _LISTING_BUDGET)
+            if ids is not None:
+                return ids
+        return self._listed(condition.listings[0])
+
+    def select_ids_within(self, condition: Condition, budget: int) -> Ids | None:
+        """As ``select_ids``, if that takes little.
 
         Args:
-            condition: What they meet.
-            budget: Steps of SQLite's virtual machine that may be spent on each listing; None for all it takes.
+            condition: What the nodes meet.
+            budget: Steps of SQLite's virtual machine that may be spent on each listing.
 
         Returns:
             The ids, or None where every listing would exceed the budget.
         """
-        if budget is None and len(condition.listings) > 1:
-            # The rarest of several filters is the cheapest beginning, and trying tells which it is.
-            tried = self.select_ids(condition, _LISTING_BUDGET)
-            return tried if tried is not None else self._listed(condition.listings[0], None)
-        for listing in condition.listings:
-            ids = self._listed(listing, budget)
-            if ids is not None:
-                return ids
-        return None
+        # The handler is called once so many steps are done, and a true value ends the query.
+        self._connection.set_progress_handler(lambda: 1, budget)
+        try:
+            for listing in condition.listings:
+                try:
+                    return self._listed(listing)
+                except sqlite3.OperationalError as error:
+                    if "interrupted" not in str(error):
+                        raise
+            return None
+        finally:
+            self._connection.set_progress_handler(None, 0)
 
     def select_those_that_meet(self, ids: Sequence[int], condition: Condition) -> set[int]:
         """Return which of these row ids meet a condition."""
@@ -144,19 +156,8 @@ class Reader:
         row = self._connection.execute("select seq from sqlite_sequence where name = ?", (table,)).fetchone()
         return int(row[0]) if row else 0
 
-    def _listed(self, listing: Statement, budget: int | None) -> Ids | None:
-        if budget is not None:
-            # The handler is called once so many steps are done, and a true value ends the query.
-            self._connection.set_progress_handler(lambda: 1, budget)
-        try:
-            rows = self._connection.execute(*listing).fetchall()
-        except sqlite3.OperationalError as error:
-            if budget is not None and "interrupted" in str(error):
-                return None
-            raise
-        finally:
-            self._connection.set_progress_handler(None, 0)
-        return np.unique(_column(rows))
+    def _listed(self, listing: Statement) -> Ids:
+        return np.unique(_column(self._connection.execute(*listing).fetchall()))
 
 
 _LISTING_BUDGET = 200_000

@@ -238,7 +238,6 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
         condition = condition_of_nodes(node_ids, filters)
         with self._database.reading() as reader:
             ids = reader.select_ids(condition)
-            assert ids is not None
             nodes = list(_nodes_by_id(reader, ids.tolist()).values())
         if node_ids is None:
             return nodes

@@ -54,14 +54,13 @@ class VectorSearch:
             found = self._search(vector, k)
             return found if len(found) == min(k, len(self.index)) else self._among_all(vector, k)
         budget = max(_LEAST_BUDGET, int(_BUDGET_PER_NODE * len(self.index)))
-        allowed = self.reader.select_ids(condition, budget)
+        allowed = self.reader.select_ids_within(condition, budget)
         if allowed is None:
             # Many nodes meet it, or it cannot be listed by an index: likely some of the nearest do.
             found = self._nearest_that_meet(vector, k, condition)
             if len(found) == k:
                 return found
             allowed = self.reader.select_ids(condition)
-            assert allowed is not None
         return self._among(vector, k, allowed)
 
     def vectors_of(self, ids: Sequence[int]) -> Vectors:
@@ -90,9 +89,7 @@ class VectorSearch:
         return found if len(found) == min(k, len(allowed)) else self._exactly(vector, k, allowed)
 
     def _among_all(self, vector: Vectors, k: int) -> Found:
-        every = self.reader.select_ids(EVERY_NODE)
-        assert every is not None
-        return self._exactly(vector, k, every)
+        return self._exactly(vector, k, self.reader.select_ids(EVERY_NODE))
 
     def _search(self, vector: Vectors, k: int, allowed: Ids | None = None) -> Found:
         if self.index.has_vectors:

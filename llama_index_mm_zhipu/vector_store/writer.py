@@ -52,7 +52,6 @@ class Writer(Reader):
     def delete(self, condition: Condition) -> None:
         """Delete the nodes that meet a condition, and log it for whoever has an index of them."""
         ids = self.select_ids(condition)
-        assert ids is not None
         if not len(ids):
             return
         packed = (json.dumps(ids.tolist()),)

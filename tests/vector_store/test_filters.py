@@ -150,6 +150,6 @@ def test_the_rarest_of_several_filters_begins_the_search(common_first: bool) -> 
     condition = compile_filters(MetadataFilters(filters=parts if common_first else parts[::-1]))
     with store._database.reading() as reader:
         # Listing the common one alone would take more steps than this.
-        ids = reader.select_ids(condition, budget=2000)
+        ids = reader.select_ids_within(condition, budget=2000)
     assert ids is not None
     assert ids.tolist() == [8]
