@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+LISTED = "select value from json_each(?)"
+"""Values of a JSON list, however many these are: SQLite limits the number of parameters."""
+
 
 class Statement(NamedTuple):
     """SQL with its parameters."""
@@ -83,11 +86,11 @@ def one_of(column: str, values: Iterable[str]) -> Condition:
 
 
 def among(column: str, values: Sequence[str | int | float]) -> Statement:
-    """Test whether a column is one of the values, however many these are: SQLite limits the number of parameters."""
+    """Test whether a column is one of the values."""
     # SQLite cuts texts from JSON at a NUL, and may round numbers with a fraction: these few are handed over singly.
     single = [value for value in values if isinstance(value, float) or (isinstance(value, str) and "\0" in value)]
     listed = json.dumps([value for value in values if value not in single] if single else list(values))
-    tests = [f"{column} in (select value from json_each(?))", *[f"{column} = ?" for _ in single]]
+    tests = [f"{column} in ({LISTED})", *[f"{column} = ?" for _ in single]]
     return Statement(" or ".join(tests), (listed, *single))
 
 

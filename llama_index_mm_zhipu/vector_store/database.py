@@ -16,6 +16,7 @@ from llama_index_mm_zhipu.vector_store import full_text_table
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.reader import Reader
 from llama_index_mm_zhipu.vector_store.schema import PAGE_SIZE, Setting, migrate
+from llama_index_mm_zhipu.vector_store.transactions import transaction
 from llama_index_mm_zhipu.vector_store.writer import Writer
 
 WAIT_FOR_WRITER_SECONDS = 30.0
@@ -107,19 +108,13 @@ class Database:
         """
         with self._write_lock:
             self._require_usable()
-            connection = self._writing_connection
             try:
-                connection.execute("begin immediate")
-                yield self._writer
-                connection.execute("commit")
-            except BaseException as error:
-                if connection.in_transaction:
-                    connection.execute("rollback")
-                if isinstance(error, sqlite3.Error):
-                    raise StoreError(
-                        f"cannot write to the vector store {self.path}: {error}; nothing was changed"
-                    ) from None
-                raise
+                with transaction(self._writing_connection):
+                    yield self._writer
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"cannot write to the vector store {self.path}: {error}; nothing was changed"
+                ) from None
 
     def checkpoint(self) -> None:
         """Bring the write-ahead log into the database file, as far as no reader needs it."""

@@ -8,6 +8,7 @@ import sqlite3
 from llama_index_mm_zhipu.vector_store.fulltext import TOKENS_VERSION, tokens_of
 from llama_index_mm_zhipu.vector_store.nodes import node_from_row
 from llama_index_mm_zhipu.vector_store.schema import NodeRow, Setting
+from llama_index_mm_zhipu.vector_store.transactions import transaction
 
 
 def open_table(connection: sqlite3.Connection) -> bool:
@@ -20,17 +21,12 @@ def open_table(connection: sqlite3.Connection) -> bool:
     wanted = json.dumps(TOKENS_VERSION) if has_fts5 else json.dumps(None)
     if _recorded(connection) == wanted:
         return has_fts5
-    connection.execute("begin immediate")
-    try:
+    with transaction(connection):
         if _recorded(connection) != wanted:
             if has_fts5:
                 _fill(connection)
             # Where there is no FTS5, nodes come and go without the table: the next one who has it fills it anew.
             connection.execute("insert or replace into settings values (?, ?)", (Setting.FULL_TEXT, wanted))
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
     return has_fts5
 
 

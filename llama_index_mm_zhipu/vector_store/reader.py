@@ -11,13 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, Statement
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, Condition, Statement
 from llama_index_mm_zhipu.vector_store.schema import NodeRow
 
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
-
-_OF_THESE = "select value from json_each(?)"
 
 
 class Deletions(NamedTuple):
@@ -85,7 +83,7 @@ class Reader:
 
     def select_those_that_meet(self, ids: Sequence[int], condition: Condition) -> set[int]:
         """Return which of these row ids meet a condition."""
-        query = f"select nodes.id from nodes where nodes.id in ({_OF_THESE}) and ({condition.test.sql})"
+        query = f"select nodes.id from nodes where nodes.id in ({LISTED}) and ({condition.test.sql})"
         rows = self._connection.execute(query, (json.dumps(list(ids)), *condition.test.parameters))
         return {id_ for (id_,) in rows}
 
@@ -93,7 +91,7 @@ class Reader:
         """Return nodes, with their pictures, by row id and in ascending order of these."""
         query = (
             "select nodes.id, node_id, ref_doc_id, class_name, content, picture, data from nodes "
-            f"left join pictures on pictures.hash = nodes.picture where nodes.id in ({_OF_THESE}) order by nodes.id"
+            f"left join pictures on pictures.hash = nodes.picture where nodes.id in ({LISTED}) order by nodes.id"
         )
         rows = self._connection.execute(query, (json.dumps(list(ids)),))
         return {id_: (NodeRow(*columns), data) for id_, *columns, data in rows}
@@ -127,7 +125,7 @@ class Reader:
 
     def vectors_of(self, ids: Sequence[int] | Ids) -> Vectors:
         """Return the vectors of row ids, all of which must be there, in their order: shape ``(n, dim)``."""
-        query = f"select id, vector from vectors where id in ({_OF_THESE}) order by id"
+        query = f"select id, vector from vectors where id in ({LISTED}) order by id"
         found, vectors = _unpacked(self._connection.execute(query, (json.dumps([int(id_) for id_ in ids]),)))
         return vectors[np.searchsorted(found, np.asarray(ids, dtype=np.int64))]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.transactions import transaction
 
 PAGE_SIZE = 16384
 """Bytes. A vector of 512 dimensions fills half of SQLite's default page, of which the other half would be lost."""
@@ -99,8 +100,7 @@ def migrate(connection: sqlite3.Connection, path: Path | None) -> None:
     """
     if _version(connection) == len(MIGRATIONS):
         return
-    connection.execute("begin immediate")
-    try:
+    with transaction(connection):
         # Asked again: another process may have done it meanwhile.
         version = _version(connection)
         if version > len(MIGRATIONS):
@@ -112,10 +112,6 @@ def migrate(connection: sqlite3.Connection, path: Path | None) -> None:
             for statement in step.split(";"):
                 connection.execute(statement)
         connection.execute(f"pragma user_version = {len(MIGRATIONS)}")
-        connection.execute("commit")
-    except BaseException:
-        connection.execute("rollback")
-        raise
 
 
 def _version(connection: sqlite3.Connection) -> int:

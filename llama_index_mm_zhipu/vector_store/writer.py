@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from llama_index_mm_zhipu.vector_store.conditions import Condition
+from llama_index_mm_zhipu.vector_store.conditions import LISTED, Condition
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes
 from llama_index_mm_zhipu.vector_store.reader import Reader
 
@@ -20,9 +20,7 @@ class Writer(Reader):
 
     def clear_settings(self, keep: Sequence[str]) -> None:
         """Forget every recorded setting but these."""
-        self._connection.execute(
-            "delete from settings where key not in (select value from json_each(?))", (json.dumps(list(keep)),)
-        )
+        self._connection.execute(f"delete from settings where key not in ({LISTED})", (json.dumps(list(keep)),))
 
     def insert(self, new: NewNodes) -> None:
         """Insert nodes whose node ids are not there.
@@ -55,16 +53,15 @@ class Writer(Reader):
         if not len(ids):
             return
         packed = (json.dumps(ids.tolist()),)
-        of_these = "select value from json_each(?)"
         run = self._connection.execute
         pictures = run(
-            f"select distinct picture from nodes where id in ({of_these}) and picture is not null", packed
+            f"select distinct picture from nodes where id in ({LISTED}) and picture is not null", packed
         ).fetchall()
-        run(f"insert into deletions (id) {of_these}", packed)
+        run(f"insert into deletions (id) {LISTED}", packed)
         for table in ("nodes", "vectors", "metadata"):
-            run(f"delete from {table} where id in ({of_these})", packed)
+            run(f"delete from {table} where id in ({LISTED})", packed)
         if self.has_full_text:
-            run(f"delete from texts where rowid in ({of_these})", packed)
+            run(f"delete from texts where rowid in ({LISTED})", packed)
         self._connection.executemany(
             "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", pictures
         )
