@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
@@ -11,8 +12,10 @@ class GLMError(Exception):
     Attributes:
         code: The API's business code, such as ``"1302"``, if it sent one.
         http_status: Status of the answer, if there was one.
-        request_id: The API's id of the request, for its support.
+        request_id: Name of the request, for the API's support.
         retryable: Whether the same call may succeed later.
+        retry_after: Seconds after which the API asks to try again, if it does.
+        partial_text: What came of the answer before a stream failed.
     """
 
     advice = "see the message of the API"
@@ -25,12 +28,16 @@ class GLMError(Exception):
         http_status: int | None = None,
         request_id: str | None = None,
         retryable: bool = False,
+        retry_after: float | None = None,
+        partial_text: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code
         self.http_status = http_status
         self.request_id = request_id
         self.retryable = retryable
+        self.retry_after = retry_after
+        self.partial_text = partial_text
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle with the attributes, which ``Exception`` would not pass to the constructor."""
@@ -58,7 +65,9 @@ class GLMRateLimitError(GLMError):
 class GLMInvalidRequestError(GLMError):
     """The API does not take the request as it is."""
 
-    advice = "check model name, parameters and pictures"
+    advice = (
+        "check model name, parameters and pictures; with inline_urls=True pictures are sent that the API cannot fetch"
+    )
 
 
 class GLMContextTooLongError(GLMInvalidRequestError):
@@ -112,10 +121,13 @@ _KIND_BY_CODE: dict[str, type[GLMError]] = {
     **dict.fromkeys(("1120", "1200", "1230", "1234"), GLMServerError),
 }
 
+# Pictures in base64, should the API quote them; no message has words this long.
+_LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
+
 _RETRYABLE_KINDS = (GLMRateLimitError, GLMServerError, GLMConnectionError)
 
 
-def error_of_answer(http_status: int, body: Any, request_id: str | None = None) -> GLMError:
+def error_of_answer(http_status: int, body: Any, retry_after: float | None = None) -> GLMError:
     """Build the error that an answer stands for.
 
     The business code decides; the HTTP status only where there is none.
@@ -123,20 +135,16 @@ def error_of_answer(http_status: int, body: Any, request_id: str | None = None) 
     Args:
         http_status: Status of the answer.
         body: Its parsed JSON, expected as ``{"error": {"code": …, "message": …}}``.
-        request_id: The API's id of the request, if the answer named one.
+        retry_after: Seconds that the answer asks to wait.
     """
     error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else {}
     code = str(error["code"]) if error.get("code") is not None else None
     kind = _KIND_BY_CODE.get(code or "") or _kind_by_status(http_status)
-    said = f": {error['message']}" if error.get("message") else ""
+    said = f": {_LONG_RUN.sub('…', str(error['message']))}" if error.get("message") else ""
     named = f"HTTP {http_status}" + (f", code {code}" if code else "")
     return new_error(
-        kind,
-        f"the GLM API answered {named}{said}",
-        code=code,
-        http_status=http_status,
-        request_id=request_id,
+        kind, f"the GLM API answered {named}{said}", code=code, http_status=http_status, retry_after=retry_after
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import logging
 import os
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import aclosing, closing
-from typing import Any
+import re
+import threading
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
@@ -29,25 +32,28 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.tools import BaseTool
 
+from llama_index_mm_zhipu.llm.client import Client, ClientSettings
+from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
+from llama_index_mm_zhipu.llm.limits import limits_at
 from llama_index_mm_zhipu.llm.messages import api_messages
-from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of
-from llama_index_mm_zhipu.llm.pictures import blocks_of_documents
-from llama_index_mm_zhipu.llm.responses import Answer
-from llama_index_mm_zhipu.llm.transport import Transport
-
-logger = logging.getLogger(__name__)
+from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, clamp_max_tokens
+from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
+from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, blocks_of_documents, picture_url
 
 DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
 
-_DEFAULT_NUM_OUTPUT = 1024
-_PARAMETERS = ("temperature", "top_p", "max_tokens", "thinking")
+Messages: TypeAlias = "Sequence[ChatMessage] | Callable[[], Sequence[ChatMessage]]"
+
+_KEY = re.compile(r"[!-\-/-~]+\.[!-\-/-~]+")
+
+_connecting = threading.Lock()
 
 
-class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
+class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
     """Zhipu's GLM vision models: questions about pictures, sync, async and streaming.
 
     Pictures are whatever ``llama_index_mm_zhipu.images`` takes; they go out as raw base64 JPEG or PNG within the API's
-    limits, addresses as they are. Only parameters that were set go out. All calls raise ``GLMError``.
+    limits, addresses as they are. All calls raise ``GLMError``. Connections are shared by all threads and event loops.
 
     Args:
         model: Name of the model, ``glm-4v-flash`` by default.
@@ -55,28 +61,42 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
         api_base: Address of the API; by default ``ZHIPUAI_BASE_URL``, else Zhipu's own.
         temperature: 0 to 1; the API's default is 0.8.
         top_p: 0.01 to 1; the API's default is 0.6.
+        do_sample: False for always the likeliest token; the API then ignores ``temperature`` and ``top_p``.
         max_tokens: Longest answer in tokens; more than the model gives is lowered with a warning.
+        stop: One to four texts that end the answer. Reported to fail on glm-4v-plus.
+        request_id: Name of a request, 6 to 64 characters; by default a new one for each. Further tries get a suffix.
+        user_id: Name of your end user for the API, 6 to 128 characters.
         thinking: ``{"type": "enabled"}`` or ``{"type": "disabled"}`` for models that can.
+        image_policy: What to do with more pictures than the model takes over the whole history. ``"auto"``: older
+            messages' pictures give way first, then those of the newest one share numbered contact sheets; ``"grid"``:
+            every message's pictures may share contact sheets; ``"newest"``: no contact sheets; ``"error"``: raise.
+        max_image_side: Pixels; larger pictures are shrunk. At most, and by default, the API's 6,000.
+        inline_urls: Whether to fetch pictures given by address and send them, for addresses that the API cannot reach.
         timeout: Seconds to wait for each part of an answer; five pictures can take two minutes at busy hours.
+        deadline: Seconds for a call with all its tries and waits, of a stream until its first token.
         max_retries: Further tries after a failure that may pass.
-        additional_kwargs: Further fields of the request; they come last and win.
+        max_concurrency: Calls and open streams at a time, sync and async together; more wait. None for no limit.
+        additional_kwargs: Further fields of the request, over the parameters above.
+
+    Parameters and further fields can also be given to each call, and win there; None leaves one out.
 
     Raises:
-        ValueError: There is no key, or it is not of the form ``id.secret``.
+        ValueError: There is no key, it is not of the form ``id.secret``, or a parameter is out of range.
     """
 
     model: str = Field(default="glm-4v-flash", description="Name of the model.")
     api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="id.secret")
     api_base: str = Field(default=DEFAULT_API_BASE, description="Address of the API.")
-    temperature: float | None = Field(default=None, ge=0, le=1, description="Sampling temperature.")
-    top_p: float | None = Field(default=None, gt=0, le=1, description="Nucleus sampling.")
-    max_tokens: int | None = Field(default=None, gt=0, description="Longest answer in tokens.")
-    thinking: dict[str, Any] | None = Field(default=None, description="Thinking mode of the model.")
+    image_policy: ImagePolicy = Field(default="auto", description="What to do with more pictures than the model takes.")
+    max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of a picture's longer side.")
+    inline_urls: bool = Field(default=False, description="Whether to fetch pictures given by address.")
     timeout: float = Field(default=120.0, gt=0, description="Seconds to wait for each part of an answer.")
+    deadline: float = Field(default=600.0, gt=0, description="Seconds for a call with all its tries.")
     max_retries: int = Field(default=3, ge=0, description="Further tries after a failure that may pass.")
+    max_concurrency: int | None = Field(default=10, gt=0, description="Calls and open streams at a time.")
     additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request.")
 
-    _transport: Transport | None = PrivateAttr(default=None)
+    _client: Client | None = PrivateAttr(default=None)
 
     def __init__(self, model: str = "glm-4v-flash", api_key: str | SecretStr | None = None, **kwargs: Any) -> None:
         kwargs["api_base"] = kwargs.get("api_base") or os.environ.get("ZHIPUAI_BASE_URL") or DEFAULT_API_BASE
@@ -84,14 +104,17 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings only: connections are opened anew."""
-        settings = self.__deepcopy__()
-        return {**super(ZhipuMultiModal, settings).__getstate__(), "__pydantic_private__": None}
+        return {**super(ZhipuMultiModal, self.__copy__()).__getstate__(), "__pydantic_private__": None}
+
+    def __copy__(self) -> ZhipuMultiModal:
+        """Copy the settings; connections are opened anew."""
+        copied: ZhipuMultiModal = super().__copy__()
+        copied._client = None
+        return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ZhipuMultiModal:
-        """Copy the settings; connections are opened anew."""
-        copied: ZhipuMultiModal = self.model_copy()
-        copied._transport = None
-        return copied
+        """As a shallow copy."""
+        return self.__copy__()
 
     @classmethod
     def class_name(cls) -> str:
@@ -101,10 +124,10 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
     @property
     def metadata(self) -> LLMMetadata:  # type: ignore[override]  # both bases declare it, with two classes
         """Context, output limit and abilities of the model."""
-        limits = self._limits
+        limits = limits_at(self.api_base, self.model)
         return LLMMetadata(
             context_window=limits.context_window,
-            num_output=self.max_tokens or _DEFAULT_NUM_OUTPUT,
+            num_output=self.max_tokens or limits.default_max_tokens,
             is_chat_model=True,
             is_function_calling_model=limits.tools,
             model_name=self.model,
@@ -117,23 +140,29 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
             messages: With text and pictures in any order.
             **kwargs: Fields of the request, over those of the constructor.
 
+        Returns:
+            The answer: reasoning, text and tool calls as blocks; ``finish_reason``, token counts and, where there are
+            any, ``content_filter`` and ``boxed`` (what the model put in a box) in ``additional_kwargs``; the API's JSON
+            in ``raw``.
+
         Raises:
             GLMError: The API did not answer.
             ImageError: A picture cannot be read.
+            ValueError: A parameter is out of range.
         """
-        return self._answer(self._body(messages, kwargs))
+        return run(self._answer(messages, kwargs))
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As ``chat``."""
-        return await self._aanswer(self._body(messages, kwargs))
+        return await arun(self._answer(messages, kwargs))
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
-        """As ``chat``, yielding the answer so far with each piece."""
-        return self._pieces(self._body(messages, kwargs, stream=True))
+        """As ``chat``, yielding the answer so far with each piece; a failed answer's text is in ``partial_text``."""
+        return iterate(self._pieces(messages, kwargs))
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """As ``stream_chat``."""
-        return self._apieces(self._body(messages, kwargs, stream=True))
+        return aiterate(self._pieces(messages, kwargs))
 
     # The two base classes disagree on the second argument of these four: core calls them in both ways.
 
@@ -148,23 +177,29 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
                 ``PIL.Image``; a node's text stands before its picture.
             formatted: Without effect; LlamaIndex passes it to completion models.
             **kwargs: Fields of the request, over those of the constructor.
+
+        Returns:
+            The text of the answer, and all else that ``chat`` returns in ``additional_kwargs`` and ``raw``.
+
+        Raises:
+            GLMError: The API did not answer.
+            ImageError: A picture cannot be read.
+            ValueError: A parameter is out of range.
         """
-        return chat_response_to_completion_response(self._answer(self._body(_prompt(prompt, image_documents), kwargs)))
+        return chat_response_to_completion_response(run(self._answer(_prompt(prompt, image_documents), kwargs)))
 
     async def acomplete(  # type: ignore[override]
         self, prompt: str, image_documents: Sequence[Any] | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """As ``complete``."""
-        return chat_response_to_completion_response(
-            await self._aanswer(self._body(_prompt(prompt, image_documents), kwargs))
-        )
+        return chat_response_to_completion_response(await arun(self._answer(_prompt(prompt, image_documents), kwargs)))
 
     def stream_complete(  # type: ignore[override]
         self, prompt: str, image_documents: Sequence[Any] | None = None, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
         """As ``complete``, yielding the answer so far with each piece."""
         return stream_chat_response_to_completion_response(
-            self._pieces(self._body(_prompt(prompt, image_documents), kwargs, stream=True))
+            iterate(self._pieces(_prompt(prompt, image_documents), kwargs))
         )
 
     async def astream_complete(  # type: ignore[override]
@@ -172,7 +207,7 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
     ) -> AsyncGenerator[CompletionResponse, None]:
         """As ``stream_complete``."""
         return astream_chat_response_to_completion_response(
-            self._apieces(self._body(_prompt(prompt, image_documents), kwargs, stream=True))
+            aiterate(self._pieces(_prompt(prompt, image_documents), kwargs))
         )
 
     def get_tool_calls_from_response(
@@ -195,54 +230,63 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM):
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
+        if (client := self._forget_client()) is not None:
+            run(client.aclose())
 
     async def aclose(self) -> None:
-        """Close the connections of the running event loop, and the others."""
-        if self._transport is not None:
-            await self._transport.aclose()
-        self.close()
+        """As ``close``."""
+        if (client := self._forget_client()) is not None:
+            await arun(client.aclose())
+
+    async def _answer(self, messages: Messages, overrides: dict[str, Any]) -> ChatResponse:
+        client = await self._connect()
+        return await client.answer(partial(self._body, messages, overrides), self.rate_limiter)
+
+    async def _pieces(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+        client = await self._connect()
+        build = partial(self._body, messages, {**overrides, "stream": True})
+        async with aclosing(client.pieces(build, self.rate_limiter)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    def _body(self, messages: Messages, overrides: dict[str, Any]) -> dict[str, Any]:
+        """Build a request. Runs in a worker thread: pictures may have to be read and encoded."""
+        body = {"model": self.model, **chosen_parameters(self, self.additional_kwargs, overrides)}
+        limits = limits_at(self.api_base, body["model"])
+        clamp_max_tokens(body, limits, body["model"])
+        budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side)
+        encode = partial(picture_url, max_side=self.max_image_side, inline_urls=self.inline_urls)
+        chat = messages() if callable(messages) else messages
+        return {**body, "messages": api_messages(budget.fit(chat), encode)}
+
+    async def _connect(self) -> Client:
+        client = self._client
+        if client is None or client.settings != self._client_settings:
+            # The first client of a process imports the SDK, which takes a second.
+            client = await asyncio.to_thread(self._new_client)
+        return client
+
+    def _new_client(self) -> Client:
+        with _connecting:
+            if self._client is None or self._client.settings != self._client_settings:
+                self._client = Client(self._client_settings)
+            return self._client
+
+    def _forget_client(self) -> Client | None:
+        client, self._client = self._client, None
+        return client if client is not None and client.settings.process == os.getpid() else None
 
     @property
-    def _limits(self) -> ModelLimits:
-        return limits_of(self.model)
-
-    @property
-    def _connection(self) -> Transport:
-        if self._transport is None:
-            self._transport = Transport(self.api_key.get_secret_value(), self.api_base, self.timeout, self.max_retries)
-        return self._transport
-
-    def _answer(self, body: dict[str, Any]) -> ChatResponse:
-        return Answer().add(self._connection.post(body), "message")
-
-    async def _aanswer(self, body: dict[str, Any]) -> ChatResponse:
-        return Answer().add(await self._connection.apost(body), "message")
-
-    def _pieces(self, body: dict[str, Any]) -> Generator[ChatResponse, None, None]:
-        answer = Answer()
-        # Left to the garbage collector, the stream could close its connection at a bad moment.
-        with closing(self._connection.stream(body)) as events:
-            for event in events:
-                yield answer.add(event, "delta")
-
-    async def _apieces(self, body: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
-        answer = Answer()
-        async with aclosing(self._connection.astream(body)) as events:
-            async for event in events:
-                yield answer.add(event, "delta")
-
-    def _body(self, messages: Sequence[ChatMessage], overrides: dict[str, Any], stream: bool = False) -> dict[str, Any]:
-        parameters = {name: getattr(self, name) for name in _PARAMETERS}
-        body = {"model": self.model, **parameters, **self.additional_kwargs, **overrides}
-        if stream:
-            body["stream"] = True
-        limits = limits_of(body["model"])
-        body["max_tokens"] = _clamped(body["max_tokens"], limits, body["model"])
-        body["messages"] = api_messages(messages, limits.pictures)
-        return {name: value for name, value in body.items() if value is not None}
+    def _client_settings(self) -> ClientSettings:
+        return ClientSettings(
+            api_key=self.api_key.get_secret_value(),
+            api_base=self.api_base,
+            timeout=self.timeout,
+            deadline=self.deadline,
+            max_retries=self.max_retries,
+            max_concurrency=self.max_concurrency,
+            process=os.getpid(),
+        )
 
     def _prepare_chat_with_tools(
         self,
@@ -270,21 +314,20 @@ def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
         raise ValueError(
             "no API key: give ZhipuMultiModal(api_key=…) or set ZHIPUAI_API_KEY; keys are free at https://open.bigmodel.cn"
         )
-    if key.count(".") != 1 or not all(key.split(".")):
+    # Other characters would end in an error of the HTTP library that quotes the key.
+    if not _KEY.fullmatch(key):
         raise ValueError("the API key is not of the form id.secret; copy it whole from https://open.bigmodel.cn")
     return SecretStr(key)
 
 
-def _clamped(max_tokens: int | None, limits: ModelLimits, model: str) -> int | None:
-    if max_tokens is None or limits.max_tokens is None or max_tokens <= limits.max_tokens:
-        return max_tokens
-    logger.warning("max_tokens %d lowered to %d: %s gives no more", max_tokens, limits.max_tokens, model)
-    return limits.max_tokens
+def _prompt(prompt: str, image_documents: Sequence[Any] | None) -> Callable[[], list[ChatMessage]]:
+    """Return a function that makes the chat: it may have to read pictures."""
 
+    def chat() -> list[ChatMessage]:
+        blocks = [*blocks_of_documents(image_documents or []), TextBlock(text=prompt)]
+        return [ChatMessage(role=MessageRole.USER, blocks=blocks)]
 
-def _prompt(prompt: str, image_documents: Sequence[Any] | None) -> list[ChatMessage]:
-    blocks = [*blocks_of_documents(image_documents or []), TextBlock(text=prompt)]
-    return [ChatMessage(role=MessageRole.USER, blocks=blocks)]
+    return chat
 
 
 def _arguments(arguments: dict[str, Any] | str) -> dict[str, Any]:

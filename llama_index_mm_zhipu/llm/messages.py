@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -15,13 +14,6 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
-
-from llama_index_mm_zhipu.llm.pictures import picture_url
-
-logger = logging.getLogger(__name__)
-
-PICTURE_PLACEHOLDER = "[图片略]"
-"""Stands where a picture was that the model would not take."""
 
 PICTURE_ONLY_TEXT = "请看图片。"
 """Added to a message of pictures alone, which the API refuses."""
@@ -38,43 +30,23 @@ _ROLES = {
 }
 
 
-def api_messages(messages: Sequence[ChatMessage], max_pictures: int) -> list[dict[str, Any]]:
+def api_messages(messages: Sequence[ChatMessage], encode: Callable[[ImageBlock], str]) -> list[dict[str, Any]]:
     """Turn a chat into the ``messages`` of a request; the given messages stay as they are.
 
     Args:
         messages: The whole history, oldest first.
-        max_pictures: What the model takes over the whole history.
+        encode: Returns the ``url`` of a picture.
 
     Raises:
-        ImageError: A picture cannot be read.
         ValueError: A message holds something other than text, pictures and tool calls.
     """
-    converted = [_api_message(message) for message in _within_budget(messages, max_pictures)]
+    converted = [_api_message(message, encode) for message in messages]
     # LlamaIndex's chat engines send an empty system prompt where none was set; the API refuses empty messages.
     return [message for message in converted if message["content"] or message["role"] != "system"]
 
 
-def _within_budget(messages: Sequence[ChatMessage], max_pictures: int) -> list[ChatMessage]:
-    """Keep the newest pictures, in one message the first ones, and put placeholders for the others."""
-    left = max_pictures
-    total = 0
-    kept_messages = []
-    for message in reversed(messages):
-        blocks: list[Any] = []
-        for block in message.blocks:
-            if isinstance(block, ImageBlock):
-                total += 1
-                left -= 1
-                block = block if left >= 0 else TextBlock(text=PICTURE_PLACEHOLDER)
-            blocks.append(block)
-        kept_messages.append(message.model_copy(update={"blocks": blocks}))
-    if total > max_pictures:
-        logger.warning("sending %d of %d pictures: the model takes no more in one request", max_pictures, total)
-    return kept_messages[::-1]
-
-
-def _api_message(message: ChatMessage) -> dict[str, Any]:
-    api: dict[str, Any] = {"role": _ROLES[message.role], "content": _content(message)}
+def _api_message(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> dict[str, Any]:
+    api: dict[str, Any] = {"role": _ROLES[message.role], "content": _content(message, encode)}
     calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if calls:
         api["tool_calls"] = [_api_tool_call(call) for call in calls]
@@ -83,7 +55,7 @@ def _api_message(message: ChatMessage) -> dict[str, Any]:
     return api
 
 
-def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
+def _content(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> str | list[dict[str, Any]]:
     """Text alone goes as a string, which every model takes; with pictures, parts in the order of the blocks."""
     parts: list[dict[str, Any]] = []
     for block in message.blocks:
@@ -93,7 +65,7 @@ def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
             else:
                 parts.append({"type": "text", "text": block.text})
         elif isinstance(block, ImageBlock):
-            parts.append({"type": "image_url", "image_url": {"url": picture_url(block)}})
+            parts.append({"type": "image_url", "image_url": {"url": encode(block)}})
         elif not isinstance(block, (ToolCallBlock, ThinkingBlock)):
             raise ValueError(f"ZhipuMultiModal takes text and pictures, not a {type(block).__name__}; leave it out")
     texts = [part["text"] for part in parts if part["type"] == "text"]

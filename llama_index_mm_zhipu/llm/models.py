@@ -11,35 +11,43 @@ class ModelLimits:
 
     Attributes:
         context_window: Tokens of prompt and answer together.
+        default_max_tokens: Longest answer in tokens where ``max_tokens`` is not given.
         max_tokens: Largest ``max_tokens`` that the API takes; None where none is documented.
-        pictures: Pictures in one request, over the whole history, that are known to work.
+        pictures: Pictures in one request, over the whole history, that are known to work; where nothing is known, what
+            the sibling models take.
+        documented_pictures: What the documentation promises; None where it says nothing.
         tools: Whether the model calls functions.
+        thinking: Whether the model can reason before it answers.
         free: Whether Zhipu gives it away.
     """
 
     context_window: int
+    default_max_tokens: int
     max_tokens: int | None
     pictures: int
+    documented_pictures: int | None
     tools: bool = False
+    thinking: bool = False
     free: bool = False
 
 
 MODELS: dict[str, ModelLimits] = {
     # Documented for one picture; one to five are answered in practice, six are refused.
-    "glm-4v-flash": ModelLimits(16_384, 1_024, 5, free=True),
-    "glm-4v": ModelLimits(2_048, None, 5),
-    "glm-4v-plus": ModelLimits(8_192, None, 5),
-    "glm-4v-plus-0111": ModelLimits(8_192, 8_192, 5),
-    "glm-4.1v-thinking-flash": ModelLimits(65_536, 16_384, 50, free=True),
-    "glm-4.1v-thinking-flashx": ModelLimits(65_536, 16_384, 50),
-    "glm-4.5v": ModelLimits(65_536, 16_384, 50),
-    "glm-4.6v": ModelLimits(131_072, 32_768, 50, tools=True),
-    "glm-4.6v-flash": ModelLimits(131_072, 32_768, 50, tools=True, free=True),
-    "glm-4.6v-flashx": ModelLimits(131_072, 32_768, 50, tools=True),
-    "glm-5v-turbo": ModelLimits(204_800, 131_072, 50),
+    "glm-4v-flash": ModelLimits(16_384, 1_024, 1_024, 5, 1, free=True),
+    "glm-4v": ModelLimits(2_048, 1_024, None, 5, 1),
+    "glm-4v-plus": ModelLimits(8_192, 1_024, None, 5, 5),
+    "glm-4v-plus-0111": ModelLimits(8_192, 1_024, 8_192, 5, 5),
+    "glm-4.1v-thinking-flash": ModelLimits(65_536, 16_384, 16_384, 50, None, thinking=True, free=True),
+    "glm-4.1v-thinking-flashx": ModelLimits(65_536, 16_384, 16_384, 50, None, thinking=True),
+    "glm-4.5v": ModelLimits(65_536, 16_384, 16_384, 50, 50, thinking=True),
+    "glm-4.6v": ModelLimits(131_072, 16_384, 32_768, 50, 50, tools=True, thinking=True),
+    "glm-4.6v-flash": ModelLimits(131_072, 16_384, 32_768, 50, 50, tools=True, thinking=True, free=True),
+    "glm-4.6v-flashx": ModelLimits(131_072, 16_384, 32_768, 50, 50, tools=True, thinking=True),
+    # Sources disagree on its tools.
+    "glm-5v-turbo": ModelLimits(204_800, 65_536, 131_072, 50, 50, thinking=True),
 }
 
-UNKNOWN_MODEL = ModelLimits(65_536, None, 50)
+UNKNOWN_MODEL = ModelLimits(65_536, 1_024, None, 50, None)
 """Assumed of a model that is not in the table: the API says where this is wrong."""
 
 

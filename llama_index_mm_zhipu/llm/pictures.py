@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import threading
 from collections.abc import Sequence
 from io import BytesIO
 from typing import Any
 
+from cachetools import TTLCache
 from llama_index.core.base.llms.types import ImageBlock, TextBlock
 from llama_index.core.schema import BaseNode
 from PIL import Image
@@ -23,27 +26,39 @@ from llama_index_mm_zhipu.images import (
 MAX_SIDE = 6000
 """Pixels that the API takes on each side."""
 
-MAX_ENCODED_BYTES = 5 * 1024 * 1024
+MAX_ENCODED_BYTES = 5_000_000
 """The API's 5 MB, kept for the base64 text: whether it means the text or the file is not documented."""
 
 _EXIF_ORIENTATION = 0x0112
+_SENDABLE_FORMATS = ("JPEG", "PNG")
+_SENDABLE_MODES = ("RGB", "L", "P", "1")
+
+_CACHED_CHARACTERS = 64 * 1024 * 1024
+_CACHED_SECONDS = 600.0
+
+_encoded: TTLCache[tuple[str, int], str] = TTLCache(_CACHED_CHARACTERS, _CACHED_SECONDS, getsizeof=len)
+_encoded_lock = threading.Lock()
 
 
-def picture_url(block: ImageBlock) -> str:
+def picture_url(block: ImageBlock, *, max_side: int = MAX_SIDE, inline_urls: bool = False) -> str:
     """Return what goes into ``image_url.url``: the address of a picture on the web, else raw base64.
 
-    Raw, because some deployments refuse a ``data:`` prefix.
+    Raw, because some deployments refuse a ``data:`` prefix. What was encoded is kept for ten minutes, up to 64 MiB, by
+    content or address.
+
+    Args:
+        block: The picture.
+        max_side: Pixels; larger pictures are shrunk.
+        inline_urls: Whether to fetch a picture on the web and send it in base64.
 
     Raises:
         ImageError: The picture cannot be read.
     """
     source = image_source(block)
     if isinstance(source, str):
-        return source
+        return _remembered(source, source, max_side) if inline_urls else source
     data = read_bytes(source)
-    if not _is_sendable(data):
-        data = _shrunk(load_image(data))
-    return base64.b64encode(data).decode("ascii")
+    return _remembered(hashlib.sha256(data).hexdigest(), data, max_side)
 
 
 def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock]:
@@ -56,23 +71,60 @@ def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock
     for document in documents:
         if isinstance(document, BaseNode) and has_image(document) and (caption := document.get_content()):
             blocks.append(TextBlock(text=caption))
-        blocks.append(document if isinstance(document, ImageBlock) else _block(document))
+        blocks.append(document if isinstance(document, ImageBlock) else image_block(document))
     return blocks
 
 
-def _block(document: ImageSource) -> ImageBlock:
-    source = image_source(document)
+def image_block(picture: ImageSource) -> ImageBlock:
+    """Turn a picture of any form into a content block; an address stays one."""
+    source = image_source(picture)
     return ImageBlock(url=source) if isinstance(source, str) else ImageBlock(image=read_bytes(source))
 
 
-def _is_sendable(data: bytes) -> bool:
-    if len(data) * 4 / 3 >= MAX_ENCODED_BYTES:
+def encode_within_limits(image: Image.Image, max_side: int = MAX_SIDE) -> bytes:
+    """Encode an image as JPEG, shrunk as far as the API's limits ask.
+
+    Args:
+        image: RGB; it is shrunk in place.
+        max_side: Pixels.
+    """
+    image.thumbnail((max_side, max_side))
+    data = encode_image(image)
+    while _encoded_length(data) >= MAX_ENCODED_BYTES:
+        image.thumbnail((image.width * 3 // 4, image.height * 3 // 4))
+        data = encode_image(image)
+    return data
+
+
+def _remembered(name: str, picture: str | bytes, max_side: int) -> str:
+    key = (name, max_side)
+    with _encoded_lock:
+        known = _encoded.get(key)
+    if known is not None:
+        return known
+    encoded = _base64(picture if isinstance(picture, bytes) else read_bytes(picture), max_side)
+    if len(encoded) <= _CACHED_CHARACTERS:
+        with _encoded_lock:
+            _encoded[key] = encoded
+    return encoded
+
+
+def _base64(data: bytes, max_side: int) -> str:
+    if not _is_sendable(data, max_side):
+        data = encode_within_limits(load_image(data), max_side)
+    return base64.b64encode(data).decode("ascii")
+
+
+def _is_sendable(data: bytes, max_side: int) -> bool:
+    if _encoded_length(data) >= MAX_ENCODED_BYTES:
         return False
     try:
         with Image.open(BytesIO(data)) as image:
             return (
-                image.format in ("JPEG", "PNG")
-                and max(image.size) <= MAX_SIDE
+                image.format in _SENDABLE_FORMATS
+                and image.mode in _SENDABLE_MODES
+                and "transparency" not in image.info
+                and max(image.size) <= max_side
                 and image.getexif().get(_EXIF_ORIENTATION, 1) == 1
             )
     except OSError:
@@ -80,10 +132,5 @@ def _is_sendable(data: bytes) -> bool:
         return False
 
 
-def _shrunk(image: Image.Image) -> bytes:
-    image.thumbnail((MAX_SIDE, MAX_SIDE))
-    data = encode_image(image)
-    while len(data) * 4 / 3 >= MAX_ENCODED_BYTES:
-        image.thumbnail((image.width * 3 // 4, image.height * 3 // 4))
-        data = encode_image(image)
-    return data
+def _encoded_length(data: bytes) -> int:
+    return (len(data) + 2) // 3 * 4

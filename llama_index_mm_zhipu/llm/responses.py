@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,90 +18,146 @@ from llama_index.core.base.llms.types import (
 
 from llama_index_mm_zhipu.llm.errors import (
     GLMContentFilteredError,
+    GLMContextTooLongError,
     GLMError,
     GLMProtocolError,
     GLMServerError,
     new_error,
 )
+from llama_index_mm_zhipu.llm.markers import MarkedText
 
-_FAILURES: dict[str, type[GLMError]] = {"sensitive": GLMContentFilteredError, "network_error": GLMServerError}
+_FAILURES: dict[str, type[GLMError]] = {
+    "sensitive": GLMContentFilteredError,
+    "network_error": GLMServerError,
+    "model_context_window_exceeded": GLMContextTooLongError,
+}
 
 
 @dataclass
 class Answer:
-    """An answer as it grows: text, reasoning and tool calls of all pieces so far.
+    """An answer as it grows: text, reasoning and tool calls of all pieces so far."""
 
-    A whole answer is one piece.
-    """
-
-    text: str = ""
-    reasoning: str = ""
-    tool_calls: dict[int, dict[str, str]] = field(default_factory=dict)
     finish_reason: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
+    content_filter: list[dict[str, Any]] = field(default_factory=list)
+    _marked: MarkedText = field(default_factory=MarkedText)
+    _reasoning: str = ""
+    _tool_calls: dict[int, dict[str, str]] = field(default_factory=dict)
+    _has_content: bool = False
+    _body: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, body: dict[str, Any], part: str) -> ChatResponse:
-        """Take a piece and return the answer so far, with the piece's text as ``delta``.
+    @property
+    def text(self) -> str:
+        """Text so far, without marks."""
+        return self._marked.text
+
+    def whole(self, body: dict[str, Any]) -> ChatResponse:
+        """Take an answer that came at once.
 
         Args:
-            body: Parsed JSON of the answer or of one event of a stream.
-            part: Where the piece is in a choice: ``"message"`` or ``"delta"``.
+            body: Its parsed JSON.
 
         Raises:
-            GLMError: The piece says that the answer failed, or holds no choice and no usage.
+            GLMError: It failed, or holds no content.
         """
+        with _expected_form():
+            delta = self._take(body, "message", last=True)
+        self._check_content()
+        return self._response(delta)
+
+    def add(self, event: dict[str, Any]) -> ChatResponse:
+        """Take a piece of a stream and return the answer so far, with what the piece adds to the text as ``delta``.
+
+        Args:
+            event: Its parsed JSON.
+
+        Raises:
+            GLMError: The piece says that the answer failed, or holds neither a choice nor usage.
+        """
+        with _expected_form():
+            return self._response(self._take(event, "delta", last=False))
+
+    def end(self) -> ChatResponse | None:
+        """Take the end of a stream and return the answer, if that adds to its text.
+
+        Raises:
+            GLMProtocolError: No piece held any content.
+        """
+        self._check_content()
+        rest = self._marked.add("", last=True)
+        return self._response(rest) if rest else None
+
+    def _take(self, body: dict[str, Any], part: str, *, last: bool) -> str:
         choices = body.get("choices") or []
-        if not choices and not body.get("usage"):
-            raise new_error(GLMProtocolError, "the GLM API sent an answer without choices")
-        delta = ""
-        for choice in choices[:1]:
-            piece = choice.get(part) or {}
-            delta = _text(piece.get("content"))
-            self.text += delta
-            self.reasoning += piece.get("reasoning_content") or ""
-            self._add_tool_calls(piece.get("tool_calls") or [])
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        self._body = body
         self.usage = body.get("usage") or self.usage
-        self._check_finish(body)
-        return self._response(body, delta)
+        self.content_filter = body.get("content_filter") or self.content_filter
+        if not choices and not (part == "delta" and body.get("usage")):
+            raise new_error(GLMProtocolError, "the GLM API sent an answer without choices")
+        delta = "".join(self._take_choice(choice, part, last=last) for choice in choices[:1])
+        self._check_finish()
+        return delta
+
+    def _take_choice(self, choice: dict[str, Any], part: str, *, last: bool) -> str:
+        piece = choice.get(part) or {}
+        content, reasoning, calls = (piece.get(key) for key in ("content", "reasoning_content", "tool_calls"))
+        self._has_content = self._has_content or content is not None or bool(reasoning or calls)
+        self._reasoning += reasoning or ""
+        self._add_tool_calls(calls or [])
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        return self._marked.add(_text(content), last=last or self.finish_reason is not None)
 
     def _add_tool_calls(self, calls: list[dict[str, Any]]) -> None:
         for place, call in enumerate(calls):
-            known = self.tool_calls.setdefault(call.get("index", place), {"id": "", "name": "", "arguments": ""})
+            known = self._tool_calls.setdefault(call.get("index", place), {"id": "", "name": "", "arguments": ""})
             function = call.get("function") or {}
             known["id"] = call.get("id") or known["id"]
             known["name"] += function.get("name") or ""
             known["arguments"] += function.get("arguments") or ""
 
-    def _check_finish(self, body: dict[str, Any]) -> None:
+    def _check_finish(self) -> None:
         kind = _FAILURES.get(self.finish_reason or "")
         if kind is not None:
             raise new_error(
-                kind,
-                f"the GLM API ended the answer with {self.finish_reason!r} after {len(self.text)} characters",
-                request_id=body.get("request_id"),
+                kind, f"the GLM API ended the answer with {self.finish_reason!r} after {len(self.text)} characters"
             )
 
-    def _response(self, body: dict[str, Any], delta: str) -> ChatResponse:
-        blocks: list[Any] = []
-        if self.reasoning:
-            blocks.append(ThinkingBlock(content=self.reasoning))
+    def _check_content(self) -> None:
+        if not self._has_content:
+            raise new_error(GLMProtocolError, "the GLM API sent an answer without content")
+
+    def _response(self, delta: str) -> ChatResponse:
+        reasoning = self._reasoning + self._marked.reasoning
+        blocks: list[Any] = [ThinkingBlock(content=reasoning)] if reasoning else []
         blocks.append(TextBlock(text=self.text))
         blocks.extend(
             ToolCallBlock(tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=call["arguments"])
-            for call in self.tool_calls.values()
+            for call in self._tool_calls.values()
         )
         counts = {key: value for key, value in self.usage.items() if isinstance(value, int)}
+        aside = {"boxed": self._marked.boxed, "content_filter": self.content_filter}
         return ChatResponse(
             message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks),
             delta=delta,
-            raw=body,
-            additional_kwargs={**counts, "finish_reason": self.finish_reason},
+            raw=self._body,
+            additional_kwargs={
+                **counts,
+                "finish_reason": self.finish_reason,
+                **{key: value for key, value in aside.items() if value},
+            },
         )
+
+
+@contextmanager
+def _expected_form() -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError):
+        raise new_error(GLMProtocolError, "the GLM API sent JSON that is not of the form of an answer") from None
 
 
 def _text(content: Any) -> str:
     """Content comes as a string, a list of text parts, or null."""
     if isinstance(content, list):
         return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
-    return content or ""
+    return str(content or "")

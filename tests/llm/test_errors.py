@@ -48,10 +48,10 @@ TABLE: list[tuple[int, str | None, type[GLMError], bool]] = [
 def test_kinds_by_code_and_status(status: int, code: str | None, kind: type[GLMError], retryable: bool) -> None:
     body = {"error": {"code": code, "message": "请检查文档。"}} if code else None
 
-    error = error_of_answer(status, body, "req-1")
+    error = error_of_answer(status, body, 3.0)
 
     assert type(error) is kind
-    assert (error.code, error.http_status, error.request_id, error.retryable) == (code, status, "req-1", retryable)
+    assert (error.code, error.http_status, error.retry_after, error.retryable) == (code, status, 3.0, retryable)
     assert str(error).startswith(f"the GLM API answered HTTP {status}")
     assert str(error).endswith(f"; {kind.advice}")
     assert ("请检查文档。" in str(error)) == bool(code)
@@ -63,7 +63,7 @@ def test_odd_bodies_are_no_crash(body: object) -> None:
 
 
 def test_errors_pickle_whole() -> None:
-    error = error_of_answer(429, {"error": {"code": "1302", "message": "慢"}}, "req-1")
+    error = error_of_answer(429, {"error": {"code": "1302", "message": "慢"}}, 3.0)
     copied = pickle.loads(pickle.dumps(error))
     assert type(copied) is type(error)
     assert str(copied) == str(error)

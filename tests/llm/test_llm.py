@@ -179,7 +179,7 @@ def test_more_pictures_than_the_model_takes_leave_placeholders(
     assert [part["type"] for part in old["content"]] == ["text", "image_url", "text"]
     assert old["content"][2]["text"] == "[图片略]"
     assert [part["type"] for part in new["content"]] == ["image_url"] * 4 + ["text"]
-    assert "sending 5 of 6 pictures" in caplog.text
+    assert "6 pictures, and the model takes 5 in one request" in caplog.text
     assert len(chat[0].blocks) == 3
     assert isinstance(chat[0].blocks[2], ImageBlock)
 
@@ -210,7 +210,7 @@ def test_pictures_are_made_such_as_the_api_takes(llm: ZhipuMultiModal, server: G
 
 def test_only_parameters_that_were_set_go_out(connect: Connect, server: GLMStandIn) -> None:
     connect().complete("你好")
-    assert set(server.requests[-1]) == {"model", "messages"}
+    assert set(server.requests[-1]) == {"model", "messages", "request_id"}
     connect(temperature=0, top_p=0.5, max_tokens=100, additional_kwargs={"do_sample": False}).complete(
         "你好", temperature=0.3
     )

@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.llm import (
     GLMRateLimitError,
     GLMServerError,
     GLMTimeoutError,
-    transport,
+    retries,
 )
 from llama_index_mm_zhipu.testing import GLMStandIn
 
@@ -58,7 +58,7 @@ async def ask(request: pytest.FixtureRequest) -> Callable[[ZhipuMultiModal], obj
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "wait_random_exponential", lambda **_: wait_none())
+    monkeypatch.setattr(retries, "BACKOFF", wait_none())
 
 
 async def test_what_may_pass_is_tried_again(ask: Ask, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
@@ -191,34 +191,3 @@ async def test_async_calls_leave_the_event_loop_free(key: str) -> None:
         assert len(await calls) == 10
     # Blocking calls would let a tick or two in between them.
     assert ticks > 20
-
-
-def test_a_stream_broken_off_early_closes_its_connection(llm: ZhipuMultiModal) -> None:
-    for _ in range(20):
-        for _piece in llm.stream_chat(CHAT):
-            break
-    assert llm._transport is not None
-    assert llm._transport._client._transport._pool.connections == []  # type: ignore[attr-defined]
-
-
-async def test_an_async_stream_broken_off_early_closes_its_connection(llm: ZhipuMultiModal) -> None:
-    for _ in range(5):
-        pieces = await llm.astream_chat(CHAT)
-        async for _piece in pieces:
-            break
-        await pieces.aclose()
-    assert llm._transport is not None
-    pool = llm._transport._async_client()._transport._pool  # type: ignore[attr-defined]
-    # Core's event wrapper leaves our generator to the event loop's finaliser.
-    for _ in range(500):
-        if not pool.connections:
-            break
-        await asyncio.sleep(0.01)
-    assert pool.connections == []
-
-
-def test_connections_are_reused(llm: ZhipuMultiModal) -> None:
-    for _ in range(5):
-        llm.chat(CHAT)
-    assert llm._transport is not None
-    assert len(llm._transport._client._transport._pool.connections) == 1  # type: ignore[attr-defined]

@@ -1,0 +1,76 @@
+"""The limits of a model as the deployment in use has shown them: the table's, until the API said otherwise."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+from typing import Any
+
+from llama_index_mm_zhipu.llm.errors import GLMError
+from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of
+
+logger = logging.getLogger(__name__)
+
+_MAX_TOKENS_RANGE = re.compile(r"max_tokens.*?\[\s*\d+\s*,\s*(\d+)\s*\]")
+_TOO_MANY_PICTURES = "图片数量"
+# Tried in turn where no number of pictures is documented: what the older models take.
+_FEWER_PICTURES = (5, 1)
+
+_learned: dict[tuple[str, str], ModelLimits] = {}
+
+
+def limits_at(api_base: str, model: str) -> ModelLimits:
+    """Return the limits of a model at an address, with what this process learned about them."""
+    return _learned.get((api_base, model.lower())) or limits_of(model)
+
+
+def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
+    """Take a lower limit from a refusal, for the rest of the process.
+
+    Args:
+        error: The API's refusal: it names the range of ``max_tokens``, or says that there are too many pictures, and
+            not how many it takes.
+        api_base: Address of the API.
+        body: The request that was refused.
+
+    Returns:
+        Whether the same request, built again, now differs.
+    """
+    model = str(body["model"])
+    limits = limits_at(api_base, model)
+    lower = _lower_max_tokens(limits, str(error), body) or _fewer_pictures(limits, str(error), body)
+    if lower is None:
+        return False
+    _learned[api_base, model.lower()] = lower
+    logger.warning(
+        "%s takes less here than expected; from now on max_tokens up to %s, %d pictures in a request",
+        model,
+        lower.max_tokens,
+        lower.pictures,
+    )
+    return True
+
+
+def count_pictures(body: dict[str, Any]) -> int:
+    """Return how many pictures a request holds, over all its messages."""
+    contents = [message["content"] for message in body["messages"]]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return sum(part["type"] == "image_url" for part in parts)
+
+
+def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
+    named = _MAX_TOKENS_RANGE.search(message)
+    if named is None or body.get("max_tokens") is None or body["max_tokens"] <= int(named[1]):
+        return None
+    highest = int(named[1])
+    return replace(limits, max_tokens=highest, default_max_tokens=min(limits.default_max_tokens, highest))
+
+
+def _fewer_pictures(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
+    if _TOO_MANY_PICTURES not in message:
+        return None
+    sent = count_pictures(body)
+    candidates = (limits.documented_pictures,) if limits.documented_pictures else _FEWER_PICTURES
+    fewer = next((number for number in candidates if number < sent), None)
+    return None if fewer is None else replace(limits, pictures=fewer)

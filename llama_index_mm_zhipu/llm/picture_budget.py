@@ -1,0 +1,155 @@
+"""More pictures than a model takes: which ones go out, which ones share a contact sheet, which ones give way."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias
+
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+
+from llama_index_mm_zhipu.images import load_image
+from llama_index_mm_zhipu.llm.contact_sheet import contact_sheet
+from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
+from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, encode_within_limits
+
+logger = logging.getLogger(__name__)
+
+ImagePolicy: TypeAlias = Literal["auto", "grid", "newest", "error"]
+"""What to do with more pictures than a model takes.
+
+``"auto"``: pictures of older messages give way first, then those of the newest message that has any share contact
+sheets; ``"grid"``: pictures of every message share contact sheets, and none gives way unless more messages hold some
+than the model takes pictures;
+``"newest"``: the newest messages' pictures go out, of one message the first ones, and no contact sheet is made;
+``"error"``: a ``GLMInvalidRequestError``, before anything is sent.
+"""
+
+PICTURE_PLACEHOLDER = "[图片略]"
+"""Stands where a picture was that the model would not take."""
+
+
+@dataclass(frozen=True)
+class PictureBudget:
+    """How many pictures may go out, and how.
+
+    Attributes:
+        pictures: What the model takes over the whole history.
+        policy: What to do with more.
+        max_side: Pixels of a contact sheet.
+    """
+
+    pictures: int
+    policy: ImagePolicy = "auto"
+    max_side: int = MAX_SIDE
+
+    def fit(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        """Return messages that hold no more pictures than the model takes; the given ones stay as they are.
+
+        Args:
+            messages: The whole history, oldest first.
+
+        Raises:
+            GLMInvalidRequestError: There are too many, and the policy is ``"error"``.
+            ImageError: A picture for a contact sheet cannot be read.
+        """
+        counts = [sum(isinstance(block, ImageBlock) for block in message.blocks) for message in messages]
+        if sum(counts) <= self.pictures:
+            return list(messages)
+        if self.policy == "error":
+            raise new_error(
+                GLMInvalidRequestError,
+                f"{sum(counts)} pictures, and the model takes {self.pictures} in one request; "
+                'send fewer, or set image_policy="auto"',
+            )
+        slots = _slots(counts, self.pictures, keep_all=self.policy == "grid")
+        on_sheets = [slot > 0 and self._may_share(place, counts) for place, slot in enumerate(slots)]
+        _log(counts, slots, on_sheets, self.pictures)
+        return [
+            self._fit_message(message, slot, sheets=sheets) if count > slot else message
+            for message, count, slot, sheets in zip(messages, counts, slots, on_sheets, strict=True)
+        ]
+
+    def _may_share(self, place: int, counts: list[int]) -> bool:
+        is_newest = not any(counts[place + 1 :])
+        return self.policy == "grid" or (self.policy == "auto" and is_newest)
+
+    def _fit_message(self, message: ChatMessage, slots: int, *, sheets: bool) -> ChatMessage:
+        blocks = self._on_sheets(message, slots) if sheets else _first_pictures(message, slots)
+        return message.model_copy(update={"blocks": blocks})
+
+    def _on_sheets(self, message: ChatMessage, slots: int) -> list[Any]:
+        """Replace the first picture of each group by the group's sheet, and the others by a reference to it."""
+        pictures = [block for block in message.blocks if isinstance(block, ImageBlock)]
+        groups = {group[0]: group for group in _even_groups(len(pictures), slots)}
+        number = 0
+        blocks: list[Any] = []
+        for block in message.blocks:
+            if not isinstance(block, ImageBlock):
+                blocks.append(block)
+                continue
+            number += 1
+            group = groups.get(number)
+            if group is None:
+                blocks.append(TextBlock(text=f"[图{number}在上面的拼图中]"))
+            elif len(group) == 1:
+                blocks.append(block)
+            else:
+                blocks.append(TextBlock(text=_explanation(group)))
+                blocks.append(self._sheet([pictures[member - 1] for member in group], group))
+        return blocks
+
+    def _sheet(self, pictures: list[ImageBlock], numbers: list[int]) -> ImageBlock:
+        sheet = contact_sheet([load_image(picture) for picture in pictures], numbers, max_side=self.max_side)
+        return ImageBlock(image=encode_within_limits(sheet, self.max_side), image_mimetype="image/jpeg")
+
+
+def _log(counts: list[int], slots: list[int], on_sheets: list[bool], limit: int) -> None:
+    short = [
+        (count, slot, sheets) for count, slot, sheets in zip(counts, slots, on_sheets, strict=True) if count > slot
+    ]
+    shared = sum(count for count, _, sheets in short if sheets)
+    left_out = sum(count - slot for count, slot, sheets in short if not sheets)
+    logger.warning(
+        "%d pictures, and the model takes %d in one request: %d share contact sheets, %d are left out",
+        sum(counts),
+        limit,
+        shared,
+        left_out,
+    )
+
+
+def _slots(counts: list[int], pictures: int, *, keep_all: bool) -> list[int]:
+    """Divide what the model takes among messages, the newest first; ``keep_all`` leaves one for each older message."""
+    slots = [0] * len(counts)
+    left = pictures
+    for place in range(len(counts) - 1, -1, -1):
+        older = sum(count > 0 for count in counts[:place]) if keep_all else 0
+        slots[place] = min(counts[place], max(left - older, min(left, 1)))
+        left -= slots[place]
+    return slots
+
+
+def _even_groups(count: int, groups: int) -> list[list[int]]:
+    """Divide 1 … count into consecutive groups whose sizes differ by one at most."""
+    bounds = [round(place * count / groups) for place in range(groups + 1)]
+    return [list(range(start + 1, end + 1)) for start, end in pairwise(bounds)]
+
+
+def _explanation(numbers: list[int]) -> str:
+    named = "、".join(f"图{number}" for number in numbers)
+    return f"（下面一张是拼图，含{len(numbers)}张图片：{named}。每张图片上方标有它的编号。）"
+
+
+def _first_pictures(message: ChatMessage, slots: int) -> list[Any]:
+    left = slots
+    blocks: list[Any] = []
+    for block in message.blocks:
+        if isinstance(block, ImageBlock):
+            left -= 1
+            blocks.append(block if left >= 0 else TextBlock(text=PICTURE_PLACEHOLDER))
+        else:
+            blocks.append(block)
+    return blocks

@@ -1,0 +1,140 @@
+"""Calls run on one loop in the background, from threads, event loops, forgotten streams and forked children."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
+
+
+class Stream:
+    """A call that yields numbers and notes when it is closed."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    async def numbers(self, count: int = 1000, pause: float = 0.0) -> AsyncGenerator[int, None]:
+        """Yield so many numbers."""
+        try:
+            for number in range(count):
+                await asyncio.sleep(pause)
+                yield number
+        finally:
+            self.closed.set()
+
+
+async def _double(number: int) -> int:
+    await asyncio.sleep(0)
+    return 2 * number
+
+
+async def _fail() -> None:
+    raise KeyError("gone")
+
+
+@pytest.mark.parametrize("call", ["run", "arun"])
+def test_calls_return_and_raise(call: str) -> None:
+    make: Callable[[Any], Any] = run if call == "run" else (lambda coroutine: asyncio.run(arun(coroutine)))
+    assert make(_double(21)) == 42
+    with pytest.raises(KeyError, match="gone"):
+        make(_fail())
+
+
+async def test_streams_yield_everything_and_are_closed() -> None:
+    stream = Stream()
+    assert list(iterate(stream.numbers(5))) == [0, 1, 2, 3, 4]
+    assert stream.closed.is_set()
+    stream = Stream()
+    assert [number async for number in aiterate(stream.numbers(5))] == [0, 1, 2, 3, 4]
+    assert stream.closed.is_set()
+
+
+def test_calls_run_side_by_side() -> None:
+    before = time.monotonic()
+    threads = [threading.Thread(target=run, args=(asyncio.sleep(0.2),)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert time.monotonic() - before < 2.0
+
+
+@pytest.mark.parametrize("way", ["close", "break", "exception", "cycle", "interrupt"])
+def test_a_stream_that_is_left_is_closed(way: str) -> None:
+    stream = Stream()
+    numbers = iterate(stream.numbers())
+    next(numbers)
+    if way == "close":
+        numbers.close()
+    elif way == "exception":
+        with pytest.raises(ZeroDivisionError):
+            numbers.throw(ZeroDivisionError())
+    elif way == "interrupt":
+        with pytest.raises(KeyboardInterrupt):
+            numbers.throw(KeyboardInterrupt())
+    elif way == "cycle":
+        cycle: list[Any] = [numbers]
+        cycle.append(cycle)
+        del cycle
+    del numbers
+    gc.collect()
+    assert stream.closed.wait(5)
+
+
+async def test_an_async_stream_that_is_left_is_closed() -> None:
+    stream = Stream()
+    async for _ in aiterate(stream.numbers()):
+        break
+    gc.collect()
+    await asyncio.to_thread(stream.closed.wait, 5)
+    assert stream.closed.is_set()
+
+
+def test_a_stream_whose_event_loop_is_gone_is_closed() -> None:
+    stream = Stream()
+    loop = asyncio.new_event_loop()
+    numbers = aiterate(stream.numbers())
+    loop.run_until_complete(anext(numbers))
+    loop.close()
+    del numbers
+    gc.collect()
+    assert stream.closed.wait(5)
+
+
+async def test_cancelling_the_task_cancels_the_call() -> None:
+    stream = Stream()
+
+    async def read() -> None:
+        async for _ in aiterate(stream.numbers(pause=60)):
+            pass
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.to_thread(stream.closed.wait, 5)
+    assert stream.closed.is_set()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_a_forked_child_has_a_loop_of_its_own() -> None:
+    stream = Stream()
+    numbers = iterate(stream.numbers())
+    assert next(numbers) == 0
+    child = os.fork()
+    if child == 0:
+        # What is open belongs to the parent, and closing it here must not wait for the parent's loop.
+        numbers.close()
+        os._exit(0 if run(_double(21)) == 42 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert next(numbers) == 1

@@ -1,0 +1,70 @@
+"""Limits are the table's until the API says otherwise, then the API's for the rest of the process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from llama_index_mm_zhipu.llm import GLMInvalidRequestError, limits
+from llama_index_mm_zhipu.llm.limits import learn_limits, limits_at
+from llama_index_mm_zhipu.llm.models import MODELS, UNKNOWN_MODEL
+
+BASE = "http://api"
+RANGE = GLMInvalidRequestError("max_tokens参数非法：限制数值范围[1,512]", code="1210")
+TOO_MANY = GLMInvalidRequestError("输入图片数量超过限制", code="1210")
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_learned", {})
+
+
+def body(model: str = "glm-4v-flash", pictures: int = 0, **fields: Any) -> dict[str, Any]:
+    parts = [{"type": "image_url", "image_url": {"url": "/9j/"}}] * pictures
+    return {
+        "model": model,
+        "messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "?"}]}],
+        **fields,
+    }
+
+
+def test_unknown_models_have_stated_defaults() -> None:
+    assert limits_at(BASE, "glm-9v") is UNKNOWN_MODEL
+    assert limits_at(BASE, "GLM-4V-Flash") is MODELS["glm-4v-flash"]
+
+
+def test_the_range_of_max_tokens_is_learned() -> None:
+    assert learn_limits(RANGE, BASE, body(max_tokens=1000))
+    assert limits_at(BASE, "glm-4v-flash").max_tokens == 512
+    assert limits_at("http://other", "glm-4v-flash").max_tokens == 1024
+    assert limits_at(BASE, "glm-4v").max_tokens is None
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_tokens": 512}])
+def test_a_range_that_was_kept_teaches_nothing(fields: dict[str, int]) -> None:
+    assert not learn_limits(RANGE, BASE, body(**fields))
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "expected"),
+    [
+        ("glm-4v-flash", 5, 1),
+        ("glm-4v-flash", 2, 1),
+        ("glm-4v-flash", 1, None),
+        ("glm-4.5v", 60, 50),
+        ("glm-4.5v", 50, None),
+        ("glm-4.1v-thinking-flash", 50, 5),
+        ("glm-4.1v-thinking-flash", 5, 1),
+        ("glm-9v", 7, 5),
+    ],
+)
+def test_too_many_pictures_fall_back_on_what_is_documented(model: str, sent: int, expected: int | None) -> None:
+    assert learn_limits(TOO_MANY, BASE, body(model, sent)) == (expected is not None)
+    if expected is not None:
+        assert limits_at(BASE, model).pictures == expected
+
+
+def test_other_refusals_teach_nothing() -> None:
+    refusal = GLMInvalidRequestError("API 调用参数有误，请检查文档。", code="1210")
+    assert not learn_limits(refusal, BASE, body(pictures=5, max_tokens=1000))

@@ -1,0 +1,108 @@
+"""More pictures than a model takes: older ones give way, the newest share contact sheets, or as one wishes."""
+
+from __future__ import annotations
+
+import logging
+from io import BytesIO
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from PIL import Image
+
+from llama_index_mm_zhipu.images import load_image
+from llama_index_mm_zhipu.llm import GLMInvalidRequestError
+from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
+
+
+@pytest.fixture(scope="module")
+def picture() -> ImageBlock:
+    buffer = BytesIO()
+    Image.new("RGB", (60, 40), "red").save(buffer, "PNG")
+    return ImageBlock(image=buffer.getvalue())
+
+
+def chat(picture: ImageBlock, *counts: int) -> list[ChatMessage]:
+    """A message for each count, with a question after so many pictures."""
+    return [ChatMessage(role="user", blocks=[*[picture] * count, TextBlock(text="?")]) for count in counts]
+
+
+def outline(messages: list[ChatMessage], picture: ImageBlock) -> list[str]:
+    """A letter for each block: p a picture as it was, s a contact sheet, t text."""
+    letters = {True: "p", False: "s"}
+    return [
+        "".join(letters[block is picture] if isinstance(block, ImageBlock) else "t" for block in message.blocks)
+        for message in messages
+    ]
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "counts", "expected"),
+    [
+        ("auto", 5, (2, 3), ["ppt", "pppt"]),
+        ("auto", 5, (1, 1, 5), ["tt", "tt", "pppppt"]),
+        ("auto", 5, (2, 4), ["ptt", "ppppt"]),
+        ("auto", 2, (3, 0, 1), ["pttt", "t", "pt"]),
+        ("auto", 1, (2, 3), ["ttt", "tsttt"]),
+        ("auto", 2, (0, 4), ["t", "tsttstt"]),
+        ("auto", 3, (1, 4), ["tt", "ptstpt"]),
+        ("grid", 5, (3, 4), ["tsttt", "ppppt"]),
+        ("grid", 3, (4, 1, 4), ["tstttt", "pt", "tstttt"]),
+        ("grid", 2, (1, 3, 3), ["tt", "tsttt", "tsttt"]),
+        ("newest", 2, (1, 3), ["tt", "pptt"]),
+        ("newest", 4, (3, 3), ["pttt", "pppt"]),
+        ("error", 5, (2, 3), ["ppt", "pppt"]),
+    ],
+)
+def test_plans(
+    picture: ImageBlock, policy: ImagePolicy, limit: int, counts: tuple[int, ...], expected: list[str]
+) -> None:
+    fitted = PictureBudget(limit, policy).fit(chat(picture, *counts))
+    assert sum(line.count("p") + line.count("s") for line in outline(fitted, picture)) <= limit
+    assert outline(fitted, picture) == expected
+
+
+def test_placeholders_stand_where_pictures_were(picture: ImageBlock) -> None:
+    old, _ = PictureBudget(1).fit(chat(picture, 1, 1))
+    assert [block.text for block in old.blocks if isinstance(block, TextBlock)] == ["[图片略]", "?"]
+
+
+def test_contact_sheets_are_explained_and_numbered(picture: ImageBlock) -> None:
+    (message,) = PictureBudget(1).fit(chat(picture, 3))
+    explanation, sheet, second, third, _ = message.blocks
+    assert isinstance(explanation, TextBlock)
+    assert "含3张图片：图1、图2、图3" in explanation.text
+    assert [block.text for block in (second, third) if isinstance(block, TextBlock)] == [
+        "[图2在上面的拼图中]",
+        "[图3在上面的拼图中]",
+    ]
+    assert isinstance(sheet, ImageBlock)
+    assert load_image(sheet).width > 2 * 60
+
+
+def test_a_wide_budget_spreads_pictures_over_several_sheets(picture: ImageBlock) -> None:
+    (message,) = PictureBudget(3).fit(chat(picture, 8))
+    texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
+    assert [text.split("：", 1)[1].split("。")[0] for text in texts if "拼图，含" in text] == [
+        "图1、图2、图3",
+        "图4、图5",
+        "图6、图7、图8",
+    ]
+
+
+def test_given_messages_stay_as_they_are(picture: ImageBlock) -> None:
+    messages = chat(picture, 2, 3)
+    before = [list(message.blocks) for message in messages]
+    PictureBudget(1).fit(messages)
+    assert [list(message.blocks) for message in messages] == before
+
+
+def test_error_says_how_many_are_too_many(picture: ImageBlock) -> None:
+    with pytest.raises(GLMInvalidRequestError, match=r"7 pictures, and the model takes 5.*image_policy") as caught:
+        PictureBudget(5, "error").fit(chat(picture, 3, 4))
+    assert not caught.value.retryable
+
+
+def test_what_happens_is_logged(picture: ImageBlock, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    PictureBudget(2).fit(chat(picture, 1, 3))
+    assert "4 pictures, and the model takes 2 in one request: 3 share contact sheets, 1 are left out" in caplog.text

@@ -1,0 +1,114 @@
+"""Pictures go out as the API takes them, encoded again only when needed, and once."""
+
+from __future__ import annotations
+
+import base64
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.types import ImageBlock
+from PIL import Image
+
+from llama_index_mm_zhipu.llm import pictures
+from llama_index_mm_zhipu.llm.pictures import MAX_ENCODED_BYTES, picture_url
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    buffer = BytesIO()
+    image.save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+def sent(data: bytes, **options: Any) -> Image.Image:
+    """The picture as it arrives."""
+    return Image.open(BytesIO(base64.b64decode(picture_url(ImageBlock(image=data), **options), validate=True)))
+
+
+RED = Image.new("RGB", (40, 20), "red")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(RED, "JPEG"),
+        encoded(RED, "PNG"),
+        encoded(RED.convert("L"), "JPEG"),
+        encoded(RED.convert("P"), "PNG"),
+        encoded(RED.convert("1"), "PNG"),
+    ],
+)
+def test_what_the_api_takes_goes_out_as_it_is(data: bytes) -> None:
+    assert base64.b64decode(picture_url(ImageBlock(image=data))) == data
+
+
+def test_bytes_count_and_names_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(RED, "WEBP"))
+    with Image.open(BytesIO(base64.b64decode(picture_url(ImageBlock(path=path))))) as picture:
+        assert picture.format == "JPEG"
+
+
+@pytest.mark.parametrize(
+    ("image", "image_format"),
+    [
+        (RED.convert("RGBA"), "PNG"),
+        (RED.convert("LA"), "PNG"),
+        (RED.convert("CMYK"), "JPEG"),
+        (Image.new("I;16", (40, 20), 65535), "PNG"),
+        (RED, "WEBP"),
+        (RED, "GIF"),
+        (RED, "BMP"),
+        (RED, "TIFF"),
+    ],
+)
+def test_everything_else_becomes_an_rgb_jpeg(image: Image.Image, image_format: str) -> None:
+    picture = sent(encoded(image, image_format))
+    assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (40, 20))
+
+
+def test_transparency_becomes_white() -> None:
+    palette = encoded(Image.new("P", (4, 4), 0), "PNG", transparency=0)
+    assert sent(palette).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sideways_pictures_are_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert sent(encoded(RED, "JPEG", exif=exif)).size == (20, 40)
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "expected"), [((7000, 70), {}, 6000), ((400, 300), {"max_side": 100}, 100)]
+)
+def test_large_pictures_are_shrunk(size: tuple[int, int], options: dict[str, int], expected: int) -> None:
+    assert max(sent(encoded(Image.new("RGB", size, "red"), "PNG"), **options).size) == expected
+
+
+def test_heavy_pictures_are_shrunk_below_five_megabytes() -> None:
+    noise = encoded(Image.effect_noise((2600, 2600), 100), "PNG")
+    assert len(noise) > MAX_ENCODED_BYTES
+    url = picture_url(ImageBlock(image=noise))
+    assert len(url) < MAX_ENCODED_BYTES
+    with Image.open(BytesIO(base64.b64decode(url))) as picture:
+        assert min(picture.size) > 1000
+
+
+def test_a_picture_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    encodings: list[object] = []
+    encode = pictures.encode_within_limits
+    monkeypatch.setattr(pictures, "encode_within_limits", lambda *given: encodings.append(given) or encode(*given))
+    webp = encoded(Image.new("RGB", (41, 23), "green"), "WEBP")
+
+    urls = {picture_url(ImageBlock(image=webp)) for _ in range(3)}
+
+    assert (len(urls), len(encodings)) == (1, 1)
+    picture_url(ImageBlock(image=webp), max_side=10)
+    assert len(encodings) == 2
+
+
+def test_addresses_go_out_as_they_are_or_are_fetched(file_server: str, photos: list[Path]) -> None:
+    block = ImageBlock(url=f"{file_server}/{photos[0].name}")
+    assert picture_url(block) == f"{file_server}/{photos[0].name}"
+    assert base64.b64decode(picture_url(block, inline_urls=True)) == photos[0].read_bytes()

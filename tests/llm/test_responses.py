@@ -1,0 +1,156 @@
+"""Answers, whole or in pieces, become LlamaIndex's responses; what is no answer becomes an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.types import ChatResponse, TextBlock, ThinkingBlock, ToolCallBlock
+
+from llama_index_mm_zhipu.llm import (
+    GLMContentFilteredError,
+    GLMContextTooLongError,
+    GLMError,
+    GLMProtocolError,
+    GLMServerError,
+)
+from llama_index_mm_zhipu.llm.responses import Answer
+
+USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "prompt_tokens_details": {"cached_tokens": 0}}
+
+
+def whole(message: Any, **fields: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": fields.pop("finish_reason", "stop"), "message": message}
+    return {"choices": [choice], "usage": USAGE, **fields}
+
+
+def piece(finish_reason: str | None = None, **delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "finish_reason": finish_reason, "delta": delta}]}
+
+
+def streamed(*events: dict[str, Any]) -> list[ChatResponse]:
+    answer = Answer()
+    responses = [answer.add(event) for event in events]
+    rest = answer.end()
+    return [*responses, rest] if rest else responses
+
+
+def test_a_whole_answer() -> None:
+    body = whole({"role": "assistant", "content": "红色", "reasoning_content": "看颜色"})
+    response = Answer().whole(body)
+    assert response.message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
+    assert response.message.content == "红色"
+    assert response.raw == body
+    assert response.additional_kwargs == {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+        "finish_reason": "stop",
+    }
+
+
+def test_a_streamed_answer_grows() -> None:
+    responses = streamed(
+        piece(role="assistant", reasoning_content="看"),
+        piece(reasoning_content="颜色"),
+        piece(content="红"),
+        piece(content="色"),
+        {**piece("stop", content=""), "usage": USAGE},
+    )
+    assert [response.delta for response in responses] == ["", "", "红", "色", ""]
+    assert responses[-1].message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
+    assert responses[-1].additional_kwargs["total_tokens"] == 7
+
+
+@pytest.mark.parametrize("content", ["红色", [{"type": "text", "text": "红"}, {"type": "text", "text": "色"}]])
+def test_content_is_text_or_parts(content: Any) -> None:
+    assert Answer().whole(whole({"content": content})).message.content == "红色"
+
+
+def test_marks_are_kept_aside() -> None:
+    response = Answer().whole(whole({"content": "<think>想</think>是<|begin_of_box|>红色<|end_of_box|>"}))
+    assert response.message.blocks == [ThinkingBlock(content="想"), TextBlock(text="是红色")]
+    assert response.additional_kwargs["boxed"] == "红色"
+
+
+def test_text_held_back_for_a_mark_comes_at_the_end() -> None:
+    *_, last = streamed(piece(content="a <"))
+    assert (last.delta, last.message.content) == ("<", "a <")
+
+
+def test_usage_may_come_without_choices() -> None:
+    *_, last = streamed(piece("stop", content="红"), {"choices": [], "usage": USAGE})
+    assert last.additional_kwargs["total_tokens"] == 7
+    assert last.message.content == "红"
+
+
+def test_tool_calls_come_whole_or_in_pieces() -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "price", "arguments": '{"name": "苹果"}'}}
+    expected = ToolCallBlock(tool_call_id="c1", tool_name="price", tool_kwargs='{"name": "苹果"}')
+    response = Answer().whole(whole({"content": None, "tool_calls": [call]}, finish_reason="tool_calls"))
+    assert response.message.blocks[-1] == expected
+    *_, last = streamed(
+        piece(tool_calls=[{"index": 0, "id": "c1", "function": {"name": "price", "arguments": '{"name": '}}]),
+        piece(tool_calls=[{"index": 0, "function": {"arguments": '"苹果"}'}}]),
+        piece("tool_calls", content=""),
+    )
+    assert last.message.blocks[-1] == expected
+
+
+def test_content_filter_is_kept() -> None:
+    levels = [{"role": "user", "level": 3}]
+    response = Answer().whole(whole({"content": "红"}, content_filter=levels))
+    assert response.additional_kwargs["content_filter"] == levels
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("sensitive", GLMContentFilteredError),
+        ("network_error", GLMServerError),
+        ("model_context_window_exceeded", GLMContextTooLongError),
+    ],
+)
+def test_failed_endings_are_errors(reason: str, kind: type[GLMError]) -> None:
+    with pytest.raises(kind, match=f"'{reason}' after 2 characters"):
+        Answer().whole(whole({"content": "红色"}, finish_reason=reason))
+    with pytest.raises(kind):
+        streamed(piece(content="红色"), piece(reason, content=""))
+
+
+@pytest.mark.parametrize("reason", ["length", "stop", "tool_calls", None, "anything new"])
+def test_other_endings_are_told(reason: str | None) -> None:
+    response = Answer().whole(whole({"content": "红色"}, finish_reason=reason))
+    assert response.additional_kwargs["finish_reason"] == reason
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"choices": None},
+        {"choices": []},
+        {"choices": "none"},
+        {"choices": ["text"]},
+        {"choices": {"a": 1}},
+        {"choices": [None]},
+        {"choices": [{}]},
+        {"choices": [{"message": "text"}]},
+        whole(None),
+        whole({}),
+        whole({"content": None}),
+        whole({"content": None, "tool_calls": ["text"]}),
+    ],
+)
+def test_what_is_no_answer_is_an_error(body: dict[str, Any]) -> None:
+    with pytest.raises(GLMProtocolError):
+        Answer().whole(body)
+
+
+def test_a_stream_without_content_is_an_error() -> None:
+    with pytest.raises(GLMProtocolError, match="without content"):
+        streamed(piece(role="assistant"), piece("stop"))
+
+
+def test_an_empty_answer_is_an_answer() -> None:
+    assert Answer().whole(whole({"content": ""})).message.content == ""
