@@ -72,12 +72,8 @@ class Client:
         Raises:
             GLMError: There is none.
         """
-
-        async def ask(body: Body) -> ChatResponse:
-            return Answer().whole(await self._transport.post(body))
-
         async with self._turn():
-            return await self._until_answered(ask, build, limiter)
+            return await self._until_answered(self._ask, build, limiter)
 
     async def pieces(self, build: Build, limiter: RateLimiter | None) -> AsyncGenerator[ChatResponse, None]:
         """Yield the answer so far with each of its pieces. Tried again only before the first token.
@@ -128,6 +124,13 @@ class Client:
                 return await ask({**body, "request_id": _request_id(body.get("request_id"), number)})
         raise AssertionError("unreachable: the last try returns or raises")
 
+    async def _ask(self, body: Body) -> ChatResponse:
+        try:
+            return Answer().whole(await self._transport.post(body))
+        except GLMError as error:
+            error.request_id = body["request_id"]
+            raise
+
     async def _begin(self, body: Body) -> tuple[list[ChatResponse], AsyncGenerator[ChatResponse, None]]:
         """Start a stream and read to its first token: return what came until then, and the rest."""
         responses = self._responses(body)
@@ -151,6 +154,7 @@ class Client:
             if (rest := answer.end()) is not None:
                 yield rest
         except GLMError as error:
+            error.request_id = body["request_id"]
             error.partial_text = answer.text
             raise
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import threading
@@ -24,7 +23,6 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
     TextBlock,
-    ToolCallBlock,
 )
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, SecretStr
 from llama_index.core.llms.function_calling import FunctionCallingLLM
@@ -39,6 +37,7 @@ from llama_index_mm_zhipu.llm.messages import api_messages
 from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, clamp_max_tokens
 from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
 from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, blocks_of_documents, picture_url
+from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls, tool_fields
 
 DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
 
@@ -218,15 +217,10 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         Raises:
             ValueError: It chose none, and ``error_on_no_tool_call``.
         """
-        calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+        calls = tool_calls(response)
         if not calls and error_on_no_tool_call:
             raise ValueError(f"{self.model} called no tool; it answered: {response.message.content}")
-        return [
-            ToolSelection(
-                tool_id=call.tool_call_id or "", tool_name=call.tool_name, tool_kwargs=_arguments(call.tool_kwargs)
-            )
-            for call in calls
-        ]
+        return calls
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
@@ -301,10 +295,15 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         messages = list(chat_history or [])
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
-        specifications = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-        # The API knows no other choice than "auto".
-        choice = {"tools": specifications, "tool_choice": "auto"} if specifications else {}
-        return {"messages": messages, **choice, **kwargs}
+        kwargs.pop("tool_choice", None)
+        return {"messages": messages, **tool_fields(tools), **kwargs}
+
+    def _validate_chat_with_tools_response(
+        self, response: ChatResponse, tools: Sequence[BaseTool], allow_parallel_tool_calls: bool = False, **kwargs: Any
+    ) -> ChatResponse:
+        if not allow_parallel_tool_calls:
+            keep_first_tool_call(response)
+        return response
 
 
 def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
@@ -328,13 +327,3 @@ def _prompt(prompt: str, image_documents: Sequence[Any] | None) -> Callable[[], 
         return [ChatMessage(role=MessageRole.USER, blocks=blocks)]
 
     return chat
-
-
-def _arguments(arguments: dict[str, Any] | str) -> dict[str, Any]:
-    if isinstance(arguments, dict):
-        return arguments
-    try:
-        parsed = json.loads(arguments or "{}")
-    except ValueError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}

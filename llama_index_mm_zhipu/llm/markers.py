@@ -65,11 +65,11 @@ class MarkedText:
     def _step_in_thinking(self, last: bool) -> bool:
         thought, mark, rest = self._held.partition(THINK[1])
         if mark:
-            self.reasoning = (self.reasoning + thought).strip()
+            self._think(thought)
             self._held, self._place = rest, "after thinking"
             return True
         kept = 0 if last else _length_of_cut_mark(self._held, THINK[1:])
-        self.reasoning += self._held[: len(self._held) - kept]
+        self._think(self._held[: len(self._held) - kept])
         self._held = self._held[len(self._held) - kept :]
         return False
 
@@ -86,6 +86,9 @@ class MarkedText:
         self._take(self._held[: len(self._held) - kept])
         self._held = self._held[len(self._held) - kept :]
         return False
+
+    def _think(self, thought: str) -> None:
+        self.reasoning += thought if self.reasoning else thought.lstrip()
 
     def _take(self, text: str) -> None:
         self.text += text

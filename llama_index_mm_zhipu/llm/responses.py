@@ -51,6 +51,11 @@ class Answer:
         """Text so far, without marks."""
         return self._marked.text
 
+    @property
+    def reasoning(self) -> str:
+        """Reasoning so far, from its own field and from the text."""
+        return self._reasoning + self._marked.reasoning
+
     def whole(self, body: dict[str, Any]) -> ChatResponse:
         """Take an answer that came at once.
 
@@ -66,7 +71,10 @@ class Answer:
         return self._response(delta)
 
     def add(self, event: dict[str, Any]) -> ChatResponse:
-        """Take a piece of a stream and return the answer so far, with what the piece adds to the text as ``delta``.
+        """Take a piece of a stream and return the answer so far.
+
+        What the piece adds to the text is its ``delta``, what it adds to the reasoning is ``thinking_delta`` in
+        ``additional_kwargs``, where LlamaIndex's agents look for it.
 
         Args:
             event: Its parsed JSON.
@@ -74,8 +82,13 @@ class Answer:
         Raises:
             GLMError: The piece says that the answer failed, or holds neither a choice nor usage.
         """
+        before = len(self.reasoning)
         with _expected_form():
-            return self._response(self._take(event, "delta", last=False))
+            delta = self._take(event, "delta", last=False)
+        response = self._response(delta)
+        if thought := self.reasoning[before:]:
+            response.additional_kwargs["thinking_delta"] = thought
+        return response
 
     def end(self) -> ChatResponse | None:
         """Take the end of a stream and return the answer, if that adds to its text.
@@ -101,10 +114,12 @@ class Answer:
     def _take_choice(self, choice: dict[str, Any], part: str, *, last: bool) -> str:
         piece = choice.get(part) or {}
         content, reasoning, calls = (piece.get(key) for key in ("content", "reasoning_content", "tool_calls"))
-        self._has_content = self._has_content or content is not None or bool(reasoning or calls)
+        self.finish_reason = choice.get("finish_reason") or self.finish_reason
+        # The last event of a stream has empty content whatever came before.
+        is_content = bool(content) if part == "delta" and self.finish_reason else content is not None
+        self._has_content = self._has_content or is_content or bool(reasoning or calls)
         self._reasoning += reasoning or ""
         self._add_tool_calls(calls or [])
-        self.finish_reason = choice.get("finish_reason") or self.finish_reason
         return self._marked.add(_text(content), last=last or self.finish_reason is not None)
 
     def _add_tool_calls(self, calls: list[dict[str, Any]]) -> None:
@@ -118,17 +133,15 @@ class Answer:
     def _check_finish(self) -> None:
         kind = _FAILURES.get(self.finish_reason or "")
         if kind is not None:
-            raise new_error(
-                kind, f"the GLM API ended the answer with {self.finish_reason!r} after {len(self.text)} characters"
-            )
+            what = f"the GLM API ended the answer with {self.finish_reason!r} after {len(self.text)} characters"
+            raise new_error(kind, what, partial_text=self.text)
 
     def _check_content(self) -> None:
         if not self._has_content:
             raise new_error(GLMProtocolError, "the GLM API sent an answer without content")
 
     def _response(self, delta: str) -> ChatResponse:
-        reasoning = self._reasoning + self._marked.reasoning
-        blocks: list[Any] = [ThinkingBlock(content=reasoning)] if reasoning else []
+        blocks: list[Any] = [ThinkingBlock(content=self.reasoning)] if self.reasoning else []
         blocks.append(TextBlock(text=self.text))
         blocks.extend(
             ToolCallBlock(tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=call["arguments"])
@@ -136,8 +149,10 @@ class Answer:
         )
         counts = {key: value for key, value in self.usage.items() if isinstance(value, int)}
         aside = {"boxed": self._marked.boxed, "content_filter": self.content_filter}
+        # LlamaIndex's streams of structured output look for calls here, and read them from the blocks.
+        calls = {"tool_calls": [_api_form(call) for call in self._tool_calls.values()]} if self._tool_calls else {}
         return ChatResponse(
-            message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks),
+            message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=calls),
             delta=delta,
             raw=self._body,
             additional_kwargs={
@@ -146,6 +161,14 @@ class Answer:
                 **{key: value for key, value in aside.items() if value},
             },
         )
+
+
+def _api_form(call: dict[str, str]) -> dict[str, Any]:
+    return {
+        "id": call["id"],
+        "type": "function",
+        "function": {"name": call["name"], "arguments": call["arguments"]},
+    }
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class Transport:
         Raises:
             GLMError: It failed.
         """
-        with _translated_errors(body):
+        with _translated_errors():
             response = await self._client.send(self._request(body))
             return _read_answer(response)
 
@@ -65,7 +65,7 @@ class Transport:
         Raises:
             GLMError: It failed, or the stream ended before the answer did.
         """
-        with _translated_errors(body):
+        with _translated_errors():
             response = await self._client.send(self._request(body), stream=True)
             try:
                 if not _is_event_stream(response):
@@ -150,16 +150,11 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 @contextmanager
-def _translated_errors(body: Body) -> Iterator[None]:
-    """Turn httpx's errors into ours, as they hold the request and with it the pictures; name the request in ours."""
+def _translated_errors() -> Iterator[None]:
+    """Turn httpx's errors into ours, as they hold the request and with it the pictures."""
     try:
         yield
-    except GLMError as error:
-        error.request_id = error.request_id or body.get("request_id")
-        raise
     except httpx.TimeoutException as error:
-        what = f"the GLM API did not answer in time ({type(error).__name__})"
-        raise new_error(GLMTimeoutError, what, request_id=body.get("request_id")) from None
+        raise new_error(GLMTimeoutError, f"the GLM API did not answer in time ({type(error).__name__})") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        what = f"no connection to the GLM API ({type(error).__name__}: {error})"
-        raise new_error(GLMConnectionError, what, request_id=body.get("request_id")) from None
+        raise new_error(GLMConnectionError, f"no connection to the GLM API ({type(error).__name__}: {error})") from None

@@ -6,9 +6,29 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from tenacity import wait_none
+from ways import WAYS, Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu.llm import limits, retries
 from llama_index_mm_zhipu.testing import GLMStandIn
+
+
+@pytest.fixture(params=WAYS, ids=["sync", "sync-stream", "async", "async-stream"])
+def way(request: pytest.FixtureRequest) -> Way:
+    """Each of the four ways to ask."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _forget_learned_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "_learned", {})
+
+
+@pytest.fixture
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further tries come at once, but for what ``Retry-After`` asks."""
+    monkeypatch.setattr(retries, "BACKOFF", wait_none())
 
 
 @pytest.fixture

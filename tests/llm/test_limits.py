@@ -6,18 +6,13 @@ from typing import Any
 
 import pytest
 
-from llama_index_mm_zhipu.llm import GLMInvalidRequestError, limits
+from llama_index_mm_zhipu.llm import GLMInvalidRequestError
 from llama_index_mm_zhipu.llm.limits import learn_limits, limits_at
 from llama_index_mm_zhipu.llm.models import MODELS, UNKNOWN_MODEL
 
 BASE = "http://api"
 RANGE = GLMInvalidRequestError("max_tokens参数非法：限制数值范围[1,512]", code="1210")
 TOO_MANY = GLMInvalidRequestError("输入图片数量超过限制", code="1210")
-
-
-@pytest.fixture(autouse=True)
-def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_learned", {})
 
 
 def body(model: str = "glm-4v-flash", pictures: int = 0, **fields: Any) -> dict[str, Any]:

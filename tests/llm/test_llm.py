@@ -16,17 +16,11 @@ from llama_index.core.base.llms.types import (
     AudioBlock,
     ChatMessage,
     ImageBlock,
-    MessageRole,
     TextBlock,
-    ToolCallBlock,
 )
-from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
-from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.multi_modal_llms import MultiModalLLM
-from llama_index.core.prompts import PromptTemplate
 from llama_index.core.schema import ImageDocument, ImageNode
-from llama_index.core.tools import FunctionTool
 from PIL import Image
 
 from llama_index_mm_zhipu import ZhipuMultiModal
@@ -224,48 +218,6 @@ def test_too_many_tokens_are_lowered_with_a_warning(
     connect(max_tokens=4096).complete("你好")
     assert server.requests[-1]["max_tokens"] == 1024
     assert "max_tokens 4096 lowered to 1024: glm-4v-flash gives no more" in caplog.text
-
-
-def test_tools_go_out_and_calls_come_back(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
-    def price(name: str) -> float:
-        """Price of a product."""
-        return 1.0
-
-    tool = FunctionTool.from_defaults(price)
-    response = llm.chat_with_tools([tool], "多少钱？")
-    assert server.requests[-1]["tools"][0]["function"]["name"] == "price"
-    with pytest.raises(ValueError, match="glm-4v-flash called no tool"):
-        llm.get_tool_calls_from_response(response)
-
-    called = ChatMessage(
-        role="assistant",
-        blocks=[ToolCallBlock(tool_call_id="c1", tool_name="price", tool_kwargs={"name": "苹果"})],
-    )
-    result = ChatMessage(role=MessageRole.TOOL, content="1.0", additional_kwargs={"tool_call_id": "c1"})
-    llm.chat([user("多少钱？"), called, result])
-    sent = server.requests[-1]["messages"]
-    assert sent[1]["tool_calls"][0]["function"] == {"name": "price", "arguments": '{"name": "苹果"}'}
-    assert (sent[2]["role"], sent[2]["tool_call_id"]) == ("tool", "c1")
-    response.message = called
-    (selection,) = llm.get_tool_calls_from_response(response)
-    assert (selection.tool_id, selection.tool_name, selection.tool_kwargs) == ("c1", "price", {"name": "苹果"})
-
-
-def test_core_s_generic_calls_work(llm: ZhipuMultiModal) -> None:
-    assert isinstance(llm, LLM)
-    assert "你好" in llm.predict(PromptTemplate("{greeting}"), greeting="你好")
-    assert "你好" in "".join(llm.stream(PromptTemplate("{greeting}"), greeting="你好"))
-
-
-@pytest.mark.parametrize("call", ["chat", "complete"])
-def test_a_call_is_one_event(connect: Connect, call: str) -> None:
-    debug = LlamaDebugHandler(print_trace_on_end=False)
-    llm = connect(callback_manager=CallbackManager([debug]))
-    if call == "chat":
-        llm.chat([user("你好")])
-    else:
-        llm.complete("你好")
-    assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
 
 
 def test_async_calls_work_in_one_event_loop_after_another(llm: ZhipuMultiModal) -> None:

@@ -58,6 +58,7 @@ def test_a_streamed_answer_grows() -> None:
         {**piece("stop", content=""), "usage": USAGE},
     )
     assert [response.delta for response in responses] == ["", "", "红", "色", ""]
+    assert [response.additional_kwargs.get("thinking_delta") for response in responses] == ["看", "颜色", *[None] * 3]
     assert responses[-1].message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
     assert responses[-1].additional_kwargs["total_tokens"] == 7
 

@@ -1,99 +1,246 @@
-"""The stand-in refuses what the API refuses, and computes its answers from what it was sent."""
+"""The stand-in keeps connections, counts them, records requests, follows its script, and leaves nothing behind."""
 
 from __future__ import annotations
 
-import base64
+import asyncio
+import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
-from typing import Any
+from contextlib import closing, contextmanager
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from raw_client import KEY, Client, body_of, choices_of, lines_of, picture, soon, text
 
-from llama_index_mm_zhipu.images import encode_image, load_image
-from llama_index_mm_zhipu.testing import GLMStandIn
-
-
-@pytest.fixture
-def server() -> Iterator[GLMStandIn]:
-    with GLMStandIn() as running:
-        yield running
+from llama_index_mm_zhipu.testing import Delay, ErrorAnswer, GLMStandIn, Stall, Trickle
 
 
-@pytest.fixture(scope="module")
-def red() -> str:
-    from PIL import Image
-
-    return base64.b64encode(encode_image(Image.new("RGB", (30, 20), "red"), "PNG")).decode()
+def connect(server: GLMStandIn) -> socket.socket:
+    address = urlsplit(server.url)
+    return socket.create_connection((address.hostname, address.port), timeout=5)  # type: ignore[arg-type]
 
 
-def picture(url: str) -> dict[str, Any]:
-    return {"type": "image_url", "image_url": {"url": url}}
+def send(connection: socket.socket, **fields: object) -> None:
+    body = json.dumps(body_of(**fields)).encode()
+    head = (
+        "POST /api/paas/v4/chat/completions HTTP/1.1\r\n"
+        f"Authorization: Bearer id.secret\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + body)
 
 
-def text(content: str) -> dict[str, Any]:
-    return {"type": "text", "text": content}
+# Answers
 
 
-def post(server: GLMStandIn, content: Any, key: str = "id.secret", **fields: Any) -> httpx.Response:
-    body = {"model": "glm-4v-flash", "messages": [{"role": "user", "content": content}], **fields}
-    return httpx.post(f"{server.url}/chat/completions", json=body, headers={"Authorization": f"Bearer {key}"})
+def test_answers_describe_what_was_sent(client: Client, red: str) -> None:
+    body = client.post([text("图1：红旗"), picture(red), text("资料如上\n问题：什么颜色？")]).json()
 
-
-def test_answers_describe_what_was_sent(server: GLMStandIn, red: str) -> None:
-    body = post(server, [text("图1：红旗"), picture(red), text("资料如上\n问题：什么颜色？")]).json()
-
-    answer = body["choices"][0]["message"]["content"]
-    assert answer.splitlines() == [
+    assert body["choices"][0]["message"]["content"].splitlines() == [
         "（本地替身，不是模型）问题：什么颜色？",
         "收到 1 张图片。",
         "第1张图片：PNG 30×20，平均颜色 #ff0000；说明：图1：红旗",
     ]
     assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
-    assert server.requests[0]["messages"][0]["content"][1] == picture(red)
+    assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
+    assert client.server.requests[0]["messages"][0]["content"][1] == picture(red)
 
 
-@pytest.mark.parametrize(
-    ("content", "fields", "status", "code"),
-    [
-        ("你好", {"model": "gpt"}, 400, "1211"),
-        ("你好", {"max_tokens": 1025}, 400, "1210"),
-        ("你好", {"messages": []}, 400, "1214"),
-        ("你好", {"messages": [{"role": "bot", "content": "x"}]}, 400, "1214"),
-        ([{"type": "audio"}], {}, 400, "1210"),
-        ([{"type": "text", "text": "x", "detail": "high"}], {}, 400, "1210"),
-        ([picture("not base64!")], {}, 400, "1210"),
-        ([picture(base64.b64encode(b"no picture").decode())], {}, 400, "1210"),
-    ],
-)
-def test_what_the_api_refuses_is_refused(
-    server: GLMStandIn, content: Any, fields: dict[str, Any], status: int, code: str
-) -> None:
-    response = post(server, content, **fields)
-    assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+def test_pictures_by_address_are_not_fetched(client: Client) -> None:
+    content = client.message([picture("https://example.com/a.jpg"), text("?")])["content"]
+    assert "网址 https://example.com/a.jpg" in content
 
 
-def test_six_pictures_are_too_many(server: GLMStandIn, red: str) -> None:
-    assert post(server, [*[picture(red)] * 5, text("?")]).status_code == 200
-    refused = post(server, [*[picture(red)] * 6, text("?")])
-    assert refused.json()["error"] == {"code": "1210", "message": "输入图片数量超过限制"}
-
-
-@pytest.mark.parametrize("key", ["nodot", "."])
-def test_bad_keys_are_refused(server: GLMStandIn, key: str) -> None:
-    assert post(server, "你好", key=key).status_code == 401
-
-
-def test_streams_carry_usage_last(server: GLMStandIn) -> None:
-    lines = [line for line in post(server, "你好", stream=True).text.splitlines() if line]
-    assert lines[-1] == "data: [DONE]"
+def test_streams_say_the_same_and_carry_usage_last(client: Client) -> None:
+    streamed = client.post("讲一个故事", stream=True)
+    lines = lines_of(streamed)
+    assert lines[-1] == "[DONE]"
     assert '"usage"' in lines[-2]
     assert not any('"usage"' in line for line in lines[:-2])
+    choices = choices_of(streamed)
+    assert [choice.get("finish_reason") for choice in choices] == [None] * (len(choices) - 1) + ["stop"]
+    assert "".join(choice["delta"]["content"] for choice in choices) == client.message("讲一个故事")["content"]
 
 
-def test_pictures_by_address_are_not_fetched(server: GLMStandIn) -> None:
-    body = post(server, [picture("https://example.com/a.jpg"), text("?")]).json()
-    assert "网址 https://example.com/a.jpg" in body["choices"][0]["message"]["content"]
+# Records and scripts
 
 
-def test_the_red_picture_is_what_it_seems(red: str) -> None:
-    assert load_image(red).getpixel((0, 0)) == (255, 0, 0)
+def test_requests_are_recorded_in_order_with_all_their_fields(client: Client) -> None:
+    client.post("一", seed=7)
+    client.post("二", model="gpt")
+    client.server.script(ErrorAnswer(500, "1234", "网络错误"))
+    client.post("三")
+    assert client.server.requests == [body_of("一", seed=7), body_of("二", model="gpt"), body_of("三")]
+
+
+def test_the_script_is_followed_once(client: Client) -> None:
+    client.server.script(ErrorAnswer(500, "1234", "网络错误"), None)
+    client.server.fail_next(429, "1302", "您的账户已达到速率限制，请您控制请求频率", times=2)
+    client.server.script(None, ErrorAnswer(400, "1261", "Prompt 超长"))
+    assert [client.post().status_code for _ in range(7)] == [500, 200, 429, 429, 200, 400, 200]
+
+
+def test_a_refused_request_takes_its_turn_in_the_script(client: Client) -> None:
+    client.server.script(Delay(0.0))
+    client.server.fail_next(500, "1234", "网络错误")
+    assert [client.post(model="gpt").status_code, client.post().status_code] == [400, 500]
+
+
+def test_a_request_id_serves_once(client: Client) -> None:
+    client.server.fail_next(500, "1234", "网络错误")
+    assert client.post(request_id="first-1").status_code == 500
+    assert client.error(request_id="first-1") == (400, "1231", "您已有请求：first-1")
+    assert client.post(request_id="second-2").json()["request_id"] == "second-2"
+    with GLMStandIn() as another, Client(another).http as http:
+        assert http.post("/chat/completions", json=body_of(request_id="second-2")).status_code == 200
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1, 2]", b'"text"', b"\xff\xfe\xfd"])
+def test_a_body_that_is_no_object_is_refused_and_not_recorded(client: Client, body: bytes) -> None:
+    response = client.http.post("/chat/completions", content=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "1210")
+    assert client.server.requests == []
+
+
+# Connections
+
+
+def test_one_connection_serves_answers_streams_and_errors(client: Client) -> None:
+    client.server.script(None, None, ErrorAnswer(500, "1234", "网络错误"))
+    for stream in (False, True, False, True, True):
+        client.post(stream=stream)
+    client.post(model="gpt")
+    assert client.http.get("/chat/completions").status_code == 404
+    assert client.http.post("/embeddings", json=body_of()).status_code == 404
+    client.post()
+    assert (client.server.connections, client.server.open_connections) == (1, 1)
+
+
+def test_a_stream_left_early_closes_its_connection(client: Client) -> None:
+    client.server.script(Trickle(5.0))
+    with client.http.stream("POST", "/chat/completions", json=body_of(stream=True)) as response:
+        pieces = response.iter_raw()
+        next(pieces)
+        assert client.server.open_connections == 1
+    assert soon(lambda: client.server.open_connections == 0)
+
+
+def test_connections_are_counted(server: GLMStandIn) -> None:
+    connections = [connect(server) for _ in range(5)]
+    assert soon(lambda: server.open_connections == 5)
+    for connection in connections:
+        connection.close()
+    assert soon(lambda: server.open_connections == 0)
+    assert server.connections == 5
+
+
+async def test_two_hundred_ask_at_once() -> None:
+    questions = [f"第{number}问" for number in range(200)]
+    with GLMStandIn(latency=0.05) as server:
+        limits = httpx.Limits(max_connections=200)
+        async with httpx.AsyncClient(headers=KEY, limits=limits, timeout=10, trust_env=False) as http:
+            url = f"{server.url}/chat/completions"
+            start = time.monotonic()
+            answers = await asyncio.gather(*(http.post(url, json=body_of(question)) for question in questions))
+            taken = time.monotonic() - start
+        for question, answer in zip(questions, answers, strict=True):
+            assert answer.json()["choices"][0]["message"]["content"].startswith(
+                f"（本地替身，不是模型）问题：{question}\n"
+            )
+        assert len(server.requests) == 200
+        assert soon(lambda: server.open_connections == 0)
+    # One after the other would take ten seconds.
+    assert taken < 5
+
+
+def test_two_hundred_connections_are_open_together(server: GLMStandIn) -> None:
+    connections = [connect(server) for _ in range(200)]
+    assert soon(lambda: server.open_connections == 200)
+    for connection in connections:
+        send(connection, stream=True)
+    for connection in connections:
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
+        connection.close()
+    assert soon(lambda: server.open_connections == 0)
+
+
+# Settings
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_latency_delays_every_answer(status: int) -> None:
+    with GLMStandIn(latency=0.1) as server, Client(server).http as http:
+        start = time.monotonic()
+        model = "glm-4v-flash" if status == 200 else "gpt"
+        assert http.post("/chat/completions", json=body_of(model=model)).status_code == status
+        assert time.monotonic() - start >= 0.1
+
+
+def test_limits_can_be_set_for_all_models(red: str) -> None:
+    with GLMStandIn(max_pictures=1, max_tokens=10) as server:
+        client = Client(server)
+        with client.http:
+            for model in ("glm-4v-flash", "glm-4.6v"):
+                assert client.post([picture(red), text("?")], model=model, max_tokens=10).status_code == 200
+                assert client.error([picture(red), picture(red), text("?")], model=model) == (
+                    400,
+                    "1210",
+                    "输入图片数量超过限制",
+                )
+                assert client.error(model=model, max_tokens=11)[2] == "max_tokens参数非法：限制数值范围[1,10]"
+
+
+# The end
+
+
+_WAYS_TO_WAIT = {
+    "stalled before": Stall(),
+    "stalled within": Stall(after=1),
+    "delayed": Delay(60.0),
+    "trickling": Trickle(60.0),
+}
+
+
+@contextmanager
+def busy(server: GLMStandIn, how: str) -> Iterator[socket.socket]:
+    """A connection that keeps its thread in the server waiting."""
+    with closing(connect(server)) as connection:
+        if how == "half a request":
+            connection.sendall(b"POST /api/paas/v4/chat/completions HTTP/1.1\r\nContent-Length: 99\r\n\r\n{")
+        elif how != "idle":
+            server.script(_WAYS_TO_WAIT.get(how))
+            # More than fits into the buffers between the two.
+            content = "长" * 200_000 if how == "unread" else "你好"
+            send(connection, model="glm-4.6v", content=content, stream=True)
+            assert soon(lambda: len(server.requests) == 1)
+            assert how in ("delayed", "stalled before") or connection.recv(1) == b"H"
+        assert soon(lambda: server.open_connections == 1)
+        yield connection
+
+
+@pytest.mark.parametrize("how", ["idle", "half a request", *_WAYS_TO_WAIT, "unread"])
+def test_leaving_is_quick_and_leaves_nothing(how: str) -> None:
+    threads = set(threading.enumerate())
+    server = GLMStandIn()
+    server.__enter__()
+    with busy(server, how) as connection:
+        start = time.monotonic()
+        server.__exit__(None, None, None)
+        assert time.monotonic() - start < 0.2
+        assert server.open_connections == 0
+        assert set(threading.enumerate()) <= threads
+        while connection.recv(65536):
+            pass
+
+
+def test_leaving_an_answered_client_closes_its_connection() -> None:
+    with GLMStandIn() as server:
+        client = Client(server)
+        client.post(stream=True)
+        assert server.open_connections == 1
+    assert server.open_connections == 0
+    with pytest.raises(httpx.ConnectError):
+        client.post()
+    client.http.close()

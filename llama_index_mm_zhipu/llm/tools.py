@@ -1,0 +1,48 @@
+"""Function calling: LlamaIndex's tools to a request, the model's calls back to LlamaIndex."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatResponse, ToolCallBlock
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.llms.utils import parse_partial_json
+from llama_index.core.tools import BaseTool
+
+
+def tool_fields(tools: Sequence[BaseTool]) -> dict[str, Any]:
+    """Return the fields of a request that offer tools to the model."""
+    specifications = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
+    # The API knows no other choice than "auto".
+    return {"tools": specifications, "tool_choice": "auto"} if specifications else {}
+
+
+def tool_calls(response: ChatResponse) -> list[ToolSelection]:
+    """Return the tools that the model chose; of a stream, with the arguments that have come so far."""
+    return [
+        ToolSelection(
+            tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=_arguments(block.tool_kwargs)
+        )
+        for block in response.message.blocks
+        if isinstance(block, ToolCallBlock)
+    ]
+
+
+def keep_first_tool_call(response: ChatResponse) -> None:
+    """Drop all tool calls of an answer but the first."""
+    calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
+    if calls:
+        dropped = calls[1:]
+        response.message.blocks = [block for block in response.message.blocks if block not in dropped]
+        response.message.additional_kwargs["tool_calls"] = response.message.additional_kwargs["tool_calls"][:1]
+
+
+def _arguments(arguments: dict[str, Any] | str) -> dict[str, Any]:
+    if isinstance(arguments, dict):
+        return arguments
+    try:
+        parsed = parse_partial_json(arguments or "{}")
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}

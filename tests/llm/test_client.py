@@ -1,0 +1,287 @@
+"""A call waits its turn, learns limits, leaves event loops free, and lets go of its connection however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.rate_limiter import TokenBucketRateLimiter
+from ways import CHAT, WAYS, Way, wait_until
+
+from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu.llm import GLMInvalidRequestError, GLMTimeoutError
+from llama_index_mm_zhipu.testing import Delay, ErrorAnswer, GLMStandIn, Stall, Trickle
+
+Connect = Callable[..., ZhipuMultiModal]
+
+
+def pictures(photos: list[Path], count: int) -> list[ChatMessage]:
+    blocks = [*(ImageBlock(path=photo) for photo in photos[:count]), TextBlock(text="哪张是帽子？")]
+    return [ChatMessage(role="user", blocks=blocks)]
+
+
+def sent_pictures(request: dict[str, Any]) -> int:
+    return sum(part["type"] == "image_url" for part in request["messages"][-1]["content"])
+
+
+# Limits that a deployment shows
+
+
+async def test_the_range_of_max_tokens_is_learned_once(way: Way, key: str) -> None:
+    with GLMStandIn(max_tokens=512) as server:
+        llm = ZhipuMultiModal(api_key=key, api_base=server.url, max_tokens=1000)
+        for _ in range(3):
+            assert (await way.ask(llm)).message.content
+        assert [request["max_tokens"] for request in server.requests] == [1000, 512, 512, 512]
+        assert ZhipuMultiModal(api_key=key, api_base=server.url).metadata.num_output == 512
+
+
+async def test_the_number_of_pictures_is_learned_once(way: Way, key: str, photos: list[Path]) -> None:
+    with GLMStandIn(max_pictures=1) as server:
+        llm = ZhipuMultiModal(api_key=key, api_base=server.url)
+        for _ in range(2):
+            answer = (await way.ask(llm, pictures(photos, 3))).message.content or ""
+            assert "收到 1 张图片" in answer
+        assert [sent_pictures(request) for request in server.requests] == [3, 1, 1]
+        texts = [part.get("text", "") for part in server.requests[-1]["messages"][-1]["content"]]
+        assert any("拼图" in text for text in texts)
+
+
+async def test_refusals_that_teach_nothing_are_final(way: Way, connect: Connect, server: GLMStandIn) -> None:
+    server.fail_next(400, "1210", "输入图片数量超过限制")
+    with pytest.raises(GLMInvalidRequestError, match="输入图片数量超过限制"):
+        await way.ask(connect())
+    assert len(server.requests) == 1
+
+
+# Ids of requests
+
+
+@pytest.mark.usefixtures("no_backoff")
+async def test_every_try_has_an_id_of_its_own(way: Way, connect: Connect, server: GLMStandIn) -> None:
+    busy = ErrorAnswer(429, "1302", "慢")
+    server.script(busy, busy)
+    await way.ask(connect(), request_id="r" * 64)
+    assert [request["request_id"] for request in server.requests] == ["r" * 64, "r" * 62 + "-2", "r" * 62 + "-3"]
+    await way.ask(connect())
+    assert len(server.requests[-1]["request_id"]) == 32
+
+
+# Turns
+
+
+def most_at_a_time(server: GLMStandIn, ask: Callable[[], Any]) -> int:
+    """Count the connections that 20 calls of a thread pool need."""
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda _: ask(), range(20)))
+    return server.connections
+
+
+def test_calls_wait_their_turn(connect: Connect, server: GLMStandIn) -> None:
+    server.script(*[Delay(0.02)] * 20)
+    llm = connect(max_concurrency=3)
+    assert most_at_a_time(server, lambda: llm.chat(CHAT)) == 3
+
+
+def test_sync_and_async_calls_share_their_turns(connect: Connect, server: GLMStandIn) -> None:
+    server.script(*[Delay(0.02)] * 20)
+    llm = connect(max_concurrency=2)
+    numbers = iter(range(20))
+
+    def ask() -> None:
+        if next(numbers) % 2:
+            llm.chat(CHAT)
+        else:
+            asyncio.run(llm.achat(CHAT))
+
+    assert most_at_a_time(server, ask) == 2
+
+
+def test_without_a_limit_all_go_at_once(connect: Connect, server: GLMStandIn) -> None:
+    server.script(*[Delay(0.5)] * 20)
+    llm = connect(max_concurrency=None)
+    assert most_at_a_time(server, lambda: llm.chat(CHAT)) == 20
+
+
+def test_an_open_stream_has_its_turn_until_it_ends(connect: Connect) -> None:
+    llm = connect(max_concurrency=1, deadline=0.3)
+    stream = llm.stream_chat(CHAT)
+    next(stream)
+    with pytest.raises(GLMTimeoutError, match=r"none of the 1 calls .* read streams to their end, or close them"):
+        llm.chat(CHAT)
+    stream.close()
+    assert llm.chat(CHAT).message.content
+
+
+@pytest.mark.usefixtures("no_backoff")
+async def test_the_rate_limiter_counts_every_try(way: Way, connect: Connect, server: GLMStandIn) -> None:
+    limiter = TokenBucketRateLimiter(requests_per_minute=10)
+    llm = connect(rate_limiter=limiter)
+    server.script(ErrorAnswer(429, "1302", "慢"), None)
+    await way.ask(llm)
+    assert 8 <= limiter._request_tokens < 9
+
+
+def test_the_rate_limiter_slows_sync_and_async_calls_together(connect: Connect) -> None:
+    limiter = TokenBucketRateLimiter(requests_per_minute=120)
+    limiter._request_tokens = 1.0
+    llm = connect(rate_limiter=limiter)
+    begun = time.monotonic()
+    llm.chat(CHAT)
+    asyncio.run(llm.achat(CHAT))
+    assert time.monotonic() - begun > 0.4
+
+
+# Event loops, threads
+
+
+async def test_the_event_loop_is_never_blocked(connect: Connect, server: GLMStandIn, photos: list[Path]) -> None:
+    server.script(*[Delay(0.2)] * 8)
+    llm = connect()
+    calls = asyncio.gather(*(llm.achat(pictures(photos, 5)) for _ in range(4)), *(_read(llm) for _ in range(4)))
+    longest = ticks = 0.0
+    while not calls.done():
+        before = time.monotonic()
+        await asyncio.sleep(0.005)
+        longest = max(longest, time.monotonic() - before)
+        ticks += 1
+    assert len(await calls) == 8
+    assert ticks > 20
+    assert longest < 0.15
+
+
+async def _read(llm: ZhipuMultiModal) -> list[Any]:
+    return [piece async for piece in await llm.astream_chat(CHAT)]
+
+
+def test_one_client_serves_threads_and_event_loops(connect: Connect, server: GLMStandIn) -> None:
+    llm = connect(max_concurrency=4)
+
+    def ask(number: int) -> str:
+        if number % 2:
+            return llm.complete(f"第{number}问").text
+        return asyncio.run(llm.acomplete(f"第{number}问")).text
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(40)))
+    assert all(f"第{number}问" in answer for number, answer in enumerate(answers))
+    assert server.connections <= 4
+
+
+# Connections
+
+
+async def test_connections_are_used_again(way: Way, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    for _ in range(5):
+        await way.ask(llm)
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if way.is_async], ids=["whole", "stream"])
+@pytest.mark.parametrize("stall", [Stall(), Stall(after=0), Stall(after=2)])
+async def test_cancelling_closes_the_connection(way: Way, llm: ZhipuMultiModal, server: GLMStandIn, stall: Any) -> None:
+    server.script(stall)
+    call = asyncio.create_task(way.ask(llm))
+    assert await asyncio.to_thread(wait_until, lambda: len(server.requests) == 1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert await asyncio.to_thread(wait_until, lambda: server.open_connections == 0)
+    assert (await way.ask(llm)).message.content
+
+
+def test_closed_clients_open_anew(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    llm.chat(CHAT)
+    llm.close()
+    assert wait_until(lambda: server.open_connections == 0)
+    llm.close()
+    assert llm.chat(CHAT).message.content
+    asyncio.run(llm.aclose())
+    assert wait_until(lambda: server.open_connections == 0)
+
+
+def test_a_forgotten_llm_closes_its_connections(key: str, server: GLMStandIn) -> None:
+    llm = ZhipuMultiModal(api_key=key, api_base=server.url)
+    llm.chat(CHAT)
+    assert server.open_connections == 1
+    del llm
+    gc.collect()
+    assert wait_until(lambda: server.open_connections == 0)
+
+
+def test_changed_settings_hold_from_the_next_call(llm: ZhipuMultiModal, server: GLMStandIn, key: str) -> None:
+    llm.chat(CHAT)
+    with GLMStandIn() as other:
+        llm.api_base = other.url
+        llm.chat(CHAT)
+        assert (len(server.requests), len(other.requests)) == (1, 1)
+    llm.api_base = server.url
+    llm.timeout = 0.2
+    llm.max_retries = 0
+    server.script(Stall())
+    with pytest.raises(GLMTimeoutError):
+        llm.chat(CHAT)
+
+
+def leave(llm: ZhipuMultiModal, number: int) -> None:
+    """Begin a stream and leave it, in one of four ways."""
+    stream = llm.stream_chat(CHAT)
+    next(stream)
+    if number % 4 == 0:
+        stream.close()
+    elif number % 4 == 1:
+        cycle: list[Any] = [stream]
+        cycle.append(cycle)
+    elif number % 4 == 2:
+        with pytest.raises(ZeroDivisionError):
+            stream.throw(ZeroDivisionError())
+
+
+@pytest.mark.timeout(120)
+def test_a_thousand_streams_that_are_left_early_leave_nothing(connect: Connect, server: GLMStandIn) -> None:
+    llm = connect()
+    for number in range(1000):
+        leave(llm, number)
+    gc.collect()
+    assert len(server.requests) == 1000
+    assert wait_until(lambda: server.open_connections == 0)
+    assert llm.chat(CHAT).message.content
+
+
+@pytest.mark.timeout(60)
+def test_streams_are_collected_while_calls_go_on(connect: Connect, server: GLMStandIn) -> None:
+    """The garbage collector, very often, closes streams in the middle of other calls' work, in several threads."""
+    llm = connect()
+    thresholds = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20, 2, 2)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda number: leave(llm, 4 * number + 1), range(200)))
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.unfreeze()
+    gc.collect()
+    assert wait_until(lambda: server.open_connections == 0)
+
+
+async def test_async_streams_that_are_left_early_leave_nothing(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    server.script(*[Trickle(0.01)] * 100)
+    for number in range(100):
+        pieces = await llm.astream_chat(CHAT)
+        async for _ in pieces:
+            break
+        if number % 2:
+            await pieces.aclose()
+    del pieces
+    gc.collect()
+    assert await asyncio.to_thread(wait_until, lambda: server.open_connections == 0)
+    assert len(server.requests) == 100

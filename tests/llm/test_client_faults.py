@@ -1,0 +1,249 @@
+"""Whatever goes wrong, each way to ask ends in the right error or answer, in time, and leaves nothing open."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from ways import Way, wait_until
+
+from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu.llm import (
+    GLMAuthenticationError,
+    GLMConnectionError,
+    GLMContentFilteredError,
+    GLMContextTooLongError,
+    GLMError,
+    GLMInvalidRequestError,
+    GLMProtocolError,
+    GLMQuotaError,
+    GLMRateLimitError,
+    GLMServerError,
+    GLMTimeoutError,
+)
+from llama_index_mm_zhipu.testing import (
+    Cut,
+    Delay,
+    EmptyChoices,
+    Ending,
+    ErrorAnswer,
+    ErrorEvent,
+    Fault,
+    GarbageEvent,
+    GLMStandIn,
+    MissingDone,
+    NoFinalNewline,
+    NullContent,
+    RawAnswer,
+    Reasoning,
+    Stall,
+    Trickle,
+    Wrapped,
+)
+
+SSE = "text/event-stream; charset=utf-8"
+JSON = "application/json; charset=utf-8"
+BUSY = ErrorAnswer(429, "1302", "您的账户已达到速率限制，请您控制请求频率")
+HTML = "<html>proxy</html>"
+ANSWER_TEXT = "（本地替身，不是模型）问题：图里的飞机是什么颜色？\n收到 0 张图片。"
+
+
+@dataclass(frozen=True)
+class End:
+    """How a call ends.
+
+    Attributes:
+        error: Its error; None for an answer.
+        tries: Requests that it took.
+        text: Whether the error carries some of the answer.
+    """
+
+    error: type[GLMError] | None = None
+    tries: int = 1
+    text: bool = False
+
+
+ANSWER = End()
+SECOND_TRY = End(tries=2)
+
+
+@dataclass(frozen=True)
+class Script:
+    """What happens to the requests of a call, and how the call ends, streamed or not, with two retries."""
+
+    name: str
+    faults: list[Fault]
+    whole: End
+    streamed: End
+
+
+def script(name: str, *faults: Fault, whole: End, streamed: End | None = None) -> Script:
+    return Script(name, list(faults), whole, streamed or whole)
+
+
+def cut_short(name: str, fault: Fault, error: type[GLMError], whole: End = SECOND_TRY) -> Script:
+    """A stream that fails after some of its text."""
+    return script(name, fault, whole=whole, streamed=End(error, text=True))
+
+
+def code(status: int, number: str, end: End) -> Script:
+    return script(f"code {number}", ErrorAnswer(status, number, "请检查"), whole=end)
+
+
+SCRIPTS = [
+    # Errors of the API, by code
+    *(code(401, number, End(GLMAuthenticationError)) for number in ("1000", "1001", "1002", "1003", "1004", "1005")),
+    *(code(400, number, End(GLMAuthenticationError)) for number in ("1110", "1111", "1112", "1121")),
+    *(code(429, number, End(GLMQuotaError)) for number in ("1113", "1304", "1308", "1309", "1310", "1311")),
+    *(code(429, str(number), End(GLMQuotaError)) for number in range(1313, 1322)),
+    *(code(429, number, SECOND_TRY) for number in ("1302", "1303", "1305", "1312")),
+    *(code(500, number, SECOND_TRY) for number in ("1120", "1200", "1230", "1234")),
+    *(
+        code(400, number, End(GLMInvalidRequestError))
+        for number in ("1210", "1211", "1212", "1213", "1214", "1215", "1221", "1222", "1231")
+    ),
+    code(400, "1261", End(GLMContextTooLongError)),
+    code(400, "1301", End(GLMContentFilteredError)),
+    code(200, "1301", End(GLMContentFilteredError)),
+    code(403, "1220", End(GLMInvalidRequestError)),
+    # Retries
+    script("busy twice", BUSY, BUSY, whole=End(tries=3)),
+    script("busy for too long", BUSY, BUSY, BUSY, whole=End(GLMRateLimitError, tries=3)),
+    script("busy, then cut", BUSY, Cut(), whole=End(tries=3)),
+    script("busy, then no balance", BUSY, ErrorAnswer(429, "1113", "欠费"), whole=End(GLMQuotaError, tries=2)),
+    script("busy for a moment", ErrorAnswer(429, "1302", "慢", retry_after=0), whole=SECOND_TRY),
+    script("busy beyond the deadline", ErrorAnswer(429, "1302", "慢", retry_after=100), whole=End(GLMRateLimitError)),
+    # Errors of others
+    script("503 of a proxy", RawAnswer(HTML, status=503), whole=SECOND_TRY),
+    script("429 of a proxy", RawAnswer(HTML, status=429), whole=SECOND_TRY),
+    script("403 of a proxy", RawAnswer(HTML, status=403), whole=End(GLMAuthenticationError)),
+    script("404 of a proxy", RawAnswer(HTML, status=404), whole=End(GLMInvalidRequestError)),
+    script("434", RawAnswer("", status=434), whole=End(GLMInvalidRequestError)),
+    script("a redirection", RawAnswer("", status=302), whole=End(GLMProtocolError)),
+    # Answers that are none
+    script("HTML", RawAnswer(HTML), whole=End(GLMProtocolError)),
+    script("nothing", RawAnswer("", content_type=JSON), whole=End(GLMProtocolError)),
+    script("bad JSON", RawAnswer('{"choices": [', content_type=JSON), whole=End(GLMProtocolError)),
+    script("a JSON list", RawAnswer("[1]", content_type=JSON), whole=End(GLMProtocolError)),
+    script("no text at all", RawAnswer(b"\xff\xfe\x00", content_type=JSON), whole=End(GLMProtocolError)),
+    script("choices of another form", RawAnswer('{"choices": "a"}', content_type=JSON), whole=End(GLMProtocolError)),
+    script("empty choices", EmptyChoices(), whole=End(GLMProtocolError)),
+    script("null content", NullContent(), whole=End(GLMProtocolError)),
+    # Connections
+    script("cut before the answer", Cut(), whole=SECOND_TRY),
+    script("reset before the answer", Cut(reset=True), whole=SECOND_TRY),
+    script("cut every time", Cut(), Cut(), Cut(), whole=End(GLMConnectionError, tries=3)),
+    script("cut before the first token", Cut(after=0), whole=SECOND_TRY),
+    cut_short("cut in the middle", Cut(after=3), GLMConnectionError),
+    script(
+        "reset in the middle", Cut(after=3, reset=True), whole=SECOND_TRY, streamed=End(GLMConnectionError, text=True)
+    ),
+    script("silence before the answer", Stall(), whole=SECOND_TRY),
+    script("silence every time", Stall(), Stall(), Stall(), whole=End(GLMTimeoutError, tries=3)),
+    script("silence before the first token", Stall(after=0), whole=SECOND_TRY),
+    cut_short("silence in the middle", Stall(after=3), GLMTimeoutError),
+    script("a late answer", Delay(0.1), whole=ANSWER),
+    script("a slow answer", Trickle(0.02), whole=ANSWER),
+    # Streams; what is not streamed ends otherwise or not at all
+    cut_short("no [DONE]", MissingDone(), GLMConnectionError, whole=ANSWER),
+    script("no newline at the end", NoFinalNewline(), whole=ANSWER),
+    script("[DONE] alone", RawAnswer("data: [DONE]\n\n", content_type=SSE), whole=End(GLMProtocolError)),
+    script(
+        "an error under the content type of a stream",
+        RawAnswer('{"error": {"code": "1113", "message": "欠费"}}', content_type=SSE),
+        whole=End(GLMQuotaError),
+    ),
+    cut_short("garbage in the middle", GarbageEvent(3), GLMProtocolError, whole=End(GLMProtocolError)),
+    script("busy before the first token", ErrorEvent("1305", "忙", after=0), whole=SECOND_TRY),
+    script(
+        "busy in the middle",
+        ErrorEvent("1305", "忙", after=3),
+        whole=SECOND_TRY,
+        streamed=End(GLMRateLimitError, text=True),
+    ),
+    cut_short(
+        "filtered in the middle",
+        ErrorEvent("1301", "敏感", after=3),
+        GLMContentFilteredError,
+        whole=End(GLMContentFilteredError),
+    ),
+    script("sensitive question", Ending("sensitive", after=0), whole=End(GLMContentFilteredError)),
+    script("sensitive answer", Ending("sensitive", after=3), whole=End(GLMContentFilteredError, text=True)),
+    script("network error at once", Ending("network_error", after=0), whole=SECOND_TRY),
+    script(
+        "network error later",
+        Ending("network_error", after=3),
+        whole=SECOND_TRY,
+        streamed=End(GLMServerError, text=True),
+    ),
+    script(
+        "context full", Ending("model_context_window_exceeded", after=3), whole=End(GLMContextTooLongError, text=True)
+    ),
+    script("reasoning", Reasoning("先看颜色"), whole=ANSWER),
+    script("reasoning in the text", Wrapped("<think>先看颜色</think>\n"), whole=ANSWER),
+    script("an answer in a box", Wrapped("<|begin_of_box|>", "<|end_of_box|>"), whole=ANSWER),
+]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.usefixtures("no_backoff")
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+async def test_calls_end_right_and_leave_nothing_open(
+    script: Script, way: Way, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn
+) -> None:
+    llm = connect(timeout=0.25, deadline=5, max_retries=2)
+    server.script(*script.faults)
+    end = script.streamed if way.streams else script.whole
+
+    if end.error is None:
+        response = await way.ask(llm)
+        assert response.message.content == ANSWER_TEXT
+        assert response.additional_kwargs["total_tokens"] > 0
+    else:
+        with pytest.raises(GLMError) as caught:
+            await way.ask(llm)
+        assert type(caught.value) is end.error
+        assert ANSWER_TEXT.startswith(caught.value.partial_text)
+        assert bool(caught.value.partial_text) == end.text
+        assert caught.value.request_id == server.requests[-1]["request_id"]
+
+    assert len(server.requests) == end.tries
+    assert len({request["request_id"] for request in server.requests}) == end.tries
+    await llm.aclose()
+    assert wait_until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.timeout(20)
+async def test_a_trickling_answer_meets_the_deadline(
+    way: Way, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn
+) -> None:
+    server.script(Trickle(0.3))
+    llm = connect(timeout=5, deadline=0.5)
+    begun = time.monotonic()
+    if way.streams:
+        # The deadline is for the first token; what follows may take its time.
+        assert (await way.ask(llm)).message.content
+    else:
+        with pytest.raises(GLMTimeoutError, match=r"within the deadline of 0\.5 s"):
+            await way.ask(llm)
+        assert time.monotonic() - begun < 2
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.usefixtures("no_backoff")
+async def test_retry_after_is_respected(way: Way, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    server.script(ErrorAnswer(429, "1302", "慢", retry_after=1))
+    begun = time.monotonic()
+    await way.ask(llm)
+    assert 1.0 <= time.monotonic() - begun < 5
+
+
+@pytest.mark.timeout(20)
+async def test_a_server_that_is_not_there_is_named(way: Way, key: str) -> None:
+    with GLMStandIn() as gone:
+        url = gone.url
+    llm = ZhipuMultiModal(api_key=key, api_base=url, max_retries=0)
+    with pytest.raises(GLMConnectionError, match=r"no connection to the GLM API .*check the network and api_base"):
+        await way.ask(llm)

@@ -1,0 +1,109 @@
+"""Tools go out as the API takes them, and its calls come back as LlamaIndex's selections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole, TextBlock, ToolCallBlock
+from llama_index.core.tools import FunctionTool
+from ways import CHAT
+
+from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu.llm import GLMInvalidRequestError
+from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls
+from llama_index_mm_zhipu.testing import GLMStandIn
+
+Connect = Callable[..., ZhipuMultiModal]
+
+
+def price(name: str) -> float:
+    """Price of a product."""
+    return len(name) / 2
+
+
+PRICE = FunctionTool.from_defaults(price)
+
+
+def call(arguments: str, call_id: str = "c1") -> ToolCallBlock:
+    return ToolCallBlock(tool_call_id=call_id, tool_name="price", tool_kwargs=arguments)
+
+
+def response(*calls: ToolCallBlock) -> ChatResponse:
+    blocks = [TextBlock(text="好"), *calls]
+    listed = {"tool_calls": [{"id": call.tool_call_id} for call in calls]}
+    return ChatResponse(message=ChatMessage(role="assistant", blocks=blocks, additional_kwargs=listed))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ('{"name": "苹果"}', {"name": "苹果"}),
+        ('{"name": "苹', {"name": None}),
+        ('{"name": "苹果", "count": ', {"name": "苹果", "count": None}),
+        ("", {}),
+        ("nonsense", {}),
+        ("[1]", {}),
+    ],
+)
+def test_arguments_are_read_as_far_as_they_came(arguments: str, expected: dict[str, object]) -> None:
+    (selection,) = tool_calls(response(call(arguments)))
+    assert (selection.tool_id, selection.tool_name, selection.tool_kwargs) == ("c1", "price", expected)
+
+
+def test_one_call_is_kept_of_many() -> None:
+    several = response(call("{}", "c1"), call("{}", "c2"), call("{}", "c3"))
+    keep_first_tool_call(several)
+    assert several.message.blocks == [TextBlock(text="好"), call("{}", "c1")]
+    assert several.message.additional_kwargs == {"tool_calls": [{"id": "c1"}]}
+
+
+def test_a_model_calls_the_tool(connect: Connect, server: GLMStandIn) -> None:
+    llm = connect(model="glm-4.6v-flash")
+    answer = llm.chat_with_tools([PRICE], "苹果多少钱？", tool_choice="price", tool_required=True)
+    assert server.requests[-1]["tool_choice"] == "auto"
+    assert server.requests[-1]["tools"][0]["function"]["name"] == "price"
+    (selection,) = llm.get_tool_calls_from_response(answer)
+    assert (selection.tool_name, selection.tool_kwargs) == ("price", {"name": "苹果多少钱？"})
+    assert answer.additional_kwargs["finish_reason"] == "tool_calls"
+
+
+def test_streams_bring_arguments_piece_by_piece(connect: Connect) -> None:
+    llm = connect(model="glm-4.6v-flash")
+    pieces = list(llm.stream_chat_with_tools([PRICE], "苹果多少钱？"))
+    names = [
+        selection.tool_kwargs.get("name")
+        for piece in pieces
+        for selection in llm.get_tool_calls_from_response(piece, error_on_no_tool_call=False)
+    ]
+    assert len(names) > 1
+    assert names[-1] == "苹果多少钱？"
+
+
+def test_calls_and_results_go_back_to_the_model(connect: Connect, server: GLMStandIn) -> None:
+    llm = connect(model="glm-4.6v-flash")
+    answer = llm.chat_with_tools([PRICE], "苹果多少钱？")
+    (selection,) = llm.get_tool_calls_from_response(answer)
+    result = ChatMessage(role=MessageRole.TOOL, content="1.0", additional_kwargs={"tool_call_id": selection.tool_id})
+
+    final = llm.chat_with_tools(
+        [PRICE], chat_history=[ChatMessage(role="user", content="苹果多少钱？"), answer.message, result]
+    )
+
+    sent = server.requests[-1]["messages"]
+    assert sent[1]["tool_calls"][0]["function"] == {"name": "price", "arguments": '{"name": "苹果多少钱？"}'}
+    assert (sent[2]["role"], sent[2]["tool_call_id"]) == ("tool", selection.tool_id)
+    assert "1.0" in (final.message.content or "")
+
+
+def test_no_tool_call_is_an_error_where_one_is_needed(llm: ZhipuMultiModal) -> None:
+    answer = llm.chat(CHAT)
+    with pytest.raises(ValueError, match="glm-4v-flash called no tool; it answered: "):
+        llm.get_tool_calls_from_response(answer)
+    assert llm.get_tool_calls_from_response(answer, error_on_no_tool_call=False) == []
+
+
+def test_models_without_tools_refuse_them(llm: ZhipuMultiModal) -> None:
+    assert not llm.metadata.is_function_calling_model
+    with pytest.raises(GLMInvalidRequestError, match="code 1210"):
+        llm.chat_with_tools([PRICE], "苹果多少钱？")

@@ -1,0 +1,45 @@
+"""The four ways to ask, for tests of what holds in all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+
+from llama_index_mm_zhipu import ZhipuMultiModal
+
+CHAT = [ChatMessage(role="user", content="图里的飞机是什么颜色？")]
+
+
+@dataclass(frozen=True)
+class Way:
+    """One of the four ways to ask: sync or async, whole or streamed."""
+
+    is_async: bool
+    streams: bool
+
+    async def ask(self, llm: ZhipuMultiModal, chat: Sequence[ChatMessage] = CHAT, **fields: Any) -> ChatResponse:
+        """Return the answer, of a stream its last state; sync calls run in a thread."""
+        if not self.is_async:
+            return await asyncio.to_thread(self._ask, llm, chat, fields)
+        if not self.streams:
+            return await llm.achat(chat, **fields)
+        return [piece async for piece in await llm.astream_chat(chat, **fields)][-1]
+
+    def _ask(self, llm: ZhipuMultiModal, chat: Sequence[ChatMessage], fields: dict[str, Any]) -> ChatResponse:
+        return list(llm.stream_chat(chat, **fields))[-1] if self.streams else llm.chat(chat, **fields)
+
+
+WAYS = [Way(is_async=is_async, streams=streams) for is_async in (False, True) for streams in (False, True)]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Wait for something that another thread or process brings about; return whether it came."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()

@@ -1,0 +1,96 @@
+"""Requests as a client would make them, and what comes back, taken apart."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from llama_index_mm_zhipu.testing import Fault, GLMStandIn
+
+KEY = {"Authorization": "Bearer id.secret"}
+TOOL_MODEL = "glm-4.6v"
+
+
+def picture(url: str) -> dict[str, Any]:
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+def text(content: str) -> dict[str, Any]:
+    return {"type": "text", "text": content}
+
+
+def user(content: Any) -> dict[str, Any]:
+    return {"role": "user", "content": content}
+
+
+def tool(name: str = "price", parameters: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters or {"type": "object"}}}
+
+
+def encoded(image: Image.Image, kind: str = "PNG") -> str:
+    buffer = BytesIO()
+    image.save(buffer, kind)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def body_of(content: Any = "你好", **fields: Any) -> dict[str, Any]:
+    """A request; fields that are None are left out."""
+    body = {"model": "glm-4v-flash", "messages": [user(content)], **fields}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+class Client:
+    """Asks a stand-in over one connection."""
+
+    def __init__(self, server: GLMStandIn) -> None:
+        self.server = server
+        # Without verify=False every client would load certificates, which takes longer than a test.
+        self.http = httpx.Client(base_url=server.url, headers=KEY, timeout=5, trust_env=False, verify=False)
+
+    def post(self, content: Any = "你好", **fields: Any) -> httpx.Response:
+        return self.http.post("/chat/completions", json=body_of(content, **fields))
+
+    def message(self, content: Any = "你好", **fields: Any) -> dict[str, Any]:
+        """The message of a whole answer."""
+        response = self.post(content, **fields)
+        assert response.status_code == 200, response.text
+        return response.json()["choices"][0]["message"]
+
+    def faulty(self, fault: Fault, *, stream: bool = True, **fields: Any) -> httpx.Response:
+        """The answer to a request to which something happens."""
+        self.server.script(fault)
+        return self.post(stream=stream, **fields)
+
+    def error(self, content: Any = "你好", **fields: Any) -> tuple[int, str, str]:
+        """Status, code and message of a refusal."""
+        response = self.post(content, **fields)
+        error = response.json().get("error", {"code": "", "message": response.text})
+        return response.status_code, error["code"], error["message"]
+
+
+def lines_of(response: httpx.Response) -> list[str]:
+    """Payloads of a stream's events, the last of them ``[DONE]``."""
+    assert response.headers["Content-Type"].startswith("text/event-stream"), response.text
+    lines = response.text.split("\n\n")
+    assert all(line.startswith("data: ") for line in lines if line)
+    return [line.removeprefix("data: ") for line in lines if line]
+
+
+def choices_of(response: httpx.Response) -> list[dict[str, Any]]:
+    """First choice of each event."""
+    return [json.loads(line)["choices"][0] for line in lines_of(response) if line != "[DONE]"]
+
+
+def soon(is_so: Callable[[], bool], within: float = 2.0) -> bool:
+    """Whether something comes true in time."""
+    end = time.monotonic() + within
+    while not is_so() and time.monotonic() < end:
+        time.sleep(0.002)
+    return is_so()

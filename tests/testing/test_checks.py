@@ -1,0 +1,285 @@
+"""What the API refuses is refused, with its codes and messages; what it takes is taken."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from PIL import Image
+from raw_client import TOOL_MODEL, Client, body_of, encoded, picture, text, tool, user
+
+from llama_index_mm_zhipu.llm.models import MODELS
+from llama_index_mm_zhipu.llm.pictures import MAX_ENCODED_BYTES, MAX_SIDE
+
+PARAMETER = (400, "1210", "API 调用参数有误，请检查文档。")
+PICTURE = (400, "1210", "图片输入格式/解析错误")
+CONTENT_TYPE = (400, "1210", "messages.content.type 参数非法，取值范围 ['image_url', 'text']")
+
+
+def invalid(field: str) -> tuple[int, str, str]:
+    return (400, "1214", f"{field} 参数非法。请检查文档。")
+
+
+def call(call_id: str = "c1") -> dict[str, Any]:
+    return {"id": call_id, "type": "function", "function": {"name": "price", "arguments": "{}"}}
+
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code"),
+    [
+        (None, "1001"),
+        ("", "1002"),
+        ("Bearer", "1002"),
+        ("Bearer nodot", "1002"),
+        ("Bearer .", "1002"),
+        ("Bearer id.", "1002"),
+        ("Bearer a.b.c.d", "1002"),
+        ("Basic id.secret", "1002"),
+        ("id.secret", "1002"),
+    ],
+)
+def test_bad_keys_are_refused(shared: Client, authorization: str | None, code: str) -> None:
+    request = shared.http.build_request("POST", "/chat/completions", json=body_of())
+    del request.headers["Authorization"]
+    if authorization is not None:
+        request.headers["Authorization"] = authorization
+    response = shared.http.send(request)
+    assert (response.status_code, response.json()["error"]["code"]) == (401, code)
+
+
+@pytest.mark.parametrize("token", ["id.secret", "header.claims.signature"])
+def test_keys_and_tokens_are_taken(shared: Client, token: str) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    assert shared.http.post("/chat/completions", json=body_of(), headers=headers).status_code == 200
+
+
+# Models
+
+
+@pytest.mark.parametrize("model", ["gpt", "", None, 7, ["glm-4v-flash"]])
+def test_unknown_models_are_refused(shared: Client, model: Any) -> None:
+    assert shared.error(model=model) == (400, "1211", "模型不存在，请检查模型代码。")
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_of_the_table_is_there(shared: Client, model: str) -> None:
+    assert shared.post(model=model).json()["model"] == model
+
+
+# Parameters
+
+
+@pytest.mark.parametrize(
+    ("model", "most"), [("glm-4v-flash", 1024), ("glm-4v-plus-0111", 8192), ("glm-4.6v", 32_768), ("glm-4v", 2_048)]
+)
+def test_max_tokens_have_limits(shared: Client, model: str, most: int) -> None:
+    assert shared.post(model=model, max_tokens=most).status_code == 200
+    for value in (most + 1, 0, -1, 1.5, "1", True):
+        message = f"max_tokens参数非法：限制数值范围[1,{most}]"
+        assert shared.error(model=model, max_tokens=value) == (400, "1210", message)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("temperature", [0, 0.5, 1], [-0.1, 1.1, "0.5", True]),
+        ("top_p", [0.01, 1], [0, 1.1, "0.5"]),
+        ("stop", [[], ["a"], ["a", "b", "c", "d"]], ["a", ["a"] * 5, [1], [""]]),
+        ("request_id", ["sixsix", "x" * 64], ["short", "x" * 65, 123456]),
+        ("user_id", ["sixsix", "x" * 128], ["short", "x" * 129, 123456]),
+        ("do_sample", [True, False], [0, "false"]),
+        ("stream", [False], [0, "true"]),
+    ],
+)
+def test_parameters_have_ranges(shared: Client, name: str, good: list[Any], bad: list[Any]) -> None:
+    for value in good:
+        assert shared.post(**{name: value}).status_code == 200, value
+    for value in bad:
+        assert shared.error(**{name: value}) == PARAMETER, value
+
+
+def test_null_is_not_set(shared: Client) -> None:
+    nulls = dict.fromkeys(["temperature", "top_p", "max_tokens", "stop", "stream", "tools", "thinking", "request_id"])
+    assert shared.http.post("/chat/completions", json={**body_of(), **nulls}).status_code == 200
+
+
+def test_unknown_fields_are_let_through(shared: Client) -> None:
+    assert shared.post(seed=7, response_format={"type": "json_object"}).status_code == 200
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("mode", ["enabled", "disabled"])
+def test_thinking_is_for_models_that_can(shared: Client, model: str, mode: str) -> None:
+    status = shared.post(model=model, thinking={"type": mode}).status_code
+    assert status == (200 if MODELS[model].thinking else 400)
+
+
+@pytest.mark.parametrize("thinking", ["enabled", {}, {"type": "auto"}, {"type": True}])
+def test_thinking_is_on_or_off(shared: Client, thinking: Any) -> None:
+    assert shared.error(model="glm-4.5v", thinking=thinking) == PARAMETER
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_tools_are_for_models_that_can(shared: Client, model: str) -> None:
+    assert shared.post(model=model, tools=[tool()]).status_code == (200 if MODELS[model].tools else 400)
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        tool(),
+        ["price"],
+        [{"type": "web_search", "web_search": {}}],
+        [{"type": "function"}],
+        [{"function": {"name": "price"}}],
+        [{"type": "function", "function": {"parameters": {}}}],
+        [{"type": "function", "function": {"name": "price", "parameters": "{}"}}],
+        [{"type": "function", "function": {"name": "price", "strict": True}}],
+    ],
+)
+def test_tools_have_a_form(shared: Client, tools: Any) -> None:
+    assert shared.error(model=TOOL_MODEL, tools=tools) == PARAMETER
+
+
+def test_tools_are_chosen_by_the_model_alone(shared: Client) -> None:
+    assert shared.post(model=TOOL_MODEL, tools=[tool()], tool_choice="auto").status_code == 200
+    for choice in ("none", "required", {"type": "function", "function": {"name": "price"}}):
+        assert shared.error(model=TOOL_MODEL, tools=[tool()], tool_choice=choice) == PARAMETER
+
+
+# Messages
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        (None, (400, "1213", "未正常接收到messages参数。")),
+        ([], invalid("messages")),
+        ("你好", invalid("messages")),
+        (["你好"], invalid("messages")),
+        ([{"content": "x"}], (400, "1214", "messages.role 参数非法，取值范围 ['system', 'user', 'assistant', 'tool']")),
+        (
+            [{"role": "bot", "content": "x"}],
+            (400, "1214", "messages.role 参数非法，取值范围 ['system', 'user', 'assistant', 'tool']"),
+        ),
+        ([{"role": "user"}], (400, "1213", "未正常接收到messages.content参数。")),
+        ([user(None)], (400, "1213", "未正常接收到messages.content参数。")),
+        ([user("")], invalid("messages.content")),
+        ([user([])], invalid("messages.content")),
+        ([user(7)], invalid("messages.content")),
+        ([{"role": "system", "content": ""}, user("x")], invalid("messages.content")),
+        ([user("x"), {"role": "assistant", "content": ""}, user("y")], invalid("messages.content")),
+        ([user([text("")])], PARAMETER),
+    ],
+)
+def test_messages_have_a_form(shared: Client, messages: Any, expected: tuple[int, str, str]) -> None:
+    assert shared.error(messages=messages) == expected
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "audio"},
+        {"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}},
+        {"type": "text"},
+        {"type": "text", "text": 7},
+        {"type": "text", "text": "x", "detail": "high"},
+        {"type": ["text"], "text": "x"},
+        {"text": "x"},
+        {"type": "image_url", "image_url": "https://example.com/a.jpg"},
+        {"type": "image_url", "image_url": {}},
+        {"type": "image_url", "image_url": {"url": "https://example.com/a.jpg", "detail": "high"}},
+        "x",
+    ],
+)
+def test_parts_have_a_form(shared: Client, part: Any) -> None:
+    assert shared.error([text("x"), part]) == CONTENT_TYPE
+
+
+def test_too_long_a_prompt_is_refused(shared: Client) -> None:
+    most = 2 * MODELS["glm-4v"].context_window
+    assert shared.post("长" * most, model="glm-4v").status_code == 200
+    assert shared.error("长" * (most + 1), model="glm-4v") == (400, "1261", "Prompt 超长")
+    assert shared.error([text("长" * most), text("长")], model="glm-4v") == (400, "1261", "Prompt 超长")
+
+
+def test_a_tool_s_result_needs_a_call(shared: Client) -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": [call("c1"), call("c2")]}
+    result = {"role": "tool", "content": "1.0", "tool_call_id": "c2"}
+    assert shared.post(messages=[user("x"), called, result]).status_code == 200
+    assert shared.post(messages=[user("x"), called, {**result, "content": ""}]).status_code == 200
+    for messages in (
+        [user("x"), result],
+        [user("x"), result, called],
+        [user("x"), called, {**result, "tool_call_id": "c3"}],
+        [user("x"), called, {"role": "tool", "content": "1.0"}],
+        [{**user("x"), "tool_calls": [call("c2")]}, result],
+    ):
+        assert shared.error(messages=messages) == invalid("messages.tool_call_id")
+
+
+@pytest.mark.parametrize(
+    "calls", ["c1", ["c1"], [{"id": "c1"}], [{**call(), "id": 1}], [{**call(), "function": {"name": "price"}}]]
+)
+def test_calls_have_a_form(shared: Client, calls: Any) -> None:
+    messages = [user("x"), {"role": "assistant", "content": "x", "tool_calls": calls}]
+    assert shared.error(messages=messages) == invalid("messages.tool_calls")
+
+
+# Pictures
+
+
+def test_pictures_need_a_text_beside_them(shared: Client, red: str) -> None:
+    assert shared.error([picture(red)]) == PARAMETER
+    assert shared.error([picture(red), text("")]) == PARAMETER
+    assert shared.error(messages=[user("看图"), user([picture(red)])]) == PARAMETER
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "not base64!",
+        base64.b64encode(b"no picture").decode(),
+        encoded(Image.new("RGB", (9, 9)), "GIF"),
+        encoded(Image.new("RGB", (9, 9)), "WEBP"),
+        encoded(Image.new("1", (MAX_SIDE + 1, 1))),
+        encoded(Image.new("1", (1, MAX_SIDE + 1))),
+        encoded(Image.effect_noise((99, 99), 50))[:4000],
+        encoded(Image.effect_noise((99, 99), 50), "JPEG")[:1000],
+        "A" * (MAX_ENCODED_BYTES + 4),
+        "data:image/png;base64," + encoded(Image.new("RGB", (9, 9))),
+        "file:///tmp/a.png",
+    ],
+    ids=lambda url: url[:12],
+)
+def test_pictures_must_be_whole_and_raw(shared: Client, url: str) -> None:
+    assert shared.error([picture(url), text("?")]) == PICTURE
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1")],
+)
+def test_pictures_of_every_mode_are_taken(shared: Client, kind: str, mode: str) -> None:
+    url = encoded(Image.new(mode, (9, 8)), kind)
+    assert f"{kind} 9×8" in shared.message([picture(url), text("?")])["content"]
+
+
+def test_the_largest_picture_is_taken(shared: Client) -> None:
+    url = encoded(Image.new("1", (MAX_SIDE, 1)))
+    assert f"PNG {MAX_SIDE}×1" in shared.message([picture(url), text("?")])["content"]
+
+
+@pytest.mark.parametrize("model", ["glm-4v-flash", "glm-4.6v"])
+def test_pictures_are_counted_over_the_history(shared: Client, red: str, model: str) -> None:
+    most = MODELS[model].pictures
+    old, new = user([*[picture(red)] * 2, text("?")]), [*[picture(red)] * (most - 2), text("?")]
+    answered = {"role": "assistant", "content": "好"}
+    assert shared.post(messages=[old, answered, user(new)], model=model).status_code == 200
+    refused = shared.error(messages=[old, answered, user([picture(red), *new])], model=model)
+    assert refused == (400, "1210", "输入图片数量超过限制")

@@ -1,0 +1,288 @@
+"""Every fault, in whole answers and in streams, as a client sees it; the request after it is answered normally."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from raw_client import Client, body_of, choices_of, lines_of, soon
+
+from llama_index_mm_zhipu.testing import (
+    Cut,
+    Delay,
+    EmptyChoices,
+    Ending,
+    ErrorAnswer,
+    ErrorEvent,
+    Fault,
+    GarbageEvent,
+    MissingDone,
+    NoFinalNewline,
+    NullContent,
+    RawAnswer,
+    Reasoning,
+    Stall,
+    Trickle,
+    Wrapped,
+)
+
+STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+
+
+def broken_stream(client: Client, fault: Fault) -> tuple[list[str], httpx.TransportError | None]:
+    """Lines of a stream until it breaks, and how it breaks."""
+    client.server.script(fault)
+    lines = []
+    with client.http.stream("POST", "/chat/completions", json=body_of(stream=True), timeout=0.2) as response:
+        try:
+            for line in response.iter_lines():
+                if line:
+                    lines.append(line)
+        except httpx.TransportError as error:
+            return lines, error
+    return lines, None
+
+
+def raw_answer(client: Client, fault: Fault, *, stream: bool) -> bytes:
+    """All bytes until the end of the connection."""
+    client.server.script(fault)
+    address = urlsplit(client.server.url)
+    body = json.dumps(body_of(stream=stream)).encode()
+    head = (
+        "POST /api/paas/v4/chat/completions HTTP/1.1\r\nAuthorization: Bearer id.secret\r\n"
+        f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    data = b""
+    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:  # type: ignore[arg-type]
+        connection.sendall(head.encode() + body)
+        while piece := connection.recv(65536):
+            data += piece
+    return data
+
+
+def test_the_base_of_all_faults_changes_nothing(client: Client) -> None:
+    assert (
+        client.faulty(Fault(), stream=False).json()["choices"][0]["message"]["content"] == client.message()["content"]
+    )
+
+
+@STREAM
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(),
+        ErrorAnswer(500, "1234", "网络错误"),
+        RawAnswer(""),
+        Cut(),
+        Cut(after=1),
+        Cut(after=1, reset=True),
+        Delay(0.01),
+        Ending("length"),
+        ErrorEvent("1305", "过载"),
+        GarbageEvent(),
+        MissingDone(),
+        NoFinalNewline(),
+        Trickle(0.001),
+        Reasoning("想"),
+        Wrapped("<think>", "</think>"),
+        NullContent(),
+        EmptyChoices(),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_the_next_request_is_answered_normally(client: Client, fault: Fault, stream: bool) -> None:
+    client.server.script(fault)
+    try:
+        client.post(stream=stream)
+    except httpx.TransportError:
+        assert isinstance(fault, Cut)
+    assert choices_of(client.post(stream=True))[-1]["finish_reason"] == "stop"
+    assert soon(lambda: client.server.open_connections == 1)
+    client.http.close()
+    assert soon(lambda: client.server.open_connections == 0)
+
+
+# Errors and nonsense
+
+
+@STREAM
+def test_an_error_answer_is_json_whatever_was_asked(client: Client, stream: bool) -> None:
+    fault = ErrorAnswer(400, "1301", "敏感", retry_after=2, content_filter=[{"level": 1, "role": "user"}])
+    response = client.faulty(fault, stream=stream, model="gpt")
+    assert response.status_code == 400
+    assert response.headers["Content-Type"].startswith("application/json")
+    assert response.headers["Retry-After"] == "2"
+    assert response.json() == {
+        "error": {"code": "1301", "message": "敏感"},
+        "contentFilter": [{"level": 1, "role": "user"}],
+    }
+
+
+def test_an_error_answer_may_come_with_status_200(client: Client) -> None:
+    response = client.faulty(ErrorAnswer(200, "1301", "敏感"))
+    assert (response.status_code, response.json()) == (200, {"error": {"code": "1301", "message": "敏感"}})
+    assert "Retry-After" not in response.headers
+
+
+@STREAM
+@pytest.mark.parametrize(
+    "body",
+    ["<html>坏网关</html>", "{broken", "", b"\xff\xfe", '{"choices": []}', "data: {}\r\n\r\n: ping\n\ndata:[DONE]"],
+)
+def test_a_raw_answer_is_sent_as_it_is(client: Client, body: str | bytes, stream: bool) -> None:
+    response = client.faulty(RawAnswer(body), stream=stream)
+    assert response.content == (body.encode() if isinstance(body, str) else body)
+    assert (response.status_code, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+
+
+def test_a_raw_answer_has_any_status_and_type(client: Client) -> None:
+    response = client.faulty(RawAnswer("busy", status=503, content_type="text/plain", retry_after="soon"))
+    assert (response.status_code, response.headers["Content-Type"]) == (503, "text/plain")
+    assert response.headers["Retry-After"] == "soon"
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_an_error_event_ends_the_stream(client: Client, after: int) -> None:
+    response = client.faulty(ErrorEvent("1305", "过载", after=after))
+    lines = lines_of(response)
+    assert len(lines) == after + 1
+    assert json.loads(lines[-1]) == {"error": {"code": "1305", "message": "过载"}}
+    assert response.headers["Connection"] == "close"
+
+
+def test_an_error_event_of_a_whole_answer_is_its_body(client: Client) -> None:
+    response = client.faulty(ErrorEvent("1305", "过载"), stream=False)
+    assert (response.status_code, response.json()) == (200, {"error": {"code": "1305", "message": "过载"}})
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_garbage_event_stands_among_the_others(client: Client, after: int) -> None:
+    lines = lines_of(client.faulty(GarbageEvent(after=after)))
+    with pytest.raises(ValueError, match="Unterminated string"):
+        json.loads(lines.pop(after))
+    assert lines[-1] == "[DONE]"
+    assert [json.loads(line)["choices"][0]["index"] for line in lines[:-1]] == [0] * (len(lines) - 1)
+
+
+def test_a_garbage_event_of_a_whole_answer_is_its_body(client: Client) -> None:
+    response = client.faulty(GarbageEvent(), stream=False)
+    assert response.headers["Content-Type"].startswith("application/json")
+    with pytest.raises(ValueError, match="Unterminated string"):
+        response.json()
+
+
+# Connections
+
+
+@STREAM
+def test_a_cut_before_the_status_line_sends_nothing(client: Client, stream: bool) -> None:
+    assert raw_answer(client, Cut(), stream=stream) == b""
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
+        client.faulty(Cut(), stream=stream)
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_cut_stream_has_so_many_events_and_no_end(client: Client, after: int) -> None:
+    data = raw_answer(client, Cut(after=after), stream=True)
+    assert data.count(b"data: ") == after
+    assert b"Transfer-Encoding: chunked" in data
+    assert b"[DONE]" not in data
+    assert not data.endswith(b"\r\n0\r\n\r\n")
+    lines, error = broken_stream(client, Cut(after=after))
+    assert len(lines) == after
+    assert "incomplete chunked read" in str(error)
+
+
+@pytest.mark.parametrize("after", [0, 1, 99])
+def test_a_cut_whole_answer_has_half_its_body(client: Client, after: int) -> None:
+    head, body = raw_answer(client, Cut(after=after), stream=False).split(b"\r\n\r\n")
+    length = int(head.rpartition(b"Content-Length: ")[2].split()[0])
+    assert len(body) == length // 2
+    with pytest.raises(httpx.RemoteProtocolError, match="without sending complete message body"):
+        client.faulty(Cut(after=after), stream=False)
+
+
+@STREAM
+@pytest.mark.parametrize("after", [None, 1])
+def test_a_reset_is_a_reset(client: Client, after: int | None, stream: bool) -> None:
+    with pytest.raises(ConnectionResetError):
+        raw_answer(client, Cut(after=after, reset=True), stream=stream)
+    with pytest.raises(httpx.ReadError):
+        client.faulty(Cut(after=after, reset=True), stream=stream)
+
+
+def test_events_before_a_reset_arrive(client: Client) -> None:
+    lines, error = broken_stream(client, Cut(after=2, reset=True))
+    assert (len(lines), type(error)) == (2, httpx.ReadError)
+
+
+@STREAM
+@pytest.mark.parametrize("after", [None, 1])
+def test_a_stall_lasts_until_the_client_leaves(client: Client, after: int | None, stream: bool) -> None:
+    client.server.script(Stall(after=after))
+    with pytest.raises(httpx.ReadTimeout):
+        client.http.post("/chat/completions", json=body_of(stream=stream), timeout=0.1)
+    assert soon(lambda: client.server.open_connections == 0)
+    assert client.message()
+
+
+def test_events_before_a_stall_arrive(client: Client) -> None:
+    lines, error = broken_stream(client, Stall(after=3))
+    assert (len(lines), type(error)) == (3, httpx.ReadTimeout)
+
+
+@STREAM
+def test_a_delay_is_a_normal_answer_late(client: Client, stream: bool) -> None:
+    start = time.monotonic()
+    assert client.faulty(Delay(0.1), stream=stream).status_code == 200
+    assert time.monotonic() - start >= 0.1
+
+
+def test_a_client_that_does_not_wait_is_gone_at_once(client: Client) -> None:
+    client.server.script(Delay(60.0))
+    with pytest.raises(httpx.ReadTimeout):
+        client.http.post("/chat/completions", json=body_of(), timeout=0.1)
+    assert soon(lambda: client.server.open_connections == 0)
+
+
+def test_a_trickle_pauses_between_events(client: Client) -> None:
+    count = len(lines_of(client.post(stream=True)))
+    start = time.monotonic()
+    lines, error = broken_stream(client, Trickle(0.02))
+    assert (len(lines), error) == (count, None)
+    assert time.monotonic() - start >= 0.02 * (count - 1)
+
+
+def test_a_trickle_sends_a_whole_answer_in_four_pieces(client: Client) -> None:
+    start = time.monotonic()
+    response = client.faulty(Trickle(0.04), stream=False)
+    assert response.json()["choices"][0]["message"]["content"] == client.message()["content"]
+    assert time.monotonic() - start >= 0.12
+
+
+def test_slow_and_broken_connections_spoil_refusals_too(client: Client) -> None:
+    client.server.script(Cut())
+    with pytest.raises(httpx.RemoteProtocolError):
+        client.post(model="gpt")
+
+
+# Ends of streams
+
+
+def test_a_missing_done_is_a_stream_that_ends_well_without_it(client: Client) -> None:
+    lines = lines_of(client.faulty(MissingDone()))
+    assert json.loads(lines[-1])["choices"][0]["finish_reason"] == "stop"
+    assert client.server.connections == 1
+
+
+def test_the_last_line_may_lack_its_end(client: Client) -> None:
+    assert client.faulty(NoFinalNewline()).text.endswith("}\n\ndata: [DONE]")
+
+
+@pytest.mark.parametrize("fault", [MissingDone(), NoFinalNewline()])
+def test_whole_answers_have_no_last_line(client: Client, fault: Fault) -> None:
+    assert client.faulty(fault, stream=False).json()["choices"][0]["message"]["content"] == client.message()["content"]

@@ -1,0 +1,40 @@
+"""The pytest plugin gives a test a stand-in of its own, and costs nothing to those who do not ask for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import llama_index_mm_zhipu.testing.fixtures  # noqa: F401  # else the inner run would import it, and then forget it
+
+pytest_plugins = ["pytester"]
+
+
+def test_each_test_gets_a_running_stand_in(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest('pytest_plugins = ["llama_index_mm_zhipu.testing.fixtures"]')
+    pytester.makepyfile(
+        """
+        import urllib.request, urllib.error, pytest
+
+        seen = []
+
+        @pytest.mark.parametrize("time", [1, 2])
+        def test_it_answers(glm_stand_in, time):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(glm_stand_in.url)
+            assert glm_stand_in.connections == 1
+            assert glm_stand_in not in seen
+            seen.append(glm_stand_in)
+
+        def test_it_is_gone_afterwards():
+            assert [stand_in.open_connections for stand_in in seen] == [0, 0]
+        """
+    )
+    pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=3)
+
+
+def test_the_rest_of_the_package_does_without_pytest() -> None:
+    program = "import sys, llama_index_mm_zhipu.testing; sys.exit('pytest' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
