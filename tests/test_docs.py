@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,8 +15,12 @@ import llama_index_mm_zhipu
 import llama_index_mm_zhipu.llm
 import llama_index_mm_zhipu.testing
 import llama_index_mm_zhipu.vector_store
+from llama_index_mm_zhipu.llm import MODELS
+from llama_index_mm_zhipu.llm.errors import KIND_BY_CODE, error_of_answer
+from llama_index_mm_zhipu.testing import GLMStandIn
 
 ROOT = Path(__file__).parents[1]
+GUIDES = sorted((ROOT / "docs").glob("*.md"))
 MARKDOWN = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
 
 
@@ -53,7 +59,66 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("guide", sorted((ROOT / "docs").glob("*.md")), ids=lambda guide: guide.name)
-def test_the_code_of_guides_runs(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def workplace(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What guides suppose: a key, a service, and a picture in the current folder."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(photos[0], "car.jpg")
+    with GLMStandIn() as server:
+        monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
+        monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
+        yield
+
+
+@pytest.mark.usefixtures("workplace")
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
+def test_the_code_of_guides_runs(guide: Path) -> None:
     exec("\n".join(re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), flags=re.DOTALL)), {})
+
+
+def table_rows(start: str) -> list[list[str]]:
+    """Cells of the rows in the guide of the LLM that start so."""
+    lines = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith(start)]
+
+
+def test_the_table_of_models_is_that_of_the_code() -> None:
+    text = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `glm")
+    ]
+    described = {name: cells for cells in rows for name in re.findall(r"`(glm-[^`]+)`", cells[0])}
+    assert described.keys() == MODELS.keys()
+    for name, (_, context, longest, pictures, tools, thinking, free) in described.items():
+        limits = MODELS[name]
+        assert context == f"{limits.context_window // 1024} K"
+        assert longest == (f"{limits.max_tokens:,}" if limits.max_tokens else "not documented")
+        documented = limits.documented_pictures
+        assert pictures == (f"{limits.pictures} ({documented})" if documented else f"{limits.pictures} assumed")
+        assert (tools == "yes", thinking == "yes", free == "yes") == (limits.tools, limits.thinking, limits.free)
+
+
+def error_rows() -> list[list[str]]:
+    """Cells of the table of errors in the guide of the LLM."""
+    return [cells for cells in table_rows("| ") if re.fullmatch(r"`GLM\w+Error`", cells[1])]
+
+
+def test_every_code_is_in_the_table_of_errors() -> None:
+    rows = error_rows()
+    codes = {code for cells in rows for code in re.findall(r"\b1\d{3}\b", cells[0])}
+    assert codes == set(KIND_BY_CODE)
+    for named, kind, retried, _ in rows:
+        for code in re.findall(r"\b1\d{3}\b", named):
+            error = error_of_answer(400, {"error": {"code": code}})
+            assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == "yes"), code
+        for status in re.findall(r"\b[45]\d\d\b", named) if named.startswith("HTTP") else []:
+            error = error_of_answer(int(status), None)
+            assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == "yes"), status
+
+
+def test_the_table_of_errors_names_tests() -> None:
+    source = (ROOT / "tests" / "llm" / "test_client_faults.py").read_text(encoding="utf-8")
+    for cells in error_rows():
+        for name in re.split(r", | … ", cells[3]):
+            known = name.removeprefix("code ") if name.startswith("code ") else name
+            assert f'"{known}"' in source or known == "1321", name

@@ -106,7 +106,7 @@ class GLMProtocolError(GLMError):
     advice = "check api_base; a proxy may have answered instead"
 
 
-_KIND_BY_CODE: dict[str, type[GLMError]] = {
+KIND_BY_CODE: dict[str, type[GLMError]] = {
     **dict.fromkeys(
         ("1000", "1001", "1002", "1003", "1004", "1005", "1110", "1111", "1112", "1121"), GLMAuthenticationError
     ),
@@ -120,6 +120,7 @@ _KIND_BY_CODE: dict[str, type[GLMError]] = {
     "1301": GLMContentFilteredError,
     **dict.fromkeys(("1120", "1200", "1230", "1234"), GLMServerError),
 }
+"""Kinds of error by the API's business codes."""
 
 # Pictures in base64, should the API quote them; no message has words this long.
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
@@ -140,7 +141,7 @@ def error_of_answer(http_status: int, body: Any, retry_after: float | None = Non
     error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else {}
     code = str(error["code"]) if error.get("code") is not None else None
-    kind = _KIND_BY_CODE.get(code or "") or _kind_by_status(http_status)
+    kind = KIND_BY_CODE.get(code or "") or _kind_by_status(http_status)
     said = f": {_LONG_RUN.sub('…', str(error['message']))}" if error.get("message") else ""
     named = f"HTTP {http_status}" + (f", code {code}" if code else "")
     return new_error(
