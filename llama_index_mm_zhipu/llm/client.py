@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -115,20 +116,23 @@ class Client:
                     raise
 
     async def _try(self, ask: Callable[[Body], Awaitable[T]], body: Body, limiter: RateLimiter | None) -> T:
-        async for attempt in retrying(self.settings.max_retries, self.settings.deadline):
-            with attempt:
-                number = attempt.retry_state.attempt_number
-                # LlamaIndex asks the limiter before a call, and knows nothing of further tries.
-                if number > 1 and limiter is not None:
-                    await limiter.async_acquire()
-                return await ask({**body, "request_id": _request_id(body.get("request_id"), number)})
-        raise AssertionError("unreachable: the last try returns or raises")
+        numbers = itertools.count(1)
+
+        async def attempt() -> T:
+            number = next(numbers)
+            # LlamaIndex asks the limiter before a call, and knows nothing of further tries.
+            if number > 1 and limiter is not None:
+                await limiter.async_acquire()
+            return await ask({**body, "request_id": _request_id(body.get("request_id"), number)})
+
+        answer: T = await retrying(self.settings.max_retries, self.settings.deadline)(attempt)
+        return answer
 
     async def _ask(self, body: Body) -> ChatResponse:
         try:
             return Answer().whole(await self._transport.post(body))
         except GLMError as error:
-            error.request_id = body["request_id"]
+            self._complete(error, body)
             raise
 
     async def _begin(self, body: Body) -> tuple[list[ChatResponse], AsyncGenerator[ChatResponse, None]]:
@@ -154,9 +158,14 @@ class Client:
             if (rest := answer.end()) is not None:
                 yield rest
         except GLMError as error:
-            error.request_id = body["request_id"]
+            self._complete(error, body)
             error.partial_text = answer.text
             raise
+
+    def _complete(self, error: GLMError, body: Body) -> None:
+        """Name the request in its error, and take out the key should the API have quoted it."""
+        error.request_id = body["request_id"]
+        error.args = (str(error).replace(self.settings.api_key, "…"),)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:

@@ -99,6 +99,9 @@ def _start_in(process: int, call: Callable[[], Coroutine[Any, Any, None]]) -> No
 
 
 async def _aclose(pieces: AsyncGenerator[Any, None]) -> None:
+    # A reader that was cancelled may not have noticed yet.
+    while getattr(pieces, "ag_running", False):
+        await asyncio.sleep(0.01)
     await pieces.aclose()
 
 

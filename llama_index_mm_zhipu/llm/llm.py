@@ -124,9 +124,10 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
     def metadata(self) -> LLMMetadata:  # type: ignore[override]  # both bases declare it, with two classes
         """Context, output limit and abilities of the model."""
         limits = limits_at(self.api_base, self.model)
+        wanted = self.max_tokens or limits.default_max_tokens
         return LLMMetadata(
             context_window=limits.context_window,
-            num_output=self.max_tokens or limits.default_max_tokens,
+            num_output=min(wanted, limits.max_tokens or wanted),
             is_chat_model=True,
             is_function_calling_model=limits.tools,
             model_name=self.model,

@@ -26,6 +26,7 @@ from llama_index_mm_zhipu.llm.sse import EventReader, parse_object
 Body = dict[str, Any]
 
 _CONNECT_SECONDS = 15.0
+_IDLE_SECONDS = 30.0
 # What follows [DONE] is the end of the body: reading it lets the connection be used again.
 _DRAIN_SECONDS = 1.0
 
@@ -44,7 +45,7 @@ class Transport:
         self._headers = _credentials(api_key, api_base)
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20),
+            limits=httpx.Limits(keepalive_expiry=_IDLE_SECONDS),
         )
         # The loop holds open sockets: without this, those of a forgotten transport would stay.
         event_loop.start_when_forgotten(self, self._client.aclose)
@@ -81,6 +82,8 @@ class Transport:
         await self._client.aclose()
 
     def _request(self, body: Body) -> httpx.Request:
+        if self._client.is_closed:
+            raise GLMConnectionError("the LLM was closed during this call; the next call opens new connections")
         return self._client.build_request("POST", self._url, json=body, headers=self._headers)
 
 

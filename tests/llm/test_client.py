@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +17,7 @@ from llama_index.core.rate_limiter import TokenBucketRateLimiter
 from ways import CHAT, WAYS, Way, wait_until
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.llm import GLMInvalidRequestError, GLMTimeoutError
+from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMInvalidRequestError, GLMTimeoutError
 from llama_index_mm_zhipu.testing import Delay, ErrorAnswer, GLMStandIn, Stall, Trickle
 
 Connect = Callable[..., ZhipuMultiModal]
@@ -72,6 +73,23 @@ async def test_every_try_has_an_id_of_its_own(way: Way, connect: Connect, server
     assert [request["request_id"] for request in server.requests] == ["r" * 64, "r" * 62 + "-2", "r" * 62 + "-3"]
     await way.ask(connect())
     assert len(server.requests[-1]["request_id"]) == 32
+
+
+# Secrets
+
+
+@pytest.mark.usefixtures("no_backoff")
+async def test_what_the_api_quotes_of_a_request_stays_out_of_errors_and_logs(
+    way: Way, connect: Connect, server: GLMStandIn, key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    echo = f"busy: Bearer {key}, url: {'/9j/4AAQ' * 40}"
+    server.fail_next(429, "1302", echo, times=2)
+    with pytest.raises(GLMError, match="busy: Bearer …, url: …") as caught:
+        await way.ask(connect(max_retries=1))
+    shown = caplog.text + repr(caught.value) + str(vars(caught.value))
+    assert "trying again" in caplog.text
+    assert not any(secret in shown for secret in (*key.split("."), "/9j/4AAQ"))
 
 
 # Turns
@@ -205,6 +223,16 @@ def test_closed_clients_open_anew(llm: ZhipuMultiModal, server: GLMStandIn) -> N
     assert llm.chat(CHAT).message.content
     asyncio.run(llm.aclose())
     assert wait_until(lambda: server.open_connections == 0)
+
+
+async def test_closing_ends_calls_with_an_error(way: Way, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    server.script(Stall())
+    call = asyncio.create_task(way.ask(llm))
+    assert await asyncio.to_thread(wait_until, lambda: len(server.requests) == 1)
+    await llm.aclose()
+    with pytest.raises(GLMConnectionError):
+        await asyncio.wait_for(call, 10)
+    assert (await way.ask(llm)).message.content
 
 
 def test_a_forgotten_llm_closes_its_connections(key: str, server: GLMStandIn) -> None:
