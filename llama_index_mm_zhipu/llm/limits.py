@@ -13,7 +13,11 @@ from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of
 logger = logging.getLogger(__name__)
 
 _MAX_TOKENS_RANGE = re.compile(r"max_tokens.*?\[\s*\d+\s*,\s*(\d+)\s*\]")
-_TOO_MANY_PICTURES = "图片数量"
+# The international service answers in English.
+_TOO_MANY_PICTURES = re.compile(
+    r"图片数量|(number|count) of (images|pictures)|(image|picture) (number|count)|too many (images|pictures)",
+    re.IGNORECASE,
+)
 # Tried in turn where no number of pictures is documented: what the older models take.
 _FEWER_PICTURES = (5, 1)
 
@@ -68,7 +72,7 @@ def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -
 
 
 def _fewer_pictures(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
-    if _TOO_MANY_PICTURES not in message:
+    if not _TOO_MANY_PICTURES.search(message):
         return None
     sent = count_pictures(body)
     candidates = (limits.documented_pictures,) if limits.documented_pictures else _FEWER_PICTURES

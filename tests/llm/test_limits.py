@@ -60,6 +60,13 @@ def test_too_many_pictures_fall_back_on_what_is_documented(model: str, sent: int
         assert limits_at(BASE, model).pictures == expected
 
 
+@pytest.mark.parametrize(
+    "message", ["The number of images exceeds the limit", "Image count exceeded", "Too many images"]
+)
+def test_the_international_service_is_understood(message: str) -> None:
+    assert learn_limits(GLMInvalidRequestError(message, code="1210"), BASE, body(pictures=5))
+
+
 def test_other_refusals_teach_nothing() -> None:
     refusal = GLMInvalidRequestError("API 调用参数有误，请检查文档。", code="1210")
     assert not learn_limits(refusal, BASE, body(pictures=5, max_tokens=1000))
