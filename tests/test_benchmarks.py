@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -46,3 +47,18 @@ def test_the_ordeals_end_well(tmp_path: Path) -> None:
         "writers",
         "openings",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
+def test_the_client_is_compared_with_bare_http(tmp_path: Path) -> None:
+    output = tmp_path / "llm.json"
+    said = run("llm.py", "--quick", "--json", str(output))
+
+    figures = json.loads(output.read_text(encoding="utf-8"))
+    assert {len(of_each) for found in figures["calls"] for of_each in (found["bare"], found["ours"])} == {20}
+    assert [found["max_concurrency"] for found in figures["crowds"]] == [10, 50]
+    assert figures["picture"]["jpeg_bytes"] < 3_700_000 < figures["picture"]["png_bytes"]
+    assert [(found["failed"], found["open_connections"]) for found in figures["streams"]] == [(0, 0), (0, 0)]
+    for found in figures["calls"]:
+        assert f"| {found['call']} | {found['picture']} | {found['until']} | {median(found['bare']):.2f}" in said

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
@@ -22,6 +24,9 @@ T = TypeVar("T")
 Build: TypeAlias = Callable[[], Body]
 
 _LONGEST_REQUEST_ID = 64
+# A line that has not moved for so long may wait for streams that nobody reads, looked for this often at the most.
+_PATIENCE_SECONDS = 1.0
+_COLLECT_SECONDS = 30.0
 
 
 class RateLimiter(Protocol):
@@ -66,6 +71,7 @@ class Client:
         self._transport = Transport(settings.api_key, settings.api_base, settings.timeout)
         self._turns = asyncio.Semaphore(settings.max_concurrency) if settings.max_concurrency else None
         self._ended = 0
+        self._collected = -_COLLECT_SECONDS
 
     async def answer(self, build: Build, limiter: RateLimiter | None) -> ChatResponse:
         """Return the whole answer.
@@ -181,18 +187,33 @@ class Client:
 
     async def _wait_for_turn(self, turns: asyncio.Semaphore) -> None:
         """Wait in line as long as the line moves: calls end by their deadline, streams only when they are read."""
+        if await _acquired_within(turns, _PATIENCE_SECONDS):
+            return
+        await self._collect_forgotten_streams()
         while True:
             ended = self._ended
-            try:
-                await asyncio.wait_for(turns.acquire(), self.settings.deadline)
+            if await _acquired_within(turns, self.settings.deadline):
                 return
-            except asyncio.TimeoutError:
-                if self._ended == ended:
-                    raise new_error(
-                        GLMTimeoutError,
-                        f"none of the {self.settings.max_concurrency} calls of max_concurrency ended within "
-                        f"{self.settings.deadline:g} s: read streams to their end, or close them",
-                    ) from None
+            if self._ended == ended:
+                raise new_error(
+                    GLMTimeoutError,
+                    f"none of the {self.settings.max_concurrency} calls of max_concurrency ended within "
+                    f"{self.settings.deadline:g} s: read streams to their end, or close them",
+                )
+
+    async def _collect_forgotten_streams(self) -> None:
+        """Free the turns of streams that lie in reference cycles, which Python might collect much later."""
+        now = time.monotonic()
+        if now - self._collected > _COLLECT_SECONDS:
+            self._collected = now
+            await asyncio.to_thread(gc.collect)
+
+
+async def _acquired_within(turns: asyncio.Semaphore, seconds: float) -> bool:
+    try:
+        return await asyncio.wait_for(turns.acquire(), seconds)
+    except asyncio.TimeoutError:
+        return False
 
 
 def _request_id(given: str | None, number: int) -> str:

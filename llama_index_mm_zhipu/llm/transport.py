@@ -27,6 +27,8 @@ Body = dict[str, Any]
 
 _CONNECT_SECONDS = 15.0
 _IDLE_SECONDS = 30.0
+# httpcore looks at every idle connection for every request: keeping fifty makes crowds of calls three times slower.
+_IDLE_CONNECTIONS = 20
 # What follows [DONE] is the end of the body: reading it lets the connection be used again.
 _DRAIN_SECONDS = 1.0
 
@@ -45,7 +47,9 @@ class Transport:
         self._headers = _credentials(api_key, api_base)
         self._client = httpx.AsyncClient(
             timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
-            limits=httpx.Limits(keepalive_expiry=_IDLE_SECONDS),
+            limits=httpx.Limits(
+                max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS, keepalive_expiry=_IDLE_SECONDS
+            ),
         )
         # The loop holds open sockets: without this, those of a forgotten transport would stay.
         event_loop.start_when_forgotten(self, self._client.aclose)
