@@ -33,6 +33,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMError, pictures
+from llama_index_mm_zhipu.llm.picture_cache import forget_pictures
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -184,7 +185,7 @@ async def _time_pillow(file: Path) -> float:
 
 
 async def _time_picture(file: Path) -> float:
-    pictures._encoded.clear()
+    forget_pictures()
     block = ImageBlock(path=file)
     start = time.perf_counter()
     pictures.picture_url(block)

@@ -27,6 +27,8 @@ ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image 
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 """Larger answers to an ``http(s)`` address are refused."""
 
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]+)*?;base64,")
 _LONGEST_PATH = 4096
 
@@ -93,7 +95,7 @@ def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int
     """Encode an image.
 
     Args:
-        image: Any mode for PNG; converted to RGB for JPEG.
+        image: Converted to RGB for JPEG, and for PNG where that has no such mode.
         image_format: ``"JPEG"`` or ``"PNG"``.
         quality: JPEG quality, 1 to 95.
     """
@@ -101,7 +103,7 @@ def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int
     if image_format == "JPEG":
         image.convert("RGB").save(buffer, "JPEG", quality=quality)
     else:
-        image.save(buffer, image_format)
+        (image if image.mode in _PNG_MODES else load_image(image)).save(buffer, image_format)
     return buffer.getvalue()
 
 
@@ -157,7 +159,9 @@ def image_source(source: ImageSource) -> Path | str | bytes | Image.Image:
     if hasattr(source, "read"):
         if source.seekable():
             source.seek(0)
-        return bytes(source.read())
+        content = source.read()
+        if isinstance(content, bytes):
+            return content
     raise ImageError(f"not a picture: an object of type {type(source).__name__}")
 
 
@@ -195,9 +199,17 @@ def _source_of_string(text: str) -> Path | str | bytes:
     if len(text) <= _LONGEST_PATH:
         # A JPEG in base64 begins with "/9j/", which reads as an absolute path: what exists is a path.
         path = Path(text).expanduser()
-        if path.exists() or not _looks_like_base64_picture(text):
+        if _exists(path) or not _looks_like_base64_picture(text):
             return path
     return decode_base64(text, f"a string of {len(text)} characters")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        # A name that no file can have.
+        return False
 
 
 def _looks_like_base64_picture(text: str) -> bool:
@@ -228,7 +240,7 @@ def _source_of_node(node: BaseNode | ImageBlock) -> Path | str | bytes | Image.I
 
 
 def _is_http(text: str) -> bool:
-    return text.startswith(("http://", "https://"))
+    return text[:8].lower().startswith(("http://", "https://"))
 
 
 def _download(url: str) -> bytes:

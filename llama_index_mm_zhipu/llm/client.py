@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
-import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse
 
@@ -19,14 +18,12 @@ from llama_index_mm_zhipu.llm.limits import learn_limits
 from llama_index_mm_zhipu.llm.responses import Answer
 from llama_index_mm_zhipu.llm.retries import retrying
 from llama_index_mm_zhipu.llm.transport import Body, Transport
+from llama_index_mm_zhipu.llm.turns import Turns
 
 T = TypeVar("T")
-Build: TypeAlias = Callable[[], Body]
 
 _LONGEST_REQUEST_ID = 64
-# A line that has not moved for so long may wait for streams that nobody reads, looked for this often at the most.
-_PATIENCE_SECONDS = 1.0
-_COLLECT_SECONDS = 30.0
+_BUILDERS = 4
 
 
 class RateLimiter(Protocol):
@@ -44,7 +41,7 @@ class ClientSettings:
         api_key: ``id.secret``.
         api_base: Address of the API.
         timeout: Seconds to wait for each part of an answer.
-        deadline: Seconds for a call with all its tries and waits, of a stream until its first token.
+        deadline: Seconds for a call with all its tries, of a stream until its first token.
         max_retries: Further tries after a failure that may pass.
         max_concurrency: Calls and streams at a time; None for no limit.
         process: Id of the process that opened the connections: a forked child must not use them.
@@ -59,37 +56,48 @@ class ClientSettings:
     process: int
 
 
-class Client:
-    """Makes calls; all coroutines run on ``event_loop``.
+@dataclass(frozen=True)
+class Request:
+    """What to ask.
 
-    Requests come as functions, which a worker thread calls: building one may encode pictures. It is built again when a
-    limit was learned.
+    Attributes:
+        build: Makes the body; called again when a limit was learned.
+        holds_pictures: Whether this may take its time.
+        limiter: Asked before every further try: LlamaIndex asks it before a call, and knows nothing of those.
     """
+
+    build: Callable[[], Body]
+    holds_pictures: bool
+    limiter: RateLimiter | None
+
+
+class Client:
+    """Makes calls; all coroutines run on ``event_loop``."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
         self._transport = Transport(settings.api_key, settings.api_base, settings.timeout)
-        self._turns = asyncio.Semaphore(settings.max_concurrency) if settings.max_concurrency else None
-        self._ended = 0
-        self._collected = -_COLLECT_SECONDS
+        self._turns = Turns(settings.max_concurrency, settings.deadline) if settings.max_concurrency else None
+        # Threads of their own: the event loop's look up addresses, and must not wait for pictures.
+        self._builders = ThreadPoolExecutor(_BUILDERS, thread_name_prefix="llama-index-mm-zhipu-pictures")
 
-    async def answer(self, build: Build, limiter: RateLimiter | None) -> ChatResponse:
+    async def answer(self, request: Request) -> ChatResponse:
         """Return the whole answer.
 
         Raises:
             GLMError: There is none.
         """
-        async with self._turn():
-            return await self._until_answered(self._ask, build, limiter)
+        async with self._turn(is_stream=False):
+            return await self._until_answered(self._ask, request)
 
-    async def pieces(self, build: Build, limiter: RateLimiter | None) -> AsyncGenerator[ChatResponse, None]:
+    async def pieces(self, request: Request) -> AsyncGenerator[ChatResponse, None]:
         """Yield the answer so far with each of its pieces. Tried again only before the first token.
 
         Raises:
             GLMError: The answer failed; what came of it is in ``partial_text``.
         """
-        async with self._turn():
-            head, rest = await self._until_answered(self._begin, build, limiter)
+        async with self._turn(is_stream=True):
+            head, rest = await self._until_answered(self._begin, request)
             async with aclosing(rest):
                 for response in head:
                     yield response
@@ -100,33 +108,43 @@ class Client:
         """Close all connections."""
         await self._transport.aclose()
 
-    async def _until_answered(
-        self, ask: Callable[[Body], Awaitable[T]], build: Build, limiter: RateLimiter | None
-    ) -> T:
-        try:
-            return await asyncio.wait_for(self._ask_within_limits(ask, build, limiter), self.settings.deadline)
-        except asyncio.TimeoutError:
-            seconds = self.settings.deadline
-            raise new_error(GLMTimeoutError, f"no answer within the deadline of {seconds:g} s") from None
+    def _turn(self, *, is_stream: bool) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._turns is None else self._turns.turn(is_stream=is_stream)
 
-    async def _ask_within_limits(
-        self, ask: Callable[[Body], Awaitable[T]], build: Build, limiter: RateLimiter | None
-    ) -> T:
+    async def _until_answered(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
+        answering = asyncio.ensure_future(self._ask_within_limits(ask, request))
+        try:
+            # Not wait_for, which before Python 3.12 can lose a cancellation.
+            await asyncio.wait({answering}, timeout=self.settings.deadline)
+        except asyncio.CancelledError:
+            answering.cancel()
+            raise
+        if not answering.done():
+            answering.cancel()
+            raise new_error(GLMTimeoutError, f"no answer within the deadline of {self.settings.deadline:g} s")
+        return answering.result()
+
+    async def _ask_within_limits(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
+        tries = itertools.count(1)
         while True:
-            body = await asyncio.to_thread(build)
+            body = await self._build(request)
             try:
-                return await self._try(ask, body, limiter)
+                return await self._try(ask, body, tries, request.limiter)
             except GLMError as refused:
                 # Ends, as each lesson is a lower limit than the last.
                 if not learn_limits(refused, self.settings.api_base, body):
                     raise
 
-    async def _try(self, ask: Callable[[Body], Awaitable[T]], body: Body, limiter: RateLimiter | None) -> T:
-        numbers = itertools.count(1)
+    async def _build(self, request: Request) -> Body:
+        if not request.holds_pictures:
+            return request.build()
+        return await asyncio.get_running_loop().run_in_executor(self._builders, request.build)
 
+    async def _try(
+        self, ask: Callable[[Body], Awaitable[T]], body: Body, tries: Iterator[int], limiter: RateLimiter | None
+    ) -> T:
         async def attempt() -> T:
-            number = next(numbers)
-            # LlamaIndex asks the limiter before a call, and knows nothing of further tries.
+            number = next(tries)
             if number > 1 and limiter is not None:
                 await limiter.async_acquire()
             return await ask({**body, "request_id": _request_id(body.get("request_id"), number)})
@@ -165,7 +183,7 @@ class Client:
                 yield rest
         except GLMError as error:
             self._complete(error, body)
-            error.partial_text = answer.text
+            error.partial_text = answer.rest()
             raise
 
     def _complete(self, error: GLMError, body: Body) -> None:
@@ -173,55 +191,13 @@ class Client:
         error.request_id = body["request_id"]
         error.args = (str(error).replace(self.settings.api_key, "…"),)
 
-    @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
-        if self._turns is None:
-            yield
-            return
-        await self._wait_for_turn(self._turns)
-        try:
-            yield
-        finally:
-            self._turns.release()
-            self._ended += 1
 
-    async def _wait_for_turn(self, turns: asyncio.Semaphore) -> None:
-        """Wait in line as long as the line moves: calls end by their deadline, streams only when they are read."""
-        if await _acquired_within(turns, _PATIENCE_SECONDS):
-            return
-        await self._collect_forgotten_streams()
-        while True:
-            ended = self._ended
-            if await _acquired_within(turns, self.settings.deadline):
-                return
-            if self._ended == ended:
-                raise new_error(
-                    GLMTimeoutError,
-                    f"none of the {self.settings.max_concurrency} calls of max_concurrency ended within "
-                    f"{self.settings.deadline:g} s: read streams to their end, or close them",
-                )
-
-    async def _collect_forgotten_streams(self) -> None:
-        """Free the turns of streams that lie in reference cycles, which Python might collect much later."""
-        now = time.monotonic()
-        if now - self._collected > _COLLECT_SECONDS:
-            self._collected = now
-            await asyncio.to_thread(gc.collect)
-
-
-async def _acquired_within(turns: asyncio.Semaphore, seconds: float) -> bool:
-    try:
-        return await asyncio.wait_for(turns.acquire(), seconds)
-    except asyncio.TimeoutError:
-        return False
-
-
-def _request_id(given: str | None, number: int) -> str:
+def _request_id(given: object, number: int) -> str:
     """Name a try: the API takes no name twice (code 1231)."""
     if given is None:
         return uuid.uuid4().hex
     suffix = f"-{number}" if number > 1 else ""
-    return given[: _LONGEST_REQUEST_ID - len(suffix)] + suffix
+    return str(given)[: _LONGEST_REQUEST_ID - len(suffix)] + suffix
 
 
 def _has_token(response: ChatResponse) -> bool:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-_CELL_SIDE = 1024
+CELL_SIDE = 1024
+"""Pixels of a picture on a sheet, at most."""
+
 _SHEET_SIDE = 4096
 _GAP = 12
 _INK = "black"
@@ -30,7 +32,7 @@ def contact_sheet(images: Sequence[Image.Image], numbers: Sequence[int], *, max_
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     side = min(max_side, _SHEET_SIDE)
-    cell = min(_CELL_SIDE, max(max(image.size) for image in images), side // max(columns, rows) - 2 * _GAP)
+    cell = min(CELL_SIDE, max(max(image.size) for image in images), side // max(columns, rows) - 2 * _GAP)
     label = max(24, cell // 14)
     cell = max(1, min(cell, side // rows - 2 * _GAP - label))
     thumbnails = [_thumbnail(image, cell) for image in images]

@@ -97,7 +97,7 @@ class GLMConnectionError(GLMError):
 class GLMTimeoutError(GLMConnectionError):
     """The service did not answer in time."""
 
-    advice = "raise timeout: pictures can take two minutes at busy hours"
+    advice = "raise timeout or deadline: pictures can take two minutes at busy hours"
 
 
 class GLMProtocolError(GLMError):
@@ -122,8 +122,9 @@ KIND_BY_CODE: dict[str, type[GLMError]] = {
 }
 """Kinds of error by the API's business codes."""
 
-# Pictures in base64, should the API quote them; no message has words this long.
-_LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{100,}")
+# Pictures in base64, also in lines of 76 characters, should the API quote them; no message has words this long.
+_LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
+_LONGEST_MESSAGE = 500
 
 _RETRYABLE_KINDS = (GLMRateLimitError, GLMServerError, GLMConnectionError)
 
@@ -138,11 +139,9 @@ def error_of_answer(http_status: int, body: Any, retry_after: float | None = Non
         body: Its parsed JSON, expected as ``{"error": {"code": …, "message": …}}``.
         retry_after: Seconds that the answer asks to wait.
     """
-    error = body.get("error") if isinstance(body, dict) else None
-    error = error if isinstance(error, dict) else {}
-    code = str(error["code"]) if error.get("code") is not None else None
+    code, message = _code_and_message(body)
     kind = KIND_BY_CODE.get(code or "") or _kind_by_status(http_status)
-    said = f": {_LONG_RUN.sub('…', str(error['message']))}" if error.get("message") else ""
+    said = f": {message}" if message else ""
     named = f"HTTP {http_status}" + (f", code {code}" if code else "")
     return new_error(
         kind, f"the GLM API answered {named}{said}", code=code, http_status=http_status, retry_after=retry_after
@@ -154,11 +153,25 @@ def new_error(kind: type[GLMError], what: str, **attributes: Any) -> GLMError:
     return kind(f"{what}; {kind.advice}", retryable=issubclass(kind, _RETRYABLE_KINDS), **attributes)
 
 
+def _code_and_message(body: Any) -> tuple[str | None, str]:
+    """Find the code and the message of an error, which gateways in front of the API write in forms of their own."""
+    error = body.get("error") if isinstance(body, dict) else None
+    if isinstance(error, str):
+        error = {"message": error}
+    elif not isinstance(error, dict):
+        error = body if isinstance(body, dict) else {}
+    code = error.get("code")
+    message = str(error.get("message") or error.get("msg") or "")
+    return None if code is None else str(code), _LONG_RUN.sub("…", message)[:_LONGEST_MESSAGE]
+
+
 def _kind_by_status(status: int) -> type[GLMError]:
     if status in (401, 403):
         return GLMAuthenticationError
     if status == 429:
         return GLMRateLimitError
+    if status == 408:
+        return GLMTimeoutError
     if status >= 500:
         return GLMServerError
     return GLMInvalidRequestError if status >= 400 else GLMProtocolError

@@ -9,6 +9,7 @@ from typing import Any
 
 from llama_index_mm_zhipu.llm.errors import GLMError
 from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of
+from llama_index_mm_zhipu.llm.parameters import exceeds
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def count_pictures(body: dict[str, Any]) -> int:
 
 def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
     named = _MAX_TOKENS_RANGE.search(message)
-    if named is None or body.get("max_tokens") is None or body["max_tokens"] <= int(named[1]):
+    if named is None or not exceeds(body.get("max_tokens"), int(named[1])):
         return None
     highest = int(named[1])
     return replace(limits, max_tokens=highest, default_max_tokens=min(limits.default_max_tokens, highest))
@@ -75,6 +76,9 @@ def _fewer_pictures(limits: ModelLimits, message: str, body: dict[str, Any]) -> 
     if not _TOO_MANY_PICTURES.search(message):
         return None
     sent = count_pictures(body)
+    if limits.pictures < sent:
+        # Another call was faster to learn.
+        return limits
     candidates = (limits.documented_pictures,) if limits.documented_pictures else _FEWER_PICTURES
     fewer = next((number for number in candidates if number < sent), None)
     return None if fewer is None else replace(limits, pictures=fewer)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
 import re
-import threading
+import uuid
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import aclosing
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeAlias
 
+import httpx
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
     chat_response_to_completion_response,
@@ -20,18 +22,20 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     CompletionResponse,
+    ImageBlock,
     LLMMetadata,
     MessageRole,
     TextBlock,
 )
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, SecretStr
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.tools import BaseTool
 
-from llama_index_mm_zhipu.llm.client import Client, ClientSettings
+from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
+from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
 from llama_index_mm_zhipu.llm.limits import limits_at
 from llama_index_mm_zhipu.llm.messages import api_messages
 from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, clamp_max_tokens
@@ -45,7 +49,9 @@ Messages: TypeAlias = "Sequence[ChatMessage] | Callable[[], Sequence[ChatMessage
 
 _KEY = re.compile(r"[!-\-/-~]+\.[!-\-/-~]+")
 
-_connecting = threading.Lock()
+_LONGEST_REQUEST_NAME = 55
+
+_connecting = fork_safe_lock()
 
 
 class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
@@ -63,7 +69,8 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         do_sample: False for always the likeliest token; the API then ignores ``temperature`` and ``top_p``.
         max_tokens: Longest answer in tokens; more than the model gives is lowered with a warning.
         stop: One to four texts that end the answer. Reported to fail on glm-4v-plus.
-        request_id: Name of a request, 6 to 64 characters; by default a new one for each. Further tries get a suffix.
+        request_id: Name of a request, 6 to 64 characters; by default a new one each. As the API takes no name twice,
+            requests get a suffix of their own where it is set here, further tries where it is given to a call.
         user_id: Name of your end user for the API, 6 to 128 characters.
         thinking: ``{"type": "enabled"}`` or ``{"type": "disabled"}`` for models that can.
         image_policy: What to do with more pictures than the model takes over the whole history. ``"auto"``: older
@@ -72,7 +79,8 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         max_image_side: Pixels; larger pictures are shrunk. At most, and by default, the API's 6,000.
         inline_urls: Whether to fetch pictures given by address and send them, for addresses that the API cannot reach.
         timeout: Seconds to wait for each part of an answer; five pictures can take two minutes at busy hours.
-        deadline: Seconds for a call with all its tries and waits, of a stream until its first token.
+        deadline: Seconds for a call with all its tries, of a stream until its first token. Waiting for a turn does not
+            count, as long as others end.
         max_retries: Further tries after a failure that may pass.
         max_concurrency: Calls and open streams at a time, sync and async together; more wait. None for no limit.
         additional_kwargs: Further fields of the request, over the parameters above.
@@ -82,6 +90,8 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
     Raises:
         ValueError: There is no key, it is not of the form ``id.secret``, or a parameter is out of range.
     """
+
+    model_config = ConfigDict(validate_assignment=True)
 
     model: str = Field(default="glm-4v-flash", description="Name of the model.")
     api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="id.secret")
@@ -112,8 +122,23 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ZhipuMultiModal:
-        """As a shallow copy."""
-        return self.__copy__()
+        """Copy the settings deeply; callbacks and the rate limiter stay shared."""
+        copied = self.__copy__()
+        for name in ("additional_kwargs", "thinking", "stop"):
+            setattr(copied, name, copy.deepcopy(getattr(self, name)))
+        return copied
+
+    @field_validator("api_base")
+    @classmethod
+    def _is_an_address(cls, api_base: str) -> str:
+        try:
+            url = httpx.URL(api_base)
+            url.host.encode("idna")
+        except (httpx.InvalidURL, ValueError):
+            url = httpx.URL("")
+        if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 1) < 65536:
+            raise ValueError(f"api_base {api_base!r} is no address such as {DEFAULT_API_BASE}")
+        return api_base
 
     @classmethod
     def class_name(cls) -> str:
@@ -150,19 +175,19 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
             ImageError: A picture cannot be read.
             ValueError: A parameter is out of range.
         """
-        return run(self._answer(messages, kwargs))
+        return run(self._answer(list(messages), kwargs))
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """As ``chat``."""
-        return await arun(self._answer(messages, kwargs))
+        return await arun(self._answer(list(messages), kwargs))
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
         """As ``chat``, yielding the answer so far with each piece; a failed answer's text is in ``partial_text``."""
-        return iterate(self._pieces(messages, kwargs))
+        return iterate(self._pieces(list(messages), kwargs))
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """As ``stream_chat``."""
-        return aiterate(self._pieces(messages, kwargs))
+        return aiterate(self._pieces(list(messages), kwargs))
 
     # The two base classes disagree on the second argument of these four: core calls them in both ways.
 
@@ -235,18 +260,24 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
 
     async def _answer(self, messages: Messages, overrides: dict[str, Any]) -> ChatResponse:
         client = await self._connect()
-        return await client.answer(partial(self._body, messages, overrides), self.rate_limiter)
+        return await client.answer(self._request(messages, overrides))
 
     async def _pieces(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
         client = await self._connect()
-        build = partial(self._body, messages, {**overrides, "stream": True})
-        async with aclosing(client.pieces(build, self.rate_limiter)) as pieces:
+        async with aclosing(client.pieces(self._request(messages, {**overrides, "stream": True}))) as pieces:
             async for piece in pieces:
                 yield piece
 
+    def _request(self, messages: Messages, overrides: dict[str, Any]) -> Request:
+        holds_pictures = callable(messages) or any(
+            isinstance(block, ImageBlock) for message in messages for block in message.blocks
+        )
+        return Request(partial(self._body, messages, overrides), holds_pictures, self.rate_limiter)
+
     def _body(self, messages: Messages, overrides: dict[str, Any]) -> dict[str, Any]:
-        """Build a request. Runs in a worker thread: pictures may have to be read and encoded."""
         body = {"model": self.model, **chosen_parameters(self, self.additional_kwargs, overrides)}
+        if self.request_id is not None and body.get("request_id") == self.request_id:
+            body["request_id"] = f"{self.request_id[:_LONGEST_REQUEST_NAME]}-{uuid.uuid4().hex[:8]}"
         limits = limits_at(self.api_base, body["model"])
         clamp_max_tokens(body, limits, body["model"])
         budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side)
@@ -320,11 +351,14 @@ def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
     return SecretStr(key)
 
 
-def _prompt(prompt: str, image_documents: Sequence[Any] | None) -> Callable[[], list[ChatMessage]]:
-    """Return a function that makes the chat: it may have to read pictures."""
+def _prompt(prompt: str, image_documents: Sequence[Any] | None) -> Messages:
+    """Return the chat, or a function that makes it: it may have to read pictures, and does so once."""
+    question = TextBlock(text=prompt)
+    if not image_documents:
+        return [ChatMessage(role=MessageRole.USER, blocks=[question])]
 
+    @cache
     def chat() -> list[ChatMessage]:
-        blocks = [*blocks_of_documents(image_documents or []), TextBlock(text=prompt)]
-        return [ChatMessage(role=MessageRole.USER, blocks=blocks)]
+        return [ChatMessage(role=MessageRole.USER, blocks=[*blocks_of_documents(image_documents), question])]
 
     return chat

@@ -41,15 +41,22 @@ def api_messages(messages: Sequence[ChatMessage], encode: Callable[[ImageBlock],
         ValueError: A message holds something other than text, pictures and tool calls.
     """
     converted = [_api_message(message, encode) for message in messages]
-    # LlamaIndex's chat engines send an empty system prompt where none was set; the API refuses empty messages.
-    return [message for message in converted if message["content"] or message["role"] != "system"]
+    # The API refuses empty messages: LlamaIndex's chat engines send an empty system prompt where none was set, and keep
+    # an answer that was empty.
+    return [
+        message
+        for message in converted
+        if message["content"] or message.get("tool_calls") or message["role"] not in ("system", "assistant")
+    ]
 
 
 def _api_message(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> dict[str, Any]:
     api: dict[str, Any] = {"role": _ROLES[message.role], "content": _content(message, encode)}
-    calls = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
-    if calls:
-        api["tool_calls"] = [_api_tool_call(call) for call in calls]
+    blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
+    # Histories of other LLMs have calls only here, in the API's own form.
+    calls = [_api_tool_call(block) for block in blocks] or message.additional_kwargs.get("tool_calls")
+    if calls and api["role"] == "assistant":
+        api["tool_calls"] = calls
     if api["role"] == "tool":
         api["tool_call_id"] = message.additional_kwargs.get("tool_call_id")
     return api

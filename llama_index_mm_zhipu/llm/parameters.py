@@ -12,17 +12,22 @@ from llama_index_mm_zhipu.llm.models import ModelLimits
 logger = logging.getLogger(__name__)
 
 
+def _parameter(description: str, **limits: Any) -> Any:
+    # Strict: True is no temperature, and "no" no answer to do_sample.
+    return Field(default=None, strict=True, description=description, **limits)
+
+
 class GLMParameters(BaseModel):
     """What the API lets one choose, within the ranges of its documentation; None leaves a choice to the API."""
 
-    temperature: float | None = Field(default=None, ge=0, le=1, description="Sampling temperature; the API takes 0.8.")
-    top_p: float | None = Field(default=None, ge=0.01, le=1, description="Nucleus sampling; the API takes 0.6.")
-    do_sample: bool | None = Field(default=None, description="False: always the likeliest token.")
-    max_tokens: int | None = Field(default=None, gt=0, description="Longest answer in tokens.")
-    stop: list[str] | None = Field(default=None, min_length=1, max_length=4, description="Texts that end the answer.")
-    request_id: str | None = Field(default=None, min_length=6, max_length=64, description="Name of the request.")
-    user_id: str | None = Field(default=None, min_length=6, max_length=128, description="Name of the end user.")
-    thinking: dict[str, Any] | None = Field(default=None, description='{"type": "enabled"} or {"type": "disabled"}.')
+    temperature: float | None = _parameter("Sampling temperature; the API takes 0.8.", ge=0, le=1)
+    top_p: float | None = _parameter("Nucleus sampling; the API takes 0.6.", ge=0.01, le=1)
+    do_sample: bool | None = _parameter("False: always the likeliest token.")
+    max_tokens: int | None = _parameter("Longest answer in tokens.", gt=0)
+    stop: list[str] | None = _parameter("Texts that end the answer.", min_length=1, max_length=4)
+    request_id: str | None = _parameter("Name of the request.", min_length=6, max_length=64)
+    user_id: str | None = _parameter("Name of the end user.", min_length=6, max_length=128)
+    thinking: dict[str, Any] | None = _parameter('{"type": "enabled"} or {"type": "disabled"}.')
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -42,17 +47,25 @@ def chosen_parameters(settings: GLMParameters, additional: dict[str, Any], overr
         ValueError: A parameter of the call is out of range; pydantic's error names it.
     """
     names = GLMParameters.model_fields
-    last = dict(overrides.get("additional_kwargs") or {})
-    given = {name: value for name, value in overrides.items() if name != "additional_kwargs"}
-    checked = GLMParameters.model_validate({name: value for name, value in given.items() if name in names})
-    given.update({name: getattr(checked, name) for name in given if name in names})
-    merged = {**{name: getattr(settings, name) for name in names}, **additional, **given, **last}
-    return {name: value for name, value in merged.items() if value is not None}
+    checked = GLMParameters.model_validate({name: value for name, value in overrides.items() if name in names})
+    merged = {
+        **{name: getattr(settings, name) for name in names},
+        **additional,
+        **overrides,
+        **checked.model_dump(include=set(overrides)),
+        **(overrides.get("additional_kwargs") or {}),
+    }
+    return {name: value for name, value in merged.items() if value is not None and name != "additional_kwargs"}
 
 
 def clamp_max_tokens(parameters: dict[str, Any], limits: ModelLimits, model: str) -> None:
     """Lower ``max_tokens`` to what the model gives, with a warning."""
     wanted = parameters.get("max_tokens")
-    if isinstance(wanted, int) and limits.max_tokens is not None and wanted > limits.max_tokens:
-        logger.warning("max_tokens %d lowered to %d: %s gives no more", wanted, limits.max_tokens, model)
+    if limits.max_tokens is not None and exceeds(wanted, limits.max_tokens):
+        logger.warning("max_tokens %s lowered to %d: %s gives no more", wanted, limits.max_tokens, model)
         parameters["max_tokens"] = limits.max_tokens
+
+
+def exceeds(max_tokens: Any, highest: int) -> bool:
+    """Whether a ``max_tokens`` of any type is a number above another."""
+    return isinstance(max_tokens, (int, float)) and max_tokens > highest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from PIL import Image
 
-from llama_index_mm_zhipu.images import load_image
-from llama_index_mm_zhipu.llm.contact_sheet import contact_sheet
+from llama_index_mm_zhipu.images import image_source, load_image, read_bytes
+from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
-from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, encode_within_limits
+from llama_index_mm_zhipu.llm.picture_cache import remembered
+from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, content_key, encode_within_limits
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +96,7 @@ class PictureBudget:
             number += 1
             group = groups.get(number)
             if group is None:
-                blocks.append(TextBlock(text=f"[图{number}在上面的拼图中]"))
+                blocks.append(TextBlock(text=f"[即上面拼图中编号{number}的图片]"))
             elif len(group) == 1:
                 blocks.append(block)
             else:
@@ -102,8 +105,28 @@ class PictureBudget:
         return blocks
 
     def _sheet(self, pictures: list[ImageBlock], numbers: list[int]) -> ImageBlock:
-        sheet = contact_sheet([load_image(picture) for picture in pictures], numbers, max_side=self.max_side)
-        return ImageBlock(image=encode_within_limits(sheet, self.max_side), image_mimetype="image/jpeg")
+        keys = [_key_of(picture) for picture in pictures]
+        encoded = remembered(
+            (*keys, *numbers, self.max_side),
+            lambda: base64.b64encode(self._draw(pictures, numbers)).decode("ascii"),
+        )
+        return ImageBlock(image=base64.b64decode(encoded), image_mimetype="image/jpeg")
+
+    def _draw(self, pictures: list[ImageBlock], numbers: list[int]) -> bytes:
+        sheet = contact_sheet([_small(picture) for picture in pictures], numbers, max_side=self.max_side)
+        return encode_within_limits(sheet, self.max_side)
+
+
+def _key_of(picture: ImageBlock) -> str:
+    source = image_source(picture)
+    return source if isinstance(source, str) else content_key(read_bytes(source))
+
+
+def _small(picture: ImageBlock) -> Image.Image:
+    """Load a picture no larger than a contact sheet shows it, so that only one is ever in memory whole."""
+    image = load_image(picture)
+    image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
+    return image
 
 
 def _log(counts: list[int], slots: list[int], on_sheets: list[bool], limit: int) -> None:
@@ -139,8 +162,8 @@ def _even_groups(count: int, groups: int) -> list[list[int]]:
 
 
 def _explanation(numbers: list[int]) -> str:
-    named = "、".join(f"图{number}" for number in numbers)
-    return f"（下面一张是拼图，含{len(numbers)}张图片：{named}。每张图片上方标有它的编号。）"
+    named = "、".join(map(str, numbers))
+    return f"（下面一张是拼图，含{len(numbers)}张图片，上方标有编号{named}；此处指其中编号{numbers[0]}的图片。）"
 
 
 def _first_pictures(message: ChatMessage, slots: int) -> list[Any]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import threading
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
-from cachetools import TTLCache
 from llama_index.core.base.llms.types import ImageBlock, TextBlock
 from llama_index.core.schema import BaseNode
 from PIL import Image
@@ -22,6 +21,7 @@ from llama_index_mm_zhipu.images import (
     load_image,
     read_bytes,
 )
+from llama_index_mm_zhipu.llm.picture_cache import remembered
 
 MAX_SIDE = 6000
 """Pixels that the API takes on each side."""
@@ -30,14 +30,10 @@ MAX_ENCODED_BYTES = 5_000_000
 """The API's 5 MB, kept for the base64 text: whether it means the text or the file is not documented."""
 
 _EXIF_ORIENTATION = 0x0112
-_SENDABLE_FORMATS = ("JPEG", "PNG")
 _SENDABLE_MODES = ("RGB", "L", "P", "1")
-
-_CACHED_CHARACTERS = 64 * 1024 * 1024
-_CACHED_SECONDS = 600.0
-
-_encoded: TTLCache[tuple[str, int], str] = TTLCache(_CACHED_CHARACTERS, _CACHED_SECONDS, getsizeof=len)
-_encoded_lock = threading.Lock()
+# Where a whole file of the format ends; more may follow, such as the padding of a camera.
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_END_BYTES = 1024
 
 
 def picture_url(block: ImageBlock, *, max_side: int = MAX_SIDE, inline_urls: bool = False) -> str:
@@ -55,10 +51,17 @@ def picture_url(block: ImageBlock, *, max_side: int = MAX_SIDE, inline_urls: boo
         ImageError: The picture cannot be read.
     """
     source = image_source(block)
+    if isinstance(source, str) and not inline_urls:
+        return source
     if isinstance(source, str):
-        return _remembered(source, source, max_side) if inline_urls else source
+        return remembered((source, max_side), lambda: _base64(read_bytes(source), source, max_side))
     data = read_bytes(source)
-    return _remembered(hashlib.sha256(data).hexdigest(), data, max_side)
+    return remembered((content_key(data), max_side), lambda: _base64(data, source, max_side))
+
+
+def content_key(data: bytes) -> str:
+    """Return what a picture with this content is remembered by."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock]:
@@ -96,22 +99,10 @@ def encode_within_limits(image: Image.Image, max_side: int = MAX_SIDE) -> bytes:
     return data
 
 
-def _remembered(name: str, picture: str | bytes, max_side: int) -> str:
-    key = (name, max_side)
-    with _encoded_lock:
-        known = _encoded.get(key)
-    if known is not None:
-        return known
-    encoded = _base64(picture if isinstance(picture, bytes) else read_bytes(picture), max_side)
-    if len(encoded) <= _CACHED_CHARACTERS:
-        with _encoded_lock:
-            _encoded[key] = encoded
-    return encoded
-
-
-def _base64(data: bytes, max_side: int) -> str:
+def _base64(data: bytes, source: ImageSource, max_side: int) -> str:
     if not _is_sendable(data, max_side):
-        data = encode_within_limits(load_image(data), max_side)
+        # A file is read again, as errors name it then.
+        data = encode_within_limits(load_image(source if isinstance(source, Path) else data), max_side)
     return base64.b64encode(data).decode("ascii")
 
 
@@ -121,13 +112,14 @@ def _is_sendable(data: bytes, max_side: int) -> bool:
     try:
         with Image.open(BytesIO(data)) as image:
             return (
-                image.format in _SENDABLE_FORMATS
+                image.format in _END_MARKS
+                and _END_MARKS[image.format] in data[-_END_BYTES:]
                 and image.mode in _SENDABLE_MODES
                 and "transparency" not in image.info
                 and max(image.size) <= max_side
                 and image.getexif().get(_EXIF_ORIENTATION, 1) == 1
             )
-    except OSError:
+    except (OSError, Image.DecompressionBombError):
         # load_image, which comes next, says what is wrong.
         return False
 

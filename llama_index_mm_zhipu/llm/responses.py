@@ -67,8 +67,8 @@ class Answer:
         """
         with _expected_form():
             delta = self._take(body, "message", last=True)
-        self._check_content()
-        return self._response(delta)
+            self._check_content()
+            return self._response(delta)
 
     def add(self, event: dict[str, Any]) -> ChatResponse:
         """Take a piece of a stream and return the answer so far.
@@ -84,8 +84,7 @@ class Answer:
         """
         before = len(self.reasoning)
         with _expected_form():
-            delta = self._take(event, "delta", last=False)
-        response = self._response(delta)
+            response = self._response(self._take(event, "delta", last=False))
         if thought := self.reasoning[before:]:
             response.additional_kwargs["thinking_delta"] = thought
         return response
@@ -99,6 +98,11 @@ class Answer:
         self._check_content()
         rest = self._marked.add("", last=True)
         return self._response(rest) if rest else None
+
+    def rest(self) -> str:
+        """Take the end of a stream that failed, and return its text."""
+        self._marked.add("", last=True)
+        return self.text
 
     def _take(self, body: dict[str, Any], part: str, *, last: bool) -> str:
         choices = body.get("choices") or []
@@ -123,12 +127,20 @@ class Answer:
         return self._marked.add(_text(content), last=last or self.finish_reason is not None)
 
     def _add_tool_calls(self, calls: list[dict[str, Any]]) -> None:
-        for place, call in enumerate(calls):
-            known = self._tool_calls.setdefault(call.get("index", place), {"id": "", "name": "", "arguments": ""})
+        for call in calls:
+            known = self._tool_calls.setdefault(self._index_of(call), {"id": "", "name": "", "arguments": ""})
             function = call.get("function") or {}
-            known["id"] = call.get("id") or known["id"]
-            known["name"] += function.get("name") or ""
+            known["id"] = known["id"] or str(call.get("id") or "")
+            known["name"] = known["name"] or str(function.get("name") or "")
             known["arguments"] += function.get("arguments") or ""
+
+    def _index_of(self, call: dict[str, Any]) -> int:
+        """Tell which call a piece belongs to; without an index, one with a new id begins another."""
+        if isinstance(call.get("index"), int):
+            return int(call["index"])
+        newest = max(self._tool_calls, default=-1)
+        begins = call.get("id") is not None and str(call["id"]) != self._tool_calls.get(newest, {}).get("id")
+        return newest + 1 if begins or newest < 0 else newest
 
     def _check_finish(self) -> None:
         kind = _FAILURES.get(self.finish_reason or "")
@@ -175,7 +187,7 @@ def _api_form(call: dict[str, str]) -> dict[str, Any]:
 def _expected_form() -> Iterator[None]:
     try:
         yield
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise new_error(GLMProtocolError, "the GLM API sent JSON that is not of the form of an answer") from None
 
 

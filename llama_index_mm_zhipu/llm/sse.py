@@ -23,49 +23,78 @@ class EventReader:
     def __init__(self, http_status: int) -> None:
         self._status = http_status
         self._events = 0
+        self._data: list[str] = []
+        self._other: list[str] = []
         self.done = False
 
     def read(self, line: str) -> dict[str, Any] | None:
-        """Return the event that a line holds, if any.
+        """Return the event that a line ends, if any.
+
+        Every line of data that is a whole event counts as one, also without a blank line after it; other lines of data
+        belong together until the blank line.
 
         Raises:
             GLMError: The event is an error, or no JSON.
         """
-        data = line.removeprefix("data:").strip()
-        # Errors also come as bare JSON under the content type of a stream.
-        if not line.startswith(("data:", "{")) or not data:
+        if not line.strip():
+            return self._event() if self._data else None
+        if not line.startswith("data:"):
+            self._other.append(line)
             return None
+        data = line.removeprefix("data:").strip()
         if data == "[DONE]":
             self.done = True
             return None
-        event = parse_object(data)
-        if "error" in event:
-            raise error_of_answer(self._status, event)
-        self._events += 1
-        return event
+        if data:
+            self._data.append(data)
+        return self._event() if data.endswith("}") and _is_json("\n".join(self._data)) else None
 
     def check_complete(self) -> None:
         """Check, at the end of the stream, that it is the end of the answer.
 
         Raises:
-            GLMError: ``[DONE]`` is missing, or nothing came before it.
+            GLMError: ``[DONE]`` is missing, nothing came before it, or what came was an error without being an event.
         """
         if not self.done:
+            # Errors also come as bare JSON under the content type of a stream.
+            if not self._events and _is_json(text := "\n".join(self._other)):
+                self._raise_error(parse_object(text))
             raise new_error(GLMConnectionError, "the stream of the GLM API ended before the answer did")
         if not self._events:
             raise new_error(GLMProtocolError, "the GLM API sent a stream without an answer")
 
+    def _event(self) -> dict[str, Any]:
+        text = "\n".join(self._data)
+        self._data.clear()
+        event = parse_object(text)
+        self._raise_error(event)
+        self._events += 1
+        return event
 
-def parse_object(text: str) -> dict[str, Any]:
+    def _raise_error(self, event: dict[str, Any]) -> None:
+        if event.get("error") is not None:
+            raise error_of_answer(self._status, event)
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
     """Parse a JSON object.
 
     Raises:
         GLMProtocolError: It is none.
     """
-    try:
-        parsed = json.loads(text)
-    except ValueError:
-        parsed = None
+    parsed = parse_json(text)
     if not isinstance(parsed, dict):
         raise new_error(GLMProtocolError, f"the GLM API sent {len(text)} characters that are no JSON object")
     return parsed
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON, of bytes in any encoding of Unicode; return None where it is none."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_json(text: str) -> bool:
+    return parse_json(text) is not None

@@ -31,11 +31,11 @@ def tool_calls(response: ChatResponse) -> list[ToolSelection]:
 
 def keep_first_tool_call(response: ChatResponse) -> None:
     """Drop all tool calls of an answer but the first."""
-    calls = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-    if calls:
-        dropped = calls[1:]
-        response.message.blocks = [block for block in response.message.blocks if block not in dropped]
-        response.message.additional_kwargs["tool_calls"] = response.message.additional_kwargs["tool_calls"][:1]
+    message = response.message
+    first = next((block for block in message.blocks if isinstance(block, ToolCallBlock)), None)
+    if first is not None:
+        message.blocks = [block for block in message.blocks if block is first or not isinstance(block, ToolCallBlock)]
+        message.additional_kwargs["tool_calls"] = message.additional_kwargs["tool_calls"][:1]
 
 
 def _arguments(arguments: dict[str, Any] | str) -> dict[str, Any]:

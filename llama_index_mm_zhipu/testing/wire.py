@@ -150,12 +150,12 @@ def text_deltas(text: str, key: str = "content", size: int = CHARACTERS_PER_EVEN
 
 def event(data: Mapping[str, Any]) -> bytes:
     """Return a server-sent event."""
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n".encode("utf-8", "replace")
 
 
 def json_reply(status: int, body: Mapping[str, Any], retry_after: float | str | None = None) -> Reply:
     """Return a reply whose body is JSON."""
-    return whole_reply(status, JSON, json.dumps(body, ensure_ascii=False).encode(), retry_after)
+    return whole_reply(status, JSON, json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), retry_after)
 
 
 def whole_reply(status: int, content_type: str, body: bytes, retry_after: float | str | None = None) -> Reply:

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,33 @@ async def test_every_try_has_an_id_of_its_own(way: Way, connect: Connect, server
     assert len(server.requests[-1]["request_id"]) == 32
 
 
+async def test_a_request_that_is_built_again_has_a_new_id(way: Way, key: str) -> None:
+    with GLMStandIn(max_tokens=512) as server:
+        llm = ZhipuMultiModal(api_key=key, api_base=server.url)
+        limiter = TokenBucketRateLimiter(requests_per_minute=10)
+        llm.rate_limiter = limiter
+        await way.ask(llm, max_tokens=1000, request_id="my-request")
+        assert [request["request_id"] for request in server.requests] == ["my-request", "my-request-2"]
+        assert 8 <= limiter._request_tokens < 9
+
+
+async def test_a_name_for_all_requests_is_never_used_twice(way: Way, connect: Connect, server: GLMStandIn) -> None:
+    llm = connect(request_id="my-request")
+    for _ in range(2):
+        await way.ask(llm)
+    names = {request["request_id"] for request in server.requests}
+    assert len(names) == 2
+    assert all(name.startswith("my-request-") for name in names)
+
+
+@pytest.mark.parametrize(("max_tokens", "sent"), [(5000.0, [1024, 100]), ("5000", ["5000"])])
+def test_odd_values_are_not_sent_for_ever(connect: Connect, max_tokens: Any, sent: list[Any]) -> None:
+    with GLMStandIn(max_tokens=100) as server:
+        with suppress(GLMInvalidRequestError):
+            connect(api_base=server.url).complete("你好", additional_kwargs={"max_tokens": max_tokens})
+        assert [request["max_tokens"] for request in server.requests] == sent
+
+
 # Secrets
 
 
@@ -139,7 +167,7 @@ def test_an_open_stream_has_its_turn_until_it_ends(connect: Connect) -> None:
 
 
 def test_streams_forgotten_in_cycles_give_up_their_turns(connect: Connect) -> None:
-    llm = connect(max_concurrency=2, deadline=20)
+    llm = connect(max_concurrency=2, deadline=30)
     gc.collect()
     gc.disable()
     try:
@@ -151,7 +179,7 @@ def test_streams_forgotten_in_cycles_give_up_their_turns(connect: Connect) -> No
         del stream, cycle
         begun = time.monotonic()
         assert llm.chat(CHAT).message.content
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 20
     finally:
         gc.enable()
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
-from ways import Way, wait_until
+from ways import CHAT, Way, wait_until
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import (
@@ -129,6 +133,8 @@ SCRIPTS = [
     script("a JSON list", RawAnswer("[1]", content_type=JSON), whole=End(GLMProtocolError)),
     script("no text at all", RawAnswer(b"\xff\xfe\x00", content_type=JSON), whole=End(GLMProtocolError)),
     script("choices of another form", RawAnswer('{"choices": "a"}', content_type=JSON), whole=End(GLMProtocolError)),
+    script("JSON nested without end", RawAnswer("[" * 200_000, content_type=JSON), whole=End(GLMProtocolError)),
+    script("an odd charset", RawAnswer("[", content_type="application/json; charset=hex"), whole=End(GLMProtocolError)),
     script("empty choices", EmptyChoices(), whole=End(GLMProtocolError)),
     script("null content", NullContent(), whole=End(GLMProtocolError)),
     # Connections
@@ -230,6 +236,50 @@ async def test_a_trickling_answer_meets_the_deadline(
         with pytest.raises(GLMTimeoutError, match=r"within the deadline of 0\.5 s"):
             await way.ask(llm)
         assert time.monotonic() - begun < 2
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+async def test_only_line_ends_end_lines(start: str, line_end: str, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    text = "一\u2028二\u2029三\x85四"
+    event = json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}, ensure_ascii=False)
+    body = start + line_end.join([f"data: {event}", "", "data: [DONE]", "", ""])
+    server.script(RawAnswer(body, content_type="Text/Event-Stream; charset=GBK"))
+    *_, last = llm.stream_chat(CHAT)
+    assert last.message.content == text
+
+
+def test_text_held_back_is_in_the_error(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    event = json.dumps({"choices": [{"index": 0, "delta": {"content": "价格 3 <|begin_of"}}]})
+    server.script(RawAnswer(f"data: {event}\n\n", content_type=SSE))
+    with pytest.raises(GLMConnectionError) as caught:
+        list(llm.stream_chat(CHAT))
+    assert caught.value.partial_text == "价格 3 <|begin_of"
+
+
+@pytest.mark.timeout(20)
+def test_comments_are_no_answer(key: str) -> None:
+    """A gateway that only keeps the connection alive meets the time limit all the same."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_send_comments, args=(server,), daemon=True)
+        thread.start()
+        llm = ZhipuMultiModal(
+            api_key=key, api_base=f"http://127.0.0.1:{server.getsockname()[1]}", timeout=0.5, max_retries=0
+        )
+        with pytest.raises(GLMTimeoutError, match=r"no event for 0\.5 s"):
+            list(llm.stream_chat(CHAT))
+        llm.close()
+        thread.join()
+
+
+def _send_comments(server: socket.socket) -> None:
+    connection, _ = server.accept()
+    with connection, suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        while True:
+            connection.sendall(b": keep-alive\n\n")
+            time.sleep(0.1)
 
 
 @pytest.mark.timeout(20)

@@ -16,6 +16,7 @@ from llama_index_mm_zhipu.llm import (
     GLMQuotaError,
     GLMRateLimitError,
     GLMServerError,
+    GLMTimeoutError,
 )
 from llama_index_mm_zhipu.llm.errors import error_of_answer
 
@@ -38,6 +39,7 @@ TABLE: list[tuple[int, str | None, type[GLMError], bool]] = [
     (400, "1301", GLMContentFilteredError, False),
     (200, "1301", GLMContentFilteredError, False),
     (404, None, GLMInvalidRequestError, False),
+    (408, None, GLMTimeoutError, True),
     (500, "1234", GLMServerError, True),
     (503, None, GLMServerError, True),
     (200, None, GLMProtocolError, False),
@@ -60,6 +62,24 @@ def test_kinds_by_code_and_status(status: int, code: str | None, kind: type[GLME
 @pytest.mark.parametrize("body", [None, [], "text", {"error": "text"}, {"error": {}}, {"error": {"code": 1302}}])
 def test_odd_bodies_are_no_crash(body: object) -> None:
     assert isinstance(error_of_answer(429, body), GLMRateLimitError)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": "invalid key"}, ": invalid key;"),
+        ({"code": 500, "msg": "gateway"}, "code 500: gateway;"),
+        ({"error": {"message": "x" * 59 + " y " * 1000}}, "x" * 59),
+    ],
+)
+def test_other_forms_of_errors_keep_their_text(body: object, said: str) -> None:
+    assert said in str(error_of_answer(500, body))
+    assert len(str(error_of_answer(500, body))) < 700
+
+
+def test_pictures_in_lines_of_base64_are_left_out() -> None:
+    lines = "\n".join(["/9j/" + "A" * 72] * 5)
+    assert "AAAA" not in str(error_of_answer(400, {"error": {"code": "1210", "message": lines}}))
 
 
 def test_errors_pickle_whole() -> None:

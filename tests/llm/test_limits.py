@@ -36,7 +36,16 @@ def test_the_range_of_max_tokens_is_learned() -> None:
     assert limits_at(BASE, "glm-4v").max_tokens is None
 
 
-@pytest.mark.parametrize("fields", [{}, {"max_tokens": 512}])
+def test_later_refusals_never_raise_a_limit() -> None:
+    model = "glm-4.1v-thinking-flash"
+    assert learn_limits(TOO_MANY, BASE, body(model, 5))
+    assert limits_at(BASE, model).pictures == 1
+    # A request that was under way with fifty needs only be built again.
+    assert learn_limits(TOO_MANY, BASE, body(model, 50))
+    assert limits_at(BASE, model).pictures == 1
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_tokens": 512}, {"max_tokens": "5000"}])
 def test_a_range_that_was_kept_teaches_nothing(fields: dict[str, int]) -> None:
     assert not learn_limits(RANGE, BASE, body(**fields))
 

@@ -285,7 +285,70 @@ def test_it_pickles_and_copies(llm: ZhipuMultiModal, caplog: pytest.LogCaptureFi
     assert not caplog.records
 
 
+def test_copies_share_no_settings(connect: Connect) -> None:
+    llm = connect(additional_kwargs={"seed": 1})
+    copied = copy.deepcopy(llm)
+    copied.additional_kwargs["seed"] = 2
+    assert llm.additional_kwargs == {"seed": 1}
+
+
 # Bad input
+
+
+@pytest.mark.parametrize(
+    "api_base",
+    ["localhost:1", "htp://x", "http://", "http://[::1", "http://a:abc", "http://a:99999", "http://xn--a", ""],
+)
+def test_what_is_no_address_is_refused_at_once(key: str, monkeypatch: pytest.MonkeyPatch, api_base: str) -> None:
+    monkeypatch.setenv("ZHIPUAI_BASE_URL", api_base)
+    if not api_base:
+        assert ZhipuMultiModal(api_key=key).api_base == "https://open.bigmodel.cn/api/paas/v4"
+        return
+    with pytest.raises(ValueError, match="is no address such as"):
+        ZhipuMultiModal(api_key=key)
+
+
+def test_settings_are_checked_when_they_are_changed(llm: ZhipuMultiModal) -> None:
+    for name, value in [("temperature", 5), ("max_concurrency", 0), ("deadline", None), ("image_policy", "best")]:
+        with pytest.raises(ValueError, match=name):
+            setattr(llm, name, value)
+    llm.api_key = "0123456789abcdef.other"  # type: ignore[assignment]
+    assert "你好" in llm.complete("你好").text
+
+
+def test_what_cannot_be_json_is_refused(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    for value in ({1, 2}, float("nan")):
+        with pytest.raises(ValueError, match="cannot be sent as JSON"):
+            llm.complete("你好", additional_kwargs={"extra": value})
+    assert server.requests == []
+
+
+def test_half_a_surrogate_pair_goes_out(llm: ZhipuMultiModal, photo: Path) -> None:
+    assert llm.complete("半个\ud83d字", image_documents=[photo]).text
+
+
+def test_messages_are_taken_when_a_stream_is_asked_for(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    history = [user("第一问")]
+    stream = llm.stream_chat(history)
+    history.append(user("第二问"))
+    list(stream)
+    assert len(server.requests[-1]["messages"]) == 1
+
+
+def test_histories_of_other_llms_are_understood(connect: Connect, server: GLMStandIn) -> None:
+    calls = [{"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}]
+    connect(model="glm-4.6v-flash").chat(
+        [
+            user("多少钱？"),
+            ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": calls}),
+            ChatMessage(role="tool", content="1.0", additional_kwargs={"tool_call_id": "c1"}),
+            ChatMessage(role="assistant", content=""),
+            user("再说一遍"),
+        ]
+    )
+    sent = server.requests[-1]["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "tool", "user"]
+    assert sent[1]["tool_calls"] == calls
 
 
 def test_a_bad_picture_is_named(llm: ZhipuMultiModal, server: GLMStandIn, tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ def test_values_go_out_as_given(name: str, value: Any) -> None:
         ("user_id", "u" * 129),
         ("do_sample", "perhaps"),
         ("thinking", "enabled"),
+        ("temperature", True),
+        ("temperature", "0.5"),
+        ("max_tokens", True),
+        ("do_sample", "no"),
     ],
 )
 def test_values_out_of_range_are_errors(name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from PIL import Image
 
 from llama_index_mm_zhipu.images import load_image
-from llama_index_mm_zhipu.llm import GLMInvalidRequestError
+from llama_index_mm_zhipu.llm import GLMInvalidRequestError, picture_budget
 from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
 
 
@@ -70,10 +70,10 @@ def test_contact_sheets_are_explained_and_numbered(picture: ImageBlock) -> None:
     (message,) = PictureBudget(1).fit(chat(picture, 3))
     explanation, sheet, second, third, _ = message.blocks
     assert isinstance(explanation, TextBlock)
-    assert "含3张图片：图1、图2、图3" in explanation.text
+    assert explanation.text == "（下面一张是拼图，含3张图片，上方标有编号1、2、3；此处指其中编号1的图片。）"
     assert [block.text for block in (second, third) if isinstance(block, TextBlock)] == [
-        "[图2在上面的拼图中]",
-        "[图3在上面的拼图中]",
+        "[即上面拼图中编号2的图片]",
+        "[即上面拼图中编号3的图片]",
     ]
     assert isinstance(sheet, ImageBlock)
     assert load_image(sheet).width > 2 * 60
@@ -82,11 +82,19 @@ def test_contact_sheets_are_explained_and_numbered(picture: ImageBlock) -> None:
 def test_a_wide_budget_spreads_pictures_over_several_sheets(picture: ImageBlock) -> None:
     (message,) = PictureBudget(3).fit(chat(picture, 8))
     texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
-    assert [text.split("：", 1)[1].split("。")[0] for text in texts if "拼图，含" in text] == [
-        "图1、图2、图3",
-        "图4、图5",
-        "图6、图7、图8",
-    ]
+    lists = [text.split("编号")[1].split("；")[0] for text in texts if "拼图，含" in text]
+    assert lists == ["1、2、3", "4、5", "6、7、8"]
+
+
+def test_a_sheet_is_drawn_once(picture: ImageBlock, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[object] = []
+    draw = picture_budget.contact_sheet
+    monkeypatch.setattr(
+        picture_budget, "contact_sheet", lambda *given, **options: drawn.append(given) or draw(*given, **options)
+    )
+    for _ in range(3):
+        PictureBudget(1, max_side=777).fit(chat(picture, 3))
+    assert len(drawn) == 1
 
 
 def test_given_messages_stay_as_they_are(picture: ImageBlock) -> None:

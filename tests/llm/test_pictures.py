@@ -11,8 +11,9 @@ import pytest
 from llama_index.core.base.llms.types import ImageBlock
 from PIL import Image
 
+from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.llm import pictures
-from llama_index_mm_zhipu.llm.pictures import MAX_ENCODED_BYTES, picture_url
+from llama_index_mm_zhipu.llm.pictures import MAX_ENCODED_BYTES, image_block, picture_url
 
 
 def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
@@ -93,6 +94,26 @@ def test_heavy_pictures_are_shrunk_below_five_megabytes() -> None:
     assert len(url) < MAX_ENCODED_BYTES
     with Image.open(BytesIO(base64.b64decode(url))) as picture:
         assert min(picture.size) > 1000
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+def test_a_file_that_is_cut_off_is_named(image_format: str, tmp_path: Path) -> None:
+    path = tmp_path / "cut.bin"
+    path.write_bytes(encoded(Image.effect_noise((200, 200), 100), image_format)[:-2000])
+    with pytest.raises(ImageError, match=r"cut\.bin"):
+        picture_url(ImageBlock(path=path))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "HSV", "I", "F", "RGBa", "RGBX", "PA"])
+def test_images_of_every_mode_go_out(mode: str) -> None:
+    picture = picture_url(image_block(Image.new(mode, (8, 8))))
+    assert base64.b64decode(picture)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
+
+
+def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="too large to decode"):
+        picture_url(ImageBlock(image=encoded(Image.new("RGB", (43, 21)), "PNG")))
 
 
 def test_a_picture_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:

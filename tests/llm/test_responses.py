@@ -98,6 +98,20 @@ def test_tool_calls_come_whole_or_in_pieces() -> None:
     assert last.message.blocks[-1] == expected
 
 
+def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
+    *_, last = streamed(
+        piece(tool_calls=[{"id": "c1", "function": {"name": "a", "arguments": '{"n": '}}]),
+        piece(tool_calls=[{"function": {"arguments": "1}"}}]),
+        piece(tool_calls=[{"id": "c2", "index": None, "function": {"name": "b", "arguments": "{}"}}]),
+        piece("tool_calls", content=""),
+    )
+    calls = [block for block in last.message.blocks if isinstance(block, ToolCallBlock)]
+    assert [(call.tool_call_id, call.tool_name, call.tool_kwargs) for call in calls] == [
+        ("c1", "a", '{"n": 1}'),
+        ("c2", "b", "{}"),
+    ]
+
+
 def test_content_filter_is_kept() -> None:
     levels = [{"role": "user", "level": 3}]
     response = Answer().whole(whole({"content": "红"}, content_filter=levels))
@@ -141,6 +155,8 @@ def test_other_endings_are_told(reason: str | None) -> None:
         whole({}),
         whole({"content": None}),
         whole({"content": None, "tool_calls": ["text"]}),
+        whole({"content": "红色"}, usage="none"),
+        whole({"content": "红色"}, usage=[1]),
     ],
 )
 def test_what_is_no_answer_is_an_error(body: dict[str, Any]) -> None:

@@ -13,6 +13,11 @@ def reader() -> EventReader:
     return EventReader(200)
 
 
+def read_all(reader: EventReader, *lines: str) -> None:
+    for line in lines:
+        reader.read(line)
+
+
 @pytest.mark.parametrize("line", ["", ":", ": keep-alive", "event: message", "id: 1", "retry: 3", "data:", "data: "])
 def test_other_lines_are_no_events(reader: EventReader, line: str) -> None:
     assert reader.read(line) is None
@@ -42,11 +47,28 @@ def test_a_stream_of_nothing_is_an_error(reader: EventReader) -> None:
     ("line", "kind"),
     [
         ('data: {"error": {"code": "1305", "message": "x"}}', GLMRateLimitError),
-        ('{"error": {"code": "1305", "message": "x"}}', GLMRateLimitError),
         ("data: {broken", GLMProtocolError),
         ("data: [1]", GLMProtocolError),
+        ("data: " + "[" * 100_000, GLMProtocolError),
     ],
 )
 def test_errors_among_events_are_raised(reader: EventReader, line: str, kind: type[GLMError]) -> None:
     with pytest.raises(kind):
-        reader.read(line)
+        read_all(reader, line, "")
+
+
+def test_errors_without_an_event_are_raised_at_the_end(reader: EventReader) -> None:
+    for line in ["{", '  "error": {"code": "1302", "message": "x"}', "}", ""]:
+        assert reader.read(line) is None
+    with pytest.raises(GLMRateLimitError):
+        reader.check_complete()
+
+
+def test_events_may_have_several_lines(reader: EventReader) -> None:
+    assert reader.read('data: {"a":') is None
+    assert reader.read("data: 1}") == {"a": 1}
+    assert reader.read("") is None
+
+
+def test_no_error_is_none(reader: EventReader) -> None:
+    assert reader.read('data: {"a": 1, "error": null}') == {"a": 1, "error": None}

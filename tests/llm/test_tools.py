@@ -52,7 +52,7 @@ def test_arguments_are_read_as_far_as_they_came(arguments: str, expected: dict[s
 
 
 def test_one_call_is_kept_of_many() -> None:
-    several = response(call("{}", "c1"), call("{}", "c2"), call("{}", "c3"))
+    several = response(call("{}", "c1"), call("{}", "c1"), call("{}", "c3"))
     keep_first_tool_call(several)
     assert several.message.blocks == [TextBlock(text="好"), call("{}", "c1")]
     assert several.message.additional_kwargs == {"tool_calls": [{"id": "c1"}]}
