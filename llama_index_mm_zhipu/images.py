@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import threading
 from io import BytesIO, IOBase
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,6 +32,8 @@ _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]+)*?;base64,")
 _LONGEST_PATH = 4096
+
+_loading = threading.Lock()
 
 
 class ImageError(ValueError):
@@ -55,7 +58,7 @@ def load_image(source: ImageSource) -> Image.Image:
     source = image_source(source)
     name = describe(source)
     if isinstance(source, Image.Image):
-        return _upright_rgb(source, name)
+        return _upright_rgb(_loaded(source, name), name)
     opened: BytesIO | Path = source if isinstance(source, Path) else BytesIO(read_bytes(source))
     try:
         with Image.open(opened) as image:
@@ -80,7 +83,7 @@ def read_bytes(source: ImageSource) -> bytes:
     if isinstance(source, (bytes, bytearray)):
         return bytes(source)
     if isinstance(source, Image.Image):
-        return encode_image(source, "PNG")
+        return encode_image(_loaded(source, describe(source)), "PNG")
     if isinstance(source, Path):
         try:
             return source.read_bytes()
@@ -259,6 +262,16 @@ def _download(url: str) -> bytes:
         raise ImageError(f"{url} answered {error.response.status_code}; check the address") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ImageError(f"cannot fetch the picture {url}: {type(error).__name__} {error}".rstrip()) from None
+
+
+def _loaded(image: Image.Image, name: str) -> Image.Image:
+    """Read what ``Image.open`` left for later: two threads must not do so at once."""
+    try:
+        with _loading:
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ImageError(f"{name} is damaged: {error}; replace the file or leave it out") from None
+    return image
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:

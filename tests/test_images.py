@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -199,3 +200,11 @@ def test_descriptions_are_short(photo: Path) -> None:
     assert describe(photo) == str(photo)
     assert describe("x" * 1000) == "a string of 1000 characters"
     assert describe(photo.read_bytes()) == f"a picture given as {photo.stat().st_size} bytes"
+
+
+def test_threads_may_share_an_image_that_is_not_loaded_yet(photos: list[Path]) -> None:
+    for photo in photos:
+        image = Image.open(photo)
+        with ThreadPoolExecutor(4) as pool:
+            sizes = list(pool.map(lambda _, image=image: load_image(image).size, range(8)))
+        assert set(sizes) == {image.size}
