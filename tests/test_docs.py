@@ -60,7 +60,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def guide_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What guides suppose: a key, a service, and a picture in the current folder."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(photos[0], "car.jpg")
@@ -70,7 +70,7 @@ def workplace(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatc
         yield
 
 
-@pytest.mark.usefixtures("workplace")
+@pytest.mark.usefixtures("guide_folder")
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
 def test_the_code_of_guides_runs(guide: Path) -> None:
     exec("\n".join(re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), flags=re.DOTALL)), {})
