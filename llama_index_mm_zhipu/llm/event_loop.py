@@ -86,7 +86,8 @@ def start_when_forgotten(owner: object, call: Callable[[], Coroutine[Any, Any, N
 
 
 def _closing_when_forgotten(stream: S, pieces: AsyncGenerator[Any, None]) -> S:
-    # This also keeps the call's generators out of the garbage collector's reach: it would close them in any order, and
+    # The stream's own end closes the call while somebody holds the stream, this when nobody does.
+    # It also keeps the call's generators out of the garbage collector's reach: it would close them in any order, and
     # in a thread that may hold the lock of a connection pool.
     start_when_forgotten(stream, partial(_aclose, pieces))
     return stream

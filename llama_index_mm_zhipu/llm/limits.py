@@ -57,13 +57,6 @@ def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
     return True
 
 
-def count_pictures(body: dict[str, Any]) -> int:
-    """Return how many pictures a request holds, over all its messages."""
-    contents = [message["content"] for message in body["messages"]]
-    parts = [part for content in contents if isinstance(content, list) for part in content]
-    return sum(part["type"] == "image_url" for part in parts)
-
-
 def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
     named = _MAX_TOKENS_RANGE.search(message)
     if named is None or not exceeds(body.get("max_tokens"), int(named[1])):
@@ -75,10 +68,16 @@ def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -
 def _fewer_pictures(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
     if not _TOO_MANY_PICTURES.search(message):
         return None
-    sent = count_pictures(body)
+    sent = _count_pictures(body)
     if limits.pictures < sent:
         # Another call was faster to learn.
         return limits
     candidates = (limits.documented_pictures,) if limits.documented_pictures else _FEWER_PICTURES
     fewer = next((number for number in candidates if number < sent), None)
     return None if fewer is None else replace(limits, pictures=fewer)
+
+
+def _count_pictures(body: dict[str, Any]) -> int:
+    contents = [message["content"] for message in body["messages"]]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return sum(part["type"] == "image_url" for part in parts)

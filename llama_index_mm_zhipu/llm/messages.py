@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,8 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
+
+from llama_index_mm_zhipu.llm.tools import api_tool_call
 
 PICTURE_ONLY_TEXT = "请看图片。"
 """Added to a message of pictures alone, which the API refuses."""
@@ -54,7 +55,7 @@ def _api_message(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> d
     api: dict[str, Any] = {"role": _ROLES[message.role], "content": _content(message, encode)}
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     # Histories of other LLMs have calls only here, in the API's own form.
-    calls = [_api_tool_call(block) for block in blocks] or message.additional_kwargs.get("tool_calls")
+    calls = [api_tool_call(block) for block in blocks] or message.additional_kwargs.get("tool_calls")
     if calls and api["role"] == "assistant":
         api["tool_calls"] = calls
     if api["role"] == "tool":
@@ -81,15 +82,3 @@ def _content(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> str |
     if not any(text.strip() for text in texts):
         return [*(part for part in parts if part["type"] != "text"), {"type": "text", "text": PICTURE_ONLY_TEXT}]
     return parts
-
-
-def _api_tool_call(call: ToolCallBlock) -> dict[str, Any]:
-    arguments = call.tool_kwargs
-    return {
-        "id": call.tool_call_id,
-        "type": "function",
-        "function": {
-            "name": call.tool_name,
-            "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False),
-        },
-    }

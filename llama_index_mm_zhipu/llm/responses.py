@@ -25,6 +25,7 @@ from llama_index_mm_zhipu.llm.errors import (
     new_error,
 )
 from llama_index_mm_zhipu.llm.markers import MarkedText
+from llama_index_mm_zhipu.llm.tools import api_tool_call
 
 _FAILURES: dict[str, type[GLMError]] = {
     "sensitive": GLMContentFilteredError,
@@ -153,18 +154,21 @@ class Answer:
             raise new_error(GLMProtocolError, "the GLM API sent an answer without content")
 
     def _response(self, delta: str) -> ChatResponse:
-        blocks: list[Any] = [ThinkingBlock(content=self.reasoning)] if self.reasoning else []
-        blocks.append(TextBlock(text=self.text))
-        blocks.extend(
+        thoughts = [ThinkingBlock(content=self.reasoning)] if self.reasoning else []
+        calls = [
             ToolCallBlock(tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=call["arguments"])
             for call in self._tool_calls.values()
-        )
+        ]
         counts = {key: value for key, value in self.usage.items() if isinstance(value, int)}
         aside = {"boxed": self._marked.boxed, "content_filter": self.content_filter}
         # LlamaIndex's streams of structured output look for calls here, and read them from the blocks.
-        calls = {"tool_calls": [_api_form(call) for call in self._tool_calls.values()]} if self._tool_calls else {}
+        listed = {"tool_calls": [api_tool_call(call) for call in calls]} if calls else {}
         return ChatResponse(
-            message=ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=calls),
+            message=ChatMessage(
+                role=MessageRole.ASSISTANT,
+                blocks=[*thoughts, TextBlock(text=self.text), *calls],
+                additional_kwargs=listed,
+            ),
             delta=delta,
             raw=self._body,
             additional_kwargs={
@@ -173,14 +177,6 @@ class Answer:
                 **{key: value for key, value in aside.items() if value},
             },
         )
-
-
-def _api_form(call: dict[str, str]) -> dict[str, Any]:
-    return {
-        "id": call["id"],
-        "type": "function",
-        "function": {"name": call["name"], "arguments": call["arguments"]},
-    }
 
 
 @contextmanager

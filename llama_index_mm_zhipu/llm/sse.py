@@ -37,7 +37,7 @@ class EventReader:
             GLMError: The event is an error, or no JSON.
         """
         if not line.strip():
-            return self._event() if self._data else None
+            return self._event(parse_object("\n".join(self._data))) if self._data else None
         if not line.startswith("data:"):
             self._other.append(line)
             return None
@@ -47,7 +47,9 @@ class EventReader:
             return None
         if data:
             self._data.append(data)
-        return self._event() if data.endswith("}") and _is_json("\n".join(self._data)) else None
+        # A line that ends no object needs no look.
+        event = parse_json("\n".join(self._data)) if data.endswith("}") else None
+        return None if event is None else self._event(event)
 
     def check_complete(self) -> None:
         """Check, at the end of the stream, that it is the end of the answer.
@@ -57,16 +59,14 @@ class EventReader:
         """
         if not self.done:
             # Errors also come as bare JSON under the content type of a stream.
-            if not self._events and _is_json(text := "\n".join(self._other)):
+            if not self._events and parse_json(text := "\n".join(self._other)) is not None:
                 self._raise_error(parse_object(text))
             raise new_error(GLMConnectionError, "the stream of the GLM API ended before the answer did")
         if not self._events:
             raise new_error(GLMProtocolError, "the GLM API sent a stream without an answer")
 
-    def _event(self) -> dict[str, Any]:
-        text = "\n".join(self._data)
+    def _event(self, event: dict[str, Any]) -> dict[str, Any]:
         self._data.clear()
-        event = parse_object(text)
         self._raise_error(event)
         self._events += 1
         return event
@@ -94,7 +94,3 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
-
-
-def _is_json(text: str) -> bool:
-    return parse_json(text) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,19 @@ def tool_calls(response: ChatResponse) -> list[ToolSelection]:
         for block in response.message.blocks
         if isinstance(block, ToolCallBlock)
     ]
+
+
+def api_tool_call(call: ToolCallBlock) -> dict[str, Any]:
+    """Return a call in the API's form, with arguments as JSON text."""
+    arguments = call.tool_kwargs
+    return {
+        "id": call.tool_call_id,
+        "type": "function",
+        "function": {
+            "name": call.tool_name,
+            "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False),
+        },
+    }
 
 
 def keep_first_tool_call(response: ChatResponse) -> None:
