@@ -14,7 +14,11 @@ from griffe2md import render_object_docs
 REFERENCE = Path(__file__).parent / "reference"
 
 PAGES: dict[str, dict[str, list[str]]] = {
-    "embedding": {"llama_index_mm_zhipu.embedding.embedding": ["ChineseClipEmbedding"]},
+    "embedding": {
+        "llama_index_mm_zhipu.embedding.embedding": ["ChineseClipEmbedding"],
+        "llama_index_mm_zhipu.embedding.precision": ["PrecisionReport"],
+        "llama_index_mm_zhipu.embedding.errors": ["CheckpointError", "BackendError"],
+    },
     "vector_store": {
         "llama_index_mm_zhipu.vector_store.store": ["FaissMultiModalVectorStore"],
         "llama_index_mm_zhipu.vector_store.errors": ["StoreError", "ModelMismatchError"],
@@ -46,7 +50,13 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "display": {"llama_index_mm_zhipu.display": ["plot_results"]},
     "images": {
-        "llama_index_mm_zhipu.images": ["load_image", "read_bytes", "encode_image", "decode_base64", "ImageError"]
+        "llama_index_mm_zhipu.images.loading": ["load_image"],
+        "llama_index_mm_zhipu.images.squashing": ["load_squashed"],
+        "llama_index_mm_zhipu.images.opening": ["open_image"],
+        "llama_index_mm_zhipu.images.encoding": ["read_bytes", "encode_image"],
+        "llama_index_mm_zhipu.images.base64_text": ["decode_base64"],
+        "llama_index_mm_zhipu.images.url_rules": ["UrlRules"],
+        "llama_index_mm_zhipu.images.errors": ["ImageError"],
     },
     "testing": {
         "llama_index_mm_zhipu.testing.glm_stand_in": ["GLMStandIn"],

@@ -14,7 +14,8 @@ from llama_index.core.schema import BaseNode, NodeWithScore
 from PIL import Image
 
 from llama_index_mm_zhipu.embedding.nodes import caption_of
-from llama_index_mm_zhipu.images import ImageError, ImageSource, has_image, image_source, load_image
+from llama_index_mm_zhipu.images import ImageError, ImageSource, UrlRules, describe, has_image, load_image
+from llama_index_mm_zhipu.images.names import is_address
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,9 +49,13 @@ _TITLE_COLUMNS = 26
 _TITLE_LINES = 2
 _QUERY_COLUMNS = 20
 _QUERY_LINES = 6
+_REASON_COLUMNS = 30
+_REASON_LINES = 10
 
 # Words of scripts with spaces stay whole; elsewhere any character may begin a line.
 _WORD = re.compile(r"[!-~\u00c0-\u024f]+\s*|.\s*", re.DOTALL)
+# Of addresses and paths, which are to be seen whole.
+_PIECE = re.compile(rf"[!-~\u00c0-\u024f]{{1,{_REASON_COLUMNS}}}\s*|.\s*", re.DOTALL)
 
 
 def plot_results(
@@ -59,6 +64,8 @@ def plot_results(
     *,
     columns: int = 5,
     font: str | Path | None = None,
+    allow_urls: bool = False,
+    allow_private_urls: bool = False,
 ) -> Figure:
     """Draw the query and the pictures found, best first, with score and caption.
 
@@ -66,17 +73,21 @@ def plot_results(
         query: The words of the query, or its picture in any form that ``images.load_image`` takes; a string that is
             no picture counts as words. None draws the results alone.
         results: Nodes with or without scores, retriever output, or a response with ``source_nodes``. Nodes without a
-            picture are left out.
+            picture are left out; where a picture cannot be had, the reason stands in its place.
         columns: Pictures in a row.
         font: File of a font with Chinese glyphs; by default one is looked for on the system.
+        allow_urls: Whether to fetch pictures given by ``http(s)`` address. Proxies are not used.
+        allow_private_urls: Whether such addresses may lead to this machine or a private network.
 
     Returns:
         A matplotlib figure; ``figure.savefig("results.png")`` saves it.
 
     Raises:
         ImportError: matplotlib is not installed.
+        ImageError: The query's picture cannot be had.
     """
     figure_class = _matplotlib_figure()
+    urls = UrlRules(allowed=allow_urls, private=allow_private_urls)
     properties = _chinese_font(str(font) if font is not None else None)
     found = [result for result in _with_scores(results) if has_image(result.node)]
     columns = max(1, min(columns, len(found)))
@@ -88,10 +99,10 @@ def plot_results(
     for axes in grid.flat:
         axes.set_axis_off()
     if query is not None:
-        _draw_query(grid[0, 0], query, properties)
+        _draw_query(grid[0, 0], query, properties, urls)
     for place, result in enumerate(found):
         row, column = divmod(place, columns)
-        _draw_result(grid[row, column + first], result, properties)
+        _draw_result(grid[row, column + first], result, properties, urls)
     return figure
 
 
@@ -134,38 +145,48 @@ def _with_scores(results: Any) -> list[NodeWithScore]:
     return [NodeWithScore(node=node) if isinstance(node, BaseNode) else node for node in nodes]
 
 
-def _draw_query(axes: Axes, query: str | ImageSource, font: FontProperties) -> None:
-    picture = _query_picture(query)
+def _draw_query(axes: Axes, query: str | ImageSource, font: FontProperties, urls: UrlRules) -> None:
+    picture = _query_picture(query, urls)
     axes.set_title("查询", fontproperties=font, fontsize=11, color="tab:blue")
     if picture is not None:
         axes.imshow(picture)
         return
-    words = "\n".join(_wrap(str(query), _QUERY_COLUMNS, _QUERY_LINES))
-    axes.text(0.5, 0.5, words, ha="center", va="center", fontproperties=font, fontsize=15, transform=axes.transAxes)
+    words = str(query)
+    if is_address(words):
+        words = describe(words)
+    _write(axes, _wrap(words, _QUERY_COLUMNS, _QUERY_LINES), font, size=15)
 
 
-def _query_picture(query: str | ImageSource) -> Image.Image | None:
+def _query_picture(query: str | ImageSource, urls: UrlRules) -> Image.Image | None:
     if not isinstance(query, str):
-        return load_image(query)
+        return load_image(query, urls=urls)
     try:
-        source = image_source(query)
-        return None if isinstance(source, Path) and not source.is_file() else load_image(source)
+        return load_image(query, urls=urls)
     except ImageError:
         return None
 
 
-def _draw_result(axes: Axes, result: NodeWithScore, font: FontProperties) -> None:
-    axes.imshow(load_image(result.node))
+def _draw_result(axes: Axes, result: NodeWithScore, font: FontProperties, urls: UrlRules) -> None:
+    try:
+        axes.imshow(load_image(result.node, urls=urls))
+    except ImageError as error:
+        _write(axes, _wrap(str(error), _REASON_COLUMNS, _REASON_LINES, _PIECE), font, size=9)
     lines = _wrap(caption_of(result.node) or result.node.node_id, _TITLE_COLUMNS, _TITLE_LINES)
     if result.score is not None:
         lines = [f"{result.score:.4f}", *lines]
     axes.set_title("\n".join(lines), fontproperties=font, fontsize=10)
 
 
-def _wrap(text: str, columns: int, most_lines: int) -> list[str]:
+def _write(axes: Axes, lines: list[str], font: FontProperties, *, size: int) -> None:
+    place: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    # A dollar sign would begin a formula.
+    axes.text(0.5, 0.5, "\n".join(lines), fontproperties=font, fontsize=size, parse_math=False, **place)
+
+
+def _wrap(text: str, columns: int, most_lines: int, word_pattern: re.Pattern[str] = _WORD) -> list[str]:
     """Break a text into lines by the width of its characters, and mark with "…" what does not fit."""
     lines = [""]
-    for word in _WORD.findall(text):
+    for word in word_pattern.findall(text):
         if lines[-1] and _width(lines[-1] + word.rstrip()) > columns:
             lines.append("")
         lines[-1] += word

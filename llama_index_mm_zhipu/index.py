@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,19 @@ from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, Document, TransformComponent
 
+from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.picture_index import OnError, PictureIndex
+from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+
+logger = logging.getLogger(__name__)
 
 TEXT_NAMESPACE = "default"
 IMAGE_NAMESPACE = MultiModalVectorStoreIndex.image_namespace
 INSERT_BATCH_SIZE = 256
 """Nodes embedded and written at a time: what a crash in the middle can cost."""
+
+_PRECISION = "precision"
 
 
 def build_index(
@@ -59,7 +65,7 @@ def build_index(
         A ``MultiModalVectorStoreIndex``.
 
     Raises:
-        ImageError: A picture cannot be read; those of earlier batches are stored.
+        ImageError: A picture cannot be read; those before it are stored, as they are when Ctrl-C is pressed.
         ModelMismatchError: The folder was filled with another model.
         ValueError: There is nothing to index.
     """
@@ -132,6 +138,7 @@ def _open_index(
     images.require_model(_fingerprint(embed_model))
     text_embed_model = text_embed_model or _for_long_texts(embed_model)
     texts.require_model(_fingerprint(text_embed_model))
+    _note_precision(images, embed_model)
     return PictureIndex(
         nodes=[],
         storage_context=StorageContext.from_defaults(vector_store=texts),
@@ -152,6 +159,21 @@ def _for_long_texts(embed_model: MultiModalEmbedding) -> BaseEmbedding:
 def _fingerprint(model: BaseEmbedding) -> str:
     known = getattr(model, "fingerprint", None)
     return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
+
+
+def _note_precision(store: FaissMultiModalVectorStore, model: BaseEmbedding) -> None:
+    """Record the precision of the first vectors: another one finds them too, and is no other model."""
+    precision = getattr(model, "effective_precision", None)
+    recorded = store.get_setting(_PRECISION)
+    if precision and recorded is None:
+        store.set_setting(_PRECISION, precision)
+    elif precision and precision != recorded:
+        logger.warning(
+            "this index was begun with vectors in %s, the embedding model now computes in %s; they may be mixed, and "
+            "ChineseClipEmbedding.check_precision says how near they are",
+            recorded,
+            precision,
+        )
 
 
 def _as_nodes(items: Sequence[BaseNode], transformations: list[TransformComponent]) -> list[BaseNode]:

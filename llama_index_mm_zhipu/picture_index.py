@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from contextlib import closing
+from typing import Any
 
 from llama_index.core import Settings
 from llama_index.core.base.base_query_engine import BaseQueryEngine
@@ -18,14 +19,20 @@ from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.embedding.nodes import caption_of, embed_image_nodes, embed_text_nodes
-from llama_index_mm_zhipu.images import ImageError, has_image, load_image
+from llama_index_mm_zhipu.embedding.nodes import (
+    OnError,
+    Outcome,
+    caption_of,
+    embed_text_nodes,
+    failure_of,
+    picture_bar,
+    stream_image_nodes,
+)
+from llama_index_mm_zhipu.images import ImageError, has_image
 from llama_index_mm_zhipu.query import PICTURE_QA_PROMPT, PictureRetriever
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
-
-OnError = Literal["raise", "skip"]
 
 _CAPTION_WEIGHT = "caption_weight"
 
@@ -153,9 +160,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         texts = [node for node in nodes if not has_image(node) and node.get_content()]
         show_progress = show_progress or self._show_progress
         if pictures:
-            weight = self._follow_caption_weight(pictures)
-            for batch in self._batches(pictures, "Embedding pictures", show_progress):
-                self._image_vector_store.add(self._embedded_pictures(batch, weight), **insert_kwargs)
+            self._add_pictures(pictures, show_progress, **insert_kwargs)
         for batch in self._batches(texts, "Embedding texts", show_progress):
             self._vector_store.add(self._embedded_texts(batch), **insert_kwargs)
 
@@ -170,33 +175,43 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 yield batch
                 bar.update(len(batch))
 
-    def _embedded_pictures(self, nodes: Sequence[BaseNode], caption_weight: float) -> list[BaseNode]:
-        ready = [node for node in nodes if node.embedding is not None]
-        waiting = [node for node in nodes if node.embedding is None]
+    def _add_pictures(self, pictures: Sequence[ImageNode], show_progress: bool, **insert_kwargs: Any) -> None:
+        weight = self._follow_caption_weight(pictures)
+        waiting = [node for node in pictures if node.embedding is None]
+        done: list[BaseNode] = [node for node in pictures if node.embedding is not None]
+        outcomes = stream_image_nodes(self._image_embed_model, waiting, weight)
         try:
-            vectors = embed_image_nodes(self._image_embed_model, waiting, caption_weight)
-        except ImageError:
-            if self._on_error == "raise":
-                raise
-            waiting = self._readable(waiting)
-            vectors = embed_image_nodes(self._image_embed_model, waiting, caption_weight)
-        return [*ready, *_with_embeddings(waiting, vectors)]
+            with closing(outcomes), picture_bar(len(waiting), show_progress) as bar:
+                for node, outcome in outcomes:
+                    done.extend(self._with_embedding(node, outcome))
+                    if len(done) >= self._insert_batch_size:
+                        self._image_vector_store.add(done, **insert_kwargs)
+                        done = []
+                    bar.update()
+        except KeyboardInterrupt:
+            logger.warning("interrupted: the pictures embedded so far are stored; insert the others again")
+            raise
+        finally:
+            # After an error or Ctrl-C, too: what was embedded is not lost.
+            self._image_vector_store.add(done, **insert_kwargs)
 
-    def _readable(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        readable = []
-        for node in nodes:
-            try:
-                load_image(node)
-                readable.append(node)
-            except ImageError as error:
-                self.skipped[node.node_id] = str(error)
-                logger.warning("skipped node %s: %s", node.node_id, error)
-        return readable
+    def _with_embedding(self, node: BaseNode, outcome: Outcome) -> list[BaseNode]:
+        """Return a copy with its vector, the caller's node stays as it was; nothing for a picture to be skipped."""
+        if not isinstance(outcome, ImageError):
+            return [node.model_copy(update={"embedding": outcome.tolist()})]
+        if self._on_error == "raise":
+            raise failure_of(node, outcome)
+        self.skipped[node.node_id] = str(outcome)
+        logger.warning("skipped node %s: %s", node.node_id, outcome)
+        return []
 
     def _embedded_texts(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
         ready = [node for node in nodes if node.embedding is not None]
         waiting = [node for node in nodes if node.embedding is None]
-        return [*ready, *_with_embeddings(waiting, embed_text_nodes(self._embed_model, waiting))]
+        vectors = embed_text_nodes(self._embed_model, waiting)
+        embedded = zip(waiting, vectors, strict=True)
+        # Copies: the caller's nodes stay as they were.
+        return [*ready, *(node.model_copy(update={"embedding": vector}) for node, vector in embedded)]
 
     def _follow_caption_weight(self, pictures: Sequence[BaseNode]) -> float:
         """Take the weight that the store recorded; a new store records one."""
@@ -252,11 +267,6 @@ def as_image_node(node: BaseNode) -> ImageNode:
         excluded_llm_metadata_keys=node.excluded_llm_metadata_keys,
         relationships={**node.relationships, **source},
     )
-
-
-def _with_embeddings(nodes: Sequence[BaseNode], vectors: Sequence[list[float]]) -> list[BaseNode]:
-    """Return copies with vectors: the caller's nodes stay as they were."""
-    return [node.model_copy(update={"embedding": vector}) for node, vector in zip(nodes, vectors, strict=True)]
 
 
 def _warn_of_other_kind(weight: float, captioned: int, pictures: int) -> None:

@@ -60,6 +60,14 @@ def download_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         file.unlink()
 
 
+@pytest.fixture
+def user_home(tmp_path: Path, download_root: Path) -> Path:
+    """A user's home with weights (random ones) where cn_clip looks for them, and what was converted of them."""
+    (tmp_path / ".cache").mkdir()
+    (tmp_path / ".cache" / "clip").symlink_to(download_root, target_is_directory=True)
+    return tmp_path
+
+
 @pytest.fixture(scope="session")
 def tiny_embedding(tiny_model: Path) -> ChineseClipEmbedding:
     """A model with random weights, for tests that do not look at what it finds."""

@@ -66,6 +66,41 @@ def test_a_query_picture_is_drawn(results: list[NodeWithScore], photos: list[Pat
     assert len(plot_results("帽子", results).axes[0].images) == 0
 
 
+def texts(axes: Any) -> str:
+    """What is written in a tile, without the spaces, as some are lost where lines break."""
+    return "".join("".join(text.get_text().split()) for text in axes.texts)
+
+
+def test_pictures_are_fetched_only_when_allowed(file_server: str, photos: list[Path]) -> None:
+    node = ImageNode(image_url=f"{file_server}/{photos[0].name}?s3cr3t", text="裙子")
+    query = f"{file_server}/{photos[1].name}?s3cr3t"
+
+    words, refused = plot_results(query, [node]).axes
+    assert len(words.images) == 0
+    assert texts(words).startswith(file_server[:10])
+    assert "s3cr3t" not in texts(words)
+    assert len(refused.images) == 0
+    assert texts(refused).startswith(f"{file_server}/{photos[0].name}isanaddressand")
+    assert refused.get_title() == "裙子"
+    _, private = plot_results(query, [node], allow_urls=True).axes
+    assert "leadstotheprivateaddress" in texts(private)
+    fetched = plot_results(query, [node], allow_urls=True, allow_private_urls=True).axes
+    assert [len(axes.images) for axes in fetched] == [1, 1]
+
+
+def test_a_picture_that_cannot_be_read_leaves_the_others(results: list[NodeWithScore], tmp_path: Path) -> None:
+    damaged = tmp_path / "$1 or $2.jpg"
+    damaged.write_bytes(b"no picture")
+    figure = plot_results("帽子", [ImageNode(image_path=str(damaged)), *results])
+    assert "or$2.jpgisnotapicture" in texts(figure.axes[1])
+    assert sum(len(axes.images) for axes in figure.axes) == len(results)
+    figure.savefig(tmp_path / "results.png")
+
+
+def test_long_words_are_no_path(results: list[NodeWithScore]) -> None:
+    assert len(plot_results("飞机" * 100, results).axes[0].images) == 0
+
+
 def test_a_given_font_is_used_and_a_missing_one_named(results: list[NodeWithScore], tmp_path: Path) -> None:
     import matplotlib
 

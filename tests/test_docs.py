@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import llama_index_mm_zhipu
+import llama_index_mm_zhipu.embedding
 import llama_index_mm_zhipu.llm
 import llama_index_mm_zhipu.testing
 import llama_index_mm_zhipu.vector_store
@@ -43,11 +44,12 @@ def test_every_public_name_has_its_place(generator: ModuleType) -> None:
     described = {name for modules in generator.PAGES.values() for names in modules.values() for name in names}
     public = {
         *llama_index_mm_zhipu.__all__,
+        *llama_index_mm_zhipu.embedding.__all__,
         *llama_index_mm_zhipu.llm.__all__,
         *llama_index_mm_zhipu.testing.__all__,
         *llama_index_mm_zhipu.vector_store.__all__,
     }
-    assert public - {"MODELS"} <= described
+    assert public - {"MODELS", "OFFICIAL_MODELS"} <= described
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
@@ -60,9 +62,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.fixture
-def guide_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What guides suppose: a key, a service, and a picture in the current folder."""
-    monkeypatch.chdir(tmp_path)
+def guide_folder(user_home: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What guides suppose: weights, a key, a service, and a picture in the current folder."""
+    monkeypatch.chdir(user_home)
+    monkeypatch.setenv("HOME", str(user_home))
+    monkeypatch.setenv("USERPROFILE", str(user_home))
     shutil.copy(photos[0], "car.jpg")
     with GLMStandIn() as server:
         monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")

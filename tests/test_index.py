@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import logging
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from llama_index.core import Settings
+from llama_index.core.embeddings import MockMultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.schema import (
     BaseNode,
@@ -26,6 +31,7 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index, read_folder
 from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.index import IMAGE_NAMESPACE
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
 
@@ -293,7 +299,8 @@ def test_pictures_of_every_form_are_indexed(
         "address": [ImageNode(id_=photo.name, image_url=f"{file_server}/{photo.name}") for photo in photos],
         "bytes": [ImageNode(id_=photo.name, image=base64.b64encode(photo.read_bytes()).decode()) for photo in photos],
     }[form]
-    index = build_index(nodes, embed_model=demo_embedding)
+    may_fetch = {"allow_urls": True, "allow_private_urls": True}
+    index = build_index(nodes, embed_model=demo_embedding.model_copy(update=may_fetch))
     assert ids(index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photos[5]))) == [photos[5].name]
 
 
@@ -360,6 +367,66 @@ def test_bad_pictures_can_be_skipped_and_are_reported(
     assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(plain_nodes)
     assert list(index.skipped) == ["gone"]
     assert "skipped node gone: no such picture" in caplog.text
+
+
+def test_another_embedding_model_gets_only_what_can_be_read(plain_nodes: list[ImageNode], tmp_path: Path) -> None:
+    gone = ImageNode(id_="gone", image_path=str(tmp_path / "gone.jpg"))
+    model = MockMultiModalEmbedding(embed_dim=4)
+
+    index = build_index([*plain_nodes, gone], embed_model=model, on_error="skip")
+
+    assert list(index.skipped) == ["gone"]
+    assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(plain_nodes)
+    with pytest.raises(ImageError, match=r"node gone: no such picture"):
+        build_index([gone], embed_model=model)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+def test_ctrl_c_leaves_what_is_done_stored(tiny_model: Path, photos: list[Path], tmp_path: Path) -> None:
+    code = """
+import sys
+from llama_index.core.schema import ImageNode
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
+model, folder, *photos = sys.argv[1:]
+nodes = [ImageNode(id_=str(number), image_path=photos[number % len(photos)]) for number in range(100_000)]
+embed_model = ChineseClipEmbedding(model, device="cpu", embed_batch_size=8)
+run = embed_model._loaded.image_vectors
+def report(pixels):
+    print(len(pixels), flush=True)
+    return run(pixels)
+embed_model._loaded.image_vectors = report
+build_index(nodes, embed_model=embed_model, persist_dir=folder)
+"""
+    command = [sys.executable, "-c", code, str(tiny_model), str(tmp_path), *map(str, photos)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        batches = [int(line) for line, _ in zip(process.stdout, range(50), strict=False)]
+        process.send_signal(signal.SIGINT)
+        rest, complaint = process.communicate(timeout=60)
+    embedded = sum(batches) + sum(map(int, rest.split()))
+
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in complaint
+    assert "the pictures embedded so far are stored" in complaint
+    with FaissMultiModalVectorStore(tmp_path, namespace=IMAGE_NAMESPACE) as store:
+        # All but the batch that was under way.
+        assert embedded - 16 <= store.count() <= embedded
+
+
+def test_precisions_may_be_mixed_with_a_warning(
+    tiny_model: Path, plain_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("openvino")
+    exact = ChineseClipEmbedding(str(tiny_model), device="cpu")
+    eight_bits = ChineseClipEmbedding(str(tiny_model), device="cpu", precision="int8")
+    build_index(plain_nodes[:5], embed_model=exact, persist_dir=tmp_path).close()
+    assert not caplog.records
+
+    with closing(load_index(tmp_path, embed_model=eight_bits)) as index:
+        index.insert_nodes(plain_nodes[5:])
+        assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(plain_nodes)
+
+    assert "this index was begun with vectors in fp32, the embedding model now computes in int8" in caplog.text
 
 
 def test_nothing_to_index_is_an_error(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:

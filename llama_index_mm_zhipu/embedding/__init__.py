@@ -1,6 +1,8 @@
 """Chinese-CLIP embeddings."""
 
-from llama_index_mm_zhipu.embedding.checkpoint import OFFICIAL_MODELS, CheckpointError
 from llama_index_mm_zhipu.embedding.embedding import ChineseClipEmbedding
+from llama_index_mm_zhipu.embedding.errors import BackendError, CheckpointError
+from llama_index_mm_zhipu.embedding.official_models import OFFICIAL_MODELS
+from llama_index_mm_zhipu.embedding.precision import PrecisionReport
 
-__all__ = ["OFFICIAL_MODELS", "CheckpointError", "ChineseClipEmbedding"]
+__all__ = ["OFFICIAL_MODELS", "BackendError", "CheckpointError", "ChineseClipEmbedding", "PrecisionReport"]

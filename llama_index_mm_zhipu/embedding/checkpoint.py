@@ -1,84 +1,28 @@
-"""Where Chinese-CLIP weights come from, and how they are loaded without running anything that they contain."""
+"""Which weights a name stands for, and how they are loaded without running anything that they contain."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from llama_index_mm_zhipu.embedding.errors import CheckpointError
+from llama_index_mm_zhipu.embedding.official_models import (
+    DEFAULT_DOWNLOAD_ROOT,
+    OFFICIAL_MODELS,
+    DownloadSource,
+    official_file,
+)
 
 if TYPE_CHECKING:
     import torch
     from cn_clip.clip.model import CLIP
-
-DownloadSource = Literal["huggingface", "modelscope"]
-
-DEFAULT_DOWNLOAD_ROOT = "~/.cache/clip"
-"""Where cn_clip's own ``load_from_name`` keeps its files."""
-
-_HUGGING_FACE = "https://huggingface.co"
-_MODELSCOPE = "https://modelscope.cn"
-
-
-class CheckpointError(ValueError):
-    """Weights could not be found, fetched or loaded. The message names the file and says what to do."""
-
-
-@dataclass(frozen=True)
-class OfficialModel:
-    """One of the five models that the authors of Chinese-CLIP published.
-
-    Attributes:
-        vision_model_name: cn_clip's name of the picture tower's configuration.
-        text_model_name: cn_clip's name of the text tower's configuration.
-        embed_dim: Dimension of the vectors.
-        filename: Name of the published file, and under ``download_root``.
-        repository: Name of the repository at Hugging Face and ModelScope.
-    """
-
-    vision_model_name: str
-    text_model_name: str
-    embed_dim: int
-    filename: str
-    repository: str
-
-
-OFFICIAL_MODELS: dict[str, OfficialModel] = {
-    "RN50": OfficialModel("RN50", "RBT3-chinese", 1024, "clip_cn_rn50.pt", "chinese-clip-rn50"),
-    "ViT-B-16": OfficialModel(
-        "ViT-B-16",
-        "RoBERTa-wwm-ext-base-chinese",
-        512,
-        "clip_cn_vit-b-16.pt",
-        "chinese-clip-vit-base-patch16",
-    ),
-    "ViT-L-14": OfficialModel(
-        "ViT-L-14",
-        "RoBERTa-wwm-ext-base-chinese",
-        768,
-        "clip_cn_vit-l-14.pt",
-        "chinese-clip-vit-large-patch14",
-    ),
-    "ViT-L-14-336": OfficialModel(
-        "ViT-L-14-336",
-        "RoBERTa-wwm-ext-base-chinese",
-        768,
-        "clip_cn_vit-l-14-336.pt",
-        "chinese-clip-vit-large-patch14-336px",
-    ),
-    "ViT-H-14": OfficialModel(
-        "ViT-H-14",
-        "RoBERTa-wwm-ext-large-chinese",
-        1024,
-        "clip_cn_vit-h-14.pt",
-        "chinese-clip-vit-huge-patch14",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -100,13 +44,25 @@ class Checkpoint:
         """Side of the square pictures that the model takes, in pixels."""
         return int(self.config["image_resolution"])
 
+    @property
+    def embed_dim(self) -> int:
+        """Dimension of the vectors."""
+        return int(self.config["embed_dim"])
+
+    @property
+    def file_state(self) -> tuple[str, int, int]:
+        """Path, size in bytes and time of change in ns of the weights: what says cheaply that they are the same."""
+        found = self.path.stat()
+        return str(self.path.resolve()), found.st_size, found.st_mtime_ns
+
     def fingerprint(self) -> str:
         """Return struct and SHA-256 of the weights: equal for equal models, wherever they lie."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return f"{self.struct} sha256:{digest.hexdigest()[:16]}"
+        return f"{self.struct} sha256:{_sha256(*self.file_state)[:16]}"
+
+    def content_hash(self) -> str:
+        """Return the hash of weights and architecture, 16 hexadecimal digits."""
+        content = _sha256(*self.file_state) + json.dumps(self.config, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def find_checkpoint(
@@ -135,7 +91,7 @@ def find_checkpoint(
     """
     if model_name in OFFICIAL_MODELS:
         official = OFFICIAL_MODELS[model_name]
-        path = _official_file(official, Path(download_root).expanduser(), download_source)
+        path = official_file(official, Path(download_root).expanduser(), download_source)
         return _named_checkpoint(path, official.vision_model_name, official.text_model_name, input_resolution)
     path = Path(model_name).expanduser()
     if path.is_dir():
@@ -147,6 +103,14 @@ def find_checkpoint(
         f"unknown model {model_name!r}: use one of {', '.join(OFFICIAL_MODELS)}, or the path of an existing "
         "directory or .pt file"
     )
+
+
+def cn_clip_folder() -> Path:
+    """Find cn_clip's files without importing it, which would load torch and torchvision."""
+    spec = find_spec("cn_clip")
+    if spec is None or not spec.submodule_search_locations:
+        raise CheckpointError("cn_clip is not installed: pip install cn_clip")
+    return Path(spec.submodule_search_locations[0])
 
 
 def load_model(checkpoint: Checkpoint) -> CLIP:
@@ -177,51 +141,14 @@ def load_model(checkpoint: Checkpoint) -> CLIP:
     return model.eval().requires_grad_(False)
 
 
-def _official_file(official: OfficialModel, root: Path, source: DownloadSource) -> Path:
-    path = root / official.filename
-    if path.is_file():
-        return path
-    fetch = _fetch_from_modelscope if source == "modelscope" else _fetch_from_hugging_face
-    root.mkdir(parents=True, exist_ok=True)
-    return fetch(official, root)
-
-
-def _fetch_from_hugging_face(official: OfficialModel, root: Path) -> Path:
-    from huggingface_hub import hf_hub_download
-
-    endpoint = os.environ.get("HF_ENDPOINT", _HUGGING_FACE).rstrip("/")
-    repository = f"OFA-Sys/{official.repository}"
-    try:
-        return Path(hf_hub_download(repository, official.filename, local_dir=root, endpoint=endpoint))
-    except Exception as error:
-        # huggingface_hub raises errors of its own, of its HTTP client and of the file system.
-        address = f"{endpoint}/{repository}/resolve/main/{official.filename}"
-        raise _not_fetched(official, root, address, error) from None
-
-
-def _fetch_from_modelscope(official: OfficialModel, root: Path) -> Path:
-    if find_spec("modelscope") is None:
-        raise CheckpointError(
-            'download_source="modelscope" needs the modelscope package: pip install "llama-index-mm-zhipu[modelscope]"'
-        )
-    from modelscope.hub.file_download import model_file_download
-
-    repository = f"AI-ModelScope/{official.repository}"
-    try:
-        return Path(model_file_download(model_id=repository, file_path=official.filename, local_dir=str(root)))
-    except Exception as error:
-        # As above: errors of the hub, of requests and of the file system.
-        address = f"{_MODELSCOPE}/models/{repository}/resolve/master/{official.filename}"
-        raise _not_fetched(official, root, address, error) from None
-
-
-def _not_fetched(official: OfficialModel, root: Path, address: str, error: Exception) -> CheckpointError:
-    cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-    return CheckpointError(
-        f"cannot fetch {official.filename} from {address} ({cause}); set HF_ENDPOINT to a mirror of Hugging Face, "
-        'take the other download_source ("huggingface" or "modelscope"), or download the file by hand and put it at '
-        f"{root / official.filename}"
-    )
+@lru_cache(maxsize=64)
+def _sha256(path: str, size: int, modified: int) -> str:
+    """Hash a file of weights, once per process and state of the file."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _named_checkpoint(path: Path, vision: str, text: str, input_resolution: int | None) -> Checkpoint:
@@ -234,21 +161,13 @@ def _named_checkpoint(path: Path, vision: str, text: str, input_resolution: int 
 
 
 def _tower_config(name: str) -> dict[str, Any]:
-    configs = _cn_clip_folder() / "clip" / "model_configs"
+    configs = cn_clip_folder() / "clip" / "model_configs"
     path = configs / f"{name}.json"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in configs.glob("*.json")))
         raise CheckpointError(f"cn_clip has no configuration named {name!r}; it has {known}")
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return config
-
-
-def _cn_clip_folder() -> Path:
-    """Find cn_clip's files without importing it, which would load torch and torchvision."""
-    spec = find_spec("cn_clip")
-    if spec is None or not spec.submodule_search_locations:
-        raise CheckpointError("cn_clip is not installed: pip install cn_clip")
-    return Path(spec.submodule_search_locations[0])
 
 
 def _directory_checkpoint(directory: Path) -> Checkpoint:

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+import threading
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from functools import partial
 from numbers import Real
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from llama_index.core.base.embeddings.base import Embedding, SimilarityMode
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
+from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding import nodes as node_vectors
-from llama_index_mm_zhipu.embedding.checkpoint import (
-    DEFAULT_DOWNLOAD_ROOT,
-    Checkpoint,
-    DownloadSource,
-    find_checkpoint,
-)
-from llama_index_mm_zhipu.embedding.preprocess import (
-    MAX_WORD_PIECES,
-    pixels_of,
-    token_batch,
-    windows,
-    word_pieces,
-)
-from llama_index_mm_zhipu.embedding.torch_backend import TorchBackend, Vectors
-from llama_index_mm_zhipu.images import ImageSource, load_image
+from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision, Vectors
+from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
+from llama_index_mm_zhipu.embedding.cut_texts import one_warning_for_cut_texts
+from llama_index_mm_zhipu.embedding.decode_ahead import default_threads
+from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.embedding.official_models import DEFAULT_DOWNLOAD_ROOT, DownloadSource
+from llama_index_mm_zhipu.embedding.picture_vectors import Embedded, Vector, picture_vectors
+from llama_index_mm_zhipu.embedding.precision import PrecisionReport, compare_precision
+from llama_index_mm_zhipu.embedding.preprocess import Pixels, picture_pixels
+from llama_index_mm_zhipu.embedding.query_cache import QueryCache
+from llama_index_mm_zhipu.embedding.shared_models import ModelSettings, SharedModel
+from llama_index_mm_zhipu.embedding.text_vectors import LongText, by_length, in_given_order, text_vectors
+from llama_index_mm_zhipu.images import ImageError, ImageSource, UrlRules, describe, has_image
 
 logger = logging.getLogger(__name__)
-
-_cut_texts: ContextVar[list[int] | None] = ContextVar("_cut_texts", default=None)
 
 
 class ChineseClipEmbedding(MultiModalEmbedding):
@@ -47,15 +47,30 @@ class ChineseClipEmbedding(MultiModalEmbedding):
     As an ingestion transformation it gives ``ImageNode`` objects picture vectors, averaged with their captions, and
     text nodes text vectors.
 
+    The weights lie in memory once per process, however many objects name them. Objects pickle, copy and serialise
+    without weights, and may be shared by threads.
+
     Args:
         model_name: One of ``RN50``, ``ViT-B-16``, ``ViT-L-14``, ``ViT-L-14-336``, ``ViT-H-14``, or the path of a
             directory or ``.pt`` file with other weights.
-        device: ``"auto"`` takes CUDA, else MPS, else the CPU. Weights are fp16 on CUDA and fp32 elsewhere.
+        device: ``"auto"`` takes CUDA, else MPS, else the CPU.
+        backend: ``"auto"`` takes OpenVINO on a CPU where it is installed (extra ``openvino``), which is twice as fast
+            at full precision, and torch elsewhere. OpenVINO converts the weights once, for which torch is needed.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` (GPUs) or ``"int8"`` (OpenVINO). None takes fp16 on CUDA and fp32
+            elsewhere. ``check_precision`` says what it changes. Vectors of all precisions may be mixed.
+        cache_dir: Folder of models converted for OpenVINO; by default the one that holds the weights.
+        exact_preprocess: Give cn_clip's pixels bit for bit: slower on large pictures, without EXIF orientation, and
+            with whatever lies under transparency.
         download_root: Folder that holds, or receives, official checkpoints.
         download_source: ``"huggingface"`` (mirrors by ``HF_ENDPOINT``) or ``"modelscope"``.
         long_text: What to do with texts of more than 50 word pieces: ``"truncate"`` them, with a warning that says
             how many, or take the ``"mean"`` of the vectors of windows of 50.
         caption_weight: Share of the caption in the vector of a captioned picture, 0 to 1.
+        on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures: a warning lists
+            them, a transformation leaves their nodes out, and a batch holds None in their places.
+        allow_urls: Whether pictures may be fetched from http(s) addresses.
+        allow_private_urls: Whether these may be of one's own machine or network.
+        decode_threads: Threads that decode pictures ahead of the model, by default one per core, at most 8.
         vision_model_name: cn_clip's name of the picture tower, for ``.pt`` files of other weights.
         text_model_name: cn_clip's name of the text tower, for ``.pt`` files of other weights.
         input_resolution: Side of the pictures in pixels, where it differs from the tower's own.
@@ -63,33 +78,41 @@ class ChineseClipEmbedding(MultiModalEmbedding):
 
     Raises:
         CheckpointError: The name is unknown, or the weights cannot be found, fetched or loaded.
+        BackendError: This machine cannot run them with this backend, device and precision.
 
     Examples:
-        >>> embed = ChineseClipEmbedding(model_name="examples/demo/model")
+        >>> embed = ChineseClipEmbedding(model_name="examples/demo/model", backend="torch")
         >>> len(embed.get_text_embedding("飞机"))
         256
     """
 
     model_name: str = Field(default="ViT-B-16", description="Official name, or path of other weights.")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
+    backend: BackendName = Field(default="auto", description="auto, torch or openvino.")
+    precision: Precision | None = Field(default=None, description="fp32, bf16, fp16 or int8.")
+    cache_dir: str | None = Field(default=None, description="Folder of models converted for OpenVINO.")
+    exact_preprocess: bool = Field(default=False, description="Pixels as cn_clip's, bit for bit.")
     download_root: str = Field(default=DEFAULT_DOWNLOAD_ROOT, description="Folder of official checkpoints.")
     download_source: DownloadSource = Field(default="huggingface", description="huggingface or modelscope.")
-    long_text: Literal["truncate", "mean"] = Field(
+    long_text: LongText = Field(
         default="truncate", description="Texts of more than 50 word pieces: cut, or mean over windows."
     )
     caption_weight: float = Field(default=0.5, ge=0, le=1, description="Share of the caption in a vector.")
+    on_error: OnError = Field(default="raise", description="Pictures that cannot be read: raise or skip.")
+    allow_urls: bool = Field(default=False, description="Whether pictures may be fetched from addresses.")
+    allow_private_urls: bool = Field(default=False, description="Whether these may be private ones.")
+    decode_threads: int | None = Field(default=None, gt=0, description="Threads that decode pictures.")
     vision_model_name: str | None = Field(default=None, description="Picture tower of other weights.")
     text_model_name: str | None = Field(default=None, description="Text tower of other weights.")
     input_resolution: int | None = Field(default=None, description="Side of the pictures in pixels.")
     embed_batch_size: int = Field(default=32, gt=0, le=2048, description="Items in one forward pass.")
 
-    _checkpoint: Checkpoint = PrivateAttr()
-    _backend: TorchBackend = PrivateAttr()
-    _fingerprint: str | None = PrivateAttr(default=None)
+    _model: SharedModel = PrivateAttr()
+    _queries: QueryCache = PrivateAttr(default_factory=QueryCache)
 
     def __init__(self, model_name: str = "ViT-B-16", **kwargs: Any) -> None:
         super().__init__(model_name=model_name, **kwargs)
-        self._checkpoint = find_checkpoint(
+        checkpoint = find_checkpoint(
             self.model_name,
             download_root=self.download_root,
             download_source=self.download_source,
@@ -97,7 +120,10 @@ class ChineseClipEmbedding(MultiModalEmbedding):
             text_model_name=self.text_model_name,
             input_resolution=self.input_resolution,
         )
-        self._backend = TorchBackend(self._checkpoint, self.device)
+        cache_dir = Path(self.cache_dir).expanduser() if self.cache_dir else None
+        self._model = SharedModel(ModelSettings(checkpoint, self.backend, self.device, self.precision, cache_dir))
+        # Now rather than at first use: damaged weights are refused where they are named.
+        _ = self._loaded
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings only: unpickling calls the constructor, which loads the weights."""
@@ -111,14 +137,32 @@ class ChineseClipEmbedding(MultiModalEmbedding):
     @property
     def embed_dim(self) -> int:
         """Dimension of the vectors."""
-        return self._backend.embed_dim
+        return self._model.settings.checkpoint.embed_dim
 
     @property
     def fingerprint(self) -> str:
         """Struct and hash of the weights, by which a store recognises the model; no path is in it."""
-        if self._fingerprint is None:
-            self._fingerprint = self._checkpoint.fingerprint()
-        return self._fingerprint
+        return self._model.settings.checkpoint.fingerprint()
+
+    @property
+    def effective_precision(self) -> Precision:
+        """What vectors are computed in, also where ``precision`` is None."""
+        return self._loaded.precision
+
+    @property
+    def running_on(self) -> str:
+        """What computes the vectors, in words: backend, device and precision."""
+        return f"{self._loaded.name} on {self._loaded.device} in {self._loaded.precision}"
+
+    def warmup(self) -> None:
+        """Load the model if need be and embed a picture and a text: the first query is then as fast as others."""
+        side = self._model.settings.checkpoint.input_resolution
+        self._loaded.image_vectors(np.zeros((1, 3, side, side), dtype=np.float32))
+        self._text_vectors(["预热"])
+
+    def close(self) -> None:
+        """Give up the weights: they leave the memory unless another object uses them. The next use loads them anew."""
+        self._model.release()
 
     def similarity(self, images: Any, texts: Any, mode: SimilarityMode = SimilarityMode.DEFAULT) -> Any:
         """Return how probable each text is for each picture: softmax over the texts, with the model's logit scale.
@@ -139,52 +183,136 @@ class ChineseClipEmbedding(MultiModalEmbedding):
         pictures: Sequence[ImageSource] = images if isinstance(images, (list, tuple)) else [images]
         labels = [texts] if isinstance(texts, str) else list(texts)
         cosines = self._image_vectors(pictures) @ self._text_vectors(labels).T
-        logits = self._backend.logit_scale * cosines
+        logits = self._loaded.logit_scale * cosines
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float32)
 
+    def check_precision(
+        self, images: Sequence[ImageSource], texts: Sequence[str], *, top_k: int = 10
+    ) -> PrecisionReport:
+        """Compare this object's vectors with those of torch in fp32, to decide on a backend and precision.
+
+        Args:
+            images: Pictures of your own; some hundred say more than ten. All must be readable.
+            texts: Queries of your own.
+            top_k: How many pictures to find for each text.
+
+        Returns:
+            Cosines of pictures and texts, and the share of pictures that both find for a text. ``print`` it.
+
+        Raises:
+            ValueError: There are no pictures or no texts.
+            ImageError: A picture cannot be read.
+        """
+        if not images or not texts:
+            raise ValueError("check_precision needs at least one picture and one text")
+        reference = SharedModel(ModelSettings(self._model.settings.checkpoint, "torch", "cpu", "fp32")).backend
+
+        def both(_: Sequence[ImageSource], pixels: Pixels) -> Vectors:
+            return np.concatenate([self._loaded.image_vectors(pixels), reference.image_vectors(pixels)], axis=1)
+
+        image_pairs = np.split(self._image_vectors(images, both), 2, axis=1)
+        text_pairs = [self._text_vectors(texts), self._text_vectors(texts, reference)]
+        return compare_precision(self.running_on, image_pairs, text_pairs, top_k)
+
     def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
-        """Set the embedding of every node, pictures as pictures and texts as texts, and return the nodes."""
-        with self._one_warning_for_cut_texts():
-            embeddings = node_vectors.embed_nodes(
-                self, nodes, caption_weight=self.caption_weight, show_progress=show_progress
+        """Set the embedding of every node, pictures as pictures and texts as texts.
+
+        Returns:
+            The nodes, without those whose pictures were skipped.
+        """
+        with one_warning_for_cut_texts():
+            embeddings, failures = node_vectors.embed_nodes(
+                self, nodes, caption_weight=self.caption_weight, on_error=self.on_error, show_progress=show_progress
             )
+        if failures:
+            logger.warning("%s", node_vectors.list_failures(failures, sum(map(has_image, nodes))))
         for node, embedding in zip(nodes, embeddings, strict=True):
             node.embedding = embedding
-        return nodes
+        return [node for node in nodes if node.embedding is not None]
 
     async def acall(self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
         """As ``__call__``, in a worker thread."""
         return await asyncio.to_thread(self.__call__, nodes, show_progress=show_progress, **kwargs)
 
+    def stream_image_embeddings(
+        self, images: Iterable[ImageSource], show_progress: bool = False
+    ) -> Generator[Vector | ImageError, None, None]:
+        """Embed any number of pictures one batch after the other, in order.
+
+        Threads decode ahead of the model; two batches lie in memory.
+
+        Args:
+            images: Pictures; read only as far as needed.
+            show_progress: Show a progress bar.
+
+        Yields:
+            The vector of each picture, of shape ``(embed_dim,)``, or the ``ImageError`` that it caused.
+        """
+        for batch in self._image_batches(images, show_progress):
+            yield from (outcome for _, outcome in batch)
+
+    def get_image_embedding_batch(
+        self, img_file_paths: Sequence[ImageSource], show_progress: bool = False
+    ) -> list[Embedding]:
+        """Embed pictures in batches of ``embed_batch_size``.
+
+        Args:
+            img_file_paths: Pictures in any form.
+            show_progress: Show a progress bar.
+
+        Returns:
+            A vector for each picture; with ``on_error="skip"`` None for one that cannot be read.
+
+        Raises:
+            ImageError: A picture cannot be read.
+        """
+        return self._image_embeddings(img_file_paths, show_progress, threading.Event())
+
+    async def aget_image_embedding_batch(
+        self, img_file_paths: Sequence[ImageSource], show_progress: bool = False
+    ) -> list[Embedding]:
+        """As ``get_image_embedding_batch``, in a worker thread; it stops after a batch when it is cancelled."""
+        cancelled = threading.Event()
+        try:
+            return await asyncio.to_thread(self._image_embeddings, img_file_paths, show_progress, cancelled)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """Embed texts in batches of ``embed_batch_size``."""
-        with self._one_warning_for_cut_texts():
-            return super().get_text_embedding_batch(texts, show_progress=show_progress, **kwargs)
+        """Embed texts in batches of ``embed_batch_size``, those of about one length together."""
+        order = by_length(texts)
+        with one_warning_for_cut_texts():
+            embeddings = super().get_text_embedding_batch(
+                [texts[index] for index in order], show_progress=show_progress, **kwargs
+            )
+        return in_given_order(embeddings, order)
 
     async def aget_text_embedding_batch(
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
-        """Embed texts in batches of ``embed_batch_size``, in worker threads."""
-        with self._one_warning_for_cut_texts():
-            return await super().aget_text_embedding_batch(texts, show_progress=show_progress, **kwargs)
+        """As ``get_text_embedding_batch``, in worker threads."""
+        order = by_length(texts)
+        with one_warning_for_cut_texts():
+            embeddings = await super().aget_text_embedding_batch(
+                [texts[index] for index in order], show_progress=show_progress, **kwargs
+            )
+        return in_given_order(embeddings, order)
 
     def _get_text_embedding(self, text: str) -> Embedding:
         return self._get_text_embeddings([text])[0]
 
     def _get_query_embedding(self, query: str) -> Embedding:
-        return self._get_text_embedding(query)
+        return self._queries.get((query, self.long_text), lambda: self._get_text_embedding(query))
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
         embeddings: list[Embedding] = self._text_vectors(texts).tolist()
         return embeddings
 
     def _get_image_embedding(self, img_file_path: ImageSource) -> Embedding:
-        return self._get_image_embeddings([img_file_path])[0]
-
-    def _get_image_embeddings(self, img_file_paths: Sequence[ImageSource]) -> list[Embedding]:
-        embeddings: list[Embedding] = self._image_vectors(img_file_paths).tolist()
-        return embeddings
+        embedding: Embedding = self._image_vectors([img_file_path])[0].tolist()
+        return embedding
 
     async def _aget_text_embedding(self, text: str) -> Embedding:
         return await asyncio.to_thread(self._get_text_embedding, text)
@@ -198,57 +326,87 @@ class ChineseClipEmbedding(MultiModalEmbedding):
     async def _aget_image_embedding(self, img_file_path: ImageSource) -> Embedding:
         return await asyncio.to_thread(self._get_image_embedding, img_file_path)
 
-    async def _aget_image_embeddings(self, img_file_paths: Sequence[ImageSource]) -> list[Embedding]:
-        return await asyncio.to_thread(self._get_image_embeddings, img_file_paths)
+    @property
+    def _loaded(self) -> Backend:
+        return self._model.backend
 
-    def _image_vectors(self, images: Sequence[ImageSource]) -> Vectors:
-        side = self._checkpoint.input_resolution
-        # Each picture is decoded and shrunk before the next: a batch of large ones never lies in memory whole.
-        return self._backend.image_vectors(np.stack([pixels_of(load_image(image), side) for image in images]))
+    def _image_embeddings(
+        self, images: Sequence[ImageSource], show_progress: bool, cancelled: threading.Event
+    ) -> list[Embedding]:
+        embeddings: list[Any] = []
+        failures: dict[str, str] = {}
+        batches = self._image_batches(images, show_progress)
+        with closing(batches):
+            for batch in batches:
+                for _, outcome in batch:
+                    if not isinstance(outcome, ImageError):
+                        embeddings.append(outcome.tolist())
+                    elif self.on_error == "raise":
+                        raise outcome
+                    else:
+                        failures[f"number {len(embeddings)}"] = str(outcome)
+                        embeddings.append(None)
+                if cancelled.is_set():
+                    break
+        if failures:
+            logger.warning("%s", node_vectors.list_failures(failures, len(images)))
+        return embeddings
 
-    def _text_vectors(self, texts: Sequence[str]) -> Vectors:
-        pieces = [word_pieces(text) for text in texts]
-        if self.long_text == "mean":
-            return self._mean_over_windows(pieces)
-        cut = sum(len(text) > MAX_WORD_PIECES for text in pieces)
-        if cut:
-            with self._one_warning_for_cut_texts() as counts:
-                counts.append(cut)
-        return self._backend.text_vectors(token_batch([text[:MAX_WORD_PIECES] for text in pieces]))
+    def _image_batches(
+        self, images: Iterable[ImageSource], show_progress: bool = False
+    ) -> Generator[list[Embedded[ImageSource]], None, None]:
+        total = len(images) if isinstance(images, Sequence) else None
+        batches = self._bare_image_batches(images, self._embed_in_event)
+        with closing(batches), tqdm(total=total, desc="Embedding pictures", disable=not show_progress) as bar:
+            for batch in batches:
+                yield batch
+                bar.update(len(batch))
 
-    def _mean_over_windows(self, pieces: Sequence[Sequence[int]]) -> Vectors:
-        runs = [list(windows(text)) for text in pieces]
-        flat = [run for text in runs for run in text]
-        vectors = np.concatenate(
-            [
-                self._backend.text_vectors(token_batch(flat[start : start + self.embed_batch_size]))
-                for start in range(0, len(flat), self.embed_batch_size)
-            ]
+    def _bare_image_batches(
+        self, images: Iterable[ImageSource], embed: Callable[[Sequence[ImageSource], Pixels], Vectors]
+    ) -> Generator[list[Embedded[ImageSource]], None, None]:
+        decode = partial(
+            picture_pixels,
+            side=self._model.settings.checkpoint.input_resolution,
+            exact=self.exact_preprocess,
+            urls=UrlRules(allowed=self.allow_urls, private=self.allow_private_urls),
         )
-        first_runs = np.cumsum([0, *map(len, runs)])[:-1]
-        sums = np.add.reduceat(vectors, first_runs, axis=0)
-        return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), dtype=np.float32)
+        threads = self.decode_threads or default_threads()
+        return picture_vectors(images, decode, embed, batch_size=self.embed_batch_size, threads=threads)
 
-    @contextmanager
-    def _one_warning_for_cut_texts(self) -> Iterator[list[int]]:
-        """Collect how many texts each batch cut, and warn once when the outermost call is done."""
-        counts = _cut_texts.get()
-        if counts is not None:
-            yield counts
-            return
-        counts = []
-        token = _cut_texts.set(counts)
-        try:
-            yield counts
-        finally:
-            _cut_texts.reset(token)
-            if counts:
-                logger.warning(
-                    "%d text(s) longer than %d word pieces were cut; "
-                    'ChineseClipEmbedding(long_text="mean") embeds them whole',
-                    sum(counts),
-                    MAX_WORD_PIECES,
-                )
+    def _embed_in_event(self, sources: Sequence[ImageSource], pixels: Pixels) -> Vectors:
+        """Embed a batch as LlamaIndex's callbacks see it: pictures by name, their bytes never."""
+        with self.callback_manager.event(
+            CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_payload()}
+        ) as event:
+            vectors = self._loaded.image_vectors(pixels)
+            chunks = [describe(source) for source in sources]
+            event.on_end(payload={EventPayload.CHUNKS: chunks, EventPayload.EMBEDDINGS: vectors.tolist()})
+        return vectors
+
+    def _image_vectors(
+        self,
+        images: Sequence[ImageSource],
+        embed: Callable[[Sequence[ImageSource], Pixels], Vectors] | None = None,
+    ) -> Vectors:
+        """Embed pictures that must all be readable, outside of LlamaIndex's events."""
+        rows = []
+        batches = self._bare_image_batches(images, embed or (lambda _, pixels: self._loaded.image_vectors(pixels)))
+        with closing(batches):
+            for batch in batches:
+                for _, outcome in batch:
+                    if isinstance(outcome, ImageError):
+                        raise outcome
+                    rows.append(outcome)
+        return np.stack(rows)
+
+    def _text_vectors(self, texts: Sequence[str], backend: Backend | None = None) -> Vectors:
+        vectors, cut = text_vectors(
+            backend or self._loaded, texts, long_text=self.long_text, batch_size=self.embed_batch_size
+        )
+        with one_warning_for_cut_texts() as counts:
+            counts.append(cut)
+        return vectors
 
 
 def _is_vector(value: object) -> bool:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode, TextNode
+from llama_index.core.utils import iter_batch
+from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.embedding.picture_vectors import Vector
 from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, image_source, load_image, read_bytes
+
+OnError = Literal["raise", "skip"]
+Outcome: TypeAlias = "Vector | ImageError"
+
+# Captions are embedded together, ahead of their pictures: enough for batches of like lengths.
+_CAPTIONS_AHEAD = 256
+_LISTED_FAILURES = 20
 
 
 def caption_of(node: BaseNode) -> str:
@@ -26,59 +38,70 @@ def embed_nodes(
     nodes: Sequence[BaseNode],
     *,
     caption_weight: float,
+    on_error: OnError = "raise",
     show_progress: bool = False,
-) -> list[Embedding]:
+) -> tuple[list[Embedding | None], dict[str, str]]:
     """Embed pictures as pictures and texts as texts, in the order given.
 
     Args:
         model: Embeds both pictures and texts.
         nodes: Picture nodes (``ImageNode``, ``ImageDocument``, ``Node`` with a picture) and text nodes.
-        caption_weight: Share of the caption in a captioned picture's vector; see ``embed_image_nodes``.
+        caption_weight: Share of the caption in a captioned picture's vector; see ``stream_image_nodes``.
+        on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures.
         show_progress: Show a progress bar.
+
+    Returns:
+        An embedding for each node, None for a picture that was skipped; and reason by node id of these.
 
     Raises:
         TypeError: A node is neither a picture nor a text.
         ImageError: A picture cannot be read.
     """
-    pictures = [node for node in nodes if has_image(node)]
-    texts = [node for node in nodes if not has_image(node)]
-    for node in texts:
-        if not isinstance(node, TextNode) and not caption_of(node):
-            raise TypeError(
-                f"node {node.node_id} ({type(node).__name__}) holds neither a picture nor a text; "
-                "ChineseClipEmbedding embeds only these, filter it out before"
-            )
-    vectors = {
-        **_by_id(pictures, embed_image_nodes(model, pictures, caption_weight, show_progress)),
-        **_by_id(texts, embed_text_nodes(model, texts, show_progress)),
-    }
-    return [vectors[node.node_id] for node in nodes]
+    pictures = [row for row, node in enumerate(nodes) if has_image(node)]
+    texts = [row for row, node in enumerate(nodes) if not has_image(node)]
+    _require_content([nodes[row] for row in texts])
+    embeddings: list[Embedding | None] = [None] * len(nodes)
+    failures: dict[str, str] = {}
+    outcomes = stream_image_nodes(model, [nodes[row] for row in pictures], caption_weight)
+    with closing(outcomes), picture_bar(len(pictures), show_progress) as bar:
+        for row, (node, outcome) in zip(pictures, outcomes, strict=True):
+            if not isinstance(outcome, ImageError):
+                embeddings[row] = outcome.tolist()
+            elif on_error == "raise":
+                raise failure_of(node, outcome)
+            else:
+                failures[node.node_id] = str(outcome)
+            bar.update()
+    for row, vector in zip(texts, embed_text_nodes(model, [nodes[row] for row in texts], show_progress), strict=True):
+        embeddings[row] = vector
+    return embeddings, failures
 
 
-def embed_image_nodes(
-    model: MultiModalEmbedding, nodes: Sequence[BaseNode], caption_weight: float, show_progress: bool = False
-) -> list[Embedding]:
-    """Embed pictures, a captioned one as ``(1 - caption_weight) * picture + caption_weight * caption``.
+def stream_image_nodes(
+    model: MultiModalEmbedding, nodes: Sequence[BaseNode], caption_weight: float
+) -> Generator[tuple[BaseNode, Outcome], None, None]:
+    """Embed picture nodes batch after batch, in order.
 
-    The mean is not brought back to unit length: its score is the weighted mean of the two cosines.
+    A captioned picture becomes ``(1 - caption_weight) * picture + caption_weight * caption``. The mean is not brought
+    back to unit length: its score is the weighted mean of the two cosines.
 
-    Raises:
-        ImageError: A picture cannot be read; the message names its node.
+    Args:
+        model: Embeds pictures and texts.
+        nodes: Picture nodes.
+        caption_weight: Share of the caption, 0 to 1.
+
+    Yields:
+        Each node in order with its vector, or with the ``ImageError`` that its picture caused.
     """
-    if not nodes:
-        return []
-    try:
-        pictures = [_image_argument(node) for node in nodes]
-        vectors = np.asarray(model.get_image_embedding_batch(pictures, show_progress=show_progress))
-    except ImageError:
-        _raise_for_first_unreadable(nodes)
-        raise
-    captioned = [row for row, node in enumerate(nodes) if caption_of(node)]
-    if caption_weight and captioned:
-        captions = np.asarray(model.get_text_embedding_batch([caption_of(nodes[row]) for row in captioned]))
-        vectors[captioned] = (1 - caption_weight) * vectors[captioned] + caption_weight * captions
-    embeddings: list[Embedding] = vectors.tolist()
-    return embeddings
+    pictures = _stream_pictures(model, nodes)
+    with closing(pictures):
+        for batch in iter_batch(nodes, _CAPTIONS_AHEAD):
+            captions = _caption_vectors(model, batch) if caption_weight else {}
+            for row, node in enumerate(batch):
+                picture = next(pictures)
+                if row in captions and not isinstance(picture, ImageError):
+                    picture = (1 - caption_weight) * picture + caption_weight * captions[row]
+                yield node, picture
 
 
 def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progress: bool = False) -> list[Embedding]:
@@ -87,21 +110,61 @@ def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progr
     return model.get_text_embedding_batch(texts, show_progress=show_progress) if texts else []
 
 
-def _raise_for_first_unreadable(nodes: Sequence[BaseNode]) -> None:
-    for node in nodes:
-        try:
-            load_image(node)
-        except ImageError as error:
-            raise ImageError(f"node {node.node_id}: {error}") from None
+def picture_bar(total: int, show_progress: bool) -> tqdm[None]:
+    """Return the progress bar of embedding pictures."""
+    return tqdm(total=total, desc="Embedding pictures", unit="picture", disable=not (show_progress and total))
 
 
-def _by_id(nodes: Sequence[BaseNode], vectors: Sequence[Embedding]) -> dict[str, Embedding]:
-    return {node.node_id: vector for node, vector in zip(nodes, vectors, strict=True)}
+def failure_of(node: BaseNode, error: ImageError) -> ImageError:
+    """Say of which node a picture cannot be read."""
+    return ImageError(f"node {node.node_id}: {error}")
 
 
-def _image_argument(node: BaseNode) -> str | BytesIO:
+def list_failures(failures: Mapping[str, str], total: int) -> str:
+    """Say which pictures were skipped, and why: the first of them, and how many there are."""
+    listed = [f"{name}: {reason}" for name, reason in list(failures.items())[:_LISTED_FAILURES]]
+    more = [f"and {len(failures) - len(listed)} more"] if len(failures) > len(listed) else []
+    return f"skipped {len(failures)} of {total} pictures: " + "; ".join([*listed, *more])
+
+
+def _require_content(texts: Sequence[BaseNode]) -> None:
+    for node in texts:
+        if not isinstance(node, TextNode) and not caption_of(node):
+            raise TypeError(
+                f"node {node.node_id} ({type(node).__name__}) holds neither a picture nor a text; "
+                "ChineseClipEmbedding embeds only these, filter it out before"
+            )
+
+
+def _caption_vectors(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> dict[int, Vector]:
+    captioned = [row for row, node in enumerate(nodes) if caption_of(node)]
+    if not captioned:
+        return {}
+    vectors = model.get_text_embedding_batch([caption_of(nodes[row]) for row in captioned])
+    return dict(zip(captioned, np.asarray(vectors, dtype=np.float32), strict=True))
+
+
+def _stream_pictures(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Generator[Outcome, None, None]:
+    stream = getattr(model, "stream_image_embeddings", None)
+    yield from stream(nodes) if stream else _of_other_model(model, nodes)
+
+
+def _of_other_model(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Generator[Outcome, None, None]:
+    """Embed with a model that raises errors of its own for a bad picture: it gets only those that can be read."""
+    for batch in iter_batch(nodes, model.embed_batch_size):
+        arguments = [_argument_or_error(node) for node in batch]
+        readable = [argument for argument in arguments if not isinstance(argument, ImageError)]
+        vectors = iter(np.asarray(model.get_image_embedding_batch(readable), dtype=np.float32) if readable else ())
+        yield from (argument if isinstance(argument, ImageError) else next(vectors) for argument in arguments)
+
+
+def _argument_or_error(node: BaseNode) -> str | BytesIO | ImageError:
     """Give a picture in one of the two forms that every ``MultiModalEmbedding`` takes."""
-    source = image_source(node)
-    if isinstance(source, Path):
-        return str(source)
-    return BytesIO(encode_image(source, "PNG") if not isinstance(source, (bytes, str)) else read_bytes(source))
+    try:
+        load_image(node)
+        source = image_source(node)
+        if isinstance(source, Path):
+            return str(source)
+        return BytesIO(encode_image(source, "PNG") if not isinstance(source, (bytes, str)) else read_bytes(source))
+    except ImageError as error:
+        return error

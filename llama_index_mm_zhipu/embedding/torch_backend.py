@@ -3,57 +3,65 @@
 from __future__ import annotations
 
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from llama_index_mm_zhipu.embedding.backend import CPU_BATCH, Precision, Vectors
 from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, load_model
+from llama_index_mm_zhipu.embedding.errors import BackendError
 
 if TYPE_CHECKING:
     import torch
+    from cn_clip.clip.model import CLIP
 
-Vectors = npt.NDArray[np.float32]
+_DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 class TorchBackend:
-    """cn_clip's model on one device, in fp16 on CUDA and fp32 elsewhere.
+    """cn_clip's model on one device.
 
     Attributes:
+        name: What people call it.
         device: Where it runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        precision: Of the weights; layer norms of the picture tower are always fp32, as in cn_clip.
         embed_dim: Dimension of the vectors.
         logit_scale: The learned factor that turns cosines into logits.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
-        self._checkpoint = checkpoint
-        self.device = choose_device(device)
+    name = "torch"
+
+    def __init__(self, checkpoint: Checkpoint, device: str, precision: Precision) -> None:
+        """Load the weights.
+
+        Raises:
+            CheckpointError: They are damaged, or of another architecture.
+            BackendError: The device cannot compute in this precision.
+        """
+        _check(device, precision)
+        self.device, self.precision = device, precision
         model = load_model(checkpoint)
-        on_cuda = self.device.startswith("cuda")
-        self._model = model.to(self.device) if on_cuda else model.float().to(self.device)
-        # One forward pass at a time: torch already spreads a pass over all cores.
-        self._turn = threading.Lock()
         self.embed_dim = int(model.text_projection.shape[1])
         self.logit_scale = float(model.logit_scale.exp())
-
-    def __deepcopy__(self, memo: dict[int, object]) -> TorchBackend:
-        """Share the weights, which nothing changes."""
-        return self
-
-    def __reduce__(self) -> tuple[type[TorchBackend], tuple[Checkpoint, str]]:
-        """Pickle the recipe, not the weights."""
-        return TorchBackend, (self._checkpoint, self.device)
+        self._model = _in_precision(model, precision).to(device)
+        self._linear = _linear_layers(device, precision)
+        # One forward pass at a time: torch already spreads a pass over all cores.
+        self._turn = threading.Lock()
+        self._batch = CPU_BATCH if device == "cpu" else None
 
     def image_vectors(self, pixels: npt.NDArray[np.float32]) -> Vectors:
-        """Embed preprocessed pictures of shape ``(n, 3, side, side)`` in one forward pass.
+        """Embed preprocessed pictures of shape ``(n, 3, side, side)``.
 
         Returns:
             Unit vectors of shape ``(n, embed_dim)``.
         """
         import torch
 
-        with self._turn, torch.inference_mode():
-            return _unit(self._model.encode_image(torch.from_numpy(pixels).to(self.device)))
+        with self._turn, torch.inference_mode(), self._linear:
+            parts = torch.split(torch.from_numpy(pixels), self._batch or len(pixels))
+            return np.concatenate([_unit(self._model.encode_image(part.to(self.device))) for part in parts])
 
     def text_vectors(self, tokens: npt.NDArray[np.int64]) -> Vectors:
         """Embed word pieces of shape ``(n, length)`` in one forward pass.
@@ -63,19 +71,52 @@ class TorchBackend:
         """
         import torch
 
-        with self._turn, torch.inference_mode():
+        with self._turn, torch.inference_mode(), self._linear:
             return _unit(self._model.encode_text(torch.from_numpy(tokens).to(self.device)))
 
 
-def choose_device(device: str) -> str:
-    """Resolve ``"auto"`` to the best device that this machine has; any other name is returned as it is."""
+def best_device() -> str:
+    """Return the best device that torch finds: CUDA, else MPS, else the CPU."""
     import torch
 
-    if device != "auto":
-        return device
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _check(device: str, precision: Precision) -> None:
+    import torch
+
+    if precision == "int8":
+        raise BackendError(
+            'precision="int8" needs OpenVINO, on a CPU: pip install "llama-index-mm-zhipu[openvino]", and '
+            'backend="auto" or "openvino" with device="cpu"'
+        )
+    if device == "cpu" and precision == "fp16":
+        raise BackendError('precision="fp16" needs a GPU; on a CPU take "fp32", "bf16" or "int8"')
+    if device == "cpu" and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        raise BackendError('this CPU has no bf16 instructions: take precision="fp32", or "int8" with OpenVINO')
+
+
+def _in_precision(model: CLIP, precision: Precision) -> CLIP:
+    import torch
+
+    if precision == "fp32":
+        return model.float()
+    dtype = getattr(torch, _DTYPES[precision])
+    for parameter in model.parameters():
+        # What is fp32 after loading stays so: layer norms.
+        if parameter.dtype == torch.float16:
+            parameter.data = parameter.data.to(dtype)
+    return model
+
+
+def _linear_layers(device: str, precision: Precision) -> AbstractContextManager[object]:
+    if device != "cpu" or precision != "fp32":
+        return nullcontext()
+    from llama_index_mm_zhipu.embedding.onednn_linear import OneDnnLinear, has_onednn_linear
+
+    return OneDnnLinear() if has_onednn_linear() else nullcontext()
 
 
 def _unit(features: torch.Tensor) -> Vectors:

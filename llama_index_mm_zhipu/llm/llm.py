@@ -33,6 +33,7 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.tools import BaseTool
 
+from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
@@ -77,7 +78,9 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
             messages' pictures give way first, then those of the newest one share numbered contact sheets; ``"grid"``:
             every message's pictures may share contact sheets; ``"newest"``: no contact sheets; ``"error"``: raise.
         max_image_side: Pixels; larger pictures are shrunk. At most, and by default, the API's 6,000.
-        inline_urls: Whether to fetch pictures given by address and send them, for addresses that the API cannot reach.
+        inline_urls: Whether to fetch pictures given by address and send them, for addresses that the API cannot reach,
+            or for contact sheets. Proxies are not used.
+        allow_private_urls: Whether such addresses may lead to this machine or a private network.
         timeout: Seconds to wait for each part of an answer; five pictures can take two minutes at busy hours.
         deadline: Seconds for a call with all its tries, of a stream until its first token. Waiting for a turn does not
             count, as long as others end.
@@ -99,6 +102,7 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
     image_policy: ImagePolicy = Field(default="auto", description="What to do with more pictures than the model takes.")
     max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of a picture's longer side.")
     inline_urls: bool = Field(default=False, description="Whether to fetch pictures given by address.")
+    allow_private_urls: bool = Field(default=False, description="Whether to fetch them from private networks too.")
     timeout: float = Field(default=120.0, gt=0, description="Seconds to wait for each part of an answer.")
     deadline: float = Field(default=600.0, gt=0, description="Seconds for a call with all its tries.")
     max_retries: int = Field(default=3, ge=0, description="Further tries after a failure that may pass.")
@@ -280,8 +284,9 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
             body["request_id"] = f"{self.request_id[:_LONGEST_REQUEST_NAME]}-{uuid.uuid4().hex[:8]}"
         limits = limits_at(self.api_base, body["model"])
         clamp_max_tokens(body, limits, body["model"])
-        budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side)
-        encode = partial(picture_url, max_side=self.max_image_side, inline_urls=self.inline_urls)
+        urls = UrlRules(allowed=self.inline_urls, private=self.allow_private_urls)
+        budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, urls)
+        encode = partial(picture_url, max_side=self.max_image_side, urls=urls)
         chat = messages() if callable(messages) else messages
         return {**body, "messages": api_messages(budget.fit(chat), encode)}
 

@@ -12,7 +12,15 @@ from typing import Any, Literal, TypeAlias
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from PIL import Image
 
-from llama_index_mm_zhipu.images import image_source, load_image, read_bytes
+from llama_index_mm_zhipu.images import (
+    NO_URLS,
+    ImageError,
+    UrlRules,
+    describe,
+    image_source,
+    load_image,
+    read_bytes,
+)
 from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
 from llama_index_mm_zhipu.llm.picture_cache import remembered
@@ -42,11 +50,13 @@ class PictureBudget:
         pictures: What the model takes over the whole history.
         policy: What to do with more.
         max_side: Pixels of a contact sheet.
+        urls: Whether pictures given by address are fetched for one, and within which limits.
     """
 
     pictures: int
     policy: ImagePolicy = "auto"
     max_side: int = MAX_SIDE
+    urls: UrlRules = NO_URLS
 
     def fit(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Return messages that hold no more pictures than the model takes; the given ones stay as they are.
@@ -56,7 +66,7 @@ class PictureBudget:
 
         Raises:
             GLMInvalidRequestError: There are too many, and the policy is ``"error"``.
-            ImageError: A picture for a contact sheet cannot be read.
+            ImageError: A picture for a contact sheet cannot be read, or must be fetched and may not.
         """
         counts = [sum(isinstance(block, ImageBlock) for block in message.blocks) for message in messages]
         if sum(counts) <= self.pictures:
@@ -105,28 +115,33 @@ class PictureBudget:
         return blocks
 
     def _sheet(self, pictures: list[ImageBlock], numbers: list[int]) -> ImageBlock:
-        keys = [_key_of(picture) for picture in pictures]
+        keys = [self._key_of(picture) for picture in pictures]
         encoded = remembered(
-            (*keys, *numbers, self.max_side),
+            (*keys, *numbers, self.max_side, self.urls),
             lambda: base64.b64encode(self._draw(pictures, numbers)).decode("ascii"),
         )
         return ImageBlock(image=base64.b64decode(encoded), image_mimetype="image/jpeg")
 
     def _draw(self, pictures: list[ImageBlock], numbers: list[int]) -> bytes:
-        sheet = contact_sheet([_small(picture) for picture in pictures], numbers, max_side=self.max_side)
+        sheet = contact_sheet([self._small(picture) for picture in pictures], numbers, max_side=self.max_side)
         return encode_within_limits(sheet, self.max_side)
 
+    def _key_of(self, picture: ImageBlock) -> str:
+        source = image_source(picture)
+        if not isinstance(source, str):
+            return content_key(read_bytes(source))
+        if not self.urls.allowed:
+            raise ImageError(
+                f"{describe(source)} would have to be fetched for a contact sheet; set inline_urls=True, or "
+                'image_policy="newest" to send the first pictures alone'
+            )
+        return source
 
-def _key_of(picture: ImageBlock) -> str:
-    source = image_source(picture)
-    return source if isinstance(source, str) else content_key(read_bytes(source))
-
-
-def _small(picture: ImageBlock) -> Image.Image:
-    """Load a picture no larger than a contact sheet shows it, so that only one is ever in memory whole."""
-    image = load_image(picture)
-    image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
-    return image
+    def _small(self, picture: ImageBlock) -> Image.Image:
+        """Load a picture no larger than a contact sheet shows it, so that only one is ever in memory whole."""
+        image = load_image(picture, urls=self.urls)
+        image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
+        return image
 
 
 def _log(counts: list[int], slots: list[int], on_sheets: list[bool], limit: int) -> None:

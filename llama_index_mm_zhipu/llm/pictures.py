@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,16 @@ from llama_index.core.schema import BaseNode
 from PIL import Image
 
 from llama_index_mm_zhipu.images import (
+    NO_URLS,
+    ImageError,
     ImageSource,
+    UrlRules,
+    describe,
     encode_image,
     has_image,
     image_source,
     load_image,
+    open_image,
     read_bytes,
 )
 from llama_index_mm_zhipu.llm.picture_cache import remembered
@@ -36,7 +40,7 @@ _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _END_BYTES = 1024
 
 
-def picture_url(block: ImageBlock, *, max_side: int = MAX_SIDE, inline_urls: bool = False) -> str:
+def picture_url(block: ImageBlock, *, max_side: int = MAX_SIDE, urls: UrlRules = NO_URLS) -> str:
     """Return what goes into ``image_url.url``: the address of a picture on the web, else raw base64.
 
     Raw, because some deployments refuse a ``data:`` prefix. What was encoded is kept for ten minutes, up to 64 MiB, by
@@ -45,16 +49,16 @@ def picture_url(block: ImageBlock, *, max_side: int = MAX_SIDE, inline_urls: boo
     Args:
         block: The picture.
         max_side: Pixels; larger pictures are shrunk.
-        inline_urls: Whether to fetch a picture on the web and send it in base64.
+        urls: Whether to fetch a picture on the web and send it in base64, and within which limits.
 
     Raises:
         ImageError: The picture cannot be read.
     """
     source = image_source(block)
-    if isinstance(source, str) and not inline_urls:
+    if isinstance(source, str) and not urls.allowed:
         return source
     if isinstance(source, str):
-        return remembered((source, max_side), lambda: _base64(read_bytes(source), source, max_side))
+        return remembered((source, urls, max_side), lambda: _fetched_base64(source, urls, max_side))
     data = read_bytes(source)
     return remembered((content_key(data), max_side), lambda: _base64(data, source, max_side))
 
@@ -99,6 +103,14 @@ def encode_within_limits(image: Image.Image, max_side: int = MAX_SIDE) -> bytes:
     return data
 
 
+def _fetched_base64(address: str, urls: UrlRules, max_side: int) -> str:
+    data = read_bytes(address, urls=urls)
+    try:
+        return _base64(data, data, max_side)
+    except ImageError as error:
+        raise ImageError(f"what {describe(address)} answered: {error}") from None
+
+
 def _base64(data: bytes, source: ImageSource, max_side: int) -> str:
     if not _is_sendable(data, max_side):
         # A file is read again, as errors name it then.
@@ -110,7 +122,7 @@ def _is_sendable(data: bytes, max_side: int) -> bool:
     if _encoded_length(data) >= MAX_ENCODED_BYTES:
         return False
     try:
-        with Image.open(BytesIO(data)) as image:
+        with open_image(data) as image:
             return (
                 image.format in _END_MARKS
                 and _END_MARKS[image.format] in data[-_END_BYTES:]
@@ -119,7 +131,7 @@ def _is_sendable(data: bytes, max_side: int) -> bool:
                 and max(image.size) <= max_side
                 and image.getexif().get(_EXIF_ORIENTATION, 1) == 1
             )
-    except (OSError, Image.DecompressionBombError):
+    except ImageError:
         # load_image, which comes next, says what is wrong.
         return False
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import logging
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload, LlamaDebugHandler
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.node_parser import SemanticSplitterNodeParser
-from llama_index.core.schema import Document
+from llama_index.core.schema import Document, ImageNode
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.images import ImageError
@@ -24,7 +27,7 @@ LONG = "这是一段很长的说明文字" * 20
 def passes(tiny_embedding: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Batch sizes of the forward passes that the test causes."""
     sizes: list[int] = []
-    backend = tiny_embedding._backend
+    backend = tiny_embedding._loaded
     for name in ("image_vectors", "text_vectors"):
         method = getattr(backend, name)
         monkeypatch.setattr(backend, name, lambda batch, method=method: (sizes.append(len(batch)), method(batch))[1])
@@ -61,7 +64,7 @@ def test_a_batch_is_one_forward_pass(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], passes: list[int]
 ) -> None:
     tiny_embedding.get_image_embedding_batch(photos)
-    tiny_embedding.get_text_embedding_batch(["飞机"] * 40)
+    tiny_embedding.get_text_embedding_batch([f"第{number}架飞机" for number in range(40)])
     assert passes == [len(photos), 32, 8]
 
 
@@ -135,6 +138,109 @@ def test_a_bad_picture_is_named(tiny_embedding: ChineseClipEmbedding, tmp_path: 
         tiny_embedding.get_image_embedding(fake)
     with pytest.raises(ImageError, match=r"no such picture: .*gone\.jpg"):
         tiny_embedding.get_image_embedding_batch([str(tmp_path / "gone.jpg")])
+
+
+def test_bad_pictures_can_be_skipped_and_are_listed(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures = [photos[0], tmp_path / "gone.jpg", photos[1], b"no picture"]
+    skipping = tiny_embedding.model_copy(update={"on_error": "skip"})
+
+    vectors = skipping.get_image_embedding_batch(pictures)
+
+    np.testing.assert_allclose(
+        [vectors[0], vectors[2]], tiny_embedding.get_image_embedding_batch(photos[:2]), atol=1e-5
+    )
+    assert vectors[1] is vectors[3] is None
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("skipped 2 of 4 pictures: number 1: no such picture: ")
+    assert "gone.jpg" in message
+    assert "number 3: " in message
+
+
+def test_pictures_are_streamed_one_batch_after_the_other(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], passes: list[int], tmp_path: Path
+) -> None:
+    small = tiny_embedding.model_copy(update={"embed_batch_size": 4})
+    expected = tiny_embedding.get_image_embedding_batch(photos)
+    passes.clear()
+
+    stream = small.stream_image_embeddings(iter([*photos, tmp_path / "gone.jpg"]))
+
+    np.testing.assert_allclose(next(stream), expected[0], atol=1e-5)
+    assert passes == [4]
+    rest = list(stream)
+    np.testing.assert_allclose(np.stack(rest[:-1]), expected[1:], atol=1e-5)
+    assert passes == [4, 4, 2]
+    assert isinstance(rest[-1], ImageError)
+
+
+def test_a_progress_bar_counts_pictures(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_embedding.get_image_embedding_batch(photos, show_progress=True)
+    assert "Embedding pictures: 100%" in capsys.readouterr().err
+    tiny_embedding.get_image_embedding_batch(photos)
+    assert capsys.readouterr().err == ""
+
+
+async def test_a_cancelled_call_stops_after_a_batch(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], passes: list[int]
+) -> None:
+    work = asyncio.create_task(tiny_embedding.aget_image_embedding_batch(photos * 200))
+    while not passes:
+        await asyncio.sleep(0.001)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await asyncio.sleep(0.2)
+    done = len(passes)
+    await asyncio.sleep(0.2)
+    assert len(passes) == done < 2000 / 32
+
+
+def test_callbacks_see_every_batch_by_name_and_no_bytes(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path]
+) -> None:
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    seen = tiny_embedding.model_copy(update={"callback_manager": CallbackManager([debug]), "embed_batch_size": 2})
+    inline = ImageNode(id_="inline", image=base64.b64encode(photos[1].read_bytes()).decode())
+
+    seen.get_image_embedding_batch([photos[0], photos[0].read_bytes(), inline])
+
+    ends = [end.payload or {} for _, end in debug.get_event_pairs(CBEventType.EMBEDDING)]
+    chunks = [end[EventPayload.CHUNKS] for end in ends]
+    assert chunks == [
+        [str(photos[0]), f"a picture given as {photos[0].stat().st_size} bytes"],
+        ["the picture of node inline"],
+    ]
+    assert [len(end[EventPayload.EMBEDDINGS]) for end in ends] == [2, 1]
+
+
+def test_threads_share_a_model(tiny_embedding: ChineseClipEmbedding, photos: list[Path], texts: list[str]) -> None:
+    pictures = [tiny_embedding.get_image_embedding(photo) for photo in photos]
+    words = [tiny_embedding.get_text_embedding(text) for text in texts]
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            found_pictures = pool.map(tiny_embedding.get_image_embedding, photos)
+            found_words = pool.map(tiny_embedding.get_text_embedding, texts)
+            np.testing.assert_allclose(list(found_pictures), pictures, atol=1e-5)
+            np.testing.assert_allclose(list(found_words), words, atol=1e-5)
+
+
+def test_addresses_are_fetched_only_when_allowed(
+    tiny_embedding: ChineseClipEmbedding, file_server: str, photos: list[Path]
+) -> None:
+    address = f"{file_server}/{photos[0].name}"
+    with pytest.raises(ImageError, match="set allow_urls=True"):
+        tiny_embedding.get_image_embedding(address)
+    with pytest.raises(ImageError, match="set allow_private_urls=True"):
+        tiny_embedding.model_copy(update={"allow_urls": True}).get_image_embedding(address)
+    allowed = tiny_embedding.model_copy(update={"allow_urls": True, "allow_private_urls": True})
+    np.testing.assert_allclose(
+        allowed.get_image_embedding(address), tiny_embedding.get_image_embedding(photos[0]), atol=1e-6
+    )
 
 
 def test_it_pickles_copies_and_serialises(

@@ -67,3 +67,27 @@ def test_an_unreadable_picture_is_named_by_its_node(
     broken = ImageNode(id_="broken", image="bm8gcGljdHVyZQ==")
     with pytest.raises(ImageError, match=r"node broken: .* is not a picture"):
         tiny_embedding([*photo_nodes, broken])
+
+
+def test_nodes_of_bad_pictures_can_be_left_out_and_are_listed(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = ImageNode(id_="gone", image_path="/no/such/picture.jpg", text="说明")
+    text = TextNode(text="说明书第一页")
+    skipping = tiny_embedding.model_copy(update={"on_error": "skip"})
+
+    nodes = skipping([gone, *photo_nodes, text])
+
+    assert [node.node_id for node in nodes] == [*(node.node_id for node in photo_nodes), text.node_id]
+    assert all(node.embedding for node in nodes)
+    assert gone.embedding is None
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message == ("skipped 1 of 11 pictures: gone: no such picture: /no/such/picture.jpg; check the path")
+
+
+def test_nodes_that_share_an_id_keep_their_own_vectors(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path]
+) -> None:
+    first, second = (ImageNode(id_="same", image_path=str(photo)) for photo in photos[:2])
+    tiny_embedding([first, second])
+    assert first.embedding != second.embedding

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cn_clip.clip
 import numpy as np
@@ -13,7 +14,8 @@ from hf_reference import image_vectors, reference_model, text_vectors
 from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding.checkpoint import OFFICIAL_MODELS, find_checkpoint
+from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
+from llama_index_mm_zhipu.embedding.official_models import OFFICIAL_MODELS
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 VOCABULARY = str(Path(cn_clip.clip.__file__).parent / "vocab.txt")
@@ -31,9 +33,17 @@ def _unit(features: torch.Tensor) -> np.ndarray:
     return (features / features.norm(dim=-1, keepdim=True)).numpy()
 
 
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """What computes our vectors."""
+    if request.param == "openvino":
+        pytest.importorskip("openvino")
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def vit(download_root: Path) -> ChineseClipEmbedding:
-    return ChineseClipEmbedding("ViT-B-16", download_root=str(download_root), device="cpu")
+def vit(download_root: Path, backend: Any) -> ChineseClipEmbedding:
+    return ChineseClipEmbedding("ViT-B-16", download_root=str(download_root), device="cpu", backend=backend)
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +64,14 @@ def test_vectors_are_those_of_hugging_face(
 
 @pytest.mark.parametrize("name", ["RN50", "ViT-B-16"])
 def test_vectors_are_those_of_the_articles_own_path(
-    name: str, download_root: Path, images: list[Image.Image], texts: list[str]
+    name: str, download_root: Path, images: list[Image.Image], texts: list[str], backend: Any
 ) -> None:
     model, preprocess = cn_clip.clip.load_from_name(name, device="cpu", download_root=str(download_root))
     model.eval()
     with torch.inference_mode():
         picture_features = model.encode_image(torch.stack([preprocess(image) for image in images]))
         text_features = model.encode_text(cn_clip.clip.tokenize(texts))
-    embed = ChineseClipEmbedding(name, download_root=str(download_root), device="cpu")
+    embed = ChineseClipEmbedding(name, download_root=str(download_root), device="cpu", backend=backend)
 
     assert_same_vectors(embed.get_image_embedding_batch(images), _unit(picture_features), 0.99999)
     assert_same_vectors(embed.get_text_embedding_batch(texts), _unit(text_features), 0.99999)

@@ -1,4 +1,4 @@
-"""Pixels and word pieces are what Chinese-CLIP was trained on."""
+"""Pixels are what Chinese-CLIP was trained on."""
 
 from __future__ import annotations
 
@@ -6,31 +6,53 @@ from pathlib import Path
 
 import cn_clip.clip
 import numpy as np
+import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.embedding.preprocess import pixels_of, token_batch, windows, word_pieces
+from llama_index_mm_zhipu import ChineseClipEmbedding
+from llama_index_mm_zhipu.embedding.preprocess import picture_pixels
 
 
-def test_pixels_are_those_of_cn_clip(photos: list[Path]) -> None:
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16"])
+def test_exact_pixels_are_those_of_cn_clip_bit_for_bit(photos: list[Path], mode: str, tmp_path: Path) -> None:
     for photo in photos:
-        image = Image.open(photo).convert("RGB")
-        theirs = cn_clip.clip.image_transform(224)(image).numpy()
-        np.testing.assert_allclose(pixels_of(image, 224), theirs, atol=1e-6)
+        file = tmp_path / f"{photo.stem}.tiff"
+        image = Image.open(photo).convert("I").convert("I;16") if mode == "I;16" else Image.open(photo).convert(mode)
+        image.save(file)
+
+        theirs = cn_clip.clip.image_transform(224)(Image.open(file)).numpy()
+
+        np.testing.assert_array_equal(picture_pixels(file, 224, exact=True), theirs)
 
 
-def test_tokens_are_those_of_cn_clip_less_the_padding() -> None:
-    texts = ["飞机", "一架 Boeing 747 停在机场", ""]
-    theirs = cn_clip.clip.tokenize(texts).numpy()
+def test_exact_pixels_ignore_the_orientation_as_cn_clip_does(photos: list[Path], tmp_path: Path) -> None:
+    file = tmp_path / "lying.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(photos[0]).save(file, exif=exif)
 
-    batch = token_batch([word_pieces(text) for text in texts])
+    theirs = cn_clip.clip.image_transform(224)(Image.open(file)).numpy()
 
-    np.testing.assert_array_equal(batch, theirs[:, : batch.shape[1]])
-    assert not theirs[:, batch.shape[1] :].any()
+    np.testing.assert_array_equal(picture_pixels(file, 224, exact=True), theirs)
+    assert np.abs(picture_pixels(file, 224) - theirs).max() > 0.5
 
 
-def test_windows_cover_a_long_text_once() -> None:
-    pieces = list(range(1, 121))
-    runs = list(windows(pieces))
-    assert [len(run) for run in runs] == [50, 50, 20]
-    assert [piece for run in runs for piece in run] == pieces
-    assert list(windows([])) == [[]]
+def test_fast_pixels_of_small_pictures_are_exact(photos: list[Path], tmp_path: Path) -> None:
+    for photo in photos:
+        file = tmp_path / f"{photo.stem}.png"
+        Image.open(photo).resize((230, 300)).save(file)
+        np.testing.assert_array_equal(picture_pixels(file, 224), picture_pixels(file, 224, exact=True))
+
+
+def test_fast_pixels_of_large_photographs_give_the_same_vectors(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    large = []
+    for photo in photos:
+        large.append(tmp_path / photo.name)
+        Image.open(photo).resize((2000, 1500), Image.Resampling.LANCZOS).save(large[-1], quality=92)
+
+    fast = np.asarray(demo_embedding.get_image_embedding_batch(large))
+    exact = np.asarray(demo_embedding.model_copy(update={"exact_preprocess": True}).get_image_embedding_batch(large))
+
+    assert (fast * exact).sum(axis=1).mean() >= 0.999

@@ -119,6 +119,18 @@ def test_addresses_go_out_as_they_are(llm: ZhipuMultiModal, server: GLMStandIn, 
     assert sent_parts(server)[0] == {"type": "image_url", "image_url": {"url": url}}
 
 
+def test_addresses_are_fetched_by_the_settings_of_the_client(
+    connect: Callable[..., ZhipuMultiModal], server: GLMStandIn, file_server: str, photos: list[Path]
+) -> None:
+    document = ImageNode(image_url=f"{file_server}/{photos[0].name}")
+    with pytest.raises(ImageError, match="set allow_private_urls=True"):
+        connect(inline_urls=True).complete("图里是什么？", image_documents=[document])
+    assert server.requests == []
+    connect(inline_urls=True, allow_private_urls=True).complete("图里是什么？", image_documents=[document])
+    text = base64.b64encode(photos[0].read_bytes()).decode()
+    assert sent_parts(server)[0] == {"type": "image_url", "image_url": {"url": text}}
+
+
 def test_captions_stand_before_their_pictures(llm: ZhipuMultiModal, photos: list[Path]) -> None:
     nodes = [ImageNode(image_path=str(photo), text=name) for photo, name in zip(photos, ["裙子", "帽子"], strict=False)]
     answer = llm.complete("哪张是帽子？", image_documents=nodes).text
@@ -356,7 +368,7 @@ def test_a_bad_picture_is_named(llm: ZhipuMultiModal, server: GLMStandIn, tmp_pa
     fake.write_text("no picture")
     with pytest.raises(ImageError, match="is not a picture that Pillow can read"):
         llm.complete("图里是什么？", image_documents=[fake])
-    with pytest.raises(ImageError, match=r"cannot read the picture .*gone\.jpg"):
+    with pytest.raises(ImageError, match=r"no such picture: .*gone\.jpg"):
         llm.complete("图里是什么？", image_documents=[tmp_path / "gone.jpg"])
     assert server.requests == []
 

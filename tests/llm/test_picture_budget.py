@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from PIL import Image
 
-from llama_index_mm_zhipu.images import load_image
+from llama_index_mm_zhipu.images import ImageError, UrlRules, load_image
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError, picture_budget
 from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
 
@@ -95,6 +96,16 @@ def test_a_sheet_is_drawn_once(picture: ImageBlock, monkeypatch: pytest.MonkeyPa
     for _ in range(3):
         PictureBudget(1, max_side=777).fit(chat(picture, 3))
     assert len(drawn) == 1
+
+
+def test_addresses_are_fetched_for_a_sheet_only_when_allowed(file_server: str, photos: list[Path]) -> None:
+    message = ChatMessage(role="user", blocks=[ImageBlock(url=f"{file_server}/{photo.name}") for photo in photos[:3]])
+    with pytest.raises(ImageError, match=r"would have to be fetched for a contact sheet; set inline_urls=True, or"):
+        PictureBudget(1).fit([message])
+    (fitted,) = PictureBudget(1, urls=UrlRules(allowed=True, private=True)).fit([message])
+    assert load_image(fitted.blocks[1]).width > 2 * Image.open(photos[0]).width
+    (unfetched,) = PictureBudget(1, "newest").fit([message])
+    assert unfetched.blocks[0] is message.blocks[0]
 
 
 def test_given_messages_stay_as_they_are(picture: ImageBlock) -> None:

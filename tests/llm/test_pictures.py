@@ -11,7 +11,7 @@ import pytest
 from llama_index.core.base.llms.types import ImageBlock
 from PIL import Image
 
-from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.images import ImageError, UrlRules
 from llama_index_mm_zhipu.llm import pictures
 from llama_index_mm_zhipu.llm.pictures import MAX_ENCODED_BYTES, image_block, picture_url
 
@@ -27,6 +27,7 @@ def sent(data: bytes, **options: Any) -> Image.Image:
     return Image.open(BytesIO(base64.b64decode(picture_url(ImageBlock(image=data), **options), validate=True)))
 
 
+FETCHED = UrlRules(allowed=True, private=True)
 RED = Image.new("RGB", (40, 20), "red")
 
 
@@ -132,4 +133,16 @@ def test_a_picture_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_addresses_go_out_as_they_are_or_are_fetched(file_server: str, photos: list[Path]) -> None:
     block = ImageBlock(url=f"{file_server}/{photos[0].name}")
     assert picture_url(block) == f"{file_server}/{photos[0].name}"
-    assert base64.b64decode(picture_url(block, inline_urls=True)) == photos[0].read_bytes()
+    assert base64.b64decode(picture_url(block, urls=FETCHED)) == photos[0].read_bytes()
+
+
+def test_what_was_fetched_by_one_rule_is_not_given_out_by_another(file_server: str, photos: list[Path]) -> None:
+    block = ImageBlock(url=f"{file_server}/{photos[1].name}")
+    picture_url(block, urls=FETCHED)
+    with pytest.raises(ImageError, match="leads to the private address"):
+        picture_url(block, urls=UrlRules(allowed=True))
+
+
+def test_an_address_that_answers_with_no_picture_is_named(file_server: str) -> None:
+    with pytest.raises(ImageError, match=r"^what http://.*/labels\.jsonl answered: .* is not a picture"):
+        picture_url(ImageBlock(url=f"{file_server}/labels.jsonl?s3cr3t"), urls=FETCHED)

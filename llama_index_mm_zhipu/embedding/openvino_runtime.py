@@ -1,0 +1,95 @@
+"""OpenVINO and nncf: imported without the telemetry that they would send, and how a tower is run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from llama_index_mm_zhipu.embedding.backend import Precision
+from llama_index_mm_zhipu.embedding.errors import BackendError
+
+EXTRA = 'pip install "llama-index-mm-zhipu[openvino]"'
+
+_TELEMETRY = "openvino_telemetry"
+# nncf, and what it imports of torch, which reports that there is no CUDA.
+_TALKATIVE = ("nncf", "torch.utils.cpp_extension")
+
+# The group size is of 8-bit activations; groups of 32 are slower. Unless told, OpenVINO takes bf16 where it can.
+_PROPERTIES: dict[Precision, dict[str, Any]] = {
+    "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
+    "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
+    "int8": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128},
+}
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return find_spec("openvino") is not None
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO, which would tell its makers so over the network."""
+    with _no_telemetry():
+        return import_module("openvino")
+
+
+def import_nncf() -> ModuleType:
+    """Import nncf, which would do the same."""
+    with _no_telemetry():
+        return import_module("nncf")
+
+
+def compiled_tower(file: Path, precision: Precision) -> Any:
+    """Load one tower of a converted model for the CPU.
+
+    Returns:
+        An ``openvino.InferRequest``; not for two threads at once.
+
+    Raises:
+        BackendError: The file is damaged.
+    """
+    properties = {"PERFORMANCE_HINT": "LATENCY", **_PROPERTIES[precision]}
+    try:
+        return import_openvino().Core().compile_model(str(file), "CPU", properties).create_infer_request()
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise BackendError(
+            f"OpenVINO cannot load {file} ({detail}); delete the folder {file.parent}, and it is converted anew"
+        ) from None
+
+
+@contextlib.contextmanager
+def in_silence() -> Iterator[None]:
+    """Keep what conversion and compression print and warn of from the user: it is about their own insides."""
+    with (
+        warnings.catch_warnings(),
+        open(os.devnull, "w", encoding="utf-8") as nowhere,  # noqa: PTH123
+        contextlib.redirect_stdout(nowhere),
+    ):
+        warnings.simplefilter("ignore")
+        for name in _TALKATIVE:
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield
+
+
+@contextlib.contextmanager
+def _no_telemetry() -> Iterator[None]:
+    """Make the package that sends it look as if it were not installed, which both take without complaint."""
+    known = sys.modules.get(_TELEMETRY)
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if known is None:
+            del sys.modules[_TELEMETRY]
+        else:
+            sys.modules[_TELEMETRY] = known

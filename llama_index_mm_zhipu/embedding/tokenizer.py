@@ -1,0 +1,58 @@
+"""Texts to word pieces, as Chinese-CLIP was trained on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llama_index_mm_zhipu.embedding.checkpoint import cn_clip_folder
+
+MAX_WORD_PIECES = 50
+"""What the text tower takes of a text: 52 positions less [CLS] and [SEP]."""
+
+
+def word_pieces(text: str) -> list[int]:
+    """Split a text into the ids of its BERT word pieces, without [CLS] and [SEP] and of any length."""
+    tokenizer = _tokenizer()
+    ids: list[int] = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
+    return ids
+
+
+def windows(pieces: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Cut word pieces into runs that the text tower takes; an empty text is one empty run."""
+    for start in range(0, max(len(pieces), 1), MAX_WORD_PIECES):
+        yield pieces[start : start + MAX_WORD_PIECES]
+
+
+def token_batch(texts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
+    """Frame word pieces with [CLS] and [SEP] and pad them to the longest of the batch.
+
+    The attention mask hides padding, so a batch need not be padded to all 52 positions.
+
+    Args:
+        texts: Word pieces of each text, at most ``MAX_WORD_PIECES`` each.
+
+    Returns:
+        Array of shape ``(len(texts), longest + 2)``.
+    """
+    start, end, padding = (_tokenizer().vocab[token] for token in ("[CLS]", "[SEP]", "[PAD]"))
+    batch = np.full((len(texts), max(map(len, texts)) + 2), padding, dtype=np.int64)
+    for row, pieces in zip(batch, texts, strict=True):
+        row[: len(pieces) + 2] = [start, *pieces, end]
+    return batch
+
+
+@cache
+def _tokenizer() -> Any:
+    """Load cn_clip's own tokenizer from its file: importing the package around it would load torch."""
+    spec = spec_from_file_location(f"{__name__}.of_cn_clip", cn_clip_folder() / "clip" / "bert_tokenizer.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FullTokenizer()

@@ -1,0 +1,100 @@
+"""The formats that are opened, and how: Pillow knows more, of which some run other programs."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
+from io import BytesIO
+from typing import BinaryIO
+
+from PIL import Image
+
+from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.hidden_sizes import hidden_sizes
+
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "PPM")
+"""Pillow's names of the formats that are opened; MPO comes in as JPEG. HEIF needs a plugin."""
+
+_TAKEN = "JPEG, PNG, GIF, WebP, BMP, TIFF, AVIF, JPEG 2000, ICO, PPM"
+_PLUGINS = ("Avif", "Bmp", "Gif", "Ico", "Jpeg", "Jpeg2K", "Mpo", "Png", "Ppm", "Tiff", "WebP")
+
+# A file that opens with this and a brand of HEVC is HEIC, whatever its name.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+_LONGEST_PREFIX = 16
+
+
+def open_stream(stream: BinaryIO, name: str) -> Image.Image:
+    """Open a picture as ``Image.open`` does, of the formats above alone, and with no more pixels than Pillow's limit.
+
+    ``Image.open`` warns of pictures that are larger than ``Image.MAX_IMAGE_PIXELS`` and refuses those of twice the
+    size; here the first are refused already, and nothing warns. The plugins are called as it calls them.
+
+    Args:
+        stream: The file; it stays open, and must until the image is loaded.
+        name: What to call it in an error.
+
+    Returns:
+        The first frame, not decoded yet.
+
+    Raises:
+        ImageError: It is empty, of another format, or too large.
+    """
+    stream.seek(0)
+    prefix = stream.read(_LONGEST_PREFIX)
+    if not prefix:
+        raise ImageError(f"{name} is empty; replace the file or leave it out")
+    for size in hidden_sizes(stream):
+        _check_size(size, name)
+    for image_format in FORMATS:
+        with suppress(SyntaxError, IndexError, TypeError, struct.error):
+            image = _opened(image_format, stream, prefix)
+            if image is not None:
+                _check_size(image.size, name)
+                return image
+    raise ImageError(f"{name} {_refusal(prefix)}")
+
+
+def sniff_format(data: bytes) -> str | None:
+    """Return Pillow's name of the format that the bytes are in (``"JPEG"``, ``"PNG"``, …), or None."""
+    # Whatever goes wrong in Pillow's parsers, it is no picture.
+    with suppress(Exception), open_stream(BytesIO(data), "") as image:
+        return image.format
+    return None
+
+
+def _opened(image_format: str, stream: BinaryIO, prefix: bytes) -> Image.Image | None:
+    """Open a stream that is of this format by its first bytes; else, or without a plugin for it, return None."""
+    _import_plugins()
+    factory, accept = Image.OPEN.get(image_format, (None, None))
+    # A text says why the plugin is of no use.
+    if factory is None or accept is None or not (accepted := accept(prefix)) or isinstance(accepted, str):
+        return None
+    stream.seek(0)
+    return factory(stream, "")
+
+
+@cache
+def _import_plugins() -> None:
+    for plugin in _PLUGINS:
+        # Older versions of Pillow know no AVIF.
+        with suppress(ImportError):
+            import_module(f"PIL.{plugin}ImagePlugin")
+
+
+def _check_size(size: tuple[int, int], name: str) -> None:
+    width, height = size
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise ImageError(
+            f"{name} is too large to decode: {width}×{height} pixels, of which PIL.Image.MAX_IMAGE_PIXELS allows "
+            f"{limit}; shrink it first, or raise that limit"
+        )
+
+
+def _refusal(prefix: bytes) -> str:
+    if prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIC_BRANDS:
+        return "is a HEIC picture: pip install pillow-heif, and call pillow_heif.register_heif_opener() first"
+    return f"is not a picture that Pillow can read; replace the file by one of {_TAKEN}, or leave it out"

@@ -1,0 +1,79 @@
+"""Pictures as their files have them, opened within every limit, and with every failure of Pillow named."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from traceback import walk_tb
+from typing import BinaryIO
+
+from PIL import Image
+
+from llama_index_mm_zhipu.images.download import download
+from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.files import open_file
+from llama_index_mm_zhipu.images.formats import open_stream
+from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.sources import ImageSource, image_source, name_of
+from llama_index_mm_zhipu.images.url_rules import NO_URLS, UrlRules
+
+_loading = threading.Lock()
+
+
+@contextmanager
+def open_image(source: ImageSource, *, urls: UrlRules = NO_URLS) -> Iterator[Image.Image]:
+    """Open a picture as its file has it, for a ``with`` statement.
+
+    Whatever Pillow raises inside it, such as on reading the pixels of a damaged file, becomes an ``ImageError``. The
+    image of a file is its first frame, not decoded yet, and can be read until the statement ends; a given ``PIL.Image``
+    is that image itself, decoded.
+
+    Args:
+        source: A path, ``file://`` or ``http(s)://`` address, data URI, base64 string, ``bytes``, binary file object,
+            ``PIL.Image`` or LlamaIndex node.
+        urls: Whether addresses are fetched, and within which limits.
+
+    Yields:
+        The image, not converted and not turned.
+
+    Raises:
+        ImageError: There is no such picture, it may not be fetched, is too large, or cannot be decoded.
+    """
+    found = image_source(source)
+    name = name_of(source, found)
+    with _named_errors(name):
+        if isinstance(found, Image.Image):
+            # What ``Image.open`` left for later: two threads must not read it at once.
+            with _loading:
+                found.load()
+            yield found
+        else:
+            with _stream(found, urls) as stream, open_stream(stream, name) as image:
+                yield image
+
+
+def _stream(found: Path | str | bytes, urls: UrlRules) -> BinaryIO:
+    if isinstance(found, Path):
+        return open_file(found)
+    return BytesIO(download(found, urls) if isinstance(found, str) else found)
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception as error:
+        if not _is_from_pillow(error):
+            raise
+        reason = one_line(str(error)) or type(error).__name__
+        raise ImageError(f"{name} is damaged: {reason}; replace the file or leave it out") from None
+
+
+def _is_from_pillow(error: Exception) -> bool:
+    """Pillow's parsers raise errors of all types; those of the code around them are not for this module to name."""
+    return any(frame.f_globals.get("__name__", "").startswith("PIL.") for frame, _ in walk_tb(error.__traceback__))

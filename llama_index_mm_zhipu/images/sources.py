@@ -1,0 +1,141 @@
+"""What a user may call a picture, and where its bytes are."""
+
+from __future__ import annotations
+
+from io import IOBase
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from llama_index.core.base.llms.types import ImageBlock
+from llama_index.core.schema import BaseNode, ImageNode, MediaResource
+from PIL import Image
+
+from llama_index_mm_zhipu.images.base64_text import decode_base64, is_data_uri
+from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.formats import sniff_format
+from llama_index_mm_zhipu.images.names import describe, is_address
+
+ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image | BaseNode | ImageBlock"
+"""Everything that the functions of this package take for a picture."""
+
+FoundSource: TypeAlias = "Path | str | bytes | Image.Image"
+"""Where the bytes of a picture are: a file, an ``http(s)`` address, here and encoded, here and decoded."""
+
+_LONGEST_PATH = 4096
+
+
+def image_source(source: ImageSource) -> FoundSource:
+    """Reduce any picture source to the one of four kinds that says where its bytes are.
+
+    Returns:
+        A ``Path``, an ``http(s)`` address, encoded ``bytes`` or a ``PIL.Image``.
+
+    Raises:
+        ImageError: A string is neither of these, or a node holds no picture.
+    """
+    if isinstance(source, (Path, bytes, Image.Image)):
+        return source
+    if isinstance(source, bytearray):
+        return bytes(source)
+    if isinstance(source, str):
+        return _source_of_string(source)
+    if isinstance(source, (BaseNode, ImageBlock)):
+        return _source_of_node(source)
+    if hasattr(source, "read"):
+        return _content_of(source)
+    raise ImageError(f"not a picture: an object of type {type(source).__name__}")
+
+
+def name_of(source: ImageSource, found: FoundSource) -> str:
+    """Name a picture for messages: its file or address, else the node that holds it.
+
+    Args:
+        source: As the user gave it.
+        found: What ``image_source`` made of it.
+    """
+    return describe(found if isinstance(found, (Path, str)) or not isinstance(source, BaseNode) else source)
+
+
+def has_image(node: BaseNode) -> bool:
+    """Whether a LlamaIndex node or document holds a picture."""
+    if isinstance(node, ImageNode):
+        return True
+    return getattr(node, "image_resource", None) is not None
+
+
+def _content_of(file: Any) -> bytes:
+    try:
+        if file.seekable():
+            file.seek(0)
+        content = file.read()
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot read the picture from {describe(file)}: {error}") from None
+    if not isinstance(content, bytes):
+        raise ImageError(f"not a picture: {describe(file)} is not binary; open the file in binary mode")
+    return content
+
+
+def _source_of_string(text: str) -> Path | str | bytes:
+    if _is_http(text):
+        return text
+    if text[:7].lower() == "file://":
+        return Path(url2pathname(urlsplit(text).path))
+    if is_address(text):
+        raise ImageError(f"{describe(text)} is of a kind that is not fetched; download it, or give an http(s) address")
+    if is_data_uri(text):
+        return decode_base64(text, "a data URI")
+    if len(text) <= _LONGEST_PATH:
+        # A JPEG in base64 begins with "/9j/", which reads as an absolute path: what exists is a path.
+        path = _path(text)
+        if _exists(path) or not _looks_like_base64_picture(text):
+            return path
+    return decode_base64(text, f"a string of {len(text)} characters")
+
+
+def _path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        # "~name" of nobody here may be a file all the same.
+        return Path(text)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        # A name that no file can have.
+        return False
+
+
+def _looks_like_base64_picture(text: str) -> bool:
+    try:
+        return sniff_format(decode_base64(text, "")) is not None
+    except ImageError:
+        return False
+
+
+def _source_of_node(node: BaseNode | ImageBlock) -> FoundSource:
+    resource: Any = getattr(node, "image_resource", None)
+    if isinstance(resource, MediaResource):
+        inline, path, url = resource.data, resource.path, resource.url
+    else:
+        inline = getattr(node, "image", None)
+        path = getattr(node, "image_path", None) or getattr(node, "path", None)
+        url = getattr(node, "image_url", None) or getattr(node, "url", None)
+    if isinstance(inline, IOBase):
+        return image_source(inline)
+    if inline:
+        # LlamaIndex keeps inline pictures as base64, in str or bytes.
+        return decode_base64(inline, describe(node))
+    if path:
+        return image_source(path)
+    if url:
+        return image_source(str(url))
+    raise ImageError(f"{describe(node)} is missing: it has no image, image_path or image_url")
+
+
+def _is_http(text: str) -> bool:
+    return text[:8].lower().startswith(("http://", "https://"))

@@ -1,0 +1,47 @@
+"""Pictures are embedded in full batches, whatever some of them are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from llama_index_mm_zhipu.embedding.backend import Vectors
+from llama_index_mm_zhipu.embedding.picture_vectors import picture_vectors
+from llama_index_mm_zhipu.embedding.preprocess import Pixels
+from llama_index_mm_zhipu.images import ImageError
+
+
+def decode(number: int) -> Pixels:
+    if number % 10 == 3:
+        raise ImageError(f"number {number} is damaged")
+    return np.full((3, 2, 2), number, dtype=np.float32)
+
+
+def test_batches_are_full_and_in_order_although_some_pictures_are_damaged() -> None:
+    batches: list[list[int]] = []
+
+    def embed(sources: Sequence[int], pixels: Pixels) -> Vectors:
+        batches.append(list(sources))
+        return pixels[:, 0, 0, :1]
+
+    outcomes = [
+        outcome for batch in picture_vectors(range(45), decode, embed, batch_size=8, threads=3) for outcome in batch
+    ]
+
+    assert [source for source, _ in outcomes] == list(range(45))
+    assert [len(batch) for batch in batches] == [8] * 5
+    for source, outcome in outcomes:
+        if source % 10 == 3:
+            assert str(outcome) == f"number {source} is damaged"
+        else:
+            assert not isinstance(outcome, ImageError)
+            assert float(outcome[0]) == source
+
+
+def test_nothing_but_damaged_pictures_is_no_batch() -> None:
+    def embed(sources: Sequence[int], pixels: Pixels) -> Vectors:
+        raise AssertionError("there is nothing to embed")
+
+    batches = list(picture_vectors([3, 13, 23], decode, embed, batch_size=2, threads=1))
+    assert [type(outcome) for batch in batches for _, outcome in batch] == [ImageError] * 3

@@ -1,0 +1,142 @@
+"""Which backend runs a model, and that it lies in memory once."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from weakref import ref
+
+import pytest
+
+from llama_index_mm_zhipu import ChineseClipEmbedding
+from llama_index_mm_zhipu.embedding import BackendError, shared_models
+from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
+from llama_index_mm_zhipu.embedding.shared_models import ModelSettings, SharedModel
+from llama_index_mm_zhipu.testing import tiny_checkpoint
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backends that the test loads."""
+    loaded: list[str] = []
+    load = shared_models._load
+
+    def record(settings: ModelSettings, kind: str, *args: object) -> object:
+        loaded.append(kind)
+        return load(settings, kind, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(shared_models, "_load", record)
+    return loaded
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model that no other test has loaded."""
+    return tiny_checkpoint(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("machine", "asked", "chosen"),
+    [
+        # the best device, OpenVINO installed; backend, device, precision
+        (("cpu", True), ("auto", "auto", None), ("openvino", "cpu", "fp32")),
+        (("cpu", True), ("auto", "cpu", "int8"), ("openvino", "cpu", "int8")),
+        (("cpu", True), ("torch", "auto", None), ("torch", "cpu", "fp32")),
+        (("cpu", False), ("auto", "auto", None), ("torch", "cpu", "fp32")),
+        (("cpu", False), ("auto", "auto", "bf16"), ("torch", "cpu", "bf16")),
+        (("cuda", True), ("auto", "auto", None), ("torch", "cuda", "fp16")),
+        (("cuda", True), ("auto", "cuda:1", "bf16"), ("torch", "cuda:1", "bf16")),
+        (("cuda", True), ("auto", "cpu", None), ("openvino", "cpu", "fp32")),
+        (("cuda", True), ("openvino", "auto", None), ("openvino", "cpu", "fp32")),
+        (("mps", True), ("auto", "auto", None), ("torch", "mps", "fp32")),
+    ],
+)
+def test_the_backend_fits_the_machine(
+    tiny_model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    machine: tuple[str, bool],
+    asked: tuple[str, str, str | None],
+    chosen: tuple[str, str, str],
+) -> None:
+    best_device, has_openvino = machine
+    monkeypatch.setattr(shared_models, "_best_device", lambda: best_device)
+    monkeypatch.setattr(shared_models, "has_openvino", lambda: has_openvino)
+    settings = ModelSettings(find_checkpoint(str(tiny_model)), *asked)  # type: ignore[arg-type]
+    assert shared_models._choice(settings) == chosen
+
+
+def test_objects_that_name_one_model_share_it(model: Path, loads: list[str]) -> None:
+    first = ChineseClipEmbedding(str(model), backend="torch")
+    others = [
+        ChineseClipEmbedding(str(model), backend="torch", embed_batch_size=2, long_text="mean"),
+        ChineseClipEmbedding(f"{model}/../{model.name}", backend="torch"),
+        copy.deepcopy(first),
+        pickle.loads(pickle.dumps(first)),
+        ChineseClipEmbedding.from_dict(first.to_dict()),
+    ]
+    assert loads == ["torch"]
+    assert {id(other._loaded) for other in others} == {id(first._loaded)}
+
+
+def test_other_weights_at_the_same_place_are_another_model(model: Path, tmp_path: Path, loads: list[str]) -> None:
+    old = ChineseClipEmbedding(str(model), backend="torch")
+    shutil.copytree(tiny_checkpoint(tmp_path / "other", seed=1), model, dirs_exist_ok=True)
+    new = ChineseClipEmbedding(str(model), backend="torch")
+    assert loads == ["torch", "torch"]
+    assert old.get_text_embedding("飞机") != new.get_text_embedding("飞机")
+
+
+def test_threads_that_want_the_same_model_load_it_once(model: Path, loads: list[str]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: ChineseClipEmbedding(str(model), backend="torch"), range(8)))
+    assert loads == ["torch"]
+    assert len({id(one._loaded) for one in made}) == 1
+
+
+def test_closing_frees_the_weights_when_nobody_else_uses_them(model: Path, loads: list[str]) -> None:
+    first = ChineseClipEmbedding(str(model), backend="torch")
+    second = ChineseClipEmbedding(str(model), backend="torch")
+    vector = first.get_text_embedding("飞机")
+    weights = ref(first._loaded)
+
+    first.close()
+    gc.collect()
+    assert weights() is not None
+    second.close()
+    gc.collect()
+    assert weights() is None
+
+    assert first.get_text_embedding("飞机") == vector
+    assert loads == ["torch", "torch"]
+
+
+def test_a_warm_model_is_loaded_again_after_closing(model: Path, loads: list[str]) -> None:
+    embed = ChineseClipEmbedding(str(model), backend="torch")
+    embed.close()
+    embed.warmup()
+    assert loads == ["torch", "torch"]
+
+
+def test_pickles_carry_no_weights(model: Path) -> None:
+    embed = ChineseClipEmbedding(str(model), backend="torch")
+    assert len(pickle.dumps(embed)) < 5_000
+    assert len(pickle.dumps(SharedModel(embed._model.settings))) < 5_000
+
+
+def test_auto_falls_back_to_torch_and_says_why(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "file").touch()
+    no_folder = str(tmp_path / "file" / "cache")
+
+    embed = ChineseClipEmbedding(str(model), device="cpu", cache_dir=no_folder)
+
+    assert embed.running_on == "torch on cpu in fp32"
+    assert "torch is used instead of OpenVINO" in caplog.text
+    assert "give another cache_dir" in caplog.text
+    for asked in ({"backend": "openvino"}, {"precision": "int8"}):
+        with pytest.raises(BackendError, match=r"cannot be written to .* give another cache_dir"):
+            ChineseClipEmbedding(str(model), device="cpu", cache_dir=no_folder, **asked)

@@ -1,0 +1,76 @@
+"""torch gives the same vectors in every precision and through every matrix product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from llama_index_mm_zhipu.embedding import BackendError
+from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint, load_model
+from llama_index_mm_zhipu.embedding.onednn_linear import OneDnnLinear, has_onednn_linear
+from llama_index_mm_zhipu.embedding.torch_backend import TorchBackend
+
+HAS_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+PIXELS = np.random.default_rng(0).standard_normal((11, 3, 32, 32), dtype=np.float32)
+TOKENS = np.random.default_rng(0).integers(672, 21128, (5, 9))
+
+
+def unit(features: torch.Tensor) -> np.ndarray:
+    return (features / features.norm(dim=-1, keepdim=True)).float().numpy()
+
+
+def test_vectors_are_those_of_the_bare_model(tiny_model: Path) -> None:
+    checkpoint = find_checkpoint(str(tiny_model))
+    model = load_model(checkpoint).float()
+    backend = TorchBackend(checkpoint, "cpu", "fp32")
+
+    with torch.inference_mode():
+        images = unit(model.encode_image(torch.from_numpy(PIXELS)))
+        texts = unit(model.encode_text(torch.from_numpy(TOKENS)))
+
+    # Twice: the first pass lays the weights out anew.
+    for _ in range(2):
+        np.testing.assert_allclose(backend.image_vectors(PIXELS), images, atol=3e-6)
+        np.testing.assert_allclose(backend.text_vectors(TOKENS), texts, atol=3e-6)
+
+
+@pytest.mark.skipif(not has_onednn_linear(), reason="this torch has no oneDNN")
+def test_onednn_gives_the_same_product_and_keeps_one_copy_of_the_weights() -> None:
+    layer = torch.nn.Linear(64, 32).requires_grad_(False)
+    rows = torch.rand(2, 7, 64)
+    expected = layer(rows)
+    products = OneDnnLinear()
+
+    with torch.inference_mode(), products:
+        for _ in range(2):
+            torch.testing.assert_close(layer(rows), expected, atol=1e-5, rtol=1e-5)
+        assert torch.equal(torch.nn.functional.relu(-rows), torch.zeros_like(rows))
+
+    assert layer.weight.untyped_storage().nbytes() == 0
+
+
+@pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bf16 instructions")
+def test_bf16_is_near_fp32(tiny_model: Path) -> None:
+    checkpoint = find_checkpoint(str(tiny_model))
+    exact, half = (TorchBackend(checkpoint, "cpu", precision) for precision in ("fp32", "bf16"))
+    for ours, theirs in (
+        (half.image_vectors(PIXELS), exact.image_vectors(PIXELS)),
+        (half.text_vectors(TOKENS), exact.text_vectors(TOKENS)),
+    ):
+        assert ours.dtype == np.float32
+        assert 0.999 < (ours * theirs).sum(axis=1).min() < 1 - 1e-7
+
+
+def test_what_a_cpu_cannot_do_is_refused_with_advice(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = find_checkpoint(str(tiny_model))
+    with pytest.raises(BackendError, match=r'precision="int8" needs OpenVINO.*\[openvino\]'):
+        TorchBackend(checkpoint, "cpu", "int8")
+    with pytest.raises(BackendError, match='precision="fp16" needs a GPU; on a CPU take "fp32", "bf16" or "int8"'):
+        TorchBackend(checkpoint, "cpu", "fp16")
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    with pytest.raises(BackendError, match="this CPU has no bf16 instructions"):
+        TorchBackend(checkpoint, "cpu", "bf16")

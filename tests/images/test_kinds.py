@@ -1,0 +1,406 @@
+"""Every kind of picture comes in with its colours where they belong, or is refused in a line that says why."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import zlib
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin, features
+
+from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed
+
+SIZE = (64, 48)
+COLOURS = [(210, 40, 30), (40, 170, 60), (30, 60, 200), (230, 210, 40)]
+"""Of the quarters: upper left, upper right, lower left, lower right."""
+
+GREYS = [(10,) * 3, (90,) * 3, (170,) * 3, (250,) * 3]
+WHITE = (255, 255, 255)
+
+
+def quarters(colours: list[Any], size: tuple[int, int] = SIZE, mode: str = "RGB") -> Image.Image:
+    """A picture whose quarters have these colours."""
+    width, height = size
+    image = Image.new(mode, size, colours[0])
+    image.paste(colours[1], (width // 2, 0, width, height))
+    image.paste(colours[2], (0, height // 2, width, height))
+    image.paste(colours[3], (width // 2, height // 2, width, height))
+    return image
+
+
+def quarter_colours(image: Image.Image) -> np.ndarray:
+    """The colours in the middle of the quarters."""
+    width, height = image.size
+    places = [(x * width // 4, y * height // 4) for y in (1, 3) for x in (1, 3)]
+    return np.array([image.getpixel(place) for place in places])
+
+
+def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
+    buffer = BytesIO()
+    # A copy, as Pillow keeps the settings of one format in the image for the next.
+    image.copy().save(buffer, image_format, **options)
+    return buffer.getvalue()
+
+
+PICTURE = quarters(COLOURS)
+GREY = quarters([grey[0] for grey in GREYS], mode="L")
+BLACK = Image.new("RGB", SIZE)
+# The second quarter is glass, with a colour that must not show.
+GLASS = quarters([(*COLOURS[0], 255), (255, 0, 255, 0), (*COLOURS[2], 255), (*COLOURS[3], 255)], mode="RGBA")
+GREY_GLASS = quarters([(10, 255), (90, 0), (170, 255), (250, 255)], mode="LA")
+ON_WHITE = [COLOURS[0], WHITE, *COLOURS[2:]]
+GREYS_ON_WHITE = [GREYS[0], WHITE, *GREYS[2:]]
+
+
+def glass_palette() -> Image.Image:
+    palette = quarters([0, 1, 2, 3], mode="P")
+    palette.putpalette([value for colour in COLOURS for value in colour])
+    return palette
+
+
+def deep(values: list[float], dtype: str) -> Image.Image:
+    levels = np.asarray(quarters([0, 1, 2, 3], mode="L"))
+    return Image.fromarray(np.array(values, dtype=dtype)[levels])
+
+
+def ycck() -> bytes:
+    """A CMYK JPEG whose first three channels are stored as luminance and chrominance, as Photoshop does."""
+    *colours, black = PICTURE.convert("CMYK").split()
+    stored = Image.merge("RGB", colours).convert("YCbCr").point(lambda value: 255 - value).split()
+    data = encoded(Image.merge("CMYK", [*stored, black]), "JPEG", quality=95, subsampling=0)
+    marker = data.index(b"Adobe")
+    return data[: marker + 11] + b"\x02" + data[marker + 12 :]
+
+
+def sixteen_bit_rgb_png() -> bytes:
+    rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in np.asarray(PICTURE).astype(int) * 257)
+    return png((*SIZE, 16, 2), rows)
+
+
+def png(header: tuple[int, int, int, int], rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG file by hand: width, height, bits and colour type; filtered rows; further chunks."""
+    parts = [(b"IHDR", struct.pack(">IIBBxxx", *header)), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+
+
+def animated(image_format: str, **options: Any) -> bytes:
+    return encoded(PICTURE, image_format, save_all=True, append_images=[BLACK.copy()], **options)
+
+
+Kind = tuple[Callable[[], bytes], list[tuple[int, ...]], int]
+"""Makes the file; colours of the quarters; how far each channel may be off."""
+
+KINDS: dict[str, Kind] = {
+    "JPEG": (lambda: encoded(PICTURE, "JPEG", quality=95), COLOURS, 8),
+    "progressive JPEG": (lambda: encoded(PICTURE, "JPEG", progressive=True), COLOURS, 8),
+    "grey JPEG": (lambda: encoded(GREY, "JPEG", quality=95), GREYS, 8),
+    "CMYK JPEG": (lambda: encoded(PICTURE.convert("CMYK"), "JPEG", quality=95), COLOURS, 8),
+    "YCCK JPEG": (ycck, COLOURS, 8),
+    "MPO": (lambda: animated("MPO", quality=95), COLOURS, 8),
+    "PNG": (lambda: encoded(PICTURE, "PNG"), COLOURS, 0),
+    "grey PNG": (lambda: encoded(GREY, "PNG"), GREYS, 0),
+    "1-bit PNG": (
+        lambda: encoded(quarters([0, 1, 1, 0], mode="1"), "PNG"),
+        [(0,) * 3, WHITE, WHITE, (0,) * 3],
+        0,
+    ),
+    "16-bit grey PNG": (lambda: encoded(deep([2570, 23130, 43690, 64250], "u2"), "PNG"), GREYS, 1),
+    "dark 16-bit grey PNG": (lambda: encoded(deep([10, 90, 170, 250], "u2"), "PNG"), GREYS, 1),
+    "16-bit RGB PNG": (sixteen_bit_rgb_png, COLOURS, 1),
+    "RGBA PNG": (lambda: encoded(GLASS, "PNG"), ON_WHITE, 0),
+    "grey PNG with alpha": (lambda: encoded(GREY_GLASS, "PNG"), GREYS_ON_WHITE, 0),
+    "palette PNG": (lambda: encoded(glass_palette(), "PNG"), COLOURS, 0),
+    "palette PNG, one entry transparent": (lambda: encoded(glass_palette(), "PNG", transparency=1), ON_WHITE, 0),
+    "palette PNG with alpha": (
+        lambda: encoded(glass_palette(), "PNG", transparency=bytes([255, 0, 255, 255])),
+        ON_WHITE,
+        0,
+    ),
+    "RGB PNG, one colour transparent": (
+        lambda: encoded(PICTURE, "PNG", transparency=COLOURS[1]),
+        ON_WHITE,
+        0,
+    ),
+    "grey PNG, one grey transparent": (lambda: encoded(GREY, "PNG", transparency=90), GREYS_ON_WHITE, 0),
+    "APNG": (lambda: animated("PNG"), COLOURS, 0),
+    "GIF": (lambda: encoded(PICTURE, "GIF"), COLOURS, 2),
+    "transparent GIF": (lambda: encoded(glass_palette(), "GIF", transparency=1), ON_WHITE, 0),
+    "animated GIF": (lambda: animated("GIF"), COLOURS, 2),
+    "WebP": (lambda: encoded(PICTURE, "WEBP", quality=95), COLOURS, 16),
+    "lossless WebP": (lambda: encoded(PICTURE, "WEBP", lossless=True), COLOURS, 0),
+    "WebP with alpha": (lambda: encoded(GLASS, "WEBP", lossless=True), ON_WHITE, 0),
+    "lossy WebP with alpha": (lambda: encoded(GLASS, "WEBP", quality=95), ON_WHITE, 16),
+    "animated WebP": (lambda: animated("WEBP", lossless=True), COLOURS, 0),
+    "BMP": (lambda: encoded(PICTURE, "BMP"), COLOURS, 0),
+    "palette BMP": (lambda: encoded(glass_palette(), "BMP"), COLOURS, 0),
+    "1-bit BMP": (lambda: encoded(quarters([0, 1, 1, 0], mode="1"), "BMP"), [(0,) * 3, WHITE, WHITE, (0,) * 3], 0),
+    "DIB": (lambda: encoded(PICTURE, "DIB"), COLOURS, 0),
+    "TIFF": (lambda: encoded(PICTURE, "TIFF"), COLOURS, 0),
+    "TIFF, LZW": (lambda: encoded(PICTURE, "TIFF", compression="tiff_lzw"), COLOURS, 0),
+    "TIFF, JPEG": (lambda: encoded(PICTURE, "TIFF", compression="jpeg", quality=95), COLOURS, 8),
+    "TIFF of pages": (lambda: animated("TIFF"), COLOURS, 0),
+    "CMYK TIFF": (lambda: encoded(PICTURE.convert("CMYK"), "TIFF"), COLOURS, 1),
+    "RGBA TIFF": (lambda: encoded(GLASS, "TIFF"), ON_WHITE, 0),
+    "16-bit TIFF": (lambda: encoded(deep([2570, 23130, 43690, 64250], "u2"), "TIFF"), GREYS, 1),
+    "big-endian 16-bit TIFF": (
+        lambda: encoded(deep([2570, 23130, 43690, 64250], "u2"), "TIFF", big_endian=True),
+        GREYS,
+        1,
+    ),
+    "32-bit TIFF": (lambda: encoded(deep([2570, 23130, 43690, 64250], "i4"), "TIFF"), GREYS, 1),
+    "float TIFF": (lambda: encoded(deep([10, 90, 170, 250], "f4"), "TIFF"), GREYS, 1),
+    "float TIFF from 0 to 1": (lambda: encoded(deep([0.04, 0.354, 0.668, 0.982], "f4"), "TIFF"), GREYS, 1),
+    "float TIFF with holes": (lambda: encoded(deep([float("nan"), 90, 170, 250], "f4"), "TIFF"), GREYS, 10),
+    "ICO": (lambda: encoded(PICTURE.resize((64, 64), 0), "ICO", sizes=[(64, 64)]), COLOURS, 0),
+    "bitmap ICO": (
+        lambda: encoded(PICTURE.resize((32, 32), 0), "ICO", sizes=[(32, 32)], bitmap_format="bmp"),
+        COLOURS,
+        0,
+    ),
+    "PPM": (lambda: encoded(PICTURE, "PPM"), COLOURS, 0),
+    "PGM": (lambda: encoded(GREY, "PPM"), GREYS, 0),
+    "16-bit PGM": (
+        lambda: b"P5 64 48 65535\n" + np.asarray(deep([2570, 23130, 43690, 64250], "u2")).astype(">u2").tobytes(),
+        GREYS,
+        1,
+    ),
+    "JPEG 2000": (lambda: encoded(PICTURE, "JPEG2000", irreversible=False), COLOURS, 2),
+    **(
+        {
+            "AVIF": (lambda: encoded(PICTURE, "AVIF", quality=95), COLOURS, 16),
+            "AVIF with alpha": (lambda: encoded(GLASS, "AVIF", quality=95), ON_WHITE, 16),
+        }
+        if features.check("avif")
+        else {}
+    ),
+    "long strip": (lambda: encoded(quarters(COLOURS, (10_000, 10)), "PNG"), COLOURS, 0),
+    "high strip": (lambda: encoded(quarters(COLOURS, (10, 10_000)), "PNG"), COLOURS, 0),
+    "one pixel": (lambda: encoded(Image.new("RGB", (1, 1), COLOURS[0]), "PNG"), [COLOURS[0]] * 4, 0),
+    "8K slide": (lambda: encoded(quarters(COLOURS, (7680, 4320)), "PNG", compress_level=1), COLOURS, 0),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_colours_are_where_they_belong(kind: str) -> None:
+    make, colours, tolerance = KINDS[kind]
+    data = make()
+
+    whole = load_image(data)
+    assert whole.mode == "RGB"
+    np.testing.assert_allclose(quarter_colours(whole), colours, atol=tolerance)
+    for side in (8, 224):
+        square = load_squashed(data, side)
+        assert (square.mode, square.size) == ("RGB", (side, side))
+        # Edges ring a little.
+        np.testing.assert_allclose(quarter_colours(square), colours, atol=tolerance + 6)
+
+
+MODES: dict[str, tuple[Callable[[], Image.Image], list[tuple[int, ...]]]] = {
+    "La": (lambda: GREY_GLASS.convert("La"), GREYS_ON_WHITE),
+    "RGBa": (lambda: GLASS.convert("RGBa"), ON_WHITE),
+    "RGBX": (lambda: PICTURE.convert("RGBX"), COLOURS),
+    "PA": (lambda: glass_pa(), ON_WHITE),
+    "I": (lambda: deep([10, 90, 170, 250], "i4"), GREYS),
+    "F": (lambda: deep([10, 90, 170, 250], "f4"), GREYS),
+    "YCbCr": (lambda: PICTURE.convert("YCbCr"), COLOURS),
+    "HSV": (lambda: PICTURE.convert("HSV"), COLOURS),
+    "CMYK": (lambda: PICTURE.convert("CMYK"), COLOURS),
+}
+
+
+def glass_pa() -> Image.Image:
+    image = glass_palette().convert("PA")
+    image.putalpha(GLASS.getchannel("A"))
+    return image
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_images_of_every_mode_are_taken_and_left_alone(mode: str) -> None:
+    make, colours = MODES[mode]
+    image = make()
+    assert image.mode == mode
+    before = image.tobytes()
+
+    for loaded in (load_image(image), load_squashed(image, 8), load_squashed(image, 224)):
+        np.testing.assert_allclose(quarter_colours(loaded), colours, atol=6)
+    assert (image.mode, image.tobytes()) == (mode, before)
+
+
+# How upright pixels are stored for each value of the EXIF orientation.
+TURNED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_pictures_come_upright(image_format: str, orientation: int) -> None:
+    turn = TURNED[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(PICTURE if turn is None else PICTURE.transpose(turn), image_format, exif=exif)
+
+    whole = load_image(data)
+    assert whole.size == SIZE
+    assert not whole.getexif()
+    for image in (whole, load_squashed(data, 8), load_squashed(data, 224)):
+        np.testing.assert_allclose(quarter_colours(image), COLOURS, atol=20)
+
+
+@pytest.mark.filterwarnings("ignore:.*EXIF")
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
+def test_damaged_exif_data_does_not_matter(exif: bytes) -> None:
+    data = encoded(PICTURE, "JPEG", quality=95, exif=exif)
+    for image in (load_image(data), load_squashed(data, 8)):
+        np.testing.assert_allclose(quarter_colours(image), COLOURS, atol=16)
+
+
+def pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def bound_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+
+
+def loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def large_text_png(path: Path) -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
+    path.write_bytes(encoded(PICTURE, "PNG", pnginfo=text))
+
+
+def large_gif_frame(path: Path) -> None:
+    """A small screen with a frame that reaches far over it."""
+    data = bytearray(encoded(PICTURE.convert("P"), "GIF"))
+    frame = data.index(b",", 13 + 3 * 2 ** ((data[10] & 7) + 1))
+    data[frame + 5 : frame + 9] = struct.pack("<HH", 20_000, 10_000)
+    path.write_bytes(data)
+
+
+def large_picture_in_icon(path: Path) -> None:
+    bomb = png((20_000, 10_000, 8, 0), b"")
+    path.write_bytes(struct.pack("<HHHBBBBHHII", 0, 1, 1, 64, 64, 0, 0, 1, 32, len(bomb), 22) + bomb)
+
+
+def write(data: bytes) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(data)
+
+
+def cut(image_format: str, **options: Any) -> Callable[[Path], object]:
+    noise = Image.effect_noise((200, 150), 100).convert("RGB")
+    data = encoded(noise, image_format, **options)
+    return write(data[: len(data) * 2 // 3])
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64)
+
+REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "nothing there": (lambda path: None, r"^no such picture: .*; check the path$"),
+    "empty": (write(b""), r"is empty; replace the file"),
+    "text": (write(b"this is no picture"), r"is not a picture that Pillow can read; .*JPEG, PNG, GIF"),
+    "web page": (write(b"<!DOCTYPE html><html></html>"), "is not a picture"),
+    "SVG": (write(b'<svg xmlns="http://www.w3.org/2000/svg"/>'), "is not a picture"),
+    "PDF": (write(b"%PDF-1.7\n"), "is not a picture"),
+    "PostScript": (write(POSTSCRIPT), "is not a picture"),
+    "PSD": (write(b"8BPS\x00\x01" + bytes(40)), "is not a picture"),
+    "HEIC": (write(HEIC), r"is a HEIC picture: pip install pillow-heif"),
+    "folder": (lambda path: path.mkdir(), "^cannot read the picture .*: it is a folder, not a file$"),
+    "named pipe": (pipe, "it is a named pipe, not a file"),
+    "socket": (bound_socket, "it is a socket, not a file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a file"),
+    "links in a circle": (loop, "symbolic links"),
+    "link to nothing": (lambda path: path.symlink_to("gone"), "no such picture"),
+    "bomb": (write(png((30_000, 10_000, 8, 0), b"")), r"is too large to decode: 30000×10000 pixels.*MAX_IMAGE_PIXELS"),
+    "just over the limit": (write(png((9_460, 9_460, 8, 0), b"")), "is too large to decode"),
+    "bomb in a GIF": (large_gif_frame, "is too large to decode: 20000×10000"),
+    "bomb in an icon": (large_picture_in_icon, "is too large to decode: 20000×10000"),
+    "bomb in a text chunk": (large_text_png, "is damaged: .*[Tt]oo [Ll]arge"),
+    "cut off JPEG": (cut("JPEG"), "is damaged: image file is truncated"),
+    "cut off progressive JPEG": (cut("JPEG", progressive=True), "is damaged: image file is truncated"),
+    "cut off PNG": (cut("PNG"), "is damaged: image file is truncated"),
+    "cut off GIF": (cut("GIF"), "is damaged: image file is truncated"),
+    "cut off WebP": (cut("WEBP"), "is damaged|is not a picture"),
+    "cut off BMP": (cut("BMP"), "is damaged: image file is truncated"),
+    "cut off TIFF": (cut("TIFF"), "is damaged|is not a picture"),
+    "cut off TIFF, LZW": (cut("TIFF", compression="tiff_lzw"), "is damaged|is not a picture"),
+    "cut off PPM": (cut("PPM"), "is damaged: image file is truncated"),
+    "cut off JPEG 2000": (cut("JPEG2000"), "is damaged"),
+    "JPEG's first bytes": (write(encoded(PICTURE, "JPEG")[:20]), "is not a picture"),
+    "PNG's first bytes": (write(encoded(PICTURE, "PNG")[:20]), "is damaged"),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and links as Unix has them")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refusals_name_the_file_and_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    make, reason = REFUSED[kind]
+    # The path of a socket may not be long.
+    monkeypatch.chdir(tmp_path)
+    path = Path("picture.jpg")
+    make(path)
+
+    for load in (load_image, lambda source: load_squashed(source, 32)):
+        with pytest.raises(ImageError, match=reason) as caught:
+            load(path)
+        assert "picture.jpg" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a\0b.jpg", r"cannot read the picture .*a\\x00b\.jpg: no file can have this name"),
+        ("x" * 5000 + ".jpg", "cannot read the picture .*x…x.*: File name too long"),
+        ("two\nlines.jpg", r"no such picture: .*two\\nlines\.jpg"),
+        ("\udcff.jpg", r"no such picture: .*\\udcff\.jpg"),
+    ],
+)
+def test_odd_names_are_shown_in_one_short_line(tmp_path: Path, name: str, reason: str) -> None:
+    with pytest.raises(ImageError, match=reason) as caught:
+        load_image(tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_files_that_may_not_be_read_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "secret.png"
+    path.write_bytes(encoded(PICTURE, "PNG"))
+    path.chmod(0)
+    with pytest.raises(ImageError, match=r"cannot read the picture .*secret\.png: Permission denied"):
+        load_image(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_limit_on_pixels_is_pillows_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(PICTURE, "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48)
+    assert load_image(data).size == SIZE
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 - 1)
+    with pytest.raises(ImageError, match=r"64×48 pixels, of which PIL\.Image\.MAX_IMAGE_PIXELS allows 3071"):
+        load_image(data)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert load_image(data).size == SIZE

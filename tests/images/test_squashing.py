@@ -1,0 +1,141 @@
+"""Small squares for models: what a bicubic resize of the whole picture gives, in less memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_squashed
+
+SIDE = 64
+
+
+def resized(source: Any, side: int = SIDE) -> np.ndarray:
+    return np.asarray(load_image(source).resize((side, side), Image.Resampling.BICUBIC)).astype(int)
+
+
+def squashed(source: Any, side: int = SIDE) -> np.ndarray:
+    return np.asarray(load_squashed(source, side)).astype(int)
+
+
+def photo_as(photo: Path, mode: str, size: tuple[int, int]) -> Image.Image:
+    image = Image.open(photo).convert("RGB").resize(size, Image.Resampling.BICUBIC)
+    if mode in ("RGBA", "LA", "PA"):
+        image = image.convert("RGBA")
+        image.putalpha(Image.radial_gradient("L").resize(size).point(lambda value: 255 - value))
+    return image.convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("size", [(20, 15), (64, 64), (250, 190), (5, 300)])
+def test_pictures_that_are_not_much_larger_are_resized_as_a_whole(
+    photos: list[Path], mode: str, size: tuple[int, int]
+) -> None:
+    image = photo_as(photos[0], mode if mode != "I;16" else "I", size).convert(mode)
+    np.testing.assert_array_equal(squashed(image), resized(image))
+
+
+def test_jpegs_that_are_not_much_larger_are_decoded_whole(photos: list[Path]) -> None:
+    data = encode_image(photo_as(photos[0], "RGB", (250, 255)))
+    np.testing.assert_array_equal(squashed(data), resized(data))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "F"])
+@pytest.mark.parametrize("size", [(1500, 1101), (1501, 90), (90, 1503)])
+def test_large_pictures_come_out_nearly_the_same(photos: list[Path], mode: str, size: tuple[int, int]) -> None:
+    image = photo_as(photos[0], mode, size)
+    difference = np.abs(squashed(image) - resized(image))
+    assert difference.mean() < 1
+    assert difference.max() < 24
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+def test_large_jpegs_come_out_nearly_the_same(photos: list[Path], options: dict[str, Any]) -> None:
+    buffer = BytesIO()
+    photo_as(photos[0], "RGB", (1500, 1101)).save(buffer, "JPEG", quality=90, **options)
+    assert np.abs(squashed(buffer.getvalue()) - resized(buffer.getvalue())).mean() < 2
+
+
+def test_a_large_jpeg_is_decoded_at_twice_the_side_at_least(
+    photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[tuple[int, int]] = []
+    resize = Image.Image.resize
+    monkeypatch.setattr(
+        Image.Image,
+        "resize",
+        lambda image, *given, **options: decoded.append(image.size) or resize(image, *given, **options),
+    )
+    data = encode_image(photo_as(photos[0], "RGB", (1500, 1101)))
+    decoded.clear()
+    load_squashed(data, SIDE)
+    assert decoded[0] == (188, 138)
+
+
+@pytest.mark.parametrize("size", [(100, 80), (1500, 1101)])
+def test_the_colour_of_transparent_pixels_does_not_bleed(size: tuple[int, int]) -> None:
+    image = Image.new("RGBA", size, (255, 0, 255, 0))
+    image.paste((0, 128, 0, 255), (0, 0, size[0] // 2, size[1]))
+    red, green, blue = squashed(image).reshape(-1, 3).T
+    # Between green and white, nothing is more red or blue than it is green.
+    assert (red <= green + 2).all()
+    assert (blue <= green + 2).all()
+
+
+def test_deep_greys_are_scaled_by_the_brightest_pixel_of_all() -> None:
+    """Bands of their own would take the dark upper part for 8 bits."""
+    values = np.full((3000, 400), 200, dtype=np.uint16)
+    values[2900:] = 60_000
+    square = squashed(Image.fromarray(values))
+    assert square[:50].max() == 0
+    assert abs(int(square[-1].min()) - 60_000 // 257) <= 8
+
+
+def test_a_given_image_is_left_as_it_is(photos: list[Path]) -> None:
+    image = Image.open(photos[0])
+    load_squashed(image, 16)
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(Image.open(photos[0])))
+
+
+def test_damage_is_named(photos: list[Path], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jpg"
+    cut.write_bytes(photos[0].read_bytes()[:5000])
+    with pytest.raises(ImageError, match=r"cut\.jpg is damaged: image file is truncated"):
+        load_squashed(cut, SIDE)
+
+
+PEAK = """
+import sys
+from PIL import Image
+from llama_index_mm_zhipu.images import load_squashed
+
+def peak():
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+load_squashed(Image.new("RGBA", (99, 99)), 8)
+before = peak()
+for path in sys.argv[1:]:
+    load_squashed(path, 224)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_second_picture_of_full_size_is_in_memory(tmp_path: Path) -> None:
+    # Each takes 44 MB, a palette picture with a quarter of the bytes for a pixel.
+    sizes = {"RGB": (3840, 2880), "RGBA": (3840, 2880), "LA": (3840, 2880), "CMYK": (3840, 2880), "P": (7680, 5760)}
+    paths = [tmp_path / f"{mode}.tif" for mode in sizes]
+    for path, (mode, size) in zip(paths, sizes.items(), strict=True):
+        Image.new(mode, size).save(path, compression="tiff_lzw")
+
+    used = subprocess.run([sys.executable, "-c", PEAK, *paths], check=True, capture_output=True, text=True).stdout
+
+    assert int(used) < 44_236_800 * 1.4
