@@ -1,0 +1,235 @@
+"""What ``embedding.py`` found, as tables, and beside its targets."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from embedding_contenders import ARTICLE, ARTICLE_CUDA, BF16, FP32, HUGGING_FACE, INT8, TORCH
+from embedding_fresh import WAYS, Figures
+from embedding_parts import IMPORTS, MODEL_ALONE, PICTURE_PATH
+from embedding_peak import FORMULA
+
+MISSING = "–"
+
+_EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8")
+_PACKAGES = ("torch", "openvino", "nncf", "transformers", "cn_clip", "pillow", "numpy")
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on the median of what was measured, round by round."""
+
+    part: str
+    work: str
+    against: str
+    sign: str
+    bound: float
+    measured: Callable[[Figures], Sequence[float]]
+
+    def check(self, figures: Figures) -> Figures:
+        """Return the target with what was measured, None for what this machine cannot do."""
+        try:
+            values = self.measured(figures[self.part])
+        except KeyError:
+            values = []
+        said = {"part": self.part, "work": self.work, "against": self.against, "target": f"{self.sign} {self.bound:g}"}
+        if not values:
+            return {**said, "values": [], "measured": None, "met": None}
+        median = statistics.median(values)
+        return {
+            **said,
+            "values": list(values),
+            "measured": median,
+            "met": median >= self.bound if self.sign == "≥" else median <= self.bound,
+        }
+
+
+def ratios(found: Figures, name: str, against: str) -> list[float]:
+    """Return how many times as fast one contender is as another, round by round."""
+    seconds = found["seconds"]
+    return [theirs / ours for ours, theirs in zip(seconds[name], seconds[against], strict=True)]
+
+
+def shares_of_peak(found: Figures, name: str) -> list[float]:
+    """Return the share of the fastest matrix product's rate, round by round."""
+    rates = found["per_second"]
+    fastest = [max(of_round) for of_round in zip(*(rates[each] for each in rates if "product" in each), strict=True)]
+    return [rate / peak for rate, peak in zip(rates[name], fastest, strict=True)]
+
+
+def _growth(found: Figures, way: str) -> list[float]:
+    few, many = found[way].values()
+    return [many["peak_bytes"] / few["peak_bytes"]]
+
+
+def _faster(part: str, work: str, name: str, bound: float, against: str = ARTICLE) -> Target:
+    measured = partial(ratios, name=name, against=against)
+    return Target(part, f"{work}, {name}", against, "≥", bound, measured)
+
+
+_PAIRS = "640×480 JPEG + caption"
+_SLIDES = "3840×2880 PNG slide + caption"
+_PHOTOS = "4000×3000 JPEG + caption"
+_QUERY = "a new query of at most 6 characters"
+
+TARGETS = (
+    _faster("pairs", _PAIRS, TORCH, 1.4),
+    _faster("pairs", _PAIRS, FP32, 2.5),
+    _faster("pairs", _PAIRS, BF16, 5),
+    _faster("pairs", _PAIRS, INT8, 6),
+    _faster("pairs", _PAIRS, FP32, 1.8, HUGGING_FACE),
+    _faster("slides", _SLIDES, FP32, 2.2),
+    _faster("slides", _SLIDES, INT8, 3.5),
+    _faster("photos", _PHOTOS, INT8, 5),
+    _faster("queries", _QUERY, TORCH, 2),
+    _faster("queries", _QUERY, FP32, 7),
+    _faster("queries", _QUERY, INT8, 12),
+    Target("peak", PICTURE_PATH, "fp32 peak", "≥", 0.75, partial(shares_of_peak, name=PICTURE_PATH)),
+    *(Target("memory", f"memory, {way}", "a tenth of it", "≤", 1.1, partial(_growth, way=way)) for way in WAYS),
+    Target(
+        "import",
+        "import llama_index_mm_zhipu",
+        "llama_index.core",
+        "≤",
+        1.1,
+        partial(ratios, name="llama_index.core", against="llama_index_mm_zhipu"),
+    ),
+)
+
+
+def targets_table(checked: Iterable[Figures]) -> str:
+    """Return measured and target, per row."""
+    words = {True: "yes", False: "**no**", None: MISSING}
+    rows = [
+        [found["work"], found["against"], found["target"], _spread(found["values"]), words[found["met"]]]
+        for found in checked
+    ]
+    return table(["work", "against", "target: ratio", "measured: median (least–most)", "met"], rows)
+
+
+def pairs_table(found: Figures, base: str = ARTICLE) -> str:
+    """Return a row per contender: time, ratios, memory."""
+    header = ["contender", "ms each", f"× {base}", f"× {HUGGING_FACE}", "waits for pictures, %"]
+    header += ["least cosine", "peak memory, MiB"]
+    rows = []
+    for name, seconds in found["seconds"].items():
+        waited = [100 * lost / whole for lost, whole in zip(found["waited"][name], seconds, strict=True)]
+        others = HUGGING_FACE in found["seconds"]
+        rows.append(
+            [
+                _named(name, found),
+                _spread([1000 * each / found["items"] for each in seconds], ".1f"),
+                _spread(ratios(found, name, base)),
+                _spread(ratios(found, name, HUGGING_FACE)) if others else MISSING,
+                f"{statistics.median(waited):.0f}" if any(waited) else MISSING,
+                f"{found['least_cosine'][name]:.5f}",
+                _mib(found["peak_bytes"][name]) if "peak_bytes" in found else MISSING,
+            ]
+        )
+    return table(header, rows)
+
+
+def accelerator_table(found: Figures) -> str:
+    """Return a row per contender, with pictures per second."""
+    per_second = {
+        name: _spread([found["items"] / each for each in seconds], ".0f") for name, seconds in found["seconds"].items()
+    }
+    rates = table(["contender", "pairs per second"], [[name, rate] for name, rate in per_second.items()])
+    return f"{pairs_table(found, ARTICLE_CUDA)}\n\n{rates}"
+
+
+def peak_table(found: Figures) -> str:
+    """Return a row per product and path: operations per second."""
+    rows = [
+        [name, _spread([rate / 1e9 for rate in rates], ".0f"), _spread(shares_of_peak(found, name))]
+        for name, rates in found["per_second"].items()
+    ]
+    rows = [[f"{name}, {FP32}" if name in (PICTURE_PATH, MODEL_ALONE) else name, *rest] for name, *rest in rows]
+    said = f"A picture takes {found['operations'] / 1e9:.3g} · 10⁹ operations: {FORMULA}"
+    return f"{said}\n\n{table(['work', '10⁹ operations per second', 'share of the fastest product'], rows)}"
+
+
+def memory_table(found: Figures) -> str:
+    """Return a row per way: peaks before and after."""
+    header = ["way", "pictures", "peak before, MiB", "peak after, MiB", "ratio"]
+    rows = []
+    for way, of_counts in found.items():
+        for number, (count, each) in enumerate(of_counts.items()):
+            shown = [f"{int(count):,}", _mib(each["before_bytes"]), _mib(each["peak_bytes"])]
+            rows.append([way, *shown, f"{_growth(found, way)[0]:.2f}" if number else MISSING])
+    return table(header, rows)
+
+
+def starts_table(found: Figures) -> str:
+    """Return a row per contender: how long it takes to start, converted or not."""
+    header = ["contender", "start", "importing, s", "constructing, s", "first query, s", "together, s"]
+    header += ["torch imported", "peak memory, MiB"]
+    rows = []
+    for kind, title in (("first", "first, converting"), ("later", "later")):
+        for name, each in found[kind].items():
+            times = [[start[step] for start in each] for step in ("importing", "constructing", "first_query")]
+            together = [sum(of_one) for of_one in zip(*times, strict=True)]
+            shown = [f"{statistics.median(of_step):.2f}" for of_step in (*times, together)]
+            torch = "yes" if each[0]["torch_imported"] else "no"
+            when = title if name.startswith("OpenVINO") else MISSING
+            rows.append([name, when, *shown, torch, _mib(max(start["peak_bytes"] for start in each))])
+    return table(header, rows)
+
+
+def imports_table(found: Figures) -> str:
+    """Return a row per import."""
+    rows = [
+        [f"`{IMPORTS[name]}`", _spread([1000 * each for each in seconds], ".0f")]
+        for name, seconds in found["seconds"].items()
+    ]
+    return table(["fresh interpreter", "ms"], rows)
+
+
+def preprocess_table(found: Figures) -> str:
+    """Return one row."""
+    row = [str(found["photos"]), f"{found['mean']:.5f}", f"{found['least']:.5f}"]
+    return table(["photographs", "mean cosine", "least cosine"], [row])
+
+
+def machine(model: str) -> str:
+    """Say on what the figures were measured."""
+    info = Path("/proc/cpuinfo")
+    lines = [line.split(":", 1) for line in info.read_text().splitlines() if ":" in line] if info.exists() else []
+    known = {name.strip(): value.strip() for name, value in lines}
+    flags = known.get("flags", "").split()
+    extensions = [name for name in _EXTENSIONS if name in flags]
+    lacking = [name for name in _EXTENSIONS if name not in flags]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    versions = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else MISSING
+    return (
+        f"{known.get('model name', 'CPU unknown')}, {cores} cores; has {', '.join(extensions) or MISSING}; "
+        f"lacks {', '.join(lacking)}. {versions}. {model}. Load before: {load}."
+    )
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def _named(name: str, found: Mapping[str, object]) -> str:
+    return f"{name} by {found['batch']}" if name == HUGGING_FACE and "batch" in found else name
+
+
+def _spread(values: Sequence[float], form: str = ".2f") -> str:
+    if not values:
+        return MISSING
+    median = format(statistics.median(values), form)
+    return median if len(values) == 1 else f"{median} ({min(values):{form}}–{max(values):{form}})"
+
+
+def _mib(count: float) -> str:
+    return f"{count / _MIB:,.0f}"

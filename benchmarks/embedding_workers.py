@@ -1,0 +1,155 @@
+"""Contenders of ``embedding.py`` in processes of their own, which take turns.
+
+Each has threads and memory of its own: threads of torch that wait for work slow nobody down, and the peak memory is
+that of one contender.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+# Threads of OpenMP spin for some milliseconds after their last work.
+_PAUSE = 0.05
+_CLOSING_SECONDS = 10.0
+
+
+class Worker:
+    """An object in a process of its own."""
+
+    def __init__(self, make: Callable[[], object]) -> None:
+        """Start the process.
+
+        Args:
+            make: Makes the object, in that process.
+        """
+        spawning = multiprocessing.get_context("spawn")
+        self._pipe, childs_end = spawning.Pipe()
+        self._process = spawning.Process(target=_serve, args=(childs_end, make), daemon=True)
+        self._process.start()
+        childs_end.close()
+        self._ready = False
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """Call a method and return its result.
+
+        Raises:
+            RuntimeError: It failed.
+        """
+        if not self._ready:
+            self._answer()
+            self._ready = True
+        self._pipe.send((method, arguments))
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe.close()
+        self._process.join(_CLOSING_SECONDS)
+        self._process.kill()
+
+    def _answer(self) -> Any:
+        result, error = self._pipe.recv()
+        if error:
+            raise RuntimeError(f"a contender failed:\n{error}")
+        return result
+
+
+class Team:
+    """The contenders: each is started when it takes part for the first time."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], object]]) -> None:
+        self._makers = makers
+        self._workers: dict[str, Worker] = {}
+
+    def start(self, names: Iterable[str]) -> None:
+        """Start those that take part next, all at once."""
+        for name in names:
+            if name not in self._workers:
+                self._workers[name] = Worker(self._makers[name])
+
+    def ask(self, name: str, method: str, *arguments: Any) -> Any:
+        """Call a method of a contender."""
+        self.start([name])
+        return self._workers[name].ask(method, *arguments)
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+
+@contextlib.contextmanager
+def team(makers: Mapping[str, Callable[[], object]]) -> Iterator[Team]:
+    """Give contenders, and end their processes.
+
+    Args:
+        makers: What makes a contender, in its process, by its name.
+    """
+    members = Team(makers)
+    try:
+        yield members
+    finally:
+        members.close()
+
+
+def in_turns(
+    calls: Mapping[str, Callable[..., Any]], rounds: Iterable[Sequence[Any]], order: random.Random, *, warm_up: int = 1
+) -> dict[str, list[Any]]:
+    """Make the same calls in every round, in random order.
+
+    Args:
+        calls: What to call, by name.
+        rounds: The arguments of each round, the same for all.
+        order: Of the turns.
+        warm_up: How many rounds come first that do not count.
+
+    Returns:
+        The results of each call, one per round that counts.
+    """
+    results: dict[str, list[Any]] = {name: [] for name in calls}
+    for arguments in rounds:
+        for name in order.sample(list(calls), len(calls)):
+            time.sleep(_PAUSE)
+            results[name].append(calls[name](*arguments))
+    return {name: of_one[warm_up:] for name, of_one in results.items()}
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process held so far."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        peaks = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
+        return int(peaks[0][1]) * 1024
+    # On Linux it would be no less than that of the process which started this one.
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _serve(pipe: Connection, make: Callable[[], object]) -> None:
+    # cn_clip prints what it loads; the tables alone shall be printed.
+    with contextlib.suppress(EOFError), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        made, error = _outcome(make)
+        pipe.send((None, error))
+        while not error:
+            method, arguments = pipe.recv()
+            pipe.send(_outcome(partial(getattr(made, method), *arguments)))
+
+
+def _outcome(call: Callable[[], object]) -> tuple[object, str]:
+    try:
+        return call(), ""
+    except Exception:
+        return None, traceback.format_exc()
