@@ -22,7 +22,6 @@ class Backend(Protocol):
     name: str
     device: str
     precision: Precision
-    embed_dim: int
     logit_scale: float
 
     def image_vectors(self, pixels: npt.NDArray[np.float32]) -> Vectors:

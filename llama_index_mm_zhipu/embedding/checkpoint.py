@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llama_index_mm_zhipu.embedding.errors import CheckpointError
+from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
 from llama_index_mm_zhipu.embedding.official_models import (
     DEFAULT_DOWNLOAD_ROOT,
     OFFICIAL_MODELS,
@@ -136,7 +136,7 @@ def load_model(checkpoint: Checkpoint) -> CLIP:
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError as error:
-        detail = " ".join(str(error).split())[:300]
+        detail = in_one_line(error, 300)
         raise CheckpointError(f"the weights in {checkpoint.path} are not of {checkpoint.struct}: {detail}") from None
     return model.eval().requires_grad_(False)
 
@@ -231,7 +231,7 @@ def _read_pt(path: Path) -> Mapping[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        detail = " ".join(str(error).split())[:160]
+        detail = in_one_line(error, 160)
         raise CheckpointError(
             f"{path} is damaged or holds more than tensors ({detail}); it was not loaded, fetch it again"
         ) from None

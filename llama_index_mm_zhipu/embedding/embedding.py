@@ -18,7 +18,6 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
-from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding import nodes as node_vectors
 from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision, Vectors
@@ -54,8 +53,8 @@ class ChineseClipEmbedding(MultiModalEmbedding):
         model_name: One of ``RN50``, ``ViT-B-16``, ``ViT-L-14``, ``ViT-L-14-336``, ``ViT-H-14``, or the path of a
             directory or ``.pt`` file with other weights.
         device: ``"auto"`` takes CUDA, else MPS, else the CPU.
-        backend: ``"auto"`` takes OpenVINO on a CPU where it is installed (extra ``openvino``), which is twice as fast
-            at full precision, and torch elsewhere. OpenVINO converts the weights once, for which torch is needed.
+        backend: ``"auto"`` takes OpenVINO on a CPU where it is installed (extra ``openvino``), which is faster at
+            full precision, and torch elsewhere. OpenVINO converts the weights once, for which torch is needed.
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` (GPUs) or ``"int8"`` (OpenVINO). None takes fp16 on CUDA and fp32
             elsewhere. ``check_precision`` says what it changes. Vectors of all precisions may be mixed.
         cache_dir: Folder of models converted for OpenVINO; by default the one that holds the weights.
@@ -357,7 +356,7 @@ class ChineseClipEmbedding(MultiModalEmbedding):
     ) -> Generator[list[Embedded[ImageSource]], None, None]:
         total = len(images) if isinstance(images, Sequence) else None
         batches = self._bare_image_batches(images, self._embed_in_event)
-        with closing(batches), tqdm(total=total, desc="Embedding pictures", disable=not show_progress) as bar:
+        with closing(batches), node_vectors.picture_bar(total, show_progress) as bar:
             for batch in batches:
                 yield batch
                 bar.update(len(batch))

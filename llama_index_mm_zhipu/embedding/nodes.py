@@ -110,9 +110,10 @@ def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progr
     return model.get_text_embedding_batch(texts, show_progress=show_progress) if texts else []
 
 
-def picture_bar(total: int, show_progress: bool) -> tqdm[None]:
-    """Return the progress bar of embedding pictures."""
-    return tqdm(total=total, desc="Embedding pictures", unit="picture", disable=not (show_progress and total))
+def picture_bar(total: int | None, show_progress: bool) -> tqdm[None]:
+    """Return the progress bar of embedding pictures; None is for a number that is not known beforehand."""
+    disable = not show_progress or total == 0
+    return tqdm(total=total, desc="Embedding pictures", unit="picture", disable=disable)
 
 
 def failure_of(node: BaseNode, error: ImageError) -> ImageError:

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from llama_index_mm_zhipu.embedding.errors import CheckpointError
+from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
 
 DownloadSource = Literal["huggingface", "modelscope"]
 
@@ -115,7 +115,7 @@ def _fetch_from_modelscope(official: OfficialModel, root: Path) -> Path:
 
 
 def _not_fetched(official: OfficialModel, root: Path, address: str, error: Exception) -> CheckpointError:
-    cause = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+    cause = in_one_line(f"{type(error).__name__}: {error}")
     return CheckpointError(
         f"cannot fetch {official.filename} from {address} ({cause}); set HF_ENDPOINT to a mirror of Hugging Face, "
         'take the other download_source ("huggingface" or "modelscope"), or download the file by hand and put it at '

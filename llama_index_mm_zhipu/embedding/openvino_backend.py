@@ -23,7 +23,6 @@ class OpenVinoBackend:
         name: What people call it.
         device: ``"cpu"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"`` (8-bit weights, activations quantised as they come).
-        embed_dim: Dimension of the vectors.
         logit_scale: The learned factor that turns cosines into logits.
     """
 
@@ -40,9 +39,8 @@ class OpenVinoBackend:
                 vectors differ from torch's.
         """
         _check(device, precision)
-        self.device, self.precision = "cpu", precision
+        self.device, self.precision = device, precision
         converted = converted_model(checkpoint, precision, cache_dir)
-        self.embed_dim = checkpoint.embed_dim
         self.logit_scale = converted.logit_scale
         self._towers = {tower: compiled_tower(file, precision) for tower, file in converted.files.items()}
         # One forward pass at a time: OpenVINO already spreads a pass over all cores.
@@ -75,10 +73,13 @@ class OpenVinoBackend:
 def _check(device: str, precision: Precision) -> None:
     if not has_openvino():
         raise BackendError(f'backend="openvino" needs OpenVINO: {EXTRA}')
-    if device not in ("auto", "cpu"):
+    if device != "cpu":
         raise BackendError(f'backend="openvino" runs on the CPU, not on {device!r}: take backend="torch" there')
     if precision == "fp16":
         raise BackendError('precision="fp16" needs a GPU and backend="torch"; on a CPU take "fp32", "bf16" or "int8"')
-    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    if precision == "bf16" and "BF16" not in capabilities:
+    if precision == "bf16" and not _has_bf16():
         raise BackendError('this CPU has no bf16 instructions: take precision="fp32" or "int8"')
+
+
+def _has_bf16() -> bool:
+    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

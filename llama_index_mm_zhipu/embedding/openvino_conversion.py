@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.backend import Precision
 from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, load_model
-from llama_index_mm_zhipu.embedding.errors import BackendError
+from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
 from llama_index_mm_zhipu.embedding.openvino_runtime import (
     EXTRA,
     compiled_tower,
@@ -97,6 +97,8 @@ def _read_record(folder: Path) -> ConvertedModel | None:
 
 
 def _convert(checkpoint: Checkpoint, precision: Precision, folder: Path) -> ConvertedModel:
+    if precision == "int8":
+        _require_nncf()
     title = f"Converting {checkpoint.path.name} for OpenVINO, {precision} (once)"
     with _written_whole(folder) as unfinished, tqdm(total=5, desc=title, leave=False) as bar, in_silence():
         model = load_model(checkpoint).float()
@@ -124,7 +126,7 @@ def _said_to_be_openvinos(checkpoint: Checkpoint) -> Iterator[None]:
     except BackendError:
         raise
     except Exception as error:
-        detail = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        detail = in_one_line(f"{type(error).__name__}: {error}")
         raise BackendError(
             f'OpenVINO cannot convert {checkpoint.path.name} ({detail}): take backend="torch"'
         ) from error
@@ -188,11 +190,15 @@ def _tower(model: CLIP, tower: Tower) -> torch.nn.Module:
     return Unit().eval()
 
 
-def _with_8_bit_weights(converted: Any) -> Any:
+def _require_nncf() -> None:
     try:
-        nncf = import_nncf()
+        import_nncf()
     except ImportError:
         raise BackendError(f'precision="int8" needs nncf for the conversion: {EXTRA}') from None
+
+
+def _with_8_bit_weights(converted: Any) -> Any:
+    nncf = import_nncf()
     return nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
 
 

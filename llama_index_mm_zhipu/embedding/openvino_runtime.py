@@ -15,13 +15,11 @@ from types import ModuleType
 from typing import Any
 
 from llama_index_mm_zhipu.embedding.backend import Precision
-from llama_index_mm_zhipu.embedding.errors import BackendError
+from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
 
 EXTRA = 'pip install "llama-index-mm-zhipu[openvino]"'
 
 _TELEMETRY = "openvino_telemetry"
-# nncf, and what it imports of torch, which reports that there is no CUDA.
-_TALKATIVE = ("nncf", "torch.utils.cpp_extension")
 
 # The group size is of 8-bit activations; groups of 32 are slower. Unless told, OpenVINO takes bf16 where it can.
 _PROPERTIES: dict[Precision, dict[str, Any]] = {
@@ -43,8 +41,11 @@ def import_openvino() -> ModuleType:
 
 
 def import_nncf() -> ModuleType:
-    """Import nncf, which would do the same."""
-    with _no_telemetry():
+    """Import nncf, which would do the same; what it imports of torch would report that there is no CUDA.
+
+    Not to be imported ``in_silence``: its logger keeps the stdout that it finds.
+    """
+    with _no_telemetry(), _errors_only("torch.utils.cpp_extension"):
         return import_module("nncf")
 
 
@@ -61,7 +62,7 @@ def compiled_tower(file: Path, precision: Precision) -> Any:
     try:
         return import_openvino().Core().compile_model(str(file), "CPU", properties).create_infer_request()
     except RuntimeError as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = in_one_line(error)
         raise BackendError(
             f"OpenVINO cannot load {file} ({detail}); delete the folder {file.parent}, and it is converted anew"
         ) from None
@@ -74,11 +75,21 @@ def in_silence() -> Iterator[None]:
         warnings.catch_warnings(),
         open(os.devnull, "w", encoding="utf-8") as nowhere,  # noqa: PTH123
         contextlib.redirect_stdout(nowhere),
+        _errors_only("nncf"),
     ):
         warnings.simplefilter("ignore")
-        for name in _TALKATIVE:
-            logging.getLogger(name).setLevel(logging.ERROR)
         yield
+
+
+@contextlib.contextmanager
+def _errors_only(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -92,7 +92,7 @@ def _shared(settings: ModelSettings) -> Backend:
     except BackendError as error:
         if kind == "torch" or settings.backend != "auto" or precision != "fp32":
             raise
-        logger.warning("torch is used instead of OpenVINO, at half the speed: %s", error)
+        logger.warning("torch is used instead of OpenVINO, which is faster: %s", error)
         return _one_of(settings, "torch", device, precision)
 
 

@@ -27,7 +27,6 @@ class TorchBackend:
         name: What people call it.
         device: Where it runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
         precision: Of the weights; layer norms of the picture tower are always fp32, as in cn_clip.
-        embed_dim: Dimension of the vectors.
         logit_scale: The learned factor that turns cosines into logits.
     """
 
@@ -43,7 +42,6 @@ class TorchBackend:
         _check(device, precision)
         self.device, self.precision = device, precision
         model = load_model(checkpoint)
-        self.embed_dim = int(model.text_projection.shape[1])
         self.logit_scale = float(model.logit_scale.exp())
         self._model = _in_precision(model, precision).to(device)
         self._linear = _linear_layers(device, precision)

@@ -106,6 +106,18 @@ print(embed.get_query_embedding("飞机")[0], "torch" in sys.modules)
     assert outputs[1].stderr == ""
 
 
+def test_nncf_is_left_as_it_was_found(model: Path) -> None:
+    code = """
+import logging, sys
+from llama_index_mm_zhipu import ChineseClipEmbedding
+ChineseClipEmbedding(sys.argv[1], backend="openvino", precision="int8")
+logging.getLogger("nncf").info("still heard")
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=True)
+    assert done.stdout == "INFO:nncf:still heard\n"
+    assert "Logging error" not in done.stderr
+
+
 def test_a_model_that_gives_other_vectors_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = openvino_conversion._write_tower
 
