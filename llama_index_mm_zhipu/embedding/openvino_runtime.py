@@ -41,11 +41,11 @@ def import_openvino() -> ModuleType:
 
 
 def import_nncf() -> ModuleType:
-    """Import nncf, which would do the same; what it imports of torch would report that there is no CUDA.
+    """Import nncf, which would do the same.
 
     Not to be imported ``in_silence``: its logger keeps the stdout that it finds.
     """
-    with _no_telemetry(), _errors_only("torch.utils.cpp_extension"):
+    with _no_telemetry():
         return import_module("nncf")
 
 
@@ -76,6 +76,8 @@ def in_silence() -> Iterator[None]:
         open(os.devnull, "w", encoding="utf-8") as nowhere,  # noqa: PTH123
         contextlib.redirect_stdout(nowhere),
         _errors_only("nncf"),
+        # What nncf asks of torch when it begins, which reports that there is no CUDA.
+        _errors_only("torch.utils.cpp_extension"),
     ):
         warnings.simplefilter("ignore")
         yield

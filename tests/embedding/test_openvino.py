@@ -103,6 +103,7 @@ print(embed.get_query_embedding("飞机")[0], "torch" in sys.modules)
     assert (with_torch, without) == ("True", "False")
     # A progress bar the first time; nothing of what OpenVINO, nncf and torch say about their insides.
     assert "Converting model.pt for OpenVINO, int8 (once)" in outputs[0].stderr
+    assert "CUDA" not in outputs[0].stderr
     assert outputs[1].stderr == ""
 
 
