@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from llama_index_mm_zhipu.embedding.openvino_runtime import (
     import_openvino,
     in_silence,
 )
+from llama_index_mm_zhipu.embedding.tokenizer import PADDING
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +43,7 @@ LEAST_COSINES: dict[Precision, float] = {"fp32": 0.9999, "bf16": 0.999}
 
 _FORMAT = "openvino-1"
 _RECORD = "model.json"
+_ABANDONED_SECONDS = 3600.0
 _BATCH_SIZES = (1, 2, 5)
 _TEXT_LENGTHS = (3, 9, 27, 52)
 
@@ -135,6 +139,7 @@ def _said_to_be_openvinos(checkpoint: Checkpoint) -> Iterator[None]:
 @contextmanager
 def _written_whole(folder: Path) -> Iterator[Path]:
     """Give a folder to write to, which takes its name when it is complete: nobody sees a part of it."""
+    _remove_abandoned(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
@@ -154,6 +159,13 @@ def _written_whole(folder: Path) -> Iterator[Path]:
                 raise BackendError(f"{folder} is in the way of a converted model: delete it") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed conversions left; young folders may be of one that goes on."""
+    for other in folder.parent.glob(f"{glob.escape(folder.name)}.????????"):
+        if time.time() - other.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def _write_tower(model: CLIP, tower: Tower, file: Path, side: int, precision: Precision, *, half: bool) -> None:
@@ -232,7 +244,7 @@ def _padded_texts(noise: np.random.Generator, size: int, length: int) -> npt.NDA
     """Make texts of which all but the first are shorter, and padded."""
     texts = noise.integers(672, 21128, (size, length))
     for row in range(1, size):
-        texts[row, max(2, length - 3 * row) :] = 0
+        texts[row, max(2, length - 3 * row) :] = PADDING
     return texts
 
 

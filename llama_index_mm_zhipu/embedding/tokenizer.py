@@ -15,6 +15,9 @@ from llama_index_mm_zhipu.embedding.checkpoint import cn_clip_folder
 MAX_WORD_PIECES = 50
 """What the text tower takes of a text: 52 positions less [CLS] and [SEP]."""
 
+PADDING = 0
+"""Id of [PAD]: the text tower's attention mask hides it."""
+
 
 def word_pieces(text: str) -> list[int]:
     """Split a text into the ids of its BERT word pieces, without [CLS] and [SEP] and of any length."""
@@ -32,7 +35,7 @@ def windows(pieces: Sequence[int]) -> Iterator[Sequence[int]]:
 def token_batch(texts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
     """Frame word pieces with [CLS] and [SEP] and pad them to the longest of the batch.
 
-    The attention mask hides padding, so a batch need not be padded to all 52 positions.
+    A batch need not be padded to all 52 positions.
 
     Args:
         texts: Word pieces of each text, at most ``MAX_WORD_PIECES`` each.
@@ -40,8 +43,8 @@ def token_batch(texts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
     Returns:
         Array of shape ``(len(texts), longest + 2)``.
     """
-    start, end, padding = (_tokenizer().vocab[token] for token in ("[CLS]", "[SEP]", "[PAD]"))
-    batch = np.full((len(texts), max(map(len, texts)) + 2), padding, dtype=np.int64)
+    start, end = (_tokenizer().vocab[token] for token in ("[CLS]", "[SEP]"))
+    batch = np.full((len(texts), max(map(len, texts)) + 2), PADDING, dtype=np.int64)
     for row, pieces in zip(batch, texts, strict=True):
         row[: len(pieces) + 2] = [start, *pieces, end]
     return batch

@@ -202,7 +202,10 @@ class AnnIndex:
         """
         faiss = load_faiss()
         mapped = faiss.IndexIDMap(faiss.IndexFlatIP(self.dimension))
+        owned = self.index.thisown
         mapped.index, mapped.ntotal, mapped.own_fields = self.index, self.index.ntotal, False
+        # The assignment took the index away from Python, which would never free its vectors.
+        self.index.thisown = owned
         faiss.copy_array_to_vector(np.where(self._alive.values, self._ids.values, -self._ids.values), mapped.id_map)
         try:
             faiss.write_index(mapped, str(path))

@@ -25,7 +25,7 @@ WAIT_FOR_WRITER_SECONDS = 30.0
 _CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log, 64 MB, before SQLite moves them to the file: fewer moves write each page less often."""
 
-_CACHE_KIB = 16_384
+_CACHE_KIB = 4_096
 
 
 class Database:

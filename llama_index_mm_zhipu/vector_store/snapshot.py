@@ -17,7 +17,7 @@ from llama_index_mm_zhipu.vector_store.schema import Setting
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 1 << 24
+_CHUNK = 1 << 20
 _ABANDONED_SECONDS = 3600.0
 
 

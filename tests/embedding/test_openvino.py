@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,9 @@ import pytest
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import BackendError, openvino_conversion
+from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
+from llama_index_mm_zhipu.embedding.openvino_backend import OpenVinoBackend
+from llama_index_mm_zhipu.embedding.tokenizer import token_batch
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 openvino = pytest.importorskip("openvino")
@@ -81,6 +86,21 @@ def test_precisions_and_weights_are_kept_apart(model: Path, tmp_path: Path) -> N
         ChineseClipEmbedding(str(weights), backend="openvino", precision=precision, cache_dir=str(cache))  # type: ignore[arg-type]
     assert len(converted(cache)) == 3
     assert not converted(model)
+
+
+def test_texts_of_all_lengths_come_to_openvino_in_few_shapes(tiny_model: Path) -> None:
+    # It keeps memory for each of them.
+    shapes: set[tuple[int, ...]] = set()
+
+    class Recorded(OpenVinoBackend):
+        def _run(self, tower: Any, batch: Any) -> Any:
+            shapes.add(batch.shape)
+            return super()._run(tower, batch)
+
+    backend = Recorded(find_checkpoint(str(tiny_model)), "cpu", "fp32")
+    for length in range(51):
+        backend.text_vectors(token_batch([[2000] * length]))
+    assert shapes == {(1, length) for length in range(4, 53, 4)}
 
 
 def test_the_second_start_needs_no_torch_and_the_network_never(model: Path) -> None:
@@ -170,8 +190,15 @@ ChineseClipEmbedding(sys.argv[1], backend="openvino")
         found = subprocess.run([sys.executable, "-c", code, str(model), how], capture_output=True, check=False)
         assert found.returncode != 0
         assert len(converted(model)) == left
-    # What a kill leaves is not taken for a model.
+    # What a kill leaves is not taken for a model; while it is young, it may be of a conversion that goes on.
+    (left_behind,) = converted(model)
+    ChineseClipEmbedding(str(model), backend="openvino").close()
+    assert left_behind in converted(model)
+
+    shutil.rmtree(next(folder for folder in converted(model) if folder != left_behind))
+    os.utime(left_behind, (0, 0))
     ChineseClipEmbedding(str(model), backend="openvino")
+    assert left_behind not in converted(model)
 
 
 def test_processes_that_convert_at_once_agree(model: Path) -> None:

@@ -109,6 +109,12 @@ def test_a_file_gives_the_same_index_back(tmp_path: Path, kind: str) -> None:
     assert ids_of(read.search(QUERY, 1)) == [10_000]
 
 
+def test_an_index_that_was_written_still_frees_its_vectors(tmp_path: Path) -> None:
+    index = filled()
+    index.write(tmp_path / "index.faiss")
+    assert index.index.thisown
+
+
 def test_a_wider_search_finds_more_of_the_nearest() -> None:
     index = AnnIndex.empty(16, "IVF64,Flat", VECTORS)
     index.add(IDS, VECTORS)
