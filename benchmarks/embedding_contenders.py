@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from embedding_workers import peak_bytes
+from peak_memory import peak_bytes
 from PIL import Image
 
 Pair = tuple[Path, str]
@@ -75,7 +75,7 @@ class Contender:
 
     imports: ClassVar[Sequence[str]] = ()
 
-    def peak_bytes(self) -> int:
+    def peak_bytes(self) -> int | None:
         """Return the most memory that its process held so far."""
         return peak_bytes()
 

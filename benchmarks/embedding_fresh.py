@@ -56,7 +56,7 @@ def _start(contender: str, name: str, folder: str) -> Figures:
     """Load a model and embed a query."""
     times = [time.perf_counter()]
     import embedding_contenders
-    from embedding_workers import peak_bytes
+    from peak_memory import peak_bytes
 
     maker = embedding_contenders.makers(embedding_contenders.Weights(name, folder), bf16=True)[contender]
     for module in maker.func.imports:  # type: ignore[attr-defined]
@@ -74,13 +74,14 @@ def _start(contender: str, name: str, folder: str) -> Figures:
 
 def _memory(way: str, pictures: str, count: int) -> Figures:
     """Embed many pictures, and tell the most memory held before and after."""
-    from embedding_workers import peak_bytes
     from llama_index.core.schema import ImageNode
+    from peak_memory import peak_bytes
 
     from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 
     embed = ChineseClipEmbedding(str(DEMO_MODEL), device="cpu")
     embed.warmup()
+    returned: list[list[float]] = []
     files = sorted(Path(pictures).iterdir())[:count]
     nodes = [ImageNode(image_path=str(file), text=f"第{number}张图") for number, file in enumerate(files)]
     before = peak_bytes()
@@ -91,8 +92,9 @@ def _memory(way: str, pictures: str, count: int) -> Figures:
         done = sum(1 for _ in embed.stream_image_embeddings(files))
         assert done == len(files)
     else:
-        embed.get_image_embedding_batch(files)
-    return {"before_bytes": before, "peak_bytes": peak_bytes()}
+        returned = embed.get_image_embedding_batch(files)
+    of_returned = sum(sys.getsizeof(vector) + sum(map(sys.getsizeof, vector)) for vector in returned)
+    return {"before_bytes": before, "peak_bytes": peak_bytes(), "returned_bytes": of_returned}
 
 
 def _preprocess(photos: str) -> Figures:

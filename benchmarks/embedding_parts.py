@@ -35,10 +35,13 @@ PICTURE_PATH = "640×480 JPEGs to vectors"
 # Their times are not measured.
 _MEMORY_AT_ONCE = 2
 
+CORE = "llama_index.core"
+IMPORTED = ("the package", "its embedding")
 IMPORTS = {
-    "llama_index.core": "import llama_index.core",
-    "llama_index_mm_zhipu": "import llama_index_mm_zhipu",
-    "all its public names": "from llama_index_mm_zhipu import *",
+    CORE: "import llama_index.core",
+    "the package": "import llama_index_mm_zhipu",
+    "its embedding": "from llama_index_mm_zhipu import ChineseClipEmbedding",
+    "all its names": "from llama_index_mm_zhipu import *",
 }
 
 

@@ -10,7 +10,6 @@ import contextlib
 import multiprocessing
 import os
 import random
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +17,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from turns import in_random_turns
 
 # Threads of OpenMP spin for some milliseconds after their last work.
 _PAUSE = 0.05
@@ -119,23 +120,10 @@ def in_turns(
         The results of each call, one per round that counts.
     """
     results: dict[str, list[Any]] = {name: [] for name in calls}
-    for arguments in rounds:
-        for name in order.sample(list(calls), len(calls)):
-            time.sleep(_PAUSE)
-            results[name].append(calls[name](*arguments))
+    for name, arguments in in_random_turns(calls, rounds, order):
+        time.sleep(_PAUSE)
+        results[name].append(calls[name](*arguments))
     return {name: of_one[warm_up:] for name, of_one in results.items()}
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process held so far."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        peaks = [line.split() for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        return int(peaks[0][1]) * 1024
-    # On Linux it would be no less than that of the process which started this one.
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _serve(pipe: Connection, make: Callable[[], object]) -> None:

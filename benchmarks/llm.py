@@ -30,6 +30,7 @@ import llm_asking
 from llama_index.core.base.llms.types import ImageBlock
 from llm_asking import ACHAT, LEAVES, WAYS, Ask, Clients, Leave, Question, StandIn, Way
 from PIL import Image
+from turns import in_random_turns
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMError, pictures
@@ -99,9 +100,8 @@ async def _in_turn(
 ) -> dict[str, list[T]]:
     """Give each item to every contender, in random order; the first item is a warm-up and does not count."""
     results: dict[str, list[T]] = {name: [] for name in contenders}
-    for item in items:
-        for name in order.sample(list(contenders), len(contenders)):
-            results[name].append(await contenders[name](item))
+    for name, item in in_random_turns(contenders, items, order):
+        results[name].append(await contenders[name](item))
     return {name: of_one[1:] for name, of_one in results.items()}
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from contenders import CONTENDERS, Contender
 from dataset import BATCH, FILTERS, NODES_PER_DOCUMENT, Dataset, ExactNeighbours, Vectors, document_id, node_id
+from peak_memory import peak_bytes
 
 EF_SEARCH = (16, 32, 64, 128, 256, 512)
 
@@ -437,12 +438,8 @@ def _peak_mib_of_the_benchmark(dataset: Dataset, queries: Vectors) -> float | No
 
 
 def _peak_mib() -> float | None:
-    """Return the most memory that this process ever held, or None where the system does not say (only Linux does)."""
-    status = Path("/proc/self/status")
-    if not status.exists():
-        return None
-    line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
+    peak = peak_bytes()
+    return None if peak is None else peak / 2**20
 
 
 def _disk_mib(folder: Path) -> float:

@@ -62,3 +62,22 @@ def test_the_client_is_compared_with_bare_http(tmp_path: Path) -> None:
     assert [(found["failed"], found["open_connections"]) for found in figures["streams"]] == [(0, 0), (0, 0)]
     for found in figures["calls"]:
         assert f"| {found['call']} | {found['picture']} | {found['until']} | {median(found['bare']):.2f}" in said
+
+
+@pytest.mark.slow
+def test_the_embedding_is_compared_with_the_articles_loop(tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    output = tmp_path / "embedding.json"
+    said = run("embedding.py", "--quick", "--json", str(output))
+
+    figures = json.loads(output.read_text(encoding="utf-8"))
+    for part in ("pairs", "slides", "photos", "queries"):
+        contenders = figures[part]["least_cosine"]
+        assert list(contenders)[0] == "the article's loop"
+        assert contenders["torch fp32"] > 0.9999
+        assert contenders["OpenVINO fp32"] > 0.9999
+        assert contenders["OpenVINO int8"] > 0.99
+    assert [start["torch_imported"] for start in figures["starts"]["later"]["OpenVINO fp32"]] == [False]
+    for target in figures["targets"]:
+        assert f"| {target['work']} | {target['against']} | {target['target']} |" in said
+        assert target["measured"] is not None or "bf16" in target["work"]

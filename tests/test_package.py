@@ -11,11 +11,15 @@ import pytest
 import llama_index_mm_zhipu
 
 
-def test_importing_loads_no_heavy_library() -> None:
-    program = (
-        "import sys, llama_index_mm_zhipu as package; "
-        "print([name for name in ('torch', 'faiss', 'zhipuai', 'matplotlib') if name in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("statement", "libraries"),
+    [
+        ("from llama_index_mm_zhipu import *", ["torch", "faiss", "zhipuai", "matplotlib", "openvino", "transformers"]),
+        ("from llama_index_mm_zhipu import ChineseClipEmbedding", ["torch", "httpx"]),
+    ],
+)
+def test_importing_loads_no_heavy_library(statement: str, libraries: list[str]) -> None:
+    program = f"import sys; {statement}; print([name for name in {libraries} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

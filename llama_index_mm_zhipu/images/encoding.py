@@ -7,10 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from llama_index_mm_zhipu.images.download import download
 from llama_index_mm_zhipu.images.files import read_file
 from llama_index_mm_zhipu.images.loading import load_image
-from llama_index_mm_zhipu.images.opening import open_image
+from llama_index_mm_zhipu.images.opening import fetched, open_image
 from llama_index_mm_zhipu.images.sources import ImageSource, image_source
 from llama_index_mm_zhipu.images.url_rules import NO_URLS, UrlRules
 
@@ -49,6 +48,6 @@ def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
     if isinstance(found, Path):
         return read_file(found)
     if isinstance(found, str):
-        return download(found, urls)
+        return fetched(found, urls)
     with open_image(found) as image:
         return encode_image(image, "PNG")
