@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class OpenVinoBackend:
         """
         _check(device, precision)
         self.device, self.precision = device, precision
+        # In fp32 two pictures take twice as long in one pass as in two passes, and up to five longer than one by one.
+        self._rest_at_once = 1 if precision == "fp32" else CPU_BATCH
         converted = converted_model(checkpoint, precision, cache_dir)
         self.logit_scale = converted.logit_scale
         self._towers = {tower: compiled_tower(file, precision) for tower, file in converted.files.items()}
@@ -56,8 +59,9 @@ class OpenVinoBackend:
         Returns:
             Unit vectors of shape ``(n, embed_dim)``.
         """
-        starts = range(0, len(pixels), CPU_BATCH)
-        return np.concatenate([self._run("image", pixels[start : start + CPU_BATCH]) for start in starts])
+        full = len(pixels) // CPU_BATCH * CPU_BATCH
+        bounds = [*range(0, full, CPU_BATCH), *range(full, len(pixels), self._rest_at_once), len(pixels)]
+        return np.concatenate([self._run("image", pixels[start:end]) for start, end in pairwise(bounds)])
 
     def text_vectors(self, tokens: npt.NDArray[np.int64]) -> Vectors:
         """Embed word pieces of shape ``(n, length)`` in one forward pass.
