@@ -73,7 +73,7 @@ def test_the_embedding_is_compared_with_the_articles_loop(tmp_path: Path) -> Non
     figures = json.loads(output.read_text(encoding="utf-8"))
     for part in ("pairs", "slides", "photos", "queries"):
         contenders = figures[part]["least_cosine"]
-        assert list(contenders)[0] == "the article's loop"
+        assert next(iter(contenders)) == "the article's loop"
         assert contenders["torch fp32"] > 0.9999
         assert contenders["OpenVINO fp32"] > 0.9999
         assert contenders["OpenVINO int8"] > 0.99

@@ -17,7 +17,8 @@ from llama_index_mm_zhipu.embedding.openvino_conversion import Tower, converted_
 from llama_index_mm_zhipu.embedding.openvino_runtime import EXTRA, compiled_tower, has_openvino, import_openvino
 from llama_index_mm_zhipu.embedding.tokenizer import PADDING
 
-# OpenVINO prepares itself for every shape that it meets: 5 ms, and memory that it keeps. Four lengths are made one.
+# OpenVINO prepares itself for every shape that it meets: 5 ms, and memory that it keeps. For batches, four lengths are
+# made one; a query is not made longer.
 _LENGTH_STEP = 4
 
 
@@ -69,7 +70,7 @@ class OpenVinoBackend:
         Returns:
             Unit vectors of shape ``(n, embed_dim)``.
         """
-        missing = -tokens.shape[1] % _LENGTH_STEP
+        missing = -tokens.shape[1] % _LENGTH_STEP if len(tokens) > 1 else 0
         return self._run("text", np.pad(tokens, ((0, 0), (0, missing)), constant_values=PADDING))
 
     def _run(self, tower: Tower, batch: npt.NDArray[Any]) -> Vectors:

@@ -88,7 +88,7 @@ def test_precisions_and_weights_are_kept_apart(model: Path, tmp_path: Path) -> N
     assert not converted(model)
 
 
-def test_texts_of_all_lengths_come_to_openvino_in_few_shapes(tiny_model: Path) -> None:
+def test_batches_of_texts_of_all_lengths_come_to_openvino_in_few_shapes(tiny_model: Path) -> None:
     # It keeps memory for each of them.
     shapes: set[tuple[int, ...]] = set()
 
@@ -99,8 +99,8 @@ def test_texts_of_all_lengths_come_to_openvino_in_few_shapes(tiny_model: Path) -
 
     backend = Recorded(find_checkpoint(str(tiny_model)), "cpu", "fp32")
     for length in range(51):
-        backend.text_vectors(token_batch([[2000] * length]))
-    assert shapes == {(1, length) for length in range(4, 53, 4)}
+        backend.text_vectors(token_batch([[2000] * length, [2000]]))
+    assert shapes == {(2, length) for length in range(4, 53, 4)}
 
 
 def test_the_second_start_needs_no_torch_and_the_network_never(model: Path) -> None:
