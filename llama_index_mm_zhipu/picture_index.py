@@ -202,7 +202,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if self._on_error == "raise":
             raise failure_of(node, outcome)
         self.skipped[node.node_id] = str(outcome)
-        logger.warning("skipped node %s: %s", node.node_id, outcome)
+        logger.warning("skipped %s", failure_of(node, outcome))
         return []
 
     def _embedded_texts(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
 from llama_index_mm_zhipu.embedding.official_models import (
@@ -23,6 +23,9 @@ from llama_index_mm_zhipu.embedding.official_models import (
 if TYPE_CHECKING:
     import torch
     from cn_clip.clip.model import CLIP
+
+
+FileState: TypeAlias = tuple[str, int, int]
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,16 @@ class Checkpoint:
         return int(self.config["embed_dim"])
 
     @property
-    def file_state(self) -> tuple[str, int, int]:
-        """Path, size in bytes and time of change in ns of the weights: what says cheaply that they are the same."""
-        found = self.path.stat()
+    def file_state(self) -> FileState:
+        """Path, size in bytes and time of change in ns of the weights: what says cheaply that they are the same.
+
+        Raises:
+            CheckpointError: The file is gone.
+        """
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise CheckpointError(f"the weights {self.path} cannot be read any more: {error.strerror}") from None
         return str(self.path.resolve()), found.st_size, found.st_mtime_ns
 
     def fingerprint(self) -> str:
@@ -125,8 +135,12 @@ def load_model(checkpoint: Checkpoint) -> CLIP:
     from cn_clip.clip.model import CLIP, convert_weights
 
     # Built on the meta device: no time is spent on random weights that are overwritten at once.
-    with torch.device("meta"):
-        model = CLIP(**checkpoint.config)
+    try:
+        with torch.device("meta"):
+            model = CLIP(**checkpoint.config)
+    except Exception as error:
+        detail = in_one_line(error)
+        raise CheckpointError(f"cn_clip cannot build {checkpoint.struct} for {checkpoint.path}: {detail}") from None
     # Says which parameters stay fp32 (layer norms) when the rest is fp16.
     convert_weights(model)
     precisions = {name: parameter.dtype for name, parameter in model.state_dict().items()}
@@ -180,7 +194,7 @@ def _directory_checkpoint(directory: Path) -> Checkpoint:
     try:
         config: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
         struct = f"CLIP-{config['image_resolution']}px-{config['embed_dim']}d"
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{config_file} is not a configuration of cn_clip's CLIP: {error!r}") from None
     return Checkpoint(_weights_in(directory), struct, config)
 
@@ -212,7 +226,16 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict, without the prefix of distributed training and the pooler that CLIP does not use."""
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
     state = content.get("state_dict", content)
+    if not isinstance(state, Mapping) or not all(_is_weight(*item) for item in state.items()):
+        found = in_one_line(", ".join(map(str, content)))
+        raise CheckpointError(f"{path} holds no state dict of tensors, by itself or as state_dict; found: {found}")
     return {name.removeprefix("module."): tensor for name, tensor in state.items() if "bert.pooler" not in name}
+
+
+def _is_weight(name: object, value: object) -> bool:
+    import torch
+
+    return isinstance(name, str) and isinstance(value, torch.Tensor)
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -230,8 +253,14 @@ def _read_pt(path: Path) -> Mapping[str, Any]:
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        detail = in_one_line(error, 160)
+    except pickle.UnpicklingError:
+        # torch advises here to load it unsafely.
+        raise CheckpointError(
+            f"{path} is damaged or holds more than tensors; it was not loaded, fetch it again"
+        ) from None
+    except Exception as error:
+        # Whatever a parser runs into in a file of another kind.
+        detail = in_one_line(f"{type(error).__name__}: {error}", 160)
         raise CheckpointError(
             f"{path} is damaged or holds more than tensors ({detail}); it was not loaded, fetch it again"
         ) from None

@@ -58,7 +58,8 @@ def _attempt(decode: Callable[[Source], Pixels], source: Source) -> Pixels | Ima
     try:
         return decode(source)
     except ImageError as error:
-        return error
+        # Without its traceback, which holds the pixels decoded so far.
+        return ImageError(*error.args)
 
 
 def _taken(

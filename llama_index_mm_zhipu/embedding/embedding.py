@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from llama_index.core.base.embeddings.base import Embedding, SimilarityMode
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, field_validator
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
@@ -85,14 +85,18 @@ class ChineseClipEmbedding(MultiModalEmbedding):
         256
     """
 
-    model_name: str = Field(default="ViT-B-16", description="Official name, or path of other weights.")
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps.")
-    backend: BackendName = Field(default="auto", description="auto, torch or openvino.")
-    precision: Precision | None = Field(default=None, description="fp32, bf16, fp16 or int8.")
-    cache_dir: str | None = Field(default=None, description="Folder of models converted for OpenVINO.")
+    model_name: str = Field(default="ViT-B-16", frozen=True, description="Official name, or path of other weights.")
+    device: str = Field(default="auto", frozen=True, description="auto, cpu, cuda, cuda:1, mps.")
+    backend: BackendName = Field(default="auto", frozen=True, description="auto, torch or openvino.")
+    precision: Precision | None = Field(default=None, frozen=True, description="fp32, bf16, fp16 or int8.")
+    cache_dir: str | None = Field(default=None, frozen=True, description="Folder of models converted for OpenVINO.")
     exact_preprocess: bool = Field(default=False, description="Pixels as cn_clip's, bit for bit.")
-    download_root: str = Field(default=DEFAULT_DOWNLOAD_ROOT, description="Folder of official checkpoints.")
-    download_source: DownloadSource = Field(default="huggingface", description="huggingface or modelscope.")
+    download_root: str = Field(
+        default=DEFAULT_DOWNLOAD_ROOT, frozen=True, description="Folder of official checkpoints."
+    )
+    download_source: DownloadSource = Field(
+        default="huggingface", frozen=True, description="huggingface or modelscope."
+    )
     long_text: LongText = Field(
         default="truncate", description="Texts of more than 50 word pieces: cut, or mean over windows."
     )
@@ -101,15 +105,20 @@ class ChineseClipEmbedding(MultiModalEmbedding):
     allow_urls: bool = Field(default=False, description="Whether pictures may be fetched from addresses.")
     allow_private_urls: bool = Field(default=False, description="Whether these may be private ones.")
     decode_threads: int | None = Field(default=None, gt=0, description="Threads that decode pictures.")
-    vision_model_name: str | None = Field(default=None, description="Picture tower of other weights.")
-    text_model_name: str | None = Field(default=None, description="Text tower of other weights.")
-    input_resolution: int | None = Field(default=None, description="Side of the pictures in pixels.")
+    vision_model_name: str | None = Field(default=None, frozen=True, description="Picture tower of other weights.")
+    text_model_name: str | None = Field(default=None, frozen=True, description="Text tower of other weights.")
+    input_resolution: int | None = Field(default=None, frozen=True, description="Side of the pictures in pixels.")
     embed_batch_size: int = Field(default=32, gt=0, le=2048, description="Items in one forward pass.")
 
     _model: SharedModel = PrivateAttr()
     _queries: QueryCache = PrivateAttr(default_factory=QueryCache)
 
-    def __init__(self, model_name: str = "ViT-B-16", **kwargs: Any) -> None:
+    @field_validator("model_name", "cache_dir", "download_root", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value
+
+    def __init__(self, model_name: str | Path = "ViT-B-16", **kwargs: Any) -> None:
         super().__init__(model_name=model_name, **kwargs)
         checkpoint = find_checkpoint(
             self.model_name,
@@ -140,7 +149,12 @@ class ChineseClipEmbedding(MultiModalEmbedding):
 
     @property
     def fingerprint(self) -> str:
-        """Struct and hash of the weights, by which a store recognises the model; no path is in it."""
+        """Struct and hash of the weights, by which a store recognises the model; no path is in it.
+
+        Raises:
+            CheckpointError: The file of the weights is not the one any more that was loaded.
+        """
+        self._model.require_unchanged()
         return self._model.settings.checkpoint.fingerprint()
 
     @property
@@ -160,7 +174,10 @@ class ChineseClipEmbedding(MultiModalEmbedding):
         self._text_vectors(["预热"])
 
     def close(self) -> None:
-        """Give up the weights: they leave the memory unless another object uses them. The next use loads them anew."""
+        """Give up the weights, for copies of this object too: they leave the memory unless another object uses them.
+
+        The next use loads them anew.
+        """
         self._model.release()
 
     def similarity(self, images: Any, texts: Any, mode: SimilarityMode = SimilarityMode.DEFAULT) -> Any:
@@ -181,6 +198,8 @@ class ChineseClipEmbedding(MultiModalEmbedding):
             return super().similarity(images, texts, mode)
         pictures: Sequence[ImageSource] = images if isinstance(images, (list, tuple)) else [images]
         labels = [texts] if isinstance(texts, str) else list(texts)
+        if not pictures or not labels:
+            raise ValueError("similarity needs at least one picture and one text")
         cosines = self._image_vectors(pictures) @ self._text_vectors(labels).T
         logits = self._loaded.logit_scale * cosines
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -200,11 +219,13 @@ class ChineseClipEmbedding(MultiModalEmbedding):
             Cosines of pictures and texts, and the share of pictures that both find for a text. ``print`` it.
 
         Raises:
-            ValueError: There are no pictures or no texts.
+            ValueError: There are no pictures or no texts, or ``top_k`` is below 1.
             ImageError: A picture cannot be read.
         """
         if not images or not texts:
             raise ValueError("check_precision needs at least one picture and one text")
+        if top_k < 1:
+            raise ValueError(f"top_k is {top_k}; it must be at least 1")
         reference = SharedModel(ModelSettings(self._model.settings.checkpoint, "torch", "cpu", "fp32")).backend
 
         def both(_: Sequence[ImageSource], pixels: Pixels) -> Vectors:
@@ -303,7 +324,8 @@ class ChineseClipEmbedding(MultiModalEmbedding):
         return self._get_text_embeddings([text])[0]
 
     def _get_query_embedding(self, query: str) -> Embedding:
-        return self._queries.get((query, self.long_text), lambda: self._get_text_embedding(query))
+        compute = partial(self._get_text_embedding, query)
+        return self._queries.get((query, self.long_text, self._model.loaded_state), compute)
 
     def _get_text_embeddings(self, texts: list[str]) -> list[Embedding]:
         embeddings: list[Embedding] = self._text_vectors(texts).tolist()
@@ -333,7 +355,7 @@ class ChineseClipEmbedding(MultiModalEmbedding):
         self, images: Sequence[ImageSource], show_progress: bool, cancelled: threading.Event
     ) -> list[Embedding]:
         embeddings: list[Any] = []
-        failures: dict[str, str] = {}
+        failures: list[tuple[str, str]] = []
         batches = self._image_batches(images, show_progress)
         with closing(batches):
             for batch in batches:
@@ -343,12 +365,12 @@ class ChineseClipEmbedding(MultiModalEmbedding):
                     elif self.on_error == "raise":
                         raise outcome
                     else:
-                        failures[f"number {len(embeddings)}"] = str(outcome)
+                        failures.append((f"number {len(embeddings)}", str(outcome)))
                         embeddings.append(None)
                 if cancelled.is_set():
                     break
         if failures:
-            logger.warning("%s", node_vectors.list_failures(failures, len(images)))
+            logger.warning("%s", node_vectors.list_failures(failures, len(embeddings)))
         return embeddings
 
     def _image_batches(
@@ -364,6 +386,8 @@ class ChineseClipEmbedding(MultiModalEmbedding):
     def _bare_image_batches(
         self, images: Iterable[ImageSource], embed: Callable[[Sequence[ImageSource], Pixels], Vectors]
     ) -> Generator[list[Embedded[ImageSource]], None, None]:
+        if isinstance(images, (str, bytes, Path)):
+            raise TypeError("this takes a list of pictures; give [picture] for a single one")
         decode = partial(
             picture_pixels,
             side=self._model.settings.checkpoint.input_resolution,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.picture_vectors import Vector
 from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, image_source, load_image, read_bytes
+from llama_index_mm_zhipu.images.names import one_line
 
 OnError = Literal["raise", "skip"]
 Outcome: TypeAlias = "Vector | ImageError"
@@ -40,7 +41,7 @@ def embed_nodes(
     caption_weight: float,
     on_error: OnError = "raise",
     show_progress: bool = False,
-) -> tuple[list[Embedding | None], dict[str, str]]:
+) -> tuple[list[Embedding | None], list[tuple[str, str]]]:
     """Embed pictures as pictures and texts as texts, in the order given.
 
     Args:
@@ -51,7 +52,7 @@ def embed_nodes(
         show_progress: Show a progress bar.
 
     Returns:
-        An embedding for each node, None for a picture that was skipped; and reason by node id of these.
+        An embedding for each node, None for a picture that was skipped; and node id and reason of each of these.
 
     Raises:
         TypeError: A node is neither a picture nor a text.
@@ -61,7 +62,7 @@ def embed_nodes(
     texts = [row for row, node in enumerate(nodes) if not has_image(node)]
     _require_content([nodes[row] for row in texts])
     embeddings: list[Embedding | None] = [None] * len(nodes)
-    failures: dict[str, str] = {}
+    failures: list[tuple[str, str]] = []
     outcomes = stream_image_nodes(model, [nodes[row] for row in pictures], caption_weight)
     with closing(outcomes), picture_bar(len(pictures), show_progress) as bar:
         for row, (node, outcome) in zip(pictures, outcomes, strict=True):
@@ -70,7 +71,7 @@ def embed_nodes(
             elif on_error == "raise":
                 raise failure_of(node, outcome)
             else:
-                failures[node.node_id] = str(outcome)
+                failures.append((one_line(node.node_id), str(outcome)))
             bar.update()
     for row, vector in zip(texts, embed_text_nodes(model, [nodes[row] for row in texts], show_progress), strict=True):
         embeddings[row] = vector
@@ -118,12 +119,12 @@ def picture_bar(total: int | None, show_progress: bool) -> tqdm[None]:
 
 def failure_of(node: BaseNode, error: ImageError) -> ImageError:
     """Say of which node a picture cannot be read."""
-    return ImageError(f"node {node.node_id}: {error}")
+    return ImageError(f"node {one_line(node.node_id)}: {error}")
 
 
-def list_failures(failures: Mapping[str, str], total: int) -> str:
+def list_failures(failures: Sequence[tuple[str, str]], total: int) -> str:
     """Say which pictures were skipped, and why: the first of them, and how many there are."""
-    listed = [f"{name}: {reason}" for name, reason in list(failures.items())[:_LISTED_FAILURES]]
+    listed = [f"{name}: {reason}" for name, reason in failures[:_LISTED_FAILURES]]
     more = [f"and {len(failures) - len(listed)} more"] if len(failures) > len(listed) else []
     return f"skipped {len(failures)} of {total} pictures: " + "; ".join([*listed, *more])
 
@@ -132,7 +133,7 @@ def _require_content(texts: Sequence[BaseNode]) -> None:
     for node in texts:
         if not isinstance(node, TextNode) and not caption_of(node):
             raise TypeError(
-                f"node {node.node_id} ({type(node).__name__}) holds neither a picture nor a text; "
+                f"node {one_line(node.node_id)} ({type(node).__name__}) holds neither a picture nor a text; "
                 "ChineseClipEmbedding embeds only these, filter it out before"
             )
 

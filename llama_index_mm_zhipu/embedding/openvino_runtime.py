@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 from llama_index_mm_zhipu.embedding.backend import Precision
 from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
@@ -20,6 +20,8 @@ from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
 EXTRA = 'pip install "llama-index-mm-zhipu[openvino]"'
 
 _TELEMETRY = "openvino_telemetry"
+_importing = threading.RLock()
+_silencing = threading.RLock()
 
 # The group size is of 8-bit activations; groups of 32 are slower. Unless told, OpenVINO takes bf16 where it can.
 _PROPERTIES: dict[Precision, dict[str, Any]] = {
@@ -70,17 +72,34 @@ def compiled_tower(file: Path, precision: Precision) -> Any:
 
 @contextlib.contextmanager
 def in_silence() -> Iterator[None]:
-    """Keep what conversion and compression print and warn of from the user: it is about their own insides."""
+    """Keep what conversion and compression print and warn of from the user: it is about their own insides.
+
+    One thread at a time: what is changed meanwhile is the process's. What other threads print is printed.
+    """
     with (
+        _silencing,
         warnings.catch_warnings(),
-        open(os.devnull, "w", encoding="utf-8") as nowhere,  # noqa: PTH123
-        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stdout(_OtherThreads(sys.stdout)),
         _errors_only("nncf"),
         # What nncf asks of torch when it begins, which reports that there is no CUDA.
         _errors_only("torch.utils.cpp_extension"),
     ):
         warnings.simplefilter("ignore")
         yield
+
+
+class _OtherThreads:
+    """A stdout that what this thread prints does not reach."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+        self._silent = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        return len(text) if threading.get_ident() == self._silent else self._stdout.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stdout, name)
 
 
 @contextlib.contextmanager
@@ -97,12 +116,13 @@ def _errors_only(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _no_telemetry() -> Iterator[None]:
     """Make the package that sends it look as if it were not installed, which both take without complaint."""
-    known = sys.modules.get(_TELEMETRY)
-    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if known is None:
-            del sys.modules[_TELEMETRY]
-        else:
-            sys.modules[_TELEMETRY] = known
+    with _importing:
+        known = sys.modules.get(_TELEMETRY)
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            if known is None:
+                del sys.modules[_TELEMETRY]
+            else:
+                sys.modules[_TELEMETRY] = known

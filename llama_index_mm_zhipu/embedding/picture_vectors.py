@@ -36,7 +36,8 @@ def picture_vectors(
         sources: Pictures; read only as far as needed.
         decode: Turns one of them into pixels of shape ``(3, side, side)``; called in threads.
         embed: Turns the sources of a batch and their pixels, of shape ``(n, 3, side, side)``, into vectors.
-        batch_size: Pictures in a batch: all but the last are full, whether some cannot be read or not.
+        batch_size: Pictures in a batch: all but the last are full, also where some of the pictures cannot be read,
+            as long as these are not more than the others.
         threads: How many threads decode.
 
     Yields:
@@ -49,7 +50,7 @@ def picture_vectors(
         for source, decoded in decoded_pictures:
             batch.append((source, decoded))
             readable += not isinstance(decoded, ImageError)
-            if readable == batch_size:
+            if readable == batch_size or len(batch) == _BATCHES_AHEAD * batch_size:
                 yield _embedded(batch, embed)
                 batch, readable = [], 0
         if batch:

@@ -13,8 +13,8 @@ from typing import Literal
 from weakref import WeakValueDictionary
 
 from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision
-from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint
-from llama_index_mm_zhipu.embedding.errors import BackendError
+from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, FileState
+from llama_index_mm_zhipu.embedding.errors import BackendError, CheckpointError
 from llama_index_mm_zhipu.embedding.openvino_runtime import has_openvino
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,8 @@ Kind = Literal["torch", "openvino"]
 _Key = tuple[str, ...]
 
 _models: WeakValueDictionary[_Key, Backend] = WeakValueDictionary()
+# Conversions that failed: trying again takes as long, for the same end.
+_refused: set[_Key] = set()
 _locks: dict[_Key, threading.Lock] = {}
 _locks_turn = threading.Lock()
 
@@ -50,11 +52,16 @@ class SharedModel:
     """A hold on the process's one copy of a model.
 
     Copies of a ``SharedModel`` are the same hold; pickles carry its settings, no weights.
+
+    Attributes:
+        settings: What is to be run, and how.
+        loaded_state: State of the file of weights when it was loaded; None while it is not.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
         self.settings = settings
         self._backend: Backend | None = None
+        self.loaded_state: FileState | None = None
 
     def __copy__(self) -> SharedModel:
         """Share the weights, which nothing changes."""
@@ -76,24 +83,41 @@ class SharedModel:
             CheckpointError: The weights cannot be loaded.
             BackendError: This machine cannot run them as asked.
         """
-        if self._backend is None:
-            self._backend = _shared(self.settings)
-        return self._backend
+        backend = self._backend
+        if backend is None:
+            self.loaded_state = self.settings.checkpoint.file_state
+            backend = self._backend = _shared(self.settings)
+        return backend
 
     def release(self) -> None:
         """Give up the hold: when nobody else has one, the weights leave the memory. The next use loads them anew."""
-        self._backend = None
+        self._backend = self.loaded_state = None
+
+    def require_unchanged(self) -> None:
+        """Make sure that the file of weights is the one that was loaded.
+
+        Raises:
+            CheckpointError: It was changed or removed.
+        """
+        if self.loaded_state not in (None, self.settings.checkpoint.file_state):
+            raise CheckpointError(
+                f"{self.settings.checkpoint.path} was changed after it was loaded: close() this model, and it is "
+                "loaded anew"
+            )
 
 
 def _shared(settings: ModelSettings) -> Backend:
     kind, device, precision = _choice(settings)
-    try:
+    if kind == "torch" or settings.backend != "auto" or precision != "fp32":
         return _one_of(settings, kind, device, precision)
-    except BackendError as error:
-        if kind == "torch" or settings.backend != "auto" or precision != "fp32":
-            raise
-        logger.warning("torch is used instead of OpenVINO, which is faster: %s", error)
-        return _one_of(settings, "torch", device, precision)
+    attempt = (*_key(settings, kind, device, precision), str(settings.cache_dir))
+    if attempt not in _refused:
+        try:
+            return _one_of(settings, kind, device, precision)
+        except BackendError as error:
+            _refused.add(attempt)
+            logger.warning("torch is used instead of OpenVINO, which is faster: %s", error)
+    return _one_of(settings, "torch", device, precision)
 
 
 def _one_of(settings: ModelSettings, kind: Kind, device: str, precision: Precision) -> Backend:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 
 from llama_index_mm_zhipu.embedding.backend import CPU_BATCH, Precision, Vectors
 from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, load_model
-from llama_index_mm_zhipu.embedding.errors import BackendError
+from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
 
 if TYPE_CHECKING:
     import torch
@@ -47,6 +49,7 @@ class TorchBackend:
         self._linear = _linear_layers(device, precision)
         # One forward pass at a time: torch already spreads a pass over all cores.
         self._turn = threading.Lock()
+        self._process = os.getpid()
         self._batch = CPU_BATCH if device == "cpu" else None
 
     def image_vectors(self, pixels: npt.NDArray[np.float32]) -> Vectors:
@@ -57,7 +60,7 @@ class TorchBackend:
         """
         import torch
 
-        with self._turn, torch.inference_mode(), self._linear:
+        with self._running():
             parts = torch.split(torch.from_numpy(pixels), self._batch or len(pixels))
             return np.concatenate([_unit(self._model.encode_image(part.to(self.device))) for part in parts])
 
@@ -69,8 +72,20 @@ class TorchBackend:
         """
         import torch
 
-        with self._turn, torch.inference_mode(), self._linear:
+        with self._running():
             return _unit(self._model.encode_text(torch.from_numpy(tokens).to(self.device)))
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        import torch
+
+        if os.getpid() != self._process:
+            # torch's threads are not there, and it would wait for them for ever.
+            raise BackendError(
+                "the model was loaded before this process was forked: start processes by spawn, or load it in them only"
+            )
+        with self._turn, torch.inference_mode(), self._linear:
+            yield
 
 
 def best_device() -> str:
@@ -90,6 +105,13 @@ def _check(device: str, precision: Precision) -> None:
             'precision="int8" needs OpenVINO, on a CPU: pip install "llama-index-mm-zhipu[openvino]", and '
             'backend="auto" or "openvino" with device="cpu"'
         )
+    try:
+        torch.empty(0, device=device)
+    except Exception as error:
+        raise BackendError(
+            f"torch cannot use the device {device!r} here ({in_one_line(error)}); "
+            'take "auto", "cpu", "cuda", "cuda:1" or "mps"'
+        ) from None
     if device == "cpu" and precision == "fp16":
         raise BackendError('precision="fp16" needs a GPU; on a CPU take "fp32", "bf16" or "int8"')
     if device == "cpu" and precision == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():

@@ -94,7 +94,7 @@ def _white(image: Image.Image) -> float:
     """Return the value of white: as the mode does not tell how many bits are meant, the brightest pixel does."""
     brightest = max(float(np.nan_to_num(np.asarray(band)).max()) for _, band in _bands(image))
     if brightest > 255:
-        return 65535.0
+        return max(brightest, 65535.0)
     return 1.0 if image.mode == "F" and brightest <= 1 else 255.0
 
 

@@ -11,6 +11,9 @@ from PIL import Image
 _LONGEST_NAME = 300
 _LONGEST_TEXT = 200
 
+# A data URI, and base64 of JPEG, PNG, GIF and WebP.
+_INLINE = ("data:", "/9j/", "iVBORw0K", "R0lGOD", "UklGR")
+
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _SECRETS = re.compile(r"^[^/?#]*@|[?#].*", re.DOTALL)
 _HOST_AND_PATH = re.compile(r"(\[[^\]/]*\]|[^/:\[]*)(:\d*)?(/.*)?", re.DOTALL)
@@ -26,6 +29,8 @@ def describe(source: object) -> str:
     if isinstance(source, str):
         if is_address(source):
             return one_line(_without_secrets(source))
+        if source.startswith(_INLINE):
+            return f"a picture given as {len(source)} characters"
         return one_line(source) if len(source) <= _LONGEST_TEXT else f"a string of {len(source)} characters"
     if isinstance(source, (bytes, bytearray)):
         return f"a picture given as {len(source)} bytes"

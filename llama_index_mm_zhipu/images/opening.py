@@ -48,10 +48,16 @@ def open_image(source: ImageSource, *, urls: UrlRules = NO_URLS) -> Iterator[Ima
             # What ``Image.open`` left for later: two threads must not read it at once.
             with _loading:
                 found.load()
-            yield found
+            yield _not_empty(found, name)
         else:
             with _stream(found, urls) as stream, open_stream(stream, name) as image:
-                yield image
+                yield _not_empty(image, name)
+
+
+def _not_empty(image: Image.Image, name: str) -> Image.Image:
+    if 0 in image.size:
+        raise ImageError(f"{name} has no pixels: its size is {image.width}×{image.height}")
+    return image
 
 
 def _stream(found: Path | str | bytes, urls: UrlRules) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from io import IOBase
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from PIL import Image
 from llama_index_mm_zhipu.images.base64_text import decode_base64, is_data_uri
 from llama_index_mm_zhipu.images.errors import ImageError
 from llama_index_mm_zhipu.images.formats import sniff_format
-from llama_index_mm_zhipu.images.names import describe, is_address
+from llama_index_mm_zhipu.images.names import describe, is_address, one_line
 
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image | BaseNode | ImageBlock"
 """Everything that the functions of this package take for a picture."""
@@ -24,6 +25,8 @@ FoundSource: TypeAlias = "Path | str | bytes | Image.Image"
 """Where the bytes of a picture are: a file, an ``http(s)`` address, here and encoded, here and decoded."""
 
 _LONGEST_PATH = 4096
+
+_reading = threading.Lock()
 
 
 def image_source(source: ImageSource) -> FoundSource:
@@ -67,11 +70,14 @@ def has_image(node: BaseNode) -> bool:
 
 def _content_of(file: Any) -> bytes:
     try:
-        if file.seekable():
-            file.seek(0)
-        content = file.read()
-    except (OSError, ValueError) as error:
-        raise ImageError(f"cannot read the picture from {describe(file)}: {error}") from None
+        # Two threads must not read one file at once.
+        with _reading:
+            if file.seekable():
+                file.seek(0)
+            content = file.read()
+    except Exception as error:
+        reason = one_line(str(error)) or type(error).__name__
+        raise ImageError(f"cannot read the picture from {describe(file)}: {reason}") from None
     if not isinstance(content, bytes):
         raise ImageError(f"not a picture: {describe(file)} is not binary; open the file in binary mode")
     return content
@@ -81,7 +87,7 @@ def _source_of_string(text: str) -> Path | str | bytes:
     if _is_http(text):
         return text
     if text[:7].lower() == "file://":
-        return Path(url2pathname(urlsplit(text).path))
+        return _path_of_file_address(text)
     if is_address(text):
         raise ImageError(f"{describe(text)} is of a kind that is not fetched; download it, or give an http(s) address")
     if is_data_uri(text):
@@ -92,6 +98,13 @@ def _source_of_string(text: str) -> Path | str | bytes:
         if _exists(path) or not _looks_like_base64_picture(text):
             return path
     return decode_base64(text, f"a string of {len(text)} characters")
+
+
+def _path_of_file_address(address: str) -> Path:
+    try:
+        return Path(url2pathname(urlsplit(address).path))
+    except ValueError:
+        raise ImageError(f"{describe(address)} is no file address; check it") from None
 
 
 def _path(text: str) -> Path:

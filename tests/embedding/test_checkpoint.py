@@ -140,6 +140,40 @@ def test_a_file_that_would_execute_code_is_refused(
     assert "executed" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"model": {"weight": torch.ones(1)}, "epoch": 1}, "model, epoch"),
+        ({"state_dict": [1]}, "state_dict"),
+        ({1: torch.ones(1)}, "1"),
+    ],
+)
+def test_what_holds_no_state_dict_is_refused(tiny_model: Path, tmp_path: Path, content: object, found: str) -> None:
+    shutil.copy(tiny_model / "config.json", tmp_path)
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=rf"model\.pt holds no state dict of tensors.*; found: {found}$"):
+        ChineseClipEmbedding(tmp_path, backend="torch")
+
+
+@pytest.mark.parametrize("change", [{"colour": "red"}, {"vision_layers": None}, {"embed_dim": "many"}])
+def test_a_configuration_that_cn_clip_does_not_take_is_refused(
+    tiny_model: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
+    config = {**json.loads((tmp_path / "config.json").read_text()), **change}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="cn_clip cannot build CLIP-"):
+        ChineseClipEmbedding(tmp_path, backend="torch")
+
+
+@pytest.mark.parametrize("content", [b"hello world", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", b""])
+def test_text_is_no_checkpoint(tiny_model: Path, tmp_path: Path, content: bytes) -> None:
+    shutil.copy(tiny_model / "config.json", tmp_path)
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"model\.pt is damaged or holds more than tensors[^\n]*fetch it again$"):
+        ChineseClipEmbedding(tmp_path, backend="torch")
+
+
 @pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])
 def test_garbage_is_refused(tiny_model: Path, tmp_path: Path, file: str) -> None:
     shutil.copy(tiny_model / "config.json", tmp_path)
@@ -152,9 +186,10 @@ def test_garbage_is_refused(tiny_model: Path, tmp_path: Path, file: str) -> None
 def test_a_directory_says_what_it_lacks(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
         find_checkpoint(str(tmp_path))
-    (tmp_path / "config.json").write_text(json.dumps({"embed_dim": 8}))
-    with pytest.raises(CheckpointError, match="is not a configuration of cn_clip's CLIP"):
-        find_checkpoint(str(tmp_path))
+    for config in ({"embed_dim": 8}, [8]):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(CheckpointError, match="is not a configuration of cn_clip's CLIP"):
+            find_checkpoint(str(tmp_path))
     shutil.copy(tiny_model / "config.json", tmp_path)
     with pytest.raises(CheckpointError, match=r"exactly one \.pt file; found: none"):
         find_checkpoint(str(tmp_path))

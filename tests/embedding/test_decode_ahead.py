@@ -34,6 +34,13 @@ def test_a_bad_picture_stands_in_its_place() -> None:
     assert [isinstance(outcome, ImageError) for outcome in outcomes] == [False, True, False]
 
 
+def test_the_error_of_a_bad_picture_does_not_hold_its_pixels() -> None:
+    ((_, alone),) = decode_ahead([-1.0], pixels_after, ahead=2, threads=2)
+    assert isinstance(alone, ImageError)
+    assert alone.__traceback__ is alone.__context__ is None
+    assert str(alone) == "-1.0 cannot be decoded"
+
+
 def test_other_errors_are_raised() -> None:
     def decode(source: int) -> Pixels:
         raise MemoryError

@@ -146,7 +146,7 @@ def test_bad_pictures_can_be_skipped_and_are_listed(
     pictures = [photos[0], tmp_path / "gone.jpg", photos[1], b"no picture"]
     skipping = tiny_embedding.model_copy(update={"on_error": "skip"})
 
-    vectors = skipping.get_image_embedding_batch(pictures)
+    vectors = skipping.get_image_embedding_batch(iter(pictures))  # type: ignore[arg-type]
 
     np.testing.assert_allclose(
         [vectors[0], vectors[2]], tiny_embedding.get_image_embedding_batch(photos[:2]), atol=1e-5
@@ -156,6 +156,15 @@ def test_bad_pictures_can_be_skipped_and_are_listed(
     assert message.startswith("skipped 2 of 4 pictures: number 1: no such picture: ")
     assert "gone.jpg" in message
     assert "number 3: " in message
+
+
+def test_nothing_and_a_single_picture_are_refused_in_a_line(tiny_embedding: ChineseClipEmbedding) -> None:
+    with pytest.raises(TypeError, match=r"takes a list of pictures; give \[picture\]"):
+        tiny_embedding.get_image_embedding_batch("car.jpg")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="at least one picture and one text"):
+        tiny_embedding.similarity([], ["飞机"])
+    with pytest.raises(ValueError, match="top_k is 0"):
+        tiny_embedding.check_precision([b"picture"], ["飞机"], top_k=0)
 
 
 def test_pictures_are_streamed_one_batch_after_the_other(

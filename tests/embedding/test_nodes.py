@@ -69,6 +69,16 @@ def test_an_unreadable_picture_is_named_by_its_node(
         tiny_embedding([*photo_nodes, broken])
 
 
+def test_ids_of_nodes_stay_in_their_line(
+    tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = [ImageNode(id_="a\nb", image_path="/gone.jpg")] * 2
+    with pytest.raises(ImageError, match=r"^node a\\nb: no such picture"):
+        tiny_embedding(nodes)
+    assert not tiny_embedding.model_copy(update={"on_error": "skip"})(nodes)
+    assert "skipped 2 of 2 pictures: a\\nb: no such" in caplog.text
+
+
 def test_nodes_of_bad_pictures_can_be_left_out_and_are_listed(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -139,6 +139,30 @@ logging.getLogger("nncf").info("still heard")
     assert "Logging error" not in done.stderr
 
 
+def test_threads_that_convert_leave_stdout_to_the_others(tmp_path: Path) -> None:
+    code = """
+import sys, threading
+from llama_index_mm_zhipu import ChineseClipEmbedding
+before = sys.stdout
+asked = {"backend": "openvino"}
+threads = [threading.Thread(target=ChineseClipEmbedding, args=(model,), kwargs=asked) for model in sys.argv[1:]]
+for thread in threads:
+    thread.start()
+while any(thread.is_alive() for thread in threads):
+    print("heard")
+    threads[0].join(0.01)
+    threads[1].join(0.01)
+print(sys.stdout is before)
+"""
+    models = [str(tiny_checkpoint(tmp_path / name, seed=seed)) for seed, name in enumerate(("first", "second"))]
+    done = subprocess.run([sys.executable, "-c", code, *models], capture_output=True, text=True, check=True)
+    heard, last = done.stdout.splitlines()[:-1], done.stdout.splitlines()[-1]
+    assert set(heard) == {"heard"}
+    assert len(heard) > 20
+    assert last == "True"
+    assert all(len(converted(Path(model))) == 1 for model in models)
+
+
 def test_a_model_that_gives_other_vectors_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = openvino_conversion._write_tower
 

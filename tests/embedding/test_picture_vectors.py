@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -45,3 +45,17 @@ def test_nothing_but_damaged_pictures_is_no_batch() -> None:
 
     batches = list(picture_vectors([3, 13, 23], decode, embed, batch_size=2, threads=1))
     assert [type(outcome) for batch in batches for _, outcome in batch] == [ImageError] * 3
+
+
+def test_where_nothing_can_be_read_no_more_than_two_batches_are_held() -> None:
+    taken: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(3, 1000, 10):
+            taken.append(number)
+            yield number
+
+    batches = picture_vectors(numbers(), decode, lambda _, pixels: pixels[:, 0, 0, :1], batch_size=4, threads=1)
+    assert len(next(batches)) == 8
+    assert len(taken) <= 16
+    batches.close()

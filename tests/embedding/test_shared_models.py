@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from weakref import ref
@@ -13,7 +16,7 @@ from weakref import ref
 import pytest
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding import BackendError, shared_models
+from llama_index_mm_zhipu.embedding import BackendError, CheckpointError, openvino_conversion, shared_models
 from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
 from llama_index_mm_zhipu.embedding.shared_models import ModelSettings, SharedModel
 from llama_index_mm_zhipu.testing import tiny_checkpoint
@@ -119,6 +122,63 @@ def test_a_warm_model_is_loaded_again_after_closing(model: Path, loads: list[str
     embed.close()
     embed.warmup()
     assert loads == ["torch", "torch"]
+
+
+def test_weights_that_changed_meanwhile_have_no_fingerprint(model: Path, tmp_path: Path) -> None:
+    # An index would take vectors of the old ones for vectors of the new.
+    embed = ChineseClipEmbedding(str(model), backend="torch")
+    before = embed.get_query_embedding("飞机")
+    shutil.copytree(tiny_checkpoint(tmp_path / "other", seed=1), model, dirs_exist_ok=True)
+    with pytest.raises(CheckpointError, match=r"model\.pt was changed after it was loaded: close\(\) this model"):
+        _ = embed.fingerprint
+
+    embed.close()
+    assert embed.get_query_embedding("飞机") == embed.get_text_embedding("飞机") != before
+    assert embed.fingerprint == ChineseClipEmbedding(str(model), backend="torch").fingerprint
+    shutil.rmtree(model)
+    with pytest.raises(CheckpointError, match=r"model\.pt cannot be read any more: No such file"):
+        _ = embed.fingerprint
+
+
+def test_a_conversion_that_failed_is_not_tried_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loads: list[str]
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setitem(openvino_conversion.LEAST_COSINES, "fp32", 1.1)
+    for _ in range(3):
+        ChineseClipEmbedding(str(model), device="cpu").close()
+    assert loads.count("openvino") == 1
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_is_told_to_be_spawned(model: Path) -> None:
+    code = """
+import os, sys
+from llama_index_mm_zhipu import ChineseClipEmbedding
+embed = ChineseClipEmbedding(sys.argv[1], backend="torch", device="cpu")
+embed.get_text_embedding("飞机")
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+else:
+    embed.get_text_embedding("汽车")
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, timeout=60)
+    assert "loaded before this process was forked: start processes by spawn" in done.stderr
+
+
+def test_settings_of_the_model_stay_as_they_were_loaded(model: Path) -> None:
+    embed = ChineseClipEmbedding(model, backend="torch", cache_dir=model)
+    assert embed.model_name == embed.cache_dir == str(model)
+    with pytest.raises(ValueError, match="frozen"):
+        embed.precision = "bf16"
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "banana", "CPU"])
+def test_a_device_that_is_not_there_is_named(model: Path, device: str) -> None:
+    with pytest.raises(BackendError, match=f"torch cannot use the device '{device}' here"):
+        ChineseClipEmbedding(str(model), backend="torch", device=device)
 
 
 def test_pickles_carry_no_weights(model: Path) -> None:

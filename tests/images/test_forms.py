@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
@@ -153,6 +154,19 @@ def test_addresses_of_other_kinds_are_refused() -> None:
         load_image("ftp://me:s3cr3t@example.com/a.jpg?s3cr3t")
 
 
+def test_a_file_address_that_cannot_be_parsed_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"file://.* is no file address"):
+        load_image("file://[x/y.jpg")
+
+
+def test_small_pictures_in_base64_are_not_shown() -> None:
+    buffer = BytesIO()
+    Image.new("1", (1, 1)).save(buffer, "PNG")
+    text = base64.b64encode(buffer.getvalue()).decode()
+    assert describe(text) == f"a picture given as {len(text)} characters"
+    assert describe(f"data:image/png;base64,{text}").startswith("a picture given as")
+
+
 def test_file_addresses_are_unquoted_once(tmp_path: Path, photo: Path) -> None:
     path = tmp_path / "100%25 雪#?.jpg"
     path.write_bytes(photo.read_bytes())
@@ -173,6 +187,31 @@ def test_file_objects_that_do_not_read_are_named(photo: Path) -> None:
         load_image(closed)
     with photo.open(encoding="latin-1") as text, pytest.raises(ImageError, match="open the file in binary mode"):
         load_image(text)  # type: ignore[arg-type]
+
+
+def test_one_file_object_may_be_read_by_many_threads(photo: Path) -> None:
+    with photo.open("rb") as file, ThreadPoolExecutor(8) as pool:
+        sizes = {image.size for image in pool.map(load_image, [file] * 64)}
+    assert len(sizes) == 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "I;16"])
+def test_images_without_pixels_are_refused(mode: str) -> None:
+    with pytest.raises(ImageError, match="a PIL image of 0×5 has no pixels"):
+        load_image(Image.new(mode, (0, 5)))
+
+
+def test_whatever_a_file_object_raises_names_the_picture(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
+        archive.writestr("a.png", b"picture")
+    content = (tmp_path / "pictures.zip").read_bytes()
+    (tmp_path / "pictures.zip").write_bytes(content.replace(b"picture", b"PICTURE"))
+    with (
+        zipfile.ZipFile(tmp_path / "pictures.zip") as archive,
+        archive.open("a.png") as file,
+        pytest.raises(ImageError, match="cannot read the picture from an object of type ZipExtFile: Bad CRC-32"),
+    ):
+        load_image(file)
 
 
 def test_a_damaged_picture_in_a_node_is_named_by_the_node(photo: Path) -> None:
