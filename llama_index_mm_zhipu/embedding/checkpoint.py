@@ -224,18 +224,16 @@ def _towers_of_file(path: Path, vision: str | None, text: str | None) -> tuple[s
 
 def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read a state dict, without the prefix of distributed training and the pooler that CLIP does not use."""
+    import torch
+
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
     state = content.get("state_dict", content)
-    if not isinstance(state, Mapping) or not all(_is_weight(*item) for item in state.items()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
         found = in_one_line(", ".join(map(str, content)))
         raise CheckpointError(f"{path} holds no state dict of tensors, by itself or as state_dict; found: {found}")
     return {name.removeprefix("module."): tensor for name, tensor in state.items() if "bert.pooler" not in name}
-
-
-def _is_weight(name: object, value: object) -> bool:
-    import torch
-
-    return isinstance(name, str) and isinstance(value, torch.Tensor)
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

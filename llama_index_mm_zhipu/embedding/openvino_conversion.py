@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.abandoned import abandoned
 from llama_index_mm_zhipu.embedding.backend import Precision
 from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, load_model
 from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
@@ -43,7 +43,6 @@ LEAST_COSINES: dict[Precision, float] = {"fp32": 0.9999, "bf16": 0.999}
 
 _FORMAT = "openvino-1"
 _RECORD = "model.json"
-_ABANDONED_SECONDS = 3600.0
 _BATCH_SIZES = (1, 2, 5)
 _TEXT_LENGTHS = (3, 9, 27, 52)
 
@@ -139,7 +138,9 @@ def _said_to_be_openvinos(checkpoint: Checkpoint) -> Iterator[None]:
 @contextmanager
 def _written_whole(folder: Path) -> Iterator[Path]:
     """Give a folder to write to, which takes its name when it is complete: nobody sees a part of it."""
-    _remove_abandoned(folder)
+    # What killed conversions left.
+    for other in abandoned(folder.parent, f"{glob.escape(folder.name)}.????????"):
+        shutil.rmtree(other, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", dir=folder.parent))
@@ -159,13 +160,6 @@ def _written_whole(folder: Path) -> Iterator[Path]:
                 raise BackendError(f"{folder} is in the way of a converted model: delete it") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what killed conversions left; young folders may be of one that goes on."""
-    for other in folder.parent.glob(f"{glob.escape(folder.name)}.????????"):
-        if time.time() - other.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(other, ignore_errors=True)
 
 
 def _write_tower(model: CLIP, tower: Tower, file: Path, side: int, precision: Precision, *, half: bool) -> None:

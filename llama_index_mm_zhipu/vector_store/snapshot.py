@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 import uuid
 import zlib
 from pathlib import Path
 from typing import Any
 
+from llama_index_mm_zhipu.abandoned import abandoned
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import StoreError
@@ -18,7 +18,6 @@ from llama_index_mm_zhipu.vector_store.schema import Setting
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
-_ABANDONED_SECONDS = 3600.0
 
 
 class SnapshotFile:
@@ -103,8 +102,8 @@ class SnapshotFile:
 
     def _remove_abandoned(self, current: Path) -> None:
         """Remove what a crash left between writing and recording; young files may be about to be recorded."""
-        for other in self._folder.glob(f"{self._namespace}.????????.faiss"):
-            if other != current and time.time() - other.stat().st_mtime > _ABANDONED_SECONDS:
+        for other in abandoned(self._folder, f"{self._namespace}.????????.faiss"):
+            if other != current:
                 other.unlink(missing_ok=True)
 
 
