@@ -42,8 +42,18 @@ PAGES: dict[str, dict[str, list[str]]] = {
     "index": {
         "llama_index_mm_zhipu.index": ["build_index", "load_index"],
         "llama_index_mm_zhipu.picture_index": ["PictureIndex"],
-        "llama_index_mm_zhipu.query": ["PictureRetriever"],
     },
+    "query": {
+        "llama_index_mm_zhipu.query.retriever": ["PictureRetriever"],
+        "llama_index_mm_zhipu.query.engine": ["PictureQueryEngine"],
+        "llama_index_mm_zhipu.query.chat": ["PictureContextChatEngine", "PictureCondensePlusContextChatEngine"],
+        "llama_index_mm_zhipu.query.rerank": ["GLMRerank"],
+        "llama_index_mm_zhipu.query.labels": ["PictureNumbering", "number_pictures"],
+        "llama_index_mm_zhipu.query.prompts": ["PicturePromptTemplate"],
+        "llama_index_mm_zhipu.query.citations": ["citations_in"],
+        "llama_index_mm_zhipu.llm.empty_answer": ["EmptyAnswerError"],
+    },
+    "ingestion": {"llama_index_mm_zhipu.ingestion.captioner": ["ImageCaptioner"]},
     "readers": {
         "llama_index_mm_zhipu.readers.jsonl": ["read_jsonl"],
         "llama_index_mm_zhipu.readers.folder": ["read_folder"],
@@ -75,6 +85,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
             "Ending",
             "Reasoning",
             "Wrapped",
+            "Says",
             "NullContent",
             "EmptyChoices",
         ],

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle
 from matplotlib.figure import Figure
 
@@ -55,6 +56,14 @@ def print_results(title: str, results: Sequence[NodeWithScore]) -> None:
     print(f"\n{title}\n{'score':>7}  {'id':>5}  caption")
     for result in results:
         print(f"{result.score:7.4f}  {result.node.node_id:>5}  {result.node.get_content()}")
+
+
+def print_answer(question: str, response: RESPONSE_TYPE) -> None:
+    """Print an answer, the pictures that were sent, and which of them the answer cites."""
+    print(f"\nQuestion: {question}\nAnswer: {response}")
+    print_results("Pictures that the answer rests on", response.source_nodes)
+    for name, node in response.metadata["citations"].items():
+        print(f"Cited as {name}: {node.node_id}  {node.get_content()}")
 
 
 def show(figure: Figure, name: str) -> None:
@@ -157,23 +166,22 @@ show(plot_results(own_picture, retriever.retrieve(QueryBundle("", image_path=str
 
 # %% [markdown]
 # ## Ask by words
-# The query engine finds pictures for the question and answers from them and their captions.
+# The query engine finds pictures for the question and sends them, numbered, with similarity and caption. The answer
+# cites them by number, and the response says which nodes these are.
 
 # %%
 llm = connect_glm()
-response = index.as_query_engine(llm=llm, image_similarity_top_k=3).query(settings.question)
-print(f"Question: {settings.question}\nAnswer: {response}")
-print_results("Sources of the answer", response.source_nodes)
+engine = index.as_query_engine(llm=llm, image_similarity_top_k=3)
+print_answer(settings.question, engine.query(settings.question))
 
 # %% [markdown]
 # ## Ask with a picture of one's own
-# The same parts, put together by hand: the picture finds others like it, and the model is shown all of them.
+# The picture finds others like it; the model is shown it first, then these.
 
 # %%
-similar = retriever.retrieve(QueryBundle("", image_path=str(own_picture)))[:3]
-question = "第一张是我的图片，其余是检索到的相似图片。我的图片里是什么？"
-answer = llm.complete(question, image_documents=[own_picture, *(result.node for result in similar)])
-print(f"Question: {question}\nAnswer: {answer}")
+engine = index.as_query_engine(llm=llm, image_similarity_top_k=3, query_mode="image")
+query = QueryBundle("我的图片里是什么？", image_path=str(own_picture))
+print_answer(query.query_str, engine.query(query))
 
 # %%
 index.close()

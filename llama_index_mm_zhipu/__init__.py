@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from llama_index_mm_zhipu.display import plot_results
     from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
     from llama_index_mm_zhipu.index import build_index, load_index
+    from llama_index_mm_zhipu.ingestion import ImageCaptioner
     from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
+    from llama_index_mm_zhipu.query import GLMRerank, PictureQueryEngine
     from llama_index_mm_zhipu.readers import read_folder, read_jsonl
     from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
@@ -22,6 +24,9 @@ _HOME_OF = {
     "ChineseClipEmbedding": "embedding",
     "FaissMultiModalVectorStore": "vector_store",
     "GLMError": "llm",
+    "GLMRerank": "query",
+    "ImageCaptioner": "ingestion",
+    "PictureQueryEngine": "query",
     "ZhipuMultiModal": "llm",
     "build_index": "index",
     "load_index": "index",
@@ -34,6 +39,9 @@ __all__ = [
     "ChineseClipEmbedding",
     "FaissMultiModalVectorStore",
     "GLMError",
+    "GLMRerank",
+    "ImageCaptioner",
+    "PictureQueryEngine",
     "ZhipuMultiModal",
     "build_index",
     "load_index",

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import BaseNode, NodeWithScore
 from PIL import Image
 
-from llama_index_mm_zhipu.embedding.nodes import caption_of
 from llama_index_mm_zhipu.images import ImageError, ImageSource, UrlRules, describe, has_image, load_image
 from llama_index_mm_zhipu.images.names import is_address
+from llama_index_mm_zhipu.picture_nodes import caption_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

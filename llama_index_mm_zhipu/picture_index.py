@@ -8,13 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from llama_index.core import Settings
-from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.indices import MultiModalVectorStoreIndex
-from llama_index.core.llms.utils import LLMType, resolve_llm
-from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship
+from llama_index.core.llms.utils import LLMType
+from llama_index.core.schema import BaseNode, Document, ImageNode
 from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tqdm.auto import tqdm
@@ -22,14 +20,17 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.embedding.nodes import (
     OnError,
     Outcome,
-    caption_of,
     embed_text_nodes,
     failure_of,
     picture_bar,
     stream_image_nodes,
 )
 from llama_index_mm_zhipu.images import ImageError, has_image
-from llama_index_mm_zhipu.query import PICTURE_QA_PROMPT, PictureRetriever
+from llama_index_mm_zhipu.llm.default import llm_or_default
+from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
+from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
+from llama_index_mm_zhipu.query.engine import PictureQueryEngine
+from llama_index_mm_zhipu.query.retriever import PictureRetriever
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
@@ -69,29 +70,52 @@ class PictureIndex(MultiModalVectorStoreIndex):
         """Return a retriever by words and pictures.
 
         Args:
-            **kwargs: ``similarity_top_k`` (texts), ``image_similarity_top_k`` (pictures), ``filters`` and the other
-                arguments of LlamaIndex's multimodal retriever. ``vector_store_query_mode`` is ``"default"``, whose
-                scores are cosines, or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``,
-                which finds them by full text and scores by reciprocal ranks.
+            **kwargs: Of ``PictureRetriever``. ``vector_store_query_mode`` is ``"default"``, whose scores are cosines,
+                or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``, which finds them by
+                full text and scores by reciprocal ranks; with a ``similarity_cutoff`` it is ``"default"``.
         """
-        kwargs.setdefault("vector_store_query_mode", self._query_mode())
+        if kwargs.get("vector_store_query_mode") is None:
+            kwargs["vector_store_query_mode"] = self._query_mode(kwargs.get("similarity_cutoff"))
         return PictureRetriever(self, **kwargs)
 
     # Core returns its deprecated engine here, which drops captions.
     def as_query_engine(  # type: ignore[override]
         self, llm: LLMType | None = None, **kwargs: Any
-    ) -> BaseQueryEngine:
+    ) -> PictureQueryEngine:
         """Return an engine that answers from the pictures and texts found.
 
         Args:
             llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
-            **kwargs: Of ``as_retriever`` and of ``RetrieverQueryEngine.from_args`` (``streaming``, ``response_mode``,
-                ``node_postprocessors``, …). ``chat_content_qa_template`` replaces ``PICTURE_QA_PROMPT``.
+            **kwargs: Of ``as_retriever`` and of ``PictureQueryEngine.from_args`` (``language``, ``streaming``,
+                ``response_mode``, ``node_postprocessors``, ``include_images``, …).
         """
-        kwargs.setdefault("chat_content_qa_template", PICTURE_QA_PROMPT)
-        return RetrieverQueryEngine.from_args(
-            self.as_retriever(**kwargs), llm=resolve_llm(llm or _default_llm()), multimodal=True, **kwargs
-        )
+        return PictureQueryEngine.from_args(self.as_retriever(**kwargs), llm=llm_or_default(llm), **kwargs)
+
+    # Core's engines of these modes drop captions.
+    def as_chat_engine(
+        self, chat_mode: ChatMode = ChatMode.BEST, llm: LLMType | None = None, **kwargs: Any
+    ) -> BaseChatEngine:
+        """Return an engine that answers from the pictures and texts found, over several turns.
+
+        Args:
+            chat_mode: ``"context"`` looks for sources by each message as it is; ``"condense_plus_context"``, the
+                default, has the LLM make a question of message and history first. Others are LlamaIndex's own.
+            llm: As in ``as_query_engine``.
+            **kwargs: Of ``as_retriever`` and of the engine: ``language``, ``include_images``, ``metadata_keys``,
+                ``on_error``, ``chat_content_qa_template``; ``system_prompt``, ``memory``, ``chat_history``,
+                ``node_postprocessors`` and the like of LlamaIndex.
+        """
+        llm = llm_or_default(llm)
+        engines: dict[ChatMode, Any] = {
+            ChatMode.CONTEXT: PictureContextChatEngine,
+            ChatMode.CONDENSE_PLUS_CONTEXT: PictureCondensePlusContextChatEngine,
+            ChatMode.BEST: PictureCondensePlusContextChatEngine,
+        }
+        engine = engines.get(ChatMode(chat_mode))
+        if engine is None:
+            return super().as_chat_engine(ChatMode(chat_mode), llm, **kwargs)
+        built: BaseChatEngine = engine.from_defaults(self.as_retriever(**kwargs), multi_modal_llm=llm, **kwargs)
+        return built
 
     def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
         """Index all nodes: core would drop pictures without caption and metadata."""
@@ -110,7 +134,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
         """Delete all nodes of a document, pictures and texts; none is no error."""
-        for store in self._stores:
+        for store in self.stores:
             store.delete(ref_doc_id, **delete_kwargs)
         if delete_from_docstore:
             self._docstore.delete_ref_doc(ref_doc_id, raise_error=False)
@@ -121,7 +145,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
         """Delete nodes by id, pictures and texts; ids that are not there are passed over."""
-        for store in self._stores:
+        for store in self.stores:
             store.delete_nodes(node_ids, **delete_kwargs)
         if delete_from_docstore:
             for node_id in node_ids:
@@ -135,22 +159,25 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def checkpoint(self) -> None:
         """Write the stores' faiss caches, so that the next opening is fast. Nodes are on disk without it."""
-        for store in self._stores:
+        for store in self.stores:
             if store.persist_dir is not None:
                 store.persist()
 
     def close(self) -> None:
         """Checkpoint and close the stores; the index cannot be used any more."""
-        for store in self._stores:
+        for store in self.stores:
             store.close()
 
-    def _query_mode(self) -> VectorStoreQueryMode:
+    def _query_mode(self, similarity_cutoff: float | None) -> VectorStoreQueryMode:
+        if similarity_cutoff is not None:
+            return VectorStoreQueryMode.DEFAULT
         store = _faiss_store(self._image_vector_store)
         captions_apart = store.get_setting(_CAPTION_WEIGHT) == 0 and store.has_texts()
         return VectorStoreQueryMode.HYBRID if captions_apart else VectorStoreQueryMode.DEFAULT
 
     @property
-    def _stores(self) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
+    def stores(self) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
+        """The stores of texts and of pictures."""
         return _faiss_store(self._vector_store), _faiss_store(self._image_vector_store)
 
     def _add_nodes_to_index(
@@ -237,36 +264,6 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if recorded or not store.has_texts():
             _warn_of_other_kind(recorded, captioned, len(pictures))
         return float(recorded)
-
-
-def _default_llm() -> LLMType:
-    # Settings.llm would make one of OpenAI's when nobody set it.
-    if Settings._llm is not None:
-        return Settings._llm
-    from llama_index_mm_zhipu.llm import ZhipuMultiModal
-
-    return ZhipuMultiModal()
-
-
-def as_image_node(node: BaseNode) -> ImageNode:
-    """Turn a picture document into the node that LlamaIndex's engines know as a picture."""
-    if isinstance(node, ImageNode):
-        return node
-    resource = node.image_resource  # type: ignore[attr-defined]
-    source = {} if node.source_node else {NodeRelationship.SOURCE: node.as_related_node_info()}
-    return ImageNode(
-        id_=node.node_id,
-        text=caption_of(node),
-        image=resource.data.decode("ascii") if resource.data else None,
-        image_path=str(resource.path) if resource.path else None,
-        image_url=str(resource.url) if resource.url else None,
-        image_mimetype=resource.mimetype,
-        embedding=node.embedding,
-        metadata=node.metadata,
-        excluded_embed_metadata_keys=node.excluded_embed_metadata_keys,
-        excluded_llm_metadata_keys=node.excluded_llm_metadata_keys,
-        relationships={**node.relationships, **source},
-    )
 
 
 def _warn_of_other_kind(weight: float, captioned: int, pictures: int) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.schema import ImageNode
 
-from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.testing import tiny_checkpoint
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal
+from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
 
 PHOTOS = Path(__file__).parent / "data" / "photos"
 DEMO = Path(__file__).parents[1] / "examples" / "demo"
@@ -94,3 +95,36 @@ def file_server() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def key() -> str:
+    """An API key whose parts are easily found where they must not be."""
+    return "0123456789abcdef.s3cr3tpart"
+
+
+@pytest.fixture
+def server() -> Iterator[GLMStandIn]:
+    """The API on loopback."""
+    with GLMStandIn() as running:
+        yield running
+
+
+@pytest.fixture
+def connect(server: GLMStandIn, key: str) -> Iterator[Callable[..., ZhipuMultiModal]]:
+    """Builds clients of the stand-in, and closes them."""
+    clients: list[ZhipuMultiModal] = []
+
+    def build(**settings: Any) -> ZhipuMultiModal:
+        clients.append(ZhipuMultiModal(**{"api_key": key, "api_base": server.url, **settings}))
+        return clients[-1]
+
+    yield build
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def llm(connect: Callable[..., ZhipuMultiModal]) -> ZhipuMultiModal:
+    """A client of the stand-in with default settings."""
+    return connect()

@@ -13,7 +13,9 @@ import pytest
 
 import llama_index_mm_zhipu
 import llama_index_mm_zhipu.embedding
+import llama_index_mm_zhipu.ingestion
 import llama_index_mm_zhipu.llm
+import llama_index_mm_zhipu.query
 import llama_index_mm_zhipu.testing
 import llama_index_mm_zhipu.vector_store
 from llama_index_mm_zhipu.llm import MODELS
@@ -45,11 +47,13 @@ def test_every_public_name_has_its_place(generator: ModuleType) -> None:
     public = {
         *llama_index_mm_zhipu.__all__,
         *llama_index_mm_zhipu.embedding.__all__,
+        *llama_index_mm_zhipu.ingestion.__all__,
         *llama_index_mm_zhipu.llm.__all__,
+        *llama_index_mm_zhipu.query.__all__,
         *llama_index_mm_zhipu.testing.__all__,
         *llama_index_mm_zhipu.vector_store.__all__,
     }
-    assert public - {"MODELS", "OFFICIAL_MODELS"} <= described
+    assert public - {"MODELS", "OFFICIAL_MODELS", "PROMPTS"} <= described
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.embedding.picture_vectors import Vector
 from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, image_source, load_image, read_bytes
 from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.picture_nodes import caption_of
 
 OnError = Literal["raise", "skip"]
 Outcome: TypeAlias = "Vector | ImageError"
@@ -25,13 +26,6 @@ Outcome: TypeAlias = "Vector | ImageError"
 # Captions are embedded together, ahead of their pictures: enough for batches of like lengths.
 _CAPTIONS_AHEAD = 256
 _LISTED_FAILURES = 20
-
-
-def caption_of(node: BaseNode) -> str:
-    """Return the text of a picture node, without its metadata; empty where there is none."""
-    resource = getattr(node, "text_resource", None)
-    text = getattr(node, "text", None) or getattr(resource, "text", None) or ""
-    return str(text).strip()
 
 
 def embed_nodes(

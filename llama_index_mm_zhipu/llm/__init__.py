@@ -1,5 +1,6 @@
 """Zhipu's GLM vision models."""
 
+from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
 from llama_index_mm_zhipu.llm.errors import (
     GLMAuthenticationError,
     GLMConnectionError,
@@ -18,6 +19,7 @@ from llama_index_mm_zhipu.llm.models import MODELS
 
 __all__ = [
     "MODELS",
+    "EmptyAnswerError",
     "GLMAuthenticationError",
     "GLMConnectionError",
     "GLMContentFilteredError",

@@ -23,6 +23,7 @@ from llama_index_mm_zhipu.images import (
 )
 from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
+from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
 from llama_index_mm_zhipu.llm.picture_cache import remembered
 from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, content_key, encode_within_limits
 
@@ -96,22 +97,24 @@ class PictureBudget:
     def _on_sheets(self, message: ChatMessage, slots: int) -> list[Any]:
         """Replace the first picture of each group by the group's sheet, and the others by a reference to it."""
         pictures = [block for block in message.blocks if isinstance(block, ImageBlock)]
-        groups = {group[0]: group for group in _even_groups(len(pictures), slots)}
-        number = 0
+        numbers = _numbers(pictures)
+        groups = {group[0]: group for group in _groups(numbers, slots)}
+        place = -1
         blocks: list[Any] = []
         for block in message.blocks:
             if not isinstance(block, ImageBlock):
                 blocks.append(block)
                 continue
-            number += 1
-            group = groups.get(number)
+            place += 1
+            group = groups.get(place)
             if group is None:
-                blocks.append(TextBlock(text=f"[即上面拼图中编号{number}的图片]"))
+                blocks.append(TextBlock(text=f"[即上面拼图中编号{numbers[place]}的图片]"))
             elif len(group) == 1:
                 blocks.append(block)
             else:
-                blocks.append(TextBlock(text=_explanation(group)))
-                blocks.append(self._sheet([pictures[member - 1] for member in group], group))
+                on_sheet = [numbers[member] for member in group]
+                blocks.append(TextBlock(text=_explanation(on_sheet)))
+                blocks.append(self._sheet([pictures[member] for member in group], on_sheet))
         return blocks
 
     def _sheet(self, pictures: list[ImageBlock], numbers: list[int]) -> ImageBlock:
@@ -170,10 +173,25 @@ def _slots(counts: list[int], pictures: int, *, keep_all: bool) -> list[int]:
     return slots
 
 
+def _numbers(pictures: list[ImageBlock]) -> list[int]:
+    """Return what the prompt calls each picture: its own number, else its place from 1."""
+    return [
+        picture.number if isinstance(picture, NumberedImageBlock) else place
+        for place, picture in enumerate(pictures, start=1)
+    ]
+
+
+def _groups(numbers: list[int], slots: int) -> list[list[int]]:
+    """Divide the places of pictures into groups, each for one slot; the picture asked about gets one of its own."""
+    alone = 1 if numbers[0] == ASKED_ABOUT and slots > 1 else 0
+    shared = _even_groups(len(numbers) - alone, slots - alone)
+    return [[place] for place in range(alone)] + [[place + alone for place in group] for group in shared]
+
+
 def _even_groups(count: int, groups: int) -> list[list[int]]:
-    """Divide 1 … count into consecutive groups whose sizes differ by one at most."""
+    """Divide 0 … count - 1 into consecutive groups whose sizes differ by one at most."""
     bounds = [round(place * count / groups) for place in range(groups + 1)]
-    return [list(range(start + 1, end + 1)) for start, end in pairwise(bounds)]
+    return [list(range(start, end)) for start, end in pairwise(bounds)]
 
 
 def _explanation(numbers: list[int]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.images import ImageError, decode_base64
+from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 
 
 def read_jsonl(path: str | Path) -> list[ImageNode]:
@@ -58,7 +59,8 @@ def _add_line(nodes: dict[str, ImageNode], line: str, place: str) -> None:
         data = decode_base64(picture, f"image_base64 of {image_id!r}")
     except ImageError as error:
         raise ImageError(f"{place}: {error}") from None
-    nodes[image_id] = ImageNode(id_=image_id, image=base64.b64encode(data).decode("ascii"), text=caption)
+    image = base64.b64encode(data).decode("ascii")
+    nodes[image_id] = PictureRecord.of(image_id, content_hash(data), image=image, text=caption)
 
 
 def _caption(value: Any) -> str:

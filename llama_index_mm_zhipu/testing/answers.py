@@ -1,6 +1,7 @@
 """Computes what is answered from what was asked, by rules: there is no model.
 
-Tools are called, schemas filled and LlamaIndex's ReAct format kept; any other request is described.
+Tools are called, schemas filled and LlamaIndex's ReAct format kept; choices are made, candidates scored, captions
+written; any other request is described.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from llama_index_mm_zhipu.testing.judgements import caption, scores, selected_choice, selection
 from llama_index_mm_zhipu.testing.message_texts import (
     OBSERVATION,
     last_line,
@@ -36,7 +38,10 @@ def answer_to(request: dict[str, Any]) -> Answer:
     """Compute the answer to a request that has been checked."""
     messages = request["messages"]
     if request.get("tools") and messages[-1]["role"] != "tool":
-        deltas, finish_reason = _tool_call(request["tools"][0]["function"], last_question(messages)), "tool_calls"
+        # Numbers of a schema are the first of the question.
+        choice = selected_choice(messages)
+        question = last_question(messages) if choice is None else f"{choice} {last_question(messages)}"
+        deltas, finish_reason = _tool_call(request["tools"][0]["function"], question), "tool_calls"
         length = sum(len(delta["tool_calls"][0]["function"]["arguments"]) for delta in deltas)
     else:
         text, finish_reason = _limited(_text(messages), request.get("stop"), request.get("max_tokens"))
@@ -83,7 +88,7 @@ def _tool_call(function: dict[str, Any], question: str) -> tuple[Delta, ...]:
 def _text(messages: list[Message]) -> str:
     if messages[-1]["role"] == "tool":
         return _repeat_results(messages)
-    for rule in (_filled_schema, _react_step):
+    for rule in (_filled_schema, _react_step, selection, scores, caption):
         if (text := rule(messages)) is not None:
             return text
     return _describe(messages)
@@ -138,8 +143,8 @@ def _described_pictures(message: Message) -> list[str]:
         if part["type"] == "text":
             text = part["text"]
         else:
-            caption = last_line(text)
-            pictures.append(describe_picture(part["image_url"]["url"]) + (f"；说明：{caption}" if caption else ""))
+            before = last_line(text)
+            pictures.append(describe_picture(part["image_url"]["url"]) + (f"；说明：{before}" if before else ""))
             text = ""
     return pictures
 

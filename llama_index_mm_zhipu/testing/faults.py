@@ -273,6 +273,21 @@ class Wrapped(Fault):
 
 
 @dataclass(frozen=True)
+class Says(Fault):
+    """The content is this text, which may be empty; requests are checked as ever.
+
+    Attributes:
+        text: What is said instead of what the stand-in computes.
+    """
+
+    text: str
+
+    def alter_answer(self, answer: Answer) -> Answer:
+        """Say it."""
+        return replace(answer, deltas=text_deltas(self.text) or ({"content": ""},))
+
+
+@dataclass(frozen=True)
 class NullContent(Fault):
     """The content is ``null``."""
 

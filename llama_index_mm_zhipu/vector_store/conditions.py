@@ -85,6 +85,15 @@ def one_of(column: str, values: Iterable[str]) -> Condition:
     )
 
 
+def of_document(ref_doc_id: str) -> Condition:
+    """The node came from this document, or is it: a node without a source is its own, as in LlamaIndex's pipelines."""
+    test, parameters = "ref_doc_id = ? or (ref_doc_id is null and node_id = ?)", (ref_doc_id, ref_doc_id)
+    return Condition(
+        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and ({test}))", parameters),
+        (Statement(f"select id from nodes where {test}", parameters),),
+    )
+
+
 def among(column: str, values: Sequence[str | int | float]) -> Statement:
     """Test whether a column is one of the values."""
     # SQLite cuts texts from JSON at a NUL, and may round numbers with a fraction: these few are handed over singly.

@@ -115,6 +115,16 @@ class Reader:
             self._connection.execute("select exists (select 1 from texts)").fetchone()[0]
         )
 
+    def metadata_keys(self) -> list[str]:
+        """Return the keys under which any node has metadata other than None, in order."""
+        # The index is entered once for each key: "select distinct" would read a row for each node.
+        query = (
+            "with recursive keys (key) as (select min(key) from metadata union all "
+            "select (select min(key) from metadata where key > keys.key) from keys where key is not null) "
+            "select key from keys where key is not null"
+        )
+        return [key for (key,) in self._connection.execute(query)]
+
     def vectors_after(self, last_id: int, limit: int) -> tuple[Ids, Vectors]:
         """Return the vectors of row ids above ``last_id``, at most ``limit``, ascending: ids ``(n,)``, ``(n, dim)``."""
         return _unpacked(

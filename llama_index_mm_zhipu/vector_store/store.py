@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
-from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, one_of
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
 from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query
@@ -146,6 +146,11 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
         with self._database.reading() as reader:
             return reader.has_texts()
 
+    def metadata_keys(self) -> list[str]:
+        """Return the keys under which any node has metadata other than None, in order."""
+        with self._database.reading() as reader:
+            return reader.metadata_keys()
+
     def get_setting(self, key: str) -> Any:
         """Return a setting recorded in the store, or None."""
         with self._database.reading() as reader:
@@ -245,8 +250,8 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
         return [by_id[node_id] for node_id in dict.fromkeys(node_ids) if node_id in by_id]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Delete all nodes that came from a document; none is no error."""
-        self._delete(one_of("ref_doc_id", [ref_doc_id]))
+        """Delete all nodes that came from a document, a node without a source being its own; none is no error."""
+        self._delete(of_document(ref_doc_id))
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any

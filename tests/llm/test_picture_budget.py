@@ -12,6 +12,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.images import ImageError, UrlRules, load_image
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError, picture_budget
+from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
 from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
 
 
@@ -125,3 +126,33 @@ def test_what_happens_is_logged(picture: ImageBlock, caplog: pytest.LogCaptureFi
     caplog.set_level(logging.WARNING)
     PictureBudget(2).fit(chat(picture, 1, 3))
     assert "4 pictures, and the model takes 2 in one request: 3 share contact sheets, 1 are left out" in caplog.text
+
+
+# Pictures with numbers of their own
+
+
+def numbered(picture: ImageBlock, *numbers: int) -> ChatMessage:
+    blocks = [NumberedImageBlock(image=picture.image, number=number) for number in numbers]
+    return ChatMessage(role="user", blocks=[*blocks, TextBlock(text="?")])
+
+
+def sheets_of(message: ChatMessage) -> list[str]:
+    texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
+    return [text.split("编号")[1].split("；")[0] for text in texts if "拼图，含" in text]
+
+
+def test_a_sheet_shows_the_numbers_of_the_prompt(picture: ImageBlock) -> None:
+    (message,) = PictureBudget(2).fit([numbered(picture, 7, 8, 9)])
+    assert sheets_of(message) == ["7、8"]
+
+
+def test_the_picture_asked_about_is_not_on_a_sheet(picture: ImageBlock) -> None:
+    message = numbered(picture, ASKED_ABOUT, 1, 2, 3, 4)
+    (fitted,) = PictureBudget(3).fit([message])
+    assert fitted.blocks[0] is message.blocks[0]
+    assert sheets_of(fitted) == ["1、2", "3、4"]
+
+
+def test_unless_there_is_room_for_one_picture_only(picture: ImageBlock) -> None:
+    (fitted,) = PictureBudget(1).fit([numbered(picture, ASKED_ABOUT, 1, 2)])
+    assert sheets_of(fitted) == ["0、1、2"]

@@ -21,7 +21,7 @@ def test_pictures_are_found_sorted_and_named_by_their_path(tmp_path: Path, photo
 
     assert [node.node_id for node in nodes] == ["a.jpeg", "slides/b.JPG"]
     assert [node.image_path for node in nodes] == [str(tmp_path / "a.jpeg"), str(tmp_path / "slides" / "b.JPG")]
-    assert [node.metadata for node in nodes] == [{"file_name": "a.jpeg"}, {"file_name": "slides/b.JPG"}]
+    assert [node.metadata["file_name"] for node in nodes] == ["a.jpeg", "slides/b.JPG"]
     assert [node.node_id for node in read_folder(tmp_path, recursive=False)] == ["a.jpeg"]
 
 

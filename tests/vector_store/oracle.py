@@ -77,7 +77,7 @@ class Oracle:
 
     def delete(self, ref_doc_id: str) -> None:
         """Delete the nodes of a document."""
-        self.nodes = {id_: node for id_, node in self.nodes.items() if node.ref_doc_id != ref_doc_id}
+        self.nodes = {id_: node for id_, node in self.nodes.items() if (node.ref_doc_id or id_) != ref_doc_id}
 
     def delete_nodes(self, node_ids: Sequence[str] | None = None, filters: MetadataFilters | None = None) -> None:
         """Delete what ``get_nodes`` would find, unless nothing was said about what that is."""

@@ -1,0 +1,211 @@
+"""``ImageCaptioner``: captions and legible text for pictures that have none, written by a multimodal LLM."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.async_utils import asyncio_run
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.bridge.pydantic import Field, PrivateAttr, SerializeAsAny
+from llama_index.core.llms import LLM
+from llama_index.core.schema import BaseNode, TransformComponent
+from tqdm.auto import tqdm
+
+from llama_index_mm_zhipu.embedding.nodes import OnError, list_failures
+from llama_index_mm_zhipu.images import describe, has_image, image_source, read_bytes
+from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache
+from llama_index_mm_zhipu.llm.default import llm_or_default
+from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
+from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
+from llama_index_mm_zhipu.llm.pictures import image_block
+from llama_index_mm_zhipu.picture_nodes import caption_of, with_caption
+from llama_index_mm_zhipu.wording import Language, wording_of
+
+logger = logging.getLogger(__name__)
+
+CAPTION_PROMPTS: dict[Language, str] = {
+    "zh": (
+        "请看图，严格按下面两行的格式回答，不要写别的。\n"
+        "说明：用一两句话说出图里是什么、在做什么，写出型号、名称等关键信息\n"
+        "文字：原样抄写图里看得清的文字，没有就写“无”"
+    ),
+    "en": (
+        "Look at the picture and answer in exactly these two lines, nothing else.\n"
+        "Caption: in one or two sentences what it shows, with names, models and other keywords\n"
+        'Text: the legible text in it, word for word, or "none"'
+    ),
+}
+"""What is asked of each picture."""
+
+_ANSWER = re.compile(
+    r"^\W*(?:说明|Caption)\W*?[：:]\s*(.*?)\s*^\W*(?:文字|Text)\W*?[：:]\s*(.*)\s*\Z", re.DOTALL | re.MULTILINE
+)
+_NO_TEXT = re.compile(r"\W*(无|没有|没有文字|none|no text)?\W*", re.IGNORECASE)
+
+# All pictures would fail for these.
+_HOPELESS = (GLMAuthenticationError, GLMQuotaError)
+
+
+class ImageCaptioner(TransformComponent):
+    """An ingestion transformation that gives pictures without captions one: caption and legible text, as their text.
+
+    Place it before the embedding: the caption then goes into the vector as far as ``caption_weight`` says, into full
+    text, and into prompts. Captions are kept on disk, by the content of the picture, model and prompt, as soon as they
+    come: a run that was interrupted goes on where it was, and equal pictures are asked about once.
+
+    Args:
+        llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
+        language: ``"zh"`` or ``"en"``, of the captions.
+        prompt: What to ask; by default ``CAPTION_PROMPTS[language]``. An answer in another form is taken whole.
+        num_workers: Requests at a time; ``ZhipuMultiModal(max_concurrency=…)`` bounds them too.
+        overwrite: Whether to replace captions that pictures have.
+        on_error: ``"skip"`` pictures that fail, which stay without caption and are listed in ``failures``, or
+            ``"raise"`` at the first. A wrong key or an empty account is always an error.
+        cache_path: SQLite file with the captions; by default ``llama_index_mm_zhipu/captions.sqlite3`` in LlamaIndex's
+            cache folder.
+        show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu import ZhipuMultiModal
+        >>> from llama_index_mm_zhipu.ingestion import ImageCaptioner
+        >>> captioner = ImageCaptioner(llm=ZhipuMultiModal(api_key="id.secret"), num_workers=4)
+        >>> captioner.on_error
+        'skip'
+    """
+
+    llm: SerializeAsAny[LLM] = Field(description="Writes the captions.")
+    language: Language = Field(default="zh", description="Of the captions.")
+    prompt: str | None = Field(default=None, description="What to ask of each picture.")
+    num_workers: int = Field(default=10, gt=0, description="Requests at a time.")
+    overwrite: bool = Field(default=False, description="Whether to replace captions.")
+    on_error: OnError = Field(default="skip", description="Pictures that fail: skip or raise.")
+    cache_path: str | None = Field(default=None, description="SQLite file with the captions.")
+    show_progress: bool = Field(default=False, description="Whether to show a progress bar.")
+
+    _failures: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, llm: LLM | None = None, cache_path: str | Path | None = None, **kwargs: Any) -> None:
+        super().__init__(
+            llm=llm_or_default(llm), cache_path=str(cache_path) if cache_path is not None else None, **kwargs
+        )
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex serialises this component."""
+        return "ImageCaptioner"
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Reason by node id of the pictures that got no caption in the last run."""
+        return self._failures
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
+        """Caption the pictures among nodes.
+
+        Returns:
+            All nodes in order, captioned ones as copies.
+
+        Raises:
+            GLMError: The key is wrong or the account empty; or, with ``on_error="raise"``, a picture failed.
+            ImageError: A picture cannot be read, with ``on_error="raise"``.
+            OSError: The cache cannot be used.
+        """
+        captioned: list[BaseNode] = asyncio_run(self.acall(nodes, **kwargs))
+        return captioned
+
+    async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
+        """As ``__call__``."""
+        waiting = [
+            place for place, node in enumerate(nodes) if has_image(node) and (self.overwrite or not caption_of(node))
+        ]
+        run = _Run(self, nodes, CaptionCache(self.cache_path) if waiting else None)
+        disable = not (kwargs.get("show_progress", self.show_progress) and waiting)
+        with tqdm(total=len(waiting), desc="Captioning pictures", unit="picture", disable=disable) as bar:
+            await run.work_through(waiting, self.num_workers, bar)
+        self._failures = run.failures
+        if run.failures:
+            logger.warning("%s", list_failures(list(run.failures.items()), len(waiting)))
+        return run.nodes
+
+    def _chosen_prompt(self) -> str:
+        wording_of(self.language)
+        return self.prompt or CAPTION_PROMPTS[self.language]
+
+
+class _Run:
+    """One run over nodes: so many workers take the next picture each, until none is left."""
+
+    def __init__(self, captioner: ImageCaptioner, nodes: Sequence[BaseNode], cache: CaptionCache | None) -> None:
+        self.nodes = list(nodes)
+        self.failures: dict[str, str] = {}
+        self._captioner = captioner
+        self._cache = cache
+        self._prompt = captioner._chosen_prompt()
+        self._asking: dict[str, asyncio.Lock] = {}
+
+    async def work_through(self, places: Sequence[int], num_workers: int, bar: tqdm[None]) -> None:
+        """Caption the nodes at these places."""
+        left = iter(places)
+        workers = [asyncio.create_task(self._work(left, bar)) for _ in range(min(num_workers, len(places)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _work(self, left: Iterator[int], bar: tqdm[None]) -> None:
+        for place in left:
+            node = self.nodes[place]
+            try:
+                self.nodes[place] = with_caption(node, await self._caption(node))
+            except _HOPELESS:
+                raise
+            # LLMs of other makers raise errors of their own.
+            except Exception as error:
+                if self._captioner.on_error == "raise":
+                    raise
+                self.failures[node.node_id] = f"{type(error).__name__}: {one_line(str(error))}"
+            bar.update()
+
+    async def _caption(self, node: BaseNode) -> str:
+        assert self._cache is not None
+        key = await asyncio.to_thread(self._key, node)
+        # An equal picture waits, and then finds the caption.
+        async with self._asking.setdefault(key, asyncio.Lock()):
+            if (cached := await asyncio.to_thread(self._cache.get, key)) is not None:
+                return cached
+            caption = await self._written(node)
+            await asyncio.to_thread(self._cache.put, key, caption)
+            return caption
+
+    async def _written(self, node: BaseNode) -> str:
+        blocks = [await asyncio.to_thread(image_block, node), TextBlock(text=self._prompt)]
+        answer = await self._captioner.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
+        caption = caption_in(answer.message.content or "")
+        if not caption:
+            raise EmptyAnswerError(f"the model answered nothing about {describe(node)}; run again to ask once more")
+        return caption
+
+    def _key(self, node: BaseNode) -> str:
+        """Name what a caption depends on: the picture's content (or address), the model and the prompt."""
+        source = image_source(node)
+        picture = source.encode() if isinstance(source, str) else read_bytes(source)
+        parts = [hashlib.sha256(picture).hexdigest(), self._captioner.llm.metadata.model_name, self._prompt]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def caption_in(answer: str) -> str:
+    """Return caption and legible text of an answer, each on its own line; of another form, the answer whole."""
+    found = _ANSWER.search(answer)
+    if found is None:
+        return answer.strip()
+    caption, text = found.group(1).strip(), found.group(2).strip()
+    return "\n".join(filter(None, [caption, "" if _NO_TEXT.fullmatch(text) else text]))

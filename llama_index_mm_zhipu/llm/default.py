@@ -1,0 +1,23 @@
+"""The LLM of those who name none."""
+
+from __future__ import annotations
+
+from llama_index.core import Settings
+from llama_index.core.llms import LLM
+from llama_index.core.llms.utils import LLMType, resolve_llm
+
+
+def llm_or_default(llm: LLMType | None) -> LLM:
+    """Return the given LLM, else that of ``Settings`` if one was set, else ``ZhipuMultiModal()``.
+
+    Raises:
+        ValueError: None was given or set, and there is no API key.
+    """
+    if llm is not None:
+        return resolve_llm(llm)
+    # Settings.llm would make one of OpenAI's when nobody set it.
+    if Settings._llm is not None:
+        return Settings._llm
+    from llama_index_mm_zhipu.llm.llm import ZhipuMultiModal
+
+    return ZhipuMultiModal()

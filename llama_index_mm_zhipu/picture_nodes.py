@@ -1,0 +1,40 @@
+"""LlamaIndex's nodes that hold a picture: their captions, whatever their class."""
+
+from __future__ import annotations
+
+from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeRelationship
+
+
+def caption_of(node: BaseNode) -> str:
+    """Return the text of a picture node, without its metadata; empty where there is none."""
+    resource = getattr(node, "text_resource", None)
+    text = getattr(node, "text", None) or getattr(resource, "text", None) or ""
+    return str(text).strip()
+
+
+def with_caption(node: BaseNode, caption: str) -> BaseNode:
+    """Return a copy of a picture node with a caption; the given node stays as it was."""
+    if isinstance(node, ImageNode):
+        return node.model_copy(update={"text": caption})
+    return node.model_copy(update={"text_resource": MediaResource(text=caption)})
+
+
+def as_image_node(node: BaseNode) -> ImageNode:
+    """Turn a picture document into the node that LlamaIndex's engines know as a picture."""
+    if isinstance(node, ImageNode):
+        return node
+    resource = node.image_resource  # type: ignore[attr-defined]
+    source = {} if node.source_node else {NodeRelationship.SOURCE: node.as_related_node_info()}
+    return ImageNode(
+        id_=node.node_id,
+        text=caption_of(node),
+        image=resource.data.decode("ascii") if resource.data else None,
+        image_path=str(resource.path) if resource.path else None,
+        image_url=str(resource.url) if resource.url else None,
+        image_mimetype=resource.mimetype,
+        embedding=node.embedding,
+        metadata=node.metadata,
+        excluded_embed_metadata_keys=node.excluded_embed_metadata_keys,
+        excluded_llm_metadata_keys=node.excluded_llm_metadata_keys,
+        relationships={**node.relationships, **source},
+    )

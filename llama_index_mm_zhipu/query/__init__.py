@@ -1,0 +1,22 @@
+"""From a question to an answer that rests on pictures: retrieval, prompts, citations, engines."""
+
+from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
+from llama_index_mm_zhipu.query.citations import citations_in
+from llama_index_mm_zhipu.query.engine import PictureQueryEngine
+from llama_index_mm_zhipu.query.labels import PictureNumbering, number_pictures
+from llama_index_mm_zhipu.query.prompts import PROMPTS, PicturePromptTemplate
+from llama_index_mm_zhipu.query.rerank import GLMRerank
+from llama_index_mm_zhipu.query.retriever import PictureRetriever
+
+__all__ = [
+    "PROMPTS",
+    "GLMRerank",
+    "PictureCondensePlusContextChatEngine",
+    "PictureContextChatEngine",
+    "PictureNumbering",
+    "PicturePromptTemplate",
+    "PictureQueryEngine",
+    "PictureRetriever",
+    "citations_in",
+    "number_pictures",
+]

@@ -1,0 +1,171 @@
+"""Chat engines that answer from pictures: LlamaIndex's own two, which by themselves drop captions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.chat_engine import MultiModalCondensePlusContextChatEngine, MultiModalContextChatEngine
+from llama_index.core.chat_engine.types import AgentChatResponse
+from llama_index.core.llms import LLM
+from llama_index.core.llms.llm import astream_chat_response_to_tokens, stream_chat_response_to_tokens
+from llama_index.core.memory import BaseMemory
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.schema import NodeWithScore, QueryBundle
+
+from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.images import has_image
+from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
+from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
+from llama_index_mm_zhipu.query.sources import Sources
+from llama_index_mm_zhipu.wording import Language
+
+
+class _AnswersFromPictures:
+    """Builds the messages of a turn from labels and pictures, and reads citations from the answer.
+
+    The history holds what was said, not the pictures that were shown.
+    """
+
+    _multi_modal_llm: LLM
+    _memory: BaseMemory
+    _system_prompt: Any
+    _blocks: PromptBlocks = PromptBlocks()
+    _template: BasePromptTemplate = prompts_of("zh").qa
+    _on_error: OnError = "skip"
+
+    @classmethod
+    def from_defaults(
+        cls,
+        retriever: BaseRetriever,
+        *,
+        language: Language = "zh",
+        include_images: bool = True,
+        metadata_keys: Collection[str] = (),
+        on_error: OnError = "skip",
+        chat_content_qa_template: BasePromptTemplate | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Build a chat engine.
+
+        Args:
+            retriever: Usually ``PictureRetriever``.
+            language: ``"zh"`` or ``"en"``, of prompts and labels.
+            include_images: Whether pictures go out; else labels with captions alone.
+            metadata_keys: Metadata that goes out besides.
+            on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
+            chat_content_qa_template: In place of the package's prompt.
+            **kwargs: Of LlamaIndex's engine: ``multi_modal_llm``, ``memory``, ``chat_history``, ``system_prompt``, …
+        """
+        engine = super().from_defaults(retriever, **kwargs)  # type: ignore[misc]
+        engine._blocks = PromptBlocks(language, include_images, tuple(metadata_keys))
+        engine._template = PicturePromptTemplate.of(chat_content_qa_template or prompts_of(language).qa)
+        engine._on_error = on_error
+        return engine
+
+    def _get_nodes(self, query: Any) -> list[NodeWithScore]:
+        return self._sources(super()._get_nodes(query)).sent  # type: ignore[misc]
+
+    async def _aget_nodes(self, query: Any) -> list[NodeWithScore]:
+        return self._sources(await super()._aget_nodes(query)).sent  # type: ignore[misc]
+
+    def synthesize(
+        self,
+        query_bundle: str | QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        streaming: bool = False,
+    ) -> RESPONSE_TYPE:
+        """Answer a message from given nodes and the history."""
+        sources = self._sources(nodes)
+        metadata = _metadata(sources)
+        messages = self._messages(query_bundle, sources, self._memory.get(input=str(query_bundle)))
+        if streaming:
+            pieces = stream_chat_response_to_tokens(self._multi_modal_llm.stream_chat(messages))
+            return StreamingResponse(sources.watched(pieces, metadata), sources.sent, metadata)
+        answer = self._multi_modal_llm.chat(messages).message.content or ""
+        return Response(answer, sources.sent, {**metadata, **sources.citations_in(answer)})
+
+    async def asynthesize(
+        self,
+        query_bundle: str | QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        streaming: bool = False,
+    ) -> RESPONSE_TYPE:
+        """As ``synthesize``."""
+        sources = self._sources(nodes)
+        metadata = _metadata(sources)
+        messages = self._messages(query_bundle, sources, await self._memory.aget(input=str(query_bundle)))
+        if streaming:
+            pieces = await astream_chat_response_to_tokens(await self._multi_modal_llm.astream_chat(messages))
+            return AsyncStreamingResponse(sources.awatched(pieces, metadata), sources.sent, metadata)
+        answer = (await self._multi_modal_llm.achat(messages)).message.content or ""
+        return Response(answer, sources.sent, {**metadata, **sources.citations_in(answer)})
+
+    def chat(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Answer a message; ``response.metadata`` holds the citations."""
+        return _with_metadata(super().chat(*args, **kwargs))  # type: ignore[misc]
+
+    async def achat(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """As ``chat``."""
+        return _with_metadata(await super().achat(*args, **kwargs))  # type: ignore[misc]
+
+    def _sources(self, nodes: Sequence[NodeWithScore]) -> Sources:
+        return Sources.of(
+            nodes,
+            language=self._blocks.language,
+            metadata_keys=self._blocks.metadata_keys,
+            on_error=self._on_error,
+        )
+
+    def _messages(
+        self, query: str | QueryBundle, sources: Sources, history: Sequence[ChatMessage]
+    ) -> list[ChatMessage]:
+        """Put the history between the rule and the sources with the message."""
+        bundle = query if isinstance(query, QueryBundle) else QueryBundle(query)
+        shown = [
+            ChatMessage(blocks=result.node.get_content_blocks()) for result in self._blocks.of_results(sources.sent)
+        ]
+        prompt = self._template.format_messages(
+            context_messages=shown, query_str=bundle.query_str, query_blocks=self._blocks.of_question(bundle)
+        )
+        rules = [message.content or "" for message in prompt if message.role == MessageRole.SYSTEM]
+        system = "\n\n".join(filter(None, [self._system_prompt, *rules]))
+        return [
+            *([ChatMessage(role=MessageRole.SYSTEM, content=system)] if system else []),
+            *history,
+            *(message for message in prompt if message.role != MessageRole.SYSTEM),
+        ]
+
+
+class PictureContextChatEngine(_AnswersFromPictures, MultiModalContextChatEngine):  # type: ignore[misc]
+    """Looks for sources by each message as it is; a message may be a ``QueryBundle`` with a picture.
+
+    ``response.metadata`` holds the citations, as that of ``PictureQueryEngine`` does; of a stream,
+    ``response.sources[0].raw_output`` when it has ended.
+    """
+
+
+class PictureCondensePlusContextChatEngine(  # type: ignore[misc]
+    _AnswersFromPictures, MultiModalCondensePlusContextChatEngine
+):
+    """Has the LLM make a question of message and history, and looks for sources by this.
+
+    ``response.metadata`` holds the citations, as that of ``PictureQueryEngine`` does; of a stream,
+    ``response.sources[0].raw_output`` when it has ended.
+    """
+
+
+def _metadata(sources: Sources) -> dict[str, Any]:
+    pictures = [result for result in sources.sent if has_image(result.node)]
+    texts = [result for result in sources.sent if not has_image(result.node)]
+    return {"text_nodes": texts, "image_nodes": pictures, **sources.metadata()}
+
+
+def _with_metadata(response: AgentChatResponse) -> AgentChatResponse:
+    response.metadata = response.sources[0].raw_output
+    return response

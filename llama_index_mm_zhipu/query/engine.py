@@ -1,0 +1,249 @@
+"""``PictureQueryEngine``: answers that rest on pictures, and say on which."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.bridge.pydantic import BaseModel
+from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.llms import LLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts.mixin import PromptDictType
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode, get_response_synthesizer
+from llama_index.core.response_synthesizers.context_only import ContextOnly
+from llama_index.core.response_synthesizers.no_text import NoText
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.settings import Settings
+
+from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
+from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
+from llama_index_mm_zhipu.query.prompts import QUERY_BLOCKS, PicturePromptTemplate, prompts_of
+from llama_index_mm_zhipu.query.sources import Sources
+from llama_index_mm_zhipu.wording import Language
+
+# LlamaIndex would make one of OpenAI's for them.
+_MODES_WITHOUT_LLM: dict[ResponseMode, type[BaseSynthesizer]] = {
+    ResponseMode.NO_TEXT: NoText,
+    ResponseMode.CONTEXT_ONLY: ContextOnly,
+}
+
+_dispatcher = get_dispatcher(__name__)
+
+
+class PictureQueryEngine(RetrieverQueryEngine):
+    """Answers from the pictures and texts that a retriever finds, and from the picture of the question.
+
+    Sources go out as text blocks with a label (number, similarity, caption), each right before its picture; nothing
+    else of a node does, unless ``metadata_keys`` asks for it. ``response.source_nodes`` are what was sent, pictures in
+    the order of their numbers. ``response.metadata`` holds, besides what LlamaIndex puts there: ``"citations"``, the
+    node of each picture cited, by name (``图1``); ``"unknown_citations"``, names cited that no picture has;
+    ``"skipped"``, the reason by node id of pictures that were found and cannot be read any more. Of streams, citations
+    are there when the stream has ended.
+
+    Args:
+        retriever: Usually ``PictureRetriever``; any that finds picture or text nodes.
+        response_synthesizer: A multimodal one, see ``from_args``.
+        node_postprocessors: Applied in order; pictures are numbered after them.
+        callback_manager: LlamaIndex's.
+        language: Of labels: ``"zh"`` or ``"en"``.
+        include_images: Whether pictures go out; else labels with captions alone.
+        metadata_keys: Metadata that goes out besides.
+        on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
+    """
+
+    def __init__(
+        self,
+        retriever: BaseRetriever,
+        response_synthesizer: BaseSynthesizer | None = None,
+        node_postprocessors: list[BaseNodePostprocessor] | None = None,
+        callback_manager: CallbackManager | None = None,
+        *,
+        language: Language = "zh",
+        include_images: bool = True,
+        metadata_keys: Collection[str] = (),
+        on_error: OnError = "skip",
+    ) -> None:
+        super().__init__(retriever, response_synthesizer, node_postprocessors, callback_manager)
+        self._blocks = PromptBlocks(language, include_images, tuple(metadata_keys))
+        self._on_error: OnError = on_error
+
+    # Core's own takes templates that a multimodal synthesizer does not use, and not the one of tree_summarize.
+    @classmethod
+    def from_args(  # type: ignore[override]
+        cls,
+        retriever: BaseRetriever,
+        llm: LLM | None = None,
+        response_synthesizer: BaseSynthesizer | None = None,
+        node_postprocessors: list[BaseNodePostprocessor] | None = None,
+        callback_manager: CallbackManager | None = None,
+        *,
+        language: Language = "zh",
+        include_images: bool = True,
+        metadata_keys: Collection[str] = (),
+        on_error: OnError = "skip",
+        response_mode: ResponseMode = ResponseMode.COMPACT,
+        chat_content_qa_template: BasePromptTemplate | None = None,
+        chat_content_refine_template: BasePromptTemplate | None = None,
+        chat_summary_template: BasePromptTemplate | None = None,
+        simple_template: BasePromptTemplate | None = None,
+        output_cls: type[BaseModel] | None = None,
+        use_async: bool = False,
+        streaming: bool = False,
+        verbose: bool = False,
+        **kwargs: Any,
+    ) -> PictureQueryEngine:
+        """Build an engine.
+
+        Args:
+            retriever: Finds the sources.
+            llm: A chat LLM that takes pictures; by default that of ``Settings``.
+            response_synthesizer: In place of one made of the arguments below.
+            node_postprocessors: Such as ``GLMRerank``.
+            callback_manager: LlamaIndex's.
+            language: ``"zh"`` or ``"en"``, of prompts and labels.
+            include_images: Whether pictures go out; else labels with captions alone.
+            metadata_keys: Metadata that goes out besides.
+            on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
+            response_mode: LlamaIndex's. ``compact``, ``simple_summarize`` and ``tree_summarize`` send all pictures in
+                one request, ``refine`` and ``accumulate`` one after the other.
+            chat_content_qa_template: A ``RichPromptTemplate`` in place of the package's; the same holds for the others.
+            chat_content_refine_template: For further sources.
+            chat_summary_template: For mode ``tree_summarize``.
+            simple_template: For mode ``generation``, which looks at no source.
+            output_cls: A pydantic model, for structured answers.
+            use_async: Whether requests that do not need each other go out together.
+            streaming: Whether answers stream.
+            verbose: LlamaIndex's.
+            **kwargs: Without effect.
+        """
+        llm = llm or Settings.llm
+        prompts = prompts_of(language)
+        mode = ResponseMode(response_mode)
+        if response_synthesizer is None and mode in _MODES_WITHOUT_LLM:
+            response_synthesizer = _MODES_WITHOUT_LLM[mode](llm=llm, streaming=streaming, multimodal=True)
+        synthesizer = response_synthesizer or get_response_synthesizer(
+            llm=llm,
+            chat_prompt_helper=WholePicturesPromptHelper.from_llm_metadata(llm.metadata),
+            chat_content_qa_template=PicturePromptTemplate.of(chat_content_qa_template or prompts.qa),
+            chat_content_refine_template=PicturePromptTemplate.of(chat_content_refine_template or prompts.refine),
+            chat_summary_template=PicturePromptTemplate.of(chat_summary_template or prompts.summary),
+            simple_template=simple_template,
+            response_mode=mode,
+            output_cls=output_cls,
+            use_async=use_async,
+            streaming=streaming,
+            verbose=verbose,
+            multimodal=True,
+        )
+        return cls(
+            retriever,
+            synthesizer,
+            node_postprocessors,
+            callback_manager or Settings.callback_manager,
+            language=language,
+            include_images=include_images,
+            metadata_keys=metadata_keys,
+            on_error=on_error,
+        )
+
+    def with_retriever(self, retriever: BaseRetriever) -> PictureQueryEngine:
+        """Return the same engine with another retriever."""
+        return PictureQueryEngine(
+            retriever,
+            self._response_synthesizer,
+            self._node_postprocessors,
+            self.callback_manager,
+            language=self._blocks.language,
+            include_images=self._blocks.include_images,
+            metadata_keys=self._blocks.metadata_keys,
+            on_error=self._on_error,
+        )
+
+    def update_prompts(self, prompts_dict: PromptDictType) -> None:
+        """Replace templates, by the names of ``get_prompts``."""
+        super().update_prompts({name: PicturePromptTemplate.of(template) for name, template in prompts_dict.items()})
+
+    def synthesize(
+        self,
+        query_bundle: QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+    ) -> RESPONSE_TYPE:
+        """Answer a question from given nodes.
+
+        Raises:
+            EmptyAnswerError: The model answered nothing.
+            ImageError: The question's picture, or with ``on_error="raise"`` another, cannot be read.
+            GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
+        """
+        sources = self._sources(nodes)
+        response = self._response_synthesizer.synthesize(
+            query_bundle, self._blocks.of_results(sources.sent), **self._kwargs(query_bundle)
+        )
+        return self._with_sources(response, sources, additional_source_nodes)
+
+    async def asynthesize(
+        self,
+        query_bundle: QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+    ) -> RESPONSE_TYPE:
+        """As ``synthesize``."""
+        sources = self._sources(nodes)
+        response = await self._response_synthesizer.asynthesize(
+            query_bundle, self._blocks.of_results(sources.sent), **self._kwargs(query_bundle)
+        )
+        return self._with_sources(response, sources, additional_source_nodes)
+
+    @_dispatcher.span
+    def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        payload: dict[str, Any] = {EventPayload.QUERY_STR: query_bundle.query_str}
+        with self.callback_manager.event(CBEventType.QUERY, payload=payload) as event:
+            response = self.synthesize(query_bundle, self.retrieve(query_bundle))
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        return response
+
+    @_dispatcher.span
+    async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
+        payload: dict[str, Any] = {EventPayload.QUERY_STR: query_bundle.query_str}
+        with self.callback_manager.event(CBEventType.QUERY, payload=payload) as event:
+            response = await self.asynthesize(query_bundle, await self.aretrieve(query_bundle))
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        return response
+
+    def _sources(self, nodes: Sequence[NodeWithScore]) -> Sources:
+        expects_answer = not isinstance(self._response_synthesizer, tuple(_MODES_WITHOUT_LLM.values()))
+        return Sources.of(
+            nodes,
+            language=self._blocks.language,
+            metadata_keys=self._blocks.metadata_keys,
+            on_error=self._on_error,
+            expects_answer=expects_answer,
+        )
+
+    def _kwargs(self, query: QueryBundle) -> dict[str, Any]:
+        blocks = self._blocks.of_question(query)
+        return {QUERY_BLOCKS: blocks} if blocks else {}
+
+    def _with_sources(
+        self, response: RESPONSE_TYPE, sources: Sources, additional: Sequence[NodeWithScore] | None
+    ) -> RESPONSE_TYPE:
+        metadata = sources.metadata()
+        response.source_nodes = [*sources.sent, *(additional or ())]
+        response.metadata = metadata
+        if isinstance(response, StreamingResponse):
+            response.response_gen = sources.watched(response.response_gen, metadata)
+        elif isinstance(response, AsyncStreamingResponse):
+            response.response_gen = sources.awatched(response.response_gen, metadata)
+        else:
+            # An empty response would call itself "None".
+            answer = (response.response or "") if isinstance(response, Response) else str(response)
+            metadata.update(sources.citations_in(answer))
+        return response

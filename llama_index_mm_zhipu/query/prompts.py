@@ -1,0 +1,192 @@
+"""Prompts of answers that rest on pictures: ordinary templates of LlamaIndex, in Chinese and in English."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index.core.base.llms.base import BaseLLM
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
+from llama_index.core.prompts import BasePromptTemplate, RichPromptTemplate
+
+from llama_index_mm_zhipu.wording import Language, wording_of
+
+QUERY_BLOCKS = "query_blocks"
+"""Argument of a ``PicturePromptTemplate`` with the blocks of the question's own picture."""
+
+_SCHEME = "picture"
+
+
+class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
+    """A ``RichPromptTemplate`` whose pictures reach the LLM as they are.
+
+    LlamaIndex's own passes every picture through Jinja as base64, which takes 30 ms for each megabyte. The picture that
+    a question is about stands first in the user's message, whatever the template.
+    """
+
+    def __init__(self, template_str: str, **settings: Any) -> None:
+        super().__init__(template_str, **settings)
+
+    @classmethod
+    def of(cls, template: BasePromptTemplate) -> BasePromptTemplate:
+        """Return a ``RichPromptTemplate`` as one of this class, and any other template as it is."""
+        if not isinstance(template, RichPromptTemplate) or isinstance(template, cls):
+            return template
+        own = cls(
+            template.template_str,
+            metadata=template.metadata,
+            output_parser=template.output_parser,
+            template_vars=template.template_vars,
+            template_var_mappings=template.template_var_mappings,
+            function_mappings=template.function_mappings,
+        )
+        own.kwargs.update(template.kwargs)
+        return own
+
+    def format_messages(self, llm: BaseLLM | None = None, **kwargs: Any) -> list[ChatMessage]:
+        """Fill the template.
+
+        Args:
+            llm: Without effect.
+            **kwargs: ``query_str``, ``context_messages`` with text and pictures, ``existing_answer`` (to refine),
+                ``query_blocks`` (the question's own picture).
+        """
+        query_blocks = kwargs.pop(QUERY_BLOCKS, [])
+        pictures: list[ImageBlock] = []
+        context = [
+            _StandInMessage([_stand_in(block, pictures) for block in message.blocks])
+            for message in kwargs.get("context_messages", ())
+        ]
+        messages = super().format_messages(llm, **{**kwargs, "context_messages": context})
+        whole = [_with_pictures(message, pictures) for message in messages]
+        return _with_first_blocks(whole, query_blocks) if query_blocks else whole
+
+
+@dataclass(frozen=True)
+class _StandInMessage:
+    blocks: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class _StandIn:
+    """Stands for a picture while Jinja fills the template."""
+
+    address: str
+    block_type: str = field(default="image")
+
+    def inline_url(self) -> str:
+        return self.address
+
+
+def _stand_in(block: Any, pictures: list[ImageBlock]) -> Any:
+    if not isinstance(block, ImageBlock):
+        return block
+    pictures.append(block)
+    return _StandIn(f"{_SCHEME}://{len(pictures) - 1}")
+
+
+def _with_pictures(message: ChatMessage, pictures: Sequence[ImageBlock]) -> ChatMessage:
+    return ChatMessage(role=message.role, blocks=[_picture_for(block, pictures) for block in message.blocks])
+
+
+def _picture_for(block: Any, pictures: Sequence[ImageBlock]) -> Any:
+    if isinstance(block, ImageBlock) and (address := str(block.url)).startswith(f"{_SCHEME}://"):
+        return pictures[int(address.partition("://")[2])]
+    return block
+
+
+def _with_first_blocks(messages: list[ChatMessage], blocks: Sequence[Any]) -> list[ChatMessage]:
+    """Put blocks at the beginning of the last message of the user."""
+    place = max((i for i, message in enumerate(messages) if message.role == MessageRole.USER), default=None)
+    if place is None:
+        return [*messages, ChatMessage(role=MessageRole.USER, blocks=list(blocks))]
+    asked = messages[place]
+    messages[place] = ChatMessage(role=asked.role, blocks=[*blocks, *asked.blocks])
+    return messages
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The templates of one language.
+
+    Attributes:
+        qa: Answers a question, in most response modes.
+        refine: Improves an answer with further sources.
+        summary: Answers from sources, or from answers to parts of them, in mode ``tree_summarize``.
+    """
+
+    qa: PicturePromptTemplate
+    refine: PicturePromptTemplate
+    summary: PicturePromptTemplate
+
+
+_SOURCES = """
+{% for message in context_messages %}
+{% for block in message.blocks %}
+{% if block.block_type == 'text' %}
+{{ block.text }}
+{% elif block.block_type == 'image' %}
+{{ block.inline_url() | image }}
+{% endif %}
+{% endfor %}
+{% endfor %}
+"""
+
+
+def _template(system: str, before: str, after: str) -> PicturePromptTemplate:
+    return PicturePromptTemplate(
+        f'\n{{% chat role="system" %}}\n{system}\n{{% endchat %}}\n\n'
+        f'{{% chat role="user" %}}\n{before}\n{_SOURCES}\n{after}\n{{% endchat %}}\n'
+    )
+
+
+_RULE_ZH = (
+    "你只依据给出的图片和文字回答问题。每张图片之前写着它的编号（图1、图2……）、相似度和说明。"
+    "用到哪张图片，就写出它的编号，例如“（图1）”；不要写不存在的编号。"
+    "给出的图片和文字里没有答案时，请直接说明没有，不要猜测。"
+)
+_RULE_EN = (
+    "Answer only from the pictures and texts given. Before each picture stand its number (Picture 1, Picture 2, …), "
+    'similarity and caption. Cite the pictures that you use by number, for example "(Picture 1)"; never cite a number '
+    "that is not there. Where the pictures and texts hold no answer, say so and do not guess."
+)
+
+PROMPTS: dict[Language, Prompts] = {
+    "zh": Prompts(
+        qa=_template(_RULE_ZH, "基于以下相似图片信息：", "问题：{{ query_str }}"),
+        refine=_template(
+            _RULE_ZH + "已有一个回答：如果新的图片和文字有用，就据此改进它；否则原样重复。只写回答本身。",
+            "新的相似图片信息：",
+            "已有的回答：{{ existing_answer }}\n\n问题：{{ query_str }}",
+        ),
+        summary=_template(
+            _RULE_ZH, "基于以下相似图片信息，或由它们得出的部分回答（保留其中的编号）：", "问题：{{ query_str }}"
+        ),
+    ),
+    "en": Prompts(
+        qa=_template(_RULE_EN, "Based on the following similar pictures:", "Question: {{ query_str }}"),
+        refine=_template(
+            _RULE_EN + " There is an answer already: improve it where the new pictures and texts help, else repeat it. "
+            "Write nothing but the answer.",
+            "Further similar pictures:",
+            "Answer so far: {{ existing_answer }}\n\nQuestion: {{ query_str }}",
+        ),
+        summary=_template(
+            _RULE_EN,
+            "Based on the following similar pictures, or answers drawn from some of them (keep their numbers):",
+            "Question: {{ query_str }}",
+        ),
+    ),
+}
+"""Sources first, the question last, answers that cite pictures by number."""
+
+
+def prompts_of(language: Language) -> Prompts:
+    """Return the templates of a language.
+
+    Raises:
+        ValueError: There are none.
+    """
+    wording_of(language)
+    return PROMPTS[language]

@@ -1,0 +1,181 @@
+"""``GLMRerank``: a multimodal LLM looks at the candidates and scores them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from llama_index.core.async_utils import asyncio_run
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.bridge.pydantic import Field, SerializeAsAny
+from llama_index.core.llms import LLM
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.utils import iter_batch
+from PIL import Image
+
+from llama_index_mm_zhipu.images import ImageError, image_source, load_image
+from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
+from llama_index_mm_zhipu.llm.default import llm_or_default
+from llama_index_mm_zhipu.llm.pictures import encode_within_limits, image_block
+from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
+from llama_index_mm_zhipu.query.rerank_answers import Verdict, verdicts_in
+from llama_index_mm_zhipu.wording import Language, wording_of
+
+logger = logging.getLogger(__name__)
+
+RERANK_REASON = "rerank_reason"
+"""Metadata key of reranked nodes: why the model gave its score, or why it gave none."""
+
+NOT_READ = "not reranked: the model's answer could not be read"
+
+_NOT_SCORED = "the model gave no score"
+
+
+class GLMRerank(BaseNodePostprocessor):
+    """A node postprocessor: the model scores each candidate from 0 to 10 and says why.
+
+    Scores take the place of those of retrieval; reasons are in ``node.metadata["rerank_reason"]``, hidden from LLMs.
+    What the model gave no score comes last. Where an answer cannot be read, all stay in the order of retrieval with
+    their scores, and a warning and the reasons say so.
+
+    Args:
+        llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
+        top_n: How many candidates to keep.
+        mode: ``"sheet"``: up to ``choice_batch_size`` candidates on one numbered contact sheet, the cheaper way, or
+            ``"single"``: a request for each, all at a time, in full size.
+        choice_batch_size: Candidates on a sheet.
+        language: ``"zh"`` or ``"en"``, of prompt and reasons.
+    """
+
+    llm: SerializeAsAny[LLM] = Field(description="Scores the candidates.")
+    top_n: int = Field(default=5, gt=0, description="How many candidates to keep.")
+    mode: Literal["sheet", "single"] = Field(default="sheet", description="On numbered sheets, or one by one.")
+    choice_batch_size: int = Field(default=9, gt=0, description="Candidates on a sheet.")
+    language: Language = Field(default="zh", description="Of prompt and reasons.")
+
+    def __init__(self, llm: LLM | None = None, **kwargs: Any) -> None:
+        super().__init__(llm=llm_or_default(llm), **kwargs)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex serialises this component."""
+        return "GLMRerank"
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        reranked: list[NodeWithScore] = asyncio_run(self._apostprocess_nodes(nodes, query_bundle))
+        return reranked
+
+    async def _apostprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        if query_bundle is None:
+            raise ValueError("GLMRerank needs the question; give query_bundle or query_str")
+        if not nodes:
+            return []
+        size = self.choice_batch_size if self.mode == "sheet" else 1
+        judged = await asyncio.gather(*(self._judge(batch, query_bundle) for batch in iter_batch(nodes, size)))
+        if any(verdicts is None for verdicts in judged):
+            logger.warning("the model's answer with scores could not be read: %d results stay as retrieved", len(nodes))
+            return [_with_reason(result, NOT_READ, result.score) for result in nodes[: self.top_n]]
+        verdicts = [verdict for batch in judged for verdict in batch or ()]
+        order = sorted(range(len(nodes)), key=lambda place: -verdicts[place].score)
+        scored = [_with_reason(nodes[place], verdicts[place].reason, verdicts[place].score) for place in order]
+        return scored[: self.top_n]
+
+    async def _judge(self, batch: list[NodeWithScore], query: QueryBundle) -> list[Verdict] | None:
+        """Return a verdict for each candidate, or None where the answer cannot be read."""
+        blocks, failed = await asyncio.to_thread(self._blocks, batch, query)
+        answer = await self.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
+        verdicts = verdicts_in(answer.message.content or "", len(batch))
+        if verdicts is None:
+            return None
+        missing = Verdict(-1.0, _NOT_SCORED)
+        return [
+            Verdict(-1.0, failed[number]) if number in failed else verdicts.get(number, missing)
+            for number in range(1, len(batch) + 1)
+        ]
+
+    def _blocks(
+        self, batch: Sequence[NodeWithScore], query: QueryBundle
+    ) -> tuple[list[TextBlock | ImageBlock], dict[int, str]]:
+        """Return the content of a request, and the reason by number of pictures that cannot be read."""
+        wording = _WORDING[self.language]
+        lines: list[str] = []
+        pictures: dict[int, Image.Image] = {}
+        addresses: list[TextBlock | ImageBlock] = []
+        failed: dict[int, str] = {}
+        for number, result in enumerate(batch, start=1):
+            name = wording["candidate"].format(number=number)
+            node = result.node
+            if not isinstance(node, ImageNode):
+                lines.append(f"{name}{node.get_content(metadata_mode=MetadataMode.NONE)}")
+                continue
+            lines.append(f"{name}{caption_of(node) or wording_of(self.language).no_caption}")
+            try:
+                if isinstance(image_source(node), str):
+                    addresses += [TextBlock(text=name), image_block(node)]
+                else:
+                    pictures[number] = self._loaded(node)
+            except ImageError as error:
+                failed[number] = str(error)
+        shown = [self._shown(pictures)] if pictures else []
+        asked = TextBlock(text=wording["ask"].format(question=query.query_str, count=len(batch)))
+        return [
+            *PromptBlocks(self.language).of_question(query),
+            TextBlock(text="\n".join([wording["introduction"], *lines])),
+            *shown,
+            *addresses,
+            asked,
+        ], failed
+
+    def _loaded(self, node: ImageNode) -> Image.Image:
+        image = load_image(node)
+        if self.mode == "sheet":
+            image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
+        return image
+
+    def _shown(self, pictures: dict[int, Image.Image]) -> ImageBlock:
+        if self.mode == "single":
+            (picture,) = pictures.values()
+        else:
+            picture = contact_sheet(list(pictures.values()), list(pictures))
+        return ImageBlock(image=encode_within_limits(picture), image_mimetype="image/jpeg")
+
+
+def _with_reason(result: NodeWithScore, reason: str, score: float | None) -> NodeWithScore:
+    node = result.node
+    hidden = {
+        name: [*(key for key in getattr(node, name) if key != RERANK_REASON), RERANK_REASON]
+        for name in ("excluded_llm_metadata_keys", "excluded_embed_metadata_keys")
+    }
+    copied = node.model_copy(update={"metadata": {**node.metadata, RERANK_REASON: reason}, **hidden})
+    return NodeWithScore(node=copied, score=score)
+
+
+_WORDING: dict[Language, dict[str, str]] = {
+    "zh": {
+        "introduction": "下面是检索到的候选。图片上方标有编号，与这里的编号一致：",
+        "candidate": "编号{number}：",
+        "ask": (
+            "问题：{question}\n"
+            "请给这{count}个候选打分：它对回答问题有多大帮助，0到10分，并用一句话说明理由。"
+            '只输出JSON数组，每个候选一项，格式：[{{"number": 1, "score": 8, "reason": "理由"}}]'
+        ),
+    },
+    "en": {
+        "introduction": "These candidates were retrieved. Pictures carry their number above them, as here:",
+        "candidate": "Number {number}: ",
+        "ask": (
+            "Question: {question}\n"
+            "Score these {count} candidates: how much each helps to answer the question, 0 to 10, with the reason in "
+            "one sentence. Write nothing but a JSON array with an item for each: "
+            '[{{"number": 1, "score": 8, "reason": "why"}}]'
+        ),
+    },
+}

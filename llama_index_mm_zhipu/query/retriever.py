@@ -1,0 +1,180 @@
+"""``PictureRetriever``: retrieval by words, by a picture, or by both, in every mode of the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from llama_index.core.base.embeddings.base import mean_agg
+from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    FilterOperator,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+)
+
+from llama_index_mm_zhipu.query.labels import label_results
+from llama_index_mm_zhipu.wording import Language, wording_of
+
+if TYPE_CHECKING:
+    from llama_index_mm_zhipu.picture_index import PictureIndex
+
+QueryMode: TypeAlias = Literal["text", "image", "fused"]
+"""What of a question pictures are looked for by: its words, its picture, or the mean of both vectors."""
+
+
+class PictureRetriever(MultiModalVectorIndexRetriever):
+    """Finds pictures and texts by words, by a picture, or by both.
+
+    Results are copies of the stored nodes: pictures with number, similarity and caption as a label that LLMs see, other
+    metadata hidden from them. Texts come first, pictures in rank order after them.
+
+    Args:
+        index: What ``build_index`` or ``load_index`` returned.
+        query_mode: ``"text"``, ``"image"`` or ``"fused"``: by the words of a question, its picture, or both. Fused
+            takes whichever is there.
+        similarity_cutoff: Least cosine of a result. Not for other modes than ``"default"``, whose scores are none.
+        vector_store_query_mode: ``"default"``, ``"mmr"``, ``"text_search"`` (full text of captions) or ``"hybrid"``;
+            see ``FaissMultiModalVectorStore.query``.
+        mmr_threshold: Of mode ``"mmr"``: 1 is relevance alone, 0 variety alone, by default 0.5.
+        language: ``"zh"`` or ``"en"``, of labels.
+        metadata_keys: Metadata that LLMs see besides.
+        **kwargs: ``similarity_top_k`` (texts), ``image_similarity_top_k`` (pictures), ``filters``, ``node_ids``,
+            ``doc_ids``, ``alpha``, ``sparse_top_k``, ``vector_store_kwargs`` and the like of LlamaIndex's retriever.
+
+    Raises:
+        ValueError: A mode or language is unknown, or the cut-off does not go with the mode.
+    """
+
+    def __init__(
+        self,
+        index: PictureIndex,
+        *,
+        query_mode: QueryMode = "fused",
+        similarity_cutoff: float | None = None,
+        vector_store_query_mode: VectorStoreQueryMode | str = VectorStoreQueryMode.DEFAULT,
+        mmr_threshold: float | None = None,
+        language: Language = "zh",
+        metadata_keys: Collection[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        mode = VectorStoreQueryMode(vector_store_query_mode)
+        if query_mode not in ("text", "image", "fused"):
+            raise ValueError(f"query_mode is {query_mode!r}; it must be 'text', 'image' or 'fused'")
+        if similarity_cutoff is not None and mode != VectorStoreQueryMode.DEFAULT:
+            raise ValueError(
+                f"similarity_cutoff is a cosine, and mode {mode.value!r} gives other scores; leave the cut-off out, or "
+                "take vector_store_query_mode='default'"
+            )
+        if mmr_threshold is not None:
+            kwargs["vector_store_kwargs"] = {**kwargs.get("vector_store_kwargs", {}), "mmr_threshold": mmr_threshold}
+        super().__init__(index, vector_store_query_mode=mode, **kwargs)
+        self._index: PictureIndex = index
+        wording_of(language)
+        self._query_mode = query_mode
+        self._similarity_cutoff = similarity_cutoff
+        self._language: Language = language
+        self._metadata_keys = tuple(metadata_keys)
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        self._require_known_keys()
+        query = self._reduced(query_bundle)
+        texts = self._text_retrieve(query) if query.embedding_strs else []
+        return [*texts, *self._find_pictures(query)]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)
+
+    # Core writes its vector into the bundle, where the next search would take it for the user's: it gets copies.
+
+    def _text_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return super()._text_retrieve(replace(query_bundle))
+
+    async def _atext_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._text_retrieve, query_bundle)
+
+    def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return super()._text_to_image_retrieve(replace(query_bundle))
+
+    async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
+
+    def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return super()._image_to_image_retrieve(replace(query_bundle))
+
+    async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._image_to_image_retrieve, query_bundle)
+
+    def _reduced(self, query: QueryBundle) -> QueryBundle:
+        """Leave of a question what ``query_mode`` asks by."""
+        if self._query_mode == "image":
+            if not query.embedding_image:
+                raise ValueError(
+                    "query_mode is 'image' and the question has no picture; give QueryBundle(image_path=…)"
+                )
+            return QueryBundle(query_str="", image_path=query.image_path)
+        if self._query_mode == "text":
+            if not query.embedding_strs:
+                raise ValueError("query_mode is 'text' and the question has no words; take 'image' or 'fused'")
+            return replace(query, image_path=None)
+        return query
+
+    def _find_pictures(self, query: QueryBundle) -> list[NodeWithScore]:
+        if self._index.is_image_vector_store_empty or not (query.embedding_strs or query.embedding_image):
+            return []
+        if not query.embedding_image or self._vector_store_query_mode == VectorStoreQueryMode.TEXT_SEARCH:
+            return self._text_to_image_retrieve(query)
+        if not query.embedding_strs:
+            return self._image_to_image_retrieve(query)
+        words = self._image_embed_model.get_agg_embedding_from_queries(query.embedding_strs)
+        picture = self._image_embed_model.get_image_embedding(query.embedding_image[0])
+        # What is near the words and near the picture: a score is the mean of two cosines.
+        return self._get_nodes_with_embeddings(
+            replace(query, embedding=mean_agg([words, picture])), self._image_similarity_top_k, self._image_vector_store
+        )
+
+    def _build_vector_store_query(self, query_bundle: QueryBundle, similarity_top_k: int) -> VectorStoreQuery:
+        query = super()._build_vector_store_query(query_bundle, similarity_top_k)
+        # Without words there is one ranking, whose cosines say more than its ranks.
+        if query.mode == VectorStoreQueryMode.HYBRID and not query_bundle.embedding_strs:
+            query.mode = VectorStoreQueryMode.DEFAULT
+        return query
+
+    def _get_nodes_with_embeddings(
+        self, query_bundle_with_embeddings: QueryBundle, similarity_top_k: int, vector_store: BasePydanticVectorStore
+    ) -> list[NodeWithScore]:
+        query = self._build_vector_store_query(query_bundle_with_embeddings, similarity_top_k)
+        found = self._build_node_list_from_query_result(vector_store.query(query, **self._kwargs))
+        cutoff = self._similarity_cutoff
+        return label_results(
+            [result for result in found if cutoff is None or (result.score or 0.0) >= cutoff],
+            language=self._language,
+            metadata_keys=self._metadata_keys,
+            scores_are_similarities=query.mode == VectorStoreQueryMode.DEFAULT,
+        )
+
+    def _require_known_keys(self) -> None:
+        """Refuse filters by keys that no node has: they would hold for none, or for all, without a word."""
+        stores = [store for store in self._index.stores if store.count()]
+        asked = set(_keys_of(self._filters)) if self._filters is not None and stores else set()
+        if not asked:
+            return
+        known = {key for store in stores for key in store.metadata_keys()}
+        if unknown := sorted(asked - known):
+            raise ValueError(
+                f"no picture and no text has the metadata {', '.join(map(repr, unknown))} that the filters ask for; "
+                f"there is {', '.join(map(repr, sorted(known))) or 'none at all'}"
+            )
+
+
+def _keys_of(filters: MetadataFilters) -> Iterator[str]:
+    for filter_ in filters.filters:
+        if isinstance(filter_, MetadataFilters):
+            yield from _keys_of(filter_)
+        elif filter_.operator != FilterOperator.IS_EMPTY:
+            yield filter_.key

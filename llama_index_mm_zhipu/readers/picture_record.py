@@ -1,0 +1,49 @@
+"""Nodes of readers: each is a document of its own, whose hash follows the picture's content."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from llama_index.core.schema import ImageNode
+
+CONTENT_HASH = "content_hash"
+"""Metadata key of the SHA-256 of a picture's bytes, hidden from LLMs and embedding models."""
+
+
+class PictureRecord(ImageNode):
+    """An ``ImageNode`` that LlamaIndex's ``IngestionPipeline`` finds changed when its picture or caption did.
+
+    The hash of a plain one depends on the path, and metadata is what the pipeline's cache tells nodes apart by.
+    """
+
+    @classmethod
+    def of(
+        cls, node_id: str, digest: str | None, *, metadata: dict[str, Any] | None = None, **fields: Any
+    ) -> ImageNode:
+        """Make a node.
+
+        Args:
+            node_id: Its id, and that of the document which it is: ``delete_ref_doc(node_id)`` removes it.
+            digest: Of the picture's content, if known.
+            metadata: What else to say of it.
+            **fields: Of ``ImageNode``.
+        """
+        hidden = [CONTENT_HASH] if digest is not None else []
+        return cls(
+            id_=node_id,
+            metadata={**(metadata or {}), **dict.fromkeys(hidden, digest)},
+            excluded_llm_metadata_keys=hidden,
+            excluded_embed_metadata_keys=hidden,
+            **fields,
+        )
+
+    @property
+    def hash(self) -> str:
+        """Hash of content, path and caption."""
+        return hashlib.sha256(f"{super().hash}-{self.metadata.get(CONTENT_HASH)}".encode()).hexdigest()
+
+
+def content_hash(data: bytes) -> str:
+    """Return the SHA-256 of a picture's bytes, in hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,260 @@
+"""Captions for pictures without: written once each, several at a time, kept on disk, failures listed."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, TextNode
+
+from llama_index_mm_zhipu import (
+    ChineseClipEmbedding,
+    FaissMultiModalVectorStore,
+    ZhipuMultiModal,
+    build_index,
+    load_index,
+    read_folder,
+)
+from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.ingestion import ImageCaptioner
+from llama_index_mm_zhipu.ingestion.captioner import caption_in
+from llama_index_mm_zhipu.llm import GLMAuthenticationError, GLMQuotaError, GLMServerError
+from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn, Says
+
+Connect = Callable[..., ZhipuMultiModal]
+TAIL = "说明：一条连衣裙\n文字：SALE 50%"
+
+
+@pytest.fixture
+def slides(photos: list[Path]) -> list[ImageNode]:
+    """Ten pictures without captions."""
+    return [ImageNode(id_=photo.name, image_path=str(photo)) for photo in photos]
+
+
+@pytest.fixture
+def captioner(llm: ZhipuMultiModal, tmp_path: Path) -> ImageCaptioner:
+    """A captioner with a cache of its own."""
+    return ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3")
+
+
+@pytest.mark.parametrize(
+    ("answer", "caption"),
+    [
+        ("说明：一只猫\n文字：无", "一只猫"),
+        ("说明：一只猫。\n文字：停车\n禁止", "一只猫。\n停车\n禁止"),
+        ("**说明**：一只猫\n\n**文字**: SALE", "一只猫\nSALE"),
+        ("说明:一只猫\n坐着\n文字:没有文字。", "一只猫\n坐着"),
+        ("Caption: A cat\nText: none", "A cat"),
+        ("Caption: A cat\nText: STOP", "A cat\nSTOP"),
+        ("  一只猫坐着  ", "一只猫坐着"),
+        ("说明：\n文字：停车", "停车"),
+        ("", ""),
+    ],
+)
+def test_what_an_answer_gives(answer: str, caption: str) -> None:
+    assert caption_in(answer) == caption
+
+
+def test_pictures_get_captions_and_others_stay(
+    captioner: ImageCaptioner, slides: list[ImageNode], server: GLMStandIn
+) -> None:
+    server.script(Says(TAIL))
+    text, captioned = TextNode(text="说明书"), slides[1].model_copy(update={"text": "帽子"})
+    nodes = captioner([slides[0], text, captioned])
+
+    assert [node.get_content() for node in nodes] == ["一条连衣裙\nSALE 50%", "说明书", "帽子"]
+    assert nodes[1] is text
+    assert nodes[2] is captioned
+    assert slides[0].text == ""
+    (request,) = server.requests
+    picture, prompt = request["messages"][0]["content"]
+    assert picture["type"] == "image_url"
+    assert "说明：" in prompt["text"]
+    assert "文字：" in prompt["text"]
+
+
+def test_documents_are_pictures_too(captioner: ImageCaptioner, photos: list[Path], server: GLMStandIn) -> None:
+    server.script(Says(TAIL))
+    document = ImageDocument(image_resource=MediaResource(path=photos[0]))
+    (captioned, untouched) = captioner([document, Document(text="文字")])
+    assert captioned.get_content() == "一条连衣裙\nSALE 50%"
+    assert untouched.get_content() == "文字"
+
+
+def test_captions_can_be_replaced_and_asked_for_otherwise(
+    llm: ZhipuMultiModal, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+) -> None:
+    server.script(Says("a dress"))
+    captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "c.sqlite3", overwrite=True, prompt="What is it?")
+    (node,) = captioner([slides[0].model_copy(update={"text": "裙子"})])
+    assert node.get_content() == "a dress"
+    assert server.requests[0]["messages"][0]["content"][-1]["text"] == "What is it?"
+
+
+def test_the_cache_knows_pictures_by_content_model_and_prompt(
+    connect: Connect, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+) -> None:
+    path = tmp_path / "captions.sqlite3"
+    copied = tmp_path / "copy.jpg"
+    shutil.copy(str(slides[0].image_path), copied)
+    first = ImageCaptioner(llm=connect(), cache_path=path)([slides[0], ImageNode(image_path=str(copied))])
+    assert len(server.requests) == 1
+    assert first[0].get_content() == first[1].get_content()
+
+    again = ImageCaptioner(llm=connect(), cache_path=path)(slides[:1])
+    assert again[0].get_content() == first[0].get_content()
+    assert len(server.requests) == 1
+    ImageCaptioner(llm=connect(model="glm-4.6v-flash"), cache_path=path)(slides[:1])
+    ImageCaptioner(llm=connect(), cache_path=path, language="en")(slides[:1])
+    assert len(server.requests) == 3
+
+
+def test_requests_go_out_together_as_many_as_allowed(slides: list[ImageNode], tmp_path: Path) -> None:
+    with GLMStandIn(latency=0.2) as server:
+        llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
+        captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", num_workers=4)
+        assert all(node.get_content() for node in captioner(slides))
+        llm.close()
+    assert len(server.requests) == len(slides)
+    # Each request that goes on beside others has a connection of its own.
+    assert server.connections == 4
+
+
+def test_failures_are_listed_and_asked_about_again(
+    connect: Connect, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slides[2].image_path = str(tmp_path / "vanished.jpg")
+    captioner = ImageCaptioner(
+        llm=connect(max_retries=0), cache_path=tmp_path / "captions.sqlite3", num_workers=1, on_error="skip"
+    )
+    server.script(ErrorAnswer(500, "1234", "网络错误"), Says(""), None)
+    nodes = captioner(slides[:4])
+
+    assert [bool(node.get_content()) for node in nodes] == [False, False, False, True]
+    assert list(captioner.failures) == [node.node_id for node in slides[:3]]
+    reasons = list(captioner.failures.values())
+    assert reasons[0].startswith("GLMServerError: ")
+    assert reasons[1].startswith("EmptyAnswerError: the model answered nothing about ")
+    assert "vanished.jpg" in reasons[2]
+    assert "skipped 3 of 4 pictures" in caplog.text
+
+    asked = len(server.requests)
+    slides[2].image_path = slides[0].image_path
+    assert all(node.get_content() for node in captioner(slides[:4]))
+    assert captioner.failures == {}
+    assert len(server.requests) == asked + 2
+
+
+def test_a_run_that_broke_off_goes_on_where_it_was(
+    connect: Connect, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+) -> None:
+    captioner = ImageCaptioner(
+        llm=connect(max_retries=0), cache_path=tmp_path / "captions.sqlite3", num_workers=1, on_error="raise"
+    )
+    server.script(None, None, None, ErrorAnswer(500, "1234", "网络错误"))
+    with pytest.raises(GLMServerError):
+        captioner(slides)
+    assert len(server.requests) == 4
+    assert all(node.get_content() for node in captioner(slides))
+    assert len(server.requests) == 4 + len(slides) - 3
+
+
+async def test_a_cancelled_run_keeps_what_it_has(slides: list[ImageNode], tmp_path: Path) -> None:
+    with GLMStandIn(latency=0.1) as server:
+        llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
+        captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", num_workers=1)
+        running = asyncio.create_task(captioner.acall(slides))
+        while len(server.requests) < 4:
+            await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        asked = len(server.requests)
+        assert all(node.get_content() for node in await captioner.acall(slides))
+        assert len(server.requests) <= asked + len(slides) - 3
+        await llm.aclose()
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("1000", GLMAuthenticationError), ("1113", GLMQuotaError)], ids=["key", "balance"]
+)
+def test_what_would_fail_for_all_pictures_is_an_error_at_once(
+    captioner: ImageCaptioner, slides: list[ImageNode], server: GLMStandIn, code: str, error: type[Exception]
+) -> None:
+    server.fail_next(401, code, "身份验证失败。", times=20)
+    with pytest.raises(error):
+        captioner(slides)
+
+
+def test_bad_pictures_are_errors_if_wanted(llm: ZhipuMultiModal, tmp_path: Path) -> None:
+    captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", on_error="raise")
+    with pytest.raises(ImageError, match=r"vanished\.jpg"):
+        captioner([ImageNode(image_path=str(tmp_path / "vanished.jpg"))])
+
+
+def test_pictures_by_address_go_out_as_they_are(captioner: ImageCaptioner, server: GLMStandIn) -> None:
+    (node,) = captioner([ImageNode(image_url="http://127.0.0.1:9/cat.jpg")])
+    assert server.requests[0]["messages"][0]["content"][0]["image_url"]["url"] == "http://127.0.0.1:9/cat.jpg"
+    assert node.get_content()
+
+
+def test_a_bar_shows_the_progress(
+    captioner: ImageCaptioner, slides: list[ImageNode], capsys: pytest.CaptureFixture[str]
+) -> None:
+    captioner(slides[:2])
+    assert "Captioning" not in capsys.readouterr().err
+    captioner(slides[:2], show_progress=True)
+    assert "Captioning pictures: 100%" in capsys.readouterr().err
+
+
+def test_settings_serialise_without_the_key(captioner: ImageCaptioner, key: str) -> None:
+    told = str(captioner.to_dict()) + repr(captioner)
+    assert "glm-4v-flash" in told
+    assert not any(part in told for part in key.split("."))
+
+
+# In pipelines and indexes
+
+
+async def test_captions_reach_vector_full_text_and_prompt(
+    captioner: ImageCaptioner,
+    slides: list[ImageNode],
+    demo_embedding: ChineseClipEmbedding,
+    llm: ZhipuMultiModal,
+    server: GLMStandIn,
+    tmp_path: Path,
+) -> None:
+    server.script(*[Says(f"说明：第{number}张\n文字：型号KX{number}00") for number in range(len(slides))])
+    store = FaissMultiModalVectorStore(tmp_path / "store", namespace="image")
+    pipeline = IngestionPipeline(transformations=[captioner, demo_embedding], vector_store=store)
+    captioner.num_workers = 1
+    await pipeline.arun(nodes=slides)
+
+    index = load_index(tmp_path / "store", embed_model=demo_embedding)
+    (best,) = index.as_retriever(vector_store_query_mode="text_search", image_similarity_top_k=1).retrieve("KX300")
+    assert best.node.node_id == slides[3].node_id
+    picture, caption = demo_embedding.get_image_embedding(slides[3].image_path), "第3张\n型号KX300"
+    expected = [(a + b) / 2 for a, b in zip(picture, demo_embedding.get_text_embedding(caption), strict=True)]
+    assert best.node.get_content() == caption
+    (stored,) = [node for node in pipeline.run(nodes=slides[3:4]) if node.node_id == slides[3].node_id]
+    assert stored.embedding == pytest.approx(expected, abs=1e-5)
+    index.as_query_engine(llm=llm, vector_store_query_mode="text_search", image_similarity_top_k=1).query("KX300")
+    texts = [part.get("text", "") for part in server.requests[-1]["messages"][1]["content"]]
+    assert any("第3张\n型号KX300" in text for text in texts)
+    await llm.aclose()
+
+
+def test_an_index_of_captioned_slides(
+    captioner: ImageCaptioner, photos: list[Path], demo_embedding: ChineseClipEmbedding, tmp_path: Path
+) -> None:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for photo in photos:
+        shutil.copy(photo, folder)
+    index = build_index(captioner(read_folder(folder)), embed_model=demo_embedding)
+    assert index.stores[1].get_setting("caption_weight") == 0.5
+    assert index.stores[1].has_texts()

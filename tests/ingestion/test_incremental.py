@@ -1,0 +1,120 @@
+"""Re-running a pipeline over a folder embeds what changed, and removes what is gone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.callbacks.base_handler import BaseCallbackHandler
+from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.storage.docstore import SimpleDocumentStore
+from PIL import Image
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, load_index, read_folder
+
+
+class EmbeddedPictures(BaseCallbackHandler):
+    """Names of the pictures that were embedded."""
+
+    def __init__(self) -> None:
+        super().__init__([], [])
+        self.names: list[str] = []
+
+    def on_event_start(self, event_type: CBEventType, *args: Any, **kwargs: Any) -> str:
+        return ""
+
+    def on_event_end(self, event_type: CBEventType, payload: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if event_type == CBEventType.EMBEDDING and payload:
+            self.names += [chunk.removeprefix("the picture of node ") for chunk in payload[EventPayload.CHUNKS]]
+
+    def start_trace(self, trace_id: str | None = None) -> None: ...
+
+    def end_trace(self, trace_id: str | None = None, trace_map: dict[str, list[str]] | None = None) -> None: ...
+
+
+def draw(path: Path, seed: int) -> None:
+    """Write a small photograph of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path, quality=90)
+
+
+@pytest.fixture
+def embedded() -> EmbeddedPictures:
+    return EmbeddedPictures()
+
+
+@pytest.fixture
+def embedding(tiny_model: Path, embedded: EmbeddedPictures) -> ChineseClipEmbedding:
+    return ChineseClipEmbedding(tiny_model, device="cpu", callback_manager=CallbackManager([embedded]))
+
+
+def ingest(folder: Path, persist_dir: Path, embedding: ChineseClipEmbedding) -> None:
+    """One run, as by a script that starts anew each time."""
+    path = persist_dir / "docstore.json"
+    docstore = SimpleDocumentStore.from_persist_path(str(path)) if path.exists() else SimpleDocumentStore()
+    with FaissMultiModalVectorStore(persist_dir, namespace="image", model=embedding.fingerprint) as store:
+        pipeline = IngestionPipeline(
+            transformations=[embedding],
+            vector_store=store,
+            docstore=docstore,
+            docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
+        )
+        pipeline.run(nodes=read_folder(folder))
+    docstore.persist(str(path))
+
+
+def test_a_thousand_pictures_of_which_few_changed(
+    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedPictures
+) -> None:
+    folder, persist_dir = tmp_path / "slides", tmp_path / "store"
+    folder.mkdir()
+    for number in range(1000):
+        draw(folder / f"{number:04}.jpg", number)
+
+    ingest(folder, persist_dir, embedding)
+    assert len(embedded.names) == 1000
+
+    embedded.names.clear()
+    for number in range(10):
+        draw(folder / f"{number:04}.jpg", 5000 + number)
+    for number in range(10, 15):
+        (folder / f"{number:04}.jpg").unlink()
+    for number in range(1000, 1003):
+        draw(folder / f"{number:04}.jpg", number)
+    ingest(folder, persist_dir, embedding)
+
+    changed = [f"{number:04}.jpg" for number in [*range(10), *range(1000, 1003)]]
+    assert sorted(embedded.names) == changed
+    index = load_index(persist_dir, embed_model=embedding)
+    nodes = {node.node_id: node for node in index.stores[1].get_nodes()}
+    assert sorted(nodes) == sorted(file.name for file in folder.iterdir())
+    for name in ("0000.jpg", "0500.jpg", "1002.jpg"):
+        (best,) = index.as_retriever(image_similarity_top_k=1).image_to_image_retrieve(str(folder / name))
+        assert best.node.node_id == name
+        assert best.score == pytest.approx(1, abs=1e-4)
+
+    embedded.names.clear()
+    ingest(folder, persist_dir, embedding)
+    assert embedded.names == []
+
+
+def test_one_picture_that_changes_again_and_again(
+    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedPictures
+) -> None:
+    store = FaissMultiModalVectorStore()
+    pipeline = IngestionPipeline(
+        transformations=[embedding],
+        vector_store=store,
+        docstore=SimpleDocumentStore(),
+        docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
+    )
+    for seed in (1, 2, 3):
+        draw(tmp_path / "a.jpg", seed)
+        pipeline.run(nodes=read_folder(tmp_path))
+    # The cache of a pipeline tells nodes apart by their text and metadata alone.
+    assert embedded.names == ["a.jpg"] * 3
+    assert store.count() == 1

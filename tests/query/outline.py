@@ -1,0 +1,36 @@
+"""What a request shows, a line for each part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index_mm_zhipu.testing.message_texts import parts_of
+
+PICTURE = "<picture>"
+
+
+def outline(request: dict[str, Any]) -> list[str]:
+    """Return the lines of all messages but the system's, a picture as ``PICTURE``."""
+    lines: list[str] = []
+    for message in request["messages"]:
+        if message["role"] == "system":
+            continue
+        for part in parts_of(message):
+            texts = part["text"].splitlines() if part["type"] == "text" else [PICTURE]
+            lines += [text.strip() for text in texts if text.strip()]
+    return lines
+
+
+def system_of(request: dict[str, Any]) -> str:
+    """Return what the system's message says, empty where there is none."""
+    return "\n".join(str(message["content"]) for message in request["messages"] if message["role"] == "system")
+
+
+def pictures_of(request: dict[str, Any]) -> list[str]:
+    """Return the pictures, as they were sent."""
+    return [
+        part["image_url"]["url"]
+        for message in request["messages"]
+        for part in parts_of(message)
+        if part["type"] == "image_url"
+    ]

@@ -1,0 +1,106 @@
+"""Chat engines: several turns, each with the pictures found for it, labels and citations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from llama_index.core.chat_engine import SimpleChatEngine
+from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
+from llama_index.core.prompts import RichPromptTemplate
+from llama_index.core.schema import QueryBundle
+from outline import PICTURE, outline, pictures_of, system_of
+
+from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu.llm import EmptyAnswerError
+from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.query import PictureContextChatEngine
+from llama_index_mm_zhipu.testing import GLMStandIn, Says
+
+
+@pytest.fixture(params=["context", "condense_plus_context"])
+def chat(request: pytest.FixtureRequest, index: PictureIndex, llm: ZhipuMultiModal) -> BaseChatEngine:
+    """Both chat engines over ten photographs."""
+    return index.as_chat_engine(request.param, llm=llm, image_similarity_top_k=2, system_prompt="你是店员。")
+
+
+def answering_requests(server: GLMStandIn) -> list[dict[str, object]]:
+    """All requests but those that condense a question."""
+    return [request for request in server.requests if pictures_of(request)]
+
+
+def test_several_turns_with_pictures(chat: BaseChatEngine, server: GLMStandIn) -> None:
+    first = chat.chat("哪张图里有帽子？")
+    second = chat.chat("什么颜色？")
+
+    one, two = answering_requests(server)
+    assert outline(one)[0] == "基于以下相似图片信息："
+    assert [line[:2] for line in outline(one)[1:5]] == ["图1", PICTURE[:2], "图2", PICTURE[:2]]
+    assert outline(one)[-1] == "问题：哪张图里有帽子？"
+    assert system_of(one).startswith("你是店员。\n\n你只依据给出的图片")
+    assert [message["role"] for message in two["messages"]] == ["system", "user", "assistant", "user"]
+    assert two["messages"][1]["content"] == "哪张图里有帽子？"
+    assert outline(two)[-1] == "问题：什么颜色？"
+    assert len(pictures_of(two)) == 2
+    for response in (first, second):
+        assert response.metadata["citations"] == {
+            f"图{number}": source.node for number, source in enumerate(response.source_nodes, start=1)
+        }
+
+
+def test_streams_have_citations_at_their_end(chat: BaseChatEngine, server: GLMStandIn) -> None:
+    server.script(Says("帽子在图2。"))
+    response = chat.stream_chat("哪张图里有帽子？")
+    assert "".join(response.response_gen) == "帽子在图2。"
+    assert list(response.sources[0].raw_output["citations"]) == ["图2"]
+    assert [message.content for message in chat.chat_history] == ["哪张图里有帽子？", "帽子在图2。"]
+
+
+async def test_async_turns(chat: BaseChatEngine, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    response = await chat.achat("哪张图里有帽子？")
+    assert list(response.metadata["citations"]) == ["图1", "图2"]
+    streamed = await chat.astream_chat("什么颜色？")
+    answer = "".join([piece async for piece in streamed.async_response_gen()])
+    assert "什么颜色？" in answer
+    assert list(streamed.sources[0].raw_output["citations"]) == ["图1", "图2"]
+    assert len(answering_requests(server)) == 2
+    await llm.aclose()
+
+
+def test_a_question_with_a_picture(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]
+) -> None:
+    chat = index.as_chat_engine("context", llm=llm, query_mode="image")
+    chat.chat(QueryBundle("这是什么？", image_path=str(photos[4])))
+    (request,) = server.requests
+    assert outline(request)[:3] == ["用户提供的图片（问题所指，没有编号）：", PICTURE, "基于以下相似图片信息："]
+    assert chat.chat_history[0].content == "这是什么？"
+
+
+def test_an_empty_answer_stays_out_of_the_history(chat: BaseChatEngine, server: GLMStandIn) -> None:
+    server.script(Says(""))
+    with pytest.raises(EmptyAnswerError):
+        chat.chat("哪张图里有帽子？")
+    assert chat.chat_history == []
+    assert str(chat.chat("哪张图里有帽子？"))
+
+
+def test_settings_of_answers(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    mine = RichPromptTemplate(
+        '{% chat role="user" %}{% for message in context_messages %}{{ message.blocks[0].text }} '
+        "{% endfor %}我问：{{ query_str }}{% endchat %}"
+    )
+    chat = index.as_chat_engine(
+        "context", llm=llm, language="en", include_images=False, chat_content_qa_template=mine, image_similarity_top_k=1
+    )
+    chat.chat("hat?")
+    (line,) = outline(server.requests[0])
+    assert line.startswith("Picture 1 (similarity")
+    assert line.endswith("我问：hat?")
+    assert pictures_of(server.requests[0]) == []
+
+
+def test_the_default_condenses_and_other_modes_are_core_s(index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    assert type(index.as_chat_engine(llm=llm)).__name__ == "PictureCondensePlusContextChatEngine"
+    assert isinstance(index.as_chat_engine(ChatMode.SIMPLE, llm=llm), SimpleChatEngine)
+    assert isinstance(PictureContextChatEngine.from_defaults(index.as_retriever(), multi_modal_llm=llm), BaseChatEngine)

@@ -1,0 +1,99 @@
+"""Citations: which pictures an answer names, in the forms in which models write them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+
+from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.query import citations_in
+from llama_index_mm_zhipu.testing import GLMStandIn, Says
+
+SOURCES = [
+    NodeWithScore(node=TextNode(id_="text", text="说明")),
+    *[NodeWithScore(node=ImageNode(id_=name)) for name in ("a", "b", "c", "d")],
+]
+
+
+@pytest.mark.parametrize(
+    ("answer", "cited"),
+    [
+        ("红色（图1）。", "a"),
+        ("见图2和图1，再看图2。", "ba"),
+        ("如图 3、图４所示", "cd"),
+        ("图1、2和4都有", "abd"),
+        ("图1，3", "ac"),
+        ("图1至3", "abc"),
+        ("图2-4", "bcd"),
+        ("图片2：帽子", "b"),
+        ("【图1】[图2]", "ab"),
+        ("Picture 1 and 2; see pictures 3, 4", "abcd"),
+        ("没有答案", ""),
+        ("图表1、地图", ""),
+        ("图1和2个苹果", "a"),
+        ("图3.5是架构", ""),
+        ("图2-1是架构", ""),
+        ("图1中的图2-1", "a"),
+        ("图1、2.5米", "a"),
+    ],
+)
+def test_what_counts_as_a_citation(answer: str, cited: str) -> None:
+    nodes, unknown = citations_in(answer, SOURCES)
+    assert "".join(node.node_id for node in nodes.values()) == cited
+    assert unknown == []
+
+
+def test_citations_are_found_by_name_in_either_language() -> None:
+    assert list(citations_in("图2", SOURCES).nodes) == ["图2"]
+    assert list(citations_in("图2", SOURCES, "en").nodes) == ["Picture 2"]
+
+
+def test_numbers_that_no_picture_has() -> None:
+    nodes, unknown = citations_in("图1、图7和图0，图7", SOURCES)
+    assert list(nodes) == ["图1"]
+    assert unknown == ["图7", "图0"]
+
+
+def test_the_response_maps_citations_to_nodes(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script(Says("帽子在图2，不在图9。"))
+    response = index.as_query_engine(llm=llm, image_similarity_top_k=3).query("哪张图里有帽子？")
+
+    assert [Path(str(source.node.image_path)).is_file() for source in response.source_nodes] == [True] * 3
+    assert response.metadata["citations"] == {"图2": response.source_nodes[1].node}
+    assert response.metadata["unknown_citations"] == ["图9"]
+    assert "the answer cites 图9, which no picture is called" in caplog.text
+
+
+def test_a_stream_has_its_citations_at_its_end(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    server.script(Says("帽子在图1。"))
+    response = index.as_query_engine(llm=llm, streaming=True).query("哪张图里有帽子？")
+    assert "citations" not in response.metadata
+    assert "".join(response.response_gen) == "帽子在图1。"
+    assert list(response.metadata["citations"]) == ["图1"]
+
+
+async def test_an_async_stream_has_its_citations_at_its_end(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    server.script(Says("帽子在图2。"))
+    response = await index.as_query_engine(llm=llm, streaming=True).aquery("哪张图里有帽子？")
+    pieces = [piece async for piece in response.async_response_gen()]
+    assert "".join(pieces) == "帽子在图2。"
+    assert len(pieces) > 1
+    assert list(response.metadata["citations"]) == ["图2"]
+
+
+def test_nothing_is_warned_of_without_cause(
+    index: PictureIndex, llm: ZhipuMultiModal, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    response = index.as_query_engine(llm=llm).query("哪张图里有帽子？")
+    assert list(response.metadata["citations"]) == ["图1", "图2"]
+    assert response.metadata["unknown_citations"] == []
+    assert caplog.text == ""

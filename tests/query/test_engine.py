@@ -1,0 +1,338 @@
+"""Answers rest on the pictures found: in all response modes, streaming and async, and when pictures or answers fail."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import shutil
+import warnings
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+from llama_index.core import Settings
+from llama_index.core.llms import MockLLM
+from llama_index.core.response_synthesizers import ResponseMode
+from llama_index.core.schema import Document, ImageNode, QueryBundle
+from outline import PICTURE, outline, pictures_of
+from pydantic import BaseModel
+
+from llama_index_mm_zhipu import (
+    ChineseClipEmbedding,
+    FaissMultiModalVectorStore,
+    ZhipuMultiModal,
+    build_index,
+    read_folder,
+)
+from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMQuotaError
+from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.query import PictureQueryEngine
+from llama_index_mm_zhipu.testing import GLMStandIn, Says
+
+QUESTION = "哪张图里有帽子？"
+OWN_PICTURE = "用户提供的图片（问题所指，没有编号）："
+
+
+def sent_bytes(request: dict[str, object]) -> list[bytes]:
+    return [base64.b64decode(picture) for picture in pictures_of(request)]
+
+
+def of_files(nodes: list[ImageNode]) -> list[bytes]:
+    return [Path(str(node.image_path)).read_bytes() for node in nodes]
+
+
+# Response modes
+
+
+@pytest.mark.parametrize(
+    ("mode", "pictures_in_requests"),
+    [
+        ("compact", [3]),
+        ("simple_summarize", [3]),
+        ("tree_summarize", [3]),
+        ("compact_accumulate", [3]),
+        ("refine", [1, 1, 1]),
+        ("accumulate", [1, 1, 1]),
+        ("generation", [0]),
+        ("no_text", []),
+        ("context_only", []),
+    ],
+)
+@pytest.mark.parametrize("use_async", [False, True])
+async def test_every_response_mode(
+    index: PictureIndex,
+    llm: ZhipuMultiModal,
+    server: GLMStandIn,
+    mode: str,
+    pictures_in_requests: list[int],
+    use_async: bool,
+) -> None:
+    assert mode in set(ResponseMode)
+    engine = index.as_query_engine(llm=llm, response_mode=mode, image_similarity_top_k=3)
+    response = await engine.aquery(QUESTION) if use_async else engine.query(QUESTION)
+
+    assert [len(pictures_of(request)) for request in server.requests] == pictures_in_requests
+    labels = sorted(line for request in server.requests for line in outline(request) if line.startswith("图"))
+    assert len(labels) == sum(pictures_in_requests)
+    assert len(response.source_nodes) == 3
+    assert (QUESTION in str(response)) == bool(pictures_in_requests)
+    if mode == "context_only":
+        assert [line[:2] for line in str(response).splitlines() if line] == ["图1", "图2", "图3"]
+    await llm.aclose()
+
+
+@pytest.mark.parametrize("mode", ["compact", "simple_summarize", "tree_summarize", "refine", "generation"])
+async def test_streams_are_the_answer(index: PictureIndex, llm: ZhipuMultiModal, mode: str) -> None:
+    whole = str(index.as_query_engine(llm=llm, response_mode=mode).query(QUESTION))
+    engine = index.as_query_engine(llm=llm, response_mode=mode, streaming=True)
+    assert "".join(engine.query(QUESTION).response_gen) == whole  # type: ignore[union-attr]
+    streamed = await engine.aquery(QUESTION)
+    assert isinstance(streamed.response_gen, AsyncGenerator)  # type: ignore[union-attr]
+    assert "".join([piece async for piece in streamed.async_response_gen()]) == whole  # type: ignore[union-attr]
+    await llm.aclose()
+
+
+def test_structured_answers(index: PictureIndex, connect: object, server: GLMStandIn) -> None:
+    class Product(BaseModel):
+        """What a picture shows."""
+
+        name: str
+
+    llm = connect(model="glm-4.6v-flash")  # type: ignore[operator]
+    response = index.as_query_engine(llm=llm, output_cls=Product).query(QUESTION)
+    assert isinstance(response.response, Product)
+    assert response.metadata["citations"] == {}
+    assert len(pictures_of(server.requests[0])) == 2
+
+
+def test_more_pictures_than_the_model_takes_go_out_in_one_request(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    response = index.as_query_engine(llm=llm, image_similarity_top_k=8).query(QUESTION)
+    (request,) = server.requests
+    assert len(pictures_of(request)) == 5
+    assert len(response.source_nodes) == 8
+    assert [line[:2] for line in outline(request) if line.startswith("图")] == [f"图{n}" for n in range(1, 9)]
+
+
+def test_texts_reach_the_answer_too(
+    demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    index = build_index([*photo_nodes, Document(text="轮胎气压二百三十千帕。")], embed_model=demo_embedding)
+    response = index.as_query_engine(llm=llm).query("轮胎气压是多少？")
+    assert [type(source.node).__name__ for source in response.source_nodes] == ["TextNode", "ImageNode", "ImageNode"]
+    assert outline(server.requests[0])[1] == "轮胎气压二百三十千帕。"
+    assert list(response.metadata["citations"]) == ["图1", "图2"]
+
+
+def test_core_s_own_warnings_are_not_raised(index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        index.as_query_engine(llm=llm).query(QUESTION)
+
+
+def test_stored_nodes_stay_as_they_were(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], llm: ZhipuMultiModal, tmp_path: Path
+) -> None:
+    index = build_index(photo_nodes, embed_model=tiny_embedding, persist_dir=tmp_path)
+    index.as_query_engine(llm=llm).query(QUESTION)
+    stored = FaissMultiModalVectorStore(tmp_path, namespace="image").get_nodes()
+    assert [node.metadata for node in stored] == [{}] * len(photo_nodes)
+
+
+# A question with a picture
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("use_async", [False, True])
+async def test_the_question_s_picture_comes_first_and_is_marked(
+    index: PictureIndex,
+    llm: ZhipuMultiModal,
+    server: GLMStandIn,
+    photos: list[Path],
+    streaming: bool,
+    use_async: bool,
+) -> None:
+    engine = index.as_query_engine(llm=llm, image_similarity_top_k=3, streaming=streaming)
+    query = QueryBundle(query_str="这是什么？", image_path=str(photos[4]))
+    response = await engine.aquery(query) if use_async else engine.query(query)
+    if streaming:
+        answer = (
+            "".join([piece async for piece in response.async_response_gen()])
+            if use_async
+            else "".join(response.response_gen)
+        )
+    else:
+        answer = str(response)
+
+    (request,) = server.requests
+    lines = outline(request)
+    assert lines[:3] == [OWN_PICTURE, PICTURE, "基于以下相似图片信息："]
+    assert lines[3].startswith("图1（相似度")
+    assert lines[-1] == "问题：这是什么？"
+    sources = [source.node for source in response.source_nodes]
+    assert sent_bytes(request) == [photos[4].read_bytes(), *of_files(sources)]
+    assert "收到 4 张图片" in answer
+    assert list(response.metadata["citations"]) == ["图1", "图2", "图3"]
+    await llm.aclose()
+
+
+@pytest.mark.parametrize("mode", ["refine", "accumulate", "tree_summarize"])
+def test_the_question_s_picture_is_in_every_request(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], mode: str
+) -> None:
+    index.as_query_engine(llm=llm, response_mode=mode).query(QueryBundle("这是什么？", image_path=str(photos[4])))
+    assert all(outline(request)[:2] == [OWN_PICTURE, PICTURE] for request in server.requests)
+    assert all(sent_bytes(request)[0] == photos[4].read_bytes() for request in server.requests)
+
+
+def test_contact_sheets_leave_the_question_s_picture_alone(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]
+) -> None:
+    engine = index.as_query_engine(llm=llm, image_similarity_top_k=8)
+    engine.query(QueryBundle("这是什么？", image_path=str(photos[4])))
+    (request,) = server.requests
+    assert sent_bytes(request)[0] == photos[4].read_bytes()
+    assert "（下面一张是拼图，含2张图片，上方标有编号1、2；此处指其中编号1的图片。）" in outline(request)
+
+
+def test_a_question_s_picture_that_cannot_be_read_is_named(
+    index: PictureIndex, llm: ZhipuMultiModal, tmp_path: Path
+) -> None:
+    missing = str(tmp_path / "missing.jpg")
+    with pytest.raises(ImageError, match=r"missing\.jpg"):
+        index.as_query_engine(llm=llm).query(QueryBundle("这是什么？", image_path=missing))
+    with pytest.raises(ImageError, match=r"missing\.jpg"):
+        index.as_query_engine(llm=llm, query_mode="text").query(QueryBundle("帽子？", image_path=missing))
+
+
+# What can fail
+
+
+@pytest.fixture
+def folder(photos: list[Path], tmp_path: Path) -> Path:
+    """Three photographs that a test may spoil."""
+    for photo in photos[:3]:
+        shutil.copy(photo, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def folder_index(folder: Path, demo_embedding: ChineseClipEmbedding) -> PictureIndex:
+    """An index of these."""
+    return build_index(read_folder(folder), embed_model=demo_embedding)
+
+
+def test_a_picture_that_vanished_is_left_out_and_counted(
+    folder_index: PictureIndex,
+    folder: Path,
+    llm: ZhipuMultiModal,
+    server: GLMStandIn,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, *others = sorted(folder.glob("*.jpg"))
+    first.unlink()
+    response = folder_index.as_query_engine(llm=llm, image_similarity_top_k=3).query("裙子")
+
+    assert len(pictures_of(server.requests[0])) == 2
+    assert sorted(source.node.node_id for source in response.source_nodes) == [other.name for other in others]
+    assert [line[:2] for line in outline(server.requests[0]) if line.startswith("图")] == ["图1", "图2"]
+    assert list(response.metadata["skipped"]) == [first.name]
+    assert str(first) in response.metadata["skipped"][first.name]
+    assert "skipped 1 of 3 pictures" in caplog.text
+    assert folder_index.stores[1].count() == 3
+
+
+def test_or_it_is_an_error(folder_index: PictureIndex, folder: Path, llm: ZhipuMultiModal) -> None:
+    first, *_ = sorted(folder.glob("*.jpg"))
+    first.unlink()
+    engine = folder_index.as_query_engine(llm=llm, image_similarity_top_k=3, on_error="raise")
+    with pytest.raises(ImageError, match=f"node {first.name} was found, but its picture cannot be sent"):
+        engine.query("裙子")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_picture_that_was_cut_is_named(
+    folder_index: PictureIndex, folder: Path, llm: ZhipuMultiModal, streaming: bool
+) -> None:
+    first, *_ = sorted(folder.glob("*.jpg"))
+    first.write_bytes(first.read_bytes()[:5000])
+    engine = folder_index.as_query_engine(llm=llm, image_similarity_top_k=3, streaming=streaming)
+    with pytest.raises(ImageError, match=first.name):
+        str(engine.query("裙子"))
+
+
+@pytest.mark.parametrize("mode", ["compact", "simple_summarize", "tree_summarize"])
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_an_empty_answer_is_an_error(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, mode: str, text: str
+) -> None:
+    server.script(Says(text))
+    with pytest.raises(EmptyAnswerError, match="the model answered nothing to a question with 2 sources"):
+        index.as_query_engine(llm=llm, response_mode=mode).query(QUESTION)
+
+
+async def test_an_empty_stream_is_an_error(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    server.script(Says(""), Says(""))
+    engine = index.as_query_engine(llm=llm, streaming=True)
+    with pytest.raises(EmptyAnswerError):
+        list(engine.query(QUESTION).response_gen)  # type: ignore[union-attr]
+    with pytest.raises(EmptyAnswerError):
+        [piece async for piece in (await engine.aquery(QUESTION)).async_response_gen()]  # type: ignore[union-attr]
+    await llm.aclose()
+
+
+def test_errors_of_the_api_reach_the_caller(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    server.fail_next(429, "1113", "您的账户已欠费，请充值后重试。")
+    with pytest.raises(GLMQuotaError):
+        index.as_query_engine(llm=llm).query(QUESTION)
+
+
+def test_nothing_found_is_no_error(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    response = index.as_query_engine(llm=llm, similarity_cutoff=0.99).query(QUESTION)
+    assert (response.source_nodes, server.requests) == ([], [])
+    assert response.metadata["citations"] == {}
+
+
+def test_addresses_are_not_fetched_to_answer(
+    demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    node = ImageNode(image_url="http://127.0.0.1:9/cat.jpg", text="猫", embedding=[0.0] * demo_embedding.embed_dim)
+    index = build_index([node], embed_model=demo_embedding)
+    index.as_query_engine(llm=llm).query("猫？")
+    assert pictures_of(server.requests[0]) == ["http://127.0.0.1:9/cat.jpg"]
+
+
+def test_no_bytes_and_no_key_are_logged(
+    index: PictureIndex, llm: ZhipuMultiModal, photos: list[Path], key: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    response = index.as_query_engine(llm=llm).query(QueryBundle("帽子", image_path=str(photos[0])))
+    told = caplog.text + repr(response.source_nodes) + repr(response.metadata)
+    start = base64.b64encode(photos[0].read_bytes()[:60]).decode()
+    assert not any(secret in told for secret in (start, *key.split(".")))
+
+
+# Settings
+
+
+def test_without_an_llm_settings_are_asked_then_zhipu(index: PictureIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Settings, "_llm", None)
+    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    with pytest.raises(ValueError, match="set ZHIPUAI_API_KEY"):
+        index.as_query_engine()
+    monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
+    assert index.as_query_engine()
+    monkeypatch.setattr(Settings, "_llm", MockLLM())
+    with pytest.raises(ValueError, match="requires a chat LLM"):
+        index.as_query_engine()
+
+
+def test_another_retriever_keeps_the_settings(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    engine = index.as_query_engine(llm=llm, language="en", include_images=False)
+    other = engine.with_retriever(index.as_retriever(image_similarity_top_k=1, language="en"))
+    assert isinstance(other, PictureQueryEngine)
+    other.query("hat?")
+    assert len(outline(server.requests[0])) == 3
+    assert outline(server.requests[0])[1].startswith("Picture 1 (similarity")

@@ -1,0 +1,69 @@
+"""Labels: one key that LLMs see, numbers by rank and anew where others reorder; the given nodes stay as they were."""
+
+from __future__ import annotations
+
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
+
+from llama_index_mm_zhipu.query import PictureNumbering, number_pictures
+from llama_index_mm_zhipu.query.labels import label_results
+
+RESULTS = [
+    NodeWithScore(
+        node=ImageNode(id_="a", text="猫", metadata={"page": 1, "file_path": "/home/me/a.jpg"}), score=0.91234
+    ),
+    NodeWithScore(node=TextNode(id_="t", text="说明", metadata={"file_path": "/home/me/t.txt"}), score=0.8),
+    NodeWithScore(node=ImageNode(id_="b"), score=0.7),
+    NodeWithScore(node=ImageNode(id_="c", text="狗"), score=None),
+]
+
+
+def labels(results: list[NodeWithScore], key: str = "图片") -> list[str | None]:
+    return [result.node.metadata.get(key) for result in results]
+
+
+def test_labels_hold_number_similarity_and_caption() -> None:
+    found = label_results(RESULTS, scores_are_similarities=True)
+    assert labels(found) == ["图1（相似度 0.912）：猫", None, "图2（相似度 0.7）", "图3：狗"]
+    assert labels(label_results(RESULTS))[:1] == ["图1（得分 0.912）：猫"]
+    english = label_results(RESULTS, language="en", scores_are_similarities=True)
+    assert labels(english, "picture")[0] == "Picture 1 (similarity 0.912): 猫"
+
+
+def test_an_llm_sees_the_label_and_what_was_asked_for() -> None:
+    shown = [result.node.get_metadata_str(MetadataMode.LLM) for result in label_results(RESULTS)]
+    assert shown == ["图片: 图1（得分 0.912）：猫", "", "图片: 图2（得分 0.7）", "图片: 图3：狗"]
+    asked = label_results(RESULTS, metadata_keys=["page"])[0].node
+    assert asked.get_metadata_str(MetadataMode.LLM) == "page: 1\n图片: 图1（得分 0.912）：猫"
+    assert "图片" not in asked.get_metadata_str(MetadataMode.EMBED)
+
+
+def test_given_nodes_stay_as_they_were() -> None:
+    before = [result.model_dump() for result in RESULTS]
+    label_results(RESULTS)
+    number_pictures(RESULTS)
+    assert [result.model_dump() for result in RESULTS] == before
+
+
+def test_reordered_pictures_get_new_numbers_and_keep_their_similarity() -> None:
+    found = label_results(RESULTS, scores_are_similarities=True)
+    found[2].score = 9.0
+    renumbered = number_pictures(found[::-1])
+    assert labels(renumbered) == ["图1：狗", "图2（相似度 0.7）", None, "图3（相似度 0.912）：猫"]
+    assert [result.score for result in renumbered] == [None, 9.0, 0.8, 0.91234]
+
+
+def test_pictures_of_other_retrievers_get_labels() -> None:
+    assert labels(number_pictures(RESULTS)) == ["图1（得分 0.912）：猫", None, "图2（得分 0.7）", "图3：狗"]
+
+
+def test_a_caption_that_looks_like_a_label_is_none() -> None:
+    node = ImageNode(text="图9：架构", metadata={"图片": "一张照片"})
+    (result,) = number_pictures([NodeWithScore(node=node)])
+    assert labels([result]) == ["图1：图9：架构"]
+
+
+def test_a_postprocessor_numbers_for_other_engines() -> None:
+    mixed = [*label_results(RESULTS[:1]), *label_results(RESULTS[2:3])]
+    assert labels(mixed) == ["图1（得分 0.912）：猫", "图1（得分 0.7）"]
+    assert labels(PictureNumbering().postprocess_nodes(mixed)) == ["图1（得分 0.912）：猫", "图2（得分 0.7）"]
+    assert PictureNumbering.from_dict(PictureNumbering(language="en").to_dict()).language == "en"

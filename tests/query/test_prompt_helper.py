@@ -1,0 +1,58 @@
+"""Packing: pictures together with their labels, texts in as few requests as they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+
+from llama_index_mm_zhipu.query import PROMPTS
+from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
+
+QA = PROMPTS["zh"].qa
+
+
+@pytest.fixture
+def pictures(photos: list[Path]) -> list[ChatMessage]:
+    return [
+        ChatMessage(blocks=[TextBlock(text=f"图{n}"), ImageBlock(path=photo)])
+        for n, photo in enumerate(photos, start=1)
+    ]
+
+
+@pytest.mark.parametrize("context_window", [2048, 8192])
+def test_pictures_go_out_together(pictures: list[ChatMessage], context_window: int) -> None:
+    helper = WholePicturesPromptHelper(context_window=context_window, num_output=1024)
+    (packed,) = helper.repack(QA, pictures)
+    assert packed.blocks == [block for picture in pictures for block in picture.blocks]
+
+
+def test_texts_fill_requests_and_pictures_join_the_last(pictures: list[ChatMessage]) -> None:
+    texts = [ChatMessage(content=f"第{number}段：" + "轮胎气压。" * 60) for number in range(20)]
+    helper = WholePicturesPromptHelper(context_window=4096, num_output=256)
+    packed = helper.repack(QA, [*texts, *pictures])
+    assert len(packed) > 1
+    assert [block for message in packed for block in message.blocks] == [
+        *(block for text in texts for block in text.blocks),
+        *(block for picture in pictures for block in picture.blocks),
+    ]
+    assert not any(isinstance(block, ImageBlock) for message in packed[:-1] for block in message.blocks)
+
+
+def test_a_text_longer_than_a_request_is_split() -> None:
+    helper = WholePicturesPromptHelper(context_window=1024, num_output=256)
+    packed = helper.repack(QA, [ChatMessage(content="轮胎气压。" * 1000)])
+    assert len(packed) > 2
+    assert "".join(str(message.content) for message in packed).count("轮胎气压") >= 1000
+
+
+def test_only_texts_are_shortened(pictures: list[ChatMessage]) -> None:
+    helper = WholePicturesPromptHelper(context_window=1024, num_output=256)
+    whole, cut = helper.truncate(QA, [pictures[0], ChatMessage(content="轮胎气压。" * 1000)])
+    assert whole is pictures[0]
+    assert 0 < len(str(cut.content)) < 4000
+
+
+def test_nothing_packs_to_nothing() -> None:
+    assert WholePicturesPromptHelper(context_window=1024).repack(QA, []) == []

@@ -1,0 +1,197 @@
+"""Retrieval by words, picture or both, in every mode, with filters and a cut-off, through keyword arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, NodeWithScore, QueryBundle
+from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
+from outline import outline, pictures_of
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
+from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.testing import GLMStandIn
+
+
+def ids(results: list[NodeWithScore]) -> list[str]:
+    return [result.node.node_id for result in results]
+
+
+def equal(key: str, value: Any, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilter:
+    return MetadataFilter(key=key, value=value, operator=operator)
+
+
+@pytest.fixture
+def plain_index(demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> PictureIndex:
+    """Half of the photographs have captions, which are found by full text; all have a page."""
+    nodes = [
+        node.model_copy(update={"metadata": {"page": page}, "text": node.text if page % 2 else ""})
+        for page, node in enumerate(photo_nodes)
+    ]
+    return build_index(nodes, embed_model=demo_embedding)
+
+
+# By what of the question
+
+
+def test_words_picture_or_both(
+    index: PictureIndex, demo_embedding: ChineseClipEmbedding, photos: list[Path], photo_nodes: list[ImageNode]
+) -> None:
+    query = QueryBundle("帽子", image_path=str(photos[4]))
+    words, picture = demo_embedding.get_query_embedding("帽子"), demo_embedding.get_image_embedding(photos[4])
+    stored = {
+        node.node_id: 0.5 * np.asarray(demo_embedding.get_image_embedding(node.image_path))
+        + 0.5 * np.asarray(demo_embedding.get_text_embedding(node.text))
+        for node in photo_nodes
+    }
+    for mode, vector in [("text", words), ("image", picture), ("fused", (np.asarray(words) + picture) / 2)]:
+        found = index.as_retriever(query_mode=mode, image_similarity_top_k=10).retrieve(query)
+        scores = {node_id: float(np.dot(vector, stored[node_id])) for node_id in stored}
+        assert ids(found) == sorted(scores, key=lambda node_id: -scores[node_id])
+        np.testing.assert_allclose([result.score for result in found], sorted(scores.values(), reverse=True), atol=1e-5)
+
+
+async def test_picture_to_picture_through_the_standard_calls(plain_index: PictureIndex, photos: list[Path]) -> None:
+    retriever = plain_index.as_retriever(image_similarity_top_k=2)
+    query = QueryBundle("", image_path=str(photos[4]))
+    expected = ids(retriever.image_to_image_retrieve(str(photos[4])))
+    assert expected[0] == photos[4].name
+    assert ids(await retriever.aimage_to_image_retrieve(str(photos[4]))) == expected
+    assert ids(retriever.retrieve(query)) == ids(await retriever.aretrieve(query)) == expected
+    assert ids(plain_index.as_retriever(query_mode="image", image_similarity_top_k=2).retrieve(query)) == expected
+
+
+def test_texts_are_not_looked_for_by_a_picture(
+    demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], photos: list[Path]
+) -> None:
+    index = build_index([*photo_nodes, Document(text="帽子的说明")], embed_model=demo_embedding)
+    query = QueryBundle("帽子", image_path=str(photos[0]))
+    kinds = {
+        mode: {type(result.node).__name__ for result in index.as_retriever(query_mode=mode).retrieve(query)}
+        for mode in ("text", "image", "fused")
+    }
+    assert kinds == {"text": {"TextNode", "ImageNode"}, "image": {"ImageNode"}, "fused": {"TextNode", "ImageNode"}}
+
+
+def test_what_is_asked_by_must_be_there(index: PictureIndex, photos: list[Path]) -> None:
+    with pytest.raises(ValueError, match="query_mode is 'image' and the question has no picture"):
+        index.as_retriever(query_mode="image").retrieve("帽子")
+    with pytest.raises(ValueError, match="query_mode is 'text' and the question has no words"):
+        index.as_retriever(query_mode="text").retrieve(QueryBundle("", image_path=str(photos[0])))
+    with pytest.raises(ValueError, match="it must be 'text', 'image' or 'fused'"):
+        index.as_retriever(query_mode="both")
+    assert index.as_retriever().retrieve("") == []
+
+
+async def test_async_finds_the_same(index: PictureIndex, photos: list[Path]) -> None:
+    retriever = index.as_retriever(image_similarity_top_k=4)
+    for query in ("帽子", QueryBundle("", image_path=str(photos[0])), QueryBundle("帽子", image_path=str(photos[0]))):
+        assert ids(await retriever.aretrieve(query)) == ids(retriever.retrieve(query))
+    assert ids(await retriever.atext_to_image_retrieve("帽子")) == ids(retriever.text_to_image_retrieve("帽子"))
+    assert await retriever.atext_retrieve("帽子") == retriever.text_retrieve("帽子") == []
+
+
+# Modes of the store
+
+
+def test_full_text_of_captions(plain_index: PictureIndex, photo_nodes: list[ImageNode]) -> None:
+    found = plain_index.as_retriever(vector_store_query_mode="text_search").retrieve(photo_nodes[1].text)
+    assert ids(found)[0] == photo_nodes[1].node_id
+    assert plain_index.as_retriever(vector_store_query_mode="text_search").retrieve("航天飞机") == []
+
+
+def test_hybrid_is_the_default_where_captions_are_found_by_full_text(
+    plain_index: PictureIndex, index: PictureIndex, photo_nodes: list[ImageNode]
+) -> None:
+    words = photo_nodes[1].text
+    hybrid = plain_index.as_retriever(vector_store_query_mode="hybrid", image_similarity_top_k=3).retrieve(words)
+    assert ids(plain_index.as_retriever(image_similarity_top_k=3).retrieve(words)) == ids(hybrid)
+    assert "（得分 0.0" in hybrid[0].node.metadata["图片"]
+    assert "（相似度 0." in index.as_retriever().retrieve(words)[0].node.metadata["图片"]
+
+
+def test_a_picture_alone_has_one_ranking_and_cosines(plain_index: PictureIndex, photos: list[Path]) -> None:
+    (best,) = plain_index.as_retriever(vector_store_query_mode="hybrid", image_similarity_top_k=1).retrieve(
+        QueryBundle("", image_path=str(photos[2]))
+    )
+    assert best.score == pytest.approx(1, abs=1e-4)
+    assert best.node.metadata["图片"].startswith("图1（相似度 1")
+
+
+def test_marginal_relevance(index: PictureIndex) -> None:
+    by_threshold = {
+        threshold: ids(
+            index.as_retriever(
+                vector_store_query_mode="mmr", mmr_threshold=threshold, image_similarity_top_k=4
+            ).retrieve("帽子")
+        )
+        for threshold in (1.0, 0.0)
+    }
+    assert set(by_threshold[0.0]) != set(by_threshold[1.0])
+
+
+def test_a_similarity_cut_off(index: PictureIndex, plain_index: PictureIndex) -> None:
+    for tried in (index, plain_index):
+        every = tried.as_retriever(vector_store_query_mode="default", image_similarity_top_k=10).retrieve("帽子")
+        cutoff = every[4].score
+        found = tried.as_retriever(similarity_cutoff=cutoff, image_similarity_top_k=10).retrieve("帽子")
+        assert ids(found) == ids(every[:5])
+    with pytest.raises(ValueError, match=r"similarity_cutoff is a cosine, and mode 'hybrid' gives other scores"):
+        index.as_retriever(similarity_cutoff=0.3, vector_store_query_mode="hybrid")
+
+
+def test_metadata_filters(plain_index: PictureIndex, photos: list[Path]) -> None:
+    filters = MetadataFilters(
+        filters=[equal("page", 2), MetadataFilters(filters=[equal("page", 7, FilterOperator.GT)])],
+        condition=FilterCondition.OR,
+    )
+    for mode in ("default", "hybrid", "mmr"):
+        retriever = plain_index.as_retriever(filters=filters, vector_store_query_mode=mode, image_similarity_top_k=10)
+        assert sorted(ids(retriever.retrieve("帽子"))) == [photos[page].name for page in (2, 8, 9)]
+
+
+def test_a_filter_by_a_key_that_nothing_has_is_an_error(plain_index: PictureIndex) -> None:
+    filters = MetadataFilters(filters=[MetadataFilters(filters=[equal("Page", 2)])])
+    with pytest.raises(ValueError, match=r"has the metadata 'Page' that the filters ask for; there is 'page'$"):
+        plain_index.as_retriever(filters=filters).retrieve("帽子")
+    empty = MetadataFilters(filters=[equal("Page", None, FilterOperator.IS_EMPTY)])
+    assert len(plain_index.as_retriever(filters=empty, image_similarity_top_k=10).retrieve("帽子")) == 10
+
+
+def test_nothing_is_unknown_to_an_index_without_nodes(plain_index: PictureIndex, photos: list[Path]) -> None:
+    plain_index.delete_nodes([photo.name for photo in photos])
+    assert plain_index.as_retriever(filters=MetadataFilters(filters=[equal("Page", 2)])).retrieve("帽子") == []
+
+
+def test_the_engine_passes_all_on(
+    plain_index: PictureIndex, photos: list[Path], llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    engine = plain_index.as_query_engine(
+        llm=llm,
+        query_mode="image",
+        filters=MetadataFilters(filters=[equal("page", 3, FilterOperator.NE)]),
+        similarity_cutoff=-1,
+        image_similarity_top_k=9,
+        vector_store_query_mode="default",
+    )
+    response = engine.query(QueryBundle("这是什么？", image_path=str(photos[3])))
+    assert photos[3].name not in ids(response.source_nodes)
+    assert len(response.source_nodes) == 9
+    assert len(pictures_of(server.requests[0])) == 5
+
+
+def test_pictures_of_any_node_class_are_pictures(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path], llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    index = build_index([ImageNode(image_path=str(photos[0]), text="裙子")], embed_model=demo_embedding)
+    document = ImageDocument(
+        image_resource=MediaResource(path=photos[1]), text_resource=MediaResource(text="帽子"), id_="document"
+    )
+    document.embedding = demo_embedding.get_image_embedding(photos[1])
+    index.stores[1].add([document])
+    response = index.as_query_engine(llm=llm).query("帽子")
+    assert {type(source.node) for source in response.source_nodes} == {ImageNode}
+    assert sum(line.startswith("图") and line.endswith("：帽子") for line in outline(server.requests[0])) == 1
