@@ -9,6 +9,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock
 from llama_index.core.indices.prompt_helper import ChatPromptHelper
 from llama_index.core.llms import LLM
 from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts.prompt_utils import get_empty_prompt_txt
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
@@ -44,7 +45,7 @@ class WholePicturesPromptHelper(ChatPromptHelper):
         """Pack messages into the fewest, those with pictures all into the last one."""
         texts, pictures = _apart(messages)
         padding += min(len(pictures) * _PICTURE_TOKENS, self.context_window // _LARGEST_SHARE)
-        size = await self._aget_available_chunk_size(prompt, padding=padding, llm=llm, tools=tools)
+        size = self._room(prompt, llm, tools) - padding
         packs: list[list[ChatMessage]] = [[]]
         left = size
         for text in [piece for message in texts for piece in await _pieces(message, size)]:
@@ -56,6 +57,15 @@ class WholePicturesPromptHelper(ChatPromptHelper):
             left -= tokens
         packs[-1].extend(pictures)
         return [_joined(pack) for pack in packs if pack]
+
+    def _room(self, prompt: BasePromptTemplate, llm: LLM | None, tools: list[BaseTool] | None) -> int:
+        """Return the tokens that a request has for sources, as LlamaIndex's own method counts them but for roles."""
+        texts = [get_empty_prompt_txt(prompt), getattr(llm, "system_prompt", None) or ""]
+        functions = [tool.metadata.to_openai_tool() for tool in self._get_tools_from_llm(llm, tools)]
+        counter = self._token_counter
+        taken = sum(map(counter.get_string_tokens, texts)) + counter.estimate_tokens_in_tools(functions)
+        room = self._get_available_context_size(taken)
+        return room if self.chunk_size_limit is None else min(room, self.chunk_size_limit)
 
     async def atruncate(
         self,

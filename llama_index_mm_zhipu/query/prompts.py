@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from llama_index.core.base.llms.base import BaseLLM
@@ -44,6 +45,19 @@ class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
         own.kwargs.update(template.kwargs)
         return own
 
+    # LlamaIndex measures templates, filled with nothing, several times for each question, and compiles them anew.
+    def format(
+        self,
+        llm: BaseLLM | None = None,
+        messages_to_prompt: Callable[[Sequence[ChatMessage]], str] | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Fill the template and return it as text."""
+        values = self._map_all_vars({**self.kwargs, **kwargs})
+        if messages_to_prompt is not None or not all(isinstance(value, str) for value in values.values()):
+            return super().format(llm, messages_to_prompt, **kwargs)
+        return _filled(self.template_str, tuple(sorted(values.items())))
+
     def format_messages(self, llm: BaseLLM | None = None, **kwargs: Any) -> list[ChatMessage]:
         """Fill the template.
 
@@ -61,6 +75,12 @@ class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
         messages = super().format_messages(llm, **{**kwargs, "context_messages": context})
         whole = [_with_pictures(message, pictures) for message in messages]
         return _with_first_blocks(whole, query_blocks) if query_blocks else whole
+
+
+@lru_cache(maxsize=64)
+def _filled(template_str: str, values: tuple[tuple[str, str], ...]) -> str:
+    filled: dict[str, Any] = dict(values)
+    return RichPromptTemplate(template_str, template_vars=list(filled)).format(**filled)
 
 
 @dataclass(frozen=True)
