@@ -67,11 +67,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.fixture
 def guide_folder(user_home: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What guides suppose: weights, a key, a service, and a picture in the current folder."""
+    """What guides suppose: weights, a key, a service, a picture and a folder of pictures in the current folder."""
     monkeypatch.chdir(user_home)
     monkeypatch.setenv("HOME", str(user_home))
     monkeypatch.setenv("USERPROFILE", str(user_home))
+    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(user_home / "cache"))
     shutil.copy(photos[0], "car.jpg")
+    shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
     with GLMStandIn() as server:
         monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
         monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)

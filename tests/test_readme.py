@@ -46,7 +46,8 @@ def test_the_python_blocks_run(home: Path) -> None:
     assert "图里的飞机是什么颜色？" in done.stdout
     assert "这是什么？" in done.stdout
     assert "dress_084.jpg" in done.stdout
-    assert len(server.requests) == 2
+    assert "这是什么？多少钱？" in done.stdout
+    assert len(server.requests) == 4
     assert (home / "found.png").is_file()
 
 

@@ -92,9 +92,7 @@ def test_a_router_chooses_an_engine(index: PictureIndex, connect: Connect, serve
             index.as_query_engine(llm=llm, language="en"), name="manual", description="轮胎 气压"
         ),
     ]
-    router = RouterQueryEngine(
-        selector.from_defaults(llm=llm), tools, llm=llm, summarizer=index.as_query_engine(llm=llm)._response_synthesizer
-    )
+    router = RouterQueryEngine(selector.from_defaults(llm=llm), tools, llm=llm)
     response = router.query(QUESTION)
     assert outline(server.requests[-1])[0] == "基于以下相似图片信息："
     assert response.metadata["citations"].keys() == {"图1", "图2"}
