@@ -81,3 +81,17 @@ def test_the_embedding_is_compared_with_the_articles_loop(tmp_path: Path) -> Non
     for target in figures["targets"]:
         assert f"| {target['work']} | {target['against']} | {target['target']} |" in said
         assert target["measured"] is not None or "bf16" in target["work"]
+
+
+@pytest.mark.slow
+def test_the_engine_is_compared_with_core_s(tmp_path: Path) -> None:
+    output = tmp_path / "rag.json"
+    said = run("rag.py", "--quick", "--json", str(output))
+
+    figures = json.loads(output.read_text(encoding="utf-8"))
+    times = figures["queries"]["ms"]
+    assert [len(of_each) for of_each in times.values()] == [3, 3, 3]
+    for name, of_each in times.items():
+        assert f"| {name} | {median(of_each):.1f} (" in said
+    assert figures["captions"]["pictures"] == 20
+    assert figures["captions"]["seconds"] > 2 > figures["captions"]["seconds_again"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from llama_index.core.base.embeddings.base import mean_agg
+from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import (
@@ -19,10 +20,8 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.query.labels import label_results
+from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.wording import Language, wording_of
-
-if TYPE_CHECKING:
-    from llama_index_mm_zhipu.picture_index import PictureIndex
 
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
 """What of a question pictures are looked for by: its words, its picture, or the mean of both vectors."""
@@ -35,7 +34,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     metadata hidden from them. Texts come first, pictures in rank order after them.
 
     Args:
-        index: What ``build_index`` or ``load_index`` returned.
+        index: What ``build_index`` or ``load_index`` returned, or LlamaIndex's own.
         query_mode: ``"text"``, ``"image"`` or ``"fused"``: by the words of a question, its picture, or both. Fused
             takes whichever is there.
         similarity_cutoff: Least cosine of a result. Not for other modes than ``"default"``, whose scores are none.
@@ -53,7 +52,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
 
     def __init__(
         self,
-        index: PictureIndex,
+        index: MultiModalVectorStoreIndex,
         *,
         query_mode: QueryMode = "fused",
         similarity_cutoff: float | None = None,
@@ -74,7 +73,6 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         if mmr_threshold is not None:
             kwargs["vector_store_kwargs"] = {**kwargs.get("vector_store_kwargs", {}), "mmr_threshold": mmr_threshold}
         super().__init__(index, vector_store_query_mode=mode, **kwargs)
-        self._index: PictureIndex = index
         wording_of(language)
         self._query_mode = query_mode
         self._similarity_cutoff = similarity_cutoff
@@ -160,7 +158,11 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
 
     def _require_known_keys(self) -> None:
         """Refuse filters by keys that no node has: they would hold for none, or for all, without a word."""
-        stores = [store for store in self._index.stores if store.count()]
+        stores = [
+            store
+            for store in (self._vector_store, self._image_vector_store)
+            if isinstance(store, FaissMultiModalVectorStore) and store.count()
+        ]
         asked = set(_keys_of(self._filters)) if self._filters is not None and stores else set()
         if not asked:
             return
