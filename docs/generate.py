@@ -53,7 +53,11 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.query.citations": ["citations_in"],
         "llama_index_mm_zhipu.llm.empty_answer": ["EmptyAnswerError"],
     },
-    "ingestion": {"llama_index_mm_zhipu.ingestion.captioner": ["ImageCaptioner"]},
+    "ingestion": {
+        "llama_index_mm_zhipu.ingestion.captioner": ["ImageCaptioner"],
+        "llama_index_mm_zhipu.ingestion.caption_cache": ["CaptionCacheError"],
+        "llama_index_mm_zhipu.ingestion.docstores": ["forget_missing"],
+    },
     "readers": {
         "llama_index_mm_zhipu.readers.jsonl": ["read_jsonl"],
         "llama_index_mm_zhipu.readers.folder": ["read_folder"],

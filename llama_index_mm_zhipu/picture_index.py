@@ -11,7 +11,8 @@ from typing import Any
 from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.indices import MultiModalVectorStoreIndex
-from llama_index.core.llms.utils import LLMType
+from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
+from llama_index.core.llms.utils import LLMType, resolve_llm
 from llama_index.core.schema import BaseNode, Document, ImageNode
 from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
@@ -30,12 +31,14 @@ from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
 from llama_index_mm_zhipu.query.engine import PictureQueryEngine
+from llama_index_mm_zhipu.query.keywords import require_no_typos
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
 
 _CAPTION_WEIGHT = "caption_weight"
+_RETRIEVER = (PictureRetriever.__init__, MultiModalVectorIndexRetriever.__init__)
 
 
 class PictureIndex(MultiModalVectorStoreIndex):
@@ -74,6 +77,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``, which finds them by
                 full text and scores by reciprocal ranks; with a ``similarity_cutoff`` it is ``"default"``.
         """
+        require_no_typos(kwargs, *_RETRIEVER, PictureQueryEngine.from_args)
         if kwargs.get("vector_store_query_mode") is None:
             kwargs["vector_store_query_mode"] = self._query_mode(kwargs.get("similarity_cutoff"))
         return PictureRetriever(self, **kwargs)
@@ -87,9 +91,13 @@ class PictureIndex(MultiModalVectorStoreIndex):
         Args:
             llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
             **kwargs: Of ``as_retriever`` and of ``PictureQueryEngine.from_args`` (``language``, ``streaming``,
-                ``response_mode``, ``node_postprocessors``, ``include_images``, …).
+                ``response_mode``, ``node_postprocessors``, ``include_images``, …). A name that is nearly one of these
+                is a ``TypeError``.
         """
-        return PictureQueryEngine.from_args(self.as_retriever(**kwargs), llm=llm_or_default(llm), **kwargs)
+        require_no_typos(kwargs, *_RETRIEVER, PictureQueryEngine.from_args)
+        return PictureQueryEngine.from_args(
+            self.as_retriever(**kwargs), llm=None if llm is None else resolve_llm(llm), **kwargs
+        )
 
     # Core's engines of these modes drop captions.
     def as_chat_engine(
@@ -114,6 +122,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         engine = engines.get(ChatMode(chat_mode))
         if engine is None:
             return super().as_chat_engine(ChatMode(chat_mode), llm, **kwargs)
+        require_no_typos(kwargs, *_RETRIEVER, *(each.from_defaults for each in engine.__mro__[:3]))
         built: BaseChatEngine = engine.from_defaults(self.as_retriever(**kwargs), multi_modal_llm=llm, **kwargs)
         return built
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -19,8 +20,13 @@ class Wording:
         similarity: Stands behind the name where the score is a cosine.
         score: Stands there where it is another score.
         colon: Between name and caption.
+        label: Matches a label; its groups are a similarity and another score, of which one is empty or both.
         own_picture: Stands before the picture that a question is about.
         no_caption: Stands for a picture without caption where only captions are sent.
+        no_sources: Stands in place of sources where there are none.
+        sheet: Explains a contact sheet; ``{count}``, ``{numbers}``, ``{number}``.
+        on_sheet: Stands for a picture that is on a sheet above; ``{number}``.
+        comma: Between numbers.
     """
 
     metadata_key: str
@@ -28,28 +34,46 @@ class Wording:
     similarity: str
     score: str
     colon: str
+    label: re.Pattern[str]
     own_picture: str
     no_caption: str
+    no_sources: str
+    sheet: str
+    on_sheet: str
+    comma: str
 
 
 WORDING: dict[Language, Wording] = {
     "zh": Wording(
-        metadata_key="图片",
+        metadata_key="检索到的图片",
         name="图{number}",
-        similarity="（相似度 {score:.3g}）",
-        score="（得分 {score:.3g}）",
+        similarity="（相似度 {score}）",
+        score="（得分 {score}）",
         colon="：",
+        label=re.compile(r"图\d+(?:（相似度 (\S+)）|（得分 (\S+)）)?(?:：.*)?", re.DOTALL),
         own_picture="用户提供的图片（问题所指，没有编号）：",
         no_caption="（没有说明）",
+        no_sources="（没有检索到相似的图片）",
+        sheet="（下面一张是拼图，含{count}张图片，上方标有编号{numbers}；此处指其中编号{number}的图片。）",
+        on_sheet="[即上面拼图中编号{number}的图片]",
+        comma="、",
     ),
     "en": Wording(
-        metadata_key="picture",
+        metadata_key="retrieved picture",
         name="Picture {number}",
-        similarity=" (similarity {score:.3g})",
-        score=" (score {score:.3g})",
+        similarity=" (similarity {score})",
+        score=" (score {score})",
         colon=": ",
+        label=re.compile(r"Picture \d+(?: \(similarity (\S+)\)| \(score (\S+)\))?(?:: .*)?", re.DOTALL),
         own_picture="The user's picture, which the question is about (it has no number):",
         no_caption="(no caption)",
+        no_sources="(no similar picture was found)",
+        sheet=(
+            "(The next picture is a contact sheet of {count} pictures, with the numbers {numbers} above them; "
+            "this is number {number} of them.)"
+        ),
+        on_sheet="[number {number} on the contact sheet above]",
+        comma=", ",
     ),
 }
 

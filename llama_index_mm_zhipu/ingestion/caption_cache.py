@@ -12,6 +12,10 @@ from llama_index.core.utils import get_cache_dir
 _WAIT_SECONDS = 30.0
 
 
+class CaptionCacheError(OSError):
+    """The file with the captions cannot be read or written."""
+
+
 class CaptionCache:
     """A SQLite file that threads and processes may share; what was put is on disk.
 
@@ -20,7 +24,7 @@ class CaptionCache:
             folder, which ``LLAMA_INDEX_CACHE_DIR`` names.
 
     Raises:
-        OSError: The file cannot be opened, or is something else.
+        CaptionCacheError: The file cannot be written, or is something else.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
@@ -28,6 +32,8 @@ class CaptionCache:
         self.path = Path(path).expanduser() if path is not None else default
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._connection() as connection:
+            # A file that cannot be written is told before anything is paid for.
+            connection.execute("begin immediate")
             connection.execute("create table if not exists captions (key text primary key, caption text not null)")
 
     def get(self, key: str) -> str | None:
@@ -47,4 +53,5 @@ class CaptionCache:
             with closing(sqlite3.connect(self.path, timeout=_WAIT_SECONDS)) as connection, connection:
                 yield connection
         except sqlite3.Error as error:
-            raise OSError(f"the cache of captions at {self.path} cannot be used: {error}; give another path") from None
+            told = f"the cache of captions at {self.path} cannot be used: {error}; give another path"
+            raise CaptionCacheError(told) from None

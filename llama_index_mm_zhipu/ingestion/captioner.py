@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.async_utils import asyncio_run
-from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
+from llama_index.core.base.llms.types import ChatMessage, LLMMetadata, MessageRole, TextBlock
 from llama_index.core.bridge.pydantic import Field, PrivateAttr, SerializeAsAny
+from llama_index.core.ingestion.pipeline import remove_unstable_values
 from llama_index.core.llms import LLM
 from llama_index.core.schema import BaseNode, TransformComponent
 from tqdm.auto import tqdm
@@ -20,11 +19,14 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.embedding.nodes import OnError, list_failures
 from llama_index_mm_zhipu.images import describe, has_image, image_source, read_bytes
 from llama_index_mm_zhipu.images.names import one_line
-from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache
+from llama_index_mm_zhipu.ingestion.caption_answers import caption_in
+from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache, CaptionCacheError
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
 from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
+from llama_index_mm_zhipu.llm.event_loop import run
 from llama_index_mm_zhipu.llm.pictures import image_block
+from llama_index_mm_zhipu.llm.together import together
 from llama_index_mm_zhipu.picture_nodes import caption_of, with_caption
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -44,13 +46,8 @@ CAPTION_PROMPTS: dict[Language, str] = {
 }
 """What is asked of each picture."""
 
-_ANSWER = re.compile(
-    r"^\W*(?:说明|Caption)\W*?[：:]\s*(.*?)\s*^\W*(?:文字|Text)\W*?[：:]\s*(.*)\s*\Z", re.DOTALL | re.MULTILINE
-)
-_NO_TEXT = re.compile(r"\W*(无|没有|没有文字|none|no text)?\W*", re.IGNORECASE)
-
 # All pictures would fail for these.
-_HOPELESS = (GLMAuthenticationError, GLMQuotaError)
+_HOPELESS = (GLMAuthenticationError, GLMQuotaError, CaptionCacheError)
 
 
 class ImageCaptioner(TransformComponent):
@@ -58,7 +55,8 @@ class ImageCaptioner(TransformComponent):
 
     Place it before the embedding: the caption then goes into the vector as far as ``caption_weight`` says, into full
     text, and into prompts. Captions are kept on disk, by the content of the picture, model and prompt, as soon as they
-    come: a run that was interrupted goes on where it was, and equal pictures are asked about once.
+    come: a run that was interrupted goes on where it was, and equal pictures are asked about once. Answers that were
+    cut at ``max_tokens`` are failures.
 
     Args:
         llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
@@ -67,7 +65,8 @@ class ImageCaptioner(TransformComponent):
         num_workers: Requests at a time; ``ZhipuMultiModal(max_concurrency=…)`` bounds them too.
         overwrite: Whether to replace captions that pictures have.
         on_error: ``"skip"`` pictures that fail, which stay without caption and are listed in ``failures``, or
-            ``"raise"`` at the first. A wrong key or an empty account is always an error.
+            ``"raise"`` at the first. A wrong key or an empty account is always an error. In a pipeline with a docstore
+            take ``"raise"``: the docstore would hold skipped pictures for done.
         cache_path: SQLite file with the captions; by default ``llama_index_mm_zhipu/captions.sqlite3`` in LlamaIndex's
             cache folder.
         show_progress: Whether to show a progress bar.
@@ -103,7 +102,7 @@ class ImageCaptioner(TransformComponent):
 
     @property
     def failures(self) -> dict[str, str]:
-        """Reason by node id of the pictures that got no caption in the last run."""
+        """Reason by node id of the pictures that got no caption in the last run of this object."""
         return self._failures
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
@@ -115,24 +114,27 @@ class ImageCaptioner(TransformComponent):
         Raises:
             GLMError: The key is wrong or the account empty; or, with ``on_error="raise"``, a picture failed.
             ImageError: A picture cannot be read, with ``on_error="raise"``.
-            OSError: The cache cannot be used.
+            CaptionCacheError: The cache cannot be used.
         """
-        captioned: list[BaseNode] = asyncio_run(self.acall(nodes, **kwargs))
-        return captioned
+        return run(self.acall(nodes, **kwargs))
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
         """As ``__call__``."""
         waiting = [
             place for place, node in enumerate(nodes) if has_image(node) and (self.overwrite or not caption_of(node))
         ]
-        run = _Run(self, nodes, CaptionCache(self.cache_path) if waiting else None)
-        disable = not (kwargs.get("show_progress", self.show_progress) and waiting)
+        if not waiting:
+            self._failures = {}
+            return list(nodes)
+        work = _Run(self, nodes, await asyncio.to_thread(CaptionCache, self.cache_path))
+        disable = not kwargs.get("show_progress", self.show_progress)
         with tqdm(total=len(waiting), desc="Captioning pictures", unit="picture", disable=disable) as bar:
-            await run.work_through(waiting, self.num_workers, bar)
-        self._failures = run.failures
-        if run.failures:
-            logger.warning("%s", list_failures(list(run.failures.items()), len(waiting)))
-        return run.nodes
+            await work.work_through(waiting, self.num_workers, bar)
+        self._failures = work.failures
+        if work.failures:
+            listed = [(one_line(node_id), reason) for node_id, reason in work.failures.items()]
+            logger.warning("%s", list_failures(listed, len(waiting)))
+        return work.nodes
 
     def _chosen_prompt(self) -> str:
         wording_of(self.language)
@@ -142,7 +144,7 @@ class ImageCaptioner(TransformComponent):
 class _Run:
     """One run over nodes: so many workers take the next picture each, until none is left."""
 
-    def __init__(self, captioner: ImageCaptioner, nodes: Sequence[BaseNode], cache: CaptionCache | None) -> None:
+    def __init__(self, captioner: ImageCaptioner, nodes: Sequence[BaseNode], cache: CaptionCache) -> None:
         self.nodes = list(nodes)
         self.failures: dict[str, str] = {}
         self._captioner = captioner
@@ -153,13 +155,7 @@ class _Run:
     async def work_through(self, places: Sequence[int], num_workers: int, bar: tqdm[None]) -> None:
         """Caption the nodes at these places."""
         left = iter(places)
-        workers = [asyncio.create_task(self._work(left, bar)) for _ in range(min(num_workers, len(places)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
+        await together(self._work(left, bar) for _ in range(min(num_workers, len(places))))
 
     async def _work(self, left: Iterator[int], bar: tqdm[None]) -> None:
         for place in left:
@@ -176,7 +172,6 @@ class _Run:
             bar.update()
 
     async def _caption(self, node: BaseNode) -> str:
-        assert self._cache is not None
         key = await asyncio.to_thread(self._key, node)
         # An equal picture waits, and then finds the caption.
         async with self._asking.setdefault(key, asyncio.Lock()):
@@ -189,6 +184,8 @@ class _Run:
     async def _written(self, node: BaseNode) -> str:
         blocks = [await asyncio.to_thread(image_block, node), TextBlock(text=self._prompt)]
         answer = await self._captioner.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
+        if answer.additional_kwargs.get("finish_reason") == "length":
+            raise ValueError(f"the answer about {describe(node)} was cut; raise max_tokens of the LLM")
         caption = caption_in(answer.message.content or "")
         if not caption:
             raise EmptyAnswerError(f"the model answered nothing about {describe(node)}; run again to ask once more")
@@ -198,14 +195,12 @@ class _Run:
         """Name what a caption depends on: the picture's content (or address), the model and the prompt."""
         source = image_source(node)
         picture = source.encode() if isinstance(source, str) else read_bytes(source)
-        parts = [hashlib.sha256(picture).hexdigest(), self._captioner.llm.metadata.model_name, self._prompt]
+        parts = [hashlib.sha256(picture).hexdigest(), _name_of(self._captioner.llm), self._prompt]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def caption_in(answer: str) -> str:
-    """Return caption and legible text of an answer, each on its own line; of another form, the answer whole."""
-    found = _ANSWER.search(answer)
-    if found is None:
-        return answer.strip()
-    caption, text = found.group(1).strip(), found.group(2).strip()
-    return "\n".join(filter(None, [caption, "" if _NO_TEXT.fullmatch(text) else text]))
+def _name_of(llm: LLM) -> str:
+    """Name a model: many LLMs have no name of their own, and differ in their settings."""
+    name = llm.metadata.model_name
+    settings = "" if name != LLMMetadata().model_name else remove_unstable_values(str(llm.to_dict()))
+    return f"{llm.class_name()} {name} {settings}"

@@ -11,8 +11,10 @@ def llm_or_default(llm: LLMType | None) -> LLM:
     """Return the given LLM, else that of ``Settings`` if one was set, else ``ZhipuMultiModal()``.
 
     Raises:
-        ValueError: None was given or set, and there is no API key.
+        ValueError: None was given or set, and there is no API key; or a serialised one was given.
     """
+    if isinstance(llm, dict):
+        raise ValueError("an LLM holds a key and is not made from a dict: give it anew, as in from_dict(data, llm=…)")
     if llm is not None:
         return resolve_llm(llm)
     # Settings.llm would make one of OpenAI's when nobody set it.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from llama_index.core.base.llms.types import ImageBlock
 
+from llama_index_mm_zhipu.wording import Language
+
 ASKED_ABOUT = 0
 """Number of the picture that a question is about: the others are numbered from 1."""
 
@@ -15,6 +17,8 @@ class NumberedImageBlock(ImageBlock):
 
     Attributes:
         number: From 1 on, or ``ASKED_ABOUT``.
+        language: In which a contact sheet is explained.
     """
 
     number: int
+    language: Language = "zh"

@@ -26,6 +26,7 @@ from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
 from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
 from llama_index_mm_zhipu.llm.picture_cache import remembered
 from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, content_key, encode_within_limits
+from llama_index_mm_zhipu.wording import Language, Wording, wording_of
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class PictureBudget:
         """Replace the first picture of each group by the group's sheet, and the others by a reference to it."""
         pictures = [block for block in message.blocks if isinstance(block, ImageBlock)]
         numbers = _numbers(pictures)
+        wording = wording_of(_language(pictures))
         groups = {group[0]: group for group in _groups(numbers, slots)}
         place = -1
         blocks: list[Any] = []
@@ -108,12 +110,12 @@ class PictureBudget:
             place += 1
             group = groups.get(place)
             if group is None:
-                blocks.append(TextBlock(text=f"[即上面拼图中编号{numbers[place]}的图片]"))
+                blocks.append(TextBlock(text=wording.on_sheet.format(number=numbers[place])))
             elif len(group) == 1:
                 blocks.append(block)
             else:
                 on_sheet = [numbers[member] for member in group]
-                blocks.append(TextBlock(text=_explanation(on_sheet)))
+                blocks.append(TextBlock(text=_explanation(on_sheet, wording)))
                 blocks.append(self._sheet([pictures[member] for member in group], on_sheet))
         return blocks
 
@@ -181,6 +183,10 @@ def _numbers(pictures: list[ImageBlock]) -> list[int]:
     ]
 
 
+def _language(pictures: list[ImageBlock]) -> Language:
+    return next((picture.language for picture in pictures if isinstance(picture, NumberedImageBlock)), "zh")
+
+
 def _groups(numbers: list[int], slots: int) -> list[list[int]]:
     """Divide the places of pictures into groups, each for one slot; the picture asked about gets one of its own."""
     alone = 1 if numbers[0] == ASKED_ABOUT and slots > 1 else 0
@@ -194,9 +200,9 @@ def _even_groups(count: int, groups: int) -> list[list[int]]:
     return [list(range(start, end)) for start, end in pairwise(bounds)]
 
 
-def _explanation(numbers: list[int]) -> str:
-    named = "、".join(map(str, numbers))
-    return f"（下面一张是拼图，含{len(numbers)}张图片，上方标有编号{named}；此处指其中编号{numbers[0]}的图片。）"
+def _explanation(numbers: list[int], wording: Wording) -> str:
+    named = wording.comma.join(map(str, numbers))
+    return wording.sheet.format(count=len(numbers), numbers=named, number=numbers[0])
 
 
 def _first_pictures(message: ChatMessage, slots: int) -> list[Any]:

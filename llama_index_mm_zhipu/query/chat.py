@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
@@ -13,11 +15,14 @@ from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.llms import LLM
 from llama_index.core.llms.llm import astream_chat_response_to_tokens, stream_chat_response_to_tokens
 from llama_index.core.memory import BaseMemory
+from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
+from llama_index_mm_zhipu.llm.default import llm_or_default
+from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
 from llama_index_mm_zhipu.query.sources import Sources
@@ -33,6 +38,8 @@ class _AnswersFromPictures:
     _multi_modal_llm: LLM
     _memory: BaseMemory
     _system_prompt: Any
+    _retriever: BaseRetriever
+    _node_postprocessors: list[BaseNodePostprocessor]
     _blocks: PromptBlocks = PromptBlocks()
     _template: BasePromptTemplate = prompts_of("zh").qa
     _on_error: OnError = "skip"
@@ -60,17 +67,33 @@ class _AnswersFromPictures:
             chat_content_qa_template: In place of the package's prompt.
             **kwargs: Of LlamaIndex's engine: ``multi_modal_llm``, ``memory``, ``chat_history``, ``system_prompt``, …
         """
+        for name in ("context_template", "context_prompt"):
+            if kwargs.get(name) is not None:
+                raise ValueError(f"{name} is for texts; give chat_content_qa_template, which shows pictures")
+        prompts = prompts_of(language)
+        kwargs["multi_modal_llm"] = llm_or_default(kwargs.get("multi_modal_llm"))
+        kwargs["condense_prompt"] = kwargs.get("condense_prompt") or prompts.condense
         engine = super().from_defaults(retriever, **kwargs)  # type: ignore[misc]
-        engine._blocks = PromptBlocks(language, include_images, tuple(metadata_keys))
-        engine._template = PicturePromptTemplate.of(chat_content_qa_template or prompts_of(language).qa)
+        engine._blocks = PromptBlocks(language, include_images, as_keys(metadata_keys))
+        engine._template = PicturePromptTemplate.of(chat_content_qa_template or prompts.qa)
         engine._on_error = on_error
         return engine
 
-    def _get_nodes(self, query: Any) -> list[NodeWithScore]:
-        return self._sources(super()._get_nodes(query)).sent  # type: ignore[misc]
+    # Core's own of the condensing engine leave the picture out of what postprocessors see.
 
-    async def _aget_nodes(self, query: Any) -> list[NodeWithScore]:
-        return self._sources(await super()._aget_nodes(query)).sent  # type: ignore[misc]
+    def _get_nodes(self, query: str | QueryBundle) -> list[NodeWithScore]:
+        bundle = _as_bundle(query)
+        nodes = self._retriever.retrieve(bundle)
+        for postprocessor in self._node_postprocessors:
+            nodes = postprocessor.postprocess_nodes(nodes, query_bundle=bundle)
+        return self._sources(nodes).sent
+
+    async def _aget_nodes(self, query: str | QueryBundle) -> list[NodeWithScore]:
+        bundle = _as_bundle(query)
+        nodes = await self._retriever.aretrieve(bundle)
+        for postprocessor in self._node_postprocessors:
+            nodes = await postprocessor.apostprocess_nodes(nodes, query_bundle=bundle)
+        return (await asyncio.to_thread(self._sources, nodes)).sent
 
     def synthesize(
         self,
@@ -97,9 +120,10 @@ class _AnswersFromPictures:
         streaming: bool = False,
     ) -> RESPONSE_TYPE:
         """As ``synthesize``."""
-        sources = self._sources(nodes)
+        sources = await asyncio.to_thread(self._sources, nodes)
         metadata = _metadata(sources)
-        messages = self._messages(query_bundle, sources, await self._memory.aget(input=str(query_bundle)))
+        history = await self._memory.aget(input=str(query_bundle))
+        messages = await asyncio.to_thread(self._messages, query_bundle, sources, history)
         if streaming:
             pieces = await astream_chat_response_to_tokens(await self._multi_modal_llm.astream_chat(messages))
             return AsyncStreamingResponse(sources.awatched(pieces, metadata), sources.sent, metadata)
@@ -120,13 +144,14 @@ class _AnswersFromPictures:
             language=self._blocks.language,
             metadata_keys=self._blocks.metadata_keys,
             on_error=self._on_error,
+            needs_pictures=self._blocks.include_images,
         )
 
     def _messages(
         self, query: str | QueryBundle, sources: Sources, history: Sequence[ChatMessage]
     ) -> list[ChatMessage]:
         """Put the history between the rule and the sources with the message."""
-        bundle = query if isinstance(query, QueryBundle) else QueryBundle(query)
+        bundle = _as_bundle(query)
         shown = [
             ChatMessage(blocks=result.node.get_content_blocks()) for result in self._blocks.of_results(sources.sent)
         ]
@@ -153,11 +178,17 @@ class PictureContextChatEngine(_AnswersFromPictures, MultiModalContextChatEngine
 class PictureCondensePlusContextChatEngine(  # type: ignore[misc]
     _AnswersFromPictures, MultiModalCondensePlusContextChatEngine
 ):
-    """Has the LLM make a question of message and history, and looks for sources by this.
+    """Has the LLM make a question of message and history, and looks for sources by this and the message's picture.
 
-    ``response.metadata`` holds the citations, as that of ``PictureQueryEngine`` does; of a stream,
-    ``response.sources[0].raw_output`` when it has ended.
+    A message may be a ``QueryBundle`` with a picture. ``response.metadata`` holds the citations, as that of
+    ``PictureQueryEngine`` does; of a stream, ``response.sources[0].raw_output`` when it has ended.
     """
+
+    def _condense_question(self, chat_history: list[ChatMessage], latest_message: Any) -> Any:
+        return _rephrased(latest_message, super()._condense_question(chat_history, str(latest_message)))
+
+    async def _acondense_question(self, chat_history: list[ChatMessage], latest_message: Any) -> Any:
+        return _rephrased(latest_message, await super()._acondense_question(chat_history, str(latest_message)))
 
 
 def _metadata(sources: Sources) -> dict[str, Any]:
@@ -169,3 +200,11 @@ def _metadata(sources: Sources) -> dict[str, Any]:
 def _with_metadata(response: AgentChatResponse) -> AgentChatResponse:
     response.metadata = response.sources[0].raw_output
     return response
+
+
+def _as_bundle(query: str | QueryBundle) -> QueryBundle:
+    return query if isinstance(query, QueryBundle) else QueryBundle(query)
+
+
+def _rephrased(message: str | QueryBundle, question: str) -> str | QueryBundle:
+    return replace(message, query_str=question) if isinstance(message, QueryBundle) else question

@@ -21,11 +21,17 @@ UNKNOWN_CITATIONS = "unknown_citations"
 
 _LONGEST_RANGE = 50
 
-# Not the number of a figure inside a picture ("图3.5", "图2-1") or of things ("图1和2个苹果").
-_NUMBER = r"(\d{1,4})(?!\d|[.．]\d|\s*[个只张条辆位件块片元年月日岁%％])"
-_FIRST = re.compile(r"(?:图片?|[Pp]ictures?)\s*" + _NUMBER)
-_NEXT = re.compile(r"\s*(、|，|,|和|与|及|以及|and|&|至|到|~|～|–|—|-)\s*(?:图片?|[Pp]ictures?)?\s*" + _NUMBER)
-_RANGE = ("至", "到", "~", "～", "–", "—", "-")
+_RANGE = r"至|到|~|～|–|—|-"
+_JOINT = rf"、|，|,|和|与|及|以及|and|&|{_RANGE}"
+# Not the number of a figure inside a picture: "图3.5", "图2-1" (the latter is told from a range by its order).
+_NUMBER = r"(\d{1,4})(?!\d|[.．]\d)"
+# Not the end of another word, as in 地图 or 截图.
+_FIRST = re.compile(rf"(?:(?<![地插截拼])图片?|\b[Pp]icture(s?))\s*{_NUMBER}")
+_NAMED = re.compile(rf"\s*({_JOINT})\s*(?:图片?|[Pp]ictures?)\s*{_NUMBER}")
+_BARE = re.compile(rf"\s*({_JOINT})\s*{_NUMBER}")
+# What follows a bare number that counts things: "图1和2个苹果", "图1，3D打印", "Picture 1 and 2 hats".
+_COUNTED = re.compile(r"\s*[A-Za-z个只张条辆位件块片元年月日岁%％双名人种台页点次层本部支朵棵头匹把套幅米克倍天小分秒]")
+_END = re.compile(rf"\s*(?:$|[。．.；;：:！!？?）)\]】”\"\n]|{_JOINT})")
 
 
 class Citations(NamedTuple):
@@ -72,20 +78,30 @@ def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Langua
 
 def _cited_numbers(answer: str) -> Iterator[int]:
     for first in _FIRST.finditer(answer):
-        number = int(first.group(1))
-        numbers = [number]
+        numbers = [int(first.group(2))]
         place = first.end()
-        while following := _NEXT.match(answer, place):
+        while following := _following(answer, place, plural=bool(first.group(1))):
             joint, number = following.group(1), int(following.group(2))
-            if joint in _RANGE:
+            if re.fullmatch(_RANGE, joint):
                 if not numbers[-1] < number <= numbers[-1] + _LONGEST_RANGE:
+                    # "图2-1" names a figure inside a picture.
+                    numbers = numbers[:-1] if joint == "-" else numbers
                     break
                 numbers.extend(range(numbers[-1] + 1, number + 1))
             else:
                 numbers.append(number)
             place = following.end()
-        else:
-            yield from numbers
-            continue
-        # "图2-1" names a figure inside a picture; before a list that ends so, all is as it was.
-        yield from numbers if len(numbers) > 1 else []
+        yield from numbers
+
+
+def _following(answer: str, place: int, *, plural: bool) -> re.Match[str] | None:
+    """Find the next number of a list: one with a name of its own is another first number, unless it ends a range."""
+    if (named := _NAMED.match(answer, place)) is not None:
+        return named if re.fullmatch(_RANGE, named.group(1)) else None
+    bare = _BARE.match(answer, place)
+    if bare is None or plural:
+        return bare
+    # A comma may begin another clause, which may begin with a count of anything.
+    if bare.group(1) in "，," and not _END.match(answer, bare.end()):
+        return None
+    return None if _COUNTED.match(answer, bare.end()) else bare

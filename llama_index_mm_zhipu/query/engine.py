@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -15,24 +16,23 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode, get_response_synthesizer
-from llama_index.core.response_synthesizers.context_only import ContextOnly
-from llama_index.core.response_synthesizers.no_text import NoText
-from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode
+from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from llama_index.core.settings import Settings
 
 from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.llm.default import llm_or_default
+from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
-from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
-from llama_index_mm_zhipu.query.prompts import QUERY_BLOCKS, PicturePromptTemplate, prompts_of
+from llama_index_mm_zhipu.query.prompts import QUERY_BLOCKS, PicturePromptTemplate
 from llama_index_mm_zhipu.query.sources import Sources
-from llama_index_mm_zhipu.wording import Language
-
-# LlamaIndex would make one of OpenAI's for them.
-_MODES_WITHOUT_LLM: dict[ResponseMode, type[BaseSynthesizer]] = {
-    ResponseMode.NO_TEXT: NoText,
-    ResponseMode.CONTEXT_ONLY: ContextOnly,
-}
+from llama_index_mm_zhipu.query.synthesizer import (
+    asks_an_llm,
+    looks_at_sources,
+    picture_synthesizer,
+    require_no_text_templates,
+)
+from llama_index_mm_zhipu.wording import Language, wording_of
 
 _dispatcher = get_dispatcher(__name__)
 
@@ -70,8 +70,14 @@ class PictureQueryEngine(RetrieverQueryEngine):
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
     ) -> None:
+        if response_synthesizer is None:
+            response_synthesizer = picture_synthesizer(llm_or_default(None), language)
+        if include_images and not response_synthesizer._multimodal:
+            raise ValueError(
+                "the response synthesizer sends no pictures: make it with multimodal=True, or set include_images=False"
+            )
         super().__init__(retriever, response_synthesizer, node_postprocessors, callback_manager)
-        self._blocks = PromptBlocks(language, include_images, tuple(metadata_keys))
+        self._blocks = PromptBlocks(language, include_images, as_keys(metadata_keys))
         self._on_error: OnError = on_error
 
     # Core's own takes templates that a multimodal synthesizer does not use, and not the one of tree_summarize.
@@ -103,7 +109,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
 
         Args:
             retriever: Finds the sources.
-            llm: A chat LLM that takes pictures; by default that of ``Settings``.
+            llm: A chat LLM that takes pictures; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
             response_synthesizer: In place of one made of the arguments below.
             node_postprocessors: Such as ``GLMRerank``.
             callback_manager: LlamaIndex's.
@@ -116,35 +122,32 @@ class PictureQueryEngine(RetrieverQueryEngine):
             chat_content_qa_template: A ``RichPromptTemplate`` in place of the package's; the same holds for the others.
             chat_content_refine_template: For further sources.
             chat_summary_template: For mode ``tree_summarize``.
-            simple_template: For mode ``generation``, which looks at no source.
+            simple_template: For mode ``generation``, which looks at the question and its picture alone.
             output_cls: A pydantic model, for structured answers.
             use_async: Whether requests that do not need each other go out together.
             streaming: Whether answers stream.
             verbose: LlamaIndex's.
             **kwargs: Without effect.
         """
-        llm = llm or Settings.llm
-        prompts = prompts_of(language)
-        mode = ResponseMode(response_mode)
-        if response_synthesizer is None and mode in _MODES_WITHOUT_LLM:
-            response_synthesizer = _MODES_WITHOUT_LLM[mode](llm=llm, streaming=streaming, multimodal=True)
-        synthesizer = response_synthesizer or get_response_synthesizer(
-            llm=llm,
-            chat_prompt_helper=WholePicturesPromptHelper.from_llm_metadata(llm.metadata),
-            chat_content_qa_template=PicturePromptTemplate.of(chat_content_qa_template or prompts.qa),
-            chat_content_refine_template=PicturePromptTemplate.of(chat_content_refine_template or prompts.refine),
-            chat_summary_template=PicturePromptTemplate.of(chat_summary_template or prompts.summary),
-            simple_template=simple_template,
-            response_mode=mode,
-            output_cls=output_cls,
-            use_async=use_async,
-            streaming=streaming,
-            verbose=verbose,
-            multimodal=True,
-        )
+        wording_of(language)
+        require_no_text_templates(name for name, value in kwargs.items() if value is not None)
+        if response_synthesizer is None:
+            response_synthesizer = picture_synthesizer(
+                llm_or_default(llm),
+                language,
+                ResponseMode(response_mode),
+                chat_content_qa_template=chat_content_qa_template,
+                chat_content_refine_template=chat_content_refine_template,
+                chat_summary_template=chat_summary_template,
+                simple_template=simple_template,
+                output_cls=output_cls,
+                use_async=use_async,
+                streaming=streaming,
+                verbose=verbose,
+            )
         return cls(
             retriever,
-            synthesizer,
+            response_synthesizer,
             node_postprocessors,
             callback_manager or Settings.callback_manager,
             language=language,
@@ -155,7 +158,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
 
     def with_retriever(self, retriever: BaseRetriever) -> PictureQueryEngine:
         """Return the same engine with another retriever."""
-        return PictureQueryEngine(
+        return type(self)(
             retriever,
             self._response_synthesizer,
             self._node_postprocessors,
@@ -168,11 +171,12 @@ class PictureQueryEngine(RetrieverQueryEngine):
 
     def update_prompts(self, prompts_dict: PromptDictType) -> None:
         """Replace templates, by the names of ``get_prompts``."""
+        require_no_text_templates(name.rpartition(":")[2] for name in prompts_dict)
         super().update_prompts({name: PicturePromptTemplate.of(template) for name, template in prompts_dict.items()})
 
     def synthesize(
         self,
-        query_bundle: QueryBundle,
+        query_bundle: QueryType,
         nodes: list[NodeWithScore],
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
@@ -183,23 +187,21 @@ class PictureQueryEngine(RetrieverQueryEngine):
             ImageError: The question's picture, or with ``on_error="raise"`` another, cannot be read.
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
         """
-        sources = self._sources(nodes)
-        response = self._response_synthesizer.synthesize(
-            query_bundle, self._blocks.of_results(sources.sent), **self._kwargs(query_bundle)
-        )
+        query = _as_bundle(query_bundle)
+        sources, shown, blocks = self._prepared(query, nodes)
+        response = self._response_synthesizer.synthesize(query, shown, **blocks)
         return self._with_sources(response, sources, additional_source_nodes)
 
     async def asynthesize(
         self,
-        query_bundle: QueryBundle,
+        query_bundle: QueryType,
         nodes: list[NodeWithScore],
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """As ``synthesize``."""
-        sources = self._sources(nodes)
-        response = await self._response_synthesizer.asynthesize(
-            query_bundle, self._blocks.of_results(sources.sent), **self._kwargs(query_bundle)
-        )
+        query = _as_bundle(query_bundle)
+        sources, shown, blocks = await asyncio.to_thread(self._prepared, query, nodes)
+        response = await self._response_synthesizer.asynthesize(query, shown, **blocks)
         return self._with_sources(response, sources, additional_source_nodes)
 
     @_dispatcher.span
@@ -218,19 +220,26 @@ class PictureQueryEngine(RetrieverQueryEngine):
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
-    def _sources(self, nodes: Sequence[NodeWithScore]) -> Sources:
-        expects_answer = not isinstance(self._response_synthesizer, tuple(_MODES_WITHOUT_LLM.values()))
-        return Sources.of(
-            nodes,
+    def _prepared(
+        self, query: QueryBundle, nodes: Sequence[NodeWithScore]
+    ) -> tuple[Sources, list[NodeWithScore], dict[str, Any]]:
+        """Return the sources, what the synthesizer is shown of them, and its argument with the question's picture."""
+        asks = asks_an_llm(self._response_synthesizer)
+        looks = looks_at_sources(self._response_synthesizer)
+        sources = Sources.of(
+            nodes if looks else [],
             language=self._blocks.language,
             metadata_keys=self._blocks.metadata_keys,
             on_error=self._on_error,
-            expects_answer=expects_answer,
+            needs_pictures=self._blocks.include_images,
+            expects_answer=asks,
         )
-
-    def _kwargs(self, query: QueryBundle) -> dict[str, Any]:
-        blocks = self._blocks.of_question(query)
-        return {QUERY_BLOCKS: blocks} if blocks else {}
+        shown = self._blocks.of_results(sources.sent)
+        blocks = self._blocks.of_question(query) if asks else []
+        if not shown and (blocks or not looks):
+            # Without any node, LlamaIndex's synthesizers would not ask at all.
+            shown = self._blocks.of_no_results()
+        return sources, shown, {QUERY_BLOCKS: blocks} if blocks else {}
 
     def _with_sources(
         self, response: RESPONSE_TYPE, sources: Sources, additional: Sequence[NodeWithScore] | None
@@ -247,3 +256,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
             answer = (response.response or "") if isinstance(response, Response) else str(response)
             metadata.update(sources.citations_in(answer))
         return response
+
+
+def _as_bundle(query: QueryType) -> QueryBundle:
+    return query if isinstance(query, QueryBundle) else QueryBundle(query)

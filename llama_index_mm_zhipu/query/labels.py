@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -11,7 +11,7 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBun
 
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
-from llama_index_mm_zhipu.wording import Language, Wording, wording_of
+from llama_index_mm_zhipu.wording import WORDING, Language, wording_of
 
 
 def label_results(
@@ -23,9 +23,9 @@ def label_results(
 ) -> list[NodeWithScore]:
     """Replace retrieved nodes by copies that show an LLM no more than they should.
 
-    A picture's copy carries its label, such as ``图1（相似度 0.83）：红苹果``, under one metadata key (``图片``, in
-    English ``picture``), which LlamaIndex's engines print right before the picture. All other metadata is hidden from
-    LLMs, of texts too.
+    A picture's copy carries its label, such as ``图1（相似度 0.83）：红苹果``, under one metadata key
+    (``检索到的图片``, in English ``retrieved picture``), which LlamaIndex's engines print right before the picture. All
+    other metadata is hidden from LLMs, of texts too.
 
     Args:
         results: Best first; the nodes stay as they were.
@@ -33,55 +33,53 @@ def label_results(
         metadata_keys: Metadata to show all the same.
         scores_are_similarities: Whether scores are cosines, and may be called so.
     """
-    wording = wording_of(language)
-    shown = {wording.metadata_key, *metadata_keys}
     labelled: list[NodeWithScore] = []
     number = 0
     for result in results:
-        node = as_image_node(result.node) if has_image(result.node) else result.node
-        metadata = {key: value for key, value in node.metadata.items() if key != wording.metadata_key}
-        if isinstance(node, ImageNode):
+        node = result.node
+        label = None
+        if has_image(node):
+            node = as_image_node(node)
             number += 1
-            score = wording.similarity if scores_are_similarities else wording.score
-            # The label comes last, so that nothing stands between it and the picture.
-            metadata[wording.metadata_key] = _label(node, number, result.score, score, wording)
-        hidden = [key for key in metadata if key not in shown]
-        labelled.append(NodeWithScore(node=_showing(node, metadata, hidden, wording), score=result.score))
+            label = _label(node, number, _scored(result.score, scores_are_similarities), language)
+        labelled.append(NodeWithScore(node=_showing(node, label, metadata_keys, language), score=result.score))
     return labelled
 
 
 def number_pictures(
     results: Sequence[NodeWithScore], *, language: Language = "zh", metadata_keys: Collection[str] = ()
 ) -> list[NodeWithScore]:
-    """Number pictures in the order in which they stand now; labels keep the similarity that they were found with.
+    """Label pictures by the order in which they stand now, and by the captions that they have now.
 
     Args:
-        results: Of ``PictureRetriever``, reordered, thinned out or mixed; or of other retrievers, whose pictures get
-            a label. The nodes stay as they were.
+        results: Of ``PictureRetriever``, reordered, thinned out, rewritten or mixed: labels keep the similarity that
+            the pictures were found with. Or of other retrievers. The nodes stay as they were.
         language: Of labels.
-        metadata_keys: Metadata to show of nodes that have no label yet.
+        metadata_keys: Metadata to show of pictures besides.
     """
-    wording = wording_of(language)
     numbered: list[NodeWithScore] = []
     number = 0
     for result in results:
-        if not has_image(result.node):
-            numbered.append(result)
-            continue
-        number += 1
-        if label_of(result.node, language) is None:
-            (result,) = label_results([result], language=language, metadata_keys=metadata_keys)
-        name = wording.name.format(number=number)
-        label = _NAMES[language].sub(name, str(result.node.metadata[wording.metadata_key]), count=1)
-        node = result.node.model_copy(update={"metadata": {**result.node.metadata, wording.metadata_key: label}})
+        node = result.node
+        if has_image(node):
+            number += 1
+            node = as_image_node(node)
+            label = _label(node, number, _known_score(node) or _scored(result.score, False), language)
+            node = _showing(node, label, metadata_keys, language)
         numbered.append(NodeWithScore(node=node, score=result.score))
     return numbered
 
 
 def label_of(node: BaseNode, language: Language) -> str | None:
     """Return the label of a retrieved picture, or None where it has none."""
-    label = node.metadata.get(wording_of(language).metadata_key)
-    return label if isinstance(label, str) and _NAMES[language].match(label) else None
+    wording = wording_of(language)
+    label = node.metadata.get(wording.metadata_key)
+    return label if isinstance(label, str) and wording.label.fullmatch(label) else None
+
+
+def as_keys(metadata_keys: str | Collection[str]) -> tuple[str, ...]:
+    """Return names of metadata, of which one may be given by itself."""
+    return (metadata_keys,) if isinstance(metadata_keys, str) else tuple(metadata_keys)
 
 
 class PictureNumbering(BaseNodePostprocessor):
@@ -106,21 +104,49 @@ class PictureNumbering(BaseNodePostprocessor):
         return number_pictures(nodes, language=self.language)
 
 
-_NAMES: dict[Language, re.Pattern[str]] = {"zh": re.compile(r"图\d+"), "en": re.compile(r"Picture \d+")}
+class _Score(NamedTuple):
+    text: str
+    is_similarity: bool
 
 
-def _label(node: ImageNode, number: int, score: float | None, score_words: str, wording: Wording) -> str:
-    name = wording.name.format(number=number)
-    in_brackets = "" if score is None else score_words.format(score=score)
-    caption = caption_of(node)
-    return f"{name}{in_brackets}{wording.colon}{caption}" if caption else f"{name}{in_brackets}"
+def _scored(score: float | None, is_similarity: bool) -> _Score | None:
+    return None if score is None else _Score(f"{score:.3g}", is_similarity)
 
 
-def _showing(node: BaseNode, metadata: dict[str, object], hidden: list[str], wording: Wording) -> BaseNode:
+def _known_score(node: BaseNode) -> _Score | None:
+    """Read what a picture was found with off its label, of whatever language."""
+    for language in WORDING:
+        label = label_of(node, language)
+        found = WORDING[language].label.fullmatch(label) if label is not None else None
+        if found is not None and (text := found.group(1) or found.group(2)):
+            return _Score(text, found.group(1) is not None)
+    return None
+
+
+def _label(node: ImageNode, number: int, score: _Score | None, language: Language) -> str:
+    wording = wording_of(language)
+    in_brackets = ""
+    if score is not None:
+        in_brackets = (wording.similarity if score.is_similarity else wording.score).format(score=score.text)
+    # On one line: a caption's own lines could pass for labels.
+    caption = " ".join(caption_of(node).split())
+    return wording.name.format(number=number) + in_brackets + (f"{wording.colon}{caption}" if caption else "")
+
+
+def _showing(node: BaseNode, label: str | None, metadata_keys: Collection[str], language: Language) -> BaseNode:
+    """Copy a node: the label comes last, so that nothing stands between it and the picture."""
+    stale = [WORDING[known].metadata_key for known in WORDING if label_of(node, known) is not None]
+    metadata = {key: value for key, value in node.metadata.items() if key not in stale}
+    label_key = wording_of(language).metadata_key
+    shown = set(metadata_keys)
+    if label is not None:
+        metadata.pop(label_key, None)
+        metadata[label_key] = label
+        shown.add(label_key)
     return node.model_copy(
         update={
             "metadata": metadata,
-            "excluded_llm_metadata_keys": hidden,
-            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, wording.metadata_key],
+            "excluded_llm_metadata_keys": [key for key in metadata if key not in shown],
+            "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, label_key])),
         }
     )

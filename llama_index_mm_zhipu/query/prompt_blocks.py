@@ -41,8 +41,13 @@ class PromptBlocks:
         nodes = []
         for result in results:
             number += isinstance(result.node, ImageNode)
-            nodes.append(NodeWithScore(node=_PromptNode(result.node, self.of_node(result.node, number))))
+            node = _PromptNode(result.node.node_id, self.of_node(result.node, number))
+            nodes.append(NodeWithScore(node=node, score=result.score))
         return nodes
+
+    def of_no_results(self) -> list[NodeWithScore]:
+        """Return what stands in place of sources where there are none."""
+        return [NodeWithScore(node=_PromptNode("", [TextBlock(text=wording_of(self.language).no_sources)]))]
 
     def of_node(self, node: BaseNode, number: int) -> Blocks:
         """Return the blocks of a node.
@@ -51,15 +56,16 @@ class PromptBlocks:
             node: A numbered picture, or a text.
             number: Of the picture.
         """
-        metadata = [f"{key}: {node.metadata[key]}" for key in self.metadata_keys if key in node.metadata]
+        wording = wording_of(self.language)
+        asked = [key for key in self.metadata_keys if key in node.metadata and key != wording.metadata_key]
+        metadata = [f"{key}: {node.metadata[key]}" for key in asked]
         if not isinstance(node, ImageNode):
             return [TextBlock(text="\n".join([*metadata, node.get_content(metadata_mode=MetadataMode.NONE)]))]
-        wording = wording_of(self.language)
         label = label_of(node, self.language) or wording.name.format(number=number)
         if not self.include_images and not caption_of(node):
             label += wording.colon + wording.no_caption
         text = TextBlock(text="\n".join([*metadata, label]))
-        return [text, _picture_block(node, number)] if self.include_images else [text]
+        return [text, self._picture_block(node, number)] if self.include_images else [text]
 
     def of_question(self, query: QueryBundle) -> Blocks:
         """Return the picture that a question is about, marked as such; nothing where there is none.
@@ -69,28 +75,27 @@ class PromptBlocks:
         """
         if not query.image_path or not self.include_images:
             return []
-        node = ImageNode(image_path=query.image_path)
+        node = ImageNode(image_path=str(query.image_path))
         require_readable(node)
-        return [TextBlock(text=wording_of(self.language).own_picture), _picture_block(node, ASKED_ABOUT)]
+        return [TextBlock(text=wording_of(self.language).own_picture), self._picture_block(node, ASKED_ABOUT)]
+
+    def _picture_block(self, node: ImageNode, number: int) -> NumberedImageBlock:
+        source = image_source(node)
+        if isinstance(source, Path):
+            return NumberedImageBlock(path=source, number=number, language=self.language)
+        if isinstance(source, str):
+            return NumberedImageBlock(url=source, number=number, language=self.language)
+        return NumberedImageBlock(image=read_bytes(source), number=number, language=self.language)
 
 
 class _PromptNode(TextNode):
-    """A node that knows its content blocks."""
+    """What LlamaIndex's synthesizers, and whoever traces them, see of a source: content blocks and their text."""
 
     _blocks: Blocks = PrivateAttr()
 
-    def __init__(self, node: BaseNode, blocks: Blocks) -> None:
-        super().__init__(id_=node.node_id, metadata=node.metadata)
+    def __init__(self, node_id: str, blocks: Blocks) -> None:
+        super().__init__(id_=node_id, text="\n".join(block.text for block in blocks if isinstance(block, TextBlock)))
         self._blocks = blocks
 
     def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[Any]:
         return list(self._blocks)
-
-
-def _picture_block(node: ImageNode, number: int) -> NumberedImageBlock:
-    source = image_source(node)
-    if isinstance(source, Path):
-        return NumberedImageBlock(path=source, number=number)
-    if isinstance(source, str):
-        return NumberedImageBlock(url=source, number=number)
-    return NumberedImageBlock(image=read_bytes(source), number=number)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.indices.prompt_helper import ChatPromptHelper
 from llama_index.core.llms import LLM
 from llama_index.core.prompts import BasePromptTemplate
@@ -21,12 +21,12 @@ _LARGEST_SHARE = 4
 
 
 class WholePicturesPromptHelper(ChatPromptHelper):
-    """A ``ChatPromptHelper`` that never parts a picture from its label, nor pictures from each other.
+    """A ``ChatPromptHelper`` that never parts a picture from its label, nor pictures from each other without need.
 
     LlamaIndex's own counts 2,125 tokens for each picture, so that a model with a context of 8 K gets three at a time,
     reads every file several times to do so, and may end a request between a label and its picture. Here pictures go
-    out together, however many: ``ZhipuMultiModal`` fits them into what the model takes. Texts keep their lines, and are
-    split where one is too long.
+    out together, however many, as long as texts and labels leave room: ``ZhipuMultiModal`` fits them into what the
+    model takes. Texts keep their lines, and are split where one is too long.
     """
 
     @classmethod
@@ -42,21 +42,29 @@ class WholePicturesPromptHelper(ChatPromptHelper):
         llm: LLM | None = None,
         tools: list[BaseTool] | None = None,
     ) -> list[ChatMessage]:
-        """Pack messages into the fewest, those with pictures all into the last one."""
-        texts, pictures = _apart(messages)
-        padding += min(len(pictures) * _PICTURE_TOKENS, self.context_window // _LARGEST_SHARE)
+        """Pack messages, in order, into the fewest that their texts need."""
+        pictures = sum(map(_has_picture, messages))
+        padding += min(pictures * _PICTURE_TOKENS, self.context_window // _LARGEST_SHARE)
         size = self._room(prompt, llm, tools) - padding
         packs: list[list[ChatMessage]] = [[]]
         left = size
-        for text in [piece for message in texts for piece in await _pieces(message, size)]:
-            tokens = await text.aestimate_tokens()
+        for piece in [piece for message in messages for piece in await self._pieces(message, size)]:
+            tokens = self._text_tokens(piece)
             if tokens > left and packs[-1]:
                 packs.append([])
                 left = size
-            packs[-1].append(text)
+            packs[-1].append(piece)
             left -= tokens
-        packs[-1].extend(pictures)
         return [_joined(pack) for pack in packs if pack]
+
+    async def _pieces(self, message: ChatMessage, size: int) -> list[ChatMessage]:
+        """Split a text that is longer than a request takes."""
+        if _has_picture(message) or self._text_tokens(message) <= size:
+            return [message]
+        return cast("list[ChatMessage]", await message.asplit(max_tokens=size))
+
+    def _text_tokens(self, message: ChatMessage) -> int:
+        return sum(self._token_counter.get_string_tokens(b.text) for b in message.blocks if isinstance(b, TextBlock))
 
     def _room(self, prompt: BasePromptTemplate, llm: LLM | None, tools: list[BaseTool] | None) -> int:
         """Return the tokens that a request has for sources, as LlamaIndex's own method counts them but for roles."""
@@ -82,17 +90,6 @@ class WholePicturesPromptHelper(ChatPromptHelper):
             else (await super(WholePicturesPromptHelper, self).atruncate(prompt, [message], padding, llm, tools))[0]
             for message in messages
         ]
-
-
-async def _pieces(message: ChatMessage, size: int) -> list[ChatMessage]:
-    """Split a text that is longer than a request takes."""
-    if await message.aestimate_tokens() <= size:
-        return [message]
-    return cast("list[ChatMessage]", await message.asplit(max_tokens=size))
-
-
-def _apart(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[ChatMessage]]:
-    return [m for m in messages if not _has_picture(m)], [m for m in messages if _has_picture(m)]
 
 
 def _has_picture(message: ChatMessage) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
-from llama_index.core.prompts import BasePromptTemplate, RichPromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate, RichPromptTemplate
 
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -30,10 +30,19 @@ class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
         super().__init__(template_str, **settings)
 
     @classmethod
-    def of(cls, template: BasePromptTemplate) -> BasePromptTemplate:
-        """Return a ``RichPromptTemplate`` as one of this class, and any other template as it is."""
-        if not isinstance(template, RichPromptTemplate) or isinstance(template, cls):
+    def of(cls, template: BasePromptTemplate) -> PicturePromptTemplate:
+        """Return a ``RichPromptTemplate`` as one of this class.
+
+        Raises:
+            ValueError: It is another template, which cannot show pictures.
+        """
+        if isinstance(template, cls):
             return template
+        if not isinstance(template, RichPromptTemplate):
+            raise ValueError(
+                f"a {type(template).__name__} cannot show pictures; give a RichPromptTemplate that loops over "
+                "context_messages, as in llama_index_mm_zhipu.query.PROMPTS"
+            )
         own = cls(
             template.template_str,
             metadata=template.metadata,
@@ -68,10 +77,7 @@ class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
         """
         query_blocks = kwargs.pop(QUERY_BLOCKS, [])
         pictures: list[ImageBlock] = []
-        context = [
-            _StandInMessage([_stand_in(block, pictures) for block in message.blocks])
-            for message in kwargs.get("context_messages", ())
-        ]
+        context = [_with_stand_ins(message, pictures) for message in kwargs.get("context_messages", ())]
         messages = super().format_messages(llm, **{**kwargs, "context_messages": context})
         whole = [_with_pictures(message, pictures) for message in messages]
         return _with_first_blocks(whole, query_blocks) if query_blocks else whole
@@ -83,27 +89,22 @@ def _filled(template_str: str, values: tuple[tuple[str, str], ...]) -> str:
     return RichPromptTemplate(template_str, template_vars=list(filled)).format(**filled)
 
 
-@dataclass(frozen=True)
-class _StandInMessage:
-    blocks: Sequence[Any]
-
-
-@dataclass(frozen=True)
-class _StandIn:
+class _StandIn(ImageBlock):
     """Stands for a picture while Jinja fills the template."""
 
-    address: str
-    block_type: str = field(default="image")
-
     def inline_url(self) -> str:
-        return self.address
+        return str(self.url)
+
+
+def _with_stand_ins(message: ChatMessage, pictures: list[ImageBlock]) -> ChatMessage:
+    return message.model_copy(update={"blocks": [_stand_in(block, pictures) for block in message.blocks]})
 
 
 def _stand_in(block: Any, pictures: list[ImageBlock]) -> Any:
     if not isinstance(block, ImageBlock):
         return block
     pictures.append(block)
-    return _StandIn(f"{_SCHEME}://{len(pictures) - 1}")
+    return _StandIn(url=f"{_SCHEME}://{len(pictures) - 1}")
 
 
 def _with_pictures(message: ChatMessage, pictures: Sequence[ImageBlock]) -> ChatMessage:
@@ -134,11 +135,15 @@ class Prompts:
         qa: Answers a question, in most response modes.
         refine: Improves an answer with further sources.
         summary: Answers from sources, or from answers to parts of them, in mode ``tree_summarize``.
+        simple: Answers without sources, in mode ``generation``.
+        condense: Makes a question of a chat and its newest message.
     """
 
     qa: PicturePromptTemplate
     refine: PicturePromptTemplate
     summary: PicturePromptTemplate
+    simple: PicturePromptTemplate
+    condense: PromptTemplate
 
 
 _SOURCES = """
@@ -160,6 +165,8 @@ def _template(system: str, before: str, after: str) -> PicturePromptTemplate:
         f'{{% chat role="user" %}}\n{before}\n{_SOURCES}\n{after}\n{{% endchat %}}\n'
     )
 
+
+_SIMPLE = PicturePromptTemplate('{% chat role="user" %}{{ query_str }}{% endchat %}')
 
 _RULE_ZH = (
     "你只依据给出的图片和文字回答问题。每张图片之前写着它的编号（图1、图2……）、相似度和说明。"
@@ -183,6 +190,11 @@ PROMPTS: dict[Language, Prompts] = {
         summary=_template(
             _RULE_ZH, "基于以下相似图片信息，或由它们得出的部分回答（保留其中的编号）：", "问题：{{ query_str }}"
         ),
+        simple=_SIMPLE,
+        condense=PromptTemplate(
+            "下面是用户与助手的对话，以及用户最新的一句话。请把这句话改写成一个不看对话也能明白的问题。只写这个问题。\n"
+            "对话：\n{chat_history}\n最新的一句话：{question}\n独立的问题："
+        ),
     ),
     "en": Prompts(
         qa=_template(_RULE_EN, "Based on the following similar pictures:", "Question: {{ query_str }}"),
@@ -196,6 +208,12 @@ PROMPTS: dict[Language, Prompts] = {
             _RULE_EN,
             "Based on the following similar pictures, or answers drawn from some of them (keep their numbers):",
             "Question: {{ query_str }}",
+        ),
+        simple=_SIMPLE,
+        condense=PromptTemplate(
+            "Below are a conversation between a user and an assistant, and the user's newest message. Rewrite this "
+            "message as a question that can be understood without the conversation. Write nothing but the question.\n"
+            "Conversation:\n{chat_history}\nNewest message: {question}\nStandalone question:"
         ),
     ),
 }

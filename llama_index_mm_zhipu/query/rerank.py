@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from llama_index.core.async_utils import asyncio_run
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.bridge.pydantic import Field, SerializeAsAny
 from llama_index.core.llms import LLM
@@ -16,13 +15,16 @@ from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, Quer
 from llama_index.core.utils import iter_batch
 from PIL import Image
 
-from llama_index_mm_zhipu.images import ImageError, image_source, load_image
+from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image
 from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.default import llm_or_default
+from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
+from llama_index_mm_zhipu.llm.event_loop import run
 from llama_index_mm_zhipu.llm.pictures import encode_within_limits, image_block
-from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.llm.together import together
+from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
-from llama_index_mm_zhipu.query.rerank_answers import Verdict, verdicts_in
+from llama_index_mm_zhipu.query.rerank_answers import NO_SCORE, Verdict, verdicts_in
 from llama_index_mm_zhipu.wording import Language, wording_of
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,9 @@ RERANK_REASON = "rerank_reason"
 NOT_READ = "not reranked: the model's answer could not be read"
 
 _NOT_SCORED = "the model gave no score"
+
+# Pictures of so many requests lie decoded in memory.
+_PREPARED_AT_A_TIME = 2
 
 
 class GLMRerank(BaseNodePostprocessor):
@@ -68,8 +73,7 @@ class GLMRerank(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        reranked: list[NodeWithScore] = asyncio_run(self._apostprocess_nodes(nodes, query_bundle))
-        return reranked
+        return run(self._apostprocess_nodes(nodes, query_bundle))
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -79,25 +83,34 @@ class GLMRerank(BaseNodePostprocessor):
         if not nodes:
             return []
         size = self.choice_batch_size if self.mode == "sheet" else 1
-        judged = await asyncio.gather(*(self._judge(batch, query_bundle) for batch in iter_batch(nodes, size)))
+        turn = asyncio.Semaphore(_PREPARED_AT_A_TIME)
+        judged = await together(self._judge(batch, query_bundle, turn) for batch in iter_batch(nodes, size))
         if any(verdicts is None for verdicts in judged):
             logger.warning("the model's answer with scores could not be read: %d results stay as retrieved", len(nodes))
             return [_with_reason(result, NOT_READ, result.score) for result in nodes[: self.top_n]]
         verdicts = [verdict for batch in judged for verdict in batch or ()]
+        if missing := sum(verdict.score < 0 for verdict in verdicts):
+            logger.warning("%d of %d candidates got no score, and come last", missing, len(nodes))
         order = sorted(range(len(nodes)), key=lambda place: -verdicts[place].score)
         scored = [_with_reason(nodes[place], verdicts[place].reason, verdicts[place].score) for place in order]
         return scored[: self.top_n]
 
-    async def _judge(self, batch: list[NodeWithScore], query: QueryBundle) -> list[Verdict] | None:
+    async def _judge(
+        self, batch: list[NodeWithScore], query: QueryBundle, turn: asyncio.Semaphore
+    ) -> list[Verdict] | None:
         """Return a verdict for each candidate, or None where the answer cannot be read."""
-        blocks, failed = await asyncio.to_thread(self._blocks, batch, query)
-        answer = await self.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
+        async with turn:
+            blocks, failed = await asyncio.to_thread(self._blocks, batch, query)
+        try:
+            answer = await self.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
+        except GLMContentFilteredError as error:
+            return [Verdict(NO_SCORE, str(error))] if len(batch) == 1 else None
         verdicts = verdicts_in(answer.message.content or "", len(batch))
         if verdicts is None:
             return None
-        missing = Verdict(-1.0, _NOT_SCORED)
+        missing = Verdict(NO_SCORE, _NOT_SCORED)
         return [
-            Verdict(-1.0, failed[number]) if number in failed else verdicts.get(number, missing)
+            Verdict(NO_SCORE, failed[number]) if number in failed else verdicts.get(number, missing)
             for number in range(1, len(batch) + 1)
         ]
 
@@ -106,46 +119,46 @@ class GLMRerank(BaseNodePostprocessor):
     ) -> tuple[list[TextBlock | ImageBlock], dict[int, str]]:
         """Return the content of a request, and the reason by number of pictures that cannot be read."""
         wording = _WORDING[self.language]
-        lines: list[str] = []
-        pictures: dict[int, Image.Image] = {}
-        addresses: list[TextBlock | ImageBlock] = []
+        lines = [wording["introduction"]]
+        on_sheet: dict[int, Image.Image] = {}
+        singly: list[TextBlock | ImageBlock] = []
         failed: dict[int, str] = {}
         for number, result in enumerate(batch, start=1):
             name = wording["candidate"].format(number=number)
-            node = result.node
-            if not isinstance(node, ImageNode):
-                lines.append(f"{name}{node.get_content(metadata_mode=MetadataMode.NONE)}")
+            if not has_image(result.node):
+                lines.append(f"{name}{result.node.get_content(metadata_mode=MetadataMode.NONE)}")
                 continue
+            node = as_image_node(result.node)
             lines.append(f"{name}{caption_of(node) or wording_of(self.language).no_caption}")
             try:
-                if isinstance(image_source(node), str):
-                    addresses += [TextBlock(text=name), image_block(node)]
+                if self.mode == "single":
+                    singly.append(image_block(node))
+                elif isinstance(image_source(node), str):
+                    # What lies on the web goes out by its address.
+                    singly += [TextBlock(text=name), image_block(node)]
                 else:
-                    pictures[number] = self._loaded(node)
+                    on_sheet[number] = _small(node)
             except ImageError as error:
                 failed[number] = str(error)
-        shown = [self._shown(pictures)] if pictures else []
         asked = TextBlock(text=wording["ask"].format(question=query.query_str, count=len(batch)))
         return [
             *PromptBlocks(self.language).of_question(query),
-            TextBlock(text="\n".join([wording["introduction"], *lines])),
-            *shown,
-            *addresses,
+            TextBlock(text="\n".join(lines)),
+            *([_sheet(on_sheet)] if on_sheet else []),
+            *singly,
             asked,
         ], failed
 
-    def _loaded(self, node: ImageNode) -> Image.Image:
-        image = load_image(node)
-        if self.mode == "sheet":
-            image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
-        return image
 
-    def _shown(self, pictures: dict[int, Image.Image]) -> ImageBlock:
-        if self.mode == "single":
-            (picture,) = pictures.values()
-        else:
-            picture = contact_sheet(list(pictures.values()), list(pictures))
-        return ImageBlock(image=encode_within_limits(picture), image_mimetype="image/jpeg")
+def _small(node: ImageNode) -> Image.Image:
+    image = load_image(node)
+    image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
+    return image
+
+
+def _sheet(pictures: dict[int, Image.Image]) -> ImageBlock:
+    sheet = contact_sheet(list(pictures.values()), list(pictures))
+    return ImageBlock(image=encode_within_limits(sheet), image_mimetype="image/jpeg")
 
 
 def _with_reason(result: NodeWithScore, reason: str, score: float | None) -> NodeWithScore:

@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 
-from llama_index_mm_zhipu.query.labels import label_results
+from llama_index_mm_zhipu.query.labels import as_keys, label_results
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -77,7 +77,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         self._query_mode = query_mode
         self._similarity_cutoff = similarity_cutoff
         self._language: Language = language
-        self._metadata_keys = tuple(metadata_keys)
+        self._metadata_keys = as_keys(metadata_keys)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self._require_known_keys()

@@ -27,19 +27,27 @@ SKIPPED = "skipped"
 _EMPTY_ANSWERS = ("", "Empty Response")
 
 
+class Sent(list[NodeWithScore]):
+    """Pictures, numbered in this order, and texts.
+
+    Attributes:
+        skipped: Reason by node id of pictures that were found and cannot be read.
+    """
+
+    skipped: dict[str, str]
+
+
 @dataclass(frozen=True)
 class Sources:
     """Sources of one answer.
 
     Attributes:
-        sent: Pictures, numbered in this order, and texts.
-        skipped: Reason by node id of pictures that cannot be read.
+        sent: What goes out.
         language: Of labels and citations.
         expects_answer: False where no model is asked.
     """
 
-    sent: list[NodeWithScore]
-    skipped: dict[str, str]
+    sent: Sent
     language: Language
     expects_answer: bool = True
 
@@ -51,22 +59,37 @@ class Sources:
         language: Language = "zh",
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
+        needs_pictures: bool = True,
         expects_answer: bool = True,
     ) -> Sources:
         """Take what was retrieved, without pictures whose file vanished or was damaged since it was indexed.
 
+        Args:
+            results: What was retrieved, or what this function took of it before.
+            language: Of labels.
+            metadata_keys: Metadata to show of pictures besides.
+            on_error: ``"skip"`` such pictures, or ``"raise"`` at the first.
+            needs_pictures: Whether the pictures are sent at all.
+            expects_answer: Whether a model is asked.
+
         Raises:
-            ImageError: There is such a picture, and ``on_error`` is ``"raise"``.
+            ImageError: There is such a picture, and ``on_error`` is ``"raise"``; or nothing else was found.
         """
-        readable, skipped = _readable(results, on_error)
+        if isinstance(results, Sent):
+            return cls(results, language, expects_answer)
+        readable, skipped = _readable(results, on_error) if needs_pictures else (list(results), {})
         if skipped:
-            logger.warning("%s", list_failures(list(skipped.items()), len(results)))
-        sent = number_pictures(readable, language=language, metadata_keys=metadata_keys)
-        return cls(sent, skipped, language, expects_answer)
+            told = list_failures(list(skipped.items()), len(results))
+            if not readable:
+                raise ImageError(f"none of the pictures found can be sent: {told}")
+            logger.warning("%s", told)
+        sent = Sent(number_pictures(readable, language=language, metadata_keys=metadata_keys))
+        sent.skipped = skipped
+        return cls(sent, language, expects_answer)
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata of the response: of each node by its id, as LlamaIndex has it, and what was skipped."""
-        return {**{result.node.node_id: result.node.metadata for result in self.sent}, SKIPPED: self.skipped}
+        return {**{result.node.node_id: result.node.metadata for result in self.sent}, SKIPPED: self.sent.skipped}
 
     def citations_in(self, answer: str) -> dict[str, Any]:
         """Return the metadata that tells what an answer cites.

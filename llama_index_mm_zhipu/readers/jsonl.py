@@ -36,7 +36,7 @@ def read_jsonl(path: str | Path) -> list[ImageNode]:
         raise FileNotFoundError(f"no such file: {file}; check the path of the jsonl")
     nodes: dict[str, ImageNode] = {}
     # Split at "\n" only: captions may hold other line ends that str.splitlines would split at.
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(_text_of(file).split("\n"), start=1):
         if line.strip():
             _add_line(nodes, line, f"{file}, line {number}")
     if not nodes:
@@ -44,10 +44,19 @@ def read_jsonl(path: str | Path) -> list[ImageNode]:
     return list(nodes.values())
 
 
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
+
+
 def _add_line(nodes: dict[str, ImageNode], line: str, place: str) -> None:
     try:
         record = json.loads(line)
         image_id, picture = str(record["image_id"]), record["image_base64"]
+        if not isinstance(picture, str):
+            raise TypeError(f"image_base64 is {picture!r:.20}")
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{place}: not an object with image_id, image_base64 and caption ({error!r})") from None
     caption = _caption(record.get("caption"))

@@ -13,7 +13,7 @@ from llama_index_mm_zhipu.testing.pictures import describe_picture
 _SELECTION = re.compile(r"Some choices are given below\..*?relevant to the question: '(.*)'", re.DOTALL)
 _CHOICE = re.compile(r"^\((\d+)\) (.*)$", re.MULTILINE)
 _SCORING = re.compile(r'\{"number": \d+, "score": ')
-_CANDIDATE = re.compile(r"^(?:编号|Number )(\d+)[：:] *(.*)$", re.MULTILINE)
+_CANDIDATE = re.compile(r"^(?:编号|Number )(\d+)[：:] *(.+)$", re.MULTILINE)
 _SCORED_QUESTION = re.compile(r"^(?:问题：|Question: )(.*)$", re.MULTILINE)
 _CAPTIONING = re.compile(r"^(说明：|Caption: ).*\n(文字：|Text: )", re.MULTILINE)
 

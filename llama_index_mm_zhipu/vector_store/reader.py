@@ -115,6 +115,11 @@ class Reader:
             self._connection.execute("select exists (select 1 from texts)").fetchone()[0]
         )
 
+    def document_ids(self) -> list[str]:
+        """Return the ids of the documents that nodes came from; a node without a source is its own document."""
+        rows = self._connection.execute("select distinct coalesce(ref_doc_id, node_id) from nodes")
+        return [document_id for (document_id,) in rows]
+
     def metadata_keys(self) -> list[str]:
         """Return the keys under which any node has metadata other than None, in order."""
         # The index is entered once for each key: "select distinct" would read a row for each node.

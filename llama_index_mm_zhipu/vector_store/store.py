@@ -146,6 +146,11 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
         with self._database.reading() as reader:
             return reader.has_texts()
 
+    def document_ids(self) -> list[str]:
+        """Return the ids of the documents that nodes came from; a node without a source is its own document."""
+        with self._database.reading() as reader:
+            return reader.document_ids()
+
     def metadata_keys(self) -> list[str]:
         """Return the keys under which any node has metadata other than None, in order."""
         with self._database.reading() as reader:

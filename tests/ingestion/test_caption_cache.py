@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache
+from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache, CaptionCacheError
 
 
 def test_what_was_put_is_there_for_others(tmp_path: Path) -> None:
@@ -41,5 +41,5 @@ def test_by_default_it_lies_in_llamaindex_s_cache_folder(tmp_path: Path, monkeyp
 def test_another_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "captions.sqlite3"
     path.write_bytes(b"no database at all, but text that is long enough")
-    with pytest.raises(OSError, match=r"captions\.sqlite3 cannot be used: .*; give another path"):
+    with pytest.raises(CaptionCacheError, match=r"captions\.sqlite3 cannot be used: .*; give another path"):
         CaptionCache(path)

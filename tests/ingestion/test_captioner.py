@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.llms import MockLLM
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, TextNode
 
 from llama_index_mm_zhipu import (
@@ -20,9 +26,8 @@ from llama_index_mm_zhipu import (
     read_folder,
 )
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.ingestion import ImageCaptioner
-from llama_index_mm_zhipu.ingestion.captioner import caption_in
-from llama_index_mm_zhipu.llm import GLMAuthenticationError, GLMQuotaError, GLMServerError
+from llama_index_mm_zhipu.ingestion import CaptionCacheError, ImageCaptioner
+from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError, GLMServerError
 from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn, Says
 
 Connect = Callable[..., ZhipuMultiModal]
@@ -39,24 +44,6 @@ def slides(photos: list[Path]) -> list[ImageNode]:
 def captioner(llm: ZhipuMultiModal, tmp_path: Path) -> ImageCaptioner:
     """A captioner with a cache of its own."""
     return ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3")
-
-
-@pytest.mark.parametrize(
-    ("answer", "caption"),
-    [
-        ("说明：一只猫\n文字：无", "一只猫"),
-        ("说明：一只猫。\n文字：停车\n禁止", "一只猫。\n停车\n禁止"),
-        ("**说明**：一只猫\n\n**文字**: SALE", "一只猫\nSALE"),
-        ("说明:一只猫\n坐着\n文字:没有文字。", "一只猫\n坐着"),
-        ("Caption: A cat\nText: none", "A cat"),
-        ("Caption: A cat\nText: STOP", "A cat\nSTOP"),
-        ("  一只猫坐着  ", "一只猫坐着"),
-        ("说明：\n文字：停车", "停车"),
-        ("", ""),
-    ],
-)
-def test_what_an_answer_gives(answer: str, caption: str) -> None:
-    assert caption_in(answer) == caption
 
 
 def test_pictures_get_captions_and_others_stay(
@@ -190,6 +177,85 @@ def test_what_would_fail_for_all_pictures_is_an_error_at_once(
         captioner(slides)
 
 
+def test_a_cache_that_cannot_be_used_is_an_error_before_anything_is_asked(
+    llm: ZhipuMultiModal, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+) -> None:
+    (tmp_path / "captions.sqlite3").write_bytes(b"no database at all, but text that is long enough")
+    with pytest.raises(CaptionCacheError, match="give another path"):
+        ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3")(slides)
+    assert server.requests == []
+
+
+def test_a_cut_answer_is_a_failure_and_not_kept(
+    connect: Connect, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+) -> None:
+    path = tmp_path / "captions.sqlite3"
+    cut = ImageCaptioner(llm=connect(max_tokens=5), cache_path=path)
+    assert not cut(slides[:1])[0].get_content()
+    assert "was cut; raise max_tokens" in next(iter(cut.failures.values()))
+    assert ImageCaptioner(llm=connect(), cache_path=path)(slides[:1])[0].get_content()
+
+
+def test_llms_without_a_name_do_not_share_captions(slides: list[ImageNode], tmp_path: Path) -> None:
+    path = tmp_path / "captions.sqlite3"
+    captions = [
+        ImageCaptioner(llm=MockLLM(max_tokens=count), cache_path=path)(slides[:1])[0].get_content() for count in (3, 5)
+    ]
+    assert captions[0] != captions[1]
+
+
+def test_errors_of_a_single_picture_are_what_they_are(
+    llm: ZhipuMultiModal, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+) -> None:
+    server.script(Says(""))
+    with pytest.raises(EmptyAnswerError):
+        ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", on_error="raise")(slides[:1])
+
+
+async def test_it_may_be_called_from_a_running_loop(captioner: ImageCaptioner, slides: list[ImageNode]) -> None:
+    assert all(node.get_content() for node in captioner(slides[:3]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
+@pytest.mark.parametrize("in_a_loop", [False, True], ids=["script", "notebook"])
+def test_ctrl_c_stops_the_run_and_keeps_what_came(slides: list[ImageNode], tmp_path: Path, in_a_loop: bool) -> None:
+    with GLMStandIn(latency=0.5) as server:
+        program = textwrap.dedent(f"""
+            import asyncio, pathlib, sys, time
+            from llama_index.core.schema import ImageNode
+            from llama_index_mm_zhipu import ImageCaptioner, ZhipuMultiModal
+
+            llm = ZhipuMultiModal(api_key="id.secret", api_base="{server.url}")
+            captioner = ImageCaptioner(llm=llm, cache_path="{tmp_path}/captions.sqlite3", num_workers=1)
+            nodes = [ImageNode(image_path=path) for path in sys.argv[1:]]
+
+            async def notebook():
+                captioner(nodes)
+
+            try:
+                # Notebooks run a loop of their own, which does not handle SIGINT as asyncio.run does.
+                asyncio.new_event_loop().run_until_complete(notebook()) if {in_a_loop} else captioner(nodes)
+            except KeyboardInterrupt:
+                time.sleep(2)  # whatever went on would ask meanwhile
+                print("interrupted")
+        """)
+        paths = [str(node.image_path) for node in slides]
+        running = subprocess.Popen([sys.executable, "-c", program, *paths], stdout=subprocess.PIPE, text=True)
+        while len(server.requests) < 3:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        said, _ = running.communicate(timeout=60)
+        assert said == "interrupted\n"
+        assert len(server.requests) <= 4
+        asked = len(server.requests)
+        llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
+        assert all(
+            node.get_content() for node in ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3")(slides)
+        )
+        assert len(server.requests) <= asked + len(slides) - 2
+        llm.close()
+
+
 def test_bad_pictures_are_errors_if_wanted(llm: ZhipuMultiModal, tmp_path: Path) -> None:
     captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", on_error="raise")
     with pytest.raises(ImageError, match=r"vanished\.jpg"):
@@ -214,6 +280,10 @@ def test_a_bar_shows_the_progress(
 def test_settings_serialise_without_the_key(captioner: ImageCaptioner, key: str) -> None:
     told = str(captioner.to_dict()) + repr(captioner)
     assert "glm-4v-flash" in told
+    with pytest.raises(ValueError, match="give it anew, as in from_dict"):
+        ImageCaptioner.from_dict(captioner.to_dict())
+    again = ImageCaptioner.from_dict(captioner.to_dict(), llm=captioner.llm)
+    assert again.cache_path == captioner.cache_path
     assert not any(part in told for part in key.split("."))
 
 
@@ -244,7 +314,7 @@ async def test_captions_reach_vector_full_text_and_prompt(
     assert stored.embedding == pytest.approx(expected, abs=1e-5)
     index.as_query_engine(llm=llm, vector_store_query_mode="text_search", image_similarity_top_k=1).query("KX300")
     texts = [part.get("text", "") for part in server.requests[-1]["messages"][1]["content"]]
-    assert any("第3张\n型号KX300" in text for text in texts)
+    assert any("第3张 型号KX300" in text for text in texts)
     await llm.aclose()
 
 

@@ -11,10 +11,13 @@ from llama_index.core.callbacks import CallbackManager
 from llama_index.core.callbacks.base_handler import BaseCallbackHandler
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
+from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, load_index, read_folder
+from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.ingestion import forget_missing
 
 
 class EmbeddedPictures(BaseCallbackHandler):
@@ -57,6 +60,7 @@ def ingest(folder: Path, persist_dir: Path, embedding: ChineseClipEmbedding) -> 
     path = persist_dir / "docstore.json"
     docstore = SimpleDocumentStore.from_persist_path(str(path)) if path.exists() else SimpleDocumentStore()
     with FaissMultiModalVectorStore(persist_dir, namespace="image", model=embedding.fingerprint) as store:
+        forget_missing(docstore, store)
         pipeline = IngestionPipeline(
             transformations=[embedding],
             vector_store=store,
@@ -118,3 +122,36 @@ def test_one_picture_that_changes_again_and_again(
     # The cache of a pipeline tells nodes apart by their text and metadata alone.
     assert embedded.names == ["a.jpg"] * 3
     assert store.count() == 1
+
+
+def test_a_picture_that_was_broken_for_a_while_is_back(
+    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedPictures
+) -> None:
+    folder, persist_dir = tmp_path / "slides", tmp_path / "store"
+    folder.mkdir()
+    for number in range(3):
+        draw(folder / f"{number}.jpg", number)
+    ingest(folder, persist_dir, embedding)
+
+    whole = (folder / "1.jpg").read_bytes()
+    (folder / "1.jpg").write_bytes(b"half a copy")
+    with pytest.raises(ImageError, match=r"1\.jpg"):
+        ingest(folder, persist_dir, embedding)
+    (folder / "1.jpg").write_bytes(whole)
+    embedded.names.clear()
+    ingest(folder, persist_dir, embedding)
+
+    assert embedded.names == ["1.jpg"]
+    with FaissMultiModalVectorStore(persist_dir, namespace="image") as store:
+        assert store.count() == 3
+
+
+def test_what_is_missing_is_forgotten() -> None:
+    docstore, store = SimpleDocumentStore(), FaissMultiModalVectorStore()
+    nodes = [TextNode(id_=name, text=name, embedding=[1.0, 0.0]) for name in ("a", "b")]
+    nodes[1].relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id="document")
+    store.add(nodes)
+    docstore.set_document_hashes({name: name for name in ("a", "document", "gone")})
+    assert sorted(store.document_ids()) == ["a", "document"]
+    assert forget_missing(docstore, store) == ["gone"]
+    assert sorted(docstore.get_all_document_hashes().values()) == ["a", "document"]

@@ -153,6 +153,14 @@ def test_the_picture_asked_about_is_not_on_a_sheet(picture: ImageBlock) -> None:
     assert sheets_of(fitted) == ["1、2", "3、4"]
 
 
+def test_a_sheet_is_explained_in_the_language_of_the_prompt(picture: ImageBlock) -> None:
+    blocks = [NumberedImageBlock(image=picture.image, number=number, language="en") for number in (1, 2)]
+    (fitted,) = PictureBudget(1).fit([ChatMessage(role="user", blocks=[*blocks, TextBlock(text="?")])])
+    texts = [block.text for block in fitted.blocks if isinstance(block, TextBlock)]
+    assert texts[0].startswith("(The next picture is a contact sheet of 2 pictures, with the numbers 1, 2 above them")
+    assert texts[1] == "[number 2 on the contact sheet above]"
+
+
 def test_unless_there_is_room_for_one_picture_only(picture: ImageBlock) -> None:
     (fitted,) = PictureBudget(1).fit([numbered(picture, ASKED_ABOUT, 1, 2)])
     assert sheets_of(fitted) == ["0、1、2"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,13 @@ from llama_index.core.prompts import RichPromptTemplate
 from llama_index.core.schema import QueryBundle
 from outline import PICTURE, outline, pictures_of, system_of
 
-from llama_index_mm_zhipu import ZhipuMultiModal
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_folder
 from llama_index_mm_zhipu.llm import EmptyAnswerError
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.query import PictureContextChatEngine
 from llama_index_mm_zhipu.testing import GLMStandIn, Says
+
+OWN = "用户提供的图片（问题所指，没有编号）："
 
 
 @pytest.fixture(params=["context", "condense_plus_context"])
@@ -73,8 +77,41 @@ def test_a_question_with_a_picture(
     chat = index.as_chat_engine("context", llm=llm, query_mode="image")
     chat.chat(QueryBundle("这是什么？", image_path=str(photos[4])))
     (request,) = server.requests
-    assert outline(request)[:3] == ["用户提供的图片（问题所指，没有编号）：", PICTURE, "基于以下相似图片信息："]
+    assert outline(request)[:3] == [OWN, PICTURE, "基于以下相似图片信息："]
     assert chat.chat_history[0].content == "这是什么？"
+
+
+def test_a_later_question_with_a_picture(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]
+) -> None:
+    chat = index.as_chat_engine(llm=llm, query_mode="fused")
+    chat.chat("哪张图里有帽子？")
+    server.script(Says("这条裤子是什么颜色？"))
+    chat.chat(QueryBundle("那这个呢？", image_path=str(photos[4])))
+    first, condensing, answering = server.requests
+    assert outline(condensing)[-2:] == ["最新的一句话：那这个呢？", "独立的问题："]
+    assert outline(answering)[-1] == "问题：那这个呢？"
+    assert len(pictures_of(first)) == 2
+    own, *_ = pictures_of(answering)
+    assert base64.b64decode(own) == photos[4].read_bytes()
+
+
+def test_pictures_that_vanished_are_told(
+    demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, photos: list[Path], tmp_path: Path
+) -> None:
+    for photo in photos[:3]:
+        shutil.copy(photo, tmp_path)
+    index = build_index(read_folder(tmp_path), embed_model=demo_embedding)
+    (tmp_path / photos[0].name).unlink()
+    for mode in ("context", "condense_plus_context"):
+        chat = index.as_chat_engine(mode, llm=llm, image_similarity_top_k=3)
+        assert list(chat.chat("裙子").metadata["skipped"]) == [photos[0].name]
+
+
+def test_templates_for_texts_are_refused(index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    for name in ("context_template", "context_prompt"):
+        with pytest.raises(ValueError, match=f"{name} is for texts; give chat_content_qa_template"):
+            index.as_chat_engine("context", llm=llm, **{name: "{context_str}"})
 
 
 def test_an_empty_answer_stays_out_of_the_history(chat: BaseChatEngine, server: GLMStandIn) -> None:

@@ -39,6 +39,14 @@ SOURCES = [
         ("图2-1是架构", ""),
         ("图1中的图2-1", "a"),
         ("图1、2.5米", "a"),
+        ("图1，2人在散步", "a"),
+        ("图1，3D打印；图1、2双鞋", "a"),
+        ("Picture 1 and 2 hats; Picture 1 - 2 hats on it; picture 1, 3 people", "a"),
+        ("图1，10cm", "a"),
+        ("地图2、截图3", ""),
+        ("图3至图1", "ca"),
+        ("图2至图4", "bcd"),
+        ("Pictures 1 and 2 show", "ab"),
     ],
 )
 def test_what_counts_as_a_citation(answer: str, cited: str) -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import logging
 import shutil
+import time
 import warnings
 from collections.abc import AsyncGenerator
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from llama_index.core import Settings
+from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
 from llama_index.core.llms import MockLLM
-from llama_index.core.response_synthesizers import ResponseMode
+from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import Document, ImageNode, QueryBundle
 from outline import PICTURE, outline, pictures_of
+from PIL import Image
 from pydantic import BaseModel
 
 from llama_index_mm_zhipu import (
@@ -75,7 +81,7 @@ async def test_every_response_mode(
     assert [len(pictures_of(request)) for request in server.requests] == pictures_in_requests
     labels = sorted(line for request in server.requests for line in outline(request) if line.startswith("图"))
     assert len(labels) == sum(pictures_in_requests)
-    assert len(response.source_nodes) == 3
+    assert len(response.source_nodes) == (0 if mode == "generation" else 3)
     assert (QUESTION in str(response)) == bool(pictures_in_requests)
     if mode == "context_only":
         assert [line[:2] for line in str(response).splitlines() if line] == ["图1", "图2", "图3"]
@@ -178,7 +184,7 @@ async def test_the_question_s_picture_comes_first_and_is_marked(
     await llm.aclose()
 
 
-@pytest.mark.parametrize("mode", ["refine", "accumulate", "tree_summarize"])
+@pytest.mark.parametrize("mode", ["refine", "accumulate", "tree_summarize", "generation"])
 def test_the_question_s_picture_is_in_every_request(
     index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], mode: str
 ) -> None:
@@ -205,6 +211,19 @@ def test_a_question_s_picture_that_cannot_be_read_is_named(
         index.as_query_engine(llm=llm).query(QueryBundle("这是什么？", image_path=missing))
     with pytest.raises(ImageError, match=r"missing\.jpg"):
         index.as_query_engine(llm=llm, query_mode="text").query(QueryBundle("帽子？", image_path=missing))
+
+
+def test_a_question_s_picture_is_asked_about_if_nothing_is_found(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]
+) -> None:
+    engine = index.as_query_engine(llm=llm, similarity_cutoff=0.9999)
+    response = engine.query(QueryBundle("这是什么？", image_path=photos[4]))  # type: ignore[arg-type]
+    assert outline(server.requests[0])[2:] == [
+        "基于以下相似图片信息：",
+        "（没有检索到相似的图片）",
+        "问题：这是什么？",
+    ]
+    assert response.source_nodes == []
 
 
 # What can fail
@@ -242,6 +261,15 @@ def test_a_picture_that_vanished_is_left_out_and_counted(
     assert str(first) in response.metadata["skipped"][first.name]
     assert "skipped 1 of 3 pictures" in caplog.text
     assert folder_index.stores[1].count() == 3
+
+
+def test_no_picture_left_is_an_error(folder_index: PictureIndex, folder: Path, llm: ZhipuMultiModal) -> None:
+    for file in folder.glob("*.jpg"):
+        file.unlink()
+    with pytest.raises(ImageError, match=r"none of the pictures found can be sent: skipped 2 of 2 pictures"):
+        folder_index.as_query_engine(llm=llm).query("裙子")
+    response = folder_index.as_query_engine(llm=llm, include_images=False).query("裙子")
+    assert len(response.source_nodes) == 2
 
 
 def test_or_it_is_an_error(folder_index: PictureIndex, folder: Path, llm: ZhipuMultiModal) -> None:
@@ -314,7 +342,70 @@ def test_no_bytes_and_no_key_are_logged(
     assert not any(secret in told for secret in (start, *key.split(".")))
 
 
+async def test_the_event_loop_goes_on(
+    demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=0)
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    index = build_index([ImageNode(image=picture, text="雪")], embed_model=demo_embedding)
+    longest = 0.0
+
+    async def watch() -> None:
+        nonlocal longest
+        while True:
+            start = time.monotonic()
+            await asyncio.sleep(0.005)
+            longest = max(longest, time.monotonic() - start)
+
+    watching = asyncio.create_task(watch())
+    start = time.monotonic()
+    await index.as_query_engine(llm=llm).aquery("雪？")
+    took = time.monotonic() - start
+    watching.cancel()
+    # The picture of 27 MB is decoded and encoded several times, none of them on the loop.
+    assert longest < took / 2
+    await llm.aclose()
+
+
+def test_tracing_sees_the_sources(index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    engine = index.as_query_engine(llm=llm)
+    engine._response_synthesizer.callback_manager = CallbackManager([debug])
+    response = engine.query(QUESTION)
+    ((_, end),) = debug.get_event_pairs(CBEventType.SYNTHESIZE)
+    assert end.payload is not None
+    traced = end.payload["response"].source_nodes
+    assert [node.score for node in traced] == [node.score for node in response.source_nodes]
+
+
 # Settings
+
+
+def test_a_synthesizer_for_texts_gets_labels_and_no_more(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path], llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    node = ImageNode(image_path=str(photos[0]), text="帽子", metadata={"file_path": str(photos[0])})
+    retriever = build_index([node], embed_model=demo_embedding).as_retriever()
+    texts = get_response_synthesizer(llm=llm)
+    with pytest.raises(ValueError, match="sends no pictures: make it with multimodal=True"):
+        PictureQueryEngine.from_args(retriever, response_synthesizer=texts)
+    PictureQueryEngine(retriever, texts, include_images=False).query(QUESTION)
+    prompt = "\n".join(outline(server.requests[0]))
+    assert "图1（相似度" in prompt
+    assert str(photos[0]) not in prompt
+
+
+def test_an_engine_needs_a_retriever_only(
+    index: PictureIndex, server: GLMStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "_llm", None)
+    monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
+    monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
+    for engine in (PictureQueryEngine(index.as_retriever()), PictureQueryEngine.from_args(index.as_retriever())):
+        assert QUESTION in str(engine.query(QUESTION))
+        assert QUESTION in str(engine.synthesize(QUESTION, index.as_retriever().retrieve(QUESTION)))
 
 
 def test_without_an_llm_settings_are_asked_then_zhipu(index: PictureIndex, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def test_the_stock_engine_shows_labels(index: PictureIndex, llm: ZhipuMultiModal
     response = engine.query(QUESTION)
     lines = outline(server.requests[0])
     for number, source in enumerate(response.source_nodes, start=1):
-        label = f"图片: 图{number}（相似度 {source.score:.3g}）：{source.node.get_content()}"
+        label = f"检索到的图片: 图{number}（相似度 {source.score:.3g}）：{source.node.get_content()}"
         assert lines[lines.index(label) + 1] == PICTURE
 
 
@@ -44,8 +44,8 @@ def test_the_citation_engine_shows_labels(index: PictureIndex, llm: ZhipuMultiMo
     )
     response = engine.query(QUESTION)
     lines = outline(server.requests[0])
-    labels = [line for line in lines if line.startswith("图片: 图")]
-    assert [label[4:6] + label[-9:] for label in labels] == ["图1Source 1:", "图2Source 2:"]
+    labels = [line for line in lines if line.startswith("检索到的图片: 图")]
+    assert [label[8:10] + label[-9:] for label in labels] == ["图1Source 1:", "图2Source 2:"]
     assert [lines[lines.index(label) + 1] for label in labels] == [PICTURE, PICTURE]
     assert len(pictures_of(server.requests[0])) == len(response.source_nodes) == 2
 
@@ -56,7 +56,11 @@ def test_numbers_for_stock_engines_that_reorder(index: PictureIndex, llm: ZhipuM
     )
     engine = RetrieverQueryEngine.from_args(fusion, llm=llm, multimodal=True, node_postprocessors=[PictureNumbering()])
     response = engine.query("帽子")
-    numbers = [line.removeprefix("图片: ")[:2] for line in outline(server.requests[0]) if line.startswith("图片: ")]
+    numbers = [
+        line.removeprefix("检索到的图片: ")[:2]
+        for line in outline(server.requests[0])
+        if line.startswith("检索到的图片: ")
+    ]
     assert numbers == [f"图{number}" for number in range(1, len(response.source_nodes) + 1)]
 
 

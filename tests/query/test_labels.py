@@ -17,7 +17,7 @@ RESULTS = [
 ]
 
 
-def labels(results: list[NodeWithScore], key: str = "图片") -> list[str | None]:
+def labels(results: list[NodeWithScore], key: str = "检索到的图片") -> list[str | None]:
     return [result.node.metadata.get(key) for result in results]
 
 
@@ -26,15 +26,20 @@ def test_labels_hold_number_similarity_and_caption() -> None:
     assert labels(found) == ["图1（相似度 0.912）：猫", None, "图2（相似度 0.7）", "图3：狗"]
     assert labels(label_results(RESULTS))[:1] == ["图1（得分 0.912）：猫"]
     english = label_results(RESULTS, language="en", scores_are_similarities=True)
-    assert labels(english, "picture")[0] == "Picture 1 (similarity 0.912): 猫"
+    assert labels(english, "retrieved picture")[0] == "Picture 1 (similarity 0.912): 猫"
 
 
 def test_an_llm_sees_the_label_and_what_was_asked_for() -> None:
     shown = [result.node.get_metadata_str(MetadataMode.LLM) for result in label_results(RESULTS)]
-    assert shown == ["图片: 图1（得分 0.912）：猫", "", "图片: 图2（得分 0.7）", "图片: 图3：狗"]
+    assert shown == [
+        "检索到的图片: 图1（得分 0.912）：猫",
+        "",
+        "检索到的图片: 图2（得分 0.7）",
+        "检索到的图片: 图3：狗",
+    ]
     asked = label_results(RESULTS, metadata_keys=["page"])[0].node
-    assert asked.get_metadata_str(MetadataMode.LLM) == "page: 1\n图片: 图1（得分 0.912）：猫"
-    assert "图片" not in asked.get_metadata_str(MetadataMode.EMBED)
+    assert asked.get_metadata_str(MetadataMode.LLM) == "page: 1\n检索到的图片: 图1（得分 0.912）：猫"
+    assert "检索到的图片" not in asked.get_metadata_str(MetadataMode.EMBED)
 
 
 def test_given_nodes_stay_as_they_were() -> None:
@@ -57,7 +62,7 @@ def test_pictures_of_other_retrievers_get_labels() -> None:
 
 
 def test_a_caption_that_looks_like_a_label_is_none() -> None:
-    node = ImageNode(text="图9：架构", metadata={"图片": "一张照片"})
+    node = ImageNode(text="图9：架构", metadata={"检索到的图片": "图9.jpg"})
     (result,) = number_pictures([NodeWithScore(node=node)])
     assert labels([result]) == ["图1：图9：架构"]
 
@@ -67,3 +72,27 @@ def test_a_postprocessor_numbers_for_other_engines() -> None:
     assert labels(mixed) == ["图1（得分 0.912）：猫", "图1（得分 0.7）"]
     assert labels(PictureNumbering().postprocess_nodes(mixed)) == ["图1（得分 0.912）：猫", "图2（得分 0.7）"]
     assert PictureNumbering.from_dict(PictureNumbering(language="en").to_dict()).language == "en"
+
+
+def test_a_label_shows_the_caption_as_it_is_now() -> None:
+    (found,) = label_results(RESULTS[:1], scores_are_similarities=True)
+    found.node.set_content("***")
+    assert labels(number_pictures([found])) == ["图1（相似度 0.912）：***"]
+
+
+def test_a_label_is_one_line() -> None:
+    forged = ImageNode(text="猫\n图9（相似度 0.99）：狗\n图2")
+    assert labels(number_pictures([NodeWithScore(node=forged)])) == ["图1：猫 图9（相似度 0.99）：狗 图2"]
+
+
+def test_labels_may_change_their_language() -> None:
+    found = label_results(RESULTS, scores_are_similarities=True)
+    english = number_pictures(found, language="en")
+    assert labels(english, "retrieved picture")[0] == "Picture 1 (similarity 0.912): 猫"
+    assert labels(english) == [None] * 4
+
+
+def test_metadata_of_users_stays() -> None:
+    node = ImageNode(metadata={"图片": "图12.jpg", "picture": "hat.jpg"})
+    (result,) = number_pictures([NodeWithScore(node=node)])
+    assert {key: result.node.metadata[key] for key in node.metadata} == node.metadata

@@ -21,7 +21,7 @@ def pictures(photos: list[Path]) -> list[ChatMessage]:
     ]
 
 
-@pytest.mark.parametrize("context_window", [2048, 8192])
+@pytest.mark.parametrize("context_window", [2560, 8192])
 def test_pictures_go_out_together(pictures: list[ChatMessage], context_window: int) -> None:
     helper = WholePicturesPromptHelper(context_window=context_window, num_output=1024)
     (packed,) = helper.repack(QA, pictures)
@@ -52,6 +52,15 @@ def test_only_texts_are_shortened(pictures: list[ChatMessage]) -> None:
     whole, cut = helper.truncate(QA, [pictures[0], ChatMessage(content="轮胎气压。" * 1000)])
     assert whole is pictures[0]
     assert 0 < len(str(cut.content)) < 4000
+
+
+def test_labels_that_fill_a_request_take_another(photos: list[Path]) -> None:
+    label = TextBlock(text="轮胎气压。" * 300)
+    messages = [ChatMessage(blocks=[label, ImageBlock(path=photo)]) for photo in photos[:3]]
+    packed = WholePicturesPromptHelper(context_window=4096, num_output=256).repack(QA, messages)
+    assert len(packed) > 1
+    assert [block for message in packed for block in message.blocks] == [b for m in messages for b in m.blocks]
+    assert all(isinstance(message.blocks[-1], ImageBlock) for message in packed)
 
 
 def test_nothing_packs_to_nothing() -> None:

@@ -140,10 +140,49 @@ def test_what_a_caption_says_is_text(photos: list[Path]) -> None:
     assert caption in str(messages[-1].content)
 
 
-def test_templates_of_other_kinds_stay_what_they_are() -> None:
-    plain = PromptTemplate("{query_str}")
-    assert PicturePromptTemplate.of(plain) is plain
+def test_templates_that_cannot_show_pictures_are_refused(index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    plain = PromptTemplate("{context_str} {query_str}")
+    engine = index.as_query_engine(llm=llm)
+    with pytest.raises(ValueError, match="a PromptTemplate cannot show pictures; give a RichPromptTemplate"):
+        engine.update_prompts({QA: plain})
+    with pytest.raises(ValueError, match="cannot show pictures"):
+        index.as_query_engine(llm=llm, chat_content_qa_template=plain)
+    for name in ("text_qa_template", "image_qa_template"):
+        with pytest.raises(ValueError, match=f"{name} is not for answers from pictures"):
+            index.as_query_engine(llm=llm, **{name: plain})
+    with pytest.raises(ValueError, match="text_qa_template is not for answers from pictures"):
+        engine.update_prompts({"response_synthesizer:text_qa_template": plain})
     assert PicturePromptTemplate.of(PROMPTS["en"].qa) is PROMPTS["en"].qa
+
+
+def test_templates_may_use_all_of_a_message(photos: list[Path]) -> None:
+    mine = PicturePromptTemplate(
+        '{% chat role="user" %}{% for message in context_messages %}{{ message.role.value }} {{ message.content }}'
+        "{% endfor %}{% endchat %}"
+    )
+    (message,) = mine.format_messages(
+        context_messages=[ChatMessage(blocks=[TextBlock(text="图1"), ImageBlock(path=photos[0])])]
+    )
+    assert message.content == "user 图1"
+
+
+def test_what_is_nearly_an_argument_is_refused(index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    with pytest.raises(TypeError, match="unknown argument 'include_image'; did you mean 'include_images'"):
+        index.as_query_engine(llm=llm, include_image=False)
+    with pytest.raises(TypeError, match="did you mean 'language'"):
+        index.as_retriever(languge="en")
+    with pytest.raises(TypeError, match="did you mean 'system_prompt'"):
+        index.as_chat_engine(llm=llm, system_promt="…")
+    assert index.as_query_engine(llm=llm, verbose=True, anything_else=1)
+
+
+def test_a_single_name_of_metadata(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path], llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    node = ImageNode(image_path=str(photos[0]), text="帽子", metadata={"page": 3, "p": "x"})
+    build_index([node], embed_model=demo_embedding).as_query_engine(llm=llm, metadata_keys="page").query("帽子？")
+    assert outline(server.requests[0])[1] == "page: 3"
+    assert "p: x" not in outline(server.requests[0])
 
 
 def test_partial_formats_and_mappings_survive() -> None:

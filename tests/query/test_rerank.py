@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, NodeWithScore, QueryBundle, TextNode
 from outline import PICTURE, outline, pictures_of
 
 from llama_index_mm_zhipu import ZhipuMultiModal
@@ -16,7 +17,7 @@ from llama_index_mm_zhipu.llm import GLMQuotaError
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.query import GLMRerank
 from llama_index_mm_zhipu.query.rerank import NOT_READ, RERANK_REASON
-from llama_index_mm_zhipu.testing import GLMStandIn, Says
+from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn, Says
 
 QUESTION = QueryBundle("哪张图里有帽子？")
 
@@ -142,6 +143,38 @@ def test_errors_of_the_api_are_errors(
     with pytest.raises(ValueError, match="GLMRerank needs the question"):
         GLMRerank(llm=llm).postprocess_nodes(candidates)
     assert GLMRerank(llm=llm).postprocess_nodes([], QUESTION) == []
+
+
+def test_pictures_of_any_node_class_are_shown(llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]) -> None:
+    nodes = [
+        ImageDocument(id_="document", image_resource=MediaResource(path=photos[0])),
+        Node(id_="node", image_resource=MediaResource(path=photos[1]), text_resource=MediaResource(text="帽子")),
+    ]
+    found = GLMRerank(llm=llm).postprocess_nodes([NodeWithScore(node=node) for node in nodes], QUESTION)
+    assert len(pictures_of(server.requests[0])) == 1
+    assert ids(found) == ["node", "document"]
+    assert "编号1：（没有说明）" in outline(server.requests[0])
+
+
+def test_one_refused_picture_does_not_cost_the_others(
+    candidates: list[NodeWithScore], llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    server.script(ErrorAnswer(400, "1301", "系统检测到输入或生成内容可能包含不安全或敏感内容"))
+    found = GLMRerank(llm=llm, mode="single").postprocess_nodes(candidates, QUESTION)
+    assert sum(result.score == -1 for result in found) == 1
+    assert len(found) == 4
+
+
+def test_nothing_goes_on_after_an_error(
+    candidates: list[NodeWithScore], connect: Callable[..., ZhipuMultiModal], server: GLMStandIn
+) -> None:
+    llm = connect(max_concurrency=1)
+    server.fail_next(429, "1113", "您的账户已欠费，请充值后重试。")
+    with pytest.raises(GLMQuotaError):
+        GLMRerank(llm=llm, mode="single").postprocess_nodes(candidates, QUESTION)
+    asked = len(server.requests)
+    time.sleep(0.3)
+    assert len(server.requests) == asked < 4
 
 
 async def test_answers_rest_on_reranked_pictures(

@@ -109,8 +109,8 @@ def test_hybrid_is_the_default_where_captions_are_found_by_full_text(
     words = photo_nodes[1].text
     hybrid = plain_index.as_retriever(vector_store_query_mode="hybrid", image_similarity_top_k=3).retrieve(words)
     assert ids(plain_index.as_retriever(image_similarity_top_k=3).retrieve(words)) == ids(hybrid)
-    assert "（得分 0.0" in hybrid[0].node.metadata["图片"]
-    assert "（相似度 0." in index.as_retriever().retrieve(words)[0].node.metadata["图片"]
+    assert "（得分 0.0" in hybrid[0].node.metadata["检索到的图片"]
+    assert "（相似度 0." in index.as_retriever().retrieve(words)[0].node.metadata["检索到的图片"]
 
 
 def test_a_picture_alone_has_one_ranking_and_cosines(plain_index: PictureIndex, photos: list[Path]) -> None:
@@ -118,7 +118,7 @@ def test_a_picture_alone_has_one_ranking_and_cosines(plain_index: PictureIndex, 
         QueryBundle("", image_path=str(photos[2]))
     )
     assert best.score == pytest.approx(1, abs=1e-4)
-    assert best.node.metadata["图片"].startswith("图1（相似度 1")
+    assert best.node.metadata["检索到的图片"].startswith("图1（相似度 1")
 
 
 def test_marginal_relevance(index: PictureIndex) -> None:

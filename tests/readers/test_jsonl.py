@@ -63,3 +63,13 @@ def test_an_empty_or_missing_file_is_an_error(tmp_path: Path) -> None:
         read_jsonl(write(tmp_path / "empty.jsonl"))
     with pytest.raises(FileNotFoundError, match=r"no such file: .*gone\.jsonl"):
         read_jsonl(tmp_path / "gone.jsonl")
+
+
+def test_what_is_no_picture_and_no_utf_8_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "test.jsonl"
+    file.write_text('{"image_id": 1, "image_base64": null, "caption": "猫"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"test\.jsonl, line 1: .*image_base64 is None"):
+        read_jsonl(file)
+    file.write_bytes("一张图片".encode("gbk"))
+    with pytest.raises(ValueError, match=r"test\.jsonl is not UTF-8"):
+        read_jsonl(file)

@@ -1,0 +1,84 @@
+"""LlamaIndex's multimodal response synthesizers, with this package's prompts and packing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from llama_index.core.llms import LLM
+from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode, get_response_synthesizer
+from llama_index.core.response_synthesizers.context_only import ContextOnly
+from llama_index.core.response_synthesizers.generation import Generation
+from llama_index.core.response_synthesizers.no_text import NoText
+
+from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
+from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
+from llama_index_mm_zhipu.wording import Language
+
+# LlamaIndex's own, which a multimodal synthesizer never uses.
+_TEXT_TEMPLATES = ("text_qa_template", "refine_template", "summary_template", "image_qa_template")
+
+# LlamaIndex would make an LLM of OpenAI's for them.
+_MODES_WITHOUT_LLM: dict[ResponseMode, type[BaseSynthesizer]] = {
+    ResponseMode.NO_TEXT: NoText,
+    ResponseMode.CONTEXT_ONLY: ContextOnly,
+}
+
+
+def picture_synthesizer(
+    llm: LLM,
+    language: Language = "zh",
+    response_mode: ResponseMode = ResponseMode.COMPACT,
+    *,
+    streaming: bool = False,
+    **settings: Any,
+) -> BaseSynthesizer:
+    """Make the synthesizer of a response mode.
+
+    Args:
+        llm: A chat LLM that takes pictures.
+        language: Of prompts.
+        response_mode: LlamaIndex's.
+        streaming: Whether answers stream.
+        **settings: Templates and others of ``get_response_synthesizer``; None takes the package's template.
+    """
+    if response_mode in _MODES_WITHOUT_LLM:
+        return _MODES_WITHOUT_LLM[response_mode](llm=llm, streaming=streaming, multimodal=True)
+    prompts = prompts_of(language)
+    own = {
+        "chat_content_qa_template": prompts.qa,
+        "chat_content_refine_template": prompts.refine,
+        "chat_summary_template": prompts.summary,
+        "simple_template": prompts.simple,
+    }
+    for name, template in own.items():
+        settings[name] = PicturePromptTemplate.of(settings.get(name) or template)
+    return get_response_synthesizer(
+        llm=llm,
+        chat_prompt_helper=WholePicturesPromptHelper.from_llm_metadata(llm.metadata),
+        response_mode=response_mode,
+        streaming=streaming,
+        multimodal=True,
+        **settings,
+    )
+
+
+def asks_an_llm(synthesizer: BaseSynthesizer) -> bool:
+    """Whether a synthesizer asks a model at all."""
+    return not isinstance(synthesizer, tuple(_MODES_WITHOUT_LLM.values()))
+
+
+def looks_at_sources(synthesizer: BaseSynthesizer) -> bool:
+    """Whether a synthesizer looks at more than the question."""
+    return not isinstance(synthesizer, Generation)
+
+
+def require_no_text_templates(names: Iterable[str]) -> None:
+    """Refuse templates that would never be used.
+
+    Raises:
+        ValueError: One of the names is of a template for texts.
+    """
+    for name in names:
+        if name in _TEXT_TEMPLATES:
+            raise ValueError(f"{name} is not for answers from pictures; give chat_content_qa_template or its siblings")
