@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from llama_index.core import Settings
 from llama_index.core.llms import LLM
 from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode, get_response_synthesizer
 from llama_index.core.response_synthesizers.context_only import ContextOnly
@@ -55,7 +56,7 @@ def picture_synthesizer(
         settings[name] = PicturePromptTemplate.of(settings.get(name) or template)
     return get_response_synthesizer(
         llm=llm,
-        chat_prompt_helper=WholePicturesPromptHelper.from_llm_metadata(llm.metadata),
+        chat_prompt_helper=Settings._chat_prompt_helper or WholePicturesPromptHelper.from_llm_metadata(llm.metadata),
         response_mode=response_mode,
         streaming=streaming,
         multimodal=True,
