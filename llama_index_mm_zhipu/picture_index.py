@@ -33,6 +33,7 @@ from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine
 from llama_index_mm_zhipu.query.engine import PictureQueryEngine
 from llama_index_mm_zhipu.query.keywords import require_no_typos
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
+from llama_index_mm_zhipu.query.synthesizer import TEXT_TEMPLATES
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``, which finds them by
                 full text and scores by reciprocal ranks; with a ``similarity_cutoff`` it is ``"default"``.
         """
-        require_no_typos(kwargs, *_RETRIEVER, PictureQueryEngine.from_args)
+        require_no_typos(kwargs, *_RETRIEVER, PictureQueryEngine.from_args, known=TEXT_TEMPLATES)
         if kwargs.get("vector_store_query_mode") is None:
             kwargs["vector_store_query_mode"] = self._query_mode(kwargs.get("similarity_cutoff"))
         return PictureRetriever(self, **kwargs)
@@ -94,7 +95,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 ``response_mode``, ``node_postprocessors``, ``include_images``, …). A name that is nearly one of these
                 is a ``TypeError``.
         """
-        require_no_typos(kwargs, *_RETRIEVER, PictureQueryEngine.from_args)
+        require_no_typos(kwargs, *_RETRIEVER, PictureQueryEngine.from_args, known=TEXT_TEMPLATES)
         return PictureQueryEngine.from_args(
             self.as_retriever(**kwargs), llm=None if llm is None else resolve_llm(llm), **kwargs
         )

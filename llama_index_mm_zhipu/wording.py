@@ -24,6 +24,7 @@ class Wording:
         own_picture: Stands before the picture that a question is about.
         no_caption: Stands for a picture without caption where only captions are sent.
         no_sources: Stands in place of sources where there are none.
+        picture_alone: Stands in a history for a message of a picture alone.
         sheet: Explains a contact sheet; ``{count}``, ``{numbers}``, ``{number}``.
         on_sheet: Stands for a picture that is on a sheet above; ``{number}``.
         comma: Between numbers.
@@ -38,6 +39,7 @@ class Wording:
     own_picture: str
     no_caption: str
     no_sources: str
+    picture_alone: str
     sheet: str
     on_sheet: str
     comma: str
@@ -50,10 +52,11 @@ WORDING: dict[Language, Wording] = {
         similarity="（相似度 {score}）",
         score="（得分 {score}）",
         colon="：",
-        label=re.compile(r"图\d+(?:（相似度 (\S+)）|（得分 (\S+)）)?(?:：.*)?", re.DOTALL),
+        label=re.compile(r"图\d+(?:（相似度 ([^\s（）]+)）|（得分 ([^\s（）]+)）)?(?:：.*)?", re.DOTALL),
         own_picture="用户提供的图片（问题所指，没有编号）：",
         no_caption="（没有说明）",
         no_sources="（没有检索到相似的图片）",
+        picture_alone="（用户发来一张图片，没有写字）",
         sheet="（下面一张是拼图，含{count}张图片，上方标有编号{numbers}；此处指其中编号{number}的图片。）",
         on_sheet="[即上面拼图中编号{number}的图片]",
         comma="、",
@@ -64,10 +67,11 @@ WORDING: dict[Language, Wording] = {
         similarity=" (similarity {score})",
         score=" (score {score})",
         colon=": ",
-        label=re.compile(r"Picture \d+(?: \(similarity (\S+)\)| \(score (\S+)\))?(?:: .*)?", re.DOTALL),
+        label=re.compile(r"Picture \d+(?: \(similarity ([^\s()]+)\)| \(score ([^\s()]+)\))?(?:: .*)?", re.DOTALL),
         own_picture="The user's picture, which the question is about (it has no number):",
         no_caption="(no caption)",
         no_sources="(no similar picture was found)",
+        picture_alone="(the user sent a picture without words)",
         sheet=(
             "(The next picture is a contact sheet of {count} pictures, with the numbers {numbers} above them; "
             "this is number {number} of them.)"

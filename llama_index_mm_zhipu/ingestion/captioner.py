@@ -24,7 +24,7 @@ from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache, CaptionCa
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
 from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
-from llama_index_mm_zhipu.llm.event_loop import run
+from llama_index_mm_zhipu.llm.own_loop import run_on_own_loop
 from llama_index_mm_zhipu.llm.pictures import image_block
 from llama_index_mm_zhipu.llm.together import together
 from llama_index_mm_zhipu.picture_nodes import caption_of, with_caption
@@ -116,7 +116,7 @@ class ImageCaptioner(TransformComponent):
             ImageError: A picture cannot be read, with ``on_error="raise"``.
             CaptionCacheError: The cache cannot be used.
         """
-        return run(self.acall(nodes, **kwargs))
+        return run_on_own_loop(self.acall(nodes, **kwargs))
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
         """As ``__call__``."""

@@ -19,6 +19,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 _END = object()
+_THREAD = "llama-index-mm-zhipu"
 
 # Reentrant: the garbage collector may close a stream in the thread that starts the loop.
 _starting = threading.RLock()
@@ -31,7 +32,14 @@ def start(call: Coroutine[Any, Any, T]) -> Future[T]:
 
 
 def run(call: Coroutine[Any, Any, T]) -> T:
-    """Make a call and wait for its end; an interruption cancels it."""
+    """Make a call and wait for its end; an interruption cancels it.
+
+    Raises:
+        RuntimeError: This is called on the loop itself, which would wait for ever.
+    """
+    if threading.current_thread().name == _THREAD:
+        call.close()
+        raise RuntimeError("a synchronous call of ZhipuMultiModal on its own event loop; await the asynchronous one")
     future = start(call)
     try:
         return future.result()
@@ -113,7 +121,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
         with _starting:
             if _loop is None:
                 _loop = asyncio.new_event_loop()
-                threading.Thread(target=_loop.run_forever, name="llama-index-mm-zhipu", daemon=True).start()
+                threading.Thread(target=_loop.run_forever, name=_THREAD, daemon=True).start()
             loop = _loop
     return loop
 

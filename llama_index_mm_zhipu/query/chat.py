@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
 from llama_index_mm_zhipu.query.sources import Sources
-from llama_index_mm_zhipu.wording import Language
+from llama_index_mm_zhipu.wording import Language, wording_of
 
 
 class _AnswersFromPictures:
@@ -152,9 +152,8 @@ class _AnswersFromPictures:
     ) -> list[ChatMessage]:
         """Put the history between the rule and the sources with the message."""
         bundle = _as_bundle(query)
-        shown = [
-            ChatMessage(blocks=result.node.get_content_blocks()) for result in self._blocks.of_results(sources.sent)
-        ]
+        results = self._blocks.of_results(sources.sent) or self._blocks.of_no_results()
+        shown = [ChatMessage(blocks=result.node.get_content_blocks()) for result in results]
         prompt = self._template.format_messages(
             context_messages=shown, query_str=bundle.query_str, query_blocks=self._blocks.of_question(bundle)
         )
@@ -162,9 +161,15 @@ class _AnswersFromPictures:
         system = "\n\n".join(filter(None, [self._system_prompt, *rules]))
         return [
             *([ChatMessage(role=MessageRole.SYSTEM, content=system)] if system else []),
-            *history,
+            *(self._with_words(message) for message in history),
             *(message for message in prompt if message.role != MessageRole.SYSTEM),
         ]
+
+    def _with_words(self, message: ChatMessage) -> ChatMessage:
+        """Say of a message that was a picture alone what it was: APIs refuse empty ones."""
+        if message.role != MessageRole.USER or message.content:
+            return message
+        return ChatMessage(role=message.role, content=wording_of(self._blocks.language).picture_alone)
 
 
 class PictureContextChatEngine(_AnswersFromPictures, MultiModalContextChatEngine):  # type: ignore[misc]

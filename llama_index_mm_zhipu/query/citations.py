@@ -21,16 +21,19 @@ UNKNOWN_CITATIONS = "unknown_citations"
 
 _LONGEST_RANGE = 50
 
-_RANGE = r"至|到|~|～|–|—|-"
-_JOINT = rf"、|，|,|和|与|及|以及|and|&|{_RANGE}"
+_RANGE = r"至|到|~|～|–|—|-|to\b|through\b"
+_JOINT = rf"、|，|,\s*and\b|,\s*or\b|,|和|与|及|以及|或|and\b|or\b|&|{_RANGE}"
 # Not the number of a figure inside a picture: "图3.5", "图2-1" (the latter is told from a range by its order).
 _NUMBER = r"(\d{1,4})(?!\d|[.．]\d)"
-# Not the end of another word, as in 地图 or 截图.
-_FIRST = re.compile(rf"(?:(?<![地插截拼])图片?|\b[Pp]icture(s?))\s*{_NUMBER}")
+# Not the end of another word, as in 地图 or 流程图.
+_OTHER_WORDS = "地插截拼程意例版蓝试企构视框略状面草底贴线饼导"
+_FIRST = re.compile(rf"(?:(?<![{_OTHER_WORDS}])图片?|\b[Pp]icture(s?))\s*[\[【*]{{0,2}}{_NUMBER}[\]】*]{{0,2}}")
 _NAMED = re.compile(rf"\s*({_JOINT})\s*(?:图片?|[Pp]ictures?)\s*{_NUMBER}")
 _BARE = re.compile(rf"\s*({_JOINT})\s*{_NUMBER}")
 # What follows a bare number that counts things: "图1和2个苹果", "图1，3D打印", "Picture 1 and 2 hats".
-_COUNTED = re.compile(r"\s*[A-Za-z个只张条辆位件块片元年月日岁%％双名人种台页点次层本部支朵棵头匹把套幅米克倍天小分秒]")
+_COUNTED = re.compile(
+    r"\s*[A-Za-z个只张条辆位件块片元年月日岁%％双名人种台页点次层本部支朵棵头匹把套幅米克倍天小分秒根扇顶瓶杯盒间座艘架颗粒面堆排箱袋包碗盘串株群]"
+)
 _END = re.compile(rf"\s*(?:$|[。．.；;：:！!？?）)\]】”\"\n]|{_JOINT})")
 
 
@@ -102,6 +105,6 @@ def _following(answer: str, place: int, *, plural: bool) -> re.Match[str] | None
     if bare is None or plural:
         return bare
     # A comma may begin another clause, which may begin with a count of anything.
-    if bare.group(1) in "，," and not _END.match(answer, bare.end()):
+    if bare.group(1) in ("，", ",") and not _END.match(answer, bare.end()):
         return None
     return None if _COUNTED.match(answer, bare.end()) else bare

@@ -171,8 +171,10 @@ class PictureQueryEngine(RetrieverQueryEngine):
 
     def update_prompts(self, prompts_dict: PromptDictType) -> None:
         """Replace templates, by the names of ``get_prompts``."""
-        require_no_text_templates(name.rpartition(":")[2] for name in prompts_dict)
-        super().update_prompts({name: PicturePromptTemplate.of(template) for name, template in prompts_dict.items()})
+        present = self.get_prompts()
+        changed = {name: template for name, template in prompts_dict.items() if present.get(name) != template}
+        require_no_text_templates(name.rpartition(":")[2] for name in changed)
+        super().update_prompts({name: PicturePromptTemplate.of(template) for name, template in changed.items()})
 
     def synthesize(
         self,

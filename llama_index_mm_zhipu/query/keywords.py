@@ -10,18 +10,19 @@ from typing import Any
 _NEAR = 0.85
 
 
-def require_no_typos(given: Iterable[str], *takers: Callable[..., Any]) -> None:
+def require_no_typos(given: Iterable[str], *takers: Callable[..., Any], known: Iterable[str] = ()) -> None:
     """Refuse names that nobody takes and that look like one that somebody takes.
 
     Args:
         given: Names of keyword arguments.
         takers: Functions that the arguments are passed on to.
+        known: Names that are looked at besides.
 
     Raises:
         TypeError: There is such a name: left alone, ``include_image=False`` would send pictures.
     """
-    known = {name for taker in takers for name in inspect.signature(taker).parameters}
+    taken = {name for taker in takers for name in inspect.signature(taker).parameters}.union(known)
     for name in given:
-        near = difflib.get_close_matches(name, known - {"self", "kwargs"}, n=1, cutoff=_NEAR)
-        if name not in known and near:
+        near = difflib.get_close_matches(name, taken - {"self", "kwargs"}, n=1, cutoff=_NEAR)
+        if name not in taken and near:
             raise TypeError(f"unknown argument {name!r}; did you mean {near[0]!r}?")

@@ -63,7 +63,8 @@ class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
     ) -> str:
         """Fill the template and return it as text."""
         values = self._map_all_vars({**self.kwargs, **kwargs})
-        if messages_to_prompt is not None or not all(isinstance(value, str) for value in values.values()):
+        are_texts = all(isinstance(value, str) for value in values.values())
+        if messages_to_prompt is not None or self.output_parser is not None or not are_texts:
             return super().format(llm, messages_to_prompt, **kwargs)
         return _filled(self.template_str, tuple(sorted(values.items())))
 

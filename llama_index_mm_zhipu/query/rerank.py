@@ -19,7 +19,7 @@ from llama_index_mm_zhipu.images import ImageError, has_image, image_source, loa
 from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
-from llama_index_mm_zhipu.llm.event_loop import run
+from llama_index_mm_zhipu.llm.own_loop import run_on_own_loop
 from llama_index_mm_zhipu.llm.pictures import encode_within_limits, image_block
 from llama_index_mm_zhipu.llm.together import together
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
@@ -73,7 +73,7 @@ class GLMRerank(BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return run(self._apostprocess_nodes(nodes, query_bundle))
+        return run_on_own_loop(self._apostprocess_nodes(nodes, query_bundle))
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

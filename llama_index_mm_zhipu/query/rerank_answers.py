@@ -71,7 +71,7 @@ def _decoded(text: str, place: int) -> tuple[dict[str, Any], int]:
     """Decode the object that begins at a place; of a broken one, what can be told."""
     try:
         value, end = _DECODER.raw_decode(text, place)
-    except ValueError:
+    except (ValueError, RecursionError):
         end = text.find("{", place + 1)
         end = end if end >= 0 else len(text)
         fields = {name.lower(): value for name, value in _FIELD.findall(text[place:end])}

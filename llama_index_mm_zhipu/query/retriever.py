@@ -26,6 +26,8 @@ from llama_index_mm_zhipu.wording import Language, wording_of
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
 """What of a question pictures are looked for by: its words, its picture, or the mean of both vectors."""
 
+_MODES_BY_WORDS = (VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.TEXT_SEARCH)
+
 
 class PictureRetriever(MultiModalVectorIndexRetriever):
     """Finds pictures and texts by words, by a picture, or by both.
@@ -125,10 +127,10 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     def _find_pictures(self, query: QueryBundle) -> list[NodeWithScore]:
         if self._index.is_image_vector_store_empty or not (query.embedding_strs or query.embedding_image):
             return []
-        if not query.embedding_image or self._vector_store_query_mode == VectorStoreQueryMode.TEXT_SEARCH:
-            return self._text_to_image_retrieve(query)
         if not query.embedding_strs:
             return self._image_to_image_retrieve(query)
+        if not query.embedding_image or self._vector_store_query_mode == VectorStoreQueryMode.TEXT_SEARCH:
+            return self._text_to_image_retrieve(query)
         words = self._image_embed_model.get_agg_embedding_from_queries(query.embedding_strs)
         picture = self._image_embed_model.get_image_embedding(query.embedding_image[0])
         # What is near the words and near the picture: a score is the mean of two cosines.
@@ -138,8 +140,8 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
 
     def _build_vector_store_query(self, query_bundle: QueryBundle, similarity_top_k: int) -> VectorStoreQuery:
         query = super()._build_vector_store_query(query_bundle, similarity_top_k)
-        # Without words there is one ranking, whose cosines say more than its ranks.
-        if query.mode == VectorStoreQueryMode.HYBRID and not query_bundle.embedding_strs:
+        # Without words there is the ranking by vectors alone, whose cosines say more than its ranks.
+        if query.mode in _MODES_BY_WORDS and not query_bundle.embedding_strs:
             query.mode = VectorStoreQueryMode.DEFAULT
         return query
 

@@ -16,8 +16,8 @@ from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
 from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
 from llama_index_mm_zhipu.wording import Language
 
-# LlamaIndex's own, which a multimodal synthesizer never uses.
-_TEXT_TEMPLATES = ("text_qa_template", "refine_template", "summary_template", "image_qa_template")
+TEXT_TEMPLATES = ("text_qa_template", "refine_template", "summary_template", "image_qa_template")
+"""LlamaIndex's own, which a multimodal synthesizer never uses."""
 
 # LlamaIndex would make an LLM of OpenAI's for them.
 _MODES_WITHOUT_LLM: dict[ResponseMode, type[BaseSynthesizer]] = {
@@ -81,5 +81,5 @@ def require_no_text_templates(names: Iterable[str]) -> None:
         ValueError: One of the names is of a template for texts.
     """
     for name in names:
-        if name in _TEXT_TEMPLATES:
+        if name in TEXT_TEMPLATES:
             raise ValueError(f"{name} is not for answers from pictures; give chat_content_qa_template or its siblings")

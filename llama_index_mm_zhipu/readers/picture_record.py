@@ -40,8 +40,10 @@ class PictureRecord(ImageNode):
 
     @property
     def hash(self) -> str:
-        """Hash of content, path and caption."""
-        return hashlib.sha256(f"{super().hash}-{self.metadata.get(CONTENT_HASH)}".encode()).hexdigest()
+        """Hash of id, content, path and caption."""
+        # The id, as docstores list documents by hash: equal pictures would be one to them.
+        identity = f"{self.node_id}-{super().hash}-{self.metadata.get(CONTENT_HASH)}"
+        return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def content_hash(data: bytes) -> str:

@@ -32,6 +32,16 @@ from llama_index_mm_zhipu.ingestion.caption_answers import caption_in
         ("产品说明：见附件", "产品说明：见附件"),
         ("说明：封面\n文字：产品名\n说明：请勿折叠", "封面\n产品名\n说明：请勿折叠"),
         ("说明：\n文字：停车", "停车"),
+        ("一个红苹果。\n文字：ABC", "一个红苹果。\nABC"),
+        ("A blue sign.\nText: STOP", "A blue sign.\nSTOP"),
+        ("这张图片的说明：苹果\n文字：无", "苹果"),
+        ('"说明：苹果\n文字：无"', "苹果"),
+        ("【说明】苹果。\n【文字】无", "苹果。"),
+        ("**图片内容说明**：苹果\n**文字**：无", "苹果"),
+        ("**说明（图片内容）**：苹果\n文字：无", "苹果"),
+        ("图片描述：苹果\n图片文字：ABC", "苹果\nABC"),
+        ("（1）说明：苹果\n（2）文字：ABC", "苹果\nABC"),
+        ("一、说明：苹果\n二、文字：ABC", "苹果\nABC"),
         ("", ""),
     ],
 )
@@ -40,7 +50,20 @@ def test_what_an_answer_gives(answer: str, caption: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["无文字", "图中没有文字。", "没有可见的文字", "n/a", "“无”", "No text in the picture"]
+    "text",
+    [
+        "无文字",
+        "图中没有文字。",
+        "没有可见的文字",
+        "n/a",
+        "“无”",
+        "No text in the picture",
+        "（无）",
+        "无法辨认",
+        "没有可识别的文字信息",
+        "图片中没有清晰可见的文字",
+        "No text is visible.",
+    ],
 )
 def test_ways_to_say_that_there_is_no_text(text: str) -> None:
     assert caption_in(f"说明：一只猫\n文字：{text}") == "一只猫"

@@ -11,10 +11,11 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.ingestion import IngestionPipeline
-from llama_index.core.llms import MockLLM
+from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata, MockLLM
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, TextNode
 
 from llama_index_mm_zhipu import (
@@ -210,6 +211,24 @@ def test_errors_of_a_single_picture_are_what_they_are(
     server.script(Says(""))
     with pytest.raises(EmptyAnswerError):
         ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", on_error="raise")(slides[:1])
+
+
+def test_an_llm_that_asks_another_one(
+    llm: ZhipuMultiModal, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+) -> None:
+    class Wrapper(CustomLLM):
+        @property
+        def metadata(self) -> LLMMetadata:
+            return LLMMetadata(model_name="wrapper")
+
+        def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+            return CompletionResponse(text=f"说明：{llm.complete('你好').text}")
+
+        def stream_complete(self, *args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+    captioner = ImageCaptioner(llm=Wrapper(), cache_path=tmp_path / "captions.sqlite3")
+    assert all("你好" in node.get_content() for node in captioner(slides[:2]))
 
 
 async def test_it_may_be_called_from_a_running_loop(captioner: ImageCaptioner, slides: list[ImageNode]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from PIL import Image
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, load_index, read_folder
+from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, load_index, read_folder, read_jsonl
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.ingestion import forget_missing
 
@@ -155,3 +157,19 @@ def test_what_is_missing_is_forgotten() -> None:
     assert sorted(store.document_ids()) == ["a", "document"]
     assert forget_missing(docstore, store) == ["gone"]
     assert sorted(docstore.get_all_document_hashes().values()) == ["a", "document"]
+
+
+def test_one_of_two_equal_pictures_can_go(tmp_path: Path, embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    picture = base64.b64encode(photos[0].read_bytes()).decode()
+    lines = [json.dumps({"image_id": number, "image_base64": picture, "caption": "帽子"}) for number in (1, 2)]
+    store, docstore, file = FaissMultiModalVectorStore(), SimpleDocumentStore(), tmp_path / "test.jsonl"
+    pipeline = IngestionPipeline(
+        transformations=[embedding],
+        vector_store=store,
+        docstore=docstore,
+        docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
+    )
+    for kept in (lines, lines[1:]):
+        file.write_text("\n".join(kept), encoding="utf-8")
+        pipeline.run(nodes=read_jsonl(file))
+    assert [node.node_id for node in store.get_nodes()] == ["2"]

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 
 
@@ -138,3 +139,12 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
         os._exit(0 if run(_double(21)) == 42 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert next(numbers) == 1
+
+
+def test_a_call_that_would_wait_for_itself_is_refused(llm: ZhipuMultiModal) -> None:
+    async def ask() -> str:
+        return llm.complete("你好").text
+
+    with pytest.raises(RuntimeError, match="on its own event loop; await the asynchronous one"):
+        run(ask())
+    assert "你好" in llm.complete("你好").text

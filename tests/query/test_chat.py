@@ -96,6 +96,21 @@ def test_a_later_question_with_a_picture(
     assert base64.b64decode(own) == photos[4].read_bytes()
 
 
+@pytest.mark.parametrize("mode", ["context", "condense_plus_context"])
+def test_a_picture_without_words_does_not_end_the_chat(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], mode: str
+) -> None:
+    chat = index.as_chat_engine(mode, llm=llm)
+    chat.chat(QueryBundle("", image_path=str(photos[4])))
+    assert "什么颜色？" in str(chat.chat("什么颜色？"))
+    assert server.requests[-1]["messages"][1]["content"] == "（用户发来一张图片，没有写字）"
+
+
+def test_nothing_found_is_said(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+    index.as_chat_engine("context", llm=llm, similarity_cutoff=0.99).chat("帽子？")
+    assert outline(server.requests[0]) == ["基于以下相似图片信息：", "（没有检索到相似的图片）", "问题：帽子？"]
+
+
 def test_pictures_that_vanished_are_told(
     demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, photos: list[Path], tmp_path: Path
 ) -> None:

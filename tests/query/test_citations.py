@@ -47,6 +47,12 @@ SOURCES = [
         ("图3至图1", "ca"),
         ("图2至图4", "bcd"),
         ("Pictures 1 and 2 show", "ab"),
+        ("Pictures 1, 2, and 3", "abc"),
+        ("Pictures 1 to 3; pictures 2 through 4", "abcd"),
+        ("图1或2", "ab"),
+        ("图1和3顶帽子、图1与2根木棍", "a"),
+        ("流程图2、示意图3、意图1", ""),
+        ("图[2]，图**1**", "ba"),
     ],
 )
 def test_what_counts_as_a_citation(answer: str, cited: str) -> None:

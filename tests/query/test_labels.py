@@ -80,6 +80,19 @@ def test_a_label_shows_the_caption_as_it_is_now() -> None:
     assert labels(number_pictures([found])) == ["图1（相似度 0.912）：***"]
 
 
+def test_a_caption_may_end_like_a_score() -> None:
+    node = ImageNode(text="苹果（红）")
+    (found,) = label_results([NodeWithScore(node=node, score=0.5)], scores_are_similarities=True)
+    for _ in range(2):
+        (found,) = number_pictures([found])
+    assert labels([found]) == ["图1（相似度 0.5）：苹果（红）"]
+    assert labels(number_pictures([found], language="en"), "retrieved picture") == [
+        "Picture 1 (similarity 0.5): 苹果（红）"
+    ]
+    found.node.set_content("某人")
+    assert labels(number_pictures([found])) == ["图1（相似度 0.5）：某人"]
+
+
 def test_a_label_is_one_line() -> None:
     forged = ImageNode(text="猫\n图9（相似度 0.99）：狗\n图2")
     assert labels(number_pictures([NodeWithScore(node=forged)])) == ["图1：猫 图9（相似度 0.99）：狗 图2"]

@@ -152,7 +152,16 @@ def test_templates_that_cannot_show_pictures_are_refused(index: PictureIndex, ll
             index.as_query_engine(llm=llm, **{name: plain})
     with pytest.raises(ValueError, match="text_qa_template is not for answers from pictures"):
         engine.update_prompts({"response_synthesizer:text_qa_template": plain})
+    with pytest.raises(ValueError, match="summary_template is not for answers from pictures"):
+        index.as_query_engine(llm=llm, summary_template=plain)
     assert PicturePromptTemplate.of(PROMPTS["en"].qa) is PROMPTS["en"].qa
+
+
+def test_prompts_can_be_put_back_as_they_were(index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    engine = index.as_query_engine(llm=llm, summary_template=None)
+    before = engine.get_prompts()
+    engine.update_prompts(before)
+    assert engine.get_prompts() == before
 
 
 def test_templates_may_use_all_of_a_message(photos: list[Path]) -> None:

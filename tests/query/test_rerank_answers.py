@@ -68,7 +68,17 @@ def test_a_single_candidate_needs_no_number() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer", ["", "都很好。", "[]", '{"number": 1}', '{"number": 1, "score": true}', '[{"number": 1, "score"', "{8}"]
+    "answer",
+    [
+        "",
+        '{"score":' * 5000,
+        "都很好。",
+        "[]",
+        '{"number": 1}',
+        '{"number": 1, "score": true}',
+        '[{"number": 1, "score"',
+        "{8}",
+    ],
 )
 def test_what_cannot_be_read(answer: str) -> None:
     assert verdicts_in(answer, 2) is None

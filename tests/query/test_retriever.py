@@ -121,6 +121,13 @@ def test_a_picture_alone_has_one_ranking_and_cosines(plain_index: PictureIndex, 
     assert best.node.metadata["检索到的图片"].startswith("图1（相似度 1")
 
 
+def test_full_text_of_a_picture_alone_is_its_vector_s_ranking(plain_index: PictureIndex, photos: list[Path]) -> None:
+    query = QueryBundle("", image_path=str(photos[2]))
+    (best,) = plain_index.as_retriever(vector_store_query_mode="text_search", image_similarity_top_k=1).retrieve(query)
+    assert best.node.node_id == photos[2].name
+    assert best.score == pytest.approx(1, abs=1e-4)
+
+
 def test_marginal_relevance(index: PictureIndex) -> None:
     by_threshold = {
         threshold: ids(
