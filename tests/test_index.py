@@ -400,9 +400,11 @@ build_index(nodes, embed_model=embed_model, persist_dir=folder)
     command = [sys.executable, "-c", code, str(tiny_model), str(tmp_path), *map(str, photos)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         batches = [int(line) for line, _ in zip(process.stdout, range(50), strict=False)]
         process.send_signal(signal.SIGINT)
-        rest, complaint = process.communicate(timeout=60)
+        # Not by communicate, which passes over the lines that were read ahead.
+        rest, complaint = process.stdout.read(), process.stderr.read()
     embedded = sum(batches) + sum(map(int, rest.split()))
 
     assert process.returncode != 0
