@@ -25,6 +25,7 @@ from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
+from llama_index_mm_zhipu.query.question import as_bundle
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -82,14 +83,14 @@ class _AnswersFromPictures:
     # Core's own of the condensing engine leave the picture out of what postprocessors see.
 
     def _get_nodes(self, query: str | QueryBundle) -> list[NodeWithScore]:
-        bundle = _as_bundle(query)
+        bundle = as_bundle(query)
         nodes = self._retriever.retrieve(bundle)
         for postprocessor in self._node_postprocessors:
             nodes = postprocessor.postprocess_nodes(nodes, query_bundle=bundle)
         return self._sources(nodes).sent
 
     async def _aget_nodes(self, query: str | QueryBundle) -> list[NodeWithScore]:
-        bundle = _as_bundle(query)
+        bundle = as_bundle(query)
         nodes = await self._retriever.aretrieve(bundle)
         for postprocessor in self._node_postprocessors:
             nodes = await postprocessor.apostprocess_nodes(nodes, query_bundle=bundle)
@@ -151,7 +152,7 @@ class _AnswersFromPictures:
         self, query: str | QueryBundle, sources: Sources, history: Sequence[ChatMessage]
     ) -> list[ChatMessage]:
         """Put the history between the rule and the sources with the message."""
-        bundle = _as_bundle(query)
+        bundle = as_bundle(query)
         results = self._blocks.of_results(sources.sent) or self._blocks.of_no_results()
         shown = [ChatMessage(blocks=result.node.get_content_blocks()) for result in results]
         prompt = self._template.format_messages(
@@ -205,10 +206,6 @@ def _metadata(sources: Sources) -> dict[str, Any]:
 def _with_metadata(response: AgentChatResponse) -> AgentChatResponse:
     response.metadata = response.sources[0].raw_output
     return response
-
-
-def _as_bundle(query: str | QueryBundle) -> QueryBundle:
-    return query if isinstance(query, QueryBundle) else QueryBundle(query)
 
 
 def _rephrased(message: str | QueryBundle, question: str) -> str | QueryBundle:

@@ -25,6 +25,7 @@ from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompts import QUERY_BLOCKS, PicturePromptTemplate
+from llama_index_mm_zhipu.query.question import as_bundle
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import (
     asks_an_llm,
@@ -189,7 +190,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
             ImageError: The question's picture, or with ``on_error="raise"`` another, cannot be read.
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
         """
-        query = _as_bundle(query_bundle)
+        query = as_bundle(query_bundle)
         sources, shown, blocks = self._prepared(query, nodes)
         response = self._response_synthesizer.synthesize(query, shown, **blocks)
         return self._with_sources(response, sources, additional_source_nodes)
@@ -201,7 +202,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
     ) -> RESPONSE_TYPE:
         """As ``synthesize``."""
-        query = _as_bundle(query_bundle)
+        query = as_bundle(query_bundle)
         sources, shown, blocks = await asyncio.to_thread(self._prepared, query, nodes)
         response = await self._response_synthesizer.asynthesize(query, shown, **blocks)
         return self._with_sources(response, sources, additional_source_nodes)
@@ -258,7 +259,3 @@ class PictureQueryEngine(RetrieverQueryEngine):
             answer = (response.response or "") if isinstance(response, Response) else str(response)
             metadata.update(sources.citations_in(answer))
         return response
-
-
-def _as_bundle(query: QueryType) -> QueryBundle:
-    return query if isinstance(query, QueryBundle) else QueryBundle(query)

@@ -13,10 +13,3 @@ from llama_index_mm_zhipu.picture_index import PictureIndex
 def index(demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> PictureIndex:
     """Ten captioned photographs, in memory."""
     return build_index(photo_nodes, embed_model=demo_embedding)
-
-
-@pytest.fixture
-def nothing_of_openai(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody set stays unset: LlamaIndex would ask for OpenAI's."""
-    monkeypatch.setattr("llama_index.core.Settings._llm", None)
-    monkeypatch.setattr("llama_index.core.Settings._embed_model", None)
