@@ -59,7 +59,10 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.ingestion.docstores": ["forget_missing"],
     },
     "readers": {
-        "llama_index_mm_zhipu.readers.jsonl": ["read_jsonl"],
+        "llama_index_mm_zhipu.readers.base": ["PictureReader"],
+        "llama_index_mm_zhipu.readers.jsonl": ["JsonlReader", "read_jsonl"],
+        "llama_index_mm_zhipu.readers.chinese_clip": ["ChineseClipReader"],
+        "llama_index_mm_zhipu.readers.errors": ["RecordError"],
         "llama_index_mm_zhipu.readers.folder": ["read_folder"],
     },
     "display": {"llama_index_mm_zhipu.display": ["plot_results"]},

@@ -16,6 +16,7 @@ import llama_index_mm_zhipu.embedding
 import llama_index_mm_zhipu.ingestion
 import llama_index_mm_zhipu.llm
 import llama_index_mm_zhipu.query
+import llama_index_mm_zhipu.readers
 import llama_index_mm_zhipu.testing
 import llama_index_mm_zhipu.vector_store
 from llama_index_mm_zhipu.llm import MODELS
@@ -50,6 +51,7 @@ def test_every_public_name_has_its_place(generator: ModuleType) -> None:
         *llama_index_mm_zhipu.ingestion.__all__,
         *llama_index_mm_zhipu.llm.__all__,
         *llama_index_mm_zhipu.query.__all__,
+        *llama_index_mm_zhipu.readers.__all__,
         *llama_index_mm_zhipu.testing.__all__,
         *llama_index_mm_zhipu.vector_store.__all__,
     }

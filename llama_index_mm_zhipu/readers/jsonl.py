@@ -5,25 +5,55 @@ A line is ``{"image_id": "1", "image_base64": "/9j/…", "caption": "一只猫"}
 
 from __future__ import annotations
 
-import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.schema import ImageNode
 
-from llama_index_mm_zhipu.images import ImageError, decode_base64
-from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
+from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
+from llama_index_mm_zhipu.readers.lines import Line, lines_of
+
+_FORM = "an object with image_id, image_base64 and caption"
 
 
-def read_jsonl(path: str | Path) -> list[ImageNode]:
-    """Read pictures and captions from a jsonl file.
+class JsonlReader(PictureReader):
+    """Reads a jsonl file with pictures in base64.
 
-    An id may be a number or a string, a caption a string, a list or null; an id that comes again adds a caption.
-    Node ids are the image ids, so that indexing a file again overwrites its pictures instead of doubling them.
+    An id may be a number or a string, a caption a string, a list or null; an id that comes again adds a caption. The
+    file is read twice, for that; only captions stay in memory. Node ids are the image ids, so that indexing a file
+    again overwrites its pictures instead of doubling them.
+
+    Args:
+        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+    """
+
+    def _records(self, path: str | Path) -> Iterator[NodeOrError]:
+        file = Path(path)
+        captions = _captions_by_id(file)
+        for line in lines_of(file, self.show_progress):
+            record = _parsed(line)
+            if isinstance(record, RecordError):
+                yield record
+                continue
+            image_id = str(record["image_id"])
+            # The first line of an id brings the picture with all captions, others have nothing more to say.
+            if (caption := captions.pop(image_id, None)) is not None:
+                yield inline_picture(image_id, record["image_base64"], caption, line.place)  # type: ignore[union-attr]
+
+    def _nothing_read(self, path: str | Path) -> str:
+        return f"{path} holds no pictures; expected lines with image_id, image_base64 and caption"
+
+
+def read_jsonl(path: str | Path, *, show_progress: bool = False) -> list[ImageNode]:
+    """Read pictures and captions from a jsonl file: short for ``JsonlReader().load_data(path)``.
 
     Args:
         path: UTF-8 file, with or without a byte order mark.
+        show_progress: Show a progress bar.
 
     Returns:
         One node a picture, in the order of the file.
@@ -31,45 +61,29 @@ def read_jsonl(path: str | Path) -> list[ImageNode]:
     Raises:
         ValueError: A line is not such an object, or the file holds no picture. The message names file and line.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"no such file: {file}; check the path of the jsonl")
-    nodes: dict[str, ImageNode] = {}
-    # Split at "\n" only: captions may hold other line ends that str.splitlines would split at.
-    for number, line in enumerate(_text_of(file).split("\n"), start=1):
-        if line.strip():
-            _add_line(nodes, line, f"{file}, line {number}")
-    if not nodes:
-        raise ValueError(f"{file} holds no pictures; expected lines with image_id, image_base64 and caption")
-    return list(nodes.values())
+    return JsonlReader(show_progress=show_progress).load_data(path)
 
 
-def _text_of(file: Path) -> str:
+def _captions_by_id(file: Path) -> dict[str, str]:
+    captions: dict[str, str] = {}
+    for line in lines_of(file):
+        record = _parsed(line)
+        if not isinstance(record, RecordError):
+            image_id = str(record["image_id"])
+            captions[image_id] = "\n".join(filter(None, [captions.get(image_id), _caption(record.get("caption"))]))
+    return captions
+
+
+def _parsed(line: Line | RecordError) -> dict[str, Any] | RecordError:
+    if isinstance(line, RecordError):
+        return line
     try:
-        return file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from None
-
-
-def _add_line(nodes: dict[str, ImageNode], line: str, place: str) -> None:
-    try:
-        record = json.loads(line)
-        image_id, picture = str(record["image_id"]), record["image_base64"]
-        if not isinstance(picture, str):
-            raise TypeError(f"image_base64 is {picture!r:.20}")
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{place}: not an object with image_id, image_base64 and caption ({error!r})") from None
-    caption = _caption(record.get("caption"))
-    if image_id in nodes:
-        known = nodes[image_id]
-        known.text = "\n".join(filter(None, [known.text, caption]))
-        return
-    try:
-        data = decode_base64(picture, f"image_base64 of {image_id!r}")
-    except ImageError as error:
-        raise ImageError(f"{place}: {error}") from None
-    image = base64.b64encode(data).decode("ascii")
-    nodes[image_id] = PictureRecord.of(image_id, content_hash(data), image=image, text=caption)
+        record = json.loads(line.text)
+    except ValueError as error:
+        return RecordError(f"{line.place}: not {_FORM} ({error})")
+    if not isinstance(record, dict) or not {"image_id", "image_base64"} <= record.keys():
+        return RecordError(f"{line.place}: not {_FORM}")
+    return record
 
 
 def _caption(value: Any) -> str:

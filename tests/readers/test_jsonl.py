@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llama_index_mm_zhipu import read_jsonl
+from llama_index_mm_zhipu.readers import JsonlReader, RecordError
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_pictures_captions_and_ids_are_read(tmp_path: Path, picture: str) -> Non
     [
         ("no json", "line 2: not an object with image_id"),
         ('{"image_id": "1"}', "line 2: not an object with image_id"),
-        ('{"image_id": "1", "image_base64": "%%%"}', "line 2: image_base64 of '1' is neither a path nor base64"),
+        ('{"image_id": "1", "image_base64": "%%%"}', "line 2: the picture of '1' is not base64"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, picture: str, line: str, message: str) -> None:
@@ -68,8 +69,35 @@ def test_an_empty_or_missing_file_is_an_error(tmp_path: Path) -> None:
 def test_what_is_no_picture_and_no_utf_8_is_named(tmp_path: Path) -> None:
     file = tmp_path / "test.jsonl"
     file.write_text('{"image_id": 1, "image_base64": null, "caption": "猫"}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"test\.jsonl, line 1: .*image_base64 is None"):
+    with pytest.raises(RecordError, match=r"test\.jsonl, line 1: the picture of '1' is None, not base64"):
         read_jsonl(file)
     file.write_bytes("一张图片".encode("gbk"))
-    with pytest.raises(ValueError, match=r"test\.jsonl is not UTF-8"):
+    with pytest.raises(RecordError, match=r"test\.jsonl, line 1: not UTF-8 \(byte \d\), but perhaps GBK; convert"):
         read_jsonl(file)
+
+
+def test_bad_lines_can_be_skipped_and_are_counted(
+    tmp_path: Path, picture: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = base64.b64encode(b"no picture").decode()
+    file = write(
+        tmp_path / "mixed.jsonl",
+        {"image_id": 1, "image_base64": picture, "caption": "猫"},
+        "a string",
+        {"image_id": 2, "image_base64": text},
+        {"image_id": 3, "image_base64": picture},
+    )
+    reader = JsonlReader(on_error="skip")
+    assert [node.node_id for node in reader.lazy_load_data(file)] == ["1", "3"]
+    assert reader.skipped_count == 2
+    assert ["line 2" in reader.skipped[0], "line 3" in reader.skipped[1]] == [True, True]
+    assert "no picture that Pillow can read" in reader.skipped[1]
+    assert "skipped 2 of 4 records" in caplog.text
+
+
+def test_pictures_come_as_they_are_asked_for(tmp_path: Path, picture: str) -> None:
+    good = {"image_id": 1, "image_base64": picture}
+    pictures = iter(JsonlReader().lazy_load_data(write(tmp_path / "test.jsonl", good, "a string")))
+    assert next(pictures).node_id == "1"
+    with pytest.raises(RecordError, match="line 2"):
+        next(pictures)

@@ -1,0 +1,85 @@
+"""What all readers of picture sets have in common."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+from llama_index.core.readers.base import BaseReader
+from llama_index.core.schema import ImageNode
+
+from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.readers.errors import RecordError
+
+logger = logging.getLogger(__name__)
+
+NodeOrError: TypeAlias = ImageNode | RecordError
+
+_LISTED = 20
+
+
+class PictureReader(BaseReader):
+    """Reads pictures one after the other, in flat memory.
+
+    Args:
+        on_error: ``"raise"`` at the first record that cannot be used, or ``"skip"`` such records: they are counted in
+            ``skipped_count``, and the first of them stand in ``skipped`` and in a warning.
+        show_progress: Show a progress bar.
+
+    Attributes:
+        skipped: Messages of the first records left out by the last reading.
+        skipped_count: How many were left out.
+    """
+
+    def __init__(self, *, on_error: OnError = "raise", show_progress: bool = False) -> None:
+        self.on_error: OnError = on_error
+        self.show_progress = show_progress
+        self.skipped: list[str] = []
+        self.skipped_count = 0
+
+    # LlamaIndex declares documents; it takes nodes all the same, and its engines know pictures as these.
+    def lazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterator[ImageNode]:  # type: ignore[override]
+        """Read pictures as they are asked for.
+
+        Yields:
+            A node a picture, with its captions as text, a line each.
+
+        Raises:
+            RecordError: A record cannot be used, with ``on_error="raise"``.
+            FileNotFoundError: A file is missing.
+            ValueError: There is no picture at all.
+        """
+        self.skipped, self.skipped_count = [], 0
+        count = 0
+        for record in self._records(*args, **load_kwargs):
+            if not isinstance(record, RecordError):
+                count += 1
+                yield record
+            elif self.on_error == "raise":
+                raise record
+            else:
+                self._skip(record)
+        if self.skipped_count:
+            listed = "; ".join(self.skipped)
+            logger.warning("skipped %d of %d records: %s", self.skipped_count, self.skipped_count + count, listed)
+        if not count:
+            raise ValueError(self._nothing_read(*args, **load_kwargs))
+
+    def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
+        """Read all pictures."""
+        return list(self.lazy_load_data(*args, **load_kwargs))
+
+    @abstractmethod
+    def _records(self, *args: Any, **load_kwargs: Any) -> Iterator[NodeOrError]:
+        """Yield each picture, or the error of its record."""
+
+    @abstractmethod
+    def _nothing_read(self, *args: Any, **load_kwargs: Any) -> str:
+        """Say that there was no picture, and what was expected."""
+
+    def _skip(self, error: RecordError) -> None:
+        self.skipped_count += 1
+        if len(self.skipped) < _LISTED:
+            self.skipped.append(str(error))

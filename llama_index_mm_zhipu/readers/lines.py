@@ -1,0 +1,80 @@
+"""Lines of text files of any size, numbered, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from tqdm.auto import tqdm
+
+from llama_index_mm_zhipu.readers.errors import RecordError
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+MAX_LINE_BYTES = 1 << 28
+"""Longest line that is read, 256 MiB: a picture in base64 is far shorter, a file without line ends is not."""
+
+
+class Line(NamedTuple):
+    """A line that is not blank.
+
+    Attributes:
+        place: File and number, for messages.
+        text: Without its end.
+    """
+
+    place: str
+    text: str
+
+
+LineOrError: TypeAlias = Line | RecordError
+
+
+def lines_of(file: Path, show_progress: bool = False) -> Iterator[LineOrError]:
+    r"""Read a UTF-8 file line by line.
+
+    Lines end with ``\n`` alone, less one ``\r`` before it: captions may hold other line ends. A byte order mark and
+    blank lines are left out.
+
+    Args:
+        file: The file.
+        show_progress: Show a progress bar, in bytes.
+
+    Yields:
+        Each line, or the ``RecordError`` of one that is not UTF-8 or too long.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no such file: {file}; check the path of the data set")
+    bar = tqdm(
+        total=file.stat().st_size, desc=f"Reading {file.name}", unit="B", unit_scale=True, disable=not show_progress
+    )
+    with file.open("rb") as stream, bar:
+        number = 0
+        while raw := stream.readline(MAX_LINE_BYTES):
+            number += 1
+            bar.update(len(raw))
+            place = f"{file}, line {number}"
+            if len(raw) == MAX_LINE_BYTES and not raw.endswith(b"\n"):
+                yield RecordError(f"{place}: longer than {MAX_LINE_BYTES >> 20} MiB; is this a text file?")
+                return
+            if number == 1:
+                raw = raw.removeprefix(_BYTE_ORDER_MARK)
+            try:
+                text = raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
+            except UnicodeDecodeError as error:
+                yield RecordError(f"{place}: not UTF-8 (byte {error.start}){_hint(raw)}")
+                continue
+            if text.strip():
+                yield Line(place, text)
+
+
+def _hint(raw: bytes) -> str:
+    try:
+        raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return "; save the file as UTF-8"
+    return ", but perhaps GBK; convert the file with: iconv -f GB18030 -t UTF-8"

@@ -1,0 +1,88 @@
+"""Pictures in a tsv of ids and base64, captions in a jsonl beside it that names picture ids."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llama_index_mm_zhipu.readers.base import NodeOrError
+from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
+from llama_index_mm_zhipu.readers.lines import Line, lines_of
+
+
+@dataclass
+class Captions:
+    """Captions by picture id, a line each, and where each id was named first."""
+
+    by_id: dict[str, str] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def add(self, image_id: str, text: str, place: str) -> None:
+        """Add a caption."""
+        self.places.setdefault(image_id, place)
+        self.by_id[image_id] = "\n".join(filter(None, [self.by_id.get(image_id), text.strip()]))
+
+
+def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str) -> Iterator[RecordError]:
+    """Read captions from a jsonl, and yield the errors of its lines.
+
+    Args:
+        file: Of objects such as ``{"text_id": 5, "text": "红色雨伞", "image_ids": [1000002]}``.
+        captions: Where they go.
+        text_key: Key of the text.
+        ids_key: Key of the list of picture ids; a missing or empty list means that they are not known.
+    """
+    for line in lines_of(file):
+        parsed = _parsed(line, text_key, ids_key)
+        if isinstance(parsed, RecordError):
+            yield parsed
+            continue
+        text, image_ids = parsed
+        for image_id in image_ids:
+            captions.add(str(image_id), text, line.place)  # type: ignore[union-attr]
+
+
+def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -> Iterator[NodeOrError]:
+    """Read pictures with their captions from a tsv, and name captions whose picture is not there.
+
+    Args:
+        file: Lines of id, tab, base64.
+        captions: Of these pictures.
+        show_progress: Show a progress bar.
+    """
+    seen: set[str] = set()
+    for line in lines_of(file, show_progress):
+        if isinstance(line, RecordError):
+            yield line
+            continue
+        image_id, tab, encoded = line.text.partition("\t")
+        image_id = image_id.strip()
+        if not tab or not image_id:
+            yield RecordError(f"{line.place}: not a picture id, a tab and base64")
+        elif image_id in seen:
+            yield RecordError(f"{line.place}: the picture id {image_id!r} comes a second time")
+        else:
+            seen.add(image_id)
+            yield inline_picture(image_id, encoded, captions.by_id.get(image_id, ""), line.place)
+    for image_id, place in captions.places.items():
+        if image_id not in seen:
+            yield RecordError(f"{place}: there is no picture {image_id!r} in {file.name}")
+
+
+def _parsed(line: Line | RecordError, text_key: str, ids_key: str) -> tuple[str, list[Any]] | RecordError:
+    if isinstance(line, RecordError):
+        return line
+    try:
+        record = json.loads(line.text)
+    except ValueError as error:
+        return RecordError(f"{line.place}: not an object with {text_key} and {ids_key} ({error})")
+    if not isinstance(record, dict) or not isinstance(record.get(text_key), str):
+        return RecordError(f"{line.place}: not an object with {text_key} and {ids_key}")
+    image_ids = record.get(ids_key) or []
+    if not isinstance(image_ids, list):
+        return RecordError(f"{line.place}: {ids_key} is no list")
+    return record[text_key], image_ids
