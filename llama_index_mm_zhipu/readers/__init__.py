@@ -2,8 +2,24 @@
 
 from llama_index_mm_zhipu.readers.base import PictureReader
 from llama_index_mm_zhipu.readers.chinese_clip import ChineseClipReader
+from llama_index_mm_zhipu.readers.coco_cn import CocoCnReader
 from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.flickr_cn import Flickr8kCnReader
 from llama_index_mm_zhipu.readers.folder import read_folder
 from llama_index_mm_zhipu.readers.jsonl import JsonlReader, read_jsonl
+from llama_index_mm_zhipu.readers.muge import MugeCaptionReader, MugeRetrievalReader
+from llama_index_mm_zhipu.readers.wukong import WukongReader
 
-__all__ = ["ChineseClipReader", "JsonlReader", "PictureReader", "RecordError", "read_folder", "read_jsonl"]
+__all__ = [
+    "ChineseClipReader",
+    "CocoCnReader",
+    "Flickr8kCnReader",
+    "JsonlReader",
+    "MugeCaptionReader",
+    "MugeRetrievalReader",
+    "PictureReader",
+    "RecordError",
+    "WukongReader",
+    "read_folder",
+    "read_jsonl",
+]

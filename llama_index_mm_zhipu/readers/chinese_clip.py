@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.tsv_pictures import Captions, read_captions, read_pictures
+from llama_index_mm_zhipu.readers.captions import Captions
+from llama_index_mm_zhipu.readers.tsv_pictures import read_captions, read_pictures
 
 
 class ChineseClipReader(PictureReader):
     """Reads a data set in the form of Chinese-CLIP's scripts.
 
-    Pictures stream; captions stay in memory. The pickles in ``lmdb/`` are never opened: the same is in the two files.
+    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``. Pictures stream; captions stay in
+    memory. The pickles in ``lmdb/`` are never opened: the same is in the two files.
 
     Args:
         **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.

@@ -4,27 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llama_index_mm_zhipu.readers.base import NodeOrError
+from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
 from llama_index_mm_zhipu.readers.lines import Line, lines_of
-
-
-@dataclass
-class Captions:
-    """Captions by picture id, a line each, and where each id was named first."""
-
-    by_id: dict[str, str] = field(default_factory=dict)
-    places: dict[str, str] = field(default_factory=dict)
-
-    def add(self, image_id: str, text: str, place: str) -> None:
-        """Add a caption."""
-        self.places.setdefault(image_id, place)
-        self.by_id[image_id] = "\n".join(filter(None, [self.by_id.get(image_id), text.strip()]))
 
 
 def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str) -> Iterator[RecordError]:

@@ -1,0 +1,50 @@
+"""Flickr8k-CN: several Chinese captions for each picture of Flickr8k, which lies elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_names
+from llama_index_mm_zhipu.readers.captions import Captions
+from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.picture_files import picture_of_file
+
+
+class Flickr8kCnReader(PictureReader):
+    """Reads Flickr8k-CN.
+
+    ``load_data(folder, images, split, captions)``: ``folder`` is its ``data/``, ``images`` the folder of Flickr8k's
+    pictures, ``split`` ``"train"``, ``"val"``, ``"test"`` or None for all captioned pictures, ``captions`` ``"zhc"``
+    (written by people), ``"zhb"`` or ``"zhg"`` (machine translations), ``"enc"`` (English) or ``"zhmtest"`` (human
+    translations of the test split).
+
+    Args:
+        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+    """
+
+    def _records(
+        self, folder: str | Path, images: str | Path, split: str | None = None, captions: str = "zhc"
+    ) -> Iterator[NodeOrError]:
+        root = Path(folder)
+        gathered = Captions()
+        yield from read_caption_lines(_caption_file(root, captions), gathered)
+        wanted = read_names(root / f"flickr8k{split}.txt") if split else iter(gathered.places.items())
+        for name in wanted:
+            if isinstance(name, RecordError):
+                yield name
+                continue
+            stem, place = name
+            yield picture_of_file(stem, Path(images) / f"{stem}.jpg", gathered.by_id.get(stem, ""), place)
+
+    def _nothing_read(
+        self, folder: str | Path, images: str | Path, split: str | None = None, captions: str = "zhc"
+    ) -> str:
+        return f"{folder} names no pictures; expected lines such as 123456_ab12cd.jpg#zhc#0 一只狗"
+
+
+def _caption_file(root: Path, captions: str) -> Path:
+    # One of the published files is in the plural.
+    plural = root / f"flickr8k{captions}.captions.txt"
+    return plural if plural.is_file() else root / f"flickr8k{captions}.caption.txt"

@@ -1,0 +1,72 @@
+"""MUGE, of product pictures: its retrieval task, and its captions (ECommerce-IC)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.captions import Captions
+from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.lines import Line, lines_of
+from llama_index_mm_zhipu.readers.tsv_pictures import read_captions, read_pictures
+
+
+class MugeRetrievalReader(PictureReader):
+    """Reads MUGE's ``Multimodal_Retrieval``: pictures, with the queries that ask for them as captions.
+
+    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, whose queries name no pictures.
+    The files' prefix ``MR_`` may be missing.
+
+    Args:
+        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+    """
+
+    def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
+        captions = Captions()
+        queries = _file(folder, f"{split}_queries.jsonl")
+        yield from read_captions(queries, captions, text_key="query_text", ids_key="item_ids")
+        yield from read_pictures(_file(folder, f"{split}_imgs.tsv"), captions, self.show_progress)
+
+    def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
+        return f"{_file(folder, f'{split}_imgs.tsv')} holds no pictures; expected lines of id, tab, base64"
+
+
+class MugeCaptionReader(PictureReader):
+    """Reads MUGE's ``ECommerce-IC``: pictures with advertising lines as captions.
+
+    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, which has no captions.
+
+    Args:
+        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+    """
+
+    def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
+        captions = Captions()
+        for line in lines_of(Path(folder) / f"IC_{split}.jsonl"):
+            error = _add_captions(line, captions)
+            if error is not None:
+                yield error
+        yield from read_pictures(Path(folder) / f"IC_{split}.tsv", captions, self.show_progress)
+
+    def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
+        return f"{Path(folder) / f'IC_{split}.tsv'} holds no pictures; expected lines of id, tab, base64"
+
+
+def _file(folder: str | Path, name: str) -> Path:
+    prefixed = Path(folder) / f"MR_{name}"
+    return prefixed if prefixed.is_file() else Path(folder) / name
+
+
+def _add_captions(line: Line | RecordError, captions: Captions) -> RecordError | None:
+    if isinstance(line, RecordError):
+        return line
+    try:
+        record = json.loads(line.text)
+        image_id, texts = str(record["image_id"]), record.get("text") or []
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return RecordError(f"{line.place}: not an object with image_id and text")
+    for text in [texts] if isinstance(texts, str) else texts:
+        captions.add(image_id, str(text), line.place)
+    return None

@@ -1,0 +1,30 @@
+"""Pictures that a data set names and that lie in a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.schema import ImageNode
+
+from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
+
+
+def picture_of_file(
+    node_id: str, file: Path, caption: str, place: str, metadata: dict[str, Any] | None = None
+) -> ImageNode | RecordError:
+    """Make the node of a picture file, or the error of a record whose file is missing.
+
+    Args:
+        node_id: The picture's id.
+        file: Where it should be.
+        caption: Its captions, a line each.
+        place: File and line of the record.
+        metadata: What else to say of it.
+    """
+    try:
+        digest = content_hash(file.read_bytes())
+    except OSError as error:
+        return RecordError(f"{place}: there is no picture {file} ({error.strerror}); check the folder of the pictures")
+    return PictureRecord.of(node_id, digest, image_path=str(file.absolute()), text=caption, metadata=metadata)

@@ -1,0 +1,54 @@
+"""Wukong: addresses and captions, ids made of file and row, pictures that were downloaded."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llama_index_mm_zhipu.readers import RecordError, WukongReader
+
+ROWS = 'https://img.example.cn/a.jpg,"周末露营, 一家三口"\nhttps://img.example.cn/b.jpg,带\r回车\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "wukong_100m_7.csv"
+    path.write_bytes(("\ufeffurl,caption\r\n" + ROWS).encode())
+    return path
+
+
+def test_addresses_and_captions(file: Path) -> None:
+    nodes = WukongReader().load_data(file)
+    assert [(node.node_id, node.image_url, node.text) for node in nodes] == [
+        ("007/00000", "https://img.example.cn/a.jpg", "周末露营, 一家三口"),
+        ("007/00001", "https://img.example.cn/b.jpg", "带 回车"),
+    ]
+
+
+def test_downloaded_pictures(file: Path, tmp_path: Path, photos: list[Path]) -> None:
+    (tmp_path / "images" / "007").mkdir(parents=True)
+    shutil.copy(photos[0], tmp_path / "images" / "007" / "00001.jpg")
+    reader = WukongReader(on_error="skip")
+    (node,) = reader.load_data(file, tmp_path / "images")
+    assert node.node_id == "007/00001"
+    assert node.image_path == str(tmp_path / "images" / "007" / "00001.jpg")
+    assert "line 2: there is no picture" in reader.skipped[0]
+
+
+def test_bad_rows_keep_their_number(file: Path) -> None:
+    with file.open("ab") as lines:
+        lines.write("只有一列\n".encode() + "猫,狗".encode("gbk") + b"\n" + b"https://img.example.cn/c.jpg,c\n")
+    reader = WukongReader(on_error="skip")
+    assert [node.node_id for node in reader.load_data(file)] == ["007/00000", "007/00001", "007/00004"]
+    assert ["line 4: not url,caption, but 1 fields" in reader.skipped[0], "line 5: not UTF-8" in reader.skipped[1]] == [
+        True,
+        True,
+    ]
+
+
+def test_another_header_is_named(file: Path) -> None:
+    file.write_text("a,b\n", encoding="utf-8")
+    with pytest.raises(RecordError, match=r"wukong_100m_7\.csv, line 1: the header is not url,caption"):
+        WukongReader().load_data(file)
