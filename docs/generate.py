@@ -67,7 +67,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.readers.coco_cn": ["CocoCnReader"],
         "llama_index_mm_zhipu.readers.wukong": ["WukongReader"],
         "llama_index_mm_zhipu.readers.errors": ["RecordError"],
-        "llama_index_mm_zhipu.readers.folder": ["read_folder"],
+        "llama_index_mm_zhipu.readers.folder": ["FolderReader", "read_folder"],
     },
     "display": {"llama_index_mm_zhipu.display": ["plot_results"]},
     "images": {

@@ -5,7 +5,7 @@ from llama_index_mm_zhipu.readers.chinese_clip import ChineseClipReader
 from llama_index_mm_zhipu.readers.coco_cn import CocoCnReader
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.flickr_cn import Flickr8kCnReader
-from llama_index_mm_zhipu.readers.folder import read_folder
+from llama_index_mm_zhipu.readers.folder import FolderReader, read_folder
 from llama_index_mm_zhipu.readers.jsonl import JsonlReader, read_jsonl
 from llama_index_mm_zhipu.readers.muge import MugeCaptionReader, MugeRetrievalReader
 from llama_index_mm_zhipu.readers.wukong import WukongReader
@@ -14,6 +14,7 @@ __all__ = [
     "ChineseClipReader",
     "CocoCnReader",
     "Flickr8kCnReader",
+    "FolderReader",
     "JsonlReader",
     "MugeCaptionReader",
     "MugeRetrievalReader",
