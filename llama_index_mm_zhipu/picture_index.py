@@ -12,7 +12,7 @@ from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
-from llama_index.core.llms.utils import LLMType, resolve_llm
+from llama_index.core.llms.utils import LLMType
 from llama_index.core.schema import BaseNode, Document, ImageNode
 from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
@@ -95,10 +95,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 ``response_mode``, ``node_postprocessors``, ``include_images``, …). A name that is nearly one of these
                 is a ``TypeError``.
         """
-        require_no_typos(kwargs, *_RETRIEVER, PictureQueryEngine.from_args, known=TEXT_TEMPLATES)
-        return PictureQueryEngine.from_args(
-            self.as_retriever(**kwargs), llm=None if llm is None else resolve_llm(llm), **kwargs
-        )
+        return PictureQueryEngine.from_args(self.as_retriever(**kwargs), llm=llm, **kwargs)
 
     # Core's engines of these modes drop captions.
     def as_chat_engine(

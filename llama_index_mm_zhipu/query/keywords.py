@@ -22,7 +22,6 @@ def require_no_typos(given: Iterable[str], *takers: Callable[..., Any], known: I
         TypeError: There is such a name: left alone, ``include_image=False`` would send pictures.
     """
     taken = {name for taker in takers for name in inspect.signature(taker).parameters}.union(known)
-    for name in given:
-        near = difflib.get_close_matches(name, taken - {"self", "kwargs"}, n=1, cutoff=_NEAR)
-        if name not in taken and near:
+    for name in set(given) - taken:
+        if near := difflib.get_close_matches(name, taken - {"self", "kwargs"}, n=1, cutoff=_NEAR):
             raise TypeError(f"unknown argument {name!r}; did you mean {near[0]!r}?")

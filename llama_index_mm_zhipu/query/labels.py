@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -11,7 +12,7 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBun
 
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
-from llama_index_mm_zhipu.wording import WORDING, Language, wording_of
+from llama_index_mm_zhipu.wording import WORDING, Language, Wording, wording_of
 
 
 def label_results(
@@ -72,9 +73,8 @@ def number_pictures(
 
 def label_of(node: BaseNode, language: Language) -> str | None:
     """Return the label of a retrieved picture, or None where it has none."""
-    wording = wording_of(language)
-    label = node.metadata.get(wording.metadata_key)
-    return label if isinstance(label, str) and wording.label.fullmatch(label) else None
+    found = _label_in(node, wording_of(language))
+    return found.string if found else None
 
 
 def as_keys(metadata_keys: str | Collection[str]) -> tuple[str, ...]:
@@ -115,12 +115,16 @@ def _scored(score: float | None, is_similarity: bool) -> _Score | None:
 
 def _known_score(node: BaseNode) -> _Score | None:
     """Read what a picture was found with off its label, of whatever language."""
-    for language in WORDING:
-        label = label_of(node, language)
-        found = WORDING[language].label.fullmatch(label) if label is not None else None
+    for wording in WORDING.values():
+        found = _label_in(node, wording)
         if found is not None and (text := found.group(1) or found.group(2)):
             return _Score(text, found.group(1) is not None)
     return None
+
+
+def _label_in(node: BaseNode, wording: Wording) -> re.Match[str] | None:
+    label = node.metadata.get(wording.metadata_key)
+    return wording.label.fullmatch(label) if isinstance(label, str) else None
 
 
 def _label(node: ImageNode, number: int, score: _Score | None, language: Language) -> str:
@@ -135,7 +139,7 @@ def _label(node: ImageNode, number: int, score: _Score | None, language: Languag
 
 def _showing(node: BaseNode, label: str | None, metadata_keys: Collection[str], language: Language) -> BaseNode:
     """Copy a node: the label comes last, so that nothing stands between it and the picture."""
-    stale = [WORDING[known].metadata_key for known in WORDING if label_of(node, known) is not None]
+    stale = [wording.metadata_key for wording in WORDING.values() if _label_in(node, wording)]
     metadata = {key: value for key, value in node.metadata.items() if key not in stale}
     label_key = wording_of(language).metadata_key
     shown = set(metadata_keys)

@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_names
+from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_named_pictures
 from llama_index_mm_zhipu.readers.captions import Captions
-from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.picture_files import picture_of_file
 
 _FOLDER = re.compile(r"COCO_(\w+?2014)_")
 
@@ -37,18 +35,8 @@ class CocoCnReader(PictureReader):
         root = Path(folder)
         gathered = Captions()
         yield from read_caption_lines(root / f"imageid.{captions}.txt", gathered)
-        wanted = read_names(root / f"coco-cn_{split}.txt") if split else iter(gathered.places.items())
-        for name in wanted:
-            if isinstance(name, RecordError):
-                yield name
-                continue
-            stem, place = name
-            found = _FOLDER.match(stem)
-            if found is None:
-                yield RecordError(f"{place}: {stem!r} is no name such as COCO_val2014_000000000123")
-                continue
-            file = Path(images) / found.group(1) / f"{stem}.jpg"
-            yield picture_of_file(stem, file, gathered.by_id.get(stem, ""), place)
+        listed = root / f"coco-cn_{split}.txt" if split else None
+        yield from read_named_pictures(gathered, listed, lambda stem: _file_of(Path(images), stem))
 
     def _nothing_read(
         self,
@@ -58,3 +46,8 @@ class CocoCnReader(PictureReader):
         captions: str = "human-written-caption",
     ) -> str:
         return f"{folder} names no pictures; expected lines such as COCO_val2014_000000000123#0, a tab and a caption"
+
+
+def _file_of(images: Path, stem: str) -> Path | None:
+    found = _FOLDER.match(stem)
+    return images / found.group(1) / f"{stem}.jpg" if found else None

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_names
+from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_named_pictures
 from llama_index_mm_zhipu.readers.captions import Captions
-from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.picture_files import picture_of_file
 
 
 class Flickr8kCnReader(PictureReader):
@@ -30,13 +28,8 @@ class Flickr8kCnReader(PictureReader):
         root = Path(folder)
         gathered = Captions()
         yield from read_caption_lines(_caption_file(root, captions), gathered)
-        wanted = read_names(root / f"flickr8k{split}.txt") if split else iter(gathered.places.items())
-        for name in wanted:
-            if isinstance(name, RecordError):
-                yield name
-                continue
-            stem, place = name
-            yield picture_of_file(stem, Path(images) / f"{stem}.jpg", gathered.by_id.get(stem, ""), place)
+        listed = root / f"flickr8k{split}.txt" if split else None
+        yield from read_named_pictures(gathered, listed, lambda stem: Path(images) / f"{stem}.jpg")
 
     def _nothing_read(
         self, folder: str | Path, images: str | Path, split: str | None = None, captions: str = "zhc"

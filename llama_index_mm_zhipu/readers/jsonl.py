@@ -5,7 +5,6 @@ A line is ``{"image_id": "1", "image_base64": "/9j/…", "caption": "一只猫"}
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
-from llama_index_mm_zhipu.readers.lines import Line, lines_of
+from llama_index_mm_zhipu.readers.json_lines import object_of
+from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
 
 _FORM = "an object with image_id, image_base64 and caption"
 
@@ -33,7 +34,7 @@ class JsonlReader(PictureReader):
 
     def _records(self, path: str | Path) -> Iterator[NodeOrError]:
         file = Path(path)
-        captions = _captions_by_id(file)
+        captions = _gather_captions(file).by_id
         for line in lines_of(file, self.show_progress):
             record = _parsed(line)
             if isinstance(record, RecordError):
@@ -64,26 +65,17 @@ def read_jsonl(path: str | Path, *, show_progress: bool = False) -> list[ImageNo
     return JsonlReader(show_progress=show_progress).load_data(path)
 
 
-def _captions_by_id(file: Path) -> dict[str, str]:
-    captions: dict[str, str] = {}
+def _gather_captions(file: Path) -> Captions:
+    captions = Captions()
     for line in lines_of(file):
         record = _parsed(line)
         if not isinstance(record, RecordError):
-            image_id = str(record["image_id"])
-            captions[image_id] = "\n".join(filter(None, [captions.get(image_id), _caption(record.get("caption"))]))
+            captions.add(str(record["image_id"]), _caption(record.get("caption")), str(file))
     return captions
 
 
-def _parsed(line: Line | RecordError) -> dict[str, Any] | RecordError:
-    if isinstance(line, RecordError):
-        return line
-    try:
-        record = json.loads(line.text)
-    except ValueError as error:
-        return RecordError(f"{line.place}: not {_FORM} ({error})")
-    if not isinstance(record, dict) or not {"image_id", "image_base64"} <= record.keys():
-        return RecordError(f"{line.place}: not {_FORM}")
-    return record
+def _parsed(line: LineOrError) -> dict[str, Any] | RecordError:
+    return object_of(line, _FORM, "image_id", "image_base64")
 
 
 def _caption(value: Any) -> str:

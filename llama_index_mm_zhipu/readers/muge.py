@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.lines import Line, lines_of
+from llama_index_mm_zhipu.readers.json_lines import object_of
+from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
 from llama_index_mm_zhipu.readers.tsv_pictures import read_captions, read_pictures
 
 
@@ -59,14 +59,11 @@ def _file(folder: str | Path, name: str) -> Path:
     return prefixed if prefixed.is_file() else Path(folder) / name
 
 
-def _add_captions(line: Line | RecordError, captions: Captions) -> RecordError | None:
-    if isinstance(line, RecordError):
-        return line
-    try:
-        record = json.loads(line.text)
-        image_id, texts = str(record["image_id"]), record.get("text") or []
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return RecordError(f"{line.place}: not an object with image_id and text")
+def _add_captions(line: LineOrError, captions: Captions) -> RecordError | None:
+    record = object_of(line, "an object with image_id and text", "image_id")
+    if isinstance(record, RecordError):
+        return record
+    texts = record.get("text") or []
     for text in [texts] if isinstance(texts, str) else texts:
-        captions.add(image_id, str(text), line.place)
+        captions.add(str(record["image_id"]), str(text), line.place)  # type: ignore[union-attr]
     return None

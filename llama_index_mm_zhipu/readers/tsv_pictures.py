@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,8 @@ from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
-from llama_index_mm_zhipu.readers.lines import Line, lines_of
+from llama_index_mm_zhipu.readers.json_lines import object_of
+from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
 
 
 def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str) -> Iterator[RecordError]:
@@ -60,15 +60,13 @@ def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -
             yield RecordError(f"{place}: there is no picture {image_id!r} in {file.name}")
 
 
-def _parsed(line: Line | RecordError, text_key: str, ids_key: str) -> tuple[str, list[Any]] | RecordError:
-    if isinstance(line, RecordError):
-        return line
-    try:
-        record = json.loads(line.text)
-    except ValueError as error:
-        return RecordError(f"{line.place}: not an object with {text_key} and {ids_key} ({error})")
-    if not isinstance(record, dict) or not isinstance(record.get(text_key), str):
-        return RecordError(f"{line.place}: not an object with {text_key} and {ids_key}")
+def _parsed(line: LineOrError, text_key: str, ids_key: str) -> tuple[str, list[Any]] | RecordError:
+    form = f"an object with {text_key} and {ids_key}"
+    record = object_of(line, form, text_key)
+    if isinstance(line, RecordError) or isinstance(record, RecordError):
+        return record  # type: ignore[return-value]
+    if not isinstance(record[text_key], str):
+        return RecordError(f"{line.place}: not {form}")
     image_ids = record.get(ids_key) or []
     if not isinstance(image_ids, list):
         return RecordError(f"{line.place}: {ids_key} is no list")

@@ -57,18 +57,24 @@ def embedding(tiny_model: Path, embedded: EmbeddedPictures) -> ChineseClipEmbedd
     return ChineseClipEmbedding(tiny_model, device="cpu", callback_manager=CallbackManager([embedded]))
 
 
+def pipeline_into(
+    store: FaissMultiModalVectorStore, docstore: SimpleDocumentStore, embedding: ChineseClipEmbedding
+) -> IngestionPipeline:
+    return IngestionPipeline(
+        transformations=[embedding],
+        vector_store=store,
+        docstore=docstore,
+        docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
+    )
+
+
 def ingest(folder: Path, persist_dir: Path, embedding: ChineseClipEmbedding) -> None:
     """One run, as by a script that starts anew each time."""
     path = persist_dir / "docstore.json"
     docstore = SimpleDocumentStore.from_persist_path(str(path)) if path.exists() else SimpleDocumentStore()
     with FaissMultiModalVectorStore(persist_dir, namespace="image", model=embedding.fingerprint) as store:
         forget_missing(docstore, store)
-        pipeline = IngestionPipeline(
-            transformations=[embedding],
-            vector_store=store,
-            docstore=docstore,
-            docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
-        )
+        pipeline = pipeline_into(store, docstore, embedding)
         pipeline.run(nodes=read_folder(folder))
     docstore.persist(str(path))
 
@@ -112,12 +118,7 @@ def test_one_picture_that_changes_again_and_again(
     tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedPictures
 ) -> None:
     store = FaissMultiModalVectorStore()
-    pipeline = IngestionPipeline(
-        transformations=[embedding],
-        vector_store=store,
-        docstore=SimpleDocumentStore(),
-        docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
-    )
+    pipeline = pipeline_into(store, SimpleDocumentStore(), embedding)
     for seed in (1, 2, 3):
         draw(tmp_path / "a.jpg", seed)
         pipeline.run(nodes=read_folder(tmp_path))
@@ -163,12 +164,7 @@ def test_one_of_two_equal_pictures_can_go(tmp_path: Path, embedding: ChineseClip
     picture = base64.b64encode(photos[0].read_bytes()).decode()
     lines = [json.dumps({"image_id": number, "image_base64": picture, "caption": "帽子"}) for number in (1, 2)]
     store, docstore, file = FaissMultiModalVectorStore(), SimpleDocumentStore(), tmp_path / "test.jsonl"
-    pipeline = IngestionPipeline(
-        transformations=[embedding],
-        vector_store=store,
-        docstore=docstore,
-        docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
-    )
+    pipeline = pipeline_into(store, docstore, embedding)
     for kept in (lines, lines[1:]):
         file.write_text("\n".join(kept), encoding="utf-8")
         pipeline.run(nodes=read_jsonl(file))
