@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError
@@ -12,27 +13,55 @@ from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.lines import lines_of
 from llama_index_mm_zhipu.readers.picture_files import picture_of_file
 
+
+@dataclass(frozen=True)
+class CaptionForm:
+    """Form of the lines of a caption file.
+
+    Attributes:
+        line: Pattern with the groups ``name`` and ``caption``.
+        described: In words, for errors.
+        header: Pattern of a first line that is no caption.
+    """
+
+    line: re.Pattern[str]
+    described: str
+    header: re.Pattern[str] | None = None
+
+
 # "123456_ab12cd.jpg#zhc#0 一只狗" and "COCO_val2014_000000000123#0⇥一只猫": name, marks, one blank, caption.
-_LINE = re.compile(r"(?P<name>[^#\s]+)#(?P<marks>\S+)\s(?P<caption>.*)", re.DOTALL)
+NAMED_CAPTION = CaptionForm(
+    re.compile(r"(?P<name>[^#\s]+)#(?P<marks>\S+)\s(?P<caption>.*)", re.DOTALL),
+    "a picture's name, '#', a number and a caption",
+)
+
 _ENDING = re.compile(r"\.jpg(?:\.\d+)?$", re.IGNORECASE)
 
 
-def read_caption_lines(file: Path, captions: Captions) -> Iterator[RecordError]:
+def read_caption_lines(
+    file: Path,
+    captions: Captions,
+    form: CaptionForm = NAMED_CAPTION,
+    rewrite: Callable[[str], str] = str,
+) -> Iterator[RecordError]:
     """Read captions by picture name without its ending, and yield the errors of lines.
 
     Args:
         file: The caption file.
         captions: Where they go.
+        form: Of the lines.
+        rewrite: Makes what is kept of what stands in the file.
     """
-    for line in lines_of(file):
+    for number, line in enumerate(lines_of(file)):
         if isinstance(line, RecordError):
             yield line
             continue
-        found = _LINE.fullmatch(line.text.strip())
+        found = form.line.fullmatch(line.text.strip())
         if found is None:
-            yield RecordError(f"{line.place}: not a picture's name, '#', a number and a caption")
+            if number or form.header is None or not form.header.fullmatch(line.text.strip()):
+                yield RecordError(f"{line.place}: not {form.described}")
         else:
-            captions.add(_stem_of(found["name"]), found["caption"], line.place)
+            captions.add(_stem_of(found["name"]), rewrite(found["caption"].strip()), line.place)
 
 
 def read_named_pictures(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+
+_LINE_ENDS = re.compile(r"\s*[\r\n]+\s*")
 
 
 @dataclass
@@ -13,6 +16,17 @@ class Captions:
     places: dict[str, str] = field(default_factory=dict)
 
     def add(self, image_id: str, text: str, place: str) -> None:
-        """Add a caption."""
+        """Add a caption; line ends in it become blanks."""
         self.places.setdefault(image_id, place)
-        self.by_id[image_id] = "\n".join(filter(None, [self.by_id.get(image_id), text.strip()]))
+        self.by_id[image_id] = "\n".join(filter(None, [self.by_id.get(image_id), in_one_line(text)]))
+
+
+def captions_in(value: object) -> list[str]:
+    """Return the captions in a value of JSON: null, a caption, or a list of them."""
+    captions = value if isinstance(value, list) else [value]
+    return [str(caption) for caption in captions if caption]
+
+
+def in_one_line(text: str) -> str:
+    """Return a caption without line ends: nodes hold a caption a line."""
+    return _LINE_ENDS.sub(" ", text.strip())

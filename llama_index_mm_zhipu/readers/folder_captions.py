@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from llama_index_mm_zhipu.readers.captions import Captions
+from llama_index_mm_zhipu.readers.delimited import rows_of
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.lines import lines_of
 
@@ -50,40 +49,11 @@ def read_table(file: Path, captions: Captions, *, name_column: str, caption_colu
         name_column: Of the pictures' paths within the folder.
         caption_column: Of the captions; a name that comes again adds one.
     """
-    places: list[str] = []
-    errors: list[RecordError] = []
-    rows = csv.DictReader(_lines(file, places, errors), strict=True)
-    header = rows.fieldnames or []
-    yield from errors
-    errors.clear()
-    if not {name_column, caption_column} <= set(header):
-        yield RecordError(f"{file}, line 1: there is no column {name_column} or {caption_column}, but {list(header)}")
-        return
-    try:
-        for row in rows:
-            yield from _row_errors(row, captions, places[rows.line_num - 1], name_column, caption_column)
-    except csv.Error as error:
-        yield RecordError(f"{places[-1]}: not a row of a CSV ({error})")
-    yield from errors
-
-
-def _row_errors(
-    row: dict[str, Any], captions: Captions, place: str, name_column: str, caption_column: str
-) -> list[RecordError]:
-    name, caption = row[name_column], row[caption_column]
-    if not name or caption is None:
-        return [RecordError(f"{place}: a row without {name_column} or {caption_column}")]
-    captions.add(name.strip().replace("\\", "/"), caption, place)
-    return []
-
-
-def _lines(file: Path, places: list[str], errors: list[RecordError]) -> Iterator[str]:
-    for line in lines_of(file):
-        if isinstance(line, RecordError):
-            errors.append(line)
+    for row in rows_of(file, required=(name_column, caption_column)):
+        if isinstance(row, RecordError):
+            yield row
         else:
-            places.append(line.place)
-            yield f"{line.text}\n"
+            captions.add(row.fields[name_column].strip().replace("\\", "/"), row.fields[caption_column], row.place)
 
 
 def _text_of(file: Path) -> str | RecordError:

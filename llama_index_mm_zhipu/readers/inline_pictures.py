@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 from llama_index.core.schema import ImageNode
 
@@ -11,7 +12,9 @@ from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 
 
-def inline_picture(node_id: str, encoded: object, caption: str, place: str) -> ImageNode | RecordError:
+def inline_picture(
+    node_id: str, encoded: object, caption: str, place: str, metadata: dict[str, Any] | None = None
+) -> ImageNode | RecordError:
     """Make the node of a picture given in base64, or the error of its record.
 
     Args:
@@ -19,6 +22,7 @@ def inline_picture(node_id: str, encoded: object, caption: str, place: str) -> I
         encoded: Base64, with or without the head of a data URI.
         caption: Its captions, a line each.
         place: File and line.
+        metadata: What else to say of it.
     """
     if not isinstance(encoded, str):
         return RecordError(f"{place}: the picture of {node_id!r} is {encoded!r:.40}, not base64")
@@ -29,4 +33,4 @@ def inline_picture(node_id: str, encoded: object, caption: str, place: str) -> I
     if sniff_format(data) is None:
         return RecordError(f"{place}: what is in base64 for {node_id!r} is no picture that Pillow can read")
     image = base64.b64encode(data).decode("ascii")
-    return PictureRecord.of(node_id, content_hash(data), image=image, text=caption)
+    return PictureRecord.of(node_id, content_hash(data), image=image, text=caption, metadata=metadata)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import Captions
+from llama_index_mm_zhipu.readers.captions import Captions, captions_in
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
-from llama_index_mm_zhipu.readers.json_lines import object_of
+from llama_index_mm_zhipu.readers.json_objects import object_of
 from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
+from llama_index_mm_zhipu.readers.record import RecordOrError
 
 _FORM = "an object with image_id, image_base64 and caption"
 
@@ -40,10 +40,10 @@ class JsonlReader(PictureReader):
             if isinstance(record, RecordError):
                 yield record
                 continue
-            image_id = str(record["image_id"])
+            image_id = str(record.fields["image_id"])
             # The first line of an id brings the picture with all captions, others have nothing more to say.
             if (caption := captions.pop(image_id, None)) is not None:
-                yield inline_picture(image_id, record["image_base64"], caption, line.place)  # type: ignore[union-attr]
+                yield inline_picture(image_id, record.fields["image_base64"], caption, record.place)
 
     def _nothing_read(self, path: str | Path) -> str:
         return f"{path} holds no pictures; expected lines with image_id, image_base64 and caption"
@@ -70,14 +70,10 @@ def _gather_captions(file: Path) -> Captions:
     for line in lines_of(file):
         record = _parsed(line)
         if not isinstance(record, RecordError):
-            captions.add(str(record["image_id"]), _caption(record.get("caption")), str(file))
+            for caption in captions_in(record.fields.get("caption")) or [""]:
+                captions.add(str(record.fields["image_id"]), caption, record.place)
     return captions
 
 
-def _parsed(line: LineOrError) -> dict[str, Any] | RecordError:
+def _parsed(line: LineOrError) -> RecordOrError:
     return object_of(line, _FORM, "image_id", "image_base64")
-
-
-def _caption(value: Any) -> str:
-    captions = value if isinstance(value, list) else [value]
-    return "\n".join(str(caption).strip() for caption in captions if caption)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 from tqdm.auto import tqdm
 
@@ -47,12 +48,7 @@ def lines_of(file: Path, show_progress: bool = False) -> Iterator[LineOrError]:
     Raises:
         FileNotFoundError: There is no such file.
     """
-    if not file.is_file():
-        raise FileNotFoundError(f"no such file: {file}; check the path of the data set")
-    bar = tqdm(
-        total=file.stat().st_size, desc=f"Reading {file.name}", unit="B", unit_scale=True, disable=not show_progress
-    )
-    with file.open("rb") as stream, bar:
+    with reading(file, show_progress) as (stream, bar):
         number = 0
         while raw := stream.readline(MAX_LINE_BYTES):
             number += 1
@@ -66,10 +62,36 @@ def lines_of(file: Path, show_progress: bool = False) -> Iterator[LineOrError]:
             try:
                 text = raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
             except UnicodeDecodeError as error:
-                yield RecordError(f"{place}: not UTF-8 (byte {error.start}){_hint(raw)}")
+                yield encoding_error(place, error)
                 continue
             if text.strip():
                 yield Line(place, text)
+
+
+@contextmanager
+def reading(file: Path, show_progress: bool) -> Iterator[tuple[BinaryIO, tqdm]]:
+    """Open a file with a progress bar, in bytes.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    if not file.is_file():
+        raise FileNotFoundError(f"no such file: {file}; check the path of the data set")
+    bar = tqdm(
+        total=file.stat().st_size, desc=f"Reading {file.name}", unit="B", unit_scale=True, disable=not show_progress
+    )
+    with file.open("rb") as stream, bar:
+        yield stream, bar
+
+
+def encoding_error(place: str, error: UnicodeDecodeError) -> RecordError:
+    """Return the error of a line that is not UTF-8, with what to do."""
+    # The line alone: what was read at once may end within a character.
+    start = error.object.rfind(b"\n", 0, error.start) + 1
+    end = error.object.find(b"\n", error.start)
+    return RecordError(
+        f"{place}: not UTF-8 (byte {error.start - start}){_hint(error.object[start : end if end >= 0 else None])}"
+    )
 
 
 def _hint(raw: bytes) -> str:

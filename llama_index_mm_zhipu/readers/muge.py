@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import Captions
+from llama_index_mm_zhipu.readers.captions import Captions, captions_in
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.json_lines import object_of
+from llama_index_mm_zhipu.readers.json_objects import object_of
 from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
 from llama_index_mm_zhipu.readers.tsv_pictures import read_captions, read_pictures
 
@@ -63,7 +63,6 @@ def _add_captions(line: LineOrError, captions: Captions) -> RecordError | None:
     record = object_of(line, "an object with image_id and text", "image_id")
     if isinstance(record, RecordError):
         return record
-    texts = record.get("text") or []
-    for text in [texts] if isinstance(texts, str) else texts:
-        captions.add(str(record["image_id"]), str(text), line.place)  # type: ignore[union-attr]
+    for text in captions_in(record.fields.get("text")):
+        captions.add(str(record.fields["image_id"]), text, record.place)
     return None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
-from llama_index_mm_zhipu.readers.json_lines import object_of
-from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
+from llama_index_mm_zhipu.readers.json_objects import object_of
+from llama_index_mm_zhipu.readers.lines import lines_of
 
 
 def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str) -> Iterator[RecordError]:
@@ -23,14 +22,20 @@ def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str
         text_key: Key of the text.
         ids_key: Key of the list of picture ids; a missing or empty list means that they are not known.
     """
+    form = f"an object with {text_key} and {ids_key}"
     for line in lines_of(file):
-        parsed = _parsed(line, text_key, ids_key)
-        if isinstance(parsed, RecordError):
-            yield parsed
+        record = object_of(line, form, text_key)
+        if isinstance(record, RecordError):
+            yield record
             continue
-        text, image_ids = parsed
-        for image_id in image_ids:
-            captions.add(str(image_id), text, line.place)  # type: ignore[union-attr]
+        text, image_ids = record.fields[text_key], record.fields.get(ids_key) or []
+        if not isinstance(text, str):
+            yield RecordError(f"{record.place}: {text_key} is no text")
+        elif not isinstance(image_ids, list):
+            yield RecordError(f"{record.place}: {ids_key} is no list")
+        else:
+            for image_id in image_ids:
+                captions.add(str(image_id), text, record.place)
 
 
 def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -> Iterator[NodeOrError]:
@@ -58,16 +63,3 @@ def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -
     for image_id, place in captions.places.items():
         if image_id not in seen:
             yield RecordError(f"{place}: there is no picture {image_id!r} in {file.name}")
-
-
-def _parsed(line: LineOrError, text_key: str, ids_key: str) -> tuple[str, list[Any]] | RecordError:
-    form = f"an object with {text_key} and {ids_key}"
-    record = object_of(line, form, text_key)
-    if isinstance(line, RecordError) or isinstance(record, RecordError):
-        return record  # type: ignore[return-value]
-    if not isinstance(record[text_key], str):
-        return RecordError(f"{line.place}: not {form}")
-    image_ids = record.get(ids_key) or []
-    if not isinstance(image_ids, list):
-        return RecordError(f"{line.place}: {ids_key} is no list")
-    return record[text_key], image_ids

@@ -85,7 +85,7 @@ def test_captions_in_a_table(folder: Path, tmp_path: Path) -> None:
         '\ufefffile_name,caption\na.jpg,"裙子, 红色"\n\ndeep\\c.jpg,外套\na.jpg,"两行\n说明"\n', encoding="utf-8"
     )
     found = {node.node_id: node.text for node in read_folder(folder, captions=table)}
-    assert found == {"a.jpg": "裙子, 红色\n两行\n说明", "b.jpg": "", "d.jpg": "", "deep/c.jpg": "外套"}
+    assert found == {"a.jpg": "裙子, 红色\n两行 说明", "b.jpg": "", "d.jpg": "", "deep/c.jpg": "外套"}
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_a_bad_file_beside_a_picture_is_named_or_skipped(folder: Path, name: str
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name,caption\na.jpg,裙子", r"captions\.csv, line 1: there is no column file_name or caption, but \['name'"),
-        ("file_name,caption\n\na.jpg", r"captions\.csv, line 3: a row without file_name or caption"),
+        ("name,caption\na.jpg,裙子", r"captions\.csv, line 1: there is no column file_name, but \['name'"),
+        ("file_name,caption\n\na.jpg", r"captions\.csv, line 3: a row without caption"),
         ("file_name,caption\nx.jpg,裙子", r"captions\.csv, line 2: there is no picture x\.jpg in"),
         ('file_name,caption\na.jpg,"裙"子', r"captions\.csv, line 2: not a row of a CSV"),
     ],

@@ -1,0 +1,73 @@
+"""Flickr30k-CN: several Chinese captions for each picture of Flickr30k, which lies elsewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.caption_lines import (
+    NAMED_CAPTION,
+    CaptionForm,
+    read_caption_lines,
+    read_named_pictures,
+)
+from llama_index_mm_zhipu.readers.captions import Captions
+from llama_index_mm_zhipu.readers.errors import RecordError
+
+# "1234567⇥两个男人", "1234567 两个男人" and "1234567.jpg,两个男人", the last under a header.
+_VARIANT = CaptionForm(
+    re.compile(r"(?P<name>\d+(?:\.jpg)?)[\t ,](?P<caption>.+)", re.DOTALL),
+    "a picture's number, a tab, blank or comma and a caption",
+    header=re.compile(r"[A-Za-z_ ]+,[A-Za-z_ ]+"),
+)
+_PART_OF_SPEECH = re.compile(r":[A-Za-z]+$")
+
+
+class Flickr30kCnReader(PictureReader):
+    """Reads Flickr30k-CN in the forms in which it goes round.
+
+    ``load_data(folder, images, split)``: ``images`` is the folder of Flickr30k's pictures, ``split`` ``"train"``,
+    ``"val"`` or ``"test"``. ``folder`` is the unpacked archive, with ``flickr30kzhbbosontrain/`` and the like, or holds
+    ``flickr30k_cna_{split}.txt`` or ``flickr30k_cn_{split}.txt``. The archive's captions are segmented into words: the
+    blanks are taken out. For the form of Chinese-CLIP's scripts there is ``ChineseClipReader``.
+
+    Args:
+        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+    """
+
+    def _records(self, folder: str | Path, images: str | Path, split: str = "test") -> Iterator[NodeOrError]:
+        root, captions = Path(folder), Captions()
+        archive = next(iter(sorted(root.glob(f"flickr30k*{split}/TextData"))), None)
+        listed = None
+        if archive is not None:
+            name = archive.parent.name
+            listed = archive.parent / "ImageSets" / f"{name}.txt"
+            segmented = archive / f"seg.{name}.caption.txt"
+            yield from read_caption_lines(segmented, captions, NAMED_CAPTION, _unsegmented)
+        else:
+            yield from self._read_variant(root, split, captions)
+        yield from read_named_pictures(captions, listed, lambda stem: Path(images) / f"{stem}.jpg")
+
+    def _nothing_read(self, folder: str | Path, images: str | Path, split: str = "test") -> str:
+        return f"{folder} names no pictures of {split}; expected lines such as 1234567#zhb#0 两 个 男人"
+
+    def _read_variant(self, root: Path, split: str, captions: Captions) -> Iterator[RecordError]:
+        names = [f"flickr30k_cna_{split}.txt", f"flickr30k_cn_{split}.txt"]
+        file = next((root / name for name in names if (root / name).is_file()), None)
+        if file is None:
+            raise FileNotFoundError(
+                f"{root} holds neither a folder flickr30k…{split} with TextData in it nor {' or '.join(names)}"
+            )
+        yield from read_caption_lines(file, captions, _VARIANT)
+
+
+def _unsegmented(words: str) -> str:
+    """Join the words of a caption: ``两:m 个:q 男人:n  骑车:v`` is ``两个男人，骑车``, two blanks being a comma."""
+    text = ""
+    for word in words.split(" "):
+        bare = _PART_OF_SPEECH.sub("", word) if word else "，"
+        between = " " if text[-1:].isascii() and text[-1:].isalnum() and bare[:1].isascii() else ""
+        text += between + bare
+    return text

@@ -1,0 +1,116 @@
+"""JSON files that hold one array of objects, read object by object."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tqdm.auto import tqdm
+
+from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.json_objects import checked_object
+from llama_index_mm_zhipu.readers.lines import MAX_LINE_BYTES, encoding_error, reading
+from llama_index_mm_zhipu.readers.record import RecordOrError
+
+_CHUNK_BYTES = 1 << 20
+_BLANKS = " \t\r\n"
+
+
+def objects_of(file: Path, form: str, required: Sequence[str], show_progress: bool = False) -> Iterator[RecordOrError]:
+    """Read the objects of an array, ``[{…}, …]``, or of an object around it, ``{"RECORDS": [{…}, …]}``.
+
+    Args:
+        file: UTF-8.
+        form: Of an object, for errors: ``"an object with name and captions"``.
+        required: Keys that it must have.
+        show_progress: Show a progress bar.
+
+    Yields:
+        Each object, or the error of what is none. After what is no JSON there is nothing more to read.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    with reading(file, show_progress) as (stream, bar):
+        text = _Text(stream, bar)
+        number = 0
+        try:
+            _enter_array(text)
+            while text.skip(f"{_BLANKS},") != "]":
+                number += 1
+                place = f"{file}, line {text.line}, object {number}"
+                yield checked_object(text.value(), place, form, required)
+        except UnicodeDecodeError as error:
+            yield encoding_error(f"{file}, after line {text.line}", error)
+        except ValueError as error:
+            yield RecordError(f"{file}, line {text.line}: {error}; the rest of the file is not read")
+
+
+def _enter_array(text: _Text) -> None:
+    """Go to the first object of the array."""
+    if text.skip(_BLANKS) == "{":
+        text.take("{")
+        text.skip(_BLANKS)
+        text.value()
+        text.skip(_BLANKS)
+        text.take(":")
+        text.skip(_BLANKS)
+    text.take("[")
+
+
+class _Text:
+    """A window on a text: what was read leaves it at the front, the file comes in at the back."""
+
+    def __init__(self, stream: BinaryIO, bar: tqdm) -> None:
+        self.line = 1
+        self._stream = stream
+        self._bar = bar
+        self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
+        self._window = ""
+        self._position = 0
+
+    def skip(self, characters: str) -> str:
+        """Pass over characters, and return the next one."""
+        while True:
+            while self._position < len(self._window):
+                if self._window[self._position] not in characters:
+                    return self._window[self._position]
+                self._advance(self._position + 1)
+            if not self._grow(_CHUNK_BYTES):
+                raise ValueError("the file ends before its array does")
+
+    def take(self, character: str) -> None:
+        """Pass over one character, which must be next."""
+        if self.skip("") != character:
+            raise ValueError('not an array of objects, nor one as {"RECORDS": […]}')
+        self._advance(self._position + 1)
+
+    def value(self) -> Any:
+        """Read one JSON value."""
+        while True:
+            try:
+                value, end = json.JSONDecoder().raw_decode(self._window, self._position)
+            except ValueError as error:
+                # It may be there in part; twice as much each time, as parsing begins anew.
+                size = max(_CHUNK_BYTES, len(self._window) - self._position)
+                if size > MAX_LINE_BYTES or not self._grow(size):
+                    raise ValueError(f"not JSON ({getattr(error, 'msg', error)})") from None
+            else:
+                # A number at the window's end may go on behind it.
+                if end < len(self._window) or not self._grow(_CHUNK_BYTES):
+                    self._advance(end)
+                    return value
+
+    def _advance(self, position: int) -> None:
+        self.line += self._window.count("\n", self._position, position)
+        self._position = position
+
+    def _grow(self, size: int) -> bool:
+        raw = self._stream.read(size)
+        self._bar.update(len(raw))
+        self._window = self._window[self._position :] + self._decode(raw, final=not raw)
+        self._position = 0
+        return bool(raw)

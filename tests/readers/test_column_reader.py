@@ -1,0 +1,149 @@
+"""Tables and JSON files of any form; WuDaoMM and Product1M as they are published."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llama_index_mm_zhipu.readers import PRODUCT1M, WUDAOMM, ColumnReader, Columns, RecordError
+
+CHINESE = Columns(caption="说明", picture="图片", metadata=("类别",))
+
+
+@pytest.fixture
+def images(tmp_path: Path, photos: list[Path]) -> Path:
+    for photo, name in zip(photos, ("a.jpg", "600000000001.jpg"), strict=False):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        shutil.copy(photo, tmp_path / "images" / name)
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("t.csv", '图片,说明,类别\na.jpg,"裙子, 红",服装\n'),
+        ("t.json", json.dumps([{"图片": "a.jpg", "说明": "裙子, 红", "类别": "服装"}], ensure_ascii=False)),
+        ("t.jsonl", json.dumps({"图片": "a.jpg", "说明": ["裙子, 红"], "类别": "服装"})),
+    ],
+)
+def test_tables_arrays_and_lines(tmp_path: Path, images: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    (node,) = ColumnReader(CHINESE).load_data(tmp_path / name, images)
+    assert (node.node_id, node.text, node.metadata["类别"]) == ("t/a.jpg", "裙子, 红", "服装")
+    assert node.image_path == str(images / "a.jpg")
+
+
+def test_several_caption_columns_and_pictures_in_base64(tmp_path: Path, photos: list[Path]) -> None:
+    encoded = base64.b64encode(photos[0].read_bytes()).decode()
+    (tmp_path / "t.tsv").write_text(f"no\ttitle\tmore\tdata\n7\t裙子\t红色\t{encoded}\n", encoding="utf-8")
+    columns = Columns(caption=("title", "more"), base64="data", id="no", delimiter="\t")
+    (node,) = ColumnReader(columns).load_data(tmp_path / "t.tsv")
+    assert (node.node_id, node.text, node.image) == ("7", "裙子\n红色", encoded)
+
+
+# WuDaoMM
+
+
+def wudao(path: Path, *records: dict[str, str]) -> Path:
+    path.write_text(json.dumps(records, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+def test_wudaomm_with_its_pictures(tmp_path: Path, images: Path) -> None:
+    file = wudao(tmp_path / "Art.json", {"name": "a.jpg", "tag": "工业", "captions": "桥梁,黄昏"})
+    (node,) = ColumnReader(WUDAOMM).load_data(file, images)
+    assert (node.node_id, node.text, node.metadata["tag"]) == ("Art/a.jpg", "桥梁,黄昏", "工业")
+
+
+def test_wudaomm_by_addresses_and_its_copies(tmp_path: Path, images: Path) -> None:
+    record = {"name": "a.jpg", "tag": "工业", "url": "http://img.example.cn/a.jpg", "captions": "桥梁"}
+    (node,) = ColumnReader(WUDAOMM).load_data(wudao(tmp_path / "Art.json", record))
+    assert (node.image_url, node.image_path) == ("http://img.example.cn/a.jpg", None)
+    copy = {"RECORDS": [{"imagePath": "a.jpg", "tag": "工业", "captions": "桥梁"}]}
+    (tmp_path / "Art.json").write_text(json.dumps(copy), encoding="utf-8")
+    (node,) = ColumnReader(replace(WUDAOMM, picture="imagePath")).load_data(tmp_path / "Art.json", images)
+    assert node.node_id == "Art/a.jpg"
+
+
+# Product1M
+
+PRODUCTS = (
+    "600000000001#####某品牌面霜50g#####https://img.example.cn/a.jpg#####http://x.example.cn/600000000001.jpg"
+    "#####品牌 面霜#;#品牌 水\r\n"
+    "600000000002######新品#面膜#####https://img.example.cn/b.png#####http://x.example.cn/600000000002.jpg\r\n"
+)
+
+
+@pytest.fixture
+def products(tmp_path: Path) -> Path:
+    path = tmp_path / "product1m_dev_ossurl_v2.txt"
+    path.write_bytes(PRODUCTS.encode())
+    return path
+
+
+def test_product1m_by_addresses(products: Path) -> None:
+    first, second = ColumnReader(PRODUCT1M).load_data(products)
+    assert (first.node_id, first.text, first.image_url) == (
+        "600000000001",
+        "某品牌面霜50g",
+        "https://img.example.cn/a.jpg",
+    )
+    assert first.metadata["labels"] == ["品牌 面霜", "品牌 水"]
+    assert (second.text, "labels" in second.metadata) == ("#新品#面膜", False)
+
+
+def test_product1m_with_downloaded_pictures(products: Path, images: Path) -> None:
+    reader = ColumnReader(PRODUCT1M, on_error="skip")
+    (node,) = reader.load_data(products, images)
+    assert node.image_path == str(images / "600000000001.jpg")
+    assert "line 2: there is no picture" in reader.skipped[0]
+
+
+# What is wrong
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("图片,说明\na.jpg,裙子\n", r"t\.csv, line 1: there is no column 类别, but"),
+        ("图片,说明,类别\na.jpg,裙子,x\na.jpg,帽子,x\n", r"t\.csv, line 3: the picture id 't/a\.jpg' comes a second"),
+        ("图片,说明,类别\nz.jpg,裙子,x\n", r"t\.csv, line 2: there is no picture .*z\.jpg"),
+        ("图片,说明,类别\n../a.jpg,裙子,x\n", r"t\.csv, line 2: '\.\./a\.jpg' is no picture within"),
+        ("图片,说明,类别\n,裙子,x\n", r"t\.csv, line 2: '' is no picture within"),
+    ],
+)
+def test_a_bad_record_is_named_or_skipped(tmp_path: Path, images: Path, rows: str, message: str) -> None:
+    (tmp_path / "t.csv").write_text(rows, encoding="utf-8")
+    with pytest.raises(RecordError, match=message):
+        ColumnReader(CHINESE).load_data(tmp_path / "t.csv", images)
+    reader = ColumnReader(CHINESE, on_error="skip")
+    with_pictures = rows.startswith("图片,说明,类别\na.jpg")
+    if with_pictures:
+        assert len(reader.load_data(tmp_path / "t.csv", images)) == 1
+    else:
+        with pytest.raises(ValueError, match=r"holds no pictures; expected records with 图片, 说明"):
+            reader.load_data(tmp_path / "t.csv", images)
+    assert reader.skipped_count == 1
+
+
+def test_what_is_no_address_is_named(products: Path) -> None:
+    products.write_text("1#####标题#####a.jpg\n", encoding="utf-8")
+    with pytest.raises(RecordError, match=r"line 1: 'a\.jpg' is no http address of a picture"):
+        ColumnReader(PRODUCT1M).load_data(products)
+
+
+def test_columns_must_name_a_picture() -> None:
+    with pytest.raises(ValueError, match="columns without a picture: give picture, url or base64"):
+        Columns()
+
+
+def test_the_folder_of_pictures_must_fit_the_columns(products: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="picture files alone: give the folder where they lie, images=…"):
+        ColumnReader(CHINESE).load_data(products)
+    with pytest.raises(ValueError, match=r"name no picture file: give Columns\(picture=…\)"):
+        ColumnReader(Columns(url="url")).load_data(products, tmp_path)

@@ -1,0 +1,60 @@
+"""Arrays of objects are read object by object, however long and in whatever layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from llama_index_mm_zhipu.readers import json_arrays
+from llama_index_mm_zhipu.readers.json_arrays import objects_of
+
+RECORDS = [{"name": f"{number}.jpg", "text": '他说"好"]}, {\n' * (number % 5), "n": number} for number in range(300)]
+
+
+def read(file: Path, *required: str) -> list[dict[str, object] | str]:
+    """Return each object, or the message of what is none."""
+    return [getattr(found, "fields", None) or str(found) for found in objects_of(file, "an object", required)]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda: json.dumps(RECORDS, ensure_ascii=False),
+        lambda: "\ufeff\r\n" + json.dumps(RECORDS, indent=2, ensure_ascii=False) + "\n",
+        lambda: '{ "RECORDS" :\n' + json.dumps(RECORDS) + "}",
+    ],
+)
+def test_all_layouts_and_all_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout, chunk: int) -> None:
+    monkeypatch.setattr(json_arrays, "_CHUNK_BYTES", chunk)
+    (tmp_path / "a.json").write_text(layout(), encoding="utf-8")
+    assert read(tmp_path / "a.json") == RECORDS
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "a.json, line 1: the file ends before its array does"),
+        ('{"name": "x"}', 'a.json, line 1: not an array of objects, nor one as {"RECORDS": […]}'),
+        ("裙子", 'a.json, line 1: not an array of objects, nor one as {"RECORDS": […]}'),
+        (
+            '[\n{"name": 1},\n{"name": }]',
+            "a.json, line 3: not JSON (Expecting value); the rest of the file is not read",
+        ),
+        ('[\n{"name": 1}', "a.json, line 2: the file ends before its array does; the rest of the file is not read"),
+        ('[{"name": 1},\n7]', "a.json, line 2, object 2: not an object"),
+        ('[{"name": 1},\n{"nam": 7}]', "a.json, line 2, object 2: not an object, but with nam"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(content, encoding="utf-8")
+    *_, last = read(tmp_path / "a.json", "name")
+    assert str(last).startswith(f"{tmp_path}/{message}")
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes('[\n{"name": "裙子"}]'.encode("gbk"))
+    (error,) = read(tmp_path / "a.json")
+    assert "not UTF-8 (byte 12), but perhaps GBK; convert the file with" in str(error)

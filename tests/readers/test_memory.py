@@ -1,0 +1,66 @@
+"""Readers take no more memory for a large file than for a small one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MEBIBYTE = 1 << 20
+MOST_MEBIBYTES = 200
+"""Of the whole process; Python with the readers' imports takes about 105."""
+
+PEAK = """
+import resource, sys
+from pathlib import Path
+from llama_index_mm_zhipu.readers import *
+count = sum(1 for _ in {reader})
+print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1 << 20))
+"""
+
+
+@pytest.fixture
+def picture(photos: list[Path]) -> str:
+    """A photograph of about a megabyte in base64: JPEG readers pass over what follows the picture's end."""
+    return base64.b64encode(photos[0].read_bytes().ljust(3 * MEBIBYTE // 4, b"\0")).decode()
+
+
+def read_in_a_process_of_its_own(reader: str) -> tuple[int, int, str]:
+    """Return the count of pictures, the peak memory in MiB, and what was shown."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK.format(reader=reader)], capture_output=True, text=True, check=True, timeout=250
+    )
+    count, peak = done.stdout.split()
+    return int(count), int(peak), done.stderr
+
+
+@pytest.mark.parametrize("mebibytes", [256, pytest.param(2048, marks=pytest.mark.slow)])
+def test_a_tsv_of_any_size(tmp_path: Path, picture: str, mebibytes: int) -> None:
+    with (tmp_path / "train_imgs.tsv").open("w") as tsv:
+        tsv.writelines(f"{number}\t{picture}\n" for number in range(mebibytes))
+    (tmp_path / "train_texts.jsonl").write_text('{"text_id": 1, "text": "猫", "image_ids": [1]}\n', encoding="utf-8")
+
+    count, peak, shown = read_in_a_process_of_its_own(
+        f"ChineseClipReader(show_progress=True).lazy_load_data({str(tmp_path)!r}, 'train')"
+    )
+
+    assert count == mebibytes
+    assert peak <= MOST_MEBIBYTES
+    assert "Reading train_imgs.tsv: 100%" in shown
+
+
+@pytest.mark.slow
+def test_an_array_in_one_line(tmp_path: Path, picture: str) -> None:
+    record = json.dumps({"id": "%d", "data": picture, "caption": "猫"}, ensure_ascii=False)
+    with (tmp_path / "a.json").open("w", encoding="utf-8") as array:
+        array.write("[")
+        array.writelines(f"{',' if number else ''}{record % number}" for number in range(512))
+        array.write("]")
+    reader = "ColumnReader(Columns(base64='data', id='id'))"
+    count, peak, _ = read_in_a_process_of_its_own(f"{reader}.lazy_load_data({str(tmp_path / 'a.json')!r})")
+    assert count == 512
+    assert peak <= MOST_MEBIBYTES
