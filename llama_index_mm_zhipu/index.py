@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, Document, TransformComponent
+from llama_index.core.utils import iter_batch
 
-from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.embedding.nodes import OnError, picture_bar
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
@@ -30,7 +32,7 @@ _PRECISION = "precision"
 
 
 def build_index(
-    nodes_or_documents: Sequence[BaseNode],
+    nodes_or_documents: Iterable[BaseNode],
     *,
     embed_model: MultiModalEmbedding,
     persist_dir: str | Path | None = None,
@@ -48,13 +50,15 @@ def build_index(
 
     Args:
         nodes_or_documents: Picture nodes or documents, with captions as their text or without, text nodes, and text
-            documents, which are split.
+            documents, which are split. What is no sequence, such as ``reader.lazy_load_data(…)``, is read as it is
+            indexed, ``insert_batch_size`` at a time: a data set of any size takes the memory of these.
         embed_model: Embeds pictures and words, usually ``ChineseClipEmbedding``.
         persist_dir: Folder of the stores; None keeps them in memory.
         text_embed_model: Embeds text nodes; by default ``embed_model``, long texts as the mean over windows.
         caption_weight: Share of the caption in a captioned picture's vector, 0 to 1. None takes 0.5 when every picture
             has a caption, and otherwise 0, with captions found by full text; it is recorded in the store. (Averaged
-            only where there are some, captions would rank all captioned pictures before all others.)
+            only where there are some, captions would rank all captioned pictures before all others; of what is read as
+            it is indexed nobody knows that beforehand, so there None takes 0.)
         on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures; they are logged
             and listed in ``index.skipped``.
         transformations: Applied to text documents; by default ``Settings.transformations``, the sentence splitter.
@@ -69,7 +73,10 @@ def build_index(
         ModelMismatchError: The folder was filled with another model.
         ValueError: There is nothing to index.
     """
-    if not nodes_or_documents:
+    streamed = not isinstance(nodes_or_documents, Sequence)
+    batches = _batches(nodes_or_documents, insert_batch_size)
+    first = next(batches, None)
+    if not first:
         raise ValueError("nothing to index: no nodes or documents were given")
     index = _open_index(
         persist_dir,
@@ -81,7 +88,10 @@ def build_index(
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
-    index.insert_nodes(_as_nodes(nodes_or_documents, index._transformations))
+    if streamed:
+        _insert_stream(index, chain([first], batches), show_progress)
+    else:
+        index.insert_nodes(_as_nodes(first, index._transformations))
     index.checkpoint()
     return index
 
@@ -147,6 +157,23 @@ def _open_index(
         image_embed_model=embed_model,
         **kwargs,
     )
+
+
+def _batches(items: Iterable[BaseNode], batch_size: int) -> Iterator[Sequence[BaseNode]]:
+    return iter([items] if isinstance(items, Sequence) else iter_batch(items, batch_size))
+
+
+def _insert_stream(index: PictureIndex, batches: Iterable[Sequence[BaseNode]], show_progress: bool) -> None:
+    index._sees_all_pictures = False
+    # One bar for all, not one a batch.
+    index._show_progress = False
+    try:
+        with picture_bar(None, show_progress) as bar:
+            for batch in batches:
+                index.insert_nodes(_as_nodes(batch, index._transformations))
+                bar.update(len(batch))
+    finally:
+        index._sees_all_pictures, index._show_progress = True, show_progress
 
 
 def _for_long_texts(embed_model: MultiModalEmbedding) -> BaseEmbedding:

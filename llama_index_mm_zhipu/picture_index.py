@@ -58,6 +58,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         self.skipped: dict[str, str] = {}
         self._caption_weight = caption_weight
         self._on_error = on_error
+        self._sees_all_pictures = True
         super().__init__(*args, **kwargs)
 
     @property
@@ -255,7 +256,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if recorded is None:
             weight = self._caption_weight
             if weight is None:
-                weight = 0.5 if captioned == len(pictures) else 0.0
+                weight = 0.5 if self._sees_all_pictures and captioned == len(pictures) else 0.0
             store.set_setting(_CAPTION_WEIGHT, weight)
             logger.info(
                 "caption_weight %s: %d of %d pictures have captions; recorded in the store",

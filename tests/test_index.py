@@ -7,7 +7,7 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -128,6 +128,43 @@ def test_captions_that_are_not_in_the_vectors_are_found_by_full_text(
     cosines = index.as_retriever(image_similarity_top_k=10, vector_store_query_mode="default").retrieve("KX-200")
     assert len(cosines) == 10
     assert all(abs(result.score or 9) <= 1 for result in cosines)
+
+
+def test_what_streams_in_is_indexed_as_it_is_read(
+    demo_embedding: ChineseClipEmbedding,
+    photo_nodes: list[ImageNode],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stored: list[int] = []
+
+    def nodes() -> Iterator[BaseNode]:
+        for node in photo_nodes:
+            with closing(FaissMultiModalVectorStore(tmp_path, namespace=IMAGE_NAMESPACE)) as store:
+                stored.append(store.count())
+            yield node
+        yield Document(text="一段文字", id_="text")
+
+    index = build_index(
+        nodes(), embed_model=demo_embedding, persist_dir=tmp_path, insert_batch_size=3, show_progress=True
+    )
+
+    assert stored == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9]
+    assert [store.count() for store in index.stores] == [1, len(photo_nodes)]
+    # Whether all pictures have captions is not known when the first of them is stored.
+    assert index.stores[1].get_setting("caption_weight") == 0
+    assert capsys.readouterr().err.count("Embedding pictures: 0picture") == 1
+    with pytest.raises(ValueError, match="nothing to index"):
+        build_index(iter(()), embed_model=demo_embedding)
+
+
+def test_a_stream_follows_the_recorded_weight(
+    demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    build_index(photo_nodes[:2], embed_model=demo_embedding, persist_dir=tmp_path).close()
+    index = build_index(iter(photo_nodes), embed_model=demo_embedding, persist_dir=tmp_path)
+    assert index.stores[1].get_setting("caption_weight") == 0.5
+    assert not caplog.records
 
 
 def test_later_inserts_follow_the_recorded_weight_and_warn(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -144,6 +144,16 @@ class Reader:
         found, vectors = _unpacked(self._connection.execute(query, (json.dumps([int(id_) for id_ in ids]),)))
         return vectors[np.searchsorted(found, np.asarray(ids, dtype=np.int64))]
 
+    def vectors_of_nodes(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
+        """Return the node ids that are there, as they were added, and their vectors, shape ``(n, dim)``."""
+        query = (
+            "select nodes.id, node_id, vector from nodes join vectors on vectors.id = nodes.id "
+            f"where node_id in ({LISTED}) order by nodes.id"
+        )
+        rows = self._connection.execute(query, (json.dumps(list(node_ids)),)).fetchall()
+        _, vectors = _unpacked([(id_, vector) for id_, _, vector in rows])
+        return [node_id for _, node_id, _ in rows], vectors
+
     def deletions_after(self, place: int) -> Deletions:
         """Return what was deleted since a place in the log."""
         end = self.last_deletion()
@@ -181,8 +191,8 @@ def _column(rows: list[tuple[int]]) -> Ids:
     return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows))
 
 
-def _unpacked(rows: sqlite3.Cursor) -> tuple[Ids, Vectors]:
-    fetched = rows.fetchall()
+def _unpacked(rows: Iterable[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
+    fetched = list(rows)
     vectors = np.frombuffer(b"".join([vector for _, vector in fetched]), dtype=np.float32)
     ids = np.fromiter((id_ for id_, _ in fetched), dtype=np.int64, count=len(fetched))
     return ids, vectors.reshape(len(fetched), -1) if fetched else vectors.reshape(0, 0)

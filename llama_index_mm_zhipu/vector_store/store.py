@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condit
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
 from llama_index_mm_zhipu.vector_store.ranking import Ranking
-from llama_index_mm_zhipu.vector_store.reader import Reader
+from llama_index_mm_zhipu.vector_store.reader import Reader, Vectors
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.threaded import ThreadedVectorStore
 from llama_index_mm_zhipu.vector_store.writer import Writer
@@ -253,6 +253,18 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
             return nodes
         by_id = {node.node_id: node for node in nodes}
         return [by_id[node_id] for node_id in dict.fromkeys(node_ids) if node_id in by_id]
+
+    def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
+        """Return the stored vectors of nodes.
+
+        Args:
+            node_ids: Whose; ids that are not there are passed over.
+
+        Returns:
+            The node ids that are there, as they were added, and their vectors, shape ``(n, dimension)``.
+        """
+        with self._database.reading() as reader:
+            return reader.vectors_of_nodes(node_ids)
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete all nodes that came from a document, a node without a source being its own; none is no error."""

@@ -69,7 +69,5 @@ def test_what_is_wrong_is_named_or_skipped(tmp_path: Path, images: Path) -> None
 
 
 def test_a_folder_without_the_split_is_named(tmp_path: Path, images: Path) -> None:
-    with pytest.raises(
-        FileNotFoundError, match=r"neither a folder flickr30k…train with TextData in it nor"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"neither a folder flickr30k…train with TextData in it nor"):
         Flickr30kCnReader().load_data(tmp_path, images, "train")

@@ -19,7 +19,13 @@ import resource, sys
 from pathlib import Path
 from llama_index_mm_zhipu.readers import *
 count = sum(1 for _ in {reader})
-print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "linux" else 1 << 20))
+status = Path("/proc/self/status")
+if status.exists():
+    # ru_maxrss would be the peak of the process that started this one, where that is higher.
+    peak = int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
+print(count, peak)
 """
 
 

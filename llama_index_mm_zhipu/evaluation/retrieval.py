@@ -1,0 +1,118 @@
+"""``evaluate_retrieval``: recall and reciprocal ranks of an index, from texts to pictures and back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from llama_index.core.schema import BaseNode
+from llama_index.core.utils import iter_batch
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+from tqdm.auto import tqdm
+
+from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
+from llama_index_mm_zhipu.evaluation.report import RECALL_AT, DirectionScores, RetrievalReport
+from llama_index_mm_zhipu.picture_index import PictureIndex
+
+logger = logging.getLogger(__name__)
+
+Vectors: TypeAlias = "npt.NDArray[np.float32]"
+Ranks: TypeAlias = list[int | None]
+
+# Texts embedded at a time, and pictures compared with all texts at a time: a matrix of 256 MB for 250,000 texts.
+_TEXTS_AT_A_TIME = 1_024
+_PICTURES_AT_A_TIME = 256
+
+
+def evaluate_retrieval(
+    index: PictureIndex,
+    dataset: RetrievalDataset | Iterable[BaseNode],
+    *,
+    vector_store_query_mode: VectorStoreQueryMode | str = VectorStoreQueryMode.DEFAULT,
+    show_progress: bool = False,
+) -> RetrievalReport:
+    """Ask an index for the pictures of texts, and compare its pictures with the texts.
+
+    A text finds pictures through the store, as users' queries do, among all that the index holds. A picture finds texts
+    among those of the data set by its stored vector. A hit is any true match among the first results.
+
+    Args:
+        index: What ``build_index`` or ``load_index`` returned.
+        dataset: Queries with the ids of their pictures, or picture nodes whose captions are the queries
+            (``RetrievalDataset.from_nodes``), such as ``reader.lazy_load_data(…)``.
+        vector_store_query_mode: How texts ask: ``"default"``, by vector, as in the Chinese-CLIP tables; ``"hybrid"``
+            and ``"text_search"`` find captions by their words, too, and are for other questions than these captions.
+        show_progress: Show progress bars.
+
+    Returns:
+        Recall at 1, 5 and 10, their mean and the mean reciprocal rank, both ways; printed, a table. Pictures that the
+        index lacks are not found, and are counted in a warning.
+
+    Raises:
+        ValueError: There is nothing to ask, or the index holds none of the pictures.
+    """
+    if not isinstance(dataset, RetrievalDataset):
+        dataset = RetrievalDataset.from_nodes(dataset)
+    texts_by_picture = dataset.texts_by_picture()
+    stored_ids, pictures = index.stores[1].get_vectors(list(texts_by_picture))
+    _require_pictures(stored_ids, texts_by_picture)
+    captions_in_vectors = bool(index.stores[1].get_setting("caption_weight"))
+    if captions_in_vectors:
+        logger.warning(
+            "the pictures' vectors hold their captions: these find them, and that says nothing of other questions; "
+            "evaluate an index built with caption_weight=0"
+        )
+    texts = _text_vectors(index, [query.text for query in dataset.queries], show_progress)
+    mode = VectorStoreQueryMode(vector_store_query_mode)
+    missing: Ranks = [None] * (len(texts_by_picture) - len(stored_ids))
+    return RetrievalReport(
+        text_to_image=DirectionScores.of_ranks(list(_ranks_of_pictures(index, dataset, texts, mode, show_progress))),
+        image_to_text=DirectionScores.of_ranks(
+            [*_ranks_of_texts(pictures, texts, [texts_by_picture[id_] for id_ in stored_ids]), *missing]
+        ),
+        captions_in_vectors=captions_in_vectors,
+    )
+
+
+def _require_pictures(stored_ids: list[str], wanted: dict[str, list[int]]) -> None:
+    if not stored_ids:
+        raise ValueError(
+            f"the index holds none of the {len(wanted)} pictures, such as {next(iter(wanted))!r}; build it from the "
+            "same data, read in the same way"
+        )
+    if lacking := len(wanted) - len(stored_ids):
+        logger.warning("the index lacks %d of %d pictures; they count as not found", lacking, len(wanted))
+
+
+def _text_vectors(index: PictureIndex, texts: list[str], show_progress: bool) -> Vectors:
+    rows: list[Vectors] = []
+    with tqdm(total=len(texts), desc="Embedding texts", unit="text", disable=not show_progress) as bar:
+        for batch in iter_batch(texts, _TEXTS_AT_A_TIME):
+            rows.append(np.asarray(index._image_embed_model.get_text_embedding_batch(batch), dtype=np.float32))
+            bar.update(len(batch))
+    return np.concatenate(rows)
+
+
+def _ranks_of_pictures(
+    index: PictureIndex, dataset: RetrievalDataset, vectors: Vectors, mode: VectorStoreQueryMode, show_progress: bool
+) -> Iterator[int | None]:
+    asked = zip(dataset.queries, vectors, strict=True)
+    for query, vector in tqdm(
+        asked, total=len(dataset.queries), desc="Finding pictures", unit="text", disable=not show_progress
+    ):
+        found = index.stores[1].query(
+            VectorStoreQuery(
+                query_embedding=vector.tolist(), query_str=query.text, similarity_top_k=max(RECALL_AT), mode=mode
+            )
+        )
+        yield next((rank for rank, id_ in enumerate(found.ids or [], 1) if id_ in query.image_ids), None)
+
+
+def _ranks_of_texts(pictures: Vectors, texts: Vectors, true_texts: list[list[int]]) -> Iterator[int]:
+    for start in range(0, len(pictures), _PICTURES_AT_A_TIME):
+        scores = pictures[start : start + _PICTURES_AT_A_TIME] @ texts.T
+        for row, true in zip(scores, true_texts[start:], strict=False):
+            yield 1 + int((row > row[true].max()).sum())

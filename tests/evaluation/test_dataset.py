@@ -1,0 +1,33 @@
+"""Captions become queries, a line each, once or as often as they stand there."""
+
+from __future__ import annotations
+
+import pytest
+from llama_index.core.schema import ImageNode
+
+from llama_index_mm_zhipu.evaluation import RetrievalDataset, RetrievalQuery
+
+NODES = [
+    ImageNode(id_="1", text="一只猫\n 猫在睡觉 "),
+    ImageNode(id_="2", text="一只猫\n\n一只猫"),
+    ImageNode(id_="3"),
+]
+
+
+def test_equal_captions_are_one_query_of_several_pictures() -> None:
+    dataset = RetrievalDataset.from_nodes(iter(NODES))
+    assert dataset.queries == [RetrievalQuery("一只猫", ("1", "2")), RetrievalQuery("猫在睡觉", ("1",))]
+    assert dataset.texts_by_picture() == {"1": [0, 1], "2": [0]}
+
+
+def test_equal_captions_may_be_queries_of_their_own() -> None:
+    dataset = RetrievalDataset.from_nodes(NODES, merge_equal_captions=False)
+    assert [query.image_ids for query in dataset.queries] == [("1",), ("1",), ("2",), ("2",)]
+    assert dataset.texts_by_picture() == {"1": [0, 1], "2": [2, 3]}
+
+
+def test_what_cannot_be_asked_is_refused() -> None:
+    with pytest.raises(ValueError, match="no queries: no picture has a caption"):
+        RetrievalDataset.from_nodes(NODES[2:])
+    with pytest.raises(ValueError, match="1 queries have no picture that answers them, such as '猫'"):
+        RetrievalDataset([RetrievalQuery("猫", ())])

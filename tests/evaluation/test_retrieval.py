@@ -1,0 +1,123 @@
+"""The figures of an index are those that a plain comparison of all texts with all pictures gives."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from llama_index.core.schema import ImageNode, MetadataMode
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, read_jsonl
+from llama_index_mm_zhipu.evaluation import (
+    DirectionScores,
+    RetrievalDataset,
+    RetrievalQuery,
+    RetrievalReport,
+    evaluate_retrieval,
+)
+from llama_index_mm_zhipu.picture_index import PictureIndex
+
+COUNT = 150
+
+
+@pytest.fixture(scope="module")
+def nodes(demo_folder: Path) -> list[ImageNode]:
+    """Emoji, half of them with two captions, some of which several share."""
+    nodes = read_jsonl(demo_folder / "test.jsonl")[:COUNT]
+    return [
+        node.model_copy(update={"text": f"{node.text}\n{node.text[-1]}"}) if row % 2 else node
+        for row, node in enumerate(nodes)
+    ]
+
+
+@pytest.fixture(scope="module")
+def index(nodes: list[ImageNode], demo_embedding: ChineseClipEmbedding) -> PictureIndex:
+    return build_index(nodes, embed_model=demo_embedding, caption_weight=0)
+
+
+def compared_one_by_one(
+    nodes: list[ImageNode], dataset: RetrievalDataset, model: ChineseClipEmbedding
+) -> RetrievalReport:
+    """Rank everything by loops over all cosines."""
+    ids = [node.node_id for node in nodes]
+    texts = np.array(model.get_text_embedding_batch([query.text for query in dataset.queries]))
+    pictures = np.array([model.get_image_embedding(f"data:image/jpeg;base64,{node.image}") for node in nodes])
+    cosines = texts @ pictures.T
+    of_texts, of_pictures = [], []
+    for row, query in enumerate(dataset.queries):
+        ranking = [ids[column] for column in np.argsort(-cosines[row])]
+        of_texts.append(min(ranking.index(image_id) + 1 for image_id in query.image_ids))
+    for column, image_id in enumerate(ids):
+        ranking = list(np.argsort(-cosines[:, column]))
+        true = [row for row, query in enumerate(dataset.queries) if image_id in query.image_ids]
+        of_pictures.append(min(ranking.index(row) + 1 for row in true))
+    return RetrievalReport(DirectionScores.of_ranks(of_texts), DirectionScores.of_ranks(of_pictures))
+
+
+@pytest.mark.parametrize("merge", [True, False])
+def test_figures_are_those_of_a_plain_comparison(
+    index: PictureIndex, nodes: list[ImageNode], demo_embedding: ChineseClipEmbedding, merge: bool
+) -> None:
+    dataset = RetrievalDataset.from_nodes(nodes, merge_equal_captions=merge)
+    report = evaluate_retrieval(index, dataset)
+    plain = compared_one_by_one(nodes, dataset, demo_embedding)
+    assert 0.3 < report.text_to_image.recall[1] < 0.9
+    for measured, expected in zip(
+        (report.text_to_image, report.image_to_text), (plain.text_to_image, plain.image_to_text), strict=True
+    ):
+        # A near tie may turn round: the store computes in other batches.
+        assert measured.recall == pytest.approx(expected.recall, abs=2 / COUNT)
+        assert measured.mrr == pytest.approx(expected.mrr, abs=2 / COUNT)
+        assert measured.count == expected.count
+
+
+def test_pictures_that_the_index_lacks_are_not_found(
+    index: PictureIndex, nodes: list[ImageNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    absent = [ImageNode(id_=f"absent {number}", text=f"不在{number}") for number in range(COUNT)]
+    whole = evaluate_retrieval(index, nodes)
+    half = evaluate_retrieval(index, [*nodes, *absent])
+    assert f"the index lacks {COUNT} of {2 * COUNT} pictures" in caplog.text
+    assert half.image_to_text.count == 2 * COUNT
+    assert half.image_to_text.recall[10] <= whole.image_to_text.recall[10] / 2
+    with pytest.raises(ValueError, match=r"holds none of the 150 pictures, such as 'absent 0'; build it from the same"):
+        evaluate_retrieval(index, absent)
+
+
+def test_questions_of_ones_own_are_asked_by_their_words_too(index: PictureIndex, nodes: list[ImageNode]) -> None:
+    questions = RetrievalDataset(
+        [RetrievalQuery(f"请问{node.text.splitlines()[0]}在哪里？", (node.node_id,)) for node in nodes[::5]]
+    )
+    by_vector = evaluate_retrieval(index, questions)
+    by_both = evaluate_retrieval(index, questions, vector_store_query_mode="hybrid")
+    assert by_both.text_to_image.mrr > by_vector.text_to_image.mrr
+    assert by_both.image_to_text == by_vector.image_to_text
+
+
+def test_captions_in_the_vectors_are_warned_of(
+    nodes: list[ImageNode], demo_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
+) -> None:
+    index = build_index(nodes[:20], embed_model=demo_embedding)
+    report = evaluate_retrieval(index, nodes[:20])
+    assert report.captions_in_vectors
+    assert "evaluate an index built with caption_weight=0" in caplog.text
+
+
+def test_progress_is_shown_if_asked(
+    index: PictureIndex, nodes: list[ImageNode], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    evaluate_retrieval(index, nodes[:3], show_progress=True)
+    shown = capsys.readouterr().err
+    assert "Embedding texts" in shown
+    assert "Finding pictures" in shown
+    evaluate_retrieval(index, nodes[:3])
+    assert "Finding" not in capsys.readouterr().err
+
+
+def test_stored_nodes_stay_as_they_were(index: PictureIndex, nodes: list[ImageNode]) -> None:
+    evaluate_retrieval(index, nodes)
+    stored = {node.node_id: node.get_content(MetadataMode.ALL) for node in index.stores[1].get_nodes()}
+    assert stored == {node.node_id: node.get_content(MetadataMode.ALL) for node in nodes}

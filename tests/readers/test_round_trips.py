@@ -1,0 +1,81 @@
+"""Every data set goes from its files into an index, and is found there by its captions."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+import pytest
+from published_forms import FORMS, Example, Form
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, load_index, read_jsonl
+from llama_index_mm_zhipu.evaluation import evaluate_retrieval
+from llama_index_mm_zhipu.readers import RecordError, WukongReader
+
+CAPTIONS = ("飞机", "闹钟", "太阳", "彩虹", "香蕉", "红苹果", "樱桃", "西瓜")
+
+
+@pytest.fixture(scope="session")
+def examples(demo_folder: Path) -> list[Example]:
+    """Emoji that the demo model tells apart."""
+    by_caption = {node.text: node.image for node in read_jsonl(demo_folder / "test.jsonl")}
+    return [
+        Example(number, base64.b64decode(by_caption[caption] or ""), caption)
+        for number, caption in enumerate(CAPTIONS, 1)
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_from_files_to_figures(
+    form: Form, examples: list[Example], demo_embedding: ChineseClipEmbedding, tmp_path: Path
+) -> None:
+    arguments = form.write(tmp_path / "data", examples)
+    nodes = form.reader().lazy_load_data(*arguments)
+
+    index = build_index(nodes, embed_model=demo_embedding, persist_dir=tmp_path / "store")
+    report = evaluate_retrieval(index, form.reader().lazy_load_data(*arguments))
+
+    stored = {node.node_id: node.text for node in index.stores[1].get_nodes()}  # type: ignore[attr-defined]
+    assert stored == {form.node_id(example.number): example.caption for example in examples}
+    assert report.text_to_image.recall[1] == report.image_to_text.recall[1] == 1.0
+    assert report.text_to_image.count == report.image_to_text.count == len(examples)
+    index.close()
+
+
+def test_a_record_that_cannot_be_read_costs_nothing_that_was_indexed(
+    examples: list[Example], demo_embedding: ChineseClipEmbedding, tmp_path: Path
+) -> None:
+    form = FORMS["article"]
+    (file,) = form.write(tmp_path, examples)
+    assert isinstance(file, Path)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write("no json\n")
+
+    with pytest.raises(RecordError, match=r"test\.jsonl, line 9"):
+        build_index(
+            form.reader().lazy_load_data(file),
+            embed_model=demo_embedding,
+            persist_dir=tmp_path / "store",
+            insert_batch_size=3,
+        )
+
+    index = load_index(tmp_path / "store", embed_model=demo_embedding)
+    assert index.stores[1].count() == 6
+    index.close()
+
+
+def test_an_address_that_answers_404_is_named_or_skipped(
+    file_server: str, photos: list[Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "wukong_100m_0.csv"
+    file.write_text(f"url,caption\n{file_server}/{photos[0].name},裙子\n{file_server}/gone.jpg,帽子\n", "utf-8")
+    nodes = WukongReader().load_data(file)
+    embed_model = ChineseClipEmbedding(
+        model_name=str(tiny_model), device="cpu", allow_urls=True, allow_private_urls=True
+    )
+    with pytest.raises(ValueError, match=r"node 000/00001: .*404"):
+        build_index(nodes, embed_model=embed_model, persist_dir=tmp_path / "store")
+    index = build_index(nodes, embed_model=embed_model, persist_dir=tmp_path / "store", on_error="skip")
+    assert index.stores[1].count() == 1
+    assert list(index.skipped) == ["000/00001"]
+    index.close()
