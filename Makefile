@@ -46,4 +46,4 @@ upgrade:
 		--output-file requirements/constraints.txt pyproject.toml
 
 clean:
-	rm -rf .venv dist build examples/demo/output .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv dist build examples/demo/output examples/cases/output .mypy_cache .ruff_cache .pytest_cache

@@ -69,8 +69,15 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.readers.columns": ["Columns", "WUDAOMM", "PRODUCT1M"],
         "llama_index_mm_zhipu.readers.column_reader": ["ColumnReader"],
         "llama_index_mm_zhipu.readers.wukong": ["WukongReader"],
+        "llama_index_mm_zhipu.readers.pages": ["PageReader"],
         "llama_index_mm_zhipu.readers.errors": ["RecordError"],
         "llama_index_mm_zhipu.readers.folder": ["FolderReader", "read_folder"],
+    },
+    "evaluation": {
+        "llama_index_mm_zhipu.evaluation.retrieval": ["evaluate_retrieval"],
+        "llama_index_mm_zhipu.evaluation.dataset": ["RetrievalDataset", "RetrievalQuery"],
+        "llama_index_mm_zhipu.evaluation.report": ["RetrievalReport", "DirectionScores"],
+        "llama_index_mm_zhipu.evaluation.published": ["PublishedRecall", "PUBLISHED"],
     },
     "display": {"llama_index_mm_zhipu.display": ["plot_results"]},
     "images": {
@@ -84,6 +91,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "testing": {
         "llama_index_mm_zhipu.testing.glm_stand_in": ["GLMStandIn"],
+        "llama_index_mm_zhipu.testing.connect": ["connect_glm"],
         "llama_index_mm_zhipu.testing.faults": [
             "Fault",
             "ErrorAnswer",

@@ -7,8 +7,6 @@
 
 # %%
 import argparse
-import atexit
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +17,6 @@ from matplotlib.figure import Figure
 
 from llama_index_mm_zhipu import (
     ChineseClipEmbedding,
-    ZhipuMultiModal,
     build_index,
     load_index,
     plot_results,
@@ -27,7 +24,7 @@ from llama_index_mm_zhipu import (
     read_jsonl,
 )
 from llama_index_mm_zhipu.images import load_image
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import connect_glm
 
 IN_NOTEBOOK = "ipykernel" in sys.modules
 EXAMPLES = Path.cwd() if IN_NOTEBOOK else Path(__file__).parent
@@ -75,19 +72,6 @@ def show(figure: Figure, name: str) -> None:
         import IPython.display
 
         IPython.display.display(IPython.display.Image(filename=path))
-
-
-def connect_glm() -> ZhipuMultiModal:
-    """Take the real API if there is a key, else a stand-in on this machine."""
-    if os.environ.get("ZHIPUAI_API_KEY"):
-        llm = ZhipuMultiModal(settings.glm)
-        print(f"Asking {llm.model} at {llm.api_base}.")
-        return llm
-    server = GLMStandIn()
-    server.__enter__()
-    atexit.register(server.__exit__, None, None, None)
-    print("ZHIPUAI_API_KEY is not set: asking the local stand-in, which describes what it was sent.")
-    return ZhipuMultiModal(settings.glm, api_key="demo.key", api_base=server.url)
 
 
 def picture_of_ones_own(nodes: Sequence[ImageNode]) -> Path:
@@ -170,7 +154,7 @@ show(plot_results(own_picture, retriever.retrieve(QueryBundle("", image_path=str
 # cites them by number, and the response says which nodes these are.
 
 # %%
-llm = connect_glm()
+llm = connect_glm(settings.glm)
 engine = index.as_query_engine(llm=llm, image_similarity_top_k=3)
 print_answer(settings.question, engine.query(settings.question))
 

@@ -6,6 +6,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from llama_index_mm_zhipu.picture_nodes import caption_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.font_manager import FontProperties
+    from matplotlib.font_manager import FontManager, FontProperties
     from matplotlib.layout_engine import LayoutEngine
 
 logger = logging.getLogger(__name__)
@@ -129,15 +130,31 @@ def _chinese_font(file: str | None) -> FontProperties:
         if not Path(file).is_file():
             raise FileNotFoundError(f"no such font file: {file}")
         return FontProperties(fname=file)
-    for family in _CJK_FAMILIES:
-        for entry in fontManager.ttflist:
-            if entry.name.startswith(family):
-                return FontProperties(fname=entry.fname)
+    found = _cjk_family(fontManager) or _cjk_family(_with_new_fonts(fontManager))
+    if found is not None:
+        # Some have Chinese glyphs alone: figures and letters come from the default font then.
+        return FontProperties(family=[found, "DejaVu Sans"])
     logger.warning(
         "no font with Chinese glyphs was found, captions will show as boxes: install one (Debian and Ubuntu: "
         "fonts-noto-cjk; Fedora: google-noto-sans-cjk-fonts) or give plot_results(font=…)"
     )
     return FontProperties()
+
+
+def _cjk_family(fonts: FontManager) -> str | None:
+    names = (entry.name for family in _CJK_FAMILIES for entry in fonts.ttflist if entry.name.startswith(family))
+    return next(names, None)
+
+
+def _with_new_fonts(fonts: FontManager) -> FontManager:
+    """Add the fonts installed since matplotlib wrote its list of them, which it does once."""
+    from matplotlib.font_manager import findSystemFonts
+
+    for file in set(findSystemFonts()) - {entry.fname for entry in fonts.ttflist}:
+        # Some are of kinds that matplotlib does not read.
+        with suppress(Exception):
+            fonts.addfont(file)
+    return fonts
 
 
 def _with_scores(results: Any) -> list[NodeWithScore]:
@@ -186,7 +203,7 @@ def _write(axes: Axes, lines: list[str], font: FontProperties, *, size: int) -> 
 def _wrap(text: str, columns: int, most_lines: int, word_pattern: re.Pattern[str] = _WORD) -> list[str]:
     """Break a text into lines by the width of its characters, and mark with "…" what does not fit."""
     lines = [""]
-    for word in word_pattern.findall(text):
+    for word in word_pattern.findall(" ".join(text.split())):
         if lines[-1] and _width(lines[-1] + word.rstrip()) > columns:
             lines.append("")
         lines[-1] += word

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -16,14 +18,36 @@ from llama_index.core.schema import ImageNode
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal
 from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
 
-PHOTOS = Path(__file__).parent / "data" / "photos"
-DEMO = Path(__file__).parents[1] / "examples" / "demo"
+ROOT = Path(__file__).parents[1]
+PHOTOS = ROOT / "tests" / "data" / "photos"
+DEMO = ROOT / "examples" / "demo"
 
 
 @pytest.fixture(scope="session")
 def demo_folder() -> Path:
     """The demo: ``test.jsonl``, ``model/``, scripts."""
     return DEMO
+
+
+@pytest.fixture(scope="session")
+def load_script() -> Callable[[Path], ModuleType]:
+    """Imports a script that lies outside the package, by its path in the repository."""
+
+    def load(path: Path) -> ModuleType:
+        specification = importlib.util.spec_from_file_location(path.stem, ROOT / path)
+        assert specification is not None
+        assert specification.loader is not None
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def ask(load_script: Callable[[Path], ModuleType]) -> ModuleType:
+    """The example that asks the pages of a lecture or a car manual."""
+    return load_script(Path("examples/cases/ask.py"))
 
 
 @pytest.fixture(scope="session")

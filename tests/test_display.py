@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import builtins
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 from llama_index.core.base.response.schema import Response
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
+from matplotlib import font_manager
 
 from llama_index_mm_zhipu import display, plot_results
 
@@ -120,6 +123,27 @@ def test_without_a_chinese_font_a_warning_names_a_package(
     display._chinese_font.cache_clear()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "fonts-noto-cjk" in caplog.text
+
+
+def test_a_font_installed_since_matplotlib_listed_them_is_found(
+    results: list[NodeWithScore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "STIXGeneral.ttf"
+    new = shutil.copy(font, tmp_path / "new.ttf")
+    kept = list(font_manager.fontManager.ttflist)
+    listed = [entry for entry in kept if not entry.name.startswith("STIXGeneral")]
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(new), str(tmp_path / "no font.ttf")])
+    monkeypatch.setattr(display, "_CJK_FAMILIES", ("STIXGeneral",))
+    display._chinese_font.cache_clear()
+    figure = plot_results("帽子", results)
+    display._chinese_font.cache_clear()
+    assert figure.axes[0].title.get_fontproperties().get_family()[0] == "STIXGeneral"
+
+
+def test_captions_of_several_lines_are_wrapped_as_one(photo_nodes: list[ImageNode]) -> None:
+    node = photo_nodes[0].model_copy(update={"text": "轮胎\n气压\n\n与磨损"})
+    assert plot_results(None, [node]).axes[0].get_title() == "轮胎 气压 与磨损"
 
 
 def test_without_matplotlib_the_error_names_the_extra(

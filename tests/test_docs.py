@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +12,7 @@ import pytest
 
 import llama_index_mm_zhipu
 import llama_index_mm_zhipu.embedding
+import llama_index_mm_zhipu.evaluation
 import llama_index_mm_zhipu.ingestion
 import llama_index_mm_zhipu.llm
 import llama_index_mm_zhipu.query
@@ -29,13 +29,8 @@ MARKDOWN = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples
 
 
 @pytest.fixture(scope="module")
-def generator() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+def generator(load_script: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_script(Path("docs/generate.py"))
 
 
 def test_pages_are_up_to_date(generator: ModuleType) -> None:
@@ -48,6 +43,7 @@ def test_every_public_name_has_its_place(generator: ModuleType) -> None:
     public = {
         *llama_index_mm_zhipu.__all__,
         *llama_index_mm_zhipu.embedding.__all__,
+        *llama_index_mm_zhipu.evaluation.__all__,
         *llama_index_mm_zhipu.ingestion.__all__,
         *llama_index_mm_zhipu.llm.__all__,
         *llama_index_mm_zhipu.query.__all__,

@@ -11,6 +11,7 @@ from llama_index_mm_zhipu.readers.flickr30k_cn import Flickr30kCnReader
 from llama_index_mm_zhipu.readers.folder import FolderReader, read_folder
 from llama_index_mm_zhipu.readers.jsonl import JsonlReader, read_jsonl
 from llama_index_mm_zhipu.readers.muge import MugeCaptionReader, MugeRetrievalReader
+from llama_index_mm_zhipu.readers.pages import PageReader
 from llama_index_mm_zhipu.readers.wukong import WukongReader
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "JsonlReader",
     "MugeCaptionReader",
     "MugeRetrievalReader",
+    "PageReader",
     "PictureReader",
     "RecordError",
     "WukongReader",

@@ -1,6 +1,7 @@
 """What users of this package need for tests of their own: a stand-in for the GLM API, random checkpoints."""
 
 from llama_index_mm_zhipu.testing.checkpoints import tiny_checkpoint
+from llama_index_mm_zhipu.testing.connect import connect_glm
 from llama_index_mm_zhipu.testing.faults import (
     Cut,
     Delay,
@@ -41,5 +42,6 @@ __all__ = [
     "Stall",
     "Trickle",
     "Wrapped",
+    "connect_glm",
     "tiny_checkpoint",
 ]

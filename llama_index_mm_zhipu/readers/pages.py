@@ -1,0 +1,172 @@
+"""``PageReader``: pages of PDF files and slides, as pictures with their text."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core.schema import ImageNode
+from tqdm.auto import tqdm
+
+from llama_index_mm_zhipu.images import encode_image
+from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
+from llama_index_mm_zhipu.readers.slides import SLIDES, slides_to_pdf
+
+if TYPE_CHECKING:
+    from pypdfium2 import PdfDocument
+
+logger = logging.getLogger(__name__)
+
+LONGEST_SIDE = 2048
+"""Pixels of a page's longer side: small print stays legible, and a page is a JPEG of some 300 KB."""
+
+_PDF = ".pdf"
+
+# pdfium must not run in two threads at a time.
+_pdfium_lock = threading.Lock()
+
+
+class PageReader(PictureReader):
+    """Reads each page as a picture, with its text layer as the caption: full text finds what the page says.
+
+    ``load_data(path, images)``: ``path`` is a file or a folder of them, looked through with its subfolders. Pictures
+    are held by the nodes themselves, or, with ``images``, are JPEG files in that folder. Node ids are
+    ``lecture.pdf/3``, metadata ``file_name`` and ``page_label``, as LlamaIndex's readers of PDF files have them. Pages
+    without a text layer, such as scans, are warned of: ``ImageCaptioner`` describes them.
+
+    PDF files need the extra ``pages``; slides (``.pptx``, ``.ppt``, ``.odp``) LibreOffice, too, which makes PDF files
+    of them.
+
+    Args:
+        longest_side: Pixels of a page's longer side; 3840 makes 3840 × 2880 of a slide.
+        password: Of encrypted PDF files.
+        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+
+    Raises:
+        ImportError: The extra is missing.
+    """
+
+    def __init__(self, *, longest_side: int = LONGEST_SIDE, password: str | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if longest_side < 1:
+            raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, such as {LONGEST_SIDE}")
+        self.longest_side = longest_side
+        self._password = password
+        _require_pdfium()
+
+    def _records(self, path: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
+        root = Path(path).expanduser().absolute()
+        folder = Path(images).expanduser().absolute() if images is not None else None
+        for file in _files(root):
+            name = file.name if file == root else file.relative_to(root).as_posix()
+            try:
+                yield from self._pages_of(file, name, folder)
+            except RecordError as error:
+                yield error
+
+    def _nothing_read(self, path: str | Path, images: str | Path | None = None) -> str:
+        return f"{path} holds no pages; expected {', '.join([_PDF, *SLIDES])} files"
+
+    def _pages_of(self, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
+        with TemporaryDirectory() as scratch:
+            pdf = file if file.suffix.lower() == _PDF else slides_to_pdf(file, Path(scratch))
+            with _opened(pdf, file, self._password) as document:
+                yield from self._nodes(document, file, name, folder)
+
+    def _nodes(self, document: PdfDocument, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
+        count, without_text = len(document), 0
+        numbers = range(1, count + 1)
+        for number in tqdm(numbers, desc=f"Reading {file.name}", unit="page", disable=not self.show_progress):
+            try:
+                picture, text = self._page(document, number)
+            except _pdfium_error() as error:
+                yield RecordError(f"{file}, page {number}: cannot be rendered ({error})")
+                continue
+            without_text += not text
+            yield _node(name, number, picture, text, folder)
+        if without_text:
+            logger.warning(
+                "%d of %d pages of %s have no text layer: words do not find them by what they say, unless "
+                "ImageCaptioner describes them",
+                without_text,
+                count,
+                file,
+            )
+
+    def _page(self, document: PdfDocument, number: int) -> tuple[bytes, str]:
+        with _pdfium_lock, closing(document[number - 1]) as page:
+            bitmap = page.render(scale=self.longest_side / max(page.get_size()))
+            with closing(page.get_textpage()) as layer:
+                text = layer.get_text_bounded()
+            picture = bitmap.to_pil().convert("RGB")
+            bitmap.close()
+        return encode_image(picture), _tidied(text)
+
+
+def _node(name: str, number: int, picture: bytes, text: str, folder: Path | None) -> ImageNode:
+    source: dict[str, Any] = {"image": base64.b64encode(picture).decode("ascii")}
+    if folder is not None:
+        file = folder / f"{name}-{number}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture)
+        source = {"image_path": str(file)}
+    metadata = {"file_name": name, "page_label": str(number)}
+    return PictureRecord.of(f"{name}/{number}", content_hash(picture), text=text, metadata=metadata, **source)
+
+
+def _files(root: Path) -> list[Path]:
+    endings = (_PDF, *SLIDES)
+    if root.is_file():
+        if root.suffix.lower() not in endings:
+            raise ValueError(f"{root} is none of {', '.join(endings)}")
+        return [root]
+    if not root.is_dir():
+        raise FileNotFoundError(f"no such file or folder: {root}")
+    files = (file for file in sorted(root.rglob("*")) if file.suffix.lower() in endings and file.is_file())
+    # Office programs leave "~$lecture.pptx" beside what is open.
+    return [file for file in files if not file.name.startswith((".", "~$"))]
+
+
+@contextmanager
+def _opened(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument]:
+    from pypdfium2 import PdfDocument
+
+    try:
+        with _pdfium_lock:
+            document = PdfDocument(pdf, password=password)
+    except _pdfium_error() as error:
+        hint = "give PageReader(password=…)" if "password" in str(error).lower() else "is it damaged?"
+        raise RecordError(f"{file}: cannot be opened as a PDF ({error}); {hint}") from None
+    try:
+        yield document
+    finally:
+        with _pdfium_lock:
+            document.close()
+
+
+def _tidied(text: str) -> str:
+    """Return a text layer without blank lines and without the marks that pdfium sets at hyphens."""
+    lines = (line.strip().replace("\ufffe", "-").replace("\x02", "-") for line in text.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _pdfium_error() -> type[Exception]:
+    from pypdfium2 import PdfiumError
+
+    error: type[Exception] = PdfiumError
+    return error
+
+
+def _require_pdfium() -> None:
+    try:
+        import pypdfium2  # noqa: F401
+    except ImportError:
+        raise ImportError('PageReader needs pypdfium2: pip install "llama-index-mm-zhipu[pages]"') from None

@@ -1,0 +1,29 @@
+"""The API for examples: the real one where there is a key, a stand-in where there is none."""
+
+from __future__ import annotations
+
+import atexit
+import os
+
+from llama_index_mm_zhipu.llm import ZhipuMultiModal
+from llama_index_mm_zhipu.testing.glm_stand_in import GLMStandIn
+
+
+def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
+    """Connect to Zhipu's API if ``ZHIPUAI_API_KEY`` is set, else to a stand-in on this machine, and print which.
+
+    Args:
+        model: That answers.
+
+    Returns:
+        A client; the stand-in runs until the process ends.
+    """
+    if os.environ.get("ZHIPUAI_API_KEY"):
+        llm = ZhipuMultiModal(model)
+        print(f"Asking {llm.model} at {llm.api_base}.")
+        return llm
+    server = GLMStandIn()
+    server.__enter__()
+    atexit.register(server.__exit__, None, None, None)
+    print("ZHIPUAI_API_KEY is not set: asking the local stand-in, which describes what it was sent.")
+    return ZhipuMultiModal(model, api_key="demo.key", api_base=server.url)

@@ -1,0 +1,145 @@
+"""Pages of PDF files and slides become pictures with the text that stands on them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from llama_index_mm_zhipu.images import load_image
+from llama_index_mm_zhipu.readers import PageReader, RecordError, slides
+
+CASES = Path(__file__).parents[2] / "examples" / "cases"
+FILES = Path(__file__).parents[1] / "data" / "pages"
+
+
+def scan(path: Path, photo: Path) -> Path:
+    """Write a PDF of a photograph, without any text."""
+    Image.open(photo).convert("RGB").save(path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["lecture", "car_maintenance"])
+def test_pictures_of_slides_and_all_that_they_say(name: str, tmp_path: Path) -> None:
+    content = json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))
+
+    nodes = PageReader(longest_side=3840).load_data(CASES / f"{name}.pdf", tmp_path / "pages")
+
+    assert [node.node_id for node in nodes] == [f"{name}.pdf/{number + 1}" for number in range(len(content["pages"]))]
+    for number, (node, page) in enumerate(zip(nodes, content["pages"], strict=True), 1):
+        assert node.image_path == str(tmp_path / "pages" / f"{name}.pdf-{number}.jpg")
+        with Image.open(node.image_path) as picture:
+            assert (picture.format, picture.size) == ("JPEG", (3840, 2880))
+        assert (node.metadata["file_name"], node.metadata["page_label"]) == (f"{name}.pdf", str(number))
+        said = re.sub(r"\s", "", node.text)
+        for sentence in (page["title"], *page["sentences"]):
+            assert re.sub(r"\s", "", sentence) in said
+
+
+def test_pages_are_held_by_the_nodes_and_the_same_each_time() -> None:
+    first, again = (PageReader(longest_side=640).load_data(CASES / "lecture.pdf") for _ in range(2))
+    assert load_image(first[0]).size == (640, 480)
+    assert first[0].image_path is None
+    assert [node.hash for node in first] == [node.hash for node in again]
+    assert len({node.hash for node in first}) == 10
+
+
+def test_pages_look_as_they_should() -> None:
+    (title, *_) = PageReader(longest_side=720).load_data(CASES / "lecture.pdf")
+    picture = load_image(title)
+    # The title bar, the page's ground, and glyphs of the embedded font in between.
+    assert picture.getpixel((700, 10)) == pytest.approx((31, 58, 95), abs=6)
+    assert picture.getpixel((10, 300)) == pytest.approx((255, 255, 255), abs=6)
+    darkest, _ = picture.crop((40, 100, 380, 160)).convert("L").getextrema()
+    assert darkest < 100
+
+
+def test_a_folder_is_looked_through(tmp_path: Path, photos: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "deep").mkdir()
+    scan(tmp_path / "deep" / "b.PDF", photos[0])
+    scan(tmp_path / "a.pdf", photos[1])
+    (tmp_path / "~$c.pptx").write_bytes(b"open in an office program")
+    (tmp_path / "notes.txt").write_text("no pages")
+
+    nodes = PageReader().load_data(tmp_path, tmp_path / "pages")
+
+    assert [(node.node_id, node.text) for node in nodes] == [("a.pdf/1", ""), ("deep/b.PDF/1", "")]
+    assert nodes[1].image_path == str(tmp_path / "pages" / "deep" / "b.PDF-1.jpg")
+    assert "1 of 1 pages of" in caplog.text
+    assert "ImageCaptioner describes them" in caplog.text
+
+
+def test_progress_is_shown_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    PageReader(longest_side=64, show_progress=True).load_data(CASES / "lecture.pdf")
+    assert "Reading lecture.pdf: 100%" in capsys.readouterr().err
+    PageReader(longest_side=64).load_data(CASES / "lecture.pdf")
+    assert capsys.readouterr().err == ""
+
+
+# Passwords and broken files
+
+
+def test_a_password_opens_what_is_encrypted() -> None:
+    with pytest.raises(RecordError, match=r"locked\.pdf: cannot be opened as a PDF .*give PageReader\(password=…\)"):
+        PageReader().load_data(FILES / "locked.pdf")
+    with pytest.raises(RecordError) as caught:
+        PageReader(password="s3same").load_data(FILES / "locked.pdf")
+    assert "s3same" not in str(caught.value)
+    reader = PageReader(password="open sesame")
+    assert reader.load_data(FILES / "locked.pdf")[0].text == "locked"
+    assert "sesame" not in repr(reader)
+
+
+def test_a_broken_file_is_named_or_skipped(tmp_path: Path, photos: list[Path]) -> None:
+    scan(tmp_path / "b.pdf", photos[0])
+    (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7\nnothing more")
+    with pytest.raises(RecordError, match=r"a\.pdf: cannot be opened as a PDF .*is it damaged\?"):
+        PageReader().load_data(tmp_path)
+    reader = PageReader(on_error="skip")
+    assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
+    assert reader.skipped_count == 1
+
+
+def test_what_is_no_page_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.docx").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.docx is none of \.pdf, \.pptx, \.ppt, \.odp"):
+        PageReader().load_data(tmp_path / "a.docx")
+    with pytest.raises(ValueError, match=r"holds no pages; expected \.pdf"):
+        PageReader().load_data(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+        PageReader().load_data(tmp_path / "gone")
+    with pytest.raises(ValueError, match="longest_side is 0"):
+        PageReader(longest_side=0)
+
+
+def test_without_pypdfium2_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pypdfium2", None)
+    with pytest.raises(ImportError, match=r'pip install "llama-index-mm-zhipu\[pages\]"'):
+        PageReader()
+
+
+# Slides
+
+
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="needs LibreOffice")
+def test_slides_are_read_by_way_of_libreoffice(tmp_path: Path) -> None:
+    first, second = PageReader(longest_side=640).load_data(FILES / "slides.pptx")
+    assert (first.node_id, first.metadata["file_name"]) == ("slides.pptx/1", "slides.pptx")
+    assert load_image(first).size == (640, 480)
+    assert first.text.splitlines()[0] == "梯度下降"
+    assert "测试误差很高" in second.text
+    (tmp_path / "a.pptx").write_bytes(b"no slides")
+    with pytest.raises(RecordError, match=r"a\.pptx: LibreOffice cannot convert it \(.*could not be loaded\)"):
+        PageReader().load_data(tmp_path)
+
+
+def test_without_libreoffice_slides_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(slides, "_INSTALLED", ())
+    with pytest.raises(RecordError, match=r"slides\.pptx: slides need LibreOffice .* or save them as PDF"):
+        PageReader().load_data(FILES / "slides.pptx")

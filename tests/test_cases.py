@@ -1,0 +1,59 @@
+"""The two cases of the article: a lecture's slides and a car manual are found by what they say, and are shown."""
+
+from __future__ import annotations
+
+import base64
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from outline import pictures_of
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal
+from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing.message_texts import text_of
+
+CASES = Path(__file__).parents[1] / "examples" / "cases"
+
+
+@pytest.mark.parametrize("case", ["lecture", "car_maintenance"])
+def test_every_question_finds_its_page_among_the_first_three(
+    ask: ModuleType, case: str, demo_embedding: ChineseClipEmbedding, tmp_path: Path
+) -> None:
+    questions = ask.load_questions(case)
+    index = ask.index_with_text(ask.read_pages(case, tmp_path), demo_embedding)
+    ranks = ask.ranks_of(index, questions)
+    assert len(ranks) >= 20
+    assert max(ranks) <= 3
+
+
+def test_the_page_found_and_its_text_are_in_the_prompt(
+    ask: ModuleType, demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: GLMStandIn, tmp_path: Path
+) -> None:
+    pages = ask.read_pages("car_maintenance", tmp_path)
+    index = ask.index_with_text(pages, demo_embedding)
+    engine = index.as_query_engine(llm=llm, image_similarity_top_k=3, alpha=ask.WEIGHT_OF_PICTURES)
+
+    response = engine.query("拆蓄电池应该先拆正极还是负极？")
+
+    assert "car_maintenance.pdf/6" in [source.node.node_id for source in response.source_nodes]
+    (request,) = server.requests
+    prompt = "".join(text_of(message) for message in request["messages"])
+    assert "拆卸时先断开负极再断开正极" in re.sub(r"\s", "", prompt)
+    page = base64.b64encode((tmp_path / "car_maintenance.pdf-6.jpg").read_bytes()).decode()
+    assert page in pictures_of(request)
+
+
+def test_the_script_shows_both_ways_and_what_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    command = [sys.executable, str(CASES / "ask.py"), "lecture", "--output", str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "Read 10 pages of lecture.pdf" in shown
+    assert "Among the first three, with text: 20 of 20" in shown
+    assert re.search(r"Among the first three, by picture alone: \d+ of 20\nThe demo model .* cannot read", shown)
+    assert "Sent: lecture.pdf/1, " in shown
+    assert "第1张图片：JPEG 3840×2880" in shown
+    assert (tmp_path / "lecture.png").stat().st_size > 10_000
