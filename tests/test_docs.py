@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from published_forms import Example, chinese_clip, muge_retrieval, write_lines, write_pictures
 
 import llama_index_mm_zhipu
 import llama_index_mm_zhipu.embedding
@@ -65,13 +66,19 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.fixture
 def guide_folder(user_home: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What guides suppose: weights, a key, a service, a picture and a folder of pictures in the current folder."""
+    """What guides suppose: weights, a key, a service, pictures and data sets in the current folder."""
     monkeypatch.chdir(user_home)
     monkeypatch.setenv("HOME", str(user_home))
     monkeypatch.setenv("USERPROFILE", str(user_home))
     monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(user_home / "cache"))
     shutil.copy(photos[0], "car.jpg")
     shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
+    shutil.copy(ROOT / "examples" / "cases" / "lecture.pdf", ".")
+    examples = [Example(number, photo.read_bytes(), photo.stem) for number, photo in enumerate(photos, 1)]
+    muge_retrieval(Path("MUGE"), examples)
+    chinese_clip(Path("Flickr30k-CN"), examples)
+    write_pictures(Path("images"), examples, "{}.jpg".format)
+    write_lines(Path("goods.tsv"), ["no\ttitle\ttext\tfile\tcategory", "7\t裙子\t红色\t1.jpg\t服装"])
     with GLMStandIn() as server:
         monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
         monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
