@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llama_index_mm_zhipu.display import plot_results
     from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
+    from llama_index_mm_zhipu.evaluation import evaluate_retrieval
     from llama_index_mm_zhipu.index import build_index, load_index
     from llama_index_mm_zhipu.ingestion import ImageCaptioner
     from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
@@ -29,6 +30,7 @@ _HOME_OF = {
     "PictureQueryEngine": "query",
     "ZhipuMultiModal": "llm",
     "build_index": "index",
+    "evaluate_retrieval": "evaluation",
     "load_index": "index",
     "plot_results": "display",
     "read_folder": "readers",
@@ -44,6 +46,7 @@ __all__ = [
     "PictureQueryEngine",
     "ZhipuMultiModal",
     "build_index",
+    "evaluate_retrieval",
     "load_index",
     "plot_results",
     "read_folder",

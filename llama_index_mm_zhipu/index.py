@@ -14,9 +14,8 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, Document, TransformComponent
-from llama_index.core.utils import iter_batch
 
-from llama_index_mm_zhipu.embedding.nodes import OnError, picture_bar
+from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
@@ -73,8 +72,10 @@ def build_index(
         ModelMismatchError: The folder was filled with another model.
         ValueError: There is nothing to index.
     """
-    streamed = not isinstance(nodes_or_documents, Sequence)
-    batches = _batches(nodes_or_documents, insert_batch_size)
+    if insert_batch_size < 1:
+        raise ValueError(f"insert_batch_size is {insert_batch_size}; it must be at least 1")
+    given_whole = isinstance(nodes_or_documents, Sequence)
+    batches = iter([list(nodes_or_documents)]) if given_whole else _batches(nodes_or_documents, insert_batch_size)
     first = next(batches, None)
     if not first:
         raise ValueError("nothing to index: no nodes or documents were given")
@@ -88,10 +89,10 @@ def build_index(
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
-    if streamed:
-        _insert_stream(index, chain([first], batches), show_progress)
-    else:
+    if given_whole:
         index.insert_nodes(_as_nodes(first, index._transformations))
+    else:
+        index.insert_batches(_as_nodes(batch, index._transformations) for batch in chain([first], batches))
     index.checkpoint()
     return index
 
@@ -159,21 +160,21 @@ def _open_index(
     )
 
 
-def _batches(items: Iterable[BaseNode], batch_size: int) -> Iterator[Sequence[BaseNode]]:
-    return iter([items] if isinstance(items, Sequence) else iter_batch(items, batch_size))
-
-
-def _insert_stream(index: PictureIndex, batches: Iterable[Sequence[BaseNode]], show_progress: bool) -> None:
-    index._sees_all_pictures = False
-    # One bar for all, not one a batch.
-    index._show_progress = False
+def _batches(items: Iterable[BaseNode], batch_size: int) -> Iterator[list[BaseNode]]:
+    batch: list[BaseNode] = []
     try:
-        with picture_bar(None, show_progress) as bar:
-            for batch in batches:
-                index.insert_nodes(_as_nodes(batch, index._transformations))
-                bar.update(len(batch))
-    finally:
-        index._sees_all_pictures, index._show_progress = True, show_progress
+        for item in items:
+            batch.append(item)
+            if len(batch) == batch_size:
+                yield batch
+                batch = []
+    except (Exception, KeyboardInterrupt):
+        # What was read before it broke off is not lost.
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
 
 
 def _for_long_texts(embed_model: MultiModalEmbedding) -> BaseEmbedding:

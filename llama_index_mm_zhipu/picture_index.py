@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -128,6 +128,22 @@ class PictureIndex(MultiModalVectorStoreIndex):
     def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
         """Index all nodes: core would drop pictures without caption and metadata."""
         return self._build_index_from_nodes(nodes, **insert_kwargs)
+
+    def insert_batches(self, batches: Iterable[Sequence[BaseNode]]) -> None:
+        """Insert nodes batch after batch, with one progress bar for all.
+
+        Whether all pictures have captions is not known when the first are stored: an index that has recorded no
+        ``caption_weight`` takes 0 instead of 0.5.
+        """
+        show_progress = self._show_progress
+        self._sees_all_pictures, self._show_progress = False, False
+        try:
+            with picture_bar(None, show_progress) as bar:
+                for batch in batches:
+                    self.insert_nodes(batch)
+                    bar.update(len(batch))
+        finally:
+            self._sees_all_pictures, self._show_progress = True, show_progress
 
     def insert(self, document: Document, **insert_kwargs: Any) -> None:
         """Insert a document: a picture as it is, a text split."""
@@ -269,7 +285,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
             logger.warning(
                 "caption_weight %s is not followed: the index was built with %s", self._caption_weight, recorded
             )
-        if recorded or not store.has_texts():
+        if recorded or (self._sees_all_pictures and not store.has_texts()):
             _warn_of_other_kind(recorded, captioned, len(pictures))
         return float(recorded)
 

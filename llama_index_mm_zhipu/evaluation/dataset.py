@@ -59,7 +59,7 @@ class RetrievalDataset:
         queries: list[tuple[str, list[str]]] = []
         by_text: dict[str, list[str]] = {}
         for node in nodes:
-            for text in filter(None, map(str.strip, caption_of(node).splitlines())):
+            for text in filter(None, map(str.strip, caption_of(node).split("\n"))):
                 if merge_equal_captions and text in by_text:
                     by_text[text].append(node.node_id)
                 else:

@@ -34,14 +34,23 @@ class PictureReader(BaseReader):
     """
 
     def __init__(self, *, on_error: OnError = "raise", show_progress: bool = False) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"on_error is {on_error!r}; it must be 'raise' or 'skip'")
         self.on_error: OnError = on_error
         self.show_progress = show_progress
         self.skipped: list[str] = []
         self.skipped_count = 0
 
     # LlamaIndex declares documents; it takes nodes all the same, and its engines know pictures as these.
-    def lazy_load_data(self, *args: Any, **load_kwargs: Any) -> Iterator[ImageNode]:  # type: ignore[override]
+    def lazy_load_data(  # type: ignore[override]
+        self, *args: Any, extra_info: dict[str, Any] | None = None, **load_kwargs: Any
+    ) -> Iterator[ImageNode]:
         """Read pictures as they are asked for.
+
+        Args:
+            *args: What is read, as each reader says.
+            extra_info: Metadata for every node, as ``SimpleDirectoryReader`` gives it to its file extractors.
+            **load_kwargs: As ``args``.
 
         Yields:
             A node a picture, with its captions as text, a line each.
@@ -53,19 +62,24 @@ class PictureReader(BaseReader):
         """
         self.skipped, self.skipped_count = [], 0
         count = 0
-        for record in self._records(*args, **load_kwargs):
-            if not isinstance(record, RecordError):
-                count += 1
-                yield record
-            elif self.on_error == "raise":
-                raise record
-            else:
-                self._skip(record)
-        if self.skipped_count:
-            listed = "; ".join(self.skipped)
-            logger.warning("skipped %d of %d records: %s", self.skipped_count, self.skipped_count + count, listed)
+        try:
+            for record in self._records(*args, **load_kwargs):
+                if not isinstance(record, RecordError):
+                    count += 1
+                    record.metadata = {**(extra_info or {}), **record.metadata}
+                    yield record
+                elif self.on_error == "raise":
+                    raise record
+                else:
+                    self._skip(record)
+        finally:
+            # Of a reading that is left early, too.
+            if self.skipped_count:
+                listed = "; ".join(self.skipped)
+                logger.warning("skipped %d of %d records: %s", self.skipped_count, self.skipped_count + count, listed)
         if not count:
-            raise ValueError(self._nothing_read(*args, **load_kwargs))
+            reasons = f"; skipped {self.skipped_count} records, first {self.skipped[0]}" if self.skipped else ""
+            raise ValueError(self._nothing_read(*args, **load_kwargs) + reasons)
 
     def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
         """Read all pictures."""

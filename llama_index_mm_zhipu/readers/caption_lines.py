@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ from pathlib import Path
 from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.lines import lines_of
+from llama_index_mm_zhipu.readers.parsing.lines import lines_of
 from llama_index_mm_zhipu.readers.picture_files import picture_of_file
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ NAMED_CAPTION = CaptionForm(
     "a picture's name, '#', a number and a caption",
 )
 
+_PART_OF_SPEECH = re.compile(r":[A-Za-z]+\d*$")
 _ENDING = re.compile(r"\.jpg(?:\.\d+)?$", re.IGNORECASE)
 
 
@@ -65,15 +69,17 @@ def read_caption_lines(
 
 
 def read_named_pictures(
-    captions: Captions, split: Path | None, file_of: Callable[[str], Path | None]
+    captions: Captions, split: Path | None, images: Path, file_of: Callable[[str], str | None]
 ) -> Iterator[NodeOrError]:
     """Yield the captioned pictures, or those of a split.
 
     Args:
         captions: By name without ending.
         split: File that lists the pictures of a split, a name a line; None for all that have captions.
-        file_of: Returns where the picture of a name lies, or None for what is no such name.
+        images: Folder of the pictures.
+        file_of: Returns where in it the picture of a name lies, or None for what is no such name.
     """
+    seen: set[str] = set()
     for name in _names_in(split) if split is not None else captions.places.items():
         if isinstance(name, RecordError):
             yield name
@@ -82,8 +88,23 @@ def read_named_pictures(
         file = file_of(stem)
         if file is None:
             yield RecordError(f"{place}: {stem!r} is no name such as COCO_val2014_000000000123")
+        elif stem in seen:
+            yield RecordError(f"{place}: the picture {stem!r} comes a second time")
         else:
-            yield picture_of_file(stem, file, captions.by_id.get(stem, ""), place)
+            seen.add(stem)
+            yield picture_of_file(stem, images, file, captions.by_id.get(stem, ""), place)
+    if bare := len(seen - captions.by_id.keys()):
+        logger.warning("%d of %d pictures of %s have no caption in the file of captions", bare, len(seen), split)
+
+
+def unsegmented(words: str) -> str:
+    """Join the words of a caption: ``两:m 个:q 男人:n  骑车:v`` is ``两个男人，骑车``, two blanks being a comma."""
+    text = ""
+    for word in words.split(" "):
+        bare = _PART_OF_SPEECH.sub("", word) if word else "，"
+        between = " " if text[-1:].isascii() and text[-1:].isalnum() and bare[:1].isascii() else ""
+        text += between + bare
+    return text
 
 
 def _names_in(file: Path) -> Iterator[tuple[str, str] | RecordError]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-
-_LINE_ENDS = re.compile(r"\s*[\r\n]+\s*")
 
 
 @dataclass
@@ -28,5 +25,10 @@ def captions_in(value: object) -> list[str]:
 
 
 def in_one_line(text: str) -> str:
-    """Return a caption without line ends: nodes hold a caption a line."""
-    return _LINE_ENDS.sub(" ", text.strip())
+    """Return a caption without line ends, as nodes hold a caption a line, and without halves of characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        # JSON can spell half a surrogate pair, and no file can hold it.
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return " ".join(filter(None, map(str.strip, text.splitlines())))

@@ -21,9 +21,9 @@ class ChineseClipReader(PictureReader):
     """
 
     def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
-        captions = Captions()
-        yield from read_captions(Path(folder) / f"{split}_texts.jsonl", captions, text_key="text", ids_key="image_ids")
-        yield from read_pictures(Path(folder) / f"{split}_imgs.tsv", captions, self.show_progress)
+        root, captions = Path(folder).expanduser(), Captions()
+        yield from read_captions(root / f"{split}_texts.jsonl", captions, text_key="text", ids_key="image_ids")
+        yield from read_pictures(root / f"{split}_imgs.tsv", captions, self.show_progress)
 
     def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
         return f"{Path(folder) / f'{split}_imgs.tsv'} holds no pictures; expected lines of id, tab, base64"

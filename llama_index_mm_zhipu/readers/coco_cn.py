@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_named_pictures
+from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_named_pictures, unsegmented
 from llama_index_mm_zhipu.readers.captions import Captions
 
+_SEGMENTED = ".bosonseg"
 _FOLDER = re.compile(r"COCO_(\w+?2014)_")
 
 
@@ -19,7 +20,7 @@ class CocoCnReader(PictureReader):
     ``load_data(folder, images, split, captions)``: ``images`` is the folder with ``train2014/`` and ``val2014/``,
     ``split`` ``"train"``, ``"val"``, ``"test"`` or None for all captioned pictures, ``captions``
     ``"human-written-caption"``, ``"manually-translated-caption"`` or another part of a file's name between ``imageid.``
-    and ``.txt``.
+    and ``.txt``, or the name of a file such as ``"coco-cn_ext.icap2020"``. The words of ``….bosonseg`` are joined.
 
     Args:
         **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
@@ -32,11 +33,12 @@ class CocoCnReader(PictureReader):
         split: str | None = None,
         captions: str = "human-written-caption",
     ) -> Iterator[NodeOrError]:
-        root = Path(folder)
+        root = Path(folder).expanduser()
         gathered = Captions()
-        yield from read_caption_lines(root / f"imageid.{captions}.txt", gathered)
+        rewrite = unsegmented if captions.endswith(_SEGMENTED) else str
+        yield from read_caption_lines(_caption_file(root, captions), gathered, rewrite=rewrite)
         listed = root / f"coco-cn_{split}.txt" if split else None
-        yield from read_named_pictures(gathered, listed, lambda stem: _file_of(Path(images), stem))
+        yield from read_named_pictures(gathered, listed, Path(images).expanduser(), _file_of)
 
     def _nothing_read(
         self,
@@ -48,6 +50,12 @@ class CocoCnReader(PictureReader):
         return f"{folder} names no pictures; expected lines such as COCO_val2014_000000000123#0, a tab and a caption"
 
 
-def _file_of(images: Path, stem: str) -> Path | None:
+def _file_of(stem: str) -> str | None:
     found = _FOLDER.match(stem)
-    return images / found.group(1) / f"{stem}.jpg" if found else None
+    return f"{found.group(1)}/{stem}.jpg" if found else None
+
+
+def _caption_file(root: Path, captions: str) -> Path:
+    # What was published later is not called so.
+    other = root / f"{captions}.txt"
+    return other if other.is_file() else root / f"imageid.{captions}.txt"

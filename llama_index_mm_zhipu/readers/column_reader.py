@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
 
+from llama_index_mm_zhipu.readers.addressed_pictures import addressed_picture, path_of_address
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import captions_in, in_one_line
 from llama_index_mm_zhipu.readers.columns import Columns
-from llama_index_mm_zhipu.readers.delimited import rows_of
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
-from llama_index_mm_zhipu.readers.json_arrays import objects_of
-from llama_index_mm_zhipu.readers.json_objects import object_of
-from llama_index_mm_zhipu.readers.lines import lines_of
+from llama_index_mm_zhipu.readers.parsing.delimited import rows_of
+from llama_index_mm_zhipu.readers.parsing.json_arrays import objects_of
+from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
+from llama_index_mm_zhipu.readers.parsing.lines import lines_of
+from llama_index_mm_zhipu.readers.parsing.record import Record, RecordOrError
 from llama_index_mm_zhipu.readers.picture_files import picture_of_file
-from llama_index_mm_zhipu.readers.picture_record import PictureRecord
-from llama_index_mm_zhipu.readers.record import Record, RecordOrError
+from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
 
 _JSON_LINES = (".jsonl", ".ndjson")
 
@@ -43,14 +43,17 @@ class ColumnReader(PictureReader):
         self.columns = columns
 
     def _records(self, file: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
-        path = Path(file)
-        folder = Path(images) if images is not None else None
+        path = Path(file).expanduser()
+        folder = Path(images).expanduser() if images is not None else None
         seen: set[str] = set()
         for number, record in enumerate(self._rows(path, self._required(images))):
             if isinstance(record, RecordError):
                 yield record
                 continue
             name = self._name_of(record, path.stem)
+            if isinstance(name, RecordError):
+                yield name
+                continue
             if name in seen:
                 yield RecordError(f"{record.place}: the picture id {name!r} comes a second time")
                 continue
@@ -93,10 +96,10 @@ class ColumnReader(PictureReader):
         columns = self.columns.caption
         return (columns,) if isinstance(columns, str) else columns
 
-    def _name_of(self, record: Record, stem: str) -> str | None:
+    def _name_of(self, record: Record, stem: str) -> str | RecordError | None:
         """Return the id that a record gives itself, or None."""
         if self.columns.id is not None:
-            return str(record.fields[self.columns.id]).strip()
+            return picture_id_of(record.fields[self.columns.id], record.place)
         name = record.fields.get(self.columns.picture) if self.columns.picture else None
         return f"{stem}/{_file_name(str(name))}" if name else None
 
@@ -105,16 +108,11 @@ class ColumnReader(PictureReader):
         caption = "\n".join(in_one_line(text) for column in self._captions() for text in self._values(fields, column))
         metadata = {column: self._metadata_value(fields, column) for column in columns.metadata if column in fields}
         if images is not None:
-            name = _file_name(str(fields[columns.picture]))  # type: ignore[index]
-            if not name or ".." in PurePosixPath(name).parts or PurePosixPath(name).is_absolute():
-                return RecordError(f"{place}: {name!r} is no picture within {images}")
-            return picture_of_file(node_id, images / name, caption, place, metadata)
+            name = _file_name(str(fields[columns.picture] or ""))  # type: ignore[index]
+            return picture_of_file(node_id, images, name, caption, place, metadata)
         if columns.base64 is not None:
             return inline_picture(node_id, fields[columns.base64], caption, place, metadata)
-        url = str(fields[columns.url] or "").strip()  # type: ignore[index]
-        if urlsplit(url).scheme not in ("http", "https"):
-            return RecordError(f"{place}: {url!r:.80} is no http address of a picture")
-        return PictureRecord.of(node_id, None, image_url=url, text=caption, metadata=metadata)
+        return addressed_picture(node_id, fields[columns.url], caption, place, metadata)  # type: ignore[index]
 
     def _values(self, fields: dict[str, Any], column: str) -> list[str]:
         value, separator = fields.get(column), self.columns.separators.get(column)
@@ -125,5 +123,5 @@ class ColumnReader(PictureReader):
 
 
 def _file_name(value: str) -> str:
-    address = urlsplit(value.strip())
-    return PurePosixPath(address.path).name if address.scheme in ("http", "https") else value.strip().replace("\\", "/")
+    path = path_of_address(value.strip())
+    return PurePosixPath(path).name if path is not None else value.strip().replace("\\", "/")

@@ -12,6 +12,7 @@ from llama_index_mm_zhipu.readers.caption_lines import (
     CaptionForm,
     read_caption_lines,
     read_named_pictures,
+    unsegmented,
 )
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
@@ -20,9 +21,8 @@ from llama_index_mm_zhipu.readers.errors import RecordError
 _VARIANT = CaptionForm(
     re.compile(r"(?P<name>\d+(?:\.jpg)?)[\t ,](?P<caption>.+)", re.DOTALL),
     "a picture's number, a tab, blank or comma and a caption",
-    header=re.compile(r"[A-Za-z_ ]+,[A-Za-z_ ]+"),
+    header=re.compile(r"[A-Za-z_ ]+[,\t][A-Za-z_ \d]+"),
 )
-_PART_OF_SPEECH = re.compile(r":[A-Za-z]+$")
 
 
 class Flickr30kCnReader(PictureReader):
@@ -38,17 +38,19 @@ class Flickr30kCnReader(PictureReader):
     """
 
     def _records(self, folder: str | Path, images: str | Path, split: str = "test") -> Iterator[NodeOrError]:
-        root, captions = Path(folder), Captions()
-        archive = next(iter(sorted(root.glob(f"flickr30k*{split}/TextData"))), None)
+        root, captions = Path(folder).expanduser(), Captions()
+        # Human translations before the machine's.
+        found = sorted(root.glob(f"flickr30kzh*{split}/TextData"), key=lambda texts: "zhm" not in texts.parent.name)
+        archive = next(iter(found), None)
         listed = None
         if archive is not None:
             name = archive.parent.name
             listed = archive.parent / "ImageSets" / f"{name}.txt"
             segmented = archive / f"seg.{name}.caption.txt"
-            yield from read_caption_lines(segmented, captions, NAMED_CAPTION, _unsegmented)
+            yield from read_caption_lines(segmented, captions, NAMED_CAPTION, unsegmented)
         else:
             yield from self._read_variant(root, split, captions)
-        yield from read_named_pictures(captions, listed, lambda stem: Path(images) / f"{stem}.jpg")
+        yield from read_named_pictures(captions, listed, Path(images).expanduser(), "{}.jpg".format)
 
     def _nothing_read(self, folder: str | Path, images: str | Path, split: str = "test") -> str:
         return f"{folder} names no pictures of {split}; expected lines such as 1234567#zhb#0 两 个 男人"
@@ -61,13 +63,3 @@ class Flickr30kCnReader(PictureReader):
                 f"{root} holds neither a folder flickr30k…{split} with TextData in it nor {' or '.join(names)}"
             )
         yield from read_caption_lines(file, captions, _VARIANT)
-
-
-def _unsegmented(words: str) -> str:
-    """Join the words of a caption: ``两:m 个:q 男人:n  骑车:v`` is ``两个男人，骑车``, two blanks being a comma."""
-    text = ""
-    for word in words.split(" "):
-        bare = _PART_OF_SPEECH.sub("", word) if word else "，"
-        between = " " if text[-1:].isascii() and text[-1:].isalnum() and bare[:1].isascii() else ""
-        text += between + bare
-    return text

@@ -25,11 +25,11 @@ class Flickr8kCnReader(PictureReader):
     def _records(
         self, folder: str | Path, images: str | Path, split: str | None = None, captions: str = "zhc"
     ) -> Iterator[NodeOrError]:
-        root = Path(folder)
+        root = Path(folder).expanduser()
         gathered = Captions()
         yield from read_caption_lines(_caption_file(root, captions), gathered)
         listed = root / f"flickr8k{split}.txt" if split else None
-        yield from read_named_pictures(gathered, listed, lambda stem: Path(images) / f"{stem}.jpg")
+        yield from read_named_pictures(gathered, listed, Path(images).expanduser(), "{}.jpg".format)
 
     def _nothing_read(
         self, folder: str | Path, images: str | Path, split: str | None = None, captions: str = "zhc"

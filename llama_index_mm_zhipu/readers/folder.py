@@ -15,6 +15,7 @@ from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.folder_captions import read_sidecar, read_table
+from llama_index_mm_zhipu.readers.folder_files import visible_files
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 
 SIDECAR = "sidecar"
@@ -61,7 +62,7 @@ class FolderReader(PictureReader):
         table = Captions()
         if captions is not None and captions != SIDECAR:
             columns = {"name_column": self.name_column, "caption_column": self.caption_column}
-            yield from read_table(Path(captions), table, **columns)
+            yield from read_table(Path(captions).expanduser(), table, **columns)
         pictures = _pictures_in(root, self.recursive)
         names = {picture.relative_to(root).as_posix() for picture in pictures}
         for picture in tqdm(pictures, desc=f"Reading {root.name}", unit="picture", disable=not self.show_progress):
@@ -116,12 +117,7 @@ def read_folder(
 
 def _pictures_in(root: Path, recursive: bool) -> list[Path]:
     endings = {ending for ending, format_ in Image.registered_extensions().items() if format_ in (*FORMATS, "MPO")}
-    files = sorted(root.rglob("*") if recursive else root.glob("*"))
-    return [file for file in files if file.suffix.lower() in endings and not _is_hidden(file, root) and file.is_file()]
-
-
-def _is_hidden(file: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
+    return visible_files(root, endings, recursive)
 
 
 def _hash_of_file(file: Path) -> str | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from llama_index_mm_zhipu.readers.captions import Captions
-from llama_index_mm_zhipu.readers.delimited import rows_of
+from llama_index_mm_zhipu.readers.captions import Captions, captions_in, in_one_line
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.lines import lines_of
+from llama_index_mm_zhipu.readers.parsing.delimited import rows_of
+from llama_index_mm_zhipu.readers.parsing.lines import lines_of
 
 _KEYS = ("caption", "captions", "text")
 
@@ -30,14 +30,14 @@ def read_sidecar(picture: Path) -> str | RecordError:
         return content
     try:
         value = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return RecordError(f"{structured}, line {getattr(error, 'lineno', 1)}: not JSON ({error})")
     if isinstance(value, dict):
-        value = next((value[key] for key in _KEYS if key in value), None)
+        value = next((value[key] for key in _KEYS if key in value), False)
     captions = value if isinstance(value, list) else [value]
-    if not all(isinstance(caption, str) for caption in captions):
+    if not all(isinstance(caption, str | None) for caption in captions):
         return RecordError(f"{structured}, line 1: not a caption, nor an object with {', '.join(_KEYS)}")
-    return "\n".join(caption.strip() for caption in captions if caption.strip())
+    return "\n".join(filter(None, map(in_one_line, captions_in(value))))
 
 
 def read_table(file: Path, captions: Captions, *, name_column: str, caption_column: str) -> Iterator[RecordError]:
@@ -53,7 +53,8 @@ def read_table(file: Path, captions: Captions, *, name_column: str, caption_colu
         if isinstance(row, RecordError):
             yield row
         else:
-            captions.add(row.fields[name_column].strip().replace("\\", "/"), row.fields[caption_column], row.place)
+            name = PurePosixPath(row.fields[name_column].strip().replace("\\", "/")).as_posix()
+            captions.add(name, row.fields[caption_column], row.place)
 
 
 def _text_of(file: Path) -> str | RecordError:

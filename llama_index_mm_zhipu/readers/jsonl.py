@@ -14,9 +14,10 @@ from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions, captions_in
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
-from llama_index_mm_zhipu.readers.json_objects import object_of
-from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
-from llama_index_mm_zhipu.readers.record import RecordOrError
+from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
+from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, lines_of
+from llama_index_mm_zhipu.readers.parsing.record import RecordOrError
+from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
 
 _FORM = "an object with image_id, image_base64 and caption"
 
@@ -33,17 +34,22 @@ class JsonlReader(PictureReader):
     """
 
     def _records(self, path: str | Path) -> Iterator[NodeOrError]:
-        file = Path(path)
+        file = Path(path).expanduser()
         captions = _gather_captions(file).by_id
         for line in lines_of(file, self.show_progress):
             record = _parsed(line)
             if isinstance(record, RecordError):
                 yield record
                 continue
-            image_id = str(record.fields["image_id"])
-            # The first line of an id brings the picture with all captions, others have nothing more to say.
-            if (caption := captions.pop(image_id, None)) is not None:
-                yield inline_picture(image_id, record.fields["image_base64"], caption, record.place)
+            image_id = picture_id_of(record.fields["image_id"], record.place)
+            if isinstance(image_id, RecordError):
+                yield image_id
+            elif image_id in captions:
+                node = inline_picture(image_id, record.fields["image_base64"], captions[image_id], record.place)
+                if not isinstance(node, RecordError):
+                    # The first good line of an id brings all captions, others have nothing more to say.
+                    del captions[image_id]
+                yield node
 
     def _nothing_read(self, path: str | Path) -> str:
         return f"{path} holds no pictures; expected lines with image_id, image_base64 and caption"
@@ -69,9 +75,12 @@ def _gather_captions(file: Path) -> Captions:
     captions = Captions()
     for line in lines_of(file):
         record = _parsed(line)
-        if not isinstance(record, RecordError):
+        if isinstance(record, RecordError):
+            continue
+        image_id = picture_id_of(record.fields["image_id"], record.place)
+        if not isinstance(image_id, RecordError):
             for caption in captions_in(record.fields.get("caption")) or [""]:
-                captions.add(str(record.fields["image_id"]), caption, record.place)
+                captions.add(image_id, caption, record.place)
     return captions
 
 

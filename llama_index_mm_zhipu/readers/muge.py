@@ -8,8 +8,9 @@ from pathlib import Path
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions, captions_in
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.json_objects import object_of
-from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
+from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
+from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, lines_of
+from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
 from llama_index_mm_zhipu.readers.tsv_pictures import read_captions, read_pictures
 
 
@@ -43,26 +44,30 @@ class MugeCaptionReader(PictureReader):
     """
 
     def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
-        captions = Captions()
-        for line in lines_of(Path(folder) / f"IC_{split}.jsonl"):
+        root, captions = Path(folder).expanduser(), Captions()
+        for line in lines_of(root / f"IC_{split}.jsonl"):
             error = _add_captions(line, captions)
             if error is not None:
                 yield error
-        yield from read_pictures(Path(folder) / f"IC_{split}.tsv", captions, self.show_progress)
+        yield from read_pictures(root / f"IC_{split}.tsv", captions, self.show_progress)
 
     def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
         return f"{Path(folder) / f'IC_{split}.tsv'} holds no pictures; expected lines of id, tab, base64"
 
 
 def _file(folder: str | Path, name: str) -> Path:
-    prefixed = Path(folder) / f"MR_{name}"
-    return prefixed if prefixed.is_file() else Path(folder) / name
+    root = Path(folder).expanduser()
+    prefixed = root / f"MR_{name}"
+    return prefixed if prefixed.is_file() else root / name
 
 
 def _add_captions(line: LineOrError, captions: Captions) -> RecordError | None:
     record = object_of(line, "an object with image_id and text", "image_id")
     if isinstance(record, RecordError):
         return record
+    image_id = picture_id_of(record.fields["image_id"], record.place)
+    if isinstance(image_id, RecordError):
+        return image_id
     for text in captions_in(record.fields.get("text")):
-        captions.add(str(record.fields["image_id"]), text, record.place)
+        captions.add(image_id, text, record.place)
     return None

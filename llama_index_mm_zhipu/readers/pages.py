@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.folder_files import visible_files
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES, slides_to_pdf
 
@@ -30,8 +31,12 @@ LONGEST_SIDE = 2048
 
 _PDF = ".pdf"
 
+MOST_PIXELS = 8192
+"""Of a page's longer side: a larger square would not be opened again (``images`` limits the size of pictures)."""
+
 # pdfium must not run in two threads at a time.
-_pdfium_lock = threading.Lock()
+# A lock that its thread may take twice: the garbage collector may close a document while another is read.
+_pdfium_lock = threading.RLock()
 
 
 class PageReader(PictureReader):
@@ -56,8 +61,8 @@ class PageReader(PictureReader):
 
     def __init__(self, *, longest_side: int = LONGEST_SIDE, password: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if longest_side < 1:
-            raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, such as {LONGEST_SIDE}")
+        if not 1 <= longest_side <= MOST_PIXELS:
+            raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MOST_PIXELS}")
         self.longest_side = longest_side
         self._password = password
         _require_pdfium()
@@ -82,12 +87,14 @@ class PageReader(PictureReader):
                 yield from self._nodes(document, file, name, folder)
 
     def _nodes(self, document: PdfDocument, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
-        count, without_text = len(document), 0
+        with _pdfium_lock:
+            count = len(document)
+        without_text = 0
         numbers = range(1, count + 1)
         for number in tqdm(numbers, desc=f"Reading {file.name}", unit="page", disable=not self.show_progress):
             try:
                 picture, text = self._page(document, number)
-            except _pdfium_error() as error:
+            except (_pdfium_error(), ValueError) as error:
                 yield RecordError(f"{file}, page {number}: cannot be rendered ({error})")
                 continue
             without_text += not text
@@ -103,7 +110,10 @@ class PageReader(PictureReader):
 
     def _page(self, document: PdfDocument, number: int) -> tuple[bytes, str]:
         with _pdfium_lock, closing(document[number - 1]) as page:
-            bitmap = page.render(scale=self.longest_side / max(page.get_size()))
+            longest_side = max(page.get_size())
+            if longest_side <= 0:
+                raise ValueError("it has no area")
+            bitmap = page.render(scale=self.longest_side / longest_side)
             with closing(page.get_textpage()) as layer:
                 text = layer.get_text_bounded()
             picture = bitmap.to_pil().convert("RGB")
@@ -130,9 +140,7 @@ def _files(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise FileNotFoundError(f"no such file or folder: {root}")
-    files = (file for file in sorted(root.rglob("*")) if file.suffix.lower() in endings and file.is_file())
-    # Office programs leave "~$lecture.pptx" beside what is open.
-    return [file for file in files if not file.name.startswith((".", "~$"))]
+    return visible_files(root, endings)
 
 
 @contextmanager
@@ -142,6 +150,8 @@ def _opened(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument
     try:
         with _pdfium_lock:
             document = PdfDocument(pdf, password=password)
+            # What was filled into forms is drawn only then.
+            document.init_forms()
     except _pdfium_error() as error:
         hint = "give PageReader(password=…)" if "password" in str(error).lower() else "is it damaged?"
         raise RecordError(f"{file}: cannot be opened as a PDF ({error}); {hint}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from llama_index.core.schema import ImageNode
@@ -12,19 +12,25 @@ from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_h
 
 
 def picture_of_file(
-    node_id: str, file: Path, caption: str, place: str, metadata: dict[str, Any] | None = None
+    node_id: str, folder: Path, name: str, caption: str, place: str, metadata: dict[str, Any] | None = None
 ) -> ImageNode | RecordError:
     """Make the node of a picture file, or the error of a record whose file is missing.
 
     Args:
         node_id: The picture's id.
-        file: Where it should be.
+        folder: Of the pictures.
+        name: Path of the file within it: data sets are other people's, and lead nowhere else.
         caption: Its captions, a line each.
         place: File and line of the record.
         metadata: What else to say of it.
     """
+    path = PurePosixPath(name)
+    if not name or ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive:
+        return RecordError(f"{place}: {name!r} is no picture within {folder}")
+    file = folder / name
     try:
         digest = content_hash(file.read_bytes())
-    except OSError as error:
-        return RecordError(f"{place}: there is no picture {file} ({error.strerror}); check the folder of the pictures")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        return RecordError(f"{place}: there is no picture {str(file)!r} ({reason}); check the folder of the pictures")
     return PictureRecord.of(node_id, digest, image_path=str(file.absolute()), text=caption, metadata=metadata)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -43,12 +45,28 @@ def slides_to_pdf(file: Path, folder: Path) -> Path:
     profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
     command = [program, profile, "--headless", "--convert-to", "pdf", "--outdir", str(folder), str(file)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        status, said = _run(command)
     except subprocess.TimeoutExpired:
         raise RecordError(f"{file}: LibreOffice took longer than {TIMEOUT_SECONDS} s; save it as PDF") from None
     pdf = folder / f"{file.stem}.pdf"
     if not pdf.is_file():
         # Warnings stand above the error.
-        said = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        raise RecordError(f"{file}: LibreOffice cannot convert it ({said[0]})")
+        reason = said.strip().splitlines()[-1:] or [f"exit status {status}"]
+        raise RecordError(f"{file}: LibreOffice cannot convert it ({reason[0]})")
     return pdf
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    """Run LibreOffice, which starts further processes, and leave none of them behind."""
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    try:
+        said, _ = process.communicate(timeout=TIMEOUT_SECONDS)
+    except BaseException:
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.communicate()
+        raise
+    return process.returncode, said

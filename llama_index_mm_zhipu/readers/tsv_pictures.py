@@ -9,8 +9,9 @@ from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
-from llama_index_mm_zhipu.readers.json_objects import object_of
-from llama_index_mm_zhipu.readers.lines import lines_of
+from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
+from llama_index_mm_zhipu.readers.parsing.lines import lines_of
+from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
 
 
 def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str) -> Iterator[RecordError]:
@@ -34,8 +35,12 @@ def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str
         elif not isinstance(image_ids, list):
             yield RecordError(f"{record.place}: {ids_key} is no list")
         else:
-            for image_id in image_ids:
-                captions.add(str(image_id), text, record.place)
+            for value in image_ids:
+                image_id = picture_id_of(value, record.place)
+                if isinstance(image_id, RecordError):
+                    yield image_id
+                else:
+                    captions.add(image_id, text, record.place)
 
 
 def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -> Iterator[NodeOrError]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from llama_index.core.schema import ImageNode
-
+from llama_index_mm_zhipu.readers.addressed_pictures import addressed_picture
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.captions import in_one_line
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.lines import Line, lines_of
+from llama_index_mm_zhipu.readers.parsing.delimited import rows_of
+from llama_index_mm_zhipu.readers.parsing.record import Record
 from llama_index_mm_zhipu.readers.picture_files import picture_of_file
 
-_COLUMNS = ["url", "caption"]
 _FILE_NUMBER = re.compile(r"_(\d+)$")
 
 
@@ -30,41 +29,21 @@ class WukongReader(PictureReader):
     """
 
     def _records(self, file: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
-        path = Path(file)
-        found = _FILE_NUMBER.search(path.stem)
-        number = int(found.group(1)) if found else 0
-        row = -1
-        for line in lines_of(path, self.show_progress):
-            row += 1
-            if isinstance(line, RecordError):
-                yield line
-                continue
-            if row == 0:
-                if _fields(line) != _COLUMNS:
-                    yield RecordError(f"{line.place}: the header is not url,caption")
-                    return
-                continue
-            yield _node(line, number, row - 1, Path(images) if images is not None else None)
+        path = Path(file).expanduser()
+        folder = Path(images).expanduser() if images is not None else None
+        number = _FILE_NUMBER.search(path.stem)
+        prefix = f"{int(number.group(1)):03d}" if number else path.stem
+        rows = rows_of(path, required=("url", "caption"), show_progress=self.show_progress)
+        # A row that cannot be used has its number all the same.
+        for row, record in enumerate(rows):
+            yield record if isinstance(record, RecordError) else _node(f"{prefix}/{row:05d}", record, folder)
 
     def _nothing_read(self, file: str | Path, images: str | Path | None = None) -> str:
         return f"{file} holds no pictures; expected the header url,caption and a line for each picture"
 
 
-def _fields(line: Line) -> list[str]:
-    # A caption may hold a carriage return, which the csv module takes for the end of a row.
-    row = next(csv.reader([line.text.replace("\r", " ")], strict=True), [])
-    return [field.strip() for field in row]
-
-
-def _node(line: Line, number: int, row: int, images: Path | None) -> NodeOrError:
-    try:
-        fields = _fields(line)
-    except csv.Error as error:
-        return RecordError(f"{line.place}: not url,caption ({error})")
-    if len(fields) != len(_COLUMNS) or not fields[0]:
-        return RecordError(f"{line.place}: not url,caption, but {len(fields)} fields")
-    url, caption = fields
-    node_id = f"{number:03d}/{row:05d}"
+def _node(node_id: str, record: Record, images: Path | None) -> NodeOrError:
+    caption = in_one_line(record.fields["caption"])
     if images is not None:
-        return picture_of_file(node_id, images / f"{node_id}.jpg", caption, line.place)
-    return ImageNode(id_=node_id, image_url=url, text=caption)
+        return picture_of_file(node_id, images, f"{node_id}.jpg", caption, record.place)
+    return addressed_picture(node_id, record.fields["url"], caption, record.place)

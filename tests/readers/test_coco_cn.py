@@ -50,3 +50,12 @@ def test_what_is_wrong_is_named(folder: Path, images: Path) -> None:
     (images / "train2014" / f"{TRAIN}.jpg").unlink()
     with pytest.raises(RecordError, match=r"coco-cn_test\.txt, line 2: there is no picture .*check the folder"):
         CocoCnReader().load_data(folder, images, split="test")
+
+
+def test_segmented_captions_are_joined_and_other_files_named(folder: Path, images: Path) -> None:
+    (folder / "imageid.human-written-caption.bosonseg.txt").write_text(f"{VAL}#0\t一:m 只:q 猫:n\n", encoding="utf-8")
+    (folder / "coco-cn_ext.icap2020.txt").write_text(f"{TRAIN}#0\t公交车\n", encoding="utf-8")
+    (joined,) = CocoCnReader().load_data(folder, images, captions="human-written-caption.bosonseg")
+    assert joined.text == "一只猫"
+    (later,) = CocoCnReader().load_data(folder, images, captions="coco-cn_ext.icap2020")
+    assert (later.node_id, later.text) == (TRAIN, "公交车")

@@ -114,6 +114,8 @@ def test_product1m_with_downloaded_pictures(products: Path, images: Path) -> Non
         ("图片,说明,类别\na.jpg,裙子,x\na.jpg,帽子,x\n", r"t\.csv, line 3: the picture id 't/a\.jpg' comes a second"),
         ("图片,说明,类别\nz.jpg,裙子,x\n", r"t\.csv, line 2: there is no picture .*z\.jpg"),
         ("图片,说明,类别\n../a.jpg,裙子,x\n", r"t\.csv, line 2: '\.\./a\.jpg' is no picture within"),
+        ("图片,说明,类别\n/a.jpg,裙子,x\n", r"t\.csv, line 2: '/a\.jpg' is no picture within"),
+        ("图片,说明,类别\na\0.jpg,裙子,x\n", r"t\.csv, line 2: "),
         ("图片,说明,类别\n,裙子,x\n", r"t\.csv, line 2: '' is no picture within"),
     ],
 )

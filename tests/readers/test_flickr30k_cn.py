@@ -71,3 +71,15 @@ def test_what_is_wrong_is_named_or_skipped(tmp_path: Path, images: Path) -> None
 def test_a_folder_without_the_split_is_named(tmp_path: Path, images: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"neither a folder flickr30k…train with TextData in it nor"):
         Flickr30kCnReader().load_data(tmp_path, images, "train")
+
+
+def test_human_translations_come_before_the_machines_and_english_never(tmp_path: Path, images: Path) -> None:
+    root = tmp_path / "flickr30k-cn"
+    for name, caption in [
+        ("flickr30kzhbbosontest", "机 器"),
+        ("flickr30kzhmbosontest", "人"),
+        ("flickr30kenctest", "a"),
+    ]:
+        archive(root, name, f"111#zhm#0 {caption}:nr1\n", "111\n")
+    (node,) = Flickr30kCnReader().load_data(root, images)
+    assert node.text == "人"

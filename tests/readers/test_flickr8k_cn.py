@@ -64,3 +64,19 @@ def test_missing_files_are_named(folder: Path, images: Path) -> None:
         Flickr8kCnReader().load_data(folder, images, captions="zhb")
     with pytest.raises(FileNotFoundError, match=r"flickr8kval\.txt"):
         Flickr8kCnReader().load_data(folder, images, split="val")
+
+
+def test_names_lead_nowhere_but_into_the_folder(folder: Path, images: Path) -> None:
+    shutil.copy(images / "111_ab.jpg", images.parent / "secret.jpg")
+    with (folder / "flickr8kzhc.caption.txt").open("a", encoding="utf-8") as lines:
+        lines.write("../secret.jpg#zhc#0 别处的图片\n")
+    with pytest.raises(RecordError, match=r"line 5: '\.\./secret\.jpg' is no picture within"):
+        Flickr8kCnReader().load_data(folder, images)
+
+
+def test_a_split_that_names_a_picture_twice(folder: Path, images: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "flickr8ktest.txt").write_text("222_cd\n222_cd\n")
+    with pytest.raises(RecordError, match=r"flickr8ktest\.txt, line 2: the picture '222_cd' comes a second time"):
+        Flickr8kCnReader().load_data(folder, images, "test")
+    Flickr8kCnReader().load_data(folder, images, "train", "zhmtest")
+    assert "1 of 1 pictures of" in caplog.text

@@ -82,7 +82,7 @@ def test_captions_beside_the_pictures(folder: Path) -> None:
 def test_captions_in_a_table(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "captions.csv"
     table.write_text(
-        '\ufefffile_name,caption\na.jpg,"裙子, 红色"\n\ndeep\\c.jpg,外套\na.jpg,"两行\n说明"\n', encoding="utf-8"
+        '\ufefffile_name,caption\n./a.jpg,"裙子, 红色"\n\ndeep\\c.jpg,外套\na.jpg,"两行\n说明"\n', encoding="utf-8"
     )
     found = {node.node_id: node.text for node in read_folder(folder, captions=table)}
     assert found == {"a.jpg": "裙子, 红色\n两行 说明", "b.jpg": "", "d.jpg": "", "deep/c.jpg": "外套"}

@@ -101,3 +101,35 @@ def test_pictures_come_as_they_are_asked_for(tmp_path: Path, picture: str) -> No
     assert next(pictures).node_id == "1"
     with pytest.raises(RecordError, match="line 2"):
         next(pictures)
+
+
+def test_the_first_good_line_of_an_id_brings_the_picture(tmp_path: Path, picture: str) -> None:
+    file = write(
+        tmp_path / "test.jsonl",
+        {"image_id": "1", "image_base64": "%%%", "caption": "一只猫"},
+        {"image_id": 1, "image_base64": picture, "caption": "猫在睡觉"},
+    )
+    reader = JsonlReader(on_error="skip")
+    (node,) = reader.load_data(file)
+    assert (node.node_id, node.text, reader.skipped_count) == ("1", "一只猫\n猫在睡觉", 1)
+
+
+@pytest.mark.parametrize("image_id", [None, "", " ", True, [1], 1.5, "\ud800"])
+def test_what_is_no_id_is_named(tmp_path: Path, picture: str, image_id: object) -> None:
+    record = {"image_id": image_id, "image_base64": picture}
+    (tmp_path / "test.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(RecordError, match=r"test\.jsonl, line 1: the picture id is "):
+        JsonlReader().load_data(tmp_path / "test.jsonl")
+
+
+def test_halves_of_characters_are_replaced(tmp_path: Path, picture: str) -> None:
+    record = {"image_id": "1", "image_base64": picture, "caption": "a\ud800 \ud83d\ude00"}
+    (tmp_path / "test.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    (node,) = JsonlReader().load_data(tmp_path / "test.jsonl")
+    assert node.text == "a\ufffd 😀"
+
+
+def test_what_is_nested_too_deep_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_text("[" * 200_000, encoding="utf-8")
+    with pytest.raises(RecordError, match=r"line 1: not an object with image_id"):
+        JsonlReader().load_data(tmp_path / "test.jsonl")

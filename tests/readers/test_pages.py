@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from llama_index.core import SimpleDirectoryReader
 from PIL import Image
 
 from llama_index_mm_zhipu.images import load_image
@@ -113,14 +115,55 @@ def test_what_is_no_page_is_refused(tmp_path: Path) -> None:
         PageReader().load_data(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         PageReader().load_data(tmp_path / "gone")
-    with pytest.raises(ValueError, match="longest_side is 0"):
-        PageReader(longest_side=0)
+    for longest_side in (0, 70_000):
+        with pytest.raises(ValueError, match=f"longest_side is {longest_side}"):
+            PageReader(longest_side=longest_side)
 
 
 def test_without_pypdfium2_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pypdfium2", None)
     with pytest.raises(ImportError, match=r'pip install "llama-index-mm-zhipu\[pages\]"'):
         PageReader()
+
+
+def test_a_page_without_area_is_named(tmp_path: Path, photos: list[Path]) -> None:
+    page = scan(tmp_path / "b.pdf", photos[0]).read_bytes()
+    (tmp_path / "a.pdf").write_bytes(
+        re.sub(rb"/MediaBox \[[^\]]*\]", b"/MediaBox [ 0 0 9 9 ] /CropBox [50 50 60 60]", page)
+    )
+    reader = PageReader(on_error="skip")
+    assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
+    assert "a.pdf, page 1: cannot be rendered (it has no area)" in reader.skipped[0]
+
+
+def test_what_was_filled_into_forms_is_drawn() -> None:
+    (page,) = PageReader(longest_side=300).load_data(FILES / "form.pdf")
+    darkest, _ = load_image(page).convert("L").getextrema()
+    assert darkest < 60
+
+
+def test_readings_left_in_cycles_do_not_stop_others() -> None:
+    thresholds = gc.get_threshold()
+    gc.set_threshold(23)
+    try:
+        for _ in range(10):
+            reading = PageReader(longest_side=32).lazy_load_data(CASES / "lecture.pdf")
+            cycle: list[object] = [reading]
+            cycle.append(cycle)
+            next(reading)
+            del reading, cycle
+            assert len(PageReader(longest_side=32).load_data(CASES / "lecture.pdf")) == 10
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def test_llama_indexs_own_reader_of_folders_takes_it(tmp_path: Path) -> None:
+    shutil.copy(CASES / "lecture.pdf", tmp_path)
+    files = SimpleDirectoryReader(tmp_path, file_extractor={".pdf": PageReader(longest_side=64)})
+    pages = files.load_data()
+    assert [page.node_id for page in pages] == [f"lecture.pdf/{number}" for number in range(1, 11)]
+    assert pages[0].metadata["file_path"] == str(tmp_path / "lecture.pdf")
+    assert pages[0].metadata["page_label"] == "1"
 
 
 # Slides
@@ -136,6 +179,19 @@ def test_slides_are_read_by_way_of_libreoffice(tmp_path: Path) -> None:
     (tmp_path / "a.pptx").write_bytes(b"no slides")
     with pytest.raises(RecordError, match=r"a\.pptx: LibreOffice cannot convert it \(.*could not be loaded\)"):
         PageReader().load_data(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_libreoffice_is_stopped_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    (tmp_path / "soffice").write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {started}\nwait\n")
+    (tmp_path / "soffice").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(slides, "TIMEOUT_SECONDS", 1)
+    with pytest.raises(RecordError, match=r"slides\.pptx: LibreOffice took longer than 1 s"):
+        PageReader().load_data(FILES / "slides.pptx")
+    status = Path(f"/proc/{started.read_text().strip()}/status")
+    assert not status.exists() or "zombie" in status.read_text()
 
 
 def test_without_libreoffice_slides_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

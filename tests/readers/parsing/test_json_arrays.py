@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers import json_arrays
-from llama_index_mm_zhipu.readers.json_arrays import objects_of
+from llama_index_mm_zhipu.readers.parsing import json_arrays
+from llama_index_mm_zhipu.readers.parsing.json_arrays import objects_of
 
 RECORDS = [{"name": f"{number}.jpg", "text": '他说"好"]}, {\n' * (number % 5), "n": number} for number in range(300)]
 
@@ -44,6 +45,8 @@ def test_all_layouts_and_all_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             "a.json, line 3: not JSON (Expecting value); the rest of the file is not read",
         ),
         ('[\n{"name": 1}', "a.json, line 2: the file ends before its array does; the rest of the file is not read"),
+        ('[{"name": 1}]\n[{"name": 2}]', "a.json, line 2: there is more after the array; the rest"),
+        ("[" * 200_000, "a.json, line 1: "),
         ('[{"name": 1},\n7]', "a.json, line 2, object 2: not an object"),
         ('[{"name": 1},\n{"nam": 7}]', "a.json, line 2, object 2: not an object, but with nam"),
     ],
@@ -52,6 +55,29 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> N
     (tmp_path / "a.json").write_text(content, encoding="utf-8")
     *_, last = read(tmp_path / "a.json", "name")
     assert str(last).startswith(f"{tmp_path}/{message}")
+
+
+def test_the_array_may_stand_behind_other_things(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"count": 1, "of": {"x": "]"}, "RECORDS": [{"name": 1}], "more": 2}', "utf-8")
+    assert read(tmp_path / "a.json") == [{"name": 1}]
+
+
+def test_what_stands_before_another_encoding_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes('[\n{"name": "一"},\n'.encode() + '{"name": "裙子"}]'.encode("gbk"))
+    good, error = read(tmp_path / "a.json")
+    assert good == {"name": "一"}
+    assert "after line 3: not UTF-8 (byte 12), but perhaps GBK" in str(error)
+
+
+def test_what_is_no_json_is_seen_without_reading_on(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.write_text("[nonsense," + " " * (8 << 20), encoding="utf-8")
+    with file.open("rb") as stream:
+        text = json_arrays._Text(stream, tqdm(disable=True))
+        text.take("[")
+        with pytest.raises(ValueError, match="not JSON"):
+            text.value()
+        assert stream.tell() <= 2 << 20
 
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:

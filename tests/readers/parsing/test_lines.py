@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.readers import RecordError, lines
-from llama_index_mm_zhipu.readers.lines import Line, lines_of
+from llama_index_mm_zhipu.readers import RecordError
+from llama_index_mm_zhipu.readers.parsing import lines
+from llama_index_mm_zhipu.readers.parsing.lines import Line, lines_of
 
 
 def texts_of(file: Path) -> list[str]:

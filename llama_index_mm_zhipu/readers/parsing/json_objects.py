@@ -6,8 +6,8 @@ import json
 from collections.abc import Collection
 
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.lines import LineOrError
-from llama_index_mm_zhipu.readers.record import Record, RecordOrError
+from llama_index_mm_zhipu.readers.parsing.lines import LineOrError
+from llama_index_mm_zhipu.readers.parsing.record import Record, RecordOrError
 
 
 def object_of(line: LineOrError, form: str, *required: str) -> RecordOrError:
@@ -22,7 +22,7 @@ def object_of(line: LineOrError, form: str, *required: str) -> RecordOrError:
         return line
     try:
         value = json.loads(line.text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return RecordError(f"{line.place}: not {form} ({error})")
     return checked_object(value, line.place, form, required)
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.lines import LineOrError, lines_of
-from llama_index_mm_zhipu.readers.record import Record, RecordOrError
+from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, lines_of
+from llama_index_mm_zhipu.readers.parsing.record import Record, RecordOrError
 
 QUOTED_DELIMITERS = (",", ";")
 """With these, fields may stand in quotes, as in CSV (RFC 4180); with others, a quote is a character like any."""
 
 MAX_FIELD_CHARACTERS = 1 << 26
 """Longest field in a CSV, 64 Mi: after a quote that nobody closed, the rest of the file would be one field."""
+
+_limit_lock = threading.Lock()
 
 
 def rows_of(
@@ -46,6 +49,9 @@ def rows_of(
         place, fields = row
         if names is None:
             names = [field.strip() for field in fields]
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                yield RecordError(f"{place}: more than one column is called {' or '.join(map(repr, twice))}")
+                return
             if missing := [column for column in required if column not in names]:
                 yield RecordError(f"{place}: there is no column {' nor '.join(missing)}, but {names}")
                 return
@@ -83,11 +89,12 @@ def _quoted_rows(lines: Iterator[LineOrError], delimiter: str) -> Iterator[tuple
             # The csv module takes a carriage return within a field for the end of a row.
             yield line.text.replace("\r", " ") + "\n"
 
+    _raise_field_limit()
     rows = csv.reader(texts(), delimiter=delimiter, strict=True)
     while True:
         places.clear()
         try:
-            row = _next_row(rows)
+            row = next(rows, None)
         except csv.Error as error:
             yield RecordError(f"{places[0]}: not a row of a CSV ({error})")
             continue
@@ -98,10 +105,10 @@ def _quoted_rows(lines: Iterator[LineOrError], delimiter: str) -> Iterator[tuple
         yield places[0], row
 
 
-def _next_row(rows: Iterator[list[str]]) -> list[str] | None:
-    # The module's own limit is 128 KiB, less than a picture in base64 takes.
-    limit = csv.field_size_limit(MAX_FIELD_CHARACTERS)
-    try:
-        return next(rows, None)
-    finally:
-        csv.field_size_limit(limit)
+def _raise_field_limit() -> None:
+    """Let the csv module read fields as long as pictures in base64; its own limit, 128 KiB, is one of the process.
+
+    It is not lowered again: another thread may be reading.
+    """
+    with _limit_lock:
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))

@@ -11,11 +11,15 @@ from typing import Any, BinaryIO
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.json_objects import checked_object
-from llama_index_mm_zhipu.readers.lines import MAX_LINE_BYTES, encoding_error, reading
-from llama_index_mm_zhipu.readers.record import RecordOrError
+from llama_index_mm_zhipu.readers.parsing.json_objects import checked_object
+from llama_index_mm_zhipu.readers.parsing.lines import encoding_error, reading
+from llama_index_mm_zhipu.readers.parsing.record import RecordOrError
 
 _CHUNK_BYTES = 1 << 20
+_MAX_OBJECT_CHARACTERS = 1 << 26
+# "\\ud83d\\ude00" and "-Infinity" are cut off before they can be told.
+_LONGEST_TOKEN = 16
+_NO_ARRAY = 'not an array of objects, nor one as {"RECORDS": […]}'
 _BLANKS = " \t\r\n"
 
 
@@ -38,27 +42,37 @@ def objects_of(file: Path, form: str, required: Sequence[str], show_progress: bo
         text = _Text(stream, bar)
         number = 0
         try:
-            _enter_array(text)
+            is_wrapped = _enter_array(text)
             while text.skip(f"{_BLANKS},") != "]":
                 number += 1
                 place = f"{file}, line {text.line}, object {number}"
                 yield checked_object(text.value(), place, form, required)
+            text.take("]")
+            if not is_wrapped and text.next(_BLANKS):
+                raise ValueError("there is more after the array")
         except UnicodeDecodeError as error:
             yield encoding_error(f"{file}, after line {text.line}", error)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield RecordError(f"{file}, line {text.line}: {error}; the rest of the file is not read")
 
 
-def _enter_array(text: _Text) -> None:
-    """Go to the first object of the array."""
-    if text.skip(_BLANKS) == "{":
+def _enter_array(text: _Text) -> bool:
+    """Go to the first object of the array, and return whether it is in an object: the first array there is taken."""
+    is_wrapped = text.skip(_BLANKS) == "{"
+    if is_wrapped:
         text.take("{")
-        text.skip(_BLANKS)
-        text.value()
-        text.skip(_BLANKS)
-        text.take(":")
-        text.skip(_BLANKS)
+        while True:
+            text.skip(f"{_BLANKS},")
+            text.value()
+            text.skip(_BLANKS)
+            text.take(":")
+            if text.skip(_BLANKS) == "[":
+                break
+            text.value()
+            if text.skip(_BLANKS) == "}":
+                raise ValueError(_NO_ARRAY)
     text.take("[")
+    return is_wrapped
 
 
 class _Text:
@@ -70,22 +84,29 @@ class _Text:
         self._bar = bar
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._window = ""
+        self._failure: UnicodeDecodeError | None = None
         self._position = 0
 
-    def skip(self, characters: str) -> str:
-        """Pass over characters, and return the next one."""
+    def next(self, passed_over: str) -> str:
+        """Pass over characters, and return the next one, empty at the end of the file."""
         while True:
             while self._position < len(self._window):
-                if self._window[self._position] not in characters:
+                if self._window[self._position] not in passed_over:
                     return self._window[self._position]
                 self._advance(self._position + 1)
             if not self._grow(_CHUNK_BYTES):
-                raise ValueError("the file ends before its array does")
+                return ""
+
+    def skip(self, characters: str) -> str:
+        """Pass over characters, and return the next one, of which there must be one."""
+        if not (character := self.next(characters)):
+            raise ValueError("the file ends before its array does")
+        return character
 
     def take(self, character: str) -> None:
         """Pass over one character, which must be next."""
         if self.skip("") != character:
-            raise ValueError('not an array of objects, nor one as {"RECORDS": […]}')
+            raise ValueError(_NO_ARRAY)
         self._advance(self._position + 1)
 
     def value(self) -> Any:
@@ -93,24 +114,36 @@ class _Text:
         while True:
             try:
                 value, end = json.JSONDecoder().raw_decode(self._window, self._position)
-            except ValueError as error:
+            except json.JSONDecodeError as error:
                 # It may be there in part; twice as much each time, as parsing begins anew.
                 size = max(_CHUNK_BYTES, len(self._window) - self._position)
-                if size > MAX_LINE_BYTES or not self._grow(size):
-                    raise ValueError(f"not JSON ({getattr(error, 'msg', error)})") from None
+                if not self._may_go_on(error) or size > _MAX_OBJECT_CHARACTERS or not self._grow(size):
+                    raise ValueError(f"not JSON ({error.msg})") from None
             else:
                 # A number at the window's end may go on behind it.
                 if end < len(self._window) or not self._grow(_CHUNK_BYTES):
                     self._advance(end)
                     return value
 
+    def _may_go_on(self, error: json.JSONDecodeError) -> bool:
+        """Whether an error may be the end of what has been read, not of what stands there."""
+        return error.msg.startswith("Unterminated") or error.pos > len(self._window) - _LONGEST_TOKEN
+
     def _advance(self, position: int) -> None:
         self.line += self._window.count("\n", self._position, position)
         self._position = position
 
     def _grow(self, size: int) -> bool:
+        if self._failure is not None:
+            raise self._failure
         raw = self._stream.read(size)
         self._bar.update(len(raw))
-        self._window = self._window[self._position :] + self._decode(raw, final=not raw)
+        try:
+            text = self._decode(raw, final=not raw)
+        except UnicodeDecodeError as error:
+            # What stands before it is good.
+            self._failure = error
+            text = error.object[: error.start].decode("utf-8-sig")
+        self._window = self._window[self._position :] + text
         self._position = 0
         return bool(raw)

@@ -1,0 +1,1 @@
+"""Text files of any size, record by record: lines, tables, JSON."""

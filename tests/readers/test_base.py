@@ -1,0 +1,68 @@
+"""What all readers do alike: skip or raise, count, say what they left out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+from llama_index.core import SimpleDirectoryReader
+from llama_index.core.readers.base import BaseReader
+
+from llama_index_mm_zhipu import read_jsonl
+from llama_index_mm_zhipu.readers import JsonlReader
+
+
+@pytest.fixture
+def file(demo_folder: Path, tmp_path: Path) -> Path:
+    """Two good lines, then 25 bad ones, then a good one."""
+    records = [
+        {"image_id": node.node_id, "image_base64": node.image} for node in read_jsonl(demo_folder / "test.jsonl")
+    ]
+    lines = [json.dumps(record) for record in records[:3]]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines[:2], *["no json"] * 25, lines[2]]), encoding="utf-8")
+    return tmp_path / "a.jsonl"
+
+
+def test_the_first_of_what_is_skipped_is_listed_and_all_counted(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reader = JsonlReader(on_error="skip")
+    assert len(reader.load_data(file)) == 3
+    assert (reader.skipped_count, len(reader.skipped)) == (25, 20)
+    assert "skipped 25 of 28 records: " in caplog.text
+    assert len(reader.load_data(file)) == 3
+    assert reader.skipped_count == 25
+
+
+def test_a_reading_that_is_left_early_says_so_too(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    nodes = JsonlReader(on_error="skip").lazy_load_data(file)
+    for _ in range(3):
+        next(nodes)
+    assert not caplog.records
+    nodes.close()
+    assert "skipped 25 of 28 records" in caplog.text
+
+
+def test_where_all_is_skipped_the_first_reason_is_given(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("no json\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"holds no pictures; .*; skipped 1 records, first .*line 1: not an object"):
+        JsonlReader(on_error="skip").load_data(tmp_path / "a.jsonl")
+
+
+def test_an_unknown_choice_is_refused() -> None:
+    with pytest.raises(ValueError, match="on_error is 'Raise'; it must be 'raise' or 'skip'"):
+        JsonlReader(on_error="Raise")  # type: ignore[arg-type]
+
+
+async def test_readers_are_llama_indexs(file: Path) -> None:
+    reader = JsonlReader(on_error="skip")
+    assert isinstance(reader, BaseReader)
+    assert [node.node_id for node in await reader.aload_data(file)] == ["1", "2", "3"]
+    (first, *_) = SimpleDirectoryReader(file.parent, file_extractor={".jsonl": reader}).load_data()
+    assert (first.node_id, first.metadata["file_name"]) == ("1", "a.jsonl")
+
+
+def test_a_home_folder_is_found(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(file.parent))
+    assert len(JsonlReader(on_error="skip").load_data("~/a.jsonl")) == 3
