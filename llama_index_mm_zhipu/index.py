@@ -122,7 +122,7 @@ def load_index(
         FileNotFoundError: There is no index in the folder.
         ModelMismatchError: It was built with another model.
     """
-    if not (Path(persist_dir).expanduser() / f"{IMAGE_NAMESPACE}.sqlite3").is_file():
+    if not has_index(persist_dir):
         raise FileNotFoundError(f"no index in {persist_dir}; build one there with build_index(…, persist_dir=…)")
     return _open_index(
         persist_dir,
@@ -134,6 +134,11 @@ def load_index(
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
+
+
+def has_index(persist_dir: str | Path) -> bool:
+    """Whether ``build_index`` has begun an index in a folder."""
+    return (Path(persist_dir).expanduser() / f"{IMAGE_NAMESPACE}.sqlite3").is_file()
 
 
 def _open_index(

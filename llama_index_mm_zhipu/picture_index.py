@@ -71,6 +71,12 @@ class PictureIndex(MultiModalVectorStoreIndex):
         """Whether there is no text to find, as the store says now."""
         return _count(self._vector_store) == 0
 
+    @property
+    def caption_weight(self) -> float | None:
+        """Share of captions in the pictures' vectors, as recorded in the store; None before the first picture."""
+        recorded: float | None = self.stores[1].get_setting(_CAPTION_WEIGHT)
+        return recorded
+
     def as_retriever(self, **kwargs: Any) -> PictureRetriever:
         """Return a retriever by words and pictures.
 
@@ -196,7 +202,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if similarity_cutoff is not None:
             return VectorStoreQueryMode.DEFAULT
         store = _faiss_store(self._image_vector_store)
-        captions_apart = store.get_setting(_CAPTION_WEIGHT) == 0 and store.has_texts()
+        captions_apart = self.caption_weight == 0 and store.has_texts()
         return VectorStoreQueryMode.HYBRID if captions_apart else VectorStoreQueryMode.DEFAULT
 
     @property
@@ -268,7 +274,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         """Take the weight that the store recorded; a new store records one."""
         store = _faiss_store(self._image_vector_store)
         captioned = sum(bool(caption_of(node)) for node in pictures)
-        recorded = store.get_setting(_CAPTION_WEIGHT)
+        recorded = self.caption_weight
         if recorded is None:
             weight = self._caption_weight
             if weight is None:

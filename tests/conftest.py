@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import threading
@@ -14,8 +15,9 @@ from typing import Any
 
 import pytest
 from llama_index.core.schema import ImageNode
+from published_forms import Example
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, read_jsonl
 from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +50,14 @@ def load_script() -> Callable[[Path], ModuleType]:
 def ask(load_script: Callable[[Path], ModuleType]) -> ModuleType:
     """The example that asks the pages of a lecture or a car manual."""
     return load_script(Path("examples/cases/ask.py"))
+
+
+@pytest.fixture(scope="session")
+def examples() -> list[Example]:
+    """Ten emoji that the demo model tells apart, as pictures of a data set."""
+    names = ("飞机", "闹钟", "太阳", "彩虹", "香蕉", "红苹果", "樱桃", "西瓜", "柠檬", "消防车")
+    pictures = {node.text: base64.b64decode(node.image or "") for node in read_jsonl(DEMO / "test.jsonl")}
+    return [Example(number, pictures[name], name) for number, name in enumerate(names, 1)]
 
 
 @pytest.fixture(scope="session")

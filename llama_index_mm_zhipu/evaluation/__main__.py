@@ -10,116 +10,113 @@ The three tables of Chinese-CLIP::
 from __future__ import annotations
 
 import argparse
+import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-
-from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
+from llama_index_mm_zhipu.evaluation.forms import FORMS, Form, form_of
 from llama_index_mm_zhipu.evaluation.published import PUBLISHED
-from llama_index_mm_zhipu.evaluation.report import RetrievalReport, table_of
+from llama_index_mm_zhipu.evaluation.report import table_of
 from llama_index_mm_zhipu.evaluation.retrieval import evaluate_retrieval
-from llama_index_mm_zhipu.index import build_index, load_index
-from llama_index_mm_zhipu.readers import (
-    ChineseClipReader,
-    CocoCnReader,
-    Flickr8kCnReader,
-    Flickr30kCnReader,
-    FolderReader,
-    JsonlReader,
-    MugeRetrievalReader,
-    PictureReader,
-)
+from llama_index_mm_zhipu.index import build_index, has_index, load_index
+from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.vector_store import StoreError
 
-
-class _Form(NamedTuple):
-    """How a data set is read, given its path, the folder of its pictures and a split."""
-
-    described: str
-    reader: Callable[..., PictureReader]
-    arguments: Callable[[Path, Path | None, str], Sequence[object]]
-    split: str = ""
-    merge_equal_captions: bool = False
-    needs_images: bool = False
-
-
-def _path_and_split(path: Path, images: Path | None, split: str) -> Sequence[object]:
-    return path, split
-
-
-def _path_images_and_split(path: Path, images: Path | None, split: str) -> Sequence[object]:
-    return path, images, split
-
-
-_CHINESE_CLIP = _Form("a folder in the form of Chinese-CLIP's scripts", ChineseClipReader, _path_and_split, "test")
-_FORMS = {
-    "muge": _Form("MUGE's retrieval task", MugeRetrievalReader, _path_and_split, "valid", True),
-    "flickr30k-cn": _Form("Flickr30k-CN", Flickr30kCnReader, _path_images_and_split, "test", needs_images=True),
-    "coco-cn": _Form("COCO-CN", CocoCnReader, _path_images_and_split, "test", needs_images=True),
-    "flickr8k-cn": _Form("Flickr8k-CN", Flickr8kCnReader, _path_images_and_split, "test", needs_images=True),
-    "chinese-clip": _CHINESE_CLIP,
-    "jsonl": _Form("a jsonl file", JsonlReader, lambda path, images, split: (path,)),
-    "folder": _Form("pictures with captions beside them", FolderReader, lambda path, images, split: (path, "sidecar")),
-}
+_INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended, as shells have it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read a data set, index its pictures without their captions, and print the table."""
-    parser = argparse.ArgumentParser("python -m llama_index_mm_zhipu.evaluation", description=_description())
-    parser.add_argument("dataset", choices=_FORMS, help="form of the data set")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # An old console must not cost the figures.
+        sys.stdout.reconfigure(errors="replace")
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        form = _checked_form(parser, given)
+        rows = _measure(form, given)
+    except KeyboardInterrupt:
+        parser.exit(_INTERRUPTED, "interrupted\n")
+    except (OSError, ValueError, StoreError) as error:
+        parser.exit(1, f"error: {error}\n")
+    if given.split == form.split:
+        rows += _published_rows(given.dataset, given.model)
+    print(table_of(rows))
+
+
+def _parser() -> argparse.ArgumentParser:
+    forms = "; ".join(f"{name}: {form.described}" for name, form in FORMS.items())
+    parser = argparse.ArgumentParser(
+        "python -m llama_index_mm_zhipu.evaluation",
+        description=f"Measure how well a model finds the pictures of a data set by their captions, and back. {forms}.",
+    )
+    parser.add_argument("dataset", choices=FORMS, help="form of the data set")
     parser.add_argument("path", type=Path, help="its folder or file")
     parser.add_argument("--images", type=Path, help="folder of the pictures, where they lie elsewhere")
     parser.add_argument("--split", help="by default valid for muge, else test")
     parser.add_argument("--model", default="ViT-B-16", help="name or folder of a Chinese-CLIP (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, …; by default the fastest there is")
+    parser.add_argument("--device", default="auto", help="cpu, cuda and so on; by default the fastest there is")
     parser.add_argument("--index", type=Path, help="folder to keep the index in; one that is there already is measured")
     parser.add_argument("--skip", action="store_true", help="leave out records and pictures that cannot be read")
-    given = parser.parse_args(arguments)
-    try:
-        report = _evaluate(given)
-    except (OSError, ValueError) as error:
-        parser.exit(1, f"error: {error}\n")
-    rows = [*report.rows(), *_published_rows(given.dataset, given.model)]
-    sys.stdout.write(f"{table_of(rows)}\n")
+    return parser
 
 
-def _evaluate(given: argparse.Namespace) -> RetrievalReport:
-    form = _form_of(given.dataset, given.path)
-    if form.needs_images and given.images is None:
-        raise ValueError(f"{given.dataset} has its pictures elsewhere: give their folder with --images")
+def _checked_form(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Form:
+    """Return the form of the data set, and complete the options by it."""
+    if not given.path.exists():
+        raise FileNotFoundError(f"no such file or folder: {given.path}")
+    form = form_of(given.dataset, given.path)
+    if form.has_images_elsewhere and given.images is None:
+        parser.error(f"{given.dataset} has its pictures elsewhere: give their folder with --images")
+    if given.images is not None and not form.has_images_elsewhere:
+        parser.error("--images: this data set has its pictures with it")
+    if given.split is not None and form.split is None:
+        parser.error(f"--split: {given.dataset} has no splits")
+    given.split = given.split or form.split
+    return form
+
+
+def _measure(form: Form, given: argparse.Namespace) -> list[tuple[str, list[float]]]:
     on_error: OnError = "skip" if given.skip else "raise"
-
-    def pictures() -> Iterator[ImageNode]:
-        reader = form.reader(on_error=on_error)
-        return reader.lazy_load_data(*form.arguments(given.path, given.images, given.split or form.split))
-
-    # Read once more for the captions: the data set's pictures need not fit into memory.
+    place = (given.path, given.images, given.split, on_error)
+    # Before the pictures: a split without captions is no reason to embed it.
+    queries = form.queries(*place)
     embed_model = ChineseClipEmbedding(given.model, device=given.device)
-    if given.index is not None and given.index.exists():
+    if given.index is not None and has_index(given.index):
         index = load_index(given.index, embed_model=embed_model)
     else:
         index = build_index(
-            pictures(),
+            form.read(*place),
             embed_model=embed_model,
             persist_dir=given.index,
             caption_weight=0,
             on_error=on_error,
             show_progress=True,
         )
-    dataset = RetrievalDataset.from_nodes(pictures(), merge_equal_captions=form.merge_equal_captions)
-    return evaluate_retrieval(index, dataset, show_progress=True)
+    try:
+        return evaluate_retrieval(index, _answerable(index, queries, given), show_progress=True).rows()
+    finally:
+        index.close()
 
 
-def _form_of(name: str, path: Path) -> _Form:
-    """Return the form of a data set: MUGE, Flickr30k-CN and COCO-CN are also published in that of Chinese-CLIP."""
-    form = _FORMS[name]
-    if name in PUBLISHED and any(path.glob("*_texts.jsonl")):
-        return _CHINESE_CLIP._replace(split=form.split, merge_equal_captions=form.merge_equal_captions)
-    return form
+def _answerable(index: PictureIndex, queries: RetrievalDataset, given: argparse.Namespace) -> RetrievalDataset:
+    """Return the queries less the pictures that were left out; without ``--skip`` none may be missing."""
+    wanted = queries.texts_by_picture()
+    stored, _ = index.stores[1].get_vectors(list(wanted))
+    lacking = len(wanted) - len(stored)
+    if lacking and not given.skip:
+        raise ValueError(
+            f"the index in {given.index} lacks {lacking} of {len(wanted)} pictures: it was broken off, or is of other "
+            "data; delete the folder to build it anew, or leave them out with --skip"
+        )
+    if lacking:
+        print(f"left out {lacking} of {len(wanted)} pictures", file=sys.stderr)
+    return queries.restricted_to(set(stored)) if stored else queries
 
 
 def _published_rows(dataset: str, model: str) -> list[tuple[str, list[float]]]:
@@ -132,11 +129,6 @@ def _published_rows(dataset: str, model: str) -> list[tuple[str, list[float]]]:
         for name, recall in directions
         if recall is not None
     ]
-
-
-def _description() -> str:
-    forms = "; ".join(f"{name}: {form.described}" for name, form in _FORMS.items())
-    return f"Measure how well a model finds the pictures of a data set by their captions, and back. {forms}."
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -32,6 +32,7 @@ class RetrievalDataset:
 
     Raises:
         ValueError: There is no query, or one without a picture.
+        TypeError: The pictures of a query are no list of ids.
 
     Examples:
         >>> questions = RetrievalDataset([RetrievalQuery("机油多久换一次？", ("manual/1",))])
@@ -41,10 +42,10 @@ class RetrievalDataset:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be evaluated."""
-        if not self.queries:
+        queries = [_checked(*query) for query in self.queries]
+        if not queries:
             raise ValueError("no queries: no picture has a caption, nor was a question given")
-        if empty := [query.text for query in self.queries if not query.image_ids]:
-            raise ValueError(f"{len(empty)} queries have no picture that answers them, such as {empty[0]!r:.60}")
+        object.__setattr__(self, "queries", queries)
 
     @classmethod
     def from_nodes(cls, nodes: Iterable[BaseNode], *, merge_equal_captions: bool = True) -> RetrievalDataset:
@@ -52,20 +53,35 @@ class RetrievalDataset:
 
         Args:
             nodes: Picture nodes as readers yield them; they are not kept.
-            merge_equal_captions: Make one query of captions that are the same, which any of their pictures answers, as
-                in MUGE. Otherwise each is a query of its own with one picture, as in the tables of Flickr30k-CN and
-                COCO-CN.
+            merge_equal_captions: Make one query of captions that are the same, which any of their pictures answers.
+                Otherwise each is a query of its own with one picture, as in the tables of Flickr30k-CN and COCO-CN.
         """
         queries: list[tuple[str, list[str]]] = []
         by_text: dict[str, list[str]] = {}
         for node in nodes:
+            if not isinstance(node, BaseNode):
+                raise TypeError(f"{node!r:.60} is no node; questions of your own are RetrievalDataset([…])")
             for text in filter(None, map(str.strip, caption_of(node).split("\n"))):
                 if merge_equal_captions and text in by_text:
                     by_text[text].append(node.node_id)
                 else:
                     by_text[text] = [node.node_id]
                     queries.append((text, by_text[text]))
-        return cls([RetrievalQuery(text, tuple(dict.fromkeys(image_ids))) for text, image_ids in queries])
+        return cls([RetrievalQuery(text, tuple(image_ids)) for text, image_ids in queries])
+
+    @classmethod
+    def from_texts(cls, texts: Iterable[tuple[str, Collection[str]]]) -> RetrievalDataset:
+        """Take the texts of a data set that names the pictures of each, as MUGE and Chinese-CLIP's form do.
+
+        Args:
+            texts: Text and ids of its pictures, such as ``reader.load_texts(…)``; those without pictures are left out.
+        """
+        return cls([RetrievalQuery(text, tuple(image_ids)) for text, image_ids in texts if image_ids])
+
+    def restricted_to(self, image_ids: Collection[str]) -> RetrievalDataset:
+        """Return the queries with those of their pictures that are given; queries without any are left out."""
+        kept = [(text, [each for each in wanted if each in image_ids]) for text, wanted in self.queries]
+        return self.from_texts(kept)
 
     def texts_by_picture(self) -> dict[str, list[int]]:
         """Return the positions of each picture's texts in ``queries``, by node id."""
@@ -74,3 +90,11 @@ class RetrievalDataset:
             for image_id in query.image_ids:
                 found.setdefault(image_id, []).append(position)
         return found
+
+
+def _checked(text: str, image_ids: Collection[object]) -> RetrievalQuery:
+    if isinstance(image_ids, str | int):
+        raise TypeError(f"the pictures of {text!r:.60} are {image_ids!r:.40}; give a tuple of node ids")
+    if not image_ids:
+        raise ValueError(f"the query {text!r:.60} has no picture that answers it")
+    return RetrievalQuery(text, tuple(dict.fromkeys(map(str, image_ids))))

@@ -59,20 +59,24 @@ def evaluate_retrieval(
     texts_by_picture = dataset.texts_by_picture()
     stored_ids, pictures = index.stores[1].get_vectors(list(texts_by_picture))
     _require_pictures(stored_ids, texts_by_picture)
-    captions_in_vectors = bool(index.stores[1].get_setting("caption_weight"))
+    captions_in_vectors = bool(index.caption_weight)
     if captions_in_vectors:
         logger.warning(
             "the pictures' vectors hold their captions: these find them, and that says nothing of other questions; "
             "evaluate an index built with caption_weight=0"
         )
-    texts = _text_vectors(index, [query.text for query in dataset.queries], show_progress)
+    # Each text once: equal ones then have equal scores, whatever batches they would have been in.
+    distinct, places = np.unique([query.text for query in dataset.queries], return_inverse=True)
+    texts = _text_vectors(index, distinct.tolist(), show_progress)
     mode = VectorStoreQueryMode(vector_store_query_mode)
-    missing: Ranks = [None] * (len(texts_by_picture) - len(stored_ids))
+    ranks_of_pictures: Ranks = list(_ranks_of_pictures(index, dataset, texts[places], mode, show_progress))
+    ranks_of_texts: Ranks = list(
+        _ranks_of_texts(pictures, texts, places, [texts_by_picture[id_] for id_ in stored_ids])
+    )
+    ranks_of_texts += [None] * (len(texts_by_picture) - len(stored_ids))
     return RetrievalReport(
-        text_to_image=DirectionScores.of_ranks(list(_ranks_of_pictures(index, dataset, texts, mode, show_progress))),
-        image_to_text=DirectionScores.of_ranks(
-            [*_ranks_of_texts(pictures, texts, [texts_by_picture[id_] for id_ in stored_ids]), *missing]
-        ),
+        text_to_image=DirectionScores.of_ranks(ranks_of_pictures),
+        image_to_text=DirectionScores.of_ranks(ranks_of_texts),
         captions_in_vectors=captions_in_vectors,
     )
 
@@ -91,7 +95,7 @@ def _text_vectors(index: PictureIndex, texts: list[str], show_progress: bool) ->
     rows: list[Vectors] = []
     with tqdm(total=len(texts), desc="Embedding texts", unit="text", disable=not show_progress) as bar:
         for batch in iter_batch(texts, _TEXTS_AT_A_TIME):
-            rows.append(np.asarray(index._image_embed_model.get_text_embedding_batch(batch), dtype=np.float32))
+            rows.append(np.asarray(index.image_embed_model.get_text_embedding_batch(batch), dtype=np.float32))
             bar.update(len(batch))
     return np.concatenate(rows)
 
@@ -111,8 +115,12 @@ def _ranks_of_pictures(
         yield next((rank for rank, id_ in enumerate(found.ids or [], 1) if id_ in query.image_ids), None)
 
 
-def _ranks_of_texts(pictures: Vectors, texts: Vectors, true_texts: list[list[int]]) -> Iterator[int]:
+def _ranks_of_texts(
+    pictures: Vectors, texts: Vectors, places: npt.NDArray[np.intp], true_texts: list[list[int]]
+) -> Iterator[int]:
     for start in range(0, len(pictures), _PICTURES_AT_A_TIME):
-        scores = pictures[start : start + _PICTURES_AT_A_TIME] @ texts.T
+        scores = (pictures[start : start + _PICTURES_AT_A_TIME] @ texts.T)[:, places]
         for row, true in zip(scores, true_texts[start:], strict=False):
-            yield 1 + int((row > row[true].max()).sum())
+            first = true[int(row[true].argmax())]
+            # Of equal scores the earlier text comes first.
+            yield 1 + int((row > row[first]).sum()) + int((row[:first] == row[first]).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import ImageNode
@@ -16,6 +16,8 @@ from llama_index_mm_zhipu.readers.errors import RecordError
 logger = logging.getLogger(__name__)
 
 NodeOrError: TypeAlias = ImageNode | RecordError
+
+T = TypeVar("T")
 
 _LISTED = 20
 
@@ -60,23 +62,11 @@ class PictureReader(BaseReader):
             FileNotFoundError: A file is missing.
             ValueError: There is no picture at all.
         """
-        self.skipped, self.skipped_count = [], 0
         count = 0
-        try:
-            for record in self._records(*args, **load_kwargs):
-                if not isinstance(record, RecordError):
-                    count += 1
-                    record.metadata = {**(extra_info or {}), **record.metadata}
-                    yield record
-                elif self.on_error == "raise":
-                    raise record
-                else:
-                    self._skip(record)
-        finally:
-            # Of a reading that is left early, too.
-            if self.skipped_count:
-                listed = "; ".join(self.skipped)
-                logger.warning("skipped %d of %d records: %s", self.skipped_count, self.skipped_count + count, listed)
+        for node in self._usable(self._records(*args, **load_kwargs)):
+            count += 1
+            node.metadata = {**(extra_info or {}), **node.metadata}
+            yield node
         if not count:
             reasons = f"; skipped {self.skipped_count} records, first {self.skipped[0]}" if self.skipped else ""
             raise ValueError(self._nothing_read(*args, **load_kwargs) + reasons)
@@ -92,6 +82,25 @@ class PictureReader(BaseReader):
     @abstractmethod
     def _nothing_read(self, *args: Any, **load_kwargs: Any) -> str:
         """Say that there was no picture, and what was expected."""
+
+    def _usable(self, records: Iterator[T | RecordError]) -> Iterator[T]:
+        """Yield the records that can be used; the first that cannot ends it, or such are counted."""
+        self.skipped, self.skipped_count = [], 0
+        count = 0
+        try:
+            for record in records:
+                if not isinstance(record, RecordError):
+                    count += 1
+                    yield record
+                elif self.on_error == "raise":
+                    raise record
+                else:
+                    self._skip(record)
+        finally:
+            # Of a reading that is left early, too.
+            if self.skipped_count:
+                listed = "; ".join(self.skipped)
+                logger.warning("skipped %d of %d records: %s", self.skipped_count, self.skipped_count + count, listed)
 
     def _skip(self, error: RecordError) -> None:
         self.skipped_count += 1

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import Captions
-from llama_index_mm_zhipu.readers.tsv_pictures import read_captions, read_pictures
+from llama_index_mm_zhipu.readers.tsv_pictures import TsvReader
 
 
-class ChineseClipReader(PictureReader):
+class ChineseClipReader(TsvReader):
     """Reads a data set in the form of Chinese-CLIP's scripts.
 
     ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``. Pictures stream; captions stay in
@@ -20,10 +17,8 @@ class ChineseClipReader(PictureReader):
         **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
     """
 
-    def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
-        root, captions = Path(folder).expanduser(), Captions()
-        yield from read_captions(root / f"{split}_texts.jsonl", captions, text_key="text", ids_key="image_ids")
-        yield from read_pictures(root / f"{split}_imgs.tsv", captions, self.show_progress)
+    text_key = "text"
+    ids_key = "image_ids"
 
-    def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
-        return f"{Path(folder) / f'{split}_imgs.tsv'} holds no pictures; expected lines of id, tab, base64"
+    def _files(self, folder: Path, split: str) -> tuple[Path, Path]:
+        return folder / f"{split}_texts.jsonl", folder / f"{split}_imgs.tsv"

@@ -11,10 +11,10 @@ from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
 from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, lines_of
 from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
-from llama_index_mm_zhipu.readers.tsv_pictures import read_captions, read_pictures
+from llama_index_mm_zhipu.readers.tsv_pictures import TsvReader, nothing_read, read_pictures
 
 
-class MugeRetrievalReader(PictureReader):
+class MugeRetrievalReader(TsvReader):
     """Reads MUGE's ``Multimodal_Retrieval``: pictures, with the queries that ask for them as captions.
 
     ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, whose queries name no pictures.
@@ -24,14 +24,11 @@ class MugeRetrievalReader(PictureReader):
         **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
     """
 
-    def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
-        captions = Captions()
-        queries = _file(folder, f"{split}_queries.jsonl")
-        yield from read_captions(queries, captions, text_key="query_text", ids_key="item_ids")
-        yield from read_pictures(_file(folder, f"{split}_imgs.tsv"), captions, self.show_progress)
+    text_key = "query_text"
+    ids_key = "item_ids"
 
-    def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
-        return f"{_file(folder, f'{split}_imgs.tsv')} holds no pictures; expected lines of id, tab, base64"
+    def _files(self, folder: Path, split: str) -> tuple[Path, Path]:
+        return _file(folder, f"{split}_queries.jsonl"), _file(folder, f"{split}_imgs.tsv")
 
 
 class MugeCaptionReader(PictureReader):
@@ -52,13 +49,12 @@ class MugeCaptionReader(PictureReader):
         yield from read_pictures(root / f"IC_{split}.tsv", captions, self.show_progress)
 
     def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
-        return f"{Path(folder) / f'IC_{split}.tsv'} holds no pictures; expected lines of id, tab, base64"
+        return nothing_read(Path(folder) / f"IC_{split}.tsv")
 
 
-def _file(folder: str | Path, name: str) -> Path:
-    root = Path(folder).expanduser()
-    prefixed = root / f"MR_{name}"
-    return prefixed if prefixed.is_file() else root / name
+def _file(folder: Path, name: str) -> Path:
+    prefixed = folder / f"MR_{name}"
+    return prefixed if prefixed.is_file() else folder / name
 
 
 def _add_captions(line: LineOrError, captions: Captions) -> RecordError | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
-from llama_index_mm_zhipu.readers.base import NodeOrError
+from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
@@ -14,15 +16,65 @@ from llama_index_mm_zhipu.readers.parsing.lines import lines_of
 from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
 
 
-def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str) -> Iterator[RecordError]:
-    """Read captions from a jsonl, and yield the errors of its lines.
+class PictureText(NamedTuple):
+    """A text of a data set with the pictures that it belongs to.
 
-    Args:
-        file: Of objects such as ``{"text_id": 5, "text": "红色雨伞", "image_ids": [1000002]}``.
-        captions: Where they go.
-        text_key: Key of the text.
-        ids_key: Key of the list of picture ids; a missing or empty list means that they are not known.
+    Attributes:
+        text: A caption or a query.
+        image_ids: Ids of its pictures; none where they are not known.
+        place: File and line.
     """
+
+    text: str
+    image_ids: tuple[str, ...]
+    place: str
+
+
+class TsvReader(PictureReader):
+    """Reads data sets of this form; those that have it say how their files and keys are called."""
+
+    text_key: ClassVar[str]
+    ids_key: ClassVar[str]
+
+    def load_texts(self, folder: str | Path, split: str = "train") -> list[PictureText]:
+        """Read the texts alone, each with all of its pictures: the queries of a retrieval evaluation.
+
+        Args:
+            folder: As in ``load_data``.
+            split: As in ``load_data``.
+
+        Raises:
+            RecordError: A line cannot be used, with ``on_error="raise"``.
+            FileNotFoundError: The file is missing.
+        """
+        file, _ = self._files(Path(folder).expanduser(), split)
+        return list(self._usable(_texts_in(file, self.text_key, self.ids_key)))
+
+    def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
+        texts, pictures = self._files(Path(folder).expanduser(), split)
+        captions = Captions()
+        for text in _texts_in(texts, self.text_key, self.ids_key):
+            if isinstance(text, RecordError):
+                yield text
+                continue
+            for image_id in text.image_ids:
+                captions.add(image_id, text.text, text.place)
+        yield from read_pictures(pictures, captions, self.show_progress)
+
+    def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
+        return nothing_read(self._files(Path(folder), split)[1])
+
+    @abstractmethod
+    def _files(self, folder: Path, split: str) -> tuple[Path, Path]:
+        """Return the file of texts and that of pictures."""
+
+
+def nothing_read(pictures: Path) -> str:
+    """Say that a tsv held no picture."""
+    return f"{pictures} holds no pictures; expected lines of id, tab, base64"
+
+
+def _texts_in(file: Path, text_key: str, ids_key: str) -> Iterator[PictureText | RecordError]:
     form = f"an object with {text_key} and {ids_key}"
     for line in lines_of(file):
         record = object_of(line, form, text_key)
@@ -35,12 +87,9 @@ def read_captions(file: Path, captions: Captions, *, text_key: str, ids_key: str
         elif not isinstance(image_ids, list):
             yield RecordError(f"{record.place}: {ids_key} is no list")
         else:
-            for value in image_ids:
-                image_id = picture_id_of(value, record.place)
-                if isinstance(image_id, RecordError):
-                    yield image_id
-                else:
-                    captions.add(image_id, text, record.place)
+            ids = [picture_id_of(value, record.place) for value in image_ids]
+            bad = next((each for each in ids if isinstance(each, RecordError)), None)
+            yield bad or PictureText(text, tuple(map(str, ids)), record.place)
 
 
 def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -> Iterator[NodeOrError]:

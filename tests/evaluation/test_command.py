@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from published_forms import FORMS, Example, chinese_clip
+from published_forms import FORMS, Example, chinese_clip, write_lines
 
-from llama_index_mm_zhipu import read_jsonl
 from llama_index_mm_zhipu.evaluation.__main__ import main
-
-
-@pytest.fixture
-def examples(demo_folder: Path) -> list[Example]:
-    return [
-        Example(number, base64.b64decode(node.image or ""), node.text)
-        for number, node in enumerate(read_jsonl(demo_folder / "test.jsonl")[:10], 1)
-    ]
 
 
 def rows_of(output: str) -> dict[str, list[float]]:
@@ -30,16 +25,76 @@ def rows_of(output: str) -> dict[str, list[float]]:
     return rows
 
 
-@pytest.mark.parametrize("name", ["flickr30k-cn", "coco-cn", "flickr8k-cn", "folder"])
+@pytest.fixture
+def measure(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, list[float]]]:
+    """Runs the command with the demo model, and returns the figures by the name of their row."""
+
+    def run(*arguments: object) -> dict[str, list[float]]:
+        main([*map(str, arguments), "--model", str(demo_folder / "model"), "--device", "cpu"])
+        return rows_of(capsys.readouterr().out)
+
+    return run
+
+
+@pytest.fixture
+def fails(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command, which must fail, and returns the last line of what it says."""
+
+    def run(status: int, *arguments: object) -> str:
+        with pytest.raises(SystemExit) as left:
+            main([*map(str, arguments), "--model", str(demo_folder / "model"), "--device", "cpu"])
+        assert left.value.code == status
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return captured.err.strip().splitlines()[-1]
+
+    return run
+
+
+PERFECT = [100.0] * 5
+FORMS_OF_THE_COMMAND = {
+    "muge": "muge-retrieval",
+    "flickr30k-cn": "flickr30k-cn",
+    "coco-cn": "coco-cn",
+    "flickr8k-cn": "flickr8k-cn",
+    "chinese-clip": "chinese-clip",
+    "jsonl": "article",
+    "folder": "folder",
+}
+
+
+@pytest.mark.parametrize("name", FORMS_OF_THE_COMMAND)
 def test_data_sets_in_their_own_form(
-    name: str, examples: list[Example], demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
 ) -> None:
-    root, *rest = FORMS[name].write(tmp_path, examples)
-    images = ["--images", str(rest[0])] if len(rest) == 2 else []
-    main([name, str(root), *images, "--model", str(demo_folder / "model"), "--device", "cpu"])
-    captured = capsys.readouterr()
-    assert rows_of(captured.out).keys() == {"10 texts → pictures", "10 pictures → texts"}
-    assert "Embedding pictures" in captured.err
+    root, *rest = FORMS[FORMS_OF_THE_COMMAND[name]].write(tmp_path, examples)
+    images = ["--images", rest[0]] if len(rest) == 2 else []
+    assert measure(name, root, *images) == {"10 texts → pictures": PERFECT, "10 pictures → texts": PERFECT}
+
+
+def test_equal_captions_are_one_query_but_where_the_published_tables_have_them_apart(
+    examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
+) -> None:
+    same = [example._replace(caption="一张图") for example in examples]
+    root, images, _ = FORMS["flickr30k-cn"].write(tmp_path / "flickr", same)
+    apart = measure("flickr30k-cn", root, "--images", images)
+    assert apart["10 texts → pictures"][0] == pytest.approx(10.0)
+    (file,) = FORMS["article"].write(tmp_path, same)
+    assert measure("jsonl", file)["1 texts → pictures"] == PERFECT
+
+
+@pytest.mark.parametrize("name", ["chinese-clip", "muge"])
+def test_a_text_with_several_pictures_is_one_query(
+    name: str, examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
+) -> None:
+    chinese_clip(tmp_path, examples, "valid")
+    texts: list[object] = [
+        {"text_id": 1, "text": "飞机", "image_ids": [1, 2]},
+        {"text_id": 2, "text": "飞机", "image_ids": [3]},
+        {"text_id": 3, "text": "没有图片", "image_ids": []},
+    ]
+    write_lines(tmp_path / "valid_texts.jsonl", texts)
+    assert measure(name, tmp_path, "--split", "valid").keys() == {"2 texts → pictures", "3 pictures → texts"}
 
 
 def test_published_figures_stand_beside_those_of_an_official_model(
@@ -51,32 +106,88 @@ def test_published_figures_stand_beside_those_of_an_official_model(
 ) -> None:
     monkeypatch.setenv("HOME", str(user_home))
     monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(user_home / "cache"))
+    arguments = ["flickr30k-cn", str(tmp_path / "Flickr30k-CN"), "--model", "ViT-B-16", "--device", "cpu"]
     chinese_clip(tmp_path / "Flickr30k-CN", examples)
-    main(["flickr30k-cn", str(tmp_path / "Flickr30k-CN"), "--model", "ViT-B-16", "--device", "cpu"])
+    main(arguments)
     rows = rows_of(capsys.readouterr().out)
     assert rows["published, texts → pictures"] == [62.7, 86.9, 92.8, 80.8]
     assert rows["published, pictures → texts"] == [74.6, 93.5, 97.1, 88.4]
+    # They are of the test split.
+    chinese_clip(tmp_path / "Flickr30k-CN", examples, "valid")
+    main([*arguments, "--split", "valid"])
+    assert "published" not in capsys.readouterr().out
 
 
 def test_a_kept_index_is_measured_again(
-    examples: list[Example], demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    examples: list[Example],
+    tmp_path: Path,
+    measure: Callable[..., dict[str, list[float]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     chinese_clip(tmp_path / "MUGE", examples, split="valid")
-    arguments = ["muge", str(tmp_path / "MUGE"), "--model", str(demo_folder / "model"), "--device", "cpu"]
-    main([*arguments, "--index", str(tmp_path / "index")])
-    first = capsys.readouterr()
-    main([*arguments, "--index", str(tmp_path / "index")])
-    second = capsys.readouterr()
-    assert second.out == first.out
-    assert "Embedding pictures" not in second.err
+    (tmp_path / "index").mkdir()
+    arguments = ("muge", tmp_path / "MUGE", "--index", tmp_path / "index")
+    first = measure(*arguments)
+    monkeypatch.delattr("llama_index_mm_zhipu.evaluation.__main__.build_index")
+    assert measure(*arguments) == first
 
 
-def test_what_is_wrong_is_one_line(demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments, message in [
-        (["coco-cn", str(tmp_path)], "error: coco-cn has its pictures elsewhere: give their folder with --images\n"),
-        (["jsonl", str(tmp_path / "no.jsonl")], f"error: no such file: {tmp_path}/no.jsonl; check the path of"),
-    ]:
-        with pytest.raises(SystemExit) as left:
-            main([*arguments, "--model", str(demo_folder / "model")])
-        assert left.value.code == 1
-        assert message in capsys.readouterr().err
+def test_an_index_that_was_broken_off_is_not_taken_for_a_whole_one(
+    examples: list[Example],
+    tmp_path: Path,
+    measure: Callable[..., dict[str, list[float]]],
+    fails: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    truncated = examples[4]._replace(picture=examples[4].picture[:-900])
+    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], truncated, *examples[5:]])
+    arguments = ("jsonl", file, "--index", tmp_path / "index")
+    assert "error: node 5: " in fails(1, *arguments)
+    assert "lacks 6 of 10 pictures: it was broken off, or is of other data; delete the folder" in fails(1, *arguments)
+    shutil.rmtree(tmp_path / "index")
+    assert measure(*arguments, "--skip")["9 texts → pictures"] == PERFECT
+    assert measure(*arguments, "--skip")["9 pictures → texts"] == PERFECT
+
+
+def test_what_is_left_out_is_said(
+    examples: list[Example], demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truncated = examples[4]._replace(picture=examples[4].picture[:-900])
+    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], truncated])
+    main(["jsonl", str(file), "--skip", "--model", str(demo_folder / "model"), "--device", "cpu"])
+    assert "left out 1 of 5 pictures" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_one_line(
+    examples: list[Example], tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chinese_clip(tmp_path, examples)
+    write_lines(tmp_path / "no_texts.jsonl", [{"text_id": 1, "text": "飞机", "image_ids": []}])
+    assert fails(1, "jsonl", tmp_path / "no.jsonl") == f"error: no such file or folder: {tmp_path}/no.jsonl"
+    assert fails(2, "coco-cn", tmp_path / "..").endswith("elsewhere: give their folder with --images")
+    assert fails(2, "muge", tmp_path, "--images", tmp_path).endswith("--images: this data set has its pictures with it")
+    assert fails(2, "folder", tmp_path, "--split", "test").endswith("--split: folder has no splits")
+    assert fails(1, "chinese-clip", tmp_path, "--split", "no").startswith("error: no queries")
+    assert fails(1, "chinese-clip", tmp_path, "--index", "/dev/null/x").startswith(
+        "error: cannot open the vector store"
+    )
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("llama_index_mm_zhipu.evaluation.__main__.build_index", interrupted)
+    assert fails(130, "chinese-clip", tmp_path) == "interrupted"
+
+
+def test_an_old_console_does_not_cost_the_figures(examples: list[Example], demo_folder: Path, tmp_path: Path) -> None:
+    chinese_clip(tmp_path, examples)
+    command = [sys.executable, "-m", "llama_index_mm_zhipu.evaluation", "chinese-clip", str(tmp_path)]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        [*command, "--model", str(demo_folder / "model"), "--device", "cpu"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "10 texts ? pictures        100.0" in done.stdout

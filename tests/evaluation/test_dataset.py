@@ -29,5 +29,24 @@ def test_equal_captions_may_be_queries_of_their_own() -> None:
 def test_what_cannot_be_asked_is_refused() -> None:
     with pytest.raises(ValueError, match="no queries: no picture has a caption"):
         RetrievalDataset.from_nodes(NODES[2:])
-    with pytest.raises(ValueError, match="1 queries have no picture that answers them, such as '猫'"):
+    with pytest.raises(ValueError, match="the query '猫' has no picture that answers it"):
         RetrievalDataset([RetrievalQuery("猫", ())])
+    with pytest.raises(TypeError, match="the pictures of '猫' are '12'; give a tuple of node ids"):
+        RetrievalDataset([RetrievalQuery("猫", "12")])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"is no node; questions of your own are RetrievalDataset\(\[…\]\)"):
+        RetrievalDataset.from_nodes([RetrievalQuery("猫", ("1",))])  # type: ignore[list-item]
+
+
+def test_ids_may_be_numbers_and_queries_a_generator() -> None:
+    dataset = RetrievalDataset(query for query in [("猫", [12, "12", 3])])  # type: ignore[arg-type]
+    assert dataset.queries == [RetrievalQuery("猫", ("12", "3"))]
+
+
+def test_texts_of_a_data_set_are_queries_of_their_own() -> None:
+    dataset = RetrievalDataset.from_texts([("猫", ["1", "2"]), ("无", []), ("猫", ["3"])])
+    assert dataset.queries == [RetrievalQuery("猫", ("1", "2")), RetrievalQuery("猫", ("3",))]
+
+
+def test_pictures_that_are_left_out_are_asked_for_no_more() -> None:
+    dataset = RetrievalDataset([RetrievalQuery("猫", ("1", "2")), RetrievalQuery("狗", ("3",))])
+    assert dataset.restricted_to({"2", "9"}).queries == [RetrievalQuery("猫", ("2",))]

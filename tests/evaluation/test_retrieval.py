@@ -16,6 +16,7 @@ from llama_index_mm_zhipu.evaluation import (
     RetrievalQuery,
     RetrievalReport,
     evaluate_retrieval,
+    retrieval,
 )
 from llama_index_mm_zhipu.picture_index import PictureIndex
 
@@ -50,7 +51,7 @@ def compared_one_by_one(
         ranking = [ids[column] for column in np.argsort(-cosines[row])]
         of_texts.append(min(ranking.index(image_id) + 1 for image_id in query.image_ids))
     for column, image_id in enumerate(ids):
-        ranking = list(np.argsort(-cosines[:, column]))
+        ranking = list(np.argsort(-cosines[:, column], kind="stable"))
         true = [row for row, query in enumerate(dataset.queries) if image_id in query.image_ids]
         of_pictures.append(min(ranking.index(row) + 1 for row in true))
     return RetrievalReport(DirectionScores.of_ranks(of_texts), DirectionScores.of_ranks(of_pictures))
@@ -58,8 +59,14 @@ def compared_one_by_one(
 
 @pytest.mark.parametrize("merge", [True, False])
 def test_figures_are_those_of_a_plain_comparison(
-    index: PictureIndex, nodes: list[ImageNode], demo_embedding: ChineseClipEmbedding, merge: bool
+    index: PictureIndex,
+    nodes: list[ImageNode],
+    demo_embedding: ChineseClipEmbedding,
+    merge: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(retrieval, "_PICTURES_AT_A_TIME", 7)
+    monkeypatch.setattr(retrieval, "_TEXTS_AT_A_TIME", 50)
     dataset = RetrievalDataset.from_nodes(nodes, merge_equal_captions=merge)
     report = evaluate_retrieval(index, dataset)
     plain = compared_one_by_one(nodes, dataset, demo_embedding)
@@ -71,6 +78,13 @@ def test_figures_are_those_of_a_plain_comparison(
         assert measured.recall == pytest.approx(expected.recall, abs=2 / COUNT)
         assert measured.mrr == pytest.approx(expected.mrr, abs=2 / COUNT)
         assert measured.count == expected.count
+
+
+def test_of_equal_scores_the_earlier_comes_first(index: PictureIndex, nodes: list[ImageNode]) -> None:
+    dataset = RetrievalDataset([RetrievalQuery("飞机", (node.node_id,)) for node in nodes[:30]])
+    report = evaluate_retrieval(index, dataset)
+    # Each picture's own text is as far down among thirty equal ones as it stands in the data set.
+    assert report.image_to_text.recall == {1: 1 / 30, 5: 5 / 30, 10: 10 / 30}
 
 
 def test_pictures_that_the_index_lacks_are_not_found(
