@@ -53,8 +53,9 @@ _QUERY_LINES = 6
 _REASON_COLUMNS = 30
 _REASON_LINES = 10
 
-# Words of scripts with spaces stay whole; elsewhere any character may begin a line.
-_WORD = re.compile(r"[!-~\u00c0-\u024f]+\s*|.\s*", re.DOTALL)
+_CLOSING = "，。、；：？！）》」』”’"
+# Words of scripts with spaces stay whole; elsewhere any character but closing punctuation may begin a line.
+_WORD = re.compile(rf"[!-~\u00c0-\u024f]+\s*|.[{_CLOSING}]*\s*", re.DOTALL)
 # Of addresses and paths, which are to be seen whole.
 _PIECE = re.compile(rf"[!-~\u00c0-\u024f]{{1,{_REASON_COLUMNS}}}\s*|.\s*", re.DOTALL)
 

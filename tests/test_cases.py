@@ -28,6 +28,10 @@ def test_every_question_finds_its_page_among_the_first_three(
     ranks = ask.ranks_of(index, questions)
     assert len(ranks) >= 20
     assert max(ranks) <= 3
+    by_words = index.as_retriever(image_similarity_top_k=1, vector_store_query_mode="text_search")
+    assert [by_words.retrieve(question.text)[0].node.node_id for question in questions] == [
+        question.page for question in questions
+    ]
 
 
 def test_the_page_found_and_its_text_are_in_the_prompt(

@@ -363,7 +363,7 @@ def test_another_model_is_refused_by_name(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path
 ) -> None:
     build_index(photo_nodes, embed_model=tiny_embedding, persist_dir=tmp_path / "index").close()
-    other = ChineseClipEmbedding(str(tiny_checkpoint(tmp_path / "model", seed=1)))
+    other = ChineseClipEmbedding(str(tiny_checkpoint(tmp_path / "model", seed=1)), backend="torch")
 
     for call in (load_index, lambda folder, **model: build_index(photo_nodes, persist_dir=folder, **model)):
         with pytest.raises(ModelMismatchError) as caught:
