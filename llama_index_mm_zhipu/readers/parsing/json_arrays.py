@@ -17,7 +17,7 @@ from llama_index_mm_zhipu.readers.parsing.record import RecordOrError
 
 _CHUNK_BYTES = 1 << 20
 _MAX_OBJECT_CHARACTERS = 1 << 26
-# "\\ud83d\\ude00" and "-Infinity" are cut off before they can be told.
+# What an escape, a number or a word such as "-Infinity" takes at most.
 _LONGEST_TOKEN = 16
 _NO_ARRAY = 'not an array of objects, nor one as {"RECORDS": […]}'
 _BLANKS = " \t\r\n"
