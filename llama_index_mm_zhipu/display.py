@@ -53,9 +53,9 @@ _QUERY_LINES = 6
 _REASON_COLUMNS = 30
 _REASON_LINES = 10
 
-_CLOSING = "，。、；：？！）》」』”’"
+_CLOSING = "，。、；：？！）》〉」』】〕”’…％"
 # Words of scripts with spaces stay whole; elsewhere any character but closing punctuation may begin a line.
-_WORD = re.compile(rf"[!-~\u00c0-\u024f]+\s*|.[{_CLOSING}]*\s*", re.DOTALL)
+_WORD = re.compile(rf"(?:[!-~\u00c0-\u024f]+|.)[{_CLOSING}]*\s*", re.DOTALL)
 # Of addresses and paths, which are to be seen whole.
 _PIECE = re.compile(rf"[!-~\u00c0-\u024f]{{1,{_REASON_COLUMNS}}}\s*|.\s*", re.DOTALL)
 

@@ -89,11 +89,16 @@ def build_index(
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
-    if given_whole:
-        index.insert_nodes(_as_nodes(first, index._transformations))
-    else:
-        index.insert_batches(_as_nodes(batch, index._transformations) for batch in chain([first], batches))
-    index.checkpoint()
+    try:
+        if given_whole:
+            index.insert_nodes(_as_nodes(first, index._transformations))
+        else:
+            index.insert_batches(_as_nodes(batch, index._transformations) for batch in chain([first], batches))
+        index.checkpoint()
+    except BaseException:
+        # Notebooks keep the last error, and all that it knows of, open files too.
+        index.close()
+        raise
     return index
 
 

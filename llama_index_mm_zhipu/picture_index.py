@@ -58,7 +58,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
         self.skipped: dict[str, str] = {}
         self._caption_weight = caption_weight
         self._on_error = on_error
-        self._sees_all_pictures = True
+        # What was said of captions while batches come in: None for a single insert, which sees all of its pictures.
+        self._said: set[str] | None = None
         super().__init__(*args, **kwargs)
 
     @property
@@ -142,14 +143,14 @@ class PictureIndex(MultiModalVectorStoreIndex):
         ``caption_weight`` takes 0 instead of 0.5.
         """
         show_progress = self._show_progress
-        self._sees_all_pictures, self._show_progress = False, False
+        self._said, self._show_progress = set(), False
         try:
             with picture_bar(None, show_progress) as bar:
                 for batch in batches:
                     self.insert_nodes(batch)
                     bar.update(len(batch))
         finally:
-            self._sees_all_pictures, self._show_progress = True, show_progress
+            self._said, self._show_progress = None, show_progress
 
     def insert(self, document: Document, **insert_kwargs: Any) -> None:
         """Insert a document: a picture as it is, a text split."""
@@ -278,7 +279,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if recorded is None:
             weight = self._caption_weight
             if weight is None:
-                weight = 0.5 if self._sees_all_pictures and captioned == len(pictures) else 0.0
+                weight = 0.5 if self._said is None and captioned == len(pictures) else 0.0
             store.set_setting(_CAPTION_WEIGHT, weight)
             logger.info(
                 "caption_weight %s: %d of %d pictures have captions; recorded in the store",
@@ -288,30 +289,30 @@ class PictureIndex(MultiModalVectorStoreIndex):
             )
             return weight
         if self._caption_weight not in (None, recorded):
-            logger.warning(
-                "caption_weight %s is not followed: the index was built with %s", self._caption_weight, recorded
+            self._warn("caption_weight %s is not followed: the index was built with %s", self._caption_weight, recorded)
+        if recorded and captioned < len(pictures):
+            self._warn(
+                "%d of %d pictures have no caption, but the index was built with caption_weight %s: captioned pictures "
+                "will rank before them; build it anew with caption_weight=0 to mix both",
+                len(pictures) - captioned,
+                len(pictures),
+                recorded,
             )
-        if recorded or (self._sees_all_pictures and not store.has_texts()):
-            _warn_of_other_kind(recorded, captioned, len(pictures))
+        elif self._said is None and not recorded and captioned and not store.has_texts():
+            self._warn(
+                "%d of %d pictures have captions, but the index was built with caption_weight 0: their captions are "
+                "found by full text and are not in their vectors",
+                captioned,
+                len(pictures),
+            )
         return float(recorded)
 
-
-def _warn_of_other_kind(weight: float, captioned: int, pictures: int) -> None:
-    if weight and captioned < pictures:
-        logger.warning(
-            "%d of %d pictures have no caption, but the index was built with caption_weight %s: captioned pictures "
-            "will rank before them; build it anew with caption_weight=0 to mix both",
-            pictures - captioned,
-            pictures,
-            weight,
-        )
-    elif not weight and captioned:
-        logger.warning(
-            "%d of %d pictures have captions, but the index was built with caption_weight 0: their captions are found "
-            "by full text and are not in their vectors",
-            captioned,
-            pictures,
-        )
+    def _warn(self, message: str, *args: object) -> None:
+        """Warn, once for all batches of an ``insert_batches``."""
+        if self._said is None or message not in self._said:
+            logger.warning(message, *args)
+        if self._said is not None:
+            self._said.add(message)
 
 
 def _count(store: Any) -> int:

@@ -149,6 +149,7 @@ def test_captions_of_several_lines_are_wrapped_as_one(photo_nodes: list[ImageNod
 def test_no_line_begins_with_closing_punctuation(photo_nodes: list[ImageNode]) -> None:
     figure = plot_results("胎压太低会有什么危害？", photo_nodes[:1])
     assert figure.axes[0].texts[0].get_text() == "胎压太低会有什么危\n害？"
+    assert display._wrap("检查轮胎的GPS，然后", 14, 5) == ["检查轮胎的", "GPS，然后"]
 
 
 def test_without_matplotlib_the_error_names_the_extra(

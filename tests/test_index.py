@@ -158,6 +158,37 @@ def test_what_streams_in_is_indexed_as_it_is_read(
         build_index(iter(()), embed_model=demo_embedding)
 
 
+def test_what_is_to_be_said_of_a_stream_is_said_once(
+    tiny_embedding: ChineseClipEmbedding,
+    photo_nodes: list[ImageNode],
+    plain_nodes: list[ImageNode],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    build_index(photo_nodes, embed_model=tiny_embedding, persist_dir=tmp_path).close()
+    build_index(
+        iter(plain_nodes), embed_model=tiny_embedding, persist_dir=tmp_path, caption_weight=0, insert_batch_size=2
+    )
+    assert [record.message.split(":")[0] for record in caplog.records] == [
+        "caption_weight 0 is not followed",
+        "2 of 2 pictures have no caption, but the index was built with caption_weight 0.5",
+    ]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_a_stream_gave_before_it_broke_off_is_stored(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path, error: type[BaseException]
+) -> None:
+    def nodes() -> Iterator[BaseNode]:
+        yield from photo_nodes[:5]
+        raise error
+
+    with pytest.raises(error):
+        build_index(nodes(), embed_model=tiny_embedding, persist_dir=tmp_path)
+    with closing(load_index(tmp_path, embed_model=tiny_embedding)) as index:
+        assert index.stores[1].count() == 5
+
+
 def test_a_stream_follows_the_recorded_weight(
     demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

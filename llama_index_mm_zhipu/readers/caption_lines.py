@@ -34,7 +34,7 @@ class CaptionForm:
 
 # "123456_ab12cd.jpg#zhc#0 一只狗" and "COCO_val2014_000000000123#0⇥一只猫": name, marks, one blank, caption.
 NAMED_CAPTION = CaptionForm(
-    re.compile(r"(?P<name>[^#\s]+)#(?P<marks>\S+)\s(?P<caption>.*)", re.DOTALL),
+    re.compile(r"(?P<name>[^#\s]+)#\S+\s(?P<caption>.*)", re.DOTALL),
     "a picture's name, '#', a number and a caption",
 )
 

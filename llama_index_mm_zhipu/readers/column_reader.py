@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from llama_index_mm_zhipu.readers.addressed_pictures import addressed_picture, path_of_address
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import captions_in, in_one_line
+from llama_index_mm_zhipu.readers.captions import captions_in, joined, with_whole_characters
 from llama_index_mm_zhipu.readers.columns import Columns
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
@@ -101,11 +102,11 @@ class ColumnReader(PictureReader):
         if self.columns.id is not None:
             return picture_id_of(record.fields[self.columns.id], record.place)
         name = record.fields.get(self.columns.picture) if self.columns.picture else None
-        return f"{stem}/{_file_name(str(name))}" if name else None
+        return picture_id_of(f"{stem}/{_file_name(str(name))}", record.place) if name else None
 
     def _node(self, node_id: str, record: Record, images: Path | None) -> NodeOrError:
         columns, fields, place = self.columns, record.fields, record.place
-        caption = "\n".join(in_one_line(text) for column in self._captions() for text in self._values(fields, column))
+        caption = joined(text for column in self._captions() for text in self._values(fields, column))
         metadata = {column: self._metadata_value(fields, column) for column in columns.metadata if column in fields}
         if images is not None:
             name = _file_name(str(fields[columns.picture] or ""))  # type: ignore[index]
@@ -119,7 +120,8 @@ class ColumnReader(PictureReader):
         return captions_in(value.split(separator) if separator and isinstance(value, str) else value)
 
     def _metadata_value(self, fields: dict[str, Any], column: str) -> Any:
-        return self._values(fields, column) if column in self.columns.separators else fields[column]
+        value = self._values(fields, column) if column in self.columns.separators else fields[column]
+        return json.loads(with_whole_characters(json.dumps(value, ensure_ascii=False)))
 
 
 def _file_name(value: str) -> str:

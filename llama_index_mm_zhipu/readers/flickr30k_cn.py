@@ -39,8 +39,7 @@ class Flickr30kCnReader(PictureReader):
 
     def _records(self, folder: str | Path, images: str | Path, split: str = "test") -> Iterator[NodeOrError]:
         root, captions = Path(folder).expanduser(), Captions()
-        # Human translations before the machine's.
-        found = sorted(root.glob(f"flickr30kzh*{split}/TextData"), key=lambda texts: "zhm" not in texts.parent.name)
+        found = sorted(root.glob(f"flickr30kzh*{split}/TextData"), key=_rank)
         archive = next(iter(found), None)
         listed = None
         if archive is not None:
@@ -63,3 +62,9 @@ class Flickr30kCnReader(PictureReader):
                 f"{root} holds neither a folder flickr30k…{split} with TextData in it nor {' or '.join(names)}"
             )
         yield from read_caption_lines(file, captions, _VARIANT)
+
+
+def _rank(texts: Path) -> tuple[bool, str]:
+    """Human translations before the machine's."""
+    name = texts.parent.name
+    return "zhm" not in name, name

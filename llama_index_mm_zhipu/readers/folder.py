@@ -10,12 +10,11 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.images.formats import FORMATS
-from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.folder_captions import read_sidecar, read_table
-from llama_index_mm_zhipu.readers.folder_files import visible_files
+from llama_index_mm_zhipu.readers.folder_files import require_utf8_name, visible_files
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 
 SIDECAR = "sidecar"
@@ -78,9 +77,9 @@ class FolderReader(PictureReader):
 
     def _node(self, file: Path, name: str, caption: str) -> NodeOrError:
         try:
-            name.encode()
-        except UnicodeEncodeError:
-            return RecordError(f"the name of {one_line(str(file))} is not UTF-8; rename the file")
+            require_utf8_name(name, file)
+        except RecordError as error:
+            return error
         digest = _hash_of_file(file) if self.hash_contents else None
         return PictureRecord.of(name, digest, image_path=str(file), text=caption, metadata={"file_name": name})
 

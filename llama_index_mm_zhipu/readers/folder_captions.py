@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from llama_index_mm_zhipu.readers.captions import Captions, captions_in, in_one_line
+from llama_index_mm_zhipu.readers.captions import Captions, captions_in, joined
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.parsing.delimited import rows_of
 from llama_index_mm_zhipu.readers.parsing.lines import lines_of
@@ -37,7 +37,7 @@ def read_sidecar(picture: Path) -> str | RecordError:
     captions = value if isinstance(value, list) else [value]
     if not all(isinstance(caption, str | None) for caption in captions):
         return RecordError(f"{structured}, line 1: not a caption, nor an object with {', '.join(_KEYS)}")
-    return "\n".join(filter(None, map(in_one_line, captions_in(value))))
+    return joined(captions_in(value))
 
 
 def read_table(file: Path, captions: Captions, *, name_column: str, caption_column: str) -> Iterator[RecordError]:

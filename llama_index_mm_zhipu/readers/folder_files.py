@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.readers.errors import RecordError
+
 
 def visible_files(root: Path, endings: Collection[str], recursive: bool = True) -> list[Path]:
     """Return the files with certain endings, sorted; not those in links to folders.
@@ -16,6 +19,18 @@ def visible_files(root: Path, endings: Collection[str], recursive: bool = True) 
     """
     files = sorted(root.rglob("*") if recursive else root.glob("*"))
     return [file for file in files if file.suffix.lower() in endings and not _is_hidden(file, root) and file.is_file()]
+
+
+def require_utf8_name(name: str, file: Path) -> None:
+    """Refuse a name that no store can hold.
+
+    Raises:
+        RecordError: It is not UTF-8.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise RecordError(f"the name of {one_line(str(file))} is not UTF-8; rename the file") from None
 
 
 def _is_hidden(file: Path, root: Path) -> bool:

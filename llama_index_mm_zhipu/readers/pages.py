@@ -17,7 +17,8 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.folder_files import visible_files
+from llama_index_mm_zhipu.readers.folder_files import require_utf8_name, visible_files
+from llama_index_mm_zhipu.readers.page_text import tidied
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES, slides_to_pdf
 
@@ -73,6 +74,7 @@ class PageReader(PictureReader):
         for file in _files(root):
             name = file.name if file == root else file.relative_to(root).as_posix()
             try:
+                require_utf8_name(name, file)
                 yield from self._pages_of(file, name, folder)
             except RecordError as error:
                 yield error
@@ -118,7 +120,7 @@ class PageReader(PictureReader):
                 text = layer.get_text_bounded()
             picture = bitmap.to_pil().convert("RGB")
             bitmap.close()
-        return encode_image(picture), _tidied(text)
+        return encode_image(picture), tidied(text)
 
 
 def _node(name: str, number: int, picture: bytes, text: str, folder: Path | None) -> ImageNode:
@@ -160,12 +162,6 @@ def _opened(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument
     finally:
         with _pdfium_lock:
             document.close()
-
-
-def _tidied(text: str) -> str:
-    """Return a text layer without blank lines and without the marks that pdfium sets at hyphens."""
-    lines = (line.strip().replace("\ufffe", "-").replace("\x02", "-") for line in text.splitlines())
-    return "\n".join(line for line in lines if line)
 
 
 def _pdfium_error() -> type[Exception]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePath
 from typing import Any
 
 from llama_index.core.schema import ImageNode
@@ -24,8 +24,8 @@ def picture_of_file(
         place: File and line of the record.
         metadata: What else to say of it.
     """
-    path = PurePosixPath(name)
-    if not name or ".." in path.parts or path.is_absolute() or PureWindowsPath(name).drive:
+    path = PurePath(name)
+    if not name or ".." in path.parts or path.anchor:
         return RecordError(f"{place}: {name!r} is no picture within {folder}")
     file = folder / name
     try:

@@ -6,6 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.errors import RecordError
@@ -45,7 +47,7 @@ def slides_to_pdf(file: Path, folder: Path) -> Path:
     profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
     command = [program, profile, "--headless", "--convert-to", "pdf", "--outdir", str(folder), str(file)]
     try:
-        status, said = _run(command)
+        status, said = _run(command, folder / "said.txt")
     except subprocess.TimeoutExpired:
         raise RecordError(f"{file}: LibreOffice took longer than {TIMEOUT_SECONDS} s; save it as PDF") from None
     pdf = folder / f"{file.stem}.pdf"
@@ -56,17 +58,24 @@ def slides_to_pdf(file: Path, folder: Path) -> Path:
     return pdf
 
 
-def _run(command: list[str]) -> tuple[int, str]:
+def _run(command: list[str], output: Path) -> tuple[int, str]:
     """Run LibreOffice, which starts further processes, and leave none of them behind."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-    try:
-        said, _ = process.communicate(timeout=TIMEOUT_SECONDS)
-    except BaseException:
-        if hasattr(os, "killpg"):
+    # A file, not a pipe, which those processes would hold open.
+    with output.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            status = process.wait(timeout=TIMEOUT_SECONDS)
+        except BaseException:
+            _kill_all(process)
+            raise
+    return status, output.read_text(encoding="utf-8", errors="replace")
+
+
+def _kill_all(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
+    else:
+        # They may be gone already.
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.communicate()
-        raise
-    return process.returncode, said
+    process.wait()

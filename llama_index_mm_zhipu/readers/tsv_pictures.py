@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import Captions
+from llama_index_mm_zhipu.readers.captions import Captions, in_one_line
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
 from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
@@ -62,7 +62,7 @@ class TsvReader(PictureReader):
         yield from read_pictures(pictures, captions, self.show_progress)
 
     def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
-        return nothing_read(self._files(Path(folder), split)[1])
+        return nothing_read(self._files(Path(folder).expanduser(), split)[1])
 
     @abstractmethod
     def _files(self, folder: Path, split: str) -> tuple[Path, Path]:
@@ -89,7 +89,7 @@ def _texts_in(file: Path, text_key: str, ids_key: str) -> Iterator[PictureText |
         else:
             ids = [picture_id_of(value, record.place) for value in image_ids]
             bad = next((each for each in ids if isinstance(each, RecordError)), None)
-            yield bad or PictureText(text, tuple(map(str, ids)), record.place)
+            yield bad or PictureText(in_one_line(text), tuple(map(str, ids)), record.place)
 
 
 def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -> Iterator[NodeOrError]:

@@ -13,9 +13,8 @@ from itertools import pairwise
 # Han with its extensions, kana and hangul: scripts whose words are not set apart.
 _UNSPACED = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 _RUNS = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|[^\W{_UNSPACED}]+")
-_LINE_ENDS = re.compile(rf"(?<=[{_UNSPACED}])[ \t]*\r?\n[ \t]*(?=[{_UNSPACED}])")
 
-TOKENS_VERSION = 3
+TOKENS_VERSION = 2
 """To be raised with any change of ``tokens_of`` or of the table: stores fill their full text anew when opened."""
 
 RRF_CONSTANT = 60
@@ -24,9 +23,7 @@ RRF_CONSTANT = 60
 
 def tokens_of(text: str) -> str:
     """Return the tokens of a text for the index, set apart by spaces; empty where there are none."""
-    # Lines of pages and slides end anywhere, within words, too.
-    whole = _LINE_ENDS.sub("", text)
-    return " ".join(token for run, unspaced in _runs(whole) for token in (_grams(run) if unspaced else [run]))
+    return " ".join(token for run, unspaced in _runs(text) for token in (_grams(run) if unspaced else [run]))
 
 
 def match_expression(query: str) -> str:

@@ -65,4 +65,5 @@ async def test_readers_are_llama_indexs(file: Path) -> None:
 
 def test_a_home_folder_is_found(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(file.parent))
+    monkeypatch.setenv("USERPROFILE", str(file.parent))
     assert len(JsonlReader(on_error="skip").load_data("~/a.jsonl")) == 3

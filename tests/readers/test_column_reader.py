@@ -149,3 +149,15 @@ def test_the_folder_of_pictures_must_fit_the_columns(products: Path, tmp_path: P
         ColumnReader(CHINESE).load_data(products)
     with pytest.raises(ValueError, match=r"name no picture file: give Columns\(picture=…\)"):
         ColumnReader(Columns(url="url")).load_data(products, tmp_path)
+
+
+def test_halves_of_characters_reach_no_store(tmp_path: Path, images: Path) -> None:
+    records = [
+        {"图片": "a.jpg", "说明": ["", " ", "裙子", "红\n色"], "类别": "\ud800"},
+        {"图片": "\ud800.jpg", "说明": "x", "类别": "x"},
+    ]
+    (tmp_path / "t.json").write_text(json.dumps(records), encoding="utf-8")
+    reader = ColumnReader(CHINESE, on_error="skip")
+    (node,) = reader.load_data(tmp_path / "t.json", images)
+    assert (node.text, node.metadata["类别"]) == ("裙子\n红 色", "\ufffd")
+    assert "the picture id is 't/" in reader.skipped[0]

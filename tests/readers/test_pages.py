@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import shutil
 import sys
@@ -59,6 +60,14 @@ def test_pages_look_as_they_should() -> None:
     assert picture.getpixel((10, 300)) == pytest.approx((255, 255, 255), abs=6)
     darkest, _ = picture.crop((40, 100, 380, 160)).convert("L").getextrema()
     assert darkest < 100
+
+
+def test_a_name_that_no_store_can_hold_is_refused(tmp_path: Path, photos: list[Path]) -> None:
+    scan(tmp_path / "b.pdf", photos[0])
+    shutil.copy(tmp_path / "b.pdf", os.fsencode(tmp_path) + "/课件.pdf".encode("gbk"))
+    reader = PageReader(on_error="skip")
+    assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
+    assert "is not UTF-8; rename the file" in reader.skipped[0]
 
 
 def test_a_folder_is_looked_through(tmp_path: Path, photos: list[Path], caplog: pytest.LogCaptureFixture) -> None:
@@ -169,6 +178,20 @@ def test_llama_indexs_own_reader_of_folders_takes_it(tmp_path: Path) -> None:
 # Slides
 
 
+def stand_in(folder: Path, script: str) -> None:
+    """Write a program to be run instead of LibreOffice."""
+    (folder / "soffice").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "soffice").chmod(0o755)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+def test_what_libreoffice_says_in_other_encodings_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_in(tmp_path, "printf 'first\\n\\316\\322 failed\\n'\nexit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(RecordError, match=r"slides\.pptx: LibreOffice cannot convert it \(.* failed\)"):
+        PageReader().load_data(FILES / "slides.pptx")
+
+
 @pytest.mark.skipif(shutil.which("soffice") is None, reason="needs LibreOffice")
 def test_slides_are_read_by_way_of_libreoffice(tmp_path: Path) -> None:
     first, second = PageReader(longest_side=640).load_data(FILES / "slides.pptx")
@@ -181,14 +204,13 @@ def test_slides_are_read_by_way_of_libreoffice(tmp_path: Path) -> None:
         PageReader().load_data(tmp_path)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_libreoffice_is_stopped_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started = tmp_path / "started"
-    (tmp_path / "soffice").write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {started}\nwait\n")
-    (tmp_path / "soffice").chmod(0o755)
+    stand_in(tmp_path, f"sleep 60 &\necho $! > {started}\nwait")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(slides, "TIMEOUT_SECONDS", 1)
-    with pytest.raises(RecordError, match=r"slides\.pptx: LibreOffice took longer than 1 s"):
+    monkeypatch.setattr(slides, "TIMEOUT_SECONDS", 3)
+    with pytest.raises(RecordError, match=r"slides\.pptx: LibreOffice took longer than 3 s"):
         PageReader().load_data(FILES / "slides.pptx")
     status = Path(f"/proc/{started.read_text().strip()}/status")
     assert not status.exists() or "zombie" in status.read_text()

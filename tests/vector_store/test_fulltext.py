@@ -121,9 +121,3 @@ def test_fusion_sums_weighted_reciprocal_ranks() -> None:
 
 def test_this_python_has_fts5() -> None:
     sqlite3.connect(":memory:").execute("create virtual table t using fts5 (x)")
-
-
-def test_words_are_found_across_the_ends_of_lines() -> None:
-    assert "细心" in tokens_of("最需要细\n 心调节").split()
-    assert "ab" not in tokens_of("a\nb").split()
-    assert "。学" not in tokens_of("调节。\n学习").split()

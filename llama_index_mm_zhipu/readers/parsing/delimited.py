@@ -49,7 +49,7 @@ def rows_of(
         place, fields = row
         if names is None:
             names = [field.strip() for field in fields]
-            if twice := sorted({name for name in names if names.count(name) > 1}):
+            if twice := [column for column in required if names.count(column) > 1]:
                 yield RecordError(f"{place}: more than one column is called {' or '.join(map(repr, twice))}")
                 return
             if missing := [column for column in required if column not in names]:

@@ -51,7 +51,8 @@ def objects_of(file: Path, form: str, required: Sequence[str], show_progress: bo
             if not is_wrapped and text.next(_BLANKS):
                 raise ValueError("there is more after the array")
         except UnicodeDecodeError as error:
-            yield encoding_error(f"{file}, after line {text.line}", error)
+            place = f"{file}, line {text.line_of_end()}"
+            yield encoding_error(place, error, text.bytes_read - len(error.object) + error.start)
         except (ValueError, RecursionError) as error:
             yield RecordError(f"{file}, line {text.line}: {error}; the rest of the file is not read")
 
@@ -61,16 +62,13 @@ def _enter_array(text: _Text) -> bool:
     is_wrapped = text.skip(_BLANKS) == "{"
     if is_wrapped:
         text.take("{")
-        while True:
-            text.skip(f"{_BLANKS},")
+        while text.skip(f"{_BLANKS},") != "}":
             text.value()
             text.skip(_BLANKS)
             text.take(":")
             if text.skip(_BLANKS) == "[":
                 break
             text.value()
-            if text.skip(_BLANKS) == "}":
-                raise ValueError(_NO_ARRAY)
     text.take("[")
     return is_wrapped
 
@@ -80,12 +78,17 @@ class _Text:
 
     def __init__(self, stream: BinaryIO, bar: tqdm) -> None:
         self.line = 1
+        self.bytes_read = 0
         self._stream = stream
         self._bar = bar
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._window = ""
         self._failure: UnicodeDecodeError | None = None
         self._position = 0
+
+    def line_of_end(self) -> int:
+        """Return the line of the last character that was read."""
+        return self.line + self._window.count("\n", self._position)
 
     def next(self, passed_over: str) -> str:
         """Pass over characters, and return the next one, empty at the end of the file."""
@@ -120,9 +123,11 @@ class _Text:
                 if not self._may_go_on(error) or size > _MAX_OBJECT_CHARACTERS or not self._grow(size):
                     raise ValueError(f"not JSON ({error.msg})") from None
             else:
-                # A number at the window's end may go on behind it.
-                if end < len(self._window) or not self._grow(_CHUNK_BYTES):
-                    self._advance(end)
+                # A number at the window's end, "1" of "1.5", may go on behind it.
+                length = end - self._position
+                is_whole = end + _LONGEST_TOKEN < len(self._window) or self._failure is not None
+                if is_whole or not self._grow(_CHUNK_BYTES):
+                    self._advance(self._position + length)
                     return value
 
     def _may_go_on(self, error: json.JSONDecodeError) -> bool:
@@ -138,12 +143,15 @@ class _Text:
             raise self._failure
         raw = self._stream.read(size)
         self._bar.update(len(raw))
+        self.bytes_read += len(raw)
         try:
             text = self._decode(raw, final=not raw)
         except UnicodeDecodeError as error:
             # What stands before it is good.
             self._failure = error
             text = error.object[: error.start].decode("utf-8-sig")
+            if not raw:
+                raise
         self._window = self._window[self._position :] + text
         self._position = 0
         return bool(raw)

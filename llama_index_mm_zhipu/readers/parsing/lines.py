@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -62,7 +63,7 @@ def lines_of(file: Path, show_progress: bool = False) -> Iterator[LineOrError]:
             try:
                 text = raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
             except UnicodeDecodeError as error:
-                yield encoding_error(place, error)
+                yield encoding_error(place, error, error.start)
                 continue
             if text.strip():
                 yield Line(place, text)
@@ -84,19 +85,24 @@ def reading(file: Path, show_progress: bool) -> Iterator[tuple[BinaryIO, tqdm]]:
         yield stream, bar
 
 
-def encoding_error(place: str, error: UnicodeDecodeError) -> RecordError:
-    """Return the error of a line that is not UTF-8, with what to do."""
-    # The line alone: what was read at once may end within a character.
+def encoding_error(place: str, error: UnicodeDecodeError, byte: int) -> RecordError:
+    """Return the error of what is not UTF-8, with what to do.
+
+    Args:
+        place: File and line.
+        error: Of a line, or of what was read at once.
+        byte: Where, from 0.
+    """
     start = error.object.rfind(b"\n", 0, error.start) + 1
     end = error.object.find(b"\n", error.start)
-    return RecordError(
-        f"{place}: not UTF-8 (byte {error.start - start}){_hint(error.object[start : end if end >= 0 else None])}"
-    )
+    line = error.object[start : end if end >= 0 else None]
+    return RecordError(f"{place}: not UTF-8 (byte {byte}){_hint(line)}")
 
 
 def _hint(raw: bytes) -> str:
     try:
-        raw.decode("gb18030")
+        # Incremental, as what was read at once may end within a character.
+        codecs.getincrementaldecoder("gb18030")().decode(raw)
     except UnicodeDecodeError:
         return "; save the file as UTF-8"
     return ", but perhaps GBK; convert the file with: iconv -f GB18030 -t UTF-8"

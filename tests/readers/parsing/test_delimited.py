@@ -59,6 +59,8 @@ def test_a_column_that_comes_twice_is_one_error(tmp_path: Path) -> None:
     assert read(tmp_path / "t.csv", "a,b,a\n1,2,3\n") == [
         f"{tmp_path}/t.csv, line 1: more than one column is called 'a'"
     ]
+    # As spreadsheets write them.
+    assert read(tmp_path / "t.csv", "a,,\n1,,\n") == [{"a": "1", "": ""}]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])

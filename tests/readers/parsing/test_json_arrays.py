@@ -46,6 +46,7 @@ def test_all_layouts_and_all_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ),
         ('[\n{"name": 1}', "a.json, line 2: the file ends before its array does; the rest of the file is not read"),
         ('[{"name": 1}]\n[{"name": 2}]', "a.json, line 2: there is more after the array; the rest"),
+        ("{}", 'a.json, line 1: not an array of objects, nor one as {"RECORDS": […]}'),
         ("[" * 200_000, "a.json, line 1: "),
         ('[{"name": 1},\n7]', "a.json, line 2, object 2: not an object"),
         ('[{"name": 1},\n{"nam": 7}]', "a.json, line 2, object 2: not an object, but with nam"),
@@ -66,7 +67,14 @@ def test_what_stands_before_another_encoding_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes('[\n{"name": "一"},\n'.encode() + '{"name": "裙子"}]'.encode("gbk"))
     good, error = read(tmp_path / "a.json")
     assert good == {"name": "一"}
-    assert "after line 3: not UTF-8 (byte 12), but perhaps GBK" in str(error)
+    assert "a.json, line 3: not UTF-8 (byte 31), but perhaps GBK" in str(error)
+
+
+def test_numbers_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").write_text('{"of": 1.5e3, "RECORDS": [{"name": 1}]}', encoding="utf-8")
+    for chunk in range(1, 30):
+        monkeypatch.setattr(json_arrays, "_CHUNK_BYTES", chunk)
+        assert read(tmp_path / "a.json") == [{"name": 1}]
 
 
 def test_what_is_no_json_is_seen_without_reading_on(tmp_path: Path) -> None:
@@ -83,4 +91,4 @@ def test_what_is_no_json_is_seen_without_reading_on(tmp_path: Path) -> None:
 def test_another_encoding_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes('[\n{"name": "裙子"}]'.encode("gbk"))
     (error,) = read(tmp_path / "a.json")
-    assert "not UTF-8 (byte 12), but perhaps GBK; convert the file with" in str(error)
+    assert "a.json, line 2: not UTF-8 (byte 14), but perhaps GBK; convert the file with" in str(error)
