@@ -203,12 +203,14 @@ def _write(axes: Axes, lines: list[str], font: FontProperties, *, size: int) -> 
 
 def _wrap(text: str, columns: int, most_lines: int, word_pattern: re.Pattern[str] = _WORD) -> list[str]:
     """Break a text into lines by the width of its characters, and mark with "…" what does not fit."""
-    lines = [""]
-    for word in word_pattern.findall(" ".join(text.split())):
-        if lines[-1] and _width(lines[-1] + word.rstrip()) > columns:
-            lines.append("")
-        lines[-1] += word
-    lines = [_cut(line.rstrip(), columns) for line in lines]
+    lines: list[str] = []
+    for own_line in filter(str.strip, text.splitlines()):
+        lines.append("")
+        for word in word_pattern.findall(" ".join(own_line.split())):
+            if lines[-1] and _width(lines[-1] + word.rstrip()) > columns:
+                lines.append("")
+            lines[-1] += word
+    lines = [_cut(line.rstrip(), columns) for line in lines] or [""]
     if len(lines) > most_lines:
         lines = [*lines[: most_lines - 1], _cut(lines[most_lines - 1] + "…", columns)]
     return lines

@@ -141,9 +141,9 @@ def test_a_font_installed_since_matplotlib_listed_them_is_found(
     assert figure.axes[0].title.get_fontproperties().get_family()[0] == "STIXGeneral"
 
 
-def test_captions_of_several_lines_are_wrapped_as_one(photo_nodes: list[ImageNode]) -> None:
-    node = photo_nodes[0].model_copy(update={"text": "轮胎\n气压\n\n与磨损"})
-    assert plot_results(None, [node]).axes[0].get_title() == "轮胎 气压 与磨损"
+def test_captions_of_several_lines_keep_them(photo_nodes: list[ImageNode]) -> None:
+    node = photo_nodes[0].model_copy(update={"text": "第 2 章\n轮胎气压\n\n与磨损"})
+    assert plot_results(None, [node]).axes[0].get_title() == "第 2 章\n轮胎气压…"
 
 
 def test_no_line_begins_with_closing_punctuation(photo_nodes: list[ImageNode]) -> None:

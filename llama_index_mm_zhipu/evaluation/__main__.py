@@ -22,9 +22,12 @@ from llama_index_mm_zhipu.evaluation.forms import FORMS, Form, form_of
 from llama_index_mm_zhipu.evaluation.published import PUBLISHED
 from llama_index_mm_zhipu.evaluation.report import table_of
 from llama_index_mm_zhipu.evaluation.retrieval import evaluate_retrieval
-from llama_index_mm_zhipu.index import build_index, has_index, load_index
+from llama_index_mm_zhipu.index import IMAGE_NAMESPACE, build_index, has_index, load_index
 from llama_index_mm_zhipu.picture_index import PictureIndex
-from llama_index_mm_zhipu.vector_store import StoreError
+from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, StoreError
+
+_BUILT_FROM = "evaluated_data_set"
+"""Setting of a kept index: from what it was built, and whether to the end."""
 
 _INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended, as shells have it."""
@@ -44,8 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(_INTERRUPTED, "interrupted\n")
     except (OSError, ValueError, StoreError) as error:
         parser.exit(1, f"error: {error}\n")
-    if given.split == form.split:
-        rows += _published_rows(given.dataset, given.model)
     print(table_of(rows))
 
 
@@ -56,14 +57,18 @@ def _parser() -> argparse.ArgumentParser:
         description=f"Measure how well a model finds the pictures of a data set by their captions, and back. {forms}.",
     )
     parser.add_argument("dataset", choices=FORMS, help="form of the data set")
-    parser.add_argument("path", type=Path, help="its folder or file")
-    parser.add_argument("--images", type=Path, help="folder of the pictures, where they lie elsewhere")
+    parser.add_argument("path", type=_path, help="its folder or file")
+    parser.add_argument("--images", type=_path, help="folder of the pictures, where they lie elsewhere")
     parser.add_argument("--split", help="by default valid for muge, else test")
     parser.add_argument("--model", default="ViT-B-16", help="name or folder of a Chinese-CLIP (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda and so on; by default the fastest there is")
-    parser.add_argument("--index", type=Path, help="folder to keep the index in; one that is there already is measured")
+    parser.add_argument("--index", type=_path, help="folder to keep the index in, to measure it again")
     parser.add_argument("--skip", action="store_true", help="leave out records and pictures that cannot be read")
     return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _checked_form(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Form:
@@ -83,40 +88,68 @@ def _checked_form(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
 
 def _measure(form: Form, given: argparse.Namespace) -> list[tuple[str, list[float]]]:
     on_error: OnError = "skip" if given.skip else "raise"
-    place = (given.path, given.images, given.split, on_error)
     # Before the pictures: a split without captions is no reason to embed it.
-    queries = form.queries(*place)
-    embed_model = ChineseClipEmbedding(given.model, device=given.device)
-    if given.index is not None and has_index(given.index):
-        index = load_index(given.index, embed_model=embed_model)
-    else:
-        index = build_index(
-            form.read(*place),
-            embed_model=embed_model,
-            persist_dir=given.index,
-            caption_weight=0,
-            on_error=on_error,
-            show_progress=True,
-        )
+    queries = form.queries(given.path, given.images, given.split, on_error)
+    index = _indexed(form, given, on_error)
     try:
-        return evaluate_retrieval(index, _answerable(index, queries, given), show_progress=True).rows()
+        answerable = _answerable(index, queries, given.skip)
+        rows = evaluate_retrieval(index, answerable, show_progress=True).rows()
     finally:
         index.close()
+    is_whole = answerable == queries and given.split == form.split
+    return [*rows, *(_published_rows(given.dataset, given.model) if is_whole else [])]
 
 
-def _answerable(index: PictureIndex, queries: RetrievalDataset, given: argparse.Namespace) -> RetrievalDataset:
+def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> PictureIndex:
+    """Open the kept index if it is a whole one of this data set, or build it, or go on building it."""
+    embed_model = ChineseClipEmbedding(given.model, device=given.device)
+    source = " ".join(filter(None, [given.dataset, str(given.path.resolve()), given.split]))
+    if given.index is not None and _is_whole(given.index, source):
+        return load_index(given.index, embed_model=embed_model)
+    index = build_index(
+        form.read(given.path, given.images, given.split, on_error),
+        embed_model=embed_model,
+        persist_dir=given.index,
+        caption_weight=0,
+        on_error=on_error,
+        show_progress=True,
+    )
+    index.stores[1].set_setting(_BUILT_FROM, {"source": source, "whole": True})
+    return index
+
+
+def _is_whole(folder: Path, source: str) -> bool:
+    """Whether a kept index is finished; one that is new or was broken off is marked as begun.
+
+    Raises:
+        ValueError: It is of other data.
+    """
+    is_new = not has_index(folder)
+    with FaissMultiModalVectorStore(folder, namespace=IMAGE_NAMESPACE) as store:
+        recorded = store.get_setting(_BUILT_FROM)
+        if is_new:
+            store.set_setting(_BUILT_FROM, {"source": source, "whole": False})
+            return False
+    if recorded is None:
+        raise ValueError(f"the index in {folder} was not built by this command; evaluate_retrieval measures it")
+    if recorded["source"] != source:
+        raise ValueError(f"the index in {folder} is of {recorded['source']}, not of {source}; give another folder")
+    return bool(recorded["whole"])
+
+
+def _answerable(index: PictureIndex, queries: RetrievalDataset, skip: bool) -> RetrievalDataset:
     """Return the queries less the pictures that were left out; without ``--skip`` none may be missing."""
     wanted = queries.texts_by_picture()
     stored, _ = index.stores[1].get_vectors(list(wanted))
     lacking = len(wanted) - len(stored)
-    if lacking and not given.skip:
-        raise ValueError(
-            f"the index in {given.index} lacks {lacking} of {len(wanted)} pictures: it was broken off, or is of other "
-            "data; delete the folder to build it anew, or leave them out with --skip"
-        )
-    if lacking:
-        print(f"left out {lacking} of {len(wanted)} pictures", file=sys.stderr)
-    return queries.restricted_to(set(stored)) if stored else queries
+    if not lacking or not stored:
+        return queries
+    if not skip:
+        raise ValueError(f"{lacking} of {len(wanted)} pictures are not in the index; leave them out with --skip")
+    answerable = queries.restricted_to(set(stored))
+    texts = len(queries.queries) - len(answerable.queries)
+    print(f"left out {lacking} of {len(wanted)} pictures and {texts} of {len(queries.queries)} texts", file=sys.stderr)
+    return answerable
 
 
 def _published_rows(dataset: str, model: str) -> list[tuple[str, list[float]]]:

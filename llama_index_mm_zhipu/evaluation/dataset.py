@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode
 
@@ -42,7 +42,7 @@ class RetrievalDataset:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be evaluated."""
-        queries = [_checked(*query) for query in self.queries]
+        queries = [_checked(query) for query in self.queries]
         if not queries:
             raise ValueError("no queries: no picture has a caption, nor was a question given")
         object.__setattr__(self, "queries", queries)
@@ -70,13 +70,14 @@ class RetrievalDataset:
         return cls([RetrievalQuery(text, tuple(image_ids)) for text, image_ids in queries])
 
     @classmethod
-    def from_texts(cls, texts: Iterable[tuple[str, Collection[str]]]) -> RetrievalDataset:
+    def from_texts(cls, texts: Iterable[tuple[Any, ...]]) -> RetrievalDataset:
         """Take the texts of a data set that names the pictures of each, as MUGE and Chinese-CLIP's form do.
 
         Args:
-            texts: Text and ids of its pictures, such as ``reader.load_texts(…)``; those without pictures are left out.
+            texts: Text, ids of its pictures and whatever else, as ``reader.load_texts(…)`` gives them; those without
+                pictures are left out.
         """
-        return cls([RetrievalQuery(text, tuple(image_ids)) for text, image_ids in texts if image_ids])
+        return cls([RetrievalQuery(text, tuple(image_ids)) for text, image_ids, *_ in texts if image_ids])
 
     def restricted_to(self, image_ids: Collection[str]) -> RetrievalDataset:
         """Return the queries with those of their pictures that are given; queries without any are left out."""
@@ -92,7 +93,10 @@ class RetrievalDataset:
         return found
 
 
-def _checked(text: str, image_ids: Collection[object]) -> RetrievalQuery:
+def _checked(query: tuple[Any, ...]) -> RetrievalQuery:
+    if not isinstance(query, tuple) or len(query) != 2 or not isinstance(query[0], str):
+        raise TypeError(f"{query!r:.60} is no text with a tuple of node ids")
+    text, image_ids = query
     if isinstance(image_ids, str | int):
         raise TypeError(f"the pictures of {text!r:.60} are {image_ids!r:.40}; give a tuple of node ids")
     if not image_ids:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from llama_index.core.schema import ImageNode
 
@@ -52,21 +53,22 @@ class Form:
         """Return what is asked of a data set: its texts where it lists them, else the captions of its pictures."""
         reader = self.reader(on_error=on_error)
         if isinstance(reader, TsvReader):
-            texts = reader.load_texts(path, split or "test")
-            return RetrievalDataset.from_texts((text, image_ids) for text, image_ids, _ in texts)
+            return RetrievalDataset.from_texts(reader.load_texts(*self._arguments(path, images, split)))
         nodes = self.read(path, images, split, on_error)
         return RetrievalDataset.from_nodes(nodes, merge_equal_captions=self.merge_equal_captions)
 
-    def _arguments(self, path: Path, images: Path | None, split: str | None) -> list[object]:
+    def _arguments(self, path: Path, images: Path | None, split: str | None) -> list[Any]:
         optional = [images if self.has_images_elsewhere else None, split]
         return [path, *(each for each in optional if each is not None), *self.more]
 
 
 FORMS = {
     "muge": Form("MUGE's retrieval task", MugeRetrievalReader, "valid"),
-    "flickr30k-cn": Form("Flickr30k-CN", Flickr30kCnReader, "test", True, merge_equal_captions=False),
-    "coco-cn": Form("COCO-CN", CocoCnReader, "test", True, merge_equal_captions=False),
-    "flickr8k-cn": Form("Flickr8k-CN", Flickr8kCnReader, "test", True),
+    "flickr30k-cn": Form(
+        "Flickr30k-CN", Flickr30kCnReader, "test", has_images_elsewhere=True, merge_equal_captions=False
+    ),
+    "coco-cn": Form("COCO-CN", CocoCnReader, "test", has_images_elsewhere=True, merge_equal_captions=False),
+    "flickr8k-cn": Form("Flickr8k-CN", Flickr8kCnReader, "test", has_images_elsewhere=True),
     "chinese-clip": Form("a folder in the form of Chinese-CLIP's scripts", ChineseClipReader, "test"),
     "jsonl": Form("lines of image_id, image_base64, caption", JsonlReader),
     "folder": Form("pictures with captions beside them", FolderReader, more=("sidecar",)),

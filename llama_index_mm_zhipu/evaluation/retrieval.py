@@ -66,8 +66,9 @@ def evaluate_retrieval(
             "evaluate an index built with caption_weight=0"
         )
     # Each text once: equal ones then have equal scores, whatever batches they would have been in.
-    distinct, places = np.unique([query.text for query in dataset.queries], return_inverse=True)
-    texts = _text_vectors(index, distinct.tolist(), show_progress)
+    rows = {text: row for row, text in enumerate(dict.fromkeys(query.text for query in dataset.queries))}
+    places = np.array([rows[query.text] for query in dataset.queries], dtype=np.intp)
+    texts = _text_vectors(index, list(rows), show_progress)
     mode = VectorStoreQueryMode(vector_store_query_mode)
     ranks_of_pictures: Ranks = list(_ranks_of_pictures(index, dataset, texts[places], mode, show_progress))
     ranks_of_texts: Ranks = list(
@@ -92,12 +93,12 @@ def _require_pictures(stored_ids: list[str], wanted: dict[str, list[int]]) -> No
 
 
 def _text_vectors(index: PictureIndex, texts: list[str], show_progress: bool) -> Vectors:
-    rows: list[Vectors] = []
+    parts: list[Vectors] = []
     with tqdm(total=len(texts), desc="Embedding texts", unit="text", disable=not show_progress) as bar:
         for batch in iter_batch(texts, _TEXTS_AT_A_TIME):
-            rows.append(np.asarray(index.image_embed_model.get_text_embedding_batch(batch), dtype=np.float32))
+            parts.append(np.asarray(index.image_embed_model.get_text_embedding_batch(batch), dtype=np.float32))
             bar.update(len(batch))
-    return np.concatenate(rows)
+    return np.concatenate(parts)
 
 
 def _ranks_of_pictures(

@@ -37,7 +37,11 @@ class Columns:
 
         Raises:
             ValueError: There is none.
+            TypeError: ``metadata`` or ``names`` is a string.
         """
+        for given in (self.metadata, self.names):
+            if isinstance(given, str):
+                raise TypeError(f"{given!r} stands where a tuple of columns should: give ({given!r},)")
         if not (self.picture or self.url or self.base64):
             raise ValueError("columns without a picture: give picture, url or base64")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
 from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
 from llama_index_mm_zhipu.readers.parsing.lines import lines_of
 from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
+
+logger = logging.getLogger(__name__)
 
 
 class PictureText(NamedTuple):
@@ -47,11 +50,13 @@ class TsvReader(PictureReader):
             RecordError: A line cannot be used, with ``on_error="raise"``.
             FileNotFoundError: The file is missing.
         """
-        file, _ = self._files(Path(folder).expanduser(), split)
+        file, pictures = self._files(Path(folder).expanduser(), split)
+        _require_split(pictures, split)
         return list(self._usable(_texts_in(file, self.text_key, self.ids_key)))
 
     def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
         texts, pictures = self._files(Path(folder).expanduser(), split)
+        _require_split(pictures, split)
         captions = Captions()
         for text in _texts_in(texts, self.text_key, self.ids_key):
             if isinstance(text, RecordError):
@@ -69,6 +74,19 @@ class TsvReader(PictureReader):
         """Return the file of texts and that of pictures."""
 
 
+def _require_split(pictures: Path, split: str) -> None:
+    """Name the splits that there are instead.
+
+    Raises:
+        FileNotFoundError: The file of pictures is missing.
+    """
+    if not pictures.is_file():
+        ending = pictures.name.removeprefix(split)
+        splits = sorted(file.name.removesuffix(ending) for file in pictures.parent.glob(f"*{ending}"))
+        there = f"there are the splits {', '.join(splits)}" if splits else "is this the folder of the data set?"
+        raise FileNotFoundError(f"no such file: {pictures}; {there}")
+
+
 def nothing_read(pictures: Path) -> str:
     """Say that a tsv held no picture."""
     return f"{pictures} holds no pictures; expected lines of id, tab, base64"
@@ -76,11 +94,13 @@ def nothing_read(pictures: Path) -> str:
 
 def _texts_in(file: Path, text_key: str, ids_key: str) -> Iterator[PictureText | RecordError]:
     form = f"an object with {text_key} and {ids_key}"
+    keys: set[str] = set()
     for line in lines_of(file):
         record = object_of(line, form, text_key)
         if isinstance(record, RecordError):
             yield record
             continue
+        keys.update(record.fields)
         text, image_ids = record.fields[text_key], record.fields.get(ids_key) or []
         if not isinstance(text, str):
             yield RecordError(f"{record.place}: {text_key} is no text")
@@ -90,6 +110,9 @@ def _texts_in(file: Path, text_key: str, ids_key: str) -> Iterator[PictureText |
             ids = [picture_id_of(value, record.place) for value in image_ids]
             bad = next((each for each in ids if isinstance(each, RecordError)), None)
             yield bad or PictureText(in_one_line(text), tuple(map(str, ids)), record.place)
+    if keys and ids_key not in keys:
+        # As in MUGE's test split; or the key is called otherwise.
+        logger.warning("no line of %s has %s, but %s: its texts are of no picture", file, ids_key, sorted(keys))
 
 
 def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -> Iterator[NodeOrError]:

@@ -27,6 +27,9 @@ from llama_index_mm_zhipu.testing.wire import CHARACTERS_PER_EVENT, Answer, Delt
 
 GREETING = "（本地替身，不是模型）"
 
+_MOST_CHARACTERS = 80
+"""Of what stood before a picture: captions are repeated, whole pages not."""
+
 _SCHEMA_MARK = "Here's a JSON schema to follow:"
 _REACT_MARK = "Action Input:"
 _REACT_TOOL = re.compile(r"^> Tool Name: (\S+)$.*?^Tool Args: (?=\{)", re.MULTILINE | re.DOTALL)
@@ -143,10 +146,14 @@ def _described_pictures(message: Message) -> list[str]:
         if part["type"] == "text":
             text = part["text"]
         else:
-            before = last_line(text)
+            before = _shortened(last_line(text))
             pictures.append(describe_picture(part["image_url"]["url"]) + (f"；说明：{before}" if before else ""))
             text = ""
     return pictures
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
 
 
 def _greeting(messages: list[Message]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from llama_index.core.schema import ImageNode
 from published_forms import FORMS, Example, chinese_clip, write_lines
 
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.evaluation.__main__ import main
 
 
@@ -72,15 +73,23 @@ def test_data_sets_in_their_own_form(
     assert measure(name, root, *images) == {"10 texts → pictures": PERFECT, "10 pictures → texts": PERFECT}
 
 
+@pytest.mark.parametrize(("name", "queries"), [("flickr30k-cn", 10), ("coco-cn", 10), ("flickr8k-cn", 1), ("jsonl", 1)])
 def test_equal_captions_are_one_query_but_where_the_published_tables_have_them_apart(
-    examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
+    name: str, queries: int, examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
 ) -> None:
     same = [example._replace(caption="一张图") for example in examples]
-    root, images, _ = FORMS["flickr30k-cn"].write(tmp_path / "flickr", same)
-    apart = measure("flickr30k-cn", root, "--images", images)
-    assert apart["10 texts → pictures"][0] == pytest.approx(10.0)
-    (file,) = FORMS["article"].write(tmp_path, same)
-    assert measure("jsonl", file)["1 texts → pictures"] == PERFECT
+    root, *rest = FORMS[FORMS_OF_THE_COMMAND[name]].write(tmp_path, same)
+    figures = measure(name, root, *(["--images", rest[0]] if rest else []))
+    # Ten queries of one picture each find it in ten places; one query of all ten finds one at once.
+    assert figures[f"{queries} texts → pictures"][0] == pytest.approx(100.0 / queries)
+
+
+def test_other_forms_keep_theirs_beside_a_file_of_chinese_clip(
+    examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
+) -> None:
+    root, _ = FORMS["folder"].write(tmp_path, examples)
+    write_lines(tmp_path / "test_texts.jsonl", [{"text_id": 1, "text": "飞机", "image_ids": [1]}])
+    assert measure("folder", root)["10 texts → pictures"] == PERFECT
 
 
 @pytest.mark.parametrize("name", ["chinese-clip", "muge"])
@@ -132,42 +141,78 @@ def test_a_kept_index_is_measured_again(
     assert measure(*arguments) == first
 
 
-def test_an_index_that_was_broken_off_is_not_taken_for_a_whole_one(
+def truncated(example: Example) -> Example:
+    """Cut a picture so that only its decoding shows it."""
+    return example._replace(picture=example.picture[:-900])
+
+
+def test_an_index_that_was_broken_off_is_finished(
     examples: list[Example],
     tmp_path: Path,
     measure: Callable[..., dict[str, list[float]]],
     fails: Callable[..., str],
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    truncated = examples[4]._replace(picture=examples[4].picture[:-900])
-    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], truncated, *examples[5:]])
+    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], truncated(examples[4]), *examples[5:]])
     arguments = ("jsonl", file, "--index", tmp_path / "index")
     assert "error: node 5: " in fails(1, *arguments)
-    assert "lacks 6 of 10 pictures: it was broken off, or is of other data; delete the folder" in fails(1, *arguments)
-    shutil.rmtree(tmp_path / "index")
-    assert measure(*arguments, "--skip")["9 texts → pictures"] == PERFECT
-    assert measure(*arguments, "--skip")["9 pictures → texts"] == PERFECT
+    assert "error: node 5: " in fails(1, *arguments)
+    FORMS["article"].write(tmp_path, examples)
+    assert measure(*arguments) == {"10 texts → pictures": PERFECT, "10 pictures → texts": PERFECT}
 
 
-def test_what_is_left_out_is_said(
-    examples: list[Example], demo_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_index_of_other_data_is_refused(
+    examples: list[Example],
+    tmp_path: Path,
+    measure: Callable[..., dict[str, list[float]]],
+    fails: Callable[..., str],
+    demo_embedding: ChineseClipEmbedding,
 ) -> None:
-    truncated = examples[4]._replace(picture=examples[4].picture[:-900])
-    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], truncated])
-    main(["jsonl", str(file), "--skip", "--model", str(demo_folder / "model"), "--device", "cpu"])
-    assert "left out 1 of 5 pictures" in capsys.readouterr().err
+    (first,) = FORMS["article"].write(tmp_path / "a", examples[:5])
+    (second,) = FORMS["article"].write(tmp_path / "b", examples[5:])
+    measure("jsonl", first, "--index", tmp_path / "index")
+    said = fails(1, "jsonl", second, "--index", tmp_path / "index")
+    assert said.endswith(f"is of jsonl {first}, not of jsonl {second}; give another folder")
+
+    build_index(
+        [ImageNode(image=examples[0].base64)], embed_model=demo_embedding, persist_dir=tmp_path / "mine"
+    ).close()
+    assert "was not built by this command" in fails(1, "jsonl", first, "--index", tmp_path / "mine")
+
+
+def test_what_is_left_out_is_said_and_is_no_miss(
+    examples: list[Example],
+    demo_folder: Path,
+    tmp_path: Path,
+    fails: Callable[..., str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], truncated(examples[4]), *examples[5:]])
+    with Path(str(file)).open("a", encoding="utf-8") as lines:
+        lines.write("no json\n")
+    arguments = ["jsonl", file, "--index", tmp_path / "index"]
+    assert "line 11: not an object" in fails(1, *arguments)
+
+    main([*map(str, arguments), "--skip", "--model", str(demo_folder / "model"), "--device", "cpu"])
+
+    captured = capsys.readouterr()
+    assert rows_of(captured.out) == {"9 texts → pictures": PERFECT, "9 pictures → texts": PERFECT}
+    assert "left out 1 of 10 pictures and 1 of 10 texts" in captured.err
+    FORMS["article"].write(tmp_path, examples)
+    assert fails(1, *arguments) == "error: 1 of 10 pictures are not in the index; leave them out with --skip"
 
 
 def test_what_is_wrong_is_one_line(
     examples: list[Example], tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chinese_clip(tmp_path, examples)
-    write_lines(tmp_path / "no_texts.jsonl", [{"text_id": 1, "text": "飞机", "image_ids": []}])
+    chinese_clip(tmp_path, examples, "bare")
+    write_lines(tmp_path / "bare_texts.jsonl", [{"text_id": 1, "text": "飞机", "image_ids": []}])
     assert fails(1, "jsonl", tmp_path / "no.jsonl") == f"error: no such file or folder: {tmp_path}/no.jsonl"
     assert fails(2, "coco-cn", tmp_path / "..").endswith("elsewhere: give their folder with --images")
     assert fails(2, "muge", tmp_path, "--images", tmp_path).endswith("--images: this data set has its pictures with it")
     assert fails(2, "folder", tmp_path, "--split", "test").endswith("--split: folder has no splits")
-    assert fails(1, "chinese-clip", tmp_path, "--split", "no").startswith("error: no queries")
+    assert fails(1, "chinese-clip", tmp_path, "--split", "bare").startswith("error: no queries")
+    assert fails(1, "chinese-clip", tmp_path, "--split", "dev").endswith("there are the splits bare, test")
     assert fails(1, "chinese-clip", tmp_path, "--index", "/dev/null/x").startswith(
         "error: cannot open the vector store"
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from llama_index.core.schema import ImageNode
+from published_forms import Example, chinese_clip
 
 from llama_index_mm_zhipu.evaluation import RetrievalDataset, RetrievalQuery
+from llama_index_mm_zhipu.readers import ChineseClipReader
 
 NODES = [
     ImageNode(id_="1", text="一只猫\n 猫在睡觉 "),
@@ -33,6 +37,9 @@ def test_what_cannot_be_asked_is_refused() -> None:
         RetrievalDataset([RetrievalQuery("猫", ())])
     with pytest.raises(TypeError, match="the pictures of '猫' are '12'; give a tuple of node ids"):
         RetrievalDataset([RetrievalQuery("猫", "12")])  # type: ignore[arg-type]
+    for query in (("猫",), (5, ("1",)), "猫"):
+        with pytest.raises(TypeError, match="is no text with a tuple of node ids"):
+            RetrievalDataset([query])  # type: ignore[list-item]
     with pytest.raises(TypeError, match=r"is no node; questions of your own are RetrievalDataset\(\[…\]\)"):
         RetrievalDataset.from_nodes([RetrievalQuery("猫", ("1",))])  # type: ignore[list-item]
 
@@ -45,6 +52,12 @@ def test_ids_may_be_numbers_and_queries_a_generator() -> None:
 def test_texts_of_a_data_set_are_queries_of_their_own() -> None:
     dataset = RetrievalDataset.from_texts([("猫", ["1", "2"]), ("无", []), ("猫", ["3"])])
     assert dataset.queries == [RetrievalQuery("猫", ("1", "2")), RetrievalQuery("猫", ("3",))]
+
+
+def test_texts_are_taken_as_readers_give_them(examples: list[Example], tmp_path: Path) -> None:
+    chinese_clip(tmp_path, examples[:2])
+    dataset = RetrievalDataset.from_texts(ChineseClipReader().load_texts(tmp_path, "test"))
+    assert dataset.queries == [RetrievalQuery("飞机", ("1",)), RetrievalQuery("闹钟", ("2",))]
 
 
 def test_pictures_that_are_left_out_are_asked_for_no_more() -> None:

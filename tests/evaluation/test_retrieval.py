@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,14 @@ def test_stored_nodes_stay_as_they_were(index: PictureIndex, nodes: list[ImageNo
     evaluate_retrieval(index, nodes)
     stored = {node.node_id: node.get_content(MetadataMode.ALL) for node in index.stores[1].get_nodes()}
     assert stored == {node.node_id: node.get_content(MetadataMode.ALL) for node in nodes}
+
+
+def test_one_very_long_text_costs_no_more_than_itself(index: PictureIndex, nodes: list[ImageNode]) -> None:
+    long = [RetrievalQuery("长" * 100_000, (nodes[0].node_id,))]
+    dataset = RetrievalDataset([*long, *RetrievalDataset.from_nodes(nodes).queries])
+    tracemalloc.start()
+    evaluate_retrieval(index, dataset)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # An array of strings would be 400 kB for each of some 200 texts.
+    assert peak < 60_000_000

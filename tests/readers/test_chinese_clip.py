@@ -68,9 +68,15 @@ def test_what_is_wrong_is_named_or_skipped(folder: Path, name: str, line: str, m
 
 
 def test_nothing_to_read_is_an_error(folder: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no such file: .*train_texts\.jsonl"):
+    with pytest.raises(FileNotFoundError, match=r"no such file: .*train_imgs\.tsv; there are the splits valid"):
         ChineseClipReader().load_data(folder)
     (folder / "valid_imgs.tsv").write_text("")
     (folder / "valid_texts.jsonl").write_text("")
     with pytest.raises(ValueError, match=r"valid_imgs\.tsv holds no pictures; expected lines of id, tab, base64"):
         ChineseClipReader().load_data(folder, split="valid")
+
+
+def test_another_key_of_ids_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "valid_texts.jsonl").write_text('{"text": "猫", "ids": [1]}\n', encoding="utf-8")
+    assert ChineseClipReader().load_data(folder, "valid")[0].text == ""
+    assert "valid_texts.jsonl has image_ids, but ['ids', 'text']" in caplog.text

@@ -142,6 +142,8 @@ def test_what_is_no_address_is_named(products: Path) -> None:
 def test_columns_must_name_a_picture() -> None:
     with pytest.raises(ValueError, match="columns without a picture: give picture, url or base64"):
         Columns()
+    with pytest.raises(TypeError, match=r"'类别' stands where a tuple of columns should: give \('类别',\)"):
+        Columns(picture="图片", metadata="类别")  # type: ignore[arg-type]
 
 
 def test_the_folder_of_pictures_must_fit_the_columns(products: Path, tmp_path: Path) -> None:

@@ -71,8 +71,7 @@ def test_published_tables_come_out(dataset: str, name: str) -> None:
     folder = Path(os.environ["CHINESE_CLIP_DATA"]) / dataset
     pictures = reader.lazy_load_data(folder, split)
     index = build_index(pictures, embed_model=official(name), caption_weight=0, show_progress=True)
-    texts = reader.load_texts(folder, split)
-    queries = RetrievalDataset.from_texts((text, image_ids) for text, image_ids, _ in texts)
+    queries = RetrievalDataset.from_texts(reader.load_texts(folder, split))
     report = evaluate_retrieval(index, queries, show_progress=True)
     published = PUBLISHED[dataset][name]
     print(f"\n{dataset}, {name}, published {published}\n{report}")

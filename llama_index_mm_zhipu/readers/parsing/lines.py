@@ -76,6 +76,8 @@ def reading(file: Path, show_progress: bool) -> Iterator[tuple[BinaryIO, tqdm]]:
     Raises:
         FileNotFoundError: There is no such file.
     """
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; give the file in it")
     if not file.is_file():
         raise FileNotFoundError(f"no such file: {file}; check the path of the data set")
     bar = tqdm(
