@@ -101,11 +101,14 @@ def _measure(form: Form, given: argparse.Namespace) -> list[tuple[str, list[floa
 
 
 def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> PictureIndex:
-    """Open the kept index if it is a whole one of this data set, or build it, or go on building it."""
+    """Open the kept index of this data set if it was built to the end, else build it or go on building it."""
     embed_model = ChineseClipEmbedding(given.model, device=given.device)
     source = " ".join(filter(None, [given.dataset, str(given.path.resolve()), given.split]))
-    if given.index is not None and _is_whole(given.index, source):
-        return load_index(given.index, embed_model=embed_model)
+    if given.index is not None:
+        if _is_finished(given.index, source):
+            return load_index(given.index, embed_model=embed_model)
+        with FaissMultiModalVectorStore(given.index, namespace=IMAGE_NAMESPACE) as store:
+            store.set_setting(_BUILT_FROM, {"source": source, "finished": False})
     index = build_index(
         form.read(given.path, given.images, given.split, on_error),
         embed_model=embed_model,
@@ -114,27 +117,25 @@ def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> Pictur
         on_error=on_error,
         show_progress=True,
     )
-    index.stores[1].set_setting(_BUILT_FROM, {"source": source, "whole": True})
+    index.stores[1].set_setting(_BUILT_FROM, {"source": source, "finished": True})
     return index
 
 
-def _is_whole(folder: Path, source: str) -> bool:
-    """Whether a kept index is finished; one that is new or was broken off is marked as begun.
+def _is_finished(folder: Path, source: str) -> bool:
+    """Whether a folder keeps an index of a data set that was built to the end.
 
     Raises:
-        ValueError: It is of other data.
+        ValueError: The index there is of other data.
     """
-    is_new = not has_index(folder)
+    if not has_index(folder):
+        return False
     with FaissMultiModalVectorStore(folder, namespace=IMAGE_NAMESPACE) as store:
         recorded = store.get_setting(_BUILT_FROM)
-        if is_new:
-            store.set_setting(_BUILT_FROM, {"source": source, "whole": False})
-            return False
     if recorded is None:
         raise ValueError(f"the index in {folder} was not built by this command; evaluate_retrieval measures it")
     if recorded["source"] != source:
         raise ValueError(f"the index in {folder} is of {recorded['source']}, not of {source}; give another folder")
-    return bool(recorded["whole"])
+    return bool(recorded["finished"])
 
 
 def _answerable(index: PictureIndex, queries: RetrievalDataset, skip: bool) -> RetrievalDataset:
