@@ -40,13 +40,7 @@ class CocoCnReader(PictureReader):
         listed = root / f"coco-cn_{split}.txt" if split else None
         yield from read_named_pictures(gathered, listed, Path(images).expanduser(), _file_of)
 
-    def _nothing_read(
-        self,
-        folder: str | Path,
-        images: str | Path,
-        split: str | None = None,
-        captions: str = "human-written-caption",
-    ) -> str:
+    def _nothing_read(self, folder: str | Path, *args: object, **kwargs: object) -> str:
         return f"{folder} names no pictures; expected lines such as COCO_val2014_000000000123#0, a tab and a caption"
 
 

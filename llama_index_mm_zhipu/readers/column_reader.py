@@ -121,6 +121,7 @@ class ColumnReader(PictureReader):
 
     def _metadata_value(self, fields: dict[str, Any], column: str) -> Any:
         value = self._values(fields, column) if column in self.columns.separators else fields[column]
+        # Of values within values, too.
         return json.loads(with_whole_characters(json.dumps(value, ensure_ascii=False)))
 
 

@@ -31,9 +31,7 @@ class Flickr8kCnReader(PictureReader):
         listed = root / f"flickr8k{split}.txt" if split else None
         yield from read_named_pictures(gathered, listed, Path(images).expanduser(), "{}.jpg".format)
 
-    def _nothing_read(
-        self, folder: str | Path, images: str | Path, split: str | None = None, captions: str = "zhc"
-    ) -> str:
+    def _nothing_read(self, folder: str | Path, *args: object, **kwargs: object) -> str:
         return f"{folder} names no pictures; expected lines such as 123456_ab12cd.jpg#zhc#0 一只狗"
 
 

@@ -14,7 +14,7 @@ from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.folder_captions import read_sidecar, read_table
-from llama_index_mm_zhipu.readers.folder_files import require_utf8_name, visible_files
+from llama_index_mm_zhipu.readers.folder_files import name_error, visible_files
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 
 SIDECAR = "sidecar"
@@ -76,9 +76,7 @@ class FolderReader(PictureReader):
         return f"{folder} holds no pictures; expected files such as .jpg or .png"
 
     def _node(self, file: Path, name: str, caption: str) -> NodeOrError:
-        try:
-            require_utf8_name(name, file)
-        except RecordError as error:
+        if (error := name_error(name, file)) is not None:
             return error
         digest = _hash_of_file(file) if self.hash_contents else None
         return PictureRecord.of(name, digest, image_path=str(file), text=caption, metadata={"file_name": name})

@@ -21,16 +21,13 @@ def visible_files(root: Path, endings: Collection[str], recursive: bool = True) 
     return [file for file in files if file.suffix.lower() in endings and not _is_hidden(file, root) and file.is_file()]
 
 
-def require_utf8_name(name: str, file: Path) -> None:
-    """Refuse a name that no store can hold.
-
-    Raises:
-        RecordError: It is not UTF-8.
-    """
+def name_error(name: str, file: Path) -> RecordError | None:
+    """Return the error of a name that no store can hold, as it is not UTF-8, or None."""
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise RecordError(f"the name of {one_line(str(file))} is not UTF-8; rename the file") from None
+        return RecordError(f"the name of {one_line(str(file))} is not UTF-8; rename the file")
+    return None
 
 
 def _is_hidden(file: Path, root: Path) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-# Han with its extensions, kana and hangul, between which there are no blanks.
-_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\U00020000-\U0003ffff]")
+from llama_index_mm_zhipu.scripts import UNSPACED
+
+_CHARACTER = re.compile(f"[{UNSPACED}]")
 _FULL = 0.8
 """Share of the longest line from which on a line may have been broken for lack of room."""
 
@@ -21,10 +22,10 @@ def tidied(text: str) -> str:
     margin = _FULL * max(map(_width, lines), default=0)
     whole = ""
     for line, following in pairwise([*lines, ""]):
-        goes_on = _width(line) >= margin and _UNSPACED.match(line[-1]) and _UNSPACED.match(following)
+        goes_on = _width(line) >= margin and _CHARACTER.match(line[-1]) and _CHARACTER.match(following)
         whole += line if goes_on else f"{line}\n"
     return whole.strip()
 
 
 def _width(line: str) -> int:
-    return len(line) + len(_UNSPACED.findall(line))
+    return len(line) + len(_CHARACTER.findall(line))

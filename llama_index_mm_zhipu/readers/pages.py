@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.folder_files import require_utf8_name, visible_files
+from llama_index_mm_zhipu.readers.folder_files import name_error, visible_files
 from llama_index_mm_zhipu.readers.page_text import tidied
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES, slides_to_pdf
@@ -73,8 +73,10 @@ class PageReader(PictureReader):
         folder = Path(images).expanduser().absolute() if images is not None else None
         for file in _files(root):
             name = file.name if file == root else file.relative_to(root).as_posix()
+            if (bad_name := name_error(name, file)) is not None:
+                yield bad_name
+                continue
             try:
-                require_utf8_name(name, file)
                 yield from self._pages_of(file, name, folder)
             except RecordError as error:
                 yield error

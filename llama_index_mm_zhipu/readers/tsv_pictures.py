@@ -50,13 +50,11 @@ class TsvReader(PictureReader):
             RecordError: A line cannot be used, with ``on_error="raise"``.
             FileNotFoundError: The file is missing.
         """
-        file, pictures = self._files(Path(folder).expanduser(), split)
-        _require_split(pictures, split)
+        file, _ = self._existing_files(folder, split)
         return list(self._usable(_texts_in(file, self.text_key, self.ids_key)))
 
     def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
-        texts, pictures = self._files(Path(folder).expanduser(), split)
-        _require_split(pictures, split)
+        texts, pictures = self._existing_files(folder, split)
         captions = Captions()
         for text in _texts_in(texts, self.text_key, self.ids_key):
             if isinstance(text, RecordError):
@@ -69,22 +67,23 @@ class TsvReader(PictureReader):
     def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
         return nothing_read(self._files(Path(folder).expanduser(), split)[1])
 
+    def _existing_files(self, folder: str | Path, split: str) -> tuple[Path, Path]:
+        """Return the file of texts and that of pictures, or name the splits that there are instead.
+
+        Raises:
+            FileNotFoundError: The file of pictures is missing.
+        """
+        texts, pictures = self._files(Path(folder).expanduser(), split)
+        if not pictures.is_file():
+            ending = pictures.name.removeprefix(split)
+            splits = sorted(file.name.removesuffix(ending) for file in pictures.parent.glob(f"*{ending}"))
+            there = f"there are the splits {', '.join(splits)}" if splits else "is this the folder of the data set?"
+            raise FileNotFoundError(f"no such file: {pictures}; {there}")
+        return texts, pictures
+
     @abstractmethod
     def _files(self, folder: Path, split: str) -> tuple[Path, Path]:
         """Return the file of texts and that of pictures."""
-
-
-def _require_split(pictures: Path, split: str) -> None:
-    """Name the splits that there are instead.
-
-    Raises:
-        FileNotFoundError: The file of pictures is missing.
-    """
-    if not pictures.is_file():
-        ending = pictures.name.removeprefix(split)
-        splits = sorted(file.name.removesuffix(ending) for file in pictures.parent.glob(f"*{ending}"))
-        there = f"there are the splits {', '.join(splits)}" if splits else "is this the folder of the data set?"
-        raise FileNotFoundError(f"no such file: {pictures}; {there}")
 
 
 def nothing_read(pictures: Path) -> str:

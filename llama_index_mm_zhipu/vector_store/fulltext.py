@@ -10,9 +10,9 @@ import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 
-# Han with its extensions, kana and hangul: scripts whose words are not set apart.
-_UNSPACED = "\u2e80-\u2fdf\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-_RUNS = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|[^\W{_UNSPACED}]+")
+from llama_index_mm_zhipu.scripts import UNSPACED
+
+_RUNS = re.compile(rf"(?P<unspaced>[{UNSPACED}]+)|[^\W{UNSPACED}]+")
 
 TOKENS_VERSION = 2
 """To be raised with any change of ``tokens_of`` or of the table: stores fill their full text anew when opened."""
