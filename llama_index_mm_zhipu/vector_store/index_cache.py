@@ -56,7 +56,7 @@ class IndexCache:
         self._kind = FLAT
         self._last_deletion = 0
         self._written: Position | None = None
-        self._data_version = -1
+        self._data_version: tuple[int, int] | None = None
         self._stopped = threading.Event()
         self._building = threading.Lock()
         # Now, so that the first addition does not wait for it.
@@ -69,7 +69,7 @@ class IndexCache:
         return self.index.kind if self.index is not None else self._kind
 
     def follow(self, reader: Reader) -> None:
-        """Bring the index up to what other connections have committed."""
+        """Bring the index up to what has been committed since it last looked, by whatever thread or process."""
         version = reader.data_version()
         if version != self._data_version:
             self.replay(reader)

@@ -167,9 +167,14 @@ class Reader:
         """Return the end of the log of deletions."""
         return self._last_number("deletions")
 
-    def data_version(self) -> int:
-        """Return a number that moves when another connection has committed a change."""
-        return int(self._connection.execute("pragma data_version").fetchone()[0])
+    def data_version(self) -> tuple[int, int]:
+        """Return what differs from the last call's result whenever the database has changed, through any connection.
+
+        SQLite's ``data_version`` counts the commits of other connections only; ``total_changes`` counts the rows that
+        this connection has written, which matters in memory, where one connection both reads and writes.
+        """
+        others = int(self._connection.execute("pragma data_version").fetchone()[0])
+        return others, self._connection.total_changes
 
     def backup(self, target: sqlite3.Connection) -> None:
         """Copy the database, as it stands, into another."""

@@ -452,6 +452,25 @@ def test_it_pickles_as_a_handle_of_the_same_files(
     assert not caplog.records
 
 
+def test_a_query_right_after_a_commit_sees_it(
+    store: FaissMultiModalVectorStore, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may ask after a change is committed and before the thread that made it has updated the index."""
+    seen: list[tuple[list[str] | None, int]] = []
+
+    def query(changed: FaissMultiModalVectorStore) -> None:
+        seen.append((changed.query(ask(1, 0)).ids, changed.count()))
+
+    monkeypatch.setattr(FaissMultiModalVectorStore, "_follow_own_change", query)
+    store.add([make_node("a"), make_node("b", 0.5), make_node("c", 0.1)])
+    store.delete_nodes(["a"])
+    store.add([make_node("c", 0.9)])
+    store.delete("b")
+    store.clear()
+
+    assert seen == [(["a", "b", "c"], 3), (["b", "c"], 2), (["c", "b"], 2), (["c"], 1), ([], 0)]
+
+
 def test_threads_may_add_delete_and_query_at_once(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     errors: list[BaseException] = []
 
