@@ -65,7 +65,7 @@ def test_the_notebook_is_the_script() -> None:
 
 def test_the_notebook_runs_and_shows_pictures() -> None:
     notebook = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
-    client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(EXAMPLES)}})
+    client = NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(EXAMPLES)}})
 
     client.execute()
 

@@ -28,6 +28,7 @@ from llama_index.core.schema import (
     TextNode,
 )
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+from programs import start_program
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index, read_folder
 from llama_index_mm_zhipu.images import ImageError
@@ -465,8 +466,8 @@ def report(pixels):
 embed_model._loaded.image_vectors = report
 build_index(nodes, embed_model=embed_model, persist_dir=folder)
 """
-    command = [sys.executable, "-c", code, str(tiny_model), str(tmp_path), *map(str, photos)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with start_program(code, tiny_model, tmp_path, *photos, **pipes) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         batches = [int(line) for line, _ in zip(process.stdout, range(50), strict=False)]

@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import io
 import socket
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from http.client import HTTPResponse
 from typing import Any
 
@@ -20,6 +18,7 @@ import httpx
 
 from llama_index_mm_zhipu.images.addresses import Address
 from llama_index_mm_zhipu.images.deadlines import Deadline
+from llama_index_mm_zhipu.tls import tls_context
 
 _AGENT = "llama-index-mm-zhipu"
 
@@ -44,7 +43,7 @@ def http_get(url: httpx.URL, addresses: Sequence[Address], deadline: Deadline) -
     try:
         if url.scheme == "https":
             connection.settimeout(deadline.left())
-            connection = _tls().wrap_socket(connection, server_hostname=url.raw_host.decode("ascii"))
+            connection = tls_context().wrap_socket(connection, server_hostname=url.raw_host.decode("ascii"))
         connection.settimeout(deadline.left())
         connection.sendall(_request(url))
         with HTTPResponse(_Readable(connection, deadline), method="GET") as response:  # type: ignore[arg-type]
@@ -92,11 +91,6 @@ def _connect(addresses: Sequence[Address], deadline: Deadline) -> socket.socket:
             connection.close()
             failure = error
     raise failure
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return httpx.create_ssl_context()
 
 
 def _request(url: httpx.URL) -> bytes:

@@ -24,6 +24,7 @@ from llama_index_mm_zhipu.llm.errors import (
     new_error,
 )
 from llama_index_mm_zhipu.llm.sse import EventReader, parse_json, parse_object
+from llama_index_mm_zhipu.tls import tls_context
 
 Body = dict[str, Any]
 
@@ -100,7 +101,9 @@ class Transport:
 def _credentials(api_key: str, api_base: str) -> dict[str, str]:
     from zhipuai import ZhipuAI
 
-    sdk = ZhipuAI(api_key=api_key, base_url=api_base, max_retries=0)
+    # It would make an HTTP client of its own, which reads certificates; nothing is sent through this one.
+    unused = httpx.Client(verify=tls_context(), trust_env=False)
+    sdk = ZhipuAI(api_key=api_key, base_url=api_base, max_retries=0, http_client=unused)
     try:
         return dict(sdk.auth_headers)
     finally:
@@ -109,6 +112,7 @@ def _credentials(api_key: str, api_base: str) -> dict[str, str]:
 
 def _new_client(timeout: float) -> httpx.AsyncClient:
     return httpx.AsyncClient(
+        verify=tls_context(),
         timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
         limits=httpx.Limits(
             max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS, keepalive_expiry=_IDLE_SECONDS

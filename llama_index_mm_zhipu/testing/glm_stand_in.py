@@ -50,7 +50,7 @@ class GLMStandIn:
         self._request_ids: set[str] = set()
         self._lock = threading.Lock()
         self._server = Server(self._respond)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
         self.url = self._server.url
 
     def __enter__(self) -> GLMStandIn:

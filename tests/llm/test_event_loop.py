@@ -6,11 +6,12 @@ import asyncio
 import gc
 import os
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
@@ -20,12 +21,14 @@ class Stream:
     """A call that yields numbers and notes when it is closed."""
 
     def __init__(self) -> None:
+        self.started = threading.Event()
         self.closed = threading.Event()
 
     async def numbers(self, count: int = 1000, pause: float = 0.0) -> AsyncGenerator[int, None]:
         """Yield so many numbers."""
         try:
             for number in range(count):
+                self.started.set()
                 await asyncio.sleep(pause)
                 yield number
         finally:
@@ -59,13 +62,18 @@ async def test_streams_yield_everything_and_are_closed() -> None:
 
 
 def test_calls_run_side_by_side() -> None:
-    before = time.monotonic()
-    threads = [threading.Thread(target=run, args=(asyncio.sleep(0.2),)) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert time.monotonic() - before < 2.0
+    arrived: list[int] = []
+    all_are_here = asyncio.Event()
+
+    async def meet(number: int) -> int:
+        arrived.append(number)
+        if len(arrived) == 20:
+            all_are_here.set()
+        await asyncio.wait_for(all_are_here.wait(), PATIENCE)
+        return number
+
+    with ThreadPoolExecutor(20) as pool:
+        assert list(pool.map(lambda number: run(meet(number)), range(20))) == list(range(20))
 
 
 @pytest.mark.parametrize("way", ["close", "break", "exception", "cycle", "interrupt"])
@@ -87,7 +95,7 @@ def test_a_stream_that_is_left_is_closed(way: str) -> None:
         del cycle
     del numbers
     gc.collect()
-    assert stream.closed.wait(5)
+    assert stream.closed.wait(PATIENCE)
 
 
 async def test_an_async_stream_that_is_left_is_closed() -> None:
@@ -95,7 +103,7 @@ async def test_an_async_stream_that_is_left_is_closed() -> None:
     async for _ in aiterate(stream.numbers()):
         break
     gc.collect()
-    await asyncio.to_thread(stream.closed.wait, 5)
+    await asyncio.to_thread(stream.closed.wait, PATIENCE)
     assert stream.closed.is_set()
 
 
@@ -107,22 +115,22 @@ def test_a_stream_whose_event_loop_is_gone_is_closed() -> None:
     loop.close()
     del numbers
     gc.collect()
-    assert stream.closed.wait(5)
+    assert stream.closed.wait(PATIENCE)
 
 
 async def test_cancelling_the_task_cancels_the_call() -> None:
     stream = Stream()
 
     async def read() -> None:
-        async for _ in aiterate(stream.numbers(pause=60)):
+        async for _ in aiterate(stream.numbers(pause=3600)):
             pass
 
     task = asyncio.create_task(read())
-    await asyncio.sleep(0.1)
+    assert await asyncio.to_thread(stream.started.wait, PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await asyncio.to_thread(stream.closed.wait, 5)
+    await asyncio.to_thread(stream.closed.wait, PATIENCE)
     assert stream.closed.is_set()
 
 

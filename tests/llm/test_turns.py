@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from waiting import PATIENCE
 
 from llama_index_mm_zhipu.llm import GLMTimeoutError
 from llama_index_mm_zhipu.llm.turns import Turns
@@ -18,8 +19,8 @@ async def take(turns: Turns, seconds: float, order: list[int], number: int) -> N
 
 
 async def test_turns_come_in_the_order_of_asking() -> None:
-    turns, order = Turns(2, patience=0.2), []
-    await asyncio.gather(*(take(turns, 0.05, order, number) for number in range(20)))
+    turns, order = Turns(2, patience=PATIENCE), []
+    await asyncio.gather(*(take(turns, 0.01, order, number) for number in range(20)))
     assert order == list(range(20))
 
 
@@ -39,14 +40,14 @@ async def test_waiting_ends_when_nothing_else_does(held: Turns) -> None:
 @pytest.mark.parametrize("pause", [0, 1, 2, 3])
 async def test_a_cancelled_wait_gives_its_turn_back(pause: int) -> None:
     """However many steps of the loop lie between the turn and the cancellation."""
-    turns = Turns(1, patience=10)
+    turns = Turns(1, patience=PATIENCE)
     first = asyncio.create_task(take(turns, 0.01, [], 0))
     await asyncio.sleep(0)
-    second = asyncio.create_task(take(turns, 10, [], 1))
+    second = asyncio.create_task(take(turns, PATIENCE, [], 1))
     await first
     for _ in range(pause):
         await asyncio.sleep(0)
     second.cancel()
     with pytest.raises(asyncio.CancelledError):
         await second
-    await asyncio.wait_for(take(turns, 0, [], 2), 1)
+    await asyncio.wait_for(take(turns, 0, [], 2), PATIENCE)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
-import time
-from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import httpx
 from PIL import Image
+from waiting import PATIENCE
 
 from llama_index_mm_zhipu.testing import Fault, GLMStandIn
 
@@ -52,7 +51,7 @@ class Client:
     def __init__(self, server: GLMStandIn) -> None:
         self.server = server
         # Without verify=False every client would load certificates, which takes longer than a test.
-        self.http = httpx.Client(base_url=server.url, headers=KEY, timeout=5, trust_env=False, verify=False)
+        self.http = httpx.Client(base_url=server.url, headers=KEY, timeout=PATIENCE, trust_env=False, verify=False)
 
     def post(self, content: Any = "你好", **fields: Any) -> httpx.Response:
         return self.http.post("/chat/completions", json=body_of(content, **fields))
@@ -86,11 +85,3 @@ def lines_of(response: httpx.Response) -> list[str]:
 def choices_of(response: httpx.Response) -> list[dict[str, Any]]:
     """First choice of each event."""
     return [json.loads(line)["choices"][0] for line in lines_of(response) if line != "[DONE]"]
-
-
-def soon(is_so: Callable[[], bool], within: float = 2.0) -> bool:
-    """Whether something comes true in time."""
-    end = time.monotonic() + within
-    while not is_so() and time.monotonic() < end:
-        time.sleep(0.002)
-    return is_so()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from raw_client import Client, body_of, choices_of, lines_of, soon
+from raw_client import Client, body_of, choices_of, lines_of
+from waiting import PATIENCE, wait_until
 
 from llama_index_mm_zhipu.testing import (
     Cut,
@@ -30,6 +33,7 @@ from llama_index_mm_zhipu.testing import (
     Wrapped,
 )
 
+IMPATIENT = httpx.Timeout(PATIENCE, read=0.1)
 STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 
@@ -37,7 +41,7 @@ def broken_stream(client: Client, fault: Fault) -> tuple[list[str], httpx.Transp
     """Lines of a stream until it breaks, and how it breaks."""
     client.server.script(fault)
     lines = []
-    with client.http.stream("POST", "/chat/completions", json=body_of(stream=True), timeout=0.2) as response:
+    with client.http.stream("POST", "/chat/completions", json=body_of(stream=True)) as response:
         try:
             for line in response.iter_lines():
                 if line:
@@ -47,18 +51,25 @@ def broken_stream(client: Client, fault: Fault) -> tuple[list[str], httpx.Transp
     return lines, None
 
 
-def raw_answer(client: Client, fault: Fault, *, stream: bool) -> bytes:
-    """All bytes until the end of the connection."""
-    client.server.script(fault)
+@contextmanager
+def connected(client: Client, *, stream: bool) -> Iterator[socket.socket]:
+    """A connection over which a request has gone out, and which the server closes after its answer."""
     address = urlsplit(client.server.url)
     body = json.dumps(body_of(stream=stream)).encode()
     head = (
         "POST /api/paas/v4/chat/completions HTTP/1.1\r\nAuthorization: Bearer id.secret\r\n"
         f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    data = b""
-    with socket.create_connection((address.hostname, address.port), timeout=5) as connection:  # type: ignore[arg-type]
+    with socket.create_connection((address.hostname, address.port), timeout=PATIENCE) as connection:  # type: ignore[arg-type]
         connection.sendall(head.encode() + body)
+        yield connection
+
+
+def raw_answer(client: Client, fault: Fault, *, stream: bool) -> bytes:
+    """All bytes until the end of the connection."""
+    client.server.script(fault)
+    data = b""
+    with connected(client, stream=stream) as connection:
         while piece := connection.recv(65536):
             data += piece
     return data
@@ -101,9 +112,9 @@ def test_the_next_request_is_answered_normally(client: Client, fault: Fault, str
     except httpx.TransportError:
         assert isinstance(fault, Cut)
     assert choices_of(client.post(stream=True))[-1]["finish_reason"] == "stop"
-    assert soon(lambda: client.server.open_connections == 1)
+    assert wait_until(lambda: client.server.open_connections == 1)
     client.http.close()
-    assert soon(lambda: client.server.open_connections == 0)
+    assert wait_until(lambda: client.server.open_connections == 0)
 
 
 # Errors and nonsense
@@ -225,14 +236,21 @@ def test_events_before_a_reset_arrive(client: Client) -> None:
 def test_a_stall_lasts_until_the_client_leaves(client: Client, after: int | None, stream: bool) -> None:
     client.server.script(Stall(after=after))
     with pytest.raises(httpx.ReadTimeout):
-        client.http.post("/chat/completions", json=body_of(stream=stream), timeout=0.1)
-    assert soon(lambda: client.server.open_connections == 0)
+        client.http.post("/chat/completions", json=body_of(stream=stream), timeout=IMPATIENT)
+    assert wait_until(lambda: client.server.open_connections == 0)
     assert client.message()
 
 
 def test_events_before_a_stall_arrive(client: Client) -> None:
-    lines, error = broken_stream(client, Stall(after=3))
-    assert (len(lines), type(error)) == (3, httpx.ReadTimeout)
+    client.server.script(Stall(after=3))
+    with connected(client, stream=True) as connection:
+        data = b""
+        while data.count(b"data: ") < 3 and (piece := connection.recv(65536)):
+            data += piece
+        assert data.count(b"data: ") == 3
+        connection.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            connection.recv(65536)
 
 
 @STREAM
@@ -243,10 +261,10 @@ def test_a_delay_is_a_normal_answer_late(client: Client, stream: bool) -> None:
 
 
 def test_a_client_that_does_not_wait_is_gone_at_once(client: Client) -> None:
-    client.server.script(Delay(60.0))
+    client.server.script(Delay(3600.0))
     with pytest.raises(httpx.ReadTimeout):
-        client.http.post("/chat/completions", json=body_of(), timeout=0.1)
-    assert soon(lambda: client.server.open_connections == 0)
+        client.http.post("/chat/completions", json=body_of(), timeout=IMPATIENT)
+    assert wait_until(lambda: client.server.open_connections == 0)
 
 
 def test_a_trickle_pauses_between_events(client: Client) -> None:

@@ -311,7 +311,7 @@ def test_random_calls_agree_with_the_oracle(kind: str | None) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("kind", [None, "hnsw"])
 def test_many_random_calls_agree_with_the_oracle(kind: str | None) -> None:
     assert run(kind, runs=300, steps_each=50, thorough=True) >= 10_000

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
+from waiting import PATIENCE
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore, vector_store
 from llama_index_mm_zhipu.vector_store import StoreError
@@ -76,7 +77,7 @@ def test_a_writer_that_waits_in_vain_says_so(
 def test_persisting_waits_for_no_reader(
     tmp_path: Path, make_node: MakeNode, other: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wait_for_writer(monkeypatch, seconds=600)
+    wait_for_writer(monkeypatch, seconds=2 * PATIENCE)
     store = FaissMultiModalVectorStore(tmp_path)
     other.execute("begin")
     other.execute("select count(*) from sqlite_master").fetchone()
@@ -84,7 +85,7 @@ def test_persisting_waits_for_no_reader(
 
     persisting = threading.Thread(target=store.persist)
     persisting.start()
-    persisting.join(timeout=20)
+    persisting.join(timeout=PATIENCE)
     waits = persisting.is_alive()
     other.execute("rollback")
     persisting.join()
