@@ -4,43 +4,46 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 PY = .venv/bin/python
-INSTALLED = .venv/.installed
+# Two copies of the big models' weights and two imports of torch at a time fit into most machines.
+WORKERS ?= 2
 
-.PHONY: demo test lint install docs upgrade clean
+.PHONY: demo test test-integration lint install docs upgrade clean
 
-demo: $(INSTALLED)
+demo: .venv/.installed-demo
 	$(PY) examples/quickstart.py
 
-test: $(INSTALLED) .venv/.compiled
-	$(PY) -m pytest
+test: .venv/.compiled
+	$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-lint: $(INSTALLED)
+# Full-size models, browsers and what else takes many seconds.
+test-integration: .venv/.compiled
+	$(PY) -m pytest -m integration
+
+lint: .venv/.installed-dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
-install: $(INSTALLED)
+install: .venv/.installed-dev
 
 # What is written from other files and kept in the repository: the notebook and the reference pages.
-docs: $(INSTALLED)
+docs: .venv/.installed-dev
 	$(PY) -m jupytext --to ipynb --output examples/quickstart.ipynb examples/quickstart.py
 	$(PY) docs/generate.py
 
-$(INSTALLED): pyproject.toml requirements/constraints.txt requirements/overrides.txt
+# One stamp for each extra: demo, dev. Copies, as nltk refuses what uv links from its cache by default.
+.venv/.installed-%: pyproject.toml requirements/constraints.txt requirements/overrides.txt
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
-	$(if $(TORCH_INDEX),.venv/bin/uv pip install --python $(PY) --index-url $(TORCH_INDEX) \
+	$(if $(TORCH_INDEX),.venv/bin/uv pip install --python $(PY) --link-mode copy --index-url $(TORCH_INDEX) \
 		--constraints requirements/constraints.txt torch torchvision)
-	.venv/bin/uv pip install --python $(PY) --overrides requirements/overrides.txt \
-		--constraints requirements/constraints.txt --editable ".[dev]"
-	# uv hard-links from its cache; nltk refuses hard-linked data, which llama-index-core ships: copy that one.
-	.venv/bin/uv pip install --quiet --python $(PY) --constraints requirements/constraints.txt --no-deps \
-		--link-mode copy --reinstall-package llama-index-core llama-index-core
+	.venv/bin/uv pip install --python $(PY) --link-mode copy --overrides requirements/overrides.txt \
+		--constraints requirements/constraints.txt --editable ".[$*]"
 	touch $@
 
 # Tests start many Python processes, and uv installs without bytecode: it halves the time that importing torch takes.
 # Some packages hold files that are no Python of this version.
-.venv/.compiled: $(INSTALLED)
+.venv/.compiled: .venv/.installed-dev
 	$(PY) -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 	touch $@
 

@@ -18,6 +18,7 @@ from llama_index.core.schema import ImageNode
 from published_forms import Example
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, read_jsonl
+from llama_index_mm_zhipu.embedding.openvino_runtime import has_openvino
 from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -86,21 +87,42 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def download_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that holds ``clip_cn_rn50.pt`` and ``clip_cn_vit-b-16.pt`` as the article's folder would."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    files = [tiny_checkpoint(folder, struct) for struct in ("RN50", "ViT-B-16")]
-    yield folder
-    for file in files:
-        file.unlink()
+def rn50_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds ``clip_cn_rn50.pt``, with random weights, as the article's folder would."""
+    folder = tmp_path_factory.mktemp("rn50")
+    tiny_checkpoint(folder, "RN50")
+    return folder
 
 
-@pytest.fixture
-def user_home(tmp_path: Path, download_root: Path) -> Path:
-    """A user's home with weights (random ones) where cn_clip looks for them, and what was converted of them."""
+@pytest.fixture(scope="session")
+def vit_b_16_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As ``rn50_root``, with ``clip_cn_vit-b-16.pt``: converting it takes half a minute of CPU time."""
+    folder = tmp_path_factory.mktemp("vit-b-16")
+    tiny_checkpoint(folder, "ViT-B-16")
+    return folder
+
+
+@pytest.fixture(params=["tiny", pytest.param("ViT-B-16", marks=pytest.mark.integration)])
+def documented_model(
+    request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The model that code of the documentation is run with, in a user's home; in full size it needs no change."""
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(tmp_path / "cache"))
+    if request.param == "tiny":
+        return str(tiny_model)
     (tmp_path / ".cache").mkdir()
-    (tmp_path / ".cache" / "clip").symlink_to(download_root, target_is_directory=True)
-    return tmp_path
+    weights = request.getfixturevalue("vit_b_16_root")
+    (tmp_path / ".cache" / "clip").symlink_to(weights, target_is_directory=True)
+    return "ViT-B-16"
+
+
+@pytest.fixture(scope="session")
+def needs_openvino() -> None:
+    """Skips a test where OpenVINO is not installed; imported outside the package, it would report conversions."""
+    if not has_openvino():
+        pytest.skip("needs OpenVINO")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from documents import python_program
 from published_forms import Example, chinese_clip, muge_retrieval, write_lines, write_pictures
 
 import llama_index_mm_zhipu
@@ -65,12 +66,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.fixture
-def guide_folder(user_home: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What guides suppose: weights, a key, a service, pictures and data sets in the current folder."""
-    monkeypatch.chdir(user_home)
-    monkeypatch.setenv("HOME", str(user_home))
-    monkeypatch.setenv("USERPROFILE", str(user_home))
-    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(user_home / "cache"))
+def guide_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What guides suppose: a key, a service, pictures and data sets in the current folder."""
+    monkeypatch.chdir(tmp_path)
     shutil.copy(photos[0], "car.jpg")
     shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
     shutil.copy(ROOT / "examples" / "cases" / "lecture.pdf", ".")
@@ -87,8 +85,8 @@ def guide_folder(user_home: Path, photos: list[Path], monkeypatch: pytest.Monkey
 
 @pytest.mark.usefixtures("guide_folder")
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
-def test_the_code_of_guides_runs(guide: Path) -> None:
-    exec("\n".join(re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), flags=re.DOTALL)), {})
+def test_the_code_of_guides_runs(guide: Path, documented_model: str) -> None:
+    exec(python_program(guide, documented_model), {})
 
 
 def table_rows(start: str) -> list[list[str]]:

@@ -57,6 +57,7 @@ def _nothing_asks_for_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Settings, "_llm", None)
 
 
+@pytest.mark.usefixtures("needs_openvino")
 def test_three_pictures_without_captions_are_three_found(
     tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], tmp_path: Path
 ) -> None:
@@ -487,7 +488,6 @@ build_index(nodes, embed_model=embed_model, persist_dir=folder)
 def test_precisions_may_be_mixed_with_a_warning(
     tiny_model: Path, plain_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("openvino")
     exact = ChineseClipEmbedding(str(tiny_model), device="cpu")
     eight_bits = ChineseClipEmbedding(str(tiny_model), device="cpu", precision="int8")
     build_index(plain_nodes[:5], embed_model=exact, persist_dir=tmp_path).close()

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from documents import code_blocks, python_program
 
 from llama_index_mm_zhipu.testing import GLMStandIn
 
@@ -17,38 +18,20 @@ ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
-def blocks(readme: Path, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", readme.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-@pytest.fixture
-def home(user_home: Path, photos: list[Path]) -> Path:
-    """A user's home with weights, pictures and a picture to ask with."""
-    shutil.copytree(photos[0].parent, user_home / "pictures")
-    shutil.copy(photos[0], user_home / "query.jpg")
-    return user_home
-
-
-def test_the_python_blocks_run(home: Path) -> None:
-    program = "\n".join(blocks(READMES[0], "python"))
+def test_the_python_blocks_run(documented_model: str, photos: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(photos[0].parent, tmp_path / "pictures")
+    shutil.copy(photos[0], tmp_path / "query.jpg")
+    command = [sys.executable, "-c", python_program(READMES[0], documented_model)]
     with GLMStandIn() as server:
-        environment = {
-            **os.environ,
-            "HOME": str(home),
-            "USERPROFILE": str(home),
-            "ZHIPUAI_API_KEY": "id.secret",
-            "ZHIPUAI_BASE_URL": server.url,
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=home, env=environment, capture_output=True, text=True, check=False
-        )
+        environment = {**os.environ, "ZHIPUAI_API_KEY": "id.secret", "ZHIPUAI_BASE_URL": server.url}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "图里的飞机是什么颜色？" in done.stdout
     assert "这是什么？" in done.stdout
     assert "dress_084.jpg" in done.stdout
     assert "这是什么？多少钱？" in done.stdout
     assert len(server.requests) == 4
-    assert (home / "found.png").is_file()
+    assert (tmp_path / "found.png").is_file()
 
 
 def test_both_readmes_show_the_same_code() -> None:
@@ -56,12 +39,12 @@ def test_both_readmes_show_the_same_code() -> None:
         return re.sub(r" +#.*", "", code)
 
     for language in ("python", "bash"):
-        english, chinese = ([without_comments(block) for block in blocks(readme, language)] for readme in READMES)
+        english, chinese = ([without_comments(block) for block in code_blocks(readme, language)] for readme in READMES)
         assert english == chinese
 
 
 def test_the_shell_blocks_name_what_exists() -> None:
-    commands = "\n".join(blocks(READMES[0], "bash"))
+    commands = "\n".join(code_blocks(READMES[0], "bash"))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", commands, flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
@@ -73,6 +56,6 @@ def test_the_shell_blocks_name_what_exists() -> None:
 def test_the_steps_by_hand_are_those_of_make() -> None:
     planned = subprocess.run(["make", "-n", "-B", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     steps = [" ".join(line.split()) for line in planned.replace("\\\n", " ").splitlines() if ".venv/bin" in line]
-    by_hand = blocks(READMES[0], "bash")[1].splitlines()
+    by_hand = code_blocks(READMES[0], "bash")[1].splitlines()
     for option in re.findall(r"--[\w-]+", "".join(by_hand)):
         assert any(option in step for step in steps), option

@@ -12,13 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from llama_index_mm_zhipu.embedding.download import DownloadSource, official_file
 from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
-from llama_index_mm_zhipu.embedding.official_models import (
-    DEFAULT_DOWNLOAD_ROOT,
-    OFFICIAL_MODELS,
-    DownloadSource,
-    official_file,
-)
+from llama_index_mm_zhipu.embedding.official_models import DEFAULT_DOWNLOAD_ROOT, OFFICIAL_MODELS
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +86,7 @@ def find_checkpoint(
         model_name: One of ``OFFICIAL_MODELS``, a ``.pt`` file, or a directory with ``config.json`` (the keyword
             arguments of cn_clip's ``CLIP``) beside ``model.safetensors`` or one ``.pt`` file.
         download_root: Folder that holds, or receives, the official files.
-        download_source: Where an official file is fetched from. ``HF_ENDPOINT`` names a mirror of Hugging Face.
+        download_source: Where an official file is fetched from first. ``HF_ENDPOINT`` names a mirror of Hugging Face.
         vision_model_name: cn_clip's name of the picture tower; needed for a ``.pt`` file of another name than the
             official ones.
         text_model_name: cn_clip's name of the text tower; as above.

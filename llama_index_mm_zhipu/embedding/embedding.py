@@ -24,8 +24,9 @@ from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precisi
 from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
 from llama_index_mm_zhipu.embedding.cut_texts import one_warning_for_cut_texts
 from llama_index_mm_zhipu.embedding.decode_ahead import default_threads
+from llama_index_mm_zhipu.embedding.download import DownloadSource
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.embedding.official_models import DEFAULT_DOWNLOAD_ROOT, DownloadSource
+from llama_index_mm_zhipu.embedding.official_models import DEFAULT_DOWNLOAD_ROOT
 from llama_index_mm_zhipu.embedding.picture_vectors import Embedded, Vector, picture_vectors
 from llama_index_mm_zhipu.embedding.precision import PrecisionReport, compare_precision
 from llama_index_mm_zhipu.embedding.preprocess import Pixels, picture_pixels
@@ -61,7 +62,8 @@ class ChineseClipEmbedding(MultiModalEmbedding):
         exact_preprocess: Give cn_clip's pixels bit for bit: slower on large pictures, without EXIF orientation, and
             with whatever lies under transparency.
         download_root: Folder that holds, or receives, official checkpoints.
-        download_source: ``"huggingface"`` (mirrors by ``HF_ENDPOINT``) or ``"modelscope"``.
+        download_source: Where an official checkpoint is fetched from: ``"huggingface"`` (mirrors by ``HF_ENDPOINT``) or
+            ``"modelscope"``. The other one is tried where the first cannot be reached.
         long_text: What to do with texts of more than 50 word pieces: ``"truncate"`` them, with a warning that says
             how many, or take the ``"mean"`` of the vectors of windows of 50.
         caption_weight: Share of the caption in the vector of a captioned picture, 0 to 1.

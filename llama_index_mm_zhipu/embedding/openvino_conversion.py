@@ -138,6 +138,8 @@ def _said_to_be_openvinos(checkpoint: Checkpoint) -> Iterator[None]:
 @contextmanager
 def _written_whole(folder: Path) -> Iterator[Path]:
     """Give a folder to write to, which takes its name when it is complete: nobody sees a part of it."""
+    if folder.exists():
+        raise _in_the_way(folder)
     # What killed conversions left.
     for other in abandoned(folder.parent, f"{glob.escape(folder.name)}.????????"):
         shutil.rmtree(other, ignore_errors=True)
@@ -157,9 +159,13 @@ def _written_whole(folder: Path) -> Iterator[Path]:
         except OSError:
             # Another process may have been faster: its model is as good.
             if not (folder / _RECORD).is_file():
-                raise BackendError(f"{folder} is in the way of a converted model: delete it") from None
+                raise _in_the_way(folder) from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _in_the_way(folder: Path) -> BackendError:
+    return BackendError(f"{folder} is in the way of a converted model: delete it")
 
 
 def _write_tower(model: CLIP, tower: Tower, file: Path, side: int, precision: Precision, *, half: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 import threading
 import warnings
@@ -16,6 +15,7 @@ from typing import Any, TextIO
 
 from llama_index_mm_zhipu.embedding.backend import Precision
 from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
+from llama_index_mm_zhipu.reporting import errors_only
 
 EXTRA = 'pip install "llama-index-mm-zhipu[openvino]"'
 
@@ -80,9 +80,9 @@ def in_silence() -> Iterator[None]:
         _silencing,
         warnings.catch_warnings(),
         contextlib.redirect_stdout(_OtherThreads(sys.stdout)),
-        _errors_only("nncf"),
+        errors_only("nncf"),
         # What nncf asks of torch when it begins, which reports that there is no CUDA.
-        _errors_only("torch.utils.cpp_extension"),
+        errors_only("torch.utils.cpp_extension"),
     ):
         warnings.simplefilter("ignore")
         yield
@@ -100,17 +100,6 @@ class _OtherThreads:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stdout, name)
-
-
-@contextlib.contextmanager
-def _errors_only(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precisi
 from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, FileState
 from llama_index_mm_zhipu.embedding.errors import BackendError, CheckpointError
 from llama_index_mm_zhipu.embedding.openvino_runtime import has_openvino
+from llama_index_mm_zhipu.reporting import reported_when_slow
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,8 @@ class SharedModel:
         backend = self._backend
         if backend is None:
             self.loaded_state = self.settings.checkpoint.file_state
-            backend = self._backend = _shared(self.settings)
+            with reported_when_slow(f"Loading the model {self.settings.checkpoint.path} …"):
+                backend = self._backend = _shared(self.settings)
         return backend
 
     def release(self) -> None:

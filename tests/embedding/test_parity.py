@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cn_clip.clip
 import numpy as np
 import pytest
 import torch
-from hf_reference import image_vectors, reference_model, text_vectors
+from hf_reference import Weights, image_vectors, reference_model, text_vectors
 from PIL import Image
+from safetensors.torch import load_file
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
@@ -37,13 +38,38 @@ def _unit(features: torch.Tensor) -> np.ndarray:
 def backend(request: pytest.FixtureRequest) -> str:
     """What computes our vectors."""
     if request.param == "openvino":
-        pytest.importorskip("openvino")
+        request.getfixturevalue("needs_openvino")
     return str(request.param)
 
 
-@pytest.fixture(scope="module")
-def vit(download_root: Path, backend: Any) -> ChineseClipEmbedding:
-    return ChineseClipEmbedding("ViT-B-16", download_root=str(download_root), device="cpu", backend=backend)
+class Official(NamedTuple):
+    """An official name, and the folder that holds a checkpoint of its form."""
+
+    name: str
+    root: Path
+
+    def embedding(self, backend: Any) -> ChineseClipEmbedding:
+        return ChineseClipEmbedding(self.name, download_root=str(self.root), device="cpu", backend=backend)
+
+    def of_the_article(self) -> tuple[Any, Any]:
+        """cn_clip's model and preprocessing, as the article loads them."""
+        model, preprocess = cn_clip.clip.load_from_name(self.name, device="cpu", download_root=str(self.root))
+        return model.eval(), preprocess
+
+
+@pytest.fixture(scope="module", params=["RN50", pytest.param("ViT-B-16", marks=pytest.mark.integration)])
+def official(request: pytest.FixtureRequest) -> Official:
+    roots = {"RN50": "rn50_root", "ViT-B-16": "vit_b_16_root"}
+    return Official(request.param, request.getfixturevalue(roots[request.param]))
+
+
+@pytest.fixture(scope="module", params=["demo model", pytest.param("ViT-B-16", marks=pytest.mark.integration)])
+def vit_checkpoint(request: pytest.FixtureRequest, demo_folder: Path) -> Path:
+    """A checkpoint with a vision transformer, which Hugging Face's implementation has."""
+    if request.param == "demo model":
+        return demo_folder / "model"
+    root: Path = request.getfixturevalue("vit_b_16_root")
+    return root / OFFICIAL_MODELS["ViT-B-16"].filename
 
 
 @pytest.fixture(scope="module")
@@ -52,43 +78,48 @@ def images(photos: list[Path]) -> list[Image.Image]:
 
 
 def test_vectors_are_those_of_hugging_face(
-    vit: ChineseClipEmbedding, download_root: Path, images: list[Image.Image], texts: list[str]
+    vit_checkpoint: Path, backend: Any, images: list[Image.Image], texts: list[str]
 ) -> None:
-    file = download_root / OFFICIAL_MODELS["ViT-B-16"].filename
-    weights = torch.load(file, weights_only=True)["state_dict"]
-    reference = reference_model(find_checkpoint(str(file)).config, weights)
+    ours = ChineseClipEmbedding(vit_checkpoint, device="cpu", backend=backend)
+    checkpoint = find_checkpoint(str(vit_checkpoint))
+    reference = reference_model(checkpoint.config, weights_in(checkpoint.path))
+    side = checkpoint.input_resolution
 
-    assert_same_vectors(vit.get_image_embedding_batch(images), image_vectors(reference, images, 224), 0.9999)
-    assert_same_vectors(vit.get_text_embedding_batch(texts), text_vectors(reference, texts, VOCABULARY), 0.9999)
+    assert_same_vectors(ours.get_image_embedding_batch(images), image_vectors(reference, images, side), 0.9999)
+    assert_same_vectors(ours.get_text_embedding_batch(texts), text_vectors(reference, texts, VOCABULARY), 0.9999)
 
 
-@pytest.mark.parametrize("name", ["RN50", "ViT-B-16"])
+def weights_in(file: Path) -> Weights:
+    if file.suffix == ".safetensors":
+        return load_file(file)
+    weights: Weights = torch.load(file, weights_only=True)["state_dict"]
+    return weights
+
+
 def test_vectors_are_those_of_the_articles_own_path(
-    name: str, download_root: Path, images: list[Image.Image], texts: list[str], backend: Any
+    official: Official, images: list[Image.Image], texts: list[str], backend: Any
 ) -> None:
-    model, preprocess = cn_clip.clip.load_from_name(name, device="cpu", download_root=str(download_root))
-    model.eval()
+    model, preprocess = official.of_the_article()
     with torch.inference_mode():
         picture_features = model.encode_image(torch.stack([preprocess(image) for image in images]))
         text_features = model.encode_text(cn_clip.clip.tokenize(texts))
-    embed = ChineseClipEmbedding(name, download_root=str(download_root), device="cpu", backend=backend)
+    embed = official.embedding(backend)
 
     assert_same_vectors(embed.get_image_embedding_batch(images), _unit(picture_features), 0.99999)
     assert_same_vectors(embed.get_text_embedding_batch(texts), _unit(text_features), 0.99999)
 
 
-def test_probabilities_are_those_of_the_article(
-    vit: ChineseClipEmbedding, download_root: Path, images: list[Image.Image]
-) -> None:
+def test_probabilities_are_those_of_the_article(official: Official, images: list[Image.Image], backend: Any) -> None:
     labels = ["衣服", "鞋子", "帽子"]
-    model, preprocess = cn_clip.clip.load_from_name("ViT-B-16", device="cpu", download_root=str(download_root))
-    model.eval()
+    model, preprocess = official.of_the_article()
     with torch.inference_mode():
         logits, _ = model.get_similarity(
             torch.stack([preprocess(image) for image in images]), cn_clip.clip.tokenize(labels)
         )
 
-    np.testing.assert_allclose(vit.similarity(images, labels), logits.softmax(dim=-1).numpy(), atol=1e-4)
+    np.testing.assert_allclose(
+        official.embedding(backend).similarity(images, labels), logits.softmax(dim=-1).numpy(), atol=1e-4
+    )
 
 
 @pytest.mark.slow

@@ -59,6 +59,7 @@ def model(tmp_path: Path) -> Path:
         (("mps", True), ("auto", "auto", None), ("torch", "mps", "fp32")),
     ],
 )
+@pytest.mark.usefixtures("needs_openvino")
 def test_the_backend_fits_the_machine(
     tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +145,6 @@ def test_weights_that_changed_meanwhile_have_no_fingerprint(model: Path, tmp_pat
 def test_a_conversion_that_failed_is_not_tried_again(
     model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loads: list[str]
 ) -> None:
-    pytest.importorskip("openvino")
     monkeypatch.setitem(openvino_conversion.LEAST_COSINES, "fp32", 1.1)
     for _ in range(3):
         ChineseClipEmbedding(str(model), device="cpu").close()
@@ -153,6 +153,7 @@ def test_a_conversion_that_failed_is_not_tried_again(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.usefixtures("needs_openvino")
 def test_a_forked_process_is_told_to_be_spawned(model: Path) -> None:
     code = """
 import os, sys
@@ -194,7 +195,6 @@ def test_pickles_carry_no_weights(model: Path) -> None:
 
 
 def test_auto_falls_back_to_torch_and_says_why(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pytest.importorskip("openvino")
     (tmp_path / "file").touch()
     no_folder = str(tmp_path / "file" / "cache")
 

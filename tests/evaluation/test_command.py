@@ -106,16 +106,12 @@ def test_a_text_with_several_pictures_is_one_query(
     assert measure(name, tmp_path, "--split", "valid").keys() == {"2 texts → pictures", "3 pictures → texts"}
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize("documented_model", ["ViT-B-16"], indirect=True)
 def test_published_figures_stand_beside_those_of_an_official_model(
-    examples: list[Example],
-    user_home: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    examples: list[Example], documented_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("HOME", str(user_home))
-    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(user_home / "cache"))
-    arguments = ["flickr30k-cn", str(tmp_path / "Flickr30k-CN"), "--model", "ViT-B-16", "--device", "cpu"]
+    arguments = ["flickr30k-cn", str(tmp_path / "Flickr30k-CN"), "--model", documented_model, "--device", "cpu"]
     chinese_clip(tmp_path / "Flickr30k-CN", examples)
     main(arguments)
     rows = rows_of(capsys.readouterr().out)

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from gates import Together
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata, MockLLM
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, TextNode
@@ -103,7 +105,8 @@ def test_the_cache_knows_pictures_by_content_model_and_prompt(
 
 
 def test_requests_go_out_together_as_many_as_allowed(slides: list[ImageNode], tmp_path: Path) -> None:
-    with GLMStandIn(latency=0.2) as server:
+    with GLMStandIn() as server:
+        server.script(*[Together(threading.Barrier(4))] * 4)
         llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
         captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", num_workers=4)
         assert all(node.get_content() for node in captioner(slides))

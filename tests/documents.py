@@ -1,0 +1,16 @@
+"""The code in README files and guides, as tests run it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def code_blocks(document: Path, language: str) -> list[str]:
+    """Return the fenced blocks of a language in a Markdown file."""
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def python_program(document: Path, model: str) -> str:
+    """Return the Python of a Markdown file as one program, with a model in the place of ViT-B-16."""
+    return "\n".join(code_blocks(document, "python")).replace('"ViT-B-16"', repr(model))

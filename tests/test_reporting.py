@@ -1,0 +1,57 @@
+"""People are told what takes long, and nothing about what does not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from waiting import PATIENCE
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, reporting
+from llama_index_mm_zhipu.embedding import shared_models
+from llama_index_mm_zhipu.testing import tiny_checkpoint
+
+
+def test_a_model_that_takes_long_to_load_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny_checkpoint(tmp_path / "model")
+    load, report, reported = shared_models._load, reporting.report, threading.Event()
+
+    def report_and_tell(message: str) -> None:
+        report(message)
+        reported.set()
+
+    def load_slowly(*args: Any) -> Any:
+        assert reported.wait(PATIENCE)
+        return load(*args)
+
+    monkeypatch.setattr(reporting, "SLOW_SECONDS", 0.01)
+    monkeypatch.setattr(reporting, "report", report_and_tell)
+    monkeypatch.setattr(shared_models, "_load", load_slowly)
+    ChineseClipEmbedding(model, backend="torch", device="cpu")
+    assert capsys.readouterr().err == f"Loading the model {model / 'model.pt'} …\n"
+
+
+def test_what_is_quick_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(reporting, "SLOW_SECONDS", PATIENCE)
+    before = threading.active_count()
+    with reporting.reported_when_slow("Working …"):
+        assert threading.active_count() == before + 1
+    (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)] or [None]
+    if timer is not None:
+        timer.join(PATIENCE)
+    assert threading.active_count() == before
+    assert capsys.readouterr().err == ""
+
+
+def test_other_packages_log_errors_only_for_the_time(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("other.package")
+    with reporting.errors_only("other"):
+        logger.warning("trying again")
+        logger.error("failed")
+    logger.warning("heard again")
+    assert caplog.messages == ["failed", "heard again"]
