@@ -18,6 +18,7 @@ from llama_index.core.schema import BaseNode, Document, TransformComponent
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ def build_index(
     Raises:
         ImageError: A picture cannot be read; those before it are stored, as they are when Ctrl-C is pressed.
         ModelMismatchError: The folder was filled with another model.
+        PermissionError: nltk refuses the data of the text splitter; the message says how to install it.
         ValueError: There is nothing to index.
     """
     if insert_batch_size < 1:
@@ -218,4 +220,7 @@ def _as_nodes(items: Sequence[BaseNode], transformations: list[TransformComponen
     """Documents become nodes: pictures as they are, texts split."""
     documents = [item for item in items if isinstance(item, Document) and not has_image(item)]
     nodes = [item for item in items if has_image(item) or not isinstance(item, Document)]
-    return [*nodes, *run_transformations(documents, transformations)] if documents else nodes
+    if not documents:
+        return nodes
+    with nltk_errors_explained():
+        return [*nodes, *run_transformations(documents, transformations)]

@@ -34,6 +34,7 @@ from llama_index_mm_zhipu.query.engine import PictureQueryEngine
 from llama_index_mm_zhipu.query.keywords import require_no_typos
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
 from llama_index_mm_zhipu.query.synthesizer import TEXT_TEMPLATES
+from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
@@ -157,7 +158,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if has_image(document):
             self.insert_nodes([as_image_node(document)], **insert_kwargs)
         else:
-            super().insert(document, **insert_kwargs)
+            with nltk_errors_explained():
+                super().insert(document, **insert_kwargs)
 
     async def ainsert(self, document: Document, **insert_kwargs: Any) -> None:
         """As ``insert``, in a worker thread."""
