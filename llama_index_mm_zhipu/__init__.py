@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llama_index_mm_zhipu.display import plot_results
+    from llama_index_mm_zhipu.display import plot_results, show
     from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
     from llama_index_mm_zhipu.evaluation import evaluate_retrieval
     from llama_index_mm_zhipu.index import build_index, load_index
@@ -35,6 +35,7 @@ _HOME_OF = {
     "plot_results": "display",
     "read_folder": "readers",
     "read_jsonl": "readers",
+    "show": "display",
 }
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "plot_results",
     "read_folder",
     "read_jsonl",
+    "show",
 ]
 
 
@@ -62,4 +64,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted(__all__)

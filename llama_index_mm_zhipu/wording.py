@@ -28,6 +28,11 @@ class Wording:
         sheet: Explains a contact sheet; ``{count}``, ``{numbers}``, ``{number}``.
         on_sheet: Stands for a picture that is on a sheet above; ``{number}``.
         comma: Between numbers.
+        html_language: Code of the language in HTML.
+        query: Stands above a query in plots and galleries.
+        answer: Stands above an answer in galleries.
+        cited: Marks an image that the answer cites in galleries.
+        not_shown: Says in galleries how many results are left out; ``{count}``.
     """
 
     metadata_key: str
@@ -43,6 +48,11 @@ class Wording:
     sheet: str
     on_sheet: str
     comma: str
+    html_language: str
+    query: str
+    answer: str
+    cited: str
+    not_shown: str
 
 
 WORDING: dict[Language, Wording] = {
@@ -60,6 +70,11 @@ WORDING: dict[Language, Wording] = {
         sheet="（下面一张是拼图，含{count}张图片，上方标有编号{numbers}；此处指其中编号{number}的图片。）",
         on_sheet="[即上面拼图中编号{number}的图片]",
         comma="、",
+        html_language="zh-CN",
+        query="查询",
+        answer="回答",
+        cited="已引用",
+        not_shown="还有 {count} 个结果没有显示",
     ),
     "en": Wording(
         metadata_key="retrieved picture",
@@ -78,6 +93,11 @@ WORDING: dict[Language, Wording] = {
         ),
         on_sheet="[number {number} on the contact sheet above]",
         comma=", ",
+        html_language="en",
+        query="Query",
+        answer="Answer",
+        cited="cited",
+        not_shown="{count} more results are not shown",
     ),
 }
 

@@ -54,5 +54,5 @@ def test_data_that_uv_linked_is_refused_with_the_command_that_helps(tmp_path: Pa
 
 
 def test_other_refusals_stay_as_they_are() -> None:
-    with pytest.raises(PermissionError, match="^nobody may read it$"), nltk_errors_explained():
+    with pytest.raises(PermissionError, match=r"^nobody may read it$"), nltk_errors_explained():
         raise PermissionError("nobody may read it")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.chat_engine import MultiModalCondensePlusContextChatEngine, MultiModalContextChatEngine
-from llama_index.core.chat_engine.types import AgentChatResponse
+from llama_index.core.chat_engine.types import AgentChatResponse, StreamingAgentChatResponse
 from llama_index.core.llms import LLM
 from llama_index.core.llms.llm import astream_chat_response_to_tokens, stream_chat_response_to_tokens
 from llama_index.core.memory import BaseMemory
@@ -28,6 +28,8 @@ from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
 from llama_index_mm_zhipu.query.question import as_bundle
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.wording import Language, wording_of
+
+ChatResponseType = TypeVar("ChatResponseType", AgentChatResponse, StreamingAgentChatResponse)
 
 
 class _AnswersFromPictures:
@@ -133,11 +135,23 @@ class _AnswersFromPictures:
 
     def chat(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
         """Answer a message; ``response.metadata`` holds the citations."""
-        return _with_metadata(super().chat(*args, **kwargs))  # type: ignore[misc]
+        response: AgentChatResponse = super().chat(*args, **kwargs)  # type: ignore[misc]
+        return _with_metadata(response)
 
     async def achat(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
         """As ``chat``."""
-        return _with_metadata(await super().achat(*args, **kwargs))  # type: ignore[misc]
+        response: AgentChatResponse = await super().achat(*args, **kwargs)  # type: ignore[misc]
+        return _with_metadata(response)
+
+    def stream_chat(self, *args: Any, **kwargs: Any) -> StreamingAgentChatResponse:
+        """As ``chat``, streaming; the citations are in ``response.metadata`` when the stream has ended."""
+        response: StreamingAgentChatResponse = super().stream_chat(*args, **kwargs)  # type: ignore[misc]
+        return _with_metadata(response)
+
+    async def astream_chat(self, *args: Any, **kwargs: Any) -> StreamingAgentChatResponse:
+        """As ``stream_chat``."""
+        response: StreamingAgentChatResponse = await super().astream_chat(*args, **kwargs)  # type: ignore[misc]
+        return _with_metadata(response)
 
     def _sources(self, nodes: Sequence[NodeWithScore]) -> Sources:
         return Sources.of(
@@ -176,8 +190,7 @@ class _AnswersFromPictures:
 class PictureContextChatEngine(_AnswersFromPictures, MultiModalContextChatEngine):  # type: ignore[misc]
     """Looks for sources by each message as it is; a message may be a ``QueryBundle`` with a picture.
 
-    ``response.metadata`` holds the citations, as that of ``PictureQueryEngine`` does; of a stream,
-    ``response.sources[0].raw_output`` when it has ended.
+    ``response.metadata`` holds the citations, as that of ``PictureQueryEngine`` does; of a stream, when it has ended.
     """
 
 
@@ -187,7 +200,7 @@ class PictureCondensePlusContextChatEngine(  # type: ignore[misc]
     """Has the LLM make a question of message and history, and looks for sources by this and the message's picture.
 
     A message may be a ``QueryBundle`` with a picture. ``response.metadata`` holds the citations, as that of
-    ``PictureQueryEngine`` does; of a stream, ``response.sources[0].raw_output`` when it has ended.
+    ``PictureQueryEngine`` does; of a stream, when it has ended.
     """
 
     def _condense_question(self, chat_history: list[ChatMessage], latest_message: Any) -> Any:
@@ -203,8 +216,10 @@ def _metadata(sources: Sources) -> dict[str, Any]:
     return {"text_nodes": texts, "image_nodes": pictures, **sources.metadata()}
 
 
-def _with_metadata(response: AgentChatResponse) -> AgentChatResponse:
-    response.metadata = response.sources[0].raw_output
+def _with_metadata(response: ChatResponseType) -> ChatResponseType:
+    """Give a chat response the metadata of the answer; a stream completes the same dictionary at its end."""
+    # LlamaIndex's class for streams has no such field.
+    response.metadata = response.sources[0].raw_output  # type: ignore[attr-defined, unused-ignore]
     return response
 
 

@@ -55,6 +55,20 @@ class Citations(NamedTuple):
         return {CITATIONS: self.nodes, UNKNOWN_CITATIONS: self.unknown}
 
 
+class Mention(NamedTuple):
+    """A place in an answer that cites pictures.
+
+    Attributes:
+        numbers: Of the pictures; several for the end of a range, ``图1至3``, which stands for those between, too.
+        start: Index of its first character.
+        end: Index after its last one.
+    """
+
+    numbers: tuple[int, ...]
+    start: int
+    end: int
+
+
 def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Language = "zh") -> Citations:
     """Find the pictures that an answer cites.
 
@@ -70,7 +84,7 @@ def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Langua
     name = wording_of(language).name
     nodes: dict[str, BaseNode] = {}
     unknown: list[str] = []
-    for number in dict.fromkeys(_cited_numbers(answer)):
+    for number in dict.fromkeys(number for mention in mentions_in(answer) for number in mention.numbers):
         called = name.format(number=number)
         if 1 <= number <= len(pictures):
             nodes[called] = pictures[number - 1]
@@ -79,22 +93,22 @@ def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Langua
     return Citations(nodes, unknown)
 
 
-def _cited_numbers(answer: str) -> Iterator[int]:
+def mentions_in(answer: str) -> Iterator[Mention]:
+    """Find where an answer cites pictures, in order; the numbers need not be those of pictures that there are."""
     for first in _FIRST.finditer(answer):
-        numbers = [int(first.group(2))]
-        place = first.end()
-        while following := _following(answer, place, plural=bool(first.group(1))):
+        mentions = [Mention((int(first.group(2)),), first.start(), first.end())]
+        while following := _following(answer, mentions[-1].end, plural=bool(first.group(1))):
             joint, number = following.group(1), int(following.group(2))
+            last = mentions[-1].numbers[-1]
+            numbers: tuple[int, ...] = (number,)
             if re.fullmatch(_RANGE, joint):
-                if not numbers[-1] < number <= numbers[-1] + _LONGEST_RANGE:
+                if not last < number <= last + _LONGEST_RANGE:
                     # "图2-1" names a figure inside a picture.
-                    numbers = numbers[:-1] if joint == "-" else numbers
+                    mentions = mentions[:-1] if joint == "-" else mentions
                     break
-                numbers.extend(range(numbers[-1] + 1, number + 1))
-            else:
-                numbers.append(number)
-            place = following.end()
-        yield from numbers
+                numbers = tuple(range(last + 1, number + 1))
+            mentions.append(Mention(numbers, following.start(2), following.end()))
+        yield from mentions
 
 
 def _following(answer: str, place: int, *, plural: bool) -> re.Match[str] | None:

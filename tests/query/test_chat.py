@@ -56,7 +56,7 @@ def test_streams_have_citations_at_their_end(chat: BaseChatEngine, server: GLMSt
     server.script(Says("帽子在图2。"))
     response = chat.stream_chat("哪张图里有帽子？")
     assert "".join(response.response_gen) == "帽子在图2。"
-    assert list(response.sources[0].raw_output["citations"]) == ["图2"]
+    assert list(response.metadata["citations"]) == ["图2"]
     assert [message.content for message in chat.chat_history] == ["哪张图里有帽子？", "帽子在图2。"]
 
 
@@ -66,7 +66,7 @@ async def test_async_turns(chat: BaseChatEngine, llm: ZhipuMultiModal, server: G
     streamed = await chat.astream_chat("什么颜色？")
     answer = "".join([piece async for piece in streamed.async_response_gen()])
     assert "什么颜色？" in answer
-    assert list(streamed.sources[0].raw_output["citations"]) == ["图1", "图2"]
+    assert list(streamed.metadata["citations"]) == ["图1", "图2"]
     assert len(answering_requests(server)) == 2
     await llm.aclose()
 

@@ -1,20 +1,19 @@
-"""Pictures of results hold what was found, and say what is missing."""
+"""Plots of results hold what was found, and say what is missing."""
 
 from __future__ import annotations
 
 import builtins
-import logging
-import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
 from llama_index.core.base.response.schema import Response
-from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
-from matplotlib import font_manager
+from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
+from PIL import Image
 
-from llama_index_mm_zhipu import display, plot_results
+from llama_index_mm_zhipu import plot_results
 
 
 @pytest.fixture
@@ -35,27 +34,80 @@ def test_query_and_results_are_drawn_in_rows(results: list[NodeWithScore], tmp_p
     assert (tmp_path / "results.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("飞机", ["飞机"]),
-        ("一架白色的飞机", ["一架白色的", "飞机"]),
-        ("一架白色的飞机停在机场的跑道上", ["一架白色的", "飞机停在…"]),
-        ("Blue cap, new", ["Blue cap,", "new"]),
-        ("Donaudampfschiff", ["Donaudamp…"]),
-        ("新款 Long 长袖", ["新款 Long", "长袖"]),
-        ("", [""]),
-    ],
-)
-def test_titles_are_wrapped_by_the_width_of_their_characters(text: str, lines: list[str]) -> None:
-    assert display._wrap(text, 10, 2) == lines
-
-
 def test_nodes_responses_and_retriever_output_are_taken(results: list[NodeWithScore]) -> None:
     drawn = titles(plot_results("帽子", results))
     assert titles(plot_results("帽子", Response("是", source_nodes=results))) == drawn
     without_scores = titles(plot_results("帽子", [result.node for result in results]))
     assert without_scores == ["查询", *(result.node.get_content() for result in results)]
+
+
+def test_images_are_taken_by_path_and_content(photos: list[Path]) -> None:
+    images = [str(photos[0]), photos[1], photos[2].read_bytes(), Image.open(photos[3])]
+    figure = plot_results("x", images)
+    assert [len(axes.images) for axes in figure.axes] == [0, 1, 1, 1, 1]
+    assert titles(figure)[:3] == ["Query", photos[0].name, photos[1].name]
+    assert len(plot_results(None, photos[0]).axes) == 1
+    gone = plot_results("x", ["gone.jpg"]).axes[1]
+    assert texts(gone).startswith("nosuchpicture:gone.jpg")
+    for wrong in ([3], 3, [photos[0], None]):
+        with pytest.raises(TypeError, match="cannot show an object of type (int|NoneType): give nodes, images or a"):
+            plot_results("x", wrong)
+
+
+@pytest.mark.parametrize(
+    ("query", "caption", "language", "title"),
+    [
+        ("飞机", "", None, "查询"),
+        ("cap", "帽子", None, "查询"),
+        ("cap", "Blue cap", None, "Query"),
+        ("cap", "帽子", "en", "Query"),
+        ("cap", "Blue cap", "zh", "查询"),
+        (b"image", "Blue cap", None, "Query"),
+        (b"image", "", None, "查询"),
+    ],
+)
+def test_the_title_of_the_query_is_in_the_language_of_query_and_captions(
+    photos: list[Path], query: Any, caption: str, language: Any, title: str
+) -> None:
+    node = ImageNode(id_="1", image_path=str(photos[0]), text=caption)
+    query = photos[0].read_bytes() if isinstance(query, bytes) else query
+    assert plot_results(query, [node], language=language).axes[0].get_title() == title
+
+
+def test_words_and_image_of_a_query_are_drawn(results: list[NodeWithScore], photos: list[Path]) -> None:
+    axes = plot_results(QueryBundle("哪顶？", image_path=str(photos[1])), results).axes[0]
+    assert len(axes.images) == 1
+    assert axes.get_title() == "查询\n哪顶？"
+
+
+def test_titles_end_at_one_height_and_touch_nothing(tmp_path: Path) -> None:
+    """Whatever the shapes of the images and the lengths of the captions."""
+    nodes = []
+    for number, size in enumerate([(300, 100), (100, 300), (200, 200), (400, 100), (100, 100), (30, 300)]):
+        Image.new("RGB", size, "green").save(tmp_path / f"{number}.png")
+        caption = "一架白色的飞机停在机场的跑道上，旁边有三辆行李车和几个工作人员" * (number % 2 + 1)
+        nodes.append(NodeWithScore(node=ImageNode(image_path=str(tmp_path / f"{number}.png"), text=caption), score=1.0))
+    figure = plot_results("飞机", nodes, columns=3)
+    figure.canvas.draw()
+    drawn = [axes for axes in figure.axes if axes.images]
+    boxes = [axes.title.get_window_extent() for axes in drawn]
+
+    for row in (boxes[:3], boxes[3:]):
+        assert len({round(box.y0) for box in row}) == 1
+    everything = [
+        *boxes,
+        *(axes.get_window_extent() for axes in drawn),
+        *(axes.images[0].get_window_extent() for axes in drawn),
+    ]
+    for box in boxes:
+        assert box.y1 <= figure.bbox.y1
+        assert [other for other in everything if other is not box and box.overlaps(other)] == []
+
+
+def test_a_figure_shows_itself_in_a_notebook(results: list[NodeWithScore]) -> None:
+    shell = InteractiveShell.instance()
+    data, _ = shell.display_formatter.format(plot_results("帽子", results))
+    assert Image.open(BytesIO(data["image/png"])).width > 800
 
 
 def test_texts_among_the_results_are_left_out(results: list[NodeWithScore]) -> None:
@@ -104,43 +156,6 @@ def test_long_words_are_no_path(results: list[NodeWithScore]) -> None:
     assert len(plot_results("飞机" * 100, results).axes[0].images) == 0
 
 
-def test_a_given_font_is_used_and_a_missing_one_named(results: list[NodeWithScore], tmp_path: Path) -> None:
-    import matplotlib
-
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-    figure = plot_results("帽子", results, font=font)
-    assert figure.axes[0].title.get_fontproperties().get_file() == str(font)
-    with pytest.raises(FileNotFoundError, match="no such font file"):
-        plot_results("帽子", results, font=tmp_path / "gone.ttf")
-
-
-def test_without_a_chinese_font_a_warning_names_a_package(
-    results: list[NodeWithScore], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(display, "_CJK_FAMILIES", ("No Such Family",))
-    display._chinese_font.cache_clear()
-    plot_results("帽子", results)
-    display._chinese_font.cache_clear()
-    assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "fonts-noto-cjk" in caplog.text
-
-
-def test_a_font_installed_since_matplotlib_listed_them_is_found(
-    results: list[NodeWithScore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    font = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "STIXGeneral.ttf"
-    new = shutil.copy(font, tmp_path / "new.ttf")
-    kept = list(font_manager.fontManager.ttflist)
-    listed = [entry for entry in kept if not entry.name.startswith("STIXGeneral")]
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(new), str(tmp_path / "no font.ttf")])
-    monkeypatch.setattr(display, "_CJK_FAMILIES", ("STIXGeneral",))
-    display._chinese_font.cache_clear()
-    figure = plot_results("帽子", results)
-    display._chinese_font.cache_clear()
-    assert figure.axes[0].title.get_fontproperties().get_family()[0] == "STIXGeneral"
-
-
 def test_captions_of_several_lines_keep_them(photo_nodes: list[ImageNode]) -> None:
     node = photo_nodes[0].model_copy(update={"text": "第 2 章\n轮胎气压\n\n与磨损"})
     assert plot_results(None, [node]).axes[0].get_title() == "第 2 章\n轮胎气压…"
@@ -149,7 +164,6 @@ def test_captions_of_several_lines_keep_them(photo_nodes: list[ImageNode]) -> No
 def test_no_line_begins_with_closing_punctuation(photo_nodes: list[ImageNode]) -> None:
     figure = plot_results("胎压太低会有什么危害？", photo_nodes[:1])
     assert figure.axes[0].texts[0].get_text() == "胎压太低会有什么危\n害？"
-    assert display._wrap("检查轮胎的GPS，然后", 14, 5) == ["检查轮胎的", "GPS，然后"]
 
 
 def test_without_matplotlib_the_error_names_the_extra(

@@ -1,0 +1,6 @@
+"""Results that people look at: plots and HTML galleries."""
+
+from llama_index_mm_zhipu.display.gallery import Gallery, show
+from llama_index_mm_zhipu.display.plots import plot_results
+
+__all__ = ["Gallery", "plot_results", "show"]

@@ -1,0 +1,95 @@
+"""What can be shown: nodes, images by path, and the sources of answers."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle
+from PIL import Image
+
+from llama_index_mm_zhipu.images import (
+    ImageError,
+    ImageSource,
+    UrlRules,
+    describe,
+    image_source,
+    load_image,
+    read_bytes,
+)
+from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.scripts import UNSPACED
+from llama_index_mm_zhipu.wording import Language
+
+Query: TypeAlias = "ImageSource | QueryBundle | None"
+"""Words, or an image in any form that ``images.load_image`` takes, or both of a ``QueryBundle``."""
+
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+
+def results_of(results: Any) -> list[NodeWithScore]:
+    """Return what is to be shown, best first, with scores where there are some.
+
+    Args:
+        results: Nodes with or without scores; images by path, URL, ``bytes`` or ``PIL.Image``; one of these; or a
+            response with ``source_nodes``, of a query engine or a chat engine.
+
+    Raises:
+        TypeError: There is something else among them.
+    """
+    sources = getattr(results, "source_nodes", results)
+    if isinstance(sources, (str, bytes, bytearray, Path, Image.Image, BaseNode, NodeWithScore)):
+        sources = [sources]
+    if not isinstance(sources, Iterable):
+        raise TypeError(f"cannot show an object of type {type(results).__name__}: give nodes, images or a response")
+    return [_with_score(item) for item in sources]
+
+
+def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
+    """Return the words of a query and its image.
+
+    A string that is no image counts as words.
+
+    Raises:
+        ImageError: The image of a query that is not a string cannot be read.
+    """
+    if query is None:
+        return "", None
+    if isinstance(query, QueryBundle):
+        return query.query_str, load_image(query.image_path, urls=urls) if query.image_path else None
+    if not isinstance(query, str):
+        return "", load_image(query, urls=urls)
+    try:
+        return "", load_image(query, urls=urls)
+    except ImageError:
+        return query, None
+
+
+def language_of(words: str, results: Iterable[NodeWithScore]) -> Language:
+    """Return the language for a query and its results: Chinese if any word is, or if there are none."""
+    texts = [words, *(caption_of(result.node) for result in results)]
+    letters = [character for text in texts for character in text if character.isalpha()]
+    return "zh" if not letters or any(_UNSPACED.match(letter) for letter in letters) else "en"
+
+
+def _with_score(item: Any) -> NodeWithScore:
+    if isinstance(item, NodeWithScore):
+        return item
+    if isinstance(item, BaseNode):
+        return NodeWithScore(node=item)
+    try:
+        return NodeWithScore(node=_image_node(item))
+    except ImageError as error:
+        raise TypeError(f"cannot show {describe(item)}: give nodes, images or a response ({error})") from None
+
+
+def _image_node(item: ImageSource) -> ImageNode:
+    source = image_source(item)
+    if isinstance(source, Path):
+        return ImageNode(id_=source.name, image_path=str(source))
+    if isinstance(source, str):
+        return ImageNode(id_=describe(source), image_url=source)
+    return ImageNode(image=b64encode(read_bytes(source)).decode("ascii"))

@@ -1,0 +1,24 @@
+"""Text is broken into lines by the width of its characters."""
+
+from __future__ import annotations
+
+import pytest
+
+from llama_index_mm_zhipu.display.wrapping import wrap
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("飞机", ["飞机"]),
+        ("一架白色的飞机", ["一架白色的", "飞机"]),
+        ("一架白色的飞机停在机场的跑道上", ["一架白色的", "飞机停在…"]),
+        ("Blue cap, new", ["Blue cap,", "new"]),
+        ("Donaudampfschiff", ["Donaudamp…"]),
+        ("新款 Long 长袖", ["新款 Long", "长袖"]),
+        ("检查轮胎的GPS，", ["检查轮胎的", "GPS，"]),
+        ("", [""]),
+    ],
+)
+def test_titles_are_wrapped_by_the_width_of_their_characters(text: str, lines: list[str]) -> None:
+    assert wrap(text, 10, 2) == lines
