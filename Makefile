@@ -28,7 +28,7 @@ install: .venv/.installed-dev
 
 # What is written from other files and kept in the repository: the notebook and the reference pages.
 docs: .venv/.installed-dev
-	$(PY) -m jupytext --to ipynb --output examples/quickstart.ipynb examples/quickstart.py
+	$(PY) docs/run_notebook.py
 	$(PY) docs/generate.py
 
 # One stamp for each extra: demo, dev. Copies, as nltk refuses what uv links from its cache by default.
