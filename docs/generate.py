@@ -79,7 +79,10 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.evaluation.report": ["RetrievalReport", "DirectionScores"],
         "llama_index_mm_zhipu.evaluation.published": ["PublishedRecall", "PUBLISHED"],
     },
-    "display": {"llama_index_mm_zhipu.display": ["plot_results"]},
+    "display": {
+        "llama_index_mm_zhipu.display.plots": ["plot_results"],
+        "llama_index_mm_zhipu.display.gallery": ["show", "Gallery"],
+    },
     "images": {
         "llama_index_mm_zhipu.images.loading": ["load_image"],
         "llama_index_mm_zhipu.images.squashing": ["load_squashed"],

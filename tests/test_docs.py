@@ -27,7 +27,16 @@ from llama_index_mm_zhipu.testing import GLMStandIn
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
-MARKDOWN = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+REPOSITORY = re.compile(
+    r"https://(?:github\.com/llama-index-mm-zhipu/llama-index-mm-zhipu/(?:blob|tree)"
+    r"|raw\.githubusercontent\.com/llama-index-mm-zhipu/llama-index-mm-zhipu)/main/"
+)
+MARKDOWN = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("examples/**/*.md"),
+    *ROOT.glob("llama_index_mm_zhipu/**/*.md"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +70,17 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
     for target in targets:
-        if not target.startswith("http"):
+        if (ours := REPOSITORY.match(target)) is not None:
+            assert (ROOT / target[ours.end() :]).exists(), target
+        elif not target.startswith("http"):
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
+def test_links_of_the_readmes_are_absolute(readme: str) -> None:
+    """They are the page of the package index, too."""
+    text = re.sub(r"```.*?```|`[^`]*`", "", (ROOT / readme).read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("https://")] == []
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import metadata
 from importlib.resources import files
 
 import pytest
@@ -26,9 +27,15 @@ def test_importing_loads_no_heavy_library(statement: str, libraries: list[str]) 
 def test_every_public_name_is_there() -> None:
     for name in llama_index_mm_zhipu.__all__:
         assert getattr(llama_index_mm_zhipu, name).__name__ == name
-    assert set(llama_index_mm_zhipu.__all__) <= set(dir(llama_index_mm_zhipu))
+    assert dir(llama_index_mm_zhipu) == sorted(llama_index_mm_zhipu.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         llama_index_mm_zhipu.nothing  # noqa: B018
+
+
+def test_the_package_says_where_its_pages_are() -> None:
+    urls = dict(line.split(", ") for line in metadata("llama-index-mm-zhipu").get_all("Project-URL") or [])
+    assert urls.keys() == {"Homepage", "Documentation", "Changelog", "Issues"}
+    assert all(url.startswith("https://") for url in urls.values())
 
 
 def test_the_package_is_typed() -> None:

@@ -32,11 +32,12 @@ def test_the_python_blocks_run(documented_model: str, photos: list[Path], tmp_pa
     assert "这是什么？多少钱？" in done.stdout
     assert len(server.requests) == 4
     assert (tmp_path / "found.png").is_file()
+    assert "图里的飞机是什么颜色？" in (tmp_path / "answer.html").read_text(encoding="utf-8")
 
 
 def test_both_readmes_show_the_same_code() -> None:
     def without_comments(code: str) -> str:
-        return re.sub(r" +#.*", "", code)
+        return re.sub(r"^#.*\n| +#.*", "", code, flags=re.MULTILINE)
 
     for language in ("python", "bash"):
         english, chinese = ([without_comments(block) for block in code_blocks(readme, language)] for readme in READMES)
@@ -57,5 +58,6 @@ def test_the_steps_by_hand_are_those_of_make() -> None:
     planned = subprocess.run(["make", "-n", "-B", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     steps = [" ".join(line.split()) for line in planned.replace("\\\n", " ").splitlines() if ".venv/bin" in line]
     by_hand = code_blocks(READMES[0], "bash")[1].splitlines()
+    assert sum("uv pip install" in step for step in steps) == sum("uv pip install" in line for line in by_hand) == 1
     for option in re.findall(r"--[\w-]+", "".join(by_hand)):
         assert any(option in step for step in steps), option

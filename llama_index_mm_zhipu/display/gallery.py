@@ -142,7 +142,7 @@ def show(
     found = results_of(results)
     words, image = query_parts(query, urls)
     wording = wording_of(language or language_of(words, found))
-    cited = {result.node.node_id for result in _cited_in(answer, found)} | _cited_ids(results)
+    cited = _cited_numbers(results, answer, found)
     cards = _cards(found, cited, _anchor_prefix(words, answer, found), wording)
     parts = [
         _query_html(words, image, wording),
@@ -173,10 +173,14 @@ def _answer_of(results: Any) -> str:
     return str(results) if hasattr(results, "source_nodes") else ""
 
 
-def _cited_ids(results: Any) -> set[str]:
-    """Return the node ids that a response of this package says its answer cites."""
+def _cited_numbers(results: Any, answer: str, found: Sequence[NodeWithScore]) -> set[int]:
+    """Return the numbers of the images that an answer cites, or, where its text is lost, that the response says."""
+    if answer:
+        return {number for mention in mentions_in(answer) for number in mention.numbers}
     citations = (getattr(results, "metadata", None) or {}).get(CITATIONS, {})
-    return {node.node_id for node in citations.values()}
+    cited = {node.node_id for node in citations.values()}
+    images = (result.node for result in found if has_image(result.node))
+    return {number for number, image in enumerate(images, 1) if image.node_id in cited}
 
 
 def _anchor_prefix(words: str, answer: str, results: Sequence[NodeWithScore]) -> str:
@@ -185,13 +189,7 @@ def _anchor_prefix(words: str, answer: str, results: Sequence[NodeWithScore]) ->
     return f"mmz-{hashlib.sha256(content.encode('utf-8', 'replace')).hexdigest()[:8]}-{next(_numbers)}"
 
 
-def _cited_in(answer: str, results: Sequence[NodeWithScore]) -> list[NodeWithScore]:
-    images = [result for result in results if has_image(result.node)]
-    numbers = {number for mention in mentions_in(answer) for number in mention.numbers}
-    return [result for number, result in enumerate(images, 1) if number in numbers]
-
-
-def _cards(results: Sequence[NodeWithScore], cited: set[str], prefix: str, wording: Wording) -> list[_Card]:
+def _cards(results: Sequence[NodeWithScore], cited: set[int], prefix: str, wording: Wording) -> list[_Card]:
     cards: list[_Card] = []
     number = 0
     for position, result in enumerate(results, 1):
@@ -199,7 +197,7 @@ def _cards(results: Sequence[NodeWithScore], cited: set[str], prefix: str, wordi
         if has_image(result.node):
             number += 1
             name = wording.name.format(number=number)
-        cards.append(_Card(f"{prefix}-{position}", name, result, bool(name) and result.node.node_id in cited))
+        cards.append(_Card(f"{prefix}-{position}", name, result, bool(name) and number in cited))
     return cards
 
 
