@@ -6,12 +6,15 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tqdm.auto import tqdm
 
 SLOW_SECONDS = 2.0
 """After so long people wonder what is going on."""
+
+_quiet: dict[logging.Logger, tuple[int, int]] = {}
+_quiet_lock = threading.Lock()
 
 
 def report(message: str) -> None:
@@ -32,12 +35,31 @@ def reported_when_slow(message: str) -> Iterator[None]:
 
 
 @contextmanager
-def errors_only(logger_name: str) -> Iterator[None]:
-    """Keep another package's warnings from the user while it works for us; loggers below this one follow it."""
-    logger = logging.getLogger(logger_name)
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def errors_only(*logger_names: str) -> Iterator[None]:
+    """Keep what other packages log below errors from the user while they work for us, in however many threads.
+
+    Args:
+        *logger_names: Loggers; those below them follow.
+    """
+    with ExitStack() as stack:
+        for name in logger_names:
+            stack.enter_context(_errors_only(logging.getLogger(name)))
+        yield
+
+
+@contextmanager
+def _errors_only(logger: logging.Logger) -> Iterator[None]:
+    # The level is the process's: the first that comes in changes it, the last that leaves restores it.
+    with _quiet_lock:
+        count, level = _quiet.get(logger, (0, logger.level))
+        _quiet[logger] = (count + 1, level)
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        with _quiet_lock:
+            count, level = _quiet.pop(logger)
+            if count > 1:
+                _quiet[logger] = (count - 1, level)
+            else:
+                logger.setLevel(level)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 
-_REMEDY = "uv pip install --link-mode copy --reinstall-package llama-index-core llama-index-core"
+_CORE = "llama-index-core"
 
 
 @contextmanager
@@ -23,6 +24,7 @@ def nltk_errors_explained() -> Iterator[None]:
         if "multiply-linked" not in str(error):
             raise
         raise PermissionError(
-            "the text cannot be split: nltk refuses the data of llama-index-core, which uv linked from its cache; "
-            f"install a copy of it: {_REMEDY}"
+            f"the text cannot be split: nltk refuses the data of {_CORE}, which uv linked from its cache; install a "
+            f"copy of it: uv pip install --no-deps --link-mode copy --reinstall-package {_CORE} "
+            f"{_CORE}=={version(_CORE)}"
         ) from None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from llama_index.core.schema import ImageNode
 from published_forms import Example
+from serving import serving
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, read_jsonl
 from llama_index_mm_zhipu.embedding.openvino_runtime import has_openvino
@@ -145,12 +145,9 @@ def file_server() -> Iterator[str]:
         def log_message(self, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(PHOTOS))) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(PHOTOS)))
+    with serving(server):
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

@@ -55,3 +55,16 @@ def test_other_packages_log_errors_only_for_the_time(caplog: pytest.LogCaptureFi
         logger.error("failed")
     logger.warning("heard again")
     assert caplog.messages == ["failed", "heard again"]
+
+
+def test_overlapping_threads_leave_the_level_as_it_was() -> None:
+    logger = logging.getLogger("other.package")
+    logger.setLevel(logging.INFO)
+    first, second = reporting.errors_only("other.package"), reporting.errors_only("other.package")
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert logger.level == logging.ERROR
+    second.__exit__(None, None, None)
+    assert logger.level == logging.INFO
+    logger.setLevel(logging.NOTSET)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import llama_index.core
@@ -49,7 +50,8 @@ def test_data_that_uv_linked_is_refused_with_the_command_that_helps(tmp_path: Pa
     by_build_index, by_insert = done.stdout.splitlines()
     assert by_build_index == by_insert
     assert by_build_index.endswith(
-        "uv pip install --link-mode copy --reinstall-package llama-index-core llama-index-core"
+        "install a copy of it: uv pip install --no-deps --link-mode copy --reinstall-package llama-index-core "
+        f"llama-index-core=={version('llama-index-core')}"
     )
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from matplotlib.font_manager import FontManager, FontProperties, findSystemFonts, fontManager, get_font
+from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager, get_font
 
 logger = logging.getLogger(__name__)
 
@@ -48,18 +48,19 @@ class Font:
 
     def __init__(self, properties: FontProperties, files: tuple[str, ...]) -> None:
         self.properties = properties
-        self._characters = frozenset().union(*(get_font(file).get_charmap() for file in files))
+        self._characters = frozenset({ord("\n")}).union(*(get_font(file).get_charmap() for file in files))
+        self._reported: set[str] = set()
 
     def drawable(self, text: str) -> str:
-        """Return the text with "□" for what no font has; the characters are logged, once for each text."""
-        missing = {character for character in text if ord(character) not in self._characters and character != "\n"}
-        if not missing:
-            return text
-        logger.warning(
-            "no font has %s: install a larger Chinese font (Debian and Ubuntu: fonts-noto-cjk; Fedora: "
-            "google-noto-sans-cjk-fonts) or give plot_results(font=…)",
-            "".join(sorted(missing)),
-        )
+        """Return the text with "□" for what no font has; each such character is logged once."""
+        missing = {character for character in text if ord(character) not in self._characters}
+        if new := missing - self._reported:
+            self._reported |= new
+            logger.warning(
+                "no font has %s: install a larger Chinese font (Debian and Ubuntu: fonts-noto-cjk; Fedora: "
+                "google-noto-sans-cjk-fonts) or give plot_results(font=…)",
+                " ".join(sorted(new)),
+            )
         return "".join(_MISSING if character in missing else character for character in text)
 
 
@@ -83,7 +84,10 @@ def _font_of(file: Path) -> Font:
 
 @cache
 def _chinese_font() -> Font:
-    found = _chinese_family(fontManager) or _chinese_family(_with_new_fonts(fontManager))
+    found = _chinese_family()
+    if found is None:
+        _add_new_fonts()
+        found = _chinese_family()
     if found is None:
         fontManager.addfont(BUNDLED_FONT)
         found = FontProperties(fname=BUNDLED_FONT).get_name()
@@ -92,15 +96,14 @@ def _chinese_font() -> Font:
     return Font(FontProperties(family=families), files)
 
 
-def _chinese_family(fonts: FontManager) -> str | None:
-    names = (entry.name for family in _CHINESE_FAMILIES for entry in fonts.ttflist if entry.name.startswith(family))
-    return next(names, None)
+def _chinese_family() -> str | None:
+    fonts = fontManager.ttflist
+    return next((font.name for family in _CHINESE_FAMILIES for font in fonts if font.name.startswith(family)), None)
 
 
-def _with_new_fonts(fonts: FontManager) -> FontManager:
+def _add_new_fonts() -> None:
     """Add the fonts installed since matplotlib wrote its list of them, which it does once."""
-    for file in set(findSystemFonts()) - {entry.fname for entry in fonts.ttflist}:
+    for file in set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}:
         # Some are of kinds that matplotlib does not read.
         with suppress(Exception):
-            fonts.addfont(file)
-    return fonts
+            fontManager.addfont(file)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.chat_engine.types import StreamingAgentChatResponse
-from llama_index.core.schema import NodeWithScore
+from llama_index.core.schema import BaseNode, NodeWithScore
 from PIL import Image
 
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
 from llama_index_mm_zhipu.images import ImageError, UrlRules, encode_image, has_image, load_image
 from llama_index_mm_zhipu.picture_nodes import caption_of
 from llama_index_mm_zhipu.query.citations import CITATIONS, mentions_in
+from llama_index_mm_zhipu.query.sources import SKIPPED
 from llama_index_mm_zhipu.wording import Language, Wording, wording_of
 
 THUMBNAIL_SIDE = 256
@@ -94,15 +96,29 @@ class _Card(NamedTuple):
 
     Attributes:
         anchor: Id of its element.
-        name: Such as ``图1``; empty for texts.
+        number: Of an image, as in prompts; None for texts.
         result: The node and its score.
         is_cited: Whether the answer cites it.
     """
 
     anchor: str
-    name: str
+    number: int | None
     result: NodeWithScore
     is_cited: bool
+
+
+class _Answer(NamedTuple):
+    """What a response says besides its sources.
+
+    Attributes:
+        text: Of the answer, as far as it is known.
+        cited_ids: Node ids that the response says its answer cites.
+        skipped: Reason by node id of the images that were found and could not be read.
+    """
+
+    text: str = ""
+    cited_ids: frozenset[str] = frozenset()
+    skipped: Mapping[str, str] = MappingProxyType({})
 
 
 def show(
@@ -136,51 +152,67 @@ def show(
     Raises:
         ImageError: The query's image cannot be read.
         TypeError: There is something among the results that is neither a node nor an image.
+        ValueError: ``max_results`` is below 1.
     """
+    if max_results < 1:
+        raise ValueError(f"max_results is {max_results}; it must be at least 1")
     urls = UrlRules(allowed=allow_urls, private=allow_private_urls)
     answer = _answer_of(results)
     found = results_of(results)
     words, image = query_parts(query, urls)
     wording = wording_of(language or language_of(words, found))
-    cited = _cited_numbers(results, answer, found)
-    cards = _cards(found, cited, _anchor_prefix(words, answer, found), wording)
+    cards = _cards(found, answer, _anchor_prefix(words, answer.text, found))
+    shown = cards[:max_results]
     parts = [
         _query_html(words, image, wording),
-        _answer_html(answer, {card.name: card.anchor for card in cards if card.name}, wording),
-        *(_card_html(card, urls, wording) for card in cards[:max_results]),
+        _answer_html(answer.text, {card.number: card.anchor for card in shown if card.number}, wording),
+        *(_card_html(card, urls, wording) for card in shown),
+        *(_skipped_html(node_id, reason) for node_id, reason in answer.skipped.items()),
     ]
-    left_out = len(cards) - max_results
-    if left_out > 0:
+    if left_out := len(cards) - len(shown):
         parts.append(f"<p>{escape(wording.not_shown.format(count=left_out))}</p>")
-    body = f'<div class="mmz-gallery" lang="{wording.html_language}">\n{"".join(parts)}</div>\n'
-    return Gallery(words or wording.query, body, len(found))
+    # The last two classes keep notebooks from making formulas of prices in dollars.
+    classes = "mmz-gallery mathjax_ignore tex2jax_ignore"
+    body = f'<div class="{classes}" lang="{wording.html_language}">\n{"".join(parts)}</div>\n'
+    return Gallery(_printable(words or wording.query), _printable(body), len(found))
 
 
-def _answer_of(results: Any) -> str:
-    """Return the text of a response, of a synchronous stream its whole text; of what is none, nothing."""
-    if isinstance(results, Response):
-        return results.response or ""
-    if isinstance(results, StreamingResponse):
+def _printable(text: str) -> str:
+    """Replace lone surrogates, which file names of other encodings hold and no page can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _answer_of(results: Any) -> _Answer:
+    if not hasattr(results, "source_nodes"):
+        return _Answer()
+    # A stream completes its metadata at its end.
+    text = _text_of(results)
+    metadata = getattr(results, "metadata", None)
+    metadata = metadata if isinstance(metadata, dict) else {}
+    citations, skipped = metadata.get(CITATIONS), metadata.get(SKIPPED)
+    nodes = citations.values() if isinstance(citations, dict) else ()
+    return _Answer(
+        text,
+        frozenset(node.node_id for node in nodes if isinstance(node, BaseNode)),
+        skipped if isinstance(skipped, dict) else {},
+    )
+
+
+def _text_of(response: Any) -> str:
+    """Return the text of a response, of a synchronous stream its whole text."""
+    if isinstance(response, Response):
+        return response.response or ""
+    if isinstance(response, StreamingResponse):
         # Reads what is left of the stream; without effect on one that a loop has read, whose text nobody kept.
-        str(results)
-    if isinstance(results, (StreamingResponse, AsyncStreamingResponse)):
-        return results.response_txt or ""
-    if isinstance(results, StreamingAgentChatResponse):
-        if results.chat_stream is not None and not results.is_done:
-            for _ in results.response_gen:
+        str(response)
+    if isinstance(response, (StreamingResponse, AsyncStreamingResponse)):
+        return response.response_txt or ""
+    if isinstance(response, StreamingAgentChatResponse):
+        if response.chat_stream is not None and not response.is_done:
+            for _ in response.response_gen:
                 pass
-        return str(results) or results.unformatted_response
-    return str(results) if hasattr(results, "source_nodes") else ""
-
-
-def _cited_numbers(results: Any, answer: str, found: Sequence[NodeWithScore]) -> set[int]:
-    """Return the numbers of the images that an answer cites, or, where its text is lost, that the response says."""
-    if answer:
-        return {number for mention in mentions_in(answer) for number in mention.numbers}
-    citations = (getattr(results, "metadata", None) or {}).get(CITATIONS, {})
-    cited = {node.node_id for node in citations.values()}
-    images = (result.node for result in found if has_image(result.node))
-    return {number for number, image in enumerate(images, 1) if image.node_id in cited}
+        return str(response) or response.unformatted_response
+    return str(response)
 
 
 def _anchor_prefix(words: str, answer: str, results: Sequence[NodeWithScore]) -> str:
@@ -189,15 +221,14 @@ def _anchor_prefix(words: str, answer: str, results: Sequence[NodeWithScore]) ->
     return f"mmz-{hashlib.sha256(content.encode('utf-8', 'replace')).hexdigest()[:8]}-{next(_numbers)}"
 
 
-def _cards(results: Sequence[NodeWithScore], cited: set[int], prefix: str, wording: Wording) -> list[_Card]:
+def _cards(results: Sequence[NodeWithScore], answer: _Answer, prefix: str) -> list[_Card]:
+    cited = {number for mention in mentions_in(answer.text) for number in mention.numbers}
+    numbers = itertools.count(1)
     cards: list[_Card] = []
-    number = 0
     for position, result in enumerate(results, 1):
-        name = ""
-        if has_image(result.node):
-            number += 1
-            name = wording.name.format(number=number)
-        cards.append(_Card(f"{prefix}-{position}", name, result, bool(name) and number in cited))
+        number = next(numbers) if has_image(result.node) else None
+        is_cited = number is not None and (number in cited or result.node.node_id in answer.cited_ids)
+        cards.append(_Card(f"{prefix}-{position}", number, result, is_cited))
     return cards
 
 
@@ -205,46 +236,64 @@ def _query_html(words: str, image: Image.Image | None, wording: Wording) -> str:
     if not words and image is None:
         return ""
     shown = _image_html(image, wording.query) if image is not None else ""
-    return f'<div class="mmz-query"><h3>{escape(wording.query)}</h3>{shown}<p>{escape(words)}</p></div>\n'
+    return f'<div class="mmz-query">{_heading(wording.query)}{shown}<p>{escape(_shortened(words))}</p></div>\n'
 
 
-def _answer_html(answer: str, anchors: dict[str, str], wording: Wording) -> str:
+def _answer_html(answer: str, anchors: Mapping[int, str], wording: Wording) -> str:
     if not answer:
         return ""
     pieces: list[str] = []
     end = 0
     for mention in mentions_in(answer):
-        anchor = anchors.get(wording.name.format(number=mention.numbers[-1]))
+        anchor = anchors.get(mention.numbers[-1])
         if anchor is None:
             continue
-        name = answer[mention.start : mention.end].rstrip("]】*")
+        name = answer[mention.start : mention.end]
+        if "[" not in name and "【" not in name:
+            # Brackets around the name stay outside of the link.
+            name = name.rstrip("]】*")
         pieces += [escape(answer[end : mention.start]), f'<a href="#{anchor}">{escape(name)}</a>']
         end = mention.start + len(name)
     text = "".join([*pieces, escape(answer[end:])])
-    return f'<div class="mmz-answer"><h3>{escape(wording.answer)}</h3><p>{text}</p></div>\n'
+    return f'<div class="mmz-answer">{_heading(wording.answer)}<p>{text}</p></div>\n'
+
+
+def _heading(text: str) -> str:
+    # No <h3>: it would stand in a notebook's table of contents.
+    return f'<div class="mmz-heading">{escape(text)}</div>'
 
 
 def _card_html(card: _Card, urls: UrlRules, wording: Wording) -> str:
     node = card.result.node
-    caption = caption_of(node) or (node.node_id if card.name else node.get_content())
-    if len(caption) > _MAX_TEXT:
-        caption = caption[:_MAX_TEXT] + "…"
+    is_image = card.number is not None
+    caption = _shortened(caption_of(node) or (node.node_id if is_image else node.get_content()))
+    name = f"<b>{escape(wording.name.format(number=card.number))}</b>" if is_image else ""
     score = "" if card.result.score is None else f"<span>{card.result.score:.4f}</span>"
-    name = f"<b>{escape(card.name)}</b>" if card.name else ""
     mark = f"<mark>{escape(wording.cited)}</mark>" if card.is_cited else ""
     cited = " mmz-cited" if card.is_cited else ""
     return (
         f'<figure class="mmz-card{cited}" id="{card.anchor}" title="{escape(node.node_id)}">'
-        f"{_picture_html(card, caption, urls) if card.name else ''}"
+        f"{_thumbnail_html(node, caption, urls) if is_image else ''}"
         f"<figcaption>{name}{score}{mark}<p>{escape(caption)}</p></figcaption></figure>\n"
     )
 
 
-def _picture_html(card: _Card, caption: str, urls: UrlRules) -> str:
+def _skipped_html(node_id: str, reason: str) -> str:
+    return (
+        f'<figure class="mmz-card" title="{escape(node_id)}">{_reason_html(reason)}'
+        f"<figcaption><p>{escape(node_id)}</p></figcaption></figure>\n"
+    )
+
+
+def _thumbnail_html(node: BaseNode, caption: str, urls: UrlRules) -> str:
     try:
-        return _image_html(load_image(card.result.node, urls=urls), caption)
+        return _image_html(load_image(node, urls=urls), caption)
     except ImageError as error:
-        return f'<p class="mmz-missing">{escape(str(error))}</p>'
+        return _reason_html(str(error))
+
+
+def _reason_html(reason: str) -> str:
+    return f'<p class="mmz-missing">{escape(reason)}</p>'
 
 
 def _image_html(image: Image.Image, description: str) -> str:
@@ -252,3 +301,7 @@ def _image_html(image: Image.Image, description: str) -> str:
     data = b64encode(encode_image(image, quality=_QUALITY)).decode("ascii")
     size = f'width="{image.width}" height="{image.height}"'
     return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(description)}" {size}>'
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"

@@ -10,8 +10,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
 from llama_index_mm_zhipu.display.wrapping import PIECES, wrap
-from llama_index_mm_zhipu.images import ImageError, UrlRules, describe, has_image, load_image
-from llama_index_mm_zhipu.images.names import is_address
+from llama_index_mm_zhipu.images import ImageError, UrlRules, has_image, load_image
 from llama_index_mm_zhipu.picture_nodes import caption_of
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -26,6 +25,7 @@ _GAP_INCHES = 0.2
 # Three lines of 10 points.
 _TITLE_INCHES = 0.8
 _LINE_SPACING = 1.35
+_MAX_SIDE = 720
 _TITLE_COLUMNS = 26
 _TITLE_LINES = 2
 _QUERY_COLUMNS = 20
@@ -117,23 +117,28 @@ def _grid(figure_class: type[Figure], rows: int, columns: int) -> tuple[Figure, 
 
 def _draw_query(axes: Axes, title: str, words: str, image: Image.Image | None, font: Font) -> None:
     if image is not None:
-        axes.imshow(image)
+        _show_image(axes, image)
         title = "\n".join([title, *(wrap(words, _TITLE_COLUMNS, _TITLE_LINES) if words else [])])
     else:
-        shown = describe(words) if is_address(words) else words
-        _write(axes, wrap(shown, _QUERY_COLUMNS, _QUERY_LINES), font, size=15)
+        _write(axes, wrap(words, _QUERY_COLUMNS, _QUERY_LINES), font, size=15)
     _set_title(axes, title, font, fontsize=11, color="tab:blue")
 
 
 def _draw_result(axes: Axes, result: NodeWithScore, font: Font, urls: UrlRules) -> None:
     try:
-        axes.imshow(load_image(result.node, urls=urls))
+        _show_image(axes, load_image(result.node, urls=urls))
     except ImageError as error:
         _write(axes, wrap(str(error), _REASON_COLUMNS, _REASON_LINES, PIECES), font, size=9)
     lines = wrap(caption_of(result.node) or result.node.node_id, _TITLE_COLUMNS, _TITLE_LINES)
     if result.score is not None:
         lines = [f"{result.score:.4f}", *lines]
     _set_title(axes, "\n".join(lines), font, fontsize=10)
+
+
+def _show_image(axes: Axes, image: Image.Image) -> None:
+    # More pixels than a tile has at 300 dpi would only cost memory: matplotlib holds each as three floats.
+    image.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    axes.imshow(image)
 
 
 def _set_title(axes: Axes, title: str, font: Font, **style: Any) -> None:

@@ -20,6 +20,8 @@ from llama_index_mm_zhipu.images import (
     load_image,
     read_bytes,
 )
+from llama_index_mm_zhipu.images.base64_text import is_data_uri
+from llama_index_mm_zhipu.images.names import is_address
 from llama_index_mm_zhipu.picture_nodes import caption_of
 from llama_index_mm_zhipu.scripts import UNSPACED
 from llama_index_mm_zhipu.wording import Language
@@ -51,7 +53,7 @@ def results_of(results: Any) -> list[NodeWithScore]:
 def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
     """Return the words of a query and its image.
 
-    A string that is no image counts as words.
+    A string that is no image counts as words; of a URL that was not fetched, what may be secret is left out.
 
     Raises:
         ImageError: The image of a query that is not a string cannot be read.
@@ -65,7 +67,7 @@ def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
     try:
         return "", load_image(query, urls=urls)
     except ImageError:
-        return query, None
+        return describe(query) if is_address(query) or is_data_uri(query) else query, None
 
 
 def language_of(words: str, results: Iterable[NodeWithScore]) -> Language:
@@ -83,6 +85,9 @@ def _with_score(item: Any) -> NodeWithScore:
     try:
         return NodeWithScore(node=_image_node(item))
     except ImageError as error:
+        if isinstance(item, str):
+            # Its tile says what is wrong with it.
+            return NodeWithScore(node=ImageNode(id_=describe(item), image_path=item))
         raise TypeError(f"cannot show {describe(item)}: give nodes, images or a response ({error})") from None
 
 
@@ -92,4 +97,4 @@ def _image_node(item: ImageSource) -> ImageNode:
         return ImageNode(id_=source.name, image_path=str(source))
     if isinstance(source, str):
         return ImageNode(id_=describe(source), image_url=source)
-    return ImageNode(image=b64encode(read_bytes(source)).decode("ascii"))
+    return ImageNode(id_=describe(source), image=b64encode(read_bytes(source)).decode("ascii"))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from itertools import accumulate, islice
 
 _CLOSING = "，。、；：？！）》〉」』】〕”’…％"
 _ASCII_AND_LATIN = r"[!-~\u00c0-\u024f]"
@@ -27,23 +29,32 @@ def wrap(text: str, columns: int, max_lines: int, parts: re.Pattern[str] = WORDS
     Returns:
         The lines, at least one.
     """
-    lines: list[str] = []
-    for own_line in filter(str.strip, text.splitlines()):
-        lines.append("")
-        for part in parts.findall(" ".join(own_line.split())):
-            if lines[-1] and _width(lines[-1] + part.rstrip()) > columns:
-                lines.append("")
-            lines[-1] += part
-    lines = [_cut(line.rstrip(), columns) for line in lines] or [""]
+    # One more than there is room for tells that the text does not fit; the rest of a long text is not looked at.
+    lines = list(islice(_lines(text, columns, parts), max_lines + 1)) or [""]
     if len(lines) > max_lines:
-        lines = [*lines[: max_lines - 1], _cut(lines[max_lines - 1] + "…", columns)]
-    return lines
+        lines = [*lines[: max_lines - 1], lines[max_lines - 1] + "…"]
+    return [_cut(line, columns) for line in lines]
+
+
+def _lines(text: str, columns: int, parts: re.Pattern[str]) -> Iterator[str]:
+    for own_line in filter(str.strip, text.splitlines()):
+        line, width = "", 0
+        for match in parts.finditer(" ".join(own_line.split())):
+            part = match.group()
+            if line and width + _width(part.rstrip()) > columns:
+                yield line.rstrip()
+                line, width = "", 0
+            line += part
+            width += _width(part)
+        yield line.rstrip()
 
 
 def _cut(line: str, columns: int) -> str:
-    while _width(line) > columns:
-        line = line[:-2] + "…"
-    return line
+    if _width(line) <= columns:
+        return line
+    # The width up to each character, and the last one that leaves room for the mark.
+    widths = accumulate(map(_width, line))
+    return line[: sum(1 for width in widths if width < columns)] + "…"
 
 
 def _width(text: str) -> int:

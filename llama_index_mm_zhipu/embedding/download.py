@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from abc import ABC, abstractmethod
+import zipfile
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
 from llama_index_mm_zhipu.embedding.official_models import OfficialModel
-from llama_index_mm_zhipu.reporting import errors_only, report
+from llama_index_mm_zhipu.reporting import errors_only, report, reported_when_slow
 from llama_index_mm_zhipu.tls import tls_context
 
 DownloadSource: TypeAlias = Literal["huggingface", "modelscope"]
@@ -19,58 +20,59 @@ MODELSCOPE = "https://modelscope.cn"
 HUGGING_FACE_MIRROR = "https://hf-mirror.com"
 """The mirror that most people in China use; it is only named in messages."""
 
+_CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 10.0
+# The disk, or the rights to it, are the problem: another source would not help.
+_LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def official_file(official: OfficialModel, root: Path, source: DownloadSource) -> Path:
     """Return the file of an official model; fetch it first if it is not there yet.
 
     Where one source cannot be reached, or does not have the file, the other one is tried. A line on stderr says what is
-    fetched from where.
+    fetched from where. What a break leaves is completed by the next call; processes that want the same file wait for
+    the first.
 
     Args:
         official: The model.
         root: Folder for the file, made if missing.
-        source: The source to try first. ``HF_ENDPOINT`` names a mirror of Hugging Face.
+        source: The source to try first. ``HF_ENDPOINT`` names a mirror of Hugging Face; with ``HF_HUB_OFFLINE``
+            nothing is fetched.
 
     Raises:
         CheckpointError: Neither source gives the file, or it cannot be written.
     """
+    from filelock import FileLock
+
     path = root / official.filename
     if path.is_file():
         return path
+    sources = [_hugging_face(official), _modelscope(official)]
+    if source == "modelscope":
+        sources.reverse()
     try:
         root.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(_beside(path, "lock"))
+        with reported_when_slow(f"Waiting for another process to download {path.name} …"):
+            lock.acquire()
+        try:
+            if not path.is_file():
+                _fetch_from_one_of(sources, path)
+        finally:
+            lock.release()
     except OSError as error:
         raise CheckpointError(
-            f"cannot make the folder {root} for {official.filename} ({error.strerror}); give another download_root"
+            f"cannot write {path} ({error.strerror or error}); free some space, or give another download_root"
         ) from None
-    failures: list[str] = []
-    for kind in (_HuggingFace, _ModelScope) if source == "huggingface" else (_ModelScope, _HuggingFace):
-        tried = kind(official)
-        if failures:
-            report(f"{failures[-1]}; trying {tried.host} instead.")
-        try:
-            tried.download(path)
-            return path
-        except Exception as error:
-            # Both sources raise errors of huggingface_hub, of its HTTP client and of the file system.
-            reason = in_one_line(f"{type(error).__name__}: {error}")
-            failures.append(f"cannot fetch {official.filename} from {tried.url} ({reason})")
-            if _is_final(error):
-                break
-    raise CheckpointError(
-        f"{'; '.join(failures)}; set HF_ENDPOINT to a mirror of Hugging Face, such as {HUGGING_FACE_MIRROR}, or "
-        f"download the file by hand and put it at {path}"
-    )
+    return path
 
 
-class _Source(ABC):
-    """Where one file comes from.
+class _Source(NamedTuple):
+    """Where a file comes from.
 
     Attributes:
         host: Address of the source, for messages.
-        url: Address of the file.
+        url: Address of the file: plain HTTPS at both sources, so that modelscope's package is not needed.
         hint: What to do where the source is slow.
     """
 
@@ -78,74 +80,93 @@ class _Source(ABC):
     url: str
     hint: str
 
-    @abstractmethod
-    def size(self) -> int | None:
-        """Ask for the size in bytes, once: this fails fast where nobody answers."""
 
-    @abstractmethod
-    def fetch(self, path: Path) -> None:
-        """Download the file with a progress bar; what a break leaves is completed by the next call."""
-
-    def download(self, path: Path) -> None:
-        """Say what is downloaded, and download it."""
-        with errors_only("huggingface_hub"):
-            size = self.size()
-            shown = f" ({size / 1e6:,.0f} MB)" if size else ""
-            report(f"Downloading {path.name}{shown} from {self.host} to {path.parent}, once. {self.hint}")
-            self.fetch(path)
+def _hugging_face(official: OfficialModel) -> _Source:
+    host = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
+    mirror = f"HF_ENDPOINT={HUGGING_FACE_MIRROR} or " if host == HUGGING_FACE else ""
+    return _Source(
+        host,
+        f"{host}/OFA-Sys/{official.repository}/resolve/main/{official.filename}",
+        f'If that is slow: {mirror}download_source="modelscope".',
+    )
 
 
-class _HuggingFace(_Source):
-    hint = f'If that is slow: HF_ENDPOINT={HUGGING_FACE_MIRROR} or download_source="modelscope".'
-
-    def __init__(self, official: OfficialModel) -> None:
-        from huggingface_hub import hf_hub_url
-
-        self.host = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
-        self._repository = f"OFA-Sys/{official.repository}"
-        self.url = hf_hub_url(self._repository, official.filename, endpoint=self.host)
-
-    def size(self) -> int | None:
-        from huggingface_hub import get_hf_file_metadata
-
-        return get_hf_file_metadata(self.url, timeout=_ANSWER_SECONDS).size
-
-    def fetch(self, path: Path) -> None:
-        from huggingface_hub import hf_hub_download
-
-        hf_hub_download(self._repository, path.name, local_dir=path.parent, endpoint=self.host)
+def _modelscope(official: OfficialModel) -> _Source:
+    return _Source(
+        MODELSCOPE,
+        f"{MODELSCOPE}/models/AI-ModelScope/{official.repository}/resolve/master/{official.filename}",
+        'If that is slow: download_source="huggingface".',
+    )
 
 
-class _ModelScope(_Source):
-    """Public files at ModelScope are plain HTTPS: its own package, with forty dependencies, is not needed."""
+def _fetch_from_one_of(sources: list[_Source], path: Path) -> None:
+    from huggingface_hub import constants
 
-    hint = 'If that is slow: download_source="huggingface".'
-
-    def __init__(self, official: OfficialModel) -> None:
-        self.host = MODELSCOPE
-        self.url = f"{MODELSCOPE}/models/AI-ModelScope/{official.repository}/resolve/master/{official.filename}"
-
-    def size(self) -> int | None:
-        import httpx
-
-        answer = httpx.head(self.url, follow_redirects=True, timeout=_ANSWER_SECONDS, verify=tls_context())
-        answer.raise_for_status()
-        return int(answer.headers.get("Content-Length", 0)) or None
-
-    def fetch(self, path: Path) -> None:
-        from huggingface_hub.file_download import http_get
-
-        size = self.size()
-        unfinished = path.with_name(f"{path.name}.part")
-        if size is not None and unfinished.is_file() and unfinished.stat().st_size > size:
-            unfinished.unlink()
-        with unfinished.open("ab") as file:
-            http_get(self.url, file, resume_size=file.tell(), expected_size=size, displayed_filename=path.name)
-        unfinished.replace(path)
+    if constants.HF_HUB_OFFLINE:
+        raise CheckpointError(f"{path.name} is not in {path.parent}, and HF_HUB_OFFLINE forbids to download it")
+    failures: list[str] = []
+    for source in sources:
+        if failures:
+            report(f"{failures[-1]}; trying {source.host} instead.")
+        try:
+            with errors_only("huggingface_hub", "httpx", "httpx2"):
+                _fetch(source, path)
+            return
+        except Exception as error:
+            # Errors of huggingface_hub and of two HTTP clients; httpx2's are OSErrors, too.
+            if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
+                raise
+            reason = in_one_line(f"{type(error).__name__}: {error}")
+            failures.append(f"cannot fetch {path.name} from {source.url} ({reason})")
+    raise CheckpointError(
+        f"{'; '.join(failures)}; set HF_ENDPOINT to a mirror of Hugging Face, such as {HUGGING_FACE_MIRROR}, or "
+        f"download the file by hand and put it at {path}"
+    )
 
 
-def _is_final(error: Exception) -> bool:
-    """Whether another source would not help: the disk is the problem, or the user wants no network."""
-    from huggingface_hub.errors import OfflineModeIsEnabled
+def _fetch(source: _Source, path: Path) -> None:
+    """Download a file with a progress bar, going on after a break, and look whether it is one of weights."""
+    from huggingface_hub.file_download import http_get
 
-    return isinstance(error, OfflineModeIsEnabled) or (isinstance(error, OSError) and error.filename is not None)
+    with reported_when_slow(f"Waiting for an answer from {source.host} …"):
+        size = _size(source.url)
+    shown_size = f" ({size / 1e6:,.0f} MB)" if size else ""
+    report(f"Downloading {path.name}{shown_size} from {source.host} to {path.parent}, once. {source.hint}")
+    unfinished = _beside(path, "part")
+    if size is not None and unfinished.is_file() and unfinished.stat().st_size > size:
+        unfinished.unlink()
+    with unfinished.open("ab") as file:
+        http_get(source.url, file, resume_size=file.tell(), expected_size=size, displayed_filename=path.name)
+    try:
+        _require_weights(unfinished)
+    except CheckpointError:
+        # It may have been begun with a part of another file.
+        unfinished.unlink()
+        raise
+    unfinished.replace(path)
+
+
+def _size(url: str) -> int | None:
+    """Ask for the size in bytes, once: this fails soon where nobody answers."""
+    import httpx
+
+    timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
+    answer = httpx.head(url, follow_redirects=True, timeout=timeout, verify=tls_context())
+    answer.raise_for_status()
+    return int(answer.headers.get("Content-Length", 0)) or None
+
+
+def _require_weights(file: Path) -> None:
+    """Refuse what is no file of torch's: its zip archives hold checksums, its older files begin as pickles do."""
+    with file.open("rb") as opened:
+        start = opened.read(2)
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise CheckpointError(f"the download is damaged at {damaged}")
+    elif start != b"\x80\x02":
+        raise CheckpointError("the download is not a file of weights")
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")

@@ -80,9 +80,8 @@ def in_silence() -> Iterator[None]:
         _silencing,
         warnings.catch_warnings(),
         contextlib.redirect_stdout(_OtherThreads(sys.stdout)),
-        errors_only("nncf"),
-        # What nncf asks of torch when it begins, which reports that there is no CUDA.
-        errors_only("torch.utils.cpp_extension"),
+        # The second is what nncf asks of torch when it begins, which reports that there is no CUDA.
+        errors_only("nncf", "torch.utils.cpp_extension"),
     ):
         warnings.simplefilter("ignore")
         yield

@@ -24,12 +24,14 @@ _LONGEST_RANGE = 50
 _RANGE = r"至|到|~|～|–|—|-|to\b|through\b"
 _JOINT = rf"、|，|,\s*and\b|,\s*or\b|,|和|与|及|以及|或|and\b|or\b|&|{_RANGE}"
 # Not the number of a figure inside a picture: "图3.5", "图2-1" (the latter is told from a range by its order).
-_NUMBER = r"(\d{1,4})(?!\d|[.．]\d)"
+_NUMBER = r"(?P<number>\d{1,4})(?!\d|[.．]\d)"
 # Not the end of another word, as in 地图 or 流程图.
 _OTHER_WORDS = "地插截拼程意例版蓝试企构视框略状面草底贴线饼导"
-_FIRST = re.compile(rf"(?:(?<![{_OTHER_WORDS}])图片?|\b[Pp]icture(s?))\s*[\[【*]{{0,2}}{_NUMBER}[\]】*]{{0,2}}")
-_NAMED = re.compile(rf"\s*({_JOINT})\s*(?:图片?|[Pp]ictures?)\s*{_NUMBER}")
-_BARE = re.compile(rf"\s*({_JOINT})\s*{_NUMBER}")
+_FIRST = re.compile(
+    rf"(?:(?<![{_OTHER_WORDS}])图片?|\b[Pp]icture(?P<plural>s?))\s*[\[【*]{{0,2}}{_NUMBER}[\]】*]{{0,2}}"
+)
+_NAMED = re.compile(rf"\s*(?P<joint>{_JOINT})\s*(?P<shown>(?:图片?|[Pp]ictures?)\s*{_NUMBER})")
+_BARE = re.compile(rf"\s*(?P<joint>{_JOINT})\s*(?P<shown>{_NUMBER})")
 # What follows a bare number that counts things: "图1和2个苹果", "图1，3D打印", "Picture 1 and 2 hats".
 _COUNTED = re.compile(
     r"\s*[A-Za-z个只张条辆位件块片元年月日岁%％双名人种台页点次层本部支朵棵头匹把套幅米克倍天小分秒根扇顶瓶杯盒间座艘架颗粒面堆排箱袋包碗盘串株群]"
@@ -95,10 +97,14 @@ def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Langua
 
 def mentions_in(answer: str) -> Iterator[Mention]:
     """Find where an answer cites pictures, in order; the numbers need not be those of pictures that there are."""
+    end = 0
     for first in _FIRST.finditer(answer):
-        mentions = [Mention((int(first.group(2)),), first.start(), first.end())]
-        while following := _following(answer, mentions[-1].end, plural=bool(first.group(1))):
-            joint, number = following.group(1), int(following.group(2))
+        if first.start() < end:
+            # The end of a range, "图1至图3", which was read with its beginning.
+            continue
+        mentions = [Mention((int(first["number"]),), first.start(), first.end())]
+        while following := _following(answer, mentions[-1].end, plural=bool(first["plural"])):
+            joint, number = following["joint"], int(following["number"])
             last = mentions[-1].numbers[-1]
             numbers: tuple[int, ...] = (number,)
             if re.fullmatch(_RANGE, joint):
@@ -107,18 +113,19 @@ def mentions_in(answer: str) -> Iterator[Mention]:
                     mentions = mentions[:-1] if joint == "-" else mentions
                     break
                 numbers = tuple(range(last + 1, number + 1))
-            mentions.append(Mention(numbers, following.start(2), following.end()))
+            mentions.append(Mention(numbers, following.start("shown"), following.end()))
         yield from mentions
+        end = mentions[-1].end if mentions else first.end()
 
 
 def _following(answer: str, place: int, *, plural: bool) -> re.Match[str] | None:
     """Find the next number of a list: one with a name of its own is another first number, unless it ends a range."""
     if (named := _NAMED.match(answer, place)) is not None:
-        return named if re.fullmatch(_RANGE, named.group(1)) else None
+        return named if re.fullmatch(_RANGE, named["joint"]) else None
     bare = _BARE.match(answer, place)
     if bare is None or plural:
         return bare
     # A comma may begin another clause, which may begin with a count of anything.
-    if bare.group(1) in ("，", ",") and not _END.match(answer, bare.end()):
+    if bare["joint"] in ("，", ",") and not _END.match(answer, bare.end()):
         return None
     return None if _COUNTED.match(answer, bare.end()) else bare

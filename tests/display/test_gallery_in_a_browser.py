@@ -31,8 +31,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def saved(photo_nodes: list[ImageNode], tmp_path: Path) -> Path:
-    """Twelve images, of which the answer cites the last; two answers on one page would do no harm."""
-    nodes = [*photo_nodes, photo_nodes[0].model_copy(update={"id_": "evil", "text": EVIL}), photo_nodes[1]]
+    """Twelve images, of which the answer cites the last."""
+    nodes = [
+        *photo_nodes,
+        photo_nodes[0].model_copy(update={"id_": "evil", "text": EVIL}),
+        photo_nodes[1].model_copy(update={"id_": "cited"}),
+    ]
     sources = [NodeWithScore(node=node, score=0.5) for node in nodes]
     return show(EVIL, Response(f"帽子在[图12]里。{EVIL}", source_nodes=sources)).save(tmp_path / "results.html")
 

@@ -111,6 +111,12 @@ def test_a_figure_shows_itself_in_a_notebook(results: list[NodeWithScore]) -> No
     assert Image.open(BytesIO(data["image/png"])).width > 800
 
 
+def test_large_images_are_drawn_in_few_pixels(tmp_path: Path) -> None:
+    Image.new("RGB", (4000, 3000), "green").save(tmp_path / "large.jpg")
+    query, result = plot_results(tmp_path / "large.jpg", [tmp_path / "large.jpg"]).axes
+    assert [axes.images[0].get_array().shape for axes in (query, result)] == [(540, 720, 3)] * 2
+
+
 def test_texts_among_the_results_are_left_out(results: list[NodeWithScore]) -> None:
     assert len(titles(plot_results("帽子", [NodeWithScore(node=TextNode(text="x")), *results[:2]]))) == 3
     assert titles(plot_results("帽子", [])) == ["查询"]

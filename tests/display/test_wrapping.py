@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_index_mm_zhipu.display.wrapping import wrap
+from llama_index_mm_zhipu.display.wrapping import PIECES, wrap
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,10 @@ from llama_index_mm_zhipu.display.wrapping import wrap
 )
 def test_titles_are_wrapped_by_the_width_of_their_characters(text: str, lines: list[str]) -> None:
     assert wrap(text, 10, 2) == lines
+
+
+def test_only_so_much_of_a_long_text_is_looked_at() -> None:
+    """A data URI that is no image, say: these take milliseconds, and took hours."""
+    assert wrap("A" * 1_000_000, 10, 2) == ["AAAAAAAAA…"]
+    assert wrap("图" * 1_000_000, 10, 2) == ["图图图图图", "图图图图…"]
+    assert wrap("A" * 1_000_000, 40, 2, PIECES) == ["A" * 30, "A" * 30 + "…"]

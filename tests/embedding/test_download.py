@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import logging
 import re
 import threading
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
+import huggingface_hub.file_download
+import numpy as np
 import pytest
+from serving import serving
+from waiting import PATIENCE
 
+from llama_index_mm_zhipu import reporting
 from llama_index_mm_zhipu.embedding import OFFICIAL_MODELS, CheckpointError, download
 from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
 
-# The HTTP client writes 10 MiB at a time, and goes on after these.
-CONTENT = bytes(range(256)) * 100_000
 FILE = OFFICIAL_MODELS["RN50"].filename
 HUGGING_FACE_PATH = f"/OFA-Sys/chinese-clip-rn50/resolve/main/{FILE}"
 MODELSCOPE_PATH = f"/models/AI-ModelScope/chinese-clip-rn50/resolve/master/{FILE}"
 NOBODY = "http://127.0.0.1:9"
+
+
+def _archive() -> bytes:
+    """A zip archive, as torch writes; the HTTP client writes 10 MiB at a time, and goes on after these."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("weights", np.random.default_rng(0).bytes(25_000_000))
+    return buffer.getvalue()
+
+
+CONTENT = _archive()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -35,23 +54,30 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         start = self._send_head()
         if start is not None:
-            end = len(CONTENT) // 2 if self.server.breaks.pop(0) else len(CONTENT)
-            self.wfile.write(CONTENT[start:end])
+            content = self.server.content
+            end = len(content) // 2 if self.server.breaks.pop(0) else len(content)
+            self.wfile.write(content[start:end])
             self.close_connection = True
 
     def _send_head(self) -> int | None:
+        self.server.before_answers(self.path)
+        content = self.server.content
         wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))
         start = int(wanted.group(1)) if wanted else 0
         self.server.asked.append((self.command, self.path, start))
+        if self.path == f"/moved{HUGGING_FACE_PATH}":
+            self.send_response(302)
+            self.send_header("Location", HUGGING_FACE_PATH)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return None
         if self.path not in (HUGGING_FACE_PATH, MODELSCOPE_PATH):
             self.send_error(404)
             return None
         self.send_response(206 if start else 200)
-        self.send_header("ETag", f'"{hashlib.sha256(CONTENT).hexdigest()}"')
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.send_header("Content-Length", str(len(content) - start))
         if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.end_headers()
         return start
 
@@ -63,25 +89,30 @@ class Source(ThreadingHTTPServer):
     """A source on loopback.
 
     Attributes:
+        content: Of the file.
         asked: Method, path and first byte of each request.
         breaks: Whether each of the next downloads breaks off in the middle.
+        before_answers: Called with the path of each request.
     """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
+        self.content = CONTENT
         self.asked: list[tuple[str, str, int]] = []
         self.breaks = [False] * 10
+        self.before_answers: Callable[[str], Any] = lambda path: None
+
+    def downloads(self) -> list[tuple[str, int]]:
+        """Path and first byte of each download."""
+        return [(path, start) for method, path, start in self.asked if method == "GET"]
 
 
 @pytest.fixture
 def source() -> Iterator[Source]:
-    with Source() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
-        thread.start()
+    running = Source()
+    with serving(running):
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -92,37 +123,41 @@ def both_sources(source: Source, monkeypatch: pytest.MonkeyPatch) -> Source:
     return source
 
 
-def paths(source: Source) -> set[str]:
-    return {path for _, path, _ in source.asked}
-
-
 def said_lines(stderr: str) -> list[str]:
-    """What was printed, without progress bars."""
-    return [line for line in re.split(r"[\r\n]+", stderr) if line.strip() and "%|" not in line]
+    """What was printed, without progress bars and what a busy machine needs time for."""
+    lines = re.split(r"[\r\n]+", stderr)
+    return [line for line in lines if line.strip() and "%|" not in line and not line.startswith("Waiting")]
 
 
 def test_a_missing_file_is_fetched_after_one_line_that_says_so(
     both_sources: Source, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     checkpoint = find_checkpoint("RN50", download_root=tmp_path / "new")
 
     assert checkpoint.path == tmp_path / "new" / FILE
     assert checkpoint.path.read_bytes() == CONTENT
-    assert paths(both_sources) == {HUGGING_FACE_PATH}
+    assert both_sources.downloads() == [(HUGGING_FACE_PATH, 0)]
     shown = capfd.readouterr()
     assert shown.out == ""
     assert said_lines(shown.err) == [
-        f"Downloading {FILE} (26 MB) from {both_sources.url} to {tmp_path / 'new'}, once. "
-        'If that is slow: HF_ENDPOINT=https://hf-mirror.com or download_source="modelscope".'
+        f"Downloading {FILE} (25 MB) from {both_sources.url} to {tmp_path / 'new'}, once. "
+        'If that is slow: download_source="modelscope".'
     ]
-    assert caplog.records == []
+    assert [record for record in caplog.records if not record.name.startswith("llama_index_mm_zhipu")] == []
+
+
+def test_the_line_names_the_mirror_to_those_who_use_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    official = download._hugging_face(OFFICIAL_MODELS["ViT-B-16"])
+    assert official.host == "https://huggingface.co"
+    assert official.hint == 'If that is slow: HF_ENDPOINT=https://hf-mirror.com or download_source="modelscope".'
 
 
 def test_modelscope_is_asked_first_by_name(both_sources: Source, tmp_path: Path) -> None:
     path = find_checkpoint("RN50", download_root=tmp_path, download_source="modelscope").path
     assert path.read_bytes() == CONTENT
-    assert paths(both_sources) == {MODELSCOPE_PATH}
-    assert [file.name for file in tmp_path.iterdir()] == [FILE]
+    assert both_sources.downloads() == [(MODELSCOPE_PATH, 0)]
 
 
 @pytest.mark.parametrize("endpoint", [NOBODY, "{url}/gone"], ids=["nobody there", "not there"])
@@ -141,7 +176,7 @@ def test_where_one_source_fails_the_other_is_tried_after_saying_so(
     failed, downloading = said_lines(capfd.readouterr().err)
     assert failed.startswith(f"cannot fetch {FILE} from {mirror}{HUGGING_FACE_PATH} (")
     assert failed.endswith(f"; trying {both_sources.url} instead.")
-    assert downloading.startswith(f"Downloading {FILE} (26 MB) from {both_sources.url} to {tmp_path}, once. ")
+    assert downloading.startswith(f"Downloading {FILE} (25 MB) from {both_sources.url} to {tmp_path}, once. ")
 
 
 def test_hugging_face_stands_in_for_modelscope(
@@ -149,7 +184,32 @@ def test_hugging_face_stands_in_for_modelscope(
 ) -> None:
     monkeypatch.setattr(download, "MODELSCOPE", NOBODY)
     assert find_checkpoint("RN50", download_root=tmp_path, download_source="modelscope").path.is_file()
-    assert paths(both_sources) == {HUGGING_FACE_PATH}
+    assert both_sources.downloads() == [(HUGGING_FACE_PATH, 0)]
+
+
+def test_a_moved_file_is_found(both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", f"{both_sources.url}/moved")
+    assert find_checkpoint("RN50", download_root=tmp_path).path.read_bytes() == CONTENT
+    assert both_sources.downloads()[-1] == (HUGGING_FACE_PATH, 0)
+
+
+def test_waiting_for_an_answer_is_said(
+    both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = threading.Event()
+    report = reporting.report
+
+    def report_and_tell(message: str) -> None:
+        report(message)
+        if message.startswith("Waiting for an answer from"):
+            said.set()
+
+    monkeypatch.setattr(reporting, "SLOW_SECONDS", 0.01)
+    monkeypatch.setattr(reporting, "report", report_and_tell)
+    monkeypatch.setattr(download, "_ANSWER_SECONDS", PATIENCE)
+    both_sources.before_answers = lambda path: said.wait(PATIENCE)
+    find_checkpoint("RN50", download_root=tmp_path)
+    assert f"Waiting for an answer from {both_sources.url} …" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["huggingface", "modelscope"])
@@ -163,20 +223,40 @@ def test_a_download_that_breaks_goes_on_where_it_was(
     both_sources.breaks[0] = True
     path = find_checkpoint("RN50", download_root=tmp_path, download_source=name).path
     assert path.read_bytes() == CONTENT
-    first, second = [start for method, _, start in both_sources.asked if method == "GET"]
+    (_, first), (_, second) = both_sources.downloads()
     assert first == 0 < second <= len(CONTENT) // 2
     assert len(said_lines(capfd.readouterr().err)) == 1
     assert caplog.records == []
 
 
-@pytest.mark.parametrize(("left", "start"), [(1000, 1000), (len(CONTENT) + 1, 0)], ids=["a part", "of another file"])
+@pytest.mark.parametrize(
+    ("left", "starts"),
+    [(CONTENT[:1000], [1000]), (CONTENT + b"x", [0]), (b"Z" * 1000, [1000, 0])],
+    ids=["a part", "too much", "of another file"],
+)
 def test_what_an_interrupted_download_left_is_completed(
-    both_sources: Source, tmp_path: Path, left: int, start: int
+    both_sources: Source, tmp_path: Path, left: bytes, starts: list[int]
 ) -> None:
-    (tmp_path / f"{FILE}.part").write_bytes((CONTENT + b"x")[:left])
-    path = find_checkpoint("RN50", download_root=tmp_path, download_source="modelscope").path
+    (tmp_path / f"{FILE}.part").write_bytes(left)
+    path = find_checkpoint("RN50", download_root=tmp_path).path
     assert path.read_bytes() == CONTENT
-    assert both_sources.asked[-1] == ("GET", MODELSCOPE_PATH, start)
+    assert [start for _, start in both_sources.downloads()] == starts
+    assert not (tmp_path / f"{FILE}.part").exists()
+
+
+@pytest.mark.parametrize("content", [b"<html>log in first</html>", b"version https://git-lfs.github.com/spec/v1"])
+def test_what_is_no_file_of_weights_is_not_kept(both_sources: Source, tmp_path: Path, content: bytes) -> None:
+    both_sources.content = content
+    with pytest.raises(CheckpointError, match=r"the download is not a file of weights.*; cannot fetch .*put it at"):
+        find_checkpoint("RN50", download_root=tmp_path)
+    assert [file.name for file in tmp_path.iterdir() if file.suffix != ".lock"] == []
+
+
+def test_two_that_want_a_file_at_once_download_it_once(both_sources: Source, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: find_checkpoint("RN50", download_root=tmp_path).path, range(4)))
+    assert {path.read_bytes() == CONTENT for path in found} == {True}
+    assert both_sources.downloads() == [(HUGGING_FACE_PATH, 0)]
 
 
 def test_where_both_sources_fail_the_error_says_what_to_do(
@@ -192,22 +272,35 @@ def test_where_both_sources_fail_the_error_says_what_to_do(
         "/models/AI-ModelScope/chinese-clip-vit-huge-patch14/resolve/master/clip_cn_vit-h-14.pt",
     ):
         assert f"cannot fetch clip_cn_vit-h-14.pt from {both_sources.url}{path} (" in message
-    assert "set HF_ENDPOINT to a mirror of Hugging Face" in message
+    assert "set HF_ENDPOINT to a mirror of Hugging Face, such as https://hf-mirror.com" in message
     assert message.endswith(f"put it at {tmp_path / 'clip_cn_vit-h-14.pt'}")
     assert len(said_lines(capfd.readouterr().err)) == 1
 
 
-def test_no_other_source_is_asked_where_the_user_wants_no_network(
-    both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["huggingface", "modelscope"])
+def test_nothing_is_asked_where_the_user_wants_no_network(
+    name: download.DownloadSource, both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="OfflineModeIsEnabled"):
-        find_checkpoint("RN50", download_root=tmp_path)
+    with pytest.raises(CheckpointError, match=f"{FILE} is not in {tmp_path}, and HF_HUB_OFFLINE forbids"):
+        find_checkpoint("RN50", download_root=tmp_path, download_source=name)
     assert both_sources.asked == []
+
+
+def test_a_full_disk_is_said_and_the_other_source_not_tried(
+    both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub.file_download, "http_get", full)
+    with pytest.raises(CheckpointError, match=rf"cannot write .*{FILE} \(No space left on device\); free some space"):
+        find_checkpoint("RN50", download_root=tmp_path)
+    assert len(both_sources.asked) == 1
 
 
 def test_a_folder_that_cannot_be_made_is_named(both_sources: Source, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match=f"cannot make the folder {tmp_path}/file/clip .*give another download"):
+    with pytest.raises(CheckpointError, match=f"cannot write {tmp_path}/file/clip/{FILE} .*give another download_root"):
         find_checkpoint("RN50", download_root=tmp_path / "file" / "clip")
     assert both_sources.asked == []

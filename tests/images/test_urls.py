@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from llama_index.core.schema import ImageNode
 from PIL import Image
+from serving import serving
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu.images import (
@@ -171,13 +172,10 @@ ANSWERS: dict[str, Callable[[Handler], None]] = {
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
+    running = Server()
+    with serving(running):
         yield running
         running.closing.set()
-        running.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(

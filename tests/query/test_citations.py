@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.query import citations_in
+from llama_index_mm_zhipu.query.citations import mentions_in
 from llama_index_mm_zhipu.testing import GLMStandIn, Says
 
 SOURCES = [
@@ -90,6 +92,24 @@ def test_a_stream_has_its_citations_at_its_end(index: PictureIndex, llm: ZhipuMu
     assert "citations" not in response.metadata
     assert "".join(response.response_gen) == "帽子在图1。"
     assert list(response.metadata["citations"]) == ["图1"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "written"),
+    [
+        ("见图1、2和3。", [("图1", (1,)), ("2", (2,)), ("3", (3,))]),
+        ("图1至3，图5", [("图1", (1,)), ("3", (2, 3)), ("图5", (5,))]),
+        ("图1至图3都有", [("图1", (1,)), ("图3", (2, 3))]),
+        ("Picture 1 to Picture 3, Picture 2", [("Picture 1", (1,)), ("Picture 3", (2, 3)), ("Picture 2", (2,))]),
+        ("图2-1和图[4]", [("图[4]", (4,))]),
+    ],
+)
+def test_mentions_are_found_once_and_where_they_are_written(
+    answer: str, written: list[tuple[str, tuple[int, ...]]]
+) -> None:
+    mentions = list(mentions_in(answer))
+    assert [(answer[mention.start : mention.end], mention.numbers) for mention in mentions] == written
+    assert all(before.end <= after.start for before, after in pairwise(mentions))
 
 
 async def test_an_async_stream_has_its_citations_at_its_end(
