@@ -11,10 +11,10 @@ from PIL import Image
 import llama_index_mm_zhipu as package
 from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
 
-# The one module that needs pytest, which users of its fixture have.
-skipped = f"{package.__name__}.testing.fixtures"
+# Modules that need pytest, which users of its fixture have, and matplotlib, which is an extra.
+skipped = {f"{package.__name__}.{module}" for module in ("testing.fixtures", "display.figure", "display.fonts")}
 found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-modules = [module.name for module in found if module.name != skipped]
+modules = [module.name for module in found if module.name not in skipped]
 for module in modules:
     import_module(module)
 for name in package.__all__:
@@ -31,6 +31,7 @@ with tempfile.TemporaryDirectory() as folder, GLMStandIn() as server:
     response = index.as_query_engine(llm=llm).query("图里是什么颜色？")
     assert len(response.source_nodes) == 1, response
     assert "#ff0000" in str(response) or "#fe0000" in str(response), response
+    assert "data:image/jpeg;base64," in package.show("图里是什么颜色？", response)._repr_html_()
     index.close()
 
 print(f"wheel: {len(modules)} modules imported, one query answered")
