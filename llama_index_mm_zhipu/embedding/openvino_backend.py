@@ -14,7 +14,7 @@ from llama_index_mm_zhipu.embedding.backend import CPU_BATCH, Precision, Vectors
 from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint
 from llama_index_mm_zhipu.embedding.errors import BackendError
 from llama_index_mm_zhipu.embedding.openvino_conversion import Tower, converted_model
-from llama_index_mm_zhipu.embedding.openvino_runtime import EXTRA, compiled_tower, has_openvino, import_openvino
+from llama_index_mm_zhipu.embedding.openvino_runtime import EXTRA, compiled_tower, core, has_openvino
 from llama_index_mm_zhipu.embedding.tokenizer import PADDING
 
 # OpenVINO prepares itself for every shape that it meets: 5 ms, and memory that it keeps. For batches, four lengths are
@@ -92,4 +92,4 @@ def _check(device: str, precision: Precision) -> None:
 
 
 def _has_bf16() -> bool:
-    return "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

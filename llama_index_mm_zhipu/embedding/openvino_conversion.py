@@ -27,6 +27,7 @@ from llama_index_mm_zhipu.embedding.openvino_runtime import (
     import_nncf,
     import_openvino,
     in_silence,
+    interrupts_deferred,
 )
 from llama_index_mm_zhipu.embedding.tokenizer import PADDING
 
@@ -108,10 +109,11 @@ def _convert(checkpoint: Checkpoint, precision: Precision, folder: Path) -> Conv
         half = _fits_half(model)
         bar.update()
         for tower, file in _files_in(unfinished).items():
-            with _said_to_be_openvinos(checkpoint):
+            with _said_to_be_openvinos(checkpoint), interrupts_deferred():
                 _write_tower(model, tower, file, checkpoint.input_resolution, precision, half=half)
             bar.update()
-        cosines = _least_cosines(model, _files_in(unfinished), checkpoint.input_resolution, precision)
+        with interrupts_deferred():
+            cosines = _least_cosines(model, _files_in(unfinished), checkpoint.input_resolution, precision)
         bar.update()
         _refuse_or_report(cosines, precision, checkpoint)
         scale = float(model.logit_scale.exp())

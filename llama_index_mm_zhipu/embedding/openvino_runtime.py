@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, TextIO
 
 from llama_index_mm_zhipu.embedding.backend import Precision
@@ -38,7 +40,7 @@ def has_openvino() -> bool:
 
 def import_openvino() -> ModuleType:
     """Import OpenVINO, which would tell its makers so over the network."""
-    with _no_telemetry():
+    with _no_telemetry(), interrupts_deferred():
         return import_module("openvino")
 
 
@@ -47,8 +49,18 @@ def import_nncf() -> ModuleType:
 
     Not to be imported ``in_silence``: its logger keeps the stdout that it finds.
     """
-    with _no_telemetry():
+    with _no_telemetry(), interrupts_deferred():
         return import_module("nncf")
+
+
+@cache
+def core() -> Any:
+    """Return OpenVINO's entry to its devices, one for the process.
+
+    Where the CPU has AMX, each of these gives the thread that made it a stack for signals, and puts back the one before
+    when it goes. With more than one, that may be a stack that is gone, and Ctrl-C crashes the process.
+    """
+    return import_openvino().Core()
 
 
 def compiled_tower(file: Path, precision: Precision) -> Any:
@@ -62,7 +74,7 @@ def compiled_tower(file: Path, precision: Precision) -> Any:
     """
     properties = {"PERFORMANCE_HINT": "LATENCY", **_PROPERTIES[precision]}
     try:
-        return import_openvino().Core().compile_model(str(file), "CPU", properties).create_infer_request()
+        return core().compile_model(str(file), "CPU", properties).create_infer_request()
     except RuntimeError as error:
         detail = in_one_line(error)
         raise BackendError(
@@ -85,6 +97,26 @@ def in_silence() -> Iterator[None]:
     ):
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Let Ctrl-C come when the block ends: where OpenVINO calls Python from C++, it ends the process or is swallowed.
+
+    A conversion that swallowed it fails with another error, after which ``backend="auto"`` would go on with torch.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    interrupts: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: interrupts.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if interrupts:
+            handler(*interrupts[0])
 
 
 class _OtherThreads:

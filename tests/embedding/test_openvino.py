@@ -24,7 +24,7 @@ from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import BackendError, openvino_conversion
 from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
 from llama_index_mm_zhipu.embedding.openvino_backend import OpenVinoBackend
-from llama_index_mm_zhipu.embedding.openvino_runtime import has_openvino, import_openvino
+from llama_index_mm_zhipu.embedding.openvino_runtime import core, has_openvino, import_openvino
 from llama_index_mm_zhipu.embedding.tokenizer import token_batch
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
@@ -34,7 +34,7 @@ if not has_openvino():
 # Not by an ordinary import, which lets OpenVINO report each conversion to its makers: two seconds where nobody answers.
 openvino = import_openvino()
 
-HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture
@@ -139,17 +139,25 @@ def refuse_network(event, args):
     if event in ("socket.connect", "socket.getaddrinfo"):
         raise AssertionError(f"{event} {args}")
 sys.addaudithook(refuse_network)
-import logging
+import logging, signal
 from llama_index_mm_zhipu import ChineseClipEmbedding
+signal.signal(signal.SIGINT, signal.default_int_handler)
 embed = ChineseClipEmbedding(sys.argv[1], backend="openvino", precision="int8")
 print(embed.get_query_embedding("飞机")[0], "torch" in sys.modules)
 logging.getLogger("nncf").info("still heard")
+embed.close()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
 """
     outputs = [
         subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
-    (first, with_torch, *of_nncf), (second, without, *_) = (output.stdout.split() for output in outputs)
+    # Ctrl-C is heard after a model was converted, used and closed.
+    assert all(output.stdout.endswith("\ninterrupted\n") for output in outputs)
+    (first, with_torch, *of_nncf), (second, without, *_) = (output.stdout.split()[:-1] for output in outputs)
     assert first == second
     assert (with_torch, without) == ("True", "False")
     # A progress bar the first time; nothing of what OpenVINO, nncf and torch say about their insides.
@@ -242,6 +250,30 @@ ChineseClipEmbedding(sys.argv[1], backend="openvino")
     os.utime(left_behind, (0, 0))
     ChineseClipEmbedding(str(model), backend="openvino")
     assert left_behind not in converted(model)
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino"])
+def test_ctrl_c_inside_of_openvino_comes_when_it_can_be_heard(
+    model: Path, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swallowed: list[str] = []
+
+    def swallow(loaded: Any, tower: str, *args: Any, **kwargs: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            swallowed.append(tower)
+
+    monkeypatch.setattr(openvino_conversion, "_write_tower", swallow)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ChineseClipEmbedding(model, backend=backend, device="cpu")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert swallowed == []
+    assert not converted(model)
 
 
 def test_processes_that_convert_at_once_agree(model: Path) -> None:
