@@ -25,7 +25,9 @@ def executed_notebook() -> nbformat.NotebookNode:
     notebook = jupytext.read(EXAMPLES / "quickstart.py")
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     os.environ.pop("ZHIPUAI_API_KEY", None)
-    NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(EXAMPLES)}}).execute()
+    NotebookClient(
+        notebook, timeout=None, coalesce_streams=True, resources={"metadata": {"path": str(EXAMPLES)}}
+    ).execute()
     for number, cell in enumerate(notebook.cells):
         _make_repeatable(cell, number)
     return notebook

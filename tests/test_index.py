@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -471,7 +472,7 @@ build_index(nodes, embed_model=embed_model, persist_dir=folder)
     with start_program(code, tiny_model, tmp_path, *photos, **pipes) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        batches = [int(line) for line, _ in zip(process.stdout, range(50), strict=False)]
+        batches = [int(line) for line in islice(process.stdout, 50)]
         process.send_signal(signal.SIGINT)
         # Not by communicate, which passes over the lines that were read ahead.
         rest, complaint = process.stdout.read(), process.stderr.read()
