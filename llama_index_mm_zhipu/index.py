@@ -15,6 +15,7 @@ from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, Document, TransformComponent
 
+from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.picture_index import PictureIndex
@@ -31,6 +32,7 @@ INSERT_BATCH_SIZE = 256
 _PRECISION = "precision"
 
 
+@explicit_arguments
 def build_index(
     nodes_or_documents: Iterable[BaseNode],
     *,
@@ -104,6 +106,7 @@ def build_index(
     return index
 
 
+@explicit_arguments
 def load_index(
     persist_dir: str | Path,
     *,

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
+from llama_index.core.chat_engine import CondenseQuestionChatEngine, SimpleChatEngine
 from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.indices import MultiModalVectorStoreIndex
-from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
 from llama_index.core.llms.utils import LLMType
 from llama_index.core.schema import BaseNode, Document, ImageNode
 from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tqdm.auto import tqdm
+from typing_extensions import Unpack
 
+from llama_index_mm_zhipu.arguments import chosen, keyword_names, member_of, require_known
 from llama_index_mm_zhipu.embedding.nodes import (
     OnError,
     Outcome,
@@ -31,16 +33,25 @@ from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
 from llama_index_mm_zhipu.query.engine import PictureQueryEngine
-from llama_index_mm_zhipu.query.keywords import require_no_typos
+from llama_index_mm_zhipu.query.options import (
+    ChatEngineOptions,
+    QueryEngineOptions,
+    RetrieverOptions,
+    SynthesisOptions,
+)
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
-from llama_index_mm_zhipu.query.synthesizer import TEXT_TEMPLATES
+from llama_index_mm_zhipu.query.synthesizer import without_text_templates
 from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
 
 _CAPTION_WEIGHT = "caption_weight"
-_RETRIEVER = (PictureRetriever.__init__, MultiModalVectorIndexRetriever.__init__)
+_CHAT_ENGINES: dict[ChatMode, type[PictureContextChatEngine] | type[PictureCondensePlusContextChatEngine]] = {
+    ChatMode.CONTEXT: PictureContextChatEngine,
+    ChatMode.CONDENSE_PLUS_CONTEXT: PictureCondensePlusContextChatEngine,
+    ChatMode.BEST: PictureCondensePlusContextChatEngine,
+}
 
 
 class PictureIndex(MultiModalVectorStoreIndex):
@@ -79,59 +90,85 @@ class PictureIndex(MultiModalVectorStoreIndex):
         recorded: float | None = self.stores[1].get_setting(_CAPTION_WEIGHT)
         return recorded
 
-    def as_retriever(self, **kwargs: Any) -> PictureRetriever:
+    def as_retriever(self, **options: Unpack[RetrieverOptions]) -> PictureRetriever:  # type: ignore[override]
         """Return a retriever by words and pictures.
 
         Args:
-            **kwargs: Of ``PictureRetriever``. ``vector_store_query_mode`` is ``"default"``, whose scores are cosines,
+            **options: Of ``PictureRetriever``. ``vector_store_query_mode`` is ``"default"``, whose scores are cosines,
                 or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``, which finds them by
                 full text and scores by reciprocal ranks; with a ``similarity_cutoff`` it is ``"default"``.
+
+        Raises:
+            TypeError: A name is not known; the message says which one is meant.
         """
-        require_no_typos(kwargs, *_RETRIEVER, PictureQueryEngine.from_args, known=TEXT_TEMPLATES)
-        if kwargs.get("vector_store_query_mode") is None:
-            kwargs["vector_store_query_mode"] = self._query_mode(kwargs.get("similarity_cutoff"))
-        return PictureRetriever(self, **kwargs)
+        require_known("as_retriever", options, RetrieverOptions.__optional_keys__)
+        mode = options.get("vector_store_query_mode") or self._query_mode(options.get("similarity_cutoff"))
+        arguments: dict[str, Any] = {**options, "vector_store_query_mode": mode}
+        return PictureRetriever(self, **arguments)
 
     # Core returns its deprecated engine here, which drops captions.
     def as_query_engine(  # type: ignore[override]
-        self, llm: LLMType | None = None, **kwargs: Any
+        self, llm: LLMType | None = None, **options: Unpack[QueryEngineOptions]
     ) -> PictureQueryEngine:
         """Return an engine that answers from the pictures and texts found.
 
         Args:
             llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
-            **kwargs: Of ``as_retriever`` and of ``PictureQueryEngine.from_args`` (``language``, ``streaming``,
-                ``response_mode``, ``node_postprocessors``, ``include_images``, …). A name that is nearly one of these
-                is a ``TypeError``.
+            **options: Of ``as_retriever`` and of ``PictureQueryEngine.from_args`` (``language``, ``streaming``,
+                ``response_mode``, ``node_postprocessors``, ``include_images``, …).
+
+        Raises:
+            TypeError: A name is not known; the message says which one is meant.
         """
-        return PictureQueryEngine.from_args(self.as_retriever(**kwargs), llm=llm, **kwargs)
+        given = without_text_templates(options)
+        require_known("as_query_engine", given, QueryEngineOptions.__optional_keys__)
+        retriever = self.as_retriever(**chosen(given, RetrieverOptions.__optional_keys__))
+        return PictureQueryEngine.from_args(retriever, llm, **chosen(given, SynthesisOptions.__optional_keys__))
 
     # Core's engines of these modes drop captions.
-    def as_chat_engine(
-        self, chat_mode: ChatMode = ChatMode.BEST, llm: LLMType | None = None, **kwargs: Any
+    def as_chat_engine(  # type: ignore[override]
+        self,
+        chat_mode: ChatMode | str = ChatMode.BEST,
+        llm: LLMType | None = None,
+        **options: Unpack[ChatEngineOptions],
     ) -> BaseChatEngine:
         """Return an engine that answers from the pictures and texts found, over several turns.
 
         Args:
             chat_mode: ``"context"`` looks for sources by each message as it is; ``"condense_plus_context"``, the
-                default, has the LLM make a question of message and history first. Others are LlamaIndex's own.
+                default, has the LLM make a question of message and history first. ``"condense_question"`` and
+                ``"simple"`` are LlamaIndex's own.
             llm: As in ``as_query_engine``.
-            **kwargs: Of ``as_retriever`` and of the engine: ``language``, ``include_images``, ``metadata_keys``,
-                ``on_error``, ``chat_content_qa_template``; ``system_prompt``, ``memory``, ``chat_history``,
-                ``node_postprocessors`` and the like of LlamaIndex.
+            **options: Of ``as_retriever`` and of the mode's engine: ``language``, ``include_images``,
+                ``metadata_keys``, ``on_error``, ``chat_content_qa_template``; ``system_prompt``, ``memory``,
+                ``chat_history``, ``node_postprocessors`` and the like of LlamaIndex.
+
+        Raises:
+            TypeError: The mode's engine does not know a name; the message says which one is meant.
+            ValueError: There is no such mode.
         """
+        mode = member_of(ChatMode, chat_mode, "chat_mode")
         llm = llm_or_default(llm)
-        engines: dict[ChatMode, Any] = {
-            ChatMode.CONTEXT: PictureContextChatEngine,
-            ChatMode.CONDENSE_PLUS_CONTEXT: PictureCondensePlusContextChatEngine,
-            ChatMode.BEST: PictureCondensePlusContextChatEngine,
-        }
-        engine = engines.get(ChatMode(chat_mode))
-        if engine is None:
-            return super().as_chat_engine(ChatMode(chat_mode), llm, **kwargs)
-        require_no_typos(kwargs, *_RETRIEVER, *(each.from_defaults for each in engine.__mro__[:3]))
-        built: BaseChatEngine = engine.from_defaults(self.as_retriever(**kwargs), multi_modal_llm=llm, **kwargs)
-        return built
+        if mode == ChatMode.SIMPLE:
+            self._require_known_to_chat(mode, options, SimpleChatEngine)
+            return SimpleChatEngine.from_defaults(llm=llm, **chosen(options, _chat_names(SimpleChatEngine)))
+        if mode == ChatMode.CONDENSE_QUESTION:
+            engine = CondenseQuestionChatEngine
+            self._require_known_to_chat(mode, options, engine, QueryEngineOptions.__optional_keys__)
+            query_engine = self.as_query_engine(llm, **chosen(options, QueryEngineOptions.__optional_keys__))
+            return engine.from_defaults(query_engine=query_engine, llm=llm, **chosen(options, _chat_names(engine)))
+        own_engine = _CHAT_ENGINES.get(mode)
+        if own_engine is None:
+            return super().as_chat_engine(mode, llm)
+        self._require_known_to_chat(mode, options, own_engine, RetrieverOptions.__optional_keys__)
+        retriever = self.as_retriever(**chosen(options, RetrieverOptions.__optional_keys__))
+        return own_engine.from_defaults(retriever, multi_modal_llm=llm, **chosen(options, _chat_names(own_engine)))
+
+    @staticmethod
+    def _require_known_to_chat(
+        mode: ChatMode, options: Mapping[str, Any], engine: type[BaseChatEngine], names: Collection[str] = ()
+    ) -> None:
+        require_known(f"as_chat_engine({mode.value!r})", options, _chat_names(engine).union(names))
 
     def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
         """Index all nodes: core would drop pictures without caption and metadata."""
@@ -315,6 +352,13 @@ class PictureIndex(MultiModalVectorStoreIndex):
             logger.warning(message, *args)
         if self._said is not None:
             self._said.add(message)
+
+
+def _chat_names(engine: type[BaseChatEngine]) -> frozenset[str]:
+    """Return what a chat engine can be told, besides what the index gives it."""
+    # Every chat engine of LlamaIndex has this constructor, and their base class does not declare it.
+    names = keyword_names(engine.from_defaults)  # type: ignore[attr-defined]
+    return names - {"retriever", "query_engine", "llm", "multi_modal_llm"}
 
 
 def _count(store: Any) -> int:

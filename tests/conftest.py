@@ -125,6 +125,12 @@ def needs_openvino() -> None:
         pytest.skip("needs OpenVINO")
 
 
+@pytest.fixture
+def plain_nodes(photos: list[Path]) -> list[ImageNode]:
+    """Pictures without captions and without metadata, which core drops."""
+    return [ImageNode(id_=photo.name, image_path=str(photo)) for photo in photos]
+
+
 @pytest.fixture(scope="session")
 def tiny_embedding(tiny_model: Path) -> ChineseClipEmbedding:
     """A model with random weights, for tests that do not look at what it finds."""

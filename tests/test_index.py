@@ -46,12 +46,6 @@ def by_picture(path: Path, words: str = "") -> QueryBundle:
     return QueryBundle(query_str=words, image_path=str(path))
 
 
-@pytest.fixture
-def plain_nodes(photos: list[Path]) -> list[ImageNode]:
-    """Pictures without captions and without metadata, which core drops."""
-    return [ImageNode(id_=photo.name, image_path=str(photo)) for photo in photos]
-
-
 @pytest.fixture(autouse=True)
 def _nothing_asks_for_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Settings, "_embed_model", None)

@@ -16,6 +16,7 @@ from llama_index.core.chat_engine.types import StreamingAgentChatResponse
 from llama_index.core.schema import BaseNode, NodeWithScore
 from PIL import Image
 
+from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
 from llama_index_mm_zhipu.images import ImageError, UrlRules, encode_image, has_image, load_image
 from llama_index_mm_zhipu.picture_nodes import caption_of
@@ -121,6 +122,7 @@ class _Answer(NamedTuple):
     skipped: Mapping[str, str] = MappingProxyType({})
 
 
+@explicit_arguments
 def show(
     query: Query,
     results: Any,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import NodeWithScore
 from PIL import Image
 
+from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
 from llama_index_mm_zhipu.display.wrapping import PIECES, wrap
 from llama_index_mm_zhipu.images import ImageError, UrlRules, has_image, load_image
@@ -34,6 +35,7 @@ _REASON_COLUMNS = 30
 _REASON_LINES = 10
 
 
+@explicit_arguments
 def plot_results(
     query: Query,
     results: Any,

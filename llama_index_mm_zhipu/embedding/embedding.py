@@ -19,6 +19,7 @@ from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
+from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.embedding import nodes as node_vectors
 from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision, Vectors
 from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
@@ -38,7 +39,7 @@ from llama_index_mm_zhipu.images import ImageError, ImageSource, UrlRules, descr
 logger = logging.getLogger(__name__)
 
 
-class ChineseClipEmbedding(MultiModalEmbedding):
+class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     """Chinese-CLIP embeddings of pictures and Chinese texts in one space.
 
     Vectors have unit length, so inner products are cosines. Pictures are whatever ``llama_index_mm_zhipu.images``

@@ -13,6 +13,7 @@ from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
 from llama_index_mm_zhipu.evaluation.report import RECALL_AT, DirectionScores, RetrievalReport
 from llama_index_mm_zhipu.picture_index import PictureIndex
@@ -27,6 +28,7 @@ _TEXTS_AT_A_TIME = 1_024
 _PICTURES_AT_A_TIME = 256
 
 
+@explicit_arguments
 def evaluate_retrieval(
     index: PictureIndex,
     dataset: RetrievalDataset | Iterable[BaseNode],

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from llama_index.core.base.llms.types import ImageBlock
-from llama_index.core.schema import BaseNode, ImageNode, MediaResource
+from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeWithScore
 from PIL import Image
 
 from llama_index_mm_zhipu.images.base64_text import decode_base64, is_data_uri
@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.images.errors import ImageError
 from llama_index_mm_zhipu.images.formats import sniff_format
 from llama_index_mm_zhipu.images.names import describe, is_address, one_line
 
-ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image | BaseNode | ImageBlock"
+ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image | BaseNode | NodeWithScore | ImageBlock"
 """Everything that the functions of this package take for a picture."""
 
 FoundSource: TypeAlias = "Path | str | bytes | Image.Image"
@@ -44,6 +44,8 @@ def image_source(source: ImageSource) -> FoundSource:
         return bytes(source)
     if isinstance(source, str):
         return _source_of_string(source)
+    if isinstance(source, NodeWithScore):
+        return image_source(source.node)
     if isinstance(source, (BaseNode, ImageBlock)):
         return _source_of_node(source)
     if hasattr(source, "read"):

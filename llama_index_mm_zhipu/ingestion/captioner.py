@@ -16,6 +16,7 @@ from llama_index.core.llms import LLM
 from llama_index.core.schema import BaseNode, TransformComponent
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.embedding.nodes import OnError, list_failures
 from llama_index_mm_zhipu.images import describe, has_image, image_source, read_bytes
 from llama_index_mm_zhipu.images.names import one_line
@@ -50,7 +51,7 @@ CAPTION_PROMPTS: dict[Language, str] = {
 _HOPELESS = (GLMAuthenticationError, GLMQuotaError, CaptionCacheError)
 
 
-class ImageCaptioner(TransformComponent):
+class ImageCaptioner(KnownFields, TransformComponent):
     """An ingestion transformation that gives pictures without captions one: caption and legible text, as their text.
 
     Place it before the embedding: the caption then goes into the vector as far as ``caption_weight`` says, into full
@@ -91,6 +92,7 @@ class ImageCaptioner(TransformComponent):
     _failures: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def __init__(self, llm: LLM | None = None, cache_path: str | Path | None = None, **kwargs: Any) -> None:
+        self._require_known_fields(kwargs)
         super().__init__(
             llm=llm_or_default(llm), cache_path=str(cache_path) if cache_path is not None else None, **kwargs
         )

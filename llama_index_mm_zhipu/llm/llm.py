@@ -7,7 +7,7 @@ import copy
 import os
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
 from contextlib import aclosing
 from functools import cache, partial
 from typing import Any, TypeAlias
@@ -33,6 +33,7 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.tools import BaseTool
 
+from llama_index_mm_zhipu.arguments import KnownFields, require_known
 from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
@@ -41,7 +42,7 @@ from llama_index_mm_zhipu.llm.limits import limits_at
 from llama_index_mm_zhipu.llm.messages import api_messages
 from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, clamp_max_tokens
 from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
-from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, blocks_of_documents, picture_url
+from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images, blocks_of_documents, image_list, picture_url
 from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls, tool_fields
 
 DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
@@ -52,10 +53,21 @@ _KEY = re.compile(r"[!-\-/-~]+\.[!-\-/-~]+")
 
 _LONGEST_REQUEST_NAME = 55
 
+_FIELDS_OF_CALLS = {
+    *GLMParameters.model_fields,
+    "additional_kwargs",
+    "model",
+    "response_format",
+    "tool_choice",
+    "tools",
+}
+_IMAGES = "image_documents"
+_FURTHER_FIELDS = "further fields of the request go into additional_kwargs={…}"
+
 _connecting = fork_safe_lock()
 
 
-class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
+class ZhipuMultiModal(KnownFields, MultiModalLLM, FunctionCallingLLM, GLMParameters):
     """Zhipu's GLM vision models: questions about pictures, sync, async and streaming.
 
     Pictures are whatever ``llama_index_mm_zhipu.images`` takes; they go out as raw base64 JPEG or PNG within the API's
@@ -91,6 +103,7 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
     Parameters and further fields can also be given to each call, and win there; None leaves one out.
 
     Raises:
+        TypeError: An argument is not known; the message says which one is meant.
         ValueError: There is no key, it is not of the form ``id.secret``, or a parameter is out of range.
     """
 
@@ -112,6 +125,7 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
     _client: Client | None = PrivateAttr(default=None)
 
     def __init__(self, model: str = "glm-4v-flash", api_key: str | SecretStr | None = None, **kwargs: Any) -> None:
+        self._require_known_fields(kwargs)
         kwargs["api_base"] = kwargs.get("api_base") or os.environ.get("ZHIPUAI_BASE_URL") or DEFAULT_API_BASE
         super().__init__(model=model, api_key=_checked_key(api_key), **kwargs)
 
@@ -149,6 +163,10 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         """Return the name under which LlamaIndex knows this as a multimodal LLM: it looks for "multi"."""
         return "zhipu_multi_modal_llm"
 
+    @classmethod
+    def _advice(cls) -> str:
+        return _FURTHER_FIELDS
+
     @property
     def metadata(self) -> LLMMetadata:  # type: ignore[override]  # both bases declare it, with two classes
         """Context, output limit and abilities of the model."""
@@ -167,7 +185,8 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
 
         Args:
             messages: With text and pictures in any order.
-            **kwargs: Fields of the request, over those of the constructor.
+            **kwargs: Parameters of the constructor, ``model``, ``tools``, ``tool_choice``, ``response_format`` and
+                ``additional_kwargs`` of the request; they win over those of the constructor.
 
         Returns:
             The answer: reasoning, text and tool calls as blocks; ``finish_reason``, token counts and, where there are
@@ -177,6 +196,7 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         Raises:
             GLMError: The API did not answer.
             ImageError: A picture cannot be read.
+            TypeError: A field is not known; further ones go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
         """
         return run(self._answer(list(messages), kwargs))
@@ -196,16 +216,17 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
     # The two base classes disagree on the second argument of these four: core calls them in both ways.
 
     def complete(  # type: ignore[override]
-        self, prompt: str, image_documents: Sequence[Any] | None = None, formatted: bool = False, **kwargs: Any
+        self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """Answer a prompt, with pictures or without.
 
         Args:
             prompt: The question; it stands after the pictures.
-            image_documents: ``ImageNode``, ``ImageDocument``, ``ImageBlock``, paths, addresses, ``bytes``,
-                ``PIL.Image``; a node's text stands before its picture.
+            image_documents: An image or several: ``ImageNode``, ``ImageDocument``, ``NodeWithScore``, ``ImageBlock``,
+                paths, URLs, ``bytes``, ``PIL.Image``; a node's text stands before its image.
             formatted: Without effect; LlamaIndex passes it to completion models.
-            **kwargs: Fields of the request, over those of the constructor.
+            **kwargs: Parameters of the constructor, ``model``, ``tools``, ``tool_choice``, ``response_format`` and
+                ``additional_kwargs`` of the request; they win over those of the constructor.
 
         Returns:
             The text of the answer, and all else that ``chat`` returns in ``additional_kwargs`` and ``raw``.
@@ -213,18 +234,19 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         Raises:
             GLMError: The API did not answer.
             ImageError: A picture cannot be read.
+            TypeError: A field is not known; further ones go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
         """
         return chat_response_to_completion_response(run(self._answer(_prompt(prompt, image_documents), kwargs)))
 
     async def acomplete(  # type: ignore[override]
-        self, prompt: str, image_documents: Sequence[Any] | None = None, formatted: bool = False, **kwargs: Any
+        self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """As ``complete``."""
         return chat_response_to_completion_response(await arun(self._answer(_prompt(prompt, image_documents), kwargs)))
 
     def stream_complete(  # type: ignore[override]
-        self, prompt: str, image_documents: Sequence[Any] | None = None, formatted: bool = False, **kwargs: Any
+        self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
         """As ``complete``, yielding the answer so far with each piece."""
         return stream_chat_response_to_completion_response(
@@ -232,7 +254,7 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         )
 
     async def astream_complete(  # type: ignore[override]
-        self, prompt: str, image_documents: Sequence[Any] | None = None, formatted: bool = False, **kwargs: Any
+        self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> AsyncGenerator[CompletionResponse, None]:
         """As ``stream_complete``."""
         return astream_chat_response_to_completion_response(
@@ -262,11 +284,20 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         if (client := self._forget_client()) is not None:
             await arun(client.aclose())
 
-    async def _answer(self, messages: Messages, overrides: dict[str, Any]) -> ChatResponse:
+    def _answer(self, messages: Messages, overrides: dict[str, Any]) -> Coroutine[Any, Any, ChatResponse]:
+        _require_known_fields(overrides)
+        return self._answered(messages, overrides)
+
+    def _pieces(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+        # At the call, not when the first piece is asked for.
+        _require_known_fields(overrides)
+        return self._streamed(messages, overrides)
+
+    async def _answered(self, messages: Messages, overrides: dict[str, Any]) -> ChatResponse:
         client = await self._connect()
         return await client.answer(self._request(messages, overrides))
 
-    async def _pieces(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+    async def _streamed(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
         client = await self._connect()
         async with aclosing(client.pieces(self._request(messages, {**overrides, "stream": True}))) as pieces:
             async for piece in pieces:
@@ -343,6 +374,13 @@ class ZhipuMultiModal(MultiModalLLM, FunctionCallingLLM, GLMParameters):
         return response
 
 
+def _require_known_fields(fields: dict[str, Any]) -> None:
+    """Refuse fields of a call that are not known: the API would ignore them in silence."""
+    require_known("ZhipuMultiModal", fields, {*_FIELDS_OF_CALLS, _IMAGES}, _FURTHER_FIELDS)
+    if _IMAGES in fields:
+        raise TypeError(f"a chat takes no {_IMAGES}; put an ImageBlock into a message, or call complete")
+
+
 def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
     key = (key if key is not None else os.environ.get("ZHIPUAI_API_KEY", "")).strip()
@@ -356,14 +394,15 @@ def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
     return SecretStr(key)
 
 
-def _prompt(prompt: str, image_documents: Sequence[Any] | None) -> Messages:
+def _prompt(prompt: str, image_documents: Images | None) -> Messages:
     """Return the chat, or a function that makes it: it may have to read pictures, and does so once."""
     question = TextBlock(text=prompt)
-    if not image_documents:
+    images = image_list(image_documents)
+    if not images:
         return [ChatMessage(role=MessageRole.USER, blocks=[question])]
 
     @cache
     def chat() -> list[ChatMessage]:
-        return [ChatMessage(role=MessageRole.USER, blocks=[*blocks_of_documents(image_documents), question])]
+        return [ChatMessage(role=MessageRole.USER, blocks=[*blocks_of_documents(images), question])]
 
     return chat

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from io import IOBase
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import ImageBlock, TextBlock
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, NodeWithScore
 from PIL import Image
 
 from llama_index_mm_zhipu.images import (
@@ -26,6 +27,9 @@ from llama_index_mm_zhipu.images import (
     read_bytes,
 )
 from llama_index_mm_zhipu.llm.picture_cache import remembered
+
+Images: TypeAlias = "ImageSource | Iterable[ImageSource]"
+"""An image or several, as ``complete(image_documents=…)`` takes them."""
 
 MAX_SIDE = 6000
 """Pixels that the API takes on each side."""
@@ -68,14 +72,24 @@ def content_key(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def image_list(images: Images | None) -> list[Any]:
+    """Return an image or several as a list: a single path is not a sequence of letters."""
+    if images is None:
+        return []
+    single = isinstance(images, (str, Path, bytes, bytearray, IOBase, Image.Image, BaseNode, NodeWithScore, ImageBlock))
+    return [images] if single else list(images)  # type: ignore[arg-type]
+
+
 def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock]:
     """Turn what ``complete(image_documents=…)`` is given into content blocks, a node's caption before its picture.
 
     Args:
-        documents: ``ImageNode``, ``ImageDocument``, ``ImageBlock``, paths, addresses, ``bytes``, ``PIL.Image``.
+        documents: ``ImageNode``, ``ImageDocument``, ``NodeWithScore``, ``ImageBlock``, paths, URLs, ``bytes``,
+            ``PIL.Image``.
     """
     blocks: list[ImageBlock | TextBlock] = []
-    for document in documents:
+    for given in documents:
+        document = given.node if isinstance(given, NodeWithScore) else given
         if isinstance(document, BaseNode) and has_image(document) and (caption := document.get_content()):
             blocks.append(TextBlock(text=caption))
         blocks.append(document if isinstance(document, ImageBlock) else image_block(document))

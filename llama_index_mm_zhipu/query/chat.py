@@ -14,18 +14,20 @@ from llama_index.core.chat_engine import MultiModalCondensePlusContextChatEngine
 from llama_index.core.chat_engine.types import AgentChatResponse, StreamingAgentChatResponse
 from llama_index.core.llms import LLM
 from llama_index.core.llms.llm import astream_chat_response_to_tokens, stream_chat_response_to_tokens
+from llama_index.core.llms.utils import LLMType
 from llama_index.core.memory import BaseMemory
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
+from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
-from llama_index_mm_zhipu.query.question import as_bundle
+from llama_index_mm_zhipu.query.question import Question, as_bundle
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -47,40 +49,17 @@ class _AnswersFromPictures:
     _template: BasePromptTemplate = prompts_of("zh").qa
     _on_error: OnError = "skip"
 
-    @classmethod
-    def from_defaults(
-        cls,
-        retriever: BaseRetriever,
-        *,
-        language: Language = "zh",
-        include_images: bool = True,
-        metadata_keys: Collection[str] = (),
-        on_error: OnError = "skip",
-        chat_content_qa_template: BasePromptTemplate | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Build a chat engine.
-
-        Args:
-            retriever: Usually ``PictureRetriever``.
-            language: ``"zh"`` or ``"en"``, of prompts and labels.
-            include_images: Whether pictures go out; else labels with captions alone.
-            metadata_keys: Metadata that goes out besides.
-            on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
-            chat_content_qa_template: In place of the package's prompt.
-            **kwargs: Of LlamaIndex's engine: ``multi_modal_llm``, ``memory``, ``chat_history``, ``system_prompt``, …
-        """
-        for name in ("context_template", "context_prompt"):
-            if kwargs.get(name) is not None:
-                raise ValueError(f"{name} is for texts; give chat_content_qa_template, which shows pictures")
-        prompts = prompts_of(language)
-        kwargs["multi_modal_llm"] = llm_or_default(kwargs.get("multi_modal_llm"))
-        kwargs["condense_prompt"] = kwargs.get("condense_prompt") or prompts.condense
-        engine = super().from_defaults(retriever, **kwargs)  # type: ignore[misc]
-        engine._blocks = PromptBlocks(language, include_images, as_keys(metadata_keys))
-        engine._template = PicturePromptTemplate.of(chat_content_qa_template or prompts.qa)
-        engine._on_error = on_error
-        return engine
+    def _show_pictures(
+        self,
+        language: Language,
+        include_images: bool,
+        metadata_keys: Collection[str],
+        on_error: OnError,
+        template: BasePromptTemplate | None,
+    ) -> None:
+        self._blocks = PromptBlocks(language, include_images, as_keys(metadata_keys))
+        self._template = PicturePromptTemplate.of(template or prompts_of(language).qa)
+        self._on_error = on_error
 
     # Core's own of the condensing engine leave the picture out of what postprocessors see.
 
@@ -133,24 +112,32 @@ class _AnswersFromPictures:
         answer = (await self._multi_modal_llm.achat(messages)).message.content or ""
         return Response(answer, sources.sent, {**metadata, **sources.citations_in(answer)})
 
-    def chat(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
-        """Answer a message; ``response.metadata`` holds the citations."""
-        response: AgentChatResponse = super().chat(*args, **kwargs)  # type: ignore[misc]
+    def chat(self, message: Question, *args: Any, **kwargs: Any) -> AgentChatResponse:
+        """Answer a message, words or an image or both; ``response.metadata`` holds the citations."""
+        response: AgentChatResponse = super().chat(  # type: ignore[misc]
+            _message(message), *args, **kwargs
+        )
         return _with_metadata(response)
 
-    async def achat(self, *args: Any, **kwargs: Any) -> AgentChatResponse:
+    async def achat(self, message: Question, *args: Any, **kwargs: Any) -> AgentChatResponse:
         """As ``chat``."""
-        response: AgentChatResponse = await super().achat(*args, **kwargs)  # type: ignore[misc]
+        response: AgentChatResponse = await super().achat(  # type: ignore[misc]
+            _message(message), *args, **kwargs
+        )
         return _with_metadata(response)
 
-    def stream_chat(self, *args: Any, **kwargs: Any) -> StreamingAgentChatResponse:
+    def stream_chat(self, message: Question, *args: Any, **kwargs: Any) -> StreamingAgentChatResponse:
         """As ``chat``, streaming; the citations are in ``response.metadata`` when the stream has ended."""
-        response: StreamingAgentChatResponse = super().stream_chat(*args, **kwargs)  # type: ignore[misc]
+        response: StreamingAgentChatResponse = super().stream_chat(  # type: ignore[misc]
+            _message(message), *args, **kwargs
+        )
         return _with_metadata(response)
 
-    async def astream_chat(self, *args: Any, **kwargs: Any) -> StreamingAgentChatResponse:
+    async def astream_chat(self, message: Question, *args: Any, **kwargs: Any) -> StreamingAgentChatResponse:
         """As ``stream_chat``."""
-        response: StreamingAgentChatResponse = await super().astream_chat(*args, **kwargs)  # type: ignore[misc]
+        response: StreamingAgentChatResponse = await super().astream_chat(  # type: ignore[misc]
+            _message(message), *args, **kwargs
+        )
         return _with_metadata(response)
 
     def _sources(self, nodes: Sequence[NodeWithScore]) -> Sources:
@@ -187,27 +174,150 @@ class _AnswersFromPictures:
         return ChatMessage(role=message.role, content=wording_of(self._blocks.language).picture_alone)
 
 
-class PictureContextChatEngine(_AnswersFromPictures, MultiModalContextChatEngine):  # type: ignore[misc]
+class PictureContextChatEngine(_AnswersFromPictures, MultiModalContextChatEngine):
     """Looks for sources by each message as it is; a message may be a ``QueryBundle`` with a picture.
 
     ``response.metadata`` holds the citations, as that of ``PictureQueryEngine`` does; of a stream, when it has ended.
     """
 
+    @classmethod
+    @explicit_arguments
+    def from_defaults(  # type: ignore[override]
+        cls,
+        retriever: BaseRetriever,
+        chat_history: list[ChatMessage] | None = None,
+        memory: BaseMemory | None = None,
+        system_prompt: str | None = None,
+        node_postprocessors: list[BaseNodePostprocessor] | None = None,
+        context_template: None = None,
+        multi_modal_llm: LLMType | None = None,
+        *,
+        context_prompt: None = None,
+        language: Language = "zh",
+        include_images: bool = True,
+        metadata_keys: Collection[str] = (),
+        on_error: OnError = "skip",
+        chat_content_qa_template: BasePromptTemplate | None = None,
+        verbose: bool = False,
+    ) -> PictureContextChatEngine:
+        """Build a chat engine.
 
-class PictureCondensePlusContextChatEngine(  # type: ignore[misc]
-    _AnswersFromPictures, MultiModalCondensePlusContextChatEngine
-):
+        Args:
+            retriever: Usually ``PictureRetriever``.
+            chat_history: What was said before.
+            memory: LlamaIndex's; by default as much of the history as the LLM takes.
+            system_prompt: Stands before the package's own rules.
+            node_postprocessors: Applied in order; pictures are numbered after them.
+            context_template: Of LlamaIndex, for texts; it must be None.
+            multi_modal_llm: As ``llm`` in ``as_chat_engine``.
+            context_prompt: As ``context_template``.
+            language: ``"zh"`` or ``"en"``, of prompts and labels.
+            include_images: Whether pictures go out; else labels with captions alone.
+            metadata_keys: Metadata that goes out besides.
+            on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
+            chat_content_qa_template: In place of the package's prompt.
+            verbose: Without effect: this engine has nothing to tell. ``"condense_plus_context"`` has.
+
+        Raises:
+            TypeError: An argument is not known; the message says which one is meant.
+            ValueError: ``context_template`` or ``context_prompt`` is given.
+        """
+        _require_no_text_prompts(context_template=context_template, context_prompt=context_prompt)
+        # Core's calls this class's constructor.
+        engine: Any = super().from_defaults(
+            retriever,
+            chat_history=chat_history,
+            memory=memory,
+            system_prompt=system_prompt,
+            node_postprocessors=node_postprocessors,
+            multi_modal_llm=llm_or_default(multi_modal_llm),
+        )
+        built: PictureContextChatEngine = engine
+        built._show_pictures(language, include_images, metadata_keys, on_error, chat_content_qa_template)
+        return built
+
+
+class PictureCondensePlusContextChatEngine(_AnswersFromPictures, MultiModalCondensePlusContextChatEngine):
     """Has the LLM make a question of message and history, and looks for sources by this and the message's picture.
 
     A message may be a ``QueryBundle`` with a picture. ``response.metadata`` holds the citations, as that of
     ``PictureQueryEngine`` does; of a stream, when it has ended.
     """
 
+    @classmethod
+    @explicit_arguments
+    def from_defaults(  # type: ignore[override]
+        cls,
+        retriever: BaseRetriever,
+        multi_modal_llm: LLMType | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        memory: BaseMemory | None = None,
+        system_prompt: str | None = None,
+        context_prompt: None = None,
+        condense_prompt: PromptTemplate | str | None = None,
+        skip_condense: bool = False,
+        node_postprocessors: list[BaseNodePostprocessor] | None = None,
+        verbose: bool = False,
+        *,
+        context_template: None = None,
+        language: Language = "zh",
+        include_images: bool = True,
+        metadata_keys: Collection[str] = (),
+        on_error: OnError = "skip",
+        chat_content_qa_template: BasePromptTemplate | None = None,
+    ) -> PictureCondensePlusContextChatEngine:
+        """Build a chat engine.
+
+        Args:
+            retriever: Usually ``PictureRetriever``.
+            multi_modal_llm: As ``llm`` in ``as_chat_engine``.
+            chat_history: What was said before.
+            memory: LlamaIndex's; by default as much of the history as the LLM takes.
+            system_prompt: Stands before the package's own rules.
+            context_prompt: Of LlamaIndex, for texts; it must be None.
+            condense_prompt: Makes a question of history and message, in place of the package's.
+            skip_condense: Whether to look for sources by each message as it is.
+            node_postprocessors: Applied in order; pictures are numbered after them.
+            verbose: Whether to print the condensed question.
+            context_template: As ``context_prompt``.
+            language: ``"zh"`` or ``"en"``, of prompts and labels.
+            include_images: Whether pictures go out; else labels with captions alone.
+            metadata_keys: Metadata that goes out besides.
+            on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
+            chat_content_qa_template: In place of the package's prompt.
+
+        Raises:
+            TypeError: An argument is not known; the message says which one is meant.
+            ValueError: ``context_template`` or ``context_prompt`` is given.
+        """
+        _require_no_text_prompts(context_template=context_template, context_prompt=context_prompt)
+        # Core's calls this class's constructor.
+        engine: Any = super().from_defaults(
+            retriever,
+            multi_modal_llm=llm_or_default(multi_modal_llm),
+            chat_history=chat_history,
+            memory=memory,
+            system_prompt=system_prompt,
+            condense_prompt=condense_prompt or prompts_of(language).condense,
+            skip_condense=skip_condense,
+            node_postprocessors=node_postprocessors,
+            verbose=verbose,
+        )
+        built: PictureCondensePlusContextChatEngine = engine
+        built._show_pictures(language, include_images, metadata_keys, on_error, chat_content_qa_template)
+        return built
+
     def _condense_question(self, chat_history: list[ChatMessage], latest_message: Any) -> Any:
         return _rephrased(latest_message, super()._condense_question(chat_history, str(latest_message)))
 
     async def _acondense_question(self, chat_history: list[ChatMessage], latest_message: Any) -> Any:
         return _rephrased(latest_message, await super()._acondense_question(chat_history, str(latest_message)))
+
+
+def _require_no_text_prompts(**prompts: object) -> None:
+    for name, prompt in prompts.items():
+        if prompt is not None:
+            raise ValueError(f"{name} is for texts; give chat_content_qa_template, which shows pictures")
 
 
 def _metadata(sources: Sources) -> dict[str, Any]:
@@ -221,6 +331,10 @@ def _with_metadata(response: ChatResponseType) -> ChatResponseType:
     # LlamaIndex's class for streams has no such field.
     response.metadata = response.sources[0].raw_output  # type: ignore[attr-defined, unused-ignore]
     return response
+
+
+def _message(question: Question) -> str | QueryBundle:
+    return question if isinstance(question, str) else as_bundle(question)
 
 
 def _rephrased(message: str | QueryBundle, question: str) -> str | QueryBundle:

@@ -20,18 +20,20 @@ from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from llama_index.core.settings import Settings
 
+from llama_index_mm_zhipu.arguments import explicit_arguments, keyword_names, member_of, require_known
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompts import QUERY_BLOCKS, PicturePromptTemplate
-from llama_index_mm_zhipu.query.question import as_bundle
+from llama_index_mm_zhipu.query.question import Question, as_bundle
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import (
     asks_an_llm,
     looks_at_sources,
     picture_synthesizer,
     require_no_text_templates,
+    without_text_templates,
 )
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -59,6 +61,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
         on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
     """
 
+    @explicit_arguments
     def __init__(
         self,
         retriever: BaseRetriever,
@@ -95,7 +98,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
         include_images: bool = True,
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
-        response_mode: ResponseMode = ResponseMode.COMPACT,
+        response_mode: ResponseMode | str = ResponseMode.COMPACT,
         chat_content_qa_template: BasePromptTemplate | None = None,
         chat_content_refine_template: BasePromptTemplate | None = None,
         chat_summary_template: BasePromptTemplate | None = None,
@@ -104,7 +107,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
         use_async: bool = False,
         streaming: bool = False,
         verbose: bool = False,
-        **kwargs: Any,
+        **text_templates: None,
     ) -> PictureQueryEngine:
         """Build an engine.
 
@@ -128,15 +131,19 @@ class PictureQueryEngine(RetrieverQueryEngine):
             use_async: Whether requests that do not need each other go out together.
             streaming: Whether answers stream.
             verbose: LlamaIndex's.
-            **kwargs: Without effect.
+            **text_templates: LlamaIndex's templates for texts, which must be None.
+
+        Raises:
+            TypeError: An argument is not known; the message says which one is meant.
+            ValueError: A template is for texts, or a language or mode is unknown.
         """
         wording_of(language)
-        require_no_text_templates(name for name, value in kwargs.items() if value is not None)
+        require_known("PictureQueryEngine.from_args", without_text_templates(text_templates), _FROM_ARGS)
         if response_synthesizer is None:
             response_synthesizer = picture_synthesizer(
                 llm_or_default(llm),
                 language,
-                ResponseMode(response_mode),
+                member_of(ResponseMode, response_mode, "response_mode"),
                 chat_content_qa_template=chat_content_qa_template,
                 chat_content_refine_template=chat_content_refine_template,
                 chat_summary_template=chat_summary_template,
@@ -207,6 +214,14 @@ class PictureQueryEngine(RetrieverQueryEngine):
         response = await self._response_synthesizer.asynthesize(query, shown, **blocks)
         return self._with_sources(response, sources, additional_source_nodes)
 
+    def query(self, str_or_query_bundle: Question) -> RESPONSE_TYPE:
+        """Answer a question: words, or a ``QueryBundle`` with an image."""
+        return super().query(as_bundle(str_or_query_bundle))
+
+    async def aquery(self, str_or_query_bundle: Question) -> RESPONSE_TYPE:
+        """As ``query``."""
+        return await super().aquery(as_bundle(str_or_query_bundle))
+
     @_dispatcher.span
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         payload: dict[str, Any] = {EventPayload.QUERY_STR: query_bundle.query_str}
@@ -259,3 +274,6 @@ class PictureQueryEngine(RetrieverQueryEngine):
             answer = (response.response or "") if isinstance(response, Response) else str(response)
             metadata.update(sources.citations_in(answer))
         return response
+
+
+_FROM_ARGS = keyword_names(PictureQueryEngine.from_args)

@@ -15,6 +15,7 @@ from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, Quer
 from llama_index.core.utils import iter_batch
 from PIL import Image
 
+from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image
 from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.default import llm_or_default
@@ -40,7 +41,7 @@ _NOT_SCORED = "the model gave no score"
 _PREPARED_AT_A_TIME = 2
 
 
-class GLMRerank(BaseNodePostprocessor):
+class GLMRerank(KnownFields, BaseNodePostprocessor):
     """A node postprocessor: the model scores each candidate from 0 to 10 and says why.
 
     Scores take the place of those of retrieval; reasons are in ``node.metadata["rerank_reason"]``, hidden from LLMs.
@@ -63,6 +64,7 @@ class GLMRerank(BaseNodePostprocessor):
     language: Language = Field(default="zh", description="Of prompt and reasons.")
 
     def __init__(self, llm: LLM | None = None, **kwargs: Any) -> None:
+        self._require_known_fields(kwargs)
         super().__init__(llm=llm_or_default(llm), **kwargs)
 
     @classmethod

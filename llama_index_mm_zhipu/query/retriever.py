@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+import operator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 from llama_index.core.base.embeddings.base import mean_agg
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
@@ -19,7 +22,10 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 
+from llama_index_mm_zhipu.arguments import explicit_arguments, member_of
+from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
+from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -37,34 +43,51 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
 
     Args:
         index: What ``build_index`` or ``load_index`` returned, or LlamaIndex's own.
+        similarity_top_k: How many texts to find, and how many pictures where ``image_similarity_top_k`` is None.
+        image_similarity_top_k: How many pictures to find.
+        filters: What metadata of the results must be.
+        node_ids: Ids of the nodes to look among; None is all.
+        doc_ids: Ids of the documents to look among; None is all.
         query_mode: ``"text"``, ``"image"`` or ``"fused"``: by the words of a question, its picture, or both. Fused
             takes whichever is there.
         similarity_cutoff: Least cosine of a result. Not for other modes than ``"default"``, whose scores are none.
         vector_store_query_mode: ``"default"``, ``"mmr"``, ``"text_search"`` (full text of captions) or ``"hybrid"``;
             see ``FaissMultiModalVectorStore.query``.
+        alpha: Share of the vectors in mode ``"hybrid"``, by default 0.5.
+        sparse_top_k: How many results of full text mode ``"hybrid"`` looks at, by default ``similarity_top_k``.
         mmr_threshold: Of mode ``"mmr"``: 1 is relevance alone, 0 variety alone, by default 0.5.
+        vector_store_kwargs: Further arguments of the store's ``query``.
         language: ``"zh"`` or ``"en"``, of labels.
         metadata_keys: Metadata that LLMs see besides.
-        **kwargs: ``similarity_top_k`` (texts), ``image_similarity_top_k`` (pictures), ``filters``, ``node_ids``,
-            ``doc_ids``, ``alpha``, ``sparse_top_k``, ``vector_store_kwargs`` and the like of LlamaIndex's retriever.
+        callback_manager: LlamaIndex's.
 
     Raises:
-        ValueError: A mode or language is unknown, or the cut-off does not go with the mode.
+        TypeError: An argument is not known; the message says which one is meant.
+        ValueError: A mode, number or language is not possible, or the cut-off does not go with the mode.
     """
 
+    @explicit_arguments
     def __init__(
         self,
         index: MultiModalVectorStoreIndex,
         *,
+        similarity_top_k: int = DEFAULT_SIMILARITY_TOP_K,
+        image_similarity_top_k: int | None = None,
+        filters: MetadataFilters | None = None,
+        node_ids: list[str] | None = None,
+        doc_ids: list[str] | None = None,
         query_mode: QueryMode = "fused",
         similarity_cutoff: float | None = None,
         vector_store_query_mode: VectorStoreQueryMode | str = VectorStoreQueryMode.DEFAULT,
+        alpha: float | None = None,
+        sparse_top_k: int | None = None,
         mmr_threshold: float | None = None,
+        vector_store_kwargs: Mapping[str, Any] | None = None,
         language: Language = "zh",
         metadata_keys: Collection[str] = (),
-        **kwargs: Any,
+        callback_manager: CallbackManager | None = None,
     ) -> None:
-        mode = VectorStoreQueryMode(vector_store_query_mode)
+        mode = member_of(VectorStoreQueryMode, vector_store_query_mode, "vector_store_query_mode")
         if query_mode not in ("text", "image", "fused"):
             raise ValueError(f"query_mode is {query_mode!r}; it must be 'text', 'image' or 'fused'")
         if similarity_cutoff is not None and mode != VectorStoreQueryMode.DEFAULT:
@@ -72,14 +95,76 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
                 f"similarity_cutoff is a cosine, and mode {mode.value!r} gives other scores; leave the cut-off out, or "
                 "take vector_store_query_mode='default'"
             )
-        if mmr_threshold is not None:
-            kwargs["vector_store_kwargs"] = {**kwargs.get("vector_store_kwargs", {}), "mmr_threshold": mmr_threshold}
-        super().__init__(index, vector_store_query_mode=mode, **kwargs)
+        self._image_top_k_given = image_similarity_top_k is not None
+        super().__init__(
+            index,
+            similarity_top_k=_count_of("similarity_top_k", similarity_top_k),
+            image_similarity_top_k=_count_of(
+                "image_similarity_top_k", similarity_top_k if image_similarity_top_k is None else image_similarity_top_k
+            ),
+            vector_store_query_mode=mode,
+            filters=filters,
+            alpha=alpha,
+            node_ids=node_ids,
+            doc_ids=doc_ids,
+            sparse_top_k=sparse_top_k,
+            callback_manager=callback_manager,
+            vector_store_kwargs={
+                **(vector_store_kwargs or {}),
+                **({} if mmr_threshold is None else {"mmr_threshold": mmr_threshold}),
+            },
+        )
         wording_of(language)
         self._query_mode = query_mode
         self._similarity_cutoff = similarity_cutoff
         self._language: Language = language
         self._metadata_keys = as_keys(metadata_keys)
+
+    @property
+    def similarity_top_k(self) -> int:
+        """How many texts to find, and how many pictures where no number of their own was given."""
+        return self._similarity_top_k
+
+    @similarity_top_k.setter
+    def similarity_top_k(self, similarity_top_k: int) -> None:
+        self._similarity_top_k = _count_of("similarity_top_k", similarity_top_k)
+        if not self._image_top_k_given:
+            self._image_similarity_top_k = self._similarity_top_k
+
+    @property
+    def image_similarity_top_k(self) -> int:
+        """How many pictures to find."""
+        return self._image_similarity_top_k
+
+    @image_similarity_top_k.setter
+    def image_similarity_top_k(self, image_similarity_top_k: int) -> None:
+        self._image_similarity_top_k = _count_of("image_similarity_top_k", image_similarity_top_k)
+        self._image_top_k_given = True
+
+    def retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
+        """Find pictures and texts.
+
+        Args:
+            str_or_query_bundle: Words; an image (``Path``, ``bytes``, ``PIL.Image``, a node); or a ``QueryBundle``,
+                whose ``image_path`` may be an image in any of these forms.
+
+        Raises:
+            ImageError: The image cannot be read.
+            ValueError: A filter asks for metadata that no node has, or ``query_mode`` for what the question has not.
+        """
+        return super().retrieve(as_bundle(str_or_query_bundle))
+
+    async def aretrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
+        """As ``retrieve``."""
+        return await super().aretrieve(as_bundle(str_or_query_bundle))
+
+    def image_to_image_retrieve(self, str_or_query_bundle: QueryBundle | ImageSource) -> list[NodeWithScore]:
+        """Find pictures by an image in any form; a string is its path or URL."""
+        return super().image_to_image_retrieve(as_image_bundle(str_or_query_bundle))
+
+    async def aimage_to_image_retrieve(self, str_or_query_bundle: QueryBundle | ImageSource) -> list[NodeWithScore]:
+        """As ``image_to_image_retrieve``."""
+        return await super().aimage_to_image_retrieve(as_image_bundle(str_or_query_bundle))
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self._require_known_keys()
@@ -182,3 +267,13 @@ def _keys_of(filters: MetadataFilters) -> Iterator[str]:
             yield from _keys_of(filter_)
         elif filter_.operator != FilterOperator.IS_EMPTY:
             yield filter_.key
+
+
+def _count_of(argument: str, value: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        count = -1
+    if count < 0 or isinstance(value, bool):
+        raise ValueError(f"{argument} is {value!r}; it must be a whole number from 0")
+    return count

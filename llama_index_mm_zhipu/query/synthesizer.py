@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llama_index.core import Settings
@@ -72,6 +72,16 @@ def asks_an_llm(synthesizer: BaseSynthesizer) -> bool:
 def looks_at_sources(synthesizer: BaseSynthesizer) -> bool:
     """Whether a synthesizer looks at more than the question."""
     return not isinstance(synthesizer, Generation)
+
+
+def without_text_templates(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments without the templates that are None, as LlamaIndex passes them on.
+
+    Raises:
+        ValueError: A template for texts is given.
+    """
+    require_no_text_templates(name for name, value in options.items() if value is not None)
+    return {name: value for name, value in options.items() if name not in TEXT_TEMPLATES}
 
 
 def require_no_text_templates(names: Iterable[str]) -> None:

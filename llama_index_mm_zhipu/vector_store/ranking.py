@@ -24,6 +24,10 @@ MMR_PREFETCH_FACTOR = 4.0
 """Candidates per wanted node that ``MMR`` chooses from, the default of LlamaIndex's stores."""
 
 
+QUERY_OPTIONS = ("ef_search", "nprobe", "mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
+"""Keyword arguments that a query takes besides LlamaIndex's ``VectorStoreQuery``."""
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Ranks the nodes of one state of a store.

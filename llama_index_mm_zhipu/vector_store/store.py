@@ -18,6 +18,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from llama_index_mm_zhipu.arguments import KnownFields, require_known
 from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
@@ -25,7 +26,7 @@ from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreEr
 from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
-from llama_index_mm_zhipu.vector_store.ranking import Ranking
+from llama_index_mm_zhipu.vector_store.ranking import QUERY_OPTIONS, Ranking
 from llama_index_mm_zhipu.vector_store.reader import Reader, Vectors
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.threaded import ThreadedVectorStore
@@ -34,7 +35,7 @@ from llama_index_mm_zhipu.vector_store.writer import Writer
 logger = logging.getLogger(__name__)
 
 
-class FaissMultiModalVectorStore(ThreadedVectorStore):
+class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
     """Vector store for text and picture nodes: faiss for vectors, SQLite for all else.
 
     Every call that returned is on disk, and survives a crash of the process or a power cut. The SQLite file
@@ -191,6 +192,7 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
             ModelMismatchError: Somebody else has filled the store with another model.
             StoreError: The file cannot be written.
         """
+        require_known("FaissMultiModalVectorStore.add", kwargs, ())
         if not nodes:
             return []
         with self._database.writing() as writer:
@@ -224,15 +226,17 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
             query: The above, ``similarity_top_k``, and what restricts it: ``filters``, ``node_ids``, ``doc_ids``.
             **kwargs: ``ef_search`` (hnsw) or ``nprobe`` (inverted files): breadth of an approximate search.
                 ``mmr_threshold``; ``mmr_prefetch_factor`` (4) or ``mmr_prefetch_k``: how many candidates ``MMR``
-                chooses from. Others are ignored.
+                chooses from.
 
         Returns:
             Nodes, scores of the mode and node ids, best first; as many as were asked for if there are so many.
 
         Raises:
+            TypeError: An argument is not known; the message says which one is meant.
             ValueError: There is no query embedding, or one of the wrong dimension, or the mode is not supported.
             StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
         """
+        require_known("FaissMultiModalVectorStore.query", kwargs, QUERY_OPTIONS)
         condition = condition_of_query(query)
         with self._database.reading() as reader:
             self._cache.follow(reader)
@@ -268,6 +272,7 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete all nodes that came from a document, a node without a source being its own; none is no error."""
+        require_known("FaissMultiModalVectorStore.delete", delete_kwargs, ())
         self._delete(of_document(ref_doc_id))
 
     def delete_nodes(
@@ -278,6 +283,7 @@ class FaissMultiModalVectorStore(ThreadedVectorStore):
         Raises:
             ValueError: Neither is given, or only filters that hold for every node because they are empty.
         """
+        require_known("FaissMultiModalVectorStore.delete_nodes", delete_kwargs, ("node_ids", "filters"))
         if node_ids is None and not (filters and filters.filters):
             raise ValueError("delete_nodes needs node_ids or filters; clear() deletes every node")
         self._delete(condition_of_nodes(node_ids, filters))

@@ -20,7 +20,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.multi_modal_llms import MultiModalLLM
-from llama_index.core.schema import ImageDocument, ImageNode
+from llama_index.core.schema import ImageDocument, ImageNode, NodeWithScore
 from PIL import Image
 
 from llama_index_mm_zhipu import ZhipuMultiModal
@@ -136,6 +136,18 @@ def test_captions_stand_before_their_pictures(llm: ZhipuMultiModal, photos: list
     answer = llm.complete("哪张是帽子？", image_documents=nodes).text
     assert "第1张图片：JPEG 400×534" in answer
     assert [line.rpartition("说明：")[2] for line in answer.splitlines() if "说明" in line] == ["裙子", "帽子"]
+
+
+def test_one_image_needs_no_list(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:
+    node = ImageNode(image_path=str(photo), text="裙子")
+    found = NodeWithScore(node=node, score=0.5)
+    for image in (str(photo), photo, photo.read_bytes(), Image.open(photo), node, found, ImageBlock(path=photo)):
+        llm.complete("什么颜色？", image_documents=image)
+        assert [part["type"] for part in sent_parts(server)].count("image_url") == 1
+    llm.complete("什么颜色？", image_documents=(image for image in (photo, found)))
+    assert [part["type"] for part in sent_parts(server)].count("image_url") == 2
+    with pytest.raises(ImageError, match=r"no such picture: a\.jpg"):
+        llm.complete("什么颜色？", image_documents="a.jpg")
 
 
 def test_blocks_keep_their_order_and_history_is_sent(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:

@@ -182,7 +182,7 @@ def test_what_is_nearly_an_argument_is_refused(index: PictureIndex, llm: ZhipuMu
         index.as_retriever(languge="en")
     with pytest.raises(TypeError, match="did you mean 'system_prompt'"):
         index.as_chat_engine(llm=llm, system_promt="…")
-    assert index.as_query_engine(llm=llm, verbose=True, anything_else=1)
+    assert index.as_query_engine(llm=llm, verbose=True)
 
 
 def test_a_single_name_of_metadata(

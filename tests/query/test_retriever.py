@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from outline import outline, pictures_of
+from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
+from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.testing import GLMStandIn
 
@@ -202,3 +205,50 @@ def test_pictures_of_any_node_class_are_pictures(
     response = index.as_query_engine(llm=llm).query("帽子")
     assert {type(source.node) for source in response.source_nodes} == {ImageNode}
     assert sum(line.startswith("图") and line.endswith("：帽子") for line in outline(server.requests[0])) == 1
+
+
+# An image in any form
+
+
+def forms_of(photo: Path) -> list[Any]:
+    """The same photograph as a path, bytes, PIL image, binary file and node."""
+    return [
+        photo,
+        photo.read_bytes(),
+        Image.open(photo),
+        BytesIO(photo.read_bytes()),
+        ImageNode(image_path=str(photo)),
+        NodeWithScore(node=ImageNode(image_path=str(photo))),
+    ]
+
+
+async def test_an_image_is_taken_in_any_form(index: PictureIndex, photos: list[Path]) -> None:
+    retriever = index.as_retriever(image_similarity_top_k=3)
+    expected = ids(retriever.image_to_image_retrieve(str(photos[4])))
+    for image in forms_of(photos[4]):
+        assert ids(retriever.image_to_image_retrieve(image)) == expected
+        assert ids(await retriever.aimage_to_image_retrieve(image)) == expected
+        assert ids(retriever.retrieve(image)) == expected
+        assert ids(await retriever.aretrieve(image)) == expected
+        assert ids(retriever.retrieve(QueryBundle("", image_path=image))) == expected
+
+
+async def test_engines_are_asked_with_an_image_in_any_form(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]
+) -> None:
+    engine = index.as_query_engine(llm, query_mode="image")
+    for image in forms_of(photos[4]):
+        response = engine.query(QueryBundle("这是什么？", image_path=image))
+        assert response.source_nodes[0].node.node_id == photos[4].name
+        assert len(pictures_of(server.requests[-1])) == 3
+    assert (await engine.aquery(photos[4])).source_nodes[0].node.node_id == photos[4].name
+    chat = index.as_chat_engine("context", llm)
+    assert chat.chat(photos[4]).source_nodes[0].node.node_id == photos[4].name
+
+
+def test_what_is_no_image_is_refused(index: PictureIndex, tmp_path: Path) -> None:
+    retriever = index.as_retriever()
+    with pytest.raises(ImageError, match="not a picture: an object of type int"):
+        retriever.image_to_image_retrieve(3)  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match=r"no such picture: .*gone\.jpg"):
+        retriever.retrieve(tmp_path / "gone.jpg")

@@ -1,0 +1,294 @@
+"""Unknown arguments are refused, with the name that was meant: of constructors, calls, retrievers and engines."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.schema import ImageNode
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+
+from llama_index_mm_zhipu import (
+    ChineseClipEmbedding,
+    FaissMultiModalVectorStore,
+    GLMRerank,
+    ImageCaptioner,
+    PictureQueryEngine,
+    ZhipuMultiModal,
+    build_index,
+    evaluate_retrieval,
+    load_index,
+    plot_results,
+    read_folder,
+    show,
+)
+from llama_index_mm_zhipu.arguments import (
+    ARGUMENTS_ELSEWHERE,
+    KnownFields,
+    explicit_arguments,
+    keyword_names,
+    member_of,
+    require_known,
+)
+from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
+from llama_index_mm_zhipu.query.options import ChatOptions, RetrieverOptions, SynthesisOptions
+from llama_index_mm_zhipu.query.retriever import PictureRetriever
+from llama_index_mm_zhipu.testing import GLMStandIn
+
+KEY = "0123456789abcdef.0123456789abcdef"
+
+
+@pytest.fixture
+def picture_index(tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode]) -> PictureIndex:
+    return build_index(plain_nodes, embed_model=tiny_embedding)
+
+
+@pytest.fixture(scope="module")
+def llm() -> ZhipuMultiModal:
+    return ZhipuMultiModal(api_key=KEY, api_base="http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"top_k": 5}, "similarity_top_k"),
+        ({"topk": 5}, "similarity_top_k"),
+        ({"k": 5}, "similarity_top_k"),
+        ({"limit": 3}, "similarity_top_k"),
+        ({"n_results": 3}, "similarity_top_k"),
+        ({"image_top_k": 5}, "image_similarity_top_k"),
+        ({"Similarity_Top_K": 5}, "similarity_top_k"),
+        ({"score_threshold": 0.9}, "similarity_cutoff"),
+        ({"min_score": 0.9}, "similarity_cutoff"),
+        ({"mode": "hybrid"}, "vector_store_query_mode"),
+        ({"search_type": "mmr"}, "vector_store_query_mode"),
+        ({"where": {}}, "filters"),
+        ({"filter": None}, "filters"),
+    ],
+)
+def test_retrievers_name_the_argument_that_was_meant(
+    picture_index: PictureIndex, given: dict[str, Any], meant: str
+) -> None:
+    (name,) = given
+    for call in (picture_index.as_retriever, lambda **options: PictureRetriever(picture_index, **options)):
+        with pytest.raises(TypeError, match=rf"unknown argument '{name}'; did you mean '{meant}'\?"):
+            call(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"stream": True}, "streaming"),
+        ({"rerank": True}, "node_postprocessors"),
+        ({"reranker": None}, "node_postprocessors"),
+        ({"top_k": 5}, "similarity_top_k"),
+        ({"respons_mode": "compact"}, "response_mode"),
+    ],
+)
+def test_query_engines_name_the_argument_that_was_meant(
+    picture_index: PictureIndex, llm: ZhipuMultiModal, given: dict[str, Any], meant: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"did you mean '{meant}'\?"):
+        picture_index.as_query_engine(llm, **given)
+
+
+@pytest.mark.parametrize("mode", ["context", "condense_plus_context", "best", "condense_question", "simple"])
+def test_chat_engines_of_every_mode_refuse_unknown_arguments(
+    picture_index: PictureIndex, llm: ZhipuMultiModal, mode: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"\('{mode}'\): unknown argument 'mem0ry'; did you mean 'memory'"):
+        picture_index.as_chat_engine(mode, llm, mem0ry=None)
+    assert picture_index.as_chat_engine(mode, llm, system_prompt=None, chat_history=[])
+
+
+def test_chat_engines_of_core_take_what_core_takes(picture_index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    assert picture_index.as_chat_engine("condense_question", llm, similarity_top_k=3, verbose=True, language="en")
+    with pytest.raises(TypeError, match="unknown argument 'similarity_top_k'"):
+        picture_index.as_chat_engine("simple", llm, similarity_top_k=3)
+    with pytest.raises(ValueError, match="ReActAgent"):
+        picture_index.as_chat_engine("react", llm)
+
+
+def test_values_of_modes_are_listed(picture_index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    with pytest.raises(ValueError, match=r"chat_mode is 'contxt'; it must be one of .*'context'"):
+        picture_index.as_chat_engine("contxt", llm)
+    with pytest.raises(ValueError, match=r"response_mode is 'compct'; it must be one of .*'compact'"):
+        picture_index.as_query_engine(llm, response_mode="compct")
+    with pytest.raises(ValueError, match=r"vector_store_query_mode is 'dense'; it must be one of .*'default'"):
+        picture_index.as_retriever(vector_store_query_mode="dense")
+
+
+@pytest.mark.parametrize("bad", [-1, 1.5, "5", True, None])
+def test_numbers_of_results_are_checked(picture_index: PictureIndex, bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"similarity_top_k is .*; it must be a whole number from 0"):
+        picture_index.as_retriever(similarity_top_k=bad)
+    retriever = picture_index.as_retriever()
+    with pytest.raises(ValueError, match="it must be a whole number from 0"):
+        retriever.image_similarity_top_k = bad
+
+
+def test_similarity_top_k_counts_images_too(picture_index: PictureIndex) -> None:
+    assert len(picture_index.as_retriever(similarity_top_k=5).retrieve("帽子")) == 5
+    assert len(picture_index.as_retriever(similarity_top_k=5, image_similarity_top_k=3).retrieve("帽子")) == 3
+    assert len(picture_index.as_retriever(image_similarity_top_k=4).retrieve("帽子")) == 4
+    assert len(picture_index.as_retriever().retrieve("帽子")) == 2
+    assert picture_index.as_retriever(similarity_top_k=5, image_similarity_top_k=0).retrieve("帽子") == []
+    retriever = picture_index.as_retriever()
+    retriever.similarity_top_k = 6
+    assert len(retriever.retrieve("帽子")) == 6
+    retriever.image_similarity_top_k = 1
+    retriever.similarity_top_k = 4
+    assert len(retriever.retrieve("帽子")) == 1
+
+
+def test_similarity_top_k_reaches_the_retrievers_of_engines(picture_index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    engine = picture_index.as_query_engine(llm, similarity_top_k=5)
+    assert len(engine.retriever.retrieve("帽子")) == 5
+    for mode in ("context", "condense_plus_context"):
+        chat = picture_index.as_chat_engine(mode, llm, similarity_top_k=5)
+        assert len(chat._get_nodes("帽子")) == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"model_name": "glm-4.6v"}, "did you mean 'model'"),
+        ({"temprature": 0.1}, "did you mean 'temperature'"),
+        ({"max_new_tokens": 300}, "did you mean 'max_tokens'"),
+        ({"base_url": "http://127.0.0.1"}, "did you mean 'api_base'"),
+        ({"reasoning_effort": "high"}, "further fields of the request go into additional_kwargs"),
+    ],
+)
+def test_the_llm_names_the_argument_that_was_meant(given: dict[str, Any], meant: str) -> None:
+    with pytest.raises(TypeError, match=f"ZhipuMultiModal: unknown argument '{next(iter(given))}'; {meant}"):
+        ZhipuMultiModal(api_key=KEY, **given)
+
+
+@pytest.mark.parametrize("method", ["complete", "stream_complete", "acomplete", "astream_complete"])
+async def test_completions_refuse_unknown_fields_before_anything_is_sent(
+    llm: ZhipuMultiModal, photos: list[Path], method: str
+) -> None:
+    for name, meant in (("images", "image_documents"), ("image", "image_documents"), ("temprature", "temperature")):
+        with pytest.raises(TypeError, match=f"unknown argument '{name}'; did you mean '{meant}'"):
+            await getattr(llm, method)("?", **{name: [photos[0]]})
+
+
+@pytest.mark.parametrize("method", ["chat", "stream_chat", "achat", "astream_chat"])
+async def test_chats_refuse_unknown_fields_before_anything_is_sent(llm: ZhipuMultiModal, method: str) -> None:
+    with pytest.raises(TypeError, match="unknown argument 'max_new_tokens'; did you mean 'max_tokens'"):
+        await getattr(llm, method)([ChatMessage(content="你好")], max_new_tokens=3)
+    with pytest.raises(TypeError, match=r"unknown argument 'seed'; further fields .* additional_kwargs"):
+        await getattr(llm, method)([ChatMessage(content="你好")], seed=3)
+
+
+def test_further_fields_of_a_request_go_through_additional_kwargs() -> None:
+    with GLMStandIn() as server:
+        llm = ZhipuMultiModal(api_key=KEY, api_base=server.url, additional_kwargs={"seed": 7})
+        llm.complete("你好", additional_kwargs={"watermark": False})
+    assert server.requests[0]["seed"] == 7
+    assert server.requests[0]["watermark"] is False
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "meant"),
+    [
+        (ChineseClipEmbedding, {"model": "somewhere"}, "model_name"),
+        (ChineseClipEmbedding, {"model_path": "somewhere"}, "model_name"),
+        (ChineseClipEmbedding, {"batch_size": 8}, "embed_batch_size"),
+        (ChineseClipEmbedding, {"devise": "cpu"}, "device"),
+        (FaissMultiModalVectorStore, {"path": "x"}, "persist_dir"),
+        (FaissMultiModalVectorStore, {"collection_name": "x"}, "namespace"),
+        (FaissMultiModalVectorStore.from_persist_path, {"persist_path": __file__, "modle": "x"}, "model"),
+        (GLMRerank, {"top_k": 3}, "top_n"),
+        (ImageCaptioner, {"num_worker": 3}, "num_workers"),
+        (build_index, {"persist_directory": "x"}, "persist_dir"),
+        (build_index, {"embeddings": None}, "embed_model"),
+        (load_index, {"embedding": None}, "embed_model"),
+        (read_folder, {"caption": "x.csv"}, "captions"),
+        (show, {"langage": "zh"}, "language"),
+        (plot_results, {"colums": 3}, "columns"),
+        (evaluate_retrieval, {"data_set": None}, "dataset"),
+        (PictureQueryEngine.from_args, {"stream": True, "retriever": None}, "streaming"),
+        (PictureContextChatEngine.from_defaults, {"multi_modal_lm": None}, "multi_modal_llm"),
+        (PictureCondensePlusContextChatEngine.from_defaults, {"skip_condens": True}, "skip_condense"),
+    ],
+)
+def test_constructors_and_functions_name_the_argument_that_was_meant(
+    make: Callable[..., Any], given: dict[str, Any], meant: str
+) -> None:
+    with pytest.raises(TypeError, match=rf"unknown argument '\w+'; did you mean '{meant}'\?"):
+        make(**given)
+
+
+def test_stores_refuse_unknown_arguments() -> None:
+    store = FaissMultiModalVectorStore()
+    with pytest.raises(TypeError, match="query: unknown argument 'efsearch'; did you mean 'ef_search'"):
+        store.query(VectorStoreQuery(query_embedding=[1.0, 0.0]), efsearch=100)
+    with pytest.raises(TypeError, match="add: unknown argument 'batch_size'; it takes no keyword arguments"):
+        store.add([], batch_size=3)
+    with pytest.raises(TypeError, match="delete_nodes: unknown argument 'filter'; did you mean 'filters'"):
+        store.delete_nodes(["a"], filter=None)
+    with pytest.raises(TypeError, match="delete: unknown argument"):
+        store.delete("a", anything=1)
+
+
+def test_what_was_serialised_is_read_again(tmp_path: Path) -> None:
+    llm = ZhipuMultiModal(api_key=KEY, temperature=0.5)
+    assert ZhipuMultiModal.from_dict(llm.to_dict(), api_key=KEY).temperature == 0.5
+    store = FaissMultiModalVectorStore(tmp_path)
+    assert FaissMultiModalVectorStore.from_dict(store.to_dict()).persist_dir == str(tmp_path)
+    rerank = GLMRerank(llm=llm, top_n=3)
+    assert GLMRerank.from_dict(rerank.to_dict(), llm=llm).top_n == 3
+
+
+def test_options_are_those_of_the_functions_that_they_go_to() -> None:
+    assert keyword_names(PictureRetriever.__init__) - {"index"} == RetrieverOptions.__optional_keys__
+    assert keyword_names(PictureQueryEngine.from_args) - {"retriever", "llm"} == SynthesisOptions.__optional_keys__
+    chats = keyword_names(PictureCondensePlusContextChatEngine.from_defaults) | keyword_names(
+        PictureContextChatEngine.from_defaults
+    )
+    refused = {"context_prompt", "context_template"}
+    assert chats - {"retriever", "multi_modal_llm"} - refused == ChatOptions.__optional_keys__
+
+
+def test_names_known_from_elsewhere_are_no_names_of_ours() -> None:
+    retriever = {*RetrieverOptions.__optional_keys__, *SynthesisOptions.__optional_keys__}
+    assert not retriever & {*ARGUMENTS_ELSEWHERE}
+
+
+def test_known_names_pass_and_a_stranger_gets_the_list() -> None:
+    require_known("f", ["a"], ["a", "b"])
+    with pytest.raises(TypeError, match="f: unknown argument 'zzz'; it takes a, b"):
+        require_known("f", ["zzz"], ["b", "a"])
+
+
+def test_a_checked_function_keeps_its_signature() -> None:
+    @explicit_arguments
+    def f(folder: str, *, recursive: bool = True) -> bool:
+        """Say whether."""
+        return recursive
+
+    assert f("x", recursive=False) is False
+    assert list(inspect.signature(f).parameters) == ["folder", "recursive"]
+    assert f.__doc__ == "Say whether."
+    with pytest.raises(TypeError, match="f: unknown argument 'recursiv'; did you mean 'recursive'"):
+        f("x", recursiv=False)  # type: ignore[call-arg]
+
+
+def test_aliases_of_fields_are_known() -> None:
+    from pydantic import Field
+
+    class Aliased(KnownFields):
+        id_: str = Field(default="", alias="id")
+
+    assert Aliased(id="a").id_ == "a"
+
+
+def test_members_are_found_by_value_and_kept() -> None:
+    assert member_of(VectorStoreQueryMode, "mmr", "mode") is VectorStoreQueryMode.MMR
+    assert member_of(VectorStoreQueryMode, VectorStoreQueryMode.MMR, "mode") is VectorStoreQueryMode.MMR
