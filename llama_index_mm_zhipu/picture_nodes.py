@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from pathlib import Path
+
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeRelationship
+
+from llama_index_mm_zhipu.images import ImageSource, describe, image_source, read_bytes
 
 
 def caption_of(node: BaseNode) -> str:
@@ -38,3 +43,17 @@ def as_image_node(node: BaseNode) -> ImageNode:
         excluded_llm_metadata_keys=node.excluded_llm_metadata_keys,
         relationships={**node.relationships, **source},
     )
+
+
+def node_of_image(image: ImageSource) -> ImageNode:
+    """Make a node of an image in any form, named after its file, its URL or what it is.
+
+    Raises:
+        ImageError: It is no image, or cannot be read.
+    """
+    source = image_source(image)
+    if isinstance(source, Path):
+        return ImageNode(id_=source.name, image_path=str(source))
+    if isinstance(source, str):
+        return ImageNode(id_=describe(source), image_url=source)
+    return ImageNode(id_=describe(source), image=b64encode(read_bytes(source)).decode("ascii"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,13 +15,11 @@ from llama_index_mm_zhipu.images import (
     ImageSource,
     UrlRules,
     describe,
-    image_source,
     load_image,
-    read_bytes,
 )
 from llama_index_mm_zhipu.images.base64_text import is_data_uri
 from llama_index_mm_zhipu.images.names import is_address
-from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.picture_nodes import caption_of, node_of_image
 from llama_index_mm_zhipu.scripts import UNSPACED
 from llama_index_mm_zhipu.wording import Language
 
@@ -83,18 +80,9 @@ def _with_score(item: Any) -> NodeWithScore:
     if isinstance(item, BaseNode):
         return NodeWithScore(node=item)
     try:
-        return NodeWithScore(node=_image_node(item))
+        return NodeWithScore(node=node_of_image(item))
     except ImageError as error:
         if isinstance(item, str):
             # Its tile says what is wrong with it.
             return NodeWithScore(node=ImageNode(id_=describe(item), image_path=item))
         raise TypeError(f"cannot show {describe(item)}: give nodes, images or a response ({error})") from None
-
-
-def _image_node(item: ImageSource) -> ImageNode:
-    source = image_source(item)
-    if isinstance(source, Path):
-        return ImageNode(id_=source.name, image_path=str(source))
-    if isinstance(source, str):
-        return ImageNode(id_=describe(source), image_url=source)
-    return ImageNode(id_=describe(source), image=b64encode(read_bytes(source)).decode("ascii"))

@@ -13,7 +13,7 @@ from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithS
 
 from llama_index_mm_zhipu.images import image_source, read_bytes
 from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
-from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.picture_nodes import caption_of, node_of_image
 from llama_index_mm_zhipu.query.labels import label_of
 from llama_index_mm_zhipu.query.sources import require_readable
 from llama_index_mm_zhipu.wording import Language, wording_of
@@ -75,7 +75,7 @@ class PromptBlocks:
         """
         if not query.image_path or not self.include_images:
             return []
-        node = ImageNode(image_path=str(query.image_path))
+        node = node_of_image(query.image_path)
         require_readable(node)
         return [TextBlock(text=wording_of(self.language).own_picture), self._picture_block(node, ASKED_ABOUT)]
 
