@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from llama_index.core import StorageContext
+from llama_index.core import Settings, StorageContext
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
@@ -18,7 +19,8 @@ from llama_index.core.schema import BaseNode, Document, TransformComponent
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of
+from llama_index_mm_zhipu.picture_index import PictureIndex, fingerprint_of
 from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
@@ -34,9 +36,9 @@ _PRECISION = "precision"
 
 @explicit_arguments
 def build_index(
-    nodes_or_documents: Iterable[BaseNode],
+    nodes_or_documents: IndexInput,
+    embed_model: MultiModalEmbedding | None = None,
     *,
-    embed_model: MultiModalEmbedding,
     persist_dir: str | Path | None = None,
     text_embed_model: BaseEmbedding | None = None,
     caption_weight: float | None = None,
@@ -51,10 +53,13 @@ def build_index(
     overwritten, others are added.
 
     Args:
-        nodes_or_documents: Picture nodes or documents, with captions as their text or without, text nodes, and text
-            documents, which are split. What is no sequence, such as ``reader.lazy_load_data(…)``, is read as it is
-            indexed, ``insert_batch_size`` at a time: a data set of any size takes the memory of these.
-        embed_model: Embeds pictures and words, usually ``ChineseClipEmbedding``.
+        nodes_or_documents: A folder of images, as ``read_folder`` takes it; images in any form (paths, URLs,
+            ``bytes``, ``PIL.Image``); image nodes or documents, with captions as their text or without; text nodes,
+            and text documents, which are split; or any number of these. Documents that ``SimpleDirectoryReader`` made
+            of image files are indexed as these images. Iterators, such as ``reader.lazy_load_data(…)``, are read as
+            they are indexed, ``insert_batch_size`` at a time, so memory use does not grow with the data set.
+        embed_model: Embeds images and words, usually ``ChineseClipEmbedding``; by default ``Settings.embed_model`` if
+            that is a multimodal one.
         persist_dir: Folder of the stores; None keeps them in memory.
         text_embed_model: Embeds text nodes; by default ``embed_model``, long texts as the mean over windows.
         caption_weight: Share of the caption in a captioned picture's vector, 0 to 1. None takes 0.5 when every picture
@@ -73,16 +78,22 @@ def build_index(
     Raises:
         ImageError: A picture cannot be read; those before it are stored, as they are when Ctrl-C is pressed.
         ModelMismatchError: The folder was filled with another model.
+        TypeError: There is no multimodal embedding model, or something is neither a node nor an image.
         PermissionError: nltk refuses the data of the text splitter; the message says how to install it.
         ValueError: There is nothing to index.
     """
     if insert_batch_size < 1:
         raise ValueError(f"insert_batch_size is {insert_batch_size}; it must be at least 1")
-    given_whole = isinstance(nodes_or_documents, Sequence)
-    batches = iter([list(nodes_or_documents)]) if given_whole else _batches(nodes_or_documents, insert_batch_size)
+    embed_model = _multimodal(embed_model)
+    items = items_of(nodes_or_documents)
+    given_whole = isinstance(items, Sequence)
+    skipped: dict[str, str] = {}
+    read = partial(nodes_of, skipped=skipped, on_error=on_error, show_progress=show_progress)
+    batches = filter(None, map(read, [list(items)] if given_whole else _batches(items, insert_batch_size)))
     first = next(batches, None)
     if not first:
-        raise ValueError("nothing to index: no nodes or documents were given")
+        reason = next(iter(skipped.values()), "no nodes or documents were given")
+        raise ValueError(f"nothing to index: {reason}")
     index = _open_index(
         persist_dir,
         embed_model=embed_model,
@@ -93,6 +104,7 @@ def build_index(
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
+    index.skipped = skipped
     try:
         if given_whole:
             index.insert_nodes(_as_nodes(first, index._transformations))
@@ -109,8 +121,8 @@ def build_index(
 @explicit_arguments
 def load_index(
     persist_dir: str | Path,
+    embed_model: MultiModalEmbedding | None = None,
     *,
-    embed_model: MultiModalEmbedding,
     text_embed_model: BaseEmbedding | None = None,
     on_error: OnError = "raise",
     transformations: list[TransformComponent] | None = None,
@@ -121,7 +133,7 @@ def load_index(
 
     Args:
         persist_dir: The folder given to ``build_index``.
-        embed_model: The model that it was built with.
+        embed_model: The model that it was built with; by default ``Settings.embed_model`` if that is a multimodal one.
         text_embed_model: The text model that it was built with, if one was given.
         on_error: As in ``build_index``, for later inserts; the same holds for the rest.
         transformations: Applied to text documents that are inserted.
@@ -131,9 +143,11 @@ def load_index(
     Raises:
         FileNotFoundError: There is no index in the folder.
         ModelMismatchError: It was built with another model.
+        TypeError: There is no multimodal embedding model.
     """
+    embed_model = _multimodal(embed_model)
     if not has_index(persist_dir):
-        raise FileNotFoundError(f"no index in {persist_dir}; build one there with build_index(…, persist_dir=…)")
+        raise FileNotFoundError(_no_index_in(Path(persist_dir).expanduser()))
     return _open_index(
         persist_dir,
         embed_model=embed_model,
@@ -161,9 +175,9 @@ def _open_index(
     texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE)
     images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE)
     # Asked before the model is copied for texts: the copy then knows it, and the weights are read and hashed once.
-    images.require_model(_fingerprint(embed_model))
+    images.require_model(fingerprint_of(embed_model))
     text_embed_model = text_embed_model or _for_long_texts(embed_model)
-    texts.require_model(_fingerprint(text_embed_model))
+    texts.require_model(fingerprint_of(text_embed_model))
     _note_precision(images, embed_model)
     return PictureIndex(
         nodes=[],
@@ -175,8 +189,37 @@ def _open_index(
     )
 
 
-def _batches(items: Iterable[BaseNode], batch_size: int) -> Iterator[list[BaseNode]]:
-    batch: list[BaseNode] = []
+def _multimodal(embed_model: object) -> MultiModalEmbedding:
+    """Return the given model, or that of ``Settings``.
+
+    Raises:
+        TypeError: It is none that embeds images.
+    """
+    # Settings.embed_model would make one of OpenAI's when nobody set it.
+    model = Settings._embed_model if embed_model is None else embed_model
+    if isinstance(model, MultiModalEmbedding):
+        return model
+    wanted = "give embed_model=ChineseClipEmbedding(…), or set Settings.embed_model to it"
+    if model is None:
+        raise TypeError(f"no embedding model for images: {wanted}")
+    given = repr(model) if isinstance(model, str) else type(model).__name__
+    raise TypeError(f"embed_model is {given:.80}, which does not embed images: {wanted}")
+
+
+def _no_index_in(folder: Path) -> str:
+    namespaces = sorted(file.stem for file in folder.glob("*.sqlite3"))
+    if not namespaces:
+        return f"no index in {folder}; build one there with build_index(…, persist_dir=…)"
+    listed = ", ".join(map(repr, namespaces))
+    return (
+        f"no index in {folder}: it holds a store with the namespace {listed}, and an index has one with "
+        f"{IMAGE_NAMESPACE!r}; open the store with FaissMultiModalVectorStore.from_persist_dir, or build an index with "
+        "build_index(…, persist_dir=…)"
+    )
+
+
+def _batches(items: Iterable[IndexItem], batch_size: int) -> Iterator[list[IndexItem]]:
+    batch: list[IndexItem] = []
     try:
         for item in items:
             batch.append(item)
@@ -197,11 +240,6 @@ def _for_long_texts(embed_model: MultiModalEmbedding) -> BaseEmbedding:
     if "long_text" in type(embed_model).model_fields:
         return embed_model.model_copy(update={"long_text": "mean"})
     return embed_model
-
-
-def _fingerprint(model: BaseEmbedding) -> str:
-    known = getattr(model, "fingerprint", None)
-    return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
 
 
 def _note_precision(store: FaissMultiModalVectorStore, model: BaseEmbedding) -> None:

@@ -6,11 +6,15 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
+from llama_index.core import Settings
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.chat_engine import CondenseQuestionChatEngine, SimpleChatEngine
 from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.data_structs.data_structs import IndexDict
+from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.llms.utils import LLMType
 from llama_index.core.schema import BaseNode, Document, ImageNode
@@ -29,6 +33,8 @@ from llama_index_mm_zhipu.embedding.nodes import (
     stream_image_nodes,
 )
 from llama_index_mm_zhipu.images import ImageError, has_image
+from llama_index_mm_zhipu.index_input import IndexItem, nodes_of
+from llama_index_mm_zhipu.index_struct import ImageIndexStruct, register_index
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
@@ -47,6 +53,10 @@ from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 logger = logging.getLogger(__name__)
 
 _CAPTION_WEIGHT = "caption_weight"
+# Those of LlamaIndex's classes, which swallow others; "show_progress" and the like are declared by several.
+_CONSTRUCTOR = frozenset[str]().union(
+    *(keyword_names(each.__init__) for each in MultiModalVectorStoreIndex.__mro__[:3])  # type: ignore[misc]
+)
 _CHAT_ENGINES: dict[ChatMode, type[PictureContextChatEngine] | type[PictureCondensePlusContextChatEngine]] = {
     ChatMode.CONTEXT: PictureContextChatEngine,
     ChatMode.CONDENSE_PLUS_CONTEXT: PictureCondensePlusContextChatEngine,
@@ -64,6 +74,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
         skipped: Message by id of the nodes left out because of ``on_error="skip"``.
     """
 
+    index_struct_cls = ImageIndexStruct
+
     def __init__(
         self, *args: Any, caption_weight: float | None = None, on_error: OnError = "raise", **kwargs: Any
     ) -> None:
@@ -72,7 +84,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
         self._on_error = on_error
         # What was said of captions while batches come in: None for a single insert, which sees all of its pictures.
         self._said: set[str] | None = None
-        super().__init__(*args, **kwargs)
+        require_known("PictureIndex", kwargs, _CONSTRUCTOR)
+        super().__init__(*args, **(_completed(kwargs) if kwargs.get("index_struct") is not None else kwargs))
 
     @property
     def is_image_vector_store_empty(self) -> bool:
@@ -190,15 +203,16 @@ class PictureIndex(MultiModalVectorStoreIndex):
         finally:
             self._said, self._show_progress = None, show_progress
 
-    def insert(self, document: Document, **insert_kwargs: Any) -> None:
-        """Insert a document: a picture as it is, a text split."""
-        if has_image(document):
-            self.insert_nodes([as_image_node(document)], **insert_kwargs)
-        else:
-            with nltk_errors_explained():
-                super().insert(document, **insert_kwargs)
+    def insert(self, document: IndexItem, **insert_kwargs: Any) -> None:
+        """Insert a document, an image in any form, or a folder of images; texts are split."""
+        for node in nodes_of([document], self.skipped, on_error=self._on_error):
+            if has_image(node) or not isinstance(node, Document):
+                self.insert_nodes([node], **insert_kwargs)
+            else:
+                with nltk_errors_explained():
+                    super().insert(node, **insert_kwargs)
 
-    async def ainsert(self, document: Document, **insert_kwargs: Any) -> None:
+    async def ainsert(self, document: IndexItem, **insert_kwargs: Any) -> None:
         """As ``insert``, in a worker thread."""
         await asyncio.to_thread(self.insert, document, **insert_kwargs)
 
@@ -352,6 +366,41 @@ class PictureIndex(MultiModalVectorStoreIndex):
             logger.warning(message, *args)
         if self._said is not None:
             self._said.add(message)
+
+
+register_index(PictureIndex)
+
+
+def _completed(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return what ``load_index_from_storage`` gives, with the embedding model of images, and check that it opens.
+
+    Raises:
+        ModelMismatchError: The index was built with another model.
+        TypeError: There is no multimodal embedding model.
+        ValueError: The storage context does not hold the stores of this index.
+    """
+    storage = arguments.get("storage_context")
+    stores = storage.vector_stores if storage is not None else {}
+    images = arguments.get("image_vector_store") or stores.get(PictureIndex.image_namespace)
+    texts = stores.get("default")
+    if not isinstance(images, FaissMultiModalVectorStore) or not isinstance(texts, FaissMultiModalVectorStore):
+        raise ValueError(
+            "load_index_from_storage does not open the stores of this index; load_index(folder, embed_model=…) opens "
+            "what storage_context.persist(folder) wrote"
+        )
+    text_model = arguments.get("embed_model") or Settings._embed_model
+    image_model = arguments.get("image_embed_model") or text_model
+    if not isinstance(image_model, MultiModalEmbedding) or not isinstance(text_model, BaseEmbedding):
+        raise TypeError("give load_index_from_storage(…, embed_model=ChineseClipEmbedding(…)), the model of this index")
+    images.require_model(fingerprint_of(image_model))
+    texts.require_model(fingerprint_of(text_model))
+    return {**arguments, "embed_model": text_model, "image_embed_model": image_model}
+
+
+def fingerprint_of(model: BaseEmbedding) -> str:
+    """Return by what a store recognises an embedding model."""
+    known = getattr(model, "fingerprint", None)
+    return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
 
 
 def _chat_names(engine: type[BaseChatEngine]) -> frozenset[str]:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image
@@ -63,6 +64,13 @@ def sniff_format(data: bytes) -> str | None:
     with suppress(Exception), open_stream(BytesIO(data), "") as image:
         return image.format
     return None
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a file is an image by its first bytes, whatever its name; False for what cannot be read."""
+    with suppress(Exception), path.open("rb") as stream, open_stream(stream, "") as image:
+        return image.format is not None
+    return False
 
 
 def _opened(image_format: str, stream: BinaryIO, prefix: bytes) -> Image.Image | None:

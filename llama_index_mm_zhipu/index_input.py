@@ -1,0 +1,210 @@
+"""What people hand to an index, as nodes: folders, files, images of every form, and documents that stand for images."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import unicodedata
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Sequence
+from io import IOBase
+from pathlib import Path
+from typing import TypeAlias, cast
+
+from llama_index.core.base.llms.types import ImageBlock
+from llama_index.core.schema import BaseNode, Document, ImageNode, NodeWithScore
+from PIL import Image
+
+from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.images import ImageError, ImageSource, describe, has_image, image_source, read_bytes
+from llama_index_mm_zhipu.images.formats import is_image_file
+from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.readers import FolderReader
+from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
+from llama_index_mm_zhipu.readers.slides import SLIDES
+
+logger = logging.getLogger(__name__)
+
+IndexItem: TypeAlias = "BaseNode | NodeWithScore | ImageSource"
+"""A node or document, or an image in any form: path, URL, ``bytes``, ``PIL.Image``, …; a path may be a folder."""
+
+IndexInput: TypeAlias = "IndexItem | Iterable[IndexItem]"
+"""What ``build_index`` takes: an item, or any number of them."""
+
+_SINGLE = (str, Path, bytes, bytearray, IOBase, Image.Image, BaseNode, NodeWithScore, ImageBlock)
+
+# Suffixes of files that hold many images, and who reads them.
+_READERS = {
+    **dict.fromkeys((".pdf", *SLIDES), "PageReader().load_data({path!r})"),
+    ".jsonl": "read_jsonl({path!r})",
+    **dict.fromkeys((".csv", ".tsv", ".json"), "ColumnReader(Columns(…)).load_data({path!r})"),
+}
+
+# Of PDF and of Office files; other binary files are known by their control characters.
+_BINARY_STARTS = ("%PDF-", "PK\x03\x04")
+_SAMPLE_CHARACTERS = 4096
+_MAX_CONTROL_SHARE = 0.02
+
+
+def items_of(given: IndexInput) -> Iterable[IndexItem]:
+    """Return what was given as items; a sequence stays one, as its length says something of all.
+
+    Raises:
+        TypeError: It is nothing that can be indexed.
+    """
+    if isinstance(given, _SINGLE):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, dict):
+        raise _cannot_index(given)
+    return given
+
+
+def nodes_of(
+    items: Sequence[IndexItem],
+    skipped: dict[str, str],
+    *,
+    on_error: OnError = "raise",
+    show_progress: bool = False,
+) -> list[BaseNode]:
+    """Return the nodes of items; texts stay documents.
+
+    Args:
+        items: Nodes, documents, images in any form, folders.
+        skipped: Where the reasons go by the names of items that are skipped.
+        on_error: ``"raise"`` at the first image that cannot be used, or ``"skip"`` such images.
+        show_progress: Show a progress bar for folders.
+
+    Raises:
+        FileNotFoundError: A single path leads nowhere.
+        ImageError: Something is no image.
+        TypeError: Something is neither a node nor an image.
+        ValueError: A file holds many images, or a document the bytes of a binary file; the message says who reads it.
+    """
+    if len(items) == 1 and isinstance(path := _path_of(items[0]), Path) and not path.exists():
+        raise FileNotFoundError(f"no such file or folder: {path}; check the path")
+    nodes: list[BaseNode] = []
+    for item in items:
+        try:
+            nodes.extend(_nodes_of_item(item, on_error, show_progress))
+        except ValueError as error:
+            # Of images and of files; a wrong type is a mistake of the program.
+            if on_error == "raise":
+                raise
+            name = one_line(str(item.metadata.get("file_name") or item.node_id)) if isinstance(item, BaseNode) else ""
+            skipped[name or describe(item)] = str(error)
+            logger.warning("skipped %s", error)
+    return nodes
+
+
+def _nodes_of_item(item: IndexItem, on_error: OnError, show_progress: bool) -> Iterator[BaseNode]:
+    if isinstance(item, NodeWithScore):
+        yield item.node
+    elif isinstance(item, Document) and not has_image(item):
+        yield image_of_document(item) or item
+    elif isinstance(item, BaseNode):
+        yield item
+    elif not isinstance(item, _SINGLE):
+        raise _cannot_index(item)
+    elif isinstance(path := _path_of(item), Path):
+        if path.is_dir():
+            yield from FolderReader(on_error=on_error, show_progress=show_progress).lazy_load_data(path)
+        else:
+            yield _node_of_file(path)
+    elif isinstance(path, str):
+        yield PictureRecord.of(_id_of_url(path), None, image_url=path)
+    else:
+        data = read_bytes(item)
+        digest = content_hash(data)
+        yield PictureRecord.of(f"image-{digest[:16]}", digest, image=b64encode(data).decode("ascii"))
+
+
+def image_of_document(document: Document) -> ImageNode | None:
+    """Return the image that a text document stands for, as ``SimpleDirectoryReader`` makes them; None for a text.
+
+    Without ``llama-index-readers-file`` that reader gives the bytes of every image as text, with it those of ``.bmp``,
+    ``.tif`` and other formats. A text that is none of these bytes is the image's caption.
+
+    Raises:
+        ImageError: The document stands for an image file that is not there.
+        ValueError: It holds the bytes of another binary file.
+    """
+    text = caption_of(document)
+    is_binary = _is_binary(text)
+    file = document.metadata.get("file_path")
+    path = Path(str(file)).expanduser().absolute() if file else None
+    is_image = str(document.metadata.get("file_type") or "").startswith("image/")
+    # What Pillow cannot read is refused, or skipped, when it is embedded.
+    if path is not None and path.is_file() and (is_image_file(path) or (is_binary and is_image)):
+        metadata = {"file_name": path.name, **document.metadata}
+        node = PictureRecord.of(
+            document.node_id,
+            content_hash(path.read_bytes()),
+            image_path=str(path),
+            text="" if is_binary else text,
+            metadata=metadata,
+        )
+        node.excluded_llm_metadata_keys += document.excluded_llm_metadata_keys
+        node.excluded_embed_metadata_keys += document.excluded_embed_metadata_keys
+        node.relationships = dict(document.relationships)
+        return node
+    if not is_binary:
+        return None
+    name = one_line(str(document.metadata.get("file_name") or file or document.node_id))
+    if is_image:
+        raise ImageError(f"document {name} stands for an image file, and there is none at {describe(path or name)}")
+    raise ValueError(
+        f"document {name} holds the bytes of a binary file, not its text: pip install llama-index-readers-file and "
+        "read it again, or read pages of .pdf and .pptx with llama_index_mm_zhipu.readers.PageReader"
+    )
+
+
+def _path_of(item: IndexItem) -> Path | str | None:
+    """Return the path or URL of an item that is one; None for what holds the image itself, and for nodes."""
+    if not isinstance(item, str | Path | ImageBlock):
+        return None
+    source = image_source(cast("ImageSource", item))
+    if isinstance(source, Path):
+        return source.absolute()
+    return source if isinstance(source, str) else None
+
+
+def _node_of_file(path: Path) -> ImageNode:
+    if (reader := _READERS.get(path.suffix.lower())) and not is_image_file(path):
+        call = reader.format(path=str(path))
+        raise ValueError(f"{path} is no image; give what reads its images: build_index({call}, …)")
+    try:
+        digest = content_hash(path.read_bytes())
+    except OSError:
+        # The embedding says what is wrong, or skips the image.
+        digest = None
+    return PictureRecord.of(_id_of_path(path), digest, image_path=str(path), metadata={"file_name": path.name})
+
+
+def _id_of_path(path: Path) -> str:
+    """Name an image by its folder and file; the digits tell folders of one name apart."""
+    return f"{path.parent.name}-{_digits(str(path.parent.resolve()))}/{path.name}"
+
+
+def _id_of_url(url: str) -> str:
+    # The part after "?" may be a secret, and may tell images apart.
+    return f"{describe(url)}#{_digits(url)}"
+
+
+def _digits(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+
+
+def _is_binary(text: str) -> bool:
+    sample = text[:_SAMPLE_CHARACTERS]
+    if sample.startswith(_BINARY_STARTS):
+        return True
+    controls = sum(unicodedata.category(character) == "Cc" and character not in "\t\n\r\f\v" for character in sample)
+    return "\0" in sample or controls > _MAX_CONTROL_SHARE * len(sample)
+
+
+def _cannot_index(given: object) -> TypeError:
+    return TypeError(
+        f"cannot index an object of type {type(given).__name__}: give a folder, images (paths, URLs, bytes, PIL), or "
+        "nodes and documents"
+    )
