@@ -181,13 +181,14 @@ def load_model(checkpoint: Checkpoint) -> CLIP:
             "file is damaged; take an earlier checkpoint, or fetch it again"
         )
     model.load_state_dict(weights, assign=True)
+    model.eval().requires_grad_(False)
     if not is_finite(model.logit_scale.exp()):
         scale = float(model.logit_scale)
         raise CheckpointError(
             f"the weights in {checkpoint.path} have a logit_scale of {scale:g}, whose exponential is infinite: take "
             "an earlier checkpoint, or fetch it again"
         )
-    return model.eval().requires_grad_(False)
+    return model
 
 
 def _file_state(path: Path) -> tuple[str, int, int]:

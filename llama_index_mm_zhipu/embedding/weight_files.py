@@ -19,6 +19,9 @@ _PICKLE_BYTES = 16 << 20
 # Modules whose classes stand in every state dict.
 _TENSOR_MODULES = {"collections", "torch", "torch._tensor", "torch._utils", "torch.nn.parameter", "torch.storage"}
 
+# Attributes of every torch.nn.Module.
+_MODULE_ATTRIBUTES = {"_parameters", "_buffers", "_modules"}
+
 
 def read_weights_file(path: Path) -> Mapping[str, Any]:
     """Read what a ``.safetensors`` file or a file of ``torch.save`` (``.pt``, ``.bin``, ``.ckpt``) holds.
@@ -35,7 +38,7 @@ def read_weights_file(path: Path) -> Mapping[str, Any]:
         CheckpointError: The file cannot be read, is damaged, or holds more than tensors.
     """
     try:
-        return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        return _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or in_one_line(error)}") from None
 
@@ -55,7 +58,7 @@ def no_weights(path: Path) -> str | None:
         What it is and what to do, or None for binary files.
     """
     head = _head(path)
-    start = head.lstrip().lower()
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not head:
         return "it is empty; fetch it again"
     if head.startswith(_LFS_POINTER):
@@ -80,11 +83,16 @@ def _head(path: Path) -> bytes:
 def _as_text(head: bytes) -> str | None:
     # The last character may be cut.
     text = head.decode("utf-8", errors="replace").rstrip("\ufffd")
-    return (
-        text
-        if "\ufffd" not in text and text.replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
-        else None
-    )
+    return text if "\ufffd" not in text and "".join(text.split()).isprintable() else None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Look at the content rather than at the name: people rename files."""
+    head = _head(path)
+    if head.startswith((b"PK", b"\x80")):
+        return False
+    # Eight bytes of the header's length, and the header, which is JSON.
+    return path.suffix == ".safetensors" or (head[7:9] == b"\0{")
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -101,8 +109,12 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 def _read_torch(path: Path) -> Mapping[str, Any]:
     import torch
 
+    if _is_torchscript(path):
+        raise CheckpointError(_pickled_model(path, "TorchScript"))
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Opened here, as torch goes by the suffix of a path.
+        with path.open("rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:
@@ -118,13 +130,10 @@ def _refusal(path: Path, error: Exception) -> str:
     lead = f"{path} is damaged or holds more than tensors"
     if detail := no_weights(path):
         return f"{lead}: {detail}"
-    if _is_torchscript(path):
-        return _pickled_model(path, "TorchScript")
-    classes = list(_pickled_classes(path))
-    modules = [name for name in classes if name.startswith("torch.nn.modules.")]
-    if modules or (classes and _is_instance(path)):
-        return _pickled_model(path, classes[0])
-    others = [name for name in classes if name.rpartition(".")[0] not in _TENSOR_MODULES]
+    strings = {argument for _, argument in _opcodes(path) if isinstance(argument, str)}
+    others = [name for name in _pickled_classes(path) if name.rpartition(".")[0] not in _TENSOR_MODULES]
+    if others and strings >= _MODULE_ATTRIBUTES:
+        return _pickled_model(path, others[0])
     if others:
         found = in_one_line(", ".join(dict.fromkeys(others)), 100)
         return f"{lead} ({found}); it was not loaded: save the model's state_dict() alone, or fetch it again"
@@ -141,10 +150,11 @@ def _pickled_model(path: Path, kind: str) -> str:
 
 
 def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _pickled_classes(path: Path) -> Iterator[str]:
@@ -157,16 +167,6 @@ def _pickled_classes(path: Path) -> Iterator[str]:
             yield ".".join(strings[-2:])
         elif isinstance(argument, str):
             strings.append(argument)
-
-
-def _is_instance(path: Path) -> bool:
-    """Whether a pickle is an object of a class other than a mapping's: its class is then named first."""
-    for opcode, argument in _opcodes(path):
-        if opcode in ("GLOBAL", "INST"):
-            return str(argument).split(" ")[0] not in {*_TENSOR_MODULES, "builtins", "__builtin__"}
-        if opcode in ("EMPTY_DICT", "EMPTY_LIST", "MARK", "EMPTY_TUPLE"):
-            return False
-    return False
 
 
 def _opcodes(path: Path) -> Iterator[tuple[str, object]]:
