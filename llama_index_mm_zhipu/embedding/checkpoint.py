@@ -287,14 +287,17 @@ def _architecture_in(directory: Path) -> tuple[str, dict[str, Any]]:
                 # The names that the weights have when they are given by name: stores know the model by them.
                 return _struct(official), named
         config = translated
-    try:
-        struct = f"CLIP-{config['image_resolution']}px-{config['embed_dim']}d"
-        return struct, _with_layers_as_list(config)
-    except (ValueError, KeyError, TypeError) as error:
+    lacking = [key for key in ("embed_dim", "image_resolution") if not isinstance(config, dict) or key not in config]
+    if lacking:
         raise CheckpointError(
-            f"{directory / CONFIG} is not a configuration of cn_clip's CLIP, nor of transformers' ChineseCLIPModel: "
-            f"{error!r}"
-        ) from None
+            f"{directory / CONFIG} is not a configuration of cn_clip's CLIP, nor of transformers' ChineseCLIPModel: it "
+            f"lacks {' and '.join(lacking)}; fetch it again"
+        )
+    struct = f"CLIP-{config['image_resolution']}px-{config['embed_dim']}d"
+    try:
+        return struct, _with_layers_as_list(config)
+    except ValueError as error:
+        raise CheckpointError(f"{directory / CONFIG} has no list of numbers as vision_layers: {error}") from None
 
 
 def _struct(official: OfficialModel) -> str:

@@ -197,6 +197,17 @@ def test_what_cn_clip_cannot_represent_is_refused_by_the_name_of_the_field(
         find_checkpoint(str(tmp_path))
 
 
+def test_tensors_that_clip_does_not_use_are_left_out(config: dict[str, Any], tmp_path: Path) -> None:
+    state = write_folder(tmp_path, config).state_dict()
+    state |= {
+        "text_model.pooler.dense.weight": torch.ones(128, 128),
+        "text_model.embeddings.position_ids": torch.arange(512)[None],
+        "vision_model.embeddings.position_ids": torch.arange(13)[None],
+    }
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    load_model(find_checkpoint(str(tmp_path)))
+
+
 def test_what_is_missing_and_unexpected_has_the_names_of_transformers(config: dict[str, Any], tmp_path: Path) -> None:
     model = write_folder(tmp_path, config)
     state = model.state_dict()

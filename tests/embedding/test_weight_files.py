@@ -150,3 +150,11 @@ def test_a_configuration_that_is_no_json_is_named(content: bytes, said: str, fol
     message = refusal(folder)
     assert "config.json is not a configuration" in message
     assert said in message
+
+
+@pytest.mark.parametrize("content", [{"error": "Entry not found"}, [], "text", {"embed_dim": 5}])
+def test_json_of_another_kind_is_no_configuration(content: Any, folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(content))
+    assert re.search(
+        r"config\.json is not a configuration .*lacks .*image_resolution; fetch it again$", refusal(folder)
+    )
