@@ -152,7 +152,7 @@ def cn_clip_folder() -> Path:
 
 
 def load_model(checkpoint: Checkpoint) -> CLIP:
-    """Build cn_clip's model and fill it with the checkpoint's weights, on the CPU and in their own precision.
+    """Build cn_clip's model and fill it with the checkpoint's weights, on the CPU: fp16, layer norms fp32.
 
     Nothing in the file is executed (``weights_only=True``, or safetensors) and nothing is printed.
 
