@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
@@ -14,14 +12,35 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llama_index_mm_zhipu.embedding.download import DownloadSource, official_file
 from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
-from llama_index_mm_zhipu.embedding.official_models import DEFAULT_DOWNLOAD_ROOT, OFFICIAL_MODELS
+from llama_index_mm_zhipu.embedding.model_folder import CONFIG, all_files, read_config, weights_in
+from llama_index_mm_zhipu.embedding.official_models import (
+    DEFAULT_DOWNLOAD_ROOT,
+    OFFICIAL_MODELS,
+    OfficialModel,
+    nearest_official_name,
+    official_name,
+)
+from llama_index_mm_zhipu.embedding.state_dicts import (
+    Tensors,
+    clean_names,
+    find_state_dict,
+    first_not_finite,
+    is_finite,
+    mismatch,
+)
+from llama_index_mm_zhipu.embedding.transformers_weights import (
+    clip_config,
+    cn_clip_tensors,
+    is_transformers_config,
+    is_transformers_state,
+)
+from llama_index_mm_zhipu.embedding.weight_files import read_weights_file
 
 if TYPE_CHECKING:
-    import torch
     from cn_clip.clip.model import CLIP
 
 
-FileState: TypeAlias = tuple[str, int, int]
+FileState: TypeAlias = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -29,14 +48,21 @@ class Checkpoint:
     """A file of weights and the architecture that they are for.
 
     Attributes:
-        path: The file of weights, ``.pt`` or ``.safetensors``.
+        path: The file of weights; the first of ``files``.
         struct: Name of the architecture, ``<vision>@<text>`` as in cn_clip.
         config: Keyword arguments of ``cn_clip.clip.model.CLIP``.
+        shards: Further files, where the weights are split over several.
     """
 
     path: Path
     struct: str
     config: dict[str, Any]
+    shards: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files of the weights, with the index of several files."""
+        return (self.path, *self.shards)
 
     @property
     def input_resolution(self) -> int:
@@ -50,25 +76,25 @@ class Checkpoint:
 
     @property
     def file_state(self) -> FileState:
-        """Path, size in bytes and time of change in ns of the weights: what says cheaply that they are the same.
+        """Path, size in bytes and time of change in ns of each file: what says cheaply that they are the same.
 
         Raises:
-            CheckpointError: The file is gone.
+            CheckpointError: A file is gone.
         """
-        try:
-            found = self.path.stat()
-        except OSError as error:
-            raise CheckpointError(f"the weights {self.path} cannot be read any more: {error.strerror}") from None
-        return str(self.path.resolve()), found.st_size, found.st_mtime_ns
+        return tuple(map(_file_state, self.files))
 
     def fingerprint(self) -> str:
-        """Return struct and SHA-256 of the weights: equal for equal models, wherever they lie."""
-        return f"{self.struct} sha256:{_sha256(*self.file_state)[:16]}"
+        """Return struct and SHA-256 of the weights: equal for equal files, wherever they lie."""
+        return f"{self.struct} sha256:{self._sha256()[:16]}"
 
     def content_hash(self) -> str:
         """Return the hash of weights and architecture, 16 hexadecimal digits."""
-        content = _sha256(*self.file_state) + json.dumps(self.config, sort_keys=True)
+        content = self._sha256() + json.dumps(self.config, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    def _sha256(self) -> str:
+        digests = [_sha256(*state) for state in self.file_state]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def find_checkpoint(
@@ -83,31 +109,37 @@ def find_checkpoint(
     """Find the weights that a name stands for, fetching an official file that is not there yet.
 
     Args:
-        model_name: One of ``OFFICIAL_MODELS``, a ``.pt`` file, or a directory with ``config.json`` (the keyword
-            arguments of cn_clip's ``CLIP``) beside ``model.safetensors`` or one ``.pt`` file.
+        model_name: A path, or a name of ``OFFICIAL_MODELS`` in any of its spellings (``"ViT-B/16"``,
+            ``"OFA-Sys/chinese-clip-vit-base-patch16"``). A path is a file of weights, or a directory with weights and
+            ``config.json``: the keyword arguments of cn_clip's ``CLIP``, or transformers' configuration. A path that
+            exists is taken before a name.
         download_root: Folder that holds, or receives, the official files.
         download_source: Where an official file is fetched from first. ``HF_ENDPOINT`` names a mirror of Hugging Face.
-        vision_model_name: cn_clip's name of the picture tower; needed for a ``.pt`` file of another name than the
-            official ones.
-        text_model_name: cn_clip's name of the text tower; as above.
+        vision_model_name: cn_clip's name of the image encoder; needed for a file that has neither an official name nor
+            a ``config.json`` beside it.
+        text_model_name: cn_clip's name of the text encoder; as above.
         input_resolution: Side of the pictures in pixels, where it differs from the tower's own.
 
     Raises:
         CheckpointError: The name is unknown, or the weights are not there and cannot be fetched.
     """
-    if model_name in OFFICIAL_MODELS:
-        official = OFFICIAL_MODELS[model_name]
+    path = Path(model_name).expanduser()
+    if path.name == CONFIG and path.is_file():
+        path = path.parent
+    if path.is_file():
+        return _file_checkpoint(path, vision_model_name, text_model_name, input_resolution)
+    name = official_name(model_name)
+    # A directory that only happens to be named as a model does not hide the model.
+    if path.is_dir() and (model_name not in OFFICIAL_MODELS or (path / CONFIG).is_file() or _official_file_in(path)):
+        return _directory_checkpoint(path)
+    if name is not None:
+        official = OFFICIAL_MODELS[name]
         path = official_file(official, Path(download_root).expanduser(), download_source)
         return _named_checkpoint(path, official.vision_model_name, official.text_model_name, input_resolution)
-    path = Path(model_name).expanduser()
-    if path.is_dir():
-        return _directory_checkpoint(path)
-    if path.is_file():
-        vision, text = _towers_of_file(path, vision_model_name, text_model_name)
-        return _named_checkpoint(path, vision, text, input_resolution)
+    near = nearest_official_name(model_name)
     raise CheckpointError(
         f"unknown model {model_name!r}: use one of {', '.join(OFFICIAL_MODELS)}, or the path of an existing "
-        "directory or .pt file"
+        "directory or .pt file" + (f"; did you mean {near!r}?" if near else "")
     )
 
 
@@ -120,12 +152,12 @@ def cn_clip_folder() -> Path:
 
 
 def load_model(checkpoint: Checkpoint) -> CLIP:
-    """Build cn_clip's model and fill it with the checkpoint's weights, on the CPU and in their own precision.
+    """Build cn_clip's model and fill it with the checkpoint's weights, on the CPU: fp16, layer norms fp32.
 
     Nothing in the file is executed (``weights_only=True``, or safetensors) and nothing is printed.
 
     Raises:
-        CheckpointError: The file is damaged, holds more than tensors, or is of another architecture.
+        CheckpointError: The file is damaged, holds more than tensors, is of another architecture, or holds NaN or Inf.
     """
     import torch
     from cn_clip.clip.model import CLIP, convert_weights
@@ -139,16 +171,32 @@ def load_model(checkpoint: Checkpoint) -> CLIP:
         raise CheckpointError(f"cn_clip cannot build {checkpoint.struct} for {checkpoint.path}: {detail}") from None
     # Says which parameters stay fp32 (layer norms) when the rest is fp16.
     convert_weights(model)
-    precisions = {name: parameter.dtype for name, parameter in model.state_dict().items()}
-    weights = {
-        name: tensor.to(precisions.get(name, tensor.dtype)) for name, tensor in _read_weights(checkpoint.path).items()
-    }
+    state = _read_state_dict(checkpoint)
+    names = clean_names(state, checkpoint.path)
+    weights = _matching_weights({name: state[source] for name, source in names.items()}, model, checkpoint)
+    # After the cast to fp16, which makes Inf of large numbers.
+    if not all(map(is_finite, weights.values())):
+        raise CheckpointError(
+            f"the weights in {checkpoint.path} hold {first_not_finite(state, names)}: their training diverged, or the "
+            "file is damaged; take an earlier checkpoint, or fetch it again"
+        )
+    model.load_state_dict(weights, assign=True)
+    model.eval().requires_grad_(False)
+    if not is_finite(model.logit_scale.exp()):
+        scale = float(model.logit_scale)
+        raise CheckpointError(
+            f"the weights in {checkpoint.path} have a logit_scale of {scale:g}, whose exponential is infinite: take "
+            "an earlier checkpoint, or fetch it again"
+        )
+    return model
+
+
+def _file_state(path: Path) -> tuple[str, int, int]:
     try:
-        model.load_state_dict(weights, assign=True)
-    except RuntimeError as error:
-        detail = in_one_line(error, 300)
-        raise CheckpointError(f"the weights in {checkpoint.path} are not of {checkpoint.struct}: {detail}") from None
-    return model.eval().requires_grad_(False)
+        found = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"the weights {path} cannot be read any more: {error.strerror}") from None
+    return str(path.resolve()), found.st_size, found.st_mtime_ns
 
 
 @lru_cache(maxsize=64)
@@ -162,12 +210,21 @@ def _sha256(path: str, size: int, modified: int) -> str:
 
 
 def _named_checkpoint(path: Path, vision: str, text: str, input_resolution: int | None) -> Checkpoint:
-    config = {**_tower_config(vision), **_tower_config(text)}
-    if isinstance(config["vision_layers"], str):
-        config["vision_layers"] = json.loads(config["vision_layers"])
+    config = _named_config(vision, text)
     if input_resolution is not None:
         config["image_resolution"] = input_resolution
-    return Checkpoint(path, f"{vision}@{text}", config)
+    first, *rest = all_files(path)
+    return Checkpoint(first, f"{vision}@{text}", config, tuple(rest))
+
+
+def _named_config(vision: str, text: str) -> dict[str, Any]:
+    return _with_layers_as_list({**_tower_config(vision), **_tower_config(text)})
+
+
+def _with_layers_as_list(config: dict[str, Any]) -> dict[str, Any]:
+    """Read the layers of RN50, which cn_clip's files give as a text."""
+    layers = config.get("vision_layers")
+    return {**config, "vision_layers": json.loads(layers)} if isinstance(layers, str) else config
 
 
 def _tower_config(name: str) -> dict[str, Any]:
@@ -180,84 +237,101 @@ def _tower_config(name: str) -> dict[str, Any]:
     return config
 
 
-def _directory_checkpoint(directory: Path) -> Checkpoint:
-    config_file = directory / "config.json"
-    if not config_file.is_file():
-        raise CheckpointError(
-            f"{directory} has no config.json: a model directory holds the keyword arguments of cn_clip's CLIP "
-            "there, beside model.safetensors or a .pt file"
-        )
-    try:
-        config: dict[str, Any] = json.loads(config_file.read_text(encoding="utf-8"))
-        struct = f"CLIP-{config['image_resolution']}px-{config['embed_dim']}d"
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{config_file} is not a configuration of cn_clip's CLIP: {error!r}") from None
-    return Checkpoint(_weights_in(directory), struct, config)
-
-
-def _weights_in(directory: Path) -> Path:
-    safe = directory / "model.safetensors"
-    if safe.is_file():
-        return safe
-    candidates = sorted(directory.glob("*.pt"))
-    if len(candidates) != 1:
-        found = ", ".join(path.name for path in candidates) or "none"
-        raise CheckpointError(f"{directory} must hold model.safetensors or exactly one .pt file; found: {found}")
-    return candidates[0]
-
-
-def _towers_of_file(path: Path, vision: str | None, text: str | None) -> tuple[str, str]:
+def _file_checkpoint(path: Path, vision: str | None, text: str | None, input_resolution: int | None) -> Checkpoint:
     for official in OFFICIAL_MODELS.values():
         if official.filename == path.name:
-            return vision or official.vision_model_name, text or official.text_model_name
-    if not (vision and text):
+            vision, text = vision or official.vision_model_name, text or official.text_model_name
+    if vision and text:
+        return _named_checkpoint(path, vision, text, input_resolution)
+    if not vision and not text and (path.parent / CONFIG).is_file():
+        struct, config = _architecture_in(path.parent)
+        first, *rest = all_files(path)
+        return Checkpoint(first, struct, config, tuple(rest))
+    raise CheckpointError(
+        f"cannot tell the architecture of {path}: give vision_model_name and text_model_name, for example "
+        'vision_model_name="ViT-B-16", text_model_name="RoBERTa-wwm-ext-base-chinese"'
+    )
+
+
+def _directory_checkpoint(directory: Path) -> Checkpoint:
+    if not (directory / CONFIG).is_file():
+        official = _official_file_in(directory)
+        if official is not None:
+            return _file_checkpoint(official, None, None, None)
         raise CheckpointError(
-            f"cannot tell the architecture of {path}: give vision_model_name and text_model_name, for example "
-            'vision_model_name="ViT-B-16", text_model_name="RoBERTa-wwm-ext-base-chinese"'
+            f"{directory} has no config.json: a model directory holds the keyword arguments of cn_clip's CLIP "
+            "or transformers' configuration there, beside model.safetensors, pytorch_model.bin or a .pt file"
         )
-    return vision, text
+    struct, config = _architecture_in(directory)
+    filename = next((model.filename for model in OFFICIAL_MODELS.values() if _struct(model) == struct), None)
+    of_transformers = is_transformers_config(read_config(directory))
+    first, *rest = weights_in(directory, filename, pt_first=of_transformers)
+    return Checkpoint(first, struct, config, tuple(rest))
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict, without the prefix of distributed training and the pooler that CLIP does not use."""
-    import torch
-
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
-    state = content.get("state_dict", content)
-    if not isinstance(state, Mapping) or not all(
-        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
-    ):
-        found = in_one_line(", ".join(map(str, content)))
-        raise CheckpointError(f"{path} holds no state dict of tensors, by itself or as state_dict; found: {found}")
-    return {name.removeprefix("module."): tensor for name, tensor in state.items() if "bert.pooler" not in name}
+def _official_file_in(directory: Path) -> Path | None:
+    """Return the official file in a directory, if there is one and no other of them."""
+    paths = [directory / official.filename for official in OFFICIAL_MODELS.values()]
+    found = [path for path in paths if path.is_file()]
+    return found[0] if len(found) == 1 else None
 
 
-def _read_safetensors(path: Path) -> Mapping[str, Any]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise CheckpointError(f"{path} is not a safetensors file: {error}; fetch it again") from None
-
-
-def _read_pt(path: Path) -> Mapping[str, Any]:
-    import torch
-
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        # torch advises here to load it unsafely.
+def _architecture_in(directory: Path) -> tuple[str, dict[str, Any]]:
+    """Read the name of the architecture, and the keyword arguments of cn_clip's ``CLIP``, from ``config.json``."""
+    config = read_config(directory)
+    if is_transformers_config(config):
+        translated = clip_config(config, directory / CONFIG)
+        for official in OFFICIAL_MODELS.values():
+            named = _named_config(official.vision_model_name, official.text_model_name)
+            if _shape(named) == _shape(translated):
+                # The names that the weights have when they are given by name: stores know the model by them.
+                return _struct(official), named
+        config = translated
+    lacking = [key for key in ("embed_dim", "image_resolution") if not isinstance(config, dict) or key not in config]
+    if lacking:
         raise CheckpointError(
-            f"{path} is damaged or holds more than tensors; it was not loaded, fetch it again"
-        ) from None
-    except Exception as error:
-        # Whatever a parser runs into in a file of another kind.
-        detail = in_one_line(f"{type(error).__name__}: {error}", 160)
-        raise CheckpointError(
-            f"{path} is damaged or holds more than tensors ({detail}); it was not loaded, fetch it again"
-        ) from None
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
-    return content
+            f"{directory / CONFIG} is not a configuration of cn_clip's CLIP, nor of transformers' ChineseCLIPModel: it "
+            f"lacks {' and '.join(lacking)}; fetch it again"
+        )
+    struct = f"CLIP-{config['image_resolution']}px-{config['embed_dim']}d"
+    try:
+        return struct, _with_layers_as_list(config)
+    except ValueError as error:
+        raise CheckpointError(f"{directory / CONFIG} has no list of numbers as vision_layers: {error}") from None
+
+
+def _struct(official: OfficialModel) -> str:
+    return f"{official.vision_model_name}@{official.text_model_name}"
+
+
+def _shape(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what says which tensors a model has and what it computes: not what matters in training only."""
+    training = ("text_attention_probs_dropout_prob", "text_hidden_dropout_prob", "text_initializer_range")
+    return {"vision_head_width": 64, **{name: value for name, value in config.items() if name not in training}}
+
+
+def _read_state_dict(checkpoint: Checkpoint) -> Tensors:
+    state: Tensors = {}
+    for path in checkpoint.files:
+        if path.suffix != ".json":
+            state |= find_state_dict(read_weights_file(path), path)
+    return state
+
+
+def _matching_weights(state: Tensors, model: CLIP, checkpoint: Checkpoint) -> Tensors:
+    """Return the tensors by cn_clip's names and in the model's precisions; refuse those of another architecture."""
+    expected = model.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    missing: list[str] | None = None
+    if is_transformers_state(state):
+        state, missing = cn_clip_tensors(state, expected)
+    # A single number may come as a list of one.
+    weights = {
+        name: tensor.reshape(shapes[name]) if tensor.numel() == 1 and name in shapes and not shapes[name] else tensor
+        for name, tensor in state.items()
+    }
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    difference = mismatch(found, shapes, missing)
+    if difference:
+        raise CheckpointError(f"the weights in {checkpoint.path} are not of {checkpoint.struct}: {difference}")
+    return {name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}

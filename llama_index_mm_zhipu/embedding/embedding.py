@@ -52,8 +52,10 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     without weights, and may be shared by threads.
 
     Args:
-        model_name: One of ``RN50``, ``ViT-B-16``, ``ViT-L-14``, ``ViT-L-14-336``, ``ViT-H-14``, or the path of a
-            directory or ``.pt`` file with other weights.
+        model_name: One of ``RN50``, ``ViT-B-16``, ``ViT-L-14``, ``ViT-L-14-336``, ``ViT-H-14``, its repository
+            (``OFA-Sys/chinese-clip-vit-base-patch16``) or another spelling (``ViT-B/16``); or the path of other
+            weights: a directory in the form of transformers or of cn_clip, or a file. A path that exists is taken
+            before a name.
         device: ``"auto"`` takes CUDA, else MPS, else the CPU.
         backend: ``"auto"`` takes OpenVINO on a CPU where it is installed (extra ``openvino``), which is faster at
             full precision, and torch elsewhere. OpenVINO converts the weights once, for which torch is needed.
@@ -73,13 +75,13 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         allow_urls: Whether pictures may be fetched from http(s) addresses.
         allow_private_urls: Whether these may be of one's own machine or network.
         decode_threads: Threads that decode pictures ahead of the model, by default one per core, at most 8.
-        vision_model_name: cn_clip's name of the picture tower, for ``.pt`` files of other weights.
-        text_model_name: cn_clip's name of the text tower, for ``.pt`` files of other weights.
+        vision_model_name: cn_clip's name of the image encoder, for files of other weights without ``config.json``.
+        text_model_name: cn_clip's name of the text encoder, for files of other weights without ``config.json``.
         input_resolution: Side of the pictures in pixels, where it differs from the tower's own.
         embed_batch_size: Pictures or texts in one forward pass, 32 by default.
 
     Raises:
-        CheckpointError: The name is unknown, or the weights cannot be found, fetched or loaded.
+        CheckpointError: The name is unknown, the weights cannot be found, fetched or loaded, or they hold NaN or Inf.
         BackendError: This machine cannot run them with this backend, device and precision.
 
     Examples:
@@ -88,7 +90,9 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         256
     """
 
-    model_name: str = Field(default="ViT-B-16", frozen=True, description="Official name, or path of other weights.")
+    model_name: str = Field(
+        default="ViT-B-16", frozen=True, description="Official name or repository, or path of weights."
+    )
     device: str = Field(default="auto", frozen=True, description="auto, cpu, cuda, cuda:1, mps.")
     backend: BackendName = Field(default="auto", frozen=True, description="auto, torch or openvino.")
     precision: Precision | None = Field(default=None, frozen=True, description="fp32, bf16, fp16 or int8.")

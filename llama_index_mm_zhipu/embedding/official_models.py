@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 DEFAULT_DOWNLOAD_ROOT = "~/.cache/clip"
 """Where cn_clip's own ``load_from_name`` keeps its files."""
@@ -58,3 +60,56 @@ OFFICIAL_MODELS: dict[str, OfficialModel] = {
         "chinese-clip-vit-huge-patch14",
     ),
 }
+
+_OWNERS = ("ofa-sys/", "ai-modelscope/")
+_URL = re.compile(r"https?://[^/]+/(models/)?")
+
+
+def official_name(name: str) -> str | None:
+    """Return the official name that a spelling or a repository stands for.
+
+    Args:
+        name: For example ``"ViT-B/16"``, ``"vit_b_16"``, ``"OFA-Sys/chinese-clip-vit-base-patch16"``,
+            ``"AI-ModelScope/chinese-clip-vit-base-patch16"`` or the repository's name alone.
+
+    Returns:
+        A key of ``OFFICIAL_MODELS``, or None. Repositories of other owners may hold other weights: they are unknown.
+    """
+    return name if name in OFFICIAL_MODELS else _SPELLINGS.get(_spelling(name))
+
+
+def nearest_official_name(name: str) -> str | None:
+    """Return the official name whose spellings are nearest to an unknown name, or None if none is near."""
+    near = get_close_matches(_spelling(name.rstrip("/").rpartition("/")[2]), _SPELLINGS, n=1) or get_close_matches(
+        _spelling(name), _SPELLINGS, n=1
+    )
+    return _SPELLINGS[near[0]] if near else None
+
+
+def _spelling(name: str) -> str:
+    """Return the letters and digits of a name, without the owner of the official repositories."""
+    plain = _URL.sub("", name.strip().lower()).rstrip("/").removesuffix(".git")
+    owner = next((owner for owner in _OWNERS if plain.startswith(owner)), "")
+    # Another owner's slash stays, so that his repositories are not taken for the official ones.
+    plain = re.sub(r"(vit-?_?[blh])/", r"\1", plain.removeprefix(owner))
+    return re.sub(r"[-_.@ ]", "", plain)
+
+
+def _spellings() -> dict[str, str]:
+    spellings: dict[str, str] = {}
+    for name, model in OFFICIAL_MODELS.items():
+        for spelling in (
+            name,
+            f"{name}px" if "336" in name else name,
+            model.repository,
+            model.repository.removeprefix("chinese-clip-"),
+            model.repository.removesuffix("px"),
+            model.filename.removesuffix(".pt"),
+            f"chinese-clip-{name}",
+            f"{model.vision_model_name}@{model.text_model_name}",
+        ):
+            spellings[_spelling(spelling)] = name
+    return spellings
+
+
+_SPELLINGS = _spellings()

@@ -91,7 +91,10 @@ def _files_in(folder: Path) -> dict[Tower, Path]:
 def _read_record(folder: Path) -> ConvertedModel | None:
     try:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-        return ConvertedModel(folder, record["logit_scale"], record["least_cosines"])
+        cosines = record["least_cosines"]
+        if not np.isfinite([cosines["image"], cosines["text"]]).all():
+            raise ValueError("its vectors are not numbers: the weights held NaN")
+        return ConvertedModel(folder, record["logit_scale"], cosines)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -238,7 +241,8 @@ def _least_cosines(model: CLIP, files: Mapping[Tower, Path], side: int, precisio
                 (ours.infer({0: batch})[0] * theirs(torch.from_numpy(batch)).numpy()).sum(axis=1).min()
                 for batch in batches[tower]
             ]
-        least[tower] = float(min(cosines))
+        # Unlike Python's min, this is NaN if one of them is.
+        least[tower] = float(np.min(cosines))
     return least
 
 
@@ -252,7 +256,7 @@ def _padded_texts(noise: np.random.Generator, size: int, length: int) -> npt.NDA
 
 def _refuse_or_report(cosines: Mapping[Tower, float], precision: Precision, checkpoint: Checkpoint) -> None:
     said = ", ".join(f"{tower}s {cosine:.5f}" for tower, cosine in cosines.items())
-    least = min(cosines.values())
+    least = np.min(list(cosines.values()))
     asked = LEAST_COSINES.get(precision, 0.0)
     # Written so that not-a-number is refused.
     if not least >= asked:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import cn_clip.clip
 import numpy as np
 import torch
 from transformers import BertTokenizer, ChineseCLIPConfig, ChineseCLIPImageProcessor, ChineseCLIPModel
 
 Weights = dict[str, torch.Tensor]
+
+VOCABULARY = str(Path(cn_clip.clip.__file__).parent / "vocab.txt")
 
 _LAYER_NAMES = {
     "attn.out_proj": "self_attn.out_proj",
@@ -65,12 +69,35 @@ def image_vectors(model: ChineseCLIPModel, images: Sequence[Any], side: int) -> 
         return _unit(model.get_image_features(**processor(images=list(images), return_tensors="pt")))
 
 
-def text_vectors(model: ChineseCLIPModel, texts: Sequence[str], vocabulary: str) -> np.ndarray:
+def text_vectors(model: ChineseCLIPModel, texts: Sequence[str]) -> np.ndarray:
     """Unit vectors of texts, through Hugging Face's own tokenizer, padded to 52 positions."""
-    tokenizer = BertTokenizer(vocabulary)
+    tokenizer = BertTokenizer(VOCABULARY)
     tokens = tokenizer(list(texts), padding="max_length", max_length=52, truncation=True, return_tensors="pt")
     with torch.inference_mode():
         return _unit(model.get_text_features(**tokens))
+
+
+def assert_same_vectors(ours: Sequence[Sequence[float]], theirs: np.ndarray, least_cosine: float) -> None:
+    """Each vector is nearer to its counterpart than the bound, others are ten times farther."""
+    vectors = np.asarray(ours)
+    others = np.roll(theirs, 1, axis=0)
+    assert ((vectors * theirs).sum(axis=1)).min() >= least_cosine
+    assert ((vectors * others).sum(axis=1)).max() < 1 - 10 * (1 - least_cosine)
+
+
+def random_model(config: dict[str, Any], *, seed: int = 0) -> ChineseCLIPModel:
+    """Build Hugging Face's model for a ``config.json``, with random weights that tell images and texts apart."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = ChineseCLIPModel(ChineseCLIPConfig(**config))
+        for name, parameter in model.named_parameters():
+            if "norm" in name.lower():
+                parameter.data += 0.1 * torch.randn_like(parameter)
+            elif parameter.ndim > 1:
+                parameter.data.normal_(std=parameter.shape[-1] ** -0.5 if parameter.ndim == 2 else 0.05)
+            elif parameter.ndim == 1:
+                parameter.data.normal_(std=0.1)
+    return model.eval()
 
 
 def _unit(features: Any) -> np.ndarray:

@@ -22,7 +22,7 @@ from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import BackendError, openvino_conversion
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
+from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint, load_model
 from llama_index_mm_zhipu.embedding.openvino_backend import OpenVinoBackend
 from llama_index_mm_zhipu.embedding.openvino_runtime import core, has_openvino, import_openvino
 from llama_index_mm_zhipu.embedding.tokenizer import token_batch
@@ -199,6 +199,31 @@ def test_a_model_that_gives_other_vectors_is_refused(model: Path, monkeypatch: p
     with pytest.raises(BackendError, match=r'gives other vectors than torch in fp32 \(least cosines: images .*"torch"'):
         ChineseClipEmbedding(str(model), backend="openvino")
     assert not converted(model)
+
+
+@pytest.mark.parametrize(("encoder", "text"), [("visual.proj", "images nan"), ("text_projection", "texts nan")])
+def test_vectors_that_are_not_numbers_are_refused(
+    encoder: str, text: str, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_with_nan(checkpoint: Any) -> Any:
+        loaded = load_model(checkpoint)
+        loaded.get_parameter(encoder).data[0] = float("nan")
+        return loaded
+
+    monkeypatch.setattr(openvino_conversion, "load_model", load_with_nan)
+    for precision in ("fp32", "int8"):
+        with pytest.raises(BackendError, match=rf"gives other vectors than torch in fp32 \(least cosines: .*{text}"):
+            ChineseClipEmbedding(str(model), backend="openvino", precision=precision)
+    assert not converted(model)
+
+
+def test_a_model_that_was_converted_with_nan_is_refused(converted_model: Path) -> None:
+    (folder,) = converted(converted_model)
+    record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    record["least_cosines"]["text"] = float("nan")
+    (folder / "model.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(BackendError, match=r"the weights held NaN\); delete the folder"):
+        ChineseClipEmbedding(str(converted_model), backend="openvino")
 
 
 def test_what_openvino_cannot_convert_is_said_so(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

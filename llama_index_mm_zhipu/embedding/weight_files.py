@@ -1,0 +1,195 @@
+"""Read files of weights without running anything in them, and say what a file is that holds none."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from llama_index_mm_zhipu.embedding.download import HUGGING_FACE_MIRROR
+from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
+
+_LFS_POINTER = b"version https://git-lfs"
+_HEAD_BYTES = 512
+# A pickle names its classes near its start; the one of a full-size model has some 200 kB.
+_PICKLE_BYTES = 16 << 20
+# Modules whose classes stand in every state dict.
+_TENSOR_MODULES = {"collections", "torch", "torch._tensor", "torch._utils", "torch.nn.parameter", "torch.storage"}
+
+# Attributes of every torch.nn.Module.
+_MODULE_ATTRIBUTES = {"_parameters", "_buffers", "_modules"}
+
+
+def read_weights_file(path: Path) -> Mapping[str, Any]:
+    """Read what a ``.safetensors`` file or a file of ``torch.save`` (``.pt``, ``.bin``, ``.ckpt``) holds.
+
+    Nothing in the file is executed: ``torch.load`` runs with ``weights_only=True``.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its content: tensors by name, perhaps inside of other mappings.
+
+    Raises:
+        CheckpointError: The file cannot be read, is damaged, or holds more than tensors.
+    """
+    try:
+        return _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or in_one_line(error)}") from None
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is the text that git-lfs leaves where the file itself was not fetched."""
+    return _head(path).startswith(_LFS_POINTER)
+
+
+def no_weights(path: Path) -> str | None:
+    """Say what a file is that was taken for weights or for a configuration, and what to do.
+
+    Args:
+        path: A file that could not be parsed.
+
+    Returns:
+        What it is and what to do, or None for binary files.
+    """
+    head = _head(path)
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not head:
+        return "it is empty; fetch it again"
+    if head.startswith(_LFS_POINTER):
+        return f"it is a git-lfs pointer; run git lfs pull in {path.parent}, or fetch it again"
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body", b"<!--")):
+        return (
+            "it is a web page (HTML), saved in place of the file; download it again, "
+            f"from a mirror such as {HUGGING_FACE_MIRROR} if need be"
+        )
+    text = _as_text(head)
+    return f"it is a text that begins with {in_one_line(text, 60)!r}; fetch it again" if text else None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def _as_text(head: bytes) -> str | None:
+    # The last character may be cut.
+    text = head.decode("utf-8", errors="replace").rstrip("\ufffd")
+    return text if "\ufffd" not in text and "".join(text.split()).isprintable() else None
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Look at the content rather than at the name: people rename files."""
+    head = _head(path)
+    if head.startswith((b"PK", b"\x80")):
+        return False
+    # Eight bytes of the header's length, and the header, which is JSON.
+    return path.suffix == ".safetensors" or (head[7:9] == b"\0{")
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        detail = no_weights(path) or f"{in_one_line(error)}; fetch it again"
+        raise CheckpointError(f"{path} is not a safetensors file: {detail}") from None
+
+
+def _read_torch(path: Path) -> Mapping[str, Any]:
+    import torch
+
+    if _is_torchscript(path):
+        raise CheckpointError(_pickled_model(path, "TorchScript"))
+    try:
+        # Opened here, as torch goes by the suffix of a path.
+        with path.open("rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:
+        # UnpicklingError, whose text advises to load the file unsafely, or whatever a parser runs into in a file of
+        # another kind.
+        raise CheckpointError(_refusal(path, error)) from None
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
+    return content
+
+
+def _refusal(path: Path, error: Exception) -> str:
+    lead = f"{path} is damaged or holds more than tensors"
+    if detail := no_weights(path):
+        return f"{lead}: {detail}"
+    strings = {argument for _, argument in _opcodes(path) if isinstance(argument, str)}
+    others = [name for name in _pickled_classes(path) if name.rpartition(".")[0] not in _TENSOR_MODULES]
+    if others and strings >= _MODULE_ATTRIBUTES:
+        return _pickled_model(path, others[0])
+    if others:
+        found = in_one_line(", ".join(dict.fromkeys(others)), 100)
+        return f"{lead} ({found}); it was not loaded: save the model's state_dict() alone, or fetch it again"
+    if isinstance(error, pickle.UnpicklingError):
+        return f"{lead}; it was not loaded, fetch it again"
+    return f"{lead} ({in_one_line(f'{type(error).__name__}: {error}', 160)}); it was not loaded, fetch it again"
+
+
+def _pickled_model(path: Path, kind: str) -> str:
+    return (
+        f"{path} holds a whole pickled model ({kind}), which could run any code; it was not loaded: save its "
+        "state_dict() where it was made, torch.save(model.state_dict(), file)"
+    )
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _pickled_classes(path: Path) -> Iterator[str]:
+    """Yield the names of classes and functions in a pickle, in order, without unpickling it."""
+    strings: list[str] = []
+    for opcode, argument in _opcodes(path):
+        if opcode in ("GLOBAL", "INST"):
+            yield str(argument).replace(" ", ".")
+        elif opcode == "STACK_GLOBAL":
+            yield ".".join(strings[-2:])
+        elif isinstance(argument, str):
+            strings.append(argument)
+
+
+def _opcodes(path: Path) -> Iterator[tuple[str, object]]:
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+                if name is not None:
+                    with archive.open(name) as file:
+                        yield from _opcodes_of(file)
+        else:
+            # Before torch 1.6: a magic number, a version and facts about the system are pickled before the object.
+            with path.open("rb") as file:
+                for _ in range(4):
+                    last = list(_opcodes_of(file))
+                yield from last
+    except Exception:
+        # The file is damaged here.
+        return
+
+
+def _opcodes_of(file: IO[bytes]) -> Iterator[tuple[str, object]]:
+    for opcode, argument, position in pickletools.genops(file):
+        yield opcode.name, argument
+        if position is not None and position > _PICKLE_BYTES:
+            return
