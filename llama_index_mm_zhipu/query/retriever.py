@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -13,12 +13,11 @@ from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndex
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
-    FilterOperator,
-    MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
 )
 
+from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.wording import Language, wording_of
@@ -49,7 +48,8 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
             ``doc_ids``, ``alpha``, ``sparse_top_k``, ``vector_store_kwargs`` and the like of LlamaIndex's retriever.
 
     Raises:
-        ValueError: A mode or language is unknown, or the cut-off does not go with the mode.
+        ValueError: A mode or language is unknown, or the cut-off does not go with the mode. At retrieval: no node has
+            the key of a filter, or the filter compares numbers with text.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         self._metadata_keys = as_keys(metadata_keys)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        self._require_known_keys()
+        self._require_matchable_filters()
         query = self._reduced(query_bundle)
         texts = self._text_retrieve(query) if query.embedding_strs else []
         return [*texts, *self._find_pictures(query)]
@@ -158,27 +158,10 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
             scores_are_similarities=query.mode == VectorStoreQueryMode.DEFAULT,
         )
 
-    def _require_known_keys(self) -> None:
-        """Refuse filters by keys that no node has: they would hold for none, or for all, without a word."""
+    def _require_matchable_filters(self) -> None:
         stores = [
             store
             for store in (self._vector_store, self._image_vector_store)
             if isinstance(store, FaissMultiModalVectorStore) and store.count()
         ]
-        asked = set(_keys_of(self._filters)) if self._filters is not None and stores else set()
-        if not asked:
-            return
-        known = {key for store in stores for key in store.metadata_keys()}
-        if unknown := sorted(asked - known):
-            raise ValueError(
-                f"no picture and no text has the metadata {', '.join(map(repr, unknown))} that the filters ask for; "
-                f"there is {', '.join(map(repr, sorted(known))) or 'none at all'}"
-            )
-
-
-def _keys_of(filters: MetadataFilters) -> Iterator[str]:
-    for filter_ in filters.filters:
-        if isinstance(filter_, MetadataFilters):
-            yield from _keys_of(filter_)
-        elif filter_.operator != FilterOperator.IS_EMPTY:
-            yield filter_.key
+        require_matchable(self._filters, stores)
