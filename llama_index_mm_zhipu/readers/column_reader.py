@@ -170,7 +170,10 @@ class ColumnReader(PictureReader):
             if isinstance(value, RecordError):
                 return value
             metadata[column] = numbers.value(column, value) if numbers is not None and isinstance(value, str) else value
-        caption, metadata = joined(captions), storable(metadata)
+        caption = joined(captions)
+        # Text of tables was decoded, and numbers are finite: all of it can be stored.
+        if numbers is None and metadata:
+            metadata = storable(metadata)
         if images is not None:
             source = fields[columns.picture]  # type: ignore[index]
             if is_no_number(source):

@@ -8,6 +8,8 @@ from typing import Any
 
 _TYPES: dict[type, str] = {bool: "a boolean", float: "a float", int: "an integer", str: "a string", list: "a list"}
 
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
 
 def is_no_number(value: object) -> bool:
     """Whether a value is NaN or infinite, which JSON does not know and Python's and pandas' files hold all the same."""
@@ -26,7 +28,7 @@ def storable(value: Any) -> Any:
     """Return a value without what no store can hold: NaN and infinity become None, halves of characters are marked."""
     text = with_whole_characters(json.dumps(value, ensure_ascii=False))
     # Of values within values, too; 1e999 is written as Infinity.
-    return json.loads(text, parse_constant=lambda _: None)
+    return _DECODER.decode(text)
 
 
 def with_whole_characters(text: str) -> str:
