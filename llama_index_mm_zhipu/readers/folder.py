@@ -71,6 +71,7 @@ class FolderReader(PictureReader):
         self.caption_column = caption_column
         self.encoding = checked_encoding(encoding)
         self.follow_links = follow_links
+        self._left_out = ""
 
     def _records(self, folder: str | Path, captions: str | Path | None = None) -> Iterator[NodeOrError]:
         # Absolute, so that an index finds its pictures from every folder.
@@ -96,12 +97,13 @@ class FolderReader(PictureReader):
         finally:
             links.warn()
             sidecars.warn()
+            self._left_out = links.left_out()
         for name, place in table.captions.places.items():
             if name not in names:
                 yield RecordError(f"{place}: there is no picture {name} in {root}")
 
     def _nothing_read(self, folder: str | Path, captions: str | Path | None = None) -> str:
-        return f"{folder} holds no pictures; expected files such as .jpg or .png"
+        return f"{folder} holds no pictures; {self._left_out or 'expected files such as .jpg or .png'}"
 
     def _node(self, file: Path, name: str, caption: str, metadata: dict[str, str | int | float]) -> NodeOrError:
         if (error := name_error(name, file)) is not None:

@@ -38,18 +38,21 @@ class OutsideLinks:
         """Whether a path, with all links followed, lies within the folder."""
         return Path(os.path.realpath(path)).is_relative_to(self._real_root)
 
+    def left_out(self) -> str:
+        """Say how many links were left out, and the first of them; empty if none was."""
+        if not self._left_out:
+            return ""
+        first = self._left_out[0]
+        return (
+            f"left out {len(self._left_out)} links that lead out of {self.root}, such as "
+            f"{one_line(first.relative_to(self.root).as_posix())} -> {one_line(os.path.realpath(first))}; "
+            "follow_links=True reads them"
+        )
+
     def warn(self) -> None:
-        """Log how many links were left out, and the first of them."""
+        """Log what was left out."""
         if self._left_out:
-            first = self._left_out[0]
-            logger.warning(
-                "left out %d links that lead out of %s, such as %s -> %s; follow_links=True reads them",
-                len(self._left_out),
-                self.root,
-                one_line(first.relative_to(self.root).as_posix()),
-                one_line(os.path.realpath(first)),
-            )
-            self._left_out = []
+            logger.warning("%s", self.left_out())
 
 
 def visible_files(root: Path, endings: Collection[str], recursive: bool = True, *, links: OutsideLinks) -> list[Path]:

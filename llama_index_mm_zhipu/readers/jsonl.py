@@ -36,7 +36,7 @@ class JsonlReader(PictureReader):
     """Reads a jsonl file with pictures in base64.
 
     An id may be a number or a string, a caption a string, a list or null; an id that comes again adds a caption. Other
-    keys become metadata, those of an id's first line. The file is read twice, for the captions; only these stay in
+    keys become metadata, those of an id's first good line. The file is read twice, for the captions; only these stay in
     memory. Node ids are the image ids, so that indexing a file again overwrites its pictures instead of doubling them.
     Files of other keys are for ``ColumnReader``.
 

@@ -32,6 +32,8 @@ LONGEST_SIDE = 2048
 """Pixels of a page's longer side: small print stays legible, and a page is a JPEG of some 300 KB."""
 
 _PDF = ".pdf"
+_ENDINGS = (_PDF, *SLIDES)
+_ENDINGS_LISTED = ", ".join(_ENDINGS)
 
 MOST_PIXELS = 8192
 """Of a page's longer side: a larger square would not be opened again (``images`` limits the size of pictures)."""
@@ -79,12 +81,13 @@ class PageReader(PictureReader):
         self.longest_side = longest_side
         self._password = password
         self.follow_links = follow_links
+        self._left_out = ""
         _require_pdfium()
 
     def _records(self, path: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
         root = Path(path).expanduser().absolute()
         folder = Path(images).expanduser().absolute() if images is not None else None
-        for file in _files(root, self.follow_links):
+        for file in self._files(root):
             name = file.name if file == root else file.relative_to(root).as_posix()
             if (bad_name := name_error(name, file)) is not None:
                 yield bad_name
@@ -95,7 +98,20 @@ class PageReader(PictureReader):
                 yield error
 
     def _nothing_read(self, path: str | Path, images: str | Path | None = None) -> str:
-        return f"{path} holds no pages; expected {', '.join([_PDF, *SLIDES])} files"
+        return f"{path} holds no pages; {self._left_out or f'expected {_ENDINGS_LISTED} files'}"
+
+    def _files(self, root: Path) -> list[Path]:
+        if root.is_file():
+            if root.suffix.lower() not in _ENDINGS:
+                raise ValueError(f"{root} is none of {_ENDINGS_LISTED}")
+            return [root]
+        if not root.is_dir():
+            raise FileNotFoundError(f"no such file or folder: {root}")
+        links = OutsideLinks(root, self.follow_links)
+        files = visible_files(root, _ENDINGS, links=links)
+        links.warn()
+        self._left_out = links.left_out()
+        return files
 
     def _pages_of(self, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
         with TemporaryDirectory() as scratch:
@@ -147,20 +163,6 @@ def _node(name: str, number: int, picture: bytes, text: str, folder: Path | None
         source = {"image_path": str(file)}
     metadata = {"file_name": name, "page_label": str(number)}
     return PictureRecord.of(f"{name}/{number}", content_hash(picture), text=text, metadata=metadata, **source)
-
-
-def _files(root: Path, follow_links: bool) -> list[Path]:
-    endings = (_PDF, *SLIDES)
-    if root.is_file():
-        if root.suffix.lower() not in endings:
-            raise ValueError(f"{root} is none of {', '.join(endings)}")
-        return [root]
-    if not root.is_dir():
-        raise FileNotFoundError(f"no such file or folder: {root}")
-    links = OutsideLinks(root, follow_links)
-    files = visible_files(root, endings, links=links)
-    links.warn()
-    return files
 
 
 @contextmanager

@@ -196,6 +196,29 @@ def test_columns_of_numbers_become_numbers(tmp_path: Path, images: Path, encodin
         assert type(second.metadata["评分"]) is float
 
 
+def test_tables_without_quotes_and_without_names_have_types_too(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "t.tsv").write_bytes("图片\t说明\t价格\r\na.jpg\t裙子\t19.9\r\n".encode("utf-16"))
+    (tmp_path / "t.txt").write_bytes("a.jpg##裙子##19.9\r\n600000000001.jpg##好看的帽子\r\n".encode("gbk"))
+    columns = Columns(caption="说明", picture="图片", metadata=("价格",), delimiter="\t")
+    (node,) = ColumnReader(columns).load_data(tmp_path / "t.tsv", images)
+    assert (node.text, node.metadata["价格"]) == ("裙子", 19.9)
+    columns = replace(columns, delimiter="##", names=("图片", "说明", "价格"))
+    first, second = ColumnReader(columns).load_data(tmp_path / "t.txt", images)
+    assert (first.metadata["价格"], "价格" in second.metadata, second.text) == (19.9, False, "好看的帽子")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_json_in_other_encodings(tmp_path: Path, images: Path, encoding: str, name: str) -> None:
+    record = {"图片": "a.jpg", "说明": "一条红色的裙子", "类别": "服装"}
+    content = json.dumps([record] if name == "t.json" else record, ensure_ascii=False)
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    (node,) = ColumnReader(CHINESE).load_data(tmp_path / name, images)
+    assert (node.text, node.metadata["类别"]) == ("一条红色的裙子", "服装")
+    with pytest.raises(RecordError, match="line 1: not ascii; give another encoding"):
+        ColumnReader(CHINESE, encoding="ascii").load_data(tmp_path / name, images)
+
+
 def test_json_says_by_itself_what_is_a_number(tmp_path: Path, images: Path) -> None:
     records = [
         {"图片": "a.jpg", "说明": "裙子", "价格": "199", "评分": 5, "货号": float("nan"), "条码": [1, float("inf")]},

@@ -303,6 +303,17 @@ def test_links_are_followed_on_request_and_circles_end(linked: Path, caplog: pyt
     assert caplog.messages == []
 
 
+def test_a_folder_of_links_alone_says_so(tmp_path: Path, photos: list[Path]) -> None:
+    (tmp_path / "links").mkdir()
+    try:
+        (tmp_path / "links" / "a.jpg").symlink_to(photos[0])
+    except OSError:
+        pytest.skip("this system makes no links")
+    with pytest.raises(ValueError, match=r"links holds no pictures; left out 1 links .*; follow_links=True reads them"):
+        read_folder(tmp_path / "links")
+    assert [node.node_id for node in read_folder(tmp_path / "links", follow_links=True)] == ["a.jpg"]
+
+
 def test_a_folder_that_is_itself_a_link_is_read(linked: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(linked, target_is_directory=True)
     assert [node.node_id for node in read_folder(tmp_path / "link", recursive=False)] == [
