@@ -89,6 +89,7 @@ def guide_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     shutil.copy(photos[0], "car.jpg")
     shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
+    write_lines(Path("captions.csv"), ["图片,标题,价格", f"{sorted(Path('slides').glob('*.jpg'))[0].name},裙子,199"])
     shutil.copy(ROOT / "examples" / "cases" / "lecture.pdf", ".")
     examples = [Example(number, photo.read_bytes(), photo.stem) for number, photo in enumerate(photos, 1)]
     muge_retrieval(Path("MUGE"), examples)

@@ -21,6 +21,7 @@ READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 def test_the_python_blocks_run(documented_model: str, photos: list[Path], tmp_path: Path) -> None:
     shutil.copytree(photos[0].parent, tmp_path / "pictures")
     shutil.copy(photos[0], tmp_path / "query.jpg")
+    (tmp_path / "goods.csv").write_text(code_blocks(READMES[0], "csv")[0], encoding="gbk")
     command = [sys.executable, "-c", python_program(READMES[0], documented_model)]
     with GLMStandIn() as server:
         environment = {**os.environ, "ZHIPUAI_API_KEY": "id.secret", "ZHIPUAI_BASE_URL": server.url}
@@ -29,6 +30,7 @@ def test_the_python_blocks_run(documented_model: str, photos: list[Path], tmp_pa
     assert "图里的飞机是什么颜色？" in done.stdout
     assert "这是什么？" in done.stdout
     assert "dress_084.jpg" in done.stdout
+    assert sorted(re.findall(r"^(\S+) (\d+)$", done.stdout, flags=re.MULTILINE)) == [("皮鞋", "359"), ("连衣裙", "199")]
     assert "这是什么？多少钱？" in done.stdout
     assert len(server.requests) == 4
     assert (tmp_path / "found.png").is_file()
@@ -39,7 +41,7 @@ def test_both_readmes_show_the_same_code() -> None:
     def without_comments(code: str) -> str:
         return re.sub(r"^#.*\n| +#.*", "", code, flags=re.MULTILINE)
 
-    for language in ("python", "bash"):
+    for language in ("python", "bash", "csv"):
         english, chinese = ([without_comments(block) for block in code_blocks(readme, language)] for readme in READMES)
         assert english == chinese
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +16,6 @@ from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndex
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
-    FilterOperator,
     MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
@@ -24,6 +23,7 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_mm_zhipu.arguments import explicit_arguments, member_of
 from llama_index_mm_zhipu.images import ImageSource
+from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
@@ -63,7 +63,8 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
 
     Raises:
         TypeError: An argument is not known; the message says which one is meant.
-        ValueError: A mode, number or language is not possible, or the cut-off does not go with the mode.
+        ValueError: A mode, number or language is not possible, or the cut-off does not go with the mode. At retrieval:
+            no node has the key of a filter, or the filter compares numbers with text.
     """
 
     @explicit_arguments
@@ -167,7 +168,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         return await super().aimage_to_image_retrieve(as_image_bundle(str_or_query_bundle))
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        self._require_known_keys()
+        self._require_matchable_filters()
         query = self._reduced(query_bundle)
         texts = self._text_retrieve(query) if query.embedding_strs else []
         return [*texts, *self._find_pictures(query)]
@@ -243,30 +244,13 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
             scores_are_similarities=query.mode == VectorStoreQueryMode.DEFAULT,
         )
 
-    def _require_known_keys(self) -> None:
-        """Refuse filters by keys that no node has: they would hold for none, or for all, without a word."""
+    def _require_matchable_filters(self) -> None:
         stores = [
             store
             for store in (self._vector_store, self._image_vector_store)
             if isinstance(store, FaissMultiModalVectorStore) and store.count()
         ]
-        asked = set(_keys_of(self._filters)) if self._filters is not None and stores else set()
-        if not asked:
-            return
-        known = {key for store in stores for key in store.metadata_keys()}
-        if unknown := sorted(asked - known):
-            raise ValueError(
-                f"no picture and no text has the metadata {', '.join(map(repr, unknown))} that the filters ask for; "
-                f"there is {', '.join(map(repr, sorted(known))) or 'none at all'}"
-            )
-
-
-def _keys_of(filters: MetadataFilters) -> Iterator[str]:
-    for filter_ in filters.filters:
-        if isinstance(filter_, MetadataFilters):
-            yield from _keys_of(filter_)
-        elif filter_.operator != FilterOperator.IS_EMPTY:
-            yield filter_.key
+        require_matchable(self._filters, stores)
 
 
 def _count_of(argument: str, value: int) -> int:

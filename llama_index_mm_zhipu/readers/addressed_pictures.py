@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord
 
 
@@ -23,6 +24,8 @@ def addressed_picture(
         place: File and line.
         metadata: What else to say of it.
     """
+    if is_no_number(url):
+        return RecordError(f"{place}: {described(url)} is no http address of a picture")
     address = str(url or "").strip()
     if path_of_address(address) is None:
         return RecordError(f"{place}: {address!r:.80} is no http address of a picture")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number, with_whole_characters
+
 
 @dataclass
 class Captions:
@@ -24,21 +27,26 @@ def joined(captions: Iterable[str]) -> str:
     return "\n".join(filter(None, map(in_one_line, captions)))
 
 
-def captions_in(value: object) -> list[str]:
-    """Return the captions in a value of JSON: null, a caption, or a list of them."""
-    captions = value if isinstance(value, list) else [value]
-    return [str(caption) for caption in captions if caption]
+def captions_in(value: object, key: str, place: str) -> list[str] | RecordError:
+    """Return the captions in a value of JSON, or the error of a value that holds something else.
+
+    Args:
+        value: Text or a number, a list of these, or what stands for no caption: null, NaN, as pandas writes it, or
+            false.
+        key: Of the value, for the error.
+        place: File and line.
+    """
+    captions = []
+    for caption in value if isinstance(value, list) else [value]:
+        if isinstance(caption, str):
+            captions.append(caption)
+        elif caption and not is_no_number(caption):
+            if isinstance(caption, bool) or not isinstance(caption, int | float):
+                return RecordError(f"{place}: {key} holds {described(caption)}, not a caption or a list of captions")
+            captions.append(str(caption))
+    return list(filter(None, captions))
 
 
 def in_one_line(text: str) -> str:
     """Return a caption without line ends, as nodes hold a caption a line."""
     return " ".join(filter(None, map(str.strip, with_whole_characters(text).splitlines())))
-
-
-def with_whole_characters(text: str) -> str:
-    """Return a text with marks for halves of surrogate pairs, which JSON can spell and no file can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -14,7 +14,8 @@ class ChineseClipReader(TsvReader):
     memory. The pickles in ``lmdb/`` are never opened: the same is in the two files.
 
     Args:
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
     """
 
     text_key = "text"

@@ -23,7 +23,8 @@ class CocoCnReader(PictureReader):
     and ``.txt``, or the name of a file such as ``"coco-cn_ext.icap2020"``. The words of ``….bosonseg`` are joined.
 
     Args:
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
     """
 
     def _records(

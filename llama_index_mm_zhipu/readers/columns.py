@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llama_index_mm_zhipu.readers.picture_record import RESERVED_KEYS
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -16,7 +18,8 @@ class Columns:
         url: Of the picture's address.
         base64: Of the picture itself.
         id: Of its id; None makes one of the file's name and the picture's, or the record's number.
-        metadata: Kept as metadata of the node.
+        metadata: Kept as metadata of the node. In a table, a column of numbers becomes numbers, so that filters such as
+            ``price >= 100`` find them; see ``ColumnReader``.
         delimiter: Between fields of a table.
         names: Of the columns of a table without a first row of names.
         separators: Between the values of columns that hold several, by column.
@@ -36,12 +39,17 @@ class Columns:
         """Refuse columns without a picture.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is none, or metadata is called as this package's own is.
             TypeError: ``metadata`` or ``names`` is a string.
         """
         for given in (self.metadata, self.names):
             if isinstance(given, str):
                 raise TypeError(f"{given!r} stands where a tuple of columns should: give ({given!r},)")
+        if reserved := sorted(RESERVED_KEYS.intersection(self.metadata)):
+            raise ValueError(
+                f"metadata={tuple(self.metadata)!r}: this package keeps metadata of its own under {reserved[0]!r}; "
+                "rename the column"
+            )
         if not (self.picture or self.url or self.base64):
             raise ValueError("columns without a picture: give picture, url or base64")
 

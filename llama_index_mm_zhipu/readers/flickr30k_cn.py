@@ -34,7 +34,8 @@ class Flickr30kCnReader(PictureReader):
     blanks are taken out. For the form of Chinese-CLIP's scripts there is ``ChineseClipReader``.
 
     Args:
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
     """
 
     def _records(self, folder: str | Path, images: str | Path, split: str = "test") -> Iterator[NodeOrError]:

@@ -19,7 +19,8 @@ class Flickr8kCnReader(PictureReader):
     translations of the test split).
 
     Args:
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
     """
 
     def _records(

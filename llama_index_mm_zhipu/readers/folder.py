@@ -9,12 +9,13 @@ from llama_index.core.schema import ImageNode
 from PIL import Image
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images.formats import FORMATS
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import Captions
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.folder_captions import read_sidecar, read_table
-from llama_index_mm_zhipu.readers.folder_files import name_error, visible_files
+from llama_index_mm_zhipu.readers.folder_captions import FILE_NAME, CaptionTable, Sidecars
+from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, name_error, visible_files
+from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, encoding_of
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 
 SIDECAR = "sidecar"
@@ -30,12 +31,25 @@ class FolderReader(PictureReader):
     ``load_data(folder, captions)``: ``captions`` is None for none, ``"sidecar"`` for a ``.txt`` or ``.json`` of the
     same name beside each picture, or the path of a CSV with a header.
 
+    A CSV's other columns become metadata of its pictures: a column of plain numbers becomes numbers, so that filters
+    such as ``price >= 100`` find them; other values stay text, ``007`` and codes of more than 15 digits among them, and
+    empty ones are left out. Of a picture that has several rows, all captions are taken, and the first value of each
+    other column. The table stays in memory.
+
     Args:
-        recursive: Look into folders inside it too, not into links to folders.
+        recursive: Look into folders inside it too.
         hash_contents: Read every file, so that an ``IngestionPipeline`` sees which ones changed since it saw them last.
         name_column: Of a CSV: the pictures' paths within the folder.
         caption_column: Of a CSV: their captions.
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        encoding: Of the CSV or of the files beside pictures, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows).
+            None detects UTF-8, UTF-16 with a byte order mark, and GB18030, which is a guess and logged as a warning.
+        follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
+            a warning; links to files inside the folder are followed either way.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+
+    Raises:
+        ValueError: The encoding is unknown.
     """
 
     def __init__(
@@ -43,50 +57,72 @@ class FolderReader(PictureReader):
         *,
         recursive: bool = True,
         hash_contents: bool = True,
-        name_column: str = "file_name",
+        name_column: str = FILE_NAME,
         caption_column: str = "caption",
-        **kwargs: object,
+        encoding: str | None = None,
+        follow_links: bool = False,
+        on_error: OnError = "raise",
+        show_progress: bool = False,
     ) -> None:
-        super().__init__(**kwargs)  # type: ignore[arg-type]
+        super().__init__(on_error=on_error, show_progress=show_progress)
         self.recursive = recursive
         self.hash_contents = hash_contents
         self.name_column = name_column
         self.caption_column = caption_column
+        self.encoding = checked_encoding(encoding)
+        self.follow_links = follow_links
+        self._left_out = ""
 
     def _records(self, folder: str | Path, captions: str | Path | None = None) -> Iterator[NodeOrError]:
         # Absolute, so that an index finds its pictures from every folder.
         root = Path(folder).expanduser().absolute()
         if not root.is_dir():
             raise FileNotFoundError(f"no such folder: {root}; check the path of the pictures")
-        table = Captions()
+        links = OutsideLinks(root, self.follow_links)
+        sidecars = Sidecars(links, self.encoding)
+        table = CaptionTable(self.name_column, self.caption_column)
         if captions is not None and captions != SIDECAR:
-            columns = {"name_column": self.name_column, "caption_column": self.caption_column}
-            yield from read_table(Path(captions).expanduser(), table, **columns)
-        pictures = _pictures_in(root, self.recursive)
+            file = Path(captions).expanduser()
+            yield from table.read(file, encoding_of(file, self.encoding))
+        pictures = _pictures_in(root, self.recursive, links)
         names = {picture.relative_to(root).as_posix() for picture in pictures}
-        for picture in tqdm(pictures, desc=f"Reading {root.name}", unit="picture", disable=not self.show_progress):
-            name = picture.relative_to(root).as_posix()
-            caption = read_sidecar(picture) if captions == SIDECAR else table.by_id.get(name, "")
-            yield caption if isinstance(caption, RecordError) else self._node(picture, name, caption)
-        for name, place in table.places.items():
+        try:
+            for picture in tqdm(pictures, desc=f"Reading {root.name}", unit="picture", disable=not self.show_progress):
+                name = picture.relative_to(root).as_posix()
+                caption = sidecars.read(picture) if captions == SIDECAR else table.captions.by_id.get(name, "")
+                if isinstance(caption, RecordError):
+                    yield caption
+                else:
+                    yield self._node(picture, name, caption, table.metadata_of(name))
+        finally:
+            links.warn()
+            sidecars.warn()
+            self._left_out = links.left_out()
+        for name, place in table.captions.places.items():
             if name not in names:
                 yield RecordError(f"{place}: there is no picture {name} in {root}")
 
     def _nothing_read(self, folder: str | Path, captions: str | Path | None = None) -> str:
-        return f"{folder} holds no pictures; expected files such as .jpg or .png"
+        return f"{folder} holds no pictures; {self._left_out or 'expected files such as .jpg or .png'}"
 
-    def _node(self, file: Path, name: str, caption: str) -> NodeOrError:
+    def _node(self, file: Path, name: str, caption: str, metadata: dict[str, str | int | float]) -> NodeOrError:
         if (error := name_error(name, file)) is not None:
             return error
         digest = _hash_of_file(file) if self.hash_contents else None
-        return PictureRecord.of(name, digest, image_path=str(file), text=caption, metadata={"file_name": name})
+        return PictureRecord.of(
+            name, digest, image_path=str(file), text=caption, metadata={FILE_NAME: name, **metadata}
+        )
 
 
 def read_folder(
     folder: str | Path,
     *,
     captions: str | Path | None = None,
+    name_column: str = FILE_NAME,
+    caption_column: str = "caption",
+    encoding: str | None = None,
     recursive: bool = True,
+    follow_links: bool = False,
     hash_contents: bool = True,
     show_progress: bool = False,
 ) -> list[ImageNode]:
@@ -96,8 +132,14 @@ def read_folder(
         folder: Where to look for files with the ending of a picture (``.jpg``, ``.png``, ``.webp``, …). Hidden files
             and folders, such as macOS's ``._photo.jpg``, are left out.
         captions: None for none, ``"sidecar"`` for a ``.txt`` or ``.json`` beside each picture, or the path of a CSV
-            with the columns ``file_name`` and ``caption``.
-        recursive: Look into folders inside it too, not into links to folders.
+            with a header. Its other columns become metadata, columns of plain numbers as numbers.
+        name_column: Of the CSV: the pictures' paths within the folder.
+        caption_column: Of the CSV: their captions.
+        encoding: Of the CSV or of the files beside pictures, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows);
+            None to detect it, as ``FolderReader`` does.
+        recursive: Look into folders inside it too.
+        follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
+            a warning.
         hash_contents: Read every file, so that an ``IngestionPipeline`` sees which ones changed since it saw them last.
         show_progress: Show a progress bar.
 
@@ -106,15 +148,27 @@ def read_folder(
 
     Raises:
         FileNotFoundError: There is no such folder or CSV.
-        ValueError: The folder holds no picture, the name of one is not UTF-8, or a caption cannot be read.
+        ValueError: The folder holds no picture, the name of one is not UTF-8, a caption cannot be read, the CSV has no
+            such column or one called as this package's own metadata, or the encoding is unknown.
+
+    Examples:
+        >>> read_folder("goods", captions="goods.csv", name_column="图片", caption_column="标题")  # doctest: +SKIP
     """
-    reader = FolderReader(recursive=recursive, hash_contents=hash_contents, show_progress=show_progress)
+    reader = FolderReader(
+        recursive=recursive,
+        hash_contents=hash_contents,
+        name_column=name_column,
+        caption_column=caption_column,
+        encoding=encoding,
+        follow_links=follow_links,
+        show_progress=show_progress,
+    )
     return reader.load_data(folder, captions)
 
 
-def _pictures_in(root: Path, recursive: bool) -> list[Path]:
+def _pictures_in(root: Path, recursive: bool, links: OutsideLinks) -> list[Path]:
     endings = {ending for ending, format_ in Image.registered_extensions().items() if format_ in (*FORMATS, "MPO")}
-    return visible_files(root, endings, recursive)
+    return visible_files(root, endings, recursive, links=links)
 
 
 def _hash_of_file(file: Path) -> str | None:

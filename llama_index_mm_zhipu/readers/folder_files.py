@@ -1,24 +1,76 @@
-"""Files of a folder, those that are hidden left out."""
+"""Files of a folder, those that are hidden or lie outside it left out."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import logging
+import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.readers.errors import RecordError
 
+logger = logging.getLogger(__name__)
 
-def visible_files(root: Path, endings: Collection[str], recursive: bool = True) -> list[Path]:
-    """Return the files with certain endings, sorted; not those in links to folders.
+
+class OutsideLinks:
+    """Links that are not followed as they lead out of a folder; said in one warning.
+
+    Args:
+        root: The folder.
+        follow_links: Whether they are followed all the same.
+    """
+
+    def __init__(self, root: Path, follow_links: bool = False) -> None:
+        self.root = root
+        self.follow_links = follow_links
+        self._real_root = Path(os.path.realpath(root))
+        self._left_out: list[Path] = []
+
+    def leaves_out(self, path: Path) -> bool:
+        """Return whether a path within the folder is a link to somewhere else that is not to be followed."""
+        if self.follow_links or not path.is_symlink() or self.is_inside(path):
+            return False
+        self._left_out.append(path)
+        return True
+
+    def is_inside(self, path: Path) -> bool:
+        """Whether a path, with all links followed, lies within the folder."""
+        return Path(os.path.realpath(path)).is_relative_to(self._real_root)
+
+    def left_out(self) -> str:
+        """Say how many links were left out, and the first of them; empty if none was."""
+        if not self._left_out:
+            return ""
+        first = self._left_out[0]
+        return (
+            f"left out {len(self._left_out)} links that lead out of {self.root}, such as "
+            f"{one_line(first.relative_to(self.root).as_posix())} -> {one_line(os.path.realpath(first))}; "
+            "follow_links=True reads them"
+        )
+
+    def warn(self) -> None:
+        """Log what was left out."""
+        if self._left_out:
+            logger.warning("%s", self.left_out())
+
+
+def visible_files(root: Path, endings: Collection[str], recursive: bool = True, *, links: OutsideLinks) -> list[Path]:
+    """Return the files with certain endings, sorted; hidden files and folders are left out.
 
     Args:
         root: The folder.
         endings: In lower case, with the dot.
         recursive: Look into folders inside it, too.
+        links: What to do about links that lead out of the folder. Links to folders are looked into only with its
+            ``follow_links``, and each folder once, so links that lead in a circle end.
     """
-    files = sorted(root.rglob("*") if recursive else root.glob("*"))
-    return [file for file in files if file.suffix.lower() in endings and not _is_hidden(file, root) and file.is_file()]
+    files = [
+        file
+        for file in _entries(root, recursive, links)
+        if file.suffix.lower() in endings and file.is_file() and not links.leaves_out(file)
+    ]
+    return sorted(files)
 
 
 def name_error(name: str, file: Path) -> RecordError | None:
@@ -30,6 +82,51 @@ def name_error(name: str, file: Path) -> RecordError | None:
     return None
 
 
-def _is_hidden(file: Path, root: Path) -> bool:
+def _entries(root: Path, recursive: bool, links: OutsideLinks) -> Iterator[Path]:
+    """Yield what is no folder, folders that links lead to after all others, so that files have their own paths."""
+    folders, linked = [root], list[Path]()
+    seen = {os.path.realpath(root)}
+    while folders or linked:
+        if folders:
+            folder = folders.pop()
+        else:
+            folder = linked.pop(0)
+            if (real := os.path.realpath(folder)) in seen:
+                continue
+            seen.add(real)
+        for entry in _listed(folder):
+            path = folder / entry.name
+            if not _is_folder(entry):
+                yield path
+            elif not recursive:
+                continue
+            elif not entry.is_symlink():
+                # A folder may have been reached by a link that leads into the middle of a tree.
+                if (real := os.path.realpath(path)) not in seen:
+                    seen.add(real)
+                    folders.append(path)
+            elif links.follow_links:
+                linked.append(path)
+            else:
+                # Noted, where it leads out of the folder.
+                links.leaves_out(path)
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_hidden(name: str) -> bool:
     # Office programs leave "~$lecture.pptx" beside what is open.
-    return any(part.startswith((".", "~$")) for part in file.relative_to(root).parts)
+    return name.startswith((".", "~$"))

@@ -9,6 +9,7 @@ from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.images import ImageError, decode_base64, sniff_format
 from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 
 
@@ -25,7 +26,8 @@ def inline_picture(
         metadata: What else to say of it.
     """
     if not isinstance(encoded, str):
-        return RecordError(f"{place}: the picture of {node_id!r} is {encoded!r:.40}, not base64")
+        spelled = described(encoded) if is_no_number(encoded) else f"{encoded!r:.40}"
+        return RecordError(f"{place}: the picture of {node_id!r} is {spelled}, not base64")
     try:
         data = decode_base64(encoded, f"the picture of {node_id!r}")
     except ImageError:

@@ -5,47 +5,73 @@ A line is ``{"image_id": "1", "image_base64": "/9j/…", "caption": "一只猫"}
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from llama_index.core.schema import ImageNode
 
+from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions, captions_in
+from llama_index_mm_zhipu.readers.column_guesses import column_reader_call
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
+from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, encoding_of
 from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
+from llama_index_mm_zhipu.readers.parsing.json_values import storable
 from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, lines_of
-from llama_index_mm_zhipu.readers.parsing.record import RecordOrError
+from llama_index_mm_zhipu.readers.parsing.record import Record, RecordOrError
 from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
+from llama_index_mm_zhipu.readers.picture_record import RESERVED_KEYS
 
-_FORM = "an object with image_id, image_base64 and caption"
+logger = logging.getLogger(__name__)
+
+_ID, _PICTURE, _CAPTION = "image_id", "image_base64", "caption"
+_FORM = f"an object with {_ID}, {_PICTURE} and {_CAPTION}"
 
 
 class JsonlReader(PictureReader):
     """Reads a jsonl file with pictures in base64.
 
-    An id may be a number or a string, a caption a string, a list or null; an id that comes again adds a caption. The
-    file is read twice, for that; only captions stay in memory. Node ids are the image ids, so that indexing a file
-    again overwrites its pictures instead of doubling them.
+    An id may be a number or a string, a caption a string, a list or null; an id that comes again adds a caption. Other
+    keys become metadata, those of an id's first good line. The file is read twice, for the captions; only these stay in
+    memory. Node ids are the image ids, so that indexing a file again overwrites its pictures instead of doubling them.
+    Files of other keys are for ``ColumnReader``.
 
     Args:
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        encoding: Of the file, such as ``"gb18030"`` (GBK). None detects UTF-8, UTF-16 with a byte order mark, and
+            GB18030, which is a guess and logged as a warning; detection reads the file once more.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+
+    Raises:
+        ValueError: The encoding is unknown.
     """
+
+    def __init__(
+        self, *, encoding: str | None = None, on_error: OnError = "raise", show_progress: bool = False
+    ) -> None:
+        super().__init__(on_error=on_error, show_progress=show_progress)
+        self.encoding = checked_encoding(encoding)
 
     def _records(self, path: str | Path) -> Iterator[NodeOrError]:
         file = Path(path).expanduser()
-        captions = _gather_captions(file).by_id
-        for line in lines_of(file, self.show_progress):
-            record = _parsed(line)
+        encoding = encoding_of(file, self.encoding)
+        captions = _gather_captions(file, encoding).by_id
+        for line in lines_of(file, self.show_progress, encoding):
+            record = _parsed(line, file)
             if isinstance(record, RecordError):
                 yield record
                 continue
-            image_id = picture_id_of(record.fields["image_id"], record.place)
+            image_id, texts = _id_and_captions(record)
             if isinstance(image_id, RecordError):
                 yield image_id
+            elif isinstance(texts, RecordError):
+                yield texts
             elif image_id in captions:
-                node = inline_picture(image_id, record.fields["image_base64"], captions[image_id], record.place)
+                node = _node(image_id, record, captions[image_id])
                 if not isinstance(node, RecordError):
                     # The first good line of an id brings all captions, others have nothing more to say.
                     del captions[image_id]
@@ -55,34 +81,72 @@ class JsonlReader(PictureReader):
         return f"{path} holds no pictures; expected lines with image_id, image_base64 and caption"
 
 
-def read_jsonl(path: str | Path, *, show_progress: bool = False) -> list[ImageNode]:
-    """Read pictures and captions from a jsonl file: short for ``JsonlReader().load_data(path)``.
+def read_jsonl(path: str | Path, *, encoding: str | None = None, show_progress: bool = False) -> list[ImageNode]:
+    """Read pictures and captions from a jsonl file: short for ``JsonlReader(…).load_data(path)``.
 
     Args:
-        path: UTF-8 file, with or without a byte order mark.
+        path: File of lines such as ``{"image_id": "1", "image_base64": "/9j/…", "caption": "一只猫"}``; other keys
+            become metadata.
+        encoding: Of the file, such as ``"gb18030"`` (GBK); None to detect it, as ``JsonlReader`` does.
         show_progress: Show a progress bar.
 
     Returns:
         One node a picture, in the order of the file.
 
     Raises:
-        ValueError: A line is not such an object, or the file holds no picture. The message names file and line.
+        ValueError: A line is not such an object, or the file holds no picture. The message names file and line, and
+            where keys have other names, the call of ``ColumnReader`` that reads these.
     """
-    return JsonlReader(show_progress=show_progress).load_data(path)
+    return JsonlReader(encoding=encoding, show_progress=show_progress).load_data(path)
 
 
-def _gather_captions(file: Path) -> Captions:
+def _gather_captions(file: Path, encoding: str | None) -> Captions:
     captions = Captions()
-    for line in lines_of(file):
-        record = _parsed(line)
+    example: Record | None = None
+    has_caption_key = False
+    for line in lines_of(file, encoding=encoding):
+        record = _parsed(line, file)
         if isinstance(record, RecordError):
             continue
-        image_id = picture_id_of(record.fields["image_id"], record.place)
-        if not isinstance(image_id, RecordError):
-            for caption in captions_in(record.fields.get("caption")) or [""]:
-                captions.add(image_id, caption, record.place)
+        example = example or record
+        has_caption_key = has_caption_key or _CAPTION in record.fields
+        image_id, texts = _id_and_captions(record)
+        if not isinstance(image_id, RecordError) and not isinstance(texts, RecordError):
+            for text in texts or [""]:
+                captions.add(image_id, text, record.place)
+    if example is not None and not has_caption_key and len(example.fields) > len((_ID, _PICTURE)):
+        logger.warning(
+            "no line of %s has the key %s, but %s: its pictures have no captions; %s reads them from another key",
+            file,
+            _CAPTION,
+            _listed(example.fields),
+            column_reader_call(example.fields, file),
+        )
     return captions
 
 
-def _parsed(line: LineOrError) -> RecordOrError:
-    return object_of(line, _FORM, "image_id", "image_base64")
+def _id_and_captions(record: Record) -> tuple[str | RecordError, list[str] | RecordError]:
+    image_id = picture_id_of(record.fields[_ID], record.place, _ID)
+    return image_id, captions_in(record.fields.get(_CAPTION), _CAPTION, record.place)
+
+
+def _node(image_id: str, record: Record, caption: str) -> NodeOrError:
+    metadata = {key: value for key, value in record.fields.items() if key not in (_ID, _PICTURE, _CAPTION)}
+    if reserved := RESERVED_KEYS.intersection(metadata):
+        return RecordError(
+            f"{record.place}: the key {min(reserved)!r} is one of this package's own metadata; rename it"
+        )
+    return inline_picture(image_id, record.fields[_PICTURE], caption, record.place, storable(metadata))
+
+
+def _parsed(line: LineOrError, file: Path) -> RecordOrError:
+    record = object_of(line, _FORM)
+    if isinstance(record, RecordError) or {_ID, _PICTURE} <= record.fields.keys():
+        return record
+    keys = _listed(record.fields)
+    hint = f"; read other keys with {column_reader_call(record.fields, file)}" if keys else ""
+    return RecordError(f"{record.place}: not {_FORM}, but with {keys or 'no key'}{hint}")
+
+
+def _listed(fields: Mapping[str, Any]) -> str:
+    return ", ".join(fields)

@@ -21,7 +21,8 @@ class MugeRetrievalReader(TsvReader):
     The files' prefix ``MR_`` may be missing.
 
     Args:
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
     """
 
     text_key = "query_text"
@@ -37,7 +38,8 @@ class MugeCaptionReader(PictureReader):
     ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, which has no captions.
 
     Args:
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
     """
 
     def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
@@ -61,9 +63,12 @@ def _add_captions(line: LineOrError, captions: Captions) -> RecordError | None:
     record = object_of(line, "an object with image_id and text", "image_id")
     if isinstance(record, RecordError):
         return record
-    image_id = picture_id_of(record.fields["image_id"], record.place)
+    image_id = picture_id_of(record.fields["image_id"], record.place, "image_id")
     if isinstance(image_id, RecordError):
         return image_id
-    for text in captions_in(record.fields.get("text")):
+    texts = captions_in(record.fields.get("text"), "text", record.place)
+    if isinstance(texts, RecordError):
+        return texts
+    for text in texts:
         captions.add(image_id, text, record.place)
     return None

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import ImageNode
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.folder_files import name_error, visible_files
+from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, name_error, visible_files
 from llama_index_mm_zhipu.readers.page_text import tidied
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES, slides_to_pdf
@@ -31,6 +32,8 @@ LONGEST_SIDE = 2048
 """Pixels of a page's longer side: small print stays legible, and a page is a JPEG of some 300 KB."""
 
 _PDF = ".pdf"
+_ENDINGS = (_PDF, *SLIDES)
+_ENDINGS_LISTED = ", ".join(_ENDINGS)
 
 MOST_PIXELS = 8192
 """Of a page's longer side: a larger square would not be opened again (``images`` limits the size of pictures)."""
@@ -54,24 +57,37 @@ class PageReader(PictureReader):
     Args:
         longest_side: Pixels of a page's longer side; 3840 makes 3840 × 2880 of a slide.
         password: Of encrypted PDF files.
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
+            a warning.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
 
     Raises:
         ImportError: The extra is missing.
     """
 
-    def __init__(self, *, longest_side: int = LONGEST_SIDE, password: str | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        *,
+        longest_side: int = LONGEST_SIDE,
+        password: str | None = None,
+        follow_links: bool = False,
+        on_error: OnError = "raise",
+        show_progress: bool = False,
+    ) -> None:
+        super().__init__(on_error=on_error, show_progress=show_progress)
         if not 1 <= longest_side <= MOST_PIXELS:
             raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MOST_PIXELS}")
         self.longest_side = longest_side
         self._password = password
+        self.follow_links = follow_links
+        self._left_out = ""
         _require_pdfium()
 
     def _records(self, path: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
         root = Path(path).expanduser().absolute()
         folder = Path(images).expanduser().absolute() if images is not None else None
-        for file in _files(root):
+        for file in self._files(root):
             name = file.name if file == root else file.relative_to(root).as_posix()
             if (bad_name := name_error(name, file)) is not None:
                 yield bad_name
@@ -82,7 +98,20 @@ class PageReader(PictureReader):
                 yield error
 
     def _nothing_read(self, path: str | Path, images: str | Path | None = None) -> str:
-        return f"{path} holds no pages; expected {', '.join([_PDF, *SLIDES])} files"
+        return f"{path} holds no pages; {self._left_out or f'expected {_ENDINGS_LISTED} files'}"
+
+    def _files(self, root: Path) -> list[Path]:
+        if root.is_file():
+            if root.suffix.lower() not in _ENDINGS:
+                raise ValueError(f"{root} is none of {_ENDINGS_LISTED}")
+            return [root]
+        if not root.is_dir():
+            raise FileNotFoundError(f"no such file or folder: {root}")
+        links = OutsideLinks(root, self.follow_links)
+        files = visible_files(root, _ENDINGS, links=links)
+        links.warn()
+        self._left_out = links.left_out()
+        return files
 
     def _pages_of(self, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
         with TemporaryDirectory() as scratch:
@@ -134,17 +163,6 @@ def _node(name: str, number: int, picture: bytes, text: str, folder: Path | None
         source = {"image_path": str(file)}
     metadata = {"file_name": name, "page_label": str(number)}
     return PictureRecord.of(f"{name}/{number}", content_hash(picture), text=text, metadata=metadata, **source)
-
-
-def _files(root: Path) -> list[Path]:
-    endings = (_PDF, *SLIDES)
-    if root.is_file():
-        if root.suffix.lower() not in endings:
-            raise ValueError(f"{root} is none of {', '.join(endings)}")
-        return [root]
-    if not root.is_dir():
-        raise FileNotFoundError(f"no such file or folder: {root}")
-    return visible_files(root, endings)
 
 
 @contextmanager

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import Any
 
 from llama_index.core.schema import ImageNode
 
+from llama_index_mm_zhipu.wording import WORDING
+
 CONTENT_HASH = "content_hash"
 """Metadata key of the SHA-256 of a picture's bytes, hidden from LLMs and embedding models."""
 
+RESERVED_KEYS = frozenset({CONTENT_HASH, *(wording.metadata_key for wording in WORDING.values())})
+"""Metadata keys that this package writes itself, so that data may not be called so."""
+
 
 class PictureRecord(ImageNode):
-    """An ``ImageNode`` that LlamaIndex's ``IngestionPipeline`` finds changed when its picture or caption did.
+    """An ``ImageNode`` that LlamaIndex's ``IngestionPipeline`` finds changed when its picture, caption or metadata did.
 
     The hash of a plain one depends on the path, and metadata is what the pipeline's cache tells nodes apart by.
     """
@@ -40,9 +46,10 @@ class PictureRecord(ImageNode):
 
     @property
     def hash(self) -> str:
-        """Hash of id, content, path and caption."""
+        """Hash of id, content, path, caption and metadata."""
         # The id, as docstores list documents by hash: equal pictures would be one to them.
-        identity = f"{self.node_id}-{super().hash}-{self.metadata.get(CONTENT_HASH)}"
+        metadata = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True, default=str)
+        identity = f"{self.node_id}-{super().hash}-{metadata}"
         return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -13,6 +13,7 @@ from llama_index_mm_zhipu.readers.captions import Captions, in_one_line
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
 from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
+from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number
 from llama_index_mm_zhipu.readers.parsing.lines import lines_of
 from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
 
@@ -100,13 +101,15 @@ def _texts_in(file: Path, text_key: str, ids_key: str) -> Iterator[PictureText |
             yield record
             continue
         keys.update(record.fields)
-        text, image_ids = record.fields[text_key], record.fields.get(ids_key) or []
+        text, image_ids = record.fields[text_key], record.fields.get(ids_key)
+        if not image_ids or is_no_number(image_ids):
+            image_ids = []
         if not isinstance(text, str):
-            yield RecordError(f"{record.place}: {text_key} is no text")
+            yield RecordError(f"{record.place}: {text_key} is no text, but {described(text)}")
         elif not isinstance(image_ids, list):
-            yield RecordError(f"{record.place}: {ids_key} is no list")
+            yield RecordError(f"{record.place}: {ids_key} is no list, but {described(image_ids)}")
         else:
-            ids = [picture_id_of(value, record.place) for value in image_ids]
+            ids = [picture_id_of(value, record.place, ids_key) for value in image_ids]
             bad = next((each for each in ids if isinstance(each, RecordError)), None)
             yield bad or PictureText(in_one_line(text), tuple(map(str, ids)), record.place)
     if keys and ids_key not in keys:

@@ -25,7 +25,8 @@ class WukongReader(PictureReader):
     ``{images}/{file:03d}/{row:05d}.jpg``. There are no ids in the file: they are made of its number and the row.
 
     Args:
-        **kwargs: Of ``PictureReader``: ``on_error``, ``show_progress``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
     """
 
     def _records(self, file: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:

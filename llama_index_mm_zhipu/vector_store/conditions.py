@@ -10,6 +10,10 @@ from typing import Any, NamedTuple
 LISTED = "select value from json_each(?)"
 """Values of a JSON list, however many these are: SQLite limits the number of parameters."""
 
+# SQLite orders every number before every text: the empty text divides them.
+NUMBERS = "value < ''"
+TEXTS = "value >= ''"
+
 
 class Statement(NamedTuple):
     """SQL with its parameters."""

@@ -19,6 +19,8 @@ from llama_index.core.vector_stores import (
 
 from llama_index_mm_zhipu.vector_store.conditions import (
     EVERY_NODE,
+    NUMBERS,
+    TEXTS,
     Condition,
     all_of,
     among,
@@ -30,9 +32,6 @@ from llama_index_mm_zhipu.vector_store.conditions import (
 from llama_index_mm_zhipu.vector_store.nodes import json_of, scalar
 
 _SCALAR = "kind = 'scalar' and"
-# SQLite orders every number before every text: the empty text divides them.
-_NUMBERS = "value < ''"
-_TEXTS = "value >= ''"
 
 
 def compile_filters(filters: MetadataFilters | None) -> Condition:
@@ -86,7 +85,7 @@ def _compare(sign: str) -> Callable[[str, Any], Condition]:
     def compiled(key: str, value: Any) -> Condition:
         if isinstance(value, list):
             raise TypeError(f"the filter on {key!r} with {sign} needs a single value, not a list")
-        same_type = _TEXTS if isinstance(value, str) else _NUMBERS
+        same_type = TEXTS if isinstance(value, str) else NUMBERS
         return has_metadata(key, f"{_SCALAR} value {sign} ? and {same_type}", _number_or_text(value))
 
     return compiled
@@ -116,11 +115,11 @@ def _all(key: str, value: Any) -> Condition:
 
 
 def _text_match(key: str, value: Any) -> Condition:
-    return has_metadata(key, f"{_SCALAR} {_TEXTS} and instr(value, ?) > 0", _text(key, value))
+    return has_metadata(key, f"{_SCALAR} {TEXTS} and instr(value, ?) > 0", _text(key, value))
 
 
 def _text_match_insensitive(key: str, value: Any) -> Condition:
-    return has_metadata(key, f"{_SCALAR} {_TEXTS} and instr(lower(value), lower(?)) > 0", _text(key, value))
+    return has_metadata(key, f"{_SCALAR} {TEXTS} and instr(lower(value), lower(?)) > 0", _text(key, value))
 
 
 def _is_empty(key: str, value: Any) -> Condition:

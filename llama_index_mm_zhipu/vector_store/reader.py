@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, Condition, Statement
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement
 from llama_index_mm_zhipu.vector_store.schema import NodeRow
 
 Ids = npt.NDArray[np.int64]
@@ -30,6 +30,20 @@ class Deletions(NamedTuple):
     ids: Ids
     end: int
     complete: bool
+
+
+class MetadataExample(NamedTuple):
+    """A value under a metadata key, for all of its kind.
+
+    Attributes:
+        value: Text or number; booleans are 0 and 1.
+        is_text: Whether it is text.
+        is_item: Whether it is an item of a list.
+    """
+
+    value: str | int | float
+    is_text: bool
+    is_item: bool
 
 
 class Reader:
@@ -129,6 +143,17 @@ class Reader:
             "select key from keys where key is not null"
         )
         return [key for (key,) in self._connection.execute(query)]
+
+    def metadata_examples(self, key: str) -> list[MetadataExample]:
+        """Return an example of each kind of value under a key: numbers, texts, and both as items of lists."""
+        examples = []
+        for row_kind in ("scalar", "item"):
+            for is_text, test in ((False, NUMBERS), (True, TEXTS)):
+                # The first entry of a range of the index, however many nodes there are.
+                query = f"select value from metadata where key = ? and kind = ? and {test} order by value limit 1"
+                for (value,) in self._connection.execute(query, (key, row_kind)):
+                    examples.append(MetadataExample(value, is_text, row_kind == "item"))
+        return examples
 
     def vectors_after(self, last_id: int, limit: int) -> tuple[Ids, Vectors]:
         """Return the vectors of row ids above ``last_id``, at most ``limit``, ascending: ids ``(n,)``, ``(n, dim)``."""

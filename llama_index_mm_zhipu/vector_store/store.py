@@ -27,7 +27,7 @@ from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condit
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
 from llama_index_mm_zhipu.vector_store.ranking import QUERY_OPTIONS, Ranking
-from llama_index_mm_zhipu.vector_store.reader import Reader, Vectors
+from llama_index_mm_zhipu.vector_store.reader import MetadataExample, Reader, Vectors
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.threaded import ThreadedVectorStore
 from llama_index_mm_zhipu.vector_store.writer import Writer
@@ -156,6 +156,18 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         """Return the keys under which any node has metadata other than None, in order."""
         with self._database.reading() as reader:
             return reader.metadata_keys()
+
+    def metadata_examples(self, key: str) -> list[MetadataExample]:
+        """Return an example of each kind of value under a metadata key, in a time that does not depend on their number.
+
+        Args:
+            key: Metadata key.
+
+        Returns:
+            At most one each of: a number, a text, a number in a list, a text in a list. Empty if no node has the key.
+        """
+        with self._database.reading() as reader:
+            return reader.metadata_examples(key)
 
     def get_setting(self, key: str) -> Any:
         """Return a setting recorded in the store, or None."""

@@ -50,6 +50,12 @@ def test_pictures_with_all_their_captions(folder: Path, photos: list[Path]) -> N
         ("valid_imgs.tsv", "1000\t/9j/", "valid_imgs.tsv, line 4: the picture id '1000' comes a second time"),
         ("valid_texts.jsonl", "{", "valid_texts.jsonl, line 4: not an object with text and image_ids"),
         ("valid_texts.jsonl", '{"text": "猫", "image_ids": 7}', "valid_texts.jsonl, line 4: image_ids is no list"),
+        ("valid_texts.jsonl", '{"text": NaN, "image_ids": [1000]}', "line 4: text is no text, but NaN"),
+        (
+            "valid_texts.jsonl",
+            '{"text": "猫", "image_ids": [1000.0]}',
+            "line 4: the picture id is 1000.0, a float, under image_ids; an id is a string or an integer: write 1000",
+        ),
         (
             "valid_texts.jsonl",
             '{"text": "猫", "image_ids": [77]}',
@@ -65,6 +71,11 @@ def test_what_is_wrong_is_named_or_skipped(folder: Path, name: str, line: str, m
     reader = ChineseClipReader(on_error="skip")
     assert [node.node_id for node in reader.load_data(folder, split="valid")] == ["1000", "1001", "1002"]
     assert reader.skipped_count == 1
+
+
+def test_nan_in_the_place_of_ids_is_none(folder: Path) -> None:
+    add(folder / "valid_texts.jsonl", '{"text": "猫", "image_ids": NaN}')
+    assert ChineseClipReader().load_texts(folder, "valid")[-1].image_ids == ()
 
 
 def test_nothing_to_read_is_an_error(folder: Path) -> None:

@@ -163,3 +163,107 @@ def test_halves_of_characters_reach_no_store(tmp_path: Path, images: Path) -> No
     (node,) = reader.load_data(tmp_path / "t.json", images)
     assert (node.text, node.metadata["类别"]) == ("裙子\n红 色", "\ufffd")
     assert "the picture id is 't/" in reader.skipped[0]
+
+
+# Types and encodings
+
+
+TYPED = Columns(
+    caption="说明",
+    picture="图片",
+    id="编号",
+    metadata=("编号", "价格", "评分", "货号", "条码", "标签"),
+    separators={"标签": "|"},
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gbk", "utf-16"])
+def test_columns_of_numbers_become_numbers(tmp_path: Path, images: Path, encoding: str) -> None:
+    (tmp_path / "t.csv").write_bytes(
+        (
+            "编号,图片,说明,价格,评分,货号,条码,标签\n"
+            "1,a.jpg,裙子,199,4.5,007,6901234567890123,1|2\n"
+            "2,600000000001.jpg,帽子,,5,8,,\n"
+        ).encode(encoding)
+    )
+    for given in (None, encoding):
+        first, second = ColumnReader(TYPED, encoding=given).load_data(tmp_path / "t.csv", images)
+        del first.metadata["content_hash"], second.metadata["content_hash"]
+        assert first.metadata == {
+            **{"编号": "1", "价格": 199, "评分": 4.5, "货号": "007", "条码": "6901234567890123", "标签": ["1", "2"]}
+        }
+        assert second.metadata == {"编号": "2", "评分": 5.0, "货号": "8"}
+        assert type(second.metadata["评分"]) is float
+
+
+def test_tables_without_quotes_and_without_names_have_types_too(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "t.tsv").write_bytes("图片\t说明\t价格\r\na.jpg\t裙子\t19.9\r\n".encode("utf-16"))
+    (tmp_path / "t.txt").write_bytes("a.jpg##裙子##19.9\r\n600000000001.jpg##好看的帽子\r\n".encode("gbk"))
+    columns = Columns(caption="说明", picture="图片", metadata=("价格",), delimiter="\t")
+    (node,) = ColumnReader(columns).load_data(tmp_path / "t.tsv", images)
+    assert (node.text, node.metadata["价格"]) == ("裙子", 19.9)
+    columns = replace(columns, delimiter="##", names=("图片", "说明", "价格"))
+    first, second = ColumnReader(columns).load_data(tmp_path / "t.txt", images)
+    assert (first.metadata["价格"], "价格" in second.metadata, second.text) == (19.9, False, "好看的帽子")
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_json_in_other_encodings(tmp_path: Path, images: Path, encoding: str, name: str) -> None:
+    record = {"图片": "a.jpg", "说明": "一条红色的裙子", "类别": "服装"}
+    content = json.dumps([record] if name == "t.json" else record, ensure_ascii=False)
+    (tmp_path / name).write_bytes(content.encode(encoding))
+    (node,) = ColumnReader(CHINESE).load_data(tmp_path / name, images)
+    assert (node.text, node.metadata["类别"]) == ("一条红色的裙子", "服装")
+    with pytest.raises(RecordError, match="line 1: not ascii; give another encoding"):
+        ColumnReader(CHINESE, encoding="ascii").load_data(tmp_path / name, images)
+
+
+def test_json_says_by_itself_what_is_a_number(tmp_path: Path, images: Path) -> None:
+    records = [
+        {"图片": "a.jpg", "说明": "裙子", "价格": "199", "评分": 5, "货号": float("nan"), "条码": [1, float("inf")]},
+    ]
+    columns = replace(TYPED, id=None, metadata=("价格", "评分", "货号", "条码"))
+    for name, content in (("t.json", json.dumps(records)), ("t.jsonl", json.dumps(records[0]))):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        (node,) = ColumnReader(columns).load_data(tmp_path / name, images)
+        assert [node.metadata[key] for key in columns.metadata] == ["199", 5, None, [1, None]]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ('{"图片": "a.jpg", "说明": "x", "编号": NaN}', "the picture id is NaN, under 编号; an id is a string or"),
+        (
+            '{"图片": "a.jpg", "说明": "x", "编号": 3.0}',
+            "the picture id is 3.0, a float, under 编号; an id is a string",
+        ),
+        ('{"图片": NaN, "说明": "x", "编号": 3}', "图片 is NaN, not the name of a file"),
+        ('{"图片": "a.jpg", "说明": {"x": 1}, "编号": 3}', "说明 holds {'x': 1}, an object, not a caption"),
+    ],
+)
+@pytest.mark.parametrize("name", ["t.json", "t.jsonl"])
+def test_nan_and_other_values_are_named(tmp_path: Path, images: Path, name: str, record: str, message: str) -> None:
+    (tmp_path / name).write_text(f"[{record}]" if name == "t.json" else record, encoding="utf-8")
+    with pytest.raises(RecordError) as caught:
+        ColumnReader(TYPED).load_data(tmp_path / name, images)
+    assert message in str(caught.value)
+
+
+def test_nan_is_no_caption_and_no_address(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"图片": "a.jpg", "说明": NaN, "u": NaN}', encoding="utf-8")
+    (node,) = ColumnReader(Columns(caption="说明", picture="图片")).load_data(tmp_path / "t.jsonl", images)
+    assert node.text == ""
+    with pytest.raises(RecordError, match="line 1: NaN is no http address of a picture"):
+        ColumnReader(Columns(caption="说明", url="u")).load_data(tmp_path / "t.jsonl")
+
+
+def test_metadata_may_not_be_called_as_this_package_s_own() -> None:
+    for key in ("content_hash", "检索到的图片", "retrieved picture"):
+        with pytest.raises(ValueError, match=f"own under '{key}'; rename the column"):
+            Columns(picture="图片", metadata=("类别", key))
+
+
+def test_an_unknown_encoding_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="encoding is 'gb2313', which is no text encoding"):
+        ColumnReader(CHINESE, encoding="gb2313")

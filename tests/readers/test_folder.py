@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import shutil
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from llama_index.core.schema import ImageNode
+from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
-from llama_index_mm_zhipu import read_folder
-from llama_index_mm_zhipu.readers import FolderReader, RecordError
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, read_folder
+from llama_index_mm_zhipu.readers import (
+    FolderReader,
+    JsonlReader,
+    MugeRetrievalReader,
+    PageReader,
+    PictureReader,
+    RecordError,
+    WukongReader,
+)
 
 
 def test_pictures_are_found_sorted_and_named_by_their_path(tmp_path: Path, photos: list[Path]) -> None:
@@ -91,7 +103,12 @@ def test_captions_in_a_table(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.txt", "裙子很好看".encode("gbk"), r"a\.txt, line 1: not UTF-8 \(byte \d\), but perhaps GBK; convert"),
+        (
+            "a.txt",
+            "裙子\n".encode() + "裙子很好看".encode("gbk"),
+            r"a\.txt, line 2: not UTF-8 \(byte \d\), but perhaps GBK",
+        ),
+        ("a.txt", b"\xff\xfe\xff", r"a\.txt, line 1: not utf-16; give another encoding, such as encoding='gb18030'"),
         ("a.json", b"{\n,", r"a\.json, line 2: not JSON"),
         ("a.json", b'{"name": "x"}', r"a\.json, line 1: not a caption, nor an object with caption"),
     ],
@@ -108,7 +125,13 @@ def test_a_bad_file_beside_a_picture_is_named_or_skipped(folder: Path, name: str
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("name,caption\na.jpg,裙子", r"captions\.csv, line 1: there is no column file_name, but \['name'"),
+        (
+            "name,caption\na.jpg,裙子",
+            r"captions\.csv, line 1: there is no column file_name, but \['name', 'caption'\]; name yours with",
+        ),
+        ("a;b\n1;2", r"captions\.csv, line 1: there is no column file_name nor caption, but \['a;b'\]"),
+        ("file_name,caption,p,p\n", r"captions\.csv, line 1: more than one column is called 'p'"),
+        ("file_name,caption,content_hash\n", r"captions\.csv, line 1: the column 'content_hash' is called as this"),
         ("file_name,caption\n\na.jpg", r"captions\.csv, line 3: a row without caption"),
         ("file_name,caption\nx.jpg,裙子", r"captions\.csv, line 2: there is no picture x\.jpg in"),
         ('file_name,caption\na.jpg,"裙"子', r"captions\.csv, line 2: not a row of a CSV"),
@@ -124,3 +147,189 @@ def test_columns_may_have_other_names(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("图片,说明\na.jpg,裙子\n", encoding="utf-8")
     reader = FolderReader(name_column="图片", caption_column="说明")
     assert reader.load_data(folder, tmp_path / "captions.csv")[0].text == "裙子"
+
+
+# Metadata
+
+
+GOODS = """编号,图片,标题,价格,重量,货号,条码,库存,备注,
+1,a.jpg,"裙子, 红",199,1.5,007,6901234567890123,12,,
+2,deep\\c.jpg,外套,,0.25,8,6901234567890124,1,"好
+看",
+3,b.jpg,帽子,89,2,0123,6901234567890125,,热卖,
+"""
+COLUMNS = {"name_column": "图片", "caption_column": "标题"}
+
+
+def metadata_by_id(nodes: list[ImageNode]) -> dict[str, dict[str, object]]:
+    """Metadata of nodes, without what they have without a table."""
+    own = ("file_name", "content_hash")
+    return {node.node_id: {key: node.metadata[key] for key in node.metadata if key not in own} for node in nodes}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_other_columns_become_metadata_and_numbers_numbers(
+    folder: Path, tmp_path: Path, encoding: str, delimiter: str
+) -> None:
+    table = tmp_path / "goods.csv"
+    rows = csv.reader(StringIO(GOODS))
+    with table.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    nodes = read_folder(folder, captions=table, **COLUMNS)
+    assert {node.node_id: node.text for node in nodes}["a.jpg"] == "裙子, 红"
+    assert metadata_by_id(nodes) == {
+        "a.jpg": {"编号": 1, "价格": 199, "重量": 1.5, "货号": "007", "条码": "6901234567890123", "库存": 12},
+        "b.jpg": {
+            **{"编号": 3, "价格": 89, "重量": 2.0, "货号": "0123", "条码": "6901234567890125", "备注": "热卖"},
+        },
+        "d.jpg": {},
+        "deep/c.jpg": {"编号": 2, "重量": 0.25, "货号": "8", "条码": "6901234567890124", "库存": 1, "备注": "好\n看"},
+    }
+    assert {type(node.metadata["价格"]) for node in nodes if "价格" in node.metadata} == {int}
+
+
+def test_a_filter_by_price_finds_what_it_says(
+    folder: Path, tmp_path: Path, demo_embedding: ChineseClipEmbedding
+) -> None:
+    (tmp_path / "goods.csv").write_text(GOODS, encoding="utf-8")
+    nodes = read_folder(folder, captions=tmp_path / "goods.csv", **COLUMNS)
+    index = build_index(nodes, embed_model=demo_embedding)
+    dear = MetadataFilters(filters=[MetadataFilter(key="价格", value=100, operator=FilterOperator.GTE)])
+    found = index.as_retriever(filters=dear, image_similarity_top_k=10).retrieve("裙子")
+    assert [result.node.node_id for result in found] == ["a.jpg"]
+    as_text = MetadataFilters(filters=[MetadataFilter(key="货号", value=7, operator=FilterOperator.EQ)])
+    with pytest.raises(ValueError, match="compares numbers with text"):
+        index.as_retriever(filters=as_text).retrieve("裙子")
+
+
+def test_metadata_is_not_embedded_and_a_new_price_is_a_change(
+    folder: Path, tmp_path: Path, demo_embedding: ChineseClipEmbedding
+) -> None:
+    table = tmp_path / "goods.csv"
+    hashes, vectors = set(), []
+    for price in (1, 2):
+        table.write_text(f"file_name,caption,price\na.jpg,裙子,{price}\n", encoding="utf-8")
+        node = read_folder(folder, captions=table)[0]
+        hashes.add(node.hash)
+        vectors.append(demo_embedding([node])[0].embedding)
+    assert len(hashes) == 2
+    assert vectors[0] == vectors[1]
+
+
+def test_the_first_value_of_a_picture_with_several_rows_is_kept(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = tmp_path / "goods.csv"
+    table.write_text("file_name,caption,price,kind\na.jpg,裙子,,x\na.jpg,红色,5,x\na.jpg,新款,6,y\n", encoding="utf-8")
+    nodes = read_folder(folder, captions=table)
+    assert nodes[0].text == "裙子\n红色\n新款"
+    assert metadata_by_id(nodes)["a.jpg"] == {"price": 5, "kind": "x"}
+    (message,) = caplog.messages
+    assert message.startswith("2 values differ between rows of one picture; the first of each is kept (")
+    assert "line 4: price of a.jpg is '6', and '5' before" in message
+
+
+def test_the_name_column_may_be_called_otherwise_only_if_file_name_is_free(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "goods.csv"
+    table.write_text("图片,caption,file_name\na.jpg,裙子,x\n", encoding="utf-8")
+    with pytest.raises(
+        RecordError, match=r"goods\.csv, line 1: the column 'file_name' is called as this package's own"
+    ):
+        read_folder(folder, captions=table, name_column="图片")
+
+
+# Encodings
+
+
+def test_gbk_beside_pictures_is_read_with_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "a.txt").write_bytes("一条红色的裙子".encode("gbk"))
+    (folder / "b.json").write_bytes('{"caption": "一顶很好看的帽子"}'.encode("gbk"))
+    found = {node.node_id: node.text for node in read_folder(folder, captions="sidecar")}
+    assert (found["a.jpg"], found["b.jpg"]) == ("一条红色的裙子", "一顶很好看的帽子")
+    (message,) = caplog.messages
+    assert "2 files with captions, such as " in message
+    assert "read as GB18030 (GBK)" in message
+    caplog.clear()
+    read_folder(folder, captions="sidecar", encoding="gbk")
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("content", "caption"), [("NaN", ""), ('{"caption": NaN}', ""), ('["裙子", NaN]', "裙子")])
+def test_nan_beside_a_picture_is_no_caption(folder: Path, content: str, caption: str) -> None:
+    (folder / "a.json").write_text(content, encoding="utf-8")
+    assert read_folder(folder, captions="sidecar")[0].text == caption
+
+
+# Links
+
+
+@pytest.fixture
+def linked(folder: Path, photos: list[Path], tmp_path: Path) -> Path:
+    """The folder with links to files and folders inside and outside it, and in a circle."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.copy(photos[5], outside / "o.jpg")
+    (outside / "secret.txt").write_text("secret")
+    try:
+        (folder / "inside.jpg").symlink_to("a.jpg")
+    except OSError:
+        pytest.skip("this system makes no links")
+    (folder / "o.jpg").symlink_to(outside / "o.jpg")
+    (folder / "a.txt").symlink_to(outside / "secret.txt")
+    (folder / "folder").symlink_to(outside, target_is_directory=True)
+    (folder / "deep" / "circle").symlink_to(folder, target_is_directory=True)
+    (folder / "broken.jpg").symlink_to("gone.jpg")
+    (folder / "itself.jpg").symlink_to("itself.jpg")
+    return folder
+
+
+def test_links_out_of_the_folder_are_left_out_with_a_warning(
+    linked: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    nodes = {node.node_id: node.text for node in read_folder(linked, captions="sidecar")}
+    assert nodes == {"a.jpg": "", "b.jpg": "", "d.jpg": "", "deep/c.jpg": "", "inside.jpg": ""}
+    (message,) = caplog.messages
+    assert message == (
+        f"left out 3 links that lead out of {linked}, such as folder -> {(tmp_path / 'outside').resolve()}; "
+        "follow_links=True reads them"
+    )
+
+
+def test_links_are_followed_on_request_and_circles_end(linked: Path, caplog: pytest.LogCaptureFixture) -> None:
+    nodes = {node.node_id: node.text for node in read_folder(linked, captions="sidecar", follow_links=True)}
+    assert nodes.pop("a.jpg") == "secret"
+    assert sorted(nodes) == ["b.jpg", "d.jpg", "deep/c.jpg", "folder/o.jpg", "inside.jpg", "o.jpg"]
+    assert caplog.messages == []
+
+
+def test_a_folder_of_links_alone_says_so(tmp_path: Path, photos: list[Path]) -> None:
+    (tmp_path / "links").mkdir()
+    try:
+        (tmp_path / "links" / "a.jpg").symlink_to(photos[0])
+    except OSError:
+        pytest.skip("this system makes no links")
+    with pytest.raises(ValueError, match=r"links holds no pictures; left out 1 links .*; follow_links=True reads them"):
+        read_folder(tmp_path / "links")
+    assert [node.node_id for node in read_folder(tmp_path / "links", follow_links=True)] == ["a.jpg"]
+
+
+def test_a_folder_that_is_itself_a_link_is_read(linked: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(linked, target_is_directory=True)
+    assert [node.node_id for node in read_folder(tmp_path / "link", recursive=False)] == [
+        *("a.jpg", "b.jpg", "d.jpg", "inside.jpg"),
+    ]
+
+
+# Arguments
+
+
+@pytest.mark.parametrize("reader", [FolderReader, JsonlReader, PageReader, MugeRetrievalReader, WukongReader])
+def test_a_misspelt_argument_is_refused(reader: type[PictureReader]) -> None:
+    with pytest.raises(TypeError, match="on_eror"):
+        reader(on_eror="skip")  # type: ignore[call-arg]
+
+
+def test_an_unknown_encoding_is_refused(folder: Path) -> None:
+    with pytest.raises(ValueError, match="encoding is 'gbkk', which is no text encoding that Python knows"):
+        read_folder(folder, encoding="gbkk")

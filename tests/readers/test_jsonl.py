@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from llama_index_mm_zhipu import read_jsonl
-from llama_index_mm_zhipu.readers import JsonlReader, RecordError
+from llama_index_mm_zhipu.readers import ColumnReader, Columns, JsonlReader, RecordError
 
 
 @pytest.fixture
@@ -71,9 +72,11 @@ def test_what_is_no_picture_and_no_utf_8_is_named(tmp_path: Path) -> None:
     file.write_text('{"image_id": 1, "image_base64": null, "caption": "猫"}', encoding="utf-8")
     with pytest.raises(RecordError, match=r"test\.jsonl, line 1: the picture of '1' is None, not base64"):
         read_jsonl(file)
-    file.write_bytes("一张图片".encode("gbk"))
-    with pytest.raises(RecordError, match=r"test\.jsonl, line 1: not UTF-8 \(byte \d\), but perhaps GBK; convert"):
-        read_jsonl(file)
+    file.write_bytes("一张图片".encode() + "\n一张图片".encode("gbk"))
+    reader = JsonlReader(on_error="skip")
+    with pytest.raises(ValueError, match="holds no pictures"):
+        reader.load_data(file)
+    assert re.search(r"test\.jsonl, line 2: not UTF-8 \(byte \d\), but perhaps GBK; convert", reader.skipped[1])
 
 
 def test_bad_lines_can_be_skipped_and_are_counted(
@@ -114,12 +117,37 @@ def test_the_first_good_line_of_an_id_brings_the_picture(tmp_path: Path, picture
     assert (node.node_id, node.text, reader.skipped_count) == ("1", "一只猫\n猫在睡觉", 1)
 
 
-@pytest.mark.parametrize("image_id", [None, "", " ", True, [1], 1.5, "\ud800"])
-def test_what_is_no_id_is_named(tmp_path: Path, picture: str, image_id: object) -> None:
+@pytest.mark.parametrize(
+    ("image_id", "message"),
+    [
+        (None, "null, under image_id; an id is a string or an integer, and is missing here"),
+        (float("nan"), "NaN, under image_id; an id is a string or an integer, and is missing here"),
+        (float("-inf"), "-Infinity, under image_id; an id is a string or an integer, and is missing here"),
+        ("", "'', a string, under image_id; an id is a string or an integer, and is empty here"),
+        (" ", "' ', a string, under image_id; an id is a string or an integer, and is empty here"),
+        (True, "true, a boolean, under image_id; an id is a string or an integer"),
+        ([1], "[1], a list, under image_id; an id is a string or an integer"),
+        ({"id": 1}, "{'id': 1}, an object, under image_id; an id is a string or an integer"),
+        (1.5, "1.5, a float, under image_id; an id is a string or an integer"),
+        (
+            1.0,
+            "1.0, a float, under image_id; an id is a string or an integer: write 1 (in pandas, astype(int), or "
+            "astype('Int64') where ids are missing)",
+        ),
+        (
+            6.222021234567891e18,
+            "6.222021234567891e+18, a float, under image_id; an id is a string or an integer: write it as a string, as "
+            "a float of this size has lost digits (in pandas, read the column as str)",
+        ),
+        ("\ud800", "'\\ud800', under image_id, with half of a character"),
+    ],
+)
+def test_what_is_no_id_is_named(tmp_path: Path, picture: str, image_id: object, message: str) -> None:
     record = {"image_id": image_id, "image_base64": picture}
     (tmp_path / "test.jsonl").write_text(json.dumps(record), encoding="utf-8")
-    with pytest.raises(RecordError, match=r"test\.jsonl, line 1: the picture id is "):
+    with pytest.raises(RecordError) as caught:
         JsonlReader().load_data(tmp_path / "test.jsonl")
+    assert str(caught.value) == f"{tmp_path / 'test.jsonl'}, line 1: the picture id is {message}"
 
 
 def test_halves_of_characters_are_replaced(tmp_path: Path, picture: str) -> None:
@@ -133,3 +161,111 @@ def test_what_is_nested_too_deep_is_named(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text("[" * 200_000, encoding="utf-8")
     with pytest.raises(RecordError, match=r"line 1: not an object with image_id"):
         JsonlReader().load_data(tmp_path / "test.jsonl")
+
+
+# What JSON does not know, and Python and pandas write all the same
+
+
+@pytest.mark.parametrize("caption", [float("nan"), float("inf"), None, [float("nan")], [], "", False])
+def test_what_stands_for_no_caption_is_none(tmp_path: Path, picture: str, caption: object) -> None:
+    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": picture, "caption": caption}))
+    assert node.text == ""
+
+
+@pytest.mark.parametrize(
+    ("caption", "message"),
+    [
+        (True, "caption holds true, a boolean, not a caption or a list of captions"),
+        ({"zh": "裙子"}, "caption holds {'zh': '裙子'}, an object, not a caption"),
+        (["裙子", ["红"]], "caption holds ['红'], a list, not a caption"),
+    ],
+)
+def test_what_is_no_caption_is_named(tmp_path: Path, picture: str, caption: object, message: str) -> None:
+    file = write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": picture, "caption": caption})
+    with pytest.raises(RecordError) as caught:
+        read_jsonl(file)
+    assert f"a.jsonl, line 1: {message}" in str(caught.value)
+
+
+def test_numbers_are_captions(tmp_path: Path, picture: str) -> None:
+    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": picture, "caption": [2024, "款"]}))
+    assert node.text == "2024\n款"
+
+
+def test_nan_in_the_place_of_a_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"a\.jsonl, line 1: the picture of '1' is NaN, not base64"):
+        read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": float("nan")}))
+
+
+# Other keys
+
+
+def test_other_keys_are_metadata(tmp_path: Path, picture: str) -> None:
+    record = {"image_id": 1, "image_base64": picture, "caption": "裙子", "price": 199, "tags": ["红", float("nan")]}
+    first, second = read_jsonl(write(tmp_path / "a.jsonl", record, {"image_id": 2, "image_base64": picture}))
+    assert {key: first.metadata[key] for key in ("price", "tags")} == {"price": 199, "tags": ["红", None]}
+    assert list(second.metadata) == ["content_hash"]
+    (tmp_path / "a.jsonl").write_text(f'{{"image_id": 1, "image_base64": "{picture}", "a": 1e999}}')
+    assert read_jsonl(tmp_path / "a.jsonl")[0].metadata["a"] is None
+    record["content_hash"] = "x"
+    with pytest.raises(RecordError, match=r"a\.jsonl, line 1: the key 'content_hash' is one of this package's own"):
+        read_jsonl(write(tmp_path / "a.jsonl", record))
+
+
+@pytest.mark.parametrize(
+    ("record", "columns"),
+    [
+        ({"title": "裙子", "img": "PICTURE"}, "caption='title', base64='img'"),
+        ({"id": 7, "image": "PICTURE", "caption": "裙子"}, "caption='caption', base64='image', id='id'"),
+        (
+            {"商品编号": "7", "标题": "裙子", "图": "data:image/png;base64,PICTURE"},
+            "caption='标题', base64='图', id='商品编号'",
+        ),
+        ({"sku": "7", "url": "https://img.example.cn/a.jpg", "text": ["裙子"]}, "caption='text', url='url', id='sku'"),
+        ({"image_id": 7, "pic": "PICTURE", "caption": "裙子"}, "caption='caption', base64='pic', id='image_id'"),
+        ({"image_base64": "PICTURE", "caption": "裙子"}, "caption='caption', base64='image_base64'"),
+    ],
+)
+def test_the_reader_of_other_keys_is_named_and_reads_them(
+    tmp_path: Path, picture: str, record: dict[str, object], columns: str
+) -> None:
+    record = {
+        key: value.replace("PICTURE", picture) if isinstance(value, str) else value for key, value in record.items()
+    }
+    file = write(tmp_path / "goods.jsonl", record)
+    with pytest.raises(RecordError) as caught:
+        read_jsonl(file)
+    keys, call = str(caught.value).split("; read other keys with ")
+    assert (
+        keys == f"{file}, line 1: not an object with image_id, image_base64 and caption, but with {', '.join(record)}"
+    )
+    assert call == f"ColumnReader(Columns({columns})).load_data({str(file)!r})"
+    (node,) = eval(call, {"ColumnReader": ColumnReader, "Columns": Columns})
+    assert node.text == "裙子"
+
+
+def test_what_is_not_evident_is_left_open(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"ColumnReader\(Columns\(caption=…, base64=…\)\)"):
+        read_jsonl(write(tmp_path / "a.jsonl", {"price": 5}))
+    file = write(tmp_path / "a.json", {"file": "a.jpg", "说明": "裙子"})
+    with pytest.raises(RecordError) as caught:
+        read_jsonl(file)
+    assert "caption='说明', picture='file')).load_data(" in str(caught.value)
+    assert str(caught.value).endswith("a.jsonl', images=…) after renaming it to a.jsonl")
+
+
+def test_captions_under_another_key_are_warned_of(
+    tmp_path: Path, picture: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": picture, "text": "裙子"}))
+    assert (node.text, node.metadata["text"]) == ("", "裙子")
+    assert "no line of" in caplog.text
+    assert "ColumnReader(Columns(caption='text', base64='image_base64', id='image_id'))" in caplog.text
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-8-sig"])
+def test_other_encodings_are_read(tmp_path: Path, picture: str, encoding: str) -> None:
+    line = json.dumps({"image_id": 1, "image_base64": picture, "caption": "一条裙子"}, ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_bytes(line.encode(encoding))
+    assert read_jsonl(tmp_path / "a.jsonl")[0].text == "一条裙子"
+    assert read_jsonl(tmp_path / "a.jsonl", encoding=encoding)[0].text == "一条裙子"

@@ -59,6 +59,16 @@ def test_a_tsv_of_any_size(tmp_path: Path, picture: str, mebibytes: int) -> None
     assert "Reading train_imgs.tsv: 100%" in shown
 
 
+def test_a_table_in_gbk_with_a_column_of_numbers(tmp_path: Path, picture: str) -> None:
+    with (tmp_path / "goods.csv").open("w", encoding="gbk") as table:
+        table.write("编号,图,标题,价格\n")
+        table.writelines(f"{number},{picture},一条裙子,{number}.5\n" for number in range(128))
+    reader = "ColumnReader(Columns(base64='图', id='编号', caption='标题', metadata=('价格',)))"
+    count, peak, _ = read_in_a_process_of_its_own(f"{reader}.lazy_load_data({str(tmp_path / 'goods.csv')!r})")
+    assert count == 128
+    assert peak <= MOST_MEBIBYTES
+
+
 @pytest.mark.slow
 def test_an_array_in_one_line(tmp_path: Path, picture: str) -> None:
     record = json.dumps({"id": "%d", "data": picture, "caption": "猫"}, ensure_ascii=False)

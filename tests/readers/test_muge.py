@@ -49,3 +49,18 @@ def test_advertising_lines_are_captions(tmp_path: Path, photos: list[Path]) -> N
         MugeCaptionReader().load_data(tmp_path)
     nodes = MugeCaptionReader(on_error="skip").load_data(tmp_path)
     assert [(node.node_id, node.text) for node in nodes] == [("ab12", "文案一\n文案二"), ("cd34", "")]
+
+
+def test_nan_is_no_advertising_line_and_no_id(tmp_path: Path, photos: list[Path]) -> None:
+    write_tsv(tmp_path / "IC_train.tsv", photos, ["1", "2"])
+    write_jsonl(
+        tmp_path / "IC_train.jsonl",
+        {"image_id": 1, "text": float("nan")},
+        {"image_id": 2, "text": ["文案", float("nan")]},
+        {"image_id": 2.0, "text": "文案"},
+        {"image_id": 2, "text": [{"zh": "文案"}]},
+    )
+    reader = MugeCaptionReader(on_error="skip")
+    assert [node.text for node in reader.load_data(tmp_path)] == ["", "文案"]
+    assert "line 3: the picture id is 2.0, a float, under image_id; an id is a string or an" in reader.skipped[0]
+    assert "line 4: text holds {'zh': '文案'}, an object, not a caption or a list of captions" in reader.skipped[1]

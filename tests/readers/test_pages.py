@@ -86,6 +86,22 @@ def test_a_folder_is_looked_through(tmp_path: Path, photos: list[Path], caplog: 
     assert "ImageCaptioner describes them" in caplog.text
 
 
+def test_links_out_of_the_folder_are_followed_on_request(
+    tmp_path: Path, photos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "inside").mkdir()
+    scan(tmp_path / "inside" / "a.pdf", photos[0])
+    scan(tmp_path / "b.pdf", photos[1])
+    try:
+        (tmp_path / "inside" / "b.pdf").symlink_to(tmp_path / "b.pdf")
+    except OSError:
+        pytest.skip("this system makes no links")
+    assert [node.node_id for node in PageReader().load_data(tmp_path / "inside")] == ["a.pdf/1"]
+    assert "left out 1 links that lead out of " in caplog.text
+    nodes = PageReader(follow_links=True).load_data(tmp_path / "inside")
+    assert [node.node_id for node in nodes] == ["a.pdf/1", "b.pdf/1"]
+
+
 def test_progress_is_shown_if_asked(capsys: pytest.CaptureFixture[str]) -> None:
     PageReader(longest_side=64, show_progress=True).load_data(CASES / "lecture.pdf")
     assert "Reading lecture.pdf: 100%" in capsys.readouterr().err

@@ -493,3 +493,15 @@ def test_threads_may_add_delete_and_query_at_once(store: FaissMultiModalVectorSt
     assert errors == []
     assert store.count() == 40
     assert len(store.query(ask(1, 0, k=100)).ids or []) == 40
+
+
+def test_metadata_examples_are_one_of_each_kind() -> None:
+    store = FaissMultiModalVectorStore()
+    values: list[object] = [5, 2.5, "b", "a", "", ["x", 3, None], {"k": 1}, None, True]
+    store.add([TextNode(text="x", embedding=[1.0], metadata={"key": value, "other": 9}) for value in values])
+    found = store.metadata_examples("key")
+    assert [(example.value, example.is_text, example.is_item) for example in found] == [
+        *((1, False, False), ("", True, False), (3, False, True), ("k", True, True)),
+    ]
+    assert [example.value for example in store.metadata_examples("other")] == [9]
+    assert store.metadata_examples("unheard") == []

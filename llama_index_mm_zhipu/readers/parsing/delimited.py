@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.errors import RecordError
@@ -25,23 +26,29 @@ def rows_of(
     *,
     required: Sequence[str],
     delimiter: str = ",",
+    quoted: bool | None = None,
     names: Sequence[str] | None = None,
     show_progress: bool = False,
+    encoding: str | None = None,
 ) -> Iterator[RecordOrError]:
     """Read a table row by row.
 
     Args:
-        file: UTF-8.
+        file: The file.
         required: Columns that every row must have.
         delimiter: Between fields.
+        quoted: Whether fields may stand in quotes; None for yes with ``QUOTED_DELIMITERS`` alone.
         names: Of the columns; None if the first row has them. Last fields may be missing from a row.
         show_progress: Show a progress bar.
+        encoding: Of the file; None for UTF-8.
 
     Yields:
         Each row, or the error of one. A table without the required columns is one error.
     """
-    lines = lines_of(file, show_progress)
-    rows = _quoted_rows(lines, delimiter) if delimiter in QUOTED_DELIMITERS else _plain_rows(lines, delimiter, names)
+    lines = lines_of(file, show_progress, encoding)
+    if quoted is None:
+        quoted = delimiter in QUOTED_DELIMITERS
+    rows = _quoted_rows(lines, delimiter) if quoted else _plain_rows(lines, delimiter, names)
     for row in rows:
         if isinstance(row, RecordError):
             yield row
@@ -61,6 +68,13 @@ def rows_of(
             yield _checked(Record(place, dict(zip(names, fields, strict=False))), required)
 
 
+def header_of(file: Path, delimiter: str, encoding: str | None = None) -> tuple[str, list[str]] | RecordError | None:
+    """Return place and names of the first row of a table with quotes; None of an empty file."""
+    with closing(_quoted_rows(lines_of(file, encoding=encoding), delimiter)) as rows:
+        row = next(rows, None)
+    return row if row is None or isinstance(row, RecordError) else (row[0], [name.strip() for name in row[1]])
+
+
 def _checked(row: Record, required: Sequence[str]) -> RecordOrError:
     missing = [column for column in required if column not in row.fields]
     return RecordError(f"{row.place}: a row without {' and '.join(missing)}") if missing else row
@@ -75,9 +89,12 @@ def _plain_rows(
         yield line if isinstance(line, RecordError) else (line.place, line.text.split(delimiter, limit))
 
 
-def _quoted_rows(lines: Iterator[LineOrError], delimiter: str) -> Iterator[tuple[str, list[str]] | RecordError]:
+def _quoted_rows(
+    lines: Iterator[LineOrError], delimiter: str
+) -> Generator[tuple[str, list[str]] | RecordError, None, None]:
     errors: list[RecordError] = []
     places: list[str] = []
+    limit = _FieldLimit()
 
     def texts() -> Iterator[str]:
         for line in lines:
@@ -86,10 +103,10 @@ def _quoted_rows(lines: Iterator[LineOrError], delimiter: str) -> Iterator[tuple
                 continue
             if not places:
                 places.append(line.place)
+            limit.allow(len(line.text) + 1)
             # The csv module takes a carriage return within a field for the end of a row.
             yield line.text.replace("\r", " ") + "\n"
 
-    _raise_field_limit()
     rows = csv.reader(texts(), delimiter=delimiter, strict=True)
     while True:
         places.clear()
@@ -98,6 +115,8 @@ def _quoted_rows(lines: Iterator[LineOrError], delimiter: str) -> Iterator[tuple
         except csv.Error as error:
             yield RecordError(f"{places[0]}: not a row of a CSV ({error})")
             continue
+        finally:
+            limit.restore()
         yield from errors
         errors.clear()
         if row is None:
@@ -105,10 +124,34 @@ def _quoted_rows(lines: Iterator[LineOrError], delimiter: str) -> Iterator[tuple
         yield places[0], row
 
 
-def _raise_field_limit() -> None:
-    """Let the csv module read fields as long as pictures in base64; its own limit, 128 KiB, is one of the process.
+class _FieldLimit:
+    """Raises the csv module's limit on fields, one of the whole process, while a row is parsed that may exceed it.
 
-    It is not lowered again: another thread may be reading.
+    Its default, 128 KiB, is less than an image in base64. Rows that are shorter, as most are, leave it untouched.
     """
-    with _limit_lock:
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
+
+    def __init__(self) -> None:
+        self._characters = 0
+        self._raised_from: int | None = None
+
+    def allow(self, characters: int) -> None:
+        """Make room for so many more characters of the row that is being parsed."""
+        self._characters += characters
+        if self._raised_from is None and self._characters > csv.field_size_limit():
+            # Held until the row is parsed: another reader must not lower the limit meanwhile.
+            _limit_lock.acquire()
+            self._raised_from = csv.field_size_limit()
+            csv.field_size_limit(max(self._raised_from, MAX_FIELD_CHARACTERS))
+
+    def restore(self) -> None:
+        """Put the limit back at the end of a row."""
+        self._characters = 0
+        if self._raised_from is None:
+            return
+        try:
+            # Unless somebody else has set another one.
+            if csv.field_size_limit() == MAX_FIELD_CHARACTERS:
+                csv.field_size_limit(self._raised_from)
+        finally:
+            self._raised_from = None
+            _limit_lock.release()

@@ -23,14 +23,17 @@ _NO_ARRAY = 'not an array of objects, nor one as {"RECORDS": […]}'
 _BLANKS = " \t\r\n"
 
 
-def objects_of(file: Path, form: str, required: Sequence[str], show_progress: bool = False) -> Iterator[RecordOrError]:
+def objects_of(
+    file: Path, form: str, required: Sequence[str], show_progress: bool = False, encoding: str | None = None
+) -> Iterator[RecordOrError]:
     """Read the objects of an array, ``[{…}, …]``, or of an object around it, ``{"RECORDS": [{…}, …]}``.
 
     Args:
-        file: UTF-8.
+        file: The file.
         form: Of an object, for errors: ``"an object with name and captions"``.
         required: Keys that it must have.
         show_progress: Show a progress bar.
+        encoding: Of the file; None for UTF-8.
 
     Yields:
         Each object, or the error of what is none. After what is no JSON there is nothing more to read.
@@ -38,7 +41,7 @@ def objects_of(file: Path, form: str, required: Sequence[str], show_progress: bo
     Raises:
         FileNotFoundError: There is no such file.
     """
-    with reading(file, show_progress) as (stream, bar):
+    with reading(file, show_progress, encoding) as (stream, bar):
         text = _Text(stream, bar)
         number = 0
         try:
@@ -52,7 +55,7 @@ def objects_of(file: Path, form: str, required: Sequence[str], show_progress: bo
                 raise ValueError("there is more after the array")
         except UnicodeDecodeError as error:
             place = f"{file}, line {text.line_of_end()}"
-            yield encoding_error(place, error, text.bytes_read - len(error.object) + error.start)
+            yield encoding_error(place, error, text.bytes_read - len(error.object) + error.start, encoding)
         except (ValueError, RecursionError) as error:
             yield RecordError(f"{file}, line {text.line}: {error}; the rest of the file is not read")
 

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.parsing.encodings import GB18030, UTF_8, as_utf_8
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -33,8 +34,8 @@ class Line(NamedTuple):
 LineOrError: TypeAlias = Line | RecordError
 
 
-def lines_of(file: Path, show_progress: bool = False) -> Iterator[LineOrError]:
-    r"""Read a UTF-8 file line by line.
+def lines_of(file: Path, show_progress: bool = False, encoding: str | None = None) -> Iterator[LineOrError]:
+    r"""Read a text file line by line.
 
     Lines end with ``\n`` alone, less one ``\r`` before it: captions may hold other line ends. A byte order mark and
     blank lines are left out.
@@ -42,14 +43,15 @@ def lines_of(file: Path, show_progress: bool = False) -> Iterator[LineOrError]:
     Args:
         file: The file.
         show_progress: Show a progress bar, in bytes.
+        encoding: Of the file; None for UTF-8.
 
     Yields:
-        Each line, or the ``RecordError`` of one that is not UTF-8 or too long.
+        Each line, or the ``RecordError`` of one that is not in this encoding or too long.
 
     Raises:
         FileNotFoundError: There is no such file.
     """
-    with reading(file, show_progress) as (stream, bar):
+    with reading(file, show_progress, encoding) as (stream, bar):
         number = 0
         while raw := stream.readline(MAX_LINE_BYTES):
             number += 1
@@ -63,15 +65,20 @@ def lines_of(file: Path, show_progress: bool = False) -> Iterator[LineOrError]:
             try:
                 text = raw.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
             except UnicodeDecodeError as error:
-                yield encoding_error(place, error, error.start)
+                yield encoding_error(place, error, error.start, encoding)
                 continue
             if text.strip():
                 yield Line(place, text)
 
 
 @contextmanager
-def reading(file: Path, show_progress: bool) -> Iterator[tuple[BinaryIO, tqdm]]:
-    """Open a file with a progress bar, in bytes.
+def reading(file: Path, show_progress: bool, encoding: str | None = None) -> Iterator[tuple[BinaryIO, tqdm]]:
+    """Open a text file as a stream of UTF-8 with a progress bar, which whoever reads updates by what was read.
+
+    Args:
+        file: The file.
+        show_progress: Show a progress bar, in bytes.
+        encoding: Of the file, None for UTF-8; what cannot be decoded is invalid UTF-8 in the stream.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -84,17 +91,28 @@ def reading(file: Path, show_progress: bool) -> Iterator[tuple[BinaryIO, tqdm]]:
         total=file.stat().st_size, desc=f"Reading {file.name}", unit="B", unit_scale=True, disable=not show_progress
     )
     with file.open("rb") as stream, bar:
-        yield stream, bar
+        if encoding is None or encoding == UTF_8:
+            yield stream, bar
+        else:
+            # The bytes read from this stream are not those of the file: it updates the bar by itself.
+            yield as_utf_8(stream, encoding, bar), tqdm(disable=True)
 
 
-def encoding_error(place: str, error: UnicodeDecodeError, byte: int) -> RecordError:
-    """Return the error of what is not UTF-8, with what to do.
+def encoding_error(place: str, error: UnicodeDecodeError, byte: int, encoding: str | None = None) -> RecordError:
+    """Return the error of what is not in the file's encoding, with what to do.
 
     Args:
         place: File and line.
         error: Of a line, or of what was read at once.
-        byte: Where, from 0.
+        byte: Where, from 0, in a UTF-8 file.
+        encoding: As it was given; None for UTF-8 by default.
     """
+    if encoding is not None:
+        name = f"UTF-8 (byte {byte})" if encoding == UTF_8 else encoding
+        other = "utf-8" if encoding == GB18030 else "gb18030"
+        return RecordError(
+            f"{place}: not {name}; give another encoding, such as encoding={other!r}, or none to have it detected"
+        )
     start = error.object.rfind(b"\n", 0, error.start) + 1
     end = error.object.find(b"\n", error.start)
     line = error.object[start : end if end >= 0 else None]

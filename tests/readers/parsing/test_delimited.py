@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llama_index_mm_zhipu.readers.parsing.delimited import rows_of
+from llama_index_mm_zhipu.readers.parsing.delimited import MAX_FIELD_CHARACTERS, rows_of
 
 
 def read(path: Path, content: str, **options: Any) -> list[dict[str, str] | str]:
@@ -66,3 +67,39 @@ def test_a_column_that_comes_twice_is_one_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_an_empty_file_has_no_rows(tmp_path: Path, content: str) -> None:
     assert read(tmp_path / "t.csv", content) == []
+
+
+def test_the_limit_of_the_csv_module_is_what_it_was(tmp_path: Path) -> None:
+    before = csv.field_size_limit(131_072)
+    try:
+        (tmp_path / "t.csv").write_text(f"a,b\n1,{'A' * 200_000}\n2,x\n3,{'B' * 200_000}\n", encoding="utf-8")
+        for row in rows_of(tmp_path / "t.csv", required=("a",)):
+            assert not isinstance(row, Exception)
+            assert csv.field_size_limit() == 131_072
+        # Of a reading that is left early, of one that ends in an error, and of fields over many lines.
+        assert next(rows_of(tmp_path / "t.csv", required=("a",))).fields["a"] == "1"
+        (error,) = read(tmp_path / "t.csv", 'a,b\n1,"' + "x\n" * 200_000)
+        assert "line 2: not a row of a CSV" in str(error)
+        (row,) = read(tmp_path / "t.csv", 'a,b\n1,"' + "x\n" * 200_000 + '"\n')
+        assert len(row["b"]) == 400_000
+        assert csv.field_size_limit() == 131_072
+        csv.field_size_limit(MAX_FIELD_CHARACTERS + 1)
+        assert len(read(tmp_path / "t.csv", f"a\n{'A' * 200_000}\n")) == 1
+        assert csv.field_size_limit() == MAX_FIELD_CHARACTERS + 1
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_many_threads_read_long_fields_and_leave_the_limit(tmp_path: Path) -> None:
+    before = csv.field_size_limit(131_072)
+    try:
+        (tmp_path / "t.csv").write_text("a\n" + f"{'A' * 150_000}\nx\n" * 20, encoding="utf-8")
+
+        def lengths(_: int) -> list[int]:
+            return [len(row.fields["a"]) for row in rows_of(tmp_path / "t.csv", required=("a",))]
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(lengths, range(16))) == [[150_000, 1] * 20] * 16
+        assert csv.field_size_limit() == 131_072
+    finally:
+        csv.field_size_limit(before)
