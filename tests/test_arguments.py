@@ -24,6 +24,7 @@ from llama_index_mm_zhipu import (
     load_index,
     plot_results,
     read_folder,
+    read_jsonl,
     show,
 )
 from llama_index_mm_zhipu.arguments import (
@@ -38,6 +39,7 @@ from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
 from llama_index_mm_zhipu.query.options import ChatOptions, RetrieverOptions, SynthesisOptions
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
+from llama_index_mm_zhipu.readers import ColumnReader, FolderReader, WukongReader
 from llama_index_mm_zhipu.testing import GLMStandIn
 
 KEY = "0123456789abcdef.0123456789abcdef"
@@ -210,6 +212,11 @@ def test_further_fields_of_a_request_go_through_additional_kwargs() -> None:
         (build_index, {"embeddings": None}, "embed_model"),
         (load_index, {"embedding": None}, "embed_model"),
         (read_folder, {"caption": "x.csv"}, "captions"),
+        (read_jsonl, {"encodng": "gbk"}, "encoding"),
+        (FolderReader, {"recursiv": True}, "recursive"),
+        (ColumnReader, {"columns": None, "on_eror": "skip"}, "on_error"),
+        (WukongReader, {"show_progres": True}, "show_progress"),
+        (FolderReader().load_data, {"folder": ".", "caption": "sidecar"}, "captions"),
         (show, {"langage": "zh"}, "language"),
         (plot_results, {"colums": 3}, "columns"),
         (evaluate_retrieval, {"data_set": None}, "dataset"),

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import ImageNode
 
+from llama_index_mm_zhipu.arguments import explicit_arguments, keyword_names, require_known
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.readers.errors import RecordError
 
@@ -35,6 +36,14 @@ class PictureReader(BaseReader):
         skipped_count: How many were left out.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have the constructors of all readers refuse unknown arguments."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            # Python's way to wrap what a subclass defines.
+            cls.__init__ = explicit_arguments(cls.__init__)  # type: ignore[method-assign]
+
+    @explicit_arguments
     def __init__(self, *, on_error: OnError = "raise", show_progress: bool = False) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}; it must be 'raise' or 'skip'")
@@ -54,18 +63,24 @@ class PictureReader(BaseReader):
             extra_info: Metadata for every node, as ``SimpleDirectoryReader`` gives it to its file extractors.
             **load_kwargs: As ``args``.
 
-        Yields:
+        Returns:
             A node a picture, with its captions as text, a line each.
 
         Raises:
             RecordError: A record cannot be used, with ``on_error="raise"``.
             FileNotFoundError: A file is missing.
+            TypeError: An argument is not known; the message says which one is meant.
             ValueError: There is no picture at all.
         """
+        known = keyword_names(self._records) | {"extra_info"}
+        require_known(f"{type(self).__name__}.load_data", load_kwargs, known)
+        return self._read(extra_info or {}, *args, **load_kwargs)
+
+    def _read(self, extra_info: dict[str, Any], *args: Any, **load_kwargs: Any) -> Iterator[ImageNode]:
         count = 0
         for node in self._usable(self._records(*args, **load_kwargs)):
             count += 1
-            node.metadata = {**(extra_info or {}), **node.metadata}
+            node.metadata = {**extra_info, **node.metadata}
             yield node
         if not count:
             reasons = f"; skipped {self.skipped_count} records, first {self.skipped[0]}" if self.skipped else ""

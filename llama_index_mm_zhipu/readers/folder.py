@@ -9,6 +9,7 @@ from llama_index.core.schema import ImageNode
 from PIL import Image
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images.formats import FORMATS
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
@@ -114,6 +115,7 @@ class FolderReader(PictureReader):
         )
 
 
+@explicit_arguments
 def read_folder(
     folder: str | Path,
     *,

@@ -12,6 +12,7 @@ from typing import Any
 
 from llama_index.core.schema import ImageNode
 
+from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions, captions_in
@@ -81,6 +82,7 @@ class JsonlReader(PictureReader):
         return f"{path} holds no pictures; expected lines with image_id, image_base64 and caption"
 
 
+@explicit_arguments
 def read_jsonl(path: str | Path, *, encoding: str | None = None, show_progress: bool = False) -> list[ImageNode]:
     """Read pictures and captions from a jsonl file: short for ``JsonlReader(…).load_data(path)``.
 
