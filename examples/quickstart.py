@@ -89,7 +89,9 @@ def image_of_ones_own(nodes: Sequence[ImageNode]) -> Path:
 
 # %%
 settings.output.mkdir(parents=True, exist_ok=True)
-nodes = read_folder(settings.data) if settings.data.is_dir() else read_jsonl(settings.data)
+# Ids without a prefix, which would tell several sources apart.
+read = read_folder if settings.data.is_dir() else read_jsonl
+nodes = read(settings.data, id_prefix="")
 captioned = sum(bool(node.text) for node in nodes)
 print(f"Loaded {len(nodes)} images, {captioned} of them with captions, from {os.path.relpath(settings.data)}")
 
@@ -119,7 +121,7 @@ print(f"Indexed {len(nodes)} images into {os.path.relpath(store)}")
 # ## Search by words and by image
 
 # %%
-retriever = index.as_retriever(image_similarity_top_k=5)
+retriever = index.as_retriever(similarity_top_k=5)
 found = retriever.retrieve(settings.words)
 print_results(f"Images for the words {settings.words}", found)
 
@@ -137,7 +139,7 @@ del index, retriever, embed_model
 
 embed_model = ChineseClipEmbedding(settings.model)
 index = load_index(store, embed_model=embed_model)
-again = index.as_retriever(image_similarity_top_k=5).retrieve(settings.words)
+again = index.as_retriever(similarity_top_k=5).retrieve(settings.words)
 same = [result.node.node_id for result in again] == [result.node.node_id for result in found]
 print(f"\nLoaded the index again from disk; it finds {'the same images' if same else 'other images'}.")
 
@@ -157,7 +159,7 @@ save(plot_results(own_image, found_by_image), "by_image.png")
 
 # %%
 llm = connect_glm(settings.glm)
-engine = index.as_query_engine(llm=llm, image_similarity_top_k=3)
+engine = index.as_query_engine(llm=llm, similarity_top_k=3)
 response = engine.query(settings.question)
 print_answer(settings.question, response)
 
@@ -172,7 +174,7 @@ save(show(settings.question, response), "answer.html")
 # The image finds others like it; the model is shown it first, then these.
 
 # %%
-engine = index.as_query_engine(llm=llm, image_similarity_top_k=3, query_mode="image")
+engine = index.as_query_engine(llm=llm, similarity_top_k=3, query_mode="image")
 query = QueryBundle("我的图片里是什么？", image_path=str(own_image))
 print_answer(query.query_str, engine.query(query))
 

@@ -13,6 +13,7 @@ from llama_index.core.bridge.pydantic import BaseModel, model_validator
 
 P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C")
 Member = TypeVar("Member", bound=Enum)
 
 _SIMILAR = 0.75
@@ -30,7 +31,7 @@ ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "embeddings": ("embed_model",),
     "endpoint": ("api_base",),
     "files": ("image_documents", "nodes_or_documents"),
-    "image": ("image_documents",),
+    "image": ("image_documents", "picture"),
     "image_files": ("image_documents",),
     "image_paths": ("image_documents",),
     "image_top_k": ("image_similarity_top_k",),
@@ -107,6 +108,12 @@ def explicit_arguments(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return checked
+
+
+def explicit_constructor(cls: type[C]) -> type[C]:
+    """Decorate a class so that its constructor refuses unknown arguments as ``explicit_arguments`` does."""
+    cls.__init__ = explicit_arguments(cls.__init__)  # type: ignore[method-assign]
+    return cls
 
 
 def keyword_names(function: Callable[..., Any]) -> frozenset[str]:

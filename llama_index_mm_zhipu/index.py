@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,10 @@ from llama_index.core.schema import BaseNode, Document, TransformComponent
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of
+from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of, roots_of
+from llama_index_mm_zhipu.index_update import missing_ids
 from llama_index_mm_zhipu.picture_index import PictureIndex, fingerprint_of
+from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
@@ -43,14 +44,16 @@ def build_index(
     text_embed_model: BaseEmbedding | None = None,
     caption_weight: float | None = None,
     on_error: OnError = "raise",
+    remove_missing: bool = False,
     transformations: list[TransformComponent] | None = None,
     insert_batch_size: int = INSERT_BATCH_SIZE,
     show_progress: bool = False,
 ) -> PictureIndex:
-    """Index pictures and texts, durably if a folder is given.
+    """Index images and texts, durably if a folder is given.
 
-    Pictures and texts lie in two stores of one folder. What was written is kept: nodes whose ids are there already are
-    overwritten, others are added.
+    Images and texts lie in two stores of one folder. What was written is kept, and building again only embeds what is
+    new or has changed: an image with the same content and caption keeps its vector, also where its folder was moved or
+    renamed. Images of two folders or files never replace each other; other nodes replace what has their id.
 
     Args:
         nodes_or_documents: A folder of images, as ``read_folder`` takes it; images in any form (paths, URLs,
@@ -68,6 +71,9 @@ def build_index(
             it is indexed nobody knows that beforehand, so there None takes 0.)
         on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures; they are logged
             and listed in ``index.skipped``.
+        remove_missing: Whether to delete the images whose files are gone from the folders that are given, or that the
+            given nodes were read from. Images of other folders, and those without a file, stay. A folder that is not
+            there or cannot be listed is an error, and nothing is deleted.
         transformations: Applied to text documents; by default ``Settings.transformations``, the sentence splitter.
         insert_batch_size: Nodes embedded and written at a time.
         show_progress: Show progress bars.
@@ -80,6 +86,7 @@ def build_index(
         ModelMismatchError: The folder was filled with another model.
         TypeError: There is no multimodal embedding model, or something is neither a node nor an image.
         PermissionError: nltk refuses the data of the text splitter; the message says how to install it.
+        OSError: With ``remove_missing``, a folder cannot be listed.
         ValueError: There is nothing to index.
     """
     if insert_batch_size < 1:
@@ -88,10 +95,16 @@ def build_index(
     items = items_of(nodes_or_documents)
     given_whole = isinstance(items, Sequence)
     skipped: dict[str, str] = {}
-    read = partial(nodes_of, skipped=skipped, on_error=on_error, show_progress=show_progress)
+    roots: set[Path] = set()
+
+    def read(batch: list[IndexItem]) -> list[BaseNode]:
+        nodes = nodes_of(batch, skipped, on_error=on_error, allow_empty=remove_missing, show_progress=show_progress)
+        roots.update(roots_of(batch), roots_of(nodes))
+        return nodes
+
     batches = filter(None, map(read, [list(items)] if given_whole else _batches(items, insert_batch_size)))
     first = next(batches, None)
-    if not first:
+    if first is None and not (remove_missing and roots):
         reason = next(iter(skipped.values()), "no nodes or documents were given")
         raise ValueError(f"nothing to index: {reason}")
     index = _open_index(
@@ -107,9 +120,13 @@ def build_index(
     index.skipped = skipped
     try:
         if given_whole:
-            index.insert_nodes(_as_nodes(first, index._transformations))
+            index.insert_nodes(_as_nodes(first or [], index._transformations))
         else:
-            index.insert_batches(_as_nodes(batch, index._transformations) for batch in chain([first], batches))
+            index.insert_batches(_as_nodes(batch, index._transformations) for batch in chain([first or []], batches))
+        if index.kept:
+            report(f"Kept {index.kept:,} images that have not changed.")
+        if remove_missing:
+            _remove_missing(index, roots)
         index.checkpoint()
     except BaseException:
         # Notebooks keep the last error, and all that it knows of, open files too.
@@ -187,6 +204,15 @@ def _open_index(
         image_embed_model=embed_model,
         **kwargs,
     )
+
+
+def _remove_missing(index: PictureIndex, roots: Iterable[Path]) -> None:
+    if not roots:
+        raise ValueError("remove_missing needs a folder, or nodes that a reader found in one; nothing was removed")
+    missing = missing_ids(index.stores[1], roots)
+    if missing:
+        index.delete_nodes(missing)
+    report(f"Removed {len(missing):,} images whose files are gone.")
 
 
 def _multimodal(embed_model: object) -> MultiModalEmbedding:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import unicodedata
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from llama_index.core.base.llms.types import ImageBlock
-from llama_index.core.schema import BaseNode, Document, ImageNode, NodeWithScore
+from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship, NodeWithScore
 from PIL import Image
 
 from llama_index_mm_zhipu.embedding.nodes import OnError
@@ -21,8 +22,10 @@ from llama_index_mm_zhipu.images.formats import is_image_file
 from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.picture_nodes import caption_of
 from llama_index_mm_zhipu.readers import FolderReader
-from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
+from llama_index_mm_zhipu.readers.errors import EmptySourceError
+from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash, source_root_of
 from llama_index_mm_zhipu.readers.slides import SLIDES
+from llama_index_mm_zhipu.readers.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ _READERS = {
 
 # Of PDF and of Office files; other binary files are known by their control characters.
 _BINARY_STARTS = ("%PDF-", "PK\x03\x04")
+# LlamaIndex's default.
+_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _SAMPLE_CHARACTERS = 4096
 _MAX_CONTROL_SHARE = 0.02
 
@@ -65,6 +70,7 @@ def nodes_of(
     skipped: dict[str, str],
     *,
     on_error: OnError = "raise",
+    allow_empty: bool = False,
     show_progress: bool = False,
 ) -> list[BaseNode]:
     """Return the nodes of items; texts stay documents.
@@ -73,6 +79,7 @@ def nodes_of(
         items: Nodes, documents, images in any form, folders.
         skipped: Where the reasons go by the names of items that are skipped.
         on_error: ``"raise"`` at the first image that cannot be used, or ``"skip"`` such images.
+        allow_empty: Whether folders may be without images.
         show_progress: Show a progress bar for folders.
 
     Raises:
@@ -87,6 +94,9 @@ def nodes_of(
     for item in items:
         try:
             nodes.extend(_nodes_of_item(item, on_error, show_progress))
+        except EmptySourceError:
+            if not allow_empty:
+                raise
         except ValueError as error:
             # Of images and of files; a wrong type is a mistake of the program.
             if on_error == "raise":
@@ -100,7 +110,7 @@ def nodes_of(
 def _nodes_of_item(item: IndexItem, on_error: OnError, show_progress: bool) -> Iterator[BaseNode]:
     if isinstance(item, NodeWithScore):
         yield item.node
-    elif isinstance(item, Document) and not has_image(item):
+    elif isinstance(item, Document):
         yield image_of_document(item) or item
     elif isinstance(item, BaseNode):
         yield item
@@ -120,10 +130,11 @@ def _nodes_of_item(item: IndexItem, on_error: OnError, show_progress: bool) -> I
 
 
 def image_of_document(document: Document) -> ImageNode | None:
-    """Return the image that a text document stands for, as ``SimpleDirectoryReader`` makes them; None for a text.
+    """Return the image of the file that a document of ``SimpleDirectoryReader`` stands for; None for other documents.
 
     Without ``llama-index-readers-file`` that reader gives the bytes of every image as text, with it those of ``.bmp``,
-    ``.tif`` and other formats. A text that is none of these bytes is the image's caption.
+    ``.tif`` and other formats. A text that is none of these bytes is the image's caption. Documents that were given an
+    id keep it; those with a random one get that of their file, so that they are found again at the next reading.
 
     Raises:
         ImageError: The document stands for an image file that is not there.
@@ -136,19 +147,8 @@ def image_of_document(document: Document) -> ImageNode | None:
     is_image = str(document.metadata.get("file_type") or "").startswith("image/")
     # What Pillow cannot read is refused, or skipped, when it is embedded.
     if path is not None and path.is_file() and (is_image_file(path) or (is_binary and is_image)):
-        metadata = {"file_name": path.name, **document.metadata}
-        node = PictureRecord.of(
-            document.node_id,
-            content_hash(path.read_bytes()),
-            image_path=str(path),
-            text="" if is_binary else text,
-            metadata=metadata,
-        )
-        node.excluded_llm_metadata_keys += document.excluded_llm_metadata_keys
-        node.excluded_embed_metadata_keys += document.excluded_embed_metadata_keys
-        node.relationships = dict(document.relationships)
-        return node
-    if not is_binary:
+        return _node_of_document(document, path, "" if is_binary else text)
+    if not is_binary or has_image(document):
         return None
     name = one_line(str(document.metadata.get("file_name") or file or document.node_id))
     if is_image:
@@ -157,6 +157,18 @@ def image_of_document(document: Document) -> ImageNode | None:
         f"document {name} holds the bytes of a binary file, not its text: pip install llama-index-readers-file and "
         "read it again, or read pages of .pdf and .pptx with llama_index_mm_zhipu.readers.PageReader"
     )
+
+
+def _node_of_document(document: Document, path: Path, caption: str) -> ImageNode:
+    metadata = {"file_name": path.name, **document.metadata}
+    own_id = None if _RANDOM_ID.fullmatch(document.node_id) else document.node_id
+    digest = content_hash(path.read_bytes())
+    node = PictureRecord.of(own_id or path.name, digest, image_path=str(path), text=caption, metadata=metadata)
+    node.excluded_llm_metadata_keys += document.excluded_llm_metadata_keys
+    node.excluded_embed_metadata_keys += document.excluded_embed_metadata_keys
+    # It is deleted with its document, whatever id that has at this reading.
+    node.relationships = {NodeRelationship.SOURCE: document.as_related_node_info(), **document.relationships}
+    return node if own_id else Source.of(path.parent).place(node)
 
 
 def _path_of(item: IndexItem) -> Path | str | None:
@@ -178,12 +190,8 @@ def _node_of_file(path: Path) -> ImageNode:
     except OSError:
         # The embedding says what is wrong, or skips the image.
         digest = None
-    return PictureRecord.of(_id_of_path(path), digest, image_path=str(path), metadata={"file_name": path.name})
-
-
-def _id_of_path(path: Path) -> str:
-    """Name an image by its folder and file; the digits tell folders of one name apart."""
-    return f"{path.parent.name}-{_digits(str(path.parent.resolve()))}/{path.name}"
+    node = PictureRecord.of(path.name, digest, image_path=str(path), metadata={"file_name": path.name})
+    return Source.of(path.parent).place(node)
 
 
 def _id_of_url(url: str) -> str:
@@ -208,3 +216,17 @@ def _cannot_index(given: object) -> TypeError:
         f"cannot index an object of type {type(given).__name__}: give a folder, images (paths, URLs, bytes, PIL), or "
         "nodes and documents"
     )
+
+
+def roots_of(items: Iterable[object]) -> set[Path]:
+    """Return the folders that items are, or that readers found them in."""
+    roots = set()
+    for item in items:
+        if isinstance(item, BaseNode):
+            root = source_root_of(item)
+        else:
+            path = _path_of(cast("IndexItem", item)) if isinstance(item, str | Path) else None
+            root = path.resolve() if isinstance(path, Path) and path.is_dir() else None
+        if root is not None:
+            roots.add(root)
+    return roots

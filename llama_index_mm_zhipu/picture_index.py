@@ -35,6 +35,7 @@ from llama_index_mm_zhipu.embedding.nodes import (
 from llama_index_mm_zhipu.images import ImageError, has_image
 from llama_index_mm_zhipu.index_input import IndexItem, nodes_of
 from llama_index_mm_zhipu.index_struct import ImageIndexStruct, register_index
+from llama_index_mm_zhipu.index_update import plan_update, with_stored_vectors
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
@@ -72,6 +73,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     Attributes:
         skipped: Message by id of the nodes left out because of ``on_error="skip"``.
+        kept: How many images were not embedded again, as the store had them with the same content and caption.
     """
 
     index_struct_cls = ImageIndexStruct
@@ -80,6 +82,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         self, *args: Any, caption_weight: float | None = None, on_error: OnError = "raise", **kwargs: Any
     ) -> None:
         self.skipped: dict[str, str] = {}
+        self.kept = 0
         self._caption_weight = caption_weight
         self._on_error = on_error
         # What was said of captions while batches come in: None for a single insert, which sees all of its pictures.
@@ -288,8 +291,10 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def _add_pictures(self, pictures: Sequence[ImageNode], show_progress: bool, **insert_kwargs: Any) -> None:
         weight = self._follow_caption_weight(pictures)
-        waiting = [node for node in pictures if node.embedding is None]
-        done: list[BaseNode] = [node for node in pictures if node.embedding is not None]
+        update = plan_update(_faiss_store(self._image_vector_store), pictures)
+        self.kept += update.kept
+        waiting = update.to_embed
+        done: list[BaseNode] = list(update.with_vectors)
         outcomes = stream_image_nodes(self._image_embed_model, waiting, weight)
         try:
             with closing(outcomes), picture_bar(len(waiting), show_progress) as bar:
@@ -317,8 +322,12 @@ class PictureIndex(MultiModalVectorStoreIndex):
         return []
 
     def _embedded_texts(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        ready = [node for node in nodes if node.embedding is not None]
-        waiting = [node for node in nodes if node.embedding is None]
+        given = [node for node in nodes if node.embedding is not None]
+        known = with_stored_vectors(
+            _faiss_store(self._vector_store), [node for node in nodes if node.embedding is None]
+        )
+        ready = [*given, *(node for node in known if node.embedding is not None)]
+        waiting = [node for node in known if node.embedding is None]
         vectors = embed_text_nodes(self._embed_model, waiting)
         embedded = zip(waiting, vectors, strict=True)
         # Copies: the caller's nodes stay as they were.

@@ -39,7 +39,7 @@ from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
 from llama_index_mm_zhipu.query.options import ChatOptions, RetrieverOptions, SynthesisOptions
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
-from llama_index_mm_zhipu.readers import ColumnReader, FolderReader, WukongReader
+from llama_index_mm_zhipu.readers import ColumnReader, Columns, FolderReader, WukongReader
 from llama_index_mm_zhipu.testing import GLMStandIn
 
 KEY = "0123456789abcdef.0123456789abcdef"
@@ -215,6 +215,8 @@ def test_further_fields_of_a_request_go_through_additional_kwargs() -> None:
         (read_jsonl, {"encodng": "gbk"}, "encoding"),
         (FolderReader, {"recursiv": True}, "recursive"),
         (ColumnReader, {"columns": None, "on_eror": "skip"}, "on_error"),
+        (Columns, {"image": "url"}, "picture"),
+        (GLMStandIn, {"latencies": 1.0}, "latency"),
         (WukongReader, {"show_progres": True}, "show_progress"),
         (FolderReader().load_data, {"folder": ".", "caption": "sidecar"}, "captions"),
         (show, {"langage": "zh"}, "language"),

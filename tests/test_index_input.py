@@ -12,7 +12,7 @@ import pytest
 from llama_index.core import Settings, SimpleDirectoryReader, StorageContext, load_index_from_storage
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.embeddings import MockEmbedding, MockMultiModalEmbedding
-from llama_index.core.schema import Document, ImageNode, NodeWithScore, TextNode
+from llama_index.core.schema import Document, ImageDocument, ImageNode, NodeWithScore, TextNode
 from PIL import Image
 
 from llama_index_mm_zhipu import (
@@ -215,8 +215,35 @@ def test_text_about_an_image_file_is_its_caption(photos: list[Path]) -> None:
     node = image_of_document(document)
     assert node is not None
     assert (node.text, node.image_path) == ("一条裙子", str(photos[0]))
-    assert node.source_node is None
-    assert node.node_id == document.doc_id
+    assert node.ref_doc_id == document.doc_id
+    assert node.node_id.endswith(f"/{photos[0].name}")
+
+
+def test_documents_keep_ids_that_they_were_given(photos: list[Path]) -> None:
+    metadata = {"file_path": str(photos[0])}
+    for document in (
+        Document(text="裙子", id_="mine", metadata=metadata),
+        ImageDocument(id_="mine", metadata=metadata),
+    ):
+        node = image_of_document(document)
+        assert node is not None
+        assert node.node_id == "mine"
+
+
+def test_image_documents_of_a_file_are_not_doubled(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    # As ImageReader of llama-index-readers-file makes them, with a random id each time.
+    def read() -> list[Document]:
+        return [
+            ImageDocument(image_path=str(photo), metadata={"file_path": str(photo), "file_type": "image/jpeg"})
+            for photo in photos[:3]
+        ]
+
+    build_index(read(), tiny_embedding, persist_dir=tmp_path).close()
+    index = build_index(read(), tiny_embedding, persist_dir=tmp_path)
+    assert (index.kept, len(images_in(index))) == (3, 3)
+    index.close()
 
 
 def test_texts_stay_texts(tmp_path: Path) -> None:

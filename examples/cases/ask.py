@@ -50,7 +50,7 @@ def load_questions(case: str) -> list[Question]:
 
 def read_pages(case: str, images: Path, show_progress: bool = False) -> list[ImageNode]:
     """Render the pages of a case into a folder, and return them with their text."""
-    reader = PageReader(longest_side=SLIDE_WIDTH, show_progress=show_progress)
+    reader = PageReader(longest_side=SLIDE_WIDTH, id_prefix="", show_progress=show_progress)
     return reader.load_data(HERE / f"{case}.pdf", images)
 
 
@@ -66,7 +66,7 @@ def index_without_text(pages: Sequence[BaseNode], embed_model: ChineseClipEmbedd
 
 def ranks_of(index: PictureIndex, questions: Sequence[Question]) -> list[int]:
     """Return the rank, from 1, at which each question finds its page."""
-    retriever = index.as_retriever(image_similarity_top_k=index.stores[1].count(), alpha=WEIGHT_OF_PICTURES)
+    retriever = index.as_retriever(similarity_top_k=index.stores[1].count(), alpha=WEIGHT_OF_PICTURES)
     found = [[result.node.node_id for result in retriever.retrieve(question.text)] for question in questions]
     return [ids.index(question.page) + 1 for ids, question in zip(found, questions, strict=True)]
 
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     question = given.question or questions[0].text
     print(f"\nQuestion: {question}")
     with closing(connect_glm(given.glm)) as llm:
-        engine = index.as_query_engine(llm=llm, image_similarity_top_k=3, alpha=WEIGHT_OF_PICTURES)
+        engine = index.as_query_engine(llm=llm, similarity_top_k=3, alpha=WEIGHT_OF_PICTURES)
         response = engine.query(question)
     print_sources([result.node for result in response.source_nodes])
     print(f"Answer: {response}")

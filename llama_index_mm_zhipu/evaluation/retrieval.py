@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, ImageNode
 from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 from tqdm.auto import tqdm
@@ -16,7 +16,10 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
 from llama_index_mm_zhipu.evaluation.report import RECALL_AT, DirectionScores, RetrievalReport
+from llama_index_mm_zhipu.images import has_image
+from llama_index_mm_zhipu.index_update import stored_ids
 from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.picture_nodes import as_image_node
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +60,7 @@ def evaluate_retrieval(
         ValueError: There is nothing to ask, or the index holds none of the pictures.
     """
     if not isinstance(dataset, RetrievalDataset):
-        dataset = RetrievalDataset.from_nodes(dataset)
+        dataset = RetrievalDataset.from_nodes(_as_stored(index, dataset))
     texts_by_picture = dataset.texts_by_picture()
     stored_ids, pictures = index.stores[1].get_vectors(list(texts_by_picture))
     _require_pictures(stored_ids, texts_by_picture)
@@ -82,6 +85,16 @@ def evaluate_retrieval(
         image_to_text=DirectionScores.of_ranks(ranks_of_texts),
         captions_in_vectors=captions_in_vectors,
     )
+
+
+def _as_stored(index: PictureIndex, nodes: Iterable[BaseNode]) -> Iterator[BaseNode]:
+    """Yield nodes with the ids that their images have in the index, which keeps ids where a folder was moved."""
+    for batch in iter_batch(nodes, _PICTURES_AT_A_TIME):
+        images = [as_image_node(node) if isinstance(node, BaseNode) and has_image(node) else node for node in batch]
+        ids = iter(stored_ids(index.stores[1], [node for node in images if isinstance(node, ImageNode)]))
+        for node in images:
+            # A copy: the caller's node stays as it was.
+            yield node.model_copy(update={"id_": next(ids)}) if isinstance(node, ImageNode) else node
 
 
 def _require_pictures(stored_ids: list[str], wanted: dict[str, list[int]]) -> None:

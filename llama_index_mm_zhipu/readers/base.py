@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, TypeAlias, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import ImageNode
 
-from llama_index_mm_zhipu.arguments import explicit_arguments, keyword_names, require_known
+from llama_index_mm_zhipu.arguments import explicit_arguments, explicit_constructor, keyword_names, require_known
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.errors import EmptySourceError, RecordError
+from llama_index_mm_zhipu.readers.source import Source
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,12 @@ _LISTED = 20
 class PictureReader(BaseReader):
     """Reads pictures one after the other, in flat memory.
 
+    Node ids are ``<name of the source>-<hash of its path>/<id within the source>``: images of two folders or files
+    never replace each other, and indexing one of them again finds its images. Moved or renamed sources have other ids,
+    and ``build_index`` finds their images by content.
+
     Args:
+        id_prefix: What node ids begin with instead, before a slash; ``""`` for the ids within the source alone.
         on_error: ``"raise"`` at the first record that cannot be used, or ``"skip"`` such records: they are counted in
             ``skipped_count``, and the first of them stand in ``skipped`` and in a warning.
         show_progress: Show a progress bar.
@@ -36,17 +44,22 @@ class PictureReader(BaseReader):
         skipped_count: How many were left out.
     """
 
+    ids_are_files: ClassVar[bool] = False
+    """Whether ids within the source are paths of files; else they are those of records."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Have the constructors of all readers refuse unknown arguments."""
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
-            # Python's way to wrap what a subclass defines.
-            cls.__init__ = explicit_arguments(cls.__init__)  # type: ignore[method-assign]
+            explicit_constructor(cls)
 
     @explicit_arguments
-    def __init__(self, *, on_error: OnError = "raise", show_progress: bool = False) -> None:
+    def __init__(
+        self, *, id_prefix: str | None = None, on_error: OnError = "raise", show_progress: bool = False
+    ) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error is {on_error!r}; it must be 'raise' or 'skip'")
+        self.id_prefix = id_prefix
         self.on_error: OnError = on_error
         self.show_progress = show_progress
         self.skipped: list[str] = []
@@ -77,18 +90,29 @@ class PictureReader(BaseReader):
         return self._read(extra_info or {}, *args, **load_kwargs)
 
     def _read(self, extra_info: dict[str, Any], *args: Any, **load_kwargs: Any) -> Iterator[ImageNode]:
+        source = self.source_of(*args, **load_kwargs)
         count = 0
         for node in self._usable(self._records(*args, **load_kwargs)):
             count += 1
             node.metadata = {**extra_info, **node.metadata}
-            yield node
+            yield source.place(node)
         if not count:
             reasons = f"; skipped {self.skipped_count} records, first {self.skipped[0]}" if self.skipped else ""
-            raise ValueError(self._nothing_read(*args, **load_kwargs) + reasons)
+            raise EmptySourceError(self._nothing_read(*args, **load_kwargs) + reasons)
 
     def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
         """Read all pictures."""
         return list(self.lazy_load_data(*args, **load_kwargs))
+
+    def source_of(self, *args: Any, **load_kwargs: Any) -> Source:
+        """Return the source that ``load_data`` with these arguments reads: what its first argument names."""
+        bound = inspect.signature(self._records).bind(*args, **load_kwargs)
+        root = self._root(Path(next(iter(bound.arguments.values()))))
+        return Source.of(root, self.id_prefix, ids_are_files=self.ids_are_files)
+
+    def _root(self, path: Path) -> Path:
+        """Return the folder or file within which ids are unique."""
+        return path
 
     @abstractmethod
     def _records(self, *args: Any, **load_kwargs: Any) -> Iterator[NodeOrError]:

@@ -14,6 +14,7 @@ class ChineseClipReader(TsvReader):
     memory. The pickles in ``lmdb/`` are never opened: the same is in the two files.
 
     Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
     """

@@ -23,6 +23,7 @@ class CocoCnReader(PictureReader):
     and ``.txt``, or the name of a file such as ``"coco-cn_ext.icap2020"``. The words of ``….bosonseg`` are joined.
 
     Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
     """

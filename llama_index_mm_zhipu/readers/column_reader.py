@@ -47,6 +47,7 @@ class ColumnReader(PictureReader):
         columns: What the columns hold; ``WUDAOMM`` and ``PRODUCT1M`` are there.
         encoding: Of the file, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows). None detects UTF-8, UTF-16 with
             a byte order mark, and GB18030, which is a guess and logged as a warning.
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
 
@@ -62,10 +63,11 @@ class ColumnReader(PictureReader):
         columns: Columns,
         *,
         encoding: str | None = None,
+        id_prefix: str | None = None,
         on_error: OnError = "raise",
         show_progress: bool = False,
     ) -> None:
-        super().__init__(on_error=on_error, show_progress=show_progress)
+        super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
         self.columns = columns
         self.encoding = checked_encoding(encoding)
 

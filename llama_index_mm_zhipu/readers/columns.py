@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from llama_index_mm_zhipu.arguments import explicit_constructor
 from llama_index_mm_zhipu.readers.picture_record import RESERVED_KEYS
 
 
+@explicit_constructor
 @dataclass(frozen=True)
 class Columns:
     """What the columns of a table, or the keys of JSON objects, hold.

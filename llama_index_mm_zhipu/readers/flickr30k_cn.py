@@ -34,6 +34,7 @@ class Flickr30kCnReader(PictureReader):
     blanks are taken out. For the form of Chinese-CLIP's scripts there is ``ChineseClipReader``.
 
     Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
     """

@@ -19,6 +19,7 @@ class Flickr8kCnReader(PictureReader):
     translations of the test split).
 
     Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
     """

@@ -46,12 +46,15 @@ class FolderReader(PictureReader):
             None detects UTF-8, UTF-16 with a byte order mark, and GB18030, which is a guess and logged as a warning.
         follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
             a warning; links to files inside the folder are followed either way.
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
 
     Raises:
         ValueError: The encoding is unknown.
     """
+
+    ids_are_files = True
 
     def __init__(
         self,
@@ -62,10 +65,11 @@ class FolderReader(PictureReader):
         caption_column: str = "caption",
         encoding: str | None = None,
         follow_links: bool = False,
+        id_prefix: str | None = None,
         on_error: OnError = "raise",
         show_progress: bool = False,
     ) -> None:
-        super().__init__(on_error=on_error, show_progress=show_progress)
+        super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
         self.recursive = recursive
         self.hash_contents = hash_contents
         self.name_column = name_column
@@ -126,6 +130,7 @@ def read_folder(
     recursive: bool = True,
     follow_links: bool = False,
     hash_contents: bool = True,
+    id_prefix: str | None = None,
     show_progress: bool = False,
 ) -> list[ImageNode]:
     """Make a node of every picture file in a folder: short for ``FolderReader(…).load_data(folder, captions)``.
@@ -142,7 +147,9 @@ def read_folder(
         recursive: Look into folders inside it too.
         follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
             a warning.
-        hash_contents: Read every file, so that an ``IngestionPipeline`` sees which ones changed since it saw them last.
+        hash_contents: Read every file, so that ``build_index`` and an ``IngestionPipeline`` see which ones changed.
+        id_prefix: What node ids begin with, before a slash; by default the folder's name and a hash of its path, so
+            that images of two folders never replace each other.
         show_progress: Show a progress bar.
 
     Returns:
@@ -163,6 +170,7 @@ def read_folder(
         caption_column=caption_column,
         encoding=encoding,
         follow_links=follow_links,
+        id_prefix=id_prefix,
         show_progress=show_progress,
     )
     return reader.load_data(folder, captions)

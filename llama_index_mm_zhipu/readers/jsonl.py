@@ -14,6 +14,7 @@ from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions, captions_in
 from llama_index_mm_zhipu.readers.column_guesses import column_reader_call
@@ -38,12 +39,12 @@ class JsonlReader(PictureReader):
 
     An id may be a number or a string, a caption a string, a list or null; an id that comes again adds a caption. Other
     keys become metadata, those of an id's first good line. The file is read twice, for the captions; only these stay in
-    memory. Node ids are the image ids, so that indexing a file again overwrites its pictures instead of doubling them.
-    Files of other keys are for ``ColumnReader``.
+    memory. Node ids end in the image ids. Files of other keys are for ``ColumnReader``.
 
     Args:
         encoding: Of the file, such as ``"gb18030"`` (GBK). None detects UTF-8, UTF-16 with a byte order mark, and
             GB18030, which is a guess and logged as a warning; detection reads the file once more.
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
 
@@ -52,9 +53,14 @@ class JsonlReader(PictureReader):
     """
 
     def __init__(
-        self, *, encoding: str | None = None, on_error: OnError = "raise", show_progress: bool = False
+        self,
+        *,
+        encoding: str | None = None,
+        id_prefix: str | None = None,
+        on_error: OnError = "raise",
+        show_progress: bool = False,
     ) -> None:
-        super().__init__(on_error=on_error, show_progress=show_progress)
+        super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
         self.encoding = checked_encoding(encoding)
 
     def _records(self, path: str | Path) -> Iterator[NodeOrError]:
@@ -83,13 +89,17 @@ class JsonlReader(PictureReader):
 
 
 @explicit_arguments
-def read_jsonl(path: str | Path, *, encoding: str | None = None, show_progress: bool = False) -> list[ImageNode]:
+def read_jsonl(
+    path: str | Path, *, encoding: str | None = None, id_prefix: str | None = None, show_progress: bool = False
+) -> list[ImageNode]:
     """Read pictures and captions from a jsonl file: short for ``JsonlReader(…).load_data(path)``.
 
     Args:
         path: File of lines such as ``{"image_id": "1", "image_base64": "/9j/…", "caption": "一只猫"}``; other keys
             become metadata.
         encoding: Of the file, such as ``"gb18030"`` (GBK); None to detect it, as ``JsonlReader`` does.
+        id_prefix: What node ids begin with, before a slash; by default the file's name and a hash of its path, so that
+            images of two files never replace each other.
         show_progress: Show a progress bar.
 
     Returns:
@@ -99,7 +109,7 @@ def read_jsonl(path: str | Path, *, encoding: str | None = None, show_progress: 
         ValueError: A line is not such an object, or the file holds no picture. The message names file and line, and
             where keys have other names, the call of ``ColumnReader`` that reads these.
     """
-    return JsonlReader(encoding=encoding, show_progress=show_progress).load_data(path)
+    return JsonlReader(encoding=encoding, id_prefix=id_prefix, show_progress=show_progress).load_data(path)
 
 
 def _gather_captions(file: Path, encoding: str | None) -> Captions:
@@ -119,7 +129,7 @@ def _gather_captions(file: Path, encoding: str | None) -> Captions:
     if example is not None and not has_caption_key and len(example.fields) > len((_ID, _PICTURE)):
         logger.warning(
             "no line of %s has the key %s, but %s: its pictures have no captions; %s reads them from another key",
-            file,
+            one_line(str(file)),
             _CAPTION,
             _listed(example.fields),
             column_reader_call(example.fields, file),

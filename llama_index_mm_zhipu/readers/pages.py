@@ -59,6 +59,7 @@ class PageReader(PictureReader):
         password: Of encrypted PDF files.
         follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
             a warning.
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
 
@@ -66,16 +67,19 @@ class PageReader(PictureReader):
         ImportError: The extra is missing.
     """
 
+    ids_are_files = True
+
     def __init__(
         self,
         *,
         longest_side: int = LONGEST_SIDE,
         password: str | None = None,
         follow_links: bool = False,
+        id_prefix: str | None = None,
         on_error: OnError = "raise",
         show_progress: bool = False,
     ) -> None:
-        super().__init__(on_error=on_error, show_progress=show_progress)
+        super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
         if not 1 <= longest_side <= MOST_PIXELS:
             raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MOST_PIXELS}")
         self.longest_side = longest_side
@@ -83,6 +87,10 @@ class PageReader(PictureReader):
         self.follow_links = follow_links
         self._left_out = ""
         _require_pdfium()
+
+    def _root(self, path: Path) -> Path:
+        # A file alone is named as in its folder.
+        return path.parent if path.expanduser().is_file() else path
 
     def _records(self, path: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
         root = Path(path).expanduser().absolute()

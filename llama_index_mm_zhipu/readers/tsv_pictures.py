@@ -25,7 +25,7 @@ class PictureText(NamedTuple):
 
     Attributes:
         text: A caption or a query.
-        image_ids: Ids of its pictures; none where they are not known.
+        image_ids: Node ids of its pictures; none where they are not known.
         place: File and line.
     """
 
@@ -52,7 +52,9 @@ class TsvReader(PictureReader):
             FileNotFoundError: The file is missing.
         """
         file, _ = self._existing_files(folder, split)
-        return list(self._usable(_texts_in(file, self.text_key, self.ids_key)))
+        source = self.source_of(folder, split)
+        texts = self._usable(_texts_in(file, self.text_key, self.ids_key))
+        return [text._replace(image_ids=tuple(map(source.id_of, text.image_ids))) for text in texts]
 
     def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
         texts, pictures = self._existing_files(folder, split)

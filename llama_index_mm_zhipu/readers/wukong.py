@@ -25,6 +25,7 @@ class WukongReader(PictureReader):
     ``{images}/{file:03d}/{row:05d}.jpg``. There are no ids in the file: they are made of its number and the row.
 
     Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
         on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
         show_progress: Show a progress bar.
     """

@@ -12,6 +12,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
+from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.testing.answers import answer_to
 from llama_index_mm_zhipu.testing.checks import check_key, check_request
 from llama_index_mm_zhipu.testing.faults import ErrorAnswer, Fault
@@ -41,6 +42,7 @@ class GLMStandIn:
         True
     """
 
+    @explicit_arguments
     def __init__(self, *, max_pictures: int | None = None, max_tokens: int | None = None, latency: float = 0.0) -> None:
         self.requests: list[dict[str, Any]] = []
         self._max_pictures = max_pictures

@@ -144,6 +144,12 @@ class Reader:
         )
         return [key for (key,) in self._connection.execute(query)]
 
+    def metadata_texts(self, key: str) -> dict[str, str]:
+        """Return the texts under a key by node id."""
+        is_text = f"key = ? and kind = 'scalar' and {TEXTS}"
+        query = f"select node_id, value from metadata join nodes using (id) where {is_text}"
+        return dict(self._connection.execute(query, (key,)))
+
     def metadata_examples(self, key: str) -> list[MetadataExample]:
         """Return an example of each kind of value under a key: numbers, texts, and both as items of lists."""
         examples = []

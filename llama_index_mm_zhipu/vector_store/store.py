@@ -157,6 +157,11 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         with self._database.reading() as reader:
             return reader.metadata_keys()
 
+    def metadata_texts(self, key: str) -> dict[str, str]:
+        """Return the texts that nodes have under a metadata key, by node id; the nodes themselves are not read."""
+        with self._database.reading() as reader:
+            return reader.metadata_texts(key)
+
     def metadata_examples(self, key: str) -> list[MetadataExample]:
         """Return an example of each kind of value under a metadata key, in a time that does not depend on their number.
 

@@ -10,6 +10,7 @@ from published_forms import Example, chinese_clip
 
 from llama_index_mm_zhipu.evaluation import RetrievalDataset, RetrievalQuery
 from llama_index_mm_zhipu.readers import ChineseClipReader
+from llama_index_mm_zhipu.readers.source import Source
 
 NODES = [
     ImageNode(id_="1", text="一只猫\n 猫在睡觉 "),
@@ -57,7 +58,8 @@ def test_texts_of_a_data_set_are_queries_of_their_own() -> None:
 def test_texts_are_taken_as_readers_give_them(examples: list[Example], tmp_path: Path) -> None:
     chinese_clip(tmp_path, examples[:2])
     dataset = RetrievalDataset.from_texts(ChineseClipReader().load_texts(tmp_path, "test"))
-    assert dataset.queries == [RetrievalQuery("飞机", ("1",)), RetrievalQuery("闹钟", ("2",))]
+    first, second = (Source.of(tmp_path).id_of(number) for number in ("1", "2"))
+    assert dataset.queries == [RetrievalQuery("飞机", (first,)), RetrievalQuery("闹钟", (second,))]
 
 
 def test_pictures_that_are_left_out_are_asked_for_no_more() -> None:

@@ -75,7 +75,7 @@ def ingest(folder: Path, persist_dir: Path, embedding: ChineseClipEmbedding) -> 
     with FaissMultiModalVectorStore(persist_dir, namespace="image", model=embedding.fingerprint) as store:
         forget_missing(docstore, store)
         pipeline = pipeline_into(store, docstore, embedding)
-        pipeline.run(nodes=read_folder(folder))
+        pipeline.run(nodes=read_folder(folder, id_prefix=""))
     docstore.persist(str(path))
 
 
@@ -121,7 +121,7 @@ def test_one_picture_that_changes_again_and_again(
     pipeline = pipeline_into(store, SimpleDocumentStore(), embedding)
     for seed in (1, 2, 3):
         draw(tmp_path / "a.jpg", seed)
-        pipeline.run(nodes=read_folder(tmp_path))
+        pipeline.run(nodes=read_folder(tmp_path, id_prefix=""))
     # The cache of a pipeline tells nodes apart by their text and metadata alone.
     assert embedded.names == ["a.jpg"] * 3
     assert store.count() == 1
@@ -167,5 +167,5 @@ def test_one_of_two_equal_pictures_can_go(tmp_path: Path, embedding: ChineseClip
     pipeline = pipeline_into(store, docstore, embedding)
     for kept in (lines, lines[1:]):
         file.write_text("\n".join(kept), encoding="utf-8")
-        pipeline.run(nodes=read_jsonl(file))
+        pipeline.run(nodes=read_jsonl(file, id_prefix=""))
     assert [node.node_id for node in store.get_nodes()] == ["2"]

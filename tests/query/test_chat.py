@@ -116,7 +116,7 @@ def test_pictures_that_vanished_are_told(
 ) -> None:
     for photo in photos[:3]:
         shutil.copy(photo, tmp_path)
-    index = build_index(read_folder(tmp_path), embed_model=demo_embedding)
+    index = build_index(read_folder(tmp_path, id_prefix=""), embed_model=demo_embedding)
     (tmp_path / photos[0].name).unlink()
     for mode in ("context", "condense_plus_context"):
         chat = index.as_chat_engine(mode, llm=llm, image_similarity_top_k=3)

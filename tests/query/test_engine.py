@@ -240,7 +240,7 @@ def folder(photos: list[Path], tmp_path: Path) -> Path:
 @pytest.fixture
 def folder_index(folder: Path, demo_embedding: ChineseClipEmbedding) -> PictureIndex:
     """An index of these."""
-    return build_index(read_folder(folder), embed_model=demo_embedding)
+    return build_index(read_folder(folder, id_prefix=""), embed_model=demo_embedding)
 
 
 def test_a_picture_that_vanished_is_left_out_and_counted(

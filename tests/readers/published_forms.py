@@ -40,7 +40,7 @@ class Example(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a data set is read, and how its node ids are made of numbers."""
+    """How a data set is read, and how ids within it are made of numbers."""
 
     reader: Callable[..., PictureReader]
     write: Callable[[Path, list[Example]], tuple[object, ...]]

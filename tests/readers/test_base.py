@@ -18,7 +18,8 @@ from llama_index_mm_zhipu.readers import JsonlReader
 def file(demo_folder: Path, tmp_path: Path) -> Path:
     """Two good lines, then 25 bad ones, then a good one."""
     records = [
-        {"image_id": node.node_id, "image_base64": node.image} for node in read_jsonl(demo_folder / "test.jsonl")
+        {"image_id": node.node_id, "image_base64": node.image}
+        for node in read_jsonl(demo_folder / "test.jsonl", id_prefix="")
     ]
     lines = [json.dumps(record) for record in records[:3]]
     (tmp_path / "a.jsonl").write_text("\n".join([*lines[:2], *["no json"] * 25, lines[2]]), encoding="utf-8")
@@ -56,7 +57,7 @@ def test_an_unknown_choice_is_refused() -> None:
 
 
 async def test_readers_are_llama_indexs(file: Path) -> None:
-    reader = JsonlReader(on_error="skip")
+    reader = JsonlReader(id_prefix="", on_error="skip")
     assert isinstance(reader, BaseReader)
     assert [node.node_id for node in await reader.aload_data(file)] == ["1", "2", "3"]
     (first, *_) = SimpleDirectoryReader(file.parent, file_extractor={".jsonl": reader}).load_data()

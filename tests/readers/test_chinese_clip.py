@@ -33,7 +33,7 @@ def add(file: Path, line: str) -> None:
 
 
 def test_pictures_with_all_their_captions(folder: Path, photos: list[Path]) -> None:
-    nodes = ChineseClipReader().load_data(folder, split="valid")
+    nodes = ChineseClipReader(id_prefix="").load_data(folder, split="valid")
     assert [(node.node_id, node.text) for node in nodes] == [
         ("1000", "一条裙子\n红色的"),
         ("1001", "红色的"),
@@ -68,7 +68,7 @@ def test_what_is_wrong_is_named_or_skipped(folder: Path, name: str, line: str, m
     with pytest.raises(RecordError) as caught:
         ChineseClipReader().load_data(folder, split="valid")
     assert message in str(caught.value)
-    reader = ChineseClipReader(on_error="skip")
+    reader = ChineseClipReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(folder, split="valid")] == ["1000", "1001", "1002"]
     assert reader.skipped_count == 1
 

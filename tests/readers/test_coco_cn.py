@@ -33,7 +33,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_pictures_lie_where_their_names_say(folder: Path, images: Path) -> None:
-    nodes = CocoCnReader().load_data(folder, images, split="test")
+    nodes = CocoCnReader(id_prefix="").load_data(folder, images, split="test")
     assert [(node.node_id, node.text) for node in nodes] == [
         (VAL, "一只猫趴在窗台上\n窗台上的猫"),
         (TRAIN, "红色的公交车"),
@@ -57,5 +57,5 @@ def test_segmented_captions_are_joined_and_other_files_named(folder: Path, image
     (folder / "coco-cn_ext.icap2020.txt").write_text(f"{TRAIN}#0\t公交车\n", encoding="utf-8")
     (joined,) = CocoCnReader().load_data(folder, images, captions="human-written-caption.bosonseg")
     assert joined.text == "一只猫"
-    (later,) = CocoCnReader().load_data(folder, images, captions="coco-cn_ext.icap2020")
+    (later,) = CocoCnReader(id_prefix="").load_data(folder, images, captions="coco-cn_ext.icap2020")
     assert (later.node_id, later.text) == (TRAIN, "公交车")

@@ -33,7 +33,7 @@ def images(tmp_path: Path, photos: list[Path]) -> Path:
 )
 def test_tables_arrays_and_lines(tmp_path: Path, images: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    (node,) = ColumnReader(CHINESE).load_data(tmp_path / name, images)
+    (node,) = ColumnReader(CHINESE, id_prefix="").load_data(tmp_path / name, images)
     assert (node.node_id, node.text, node.metadata["类别"]) == ("t/a.jpg", "裙子, 红", "服装")
     assert node.image_path == str(images / "a.jpg")
 
@@ -42,7 +42,7 @@ def test_several_caption_columns_and_pictures_in_base64(tmp_path: Path, photos: 
     encoded = base64.b64encode(photos[0].read_bytes()).decode()
     (tmp_path / "t.tsv").write_text(f"no\ttitle\tmore\tdata\n7\t裙子\t红色\t{encoded}\n", encoding="utf-8")
     columns = Columns(caption=("title", "more"), base64="data", id="no", delimiter="\t")
-    (node,) = ColumnReader(columns).load_data(tmp_path / "t.tsv")
+    (node,) = ColumnReader(columns, id_prefix="").load_data(tmp_path / "t.tsv")
     assert (node.node_id, node.text, node.image) == ("7", "裙子\n红色", encoded)
 
 
@@ -56,7 +56,7 @@ def wudao(path: Path, *records: dict[str, str]) -> Path:
 
 def test_wudaomm_with_its_pictures(tmp_path: Path, images: Path) -> None:
     file = wudao(tmp_path / "Art.json", {"name": "a.jpg", "tag": "工业", "captions": "桥梁,黄昏"})
-    (node,) = ColumnReader(WUDAOMM).load_data(file, images)
+    (node,) = ColumnReader(WUDAOMM, id_prefix="").load_data(file, images)
     assert (node.node_id, node.text, node.metadata["tag"]) == ("Art/a.jpg", "桥梁,黄昏", "工业")
 
 
@@ -66,7 +66,8 @@ def test_wudaomm_by_addresses_and_its_copies(tmp_path: Path, images: Path) -> No
     assert (node.image_url, node.image_path) == ("http://img.example.cn/a.jpg", None)
     copy = {"RECORDS": [{"imagePath": "a.jpg", "tag": "工业", "captions": "桥梁"}]}
     (tmp_path / "Art.json").write_text(json.dumps(copy), encoding="utf-8")
-    (node,) = ColumnReader(replace(WUDAOMM, picture="imagePath")).load_data(tmp_path / "Art.json", images)
+    reader = ColumnReader(replace(WUDAOMM, picture="imagePath"), id_prefix="")
+    (node,) = reader.load_data(tmp_path / "Art.json", images)
     assert node.node_id == "Art/a.jpg"
 
 
@@ -87,7 +88,7 @@ def products(tmp_path: Path) -> Path:
 
 
 def test_product1m_by_addresses(products: Path) -> None:
-    first, second = ColumnReader(PRODUCT1M).load_data(products)
+    first, second = ColumnReader(PRODUCT1M, id_prefix="").load_data(products)
     assert (first.node_id, first.text, first.image_url) == (
         "600000000001",
         "某品牌面霜50g",
@@ -188,7 +189,8 @@ def test_columns_of_numbers_become_numbers(tmp_path: Path, images: Path, encodin
     )
     for given in (None, encoding):
         first, second = ColumnReader(TYPED, encoding=given).load_data(tmp_path / "t.csv", images)
-        del first.metadata["content_hash"], second.metadata["content_hash"]
+        for node in (first, second):
+            del node.metadata["content_hash"], node.metadata["source_location"]
         assert first.metadata == {
             **{"编号": "1", "价格": 199, "评分": 4.5, "货号": "007", "条码": "6901234567890123", "标签": ["1", "2"]}
         }
@@ -259,7 +261,7 @@ def test_nan_is_no_caption_and_no_address(tmp_path: Path, images: Path) -> None:
 
 
 def test_metadata_may_not_be_called_as_this_package_s_own() -> None:
-    for key in ("content_hash", "检索到的图片", "retrieved picture"):
+    for key in ("content_hash", "source_location", "检索到的图片", "retrieved picture"):
         with pytest.raises(ValueError, match=f"own under '{key}'; rename the column"):
             Columns(picture="图片", metadata=("类别", key))
 

@@ -37,7 +37,7 @@ def test_words_of_the_archive_are_joined(tmp_path: Path, images: Path) -> None:
         "111#zhm#0 两:m 个:q 男人:n  骑车:v\n111#zhm#1 一 件 T 恤 和 New York\n222#zhm#0 狗:n\n333#zhm#0 无:v\n",
         "111\n222\n",
     )
-    nodes = Flickr30kCnReader().load_data(root, images, split="test")
+    nodes = Flickr30kCnReader(id_prefix="").load_data(root, images, split="test")
     assert [(node.node_id, node.text) for node in nodes] == [
         ("111", "两个男人，骑车\n一件T恤和New York"),
         ("222", "狗"),
@@ -55,15 +55,15 @@ def test_words_of_the_archive_are_joined(tmp_path: Path, images: Path) -> None:
 )
 def test_variants(tmp_path: Path, images: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
-    found = {node.node_id: node.text for node in Flickr30kCnReader().load_data(tmp_path, images, "val")}
-    assert found == {"111": "两个男人，骑车\n骑车", "222": "狗"}
+    nodes = Flickr30kCnReader(id_prefix="").load_data(tmp_path, images, "val")
+    assert {node.node_id: node.text for node in nodes} == {"111": "两个男人，骑车\n骑车", "222": "狗"}
 
 
 def test_what_is_wrong_is_named_or_skipped(tmp_path: Path, images: Path) -> None:
     (tmp_path / "flickr30k_cna_test.txt").write_text("111\t骑车\n没有编号\n999\t猫\n", encoding="utf-8")
     with pytest.raises(RecordError, match=r"flickr30k_cna_test\.txt, line 2: not a picture's number, a tab"):
         Flickr30kCnReader().load_data(tmp_path, images)
-    reader = Flickr30kCnReader(on_error="skip")
+    reader = Flickr30kCnReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path, images)] == ["111"]
     assert "line 3: there is no picture" in reader.skipped[1]
 

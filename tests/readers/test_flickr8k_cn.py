@@ -39,9 +39,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_all_captioned_pictures_or_those_of_a_split(folder: Path, images: Path) -> None:
-    found = {node.node_id: node.text for node in Flickr8kCnReader().load_data(folder, images)}
+    found = {node.node_id: node.text for node in Flickr8kCnReader(id_prefix="").load_data(folder, images)}
     assert found == {"111_ab": "一只狗在草地上奔跑。\n一只 狗", "222_cd": "两个人#在骑车", "333_ef": "雪山"}
-    assert [node.node_id for node in Flickr8kCnReader().load_data(folder, images, split="train")] == ["111_ab"]
+    train = Flickr8kCnReader(id_prefix="").load_data(folder, images, split="train")
+    assert [node.node_id for node in train] == ["111_ab"]
     (test,) = Flickr8kCnReader().load_data(folder, images, split="test", captions="zhmtest")
     assert test.text == "两个男人骑车"
     assert test.image_path == str(images / "222_cd.jpg")

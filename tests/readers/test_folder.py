@@ -32,12 +32,12 @@ def test_pictures_are_found_sorted_and_named_by_their_path(tmp_path: Path, photo
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "paper.pdf").write_text("no picture either")
 
-    nodes = read_folder(tmp_path)
+    nodes = read_folder(tmp_path, id_prefix="")
 
     assert [node.node_id for node in nodes] == ["a.jpeg", "slides/b.JPG"]
     assert [node.image_path for node in nodes] == [str(tmp_path / "a.jpeg"), str(tmp_path / "slides" / "b.JPG")]
     assert [node.metadata["file_name"] for node in nodes] == ["a.jpeg", "slides/b.JPG"]
-    assert [node.node_id for node in read_folder(tmp_path, recursive=False)] == ["a.jpeg"]
+    assert [node.node_id for node in read_folder(tmp_path, recursive=False, id_prefix="")] == ["a.jpeg"]
 
 
 def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_hidden_files_and_what_is_no_picture_are_left_out(tmp_path: Path, photos
     (tmp_path / ".thumbnails").mkdir()
     shutil.copy(photos[0], tmp_path / ".thumbnails" / "b.jpg")
     (tmp_path / "film.mpg").write_bytes(b"a film")
-    assert [node.node_id for node in read_folder(tmp_path)] == ["a.jpg"]
+    assert [node.node_id for node in read_folder(tmp_path, id_prefix="")] == ["a.jpg"]
 
 
 def test_paths_hold_from_every_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_captions_beside_the_pictures(folder: Path) -> None:
     (folder / "a.txt").write_text("\ufeff一条裙子\n\n红色的\n", encoding="utf-8")
     (folder / "b.json").write_text('{"caption": "帽子"}', encoding="utf-8")
     (folder / "deep" / "c.json").write_text('["外套", "蓝色"]', encoding="utf-8")
-    found = {node.node_id: node.text for node in read_folder(folder, captions="sidecar")}
+    found = {node.node_id: node.text for node in read_folder(folder, captions="sidecar", id_prefix="")}
     assert found == {"a.jpg": "一条裙子\n红色的", "b.jpg": "帽子", "d.jpg": "", "deep/c.jpg": "外套\n蓝色"}
     assert {node.text for node in read_folder(folder)} == {""}
 
@@ -96,7 +96,7 @@ def test_captions_in_a_table(folder: Path, tmp_path: Path) -> None:
     table.write_text(
         '\ufefffile_name,caption\n./a.jpg,"裙子, 红色"\n\ndeep\\c.jpg,外套\na.jpg,"两行\n说明"\n', encoding="utf-8"
     )
-    found = {node.node_id: node.text for node in read_folder(folder, captions=table)}
+    found = {node.node_id: node.text for node in read_folder(folder, captions=table, id_prefix="")}
     assert found == {"a.jpg": "裙子, 红色\n两行 说明", "b.jpg": "", "d.jpg": "", "deep/c.jpg": "外套"}
 
 
@@ -117,7 +117,7 @@ def test_a_bad_file_beside_a_picture_is_named_or_skipped(folder: Path, name: str
     (folder / name).write_bytes(content)
     with pytest.raises(RecordError, match=message):
         read_folder(folder, captions="sidecar")
-    reader = FolderReader(on_error="skip")
+    reader = FolderReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(folder, "sidecar")] == ["b.jpg", "d.jpg", "deep/c.jpg"]
     assert reader.skipped_count == 1
 
@@ -132,6 +132,7 @@ def test_a_bad_file_beside_a_picture_is_named_or_skipped(folder: Path, name: str
         ("a;b\n1;2", r"captions\.csv, line 1: there is no column file_name nor caption, but \['a;b'\]"),
         ("file_name,caption,p,p\n", r"captions\.csv, line 1: more than one column is called 'p'"),
         ("file_name,caption,content_hash\n", r"captions\.csv, line 1: the column 'content_hash' is called as this"),
+        ("file_name,caption,source_location\n", r"line 1: the column 'source_location' is called as this"),
         ("file_name,caption\n\na.jpg", r"captions\.csv, line 3: a row without caption"),
         ("file_name,caption\nx.jpg,裙子", r"captions\.csv, line 2: there is no picture x\.jpg in"),
         ('file_name,caption\na.jpg,"裙"子', r"captions\.csv, line 2: not a row of a CSV"),
@@ -163,7 +164,7 @@ COLUMNS = {"name_column": "图片", "caption_column": "标题"}
 
 def metadata_by_id(nodes: list[ImageNode]) -> dict[str, dict[str, object]]:
     """Metadata of nodes, without what they have without a table."""
-    own = ("file_name", "content_hash")
+    own = ("file_name", "content_hash", "source_location")
     return {node.node_id: {key: node.metadata[key] for key in node.metadata if key not in own} for node in nodes}
 
 
@@ -176,7 +177,7 @@ def test_other_columns_become_metadata_and_numbers_numbers(
     rows = csv.reader(StringIO(GOODS))
     with table.open("w", encoding=encoding, newline="") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
-    nodes = read_folder(folder, captions=table, **COLUMNS)
+    nodes = read_folder(folder, captions=table, id_prefix="", **COLUMNS)
     assert {node.node_id: node.text for node in nodes}["a.jpg"] == "裙子, 红"
     assert metadata_by_id(nodes) == {
         "a.jpg": {"编号": 1, "价格": 199, "重量": 1.5, "货号": "007", "条码": "6901234567890123", "库存": 12},
@@ -193,7 +194,7 @@ def test_a_filter_by_price_finds_what_it_says(
     folder: Path, tmp_path: Path, demo_embedding: ChineseClipEmbedding
 ) -> None:
     (tmp_path / "goods.csv").write_text(GOODS, encoding="utf-8")
-    nodes = read_folder(folder, captions=tmp_path / "goods.csv", **COLUMNS)
+    nodes = read_folder(folder, captions=tmp_path / "goods.csv", id_prefix="", **COLUMNS)
     index = build_index(nodes, embed_model=demo_embedding)
     dear = MetadataFilters(filters=[MetadataFilter(key="价格", value=100, operator=FilterOperator.GTE)])
     found = index.as_retriever(filters=dear, image_similarity_top_k=10).retrieve("裙子")
@@ -222,7 +223,7 @@ def test_the_first_value_of_a_picture_with_several_rows_is_kept(
 ) -> None:
     table = tmp_path / "goods.csv"
     table.write_text("file_name,caption,price,kind\na.jpg,裙子,,x\na.jpg,红色,5,x\na.jpg,新款,6,y\n", encoding="utf-8")
-    nodes = read_folder(folder, captions=table)
+    nodes = read_folder(folder, captions=table, id_prefix="")
     assert nodes[0].text == "裙子\n红色\n新款"
     assert metadata_by_id(nodes)["a.jpg"] == {"price": 5, "kind": "x"}
     (message,) = caplog.messages
@@ -245,7 +246,7 @@ def test_the_name_column_may_be_called_otherwise_only_if_file_name_is_free(folde
 def test_gbk_beside_pictures_is_read_with_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "a.txt").write_bytes("一条红色的裙子".encode("gbk"))
     (folder / "b.json").write_bytes('{"caption": "一顶很好看的帽子"}'.encode("gbk"))
-    found = {node.node_id: node.text for node in read_folder(folder, captions="sidecar")}
+    found = {node.node_id: node.text for node in read_folder(folder, captions="sidecar", id_prefix="")}
     assert (found["a.jpg"], found["b.jpg"]) == ("一条红色的裙子", "一顶很好看的帽子")
     (message,) = caplog.messages
     assert "2 files with captions, such as " in message
@@ -287,7 +288,7 @@ def linked(folder: Path, photos: list[Path], tmp_path: Path) -> Path:
 def test_links_out_of_the_folder_are_left_out_with_a_warning(
     linked: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    nodes = {node.node_id: node.text for node in read_folder(linked, captions="sidecar")}
+    nodes = {node.node_id: node.text for node in read_folder(linked, captions="sidecar", id_prefix="")}
     assert nodes == {"a.jpg": "", "b.jpg": "", "d.jpg": "", "deep/c.jpg": "", "inside.jpg": ""}
     (message,) = caplog.messages
     assert message == (
@@ -297,9 +298,10 @@ def test_links_out_of_the_folder_are_left_out_with_a_warning(
 
 
 def test_links_are_followed_on_request_and_circles_end(linked: Path, caplog: pytest.LogCaptureFixture) -> None:
-    nodes = {node.node_id: node.text for node in read_folder(linked, captions="sidecar", follow_links=True)}
-    assert nodes.pop("a.jpg") == "secret"
-    assert sorted(nodes) == ["b.jpg", "d.jpg", "deep/c.jpg", "folder/o.jpg", "inside.jpg", "o.jpg"]
+    nodes = read_folder(linked, captions="sidecar", follow_links=True, id_prefix="")
+    texts = {node.node_id: node.text for node in nodes}
+    assert texts.pop("a.jpg") == "secret"
+    assert sorted(texts) == ["b.jpg", "d.jpg", "deep/c.jpg", "folder/o.jpg", "inside.jpg", "o.jpg"]
     assert caplog.messages == []
 
 
@@ -311,14 +313,14 @@ def test_a_folder_of_links_alone_says_so(tmp_path: Path, photos: list[Path]) -> 
         pytest.skip("this system makes no links")
     with pytest.raises(ValueError, match=r"links holds no pictures; left out 1 links .*; follow_links=True reads them"):
         read_folder(tmp_path / "links")
-    assert [node.node_id for node in read_folder(tmp_path / "links", follow_links=True)] == ["a.jpg"]
+    (node,) = read_folder(tmp_path / "links", follow_links=True, id_prefix="")
+    assert node.node_id == "a.jpg"
 
 
 def test_a_folder_that_is_itself_a_link_is_read(linked: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(linked, target_is_directory=True)
-    assert [node.node_id for node in read_folder(tmp_path / "link", recursive=False)] == [
-        *("a.jpg", "b.jpg", "d.jpg", "inside.jpg"),
-    ]
+    nodes = read_folder(tmp_path / "link", recursive=False, id_prefix="")
+    assert [node.node_id for node in nodes] == ["a.jpg", "b.jpg", "d.jpg", "inside.jpg"]
 
 
 # Arguments

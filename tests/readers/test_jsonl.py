@@ -33,7 +33,7 @@ def test_pictures_captions_and_ids_are_read(tmp_path: Path, picture: str) -> Non
         start="\ufeff",
     )
 
-    nodes = read_jsonl(file)
+    nodes = read_jsonl(file, id_prefix="")
 
     assert [(node.node_id, node.text) for node in nodes] == [
         ("1", "一只猫\n猫在睡觉"),
@@ -90,7 +90,7 @@ def test_bad_lines_can_be_skipped_and_are_counted(
         {"image_id": 2, "image_base64": text},
         {"image_id": 3, "image_base64": picture},
     )
-    reader = JsonlReader(on_error="skip")
+    reader = JsonlReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.lazy_load_data(file)] == ["1", "3"]
     assert reader.skipped_count == 2
     assert ["line 2" in reader.skipped[0], "line 3" in reader.skipped[1]] == [True, True]
@@ -100,7 +100,8 @@ def test_bad_lines_can_be_skipped_and_are_counted(
 
 def test_pictures_come_as_they_are_asked_for(tmp_path: Path, picture: str) -> None:
     good = {"image_id": 1, "image_base64": picture}
-    pictures = iter(JsonlReader().lazy_load_data(write(tmp_path / "test.jsonl", good, "a string")))
+    file = write(tmp_path / "test.jsonl", good, "a string")
+    pictures = iter(JsonlReader(id_prefix="").lazy_load_data(file))
     assert next(pictures).node_id == "1"
     with pytest.raises(RecordError, match="line 2"):
         next(pictures)
@@ -112,7 +113,7 @@ def test_the_first_good_line_of_an_id_brings_the_picture(tmp_path: Path, picture
         {"image_id": "1", "image_base64": "%%%", "caption": "一只猫"},
         {"image_id": 1, "image_base64": picture, "caption": "猫在睡觉"},
     )
-    reader = JsonlReader(on_error="skip")
+    reader = JsonlReader(id_prefix="", on_error="skip")
     (node,) = reader.load_data(file)
     assert (node.node_id, node.text, reader.skipped_count) == ("1", "一只猫\n猫在睡觉", 1)
 
@@ -204,7 +205,7 @@ def test_other_keys_are_metadata(tmp_path: Path, picture: str) -> None:
     record = {"image_id": 1, "image_base64": picture, "caption": "裙子", "price": 199, "tags": ["红", float("nan")]}
     first, second = read_jsonl(write(tmp_path / "a.jsonl", record, {"image_id": 2, "image_base64": picture}))
     assert {key: first.metadata[key] for key in ("price", "tags")} == {"price": 199, "tags": ["红", None]}
-    assert list(second.metadata) == ["content_hash"]
+    assert list(second.metadata) == ["content_hash", "source_location"]
     (tmp_path / "a.jsonl").write_text(f'{{"image_id": 1, "image_base64": "{picture}", "a": 1e999}}')
     assert read_jsonl(tmp_path / "a.jsonl")[0].metadata["a"] is None
     record["content_hash"] = "x"

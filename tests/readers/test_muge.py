@@ -27,7 +27,7 @@ def test_queries_are_captions_of_the_pictures_that_they_ask_for(
     write_tsv(tmp_path / f"{prefix}valid_imgs.tsv", photos, ["1001", "1002"])
     queries = tmp_path / f"{prefix}valid_queries.jsonl"
     write_jsonl(queries, {"query_id": 77, "query_text": "复古帆布包", "item_ids": [1001, 1002]})
-    nodes = MugeRetrievalReader().load_data(tmp_path, split="valid")
+    nodes = MugeRetrievalReader(id_prefix="").load_data(tmp_path, split="valid")
     assert [(node.node_id, node.text) for node in nodes] == [("1001", "复古帆布包"), ("1002", "复古帆布包")]
 
 
@@ -47,7 +47,7 @@ def test_advertising_lines_are_captions(tmp_path: Path, photos: list[Path]) -> N
     )
     with pytest.raises(RecordError, match=r"IC_train\.jsonl, line 3: not an object with image_id and text"):
         MugeCaptionReader().load_data(tmp_path)
-    nodes = MugeCaptionReader(on_error="skip").load_data(tmp_path)
+    nodes = MugeCaptionReader(id_prefix="", on_error="skip").load_data(tmp_path)
     assert [(node.node_id, node.text) for node in nodes] == [("ab12", "文案一\n文案二"), ("cd34", "")]
 
 

@@ -32,7 +32,7 @@ def scan(path: Path, photo: Path) -> Path:
 def test_pictures_of_slides_and_all_that_they_say(name: str, tmp_path: Path) -> None:
     content = json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))
 
-    nodes = PageReader(longest_side=3840).load_data(CASES / f"{name}.pdf", tmp_path / "pages")
+    nodes = PageReader(longest_side=3840, id_prefix="").load_data(CASES / f"{name}.pdf", tmp_path / "pages")
 
     assert [node.node_id for node in nodes] == [f"{name}.pdf/{number + 1}" for number in range(len(content["pages"]))]
     for number, (node, page) in enumerate(zip(nodes, content["pages"], strict=True), 1):
@@ -66,7 +66,7 @@ def test_pages_look_as_they_should() -> None:
 def test_a_name_that_no_store_can_hold_is_refused(tmp_path: Path, photos: list[Path]) -> None:
     scan(tmp_path / "b.pdf", photos[0])
     shutil.copy(tmp_path / "b.pdf", os.fsencode(tmp_path) + "/课件.pdf".encode("gbk"))
-    reader = PageReader(on_error="skip")
+    reader = PageReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
     assert "is not UTF-8; rename the file" in reader.skipped[0]
 
@@ -78,7 +78,7 @@ def test_a_folder_is_looked_through(tmp_path: Path, photos: list[Path], caplog: 
     (tmp_path / "~$c.pptx").write_bytes(b"open in an office program")
     (tmp_path / "notes.txt").write_text("no pages")
 
-    nodes = PageReader().load_data(tmp_path, tmp_path / "pages")
+    nodes = PageReader(id_prefix="").load_data(tmp_path, tmp_path / "pages")
 
     assert [(node.node_id, node.text) for node in nodes] == [("a.pdf/1", ""), ("deep/b.PDF/1", "")]
     assert nodes[1].image_path == str(tmp_path / "pages" / "deep" / "b.PDF-1.jpg")
@@ -96,9 +96,9 @@ def test_links_out_of_the_folder_are_followed_on_request(
         (tmp_path / "inside" / "b.pdf").symlink_to(tmp_path / "b.pdf")
     except OSError:
         pytest.skip("this system makes no links")
-    assert [node.node_id for node in PageReader().load_data(tmp_path / "inside")] == ["a.pdf/1"]
+    assert [node.node_id for node in PageReader(id_prefix="").load_data(tmp_path / "inside")] == ["a.pdf/1"]
     assert "left out 1 links that lead out of " in caplog.text
-    nodes = PageReader(follow_links=True).load_data(tmp_path / "inside")
+    nodes = PageReader(follow_links=True, id_prefix="").load_data(tmp_path / "inside")
     assert [node.node_id for node in nodes] == ["a.pdf/1", "b.pdf/1"]
 
 
@@ -128,7 +128,7 @@ def test_a_broken_file_is_named_or_skipped(tmp_path: Path, photos: list[Path]) -
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7\nnothing more")
     with pytest.raises(RecordError, match=r"a\.pdf: cannot be opened as a PDF .*is it damaged\?"):
         PageReader().load_data(tmp_path)
-    reader = PageReader(on_error="skip")
+    reader = PageReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
     assert reader.skipped_count == 1
 
@@ -157,7 +157,7 @@ def test_a_page_without_area_is_named(tmp_path: Path, photos: list[Path]) -> Non
     (tmp_path / "a.pdf").write_bytes(
         re.sub(rb"/MediaBox \[[^\]]*\]", b"/MediaBox [ 0 0 9 9 ] /CropBox [50 50 60 60]", page)
     )
-    reader = PageReader(on_error="skip")
+    reader = PageReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
     assert "a.pdf, page 1: cannot be rendered (it has no area)" in reader.skipped[0]
 
@@ -185,7 +185,7 @@ def test_readings_left_in_cycles_do_not_stop_others() -> None:
 
 def test_llama_indexs_own_reader_of_folders_takes_it(tmp_path: Path) -> None:
     shutil.copy(CASES / "lecture.pdf", tmp_path)
-    files = SimpleDirectoryReader(tmp_path, file_extractor={".pdf": PageReader(longest_side=64)})
+    files = SimpleDirectoryReader(tmp_path, file_extractor={".pdf": PageReader(longest_side=64, id_prefix="")})
     pages = files.load_data()
     assert [page.node_id for page in pages] == [f"lecture.pdf/{number}" for number in range(1, 11)]
     assert pages[0].metadata["file_path"] == str(tmp_path / "lecture.pdf")
@@ -218,7 +218,7 @@ def test_what_libreoffice_says_in_other_encodings_is_told(monkeypatch: pytest.Mo
 
 @pytest.mark.skipif(shutil.which("soffice") is None, reason="needs LibreOffice")
 def test_slides_are_read_by_way_of_libreoffice(tmp_path: Path) -> None:
-    first, second = PageReader(longest_side=640).load_data(FILES / "slides.pptx")
+    first, second = PageReader(longest_side=640, id_prefix="").load_data(FILES / "slides.pptx")
     assert (first.node_id, first.metadata["file_name"]) == ("slides.pptx/1", "slides.pptx")
     assert load_image(first).size == (640, 480)
     assert first.text.splitlines()[0] == "梯度下降"

@@ -13,7 +13,7 @@ from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, read_folder,
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    return {node.node_id: node.hash for node in read_folder(folder)}
+    return {node.node_id: node.hash for node in read_folder(folder, id_prefix="")}
 
 
 def test_a_file_s_hash_follows_its_content(tmp_path: Path, photos: list[Path]) -> None:
@@ -46,7 +46,7 @@ def test_the_hash_is_hidden_from_models(tmp_path: Path, photos: list[Path]) -> N
     assert len(node.metadata["content_hash"]) == 64
     assert "content_hash" not in node.get_content(MetadataMode.LLM) + node.get_content(MetadataMode.EMBED)
     (unread,) = read_folder(tmp_path, hash_contents=False)
-    assert unread.metadata == {"file_name": "a.jpg"}
+    assert unread.metadata == {"file_name": "a.jpg", "source_location": (tmp_path / "a.jpg").resolve().as_posix()}
 
 
 def test_a_picture_can_be_deleted_as_a_document(
@@ -54,6 +54,6 @@ def test_a_picture_can_be_deleted_as_a_document(
 ) -> None:
     for photo in photos[:2]:
         shutil.copy(photo, tmp_path)
-    index = build_index(read_folder(tmp_path), embed_model=tiny_embedding)
+    index = build_index(read_folder(tmp_path, id_prefix=""), embed_model=tiny_embedding)
     index.delete_ref_doc(photos[0].name)
     assert [node.node_id for node in index.stores[1].get_nodes()] == [photos[1].name]

@@ -17,13 +17,14 @@ def test_from_files_to_figures(
     form: Form, examples: list[Example], demo_embedding: ChineseClipEmbedding, tmp_path: Path
 ) -> None:
     arguments = form.write(tmp_path / "data", examples)
-    nodes = form.reader().lazy_load_data(*arguments)
+    reader = form.reader()
+    source = reader.source_of(*arguments)
 
-    index = build_index(nodes, embed_model=demo_embedding, persist_dir=tmp_path / "store")
+    index = build_index(reader.lazy_load_data(*arguments), embed_model=demo_embedding, persist_dir=tmp_path / "store")
     report = evaluate_retrieval(index, form.reader().lazy_load_data(*arguments))
 
     stored = {node.node_id: node.text for node in index.stores[1].get_nodes()}  # type: ignore[attr-defined]
-    assert stored == {form.node_id(example.number): example.caption for example in examples}
+    assert stored == {source.id_of(form.node_id(example.number)): example.caption for example in examples}
     assert report.text_to_image.recall[1] == report.image_to_text.recall[1] == 1.0
     assert report.text_to_image.count == report.image_to_text.count == len(examples)
     index.close()
@@ -57,7 +58,7 @@ def test_an_address_that_answers_404_is_named_or_skipped(
 ) -> None:
     file = tmp_path / "wukong_100m_0.csv"
     file.write_text(f"url,caption\n{file_server}/{photos[0].name},裙子\n{file_server}/gone.jpg,帽子\n", "utf-8")
-    nodes = WukongReader().load_data(file)
+    nodes = WukongReader(id_prefix="").load_data(file)
     embed_model = ChineseClipEmbedding(
         model_name=str(tiny_model), device="cpu", allow_urls=True, allow_private_urls=True
     )

@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_addresses_and_captions(file: Path) -> None:
-    nodes = WukongReader().load_data(file)
+    nodes = WukongReader(id_prefix="").load_data(file)
     assert [(node.node_id, node.image_url, node.text) for node in nodes] == [
         ("007/00000", "https://img.example.cn/a.jpg", "周末露营, 一家三口"),
         ("007/00001", "https://img.example.cn/b.jpg", "带 回车"),
@@ -30,7 +30,7 @@ def test_addresses_and_captions(file: Path) -> None:
 def test_downloaded_pictures(file: Path, tmp_path: Path, photos: list[Path]) -> None:
     (tmp_path / "images" / "007").mkdir(parents=True)
     shutil.copy(photos[0], tmp_path / "images" / "007" / "00001.jpg")
-    reader = WukongReader(on_error="skip")
+    reader = WukongReader(id_prefix="", on_error="skip")
     (node,) = reader.load_data(file, tmp_path / "images")
     assert node.node_id == "007/00001"
     assert node.image_path == str(tmp_path / "images" / "007" / "00001.jpg")
@@ -40,7 +40,7 @@ def test_downloaded_pictures(file: Path, tmp_path: Path, photos: list[Path]) -> 
 def test_bad_rows_keep_their_number(file: Path) -> None:
     with file.open("ab") as lines:
         lines.write("只有一列\n".encode() + "猫,狗".encode("gbk") + b"\n" + b"https://img.example.cn/c.jpg,c\n")
-    reader = WukongReader(on_error="skip")
+    reader = WukongReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(file)] == ["007/00000", "007/00001", "007/00004"]
     assert "line 4: a row without caption" in reader.skipped[0]
     assert "line 5: not UTF-8" in reader.skipped[1]
@@ -56,7 +56,7 @@ def test_rows_are_counted_as_a_csv_has_them(file: Path) -> None:
     file.write_text(
         'url,caption\nhttps://a.example.cn/0.jpg,"两\n行"\nhttps://a.example.cn/1.jpg,b\n', encoding="utf-8"
     )
-    found = {node.node_id: node.text for node in WukongReader().load_data(file)}
+    found = {node.node_id: node.text for node in WukongReader(id_prefix="").load_data(file)}
     assert found == {"007/00000": "两 行", "007/00001": "b"}
 
 
@@ -75,5 +75,5 @@ def test_what_is_no_address_is_named(file: Path, url: str) -> None:
 
 def test_a_file_without_number_lends_its_name(tmp_path: Path) -> None:
     (tmp_path / "wukong.csv").write_text("url,caption\nhttps://a.example.cn/0.jpg,b\n", encoding="utf-8")
-    (node,) = WukongReader().load_data(tmp_path / "wukong.csv")
+    (node,) = WukongReader(id_prefix="").load_data(tmp_path / "wukong.csv")
     assert node.node_id == "wukong/00000"

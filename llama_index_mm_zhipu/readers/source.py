@@ -1,0 +1,80 @@
+"""Where images come from: ids that tell sources apart, and the location by which an index finds an image again."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from llama_index.core.schema import ImageNode
+
+from llama_index_mm_zhipu.readers.picture_record import SOURCE_LOCATION, PictureRecord
+
+RECORD_SEPARATOR = "/#/"
+"""Stands in locations between a file, or a folder of a data set, and the id of a record in it."""
+
+_HASH_DIGITS = 6
+
+_CODED_BYTES = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder, or a file that holds several images.
+
+    Attributes:
+        root: The folder or file, absolute and without links.
+        id_prefix: Before the slash of node ids.
+        ids_are_files: Whether ids within the source are paths of files, or of pages in files; else they are of records.
+    """
+
+    root: Path
+    id_prefix: str
+    ids_are_files: bool = True
+
+    @classmethod
+    def of(cls, root: Path, id_prefix: str | None = None, *, ids_are_files: bool = True) -> Source:
+        """Make a source.
+
+        Args:
+            root: The folder or file.
+            id_prefix: What ids begin with; ``""`` leaves them as they are. None makes one of the name of the source
+                and of a hash of its path: two folders of one name have different ids.
+            ids_are_files: As the attribute.
+        """
+        resolved = root.expanduser().resolve()
+        return cls(resolved, default_prefix(resolved) if id_prefix is None else id_prefix, ids_are_files)
+
+    def id_of(self, name: str) -> str:
+        """Return the id of the node that has a certain id within the source."""
+        return f"{self.id_prefix}/{name}" if self.id_prefix else name
+
+    def place(self, node: ImageNode) -> ImageNode:
+        """Give a node, whose id is unique within the source, an id and a location that are unique beyond it."""
+        name = node.node_id
+        node.id_ = self.id_of(name)
+        if isinstance(node, PictureRecord):
+            node._source_root, node._name_in_source = self.root, name
+        separator = "/" if self.ids_are_files else RECORD_SEPARATOR
+        location = _storable(f"{self.root.as_posix().rstrip('/')}{separator}{name}")
+        node.metadata = {**node.metadata, SOURCE_LOCATION: location}
+        node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, SOURCE_LOCATION]
+        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, SOURCE_LOCATION]
+        return node
+
+
+def default_prefix(root: Path) -> str:
+    """Return the name of a folder or file, without its suffix, and some digits of the hash of its path."""
+    name = root.name if root.is_dir() else root.stem
+    digest = hashlib.sha256(str(root).encode("utf-8", "surrogatepass")).hexdigest()
+    return _storable(f"{name}-{digest[:_HASH_DIGITS]}")
+
+
+def path_in(location: str) -> str:
+    """Return the path that a location, or a part of it, stands for."""
+    return location.translate({coded: byte for byte, coded in _CODED_BYTES.items()})
+
+
+def _storable(text: str) -> str:
+    """Code what is not UTF-8 in the names of files, which Python gives as surrogates, in characters of private use."""
+    return text.translate(_CODED_BYTES)

@@ -1,0 +1,262 @@
+"""Node ids tell the folders and files apart that images come from, and locations say where each was found."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from llama_index.core import SimpleDirectoryReader
+from llama_index.core.schema import ImageNode, MetadataMode
+from PIL import Image
+from published_forms import FORMS, Example, Form
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, load_index, read_folder, read_jsonl
+from llama_index_mm_zhipu.index_update import is_gone
+from llama_index_mm_zhipu.readers import (
+    ChineseClipReader,
+    FolderReader,
+    JsonlReader,
+    MugeRetrievalReader,
+    PageReader,
+)
+from llama_index_mm_zhipu.readers.picture_record import SOURCE_LOCATION
+from llama_index_mm_zhipu.readers.tsv_pictures import TsvReader
+
+
+def ids_of(nodes: list[ImageNode]) -> list[str]:
+    return [node.node_id for node in nodes]
+
+
+def digits(path: Path) -> str:
+    """The digits that a source has in the ids of its images."""
+    return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
+
+
+def write_photo(folder: Path, photo: Path) -> Path:
+    """Put a photograph as ``1.jpg`` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(photo, folder / "1.jpg")
+    return folder
+
+
+def write_jsonl(file: Path, photo: Path) -> Path:
+    """Write a photograph under the ids 0 and 1."""
+    picture = base64.b64encode(photo.read_bytes()).decode()
+    records = [{"image_id": number, "image_base64": picture, "caption": "猫", "price": 199} for number in range(2)]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    return file
+
+
+def write_pdf(file: Path, photo: Path) -> Path:
+    """Write a PDF of one page."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.open(photo).convert("RGB").save(file)
+    return file
+
+
+# Sources are told apart
+
+
+def test_folders_of_one_name_have_ids_of_their_own(tmp_path: Path, photos: list[Path]) -> None:
+    first, second = (write_photo(tmp_path / place / "photos", photos[0]) for place in ("a", "b"))
+    assert ids_of(read_folder(first)) == [f"photos-{digits(first)}/1.jpg"]
+    assert ids_of(read_folder(second)) == [f"photos-{digits(second)}/1.jpg"]
+    assert digits(first) != digits(second)
+
+
+def test_files_of_equal_ids_have_ids_of_their_own(tmp_path: Path, photos: list[Path]) -> None:
+    files = [write_jsonl(tmp_path / name, photos[0]) for name in ("a.jsonl", "b.jsonl", "deep/a.jsonl")]
+    found = [ids_of(read_jsonl(file)) for file in files]
+    assert found == [[f"{file.stem}-{digits(file)}/{number}" for number in range(2)] for file in files]
+    assert len({node_id for ids in found for node_id in ids}) == 6
+
+
+def test_a_pdf_is_named_as_in_its_folder(tmp_path: Path, photos: list[Path]) -> None:
+    files = [write_pdf(tmp_path / place / "slides.pdf", photos[0]) for place in ("a", "b")]
+    reader = PageReader(longest_side=64)
+    alone = [ids_of(reader.load_data(file)) for file in files]
+    assert alone == [[f"{file.parent.name}-{digits(file.parent)}/slides.pdf/1"] for file in files]
+    assert alone == [ids_of(reader.load_data(file.parent)) for file in files]
+    by_llama_index = [SimpleDirectoryReader(file.parent, file_extractor={".pdf": reader}) for file in files]
+    assert alone == [[page.node_id for page in files.load_data()] for files in by_llama_index]
+
+
+# A source has the same ids however it is reached
+
+
+READINGS: dict[str, Callable[[Path], list[ImageNode]]] = {
+    "folder": read_folder,
+    "jsonl": lambda folder: read_jsonl(folder / "test.jsonl"),
+    "pdf": lambda folder: PageReader(longest_side=64).load_data(folder / "slides.pdf"),
+    "folder of pdf": PageReader(longest_side=64).load_data,
+}
+
+
+def linked(folder: Path) -> Path:
+    link = folder.parent / "link"
+    try:
+        link.symlink_to(folder, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    return link
+
+
+WAYS: dict[str, Callable[[Path], Path]] = {
+    "once more": lambda folder: folder,
+    "relative": lambda folder: Path(folder.name),
+    "up and down": lambda folder: folder / ".." / folder.name,
+    "relative, up and down": lambda folder: Path(folder.name, "deep", ".."),
+    "through a link": linked,
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS.keys())
+def test_ids_and_locations_are_the_same_on_every_way(
+    read: Callable[[Path], list[ImageNode]],
+    way: Callable[[Path], Path],
+    tmp_path: Path,
+    photos: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = write_photo(tmp_path / "photos", photos[0])
+    write_jsonl(folder / "test.jsonl", photos[0])
+    write_pdf(folder / "slides.pdf", photos[0])
+    (folder / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    expected, found = (
+        [(node.node_id, node.metadata[SOURCE_LOCATION]) for node in read(path)] for path in (folder, way(folder))
+    )
+    assert found == expected
+
+
+def test_the_working_folder_has_its_name(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_photo(tmp_path / "photos", photos[0])
+    monkeypatch.chdir(folder)
+    assert ids_of(read_folder(".")) == ids_of(read_folder(folder))
+
+
+# What ids begin with may be chosen
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
+def test_every_reader_takes_a_prefix(form: Form, examples: list[Example], tmp_path: Path) -> None:
+    arguments = form.write(tmp_path / "data", examples[:2])
+    source = Path(str(arguments[0]))
+    name = source.name if source.is_dir() else source.stem
+    for options, prefix in (
+        ({}, f"{name}-{digits(source)}/"),
+        ({"id_prefix": "mine"}, "mine/"),
+        ({"id_prefix": "图片/2024"}, "图片/2024/"),
+        ({"id_prefix": ""}, ""),
+    ):
+        nodes = form.reader(**options).load_data(*arguments)
+        assert sorted(ids_of(nodes)) == sorted(f"{prefix}{form.node_id(example.number)}" for example in examples[:2])
+
+
+def test_pages_and_short_ways_take_a_prefix_too(tmp_path: Path, photos: list[Path]) -> None:
+    folder = write_photo(tmp_path / "photos", photos[0])
+    file = write_jsonl(tmp_path / "test.jsonl", photos[0])
+    pdf = write_pdf(tmp_path / "slides.pdf", photos[0])
+    for prefix, before in (("mine", "mine/"), ("", "")):
+        assert ids_of(read_folder(folder, id_prefix=prefix)) == [f"{before}1.jpg"]
+        assert ids_of(read_jsonl(file, id_prefix=prefix)) == [f"{before}0", f"{before}1"]
+        reader = PageReader(longest_side=64, id_prefix=prefix)
+        assert ids_of(reader.load_data(pdf)) == [f"{before}slides.pdf/1"]
+
+
+@pytest.mark.parametrize("id_prefix", [None, "mine", ""])
+@pytest.mark.parametrize(
+    ("form", "reader"), [("chinese-clip", ChineseClipReader), ("muge-retrieval", MugeRetrievalReader)]
+)
+def test_texts_name_pictures_by_their_node_ids(
+    form: str, reader: type[TsvReader], id_prefix: str | None, examples: list[Example], tmp_path: Path
+) -> None:
+    arguments = FORMS[form].write(tmp_path, examples)
+    nodes = reader(id_prefix=id_prefix).load_data(*arguments)
+    texts = reader(id_prefix=id_prefix).load_texts(*arguments)  # type: ignore[arg-type]
+    assert {text.text: text.image_ids for text in texts} == {node.text: (node.node_id,) for node in nodes}
+
+
+# Locations
+
+
+def test_the_location_of_a_file_is_its_path(tmp_path: Path, photos: list[Path]) -> None:
+    write_photo(tmp_path / "photos" / "deep", photos[0])
+    root = tmp_path.resolve().as_posix()
+    for prefix in (None, "", "mine"):
+        (node,) = read_folder(tmp_path / "photos", id_prefix=prefix)
+        assert node.metadata[SOURCE_LOCATION] == f"{root}/photos/deep/1.jpg"
+
+
+def test_the_location_of_a_page_is_in_its_file(tmp_path: Path, photos: list[Path]) -> None:
+    file = write_pdf(tmp_path / "slides.pdf", photos[0])
+    for source in (file, tmp_path):
+        (page,) = PageReader(longest_side=64).load_data(source, tmp_path / "pages")
+        assert page.metadata[SOURCE_LOCATION] == f"{file.resolve().as_posix()}/1"
+
+
+def test_the_location_of_a_record_is_its_file_and_id(tmp_path: Path, photos: list[Path]) -> None:
+    file = write_jsonl(tmp_path / "test.jsonl", photos[0])
+    for prefix in (None, "", "mine"):
+        locations = [node.metadata[SOURCE_LOCATION] for node in read_jsonl(file, id_prefix=prefix)]
+        assert locations == [f"{file.resolve().as_posix()}/#/{number}" for number in range(2)]
+
+
+def test_the_location_of_a_record_of_a_data_set_is_its_folder_and_id(examples: list[Example], tmp_path: Path) -> None:
+    arguments = FORMS["chinese-clip"].write(tmp_path, examples[:1])
+    (node,) = ChineseClipReader().load_data(*arguments)
+    assert node.metadata[SOURCE_LOCATION] == f"{tmp_path.resolve().as_posix()}/#/1"
+
+
+def test_locations_are_hidden_from_models(tmp_path: Path, photos: list[Path]) -> None:
+    (first, _) = read_jsonl(write_jsonl(tmp_path / "test.jsonl", photos[0]))
+    (page,) = PageReader(longest_side=64).load_data(write_pdf(tmp_path / "slides.pdf", photos[0]))
+    (picture,) = read_folder(write_photo(tmp_path / "photos", photos[0]))
+    for node, shown in ((first, "price: 199"), (page, "page_label: 1"), (picture, "file_name: 1.jpg")):
+        for mode in (MetadataMode.LLM, MetadataMode.EMBED):
+            said = node.get_content(mode)
+            assert shown in said
+            assert SOURCE_LOCATION not in said
+            assert "content_hash" not in said
+            assert node.metadata[SOURCE_LOCATION] not in said
+        assert node.metadata[SOURCE_LOCATION] in node.get_content(MetadataMode.ALL)
+
+
+def test_metadata_from_outside_is_kept(tmp_path: Path, photos: list[Path]) -> None:
+    folder = write_photo(tmp_path / "photos", photos[0])
+    (node,) = FolderReader().load_data(folder, extra_info={"owner": "王", "file_name": "x"})
+    assert node.metadata == {
+        "owner": "王",
+        "file_name": "1.jpg",
+        "content_hash": hashlib.sha256(photos[0].read_bytes()).hexdigest(),
+        SOURCE_LOCATION: (folder / "1.jpg").resolve().as_posix(),
+    }
+    file = write_jsonl(tmp_path / "test.jsonl", photos[0])
+    for record in JsonlReader().load_data(file, extra_info={"owner": "王"}):
+        assert (record.metadata["owner"], record.metadata["price"]) == ("王", 199)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any name")
+def test_a_source_whose_name_is_no_utf_8_can_be_stored(
+    tmp_path: Path, photos: list[Path], tiny_embedding: ChineseClipEmbedding
+) -> None:
+    folders = [tmp_path / os.fsdecode(name) for name in (b"\xfe", b"\xff")]
+    first, second = (read_jsonl(write_jsonl(folder / os.fsdecode(b"\xff.jsonl"), photos[0])) for folder in folders)
+    assert {node.node_id for node in first}.isdisjoint(node.node_id for node in second)
+    locations = [node.metadata[SOURCE_LOCATION] for node in (first[0], second[0])]
+    assert locations[0] != locations[1]
+    assert not any(map(is_gone, locations))
+    build_index(first, embed_model=tiny_embedding, persist_dir=tmp_path / "store").close()
+    index = load_index(tmp_path / "store", embed_model=tiny_embedding)
+    stored = {node.node_id: node.metadata for node in index.stores[1].get_nodes()}
+    assert stored == {node.node_id: node.metadata for node in first}
+    index.close()

@@ -1,0 +1,546 @@
+"""Indexing again: what is new is embedded, what is the same is kept, and sources never replace each other."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core import SimpleDirectoryReader
+from llama_index.core.embeddings import MockMultiModalEmbedding
+from llama_index.core.schema import ImageNode, NodeWithScore
+from PIL import Image
+
+from llama_index_mm_zhipu import (
+    ChineseClipEmbedding,
+    build_index,
+    evaluate_retrieval,
+    load_index,
+    read_folder,
+    read_jsonl,
+)
+from llama_index_mm_zhipu.index_update import is_gone, missing_ids, plan_update
+from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, name_in_source
+
+
+class CountingEmbedding(MockMultiModalEmbedding):
+    """Counts the images that it embeds; a vector follows from the first bytes of its image."""
+
+    embedded: int = 0
+
+    def get_image_embedding_batch(
+        self, img_file_paths: Sequence[Any], show_progress: bool = False
+    ) -> list[list[float]]:
+        self.embedded += len(img_file_paths)
+        return super().get_image_embedding_batch(list(img_file_paths), show_progress)
+
+    def taken(self) -> int:
+        """Return how many images were embedded since the last call."""
+        count, self.embedded = self.embedded, 0
+        return count
+
+
+@pytest.fixture
+def model() -> CountingEmbedding:
+    return CountingEmbedding(embed_dim=4)
+
+
+@pytest.fixture
+def fill(photos: list[Path]) -> Callable[..., Path]:
+    """Copies photographs into a folder, under the names given."""
+
+    def fill(folder: Path, **names: int) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, number in names.items():
+            shutil.copy(photos[number], folder / f"{name}.jpg")
+        return folder
+
+    return fill
+
+
+def images_in(index: PictureIndex) -> list[ImageNode]:
+    return [node for node in index.stores[1].get_nodes() if isinstance(node, ImageNode)]
+
+
+def files_in(index: PictureIndex) -> list[str]:
+    return sorted(str(node.image_path) for node in images_in(index))
+
+
+def as_earlier_version(nodes: list[ImageNode]) -> list[ImageNode]:
+    """What readers made before ids told sources apart: ids within the source, and no location."""
+    plain = []
+    for node in nodes:
+        name = name_in_source(node)
+        metadata = {key: value for key, value in node.metadata.items() if key != SOURCE_LOCATION}
+        plain.append(
+            ImageNode(id_=name, metadata=metadata, text=node.text, image=node.image, image_path=node.image_path)
+        )
+    return plain
+
+
+def write_jsonl(file: Path, *photos: Path) -> Path:
+    lines = [
+        json.dumps({"image_id": number, "image_base64": base64.b64encode(photo.read_bytes()).decode()})
+        for number, photo in enumerate(photos)
+    ]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+# Two sources
+
+
+def test_folders_with_files_of_one_name_do_not_replace_each_other(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folders = [fill(tmp_path / parent / "photos", a=number) for number, parent in enumerate("xyz")]
+    together = build_index(folders, model)
+    assert len(images_in(together)) == 3
+    one_by_one = build_index(folders[0], model)
+    one_by_one.insert(folders[1])
+    one_by_one.insert_nodes(read_folder(folders[2]))
+    assert files_in(one_by_one) == files_in(together)
+
+
+@pytest.mark.parametrize("id_prefix", ["", "mine"])
+def test_nor_do_they_with_one_prefix_for_all(
+    model: CountingEmbedding,
+    fill: Callable[..., Path],
+    tmp_path: Path,
+    id_prefix: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = (fill(tmp_path / parent, a=number, b=number + 2) for number, parent in enumerate("xy"))
+    nodes = [node for folder in (first, second) for node in read_folder(folder, id_prefix=id_prefix)]
+    index = build_index(nodes, model, persist_dir=tmp_path / "store")
+    assert len(images_in(index)) == 4
+    assert "2 images got other ids, as images of other files have theirs, such as" in caplog.text
+    ids = {node.image_path: node.node_id for node in images_in(index)}
+    caplog.clear()
+    index.insert_nodes(read_folder(second, id_prefix=id_prefix))
+    assert {node.image_path: node.node_id for node in images_in(index)} == ids
+    assert not caplog.records
+    index.close()
+
+
+def test_jsonl_files_with_the_same_ids_do_not_replace_each_other(
+    model: CountingEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    first = write_jsonl(tmp_path / "a.jsonl", *photos[:2])
+    second = write_jsonl(tmp_path / "b.jsonl", *photos[2:5])
+    index = build_index(read_jsonl(first), model)
+    index.insert_nodes(read_jsonl(second))
+    assert len(images_in(index)) == 5
+    index.insert_nodes(read_jsonl(second))
+    assert len(images_in(index)) == 5
+
+
+def test_nodes_of_ones_own_replace_what_has_their_id_with_a_warning(
+    model: CountingEmbedding, photos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    index = build_index([ImageNode(id_=str(number), image_path=str(photos[number])) for number in range(3)], model)
+    index.insert_nodes([ImageNode(id_=str(number), image_path=str(photos[number])) for number in range(3)])
+    assert not caplog.records
+    index.insert_nodes([ImageNode(id_=str(number), image_path=str(photos[number + 3])) for number in range(2)])
+    assert len(images_in(index)) == 3
+    assert f"2 images replaced images of other files that had their ids, such as 0 of {photos[0]}" in caplog.text
+
+
+def test_an_image_given_twice_is_one(model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    index = build_index([folder, folder / "a.jpg", str(folder / "a.jpg")], model)
+    assert len(images_in(index)) == 2
+    assert model.taken() == 2
+
+
+# The same images again
+
+
+def test_a_second_build_embeds_nothing(
+    model: CountingEmbedding,
+    fill: Callable[..., Path],
+    tmp_path: Path,
+    photos: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1, c=2)
+    sources = [
+        folder,
+        *read_jsonl(write_jsonl(tmp_path / "a.jsonl", photos[3])),
+        photos[4].read_bytes(),
+        Image.open(photos[5]),
+    ]
+    with closing(build_index(sources, model, persist_dir=tmp_path / "store")) as index:
+        before = images_in(index)
+    assert model.taken() == 6
+    assert "Kept" not in capsys.readouterr().err
+    with closing(build_index(sources, model, persist_dir=tmp_path / "store")) as index:
+        assert images_in(index) == before
+        assert index.kept == 6
+    assert model.taken() == 0
+    assert "Kept 6 images that have not changed." in capsys.readouterr().err
+
+
+def test_a_stream_keeps_what_is_there_too(model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1, c=2)
+
+    def stream() -> Iterator[ImageNode]:
+        yield from read_folder(folder)
+
+    for expected in (3, 0):
+        build_index(stream(), model, persist_dir=tmp_path / "store", insert_batch_size=2).close()
+        assert model.taken() == expected
+
+
+def test_only_what_changed_is_embedded(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path, photos: list[Path]
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1, c=2)
+    index = build_index(folder, model, caption_weight=0.5)
+    ids = {node.image_path: node.node_id for node in images_in(index)}
+    assert model.taken() == 3
+
+    shutil.copy(photos[7], folder / "b.jpg")
+    fill(folder, d=5)
+    index.insert(folder)
+    assert model.taken() == 2
+    assert {node.image_path: node.node_id for node in images_in(index)}.items() >= ids.items()
+
+    (folder / "a.txt").write_text("裙子", encoding="utf-8")
+    index.insert_nodes(read_folder(folder, captions="sidecar"))
+    assert model.taken() == 1
+    assert [node.text for node in images_in(index) if node.text] == ["裙子"]
+
+
+def test_new_metadata_is_written_without_embedding(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    index = build_index(folder, model)
+    vectors = index.stores[1].get_vectors([node.node_id for node in images_in(index)])[1]
+    model.taken()
+    nodes = read_folder(folder)
+    nodes[1].metadata["price"] = 99
+    index.insert_nodes(nodes)
+    assert model.taken() == 0
+    assert [node.metadata.get("price") for node in images_in(index)] == [None, 99]
+    found = index.stores[1].get_vectors([node.node_id for node in images_in(index)])[1]
+    assert sorted(found.tolist()) == sorted(vectors.tolist())
+
+
+def test_vectors_that_are_given_are_taken(model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path) -> None:
+    folder = fill(tmp_path / "x", a=0)
+    index = build_index(folder, model)
+    (node,) = read_folder(folder)
+    node.embedding = [0.0, 0.0, 0.0, 1.0]
+    index.insert_nodes([node])
+    assert index.stores[1].get_vectors([images_in(index)[0].node_id])[1].tolist() == [[0, 0, 0, 1]]
+    assert len(images_in(index)) == 1
+
+
+def test_without_hashes_images_are_embedded_again_and_none_is_doubled(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    index = build_index(read_folder(folder, hash_contents=False), model)
+    index.insert_nodes(read_folder(folder, hash_contents=False))
+    assert model.taken() == 4
+    assert len(images_in(index)) == 2
+
+
+def test_texts_of_unchanged_files_are_not_doubled(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, store = fill(tmp_path / "x", a=0), tmp_path / "store"
+    (folder / "long.txt").write_text("红色的帽子在第二个架子上。" * 400, encoding="utf-8")
+    (folder / "short.txt").write_text("裙子", encoding="utf-8")
+
+    def texts() -> list[str]:
+        documents = SimpleDirectoryReader(str(folder)).load_data()
+        with closing(build_index(documents, model, persist_dir=store)) as index:
+            assert len(images_in(index)) == 1
+            found = {node.node_id: node.get_content() for node in index.stores[0].get_nodes()}
+            # The document of the last reading can be deleted by its id.
+            assert {node.ref_doc_id for node in index.stores[0].get_nodes()} >= {documents[-1].doc_id}
+        return sorted(found)
+
+    first = texts()
+    assert len(first) > 2
+    assert texts() == first
+    (folder / "short.txt").write_text("裤子", encoding="utf-8")
+    assert len(texts()) == len(first) + 1
+
+
+# Moved and renamed
+
+
+@pytest.mark.parametrize("new", ["renamed", "elsewhere/x"])
+def test_a_moved_folder_is_recognised(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path, new: str
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1, c=2)
+    index = build_index(folder, model)
+    ids = sorted(node.node_id for node in images_in(index))
+    model.taken()
+    (tmp_path / new).parent.mkdir(exist_ok=True)
+    folder.rename(tmp_path / new)
+    for _ in range(2):
+        index.insert(tmp_path / new)
+        assert model.taken() == 0
+        assert sorted(node.node_id for node in images_in(index)) == ids
+        assert files_in(index) == [str(tmp_path / new / f"{name}.jpg") for name in "abc"]
+
+
+def test_a_new_folder_in_the_place_of_a_moved_one_replaces_nothing(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0)
+    index = build_index(folder, model)
+    folder.rename(tmp_path / "y")
+    index.insert(tmp_path / "y")
+    fill(folder, a=1)
+    for _ in range(2):
+        index.insert(folder)
+        assert files_in(index) == [str(tmp_path / place / "a.jpg") for place in "xy"]
+
+
+def test_a_renamed_file_keeps_its_id_and_copies_are_images_of_their_own(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0)
+    index = build_index(folder, model)
+    (before,) = images_in(index)
+    (folder / "a.jpg").rename(folder / "b.jpg")
+    shutil.copy(folder / "b.jpg", folder / "c.jpg")
+    index.insert(folder)
+    assert len(images_in(index)) == 2
+    assert before.node_id in {node.node_id for node in images_in(index)}
+    assert model.taken() == 2
+
+
+def test_a_copied_folder_is_another_source(model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    index = build_index(folder, model)
+    shutil.copytree(folder, tmp_path / "copy")
+    index.insert(tmp_path / "copy")
+    assert len(images_in(index)) == 4
+
+
+def test_a_moved_jsonl_is_recognised(model: CountingEmbedding, photos: list[Path], tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", *photos[:3])
+    index = build_index(read_jsonl(file), model)
+    model.taken()
+    file.rename(tmp_path / "b.jsonl")
+    index.insert_nodes(read_jsonl(tmp_path / "b.jsonl"))
+    assert len(images_in(index)) == 3
+    assert model.taken() == 0
+
+
+# Stores of earlier versions
+
+
+def test_a_store_of_an_earlier_version_keeps_its_ids_and_doubles_none(
+    model: CountingEmbedding, fill: Callable[..., Path], photos: list[Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1, c=2)
+    fill(folder / "deep", a=3)
+    file = write_jsonl(tmp_path / "a.jsonl", *photos[4:6])
+    nodes = [*read_folder(folder), *read_jsonl(file)]
+    build_index(as_earlier_version(nodes), model, persist_dir=tmp_path / "store").close()
+    model.taken()
+    with closing(load_index(tmp_path / "store", model)) as index:
+        ids = sorted(node.node_id for node in images_in(index))
+        assert ids == ["0", "1", "a.jpg", "b.jpg", "c.jpg", "deep/a.jpg"]
+        shutil.copy(photos[8], folder / "b.jpg")
+        for expected in (1, 0):
+            index.insert_nodes([*read_folder(folder), *read_jsonl(file)])
+            assert sorted(node.node_id for node in images_in(index)) == ids
+            assert model.taken() == expected
+        # Another source with the same names does not replace them.
+        index.insert(fill(tmp_path / "y", a=6))
+        assert len(images_in(index)) == 7
+
+
+def test_a_folder_that_was_moved_since_an_earlier_version_is_recognised(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    index = build_index(as_earlier_version(read_folder(folder)), model)
+    model.taken()
+    folder.rename(tmp_path / "y")
+    index.insert(tmp_path / "y")
+    assert sorted(node.node_id for node in images_in(index)) == ["a.jpg", "b.jpg"]
+    assert files_in(index) == [str(tmp_path / "y" / f"{name}.jpg") for name in "ab"]
+    assert model.taken() == 0
+
+
+# What is gone
+
+
+def test_images_whose_files_are_gone_are_removed_from_their_source_alone(
+    model: CountingEmbedding,
+    fill: Callable[..., Path],
+    photos: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, other = fill(tmp_path / "x", a=0, b=1), fill(tmp_path / "x2", a=2)
+    fill(folder / "deep", c=3)
+    without_file = [photos[4].read_bytes(), Image.open(photos[5]), ImageNode(id_="own", image_path=str(photos[6]))]
+    store = tmp_path / "store"
+    build_index([folder, other, *without_file], model, persist_dir=store).close()
+    shutil.rmtree(folder / "deep")
+    (folder / "b.jpg").unlink()
+    (other / "a.jpg").unlink()
+    fill(other, b=7)
+
+    build_index(folder, model, persist_dir=store).close()
+    with closing(build_index(folder, model, persist_dir=store, remove_missing=True)) as index:
+        assert "Removed 2 images whose files are gone." in capsys.readouterr().err
+        paths = {node.image_path for node in images_in(index)}
+        assert len(images_in(index)) == 5
+        assert {str(folder / "a.jpg"), str(other / "a.jpg"), str(photos[6])} <= paths
+
+    # Nodes of a reader say which folder they were found in.
+    with closing(build_index(read_folder(other), model, persist_dir=store, remove_missing=True)) as index:
+        assert str(other / "a.jpg") not in {node.image_path for node in images_in(index)}
+
+
+def test_images_that_an_earlier_version_stored_are_removed_too(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    build_index(as_earlier_version(read_folder(folder)), model, persist_dir=tmp_path / "store").close()
+    (folder / "b.jpg").unlink()
+    with closing(build_index(folder, model, persist_dir=tmp_path / "store", remove_missing=True)) as index:
+        assert [node.node_id for node in images_in(index)] == ["a.jpg"]
+
+
+def test_an_empty_folder_loses_its_images_and_says_how_many(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, other, store = fill(tmp_path / "x", a=0, b=1), fill(tmp_path / "y", a=2), tmp_path / "store"
+    build_index([folder, other], model, persist_dir=store).close()
+    for file in folder.iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match="holds no pictures"):
+        build_index(folder, model, persist_dir=store)
+    capsys.readouterr()
+    with closing(build_index(folder, model, persist_dir=store, remove_missing=True)) as index:
+        assert files_in(index) == [str(other / "a.jpg")]
+    assert "Removed 2 images whose files are gone." in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_an_error_and_nothing_is_removed(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, store = fill(tmp_path / "x", a=0, b=1), tmp_path / "store"
+    nodes = read_folder(folder)
+    build_index(nodes, model, persist_dir=store).close()
+    folder.rename(tmp_path / "away")
+    for given in (folder, [folder], nodes):
+        with pytest.raises(OSError, match="x"):
+            build_index(given, model, persist_dir=store, remove_missing=True)
+    with closing(load_index(store, model)) as index:
+        assert len(images_in(index)) == 2
+
+
+def test_a_folder_that_cannot_be_looked_into_is_an_error_and_nothing_is_removed(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, store = fill(tmp_path / "x", a=0, b=1), tmp_path / "store"
+    fill(folder / "share", c=2)
+    index = build_index(folder, model, persist_dir=store)
+    shutil.rmtree(folder / "share")
+    (folder / "b.jpg").unlink()
+    real_stat = os.stat
+
+    def stat(path: Any, **kwargs: Any) -> os.stat_result:
+        # What a network share that lost its connection answers.
+        if "share" in os.fspath(path):
+            raise OSError(112, "Host is down", os.fspath(path))
+        return real_stat(path, **kwargs)
+
+    monkeypatch.setattr(os, "stat", stat)
+    with pytest.raises(OSError, match="Host is down"):
+        missing_ids(index.stores[1], [folder])
+    monkeypatch.undo()
+    assert len(missing_ids(index.stores[1], [folder])) == 2
+    index.close()
+
+
+def test_nothing_is_removed_where_no_folder_is_known(
+    model: CountingEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match="remove_missing needs a folder"):
+        build_index(photos[0].read_bytes(), model, persist_dir=tmp_path, remove_missing=True)
+
+
+def test_records_of_a_file_that_is_there_are_never_missing(
+    model: CountingEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    file = write_jsonl(tmp_path / "a.jsonl", *photos[:3])
+    index = build_index(read_jsonl(file), model)
+    write_jsonl(file, photos[0])
+    assert missing_ids(index.stores[1], [tmp_path]) == []
+    file.unlink()
+    assert len(missing_ids(index.stores[1], [tmp_path])) == 3
+
+
+def test_what_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(b"")
+    (tmp_path / "set").mkdir()
+    there = ["a.pdf", "a.pdf/3", "set/#/12", "a.pdf/#/12"]
+    gone = ["b.pdf", "b.pdf/3", "set/1.jpg", "other/1.jpg", "other/#/12", "b.jsonl/#/1"]
+    assert [name for name in there if is_gone(str(tmp_path / name))] == []
+    assert [name for name in gone if not is_gone(str(tmp_path / name))] == []
+
+
+# With the real parts
+
+
+def test_answers_rest_on_moved_images(
+    tiny_embedding: ChineseClipEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1, c=2)
+    index = build_index(folder, tiny_embedding)
+    folder.rename(tmp_path / "y")
+    index.insert(tmp_path / "y")
+    found: list[NodeWithScore] = index.as_retriever(similarity_top_k=1).retrieve(tmp_path / "y" / "b.jpg")
+    assert found[0].score == pytest.approx(1, abs=1e-4)
+    assert index.kept == 3
+
+
+def test_an_evaluation_finds_images_by_the_ids_that_they_kept(
+    tiny_embedding: ChineseClipEmbedding, fill: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1, c=2)
+    for name in "abc":
+        (folder / f"{name}.txt").write_text(f"图片{name}", encoding="utf-8")
+    index = build_index(read_folder(folder, captions="sidecar"), tiny_embedding, caption_weight=0)
+    folder.rename(tmp_path / "y")
+    nodes = read_folder(tmp_path / "y", captions="sidecar")
+    index.insert_nodes(nodes)
+    report = evaluate_retrieval(index, nodes)
+    assert report.text_to_image.recall[10] == 1
+    assert "lacks" not in caplog.text
+
+
+def test_a_plan_leaves_the_given_nodes_as_they_are(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    index = build_index(as_earlier_version(read_folder(folder)), model)
+    nodes = read_folder(folder)
+    dumps = [node.model_dump() for node in nodes]
+    update = plan_update(index.stores[1], nodes)
+    assert (update.kept, len(update.to_embed), len(update.with_vectors)) == (2, 0, 2)
+    assert [node.model_dump() for node in nodes] == dumps
+    assert all(node.metadata[CONTENT_HASH] for node in update.with_vectors)
