@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import wraps
+from numbers import Real
 from typing import Any, ParamSpec, TypeVar
 
 from llama_index.core.bridge.pydantic import BaseModel, model_validator
@@ -20,19 +21,28 @@ _SIMILAR = 0.75
 _MAX_LISTED = 40
 
 ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
+    "api_token": ("api_key",),
     "api_url": ("api_base",),
     "base_url": ("api_base",),
     "batch_size": ("embed_batch_size", "insert_batch_size", "choice_batch_size"),
     "checkpoint": ("model_name",),
     "collection_name": ("namespace",),
+    "clip_model": ("model_name", "embed_model"),
     "cutoff": ("similarity_cutoff",),
+    "dtype": ("precision",),
+    "dir": ("persist_dir", "folder"),
     "directory": ("persist_dir", "folder"),
     "embedding": ("embed_model",),
     "embeddings": ("embed_model",),
     "endpoint": ("api_base",),
+    "fp16": ("precision",),
     "files": ("image_documents", "nodes_or_documents"),
     "image": ("image_documents", "picture"),
     "image_files": ("image_documents",),
+    "folder": ("persist_dir",),
+    "gpu": ("device",),
+    "half": ("precision",),
+    "image_embed_model": ("embed_model",),
     "image_paths": ("image_documents",),
     "image_top_k": ("image_similarity_top_k",),
     "image_urls": ("image_documents",),
@@ -40,20 +50,28 @@ ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "k": ("similarity_top_k", "top_n", "top_k"),
     "key": ("api_key",),
     "limit": ("similarity_top_k", "top_n", "top_k"),
+    "language_model": ("llm",),
     "max_completion_tokens": ("max_tokens",),
     "max_new_tokens": ("max_tokens",),
     "max_output_tokens": ("max_tokens",),
+    "max_results": ("similarity_top_k", "top_n"),
+    "metadata_filter": ("filters",),
+    "metadata_filters": ("filters",),
     "min_score": ("similarity_cutoff",),
-    "mode": ("vector_store_query_mode", "chat_mode"),
+    "mode": ("chat_mode", "vector_store_query_mode"),
     "model": ("model_name", "embed_model", "llm"),
     "model_name": ("model",),
     "model_name_or_path": ("model_name", "model"),
     "model_path": ("model_name", "model"),
+    "multi_modal_llm": ("llm",),
     "n": ("similarity_top_k", "top_n"),
+    "nodes": ("nodes_or_documents",),
     "n_results": ("similarity_top_k", "top_n", "top_k"),
     "num_results": ("similarity_top_k", "top_n", "top_k"),
     "path": ("persist_dir", "model_name", "folder"),
     "persist_directory": ("persist_dir",),
+    "persist_path": ("persist_dir",),
+    "prune": ("remove_missing",),
     "postprocessors": ("node_postprocessors",),
     "query_type": ("vector_store_query_mode",),
     "rerank": ("node_postprocessors",),
@@ -63,11 +81,20 @@ ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "search_mode": ("vector_store_query_mode",),
     "search_type": ("vector_store_query_mode",),
     "stop_sequences": ("stop",),
+    "similarity_threshold": ("similarity_cutoff",),
     "storage_dir": ("persist_dir",),
+    "store_dir": ("persist_dir",),
     "stream": ("streaming",),
     "threshold": ("similarity_cutoff",),
+    "token": ("api_key",),
     "top_k": ("similarity_top_k", "top_n"),
+    "top_n": ("similarity_top_k",),
+    "uri": ("persist_dir",),
+    "use_gpu": ("device",),
+    "weights": ("model_name",),
     "where": ("filters",),
+    "zhipu_api_key": ("api_key",),
+    "zhipuai_api_key": ("api_key",),
 }
 """Names of arguments in other libraries, and ours for the same thing, the likeliest first."""
 
@@ -99,6 +126,9 @@ def require_known(owner: str, given: Iterable[str], known: Collection[str], advi
 
 def explicit_arguments(function: Callable[P, R]) -> Callable[P, R]:
     """Decorate a function so that an unknown keyword argument is refused with the name that was probably meant."""
+    if any(each.kind == each.VAR_KEYWORD for each in inspect.signature(function).parameters.values()):
+        # A subclass that passes others on: its base class checks them.
+        return function
     known = keyword_names(function)
     owner = function.__qualname__.removesuffix(".__init__")
 
@@ -141,8 +171,12 @@ class KnownFields(BaseModel):
 
     @classmethod
     def _require_known_fields(cls, given: Iterable[str]) -> None:
-        aliases = {field.alias for field in cls.model_fields.values() if field.alias}
-        require_known(cls.__name__, given, {*cls.model_fields, *aliases, "class_name"}, cls._advice())
+        if cls.model_config.get("extra") == "allow":
+            return
+        aliases = {name for field in cls.model_fields.values() for name in (field.alias, field.validation_alias)}
+        names = {name for name in aliases if isinstance(name, str)}
+        known = {*cls.model_fields, *cls.model_computed_fields, *names, "class_name"}
+        require_known(cls.__name__, given, known, cls._advice())
 
     @classmethod
     def _advice(cls) -> str:
@@ -166,6 +200,50 @@ def member_of(enum: type[Member], value: Any, argument: str) -> Member:
     except ValueError:
         values = [str(member.value) for member in enum]
         raise ValueError(f"{argument} is {value!r}; it must be one of {', '.join(map(repr, values))}") from None
+
+
+def as_ids(value: Iterable[str] | None, argument: str) -> list[str] | None:
+    """Return ids as a list; None stays None.
+
+    Args:
+        value: Of the argument.
+        argument: Its name, for the message.
+
+    Raises:
+        TypeError: It is a string, which would be taken for a list of letters, or an id is no string.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise TypeError(f"{argument} is the string {value!r:.60}; give a list of ids")
+    ids = list(value)
+    wrong = next((each for each in ids if not isinstance(each, str)), None)
+    if wrong is not None:
+        raise TypeError(f"{argument} holds {wrong!r:.60}; ids are strings")
+    return ids
+
+
+def require_choice(value: object, argument: str, *choices: str) -> None:
+    """Refuse a value that is none of the choices.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if value not in choices:
+        raise ValueError(f"{argument} is {value!r:.60}; it must be {' or '.join(map(repr, choices))}")
+
+
+def in_range(value: float | None, argument: str, least: float, most: float) -> float | None:
+    """Return a number that is within limits; None stays None.
+
+    Raises:
+        ValueError: It is none, or outside of the limits.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, Real) or not least <= value <= most:
+        raise ValueError(f"{argument} is {value!r:.60}; it must be a number from {least:g} to {most:g}")
+    return float(value)
 
 
 def _likely_name(name: str, known: Collection[str]) -> str | None:

@@ -15,11 +15,11 @@ from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, Document, TransformComponent
 
-from llama_index_mm_zhipu.arguments import explicit_arguments
+from llama_index_mm_zhipu.arguments import explicit_arguments, in_range, require_choice
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of, roots_of
-from llama_index_mm_zhipu.index_update import missing_ids
+from llama_index_mm_zhipu.index_missing import missing_ids
 from llama_index_mm_zhipu.picture_index import PictureIndex, fingerprint_of
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
@@ -89,6 +89,8 @@ def build_index(
         OSError: With ``remove_missing``, a folder cannot be listed.
         ValueError: There is nothing to index.
     """
+    require_choice(on_error, "on_error", "raise", "skip")
+    in_range(caption_weight, "caption_weight", 0, 1)
     if insert_batch_size < 1:
         raise ValueError(f"insert_batch_size is {insert_batch_size}; it must be at least 1")
     embed_model = _multimodal(embed_model)
@@ -99,12 +101,13 @@ def build_index(
 
     def read(batch: list[IndexItem]) -> list[BaseNode]:
         nodes = nodes_of(batch, skipped, on_error=on_error, allow_empty=remove_missing, show_progress=show_progress)
-        roots.update(roots_of(batch), roots_of(nodes))
+        if remove_missing:
+            roots.update(roots_of(batch), roots_of(nodes))
         return nodes
 
     batches = filter(None, map(read, [list(items)] if given_whole else _batches(items, insert_batch_size)))
     first = next(batches, None)
-    if first is None and not (remove_missing and roots):
+    if first is None and not roots:
         reason = next(iter(skipped.values()), "no nodes or documents were given")
         raise ValueError(f"nothing to index: {reason}")
     index = _open_index(
@@ -189,6 +192,10 @@ def _open_index(
     text_embed_model: BaseEmbedding | None,
     **kwargs: Any,
 ) -> PictureIndex:
+    if text_embed_model is not None and not isinstance(text_embed_model, BaseEmbedding):
+        raise TypeError(f"text_embed_model is {text_embed_model!r:.80}; give one of LlamaIndex's embedding models")
+    if isinstance(persist_dir, str) and not persist_dir.strip():
+        raise ValueError("persist_dir is empty; the present folder is '.', and None keeps the index in memory")
     texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE)
     images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE)
     # Asked before the model is copied for texts: the copy then knows it, and the weights are read and hashed once.
@@ -211,7 +218,8 @@ def _remove_missing(index: PictureIndex, roots: Iterable[Path]) -> None:
         raise ValueError("remove_missing needs a folder, or nodes that a reader found in one; nothing was removed")
     missing = missing_ids(index.stores[1], roots)
     if missing:
-        index.delete_nodes(missing)
+        # Of images alone: a text may have the same id.
+        index.stores[1].delete_nodes(missing)
     report(f"Removed {len(missing):,} images whose files are gone.")
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-import unicodedata
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import IOBase
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -23,9 +21,10 @@ from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.picture_nodes import caption_of
 from llama_index_mm_zhipu.readers import FolderReader
 from llama_index_mm_zhipu.readers.errors import EmptySourceError
-from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash, source_root_of
+from llama_index_mm_zhipu.readers.picture_record import SOURCE_ROOT, PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES
-from llama_index_mm_zhipu.readers.source import Source
+from llama_index_mm_zhipu.readers.source import Source, path_in
+from llama_index_mm_zhipu.text_update import RANDOM_ID
 
 logger = logging.getLogger(__name__)
 
@@ -46,21 +45,22 @@ _READERS = {
 
 # Of PDF and of Office files; other binary files are known by their control characters.
 _BINARY_STARTS = ("%PDF-", "PK\x03\x04")
-# LlamaIndex's default.
-_RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 _SAMPLE_CHARACTERS = 4096
-_MAX_CONTROL_SHARE = 0.02
+_MAX_CONTROL_SHARE = 0.05
 
 
 def items_of(given: IndexInput) -> Iterable[IndexItem]:
     """Return what was given as items; a sequence stays one, as its length says something of all.
 
     Raises:
+        FileNotFoundError: A single path leads nowhere.
         TypeError: It is nothing that can be indexed.
     """
     if isinstance(given, _SINGLE):
+        if isinstance(path := _path_of(given), Path) and not path.exists():
+            raise FileNotFoundError(f"no such file or folder: {path}; check the path")
         return [given]
-    if not isinstance(given, Iterable) or isinstance(given, dict):
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
         raise _cannot_index(given)
     return given
 
@@ -83,13 +83,10 @@ def nodes_of(
         show_progress: Show a progress bar for folders.
 
     Raises:
-        FileNotFoundError: A single path leads nowhere.
         ImageError: Something is no image.
         TypeError: Something is neither a node nor an image.
         ValueError: A file holds many images, or a document the bytes of a binary file; the message says who reads it.
     """
-    if len(items) == 1 and isinstance(path := _path_of(items[0]), Path) and not path.exists():
-        raise FileNotFoundError(f"no such file or folder: {path}; check the path")
     nodes: list[BaseNode] = []
     for item in items:
         try:
@@ -141,27 +138,28 @@ def image_of_document(document: Document) -> ImageNode | None:
         ValueError: It holds the bytes of another binary file.
     """
     text = caption_of(document)
-    is_binary = _is_binary(text)
+    is_binary = not has_image(document) and _is_binary(text)
     file = document.metadata.get("file_path")
     path = Path(str(file)).expanduser().absolute() if file else None
     is_image = str(document.metadata.get("file_type") or "").startswith("image/")
     # What Pillow cannot read is refused, or skipped, when it is embedded.
-    if path is not None and path.is_file() and (is_image_file(path) or (is_binary and is_image)):
-        return _node_of_document(document, path, "" if is_binary else text)
-    if not is_binary or has_image(document):
+    if path is not None and path.is_file() and (is_image or is_image_file(path)):
+        return _node_of_document(document, path, "" if is_binary or not is_image_file(path) else text)
+    if has_image(document) or not (is_binary or is_image):
         return None
     name = one_line(str(document.metadata.get("file_name") or file or document.node_id))
     if is_image:
         raise ImageError(f"document {name} stands for an image file, and there is none at {describe(path or name)}")
     raise ValueError(
-        f"document {name} holds the bytes of a binary file, not its text: pip install llama-index-readers-file and "
-        "read it again, or read pages of .pdf and .pptx with llama_index_mm_zhipu.readers.PageReader"
+        f"document {name} holds the bytes of a binary file, or text in another encoding: pip install "
+        "llama-index-readers-file and read it again, or read pages of .pdf and .pptx with "
+        "llama_index_mm_zhipu.readers.PageReader"
     )
 
 
 def _node_of_document(document: Document, path: Path, caption: str) -> ImageNode:
     metadata = {"file_name": path.name, **document.metadata}
-    own_id = None if _RANDOM_ID.fullmatch(document.node_id) else document.node_id
+    own_id = None if RANDOM_ID.fullmatch(document.node_id) else document.node_id
     digest = content_hash(path.read_bytes())
     node = PictureRecord.of(own_id or path.name, digest, image_path=str(path), text=caption, metadata=metadata)
     node.excluded_llm_metadata_keys += document.excluded_llm_metadata_keys
@@ -175,6 +173,8 @@ def _path_of(item: IndexItem) -> Path | str | None:
     """Return the path or URL of an item that is one; None for what holds the image itself, and for nodes."""
     if not isinstance(item, str | Path | ImageBlock):
         return None
+    if isinstance(item, str) and not item.strip():
+        raise ValueError("the path of an image or folder is empty; the present folder is '.'")
     source = image_source(cast("ImageSource", item))
     if isinstance(source, Path):
         return source.absolute()
@@ -207,8 +207,9 @@ def _is_binary(text: str) -> bool:
     sample = text[:_SAMPLE_CHARACTERS]
     if sample.startswith(_BINARY_STARTS):
         return True
-    controls = sum(unicodedata.category(character) == "Cc" and character not in "\t\n\r\f\v" for character in sample)
-    return "\0" in sample or controls > _MAX_CONTROL_SHARE * len(sample)
+    # Extracted text and logs hold some: PDF readers give "\0" for ligatures, terminals colours with "\x1b".
+    controls = sum(character < " " and character not in "\t\n\r\f\v\x1b\b\a" for character in sample)
+    return controls > _MAX_CONTROL_SHARE * len(sample)
 
 
 def _cannot_index(given: object) -> TypeError:
@@ -219,14 +220,19 @@ def _cannot_index(given: object) -> TypeError:
 
 
 def roots_of(items: Iterable[object]) -> set[Path]:
-    """Return the folders that items are, or that readers found them in."""
+    """Return the folders that items are, or that readers found them in.
+
+    Raises:
+        FileNotFoundError: A path leads nowhere: it may be a folder that is not mounted.
+    """
     roots = set()
     for item in items:
         if isinstance(item, BaseNode):
-            root = source_root_of(item)
-        else:
-            path = _path_of(cast("IndexItem", item)) if isinstance(item, str | Path) else None
-            root = path.resolve() if isinstance(path, Path) and path.is_dir() else None
-        if root is not None:
-            roots.add(root)
+            if root := item.metadata.get(SOURCE_ROOT):
+                roots.add(Path(path_in(root)))
+        elif isinstance(item, str | Path) and isinstance(path := _path_of(item), Path):
+            if not path.exists():
+                raise FileNotFoundError(f"no such file or folder: {path}; nothing was removed")
+            if path.is_dir():
+                roots.add(path.resolve())
     return roots

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import PurePosixPath
 
-from llama_index.core.schema import BaseNode, ImageNode, MetadataMode
-from llama_index.core.utils import iter_batch
+from llama_index.core.schema import ImageNode
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.picture_nodes import caption_of
-from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, name_in_source
-from llama_index_mm_zhipu.readers.source import RECORD_SEPARATOR, path_in
+from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT
+from llama_index_mm_zhipu.readers.source import is_missing, location_of, name_in_source, resolved
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
-
-_LOOKED_UP_AT_A_TIME = 1_000
-
-# LlamaIndex's readers name the file of a document so.
-_FILE_PATH = "file_path"
 
 
 @dataclass
@@ -44,232 +36,47 @@ class ImageUpdate:
     kept: int = 0
 
 
-def plan_update(store: FaissMultiModalVectorStore, nodes: Sequence[ImageNode]) -> ImageUpdate:
-    """Compare images with those of a store.
+class ImageUpdater:
+    """Compares images with those of a store, batch after batch.
 
     Nodes of readers say where their image comes from. Such a node takes the id of the stored image from the same place,
-    else of one with the same content whose place is gone: a folder was moved or renamed. It never replaces an image
-    from another place: where its id is taken, it gets another. Other nodes replace what has their id, with a warning if
-    that is of another file.
+    else of one with the same content that was moved. It never replaces an image from another place: where its id is
+    taken, it gets another. Nodes that were given an id keep it, and replace what has it, with a warning if that is of
+    another file.
 
     Args:
         store: The store of images.
-        nodes: Images to be indexed; they stay as they are.
-
-    Returns:
-        What is to be embedded, written, and left alone.
     """
-    planner = _Planner(store)
-    for batch in iter_batch(nodes, _LOOKED_UP_AT_A_TIME):
-        planner.add(list(batch))
-    planner.warn()
-    return planner.update
-
-
-def stored_ids(store: FaissMultiModalVectorStore, nodes: Sequence[ImageNode]) -> list[str]:
-    """Return the ids that images have in a store, or would get: readers may name them otherwise."""
-    matcher = _Matcher(store)
-    found = matcher.find(nodes)
-    return [
-        matched.node_id if matched is not None else node.node_id for node, matched in zip(nodes, found, strict=True)
-    ]
-
-
-def with_stored_vectors(store: FaissMultiModalVectorStore, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-    """Return text nodes, those that a store holds from the same file with the id and the vector that they have there.
-
-    The splitter gives the parts of a document new ids each time: without this, indexing a folder again would double its
-    texts.
-
-    Args:
-        store: The store of texts.
-        nodes: Text nodes; they stay as they are. Those without the metadata ``file_path``, as LlamaIndex's readers give
-            it, are returned as they are.
-    """
-    files = sorted({str(node.metadata[_FILE_PATH]) for node in nodes if _FILE_PATH in node.metadata})
-    if not files or store.count() == 0:
-        return list(nodes)
-    is_one = MetadataFilter(key=_FILE_PATH, value=files, operator=FilterOperator.IN)
-    stored: dict[tuple[object, ...], list[str]] = defaultdict(list)
-    for node in store.get_nodes(filters=MetadataFilters(filters=[is_one])):
-        stored[_text_key(node)].append(node.node_id)
-    found = [stored[_text_key(node)].pop(0) if stored.get(_text_key(node)) else None for node in nodes]
-    vectors = dict(zip(*store.get_vectors([node_id for node_id in found if node_id]), strict=True))
-    return [
-        node.model_copy(update={"id_": node_id, "embedding": vectors[node_id].tolist()}) if node_id in vectors else node
-        for node, node_id in zip(nodes, found, strict=True)
-    ]
-
-
-def _text_key(node: BaseNode) -> tuple[object, ...]:
-    """Return what is the same for one part of one file at each reading: its file and what is embedded of it."""
-    return str(node.metadata.get(_FILE_PATH)), node.metadata.get("page_label"), node.get_content(MetadataMode.EMBED)
-
-
-def location_of(node: ImageNode) -> str | None:
-    """Return where a reader found an image; None for nodes that no reader made, and in stores of earlier versions."""
-    location = node.metadata.get(SOURCE_LOCATION)
-    return str(location) if location is not None else None
-
-
-def is_gone(location: str) -> bool:
-    """Whether neither an image's file nor a file that holds it is there any more.
-
-    Raises:
-        OSError: That cannot be said, as a folder on the way cannot be looked into.
-    """
-    container, is_record, _ = location.rpartition(RECORD_SEPARATOR)
-    if is_record:
-        return _is_missing(Path(path_in(container)))
-    place = Path(path_in(location))
-    for path in (place, *place.parents):
-        try:
-            mode = path.stat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        # What leads through a file is inside of it: an id in a jsonl, a page of a PDF.
-        return stat.S_ISDIR(mode)
-    return True
-
-
-def _is_missing(path: Path) -> bool:
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    return False
-
-
-def missing_ids(store: FaissMultiModalVectorStore, roots: Iterable[Path]) -> list[str]:
-    """Return the ids of stored images from certain folders whose files are gone.
-
-    Args:
-        store: The store of images.
-        roots: Folders, absolute and without links. Images of other folders, and those without a source (``bytes``,
-            ``PIL.Image``, nodes that no reader made), are not looked at.
-
-    Raises:
-        OSError: A folder is not there or cannot be listed, such as a network share that is not mounted.
-    """
-    folders = [root for root in roots if not root.is_file()]
-    for folder in folders:
-        with os.scandir(folder):
-            # It can be listed.
-            pass
-    prefixes = tuple(f"{folder.as_posix().rstrip('/')}/" for folder in folders)
-    locations = {**_locations_of_earlier_version(store), **store.metadata_texts(SOURCE_LOCATION)}
-    return [node_id for node_id, location in locations.items() if location.startswith(prefixes) and is_gone(location)]
-
-
-def _locations_of_earlier_version(store: FaissMultiModalVectorStore) -> dict[str, str]:
-    """Return the files of images that readers of earlier versions found, which recorded no location."""
-    without_location = MetadataFilters(
-        filters=[
-            MetadataFilter(key=SOURCE_LOCATION, value=None, operator=FilterOperator.IS_EMPTY),
-            MetadataFilter(key=CONTENT_HASH, value="", operator=FilterOperator.GT),
-        ]
-    )
-    nodes = store.get_nodes(filters=without_location)
-    return {node.node_id: node.image_path for node in nodes if isinstance(node, ImageNode) and node.image_path}
-
-
-class _Matcher:
-    """Finds the stored images that are those of nodes."""
 
     def __init__(self, store: FaissMultiModalVectorStore) -> None:
         self._store = store
-        self._is_empty = store.count() == 0
-        self._adopted: set[str] = set()
-        self.by_id: dict[str, ImageNode] = {}
-
-    def find(self, nodes: Sequence[ImageNode]) -> list[ImageNode | None]:
-        """Return the stored image of each node, or None."""
-        if self._is_empty:
-            return [None] * len(nodes)
-        names = {name for node in nodes for name in (node.node_id, name_in_source(node)) if name}
-        self.by_id = {node.node_id: node for node in self._images(node_ids=sorted(names))}
-        self._by_location = {location_of(node): node for node in self._with_metadata(SOURCE_LOCATION, nodes)}
-        self._by_content: dict[str, list[ImageNode]] = defaultdict(list)
-        for stored in self._with_metadata(CONTENT_HASH, nodes):
-            self._by_content[stored.metadata[CONTENT_HASH]].append(stored)
-        return [self._match(node) for node in nodes]
-
-    def _match(self, node: ImageNode) -> ImageNode | None:
-        location = location_of(node)
-        if location is None:
-            return self.by_id.get(node.node_id)
-        found = self._by_location.get(location) or self._of_earlier_version(node) or self._moved(node, location)
-        if found is not None:
-            self._adopted.add(found.node_id)
-        return found
-
-    def _of_earlier_version(self, node: ImageNode) -> ImageNode | None:
-        """Return the image that an earlier version stored under its id within the source, without a location."""
-        for name in (name_in_source(node), node.node_id):
-            stored = self.by_id.get(name or "")
-            if stored is None or location_of(stored) is not None or stored.node_id in self._adopted:
-                continue
-            if stored.image_path == node.image_path if stored.image_path else _is_same_content(node, stored):
-                return stored
-        return None
-
-    def _moved(self, node: ImageNode, location: str) -> ImageNode | None:
-        """Return an image of the same content whose place is gone, one of the same name first."""
-        name = Path(location).name
-        candidates = self._by_content.get(node.metadata.get(CONTENT_HASH, ""), [])
-        for stored in sorted(candidates, key=lambda stored: Path(location_of(stored) or stored.node_id).name != name):
-            place = location_of(stored) or stored.image_path
-            if place and stored.node_id not in self._adopted and _is_surely_gone(place):
-                return stored
-        return None
-
-    def _with_metadata(self, key: str, nodes: Sequence[ImageNode]) -> Iterator[ImageNode]:
-        values = sorted({node.metadata[key] for node in nodes if key in node.metadata})
-        if values:
-            is_one = MetadataFilter(key=key, value=values, operator=FilterOperator.IN)
-            yield from self._images(filters=MetadataFilters(filters=[is_one]))
-
-    def _images(self, **selected: object) -> Iterator[ImageNode]:
-        nodes = self._store.get_nodes(**selected)  # type: ignore[arg-type]
-        return (node for node in nodes if isinstance(node, ImageNode))
-
-
-class _Planner:
-    """Plans an update, batch after batch."""
-
-    def __init__(self, store: FaissMultiModalVectorStore) -> None:
-        self.update = ImageUpdate()
-        self._store = store
-        self._matcher = _Matcher(store)
-        self._planned: dict[str, str | None] = {}
+        self._matcher = ImageMatcher(store)
+        self._ids_by_location: dict[str, str] = {}
+        self._planned: set[str] = set()
         self._replaced: list[str] = []
         self._renamed: list[str] = []
+        self._uncaptioned: list[str] = []
 
-    def add(self, nodes: list[ImageNode]) -> None:
-        """Plan for a batch."""
-        found = self._matcher.find(nodes)
-        reusable = [
-            stored.node_id
-            for node, stored in zip(nodes, found, strict=True)
-            if stored is not None and _is_embedded_alike(node, stored)
-        ]
-        vectors = dict(zip(*self._store.get_vectors(reusable), strict=True)) if reusable else {}
-        for node, stored in zip(nodes, found, strict=True):
+    def plan(self, nodes: Sequence[ImageNode]) -> ImageUpdate:
+        """Return what is to be done for a batch; of an image that is given twice, the last node counts.
+
+        Args:
+            nodes: Images; they stay as they are.
+
+        Raises:
+            ValueError: Two different images of this batch were given one id.
+        """
+        entries: dict[str, tuple[ImageNode, ImageNode | None]] = {}
+        for node, stored in zip(nodes, self._matcher.find(nodes), strict=True):
             named = self._named(node, stored)
-            if named is None:
-                continue
-            vector = vectors.get(stored.node_id) if stored is not None else None
-            if named.embedding is not None:
-                self.update.with_vectors.append(named)
-            elif stored is None or vector is None:
-                self.update.to_embed.append(named)
-            else:
-                self.update.kept += 1
-                if not _is_stored_alike(named, stored):
-                    self.update.with_vectors.append(named.model_copy(update={"embedding": vector.tolist()}))
+            earlier = entries.pop(named.node_id, None)
+            if earlier is not None and not _is_same_image(earlier[0], named):
+                raise ValueError(f"node {one_line(named.node_id)} is given twice, with different images")
+            entries[named.node_id] = (_with_root_of(earlier[0], named) if earlier is not None else named, stored)
+        return self._update_of(list(entries.values()))
 
     def warn(self) -> None:
-        """Say which ids belonged to images of other files."""
+        """Say which ids belonged to images of other files, and which images lost their caption."""
         if self._replaced:
             logger.warning(
                 "%d images replaced images of other files that had their ids, such as %s; give them ids of their own, "
@@ -284,59 +91,238 @@ class _Planner:
                 len(self._renamed),
                 self._renamed[0],
             )
+        if self._uncaptioned:
+            logger.warning(
+                "%d images had captions in the index and come without, such as %s; read them with their captions, or "
+                "these are gone",
+                len(self._uncaptioned),
+                self._uncaptioned[0],
+            )
 
-    def _named(self, node: ImageNode, stored: ImageNode | None) -> ImageNode | None:
-        """Return a node by its id in the store; None for an image that was given before in the same call."""
+    def _update_of(self, entries: Sequence[tuple[ImageNode, ImageNode | None]]) -> ImageUpdate:
+        update = ImageUpdate()
+        reusable = [
+            stored.node_id for node, stored in entries if stored is not None and _is_embedded_alike(node, stored)
+        ]
+        vectors = dict(zip(*self._store.get_vectors(reusable), strict=True)) if reusable else {}
+        for node, stored in entries:
+            vector = vectors.get(stored.node_id) if stored is not None else None
+            if node.embedding is not None:
+                update.with_vectors.append(node)
+            elif stored is None or vector is None:
+                update.to_embed.append(node)
+            else:
+                update.kept += 1
+                if not _is_stored_alike(node, stored):
+                    update.with_vectors.append(node.model_copy(update={"embedding": vector.tolist()}))
+            if stored is not None and caption_of(stored) and not caption_of(node):
+                self._uncaptioned.append(one_line(node.node_id))
+        return update
+
+    def _named(self, node: ImageNode, stored: ImageNode | None) -> ImageNode:
+        """Return a node by its id in the store, which an image from the same place keeps its source in."""
         location = location_of(node)
-        if location is None:
+        if location is None or not has_reader_id(node):
             if stored is not None and (place := _replaced_place(node, stored)):
                 self._replaced.append(f"{one_line(node.node_id)} of {one_line(place)}")
-            self._planned[node.node_id] = None
+            self._planned.add(node.node_id)
             return node
-        wanted = stored.node_id if stored is not None else node.node_id
-        if self._planned.get(wanted, "") == location:
-            return None
-        node_id = wanted if stored is not None else self._free_id(wanted)
-        if stored is None and node_id != wanted:
-            self._renamed.append(f"{one_line(node_id)} for {one_line(location)}")
-        self._planned[node_id] = location
+        node_id = self._ids_by_location.get(location) or (stored.node_id if stored is not None else None)
+        if node_id is None:
+            node_id = self._free_id(node.node_id)
+            if node_id != node.node_id:
+                self._renamed.append(f"{one_line(node_id)} for {one_line(location)}")
+        self._ids_by_location[location] = node_id
+        self._planned.add(node_id)
+        if stored is not None:
+            node = _with_root_of(stored, node)
         return node if node_id == node.node_id else node.model_copy(update={"id_": node_id})
 
     def _free_id(self, wanted: str) -> str:
         number, node_id = 1, wanted
         # Whose id is wanted was looked up with the whole batch.
-        while node_id in self._planned or node_id in self._matcher.by_id or (number > 1 and self._is_stored(node_id)):
+        while (
+            node_id in self._planned
+            or node_id in self._matcher.by_id
+            or (number > 1 and self._store.get_nodes(node_ids=[node_id]))
+        ):
             number += 1
             node_id = f"{wanted}~{number}"
         return node_id
 
-    def _is_stored(self, node_id: str) -> bool:
-        return bool(self._store.get_nodes(node_ids=[node_id]))
+
+class ImageMatcher:
+    """Finds the stored images that are those of nodes, batch after batch; each is found once.
+
+    Args:
+        store: The store of images.
+    """
+
+    def __init__(self, store: FaissMultiModalVectorStore) -> None:
+        self._store = store
+        self._is_empty = store.count() == 0
+        self._adopted: set[str] = set()
+        self._is_missing: dict[str, bool] = {}
+        self.by_id: dict[str, ImageNode] = {}
+
+    def find(self, nodes: Sequence[ImageNode]) -> list[ImageNode | None]:
+        """Return the stored image of each node, or None."""
+        if self._is_empty:
+            return [None] * len(nodes)
+        names = {name for node in nodes for name in (node.node_id, name_in_source(node)) if name}
+        self.by_id = {node.node_id: node for node in self._images(node_ids=sorted(names))}
+        self._by_name: dict[tuple[str | None, str | None], list[ImageNode]] = defaultdict(list)
+        self._by_content: dict[str | None, list[ImageNode]] = defaultdict(list)
+        self._renamed: dict[str | None, list[ImageNode]] = {}
+        for stored in self._with_metadata(CONTENT_HASH, {_hash_of(node) for node in nodes}):
+            self._by_content[_hash_of(stored)].append(stored)
+            self._by_name[_hash_of(stored), _name_of_stored(stored)].append(stored)
+        by_location: dict[str, ImageNode] = {}
+        for stored in self._with_metadata(SOURCE_LOCATION, {location_of(node) for node in nodes}):
+            location = str(location_of(stored))
+            # A copy that somebody gave an id of its own gives way to the reader's.
+            if location not in by_location or has_reader_id(stored):
+                by_location[location] = stored
+        found = [self._in_place(node, by_location) for node in nodes]
+        # Those in their place first: what was moved is looked for among the others, by ever weaker signs.
+        for search in (self._moved_with_source, self._renamed_in_source):
+            found = [stored or search(node) for node, stored in zip(nodes, found, strict=True)]
+        return found
+
+    def _in_place(self, node: ImageNode, by_location: dict[str, ImageNode]) -> ImageNode | None:
+        location = location_of(node)
+        if location is None or not has_reader_id(node):
+            return self._adopt(self.by_id.get(node.node_id))
+        return self._adopt(by_location.get(location) or self._of_earlier_version(node))
+
+    def _of_earlier_version(self, node: ImageNode) -> ImageNode | None:
+        """Return the image that an earlier version stored under its id within the source, without a location."""
+        for name in (name_in_source(node), node.node_id):
+            stored = self.by_id.get(name or "")
+            if stored is None or location_of(stored) is not None or stored.node_id in self._adopted:
+                continue
+            if stored.image_path and node.image_path:
+                if resolved(stored.image_path) == resolved(node.image_path):
+                    return stored
+            elif not stored.image_path and _hash_of(node) is not None and _hash_of(node) == _hash_of(stored):
+                return stored
+        return None
+
+    def _moved_with_source(self, node: ImageNode) -> ImageNode | None:
+        """Return an image of the same content and name whose place is gone: its whole source was moved or renamed."""
+        if not has_reader_id(node):
+            return None
+        for stored in self._by_name.get((_hash_of(node), name_in_source(node)), []):
+            if self._may_be(node, stored) and self._is_surely_missing(stored):
+                return self._adopt(stored)
+        return None
+
+    def _renamed_in_source(self, node: ImageNode) -> ImageNode | None:
+        """Return an image of the same content that is gone from a source that is there: its file was renamed or moved.
+
+        A source that is not there, and whose images have other names, may just not be mounted.
+        """
+        content = _hash_of(node)
+        if not has_reader_id(node) or content not in self._by_content:
+            return None
+        if content not in self._renamed:
+            # Once for all images of a content: there may be thousands of placeholders.
+            self._renamed[content] = [
+                stored
+                for stored in self._by_content[content]
+                if self._has_source(stored) and self._is_surely_missing(stored)
+            ]
+        for stored in self._renamed[content]:
+            if self._may_be(node, stored):
+                self._renamed[content].remove(stored)
+                return self._adopt(stored)
+        return None
+
+    def _may_be(self, node: ImageNode, stored: ImageNode) -> bool:
+        """Whether a stored image is not taken by another node, and loses nothing to this one."""
+        return stored.node_id not in self._adopted and bool(caption_of(node) or not caption_of(stored))
+
+    def _adopt(self, stored: ImageNode | None) -> ImageNode | None:
+        if stored is not None:
+            self._adopted.add(stored.node_id)
+        return stored
+
+    def _has_source(self, stored: ImageNode) -> bool:
+        root = stored.metadata.get(SOURCE_ROOT) or str(PurePosixPath(stored.image_path or "/").parent)
+        return not self._is_missing_at(root, root)
+
+    def _is_surely_missing(self, stored: ImageNode) -> bool:
+        place = location_of(stored) or stored.image_path
+        return bool(place) and self._is_missing_at(str(place), stored.metadata.get(SOURCE_ROOT))
+
+    def _is_missing_at(self, place: str, root: str | None) -> bool:
+        if place not in self._is_missing:
+            try:
+                self._is_missing[place] = is_missing(place, root)
+            except OSError:
+                self._is_missing[place] = False
+        return self._is_missing[place]
+
+    def _with_metadata(self, key: str, values: set[str | None]) -> Iterator[ImageNode]:
+        wanted = sorted(value for value in values if value is not None)
+        if wanted:
+            is_one = MetadataFilter(key=key, value=wanted, operator=FilterOperator.IN)
+            yield from self._images(filters=MetadataFilters(filters=[is_one]))
+
+    def _images(self, **selected: object) -> Iterator[ImageNode]:
+        nodes = self._store.get_nodes(**selected)  # type: ignore[arg-type]
+        return (node for node in nodes if isinstance(node, ImageNode))
 
 
-def _is_same_content(node: ImageNode, stored: ImageNode) -> bool:
-    content = node.metadata.get(CONTENT_HASH)
-    return content is not None and content == stored.metadata.get(CONTENT_HASH)
+def has_reader_id(node: ImageNode) -> bool:
+    """Whether a node has the id that its reader gave it, or one that the index made of that; False for one's own."""
+    name = name_in_source(node)
+    if name is None:
+        return False
+    node_id, tilde, number = node.node_id.rpartition("~")
+    plain = node_id if tilde and number.isdigit() else node.node_id
+    return any(each == name or each.endswith(f"/{name}") for each in (plain, node.node_id))
+
+
+def _with_root_of(earlier: ImageNode, node: ImageNode) -> ImageNode:
+    """Return a node from the same place with the same source: of a folder and one in it, the first stays the source."""
+    root = earlier.metadata.get(SOURCE_ROOT)
+    if not root or location_of(earlier) != location_of(node) or root == node.metadata.get(SOURCE_ROOT):
+        return node
+    return node.model_copy(update={"metadata": {**node.metadata, SOURCE_ROOT: root}})
+
+
+def _name_of_stored(stored: ImageNode) -> str | None:
+    """Return the id of a stored image within its source; in stores of earlier versions, that is its id."""
+    return name_in_source(stored) or stored.node_id
+
+
+def _hash_of(node: ImageNode) -> str | None:
+    value = node.metadata.get(CONTENT_HASH)
+    return value if isinstance(value, str) else None
+
+
+def _is_same_image(first: ImageNode, second: ImageNode) -> bool:
+    """Whether two nodes of one id are of one image: from one place, or of one content."""
+    if location_of(first) is not None and location_of(first) == location_of(second):
+        return True
+    return _hash_of(first) is not None and _hash_of(first) == _hash_of(second)
 
 
 def _is_embedded_alike(node: ImageNode, stored: ImageNode) -> bool:
     """Whether two nodes have one vector: content and caption are all that goes into it."""
-    return _is_same_content(node, stored) and caption_of(node) == caption_of(stored)
+    same_content = _hash_of(node) is not None and _hash_of(node) == _hash_of(stored)
+    return same_content and caption_of(node) == caption_of(stored)
 
 
 def _is_stored_alike(node: ImageNode, stored: ImageNode) -> bool:
     left_out = {"embedding"}
-    return node.model_dump(exclude=left_out) == stored.model_dump(exclude=left_out)
-
-
-def _is_surely_gone(location: str) -> bool:
-    try:
-        return is_gone(location)
-    except OSError:
-        return False
+    return node.node_id == stored.node_id and node.model_dump(exclude=left_out) == stored.model_dump(exclude=left_out)
 
 
 def _replaced_place(node: ImageNode, stored: ImageNode) -> str | None:
     """Return the file or URL of a stored image that another file's is about to replace; None if it is the same."""
-    places = [location_of(each) or each.image_path or each.image_url for each in (node, stored)]
+    if node.image_path and stored.image_path:
+        return None if resolved(node.image_path) == resolved(stored.image_path) else stored.image_path
+    places = [location_of(each) or each.image_url for each in (node, stored)]
     return places[1] if all(places) and places[0] != places[1] else None

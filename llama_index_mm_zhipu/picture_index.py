@@ -23,7 +23,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from tqdm.auto import tqdm
 from typing_extensions import Unpack
 
-from llama_index_mm_zhipu.arguments import chosen, keyword_names, member_of, require_known
+from llama_index_mm_zhipu.arguments import as_ids, chosen, keyword_names, member_of, require_known
 from llama_index_mm_zhipu.embedding.nodes import (
     OnError,
     Outcome,
@@ -33,9 +33,9 @@ from llama_index_mm_zhipu.embedding.nodes import (
     stream_image_nodes,
 )
 from llama_index_mm_zhipu.images import ImageError, has_image
-from llama_index_mm_zhipu.index_input import IndexItem, nodes_of
+from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of
 from llama_index_mm_zhipu.index_struct import ImageIndexStruct, register_index
-from llama_index_mm_zhipu.index_update import plan_update, with_stored_vectors
+from llama_index_mm_zhipu.index_update import ImageUpdate, ImageUpdater
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
@@ -47,13 +47,18 @@ from llama_index_mm_zhipu.query.options import (
     SynthesisOptions,
 )
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
-from llama_index_mm_zhipu.query.synthesizer import without_text_templates
+from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, without_text_templates
 from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
+from llama_index_mm_zhipu.text_update import with_stored_vectors
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
 
 _CAPTION_WEIGHT = "caption_weight"
+
+# Compared with the store together: some queries for all of them, and their vectors in memory.
+_PLANNED_AT_A_TIME = 1_000
+
 # Those of LlamaIndex's classes, which swallow others; "show_progress" and the like are declared by several.
 _CONSTRUCTOR = frozenset[str]().union(
     *(keyword_names(each.__init__) for each in MultiModalVectorStoreIndex.__mro__[:3])  # type: ignore[misc]
@@ -87,6 +92,9 @@ class PictureIndex(MultiModalVectorStoreIndex):
         self._on_error = on_error
         # What was said of captions while batches come in: None for a single insert, which sees all of its pictures.
         self._said: set[str] | None = None
+        self._updater: ImageUpdater | None = None
+        # Texts that the batches have written so far.
+        self._written_texts: set[str] = set()
         require_known("PictureIndex", kwargs, _CONSTRUCTOR)
         super().__init__(*args, **(_completed(kwargs) if kwargs.get("index_struct") is not None else kwargs))
 
@@ -118,6 +126,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
             TypeError: A name is not known; the message says which one is meant.
         """
         require_known("as_retriever", options, RetrieverOptions.__optional_keys__)
+        # None stands for the default, as elsewhere in LlamaIndex.
+        options = {name: value for name, value in options.items() if value is not None}  # type: ignore[assignment]
         mode = options.get("vector_store_query_mode") or self._query_mode(options.get("similarity_cutoff"))
         arguments: dict[str, Any] = {**options, "vector_store_query_mode": mode}
         return PictureRetriever(self, **arguments)
@@ -137,7 +147,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
             TypeError: A name is not known; the message says which one is meant.
         """
         given = without_text_templates(options)
-        require_known("as_query_engine", given, QueryEngineOptions.__optional_keys__)
+        require_known("as_query_engine", given, {*QueryEngineOptions.__optional_keys__, "llm"})
         retriever = self.as_retriever(**chosen(given, RetrieverOptions.__optional_keys__))
         return PictureQueryEngine.from_args(retriever, llm, **chosen(given, SynthesisOptions.__optional_keys__))
 
@@ -163,6 +173,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
             TypeError: The mode's engine does not know a name; the message says which one is meant.
             ValueError: There is no such mode.
         """
+        require_no_text_templates(name for name, value in options.items() if value is not None)
         mode = member_of(ChatMode, chat_mode, "chat_mode")
         llm = llm_or_default(llm)
         if mode == ChatMode.SIMPLE:
@@ -184,7 +195,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
     def _require_known_to_chat(
         mode: ChatMode, options: Mapping[str, Any], engine: type[BaseChatEngine], names: Collection[str] = ()
     ) -> None:
-        require_known(f"as_chat_engine({mode.value!r})", options, _chat_names(engine).union(names))
+        known = {*_chat_names(engine), *names, "llm", "chat_mode"}
+        require_known(f"as_chat_engine({mode.value!r})", options, known)
 
     def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
         """Index all nodes: core would drop pictures without caption and metadata."""
@@ -197,23 +209,34 @@ class PictureIndex(MultiModalVectorStoreIndex):
         ``caption_weight`` takes 0 instead of 0.5.
         """
         show_progress = self._show_progress
-        self._said, self._show_progress = set(), False
+        self._said, self._written_texts, self._show_progress = set(), set(), False
+        updater = self._updater = ImageUpdater(_faiss_store(self._image_vector_store))
         try:
             with picture_bar(None, show_progress) as bar:
                 for batch in batches:
                     self.insert_nodes(batch)
                     bar.update(len(batch))
         finally:
-            self._said, self._show_progress = None, show_progress
+            self._said, self._updater, self._show_progress = None, None, show_progress
+            updater.warn()
 
     def insert(self, document: IndexItem, **insert_kwargs: Any) -> None:
         """Insert a document, an image in any form, or a folder of images; texts are split."""
-        for node in nodes_of([document], self.skipped, on_error=self._on_error):
-            if has_image(node) or not isinstance(node, Document):
-                self.insert_nodes([node], **insert_kwargs)
-            else:
-                with nltk_errors_explained():
-                    super().insert(node, **insert_kwargs)
+        found = nodes_of(list(items_of(document)), self.skipped, on_error=self._on_error)
+        texts = [node for node in found if isinstance(node, Document) and not has_image(node)]
+        if others := [node for node in found if has_image(node) or not isinstance(node, Document)]:
+            self.insert_nodes(others, **insert_kwargs)
+        for text in texts:
+            with nltk_errors_explained():
+                super().insert(text, **insert_kwargs)
+
+    def insert_nodes(self, nodes: IndexInput, **insert_kwargs: Any) -> None:
+        """Insert nodes, images in any form, or folders of images; documents are taken as nodes, and not split."""
+        super().insert_nodes(nodes_of(list(items_of(nodes)), self.skipped, on_error=self._on_error), **insert_kwargs)
+
+    async def ainsert_nodes(self, nodes: IndexInput, **insert_kwargs: Any) -> None:
+        """As ``insert_nodes``, in a worker thread."""
+        await asyncio.to_thread(self.insert_nodes, nodes, **insert_kwargs)
 
     async def ainsert(self, document: IndexItem, **insert_kwargs: Any) -> None:
         """As ``insert``, in a worker thread."""
@@ -232,6 +255,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
         """Delete nodes by id, pictures and texts; ids that are not there are passed over."""
+        node_ids = as_ids(node_ids, "node_ids") or []
         for store in self.stores:
             store.delete_nodes(node_ids, **delete_kwargs)
         if delete_from_docstore:
@@ -275,6 +299,9 @@ class PictureIndex(MultiModalVectorStoreIndex):
         show_progress = show_progress or self._show_progress
         if pictures:
             self._add_pictures(pictures, show_progress, **insert_kwargs)
+        if texts:
+            store = _faiss_store(self._vector_store)
+            texts = with_stored_vectors(store, texts, self._written_texts if self._said is not None else set())
         for batch in self._batches(texts, "Embedding texts", show_progress):
             self._vector_store.add(self._embedded_texts(batch), **insert_kwargs)
 
@@ -291,13 +318,21 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def _add_pictures(self, pictures: Sequence[ImageNode], show_progress: bool, **insert_kwargs: Any) -> None:
         weight = self._follow_caption_weight(pictures)
-        update = plan_update(_faiss_store(self._image_vector_store), pictures)
-        self.kept += update.kept
-        waiting = update.to_embed
+        updater = self._updater or ImageUpdater(_faiss_store(self._image_vector_store))
+        with picture_bar(len(pictures), show_progress) as bar:
+            for batch in iter_batch(pictures, max(_PLANNED_AT_A_TIME, self._insert_batch_size)):
+                update = updater.plan(list(batch))
+                self.kept += update.kept
+                bar.update(len(batch) - len(update.to_embed))
+                self._write_pictures(update, weight, bar, **insert_kwargs)
+        if self._updater is None:
+            updater.warn()
+
+    def _write_pictures(self, update: ImageUpdate, weight: float, bar: tqdm[None], **insert_kwargs: Any) -> None:
         done: list[BaseNode] = list(update.with_vectors)
-        outcomes = stream_image_nodes(self._image_embed_model, waiting, weight)
+        outcomes = stream_image_nodes(self._image_embed_model, update.to_embed, weight)
         try:
-            with closing(outcomes), picture_bar(len(waiting), show_progress) as bar:
+            with closing(outcomes):
                 for node, outcome in outcomes:
                     done.extend(self._with_embedding(node, outcome))
                     if len(done) >= self._insert_batch_size:
@@ -322,12 +357,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
         return []
 
     def _embedded_texts(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        given = [node for node in nodes if node.embedding is not None]
-        known = with_stored_vectors(
-            _faiss_store(self._vector_store), [node for node in nodes if node.embedding is None]
-        )
-        ready = [*given, *(node for node in known if node.embedding is not None)]
-        waiting = [node for node in known if node.embedding is None]
+        ready = [node for node in nodes if node.embedding is not None]
+        waiting = [node for node in nodes if node.embedding is None]
         vectors = embed_text_nodes(self._embed_model, waiting)
         embedded = zip(waiting, vectors, strict=True)
         # Copies: the caller's nodes stay as they were.

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.bridge.pydantic import ConfigDict, Field
 from llama_index.core.schema import ImageNode
-from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+from llama_index.core.vector_stores.types import MetadataFilter, VectorStoreQuery, VectorStoreQueryMode
+from pydantic import computed_field
 
 from llama_index_mm_zhipu import (
     ChineseClipEmbedding,
@@ -125,7 +128,7 @@ def test_values_of_modes_are_listed(picture_index: PictureIndex, llm: ZhipuMulti
         picture_index.as_retriever(vector_store_query_mode="dense")
 
 
-@pytest.mark.parametrize("bad", [-1, 1.5, "5", True, None])
+@pytest.mark.parametrize("bad", [-1, 1.5, "5", True])
 def test_numbers_of_results_are_checked(picture_index: PictureIndex, bad: Any) -> None:
     with pytest.raises(ValueError, match=r"similarity_top_k is .*; it must be a whole number from 0"):
         picture_index.as_retriever(similarity_top_k=bad)
@@ -301,3 +304,112 @@ def test_aliases_of_fields_are_known() -> None:
 def test_members_are_found_by_value_and_kept() -> None:
     assert member_of(VectorStoreQueryMode, "mmr", "mode") is VectorStoreQueryMode.MMR
     assert member_of(VectorStoreQueryMode, VectorStoreQueryMode.MMR, "mode") is VectorStoreQueryMode.MMR
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"filters": {"price": 10}}, TypeError, r"filters is of type dict; give MetadataFilters\(filters="),
+        ({"filters": MetadataFilter(key="a", value=1)}, TypeError, "filters is of type MetadataFilter; give Metadata"),
+        ({"node_ids": "12"}, TypeError, "node_ids is the string '12'; give a list of ids"),
+        ({"doc_ids": "12"}, TypeError, "doc_ids is the string '12'; give a list of ids"),
+        ({"node_ids": [1]}, TypeError, "node_ids holds 1; ids are strings"),
+        ({"similarity_cutoff": "0.3"}, ValueError, "similarity_cutoff is '0.3'; it must be a number from -1 to 1"),
+        ({"similarity_cutoff": 30}, ValueError, "similarity_cutoff is 30; it must be a number from -1 to 1"),
+        ({"alpha": 5}, ValueError, "alpha is 5; it must be a number from 0 to 1"),
+        ({"mmr_threshold": 5}, ValueError, "mmr_threshold is 5; it must be a number from 0 to 1"),
+        ({"sparse_top_k": -1}, ValueError, "sparse_top_k is -1; it must be a whole number from 0"),
+    ],
+)
+def test_values_of_retrievers_are_checked(
+    picture_index: PictureIndex, given: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        picture_index.as_retriever(**given)
+
+
+def test_none_stands_for_the_default(picture_index: PictureIndex) -> None:
+    retriever = picture_index.as_retriever(**dict.fromkeys(RetrieverOptions.__optional_keys__))  # type: ignore[arg-type]
+    assert len(retriever.retrieve("帽子")) == 2
+
+
+def test_numpy_numbers_are_numbers(picture_index: PictureIndex) -> None:
+    retriever = picture_index.as_retriever(
+        similarity_top_k=np.int64(3),  # type: ignore[arg-type]
+        sparse_top_k=np.int64(3),  # type: ignore[arg-type]
+        alpha=np.float32(0.5),  # type: ignore[arg-type]
+        vector_store_query_mode="hybrid",
+    )
+    assert len(retriever.retrieve("帽子")) == 3
+
+
+def test_ids_are_no_string(picture_index: PictureIndex) -> None:
+    (first, *_) = (node.node_id for node in picture_index.stores[1].get_nodes())
+    for call in (picture_index.delete_nodes, picture_index.stores[1].delete_nodes, picture_index.stores[1].get_nodes):
+        with pytest.raises(TypeError, match=r"node_ids is the string .*; give a list of ids"):
+            call(first)
+    assert len(picture_index.stores[1].get_nodes([first])) == 1
+
+
+def test_engines_take_one_postprocessor_and_check_on_error(picture_index: PictureIndex, llm: ZhipuMultiModal) -> None:
+    assert picture_index.as_query_engine(llm, node_postprocessors=GLMRerank(llm=llm))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="on_error is 'ignore'; it must be 'raise' or 'skip'"):
+        picture_index.as_query_engine(llm, on_error="ignore")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="on_error is 'ignore'; it must be 'raise' or 'skip'"):
+        picture_index.as_chat_engine("context", llm, on_error="ignore")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"caption_weight": 2}, ValueError, "caption_weight is 2; it must be a number from 0 to 1"),
+        ({"caption_weight": "x"}, ValueError, "caption_weight is 'x'; it must be a number from 0 to 1"),
+        ({"on_error": "x"}, ValueError, "on_error is 'x'; it must be 'raise' or 'skip'"),
+        ({"text_embed_model": "x"}, TypeError, "text_embed_model is 'x'; give one of LlamaIndex's embedding models"),
+        ({"persist_dir": ""}, ValueError, "persist_dir is empty; the present folder is '.'"),
+    ],
+)
+def test_values_of_build_index_are_checked(
+    tiny_embedding: ChineseClipEmbedding,
+    plain_nodes: list[ImageNode],
+    given: dict[str, Any],
+    error: type[Exception],
+    message: str,
+) -> None:
+    with pytest.raises(error, match=message):
+        build_index(plain_nodes, tiny_embedding, **given)
+
+
+# Subclasses
+
+
+def test_a_reader_may_pass_arguments_on() -> None:
+    class Mine(FolderReader):
+        def __init__(self, tag: str, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.tag = tag
+
+    assert Mine("t", recursive=False).recursive is False
+    with pytest.raises(TypeError, match="FolderReader: unknown argument 'recursiv'; did you mean 'recursive'"):
+        Mine("t", recursiv=False)
+
+
+def test_components_may_have_fields_of_their_own(tmp_path: Path) -> None:
+    class Open(FaissMultiModalVectorStore):
+        model_config = ConfigDict(extra="allow")
+
+    class Tagged(FaissMultiModalVectorStore):
+        tag: str = Field(default="", validation_alias="Tag")
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def shown(self) -> str:
+            return self.tag
+
+    assert Open(anything=1).anything == 1  # type: ignore[attr-defined, call-arg]
+    tagged = Tagged(tmp_path, Tag="x")
+    assert tagged.tag == "x"
+    assert Tagged.from_dict({**tagged.to_dict(), "Tag": "y"}).shown in ("x", "y")

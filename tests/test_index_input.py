@@ -162,7 +162,7 @@ def test_iterators_may_yield_images_in_any_form(tiny_embedding: ChineseClipEmbed
 
 def test_a_sequence_is_kept_and_a_single_item_becomes_one(photos: list[Path]) -> None:
     assert items_of(photos) is photos
-    assert items_of("a.jpg") == ["a.jpg"]
+    assert items_of(photos[0]) == [photos[0]]
 
 
 # LlamaIndex's own reader
@@ -354,3 +354,66 @@ def test_an_index_is_loaded_from_a_storage_context_with_its_stores(
     assert isinstance(loaded, PictureIndex)
     assert len(loaded.as_retriever(similarity_top_k=3).retrieve("帽子")) == 3
     loaded.close()
+
+
+# Through other doors
+
+
+async def test_nodes_that_are_inserted_may_be_images_in_any_form(
+    tiny_embedding: ChineseClipEmbedding, mixed: Path, photos: list[Path]
+) -> None:
+    index = build_index([photos[9]], tiny_embedding)
+    index.insert_nodes(SimpleDirectoryReader(str(mixed)).load_data())
+    assert (len(images_in(index)), index.stores[0].count()) == (7, 1)
+    await index.ainsert_nodes([str(photos[7]), photos[8].read_bytes()])
+    assert len(images_in(index)) == 9
+
+
+def test_text_with_a_few_control_characters_is_text() -> None:
+    for text in (
+        "The e\x00cient algorithm is described. " * 20,
+        "\x1b[31mred\x1b[0m ok\n" * 5,
+        "caf\x92s \x93quoted\x94",
+        "beep\x07",
+    ):
+        assert image_of_document(Document(text=text, metadata={"file_name": "paper.pdf"})) is None
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><p>404", b"", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_file_that_is_called_an_image_and_is_none_is_an_error(
+    tiny_embedding: ChineseClipEmbedding, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "a.jpg"
+    file.write_bytes(content)
+    text = content.decode("ascii")
+    document = Document(text=text, metadata={"file_path": str(file), "file_type": "image/jpeg"})
+    with pytest.raises(ImageError, match=r"a\.jpg"):
+        build_index([document], tiny_embedding)
+    with pytest.raises(ImageError, match="stands for an image file"):
+        image_of_document(Document(text="", metadata={"file_type": "image/png"}))
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_path_is_not_the_present_folder(tiny_embedding: ChineseClipEmbedding, empty: str) -> None:
+    with pytest.raises(ValueError, match="path of an image or folder is empty"):
+        build_index(empty, tiny_embedding)
+    with pytest.raises(ValueError, match="path of an image or folder is empty"):
+        build_index([empty], tiny_embedding)
+
+
+def test_a_model_of_a_relative_path_is_found_from_elsewhere(
+    tiny_model: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny_model.parent)
+    model = ChineseClipEmbedding(tiny_model.name, device="cpu")
+    monkeypatch.chdir(tmp_path)
+    assert len(images_in(build_index(photos[:1], model))) == 1
+
+
+def test_a_missing_path_is_skipped_however_large_batches_are(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    for insert_batch_size in (1, 2, 3):
+        items = iter([*photos[:2], tmp_path / "gone.jpg"])
+        index = build_index(items, tiny_embedding, on_error="skip", insert_batch_size=insert_batch_size)
+        assert len(images_in(index)) == 2

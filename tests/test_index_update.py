@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pickle
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 from llama_index.core import SimpleDirectoryReader
 from llama_index.core.embeddings import MockMultiModalEmbedding
-from llama_index.core.schema import ImageNode, NodeWithScore
+from llama_index.core.schema import Document, ImageNode, NodeWithScore, TextNode
 from PIL import Image
 
 from llama_index_mm_zhipu import (
@@ -25,9 +27,11 @@ from llama_index_mm_zhipu import (
     read_folder,
     read_jsonl,
 )
-from llama_index_mm_zhipu.index_update import is_gone, missing_ids, plan_update
+from llama_index_mm_zhipu.index_missing import missing_ids
+from llama_index_mm_zhipu.index_update import ImageUpdater
 from llama_index_mm_zhipu.picture_index import PictureIndex
-from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, name_in_source
+from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT
+from llama_index_mm_zhipu.readers.source import is_missing, name_in_source
 
 
 class CountingEmbedding(MockMultiModalEmbedding):
@@ -78,7 +82,7 @@ def as_earlier_version(nodes: list[ImageNode]) -> list[ImageNode]:
     plain = []
     for node in nodes:
         name = name_in_source(node)
-        metadata = {key: value for key, value in node.metadata.items() if key != SOURCE_LOCATION}
+        metadata = {key: value for key, value in node.metadata.items() if key not in (SOURCE_LOCATION, SOURCE_ROOT)}
         plain.append(
             ImageNode(id_=name, metadata=metadata, text=node.text, image=node.image, image_path=node.image_path)
         )
@@ -470,7 +474,7 @@ def test_a_folder_that_cannot_be_looked_into_is_an_error_and_nothing_is_removed(
 
     monkeypatch.setattr(os, "stat", stat)
     with pytest.raises(OSError, match="Host is down"):
-        missing_ids(index.stores[1], [folder])
+        missing_ids(index.stores[1], [folder.resolve()])
     monkeypatch.undo()
     assert len(missing_ids(index.stores[1], [folder])) == 2
     index.close()
@@ -489,18 +493,22 @@ def test_records_of_a_file_that_is_there_are_never_missing(
     file = write_jsonl(tmp_path / "a.jsonl", *photos[:3])
     index = build_index(read_jsonl(file), model)
     write_jsonl(file, photos[0])
-    assert missing_ids(index.stores[1], [tmp_path]) == []
+    assert missing_ids(index.stores[1], [tmp_path, file]) == []
     file.unlink()
-    assert len(missing_ids(index.stores[1], [tmp_path])) == 3
+    assert missing_ids(index.stores[1], [tmp_path]) == []
 
 
-def test_what_is_gone(tmp_path: Path) -> None:
+def test_what_is_missing(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(b"")
     (tmp_path / "set").mkdir()
-    there = ["a.pdf", "a.pdf/3", "set/#/12", "a.pdf/#/12"]
-    gone = ["b.pdf", "b.pdf/3", "set/1.jpg", "other/1.jpg", "other/#/12", "b.jsonl/#/1"]
-    assert [name for name in there if is_gone(str(tmp_path / name))] == []
-    assert [name for name in gone if not is_gone(str(tmp_path / name))] == []
+    (tmp_path / "\uf7e9.png").write_bytes(b"")
+    there = ["a.pdf", "a.pdf/3", "\uf7e9.png"]
+    gone = ["b.pdf", "b.pdf/3", "set/1.jpg", "other/1.jpg", "\uf7e8.png"]
+    assert [name for name in there if is_missing(str(tmp_path / name))] == []
+    assert [name for name in gone if not is_missing(str(tmp_path / name))] == []
+    for root, expected in (("set", False), ("a.pdf", False), ("b.jsonl", True)):
+        location = f"{tmp_path / root}//a//b"
+        assert is_missing(location, str(tmp_path / root)) is expected
 
 
 # With the real parts
@@ -540,7 +548,213 @@ def test_a_plan_leaves_the_given_nodes_as_they_are(
     index = build_index(as_earlier_version(read_folder(folder)), model)
     nodes = read_folder(folder)
     dumps = [node.model_dump() for node in nodes]
-    update = plan_update(index.stores[1], nodes)
+    update = ImageUpdater(index.stores[1]).plan(nodes)
     assert (update.kept, len(update.to_embed), len(update.with_vectors)) == (2, 0, 2)
     assert [node.model_dump() for node in nodes] == dumps
     assert all(node.metadata[CONTENT_HASH] for node in update.with_vectors)
+
+
+# Found by attacks on the first version
+
+
+def test_a_folder_that_is_not_mounted_is_an_error_in_a_list_and_with_skip_too(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    share, other, store = fill(tmp_path / "share", a=0, b=1), fill(tmp_path / "x", a=2), tmp_path / "store"
+    build_index([share, other], model, persist_dir=store).close()
+    share.rename(tmp_path / "away")
+    with pytest.raises(FileNotFoundError, match="nothing was removed"):
+        build_index([share, other], model, persist_dir=store, remove_missing=True, on_error="skip")
+    # Nor is it taken for a part of the folder that it was in.
+    shutil.copy(other / "a.jpg", tmp_path / "cover.jpg")
+    for given in (tmp_path / "cover.jpg", other):
+        build_index(given, model, persist_dir=store, remove_missing=True).close()
+    with closing(load_index(store, model)) as index:
+        assert len(images_in(index)) == 4
+
+
+def test_a_text_with_the_id_of_a_missing_image_stays(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder, store = fill(tmp_path / "x", a=0, b=1), tmp_path / "store"
+    nodes = [*read_folder(folder, id_prefix=""), TextNode(id_="a.jpg", text="关于 a")]
+    build_index(nodes, model, persist_dir=store).close()
+    (folder / "a.jpg").unlink()
+    with closing(build_index(folder, model, persist_dir=store, remove_missing=True)) as index:
+        assert [node.get_content() for node in index.stores[0].get_nodes()] == ["关于 a"]
+        assert len(images_in(index)) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+def test_a_link_that_leads_nowhere_is_an_error_and_nothing_is_removed(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    share, folder, store = fill(tmp_path / "share", b=1), fill(tmp_path / "x", a=0), tmp_path / "store"
+    (folder / "link").symlink_to(share)
+    build_index(read_folder(folder, follow_links=True), model, persist_dir=store).close()
+    share.rename(tmp_path / "away")
+    with pytest.raises(OSError, match="a link to a folder leads nowhere"):
+        build_index(read_folder(folder, follow_links=True), model, persist_dir=store, remove_missing=True)
+    with closing(load_index(store, model)) as index:
+        assert len(images_in(index)) == 2
+
+
+def test_an_image_reached_by_two_folders_is_one_and_follows_its_file(
+    model: CountingEmbedding, fill: Callable[..., Path], photos: list[Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0)
+    fill(folder / "sub", b=1)
+    index = build_index([folder, folder / "sub", folder / "sub" / "b.jpg"], model)
+    assert len(images_in(index)) == 2
+    shutil.copy(photos[5], folder / "sub" / "b.jpg")
+    for given in (folder / "sub", folder):
+        index.insert(given)
+        assert len(images_in(index)) == 2
+    assert model.taken() == 3
+    (folder / "sub" / "b.jpg").unlink()
+    # It was read from the outer folder first.
+    assert missing_ids(index.stores[1], [(folder / "sub").resolve()]) == []
+    assert len(missing_ids(index.stores[1], [folder.resolve()])) == 1
+
+
+def test_a_copy_of_an_image_that_is_not_mounted_takes_nothing_over(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    share = fill(tmp_path / "share", a=0)
+    (share / "a.txt").write_text("裙子", encoding="utf-8")
+    index = build_index(read_folder(share, captions="sidecar"), model)
+    shutil.copy(share / "a.jpg", tmp_path / "query.jpg")
+    share.rename(tmp_path / "away")
+    index.insert(tmp_path / "query.jpg")
+    assert sorted(node.text for node in images_in(index)) == ["", "裙子"]
+
+
+def test_ids_that_nodes_of_a_reader_were_given_are_kept(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    (node,) = read_folder(fill(tmp_path / "x", a=0))
+    second = node.model_copy(update={"id_": f"{node.node_id}#2", "text": "第二种说法"})
+    named = node.model_copy(update={"id_": "SKU-1", "text": "货号"})
+    index = build_index([node, second, named], model, caption_weight=0.5)
+    for _ in range(2):
+        assert {each.node_id: each.text for each in images_in(index)} == {
+            node.node_id: "",
+            second.node_id: "第二种说法",
+            "SKU-1": "货号",
+        }
+        model.taken()
+        index.insert_nodes([node, second, named])
+        assert model.taken() == 0
+
+
+def test_the_same_bytes_twice_are_one_image(model: CountingEmbedding, photos: list[Path]) -> None:
+    data = [photo.read_bytes() for photo in photos[:3]]
+    index = build_index([*data, data[0], Image.open(photos[4]), Image.open(photos[4])], model)
+    assert len(images_in(index)) == 4
+
+
+def test_one_id_for_two_images_is_an_error_before_anything_is_embedded(
+    model: CountingEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    nodes = [ImageNode(id_="same", image_path=str(photo)) for photo in photos[:2]]
+    with pytest.raises(ValueError, match="node same is given twice, with different images"):
+        build_index(nodes, model, persist_dir=tmp_path)
+    assert model.taken() == 0
+
+
+def test_nodes_that_were_pickled_are_recognised(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    nodes = read_folder(fill(tmp_path / "x", a=0, b=1))
+    index = build_index(as_earlier_version(nodes), model)
+    index.insert_nodes(pickle.loads(pickle.dumps(nodes)))
+    assert len(images_in(index)) == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs links")
+def test_an_earlier_store_is_recognised_by_another_spelling_of_its_folder(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    (tmp_path / "link").symlink_to(folder)
+    store = tmp_path / "store"
+    build_index(as_earlier_version(read_folder(tmp_path / "link")), model, persist_dir=store).close()
+    (folder / "b.jpg").unlink()
+    with closing(build_index(folder, model, persist_dir=store, remove_missing=True)) as index:
+        assert [node.node_id for node in images_in(index)] == ["a.jpg"]
+
+
+def test_equal_images_of_a_moved_folder_keep_their_ids_by_name(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "x"
+    for name in "abc":
+        fill(folder / name, same=0)
+    index = build_index(folder, model)
+    ids = {Path(str(node.image_path)).parent.name: node.node_id for node in images_in(index)}
+    folder.rename(tmp_path / "y")
+    index.insert(tmp_path / "y")
+    assert {Path(str(node.image_path)).parent.name: node.node_id for node in images_in(index)} == ids
+
+
+def test_captions_that_are_lost_are_told(
+    model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = fill(tmp_path / "x", a=0, b=1)
+    (folder / "a.txt").write_text("裙子", encoding="utf-8")
+    index = build_index(read_folder(folder, captions="sidecar"), model)
+    caplog.clear()
+    index.insert(folder)
+    assert "1 images had captions in the index and come without, such as" in caplog.text
+
+
+def test_texts_that_were_given_ids_keep_them(model: CountingEmbedding) -> None:
+    metadata = {"file_path": "/books/a.txt"}
+    nodes = [TextNode(id_="n1", text="甲", metadata=metadata), TextNode(id_="n2", text="乙", metadata=metadata)]
+    index = build_index(nodes, model)
+    index.insert_nodes([TextNode(id_="n1", text="乙", metadata=metadata)])
+    assert {node.node_id: node.get_content() for node in index.stores[0].get_nodes()} == {"n1": "乙", "n2": "乙"}
+    index.insert(Document(id_="d1", text="丙", metadata=metadata))
+    index.insert(Document(id_="d2", text="丙", metadata=metadata))
+    index.delete_ref_doc("d2")
+    assert {node.ref_doc_id for node in index.stores[0].get_nodes()} == {None, "d1"}
+
+
+@pytest.mark.parametrize("insert_batch_size", [1, 2, 256])
+def test_equal_texts_of_one_file_are_all_kept(model: CountingEmbedding, insert_batch_size: int) -> None:
+    def rows() -> list[Document]:
+        return [Document(text="同样的一行", metadata={"file_path": "/t.csv"}) for _ in range(4)]
+
+    index = build_index(rows(), model, insert_batch_size=insert_batch_size)
+    assert index.stores[0].count() == 4
+    index.insert_nodes([TextNode(text=row.text, metadata=row.metadata) for row in rows()])
+    assert index.stores[0].count() == 4
+    stream = build_index((row for row in rows()), model, insert_batch_size=insert_batch_size)
+    assert stream.stores[0].count() == 4
+
+
+def test_parts_that_are_kept_lead_to_each_other(model: CountingEmbedding, tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("红色的帽子在第二个架子上。" * 400, encoding="utf-8")
+    for _ in range(2):
+        documents = SimpleDirectoryReader(input_files=[str(tmp_path / "long.txt")]).load_data()
+        build_index(documents, model, persist_dir=tmp_path / "store").close()
+    with closing(load_index(tmp_path / "store", model)) as index:
+        nodes = {node.node_id: node for node in index.stores[0].get_nodes()}
+    nexts = [node.next_node.node_id for node in nodes.values() if node.next_node is not None]
+    assert len(nexts) == len(nodes) - 1
+    assert set(nexts) <= nodes.keys()
+
+
+def test_a_folder_is_inserted_in_batches(model: CountingEmbedding, fill: Callable[..., Path], tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    class Watching(CountingEmbedding):
+        def get_image_embedding_batch(
+            self, img_file_paths: Sequence[Any], show_progress: bool = False
+        ) -> list[list[float]]:
+            calls.append(len(img_file_paths))
+            return super().get_image_embedding_batch(img_file_paths, show_progress)
+
+    index = build_index(fill(tmp_path / "x", a=0), Watching(embed_dim=4))
+    index.insert(fill(tmp_path / "y", a=1, b=2, c=3, d=4))
+    assert calls == [1, 4]

@@ -123,7 +123,8 @@ def find_checkpoint(
     Raises:
         CheckpointError: The name is unknown, or the weights are not there and cannot be fetched.
     """
-    path = Path(model_name).expanduser()
+    # Absolute, so that the weights are found after the program changed its folder.
+    path = Path(model_name).expanduser().absolute()
     if path.name == CONFIG and path.is_file():
         path = path.parent
     if path.is_file():

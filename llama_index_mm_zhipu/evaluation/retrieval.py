@@ -17,7 +17,7 @@ from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
 from llama_index_mm_zhipu.evaluation.report import RECALL_AT, DirectionScores, RetrievalReport
 from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.index_update import stored_ids
+from llama_index_mm_zhipu.index_update import ImageMatcher
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.picture_nodes import as_image_node
 
@@ -89,12 +89,14 @@ def evaluate_retrieval(
 
 def _as_stored(index: PictureIndex, nodes: Iterable[BaseNode]) -> Iterator[BaseNode]:
     """Yield nodes with the ids that their images have in the index, which keeps ids where a folder was moved."""
+    matcher = ImageMatcher(index.stores[1])
     for batch in iter_batch(nodes, _PICTURES_AT_A_TIME):
         images = [as_image_node(node) if isinstance(node, BaseNode) and has_image(node) else node for node in batch]
-        ids = iter(stored_ids(index.stores[1], [node for node in images if isinstance(node, ImageNode)]))
+        stored = iter(matcher.find([node for node in images if isinstance(node, ImageNode)]))
         for node in images:
+            found = next(stored) if isinstance(node, ImageNode) else None
             # A copy: the caller's node stays as it was.
-            yield node.model_copy(update={"id_": next(ids)}) if isinstance(node, ImageNode) else node
+            yield node.model_copy(update={"id_": found.node_id}) if found is not None else node
 
 
 def _require_pictures(stored_ids: list[str], wanted: dict[str, list[int]]) -> None:

@@ -20,7 +20,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from llama_index_mm_zhipu.arguments import explicit_arguments
+from llama_index_mm_zhipu.arguments import explicit_arguments, require_choice
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.llm.default import llm_or_default
@@ -57,6 +57,7 @@ class _AnswersFromPictures:
         on_error: OnError,
         template: BasePromptTemplate | None,
     ) -> None:
+        require_choice(on_error, "on_error", "raise", "skip")
         self._blocks = PromptBlocks(language, include_images, as_keys(metadata_keys))
         self._template = PicturePromptTemplate.of(template or prompts_of(language).qa)
         self._on_error = on_error

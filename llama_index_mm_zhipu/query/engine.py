@@ -20,7 +20,7 @@ from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode
 from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from llama_index.core.settings import Settings
 
-from llama_index_mm_zhipu.arguments import explicit_arguments, keyword_names, member_of, require_known
+from llama_index_mm_zhipu.arguments import explicit_arguments, keyword_names, member_of, require_choice, require_known
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.query.labels import as_keys
@@ -138,6 +138,9 @@ class PictureQueryEngine(RetrieverQueryEngine):
             ValueError: A template is for texts, or a language or mode is unknown.
         """
         wording_of(language)
+        require_choice(on_error, "on_error", "raise", "skip")
+        if isinstance(node_postprocessors, BaseNodePostprocessor):
+            node_postprocessors = [node_postprocessors]
         require_known("PictureQueryEngine.from_args", without_text_templates(text_templates), _FROM_ARGS)
         if response_synthesizer is None:
             response_synthesizer = picture_synthesizer(

@@ -21,7 +21,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 
-from llama_index_mm_zhipu.arguments import explicit_arguments, member_of
+from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range, member_of
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
@@ -104,20 +104,20 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
                 "image_similarity_top_k", similarity_top_k if image_similarity_top_k is None else image_similarity_top_k
             ),
             vector_store_query_mode=mode,
-            filters=filters,
-            alpha=alpha,
-            node_ids=node_ids,
-            doc_ids=doc_ids,
-            sparse_top_k=sparse_top_k,
+            filters=_checked_filters(filters),
+            alpha=in_range(alpha, "alpha", 0, 1),
+            node_ids=as_ids(node_ids, "node_ids"),
+            doc_ids=as_ids(doc_ids, "doc_ids"),
+            sparse_top_k=None if sparse_top_k is None else _count_of("sparse_top_k", sparse_top_k),
             callback_manager=callback_manager,
             vector_store_kwargs={
                 **(vector_store_kwargs or {}),
-                **({} if mmr_threshold is None else {"mmr_threshold": mmr_threshold}),
+                **({} if mmr_threshold is None else {"mmr_threshold": in_range(mmr_threshold, "mmr_threshold", 0, 1)}),
             },
         )
         wording_of(language)
         self._query_mode = query_mode
-        self._similarity_cutoff = similarity_cutoff
+        self._similarity_cutoff = in_range(similarity_cutoff, "similarity_cutoff", -1, 1)
         self._language: Language = language
         self._metadata_keys = as_keys(metadata_keys)
 
@@ -179,13 +179,13 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     # Core writes its vector into the bundle, where the next search would take it for the user's: it gets copies.
 
     def _text_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return super()._text_retrieve(replace(query_bundle))
+        return super()._text_retrieve(replace(as_bundle(query_bundle)))
 
     async def _atext_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_retrieve, query_bundle)
 
     def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return super()._text_to_image_retrieve(replace(query_bundle))
+        return super()._text_to_image_retrieve(replace(as_bundle(query_bundle)))
 
     async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
@@ -251,6 +251,15 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
             if isinstance(store, FaissMultiModalVectorStore) and store.count()
         ]
         require_matchable(self._filters, stores)
+
+
+def _checked_filters(filters: MetadataFilters | None) -> MetadataFilters | None:
+    if filters is None or isinstance(filters, MetadataFilters):
+        return filters
+    given = type(filters).__name__
+    raise TypeError(
+        f"filters is of type {given}; give MetadataFilters(filters=[MetadataFilter(key=…, value=…, operator=…)])"
+    )
 
 
 def _count_of(argument: str, value: int) -> int:

@@ -12,7 +12,13 @@ from typing import Any, ClassVar, TypeAlias, TypeVar
 from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import ImageNode
 
-from llama_index_mm_zhipu.arguments import explicit_arguments, explicit_constructor, keyword_names, require_known
+from llama_index_mm_zhipu.arguments import (
+    explicit_arguments,
+    explicit_constructor,
+    keyword_names,
+    require_choice,
+    require_known,
+)
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.readers.errors import EmptySourceError, RecordError
 from llama_index_mm_zhipu.readers.source import Source
@@ -57,8 +63,7 @@ class PictureReader(BaseReader):
     def __init__(
         self, *, id_prefix: str | None = None, on_error: OnError = "raise", show_progress: bool = False
     ) -> None:
-        if on_error not in ("raise", "skip"):
-            raise ValueError(f"on_error is {on_error!r}; it must be 'raise' or 'skip'")
+        require_choice(on_error, "on_error", "raise", "skip")
         self.id_prefix = id_prefix
         self.on_error: OnError = on_error
         self.show_progress = show_progress

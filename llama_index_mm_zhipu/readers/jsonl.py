@@ -67,6 +67,7 @@ class JsonlReader(PictureReader):
         file = Path(path).expanduser()
         encoding = encoding_of(file, self.encoding)
         captions = _gather_captions(file, encoding).by_id
+        images: dict[str, int] = {}
         for line in lines_of(file, self.show_progress, encoding):
             record = _parsed(line, file)
             if isinstance(record, RecordError):
@@ -82,7 +83,10 @@ class JsonlReader(PictureReader):
                 if not isinstance(node, RecordError):
                     # The first good line of an id brings all captions, others have nothing more to say.
                     del captions[image_id]
+                    images[image_id] = _digest_of(record)
                 yield node
+            elif images.get(image_id) != _digest_of(record):
+                yield RecordError(f"{record.place}: the {_ID} {image_id!r} comes a second time, with another image")
 
     def _nothing_read(self, path: str | Path) -> str:
         return f"{path} holds no pictures; expected lines with image_id, image_base64 and caption"
@@ -135,6 +139,11 @@ def _gather_captions(file: Path, encoding: str | None) -> Captions:
             column_reader_call(example.fields, file),
         )
     return captions
+
+
+def _digest_of(record: Record) -> int:
+    """Tell images apart as they are written: equal base64 is an equal image."""
+    return hash(str(record.fields[_PICTURE]))
 
 
 def _id_and_captions(record: Record) -> tuple[str | RecordError, list[str] | RecordError]:

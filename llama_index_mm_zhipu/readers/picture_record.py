@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.schema import BaseNode, ImageNode
+from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.wording import WORDING
 
 CONTENT_HASH = "content_hash"
 """Metadata key of the SHA-256 of a picture's bytes, hidden from LLMs and embedding models."""
 
-SOURCE_LOCATION = "source_location"
-"""Metadata key of the path of an image, or of the file that holds it with its id; hidden from both, too."""
+SOURCE_ROOT = "source_root"
+"""Metadata key of the folder or file that an image was read from; hidden from both, too."""
 
-RESERVED_KEYS = frozenset({CONTENT_HASH, SOURCE_LOCATION, *(wording.metadata_key for wording in WORDING.values())})
+SOURCE_LOCATION = "source_location"
+"""Metadata key of the path of an image, or of the source that holds it with its id; hidden from both, too."""
+
+RESERVED_KEYS = frozenset(
+    {CONTENT_HASH, SOURCE_ROOT, SOURCE_LOCATION, *(wording.metadata_key for wording in WORDING.values())}
+)
 """Metadata keys that this package writes itself, so that data may not be called so."""
 
 
@@ -27,9 +30,6 @@ class PictureRecord(ImageNode):
 
     The hash of a plain one depends on the path, and metadata is what the pipeline's cache tells nodes apart by.
     """
-
-    _source_root: Path | None = PrivateAttr(default=None)
-    _name_in_source: str | None = PrivateAttr(default=None)
 
     @classmethod
     def of(
@@ -59,16 +59,6 @@ class PictureRecord(ImageNode):
         metadata = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True, default=str)
         identity = f"{self.node_id}-{super().hash}-{metadata}"
         return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def source_root_of(node: BaseNode) -> Path | None:
-    """Return the folder or file that a node of a reader was read from; None for other nodes."""
-    return node._source_root if isinstance(node, PictureRecord) else None
-
-
-def name_in_source(node: BaseNode) -> str | None:
-    """Return the id of a node of a reader within its source, which is all of its id with ``id_prefix=""``."""
-    return node._name_in_source if isinstance(node, PictureRecord) else None
 
 
 def content_hash(data: bytes) -> str:

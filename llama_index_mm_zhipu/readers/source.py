@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama_index.core.schema import ImageNode
+from llama_index.core.schema import BaseNode, ImageNode
 
-from llama_index_mm_zhipu.readers.picture_record import SOURCE_LOCATION, PictureRecord
+from llama_index_mm_zhipu.readers.picture_record import SOURCE_LOCATION, SOURCE_ROOT
 
-RECORD_SEPARATOR = "/#/"
-"""Stands in locations between a file, or a folder of a data set, and the id of a record in it."""
+RECORD_SEPARATOR = "//"
+"""Stands in locations between a file, or a folder of a data set, and the id of a record in it; no path holds it."""
 
 _HASH_DIGITS = 6
 
@@ -49,18 +51,70 @@ class Source:
         """Return the id of the node that has a certain id within the source."""
         return f"{self.id_prefix}/{name}" if self.id_prefix else name
 
+    @property
+    def location(self) -> str:
+        """The root, as it stands in metadata."""
+        return _storable(self.root.as_posix().rstrip("/"))
+
     def place(self, node: ImageNode) -> ImageNode:
         """Give a node, whose id is unique within the source, an id and a location that are unique beyond it."""
         name = node.node_id
         node.id_ = self.id_of(name)
-        if isinstance(node, PictureRecord):
-            node._source_root, node._name_in_source = self.root, name
         separator = "/" if self.ids_are_files else RECORD_SEPARATOR
-        location = _storable(f"{self.root.as_posix().rstrip('/')}{separator}{name}")
-        node.metadata = {**node.metadata, SOURCE_LOCATION: location}
-        node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, SOURCE_LOCATION]
-        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, SOURCE_LOCATION]
+        location = f"{self.location}{separator}{name}"
+        node.metadata = {**node.metadata, SOURCE_ROOT: self.location, SOURCE_LOCATION: location}
+        node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, SOURCE_ROOT, SOURCE_LOCATION]
+        node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, SOURCE_ROOT, SOURCE_LOCATION]
         return node
+
+
+def location_of(node: BaseNode) -> str | None:
+    """Return where a reader found an image; None for nodes that no reader made, and in stores of earlier versions."""
+    location = node.metadata.get(SOURCE_LOCATION)
+    return location if isinstance(location, str) else None
+
+
+def name_in_source(node: BaseNode) -> str | None:
+    """Return the id of a node of a reader within its source, which is all of its id with ``id_prefix=""``."""
+    location, root = location_of(node), node.metadata.get(SOURCE_ROOT)
+    if location is None or not isinstance(root, str) or not location.startswith(root):
+        return None
+    return location[len(root) :].lstrip("/")
+
+
+def resolved(path: str) -> str:
+    """Return the path of a file as it stands in locations: its folder without links, its name as it is."""
+    file = Path(path).expanduser().absolute()
+    return _storable(f"{file.parent.resolve().as_posix().rstrip('/')}/{file.name}")
+
+
+def is_missing(location: str, root: str | None = None) -> bool:
+    """Whether neither an image's file nor a file that holds it is there any more.
+
+    Args:
+        location: Of the image.
+        root: Of its source, if it is known.
+
+    Raises:
+        OSError: That cannot be said: a folder on the way cannot be looked into, or is a link that leads nowhere.
+    """
+    if root is not None and location.startswith(f"{root}{RECORD_SEPARATOR}"):
+        location = root
+    candidates = {location, path_in(location)}
+    return all(_is_missing(Path(candidate)) for candidate in candidates)
+
+
+def _is_missing(place: Path) -> bool:
+    for path in (place, *place.parents):
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            if path != place and path.is_symlink():
+                raise OSError(errno.ENOENT, "a link to a folder leads nowhere", str(path)) from None
+            continue
+        # What leads through a file is inside of it: a page of a PDF.
+        return path != place and stat.S_ISDIR(mode)
+    return True
 
 
 def default_prefix(root: Path) -> str:

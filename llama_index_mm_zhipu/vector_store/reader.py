@@ -150,6 +150,12 @@ class Reader:
         query = f"select node_id, value from metadata join nodes using (id) where {is_text}"
         return dict(self._connection.execute(query, (key,)))
 
+    def image_paths(self) -> dict[str, str]:
+        """Return the paths of images in files by node id, without those whose bytes are in the store."""
+        path = "json_extract(content, '$.image_path')"
+        query = f"select node_id, {path} from nodes where picture is null and {path} is not null"
+        return dict(self._connection.execute(query))
+
     def metadata_examples(self, key: str) -> list[MetadataExample]:
         """Return an example of each kind of value under a key: numbers, texts, and both as items of lists."""
         examples = []

@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_mm_zhipu.arguments import KnownFields, require_known
+from llama_index_mm_zhipu.arguments import KnownFields, as_ids, require_known
 from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
@@ -162,6 +162,11 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         with self._database.reading() as reader:
             return reader.metadata_texts(key)
 
+    def image_paths(self) -> dict[str, str]:
+        """Return the ``image_path`` of images that lie in files, by node id; the nodes themselves are not read."""
+        with self._database.reading() as reader:
+            return reader.image_paths()
+
     def metadata_examples(self, key: str) -> list[MetadataExample]:
         """Return an example of each kind of value under a metadata key, in a time that does not depend on their number.
 
@@ -266,7 +271,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Return nodes in the order of ``node_ids``, or as they were added; ids that are not there are passed over."""
-        condition = condition_of_nodes(node_ids, filters)
+        condition = condition_of_nodes(as_ids(node_ids, "node_ids"), filters)
         with self._database.reading() as reader:
             ids = reader.select_ids(condition)
             nodes = list(_nodes_by_id(reader, ids.tolist()).values())
@@ -303,7 +308,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         require_known("FaissMultiModalVectorStore.delete_nodes", delete_kwargs, ("node_ids", "filters"))
         if node_ids is None and not (filters and filters.filters):
             raise ValueError("delete_nodes needs node_ids or filters; clear() deletes every node")
-        self._delete(condition_of_nodes(node_ids, filters))
+        self._delete(condition_of_nodes(as_ids(node_ids, "node_ids"), filters))
 
     def clear(self) -> None:
         """Delete every node; the recorded model, dimension and kind of index are forgotten too."""

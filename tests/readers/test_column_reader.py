@@ -190,7 +190,8 @@ def test_columns_of_numbers_become_numbers(tmp_path: Path, images: Path, encodin
     for given in (None, encoding):
         first, second = ColumnReader(TYPED, encoding=given).load_data(tmp_path / "t.csv", images)
         for node in (first, second):
-            del node.metadata["content_hash"], node.metadata["source_location"]
+            for key in ("content_hash", "source_root", "source_location"):
+                del node.metadata[key]
         assert first.metadata == {
             **{"编号": "1", "价格": 199, "评分": 4.5, "货号": "007", "条码": "6901234567890123", "标签": ["1", "2"]}
         }
@@ -261,7 +262,7 @@ def test_nan_is_no_caption_and_no_address(tmp_path: Path, images: Path) -> None:
 
 
 def test_metadata_may_not_be_called_as_this_package_s_own() -> None:
-    for key in ("content_hash", "source_location", "检索到的图片", "retrieved picture"):
+    for key in ("content_hash", "source_root", "source_location", "检索到的图片", "retrieved picture"):
         with pytest.raises(ValueError, match=f"own under '{key}'; rename the column"):
             Columns(picture="图片", metadata=("类别", key))
 

@@ -164,7 +164,7 @@ COLUMNS = {"name_column": "图片", "caption_column": "标题"}
 
 def metadata_by_id(nodes: list[ImageNode]) -> dict[str, dict[str, object]]:
     """Metadata of nodes, without what they have without a table."""
-    own = ("file_name", "content_hash", "source_location")
+    own = ("file_name", "content_hash", "source_root", "source_location")
     return {node.node_id: {key: node.metadata[key] for key in node.metadata if key not in own} for node in nodes}
 
 

@@ -118,6 +118,18 @@ def test_the_first_good_line_of_an_id_brings_the_picture(tmp_path: Path, picture
     assert (node.node_id, node.text, reader.skipped_count) == ("1", "一只猫\n猫在睡觉", 1)
 
 
+def test_an_id_of_two_images_is_an_error(tmp_path: Path, photos: list[Path]) -> None:
+    first, second = (base64.b64encode(photo.read_bytes()).decode("ascii") for photo in photos[:2])
+    file = write(
+        tmp_path / "test.jsonl",
+        {"image_id": 1, "image_base64": first, "caption": "裙子"},
+        {"image_id": 1, "image_base64": first, "caption": "长裙"},
+        {"image_id": 1, "image_base64": second, "caption": "帽子"},
+    )
+    with pytest.raises(RecordError, match="line 3: the image_id '1' comes a second time, with another image"):
+        read_jsonl(file)
+
+
 @pytest.mark.parametrize(
     ("image_id", "message"),
     [
@@ -205,7 +217,7 @@ def test_other_keys_are_metadata(tmp_path: Path, picture: str) -> None:
     record = {"image_id": 1, "image_base64": picture, "caption": "裙子", "price": 199, "tags": ["红", float("nan")]}
     first, second = read_jsonl(write(tmp_path / "a.jsonl", record, {"image_id": 2, "image_base64": picture}))
     assert {key: first.metadata[key] for key in ("price", "tags")} == {"price": 199, "tags": ["红", None]}
-    assert list(second.metadata) == ["content_hash", "source_location"]
+    assert list(second.metadata) == ["content_hash", "source_root", "source_location"]
     (tmp_path / "a.jsonl").write_text(f'{{"image_id": 1, "image_base64": "{picture}", "a": 1e999}}')
     assert read_jsonl(tmp_path / "a.jsonl")[0].metadata["a"] is None
     record["content_hash"] = "x"

@@ -46,7 +46,8 @@ def test_the_hash_is_hidden_from_models(tmp_path: Path, photos: list[Path]) -> N
     assert len(node.metadata["content_hash"]) == 64
     assert "content_hash" not in node.get_content(MetadataMode.LLM) + node.get_content(MetadataMode.EMBED)
     (unread,) = read_folder(tmp_path, hash_contents=False)
-    assert unread.metadata == {"file_name": "a.jpg", "source_location": (tmp_path / "a.jpg").resolve().as_posix()}
+    folder = tmp_path.resolve().as_posix()
+    assert unread.metadata == {"file_name": "a.jpg", "source_root": folder, "source_location": f"{folder}/a.jpg"}
 
 
 def test_a_picture_can_be_deleted_as_a_document(
