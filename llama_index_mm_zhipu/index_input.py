@@ -14,6 +14,7 @@ from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship, NodeWithScore
 from PIL import Image
 
+from llama_index_mm_zhipu.binary_text import looks_binary
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import ImageError, ImageSource, describe, has_image, image_source, read_bytes
 from llama_index_mm_zhipu.images.formats import is_image_file
@@ -42,11 +43,6 @@ _READERS = {
     ".jsonl": "read_jsonl({path!r})",
     **dict.fromkeys((".csv", ".tsv", ".json"), "ColumnReader(Columns(…)).load_data({path!r})"),
 }
-
-# Of PDF and of Office files; other binary files are known by their control characters.
-_BINARY_STARTS = ("%PDF-", "PK\x03\x04")
-_SAMPLE_CHARACTERS = 4096
-_MAX_CONTROL_SHARE = 0.05
 
 
 def items_of(given: IndexInput) -> Iterable[IndexItem]:
@@ -138,7 +134,7 @@ def image_of_document(document: Document) -> ImageNode | None:
         ValueError: It holds the bytes of another binary file.
     """
     text = caption_of(document)
-    is_binary = not has_image(document) and _is_binary(text)
+    is_binary = not has_image(document) and looks_binary(text)
     file = document.metadata.get("file_path")
     path = Path(str(file)).expanduser().absolute() if file else None
     is_image = str(document.metadata.get("file_type") or "").startswith("image/")
@@ -201,15 +197,6 @@ def _id_of_url(url: str) -> str:
 
 def _digits(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
-
-
-def _is_binary(text: str) -> bool:
-    sample = text[:_SAMPLE_CHARACTERS]
-    if sample.startswith(_BINARY_STARTS):
-        return True
-    # Extracted text and logs hold some: PDF readers give "\0" for ligatures, terminals colours with "\x1b".
-    controls = sum(character < " " and character not in "\t\n\r\f\v\x1b\b\a" for character in sample)
-    return controls > _MAX_CONTROL_SHARE * len(sample)
 
 
 def _cannot_index(given: object) -> TypeError:

@@ -96,6 +96,9 @@ class PictureIndex(MultiModalVectorStoreIndex):
         # Texts that the batches have written so far.
         self._written_texts: set[str] = set()
         require_known("PictureIndex", kwargs, _CONSTRUCTOR)
+        if "image_embed_model" not in kwargs and isinstance(kwargs.get("embed_model"), MultiModalEmbedding):
+            # LlamaIndex would ask for OpenAI's CLIP.
+            kwargs["image_embed_model"] = kwargs["embed_model"]
         super().__init__(*args, **(_completed(kwargs) if kwargs.get("index_struct") is not None else kwargs))
 
     @property

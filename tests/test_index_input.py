@@ -12,6 +12,8 @@ import pytest
 from llama_index.core import Settings, SimpleDirectoryReader, StorageContext, load_index_from_storage
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.embeddings import MockEmbedding, MockMultiModalEmbedding
+from llama_index.core.ingestion import IngestionPipeline
+from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import Document, ImageDocument, ImageNode, NodeWithScore, TextNode
 from PIL import Image
 
@@ -417,3 +419,18 @@ def test_a_missing_path_is_skipped_however_large_batches_are(
         items = iter([*photos[:2], tmp_path / "gone.jpg"])
         index = build_index(items, tiny_embedding, on_error="skip", insert_batch_size=insert_batch_size)
         assert len(images_in(index)) == 2
+
+
+def test_parts_of_binary_files_are_refused_by_every_door(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    documents = SimpleDirectoryReader(input_files=[str(photos[0])]).load_data()
+    parts = SentenceSplitter().get_nodes_from_documents(documents)
+    message = rf"a text of {photos[0].name} is the bytes of a binary file: .*read_folder"
+    with pytest.raises(ValueError, match=message):
+        build_index(parts, tiny_embedding)
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        pipeline = IngestionPipeline(transformations=[SentenceSplitter(), tiny_embedding], vector_store=store)
+        with pytest.raises(ValueError, match=message):
+            pipeline.run(documents=documents)
+        assert store.count() == 0

@@ -15,6 +15,7 @@ from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from llama_index.core.utils import iter_batch
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.binary_text import looks_binary
 from llama_index_mm_zhipu.embedding.picture_vectors import Vector
 from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, image_source, load_image, read_bytes
 from llama_index_mm_zhipu.images.names import one_line
@@ -55,6 +56,7 @@ def embed_nodes(
     pictures = [row for row, node in enumerate(nodes) if has_image(node)]
     texts = [row for row, node in enumerate(nodes) if not has_image(node)]
     _require_content([nodes[row] for row in texts])
+    _require_texts([nodes[row] for row in texts])
     embeddings: list[Embedding | None] = [None] * len(nodes)
     failures: list[tuple[str, str]] = []
     outcomes = stream_image_nodes(model, [nodes[row] for row in pictures], caption_weight)
@@ -100,7 +102,12 @@ def stream_image_nodes(
 
 
 def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progress: bool = False) -> list[Embedding]:
-    """Embed texts with the metadata that LlamaIndex shows to embedding models."""
+    """Embed texts with the metadata that LlamaIndex shows to embedding models.
+
+    Raises:
+        ValueError: A text is the bytes of a binary file; nothing is embedded.
+    """
+    _require_texts(nodes)
     texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
     return model.get_text_embedding_batch(texts, show_progress=show_progress) if texts else []
 
@@ -129,6 +136,16 @@ def _require_content(texts: Sequence[BaseNode]) -> None:
             raise TypeError(
                 f"node {one_line(node.node_id)} ({type(node).__name__}) holds neither a picture nor a text; "
                 "ChineseClipEmbedding embeds only these, filter it out before"
+            )
+
+
+def _require_texts(nodes: Sequence[BaseNode]) -> None:
+    for node in nodes:
+        if looks_binary(node.get_content(metadata_mode=MetadataMode.NONE)):
+            name = one_line(str(node.metadata.get("file_name") or node.node_id))
+            raise ValueError(
+                f"a text of {name} is the bytes of a binary file: give the documents of SimpleDirectoryReader to "
+                "build_index as they are, which makes images of those of image files, or read images with read_folder"
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import IOBase
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -77,7 +77,11 @@ def image_list(images: Images | None) -> list[Any]:
     if images is None:
         return []
     single = isinstance(images, (str, Path, bytes, bytearray, IOBase, Image.Image, BaseNode, NodeWithScore, ImageBlock))
-    return [images] if single else list(images)  # type: ignore[arg-type]
+    if single:
+        return [images]
+    if not isinstance(images, Iterable) or isinstance(images, Mapping):
+        raise TypeError(f"image_documents is of type {type(images).__name__}; give an image in any form, or several")
+    return list(images)
 
 
 def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock]:

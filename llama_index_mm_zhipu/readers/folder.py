@@ -83,6 +83,8 @@ class FolderReader(PictureReader):
         root = Path(folder).expanduser().absolute()
         if not root.is_dir():
             raise FileNotFoundError(f"no such folder: {root}; check the path of the pictures")
+        if (bad_name := name_error(str(root), root)) is not None:
+            raise bad_name
         links = OutsideLinks(root, self.follow_links)
         sidecars = Sidecars(links, self.encoding)
         table = CaptionTable(self.name_column, self.caption_column)

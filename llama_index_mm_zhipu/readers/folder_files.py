@@ -26,6 +26,7 @@ class OutsideLinks:
         self.follow_links = follow_links
         self._real_root = Path(os.path.realpath(root))
         self._left_out: list[Path] = []
+        self._unreadable: list[OSError] = []
 
     def leaves_out(self, path: Path) -> bool:
         """Return whether a path within the folder is a link to somewhere else that is not to be followed."""
@@ -49,8 +50,21 @@ class OutsideLinks:
             "follow_links=True reads them"
         )
 
+    def note_unreadable(self, error: OSError) -> None:
+        """Note a folder that cannot be listed."""
+        self._unreadable.append(error)
+
     def warn(self) -> None:
         """Log what was left out."""
+        if self._unreadable:
+            first = self._unreadable[0]
+            logger.warning(
+                "left out %d folders in %s that cannot be listed, such as %s: %s",
+                len(self._unreadable),
+                one_line(str(self.root)),
+                one_line(str(first.filename)),
+                first.strerror,
+            )
         if self._left_out:
             logger.warning("%s", self.left_out())
 
@@ -63,7 +77,11 @@ def visible_files(root: Path, endings: Collection[str], recursive: bool = True, 
         endings: In lower case, with the dot.
         recursive: Look into folders inside it, too.
         links: What to do about links that lead out of the folder. Links to folders are looked into only with its
-            ``follow_links``, and each folder once, so links that lead in a circle end.
+            ``follow_links``, and each folder once, so links that lead in a circle end. It notes folders that cannot be
+            listed.
+
+    Raises:
+        OSError: The folder itself cannot be listed.
     """
     files = [
         file
@@ -94,7 +112,7 @@ def _entries(root: Path, recursive: bool, links: OutsideLinks) -> Iterator[Path]
             if (real := os.path.realpath(folder)) in seen:
                 continue
             seen.add(real)
-        for entry in _listed(folder):
+        for entry in _listed(folder, links):
             path = folder / entry.name
             if not _is_folder(entry):
                 yield path
@@ -112,11 +130,14 @@ def _entries(root: Path, recursive: bool, links: OutsideLinks) -> Iterator[Path]
                 links.leaves_out(path)
 
 
-def _listed(folder: Path) -> list[os.DirEntry[str]]:
+def _listed(folder: Path, links: OutsideLinks) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not _is_hidden(entry.name)), key=lambda entry: entry.name)
-    except OSError:
+    except OSError as error:
+        if folder == links.root:
+            raise
+        links.note_unreadable(error)
         return []
 
 

@@ -45,7 +45,7 @@ class Source:
             ids_are_files: As the attribute.
         """
         resolved = root.expanduser().resolve()
-        return cls(resolved, default_prefix(resolved) if id_prefix is None else id_prefix, ids_are_files)
+        return cls(resolved, default_prefix(resolved) if id_prefix is None else id_prefix.rstrip("/"), ids_are_files)
 
     def id_of(self, name: str) -> str:
         """Return the id of the node that has a certain id within the source."""

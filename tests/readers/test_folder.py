@@ -335,3 +335,28 @@ def test_a_misspelt_argument_is_refused(reader: type[PictureReader]) -> None:
 def test_an_unknown_encoding_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="encoding is 'gbkk', which is no text encoding that Python knows"):
         read_folder(folder, encoding="gbkk")
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs permissions that are heeded")
+def test_folders_that_cannot_be_listed_are_told(
+    tmp_path: Path, photos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copy(photos[0], tmp_path / "a.jpg")
+    (tmp_path / "closed").mkdir()
+    shutil.copy(photos[1], tmp_path / "closed" / "b.jpg")
+    (tmp_path / "closed").chmod(0)
+    try:
+        assert len(read_folder(tmp_path)) == 1
+        assert "left out 1 folders in" in caplog.text
+        with pytest.raises(PermissionError, match="closed"):
+            read_folder(tmp_path / "closed")
+    finally:
+        (tmp_path / "closed").chmod(0o700)
+
+
+@pytest.mark.parametrize("name", ["goods.xlsx", "goods.XLS", "goods.ods"])
+def test_workbooks_are_to_be_saved_as_csv(tmp_path: Path, photos: list[Path], name: str) -> None:
+    shutil.copy(photos[0], tmp_path / "a.jpg")
+    (tmp_path / name).write_bytes(b"PK\x03\x04\xff")
+    with pytest.raises(RecordError, match=rf"{name} is a workbook, not a text: save it as CSV"):
+        read_folder(tmp_path, captions=tmp_path / name)

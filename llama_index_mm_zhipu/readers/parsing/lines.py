@@ -34,6 +34,9 @@ class Line(NamedTuple):
 LineOrError: TypeAlias = Line | RecordError
 
 
+_WORKBOOKS = (".xlsx", ".xls", ".xlsm", ".ods", ".numbers")
+
+
 def lines_of(file: Path, show_progress: bool = False, encoding: str | None = None) -> Iterator[LineOrError]:
     r"""Read a text file line by line.
 
@@ -50,8 +53,11 @@ def lines_of(file: Path, show_progress: bool = False, encoding: str | None = Non
 
     Raises:
         FileNotFoundError: There is no such file.
+        RecordError: It is a workbook.
     """
     with reading(file, show_progress, encoding) as (stream, bar):
+        if file.suffix.lower() in _WORKBOOKS:
+            raise RecordError(f"{file} is a workbook, not a text: save it as CSV (UTF-8), and read that")
         number = 0
         while raw := stream.readline(MAX_LINE_BYTES):
             number += 1
