@@ -29,11 +29,13 @@ def with_stored_vectors(
 
     Args:
         store: The store of texts.
-        nodes: Text nodes without vectors; they stay as they are.
+        nodes: Text nodes; they stay as they are, and those that came with a vector keep it.
         written: Ids of nodes that the same call has written: equal parts of one file are different nodes. The ids of
             these nodes are added.
     """
-    candidates = [node for node in nodes if _FILE_PATH in node.metadata and _has_random_ids(node)]
+    candidates = [
+        node for node in nodes if node.embedding is None and _FILE_PATH in node.metadata and _has_random_ids(node)
+    ]
     new_ids: dict[str, str] = {}
     if candidates and store.count():
         stored = _stored_ids(store, candidates, written)

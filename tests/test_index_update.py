@@ -720,6 +720,14 @@ def test_texts_that_were_given_ids_keep_them(model: CountingEmbedding) -> None:
     assert {node.ref_doc_id for node in index.stores[0].get_nodes()} == {None, "d1"}
 
 
+def test_vectors_that_texts_came_with_are_taken(model: CountingEmbedding) -> None:
+    metadata = {"file_path": "/books/a.txt"}
+    index = build_index([TextNode(text="甲", metadata=metadata)], model)
+    index.insert_nodes([TextNode(text="甲", metadata=metadata, embedding=[0.0, 0.0, 0.0, 1.0])])
+    given = index.stores[0].get_nodes()[-1]
+    assert index.stores[0].get_vectors([given.node_id])[1].tolist() == [[0, 0, 0, 1]]
+
+
 @pytest.mark.parametrize("insert_batch_size", [1, 2, 256])
 def test_equal_texts_of_one_file_are_all_kept(model: CountingEmbedding, insert_batch_size: int) -> None:
     def rows() -> list[Document]:
