@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 # Of PDF and of Office files; other binary files are known by their control characters.
 _BINARY_STARTS = ("%PDF-", "PK\x03\x04")
 # Extracted text and logs hold some: PDF readers give "\0" for ligatures, terminals colours with "\x1b".
-_USUAL_CONTROLS = "\t\n\r\f\v\x1b\b\a"
+_UNUSUAL_CONTROLS = re.compile(r"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
 _MAX_CONTROL_SHARE = 0.05
 _SAMPLE_CHARACTERS = 4096
 
@@ -15,5 +17,4 @@ def looks_binary(text: str) -> bool:
     sample = text[:_SAMPLE_CHARACTERS]
     if sample.startswith(_BINARY_STARTS):
         return True
-    controls = sum(character < " " and character not in _USUAL_CONTROLS for character in sample)
-    return controls > _MAX_CONTROL_SHARE * len(sample)
+    return len(_UNUSUAL_CONTROLS.findall(sample)) > _MAX_CONTROL_SHARE * len(sample)

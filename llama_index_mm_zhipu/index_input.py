@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import IOBase
 from pathlib import Path
 from typing import TypeAlias, cast
 
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship, NodeWithScore
-from PIL import Image
 
 from llama_index_mm_zhipu.binary_text import looks_binary
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.images import ImageError, ImageSource, describe, has_image, image_source, read_bytes
+from llama_index_mm_zhipu.images import (
+    IMAGE_TYPES,
+    ImageError,
+    ImageSource,
+    describe,
+    has_image,
+    image_source,
+    read_bytes,
+)
 from llama_index_mm_zhipu.images.formats import is_image_file
 from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.picture_nodes import caption_of
@@ -24,7 +29,7 @@ from llama_index_mm_zhipu.readers import FolderReader
 from llama_index_mm_zhipu.readers.errors import EmptySourceError
 from llama_index_mm_zhipu.readers.picture_record import SOURCE_ROOT, PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES
-from llama_index_mm_zhipu.readers.source import Source, path_in
+from llama_index_mm_zhipu.readers.source import Source, path_in, short_hash
 from llama_index_mm_zhipu.text_update import RANDOM_ID
 
 logger = logging.getLogger(__name__)
@@ -34,8 +39,6 @@ IndexItem: TypeAlias = "BaseNode | NodeWithScore | ImageSource"
 
 IndexInput: TypeAlias = "IndexItem | Iterable[IndexItem]"
 """What ``build_index`` takes: an item, or any number of them."""
-
-_SINGLE = (str, Path, bytes, bytearray, IOBase, Image.Image, BaseNode, NodeWithScore, ImageBlock)
 
 # Suffixes of files that hold many images, and who reads them.
 _READERS = {
@@ -52,7 +55,7 @@ def items_of(given: IndexInput) -> Iterable[IndexItem]:
         FileNotFoundError: A single path leads nowhere.
         TypeError: It is nothing that can be indexed.
     """
-    if isinstance(given, _SINGLE):
+    if isinstance(given, IMAGE_TYPES):
         if isinstance(path := _path_of(given), Path) and not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}; check the path")
         return [given]
@@ -107,7 +110,7 @@ def _nodes_of_item(item: IndexItem, on_error: OnError, show_progress: bool) -> I
         yield image_of_document(item) or item
     elif isinstance(item, BaseNode):
         yield item
-    elif not isinstance(item, _SINGLE):
+    elif not isinstance(item, IMAGE_TYPES):
         raise _cannot_index(item)
     elif isinstance(path := _path_of(item), Path):
         if path.is_dir():
@@ -138,9 +141,11 @@ def image_of_document(document: Document) -> ImageNode | None:
     file = document.metadata.get("file_path")
     path = Path(str(file)).expanduser().absolute() if file else None
     is_image = str(document.metadata.get("file_type") or "").startswith("image/")
-    # What Pillow cannot read is refused, or skipped, when it is embedded.
-    if path is not None and path.is_file() and (is_image or is_image_file(path)):
-        return _node_of_document(document, path, "" if is_binary or not is_image_file(path) else text)
+    if path is not None and path.is_file():
+        is_readable = is_image_file(path)
+        # What Pillow cannot read is refused, or skipped, when it is embedded.
+        if is_image or is_readable:
+            return _node_of_document(document, path, text if is_readable and not is_binary else "")
     if has_image(document) or not (is_binary or is_image):
         return None
     name = one_line(str(document.metadata.get("file_name") or file or document.node_id))
@@ -192,11 +197,7 @@ def _node_of_file(path: Path) -> ImageNode:
 
 def _id_of_url(url: str) -> str:
     # The part after "?" may be a secret, and may tell images apart.
-    return f"{describe(url)}#{_digits(url)}"
-
-
-def _digits(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{describe(url)}#{short_hash(url)}"
 
 
 def _cannot_index(given: object) -> TypeError:

@@ -13,11 +13,12 @@ from llama_index_mm_zhipu.images.formats import sniff_format
 from llama_index_mm_zhipu.images.loading import load_image
 from llama_index_mm_zhipu.images.names import describe
 from llama_index_mm_zhipu.images.opening import open_image
-from llama_index_mm_zhipu.images.sources import ImageSource, has_image, image_source
+from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, has_image, image_source
 from llama_index_mm_zhipu.images.squashing import load_squashed
 from llama_index_mm_zhipu.images.url_rules import MAX_DOWNLOAD_BYTES, NO_URLS, UrlRules
 
 __all__ = [
+    "IMAGE_TYPES",
     "MAX_DOWNLOAD_BYTES",
     "NO_URLS",
     "ImageError",

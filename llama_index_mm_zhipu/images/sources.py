@@ -21,6 +21,9 @@ from llama_index_mm_zhipu.images.names import describe, is_address, one_line
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image | BaseNode | NodeWithScore | ImageBlock"
 """Everything that the functions of this package take for a picture."""
 
+IMAGE_TYPES = (str, Path, bytes, bytearray, IOBase, Image.Image, BaseNode, NodeWithScore, ImageBlock)
+"""The same for ``isinstance``: what is one of these is a single image, and no sequence of letters or numbers."""
+
 FoundSource: TypeAlias = "Path | str | bytes | Image.Image"
 """Where the bytes of a picture are: a file, an ``http(s)`` address, here and encoded, here and decoded."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from io import IOBase
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +13,7 @@ from llama_index.core.schema import BaseNode, NodeWithScore
 from PIL import Image
 
 from llama_index_mm_zhipu.images import (
+    IMAGE_TYPES,
     NO_URLS,
     ImageError,
     ImageSource,
@@ -76,8 +76,7 @@ def image_list(images: Images | None) -> list[Any]:
     """Return an image or several as a list: a single path is not a sequence of letters."""
     if images is None:
         return []
-    single = isinstance(images, (str, Path, bytes, bytearray, IOBase, Image.Image, BaseNode, NodeWithScore, ImageBlock))
-    if single:
+    if isinstance(images, IMAGE_TYPES):
         return [images]
     if not isinstance(images, Iterable) or isinstance(images, Mapping):
         raise TypeError(f"image_documents is of type {type(images).__name__}; give an image in any form, or several")

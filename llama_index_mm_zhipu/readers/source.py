@@ -18,6 +18,7 @@ RECORD_SEPARATOR = "//"
 _HASH_DIGITS = 6
 
 _CODED_BYTES = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+_DECODED_BYTES = {coded: byte for byte, coded in _CODED_BYTES.items()}
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,17 @@ def _is_missing(place: Path) -> bool:
 def default_prefix(root: Path) -> str:
     """Return the name of a folder or file, without its suffix, and some digits of the hash of its path."""
     name = root.name if root.is_dir() else root.stem
-    digest = hashlib.sha256(str(root).encode("utf-8", "surrogatepass")).hexdigest()
-    return _storable(f"{name}-{digest[:_HASH_DIGITS]}")
+    return _storable(f"{name}-{short_hash(str(root))}")
+
+
+def short_hash(text: str) -> str:
+    """Return some hexadecimal digits that tell texts apart in ids."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
 
 
 def path_in(location: str) -> str:
     """Return the path that a location, or a part of it, stands for."""
-    return location.translate({coded: byte for byte, coded in _CODED_BYTES.items()})
+    return location.translate(_DECODED_BYTES)
 
 
 def _storable(text: str) -> str:
