@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import wraps
 from numbers import Real
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from llama_index.core.bridge.pydantic import BaseModel, model_validator
+from llama_index.core.bridge.pydantic import BaseModel, ValidationError, model_validator
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -159,7 +161,16 @@ def chosen(given: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
 
 
 class KnownFields(BaseModel):
-    """A pydantic model whose constructor refuses arguments that are no fields, where LlamaIndex's would drop them."""
+    """A pydantic model whose constructor refuses arguments that are no fields, where LlamaIndex's would drop them.
+
+    Values that a field does not take are a ``ValueError`` of one line.
+    """
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ValueError(f"{type(self).__name__}: {self._wrong_values(error)}") from None
 
     @model_validator(mode="before")
     @classmethod
@@ -177,6 +188,18 @@ class KnownFields(BaseModel):
         names = {name for name in aliases if isinstance(name, str)}
         known = {*cls.model_fields, *cls.model_computed_fields, *names, "class_name"}
         require_known(cls.__name__, given, known, cls._advice())
+
+    @classmethod
+    def _wrong_values(cls, error: ValidationError) -> str:
+        parts = []
+        for each in error.errors(include_url=False):
+            name = ".".join(map(str, each["loc"])) or "the value"
+            field = cls.model_fields.get(str(each["loc"][0])) if each["loc"] else None
+            # What is left out of a repr may be a secret.
+            given = f" is {each['input']!r:.60}" if field is None or field.repr else ""
+            wanted = each["msg"].removeprefix("Value error, ").replace("Input should", "it should", 1)
+            parts.append(f"{name}{given}; {wanted}")
+        return "; ".join(parts)
 
     @classmethod
     def _advice(cls) -> str:
@@ -221,6 +244,24 @@ def as_ids(value: Iterable[str] | None, argument: str) -> list[str] | None:
     if wrong is not None:
         raise TypeError(f"{argument} holds {wrong!r:.60}; ids are strings")
     return ids
+
+
+def as_path(value: str | Path, argument: str) -> Path:
+    """Return a path with ``~`` expanded.
+
+    Args:
+        value: Of the argument.
+        argument: Its name, for the message.
+
+    Raises:
+        TypeError: It is no path.
+        ValueError: It is empty, which would mean the present folder.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{argument} is {value!r:.60}; give a path, as text or pathlib.Path")
+    if not os.fspath(value).strip():
+        raise ValueError(f"{argument} is empty; the present folder is '.'")
+    return Path(value).expanduser()
 
 
 def require_choice(value: object, argument: str, *choices: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, Document, TransformComponent
 
-from llama_index_mm_zhipu.arguments import explicit_arguments, in_range, require_choice
+from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of, roots_of
-from llama_index_mm_zhipu.index_missing import missing_ids
+from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of, roots_of, text_files_of
+from llama_index_mm_zhipu.index_missing import missing_ids, missing_text_ids
 from llama_index_mm_zhipu.picture_index import PictureIndex, fingerprint_of
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
@@ -71,9 +71,10 @@ def build_index(
             it is indexed nobody knows that beforehand, so there None takes 0.)
         on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures; they are logged
             and listed in ``index.skipped``.
-        remove_missing: Whether to delete the images whose files are gone from the folders that are given, or that the
-            given nodes were read from. Images of other folders, and those without a file, stay. A folder that is not
-            there or cannot be listed is an error, and nothing is deleted.
+        remove_missing: Whether to delete the images and texts whose files are gone from the folders that are given, or
+            that the given nodes were read from, and old parts of the given texts' files. Nodes of other folders, and
+            those without a file, stay. A folder that is not there or cannot be listed is an error, and nothing is
+            deleted.
         transformations: Applied to text documents; by default ``Settings.transformations``, the sentence splitter.
         insert_batch_size: Nodes embedded and written at a time.
         show_progress: Show progress bars.
@@ -98,11 +99,13 @@ def build_index(
     given_whole = isinstance(items, Sequence)
     skipped: dict[str, str] = {}
     roots: set[Path] = set()
+    text_files: set[str] = set()
 
     def read(batch: list[IndexItem]) -> list[BaseNode]:
         nodes = nodes_of(batch, skipped, on_error=on_error, allow_empty=remove_missing, show_progress=show_progress)
         if remove_missing:
             roots.update(roots_of(batch), roots_of(nodes))
+            text_files.update(text_files_of(nodes))
         return nodes
 
     batches = filter(None, map(read, [list(items)] if given_whole else _batches(items, insert_batch_size)))
@@ -129,7 +132,7 @@ def build_index(
         if index.kept:
             report(f"Kept {index.kept:,} images that have not changed.")
         if remove_missing:
-            _remove_missing(index, roots)
+            _remove_missing(index, roots, text_files)
         index.checkpoint()
     except BaseException:
         # Notebooks keep the last error, and all that it knows of, open files too.
@@ -167,7 +170,7 @@ def load_index(
     """
     embed_model = _multimodal(embed_model)
     if not has_index(persist_dir):
-        raise FileNotFoundError(_no_index_in(Path(persist_dir).expanduser()))
+        raise FileNotFoundError(_no_index_in(as_path(persist_dir, "persist_dir")))
     return _open_index(
         persist_dir,
         embed_model=embed_model,
@@ -182,7 +185,7 @@ def load_index(
 
 def has_index(persist_dir: str | Path) -> bool:
     """Whether ``build_index`` has begun an index in a folder."""
-    return (Path(persist_dir).expanduser() / f"{IMAGE_NAMESPACE}.sqlite3").is_file()
+    return (as_path(persist_dir, "persist_dir") / f"{IMAGE_NAMESPACE}.sqlite3").is_file()
 
 
 def _open_index(
@@ -194,8 +197,6 @@ def _open_index(
 ) -> PictureIndex:
     if text_embed_model is not None and not isinstance(text_embed_model, BaseEmbedding):
         raise TypeError(f"text_embed_model is {text_embed_model!r:.80}; give one of LlamaIndex's embedding models")
-    if isinstance(persist_dir, str) and not persist_dir.strip():
-        raise ValueError("persist_dir is empty; the present folder is '.', and None keeps the index in memory")
     texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE)
     images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE)
     # Asked before the model is copied for texts: the copy then knows it, and the weights are read and hashed once.
@@ -213,14 +214,19 @@ def _open_index(
     )
 
 
-def _remove_missing(index: PictureIndex, roots: Iterable[Path]) -> None:
+def _remove_missing(index: PictureIndex, roots: Iterable[Path], text_files: Collection[str]) -> None:
     if not roots:
         raise ValueError("remove_missing needs a folder, or nodes that a reader found in one; nothing was removed")
-    missing = missing_ids(index.stores[1], roots)
-    if missing:
-        # Of images alone: a text may have the same id.
-        index.stores[1].delete_nodes(missing)
+    texts, images = index.stores
+    missing = missing_ids(images, roots)
+    missing_texts = missing_text_ids(texts, roots, text_files, index.written_texts)
+    # Each from its own store: a text and an image may have one id.
+    for store, node_ids in ((images, missing), (texts, missing_texts)):
+        if node_ids:
+            store.delete_nodes(node_ids)
     report(f"Removed {len(missing):,} images whose files are gone.")
+    if missing_texts:
+        report(f"Removed {len(missing_texts):,} texts whose files are gone or have changed.")
 
 
 def _multimodal(embed_model: object) -> MultiModalEmbedding:

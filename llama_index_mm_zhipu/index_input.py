@@ -30,7 +30,7 @@ from llama_index_mm_zhipu.readers.errors import EmptySourceError
 from llama_index_mm_zhipu.readers.picture_record import SOURCE_ROOT, PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES
 from llama_index_mm_zhipu.readers.source import Source, path_in, short_hash
-from llama_index_mm_zhipu.text_update import RANDOM_ID
+from llama_index_mm_zhipu.text_update import FILE_PATH, RANDOM_ID
 
 logger = logging.getLogger(__name__)
 
@@ -207,6 +207,14 @@ def _cannot_index(given: object) -> TypeError:
     )
 
 
+def text_files_of(nodes: Iterable[BaseNode]) -> Iterator[str]:
+    """Return the files that texts were read from, as LlamaIndex's readers name them; those that are there."""
+    for node in nodes:
+        file = node.metadata.get(FILE_PATH)
+        if isinstance(file, str) and not has_image(node) and Path(file).is_file():
+            yield file
+
+
 def roots_of(items: Iterable[object]) -> set[Path]:
     """Return the folders that items are, or that readers found them in.
 
@@ -218,6 +226,7 @@ def roots_of(items: Iterable[object]) -> set[Path]:
         if isinstance(item, BaseNode):
             if root := item.metadata.get(SOURCE_ROOT):
                 roots.add(Path(path_in(root)))
+            roots.update(Path(file).resolve().parent for file in text_files_of([item]))
         elif isinstance(item, str | Path) and isinstance(path := _path_of(item), Path):
             if not path.exists():
                 raise FileNotFoundError(f"no such file or folder: {path}; nothing was removed")

@@ -1,13 +1,14 @@
-"""Which stored images have lost their files."""
+"""Which stored images and texts have lost their files."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT
 from llama_index_mm_zhipu.readers.source import Source, is_missing, resolved
+from llama_index_mm_zhipu.text_update import FILE_PATH, has_random_ids
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 
@@ -23,11 +24,7 @@ def missing_ids(store: FaissMultiModalVectorStore, roots: Iterable[Path]) -> lis
     Raises:
         OSError: A folder is not there or cannot be listed, such as a network share that is not mounted.
     """
-    folders = {Source.of(root).location: root for root in roots if not root.is_file()}
-    for folder in folders.values():
-        with os.scandir(folder):
-            # It can be listed.
-            pass
+    folders = _listed(roots)
     locations = store.metadata_texts(SOURCE_LOCATION)
     missing = [
         node_id
@@ -35,6 +32,50 @@ def missing_ids(store: FaissMultiModalVectorStore, roots: Iterable[Path]) -> lis
         if root in folders and node_id in locations and is_missing(locations[node_id], root)
     ]
     return [*missing, *_missing_of_earlier_version(store, tuple(folders), locations)]
+
+
+def missing_text_ids(
+    store: FaissMultiModalVectorStore, roots: Iterable[Path], files: Collection[str], written: Collection[str]
+) -> list[str]:
+    """Return the ids of stored texts whose files are gone, and of old parts of files that have changed.
+
+    Args:
+        store: The store of texts.
+        roots: Folders. Texts of files in other folders, also in folders in these, are not looked at, nor are those
+            without the metadata ``file_path``.
+        files: Of the texts that were read anew, as their metadata name them.
+        written: Ids of these texts. Others of the same files are old, unless they were given their ids.
+
+    Raises:
+        OSError: As ``missing_ids``.
+    """
+    folders = _listed(roots)
+    stored = store.metadata_texts(FILE_PATH)
+    gone = {file for file in set(stored.values()) if _is_gone_from(folders, resolved(file))}
+    old = [node_id for node_id, file in stored.items() if file in files and node_id not in written]
+    return [
+        *(node_id for node_id, file in stored.items() if file in gone),
+        *(node.node_id for node in (store.get_nodes(node_ids=old) if old else []) if has_random_ids(node)),
+    ]
+
+
+def _listed(roots: Iterable[Path]) -> dict[str, Path]:
+    """Return the folders among the roots by their location.
+
+    Raises:
+        OSError: One is not there or cannot be listed.
+    """
+    folders = {Source.of(root).location: root for root in roots if not root.is_file()}
+    for folder in folders.values():
+        with os.scandir(folder):
+            # It can be listed.
+            pass
+    return folders
+
+
+def _is_gone_from(folders: Collection[str], file: str) -> bool:
+    folder = file.rpartition("/")[0]
+    return folder in folders and is_missing(file, folder)
 
 
 def _missing_of_earlier_version(

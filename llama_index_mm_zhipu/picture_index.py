@@ -9,9 +9,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from llama_index.core import Settings
+from llama_index.core import Settings, StorageContext
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.chat_engine import CondenseQuestionChatEngine, SimpleChatEngine
+from llama_index.core.chat_engine import CondenseQuestionChatEngine
 from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.embeddings import MultiModalEmbedding
@@ -38,7 +38,11 @@ from llama_index_mm_zhipu.index_struct import ImageIndexStruct, register_index
 from llama_index_mm_zhipu.index_update import ImageUpdate, ImageUpdater
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
-from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
+from llama_index_mm_zhipu.query.chat import (
+    PictureCondensePlusContextChatEngine,
+    PictureContextChatEngine,
+    PictureSimpleChatEngine,
+)
 from llama_index_mm_zhipu.query.engine import PictureQueryEngine
 from llama_index_mm_zhipu.query.options import (
     ChatEngineOptions,
@@ -78,13 +82,22 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     Attributes:
         skipped: Message by id of the nodes left out because of ``on_error="skip"``.
+        written_texts: Ids of the texts that the last insert wrote.
         kept: How many images were not embedded again, as the store had them with the same content and caption.
     """
 
     index_struct_cls = ImageIndexStruct
 
     def __init__(
-        self, *args: Any, caption_weight: float | None = None, on_error: OnError = "raise", **kwargs: Any
+        self,
+        nodes: Sequence[BaseNode] | None = None,
+        index_struct: Any = None,
+        embed_model: BaseEmbedding | None = None,
+        storage_context: StorageContext | None = None,
+        *,
+        caption_weight: float | None = None,
+        on_error: OnError = "raise",
+        **kwargs: Any,
     ) -> None:
         self.skipped: dict[str, str] = {}
         self.kept = 0
@@ -93,13 +106,26 @@ class PictureIndex(MultiModalVectorStoreIndex):
         # What was said of captions while batches come in: None for a single insert, which sees all of its pictures.
         self._said: set[str] | None = None
         self._updater: ImageUpdater | None = None
-        # Texts that the batches have written so far.
-        self._written_texts: set[str] = set()
+        self.written_texts: set[str] = set()
         require_known("PictureIndex", kwargs, _CONSTRUCTOR)
-        if "image_embed_model" not in kwargs and isinstance(kwargs.get("embed_model"), MultiModalEmbedding):
-            # LlamaIndex would ask for OpenAI's CLIP.
-            kwargs["image_embed_model"] = kwargs["embed_model"]
-        super().__init__(*args, **(_completed(kwargs) if kwargs.get("index_struct") is not None else kwargs))
+        stores = _own_stores(storage_context, kwargs.get("image_vector_store"))
+        embed_model = embed_model or Settings._embed_model
+        image_model = kwargs.pop("image_embed_model", None)
+        # LlamaIndex's default is the name of OpenAI's CLIP.
+        image_model = embed_model if image_model is None or isinstance(image_model, str) else image_model
+        if not isinstance(image_model, MultiModalEmbedding) or not isinstance(embed_model, BaseEmbedding):
+            raise TypeError("give embed_model=ChineseClipEmbedding(…), the model of this index")
+        if index_struct is not None:
+            for store, model in zip(stores, (embed_model, image_model), strict=True):
+                store.require_model(fingerprint_of(model))
+        super().__init__(
+            nodes=nodes,
+            index_struct=index_struct,
+            embed_model=embed_model,
+            storage_context=storage_context,
+            image_embed_model=image_model,
+            **kwargs,
+        )
 
     @property
     def is_image_vector_store_empty(self) -> bool:
@@ -178,20 +204,22 @@ class PictureIndex(MultiModalVectorStoreIndex):
         """
         require_no_text_templates(name for name, value in options.items() if value is not None)
         mode = member_of(ChatMode, chat_mode, "chat_mode")
-        llm = llm_or_default(llm)
         if mode == ChatMode.SIMPLE:
-            self._require_known_to_chat(mode, options, SimpleChatEngine)
-            return SimpleChatEngine.from_defaults(llm=llm, **chosen(options, _chat_names(SimpleChatEngine)))
+            self._require_known_to_chat(mode, options, PictureSimpleChatEngine)
+            names = _chat_names(PictureSimpleChatEngine)
+            return PictureSimpleChatEngine.from_defaults(llm=llm_or_default(llm), **chosen(options, names))
         if mode == ChatMode.CONDENSE_QUESTION:
             engine = CondenseQuestionChatEngine
             self._require_known_to_chat(mode, options, engine, QueryEngineOptions.__optional_keys__)
+            llm = llm_or_default(llm)
             query_engine = self.as_query_engine(llm, **chosen(options, QueryEngineOptions.__optional_keys__))
             return engine.from_defaults(query_engine=query_engine, llm=llm, **chosen(options, _chat_names(engine)))
         own_engine = _CHAT_ENGINES.get(mode)
         if own_engine is None:
-            return super().as_chat_engine(mode, llm)
+            return super().as_chat_engine(mode, llm_or_default(llm))
         self._require_known_to_chat(mode, options, own_engine, RetrieverOptions.__optional_keys__)
         retriever = self.as_retriever(**chosen(options, RetrieverOptions.__optional_keys__))
+        llm = llm_or_default(llm)
         return own_engine.from_defaults(retriever, multi_modal_llm=llm, **chosen(options, _chat_names(own_engine)))
 
     @staticmethod
@@ -199,7 +227,9 @@ class PictureIndex(MultiModalVectorStoreIndex):
         mode: ChatMode, options: Mapping[str, Any], engine: type[BaseChatEngine], names: Collection[str] = ()
     ) -> None:
         known = {*_chat_names(engine), *names, "llm", "chat_mode"}
-        require_known(f"as_chat_engine({mode.value!r})", options, known)
+        streams = "stream" in options or "streaming" in options
+        advice = "a chat engine streams its answer by stream_chat(message)" if streams else ""
+        require_known(f"as_chat_engine({mode.value!r})", options, known, advice)
 
     def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
         """Index all nodes: core would drop pictures without caption and metadata."""
@@ -212,7 +242,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         ``caption_weight`` takes 0 instead of 0.5.
         """
         show_progress = self._show_progress
-        self._said, self._written_texts, self._show_progress = set(), set(), False
+        self._said, self.written_texts, self._show_progress = set(), set(), False
         updater = self._updater = ImageUpdater(_faiss_store(self._image_vector_store))
         try:
             with picture_bar(None, show_progress) as bar:
@@ -303,8 +333,9 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if pictures:
             self._add_pictures(pictures, show_progress, **insert_kwargs)
         if texts:
-            store = _faiss_store(self._vector_store)
-            texts = with_stored_vectors(store, texts, self._written_texts if self._said is not None else set())
+            if self._said is None:
+                self.written_texts = set()
+            texts = with_stored_vectors(_faiss_store(self._vector_store), texts, self.written_texts)
         for batch in self._batches(texts, "Embedding texts", show_progress):
             self._vector_store.add(self._embedded_texts(batch), **insert_kwargs)
 
@@ -414,30 +445,22 @@ class PictureIndex(MultiModalVectorStoreIndex):
 register_index(PictureIndex)
 
 
-def _completed(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return what ``load_index_from_storage`` gives, with the embedding model of images, and check that it opens.
+def _own_stores(
+    storage_context: StorageContext | None, image_vector_store: object
+) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
+    """Return the stores of texts and of images.
 
     Raises:
-        ModelMismatchError: The index was built with another model.
-        TypeError: There is no multimodal embedding model.
-        ValueError: The storage context does not hold the stores of this index.
+        ValueError: They are not of this package, such as those that ``load_index_from_storage`` reads from JSON.
     """
-    storage = arguments.get("storage_context")
-    stores = storage.vector_stores if storage is not None else {}
-    images = arguments.get("image_vector_store") or stores.get(PictureIndex.image_namespace)
-    texts = stores.get("default")
-    if not isinstance(images, FaissMultiModalVectorStore) or not isinstance(texts, FaissMultiModalVectorStore):
-        raise ValueError(
-            "load_index_from_storage does not open the stores of this index; load_index(folder, embed_model=…) opens "
-            "what storage_context.persist(folder) wrote"
-        )
-    text_model = arguments.get("embed_model") or Settings._embed_model
-    image_model = arguments.get("image_embed_model") or text_model
-    if not isinstance(image_model, MultiModalEmbedding) or not isinstance(text_model, BaseEmbedding):
-        raise TypeError("give load_index_from_storage(…, embed_model=ChineseClipEmbedding(…)), the model of this index")
-    images.require_model(fingerprint_of(image_model))
-    texts.require_model(fingerprint_of(text_model))
-    return {**arguments, "embed_model": text_model, "image_embed_model": image_model}
+    stores = storage_context.vector_stores if storage_context is not None else {}
+    texts, images = stores.get("default"), image_vector_store or stores.get(PictureIndex.image_namespace)
+    if isinstance(texts, FaissMultiModalVectorStore) and isinstance(images, FaissMultiModalVectorStore):
+        return texts, images
+    raise ValueError(
+        "the storage context does not hold the stores of this index: build_index(…) makes one, and load_index(folder, "
+        "embed_model=…) opens one, also from a folder that storage_context.persist(folder) wrote"
+    )
 
 
 def fingerprint_of(model: BaseEmbedding) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.bridge.pydantic import ConfigDict, Field
-from llama_index.core.schema import ImageNode
+from llama_index.core.schema import Document, ImageNode
 from llama_index.core.vector_stores.types import MetadataFilter, VectorStoreQuery, VectorStoreQueryMode
 from pydantic import computed_field
 
@@ -413,3 +413,90 @@ def test_components_may_have_fields_of_their_own(tmp_path: Path) -> None:
     tagged = Tagged(tmp_path, Tag="x")
     assert tagged.tag == "x"
     assert Tagged.from_dict({**tagged.to_dict(), "Tag": "y"}).shown in ("x", "y")
+
+
+# Values
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ZhipuMultiModal(api_key=KEY, temperature="hot"), "temperature is 'hot'; it should be a valid number"),
+        (lambda: ZhipuMultiModal(api_key=KEY, temperature=5), "temperature is 5; it should be less than or equal to 1"),
+        (lambda: ChineseClipEmbedding("no/such", precision="int4"), "precision is 'int4'; it should be 'fp32', "),
+        (lambda: ChineseClipEmbedding(None), "model_name is None; it should be a valid string"),  # type: ignore[arg-type]
+        (lambda: GLMRerank(llm=ZhipuMultiModal(api_key=KEY), top_n="all"), "top_n is 'all'; it should be a valid int"),
+        (lambda: FaissMultiModalVectorStore(namespace="a/b"), "namespace is 'a/b'; "),
+    ],
+)
+def test_wrong_values_are_errors_of_one_line(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as caught:
+        make()
+    assert message in str(caught.value)
+
+
+def test_secrets_are_not_shown_in_errors_of_values() -> None:
+    class Secret(KnownFields):
+        word: str = Field(repr=False)
+
+    with pytest.raises(ValueError, match=r"^Secret: word; it should be a valid string$"):
+        Secret(word=4711)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^api_key is a int; give the text id\.secret$"):
+        ZhipuMultiModal(api_key=4711)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda e, wrong: load_index(wrong, e), "persist_dir"),
+        (lambda e, wrong: FaissMultiModalVectorStore(wrong), "persist_dir"),
+        (lambda e, wrong: FaissMultiModalVectorStore.from_persist_dir(wrong), "persist_dir"),
+        (lambda e, wrong: read_folder(wrong), "folder"),
+        (lambda e, wrong: read_jsonl(wrong), "path"),
+    ],
+)
+def test_paths_are_checked(
+    tiny_embedding: ChineseClipEmbedding, call: Callable[[object, object], object], argument: str
+) -> None:
+    with pytest.raises(TypeError, match=f"{argument} is 5; give a path"):
+        call(tiny_embedding, 5)
+    with pytest.raises(ValueError, match=f"{argument} is empty; the present folder is '.'"):
+        call(tiny_embedding, " ")
+
+
+@pytest.mark.parametrize("wrong", [5, ["a.jpg"], "glm-4.5v"])
+def test_what_is_no_llm_is_refused(picture_index: PictureIndex, wrong: Any) -> None:
+    for make in (picture_index.as_query_engine, ImageCaptioner, lambda llm: picture_index.as_chat_engine(llm=llm)):
+        with pytest.raises(TypeError, match=r"give an LLM( of LlamaIndex)?, such as ZhipuMultiModal\("):
+            make(llm=wrong)
+
+
+def test_what_a_chat_engine_does_instead_of_streaming_is_said(picture_index: PictureIndex) -> None:
+    with pytest.raises(TypeError, match="'stream'; a chat engine streams its answer by stream_chat"):
+        picture_index.as_chat_engine(stream=True)  # type: ignore[call-arg]
+
+
+async def test_batches_of_texts_refuse_other_arguments(tiny_embedding: ChineseClipEmbedding) -> None:
+    with pytest.raises(TypeError, match="unknown argument 'batch_size'"):
+        tiny_embedding.get_text_embedding_batch(["飞机"], batch_size=3)
+    with pytest.raises(TypeError, match="unknown argument 'batch_size'"):
+        await tiny_embedding.aget_text_embedding_batch(["飞机"], batch_size=3)
+
+
+def test_an_index_over_other_stores_is_refused(
+    tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode]
+) -> None:
+    with pytest.raises(ValueError, match="does not hold the stores of this index: build_index"):
+        PictureIndex(plain_nodes, embed_model=tiny_embedding)
+    with pytest.raises(ValueError, match="does not hold the stores of this index: build_index"):
+        PictureIndex.from_documents([Document(text="飞机")], embed_model=tiny_embedding)
+
+
+def test_an_index_over_two_stores_takes_the_model_for_both(
+    tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode]
+) -> None:
+    index = PictureIndex.from_vector_store(
+        FaissMultiModalVectorStore(), tiny_embedding, image_vector_store=FaissMultiModalVectorStore()
+    )
+    index.insert_nodes(plain_nodes)
+    assert len(index.as_retriever(similarity_top_k=3).retrieve("帽子")) == 3

@@ -331,7 +331,7 @@ def test_what_a_storage_context_persisted_is_loaded(
     index = build_index(photos[:4], tiny_embedding)
     index.storage_context.persist(tmp_path)
     for arguments in ({}, {"embed_model": tiny_embedding}):
-        with pytest.raises(ValueError, match=r"load_index\(folder, embed_model=…\) opens what storage_context"):
+        with pytest.raises(ValueError, match=r"load_index\(folder, embed_model=…\) opens one"):
             load_index_from_storage(StorageContext.from_defaults(persist_dir=str(tmp_path)), **arguments)
     loaded = load_index(tmp_path, tiny_embedding)
     assert len(images_in(loaded)) == 4

@@ -282,6 +282,53 @@ def test_texts_of_unchanged_files_are_not_doubled(
     assert len(texts()) == len(first) + 1
 
 
+def read_texts(folder: Path) -> list[Document]:
+    return SimpleDirectoryReader(str(folder)).load_data()
+
+
+def texts_in(index: PictureIndex) -> dict[str, str]:
+    return {node.node_id: node.get_content() for node in index.stores[0].get_nodes()}
+
+
+def test_texts_of_a_moved_folder_are_not_doubled(model: CountingEmbedding, tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "long.txt").write_text("红色的帽子在第二个架子上。" * 400, encoding="utf-8")
+    (folder / "short.txt").write_text("裙子", encoding="utf-8")
+    index = build_index(read_texts(folder), model)
+    first = texts_in(index)
+    folder.rename(tmp_path / "y")
+    for document in read_texts(tmp_path / "y"):
+        index.insert(document)
+    assert texts_in(index) == first
+    assert all(str(tmp_path / "y") in node.metadata["file_path"] for node in index.stores[0].get_nodes())
+    # A copy has a file of its own.
+    shutil.copytree(tmp_path / "y", tmp_path / "z")
+    for document in read_texts(tmp_path / "z"):
+        index.insert(document)
+    assert len(texts_in(index)) == 2 * len(first)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_texts_whose_files_are_gone_or_have_changed_are_removed(
+    model: CountingEmbedding, tmp_path: Path, capsys: pytest.CaptureFixture[str], stream: bool
+) -> None:
+    folder, other, store = tmp_path / "x", tmp_path / "x" / "inside", tmp_path / "store"
+    other.mkdir(parents=True)
+    for file, text in ((folder / "a.txt", "甲"), (folder / "b.txt", "乙"), (other / "c.txt", "丙")):
+        file.write_text(text, encoding="utf-8")
+    own = TextNode(id_="own", text="自己的", metadata={"file_path": str(folder / "b.txt")})
+    documents = [*read_texts(folder), *read_texts(other), own, Document(text="没有文件")]
+    build_index(documents, model, persist_dir=store).close()
+    (folder / "a.txt").unlink()
+    (folder / "b.txt").write_text("丁", encoding="utf-8")
+    (other / "c.txt").unlink()
+    given = iter(read_texts(folder)) if stream else read_texts(folder)
+    with closing(build_index(given, model, persist_dir=store, remove_missing=True)) as index:
+        assert sorted(texts_in(index).values()) == sorted(["丁", "丙", "自己的", "没有文件"])
+    assert "Removed 2 texts whose files are gone or have changed." in capsys.readouterr().err
+
+
 # Moved and renamed
 
 

@@ -19,7 +19,7 @@ from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
-from llama_index_mm_zhipu.arguments import KnownFields
+from llama_index_mm_zhipu.arguments import KnownFields, require_known
 from llama_index_mm_zhipu.embedding import nodes as node_vectors
 from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision, Vectors
 from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
@@ -308,11 +308,16 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             raise
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """Embed texts in batches of ``embed_batch_size``, those of about one length together."""
+        """Embed texts in batches of ``embed_batch_size``, those of about one length together.
+
+        Raises:
+            TypeError: An argument is not known.
+        """
+        require_known("ChineseClipEmbedding.get_text_embedding_batch", kwargs, ("texts", "show_progress"))
         order = by_length(texts)
         with one_warning_for_cut_texts():
             embeddings = super().get_text_embedding_batch(
-                [texts[index] for index in order], show_progress=show_progress, **kwargs
+                [texts[index] for index in order], show_progress=show_progress
             )
         return in_given_order(embeddings, order)
 
@@ -320,10 +325,11 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         self, texts: list[str], show_progress: bool = False, **kwargs: Any
     ) -> list[Embedding]:
         """As ``get_text_embedding_batch``, in worker threads."""
+        require_known("ChineseClipEmbedding.aget_text_embedding_batch", kwargs, ("texts", "show_progress"))
         order = by_length(texts)
         with one_warning_for_cut_texts():
             embeddings = await super().aget_text_embedding_batch(
-                [texts[index] for index in order], show_progress=show_progress, **kwargs
+                [texts[index] for index in order], show_progress=show_progress
             )
         return in_given_order(embeddings, order)
 

@@ -383,6 +383,8 @@ def _require_known_fields(fields: dict[str, Any]) -> None:
 
 def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
+    if not isinstance(key, str | None):
+        raise TypeError(f"api_key is a {type(key).__name__}; give the text id.secret")
     key = (key if key is not None else os.environ.get("ZHIPUAI_API_KEY", "")).strip()
     if not key:
         raise ValueError(

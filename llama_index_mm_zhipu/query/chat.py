@@ -8,9 +8,13 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, MessageRole, TextBlock
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
-from llama_index.core.chat_engine import MultiModalCondensePlusContextChatEngine, MultiModalContextChatEngine
+from llama_index.core.chat_engine import (
+    MultiModalCondensePlusContextChatEngine,
+    MultiModalContextChatEngine,
+    SimpleChatEngine,
+)
 from llama_index.core.chat_engine.types import AgentChatResponse, StreamingAgentChatResponse
 from llama_index.core.llms import LLM
 from llama_index.core.llms.llm import astream_chat_response_to_tokens, stream_chat_response_to_tokens
@@ -24,6 +28,7 @@ from llama_index_mm_zhipu.arguments import explicit_arguments, require_choice
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.llm.default import llm_or_default
+from llama_index_mm_zhipu.llm.pictures import image_block
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
@@ -313,6 +318,46 @@ class PictureCondensePlusContextChatEngine(_AnswersFromPictures, MultiModalConde
 
     async def _acondense_question(self, chat_history: list[ChatMessage], latest_message: Any) -> Any:
         return _rephrased(latest_message, await super()._acondense_question(chat_history, str(latest_message)))
+
+
+class PictureSimpleChatEngine(SimpleChatEngine):
+    """LlamaIndex's engine without sources; a message may be an image, or a ``QueryBundle`` with one."""
+
+    # LlamaIndex passes a message on as the content of a ``ChatMessage``, which may be blocks as well.
+
+    def chat(self, message: Question, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
+        """Answer a message, words or an image or both."""
+        response: AgentChatResponse = super().chat(_content(message), chat_history)
+        return response
+
+    async def achat(self, message: Question, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
+        """As ``chat``."""
+        response: AgentChatResponse = await super().achat(await asyncio.to_thread(_content, message), chat_history)
+        return response
+
+    def stream_chat(
+        self, message: Question, chat_history: list[ChatMessage] | None = None
+    ) -> StreamingAgentChatResponse:
+        """As ``chat``, streaming."""
+        response: StreamingAgentChatResponse = super().stream_chat(_content(message), chat_history)
+        return response
+
+    async def astream_chat(
+        self, message: Question, chat_history: list[ChatMessage] | None = None
+    ) -> StreamingAgentChatResponse:
+        """As ``stream_chat``."""
+        response: StreamingAgentChatResponse = await super().astream_chat(
+            await asyncio.to_thread(_content, message), chat_history
+        )
+        return response
+
+
+def _content(question: Question) -> Any:
+    bundle = as_bundle(question)
+    if not bundle.image_path:
+        return bundle.query_str
+    words = [TextBlock(text=bundle.query_str)] if bundle.query_str else []
+    return [image_block(bundle.image_path), *words]
 
 
 def _require_no_text_prompts(**prompts: object) -> None:

@@ -168,6 +168,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         return await super().aimage_to_image_retrieve(as_image_bundle(str_or_query_bundle))
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        # Before anything is embedded, also for the mean of words and image.
         self._require_matchable_filters()
         query = self._reduced(query_bundle)
         texts = self._text_retrieve(query) if query.embedding_strs else []
@@ -179,18 +180,21 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     # Core writes its vector into the bundle, where the next search would take it for the user's: it gets copies.
 
     def _text_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        self._require_matchable_filters()
         return super()._text_retrieve(replace(as_bundle(query_bundle)))
 
     async def _atext_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_retrieve, query_bundle)
 
     def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        self._require_matchable_filters()
         return super()._text_to_image_retrieve(replace(as_bundle(query_bundle)))
 
     async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
 
     def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        self._require_matchable_filters()
         return super()._image_to_image_retrieve(replace(query_bundle))
 
     async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

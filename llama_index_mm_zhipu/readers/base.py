@@ -13,6 +13,7 @@ from llama_index.core.readers.base import BaseReader
 from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.arguments import (
+    as_path,
     explicit_arguments,
     explicit_constructor,
     keyword_names,
@@ -111,8 +112,14 @@ class PictureReader(BaseReader):
 
     def source_of(self, *args: Any, **load_kwargs: Any) -> Source:
         """Return the source that ``load_data`` with these arguments reads: what its first argument names."""
-        bound = inspect.signature(self._records).bind(*args, **load_kwargs)
-        root = self._root(Path(next(iter(bound.arguments.values()))))
+        signature = inspect.signature(self._records)
+        try:
+            bound = signature.bind(*args, **load_kwargs)
+        except TypeError as error:
+            call = f"{type(self).__name__}.load_data"
+            raise TypeError(f"{call}: {error}; it takes {', '.join(signature.parameters)}") from None
+        argument, value = next(iter(bound.arguments.items()))
+        root = self._root(as_path(value, argument))
         return Source.of(root, self.id_prefix, ids_are_files=self.ids_are_files)
 
     def _root(self, path: Path) -> Path:

@@ -9,7 +9,7 @@ from llama_index.core.schema import ImageNode
 from PIL import Image
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.arguments import explicit_arguments
+from llama_index_mm_zhipu.arguments import as_path, explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images.formats import FORMATS
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
@@ -21,6 +21,8 @@ from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_h
 
 SIDECAR = "sidecar"
 """Captions are beside each picture: ``photo.txt`` or ``photo.json``."""
+
+_NOT_TABLES = (".json", ".jsonl")
 
 
 class FolderReader(PictureReader):
@@ -40,8 +42,8 @@ class FolderReader(PictureReader):
     Args:
         recursive: Look into folders inside it too.
         hash_contents: Read every file, so that an ``IngestionPipeline`` sees which ones changed since it saw them last.
-        name_column: Of a CSV: the pictures' paths within the folder.
-        caption_column: Of a CSV: their captions.
+        name_column: Of a CSV: the images' paths within the folder, or absolute ones.
+        caption_column: Of a CSV: their captions; None if it has metadata alone.
         encoding: Of the CSV or of the files beside pictures, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows).
             None detects UTF-8, UTF-16 with a byte order mark, and GB18030, which is a guess and logged as a warning.
         follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
@@ -62,7 +64,7 @@ class FolderReader(PictureReader):
         recursive: bool = True,
         hash_contents: bool = True,
         name_column: str = FILE_NAME,
-        caption_column: str = "caption",
+        caption_column: str | None = "caption",
         encoding: str | None = None,
         follow_links: bool = False,
         id_prefix: str | None = None,
@@ -89,8 +91,12 @@ class FolderReader(PictureReader):
         sidecars = Sidecars(links, self.encoding)
         table = CaptionTable(self.name_column, self.caption_column)
         if captions is not None and captions != SIDECAR:
-            file = Path(captions).expanduser()
-            yield from table.read(file, encoding_of(file, self.encoding))
+            file = as_path(captions, "captions")
+            if file.suffix.lower() in _NOT_TABLES:
+                raise ValueError(
+                    f"{file} is not a CSV; captions are 'sidecar' or a CSV, and ColumnReader reads other tables"
+                )
+            yield from table.read(file, encoding_of(file, self.encoding), root)
         pictures = _pictures_in(root, self.recursive, links)
         names = {picture.relative_to(root).as_posix() for picture in pictures}
         try:
@@ -127,7 +133,7 @@ def read_folder(
     *,
     captions: str | Path | None = None,
     name_column: str = FILE_NAME,
-    caption_column: str = "caption",
+    caption_column: str | None = "caption",
     encoding: str | None = None,
     recursive: bool = True,
     follow_links: bool = False,
@@ -142,8 +148,8 @@ def read_folder(
             and folders, such as macOS's ``._photo.jpg``, are left out.
         captions: None for none, ``"sidecar"`` for a ``.txt`` or ``.json`` beside each picture, or the path of a CSV
             with a header. Its other columns become metadata, columns of plain numbers as numbers.
-        name_column: Of the CSV: the pictures' paths within the folder.
-        caption_column: Of the CSV: their captions.
+        name_column: Of the CSV: the images' paths within the folder, or absolute ones.
+        caption_column: Of the CSV: their captions; None if it has metadata alone.
         encoding: Of the CSV or of the files beside pictures, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows);
             None to detect it, as ``FolderReader`` does.
         recursive: Look into folders inside it too.

@@ -81,27 +81,31 @@ class CaptionTable:
     """Captions and metadata by file name, from a table with a header.
 
     Args:
-        name_column: Of the pictures' paths within the folder.
-        caption_column: Of the captions; a name that comes again adds one. All other columns are metadata.
+        name_column: Of the images' paths.
+        caption_column: Of the captions; a name that comes again adds one. None if there are none. All other columns
+            are metadata.
     """
 
-    def __init__(self, name_column: str, caption_column: str) -> None:
+    def __init__(self, name_column: str, caption_column: str | None) -> None:
         self.captions = Captions()
         self._name_column = name_column
         self._caption_column = caption_column
+        self._required = [column for column in (name_column, caption_column) if column is not None]
         self._metadata: dict[str, dict[str, str]] = {}
         self._numbers = NumericColumns(())
 
-    def read(self, file: Path, encoding: str | None = None) -> Iterator[RecordError]:
+    def read(self, file: Path, encoding: str | None, folder: Path) -> Iterator[RecordError]:
         """Read a table, and yield the errors of its rows.
 
         Args:
             file: Fields stand between commas, semicolons or tabs, and may stand in quotes.
             encoding: Of the file; None for UTF-8.
+            folder: Of the images; paths of images are within it, or absolute.
         """
-        required = (self._name_column, self._caption_column)
+        required = self._required
         delimiter, header = _sniffed(file, required, encoding)
         if header is None:
+            yield RecordError(f"{file} is empty; a header with {' and '.join(required)} is expected")
             return
         if isinstance(header, RecordError):
             yield header
@@ -117,8 +121,8 @@ class CaptionTable:
             if isinstance(row, RecordError):
                 yield row
                 continue
-            name = PurePosixPath(row.fields[self._name_column].strip().replace("\\", "/")).as_posix()
-            self.captions.add(name, row.fields[self._caption_column], row.place)
+            name = _name_within(folder, row.fields[self._name_column])
+            self.captions.add(name, row.fields[self._caption_column] if self._caption_column else "", row.place)
             self._numbers.see(row.fields)
             metadata = self._metadata.setdefault(name, {})
             for column in columns:
@@ -138,17 +142,23 @@ class CaptionTable:
     def _error_of_names(self, place: str, names: Sequence[str]) -> RecordError | None:
         if twice := sorted({name for name in names if name and names.count(name) > 1}):
             return RecordError(f"{place}: more than one column is called {' or '.join(map(repr, twice))}")
-        if missing := [name for name in (self._name_column, self._caption_column) if name not in names]:
+        if missing := [name for name in self._required if name not in names]:
             return RecordError(
                 f"{place}: there is no column {' nor '.join(missing)}, but {names}; name yours with name_column=… and "
-                "caption_column=…"
+                "caption_column=…, which is None where there are no captions"
             )
-        own = {*RESERVED_KEYS, FILE_NAME} - {self._name_column, self._caption_column}
+        own = {*RESERVED_KEYS, FILE_NAME}.difference(self._required)
         if taken := sorted(own.intersection(names)):
             return RecordError(
                 f"{place}: the column {taken[0]!r} is called as this package's own metadata is; rename the column"
             )
         return None
+
+
+def _name_within(folder: Path, text: str) -> str:
+    """Return the path of an image within a folder, from one that may be absolute or written for Windows."""
+    path = PurePosixPath(text.strip().replace("\\", "/"))
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()
 
 
 def _sniffed(

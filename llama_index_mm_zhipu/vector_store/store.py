@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
-from llama_index_mm_zhipu.arguments import KnownFields, as_ids, require_known
+from llama_index_mm_zhipu.arguments import KnownFields, as_ids, as_path, require_known
 from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
@@ -80,7 +80,11 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
     _builder: threading.Thread | None = PrivateAttr(default=None)
 
     def __init__(self, persist_dir: str | Path | None = None, **kwargs: Any) -> None:
-        super().__init__(persist_dir=str(persist_dir) if persist_dir is not None else None, **kwargs)
+        if persist_dir is not None:
+            # As it was given: "~" is another folder for another user.
+            as_path(persist_dir, "persist_dir")
+            persist_dir = str(persist_dir)
+        super().__init__(persist_dir=persist_dir, **kwargs)
         folder = self._folder
         self._database = Database(folder / f"{self.namespace}.sqlite3" if folder is not None else None)
         self._cache = IndexCache(self._database, folder, self.namespace)
@@ -113,7 +117,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         Raises:
             FileNotFoundError: There is none.
         """
-        return cls.from_persist_path(Path(persist_dir) / f"{namespace}.sqlite3", **kwargs)
+        return cls.from_persist_path(as_path(persist_dir, "persist_dir") / f"{namespace}.sqlite3", **kwargs)
 
     @classmethod
     def from_persist_path(cls, persist_path: str | Path, **kwargs: Any) -> FaissMultiModalVectorStore:
@@ -126,7 +130,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         Raises:
             FileNotFoundError: There is none.
         """
-        path = Path(persist_path).expanduser()
+        path = as_path(persist_path, "persist_path")
         if not path.is_file():
             raise FileNotFoundError(f"no vector store at {path}; build one there first")
         return cls(persist_dir=path.parent, namespace=path.stem, **kwargs)

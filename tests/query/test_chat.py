@@ -156,3 +156,22 @@ def test_the_default_condenses_and_other_modes_are_core_s(index: PictureIndex, l
     assert type(index.as_chat_engine(llm=llm)).__name__ == "PictureCondensePlusContextChatEngine"
     assert isinstance(index.as_chat_engine(ChatMode.SIMPLE, llm=llm), SimpleChatEngine)
     assert isinstance(PictureContextChatEngine.from_defaults(index.as_retriever(), multi_modal_llm=llm), BaseChatEngine)
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "bundle"])
+async def test_images_are_answered_without_sources_too(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], form: str
+) -> None:
+    chat = index.as_chat_engine("simple", llm=llm)
+    question = {
+        "path": photos[0],
+        "bytes": photos[0].read_bytes(),
+        "bundle": QueryBundle("这是什么？", image_path=str(photos[0])),
+    }[form]
+    "".join(chat.stream_chat(question).response_gen)
+    await chat.achat(question)
+    assert "".join([piece async for piece in (await chat.astream_chat(question)).async_response_gen()])
+    assert "收到 4 张图片" in chat.chat(question).response
+    assert [len(pictures_of(request)) for request in server.requests] == [1, 2, 3, 4]
+    if form == "bundle":
+        assert outline(server.requests[0]) == [PICTURE, "这是什么？"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from llama_index.core.schema import ImageNode
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
@@ -115,3 +117,16 @@ def test_kinds_of_all_stores_count(store: FaissMultiModalVectorStore) -> None:
         require_matchable(filters, [store])
     require_matchable(filters, [])
     require_matchable(None, [store])
+
+
+def test_every_door_of_a_retriever_looks_at_its_filters(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path]
+) -> None:
+    nodes = [ImageNode(image_path=str(photo), metadata={"price": "89"}) for photo in photos[:2]]
+    at_least = MetadataFilters(filters=[MetadataFilter(key="price", value=100, operator=FilterOperator.GTE)])
+    retriever = build_index(nodes, tiny_embedding).as_retriever(filters=at_least)
+    for retrieve in (retriever.retrieve, retriever.text_to_image_retrieve, retriever.text_retrieve):
+        with pytest.raises(ValueError, match="compares numbers with text"):
+            retrieve("帽子")
+    with pytest.raises(ValueError, match="compares numbers with text"):
+        retriever.image_to_image_retrieve(photos[0])

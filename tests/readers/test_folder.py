@@ -136,6 +136,7 @@ def test_a_bad_file_beside_a_picture_is_named_or_skipped(folder: Path, name: str
         ("file_name,caption\n\na.jpg", r"captions\.csv, line 3: a row without caption"),
         ("file_name,caption\nx.jpg,裙子", r"captions\.csv, line 2: there is no picture x\.jpg in"),
         ('file_name,caption\na.jpg,"裙"子', r"captions\.csv, line 2: not a row of a CSV"),
+        ("", r"captions\.csv is empty; a header with file_name and caption is expected"),
     ],
 )
 def test_a_bad_table_is_named(folder: Path, tmp_path: Path, content: str, message: str) -> None:
@@ -148,6 +149,27 @@ def test_columns_may_have_other_names(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("图片,说明\na.jpg,裙子\n", encoding="utf-8")
     reader = FolderReader(name_column="图片", caption_column="说明")
     assert reader.load_data(folder, tmp_path / "captions.csv")[0].text == "裙子"
+
+
+def test_a_table_may_hold_absolute_paths_and_no_captions(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "goods.csv").write_text(f"file_name,price\n{folder / 'a.jpg'},5\ndeep/c.jpg,7\n", encoding="utf-8")
+    nodes = read_folder(folder, captions=tmp_path / "goods.csv", caption_column=None)
+    assert {node.metadata["file_name"]: (node.text, node.metadata.get("price")) for node in nodes} == {
+        "a.jpg": ("", 5),
+        "b.jpg": ("", None),
+        "d.jpg": ("", None),
+        "deep/c.jpg": ("", 7),
+    }
+    with pytest.raises(RecordError, match="which is None where there are no captions"):
+        read_folder(folder, captions=tmp_path / "goods.csv")
+
+
+def test_captions_in_other_forms_are_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "captions.jsonl").write_text('{"a.jpg": "裙子"}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"captions\.jsonl is not a CSV; captions are 'sidecar' or a CSV"):
+        read_folder(folder, captions=tmp_path / "captions.jsonl")
+    with pytest.raises(TypeError, match="captions is True; give a path"):
+        read_folder(folder, captions=True)  # type: ignore[arg-type]
 
 
 # Metadata
