@@ -55,6 +55,7 @@ from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, wi
 from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
 from llama_index_mm_zhipu.text_update import with_stored_vectors
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store.storable import storable_node
 
 logger = logging.getLogger(__name__)
 
@@ -327,6 +328,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
     def _add_nodes_to_index(
         self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
     ) -> None:
+        nodes = self._storable(nodes)
         pictures = [as_image_node(node) for node in nodes if has_image(node)]
         texts = [node for node in nodes if not has_image(node) and node.get_content()]
         show_progress = show_progress or self._show_progress
@@ -343,6 +345,23 @@ class PictureIndex(MultiModalVectorStoreIndex):
         self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
     ) -> None:
         await asyncio.to_thread(self._add_nodes_to_index, index_struct, nodes, show_progress, **insert_kwargs)
+
+    def _storable(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Return the nodes that the stores can hold, so that no image is embedded in vain.
+
+        Raises:
+            ValueError: One cannot be stored, with ``on_error="raise"``.
+        """
+        storable = []
+        for node in nodes:
+            try:
+                storable.append(storable_node(node))
+            except ValueError as error:
+                if self._on_error == "raise":
+                    raise
+                self.skipped[node.node_id] = str(error)
+                logger.warning("skipped %s", error)
+        return storable
 
     def _batches(self, nodes: Sequence[BaseNode], title: str, show_progress: bool) -> Iterator[list[BaseNode]]:
         with tqdm(total=len(nodes), desc=title, disable=not (show_progress and nodes)) as bar:

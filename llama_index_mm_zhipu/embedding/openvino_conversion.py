@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.abandoned import abandoned
 from llama_index_mm_zhipu.embedding.backend import Precision
 from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, load_model
 from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
@@ -30,6 +29,7 @@ from llama_index_mm_zhipu.embedding.openvino_runtime import (
     interrupts_deferred,
 )
 from llama_index_mm_zhipu.embedding.tokenizer import PADDING
+from llama_index_mm_zhipu.shared_folders import stale
 
 if TYPE_CHECKING:
     import torch
@@ -146,7 +146,7 @@ def _written_whole(folder: Path) -> Iterator[Path]:
     if folder.exists():
         raise _in_the_way(folder)
     # What killed conversions left.
-    for other in abandoned(folder.parent, f"{glob.escape(folder.name)}.????????"):
+    for other in stale(folder.parent, f"{glob.escape(folder.name)}.????????"):
         shutil.rmtree(other, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number, with_whole_characters
+from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number
+from llama_index_mm_zhipu.text import with_whole_characters
 
 
 @dataclass

@@ -8,14 +8,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
 from llama_index_mm_zhipu.vector_store import full_text_table
+from llama_index_mm_zhipu.vector_store.copies import write_copy
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.reader import Reader
-from llama_index_mm_zhipu.vector_store.schema import PAGE_SIZE, Setting, migrate
+from llama_index_mm_zhipu.vector_store.migrations import migrate
+from llama_index_mm_zhipu.vector_store.open_files import identity_of, note_closed, note_open, require_not_inherited
+from llama_index_mm_zhipu.vector_store.read_only import ReadOnlyFile, may_be_written
+from llama_index_mm_zhipu.vector_store.reader import Reader, add_functions
+from llama_index_mm_zhipu.vector_store.schema import PAGE_SIZE
 from llama_index_mm_zhipu.vector_store.transactions import transaction
 from llama_index_mm_zhipu.vector_store.writer import Writer
 
@@ -32,25 +36,34 @@ class Database:
     """One namespace's nodes in one SQLite file, or in memory.
 
     On disk, reading and writing have a connection each, so that queries do not wait for a long ``add``. In memory
-    there is one connection for both.
+    there is one connection for both. A file that may only be read is opened for that.
 
     Args:
         path: The file, made with its schema if missing; None for a database in memory.
+        mode: Permissions of its folder, if that is made.
+
+    Attributes:
+        path: As above.
+        identity: Of the file that was opened; None in memory.
 
     Raises:
-        StoreError: The file is no such database, is of a newer version, or cannot be opened.
+        StoreError: The file is no such database, is of a newer version, cannot be opened, or was open when this process
+            was forked.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, mode: int = PRIVATE) -> None:
         self.path = path
+        self.identity = None
+        self._read_only: ReadOnlyFile | None = None
         self._process = os.getpid()
         self._closed = False
         self._write_lock = threading.RLock()
         self._read_lock = threading.RLock() if path else self._write_lock
         try:
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent, mode)
                 _require_not_emptied(path)
+                require_not_inherited(path)
             for attempt in Retrying(
                 retry=retry_if_exception(_is_locked),
                 stop=stop_after_delay(WAIT_FOR_WRITER_SECONDS),
@@ -59,6 +72,9 @@ class Database:
             ):
                 with attempt:
                     self._open()
+            if path is not None:
+                self.identity = identity_of(path)
+                note_open(self)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"cannot open the vector store {path}: {error}; is it a file of this package, and may it be written to?"
@@ -69,10 +85,19 @@ class Database:
         """Whether ``close`` was called."""
         return self._closed
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the file may only be read."""
+        return self._read_only is not None
+
     def close(self) -> None:
         """Close the file, with everything in it rather than in the write-ahead log."""
         with self._read_lock, self._write_lock:
             self._closed = True
+            if not self._is_of_this_process():
+                # Closing could delete a log that the process which opened it needs.
+                return
+            note_closed(self)
             for connection in {self._reading_connection, self._writing_connection}:
                 connection.close()
 
@@ -85,6 +110,8 @@ class Database:
         """
         with self._read_lock:
             self._require_usable()
+            if self._read_only is not None:
+                self._read_only.require_unchanged()
             # In memory, a transaction of the same thread may be going on.
             begun = not self._reading_connection.in_transaction
             try:
@@ -108,6 +135,7 @@ class Database:
         """
         with self._write_lock:
             self._require_usable()
+            self._require_writable()
             try:
                 with transaction(self._writing_connection):
                     yield self._writer
@@ -118,6 +146,8 @@ class Database:
 
     def checkpoint(self) -> None:
         """Bring the write-ahead log into the database file, as far as no reader needs it."""
+        if self.is_read_only:
+            return
         with self._write_lock:
             self._require_usable()
             try:
@@ -126,26 +156,29 @@ class Database:
             except sqlite3.Error as error:
                 raise StoreError(f"cannot checkpoint the vector store {self.path}: {error}; nothing is lost") from None
 
-    def backup(self, path: Path) -> None:
+    def backup(self, path: Path, mode: int = PRIVATE) -> None:
         """Copy the database, as it stands, to another file, whose earlier content is kept if that fails.
 
+        Args:
+            path: The file.
+            mode: Permissions of its folder, if that is made.
+
         Raises:
-            StoreError: The other file cannot be written.
+            StoreError: The other file cannot be written, or it holds another store.
         """
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            target = sqlite3.connect(path, isolation_level=None)
-            try:
-                with self.reading() as reader:
-                    reader.backup(target)
-                # The copy has no faiss file of its own.
-                target.execute("delete from settings where key = ?", (Setting.SNAPSHOT,))
-            finally:
-                target.close()
+            make_folder(path.parent, mode)
+            with self.reading() as reader:
+                write_copy(reader, path)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"cannot copy the vector store to {path}: {error}") from None
 
     def _open(self) -> None:
+        if self.path is not None and self.path.is_file() and not may_be_written(self.path):
+            self._read_only = ReadOnlyFile(self.path)
+            self._reading_connection = self._writing_connection = self._read_only.connect()
+            self._reader = Reader(self._reading_connection, full_text_table.is_current(self._reading_connection))
+            return
         self._writing_connection = self._connect()
         try:
             migrate(self._writing_connection, self.path)
@@ -162,7 +195,11 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path or ":memory:", timeout=WAIT_FOR_WRITER_SECONDS, isolation_level=None, check_same_thread=False
+            # Absolute: "file:…" would be taken for an address.
+            self.path.absolute() if self.path else ":memory:",
+            timeout=WAIT_FOR_WRITER_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
         )
         connection.execute(f"pragma page_size = {PAGE_SIZE}")
         # With WAL, readers never wait for the writer; FULL makes a commit survive a power cut, on macOS with fullfsync.
@@ -171,15 +208,32 @@ class Database:
         connection.execute("pragma fullfsync = on")
         connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"pragma cache_size = {-_CACHE_KIB}")
-        # SQLite's own lower() knows ASCII only.
-        connection.create_function("lower", 1, _lower, deterministic=True)
+        add_functions(connection)
         return connection
+
+    def _is_of_this_process(self) -> bool:
+        return self.path is None or os.getpid() == self._process
 
     def _require_usable(self) -> None:
         if self._closed:
             raise StoreError(f"the vector store {self.path or 'in memory'} is closed; open it again")
-        if self.path is not None and os.getpid() != self._process:
-            raise StoreError(f"the vector store {self.path} was opened before this process was forked; open it again")
+        if not self._is_of_this_process():
+            raise StoreError(
+                f"the vector store {self.path} was opened before this process was forked; open one in each process, "
+                "started with multiprocessing's 'spawn' or 'forkserver'"
+            )
+
+    def _require_writable(self) -> None:
+        if self.is_read_only:
+            raise StoreError(
+                f"cannot write to the vector store {self.path}: the file or its folder may only be read; "
+                "nothing was changed"
+            )
+        if self.path is not None and identity_of(self.path) != self.identity:
+            raise StoreError(
+                f"cannot write to the vector store {self.path}: the file was removed or replaced while it was open; "
+                "nothing was changed, open it again"
+            )
 
 
 def _require_not_emptied(path: Path) -> None:
@@ -193,7 +247,3 @@ def _require_not_emptied(path: Path) -> None:
 
 def _is_locked(error: BaseException) -> bool:
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value

@@ -30,6 +30,11 @@ def open_table(connection: sqlite3.Connection) -> bool:
     return has_fts5
 
 
+def is_current(connection: sqlite3.Connection) -> bool:
+    """Whether a file that may only be read has the table as this version fills it."""
+    return _has_fts5(connection) and _recorded(connection) == json.dumps(TOKENS_VERSION)
+
+
 def _has_fts5(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("select 1 from pragma_module_list where name = 'fts5'").fetchone())
 

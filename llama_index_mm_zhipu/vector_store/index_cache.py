@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -130,14 +131,17 @@ class IndexCache:
         Raises:
             StoreError: The file cannot be written.
         """
-        # Nothing may be added to an index that is being written.
-        with self._database.reading():
-            position = self._position()
-            if self._file is None or self.index is None or position == self._written:
-                return
-            kind = self.index.kind
-            file = self._file.write(self.index)
-        self._file.record(file, kind, position.last_deletion)
+        if self._file is None or self._database.is_read_only:
+            return
+        with ExitStack() as held:
+            # Nothing may be added to an index that is being written.
+            with self._database.reading():
+                position = self._position()
+                if self.index is None or position == self._written:
+                    return
+                kind = self.index.kind
+                file = held.enter_context(self._file.write(self.index))
+            self._file.record(file, kind, position.last_deletion)
         self._written = position
 
     def write_if_far_ahead(self) -> None:

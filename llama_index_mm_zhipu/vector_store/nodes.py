@@ -25,6 +25,7 @@ from llama_index.core.schema import (
 
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 from llama_index_mm_zhipu.vector_store.schema import MetadataRow, NodeRow
+from llama_index_mm_zhipu.vector_store.storable import is_plain, storable_node
 
 _CLASSES: dict[str, type[BaseNode]] = {
     class_.class_name(): class_ for class_ in (Node, TextNode, ImageNode, IndexNode, Document, ImageDocument)
@@ -43,10 +44,12 @@ class NewNodes:
         vectors: Shape ``(n, dimension)``.
 
     Raises:
-        ValueError: A node has no embedding, one of the wrong dimension or with NaN, or an id stands twice.
+        ValueError: A node has no embedding, one of the wrong dimension or with NaN, an id stands twice, or metadata
+            cannot be stored as JSON.
     """
 
     def __init__(self, nodes: Sequence[BaseNode], dimension: int | None) -> None:
+        nodes = list(map(storable_node, nodes))
         self.node_ids = [node.node_id for node in nodes]
         _require_once(self.node_ids)
         self.vectors = _vectors(nodes, dimension)
@@ -72,7 +75,7 @@ class NewNodes:
 
     def metadata(self) -> Iterator[Iterator[MetadataRow]]:
         """Yield each node's metadata rows."""
-        return (_metadata_rows(node.metadata) for node in self._nodes)
+        return (metadata_rows(_metadata_as_read(node)) for node in self._nodes)
 
     def tokens(self) -> Iterator[str]:
         """Yield each node's tokens for full text, empty where it has none."""
@@ -138,7 +141,16 @@ def _inline_picture(node: BaseNode) -> bytes | None:
     return data if base64.b64encode(data).decode("ascii") == node.image else None
 
 
-def _metadata_rows(metadata: dict[str, Any]) -> Iterator[MetadataRow]:
+def _metadata_as_read(node: BaseNode) -> dict[str, Any]:
+    """Return the metadata that the node has when it is read back: dates and enums, for example, become text."""
+    if is_plain(node.metadata):
+        return node.metadata
+    metadata: dict[str, Any] = json.loads(node.model_dump_json(include={"metadata"}))["metadata"]
+    return metadata
+
+
+def metadata_rows(metadata: dict[str, Any]) -> Iterator[MetadataRow]:
+    """Yield what filters see of metadata: JSON's values, as they are stored."""
     for key, value in metadata.items():
         if isinstance(value, (list, tuple, dict)):
             yield MetadataRow(key, "json", json_of(value))
@@ -159,6 +171,9 @@ def json_of(value: Iterable[Any]) -> str:
 
 def scalar(value: Any) -> str | int | float:
     """Return a single value as SQLite compares it."""
+    if isinstance(value, str):
+        # An enum that is a string is spelled by its value, as JSON does.
+        return str.__str__(value)
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, int):

@@ -46,6 +46,12 @@ class MetadataExample(NamedTuple):
     is_item: bool
 
 
+def add_functions(connection: sqlite3.Connection) -> None:
+    """Give a connection the SQL functions that conditions use."""
+    # SQLite's own lower() knows ASCII only.
+    connection.create_function("lower", 1, _lower, deterministic=True)
+
+
 class Reader:
     """Queries over one connection. Whoever holds a reader holds its connection's lock.
 
@@ -227,6 +233,10 @@ class Reader:
 
 _LISTING_BUDGET = 200_000
 """Steps, a few milliseconds, that each beginning of a listing is tried for before one is taken whatever it costs."""
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
 
 
 def _column(rows: list[tuple[int]]) -> Ids:

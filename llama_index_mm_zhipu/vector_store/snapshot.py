@@ -6,10 +6,12 @@ import logging
 import os
 import uuid
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from llama_index_mm_zhipu.abandoned import abandoned
+from llama_index_mm_zhipu.shared_folders import being_written, stale_files
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import StoreError
@@ -34,27 +36,30 @@ class SnapshotFile:
         self._folder = folder
         self._namespace = namespace
 
-    def write(self, index: AnnIndex) -> Path:
-        """Write the index to a new file, which counts only once it is recorded.
+    @contextmanager
+    def write(self, index: AnnIndex) -> Iterator[Path]:
+        """Write the index to a new file, which counts only once it is recorded, inside.
 
         Raises:
             StoreError: The file cannot be written; none is left.
         """
         file = self._folder / f"{self._namespace}.{uuid.uuid4().hex[:8]}.faiss"
-        try:
-            index.write(file)
-            _sync(file)
-        except OSError as error:
-            file.unlink(missing_ok=True)
-            raise StoreError(
-                f"cannot write the faiss file {file} ({error}); it is only a cache, and no node is lost"
-            ) from None
-        return file
+        with ExitStack() as held:
+            try:
+                held.enter_context(being_written(file))
+                index.write(file)
+                _sync(file)
+            except OSError as error:
+                file.unlink(missing_ok=True)
+                raise StoreError(
+                    f"cannot write the faiss file {file} ({error}); it is only a cache, and no node is lost"
+                ) from None
+            yield file
 
     def record(self, file: Path, kind: str, last_deletion: int) -> None:
         """Let a written file be the one that is read, and remove the file that it replaces.
 
-        A crash at any point leaves a recorded file that is whole, or none.
+        A crash at any point leaves a recorded file that is whole, or none, and files that the next call removes.
 
         Args:
             file: Written by ``write``.
@@ -63,12 +68,15 @@ class SnapshotFile:
         """
         record = {"file": file.name, "crc32": _crc32(file), "kind": kind, "last_deletion": last_deletion}
         with self._database.writing() as writer:
-            replaced = writer.get_setting(Setting.SNAPSHOT)
             writer.set_setting(Setting.SNAPSHOT, record)
             writer.cut_deletions(last_deletion)
-        if replaced is not None:
-            (self._folder / replaced["file"]).unlink(missing_ok=True)
-        self._remove_abandoned(file)
+            # Nobody else records a file meanwhile: what is not being written is the replaced one, or was left by a
+            # process that was killed.
+            others = [
+                other for other in stale_files(self._folder, f"{self._namespace}.????????.faiss") if other != file
+            ]
+        for other in others:
+            other.unlink(missing_ok=True)
 
     def read(self) -> tuple[AnnIndex, int] | None:
         """Read the recorded file.
@@ -99,12 +107,6 @@ class SnapshotFile:
     def _record(self) -> Any:
         with self._database.reading() as reader:
             return reader.get_setting(Setting.SNAPSHOT)
-
-    def _remove_abandoned(self, current: Path) -> None:
-        """Remove what a crash left between writing and recording; young files may be about to be recorded."""
-        for other in abandoned(self._folder, f"{self._namespace}.????????.faiss"):
-            if other != current:
-                other.unlink(missing_ok=True)
 
 
 def _sync(file: Path) -> None:

@@ -19,6 +19,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.arguments import KnownFields, as_ids, as_path, require_known
+from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
@@ -35,6 +36,9 @@ from llama_index_mm_zhipu.vector_store.writer import Writer
 logger = logging.getLogger(__name__)
 
 
+_NAME_IN_STORAGE = "__vector_store.json"
+
+
 class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
     """Vector store for text and picture nodes: faiss for vectors, SQLite for all else.
 
@@ -49,6 +53,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
     Args:
         persist_dir: Folder of the store, made if missing; None keeps everything in memory.
         namespace: Name of the file; several stores may lie in one folder.
+        mode: Permissions of the folder and those above it, if they are made; by default only the owner may enter them.
         index_type: None for the kind of index that the store has, flat at first, see ``reindex``; ``"auto"`` for
             another kind, built in the background, once there are too many vectors for flat search
             (``ann.AUTO_KINDS``).
@@ -72,6 +77,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
     is_embedding_query: bool = True
     persist_dir: str | None = Field(default=None, description="Folder of the store; None is in memory.")
     namespace: str = Field(default="default", description="Name of the file in the folder.", pattern=r"^[\w.-]+$")
+    mode: int = Field(default=PRIVATE, description="Permissions of the folder, if it is made.")
     index_type: Literal["auto"] | None = Field(default=None, description="Whether to choose the kind of index by size.")
     model: str | None = Field(default=None, description="Fingerprint of the embedding model.")
 
@@ -86,10 +92,16 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
             persist_dir = str(persist_dir)
         super().__init__(persist_dir=persist_dir, **kwargs)
         folder = self._folder
-        self._database = Database(folder / f"{self.namespace}.sqlite3" if folder is not None else None)
+        self._database = Database(folder / f"{self.namespace}.sqlite3" if folder is not None else None, self.mode)
         self._cache = IndexCache(self._database, folder, self.namespace)
         if self.model is not None:
             self.require_model(self.model)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> FaissMultiModalVectorStore:
+        """Open the same files again, as unpickling does."""
+        if self.persist_dir is None:
+            raise TypeError("a store in memory cannot be copied; give it a persist_dir, or copy its nodes")
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields})
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings only: unpickling opens the same files."""
@@ -318,7 +330,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         """Delete every node; the recorded model, dimension and kind of index are forgotten too."""
         with self._database.writing() as writer:
             writer.delete(EVERY_NODE)
-            writer.clear_settings(keep=[Setting.FULL_TEXT])
+            writer.clear_settings(keep=[Setting.FULL_TEXT, Setting.STORE_ID])
         self._follow_own_change()
 
     def reindex(self, kind: str = AUTO, show_progress: bool = False) -> None:
@@ -349,20 +361,24 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
 
         Args:
             persist_path: A path in the store's own folder, or None, checkpoints it; one in another folder copies the
-                store there as ``<namespace>.sqlite3``.
+                store there, as ``<namespace>.sqlite3``. ``StorageContext`` names the namespace in the path,
+                ``image__vector_store.json``; other paths leave the store's own.
             fs: Must be None: SQLite needs a local file.
 
         Raises:
             ValueError: The store is in memory and no path is given, or ``fs`` is a remote file system.
-            StoreError: The files cannot be written.
+            StoreError: The files cannot be written, or there is another store of that name in the other folder, or a
+                copy of this one that was written to since.
         """
-        target = Path(persist_path).parent if persist_path else self._folder
-        if target is None:
+        target = as_path(persist_path, "persist_path") if persist_path is not None else None
+        folder = target.parent if target is not None else self._folder
+        if folder is None:
             raise ValueError("the store is in memory: give persist_path, or open it with persist_dir")
         if fs is not None and "file" not in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
             raise ValueError(f"a vector store lives on a local disk, not on {type(fs).__name__}")
-        if self._folder is None or target.resolve() != self._folder.resolve():
-            self._database.backup(target / f"{self.namespace}.sqlite3")
+        if target is not None and (self._folder is None or folder.resolve() != self._folder.resolve()):
+            namespace = target.name.removesuffix(_NAME_IN_STORAGE) if target.name.endswith(_NAME_IN_STORAGE) else ""
+            self._database.backup(folder / f"{namespace or self.namespace}.sqlite3", self.mode)
             return
         with self._database.reading() as reader:
             self._cache.follow(reader)

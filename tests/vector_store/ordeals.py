@@ -27,8 +27,9 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-import faiss  # noqa: F401  imported here, so that no child pays for it
+import faiss  # noqa: F401  imported here, so that no child pays for it, nor one who may not read the interpreter
 import numpy as np
+import numpy.testing
 import numpy.typing as npt
 from llama_index.core.schema import BaseNode, NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
@@ -93,7 +94,7 @@ def by_vector(store: FaissMultiModalVectorStore, **restrictions: Any) -> State:
     state = state_of(list(result.nodes or []))
     assert result.similarities == sorted(result.similarities or [], reverse=True)
     products = [float(_QUERY @ vector_of(*node)) for node in state.items()]
-    np.testing.assert_allclose(result.similarities or [], products, rtol=1e-4, atol=1e-4)
+    numpy.testing.assert_allclose(result.similarities or [], products, rtol=1e-4, atol=1e-4)
     return state
 
 
@@ -420,30 +421,35 @@ def _open_and_add(folder: Path, number: int, together: Any) -> None:
 # Files that may not be written to
 
 
-def forbidden(folder: Path) -> dict[str, str | None]:
-    """As somebody who may only read, open each store in a folder, and one that is not there, and add to it.
+def forbidden(folder: Path) -> dict[str, tuple[int, str | None]]:
+    """As somebody who may only read, open each store in a folder, and one that is not there, search it and add to it.
 
     Returns:
-        What the store had to say, by its folder's name.
+        How many nodes were found and what the store had to say, by its folder's name.
     """
     return start(_try_to_add, folder)()
 
 
-def _try_to_add(folder: Path) -> dict[str, str | None]:
+def _try_to_add(folder: Path) -> dict[str, tuple[int, str | None]]:
     if os.getuid() == 0:
         # Nothing is forbidden to root.
         os.setgroups([])
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
-    return {store.name: _error_of_adding(store) for store in [*folder.iterdir(), folder / "missing"]}
+    return {store.name: _found_and_refused(store) for store in [*folder.iterdir(), folder / "missing"]}
 
 
-def _error_of_adding(folder: Path) -> str | None:
+def _found_and_refused(folder: Path) -> tuple[int, str | None]:
+    found = 0
     try:
-        FaissMultiModalVectorStore(folder).add([node_of(1, 1)])
+        with FaissMultiModalVectorStore(folder) as store:
+            found = len(by_listing(store))
+            assert by_vector(store) == by_words(store) == by_listing(store)
+            store.persist()
+            store.add([node_of(1, 1)])
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    return None
+        return found, f"{type(error).__name__}: {error}"
+    return found, None
 
 
 PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {

@@ -105,7 +105,7 @@ def public_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_a_store_that_may_only_be_read_says_so(public_folder: Path, ordeal: Ordeal) -> None:
+def test_a_store_that_may_only_be_read_is_searched_and_refuses_writes(public_folder: Path, ordeal: Ordeal) -> None:
     with FaissMultiModalVectorStore(public_folder / "closed") as closed:
         add(closed, nodes(range(10)))
     in_use = FaissMultiModalVectorStore(public_folder / "in use")
@@ -114,12 +114,12 @@ def test_a_store_that_may_only_be_read_says_so(public_folder: Path, ordeal: Orde
     paths = [public_folder, *public_folder.rglob("*")]
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    errors = ordeal("forbidden", public_folder)
+    said = ordeal("forbidden", public_folder)
     for path in paths:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
-    assert errors.keys() == {"closed", "in use", "missing"}
-    for name, error in errors.items():
+    assert {name: found for name, (found, _) in said.items()} == {"closed": 10, "in use": 10, "missing": 0}
+    for name, (_, error) in said.items():
         assert re.fullmatch(rf"StoreError: .*{re.escape(str(public_folder / name))}.*", error or ""), (name, error)
     in_use.close()
     assert look(public_folder / "closed") == look(public_folder / "in use") == nodes(range(10))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+import math
 import sqlite3
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError, full_text_table
-from llama_index_mm_zhipu.vector_store.schema import MIGRATIONS
+from llama_index_mm_zhipu.vector_store.migrations import MIGRATIONS
 
 
 @pytest.fixture
@@ -57,6 +60,47 @@ def test_a_file_of_the_first_version_keeps_all_it_held(version_1: Path) -> None:
     with sqlite3.connect(version_1 / "default.sqlite3") as database:
         assert database.execute("pragma user_version").fetchone() == (len(MIGRATIONS),)
         assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+
+
+@pytest.fixture
+def version_2(tmp_path: Path) -> Path:
+    """A file as the second version wrote it: what is no JSON was kept for filters as ``str`` spells it."""
+    day = datetime.datetime(2026, 1, 2, 3, 4, 5)
+    metadata = {"when": day, "tags": {"红"}, "price": Decimal("1.50"), "nothing": math.nan, "n": 1, "list": ["a", "b"]}
+    rows = [
+        ("when", "scalar", "2026-01-02 03:04:05"),
+        ("tags", "scalar", "{'红'}"),
+        ("price", "scalar", "1.50"),
+        ("nothing", "scalar", "nan"),
+        ("n", "scalar", 1),
+        ("list", "json", '["a", "b"]'),
+        ("list", "item", "a"),
+        ("list", "item", "b"),
+    ]
+    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+        database.executescript(f"{MIGRATIONS[0]} {MIGRATIONS[1]} pragma user_version = 2; pragma journal_mode = wal;")
+        for id_, node_id in enumerate("ab", start=1):
+            node = TextNode(id_=node_id, text="x", metadata=metadata if node_id == "a" else {"n": 2})
+            row = (id_, node_id, None, "TextNode", node.model_dump_json(exclude={"embedding"}), None)
+            database.execute("insert into nodes values (?, ?, ?, ?, ?, ?)", row)
+            database.execute("insert into vectors values (?, ?)", (id_, np.float32([1, id_]).tobytes()))
+            for values in rows if node_id == "a" else [("n", "scalar", 2)]:
+                database.execute("insert into metadata values (?, ?, ?, ?)", (id_, *values))
+        database.execute("insert into settings values ('dimension', '2')")
+    return tmp_path
+
+
+def test_filters_see_in_an_older_file_what_is_read_back(version_2: Path) -> None:
+    with FaissMultiModalVectorStore.from_persist_dir(version_2) as store:
+        (node,) = store.get_nodes(["a"])
+        for key, operator in (("when", ">="), ("when", "=="), ("price", "=="), ("n", "=="), ("list", "==")):
+            one = MetadataFilter(key=key, value=node.metadata[key], operator=FilterOperator(operator))
+            assert store.get_nodes(filters=MetadataFilters(filters=[one]))[0].node_id == "a"
+        red = MetadataFilter(key="tags", value="红", operator=FilterOperator.CONTAINS)
+        assert [found.node_id for found in store.get_nodes(filters=MetadataFilters(filters=[red]))] == ["a"]
+        assert "nothing" not in store.metadata_keys()
+    with sqlite3.connect(version_2 / "default.sqlite3") as database:
+        assert database.execute("select value from metadata where id = 2").fetchall() == [(2,)]
 
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(version_1: Path) -> None:

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from llama_index_mm_zhipu.text import with_whole_characters
+
 _TYPES: dict[type, str] = {bool: "a boolean", float: "a float", int: "an integer", str: "a string", list: "a list"}
 
 _DECODER = json.JSONDecoder(parse_constant=lambda _: None)
@@ -29,12 +31,3 @@ def storable(value: Any) -> Any:
     text = with_whole_characters(json.dumps(value, ensure_ascii=False))
     # Of values within values, too; 1e999 is written as Infinity.
     return _DECODER.decode(text)
-
-
-def with_whole_characters(text: str) -> str:
-    """Return a text with marks for halves of surrogate pairs, which JSON can spell and no file can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

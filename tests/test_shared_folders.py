@@ -1,0 +1,53 @@
+"""Folders are made private, and what killed processes left is told from what others work at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llama_index_mm_zhipu.shared_folders import being_written, make_folder, stale, stale_files
+
+
+def test_only_what_nobody_changed_for_an_hour_is_stale(tmp_path: Path) -> None:
+    old, young, other = (tmp_path / name for name in ("a.old", "a.young", "b.old"))
+    for path in (old, young, other):
+        path.mkdir()
+    os.utime(old, (0, 0))
+    os.utime(other, (0, 0))
+    assert list(stale(tmp_path, "a.*")) == [old]
+    assert not list(stale(tmp_path / "nowhere", "a.*"))
+
+
+def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, old = tmp_path / "a.gone", tmp_path / "a.old"
+    old.mkdir()
+    os.utime(old, (0, 0))
+
+    def listed_before(folder: Path, pattern: str) -> Iterator[Path]:
+        return iter([gone, old])
+
+    monkeypatch.setattr(Path, "glob", listed_before)
+    assert list(stale(tmp_path, "a.*")) == [old]
+
+
+def test_a_file_is_stale_unless_somebody_writes_it(tmp_path: Path) -> None:
+    (tmp_path / "a.left").write_bytes(b"of a killed process")
+    with being_written(tmp_path / "a.new"):
+        assert list(stale_files(tmp_path, "a.*")) == [tmp_path / "a.left"]
+    assert sorted(stale_files(tmp_path, "a.*")) == [tmp_path / "a.left", tmp_path / "a.new"]
+    assert not list(stale_files(tmp_path / "nowhere", "a.*"))
+
+
+def test_folders_that_are_made_are_private_and_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir(mode=0o755)
+    make_folder(tmp_path / "there" / "one" / "two")
+    make_folder(tmp_path / "there" / "shared", mode=0o770)
+    make_folder(tmp_path / "there")
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"there": 0o755, "one": 0o700, "two": 0o700, "shared": 0o770}
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError):
+        make_folder(tmp_path / "file")

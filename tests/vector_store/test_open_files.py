@@ -1,0 +1,212 @@
+"""A store's file across forks, in removed folders, and in folders that may only be read: no written node gets lost."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from llama_index.core.schema import TextNode
+from llama_index.core.vector_stores import VectorStoreQuery
+
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store import StoreError
+
+MakeNode = Callable[..., TextNode]
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def in_a_fork(function: Callable[[], None]) -> str:
+    """Return what a forked child raised, empty if nothing."""
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            function()
+        except BaseException as error:
+            os.write(sender, f"{type(error).__name__}: {error}".encode())
+        os._exit(0)
+    os.close(sender)
+    with os.fdopen(receiver, "rb") as answer:
+        said = answer.read().decode()
+    os.waitpid(child, 0)
+    return said
+
+
+def ask(*vector: float) -> VectorStoreQuery:
+    return VectorStoreQuery(query_embedding=list(vector), similarity_top_k=5)
+
+
+def add_one(folder: Path, name: str, node_id: str, make_node: MakeNode) -> None:
+    with FaissMultiModalVectorStore(folder, namespace=name) as store:
+        store.add([make_node(node_id)])
+
+
+@needs_fork
+def test_a_file_that_was_open_at_a_fork_is_not_opened_in_the_child(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path)
+    store.add([make_node("a")])
+    (tmp_path / "link").symlink_to(tmp_path)
+    for folder in (tmp_path, tmp_path / "link"):
+        said = in_a_fork(lambda folder=folder: add_one(folder, "default", "b", make_node))  # type: ignore[misc]
+        assert said.startswith(
+            f"StoreError: the vector store {folder / 'default.sqlite3'} was open when this process was"
+        )
+        assert "'spawn' or 'forkserver'" in said
+    # Nor in the child's child, nor by the handle that was inherited, whose closing closes nothing.
+    said = in_a_fork(lambda: pytest.fail(in_a_fork(lambda: add_one(tmp_path, "default", "b", make_node))))
+    assert "was open when this process was forked" in said
+    assert "was opened before this process was forked" in in_a_fork(
+        lambda: pytest.fail(str(store.add([make_node("b")])))
+    )
+    assert in_a_fork(store.close) == ""
+    store.add([make_node("c")])
+    store.close()
+    with FaissMultiModalVectorStore(tmp_path) as again:
+        assert sorted(node.node_id for node in again.get_nodes()) == ["a", "c"]
+
+
+@needs_fork
+def test_other_files_and_files_closed_before_the_fork_are_opened_in_the_child(
+    tmp_path: Path, make_node: MakeNode
+) -> None:
+    closed, forgotten = (
+        FaissMultiModalVectorStore(tmp_path),
+        FaissMultiModalVectorStore(tmp_path, namespace="forgotten"),
+    )
+    closed.close()
+    del forgotten
+    in_use = FaissMultiModalVectorStore(tmp_path, namespace="in_use")
+    for name in ("default", "forgotten", "other"):
+        assert in_a_fork(lambda name=name: add_one(tmp_path, name, "b", make_node)) == ""  # type: ignore[misc]
+        with FaissMultiModalVectorStore(tmp_path, namespace=name) as store:
+            assert store.count() == 1
+    in_use.close()
+
+
+def _add_in_another_process(folder: Path) -> None:
+    with FaissMultiModalVectorStore(folder) as store:
+        store.add([TextNode(id_="spawned", text="b", embedding=[1.0, 0.0])])
+
+
+def test_spawned_processes_open_a_file_that_is_in_use(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path)
+    store.add([make_node("a")])
+    process = multiprocessing.get_context("spawn").Process(target=_add_in_another_process, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    store.close()
+    with FaissMultiModalVectorStore(tmp_path) as again:
+        assert sorted(node.node_id for node in again.get_nodes()) == ["a", "spawned"]
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_writing_to_a_folder_that_is_gone_or_another_is_refused(
+    tmp_path: Path, make_node: MakeNode, replace: bool
+) -> None:
+    folder = tmp_path / "store"
+    store = FaissMultiModalVectorStore(folder)
+    store.add([make_node("a")])
+    shutil.rmtree(folder)
+    if replace:
+        add_one(folder, "default", "other", make_node)
+    writing: list[Callable[[], object]] = [
+        lambda: store.add([make_node("b")]),
+        lambda: store.delete("a"),
+        lambda: store.delete_nodes(["a"]),
+        store.clear,
+        lambda: store.set_setting("x", 1),
+    ]
+    for write in writing:
+        with pytest.raises(StoreError, match="was removed or replaced while it was open; nothing was changed"):
+            write()
+    store.close()
+    with FaissMultiModalVectorStore(folder) as again:
+        assert [node.node_id for node in again.get_nodes()] == (["other"] if replace else [])
+
+
+def test_a_moved_folder_is_noticed_too(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path / "store")
+    store.add([make_node("a")])
+    (tmp_path / "store").rename(tmp_path / "moved")
+    with pytest.raises(StoreError, match="was removed or replaced"):
+        store.add([make_node("b")])
+    assert store.query(ask(1, 0)).ids == ["a"]
+    store.close()
+    with FaissMultiModalVectorStore(tmp_path / "moved") as again:
+        assert again.count() == 1
+
+
+def test_crashes_leave_one_faiss_file_at_most(tmp_path: Path, make_node: MakeNode) -> None:
+    store = FaissMultiModalVectorStore(tmp_path)
+    for number in range(20):
+        # What a process leaves that is killed between writing and recording.
+        (tmp_path / f"default.{number:08x}.faiss").write_bytes(b"half")
+    (tmp_path / "image.00000000.faiss").write_bytes(b"of another store")
+    store.add([make_node("a")])
+    store.persist()
+    assert len(list(tmp_path.glob("default.*.faiss"))) == 1
+    assert (tmp_path / "image.00000000.faiss").exists()
+    store.close()
+    with FaissMultiModalVectorStore(tmp_path) as again:
+        assert again.query(ask(1, 0)).ids == ["a"]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(None, 0o700), (0o755, 0o755)])
+def test_the_folder_of_a_store_is_private_unless_told_otherwise(
+    tmp_path: Path, make_node: MakeNode, mode: int | None, expected: int
+) -> None:
+    folder = tmp_path / "one" / "two"
+    with FaissMultiModalVectorStore(folder, **({} if mode is None else {"mode": mode})) as store:
+        store.add([make_node("a")])
+        store.persist(str(tmp_path / "copy" / "default__vector_store.json"))
+    for made in (folder, folder.parent, tmp_path / "copy"):
+        assert made.stat().st_mode & 0o777 == expected
+
+
+def test_what_a_log_holds_is_not_passed_over(
+    tmp_path: Path, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FaissMultiModalVectorStore(tmp_path / "store")
+    store.add([make_node("a")])
+    # As after a crash: the log holds the node.
+    shutil.copytree(tmp_path / "store", tmp_path / "crashed")
+    (tmp_path / "crashed" / "default.sqlite3-shm").unlink()
+    store.close()
+    monkeypatch.setattr("llama_index_mm_zhipu.vector_store.database.may_be_written", lambda path: False)
+    with pytest.raises(StoreError, match="a write-ahead log lies beside it"):
+        FaissMultiModalVectorStore(tmp_path / "crashed")
+    with FaissMultiModalVectorStore(tmp_path / "store") as read_only:
+        assert read_only.query(ask(1, 0)).ids == ["a"]
+
+
+def test_a_file_of_an_earlier_version_must_be_renewed_first(
+    tmp_path: Path, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_one(tmp_path, "default", "a", make_node)
+    with closing(sqlite3.connect(tmp_path / "default.sqlite3")) as database:
+        database.execute("pragma user_version = 2")
+    monkeypatch.setattr("llama_index_mm_zhipu.vector_store.database.may_be_written", lambda path: False)
+    with pytest.raises(StoreError, match="open it once where it may be written to"):
+        FaissMultiModalVectorStore(tmp_path)
+
+
+def test_a_file_that_changes_while_it_is_read_as_unchanging_must_be_opened_again(
+    tmp_path: Path, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_one(tmp_path, "default", "a", make_node)
+    with monkeypatch.context() as patched:
+        patched.setattr("llama_index_mm_zhipu.vector_store.database.may_be_written", lambda path: False)
+        read_only = FaissMultiModalVectorStore(tmp_path)
+    assert read_only.count() == 1
+    add_one(tmp_path, "default", "b", make_node)
+    with pytest.raises(StoreError, match="was changed; open it again"):
+        read_only.count()
+    read_only.close()
