@@ -29,6 +29,7 @@ def main() -> None:
     print(json.dumps({"folder": str(folder)}), flush=True)
     runs = {
         "kills": (arguments.kills, arguments.seed),
+        "kills_among_forks": (arguments.kills // 2, arguments.seed),
         "overwriting": (arguments.seconds,),
         "sliding": (arguments.seconds,),
         "writers": (arguments.calls,),

@@ -20,7 +20,8 @@ from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of, roots_of, text_files_of
 from llama_index_mm_zhipu.index_missing import missing_ids, missing_text_ids
-from llama_index_mm_zhipu.picture_index import PictureIndex, fingerprint_of
+from llama_index_mm_zhipu.index_stores import fingerprint_of
+from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
@@ -67,8 +68,9 @@ def build_index(
         text_embed_model: Embeds text nodes; by default ``embed_model``, long texts as the mean over windows.
         caption_weight: Share of the caption in a captioned picture's vector, 0 to 1. None takes 0.5 when every picture
             has a caption, and otherwise 0, with captions found by full text; it is recorded in the store. (Averaged
-            only where there are some, captions would rank all captioned pictures before all others; of what is read as
-            it is indexed nobody knows that beforehand, so there None takes 0.)
+            only where there are some, captions would rank all captioned pictures before all others. Of what is read as
+            it is indexed nobody knows that beforehand, nor whether captions are in vectors that images came with:
+            there, None takes 0.)
         on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures; they are logged
             and listed in ``index.skipped``.
         remove_missing: Whether to delete the images and texts whose files are gone from the folders that are given, or

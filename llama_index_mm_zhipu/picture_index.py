@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from llama_index.core import Settings, StorageContext
@@ -34,6 +33,7 @@ from llama_index_mm_zhipu.embedding.nodes import (
 )
 from llama_index_mm_zhipu.images import ImageError, has_image
 from llama_index_mm_zhipu.index_input import IndexInput, IndexItem, items_of, nodes_of
+from llama_index_mm_zhipu.index_stores import faiss_store, fingerprint_of, is_stored_alike, own_stores
 from llama_index_mm_zhipu.index_struct import ImageIndexStruct, register_index
 from llama_index_mm_zhipu.index_update import ImageUpdate, ImageUpdater
 from llama_index_mm_zhipu.llm.default import llm_or_default
@@ -109,7 +109,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         self._updater: ImageUpdater | None = None
         self.written_texts: set[str] = set()
         require_known("PictureIndex", kwargs, _CONSTRUCTOR)
-        stores = _own_stores(storage_context, kwargs.get("image_vector_store"))
+        stores = own_stores(storage_context, kwargs.get("image_vector_store"))
         embed_model = embed_model or Settings._embed_model
         image_model = kwargs.pop("image_embed_model", None)
         # LlamaIndex's default is the name of OpenAI's CLIP.
@@ -131,12 +131,12 @@ class PictureIndex(MultiModalVectorStoreIndex):
     @property
     def is_image_vector_store_empty(self) -> bool:
         """Whether there is no picture to find, as the store says now."""
-        return _count(self._image_vector_store) == 0
+        return faiss_store(self._image_vector_store).count() == 0
 
     @property
     def is_text_vector_store_empty(self) -> bool:
         """Whether there is no text to find, as the store says now."""
-        return _count(self._vector_store) == 0
+        return faiss_store(self._vector_store).count() == 0
 
     @property
     def caption_weight(self) -> float | None:
@@ -244,7 +244,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         """
         show_progress = self._show_progress
         self._said, self.written_texts, self._show_progress = set(), set(), False
-        updater = self._updater = ImageUpdater(_faiss_store(self._image_vector_store))
+        updater = self._updater = ImageUpdater(faiss_store(self._image_vector_store))
         try:
             with picture_bar(None, show_progress) as bar:
                 for batch in batches:
@@ -275,6 +275,41 @@ class PictureIndex(MultiModalVectorStoreIndex):
     async def ainsert(self, document: IndexItem, **insert_kwargs: Any) -> None:
         """As ``insert``, in a worker thread."""
         await asyncio.to_thread(self.insert, document, **insert_kwargs)
+
+    def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
+        """Insert a document, and delete what else there is of its id: nothing is lost where the insertion fails."""
+        require_known("update_ref_doc", update_kwargs, ("insert_kwargs",))
+        before = [{node.node_id for node in store.get_nodes_of_document(document.id_)} for store in self.stores]
+        self.written_texts = set()
+        self.insert(document, **update_kwargs.get("insert_kwargs", {}))
+        texts, images = self.stores
+        texts.delete_nodes(sorted(before[0] - self.written_texts))
+        # An image has the id of its document; a text may have been an image before.
+        images.delete_nodes(sorted(before[1] if self.written_texts else before[1] - {document.id_}))
+
+    async def aupdate_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
+        """As ``update_ref_doc``, in a worker thread."""
+        await asyncio.to_thread(self.update_ref_doc, document, **update_kwargs)
+
+    def refresh_ref_docs(self, documents: Sequence[Document], **update_kwargs: Any) -> list[bool]:
+        """Insert the documents that are new or have changed, which their ids tell.
+
+        Returns:
+            Whether each was written. Texts that have not changed are not embedded again, nor are images whose content
+            is known (see ``build_index``).
+        """
+        return [self._refresh(document, **update_kwargs) for document in documents]
+
+    async def arefresh_ref_docs(self, documents: Sequence[Document], **update_kwargs: Any) -> list[bool]:
+        """As ``refresh_ref_docs``, in a worker thread."""
+        return await asyncio.to_thread(self.refresh_ref_docs, documents, **update_kwargs)
+
+    def _refresh(self, document: Document, **update_kwargs: Any) -> bool:
+        texts, images = (store.get_nodes_of_document(document.id_) for store in self.stores)
+        if texts and not images and is_stored_alike(document, texts):
+            return False
+        self.update_ref_doc(document, **update_kwargs)
+        return bool(self.written_texts) or images != self.stores[1].get_nodes_of_document(document.id_)
 
     def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
         """Delete all nodes of a document, pictures and texts; none is no error."""
@@ -316,14 +351,14 @@ class PictureIndex(MultiModalVectorStoreIndex):
     def _query_mode(self, similarity_cutoff: float | None) -> VectorStoreQueryMode:
         if similarity_cutoff is not None:
             return VectorStoreQueryMode.DEFAULT
-        store = _faiss_store(self._image_vector_store)
+        store = faiss_store(self._image_vector_store)
         captions_apart = self.caption_weight == 0 and store.has_texts()
         return VectorStoreQueryMode.HYBRID if captions_apart else VectorStoreQueryMode.DEFAULT
 
     @property
     def stores(self) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
         """The stores of texts and of pictures."""
-        return _faiss_store(self._vector_store), _faiss_store(self._image_vector_store)
+        return faiss_store(self._vector_store), faiss_store(self._image_vector_store)
 
     def _add_nodes_to_index(
         self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
@@ -337,7 +372,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if texts:
             if self._said is None:
                 self.written_texts = set()
-            texts = with_stored_vectors(_faiss_store(self._vector_store), texts, self.written_texts)
+            texts = with_stored_vectors(faiss_store(self._vector_store), texts, self.written_texts)
         for batch in self._batches(texts, "Embedding texts", show_progress):
             self._vector_store.add(self._embedded_texts(batch), **insert_kwargs)
 
@@ -371,7 +406,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def _add_pictures(self, pictures: Sequence[ImageNode], show_progress: bool, **insert_kwargs: Any) -> None:
         weight = self._follow_caption_weight(pictures)
-        updater = self._updater or ImageUpdater(_faiss_store(self._image_vector_store))
+        updater = self._updater or ImageUpdater(faiss_store(self._image_vector_store))
         with picture_bar(len(pictures), show_progress) as bar:
             for batch in iter_batch(pictures, max(_PLANNED_AT_A_TIME, self._insert_batch_size)):
                 update = updater.plan(list(batch))
@@ -419,13 +454,15 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def _follow_caption_weight(self, pictures: Sequence[BaseNode]) -> float:
         """Take the weight that the store recorded; a new store records one."""
-        store = _faiss_store(self._image_vector_store)
+        store = faiss_store(self._image_vector_store)
         captioned = sum(bool(caption_of(node)) for node in pictures)
+        # Nobody knows whether a caption is in a vector that a node came with.
+        unknown = sum(node.embedding is not None and bool(caption_of(node)) for node in pictures)
         recorded = self.caption_weight
         if recorded is None:
             weight = self._caption_weight
             if weight is None:
-                weight = 0.5 if self._said is None and captioned == len(pictures) else 0.0
+                weight = 0.5 if self._said is None and captioned == len(pictures) and not unknown else 0.0
             store.set_setting(_CAPTION_WEIGHT, weight)
             logger.info(
                 "caption_weight %s: %d of %d pictures have captions; recorded in the store",
@@ -441,6 +478,14 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 "%d of %d pictures have no caption, but the index was built with caption_weight %s: captioned pictures "
                 "will rank before them; build it anew with caption_weight=0 to mix both",
                 len(pictures) - captioned,
+                len(pictures),
+                recorded,
+            )
+        if recorded and unknown:
+            self._warn(
+                "%d of %d images came with a vector and a caption, and the index was built with caption_weight %s: the "
+                "caption is found only if it is in the vector; leave the vector out to have it made",
+                unknown,
                 len(pictures),
                 recorded,
             )
@@ -464,41 +509,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
 register_index(PictureIndex)
 
 
-def _own_stores(
-    storage_context: StorageContext | None, image_vector_store: object
-) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
-    """Return the stores of texts and of images.
-
-    Raises:
-        ValueError: They are not of this package, such as those that ``load_index_from_storage`` reads from JSON.
-    """
-    stores = storage_context.vector_stores if storage_context is not None else {}
-    texts, images = stores.get("default"), image_vector_store or stores.get(PictureIndex.image_namespace)
-    if isinstance(texts, FaissMultiModalVectorStore) and isinstance(images, FaissMultiModalVectorStore):
-        return texts, images
-    raise ValueError(
-        "the storage context does not hold the stores of this index: build_index(…) makes one, and load_index(folder, "
-        "embed_model=…) opens one, also from a folder that storage_context.persist(folder) wrote"
-    )
-
-
-def fingerprint_of(model: BaseEmbedding) -> str:
-    """Return by what a store recognises an embedding model."""
-    known = getattr(model, "fingerprint", None)
-    return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
-
-
 def _chat_names(engine: type[BaseChatEngine]) -> frozenset[str]:
     """Return what a chat engine can be told, besides what the index gives it."""
     # Every chat engine of LlamaIndex has this constructor, and their base class does not declare it.
     names = keyword_names(engine.from_defaults)  # type: ignore[attr-defined]
     return names - {"retriever", "query_engine", "llm", "multi_modal_llm"}
-
-
-def _count(store: Any) -> int:
-    return _faiss_store(store).count()
-
-
-def _faiss_store(store: Any) -> FaissMultiModalVectorStore:
-    assert isinstance(store, FaissMultiModalVectorStore)
-    return store

@@ -34,6 +34,7 @@ from programs import start_program
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index, read_folder
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.index import IMAGE_NAMESPACE
+from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
 
@@ -376,8 +377,77 @@ def test_a_vector_that_a_node_brings_along_is_kept(
 ) -> None:
     photo_nodes[0].embedding = tiny_embedding.get_text_embedding("月亮")
     index = build_index(photo_nodes, embed_model=tiny_embedding)
-    best = index.as_retriever(image_similarity_top_k=1).retrieve("月亮")[0]
+    best = index.as_retriever(image_similarity_top_k=1, vector_store_query_mode="default").retrieve("月亮")[0]
     assert (best.node.node_id, best.score) == (photo_nodes[0].node_id, pytest.approx(1, abs=1e-5))
+
+
+def test_captions_of_images_that_come_with_vectors_are_found_by_full_text(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    vectors = tiny_embedding.get_image_embedding_batch([str(node.image_path) for node in photo_nodes])
+    given = [node.model_copy(update={"embedding": vector}) for node, vector in zip(photo_nodes, vectors, strict=True)]
+    given[4].text = "型号 KX-200 的说明图"
+    index = build_index(given, tiny_embedding)
+    assert index.caption_weight == 0
+    assert ids(index.as_retriever(similarity_top_k=1).retrieve("KX-200")) == [given[4].node_id]
+    # Who knows it better says so.
+    assert build_index(given, tiny_embedding, caption_weight=0.5).caption_weight == 0.5
+    assert not caplog.records
+    build_index(photo_nodes, tiny_embedding).insert_nodes(given[:2])
+    assert (
+        "2 of 2 images came with a vector and a caption, and the index was built with caption_weight 0.5" in caplog.text
+    )
+
+
+class LongVectors(MockMultiModalEmbedding):
+    """Vectors in four directions, of lengths that say nothing."""
+
+    embed_dim: int = 4
+
+    def _vector(self, name: str) -> list[float]:
+        number = int(Path(name).stem)
+        return [(3.0 + number) * (0.8 if axis == number % 4 else 0.6 * (axis == (number + 1) % 4)) for axis in range(4)]
+
+    def get_image_embedding(self, img_file_path: str) -> list[float]:
+        return self._vector(img_file_path)
+
+    def get_image_embedding_batch(self, img_file_paths: list[str], show_progress: bool = False) -> list[list[float]]:
+        return [self._vector(path) for path in img_file_paths]
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return self._vector(text)
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._vector(query)
+
+
+@pytest.mark.parametrize("caption_weight", [0, 0.25])
+def test_scores_are_cosines_whatever_lengths_a_model_gives(
+    photos: list[Path], tmp_path: Path, caption_weight: float
+) -> None:
+    nodes = []
+    for number in range(4):
+        (tmp_path / f"{number}.jpg").write_bytes(photos[number].read_bytes())
+        nodes.append(ImageNode(id_=str(number), image_path=str(tmp_path / f"{number}.jpg"), text=str(9 - number)))
+    model = LongVectors(embed_dim=4)
+    index = build_index([*nodes, TextNode(id_="text", text="2")], model, caption_weight=caption_weight)
+    own = {number: np.array(model._vector(str(number))) for number in range(10)}
+    unit = {number: vector / np.linalg.norm(vector) for number, vector in own.items()}
+    retriever = index.as_retriever(similarity_top_k=10, vector_store_query_mode="default")
+    for question, asked in (
+        (QueryBundle("5"), unit[5]),
+        (QueryBundle("", image_path=str(tmp_path / "2.jpg")), unit[2]),
+        (QueryBundle("5", image_path=str(tmp_path / "2.jpg")), (unit[5] + unit[2]) / 2),
+    ):
+        scores = {result.node.node_id: result.score for result in retriever.retrieve(question)}
+        if question.query_str:
+            assert scores.pop("text") == pytest.approx(unit[5] @ unit[2], abs=1e-6)
+        assert scores == {
+            str(number): pytest.approx(
+                asked @ ((1 - caption_weight) * unit[number] + caption_weight * unit[9 - number]), abs=1e-6
+            )
+            for number in range(4)
+        }
 
 
 def test_the_given_nodes_stay_as_they_were(tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> None:
@@ -503,3 +573,47 @@ def test_nothing_to_index_is_an_error(tiny_embedding: ChineseClipEmbedding, tmp_
     with pytest.raises(FileNotFoundError, match=r"no index in .*; build one there"):
         load_index(tmp_path / "nowhere", embed_model=tiny_embedding)
     assert not (tmp_path / "nowhere").exists()
+
+
+# Documents that change
+
+
+async def test_documents_are_refreshed_by_what_changed(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    def documents(text: str = "红苹果", caption: str = "裙子") -> list[Document]:
+        image = ImageDocument(id_="image", image_path=str(photos[0]), text=caption)
+        long = Document(id_="long", text="红色的帽子在第二个架子上。" * 400)
+        return [image, Document(id_="text", text=text), long]
+
+    def texts(index: PictureIndex) -> list[str]:
+        return sorted({node.ref_doc_id: node.get_content() for node in index.stores[0].get_nodes()}.values())
+
+    build_index(documents(), tiny_embedding, persist_dir=tmp_path).close()
+    with closing(load_index(tmp_path, tiny_embedding)) as index:
+        before = [store.get_nodes() for store in index.stores]
+        assert index.refresh_ref_docs(documents()) == [False, False, False]
+        assert [store.get_nodes() for store in index.stores] == before
+        assert index.refresh_ref_docs(documents("绿苹果")) == [False, True, False]
+        assert await index.arefresh_ref_docs(documents("绿苹果", "外套")) == [True, False, False]
+        assert index.refresh_ref_docs([Document(id_="new", text="新的")]) == [True]
+        assert [node.get_content() for node in index.stores[1].get_nodes()] == ["外套"]
+        assert {"绿苹果", "新的"} <= set(texts(index))
+        assert "红苹果" not in texts(index)
+        # A text that was an image, and the other way round.
+        await index.aupdate_ref_doc(Document(id_="image", text="只有文字"))
+        index.update_ref_doc(ImageDocument(id_="text", image_path=str(photos[1])))
+        assert [node.node_id for node in index.stores[1].get_nodes()] == ["text"]
+        assert "只有文字" in texts(index)
+        assert "绿苹果" not in texts(index)
+
+
+def test_an_update_that_fails_loses_nothing(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = build_index([Document(id_="text", text="红苹果")], tiny_embedding)
+    with monkeypatch.context() as patched:
+        patched.setattr("llama_index_mm_zhipu.picture_index.embed_text_nodes", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            index.update_ref_doc(Document(id_="text", text="绿苹果"))
+    assert [node.get_content() for node in index.stores[0].get_nodes()] == ["红苹果"]

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.binary_text import looks_binary
 from llama_index_mm_zhipu.embedding.picture_vectors import Vector
+from llama_index_mm_zhipu.embedding.unit_vectors import unit, unit_embedding
 from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, image_source, load_image, read_bytes
 from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.picture_nodes import caption_of
@@ -79,8 +80,8 @@ def stream_image_nodes(
 ) -> Generator[tuple[BaseNode, Outcome], None, None]:
     """Embed picture nodes batch after batch, in order.
 
-    A captioned picture becomes ``(1 - caption_weight) * picture + caption_weight * caption``. The mean is not brought
-    back to unit length: its score is the weighted mean of the two cosines.
+    A captioned picture becomes ``(1 - caption_weight) * picture + caption_weight * caption``, both of unit length. The
+    mean is not brought back to unit length: its score is the weighted mean of the two cosines.
 
     Args:
         model: Embeds pictures and texts.
@@ -96,20 +97,23 @@ def stream_image_nodes(
             captions = _caption_vectors(model, batch) if caption_weight else {}
             for row, node in enumerate(batch):
                 picture = next(pictures)
+                if not isinstance(picture, ImageError):
+                    picture = unit(picture)
                 if row in captions and not isinstance(picture, ImageError):
                     picture = (1 - caption_weight) * picture + caption_weight * captions[row]
                 yield node, picture
 
 
 def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progress: bool = False) -> list[Embedding]:
-    """Embed texts with the metadata that LlamaIndex shows to embedding models.
+    """Embed texts, with the metadata that LlamaIndex shows to embedding models, as vectors of unit length.
 
     Raises:
         ValueError: A text is the bytes of a binary file; nothing is embedded.
     """
     _require_texts(nodes)
     texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
-    return model.get_text_embedding_batch(texts, show_progress=show_progress) if texts else []
+    embeddings = model.get_text_embedding_batch(texts, show_progress=show_progress) if texts else []
+    return list(map(unit_embedding, embeddings))
 
 
 def picture_bar(total: int | None, show_progress: bool) -> tqdm[None]:
@@ -154,7 +158,7 @@ def _caption_vectors(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> d
     if not captioned:
         return {}
     vectors = model.get_text_embedding_batch([caption_of(nodes[row]) for row in captioned])
-    return dict(zip(captioned, np.asarray(vectors, dtype=np.float32), strict=True))
+    return dict(zip(captioned, unit(np.asarray(vectors, dtype=np.float32)), strict=True))
 
 
 def _stream_pictures(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Generator[Outcome, None, None]:

@@ -29,6 +29,7 @@ from llama_index_mm_zhipu.llm.own_loop import run_on_own_loop
 from llama_index_mm_zhipu.llm.pictures import image_block
 from llama_index_mm_zhipu.llm.together import together
 from llama_index_mm_zhipu.picture_nodes import caption_of, with_caption
+from llama_index_mm_zhipu.text import with_whole_characters
 from llama_index_mm_zhipu.wording import Language, wording_of
 
 logger = logging.getLogger(__name__)
@@ -188,7 +189,7 @@ class _Run:
         answer = await self._captioner.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
         if answer.additional_kwargs.get("finish_reason") == "length":
             raise ValueError(f"the answer about {describe(node)} was cut; raise max_tokens of the LLM")
-        caption = caption_in(answer.message.content or "")
+        caption = caption_in(with_whole_characters(answer.message.content or ""))
         if not caption:
             raise EmptyAnswerError(f"the model answered nothing about {describe(node)}; run again to ask once more")
         return caption

@@ -15,6 +15,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from llama_index_mm_zhipu.llm.tools import api_tool_call
+from llama_index_mm_zhipu.text import with_whole_characters
 
 PICTURE_ONLY_TEXT = "请看图片。"
 """Added to a message of pictures alone, which the API refuses."""
@@ -68,10 +69,11 @@ def _content(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> str |
     parts: list[dict[str, Any]] = []
     for block in message.blocks:
         if isinstance(block, TextBlock):
+            text = with_whole_characters(block.text)
             if parts and parts[-1]["type"] == "text":
-                parts[-1]["text"] += f"\n{block.text}"
+                parts[-1]["text"] += f"\n{text}"
             else:
-                parts.append({"type": "text", "text": block.text})
+                parts.append({"type": "text", "text": text})
         elif isinstance(block, ImageBlock):
             parts.append({"type": "image_url", "image_url": {"url": encode(block)}})
         elif not isinstance(block, (ToolCallBlock, ThinkingBlock)):

@@ -26,6 +26,7 @@ from llama_index_mm_zhipu.llm.errors import (
 )
 from llama_index_mm_zhipu.llm.markers import MarkedText
 from llama_index_mm_zhipu.llm.tools import api_tool_call
+from llama_index_mm_zhipu.text import WholeCharacters, with_whole_characters
 
 _FAILURES: dict[str, type[GLMError]] = {
     "sensitive": GLMContentFilteredError,
@@ -45,6 +46,8 @@ class Answer:
     _reasoning: str = ""
     _tool_calls: dict[int, dict[str, str]] = field(default_factory=dict)
     _has_content: bool = False
+    _characters: WholeCharacters = field(default_factory=WholeCharacters)
+    _reasoning_characters: WholeCharacters = field(default_factory=WholeCharacters)
     _body: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -97,12 +100,12 @@ class Answer:
             GLMProtocolError: No piece held any content.
         """
         self._check_content()
-        rest = self._marked.add("", last=True)
+        rest = self._marked.add(self._characters.add("", last=True), last=True)
         return self._response(rest) if rest else None
 
     def rest(self) -> str:
         """Take the end of a stream that failed, and return its text."""
-        self._marked.add("", last=True)
+        self._marked.add(self._characters.add("", last=True), last=True)
         return self.text
 
     def _take(self, body: dict[str, Any], part: str, *, last: bool) -> str:
@@ -123,9 +126,10 @@ class Answer:
         # The last event of a stream has empty content whatever came before.
         is_content = bool(content) if part == "delta" and self.finish_reason else content is not None
         self._has_content = self._has_content or is_content or bool(reasoning or calls)
-        self._reasoning += reasoning or ""
+        last = last or self.finish_reason is not None
+        self._reasoning += self._reasoning_characters.add(reasoning or "", last=last)
         self._add_tool_calls(calls or [])
-        return self._marked.add(_text(content), last=last or self.finish_reason is not None)
+        return self._marked.add(self._characters.add(_text(content), last=last), last=last)
 
     def _add_tool_calls(self, calls: list[dict[str, Any]]) -> None:
         for call in calls:
@@ -156,7 +160,9 @@ class Answer:
     def _response(self, delta: str) -> ChatResponse:
         thoughts = [ThinkingBlock(content=self.reasoning)] if self.reasoning else []
         calls = [
-            ToolCallBlock(tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=call["arguments"])
+            ToolCallBlock(
+                tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=with_whole_characters(call["arguments"])
+            )
             for call in self._tool_calls.values()
         ]
         counts = {key: value for key, value in self.usage.items() if isinstance(value, int)}

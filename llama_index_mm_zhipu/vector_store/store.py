@@ -296,6 +296,11 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         by_id = {node.node_id: node for node in nodes}
         return [by_id[node_id] for node_id in dict.fromkeys(node_ids) if node_id in by_id]
 
+    def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
+        """Return the nodes that came from a document, as they were added; a node without a source is its own."""
+        with self._database.reading() as reader:
+            return list(_nodes_by_id(reader, reader.select_ids(of_document(ref_doc_id)).tolist()).values())
+
     def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
         """Return the stored vectors of nodes.
 

@@ -171,3 +171,17 @@ def test_a_stream_without_content_is_an_error() -> None:
 
 def test_an_empty_answer_is_an_answer() -> None:
     assert Answer().whole(whole({"content": ""})).message.content == ""
+
+
+def test_halves_of_characters_are_joined_across_pieces_or_replaced() -> None:
+    responses = streamed(
+        piece(content="好\ud83d", reasoning_content="想\ud83d"),
+        piece(content="\ude00坏\ud83d", reasoning_content="\ude00"),
+        piece("stop", content="\ud83d"),
+    )
+    assert [response.delta for response in responses] == ["好", "😀坏", "��"]
+    assert responses[-1].message.content == "好😀坏��"
+    thoughts = [block.content for block in responses[-1].message.blocks if isinstance(block, ThinkingBlock)]
+    assert thoughts == ["想😀"]
+    assert streamed(piece(content="好\ud83d"))[-1].message.content == "好�"
+    assert Answer().whole(whole({"content": "好\ude00😀"})).message.content == "好�😀"

@@ -35,7 +35,7 @@ from llama_index.core.schema import BaseNode, NodeRelationship, RelatedNodeInfo,
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
-from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, StoreError
 
 State = dict[int, int]
 """Revision by number of every node of a store."""
@@ -182,13 +182,22 @@ class Call(NamedTuple):
         return {} if self.name == "clear" else state
 
 
-def random_call(random: Random, revision: int) -> Call:
-    """Return some call; most add nodes, of which many are there already."""
-    name = random.choices(["add", "delete", "delete_nodes", "persist", "clear"], [60, 15, 15, 9, 1])[0]
+def random_call(random: Random, revision: int, share: int | None = None) -> Call:
+    """Return some call; most add nodes, of which many are there already.
+
+    Args:
+        random: What chooses it.
+        revision: Of nodes that are added.
+        share: Which numbers it may take, those of one of several writers; None for the first, and for clearing all.
+    """
+    first = (share or 0) * _NUMBERS
+    clearing = 1 if share is None else 0
+    name = random.choices(["add", "delete", "delete_nodes", "persist", "clear"], [60, 15, 15, 9, clearing])[0]
     if name == "delete":
-        return Call(name, numbers=[random.randrange(_NUMBERS // _DOCUMENT)])
-    numbers = random.sample(range(_NUMBERS), random.randint(1, 50)) if name in ("add", "delete_nodes") else []
-    return Call(name, revision, numbers)
+        return Call(name, numbers=[random.randrange(first // _DOCUMENT, (first + _NUMBERS) // _DOCUMENT)])
+    if name not in ("add", "delete_nodes"):
+        return Call(name, revision)
+    return Call(name, revision, random.sample(range(first, first + _NUMBERS), random.randint(1, 50)))
 
 
 # Processes
@@ -255,12 +264,60 @@ def kills(folder: Path, amount: int, seed: int = 0) -> dict[str, int]:
     return {**done, "nodes": len(state)}
 
 
+def kills_among_forks(folder: Path, amount: int, seed: int = 0) -> dict[str, int]:
+    """Kill two writers of one store at random moments, one of which forks children that open the store anew.
+
+    The children are refused, or what they were told is written would get lost. The other writer is a process that
+    inherited no store, as processes that are spawned are. Each has numbers of its own.
+    """
+    random = Random(seed)
+    store = folder / "store"
+    state = State()
+    done = Counter(kills=0, calls=0, calls_cut_off=0, of_these_done=0, forks=0, warnings=0)
+    for round_ in range(amount):
+        logs = [folder / f"calls {share}" for share in range(2)]
+        together = [
+            _start_writer(store, log, random, round_ * 10_000, share, forks=share == 0)
+            for share, log in enumerate(logs)
+        ]
+        for writer, log in zip(together, logs, strict=True):
+            _kill(writer, log, random)
+        seen, warnings = start(_look_and_count_warnings, store, random.random() < 0.5)()
+        for share, log in enumerate(logs):
+            calls, cut_off = _read_log(log)
+            for call in calls:
+                state = call.after(state)
+            if cut_off is not None and _of_share(seen, share) == _of_share(cut_off.after(state), share):
+                done["of_these_done"] += cut_off.after(state) != state
+                state = cut_off.after(state)
+            done.update(kills=1, calls=len(calls), calls_cut_off=cut_off is not None)
+            done["forks"] += log.read_bytes().count(b"refused\n")
+        assert seen == state, f"round {round_}: {_differences(seen, state)}"
+        done.update(warnings=warnings)
+    return {**done, "nodes": len(state)}
+
+
+def _of_share(state: State, share: int) -> State:
+    return {number: revision for number, revision in state.items() if number // _NUMBERS == share}
+
+
 def _kill_a_writer(store: Path, log: Path, random: Random, first_revision: int) -> None:
-    writer = _FORK.Process(target=_write_until_killed, args=(store, log, random.random(), first_revision), daemon=True)
+    _kill(_start_writer(store, log, random, first_revision), log, random)
+
+
+def _start_writer(
+    store: Path, log: Path, random: Random, first_revision: int, share: int | None = None, forks: bool = False
+) -> Any:
     log.write_bytes(b"")
+    arguments = (store, log, random.random(), first_revision, share, forks)
+    writer = _FORK.Process(target=_write_until_killed, args=arguments, daemon=True)
+    writer.start()
+    return writer
+
+
+def _kill(writer: Any, log: Path, random: Random) -> None:
     # Some die while they open the store.
     lines = random.choice([0, *range(1, 30)])
-    writer.start()
     while log.read_bytes().count(b"\n") < lines and writer.is_alive():
         time.sleep(0.001)
     time.sleep(random.uniform(0, 0.02))
@@ -269,22 +326,41 @@ def _kill_a_writer(store: Path, log: Path, random: Random, first_revision: int) 
     assert writer.exitcode == -signal.SIGKILL, f"the writer ended by itself with exit code {writer.exitcode}"
 
 
-def _write_until_killed(folder: Path, log: Path, seed: float, first_revision: int) -> None:
+def _write_until_killed(
+    folder: Path, log: Path, seed: float, first_revision: int, share: int | None, forks: bool
+) -> None:
     random = Random(seed)
     store = FaissMultiModalVectorStore(folder)
     with log.open("ab", buffering=0) as lines:
         for revision in itertools.count(first_revision):
-            call = random_call(random, revision)
+            call = random_call(random, revision, share)
             lines.write(json.dumps(call).encode() + b"\n")
             call.perform(store)
             lines.write(b"done\n")
+            if forks and random.random() < 0.3:
+                _fork_and_open(folder)
+                lines.write(b"refused\n")
+
+
+def _fork_and_open(folder: Path) -> None:
+    """Let a child open a store that this process has open, add to it, and end without a word."""
+    child = os.fork()
+    if not child:
+        try:
+            with FaissMultiModalVectorStore(folder) as store:
+                store.add([node_of(_ALL, 0)])
+        except StoreError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0, "a child opened what it had inherited open"
 
 
 def _read_log(log: Path) -> tuple[list[Call], Call | None]:
     """Return the calls that came back, and the one that did not."""
     # The last line may be cut off: then its call had not begun, or is not known to have come back.
     lines = log.read_text().split("\n")[:-1]
-    calls = [Call(*json.loads(line)) for line in lines if line != "done"]
+    calls = [Call(*json.loads(line)) for line in lines if line not in ("done", "refused")]
     came_back = lines.count("done")
     return calls[:came_back], calls[came_back] if came_back < len(calls) else None
 
@@ -453,7 +529,8 @@ def _found_and_refused(folder: Path) -> tuple[int, str | None]:
 
 
 PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {
-    program.__name__: program for program in (kills, overwriting, sliding, writers, openings, forbidden)
+    program.__name__: program
+    for program in (kills, kills_among_forks, overwriting, sliding, writers, openings, forbidden)
 }
 
 

@@ -41,6 +41,13 @@ def test_killed_writers_lose_nothing_and_leave_nothing_half_done(tmp_path: Path,
     assert (done["kills"], done["warnings"]) == (kills, 0), done
 
 
+@pytest.mark.parametrize("rounds", [6, pytest.param(25, marks=pytest.mark.integration)])
+def test_children_of_a_killed_writer_lose_nothing(tmp_path: Path, ordeal: Ordeal, rounds: int) -> None:
+    done = ordeal("kills_among_forks", tmp_path, rounds)
+    assert (done["kills"], done["warnings"]) == (2 * rounds, 0), done
+    assert done["forks"], done
+
+
 # Disks and folders that take nothing
 
 
