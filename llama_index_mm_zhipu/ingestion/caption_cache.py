@@ -9,6 +9,8 @@ from pathlib import Path
 
 from llama_index.core.utils import get_cache_dir
 
+from llama_index_mm_zhipu.shared_folders import make_folder
+
 _WAIT_SECONDS = 30.0
 
 
@@ -30,7 +32,7 @@ class CaptionCache:
     def __init__(self, path: str | Path | None = None) -> None:
         default = Path(get_cache_dir()) / "llama_index_mm_zhipu" / "captions.sqlite3"
         self.path = Path(path).expanduser() if path is not None else default
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path.parent)
         with self._connection() as connection:
             # A file that cannot be written is told before anything is paid for.
             connection.execute("begin immediate")
