@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,25 +51,34 @@ def being_written(file: Path) -> Iterator[None]:
     Raises:
         OSError: The file cannot be made.
     """
-    with file.open("ab") as opened:
-        if fcntl is not None:
-            # Some network file systems know no locks: there, the age of the file tells.
-            with contextlib.suppress(OSError):
-                fcntl.flock(opened, fcntl.LOCK_EX)
-        yield
+    while True:
+        with file.open("ab") as opened:
+            if fcntl is not None:
+                # Some network file systems know no locks: there, the age of the file tells.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(opened, fcntl.LOCK_EX)
+            # Another process may have removed it as stale before it was locked.
+            if file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat()):
+                yield
+                return
 
 
-def stale_files(folder: Path, pattern: str) -> Iterator[Path]:
-    """Yield the files of a pattern that no process holds with ``being_written``.
+@contextlib.contextmanager
+def stale_files(folder: Path, pattern: str) -> Iterator[list[Path]]:
+    """Return the files of a pattern that no process holds with ``being_written``, and hold them meanwhile.
 
     Args:
         folder: Where they lie; it need not exist.
         pattern: As for ``Path.glob``.
     """
-    for file in folder.glob(pattern):
-        with contextlib.suppress(FileNotFoundError), file.open("rb") as opened:
-            if not _is_locked(opened):
-                yield file
+    with contextlib.ExitStack() as held:
+        stale = []
+        for file in folder.glob(pattern):
+            # Another process may just have removed it.
+            with contextlib.suppress(FileNotFoundError):
+                if not _is_locked(held.enter_context(file.open("rb"))):
+                    stale.append(file)
+        yield stale
 
 
 def stale(folder: Path, pattern: str) -> Iterator[Path]:

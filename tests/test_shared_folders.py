@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,10 +36,35 @@ def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, m
 
 def test_a_file_is_stale_unless_somebody_writes_it(tmp_path: Path) -> None:
     (tmp_path / "a.left").write_bytes(b"of a killed process")
-    with being_written(tmp_path / "a.new"):
-        assert list(stale_files(tmp_path, "a.*")) == [tmp_path / "a.left"]
-    assert sorted(stale_files(tmp_path, "a.*")) == [tmp_path / "a.left", tmp_path / "a.new"]
-    assert not list(stale_files(tmp_path / "nowhere", "a.*"))
+    with being_written(tmp_path / "a.new"), stale_files(tmp_path, "a.*") as stale_now:
+        assert stale_now == [tmp_path / "a.left"]
+    with stale_files(tmp_path, "a.*") as stale_now:
+        assert sorted(stale_now) == [tmp_path / "a.left", tmp_path / "a.new"]
+    with stale_files(tmp_path / "nowhere", "a.*") as stale_now:
+        assert not stale_now
+
+
+def test_a_file_that_is_removed_as_stale_before_it_is_locked_is_made_again(tmp_path: Path) -> None:
+    file = tmp_path / "a.new"
+    file.touch()
+    entered, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with being_written(file):
+            entered.set()
+            file.write_bytes(b"whole")
+        written.set()
+
+    writer = threading.Thread(target=write)
+    with stale_files(tmp_path, "a.*") as stale_now:
+        assert stale_now == [file]
+        writer.start()
+        # It waits for the lock, as long as the file may be removed.
+        assert not entered.wait(0.1)
+        file.unlink()
+    writer.join()
+    assert written.is_set()
+    assert file.read_bytes() == b"whole"
 
 
 def test_folders_that_are_made_are_private_and_others_stay(tmp_path: Path) -> None:

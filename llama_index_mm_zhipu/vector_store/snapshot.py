@@ -67,16 +67,16 @@ class SnapshotFile:
             last_deletion: How far the index had followed the log of deletions.
         """
         record = {"file": file.name, "crc32": _crc32(file), "kind": kind, "last_deletion": last_deletion}
-        with self._database.writing() as writer:
-            writer.set_setting(Setting.SNAPSHOT, record)
-            writer.cut_deletions(last_deletion)
-            # Nobody else records a file meanwhile: what is not being written is the replaced one, or was left by a
-            # process that was killed.
-            others = [
-                other for other in stale_files(self._folder, f"{self._namespace}.????????.faiss") if other != file
-            ]
-        for other in others:
-            other.unlink(missing_ok=True)
+        with ExitStack() as held:
+            with self._database.writing() as writer:
+                writer.set_setting(Setting.SNAPSHOT, record)
+                writer.cut_deletions(last_deletion)
+                # Nobody else records a file meanwhile: what is not being written is the replaced one, or was left by a
+                # process that was killed.
+                stale = held.enter_context(stale_files(self._folder, f"{self._namespace}.????????.faiss"))
+            for other in stale:
+                if other != file:
+                    other.unlink(missing_ok=True)
 
     def read(self) -> tuple[AnnIndex, int] | None:
         """Read the recorded file.
