@@ -45,6 +45,7 @@ def test_a_file_is_stale_unless_somebody_writes_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_removed_as_stale_before_it_is_locked_is_made_again(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
     file = tmp_path / "a.new"
     file.touch()
     entered, written = threading.Event(), threading.Event()
