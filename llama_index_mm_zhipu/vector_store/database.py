@@ -13,7 +13,7 @@ from typing import Any
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from llama_index_mm_zhipu.vector_store import full_text_table
-from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
 from llama_index_mm_zhipu.vector_store.reader import Reader
 from llama_index_mm_zhipu.vector_store.schema import PAGE_SIZE, Setting, migrate
 from llama_index_mm_zhipu.vector_store.transactions import transaction
@@ -93,7 +93,7 @@ class Database:
                 yield self._reader
             except sqlite3.Error as error:
                 raise StoreError(
-                    f"cannot read the vector store {self.path}: {error}; if it is damaged, restore it from a backup"
+                    f"cannot read the vector store {self.path or 'in memory'}: {error}; {advice_on(error)}"
                 ) from None
             finally:
                 if begun and self._reading_connection.in_transaction:
