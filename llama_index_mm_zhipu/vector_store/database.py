@@ -134,7 +134,7 @@ class Database:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            target = sqlite3.connect(path, isolation_level=None)
+            target = sqlite3.connect(_location(path), isolation_level=None)
             try:
                 with self.reading() as reader:
                     reader.backup(target)
@@ -162,7 +162,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            self.path or ":memory:", timeout=WAIT_FOR_WRITER_SECONDS, isolation_level=None, check_same_thread=False
+            _location(self.path), timeout=WAIT_FOR_WRITER_SECONDS, isolation_level=None, check_same_thread=False
         )
         connection.execute(f"pragma page_size = {PAGE_SIZE}")
         # With WAL, readers never wait for the writer; FULL makes a commit survive a power cut, on macOS with fullfsync.
@@ -191,8 +191,9 @@ def _require_not_emptied(path: Path) -> None:
         )
 
 
-def _is_locked(error: BaseException) -> bool:
-    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+def _location(path: Path | None) -> str:
+    """Return what SQLite opens: it takes a relative path that begins with ``file:`` for a URI."""
+    return ":memory:" if path is None else str(path.absolute())
 
 
 def _lower(value: Any) -> Any:

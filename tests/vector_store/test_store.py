@@ -394,6 +394,18 @@ def test_a_handle_refuses_to_work_across_a_fork(tmp_path: Path, make_node: MakeN
     assert store.count() == 1
 
 
+def test_a_folder_may_be_named_like_a_uri(tmp_path: Path, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("file:store", "file:store?mode=memory"):
+        with FaissMultiModalVectorStore(folder) as store:
+            store.add([make_node("a")])
+            store.persist(f"{folder} copy/default.json")
+        for written in (folder, f"{folder} copy"):
+            assert (tmp_path / written / "default.sqlite3").is_file()
+            with FaissMultiModalVectorStore.from_persist_dir(written) as opened:
+                assert opened.count() == 1
+
+
 def test_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
     with (
         FaissMultiModalVectorStore(tmp_path, namespace="image") as images,
