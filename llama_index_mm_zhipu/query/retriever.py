@@ -46,8 +46,8 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         similarity_top_k: How many texts to find, and how many pictures where ``image_similarity_top_k`` is None.
         image_similarity_top_k: How many pictures to find.
         filters: What metadata of the results must be.
-        node_ids: Ids of the nodes to look among; None is all.
-        doc_ids: Ids of the documents to look among; None is all.
+        node_ids: Ids of the nodes to look among; None is all, an empty list is none.
+        doc_ids: Ids of the documents to look among; None is all, an empty list is none.
         query_mode: ``"text"``, ``"image"`` or ``"fused"``: by the words of a question, its picture, or both. Fused
             takes whichever is there.
         similarity_cutoff: Least cosine of a result. Not for other modes than ``"default"``, whose scores are none.
@@ -238,6 +238,9 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     def _get_nodes_with_embeddings(
         self, query_bundle_with_embeddings: QueryBundle, similarity_top_k: int, vector_store: BasePydanticVectorStore
     ) -> list[NodeWithScore]:
+        # Stores take an empty list of ids for no restriction, as LlamaIndex's own retriever means it.
+        if self._node_ids == [] or self._doc_ids == []:
+            return []
         query = self._build_vector_store_query(query_bundle_with_embeddings, similarity_top_k)
         found = self._build_node_list_from_query_result(vector_store.query(query, **self._kwargs))
         cutoff = self._similarity_cutoff

@@ -17,6 +17,7 @@ from llama_index.core.vector_stores import (
     VectorStoreQuery,
 )
 
+from llama_index_mm_zhipu.arguments import as_ids
 from llama_index_mm_zhipu.vector_store.conditions import (
     EVERY_NODE,
     NUMBERS,
@@ -55,11 +56,13 @@ def compile_filters(filters: MetadataFilters | None) -> Condition:
 def condition_of_query(query: VectorStoreQuery) -> Condition:
     """Return what restricts a query: filters, node ids, document ids."""
     parts = [compile_filters(query.filters)] if query.filters and query.filters.filters else []
-    # LlamaIndex hands over an empty list where it means no restriction.
-    if query.node_ids:
-        parts.append(one_of("node_id", query.node_ids))
-    if query.doc_ids:
-        parts.append(one_of("ref_doc_id", query.doc_ids))
+    # An empty list of node ids is no restriction: LlamaIndex's VectorIndexRetriever passes one for each store that
+    # keeps its nodes' texts. doc_ids come from users only, and an empty list of permitted documents permits none.
+    if node_ids := as_ids(query.node_ids, "node_ids"):
+        parts.append(one_of("node_id", node_ids))
+    doc_ids = as_ids(query.doc_ids, "doc_ids")
+    if doc_ids is not None:
+        parts.append(one_of("ref_doc_id", doc_ids))
     return all_of(parts)
 
 

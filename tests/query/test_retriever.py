@@ -193,6 +193,27 @@ def test_the_engine_passes_all_on(
     assert len(pictures_of(server.requests[0])) == 5
 
 
+@pytest.mark.parametrize("restriction", ["node_ids", "doc_ids"])
+async def test_an_empty_list_of_ids_lets_nothing_through(
+    demo_embedding: ChineseClipEmbedding,
+    photo_nodes: list[ImageNode],
+    photos: list[Path],
+    llm: ZhipuMultiModal,
+    restriction: str,
+) -> None:
+    index = build_index([*photo_nodes, Document(text="帽子的说明")], embed_model=demo_embedding)
+    nothing: dict[str, Any] = {restriction: []}
+    for mode in ("default", "mmr", "text_search", "hybrid"):
+        retriever = index.as_retriever(vector_store_query_mode=mode, **nothing)
+        for question in ("帽子", QueryBundle("帽子", image_path=str(photos[4]))):
+            assert retriever.retrieve(question) == await retriever.aretrieve(question) == []
+    retriever = index.as_retriever(**nothing)
+    assert retriever.text_retrieve("帽子") == retriever.image_to_image_retrieve(photos[4]) == []
+    assert index.as_query_engine(llm, **nothing).query("帽子").source_nodes == []
+    assert index.as_chat_engine("context", llm, **nothing).chat("帽子").source_nodes == []
+    assert ids(index.as_retriever(**{restriction: None}).retrieve("帽子"))
+
+
 def test_pictures_of_any_node_class_are_pictures(
     demo_embedding: ChineseClipEmbedding, photos: list[Path], llm: ZhipuMultiModal, server: GLMStandIn
 ) -> None:
