@@ -243,16 +243,18 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
           in the order of choice, and scores are marginal relevances. ``mmr_threshold`` is of the query or an argument:
           1 is relevance alone, 0 variety alone, 0.5 by default.
         - ``TEXT_SEARCH`` ranks by BM25 of the words of ``query_str`` in the nodes' text. Chinese is found by single
-          characters and by pairs of neighbours.
+          characters and by pairs of neighbours. ``SPARSE`` is the same.
         - ``HYBRID`` fuses both rankings by reciprocal ranks: the score is ``alpha / (60 + rank by vector) +
           (1 - alpha) / (60 + rank by text)``, ``alpha`` 0.5 by default. ``sparse_top_k`` is how many of the text's
           ranking are looked at, ``hybrid_top_k`` how many come back, by default as ``similarity_top_k``.
 
         Args:
-            query: The above, ``similarity_top_k``, and what restricts it: ``filters``, ``node_ids``, ``doc_ids``.
+            query: The above, ``similarity_top_k``, and what restricts it: ``filters``, ``node_ids``, ``doc_ids``. The
+                mode may be a string such as ``"sparse"``. With empty ``doc_ids`` no node is found; empty ``node_ids``
+                are no restriction, because LlamaIndex's own retriever passes them.
             **kwargs: ``ef_search`` (hnsw) or ``nprobe`` (inverted files): breadth of an approximate search.
-                ``mmr_threshold``; ``mmr_prefetch_factor`` (4) or ``mmr_prefetch_k``: how many candidates ``MMR``
-                chooses from.
+                ``mmr_threshold``; either ``mmr_prefetch_factor`` (4) or ``mmr_prefetch_k``: how many candidates
+                ``MMR`` chooses from.
 
         Returns:
             Nodes, scores of the mode and node ids, best first; as many as were asked for if there are so many.

@@ -106,6 +106,17 @@ def test_full_text_of_captions(plain_index: PictureIndex, photo_nodes: list[Imag
     assert plain_index.as_retriever(vector_store_query_mode="text_search").retrieve("航天飞机") == []
 
 
+def test_sparse_is_full_text(plain_index: PictureIndex, photo_nodes: list[ImageNode], photos: list[Path]) -> None:
+    for question in (photo_nodes[1].text, QueryBundle(photo_nodes[1].text, image_path=str(photos[2]))):
+        text, sparse = (
+            plain_index.as_retriever(vector_store_query_mode=mode).retrieve(question)
+            for mode in ("text_search", "sparse")
+        )
+        assert [(result.node_id, result.score) for result in sparse] == [(each.node_id, each.score) for each in text]
+    picture = QueryBundle("", image_path=str(photos[2]))
+    assert plain_index.as_retriever(vector_store_query_mode="sparse").retrieve(picture)[0].node_id == photos[2].name
+
+
 def test_hybrid_is_the_default_where_captions_are_found_by_full_text(
     plain_index: PictureIndex, index: PictureIndex, photo_nodes: list[ImageNode]
 ) -> None:
