@@ -275,12 +275,29 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
             nodes=nodes, similarities=[score for _, score in ranked], ids=[node.node_id for node in nodes]
         )
 
-    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Return nodes in the order of ``node_ids``, or as they were added; ids that are not there are passed over."""
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        include_embeddings: bool = False,
+    ) -> list[BaseNode]:
+        """Return nodes by id, by filters, or those that meet both; all nodes if neither is given.
+
+        Args:
+            node_ids: Ids of the nodes; ids that are not there are passed over.
+            filters: What metadata of the nodes must be.
+            include_embeddings: Whether nodes come with their vectors, so that another store can add them.
+
+        Returns:
+            Nodes in the order of ``node_ids``, or as they were added.
+        """
         condition = condition_of_nodes(as_ids(node_ids, "node_ids"), filters)
         with self._database.reading() as reader:
             ids = reader.select_ids(condition)
             nodes = list(_nodes_by_id(reader, ids.tolist()).values())
+            if include_embeddings:
+                for node, vector in zip(nodes, reader.vectors_of(ids), strict=True):
+                    node.embedding = vector.tolist()
         if node_ids is None:
             return nodes
         by_id = {node.node_id: node for node in nodes}

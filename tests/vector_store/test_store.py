@@ -203,6 +203,24 @@ def test_nodes_are_got_by_id_and_filter(store: FaissMultiModalVectorStore, make_
     assert store.get_nodes([]) == []
 
 
+def test_nodes_are_got_with_their_vectors_for_another_store(
+    store: FaissMultiModalVectorStore, every_kind: list[BaseNode], tmp_path: Path
+) -> None:
+    store.add(every_kind)
+    assert {node.embedding is None for node in store.get_nodes()} == {True}
+
+    with FaissMultiModalVectorStore(tmp_path / "other") as other:
+        assert other.add(store.get_nodes(include_embeddings=True)) == [node.node_id for node in every_kind]
+        assert [node.model_dump() for node in other.get_nodes(include_embeddings=True)] == [
+            node.model_dump() for node in store.get_nodes(include_embeddings=True)
+        ]
+    last_first = [node.node_id for node in reversed(every_kind)]
+    assert [node.embedding for node in store.get_nodes(last_first, include_embeddings=True)] == [
+        node.embedding for node in reversed(every_kind)
+    ]
+    assert store.get_nodes(["gone"], include_embeddings=True) == []
+
+
 def test_deleted_nodes_are_gone(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node(f"n{i}", 1 - i / 10, 0, ref_doc=f"d{i % 2}", page=i) for i in range(6)])
 
@@ -235,7 +253,7 @@ def test_a_cleared_store_takes_another_dimension(store: FaissMultiModalVectorSto
 async def test_async_twins_do_the_same(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     assert await store.async_add([make_node("a", ref_doc="d"), make_node("b", 0, 1), make_node("c")]) == ["a", "b", "c"]
     assert (await store.aquery(ask(1, 0, k=1))).ids == ["a"]
-    assert [node.node_id for node in await store.aget_nodes(["b"])] == ["b"]
+    assert [node.embedding for node in await store.aget_nodes(["b"], include_embeddings=True)] == [[0, 1]]
     await store.adelete("d")
     await store.adelete_nodes(["b"])
     assert [node.node_id for node in await store.aget_nodes()] == ["c"]
