@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
@@ -16,6 +15,7 @@ from llama_index_mm_zhipu.vector_store import full_text_table
 from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
 from llama_index_mm_zhipu.vector_store.reader import Reader
 from llama_index_mm_zhipu.vector_store.schema import PAGE_SIZE, Setting, migrate
+from llama_index_mm_zhipu.vector_store.sql_functions import register_functions
 from llama_index_mm_zhipu.vector_store.transactions import transaction
 from llama_index_mm_zhipu.vector_store.writer import Writer
 
@@ -171,8 +171,7 @@ class Database:
         connection.execute("pragma fullfsync = on")
         connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"pragma cache_size = {-_CACHE_KIB}")
-        # SQLite's own lower() knows ASCII only.
-        connection.create_function("lower", 1, _lower, deterministic=True)
+        register_functions(connection)
         return connection
 
     def _require_usable(self) -> None:
@@ -196,5 +195,5 @@ def _location(path: Path | None) -> str:
     return ":memory:" if path is None else str(path.absolute())
 
 
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)

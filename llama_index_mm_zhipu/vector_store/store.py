@@ -20,10 +20,11 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_mm_zhipu.arguments import KnownFields, as_ids, as_path, require_known
 from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
-from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, of_document, one_of
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
 from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query
+from llama_index_mm_zhipu.vector_store.groups import resolved
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
 from llama_index_mm_zhipu.vector_store.ranking import QUERY_OPTIONS, Ranking
@@ -268,7 +269,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         condition = condition_of_query(query)
         with self._database.reading() as reader:
             self._cache.follow(reader)
-            ranked = Ranking(reader, self._cache.index, kwargs).rank(query, condition)
+            ranked = Ranking(reader, self._cache.index, kwargs).rank(query, resolved(condition, reader))
             by_id = _nodes_by_id(reader, [id_ for id_, _ in ranked])
         nodes = [by_id[id_] for id_, _ in ranked]
         return VectorStoreQueryResult(
@@ -293,7 +294,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         """
         condition = condition_of_nodes(as_ids(node_ids, "node_ids"), filters)
         with self._database.reading() as reader:
-            ids = reader.select_ids(condition)
+            ids = reader.select_ids(resolved(condition, reader))
             nodes = list(_nodes_by_id(reader, ids.tolist()).values())
             if include_embeddings:
                 for node, vector in zip(nodes, reader.vectors_of(ids), strict=True):
@@ -435,9 +436,9 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
             )
         writer.set_setting(Setting.MODEL, fingerprint)
 
-    def _delete(self, condition: Condition) -> None:
+    def _delete(self, condition: AnyCondition) -> None:
         with self._database.writing() as writer:
-            writer.delete(condition)
+            writer.delete(resolved(condition, writer))
         self._follow_own_change()
 
     def _follow_own_change(self) -> None:
