@@ -9,6 +9,7 @@ from typing import Any
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store.filters import require_nesting_within_limit
 from llama_index_mm_zhipu.vector_store.reader import MetadataExample
 
 _ON_ITEMS = {FilterOperator.CONTAINS, FilterOperator.ANY, FilterOperator.ALL}
@@ -19,12 +20,14 @@ def require_matchable(filters: MetadataFilters | None, stores: Sequence[FaissMul
     """Refuse filters that hold for no node, or for every node, without saying why.
 
     Args:
-        filters: Nested to any depth.
+        filters: May be nested.
         stores: Where they will be applied; without any, everything passes.
 
     Raises:
-        ValueError: No node has the key of a filter, or a filter compares numbers with text or text with numbers.
+        ValueError: No node has the key of a filter, a filter compares numbers with text or text with numbers, or
+            filters are nested too deep.
     """
+    require_nesting_within_limit(filters)
     asked = list(_flattened(filters)) if filters is not None and stores else []
     if not asked:
         return
@@ -34,9 +37,12 @@ def require_matchable(filters: MetadataFilters | None, stores: Sequence[FaissMul
             f"no picture and no text has the metadata {', '.join(map(repr, unknown))} that the filters ask for; "
             f"there is {', '.join(map(repr, sorted(known))) or 'none at all'}"
         )
+    examples = {
+        key: [example for store in stores for example in store.metadata_examples(key)]
+        for key in {filter_.key for filter_ in asked}
+    }
     for filter_ in asked:
-        examples = [example for store in stores for example in store.metadata_examples(filter_.key)]
-        _require_same_kind(filter_, examples)
+        _require_same_kind(filter_, examples[filter_.key])
 
 
 def _require_same_kind(filter_: MetadataFilter, examples: Sequence[MetadataExample]) -> None:

@@ -32,7 +32,8 @@ from llama_index_mm_zhipu.wording import Language, wording_of
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
 """What of a question pictures are looked for by: its words, its picture, or the mean of both vectors."""
 
-_MODES_BY_WORDS = (VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.TEXT_SEARCH)
+_MODES_BY_WORDS_ALONE = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
+_MODES_BY_WORDS = (VectorStoreQueryMode.HYBRID, *_MODES_BY_WORDS_ALONE)
 
 
 class PictureRetriever(MultiModalVectorIndexRetriever):
@@ -46,13 +47,13 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         similarity_top_k: How many texts to find, and how many pictures where ``image_similarity_top_k`` is None.
         image_similarity_top_k: How many pictures to find.
         filters: What metadata of the results must be.
-        node_ids: Ids of the nodes to look among; None is all.
-        doc_ids: Ids of the documents to look among; None is all.
+        node_ids: Ids of the nodes to look among; None is all, an empty list is none.
+        doc_ids: Ids of the documents to look among; None is all, an empty list is none.
         query_mode: ``"text"``, ``"image"`` or ``"fused"``: by the words of a question, its picture, or both. Fused
             takes whichever is there.
         similarity_cutoff: Least cosine of a result. Not for other modes than ``"default"``, whose scores are none.
-        vector_store_query_mode: ``"default"``, ``"mmr"``, ``"text_search"`` (full text of captions) or ``"hybrid"``;
-            see ``FaissMultiModalVectorStore.query``.
+        vector_store_query_mode: ``"default"``, ``"mmr"``, ``"text_search"`` (full text of captions; also
+            ``"sparse"``) or ``"hybrid"``; see ``FaissMultiModalVectorStore.query``.
         alpha: Share of the vectors in mode ``"hybrid"``, by default 0.5.
         sparse_top_k: How many results of full text mode ``"hybrid"`` looks at, by default ``similarity_top_k``.
         mmr_threshold: Of mode ``"mmr"``: 1 is relevance alone, 0 variety alone, by default 0.5.
@@ -219,7 +220,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
             return []
         if not query.embedding_strs:
             return self._image_to_image_retrieve(query)
-        if not query.embedding_image or self._vector_store_query_mode == VectorStoreQueryMode.TEXT_SEARCH:
+        if not query.embedding_image or self._vector_store_query_mode in _MODES_BY_WORDS_ALONE:
             return self._text_to_image_retrieve(query)
         words = self._image_embed_model.get_agg_embedding_from_queries(query.embedding_strs)
         picture = self._image_embed_model.get_image_embedding(query.embedding_image[0])
@@ -238,6 +239,9 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     def _get_nodes_with_embeddings(
         self, query_bundle_with_embeddings: QueryBundle, similarity_top_k: int, vector_store: BasePydanticVectorStore
     ) -> list[NodeWithScore]:
+        # Stores take an empty list of ids for no restriction, as LlamaIndex's own retriever means it.
+        if self._node_ids == [] or self._doc_ids == []:
+            return []
         query = self._build_vector_store_query(query_bundle_with_embeddings, similarity_top_k)
         found = self._build_node_list_from_query_result(vector_store.query(query, **self._kwargs))
         cutoff = self._similarity_cutoff

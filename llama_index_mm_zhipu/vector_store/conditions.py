@@ -5,14 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from llama_index_mm_zhipu.vector_store.sql_functions import encode_values
 
 LISTED = "select value from json_each(?)"
 """Values of a JSON list, however many these are: SQLite limits the number of parameters."""
 
+_DECODED = "select decoded(value) from json_each(?)"
+
 # SQLite orders every number before every text: the empty text divides them.
 NUMBERS = "value < ''"
 TEXTS = "value >= ''"
+
+MAX_TESTS = 64
+"""Tests of one statement. SQLite takes 500 in a compound select, and expressions 1,000 deep; well below that, a group
+whose conditions are listed one after another takes less time."""
+
+MAX_LEVELS = 8
+"""Levels of conditions within conditions in one statement; SQLite's parser takes about 20."""
+
+_MAX_LISTINGS = 8
 
 
 class Statement(NamedTuple):
@@ -30,44 +43,92 @@ class Condition:
         test: Boolean expression over ``nodes.id``, cheap for one node.
         listings: One or more queries of a column ``id``, each of all nodes that meet the condition. They differ in
             where they begin, and so in cost; an id may come twice.
+        tests: How many tests of a node the SQL is made of.
+        levels: How many levels of conditions within conditions.
+        reads_all: Whether every listing reads all nodes, as that of a negation does.
+        inverse: The condition that this one negates.
     """
 
     test: Statement
     listings: tuple[Statement, ...]
+    tests: int = 1
+    levels: int = 1
+    reads_all: bool = False
+    inverse: Condition | None = None
 
 
-EVERY_NODE = Condition(Statement("true"), (Statement("select id from nodes"),))
+@dataclass(frozen=True)
+class Group:
+    """Conditions that are too many, or nested too deep, for one SQL statement; ``groups.resolved`` evaluates them.
+
+    Attributes:
+        parts: The conditions.
+        holding: How many of them must hold.
+    """
+
+    parts: tuple[AnyCondition, ...]
+    holding: Literal["all", "any", "none"]
+
+    @property
+    def inverse(self) -> Group | None:
+        """The group that this one negates."""
+        return Group(self.parts, "any") if self.holding == "none" else None
 
 
-def all_of(conditions: Sequence[Condition]) -> Condition:
-    """All hold; none at all means every node. There is a listing that begins with each."""
+AnyCondition: TypeAlias = "Condition | Group"
+
+EVERY_NODE = Condition(Statement("true"), (Statement("select id from nodes"),), reads_all=True)
+
+
+def all_of(conditions: Sequence[AnyCondition]) -> AnyCondition:
+    """All hold; none at all means every node. There are listings that begin with different ones."""
     if len(conditions) == 1:
         return conditions[0]
     if not conditions:
         return EVERY_NODE
+    fitting = _fitting(conditions)
+    if fitting is None:
+        return Group(tuple(conditions), "all")
+    selective = [place for place, condition in enumerate(fitting) if not condition.reads_all]
     listings = []
-    for place, first in enumerate(conditions):
-        rest = _joined(" and ", [condition.test for condition in (*conditions[:place], *conditions[place + 1 :])])
-        begin = first.listings[0]
+    # Each listing repeats all tests, so a fixed number of listings keeps the SQL proportional to the conditions.
+    for place in selective[:_MAX_LISTINGS] or [0]:
+        begin = fitting[place].listings[0]
+        rest = _joined(" and ", [condition.test for condition in (*fitting[:place], *fitting[place + 1 :])])
         listings.append(
             Statement(f"select id from ({begin.sql}) as nodes where {rest.sql}", (*begin.parameters, *rest.parameters))
         )
-    return Condition(_joined(" and ", [condition.test for condition in conditions]), tuple(listings))
+    test = _joined(" and ", [condition.test for condition in fitting])
+    return Condition(test, tuple(listings), *_size(fitting), reads_all=not selective)
 
 
-def any_of(conditions: Sequence[Condition]) -> Condition:
+def any_of(conditions: Sequence[AnyCondition]) -> AnyCondition:
     """At least one holds; there must be one."""
     if len(conditions) == 1:
         return conditions[0]
-    listing = _joined(" union all ", [condition.listings[0] for condition in conditions], brackets=False)
-    return Condition(_joined(" or ", [condition.test for condition in conditions]), (listing,))
+    fitting = _fitting(conditions)
+    if fitting is None:
+        return Group(tuple(conditions), "any")
+    listing = _joined(" union all ", [condition.listings[0] for condition in fitting], brackets=False)
+    test = _joined(" or ", [condition.test for condition in fitting])
+    return Condition(test, (listing,), *_size(fitting), reads_all=any(condition.reads_all for condition in fitting))
 
 
-def negation(condition: Condition) -> Condition:
+def negation(condition: AnyCondition) -> AnyCondition:
     """The condition does not hold."""
+    if condition.inverse is not None:
+        return condition.inverse
+    if isinstance(condition, Group) and condition.holding == "any":
+        return Group(condition.parts, "none")
+    if isinstance(condition, Group) or _fitting([condition]) is None:
+        return Group((condition,), "none")
     sql, parameters = condition.test
     return Condition(
-        Statement(f"not ({sql})", parameters), (Statement(f"select id from nodes where not ({sql})", parameters),)
+        Statement(f"not ({sql})", parameters),
+        (Statement(f"select id from nodes where not ({sql})", parameters),),
+        *_size([condition]),
+        reads_all=True,
+        inverse=condition,
     )
 
 
@@ -80,11 +141,23 @@ def has_metadata(key: str, test: str, *parameters: Any) -> Condition:
     )
 
 
+def has_metadata_among(key: str, kind: str, values: Sequence[str | int | float]) -> Condition:
+    """The node has a metadata row of this key and kind whose value is one of these."""
+    listing, parameters = among("value", values)
+    # The sign keeps SQLite from looking up each of the values for each node.
+    test, _ = among("+value", values)
+    same_rows, everything = "key = ? and kind = ?", (key, kind, *parameters)
+    return Condition(
+        Statement(f"exists (select 1 from metadata where id = nodes.id and {same_rows} and {test})", everything),
+        (Statement(f"select id from metadata where {same_rows} and {listing}", everything),),
+    )
+
+
 def one_of(column: str, values: Iterable[str]) -> Condition:
     """A column of the node is one of the values."""
     test, parameters = among(column, list(values))
     return Condition(
-        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and ({test}))", parameters),
+        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and {test})", parameters),
         (Statement(f"select id from nodes where {test}", parameters),),
     )
 
@@ -98,13 +171,35 @@ def of_document(ref_doc_id: str) -> Condition:
     )
 
 
+def of_row_ids(ids: Sequence[int]) -> Condition:
+    """The node's row id is one of these."""
+    parameters = (json.dumps(list(ids)),)
+    # The sign keeps SQLite from looking up each id first and asking the rest of a query of it.
+    return Condition(
+        Statement(f"+nodes.id in ({LISTED})", parameters),
+        (Statement("select value as id from json_each(?)", parameters),),
+    )
+
+
 def among(column: str, values: Sequence[str | int | float]) -> Statement:
     """Test whether a column is one of the values."""
-    # SQLite cuts texts from JSON at a NUL, and may round numbers with a fraction: these few are handed over singly.
-    single = [value for value in values if isinstance(value, float) or (isinstance(value, str) and "\0" in value)]
-    listed = json.dumps([value for value in values if value not in single] if single else list(values))
-    tests = [f"{column} in ({LISTED})", *[f"{column} = ?" for _ in single]]
-    return Statement(" or ".join(tests), (listed, *single))
+    if any(isinstance(value, float) or (isinstance(value, str) and "\0" in value) for value in values):
+        return Statement(f"{column} in ({_DECODED})", (encode_values(values),))
+    return Statement(f"{column} in ({LISTED})", (json.dumps(list(values)),))
+
+
+def _fitting(conditions: Sequence[AnyCondition]) -> list[Condition] | None:
+    """Return the conditions if one statement can hold them all."""
+    fitting = [condition for condition in conditions if isinstance(condition, Condition)]
+    if len(fitting) < len(conditions):
+        return None
+    tests, levels = _size(fitting)
+    return fitting if tests <= MAX_TESTS and levels <= MAX_LEVELS else None
+
+
+def _size(conditions: Sequence[Condition]) -> tuple[int, int]:
+    """Return the numbers of tests and levels of a condition that is made of these."""
+    return sum(condition.tests for condition in conditions), 1 + max(condition.levels for condition in conditions)
 
 
 def _joined(word: str, statements: Sequence[Statement], brackets: bool = True) -> Statement:

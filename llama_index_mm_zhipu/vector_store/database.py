@@ -14,12 +14,13 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
 from llama_index_mm_zhipu.vector_store import full_text_table
 from llama_index_mm_zhipu.vector_store.copies import write_copy
-from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
 from llama_index_mm_zhipu.vector_store.migrations import migrate
 from llama_index_mm_zhipu.vector_store.open_files import identity_of, note_closed, note_open, require_not_inherited
 from llama_index_mm_zhipu.vector_store.read_only import ReadOnlyFile, may_be_written
-from llama_index_mm_zhipu.vector_store.reader import Reader, add_functions
+from llama_index_mm_zhipu.vector_store.reader import Reader
 from llama_index_mm_zhipu.vector_store.schema import PAGE_SIZE
+from llama_index_mm_zhipu.vector_store.sql_functions import register_functions
 from llama_index_mm_zhipu.vector_store.transactions import transaction
 from llama_index_mm_zhipu.vector_store.writer import Writer
 
@@ -120,7 +121,7 @@ class Database:
                 yield self._reader
             except sqlite3.Error as error:
                 raise StoreError(
-                    f"cannot read the vector store {self.path}: {error}; if it is damaged, restore it from a backup"
+                    f"cannot read the vector store {self.path or 'in memory'}: {error}; {advice_on(error)}"
                 ) from None
             finally:
                 if begun and self._reading_connection.in_transaction:
@@ -195,11 +196,7 @@ class Database:
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
-            # Absolute: "file:…" would be taken for an address.
-            self.path.absolute() if self.path else ":memory:",
-            timeout=WAIT_FOR_WRITER_SECONDS,
-            isolation_level=None,
-            check_same_thread=False,
+            _location(self.path), timeout=WAIT_FOR_WRITER_SECONDS, isolation_level=None, check_same_thread=False
         )
         connection.execute(f"pragma page_size = {PAGE_SIZE}")
         # With WAL, readers never wait for the writer; FULL makes a commit survive a power cut, on macOS with fullfsync.
@@ -208,7 +205,7 @@ class Database:
         connection.execute("pragma fullfsync = on")
         connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         connection.execute(f"pragma cache_size = {-_CACHE_KIB}")
-        add_functions(connection)
+        register_functions(connection)
         return connection
 
     def _is_of_this_process(self) -> bool:
@@ -243,6 +240,11 @@ def _require_not_emptied(path: Path) -> None:
             f"the vector store {path} has no bytes, but a faiss file lies beside it: it was emptied; "
             "restore it from a backup, or remove both to begin anew"
         )
+
+
+def _location(path: Path | None) -> str:
+    """Return what SQLite opens: it takes a relative path that begins with ``file:`` for a URI."""
+    return ":memory:" if path is None else str(path.absolute())
 
 
 def _is_locked(error: BaseException) -> bool:

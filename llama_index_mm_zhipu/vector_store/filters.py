@@ -17,53 +17,78 @@ from llama_index.core.vector_stores import (
     VectorStoreQuery,
 )
 
+from llama_index_mm_zhipu.arguments import as_ids
 from llama_index_mm_zhipu.vector_store.conditions import (
     EVERY_NODE,
     NUMBERS,
     TEXTS,
+    AnyCondition,
     Condition,
     all_of,
-    among,
     any_of,
     has_metadata,
+    has_metadata_among,
     negation,
     one_of,
 )
 from llama_index_mm_zhipu.vector_store.nodes import json_of, scalar
+from llama_index_mm_zhipu.vector_store.sql_functions import encode_texts
+
+MAX_NESTING = 100
+"""Levels of filters within filters."""
 
 _SCALAR = "kind = 'scalar' and"
 
+_FEW_TEXTS = 8
+"""Up to so many texts, SQLite's own ``instr`` for each takes less time than one call of a Python function."""
 
-def compile_filters(filters: MetadataFilters | None) -> Condition:
-    """Compile filters, nested to any depth, to a condition on nodes.
+
+def compile_filters(filters: MetadataFilters | None) -> AnyCondition:
+    """Compile filters to a condition on nodes.
 
     Raises:
         TypeError: A text operator has a value that is no string, or an order is asked for with a list.
-        ValueError: A list operator has a value that is no list.
+        ValueError: A list operator has a value that is no list, or filters are nested more than 100 levels deep.
     """
-    if filters is None or not filters.filters:
-        return EVERY_NODE
-    parts = [
-        compile_filters(part) if isinstance(part, MetadataFilters) else _compile_filter(part)
-        for part in filters.filters
-    ]
-    if filters.condition in (FilterCondition.AND, None):
-        return all_of(parts)
-    return any_of(parts) if filters.condition == FilterCondition.OR else negation(any_of(parts))
+    require_nesting_within_limit(filters)
+    return _compile_filters(filters)
 
 
-def condition_of_query(query: VectorStoreQuery) -> Condition:
-    """Return what restricts a query: filters, node ids, document ids."""
+def require_nesting_within_limit(filters: MetadataFilters | None) -> None:
+    """Refuse filters that are nested too deep.
+
+    Raises:
+        ValueError: They are nested more than 100 levels deep.
+    """
+    level = [filters] if filters is not None else []
+    for _ in range(MAX_NESTING):
+        level = [part for each in level for part in each.filters if isinstance(part, MetadataFilters)]
+        if not level:
+            return
+    raise ValueError(
+        f"the filters are nested more than {MAX_NESTING} levels deep; write groups of the same condition as one group"
+    )
+
+
+def condition_of_query(query: VectorStoreQuery) -> AnyCondition:
+    """Return what restricts a query: filters, node ids, document ids.
+
+    Raises:
+        TypeError: Ids are no list of strings; or as ``compile_filters``.
+        ValueError: As ``compile_filters``.
+    """
     parts = [compile_filters(query.filters)] if query.filters and query.filters.filters else []
-    # LlamaIndex hands over an empty list where it means no restriction.
-    if query.node_ids:
-        parts.append(one_of("node_id", query.node_ids))
-    if query.doc_ids:
-        parts.append(one_of("ref_doc_id", query.doc_ids))
+    # An empty list of node ids is no restriction: LlamaIndex's VectorIndexRetriever passes one for each store that
+    # keeps its nodes' texts. doc_ids come from users only, and an empty list of permitted documents permits none.
+    if node_ids := as_ids(query.node_ids, "node_ids"):
+        parts.append(one_of("node_id", node_ids))
+    doc_ids = as_ids(query.doc_ids, "doc_ids")
+    if doc_ids is not None:
+        parts.append(one_of("ref_doc_id", doc_ids))
     return all_of(parts)
 
 
-def condition_of_nodes(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> Condition:
+def condition_of_nodes(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> AnyCondition:
     """Return what selects nodes by id, by filters, or by both; an empty list of ids selects none."""
     parts = [compile_filters(filters)] if filters and filters.filters else []
     if node_ids is not None:
@@ -71,7 +96,19 @@ def condition_of_nodes(node_ids: Sequence[str] | None, filters: MetadataFilters 
     return all_of(parts)
 
 
-def _compile_filter(filter_: MetadataFilter) -> Condition:
+def _compile_filters(filters: MetadataFilters | None) -> AnyCondition:
+    if filters is None or not filters.filters:
+        return EVERY_NODE
+    parts = [
+        _compile_filters(part) if isinstance(part, MetadataFilters) else _compile_filter(part)
+        for part in filters.filters
+    ]
+    if filters.condition in (FilterCondition.AND, None):
+        return all_of(parts)
+    return any_of(parts) if filters.condition == FilterCondition.OR else negation(any_of(parts))
+
+
+def _compile_filter(filter_: MetadataFilter) -> AnyCondition:
     return _OPERATORS[filter_.operator](filter_.key, filter_.value)
 
 
@@ -92,11 +129,10 @@ def _compare(sign: str) -> Callable[[str, Any], Condition]:
 
 
 def _in(key: str, value: Any) -> Condition:
-    test, parameters = among("value", [scalar(item) for item in _listed(key, value)])
-    return has_metadata(key, f"{_SCALAR} ({test})", *parameters)
+    return has_metadata_among(key, "scalar", [scalar(item) for item in _listed(key, value)])
 
 
-def _contains(key: str, value: Any) -> Condition:
+def _contains(key: str, value: Any) -> AnyCondition:
     """A list contains the value, or a string contains it as a part, as Python's ``in`` does."""
     if value is None:
         return has_metadata(key, "kind = 'none'")
@@ -104,12 +140,21 @@ def _contains(key: str, value: Any) -> Condition:
     return any_of([item, _text_match(key, value)]) if isinstance(value, str) else item
 
 
-def _any(key: str, value: Any) -> Condition:
-    parts = [_contains(key, item) for item in _listed(key, value)]
-    return any_of(parts) if parts else negation(EVERY_NODE)
+def _any(key: str, value: Any) -> AnyCondition:
+    values = _listed(key, value)
+    texts = [item for item in values if isinstance(item, str)]
+    items = [scalar(item) for item in values if item is not None]
+    parts: list[AnyCondition] = [has_metadata_among(key, "item", items)]
+    if None in values:
+        parts.append(_contains(key, None))
+    if len(texts) > _FEW_TEXTS:
+        parts.append(has_metadata(key, f"{_SCALAR} {TEXTS} and contains_any(value, ?)", encode_texts(texts)))
+    else:
+        parts += [_text_match(key, text) for text in texts]
+    return any_of(parts)
 
 
-def _all(key: str, value: Any) -> Condition:
+def _all(key: str, value: Any) -> AnyCondition:
     # An empty list asks for nothing but the key.
     return all_of([_contains(key, item) for item in _listed(key, value)] or [has_metadata(key, "true")])
 
@@ -122,7 +167,7 @@ def _text_match_insensitive(key: str, value: Any) -> Condition:
     return has_metadata(key, f"{_SCALAR} {TEXTS} and instr(lower(value), lower(?)) > 0", _text(key, value))
 
 
-def _is_empty(key: str, value: Any) -> Condition:
+def _is_empty(key: str, value: Any) -> AnyCondition:
     filled = "kind = 'scalar' and value <> '' or kind = 'json' and value <> '[]'"
     return negation(has_metadata(key, f"({filled})"))
 
@@ -145,7 +190,7 @@ def _text(key: str, value: Any) -> str:
     return value
 
 
-_OPERATORS: dict[FilterOperator, Callable[[str, Any], Condition]] = {
+_OPERATORS: dict[FilterOperator, Callable[[str, Any], AnyCondition]] = {
     FilterOperator.EQ: _equal,
     FilterOperator.NE: lambda key, value: negation(_equal(key, value)),
     FilterOperator.GT: _compare(">"),

@@ -178,10 +178,17 @@ def scalar(value: Any) -> str | int | float:
         return int(value)
     if isinstance(value, int):
         # SQLite's integers have 64 bits; larger ones compare as floats.
-        return value if -(2**63) <= value < 2**63 else float(value)
+        return value if -(2**63) <= value < 2**63 else _float(value)
     if isinstance(value, float):
         return value if not math.isnan(value) else "nan"
     return str(value)
+
+
+def _float(value: int) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _comparable(value: Any) -> Any:

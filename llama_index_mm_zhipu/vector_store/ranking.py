@@ -10,6 +10,7 @@ import numpy as np
 from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
+from llama_index_mm_zhipu.arguments import member_of
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex, Found
 from llama_index_mm_zhipu.vector_store.conditions import Condition
 from llama_index_mm_zhipu.vector_store.errors import StoreError
@@ -47,35 +48,42 @@ class Ranking:
         """Return row ids and scores, best first.
 
         Raises:
-            ValueError: There is no query embedding, or one of the wrong dimension, or the mode is not supported.
+            ValueError: There is no query embedding, or one of the wrong dimension, the mode is not supported, or two
+                options exclude each other.
             StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
         """
         modes: dict[VectorStoreQueryMode, Callable[[VectorStoreQuery, Condition], Found]] = {
             VectorStoreQueryMode.DEFAULT: self._by_vector,
             VectorStoreQueryMode.MMR: self._by_marginal_relevance,
             VectorStoreQueryMode.TEXT_SEARCH: self._by_text,
+            # Other stores and frameworks call full text sparse.
+            VectorStoreQueryMode.SPARSE: self._by_text,
             VectorStoreQueryMode.HYBRID: self._by_both,
         }
-        rank = modes.get(query.mode)
+        mode = member_of(VectorStoreQueryMode, query.mode, "mode")
+        rank = modes.get(mode)
         if rank is None:
             supported = ", ".join(mode.value for mode in modes)
-            raise ValueError(f"query mode {query.mode.value!r} is not supported; use one of {supported}")
+            raise ValueError(f"query mode {mode.value!r} is not supported; use one of {supported}")
         return rank(query, condition)
 
     def _by_vector(self, query: VectorStoreQuery, condition: Condition) -> Found:
         if query.query_embedding is None:
-            raise ValueError("the query has no embedding; embed its text or picture first")
-        if self.index is None or query.similarity_top_k <= 0:
+            advice = "" if query.query_str else ", or call get_nodes(filters=…) to get nodes by filters alone"
+            raise ValueError(f"the query has no embedding; embed its text or image first{advice}")
+        k = self._at_most_all(query.similarity_top_k)
+        if self.index is None or k <= 0:
             return []
         vector = self._vector(query.query_embedding, self.index)
-        return self._search(self.index).nearest(vector, query.similarity_top_k, condition)
+        return self._search(self.index).nearest(vector, k, condition)
 
     def _by_marginal_relevance(self, query: VectorStoreQuery, condition: Condition) -> Found:
-        k = query.similarity_top_k
-        wanted = self.options.get("mmr_prefetch_k") or k * (
-            self.options.get("mmr_prefetch_factor") or MMR_PREFETCH_FACTOR
-        )
-        candidates = self._by_vector(replace(query, similarity_top_k=max(k, int(wanted))), condition)
+        prefetch_k, factor = self.options.get("mmr_prefetch_k"), self.options.get("mmr_prefetch_factor")
+        if prefetch_k is not None and factor is not None:
+            raise ValueError("mmr_prefetch_k and mmr_prefetch_factor both say how many candidates; give only one")
+        k = self._at_most_all(query.similarity_top_k)
+        wanted = self._at_most_all(prefetch_k or k * (factor or MMR_PREFETCH_FACTOR))
+        candidates = self._by_vector(replace(query, similarity_top_k=max(k, wanted)), condition)
         if self.index is None or k <= 0 or not candidates:
             return []
         ids = [id_ for id_, _ in candidates]
@@ -94,9 +102,10 @@ class Ranking:
         if not self.reader.has_full_text:
             raise StoreError("this Python's SQLite has no FTS5, which text_search and hybrid need; use mode default")
         expression = match_expression(query.query_str or "")
-        if not expression or query.similarity_top_k <= 0:
+        k = self._at_most_all(query.similarity_top_k)
+        if not expression or k <= 0:
             return []
-        return self.reader.search_text(expression, condition, query.similarity_top_k)
+        return self.reader.search_text(expression, condition, k)
 
     def _by_both(self, query: VectorStoreQuery, condition: Condition) -> Found:
         alpha = 0.5 if query.alpha is None else query.alpha
@@ -108,8 +117,13 @@ class Ranking:
         wanted = query.similarity_top_k if query.hybrid_top_k is None else query.hybrid_top_k
         return fused[: max(0, wanted)]
 
+    def _at_most_all(self, k: float) -> int:
+        """Limit a number of nodes to how many there are: SQLite and faiss take no integers above 64 bits."""
+        return int(min(k, len(self.index) if self.index is not None else 0))
+
     def _search(self, index: AnnIndex) -> VectorSearch:
-        return VectorSearch(index, self.reader, self.options.get("ef_search") or self.options.get("nprobe"))
+        breadth = self.options.get("ef_search") or self.options.get("nprobe")
+        return VectorSearch(index, self.reader, breadth and self._at_most_all(breadth))
 
     def _vector(self, embedding: list[float], index: AnnIndex) -> Vectors:
         vector = np.asarray(embedding, dtype=np.float32)

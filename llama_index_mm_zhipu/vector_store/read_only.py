@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.migrations import MIGRATIONS, version_of
-from llama_index_mm_zhipu.vector_store.reader import add_functions
+from llama_index_mm_zhipu.vector_store.sql_functions import register_functions
 
 
 def may_be_written(path: Path) -> bool:
@@ -72,7 +72,7 @@ class ReadOnlyFile:
             connection.close()
             raise
         connection.execute("pragma query_only = on")
-        add_functions(connection)
+        register_functions(connection)
         return connection
 
     def _require_current(self, version: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement, among
 from llama_index_mm_zhipu.vector_store.schema import NodeRow
 
 Ids = npt.NDArray[np.int64]
@@ -46,12 +46,6 @@ class MetadataExample(NamedTuple):
     is_item: bool
 
 
-def add_functions(connection: sqlite3.Connection) -> None:
-    """Give a connection the SQL functions that conditions use."""
-    # SQLite's own lower() knows ASCII only.
-    connection.create_function("lower", 1, _lower, deterministic=True)
-
-
 class Reader:
     """Queries over one connection. Whoever holds a reader holds its connection's lock.
 
@@ -71,9 +65,9 @@ class Reader:
 
     def select_ids(self, condition: Condition) -> Ids:
         """Return the row ids of the nodes that meet a condition, ascending."""
-        if len(condition.listings) > 1:
-            # The rarest of several filters is the cheapest beginning, and trying tells which it is.
-            ids = self.select_ids_within(condition, _LISTING_BUDGET)
+        # The rarest of several filters is the cheapest beginning, and trying tells which it is.
+        for budget in _LISTING_BUDGETS if len(condition.listings) > 1 else ():
+            ids = self.select_ids_within(condition, budget)
             if ids is not None:
                 return ids
         return self._listed(condition.listings[0])
@@ -189,11 +183,12 @@ class Reader:
 
     def vectors_of_nodes(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
         """Return the node ids that are there, as they were added, and their vectors, shape ``(n, dim)``."""
+        test, parameters = among("node_id", node_ids)
         query = (
             "select nodes.id, node_id, vector from nodes join vectors on vectors.id = nodes.id "
-            f"where node_id in ({LISTED}) order by nodes.id"
+            f"where {test} order by nodes.id"
         )
-        rows = self._connection.execute(query, (json.dumps(list(node_ids)),)).fetchall()
+        rows = self._connection.execute(query, parameters).fetchall()
         _, vectors = _unpacked([(id_, vector) for id_, _, vector in rows])
         return [node_id for _, node_id, _ in rows], vectors
 
@@ -231,12 +226,9 @@ class Reader:
         return np.unique(_column(self._connection.execute(*listing).fetchall()))
 
 
-_LISTING_BUDGET = 200_000
-"""Steps, a few milliseconds, that each beginning of a listing is tried for before one is taken whatever it costs."""
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
+_LISTING_BUDGETS = (5_000, 200_000)
+"""Steps, up to a few milliseconds, that each beginning of a listing is tried for before one is taken whatever it
+costs."""
 
 
 def _column(rows: list[tuple[int]]) -> Ids:

@@ -21,10 +21,11 @@ from llama_index.core.vector_stores.types import (
 from llama_index_mm_zhipu.arguments import KnownFields, as_ids, as_path, require_known
 from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
-from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition, of_document, one_of
+from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
 from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query
+from llama_index_mm_zhipu.vector_store.groups import resolved
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
 from llama_index_mm_zhipu.vector_store.ranking import QUERY_OPTIONS, Ranking
@@ -255,16 +256,18 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
           in the order of choice, and scores are marginal relevances. ``mmr_threshold`` is of the query or an argument:
           1 is relevance alone, 0 variety alone, 0.5 by default.
         - ``TEXT_SEARCH`` ranks by BM25 of the words of ``query_str`` in the nodes' text. Chinese is found by single
-          characters and by pairs of neighbours.
+          characters and by pairs of neighbours. ``SPARSE`` is the same.
         - ``HYBRID`` fuses both rankings by reciprocal ranks: the score is ``alpha / (60 + rank by vector) +
           (1 - alpha) / (60 + rank by text)``, ``alpha`` 0.5 by default. ``sparse_top_k`` is how many of the text's
           ranking are looked at, ``hybrid_top_k`` how many come back, by default as ``similarity_top_k``.
 
         Args:
-            query: The above, ``similarity_top_k``, and what restricts it: ``filters``, ``node_ids``, ``doc_ids``.
+            query: The above, ``similarity_top_k``, and what restricts it: ``filters``, ``node_ids``, ``doc_ids``. The
+                mode may be a string such as ``"sparse"``. With empty ``doc_ids`` no node is found; empty ``node_ids``
+                are no restriction, because LlamaIndex's own retriever passes them.
             **kwargs: ``ef_search`` (hnsw) or ``nprobe`` (inverted files): breadth of an approximate search.
-                ``mmr_threshold``; ``mmr_prefetch_factor`` (4) or ``mmr_prefetch_k``: how many candidates ``MMR``
-                chooses from.
+                ``mmr_threshold``; either ``mmr_prefetch_factor`` (4) or ``mmr_prefetch_k``: how many candidates
+                ``MMR`` chooses from.
 
         Returns:
             Nodes, scores of the mode and node ids, best first; as many as were asked for if there are so many.
@@ -278,19 +281,36 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         condition = condition_of_query(query)
         with self._database.reading() as reader:
             self._cache.follow(reader)
-            ranked = Ranking(reader, self._cache.index, kwargs).rank(query, condition)
+            ranked = Ranking(reader, self._cache.index, kwargs).rank(query, resolved(condition, reader))
             by_id = _nodes_by_id(reader, [id_ for id_, _ in ranked])
         nodes = [by_id[id_] for id_, _ in ranked]
         return VectorStoreQueryResult(
             nodes=nodes, similarities=[score for _, score in ranked], ids=[node.node_id for node in nodes]
         )
 
-    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Return nodes in the order of ``node_ids``, or as they were added; ids that are not there are passed over."""
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        include_embeddings: bool = False,
+    ) -> list[BaseNode]:
+        """Return nodes by id, by filters, or those that meet both; all nodes if neither is given.
+
+        Args:
+            node_ids: Ids of the nodes; ids that are not there are passed over.
+            filters: What metadata of the nodes must be.
+            include_embeddings: Whether nodes come with their vectors, so that another store can add them.
+
+        Returns:
+            Nodes in the order of ``node_ids``, or as they were added.
+        """
         condition = condition_of_nodes(as_ids(node_ids, "node_ids"), filters)
         with self._database.reading() as reader:
-            ids = reader.select_ids(condition)
+            ids = reader.select_ids(resolved(condition, reader))
             nodes = list(_nodes_by_id(reader, ids.tolist()).values())
+            if include_embeddings:
+                for node, vector in zip(nodes, reader.vectors_of(ids), strict=True):
+                    node.embedding = vector.tolist()
         if node_ids is None:
             return nodes
         by_id = {node.node_id: node for node in nodes}
@@ -437,9 +457,9 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
             )
         writer.set_setting(Setting.MODEL, fingerprint)
 
-    def _delete(self, condition: Condition) -> None:
+    def _delete(self, condition: AnyCondition) -> None:
         with self._database.writing() as writer:
-            writer.delete(condition)
+            writer.delete(resolved(condition, writer))
         self._follow_own_change()
 
     def _follow_own_change(self) -> None:

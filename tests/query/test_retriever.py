@@ -106,6 +106,17 @@ def test_full_text_of_captions(plain_index: PictureIndex, photo_nodes: list[Imag
     assert plain_index.as_retriever(vector_store_query_mode="text_search").retrieve("航天飞机") == []
 
 
+def test_sparse_is_full_text(plain_index: PictureIndex, photo_nodes: list[ImageNode], photos: list[Path]) -> None:
+    for question in (photo_nodes[1].text, QueryBundle(photo_nodes[1].text, image_path=str(photos[2]))):
+        text, sparse = (
+            plain_index.as_retriever(vector_store_query_mode=mode).retrieve(question)
+            for mode in ("text_search", "sparse")
+        )
+        assert [(result.node_id, result.score) for result in sparse] == [(each.node_id, each.score) for each in text]
+    picture = QueryBundle("", image_path=str(photos[2]))
+    assert plain_index.as_retriever(vector_store_query_mode="sparse").retrieve(picture)[0].node_id == photos[2].name
+
+
 def test_hybrid_is_the_default_where_captions_are_found_by_full_text(
     plain_index: PictureIndex, index: PictureIndex, photo_nodes: list[ImageNode]
 ) -> None:
@@ -191,6 +202,27 @@ def test_the_engine_passes_all_on(
     assert photos[3].name not in ids(response.source_nodes)
     assert len(response.source_nodes) == 9
     assert len(pictures_of(server.requests[0])) == 5
+
+
+@pytest.mark.parametrize("restriction", ["node_ids", "doc_ids"])
+async def test_an_empty_list_of_ids_lets_nothing_through(
+    demo_embedding: ChineseClipEmbedding,
+    photo_nodes: list[ImageNode],
+    photos: list[Path],
+    llm: ZhipuMultiModal,
+    restriction: str,
+) -> None:
+    index = build_index([*photo_nodes, Document(text="帽子的说明")], embed_model=demo_embedding)
+    nothing: dict[str, Any] = {restriction: []}
+    for mode in ("default", "mmr", "text_search", "hybrid"):
+        retriever = index.as_retriever(vector_store_query_mode=mode, **nothing)
+        for question in ("帽子", QueryBundle("帽子", image_path=str(photos[4]))):
+            assert retriever.retrieve(question) == await retriever.aretrieve(question) == []
+    retriever = index.as_retriever(**nothing)
+    assert retriever.text_retrieve("帽子") == retriever.image_to_image_retrieve(photos[4]) == []
+    assert index.as_query_engine(llm, **nothing).query("帽子").source_nodes == []
+    assert index.as_chat_engine("context", llm, **nothing).chat("帽子").source_nodes == []
+    assert ids(index.as_retriever(**{restriction: None}).retrieve("帽子"))
 
 
 def test_pictures_of_any_node_class_are_pictures(

@@ -100,12 +100,12 @@ class Oracle:
         return [node for node in found if matches(node.metadata, filters)]
 
     def query(self, query: VectorStoreQuery) -> VectorStoreQueryResult:
-        """Rank by inner product; older first among equals. Empty lists of ids restrict nothing."""
+        """Rank by inner product; older first among equals. Empty node ids restrict nothing."""
         nodes = [
             node
             for node in self.get_nodes(filters=query.filters)
             if (not query.node_ids or node.node_id in query.node_ids)
-            and (not query.doc_ids or node.ref_doc_id in query.doc_ids)
+            and (query.doc_ids is None or node.ref_doc_id in query.doc_ids)
         ]
         vectors = np.array([node.embedding for node in nodes], dtype=np.float32)
         scores = vectors @ np.array(query.query_embedding, dtype=np.float32) if nodes else np.empty(0)

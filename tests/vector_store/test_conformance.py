@@ -28,6 +28,7 @@ from llama_index_mm_zhipu import FaissMultiModalVectorStore
 SUPPORTED_MODES = (
     VectorStoreQueryMode.DEFAULT,
     VectorStoreQueryMode.TEXT_SEARCH,
+    VectorStoreQueryMode.SPARSE,
     VectorStoreQueryMode.HYBRID,
     VectorStoreQueryMode.MMR,
 )
@@ -248,10 +249,16 @@ class VectorStoreConformance:
         assert await filled.found(ask(k=1, doc_ids=["second"], node_ids=["a", "c"])) == ["c"]
         assert await filled.found(ask(doc_ids=["gone"])) == []
 
-    async def test_empty_filters_and_lists_of_ids_restrict_no_query(self, filled: Calls) -> None:
+    async def test_empty_filters_and_node_ids_restrict_no_query(self, filled: Calls) -> None:
         empty = MetadataFilters(filters=[])
-        assert await filled.found(ask(filters=empty, node_ids=[], doc_ids=[])) == ["a", "b", "c"]
+        assert await filled.found(ask(filters=empty, node_ids=[])) == ["a", "b", "c"]
         assert await filled.ids(empty) == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("mode", SUPPORTED_MODES)
+    async def test_an_empty_list_of_document_ids_lets_no_node_through(
+        self, filled: Calls, mode: VectorStoreQueryMode
+    ) -> None:
+        assert await filled.found(ask(mode=mode, query_str="飞机 猫", doc_ids=[])) == []
 
     # Queries
 

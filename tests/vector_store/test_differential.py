@@ -28,7 +28,7 @@ from llama_index_mm_zhipu import FaissMultiModalVectorStore
 LIST_OPERATORS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 
 # Few values, so that filters hit; among them what compares oddly in SQL, JSON or floats.
-INTS = (-1, 0, 1, 2, 3, 2**53 + 1, 10**30)
+INTS = (-1, 0, 1, 2, 3, 2**53 + 1, 10**30, 10**400)
 FLOATS = (-0.0, 0.5, 1.0, 2.0, 0.1 + 0.2, 5e-324, float(2**53), 1e300)
 TEXTS = ("", "a", "A", "ab", "1", "1.0", "true", "红", "红色", "一辆红色的汽车", "İ", "ß", "😀", "%", "'", "a\x00b")
 KEYS = ("page", "tags", "标题", 'odd key\'s "name"')

@@ -203,6 +203,24 @@ def test_nodes_are_got_by_id_and_filter(store: FaissMultiModalVectorStore, make_
     assert store.get_nodes([]) == []
 
 
+def test_nodes_are_got_with_their_vectors_for_another_store(
+    store: FaissMultiModalVectorStore, every_kind: list[BaseNode], tmp_path: Path
+) -> None:
+    store.add(every_kind)
+    assert {node.embedding is None for node in store.get_nodes()} == {True}
+
+    with FaissMultiModalVectorStore(tmp_path / "other") as other:
+        assert other.add(store.get_nodes(include_embeddings=True)) == [node.node_id for node in every_kind]
+        assert [node.model_dump() for node in other.get_nodes(include_embeddings=True)] == [
+            node.model_dump() for node in store.get_nodes(include_embeddings=True)
+        ]
+    last_first = [node.node_id for node in reversed(every_kind)]
+    assert [node.embedding for node in store.get_nodes(last_first, include_embeddings=True)] == [
+        node.embedding for node in reversed(every_kind)
+    ]
+    assert store.get_nodes(["gone"], include_embeddings=True) == []
+
+
 def test_deleted_nodes_are_gone(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node(f"n{i}", 1 - i / 10, 0, ref_doc=f"d{i % 2}", page=i) for i in range(6)])
 
@@ -235,7 +253,7 @@ def test_a_cleared_store_takes_another_dimension(store: FaissMultiModalVectorSto
 async def test_async_twins_do_the_same(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     assert await store.async_add([make_node("a", ref_doc="d"), make_node("b", 0, 1), make_node("c")]) == ["a", "b", "c"]
     assert (await store.aquery(ask(1, 0, k=1))).ids == ["a"]
-    assert [node.node_id for node in await store.aget_nodes(["b"])] == ["b"]
+    assert [node.embedding for node in await store.aget_nodes(["b"], include_embeddings=True)] == [[0, 1]]
     await store.adelete("d")
     await store.adelete_nodes(["b"])
     assert [node.node_id for node in await store.aget_nodes()] == ["c"]
@@ -392,6 +410,18 @@ def test_a_handle_refuses_to_work_across_a_fork(tmp_path: Path, make_node: MakeN
         os._exit(2)
     assert os.waitpid(child, 0)[1] == 0
     assert store.count() == 1
+
+
+def test_a_folder_may_be_named_like_a_uri(tmp_path: Path, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("file:store", "file:store?mode=memory"):
+        with FaissMultiModalVectorStore(folder) as store:
+            store.add([make_node("a")])
+            store.persist(f"{folder} copy/default.json")
+        for written in (folder, f"{folder} copy"):
+            assert (tmp_path / written / "default.sqlite3").is_file()
+            with FaissMultiModalVectorStore.from_persist_dir(written) as opened:
+                assert opened.count() == 1
 
 
 def test_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
