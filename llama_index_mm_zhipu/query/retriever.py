@@ -25,7 +25,7 @@ from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range,
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
-from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle
+from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, as_query
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -170,7 +170,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         # Before anything is embedded, also for the mean of words and image.
         self._require_matchable_filters()
-        query = self._reduced(query_bundle)
+        query = self._reduced(as_query(query_bundle))
         texts = self._text_retrieve(query) if query.embedding_strs else []
         return [*texts, *self._find_pictures(query)]
 
@@ -181,21 +181,25 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
 
     def _text_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self._require_matchable_filters()
-        return super()._text_retrieve(replace(as_bundle(query_bundle)))
+        query = as_query(query_bundle)
+        if not query.embedding_strs and query.embedding is None:
+            return []
+        return super()._text_retrieve(query)
 
     async def _atext_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_retrieve, query_bundle)
 
     def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self._require_matchable_filters()
-        return super()._text_to_image_retrieve(replace(as_bundle(query_bundle)))
+        query = as_query(query_bundle)
+        return super()._text_to_image_retrieve(query) if query.embedding_strs else []
 
     async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
 
     def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self._require_matchable_filters()
-        return super()._image_to_image_retrieve(replace(query_bundle))
+        return super()._image_to_image_retrieve(as_query(query_bundle))
 
     async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._image_to_image_retrieve, query_bundle)

@@ -97,6 +97,38 @@ async def test_async_finds_the_same(index: PictureIndex, photos: list[Path]) -> 
     assert await retriever.atext_retrieve("帽子") == retriever.text_retrieve("帽子") == []
 
 
+BLANKS = ["", "  ", "\u3000\n", "\t\r\n", "\u200b\ufeff"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+async def test_blanks_are_no_words(
+    demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], photos: list[Path], blank: str
+) -> None:
+    index = build_index([*photo_nodes, Document(text="帽子的说明")], embed_model=demo_embedding)
+    for retriever in (index.as_retriever(), index.as_retriever(vector_store_query_mode="hybrid")):
+        for question in (blank, QueryBundle(blank), QueryBundle("帽子", custom_embedding_strs=[blank])):
+            assert retriever.retrieve(question) == await retriever.aretrieve(question) == []
+            assert retriever.text_retrieve(question) == await retriever.atext_retrieve(question) == []
+            assert retriever.text_to_image_retrieve(question) == []
+            assert await retriever.atext_to_image_retrieve(question) == []
+        by_picture = ids(retriever.image_to_image_retrieve(photos[4]))
+        query = QueryBundle(blank, image_path=str(photos[4]))
+        assert ids(retriever.retrieve(query)) == ids(await retriever.aretrieve(query)) == by_picture
+        assert ids(retriever.image_to_image_retrieve(query)) == by_picture
+        assert ids(await retriever.aimage_to_image_retrieve(query)) == by_picture
+    with pytest.raises(ValueError, match="query_mode is 'text' and the question has no words"):
+        index.as_retriever(query_mode="text").retrieve(query)
+    some = QueryBundle("", custom_embedding_strs=[blank, "帽子"])
+    assert ids(index.as_retriever().retrieve(some)) == ids(index.as_retriever().retrieve("帽子"))
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_engines_find_nothing_by_blanks(index: PictureIndex, llm: ZhipuMultiModal, blank: str) -> None:
+    assert index.as_query_engine(llm).query(blank).source_nodes == []
+    for mode in ("context", "condense_plus_context", "condense_question"):
+        assert index.as_chat_engine(mode, llm).chat(blank).source_nodes == []
+
+
 # Modes of the store
 
 
