@@ -34,6 +34,7 @@ from llama_index_mm_zhipu.embedding.preprocess import Pixels, picture_pixels
 from llama_index_mm_zhipu.embedding.query_cache import QueryCache
 from llama_index_mm_zhipu.embedding.shared_models import ModelSettings, SharedModel
 from llama_index_mm_zhipu.embedding.text_vectors import LongText, by_length, in_given_order, text_vectors
+from llama_index_mm_zhipu.embedding.tokenizer import knows
 from llama_index_mm_zhipu.images import ImageError, ImageSource, UrlRules, describe, has_image
 
 logger = logging.getLogger(__name__)
@@ -173,6 +174,20 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     def running_on(self) -> str:
         """What computes the vectors, in words: backend, device and precision."""
         return f"{self._loaded.name} on {self._loaded.device} in {self._loaded.precision}"
+
+    def knows_text(self, text: str) -> bool:
+        """Return whether the model's vocabulary has any part of a text.
+
+        All other texts have nearly the same vector: the model takes each emoji and each rare Chinese character (𠮷) for
+        the same unknown token.
+
+        Args:
+            text: A query or caption.
+
+        Returns:
+            False for a text of unknown tokens, also with punctuation between them, and for an empty one.
+        """
+        return knows(text)
 
     def warmup(self) -> None:
         """Load the model if need be and embed a picture and a text: the first query is then as fast as others."""

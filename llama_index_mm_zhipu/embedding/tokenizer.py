@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
@@ -18,12 +19,26 @@ MAX_WORD_PIECES = 50
 PADDING = 0
 """Id of [PAD]: the text tower's attention mask hides it."""
 
+_UNKNOWN = "[UNK]"
+
 
 def word_pieces(text: str) -> list[int]:
     """Split a text into the ids of its BERT word pieces, without [CLS] and [SEP] and of any length."""
     tokenizer = _tokenizer()
     ids: list[int] = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
     return ids
+
+
+# A retriever asks for each of its stores.
+@lru_cache(maxsize=16)
+def knows(text: str) -> bool:
+    """Whether the vocabulary has any part of a text; beside parts that it does not have, punctuation does not count."""
+    tokens: list[str] = _tokenizer().tokenize(text)
+    known = [token for token in tokens if token != _UNKNOWN]
+    if len(known) == len(tokens):
+        return bool(tokens)
+    # The tokenizer makes a token of each punctuation mark.
+    return any(not unicodedata.category(token[-1]).startswith("P") for token in known)
 
 
 def windows(pieces: Sequence[int]) -> Iterator[Sequence[int]]:

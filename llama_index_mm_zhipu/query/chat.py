@@ -32,7 +32,7 @@ from llama_index_mm_zhipu.llm.pictures import image_block
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
-from llama_index_mm_zhipu.query.question import Question, as_bundle
+from llama_index_mm_zhipu.query.question import Question, as_bundle, has_words
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -175,7 +175,7 @@ class _AnswersFromPictures:
 
     def _with_words(self, message: ChatMessage) -> ChatMessage:
         """Say of a message that was a picture alone what it was: APIs refuse empty ones."""
-        if message.role != MessageRole.USER or message.content:
+        if message.role != MessageRole.USER or has_words(message.content or ""):
             return message
         return ChatMessage(role=message.role, content=wording_of(self._blocks.language).picture_alone)
 
@@ -356,7 +356,7 @@ def _content(question: Question) -> Any:
     bundle = as_bundle(question)
     if not bundle.image_path:
         return bundle.query_str
-    words = [TextBlock(text=bundle.query_str)] if bundle.query_str else []
+    words = [TextBlock(text=bundle.query_str)] if has_words(bundle.query_str) else []
     return [image_block(bundle.image_path), *words]
 
 

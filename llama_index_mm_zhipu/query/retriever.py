@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import operator
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
-from llama_index.core.base.embeddings.base import mean_agg
+from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding, mean_agg
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
 from llama_index.core.indices import MultiModalVectorStoreIndex
@@ -22,10 +23,12 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range, member_of
+from llama_index_mm_zhipu.embedding.unit_vectors import unit_embedding
 from llama_index_mm_zhipu.images import ImageSource
+from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
-from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle
+from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, as_query
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -34,10 +37,25 @@ QueryMode: TypeAlias = Literal["text", "image", "fused"]
 
 _MODES_BY_WORDS_ALONE = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 _MODES_BY_WORDS = (VectorStoreQueryMode.HYBRID, *_MODES_BY_WORDS_ALONE)
+_MODES_BY_VECTOR = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class KnowsText(Protocol):
+    """An embedding model that can tell which texts it knows no part of, as ``ChineseClipEmbedding`` can."""
+
+    def knows_text(self, text: str) -> bool:
+        """Return whether the model's vocabulary has any part of a text."""
 
 
 class PictureRetriever(MultiModalVectorIndexRetriever):
     """Finds pictures and texts by words, by a picture, or by both.
+
+    If the embedding model knows no part of a question's words (emoji, rare characters), their vector has no meaning: a
+    warning names them, and they are searched by full text instead; an image beside them is searched by its vector
+    alone. With a ``similarity_cutoff``, which needs cosines, the words keep their vector and there is only the warning.
 
     Results are copies of the stored nodes: pictures with number, similarity and caption as a label that LLMs see, other
     metadata hidden from them. Texts come first, pictures in rank order after them.
@@ -171,32 +189,38 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         # Before anything is embedded, also for the mean of words and image.
         self._require_matchable_filters()
-        query = self._reduced(query_bundle)
-        texts = self._text_retrieve(query) if query.embedding_strs else []
+        query = self._reduced(as_query(query_bundle))
+        self._warn_of_unknown_words(query, self._embed_model, self._image_embed_model)
+        texts = self._find_texts(query) if query.embedding_strs else []
         return [*texts, *self._find_pictures(query)]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
-    # Core writes its vector into the bundle, where the next search would take it for the user's: it gets copies.
-
     def _text_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self._require_matchable_filters()
-        return super()._text_retrieve(replace(as_bundle(query_bundle)))
+        query = as_query(query_bundle)
+        self._warn_of_unknown_words(query, self._embed_model)
+        return self._find_texts(query)
 
     async def _atext_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_retrieve, query_bundle)
 
     def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self._require_matchable_filters()
-        return super()._text_to_image_retrieve(replace(as_bundle(query_bundle)))
+        query = as_query(query_bundle)
+        self._warn_of_unknown_words(query, self._image_embed_model)
+        return self._find_pictures_by_words(query)
 
     async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
 
     def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         self._require_matchable_filters()
-        return super()._image_to_image_retrieve(replace(query_bundle))
+        query = as_query(query_bundle)
+        if not query.embedding_image:
+            raise ValueError("the question has no image; give its path, or QueryBundle(image_path=…)")
+        return self._find_pictures_by_image(query)
 
     async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._image_to_image_retrieve, query_bundle)
@@ -215,19 +239,85 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
             return replace(query, image_path=None)
         return query
 
-    def _find_pictures(self, query: QueryBundle) -> list[NodeWithScore]:
-        if self._index.is_image_vector_store_empty or not (query.embedding_strs or query.embedding_image):
+    # Not by core's methods: these write the vector into the bundle, where the next search takes it for the user's, and
+    # leave vectors as long as the model makes them.
+
+    def _find_texts(self, query: QueryBundle) -> list[NodeWithScore]:
+        if self._index.is_text_vector_store_empty:
             return []
+        if query.embedding is not None:
+            return self._get_nodes_with_embeddings(query, self._similarity_top_k, self._vector_store)
+        return self._find_by_words(query, self._embed_model, self._similarity_top_k, self._vector_store)
+
+    def _find_pictures(self, query: QueryBundle) -> list[NodeWithScore]:
         if not query.embedding_strs:
-            return self._image_to_image_retrieve(query)
+            return self._find_pictures_by_image(query)
         if not query.embedding_image or self._vector_store_query_mode in _MODES_BY_WORDS_ALONE:
-            return self._text_to_image_retrieve(query)
-        words = self._image_embed_model.get_agg_embedding_from_queries(query.embedding_strs)
-        picture = self._image_embed_model.get_image_embedding(query.embedding_image[0])
-        # What is near the words and near the picture: a score is the mean of two cosines.
+            return self._find_pictures_by_words(query)
+        if self._index.is_image_vector_store_empty:
+            return []
+        vectors = [self._image_vector(query)]
+        if self._similarity_cutoff is not None or not self._is_unknown_to(self._image_embed_model, query):
+            # What is near the words and near the picture: a score is the mean of two cosines.
+            vectors.append(_vector_of_words(self._image_embed_model, query))
         return self._get_nodes_with_embeddings(
-            replace(query, embedding=mean_agg([words, picture])), self._image_similarity_top_k, self._image_vector_store
+            replace(query, embedding=mean_agg(vectors)), self._image_similarity_top_k, self._image_vector_store
         )
+
+    def _find_pictures_by_words(self, query: QueryBundle) -> list[NodeWithScore]:
+        if self._index.is_image_vector_store_empty:
+            return []
+        top_k = self._image_similarity_top_k
+        return self._find_by_words(query, self._image_embed_model, top_k, self._image_vector_store)
+
+    def _find_pictures_by_image(self, query: QueryBundle) -> list[NodeWithScore]:
+        if self._index.is_image_vector_store_empty or not query.embedding_image:
+            return []
+        return self._get_nodes_with_embeddings(
+            replace(query, embedding=self._image_vector(query)), self._image_similarity_top_k, self._image_vector_store
+        )
+
+    def _find_by_words(
+        self, query: QueryBundle, model: BaseEmbedding, similarity_top_k: int, store: BasePydanticVectorStore
+    ) -> list[NodeWithScore]:
+        if not query.embedding_strs:
+            return []
+        if self._has_full_text(store) and self._is_unknown_to(model, query):
+            return self._find_by_full_text(query, similarity_top_k, store)
+        vector = _vector_of_words(model, query) if store.is_embedding_query else None
+        return self._get_nodes_with_embeddings(replace(query, embedding=vector), similarity_top_k, store)
+
+    def _image_vector(self, query: QueryBundle) -> Embedding:
+        return unit_embedding(self._image_embed_model.get_image_embedding(query.embedding_image[0]))
+
+    def _find_by_full_text(
+        self, query: QueryBundle, similarity_top_k: int, store: FaissMultiModalVectorStore
+    ) -> list[NodeWithScore]:
+        if not store.has_texts():
+            # An SQLite without FTS5 would raise an error, though nobody asked for this mode.
+            return []
+        by_text = self._build_vector_store_query(query, similarity_top_k)
+        by_text.mode = VectorStoreQueryMode.TEXT_SEARCH
+        return self._search(by_text, store)
+
+    def _has_full_text(self, store: BasePydanticVectorStore) -> TypeGuard[FaissMultiModalVectorStore]:
+        """Whether full text may take the place of vectors; who gives a ``similarity_cutoff`` wants cosines."""
+        return self._similarity_cutoff is None and isinstance(store, FaissMultiModalVectorStore)
+
+    def _is_unknown_to(self, model: BaseEmbedding, query: QueryBundle) -> bool:
+        """Whether the words of a query are to be embedded by a model that knows no part of them."""
+        if self._vector_store_query_mode not in _MODES_BY_VECTOR or not isinstance(model, KnowsText):
+            return False
+        words = query.embedding_strs
+        return bool(words) and not any(map(model.knows_text, words))
+
+    def _warn_of_unknown_words(self, query: QueryBundle, *models: BaseEmbedding) -> None:
+        if any(self._is_unknown_to(model, query) for model in models):
+            logger.warning(
+                "the embedding model knows no part of the query '%s', and its vector has no meaning; "
+                "only full text can find it",
+                one_line(" ".join(query.embedding_strs)),
+            )
 
     def _build_vector_store_query(self, query_bundle: QueryBundle, similarity_top_k: int) -> VectorStoreQuery:
         query = super()._build_vector_store_query(query_bundle, similarity_top_k)
@@ -239,11 +329,15 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
     def _get_nodes_with_embeddings(
         self, query_bundle_with_embeddings: QueryBundle, similarity_top_k: int, vector_store: BasePydanticVectorStore
     ) -> list[NodeWithScore]:
+        return self._search(
+            self._build_vector_store_query(query_bundle_with_embeddings, similarity_top_k), vector_store
+        )
+
+    def _search(self, query: VectorStoreQuery, store: BasePydanticVectorStore) -> list[NodeWithScore]:
         # Stores take an empty list of ids for no restriction, as LlamaIndex's own retriever means it.
         if self._node_ids == [] or self._doc_ids == []:
             return []
-        query = self._build_vector_store_query(query_bundle_with_embeddings, similarity_top_k)
-        found = self._build_node_list_from_query_result(vector_store.query(query, **self._kwargs))
+        found = self._build_node_list_from_query_result(store.query(query, **self._kwargs))
         cutoff = self._similarity_cutoff
         return label_results(
             [result for result in found if cutoff is None or (result.score or 0.0) >= cutoff],
@@ -278,3 +372,9 @@ def _count_of(argument: str, value: int) -> int:
     if count < 0 or isinstance(value, bool):
         raise ValueError(f"{argument} is {value!r}; it must be a whole number from 0")
     return count
+
+
+def _vector_of_words(model: BaseEmbedding, query: QueryBundle) -> Embedding:
+    """Return the mean of the vectors of a question's words, each of unit length."""
+    vectors = [unit_embedding(model.get_query_embedding(words)) for words in query.embedding_strs]
+    return mean_agg(vectors) if len(vectors) > 1 else vectors[0]

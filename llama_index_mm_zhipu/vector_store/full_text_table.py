@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 
-from llama_index_mm_zhipu.vector_store.fulltext import TOKENS_VERSION, tokens_of
+from llama_index_mm_zhipu.vector_store.fulltext import ASCII_SYMBOLS, TOKENS_VERSION, tokens_of
 from llama_index_mm_zhipu.vector_store.nodes import node_from_row
 from llama_index_mm_zhipu.vector_store.schema import NodeRow, Setting
 from llama_index_mm_zhipu.vector_store.transactions import transaction
@@ -47,7 +47,8 @@ def _recorded(connection: sqlite3.Connection) -> str | None:
 def _fill(connection: sqlite3.Connection) -> None:
     connection.execute("drop table if exists texts")
     # Tokens come normalised and set apart by spaces; this is the tokenizer that leaves them most alone.
-    connection.execute("""create virtual table texts using fts5 (tokens, tokenize = "ascii tokenchars '_'")""")
+    tokenizer = f"ascii tokenchars '_{ASCII_SYMBOLS}'"
+    connection.execute(f'create virtual table texts using fts5 (tokens, tokenize = "{tokenizer}")')
     rows = connection.execute("select id, node_id, ref_doc_id, class_name, content, picture from nodes")
     texts = ((id_, tokens_of(node_from_row(NodeRow(*row), None).get_content())) for id_, *row in rows)
     connection.executemany(

@@ -1,20 +1,40 @@
-"""Full text over Chinese: what goes into SQLite's FTS5, and what is asked of it.
+"""Full text over Chinese: the tokens that go into SQLite's FTS5, and the expressions that are asked of it.
 
-Chinese is written without spaces, so characters and pairs of neighbours are indexed; other words as words.
+Three kinds of runs of characters have tokens of their own:
+
+- Chinese and other scripts without spaces: single characters and pairs of neighbours.
+- Symbols (emoji, ``+``, ``€``, ``①``, ``²``): likewise, and what NFKC spells out besides, as separate words.
+- Words: the whole run of letters and digits, and its parts between letters and digits.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from functools import cache, lru_cache
 from itertools import pairwise
 
 from llama_index_mm_zhipu.scripts import UNSPACED
 
-_RUNS = re.compile(rf"(?P<unspaced>[{UNSPACED}]+)|[^\W{UNSPACED}]+")
+ASCII_SYMBOLS = "$+<=>^`|~"
+"""The symbols by Unicode category that FTS5's tokenizer for ASCII would take for separators."""
 
-TOKENS_VERSION = 2
+# Numbers are symbols here unless they are plain digits: NFKC would make one number, 123, of ①②③.
+_SYMBOL_CATEGORIES = frozenset({"Sm", "Sc", "Sk", "So", "No", "Nl"})
+_EMOJI_OF_OTHER_CATEGORIES = "\u203c\u2049\u20e3\u2139\u3030"
+# Whole blocks: what is unassigned in them for this Python's Unicode may be an emoji for the next one.
+_SYMBOL_BLOCKS = "\U0001d000-\U0001d3ff\U0001f000-\U0001fbef"
+_JOINERS = "\u200d\ufe00-\ufe0f"
+_WITHOUT_JOINERS = dict.fromkeys([0x200D, *range(0xFE00, 0xFE10)])
+# Superscripts and subscripts are written into words: H₂O, B₁₂, m².
+_RAISED = "\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089"
+_ANY_RAISED = re.compile(f"[{_RAISED}]")
+# From the start of a word only, or each character of a long one would be tried as the start.
+_WITH_RAISED = re.compile(rf"(?<![^\W{UNSPACED}])[^\W{UNSPACED}]*[{_RAISED}][^\W{UNSPACED}]*")
+# Of a word: its letters and its digits.
+_PARTS = re.compile(r"\d+|[^\W\d_]+")
+
+TOKENS_VERSION = 3
 """To be raised with any change of ``tokens_of`` or of the table: stores fill their full text anew when opened."""
 
 RRF_CONSTANT = 60
@@ -23,19 +43,30 @@ RRF_CONSTANT = 60
 
 def tokens_of(text: str) -> str:
     """Return the tokens of a text for the index, set apart by spaces; empty where there are none."""
-    return " ".join(token for run, unspaced in _runs(text) for token in (_grams(run) if unspaced else [run]))
+    tokens: list[str] = []
+    for word, unspaced, symbols in _runs(text):
+        if word:
+            tokens.append(word)
+            tokens += _parts(word)
+        else:
+            run = unspaced or symbols
+            tokens += run
+            tokens += _pairs(run)
+    return " ".join(tokens)
 
 
 def match_expression(query: str) -> str:
-    """Return the FTS5 expression that finds texts with any word or pair of characters of a query.
+    """Return the FTS5 expression that finds texts with any word, part of a word, symbol or pair of characters.
 
-    Single characters are asked for only where they stand alone: as part of longer words they would match too much.
+    Single letters, digits and Chinese characters are asked for only where they stand alone: as part of longer words
+    they would match too much.
     """
-    tokens = {
-        token
-        for run, unspaced in _runs(query)
-        for token in (map("".join, pairwise(run)) if unspaced and len(run) > 1 else [run])
-    }
+    tokens: set[str] = set()
+    for word, unspaced, symbols in _runs(query):
+        if word:
+            tokens.update([word], [part for part in _parts(word) if len(part) > 1])
+        else:
+            tokens.update(symbols, _pairs(symbols), _pairs(unspaced) or unspaced)
     return " OR ".join(f'"{token}"' for token in sorted(tokens))
 
 
@@ -55,12 +86,59 @@ def fuse(rankings: list[tuple[float, list[int]]]) -> list[tuple[int, float]]:
     return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _runs(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield runs of characters of one kind, and whether these are of a script without spaces."""
-    for match in _RUNS.finditer(unicodedata.normalize("NFKC", text).lower()):
-        yield match[0], match["unspaced"] is not None
+def _parts(word: str) -> list[str]:
+    """Split a word between letters and digits, ``iphone15pro`` into three; empty where that leaves it whole."""
+    if word.isalpha() or word.isdecimal():
+        return []
+    parts = _PARTS.findall(word)
+    return [] if parts == [word] else parts
 
 
-def _grams(run: str) -> Iterator[str]:
-    yield from run
-    yield from map("".join, pairwise(run))
+def _pairs(run: str) -> list[str]:
+    return list(map("".join, pairwise(run)))
+
+
+def _runs(text: str) -> list[tuple[str, str, str]]:
+    """Split a text into runs: a word, characters of a script without spaces, or symbols; two of three are empty."""
+    symbols, runs = _patterns()
+    # NFC joins a symbol and its accent (= and a stroke are ≠). NFKC comes after the split: it makes words of symbols.
+    text = unicodedata.normalize("NFC", text)
+    pieces = symbols.split(text)
+    pieces[::2] = [unicodedata.normalize("NFKC", piece) for piece in pieces[::2]]
+    pieces[1::2] = map(_spelled_out, pieces[1::2])
+    if _ANY_RAISED.search(text):
+        pieces += [f" {unicodedata.normalize('NFKC', word)}" for word in _WITH_RAISED.findall(text)]
+    found: list[tuple[str, str, str]] = runs.findall("".join(pieces).lower())
+    return found
+
+
+# A text and its neighbours repeat few symbols many times.
+@lru_cache
+def _spelled_out(symbols: str) -> str:
+    """Return a run of symbols, followed by the words that NFKC makes of them, set apart."""
+    symbols = symbols.translate(_WITHOUT_JOINERS)
+    if unicodedata.is_normalized("NFKC", symbols):
+        return symbols
+    one_symbol = _patterns()[0].fullmatch
+    own, words = "", []
+    for symbol in symbols:
+        form = unicodedata.normalize("NFKC", symbol)
+        # A full-width plus is a plus, but ① is a symbol besides the word 1.
+        is_symbol = one_symbol(form) is not None
+        own += form if is_symbol else symbol
+        words.append(" " if is_symbol else form)
+    # ₁₂ is the number 12 as well. Repetitions would raise the score.
+    return " ".join(dict.fromkeys([own, "".join(words), *words, ""]))
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the patterns of symbols and of runs; made at first use, which takes some milliseconds."""
+    every = re.sub(f"[{UNSPACED}]+", "", "".join(map(chr, range(0x10000))))
+    found = [character for character in every if unicodedata.category(character) in _SYMBOL_CATEGORIES]
+    symbols = re.escape("".join(found)) + _EMOJI_OF_OTHER_CATEGORIES + _SYMBOL_BLOCKS
+    return (
+        # Joiners and variation selectors end no run: they make one emoji of several, or choose its looks.
+        re.compile(f"([{symbols}][{symbols}{_JOINERS}]*)"),
+        re.compile(rf"([^\W{UNSPACED}{symbols}]+)|([{UNSPACED}]+)|([{symbols}]+)"),
+    )

@@ -255,8 +255,9 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         - ``MMR`` chooses among the nearest by maximum marginal relevance, with LlamaIndex's own function: nodes come
           in the order of choice, and scores are marginal relevances. ``mmr_threshold`` is of the query or an argument:
           1 is relevance alone, 0 variety alone, 0.5 by default.
-        - ``TEXT_SEARCH`` ranks by BM25 of the words of ``query_str`` in the nodes' text. Chinese is found by single
-          characters and by pairs of neighbours. ``SPARSE`` is the same.
+        - ``TEXT_SEARCH`` ranks by BM25 of the words of ``query_str`` in the nodes' text. Chinese and symbols
+          (emoji, ``€``, ``①``) are found by single characters and by pairs of neighbours, other words whole and by
+          their letters and digits. ``SPARSE`` is the same.
         - ``HYBRID`` fuses both rankings by reciprocal ranks: the score is ``alpha / (60 + rank by vector) +
           (1 - alpha) / (60 + rank by text)``, ``alpha`` 0.5 by default. ``sparse_top_k`` is how many of the text's
           ranking are looked at, ``hybrid_top_k`` how many come back, by default as ``similarity_top_k``.

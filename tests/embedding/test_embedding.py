@@ -278,6 +278,12 @@ def test_addresses_are_fetched_only_when_allowed(
     )
 
 
+def test_unknown_texts_share_a_vector_and_are_told_apart(tiny_embedding: ChineseClipEmbedding) -> None:
+    assert tiny_embedding.get_text_embedding("🐼") == tiny_embedding.get_text_embedding("𠮷")
+    assert not tiny_embedding.knows_text("🐼")
+    assert tiny_embedding.knows_text("熊猫")
+
+
 def test_it_pickles_copies_and_serialises(
     tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,8 +7,9 @@ import sys
 
 import cn_clip.clip
 import numpy as np
+import pytest
 
-from llama_index_mm_zhipu.embedding.tokenizer import token_batch, windows, word_pieces
+from llama_index_mm_zhipu.embedding.tokenizer import knows, token_batch, windows, word_pieces
 
 
 def test_tokens_are_those_of_cn_clip_less_the_padding() -> None:
@@ -19,6 +20,27 @@ def test_tokens_are_those_of_cn_clip_less_the_padding() -> None:
 
     np.testing.assert_array_equal(batch, theirs[:, : batch.shape[1]])
     assert not theirs[:, batch.shape[1] :].any()
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("飞机", True),
+        ("𠮷野家", True),
+        ("🐼 panda", True),
+        ("？", True),
+        ("★", True),
+        ("🐼", False),
+        ("🐼🎋 𠮷", False),
+        ("🐼，🎋！", False),
+        ("iphone🐼", False),
+        ("ไทย", False),
+        ("", False),
+        (" \n", False),
+    ],
+)
+def test_texts_of_unknown_characters_are_told_apart(text: str, known: bool) -> None:
+    assert knows(text) is known
 
 
 def test_windows_cover_a_long_text_once() -> None:

@@ -97,11 +97,12 @@ def test_a_later_question_with_a_picture(
 
 
 @pytest.mark.parametrize("mode", ["context", "condense_plus_context"])
+@pytest.mark.parametrize("blank", ["", " ", "\u3000\n"])
 def test_a_picture_without_words_does_not_end_the_chat(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], mode: str
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], mode: str, blank: str
 ) -> None:
     chat = index.as_chat_engine(mode, llm=llm)
-    chat.chat(QueryBundle("", image_path=str(photos[4])))
+    chat.chat(QueryBundle(blank, image_path=str(photos[4])))
     assert "什么颜色？" in str(chat.chat("什么颜色？"))
     assert server.requests[-1]["messages"][1]["content"] == "（用户发来一张图片，没有写字）"
 
@@ -175,3 +176,12 @@ async def test_images_are_answered_without_sources_too(
     assert [len(pictures_of(request)) for request in server.requests] == [1, 2, 3, 4]
     if form == "bundle":
         assert outline(server.requests[0]) == [PICTURE, "这是什么？"]
+
+
+def test_blank_words_beside_an_image_are_left_out(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]
+) -> None:
+    for words in ("", " \n"):
+        index.as_chat_engine("simple", llm=llm).chat(QueryBundle(words, image_path=str(photos[0])))
+    with_none, with_blanks = map(outline, server.requests)
+    assert with_blanks == with_none

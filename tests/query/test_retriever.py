@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llama_index.core.embeddings import MockMultiModalEmbedding
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from outline import outline, pictures_of
@@ -17,6 +18,7 @@ from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_in
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.vector_store import full_text_table
 
 
 def ids(results: list[NodeWithScore]) -> list[str]:
@@ -95,6 +97,38 @@ async def test_async_finds_the_same(index: PictureIndex, photos: list[Path]) -> 
         assert ids(await retriever.aretrieve(query)) == ids(retriever.retrieve(query))
     assert ids(await retriever.atext_to_image_retrieve("帽子")) == ids(retriever.text_to_image_retrieve("帽子"))
     assert await retriever.atext_retrieve("帽子") == retriever.text_retrieve("帽子") == []
+
+
+BLANKS = ["", "  ", "\u3000\n", "\t\r\n", "\u200b\ufeff"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+async def test_blanks_are_no_words(
+    demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], photos: list[Path], blank: str
+) -> None:
+    index = build_index([*photo_nodes, Document(text="帽子的说明")], embed_model=demo_embedding)
+    for retriever in (index.as_retriever(), index.as_retriever(vector_store_query_mode="hybrid")):
+        for question in (blank, QueryBundle(blank), QueryBundle("帽子", custom_embedding_strs=[blank])):
+            assert retriever.retrieve(question) == await retriever.aretrieve(question) == []
+            assert retriever.text_retrieve(question) == await retriever.atext_retrieve(question) == []
+            assert retriever.text_to_image_retrieve(question) == []
+            assert await retriever.atext_to_image_retrieve(question) == []
+        by_picture = ids(retriever.image_to_image_retrieve(photos[4]))
+        query = QueryBundle(blank, image_path=str(photos[4]))
+        assert ids(retriever.retrieve(query)) == ids(await retriever.aretrieve(query)) == by_picture
+        assert ids(retriever.image_to_image_retrieve(query)) == by_picture
+        assert ids(await retriever.aimage_to_image_retrieve(query)) == by_picture
+    with pytest.raises(ValueError, match="query_mode is 'text' and the question has no words"):
+        index.as_retriever(query_mode="text").retrieve(query)
+    some = QueryBundle("", custom_embedding_strs=[blank, "帽子"])
+    assert ids(index.as_retriever().retrieve(some)) == ids(index.as_retriever().retrieve("帽子"))
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_engines_find_nothing_by_blanks(index: PictureIndex, llm: ZhipuMultiModal, blank: str) -> None:
+    assert index.as_query_engine(llm).query(blank).source_nodes == []
+    for mode in ("context", "condense_plus_context", "condense_question"):
+        assert index.as_chat_engine(mode, llm).chat(blank).source_nodes == []
 
 
 # Modes of the store
@@ -237,6 +271,96 @@ def test_pictures_of_any_node_class_are_pictures(
     response = index.as_query_engine(llm=llm).query("帽子")
     assert {type(source.node) for source in response.source_nodes} == {ImageNode}
     assert sum(line.startswith("图") and line.endswith("：帽子") for line in outline(server.requests[0])) == 1
+
+
+# Words that the model does not know
+
+UNKNOWN = ["🐼", "🐼🎋", "🎋！", "𠮷", "iphone🐼", "🐼\n🎋"]
+
+
+@pytest.fixture(params=[0.0, 0.5], ids=["hybrid by default", "cosines by default"])
+def with_symbols(
+    request: pytest.FixtureRequest, demo_embedding: ChineseClipEmbedding, photos: list[Path]
+) -> PictureIndex:
+    """Photographs and a text, of which one each has a caption with characters that the model does not know."""
+    captions = ["帽子", "🐼🎋𠮷 iPhone15", "裙子"]
+    nodes = [
+        ImageNode(id_=caption, image_path=str(photo), text=caption)
+        for caption, photo in zip(captions, photos, strict=False)
+    ]
+    documents = [Document(id_="说明", text="裙子的说明"), Document(id_="熊猫", text="竹子🎋和🐼，𠮷，iPhone")]
+    return build_index([*nodes, *documents], embed_model=demo_embedding, caption_weight=request.param)
+
+
+@pytest.mark.parametrize("words", UNKNOWN)
+async def test_what_the_model_does_not_know_is_found_by_full_text(
+    with_symbols: PictureIndex, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = with_symbols.as_retriever(vector_store_query_mode="text_search", similarity_top_k=5).retrieve(words)
+    assert len(expected) == 2
+    assert expected[1].node.get_content().startswith("🐼🎋𠮷")
+    assert caplog.text == ""
+    for mode in (None, "default", "hybrid", "mmr"):
+        retriever = with_symbols.as_retriever(vector_store_query_mode=mode, similarity_top_k=5)
+        caplog.clear()
+        assert retriever.retrieve(words) == expected
+        (record,) = caplog.records
+        assert record.getMessage().startswith("the embedding model knows no part of the query '" + words[0])
+        assert "\n" not in record.getMessage()
+        assert await retriever.aretrieve(words) == expected
+        assert retriever.text_retrieve(words) == await retriever.atext_retrieve(words) == expected[:1]
+        assert retriever.text_to_image_retrieve(words) == expected[1:]
+        assert await retriever.atext_to_image_retrieve(words) == expected[1:]
+
+
+def test_known_words_are_searched_by_vector_without_a_warning(
+    with_symbols: PictureIndex, caplog: pytest.LogCaptureFixture
+) -> None:
+    for words in ("帽子", "帽子🐼", "？", "hat", QueryBundle("🐼", custom_embedding_strs=["🐼", "帽子"])):
+        assert len(with_symbols.as_retriever(similarity_top_k=3).retrieve(words)) == 5
+    assert caplog.text == ""
+
+
+def test_unknown_words_leave_an_image_to_be_searched_by_alone(
+    with_symbols: PictureIndex, photos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    query = QueryBundle("🐼", image_path=str(photos[0]))
+    for mode in ("default", "mmr"):
+        retriever = with_symbols.as_retriever(vector_store_query_mode=mode, similarity_top_k=3)
+        text, *pictures = retriever.retrieve(query)
+        assert text.node.get_content() == "竹子🎋和🐼，𠮷，iPhone"
+        assert ids(pictures) == ids(retriever.image_to_image_retrieve(photos[0]))
+    assert len(caplog.records) == 2
+    # Hybrid search fuses the ranking by the image with that by the words.
+    fused = with_symbols.as_retriever(vector_store_query_mode="hybrid", similarity_top_k=3).retrieve(query)
+    assert set(ids(fused[1:3])) == {"帽子", "🐼🎋𠮷 iPhone15"}
+
+
+def test_a_cut_off_keeps_the_vectors_of_unknown_words(
+    with_symbols: PictureIndex, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = with_symbols.as_retriever(similarity_cutoff=-1, similarity_top_k=5).retrieve("🐼")
+    assert len(found) == 5
+    assert "（相似度 " in found[-1].node.metadata["检索到的图片"]
+    assert len(caplog.records) == 1
+
+
+def test_unknown_words_find_nothing_where_there_is_no_full_text(
+    demo_embedding: ChineseClipEmbedding,
+    plain_nodes: list[ImageNode],
+    photo_nodes: list[ImageNode],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert build_index(plain_nodes, embed_model=demo_embedding).as_retriever().retrieve("🐼") == []
+    monkeypatch.setattr(full_text_table, "_has_fts5", lambda connection: False)
+    assert build_index(photo_nodes, embed_model=demo_embedding).as_retriever().retrieve("🐼") == []
+
+
+def test_models_that_cannot_tell_are_not_asked(photos: list[Path], caplog: pytest.LogCaptureFixture) -> None:
+    nodes = [ImageNode(image_path=str(photo)) for photo in photos[:2]]
+    index = build_index(nodes, embed_model=MockMultiModalEmbedding(embed_dim=8))
+    assert len(index.as_retriever().retrieve("🐼")) == 2
+    assert caplog.text == ""
 
 
 # An image in any form

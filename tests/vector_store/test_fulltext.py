@@ -1,4 +1,4 @@
-"""Full text over Chinese: one character hits, words hit, and both rankings can be fused."""
+"""Full text over Chinese: characters, words, their parts and symbols hit, and both rankings can be fused."""
 
 from __future__ import annotations
 
@@ -106,9 +106,83 @@ def test_without_fts5_only_text_modes_are_missing(monkeypatch: pytest.MonkeyPatc
 
 
 def test_tokens_are_characters_and_pairs_of_neighbours() -> None:
-    assert tokens_of("飞机场 A4纸") == "飞 机 场 飞机 机场 a4 纸"
-    assert match_expression("飞机场 A4纸") == '"a4" OR "机场" OR "纸" OR "飞机"'
+    assert tokens_of("飞机场 纸") == "飞 机 场 飞机 机场 纸"
+    assert match_expression("飞机场 纸") == '"机场" OR "纸" OR "飞机"'
+    assert tokens_of("二〇二四") == "二 〇 二 四 二〇 〇二 二四"
     assert tokens_of("，。！") == match_expression("，。！") == ""
+
+
+def test_tokens_of_words_are_the_whole_and_its_letters_and_digits() -> None:
+    assert tokens_of("iPhone15Pro") == "iphone15pro iphone 15 pro"
+    assert tokens_of("img_001") == "img_001 img 001"
+    assert tokens_of("飞机 Boeing 747 ___") == "飞 机 飞机 boeing 747 ___"
+    assert match_expression("iPhone15Pro") == '"15" OR "iphone" OR "iphone15pro" OR "pro"'
+    # Parts of one character would match too much.
+    assert match_expression("SU7 A4") == '"a4" OR "su" OR "su7"'
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("🎉🎂", "🎉 🎂 🎉🎂"),
+        ("我❤️你", "我 ❤ 你"),
+        ("👨\u200d👩\u200d👧", "👨 👩 👧 👨👩 👩👧"),
+        ("C++", "c + + ++"),
+        ("Ｃ＋＋", "c + + ++"),
+        ("iPhone™", "iphone ™ tm"),
+        ("①②", "① ② ①② 12 1 2"),
+        ("10⁶", "10 ⁶ 6 106"),
+        ("Ⅳ", "ⅳ iv"),
+        ("㈠", "㈠ 一"),
+        # Both ways to write ≠.
+        ("\u2260", "\u2260"),
+        ("=\u0338", "\u2260"),
+        # Unassigned in the Unicode of older Pythons.
+        ("\U0001fae9", "\U0001fae9"),
+    ],
+)
+def test_symbols_are_tokens_beside_what_they_spell(text: str, tokens: str) -> None:
+    assert tokens_of(text) == tokens
+    asked = {token.strip('"') for token in match_expression(text).split(" OR ")}
+    assert asked <= set(tokens.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "found_by"),
+    [
+        ("生日快乐🎉🎂", ["🎉", "🎂", "🎉🎂", "🎂 快乐"]),
+        ("👨\u200d👩\u200d👧在公园", ["👩", "👨\u200d👩\u200d👧"]),
+        ("我❤️你", ["❤", "❤️"]),
+        ("👍🏽", ["👍", "👍🏿"]),
+        ("🇨🇳国旗", ["🇨🇳"]),
+        ("‼️注意1️⃣", ["‼", "1️⃣", "1"]),
+        ("★★★酒店", ["★", "★★★"]),
+        ("C++入门", ["C++", "c＋＋", "+"]),
+        ("售价€99", ["€", "€99", "99"]),
+        ("￥99", ["¥", "￥"]),
+        ("$+<=>^`|~", ["$", "+", "<", "=", ">", "^", "`", "|", "~", '"+"']),
+        ("iPhone™手机", ["iphone", "™", "手机"]),
+        ("iPhone15Pro手机壳", ["iphone", "iPhone15", "15", "pro", "手机壳", "iphone15pro"]),
+        ("小米SU7Max", ["su7", "max", "SU7MAX"]),
+        ("①②③步骤", ["①", "②③", "123", "1"]),
+        ("❶❷", ["❶", "❷"]),
+        ("客厅100㎡", ["㎡", "100㎡", "100m2", "m2"]),
+        ("½杯水", ["½", "1/2"]),
+        ("x²", ["²", "x2", "x²"]),
+        ("H₂O是水", ["h2o", "H₂O", "₂"]),
+        ("CO₂", ["co2", "co"]),
+        ("维生素B₁₂", ["b12", "₁₂", "12"]),
+        ("第Ⅳ章", ["Ⅳ", "iv", "第4章 Ⅳ"]),
+        ("25℃", ["℃", "25°C", "°"]),
+        ("ﬁlm ＴＶ ﾃﾚﾋﾞ Cafe\u0301", ["film", "tv", "テレビ", "café"]),
+        ("⼀般", ["一般"]),
+    ],
+)
+def test_a_text_is_found_by_each_of_its_parts(text: str, found_by: list[str]) -> None:
+    store = FaissMultiModalVectorStore()
+    others = [TextNode(id_="other", text="公路，“天空”！", embedding=[0.0, 1.0])]
+    store.add([TextNode(id_="it", text=text, embedding=[1.0, 0.0]), *others])
+    assert {words: search(store, words) for words in found_by} == {words: ["it"] for words in found_by}
 
 
 def test_fusion_sums_weighted_reciprocal_ranks() -> None:

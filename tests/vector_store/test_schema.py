@@ -129,3 +129,20 @@ def test_full_text_is_filled_anew_after_a_time_without_fts5(tmp_path: Path, monk
     with FaissMultiModalVectorStore(tmp_path) as store:
         words = VectorStoreQuery(query_str="猫", similarity_top_k=5, mode=VectorStoreQueryMode.TEXT_SEARCH)
         assert store.query(words).ids == ["a"]
+
+
+def test_full_text_by_the_rules_of_an_earlier_version_is_filled_anew(tmp_path: Path) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add([TextNode(id_="a", text="iPhone15Pro™🎉", embedding=[1.0])])
+    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+        database.executescript("""
+            drop table texts;
+            create virtual table texts using fts5 (tokens, tokenize = "ascii tokenchars '_'");
+            insert into texts (rowid, tokens) values (1, 'iphone15protm');
+            update settings set value = '2' where key = 'full_text';
+        """)
+        assert database.execute("select value from settings where key = 'full_text'").fetchone() == ("2",)
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        for query in ("🎉", "iphone", "™"):
+            words = VectorStoreQuery(query_str=query, similarity_top_k=5, mode=VectorStoreQueryMode.TEXT_SEARCH)
+            assert store.query(words).ids == ["a"]
