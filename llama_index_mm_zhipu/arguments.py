@@ -14,6 +14,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from llama_index.core.bridge.pydantic import BaseModel, ValidationError, model_validator
 
+from llama_index_mm_zhipu.text import with_whole_characters
+
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C")
@@ -226,7 +228,7 @@ def member_of(enum: type[Member], value: Any, argument: str) -> Member:
 
 
 def as_ids(value: Iterable[str] | None, argument: str) -> list[str] | None:
-    """Return ids as a list; None stays None.
+    """Return ids as a list, with whole characters as in the store; None stays None.
 
     Args:
         value: Of the argument.
@@ -243,7 +245,7 @@ def as_ids(value: Iterable[str] | None, argument: str) -> list[str] | None:
     wrong = next((each for each in ids if not isinstance(each, str)), None)
     if wrong is not None:
         raise TypeError(f"{argument} holds {wrong!r:.60}; ids are strings")
-    return ids
+    return list(map(with_whole_characters, ids))
 
 
 def as_path(value: str | Path, argument: str) -> Path:

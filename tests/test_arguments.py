@@ -208,7 +208,7 @@ def test_further_fields_of_a_request_go_through_additional_kwargs() -> None:
         (ChineseClipEmbedding, {"devise": "cpu"}, "device"),
         (FaissMultiModalVectorStore, {"path": "x"}, "persist_dir"),
         (FaissMultiModalVectorStore, {"collection_name": "x"}, "namespace"),
-        (FaissMultiModalVectorStore.from_persist_path, {"persist_path": __file__, "modle": "x"}, "model"),
+        (FaissMultiModalVectorStore.from_persist_path, {"persist_path": __file__, "modell": "x"}, "model"),
         (GLMRerank, {"top_k": 3}, "top_n"),
         (ImageCaptioner, {"num_worker": 3}, "num_workers"),
         (build_index, {"persist_directory": "x"}, "persist_dir"),

@@ -380,7 +380,8 @@ def _with_metadata(response: ChatResponseType) -> ChatResponseType:
 
 
 def _message(question: Question) -> str | QueryBundle:
-    return question if isinstance(question, str) else as_bundle(question)
+    bundle = as_bundle(question)
+    return bundle.query_str if isinstance(question, str) else bundle
 
 
 def _rephrased(message: str | QueryBundle, question: str) -> str | QueryBundle:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from llama_index.core.schema import QueryBundle
 
 from llama_index_mm_zhipu.images import ImageSource, image_source
+from llama_index_mm_zhipu.text import with_whole_characters
 
 Question: TypeAlias = "str | QueryBundle | ImageSource"
 """Words; an image in any form but a string; or both in a ``QueryBundle``."""
@@ -23,14 +24,14 @@ def has_words(text: str) -> bool:
 
 
 def as_bundle(question: Question) -> QueryBundle:
-    """Return a question in the form that may hold an image.
+    """Return a question in the form that may hold an image, with whole characters.
 
     Raises:
         ImageError: It is neither words nor an image.
     """
     if isinstance(question, QueryBundle):
-        return question
-    return QueryBundle(question) if isinstance(question, str) else as_image_bundle(question)
+        return replace(question, query_str=with_whole_characters(question.query_str))
+    return QueryBundle(with_whole_characters(question)) if isinstance(question, str) else as_image_bundle(question)
 
 
 def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:

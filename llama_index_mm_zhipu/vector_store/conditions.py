@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from llama_index_mm_zhipu.text import with_whole_characters
 from llama_index_mm_zhipu.vector_store.sql_functions import encode_values
 
 LISTED = "select value from json_each(?)"
@@ -164,7 +165,8 @@ def one_of(column: str, values: Iterable[str]) -> Condition:
 
 def of_document(ref_doc_id: str) -> Condition:
     """The node came from this document, or is it: a node without a source is its own, as in LlamaIndex's pipelines."""
-    test, parameters = "ref_doc_id = ? or (ref_doc_id is null and node_id = ?)", (ref_doc_id, ref_doc_id)
+    document_id = with_whole_characters(ref_doc_id)
+    test, parameters = "ref_doc_id = ? or (ref_doc_id is null and node_id = ?)", (document_id, document_id)
     return Condition(
         Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and ({test}))", parameters),
         (Statement(f"select id from nodes where {test}", parameters),),

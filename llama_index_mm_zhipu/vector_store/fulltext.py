@@ -26,11 +26,11 @@ _EMOJI_OF_OTHER_CATEGORIES = "\u203c\u2049\u20e3\u2139\u3030"
 _SYMBOL_BLOCKS = "\U0001d000-\U0001d3ff\U0001f000-\U0001fbef"
 _JOINERS = "\u200d\ufe00-\ufe0f"
 _WITHOUT_JOINERS = dict.fromkeys([0x200D, *range(0xFE00, 0xFE10)])
-# Superscripts and subscripts are written into words: H₂O, B₁₂, m².
-_RAISED = "\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089"
-_ANY_RAISED = re.compile(f"[{_RAISED}]")
+# Superscripts, subscripts and units in one character are written into words: H₂O, B₁₂, m², 100㎡.
+_IN_WORDS = "\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089\u3371-\u337a\u3380-\u33df"
+_ANY_IN_WORDS = re.compile(f"[{_IN_WORDS}]")
 # From the start of a word only, or each character of a long one would be tried as the start.
-_WITH_RAISED = re.compile(rf"(?<![^\W{UNSPACED}])[^\W{UNSPACED}]*[{_RAISED}][^\W{UNSPACED}]*")
+_WORDS_WITH_THESE = re.compile(rf"(?<![^\W{UNSPACED}])[^\W{UNSPACED}]*[{_IN_WORDS}][^\W{UNSPACED}]*")
 # Of a word: its letters and its digits.
 _PARTS = re.compile(r"\d+|[^\W\d_]+")
 
@@ -56,15 +56,16 @@ def tokens_of(text: str) -> str:
 
 
 def match_expression(query: str) -> str:
-    """Return the FTS5 expression that finds texts with any word, part of a word, symbol or pair of characters.
+    """Return the FTS5 expression that finds texts with any word, symbol or pair of characters.
 
-    Single letters, digits and Chinese characters are asked for only where they stand alone: as part of longer words
-    they would match too much.
+    A word of letters and digits is asked for whole and with its parts in order: "iphone15" finds "iPhone15Pro" and
+    "iPhone 15", and not every 15. Single Chinese characters are asked for only where they stand alone: as part of
+    longer words they would match too much.
     """
     tokens: set[str] = set()
     for word, unspaced, symbols in _runs(query):
         if word:
-            tokens.update([word], [part for part in _parts(word) if len(part) > 1])
+            tokens.update([word, " ".join(_parts(word)) or word])
         else:
             tokens.update(symbols, _pairs(symbols), _pairs(unspaced) or unspaced)
     return " OR ".join(f'"{token}"' for token in sorted(tokens))
@@ -106,8 +107,8 @@ def _runs(text: str) -> list[tuple[str, str, str]]:
     pieces = symbols.split(text)
     pieces[::2] = [unicodedata.normalize("NFKC", piece) for piece in pieces[::2]]
     pieces[1::2] = map(_spelled_out, pieces[1::2])
-    if _ANY_RAISED.search(text):
-        pieces += [f" {unicodedata.normalize('NFKC', word)}" for word in _WITH_RAISED.findall(text)]
+    if _ANY_IN_WORDS.search(text):
+        pieces += [f" {unicodedata.normalize('NFKC', word)}" for word in _WORDS_WITH_THESE.findall(text)]
     found: list[tuple[str, str, str]] = runs.findall("".join(pieces).lower())
     return found
 

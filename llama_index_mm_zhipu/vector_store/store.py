@@ -305,7 +305,8 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
         Returns:
             Nodes in the order of ``node_ids``, or as they were added.
         """
-        condition = condition_of_nodes(as_ids(node_ids, "node_ids"), filters)
+        node_ids = as_ids(node_ids, "node_ids")
+        condition = condition_of_nodes(node_ids, filters)
         with self._database.reading() as reader:
             ids = reader.select_ids(resolved(condition, reader))
             nodes = list(_nodes_by_id(reader, ids.tolist()).values())
@@ -332,7 +333,7 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
             The node ids that are there, as they were added, and their vectors, shape ``(n, dimension)``.
         """
         with self._database.reading() as reader:
-            return reader.vectors_of_nodes(node_ids)
+            return reader.vectors_of_nodes(as_ids(node_ids, "node_ids") or [])
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete all nodes that came from a document, a node without a source being its own; none is no error."""

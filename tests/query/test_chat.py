@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 from pathlib import Path
 
@@ -185,3 +186,18 @@ def test_blank_words_beside_an_image_are_left_out(
         index.as_chat_engine("simple", llm=llm).chat(QueryBundle(words, image_path=str(photos[0])))
     with_none, with_blanks = map(outline, server.requests)
     assert with_blanks == with_none
+
+
+@pytest.mark.parametrize("mode", ["context", "condense_plus_context", "condense_question", "simple"])
+def test_halves_of_characters_in_questions_go_out_whole(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, mode: str
+) -> None:
+    chat = index.as_chat_engine(mode, llm=llm)
+    for _ in range(2):
+        chat.chat("帽子\ud83d是什么颜色？")
+    chat.chat(QueryBundle("帽子\ude00"))
+    index.as_query_engine(llm).query("裙子\ud83d")
+    sent = json.dumps(server.requests, ensure_ascii=False)
+    sent.encode()
+    assert "帽子�是什么颜色" in sent
+    assert "裙子�" in sent

@@ -116,9 +116,9 @@ def test_tokens_of_words_are_the_whole_and_its_letters_and_digits() -> None:
     assert tokens_of("iPhone15Pro") == "iphone15pro iphone 15 pro"
     assert tokens_of("img_001") == "img_001 img 001"
     assert tokens_of("飞机 Boeing 747 ___") == "飞 机 飞机 boeing 747 ___"
-    assert match_expression("iPhone15Pro") == '"15" OR "iphone" OR "iphone15pro" OR "pro"'
-    # Parts of one character would match too much.
-    assert match_expression("SU7 A4") == '"a4" OR "su" OR "su7"'
+    # Not every 15, and not every pro.
+    assert match_expression("iPhone15Pro") == '"iphone 15 pro" OR "iphone15pro"'
+    assert match_expression("SU7 A4") == '"a 4" OR "a4" OR "su 7" OR "su7"'
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,21 @@ def test_a_text_is_found_by_each_of_its_parts(text: str, found_by: list[str]) ->
     others = [TextNode(id_="other", text="公路，“天空”！", embedding=[0.0, 1.0])]
     store.add([TextNode(id_="it", text=text, embedding=[1.0, 0.0]), *others])
     assert {words: search(store, words) for words in found_by} == {words: ["it"] for words in found_by}
+
+
+def test_parts_of_a_word_are_found_in_order_alone() -> None:
+    store = FaissMultiModalVectorStore()
+    texts = {
+        "glued": "iPhone15Pro 手机壳",
+        "apart": "iPhone 15 Pro",
+        "other": "iPhone 14，15 元，Pro 版",
+        "15": "第15张",
+    }
+    store.add([TextNode(id_=name, text=text, embedding=[1.0, 0.0]) for name, text in texts.items()])
+    assert sorted(search(store, "iphone15pro")) == ["apart", "glued"]
+    assert sorted(search(store, "iPhone15")) == ["apart", "glued"]
+    assert sorted(search(store, "iphone")) == ["apart", "glued", "other"]
+    assert sorted(search(store, "15")) == ["15", "apart", "glued", "other"]
 
 
 def test_fusion_sums_weighted_reciprocal_ranks() -> None:

@@ -139,7 +139,12 @@ def test_halves_of_characters_are_replaced_everywhere(store: FaissMultiModalVect
     assert back.metadata == {"k�": "v�", "list": ["x�"], "whole": "😀"}
     words = VectorStoreQuery(query_str="苹果", similarity_top_k=1, mode=VectorStoreQueryMode.TEXT_SEARCH)
     assert store.query(words).ids == ["a�"]
-    store.delete("d�")
+    for ids in ([f"a{HALF}"], ["a�"]):
+        assert [found.node_id for found in store.get_nodes(ids)] == ["a�"]
+        assert store.get_vectors(ids)[0] == ["a�"]
+        assert store.query(VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=1, node_ids=ids)).ids == ["a�"]
+    assert store.get_nodes_of_document(f"d{HALF}") == [back]
+    store.delete(f"d{HALF}")
     assert store.count() == 0
 
 
