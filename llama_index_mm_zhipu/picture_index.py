@@ -390,7 +390,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         storable = []
         for node in nodes:
             try:
-                storable.append(storable_node(node))
+                storable.append(storable_node(node).node)
             except ValueError as error:
                 if self._on_error == "raise":
                     raise

@@ -49,11 +49,17 @@ class NewNodes:
     """
 
     def __init__(self, nodes: Sequence[BaseNode], dimension: int | None) -> None:
-        nodes = list(map(storable_node, nodes))
+        self._nodes: list[BaseNode] = []
+        self._contents: list[str] = []
+        # Pairs of all nodes at once would keep Python's garbage collector busy.
+        for each in nodes:
+            node, content = storable_node(each)
+            self._nodes.append(node)
+            self._contents.append(content)
+        nodes = self._nodes
         self.node_ids = [node.node_id for node in nodes]
         _require_once(self.node_ids)
         self.vectors = _vectors(nodes, dimension)
-        self._nodes = nodes
         self._pictures = {node.node_id: data for node in nodes if (data := _inline_picture(node)) is not None}
         self._hashes = {node_id: hashlib.sha256(data).hexdigest() for node_id, data in self._pictures.items()}
 
@@ -62,10 +68,11 @@ class NewNodes:
 
     def rows(self) -> Iterator[NodeRow]:
         """Yield each node's row."""
-        for node in self._nodes:
+        for node, content in zip(self._nodes, self._contents, strict=True):
             picture = self._hashes.get(node.node_id)
-            left_out = {"embedding"} if picture is None else {"embedding", "image"}
-            content = node.model_dump_json(exclude=left_out)
+            if picture is None and getattr(node, "image", None):
+                # A text that is not the base64 of an image stays as it is.
+                content = node.model_dump_json(exclude={"embedding"})
             yield NodeRow(node.node_id, node.ref_doc_id, _class_name(node), content, picture)
 
     def pictures(self) -> Iterator[tuple[str, bytes]]:
@@ -75,7 +82,7 @@ class NewNodes:
 
     def metadata(self) -> Iterator[Iterator[MetadataRow]]:
         """Yield each node's metadata rows."""
-        return (metadata_rows(_metadata_as_read(node)) for node in self._nodes)
+        return (metadata_rows(_metadata_as_read(*each)) for each in zip(self._nodes, self._contents, strict=True))
 
     def tokens(self) -> Iterator[str]:
         """Yield each node's tokens for full text, empty where it has none."""
@@ -141,11 +148,11 @@ def _inline_picture(node: BaseNode) -> bytes | None:
     return data if base64.b64encode(data).decode("ascii") == node.image else None
 
 
-def _metadata_as_read(node: BaseNode) -> dict[str, Any]:
-    """Return the metadata that the node has when it is read back: dates and enums, for example, become text."""
+def _metadata_as_read(node: BaseNode, content: str) -> dict[str, Any]:
+    """Return the metadata that a node has when it is read back: dates and enums, for example, become text."""
     if is_plain(node.metadata):
         return node.metadata
-    metadata: dict[str, Any] = json.loads(node.model_dump_json(include={"metadata"}))["metadata"]
+    metadata: dict[str, Any] = json.loads(content)["metadata"]
     return metadata
 
 

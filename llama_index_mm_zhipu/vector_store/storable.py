@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llama_index.core.schema import BaseNode
@@ -23,8 +23,20 @@ class _NotStorableError(ValueError):
     """Says what is wrong with a value."""
 
 
-def storable_node(node: BaseNode) -> BaseNode:
-    """Return a node as it can be stored; the given one stays as it is, and is returned where nothing is to be changed.
+class StorableNode(NamedTuple):
+    """A node as it can be stored.
+
+    Attributes:
+        node: The given one, where nothing is to be changed.
+        content: It as JSON, without vector and inline image.
+    """
+
+    node: BaseNode
+    content: str
+
+
+def storable_node(node: BaseNode) -> StorableNode:
+    """Return a node as it can be stored; the given one stays as it is.
 
     Values of numpy, such as those of pandas' rows, become Python's. Halves of characters, in texts, ids and metadata,
     become U+FFFD.
@@ -37,20 +49,23 @@ def storable_node(node: BaseNode) -> BaseNode:
     if metadata is not node.metadata:
         node = node.model_copy(update={"metadata": metadata})
     try:
-        node.model_dump_json(exclude=_APART)
+        return StorableNode(node, node.model_dump_json(exclude=_APART))
     except (PydanticSerializationError, ValueError) as error:
         return _mended(node, error)
-    return node
 
 
 def is_plain(metadata: dict[str, Any]) -> bool:
-    """Whether all values are what JSON makes of them: no dates, enums, lists or mappings."""
-    return all(type(value) in _PLAIN or type(value) is float for value in metadata.values())
+    """Whether all values are what JSON makes of them: no dates, enums, lists or mappings, and no NaN."""
+    # Asked of every node: a generator would take twice as long.
+    for value in metadata.values():
+        if type(value) not in _PLAIN and not (type(value) is float and math.isfinite(value)):
+            return False
+    return True
 
 
 def _storable_metadata(node: BaseNode) -> dict[str, Any]:
     metadata = node.metadata
-    if all(type(value) in _PLAIN for value in metadata.values()):
+    if is_plain(metadata):
         return metadata
     storable: dict[str, Any] = {}
     for key, value in metadata.items():
@@ -87,7 +102,7 @@ def _are_same(one: Any, other: Any) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
-def _mended(node: BaseNode, error: Exception) -> BaseNode:
+def _mended(node: BaseNode, error: Exception) -> StorableNode:
     """Return a node that could not be written as JSON with whole characters.
 
     Raises:
@@ -101,10 +116,9 @@ def _mended(node: BaseNode, error: Exception) -> BaseNode:
     fields = _with_whole_characters(node.model_dump(exclude=_APART))
     mended = type(node).model_validate({**fields, **{name: getattr(node, name, None) for name in _APART}})
     try:
-        mended.model_dump_json(exclude=_APART)
+        return StorableNode(mended, mended.model_dump_json(exclude=_APART))
     except (PydanticSerializationError, ValueError):
         raise ValueError(f"node {one_line(node.node_id)} cannot be stored: {one_line(str(error))}") from None
-    return mended
 
 
 def _with_whole_characters(value: Any) -> Any:

@@ -151,7 +151,7 @@ def test_halves_of_characters_are_replaced_everywhere(store: FaissMultiModalVect
 @pytest.mark.parametrize("kind", [TextNode, ImageNode])
 def test_a_node_that_can_be_stored_is_not_copied(kind: type[BaseNode]) -> None:
     node = kind(text="红", metadata={"n": 1, "x": 0.5, "none": None, "list": [1, {"a": (1, 2)}], "day": Color.RED})
-    assert storable_node(node) is node
+    assert storable_node(node).node is node
 
 
 def test_an_index_looks_before_it_embeds_and_skips_on_request(
