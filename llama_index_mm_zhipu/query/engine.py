@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
+from llama_index.core.callbacks.base import EventContext
+from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.llms.utils import LLMType
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -22,11 +26,13 @@ from llama_index.core.settings import Settings
 
 from llama_index_mm_zhipu.arguments import explicit_arguments, keyword_names, member_of, require_choice, require_known
 from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
+from llama_index_mm_zhipu.query.prompt_helper import require_fitting
 from llama_index_mm_zhipu.query.prompts import QUERY_BLOCKS, PicturePromptTemplate
-from llama_index_mm_zhipu.query.question import Question, as_bundle
+from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import (
     asks_an_llm,
@@ -35,6 +41,7 @@ from llama_index_mm_zhipu.query.synthesizer import (
     require_no_text_templates,
     without_text_templates,
 )
+from llama_index_mm_zhipu.text import with_whole_characters
 from llama_index_mm_zhipu.wording import Language, wording_of
 
 _dispatcher = get_dispatcher(__name__)
@@ -218,28 +225,107 @@ class PictureQueryEngine(RetrieverQueryEngine):
         return self._with_sources(response, sources, additional_source_nodes)
 
     def query(self, str_or_query_bundle: Question) -> RESPONSE_TYPE:
-        """Answer a question: words, or a ``QueryBundle`` with an image."""
-        return super().query(as_bundle(str_or_query_bundle))
+        """Answer a question.
+
+        Args:
+            str_or_query_bundle: Words; an image in any form but a string; or both in a ``QueryBundle`` or in a
+                ``ChatMessage``. The first image of a message is searched by, and all are shown to the LLM.
+
+        Raises:
+            EmptyAnswerError: The model answered nothing.
+            ImageError: The question's image, or with ``on_error="raise"`` another, cannot be read.
+            GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
+            ValueError: The question is longer than what the LLM takes.
+        """
+        return super().query(self._checked(as_bundle(str_or_query_bundle)))
 
     async def aquery(self, str_or_query_bundle: Question) -> RESPONSE_TYPE:
         """As ``query``."""
-        return await super().aquery(as_bundle(str_or_query_bundle))
+        return await super().aquery(await asyncio.to_thread(self._checked, as_bundle(str_or_query_bundle)))
+
+    def retrieve(self, query_bundle: Question) -> list[NodeWithScore]:
+        """Find sources, and apply the postprocessors."""
+        return super().retrieve(as_bundle(query_bundle))
+
+    async def aretrieve(self, query_bundle: Question) -> list[NodeWithScore]:
+        """As ``retrieve``."""
+        return await super().aretrieve(as_bundle(query_bundle))
+
+    @_dispatcher.span
+    def image_query(self, image_path: QueryBundle | ImageSource, prompt_str: str) -> RESPONSE_TYPE:
+        """Search by an image alone, and answer a question about it and the images found.
+
+        LlamaIndex's own engines have this method, too; they neither show the image itself to the LLM nor apply
+        postprocessors.
+
+        Args:
+            image_path: The image in any form; a string is its path or URL.
+            prompt_str: The question, which is not searched by.
+
+        Raises:
+            EmptyAnswerError: The model answered nothing.
+            ImageError: The image, or with ``on_error="raise"`` another, cannot be read.
+            GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
+            ValueError: The question is longer than what the LLM takes.
+        """
+        question = self._checked(_question_about(image_path, prompt_str))
+        with self._query_event(question) as event:
+            found = self._find_by_image(question)
+            nodes = self._apply_node_postprocessors(found, query_bundle=question)
+            response = self.synthesize(question, nodes)
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        return response
+
+    @_dispatcher.span
+    async def aimage_query(self, image_path: QueryBundle | ImageSource, prompt_str: str) -> RESPONSE_TYPE:
+        """As ``image_query``."""
+        question = await asyncio.to_thread(self._checked, _question_about(image_path, prompt_str))
+        with self._query_event(question) as event:
+            found = await self._afind_by_image(question)
+            nodes = await self._async_apply_node_postprocessors(found, query_bundle=question)
+            response = await self.asynthesize(question, nodes)
+            event.on_end(payload={EventPayload.RESPONSE: response})
+        return response
 
     @_dispatcher.span
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        payload: dict[str, Any] = {EventPayload.QUERY_STR: query_bundle.query_str}
-        with self.callback_manager.event(CBEventType.QUERY, payload=payload) as event:
+        with self._query_event(query_bundle) as event:
             response = self.synthesize(query_bundle, self.retrieve(query_bundle))
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
     @_dispatcher.span
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
-        payload: dict[str, Any] = {EventPayload.QUERY_STR: query_bundle.query_str}
-        with self.callback_manager.event(CBEventType.QUERY, payload=payload) as event:
+        with self._query_event(query_bundle) as event:
             response = await self.asynthesize(query_bundle, await self.aretrieve(query_bundle))
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
+
+    def _query_event(self, question: QueryBundle) -> AbstractContextManager[EventContext]:
+        return self.callback_manager.event(CBEventType.QUERY, payload={EventPayload.QUERY_STR: question.query_str})
+
+    def _checked(self, question: QueryBundle) -> QueryBundle:
+        """Return a question that the LLM has room for.
+
+        Raises:
+            ValueError: It has not.
+        """
+        if asks_an_llm(self._response_synthesizer):
+            require_fitting(question.query_str, self._response_synthesizer._llm.metadata)
+        return question
+
+    def _find_by_image(self, question: QueryBundle) -> list[NodeWithScore]:
+        searched_by = replace(question, query_str="", custom_embedding_strs=None)
+        if isinstance(self._retriever, MultiModalVectorIndexRetriever):
+            # Whatever of a question this retriever searches by, otherwise.
+            return self._retriever.image_to_image_retrieve(searched_by)
+        return self._retriever.retrieve(searched_by)
+
+    async def _afind_by_image(self, question: QueryBundle) -> list[NodeWithScore]:
+        searched_by = replace(question, query_str="", custom_embedding_strs=None)
+        if isinstance(self._retriever, MultiModalVectorIndexRetriever):
+            return await self._retriever.aimage_to_image_retrieve(searched_by)
+        return await self._retriever.aretrieve(searched_by)
 
     def _prepared(
         self, query: QueryBundle, nodes: Sequence[NodeWithScore]
@@ -277,6 +363,13 @@ class PictureQueryEngine(RetrieverQueryEngine):
             answer = (response.response or "") if isinstance(response, Response) else str(response)
             metadata.update(sources.citations_in(answer))
         return response
+
+
+def _question_about(image: QueryBundle | ImageSource, prompt: str) -> QueryBundle:
+    question = replace(as_bundle(as_image_bundle(image)), query_str=with_whole_characters(prompt))
+    if not question.image_path:
+        raise ValueError("image_path is a question without an image; give an image, or QueryBundle(image_path=…)")
+    return question
 
 
 _FROM_ARGS = keyword_names(PictureQueryEngine.from_args)

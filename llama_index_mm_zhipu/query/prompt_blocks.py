@@ -11,10 +11,11 @@ from llama_index.core.base.llms.types import ImageBlock, TextBlock
 from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from llama_index_mm_zhipu.images import image_source, read_bytes
+from llama_index_mm_zhipu.images import ImageSource, image_source, read_bytes
 from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
 from llama_index_mm_zhipu.picture_nodes import caption_of, node_of_image
 from llama_index_mm_zhipu.query.labels import label_of
+from llama_index_mm_zhipu.query.question import images_of
 from llama_index_mm_zhipu.query.sources import require_readable
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -68,14 +69,22 @@ class PromptBlocks:
         return [text, self._picture_block(node, number)] if self.include_images else [text]
 
     def of_question(self, query: QueryBundle) -> Blocks:
-        """Return the picture that a question is about, marked as such; nothing where there is none.
+        """Return the images that a question is about, marked as such; nothing where there are none.
+
+        Raises:
+            ImageError: One of them cannot be read.
+        """
+        if not self.include_images:
+            return []
+        return [block for image in images_of(query) for block in self.of_own_image(image)]
+
+    def of_own_image(self, image: ImageSource) -> Blocks:
+        """Return an image of the user, marked as such.
 
         Raises:
             ImageError: It cannot be read.
         """
-        if not query.image_path or not self.include_images:
-            return []
-        node = node_of_image(query.image_path)
+        node = node_of_image(image)
         require_readable(node)
         return [TextBlock(text=wording_of(self.language).own_picture), self._picture_block(node, ASKED_ABOUT)]
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.indices.prompt_helper import ChatPromptHelper
-from llama_index.core.llms import LLM
+from llama_index.core.llms import LLM, LLMMetadata
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.prompt_utils import get_empty_prompt_txt
+from llama_index.core.utils import get_tokenizer
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
@@ -18,6 +19,36 @@ _PADDING = 5
 # Room that texts leave for each picture, and the share of the context that they leave at most.
 _PICTURE_TOKENS = 1000
 _LARGEST_SHARE = 4
+
+
+# Characters of a question that are counted for each token that the model takes: a question of megabytes is refused
+# without counting all of it, and even English has fewer characters in a token.
+_COUNTED = 8
+
+_SHORTEN = (
+    "shorten the question, put long texts into the index and ask about them, or take a model with a larger context"
+)
+
+
+def require_fitting(question: str, metadata: LLMMetadata) -> None:
+    """Refuse a question that leaves a model no room: LlamaIndex's own error does not name the question.
+
+    Tokens are counted by ``Settings.tokenizer``, as LlamaIndex counts them to pack sources.
+
+    Raises:
+        ValueError: It does.
+    """
+    room = metadata.context_window - max(metadata.num_output, 0)
+    # A character takes four tokens at most, one for each byte of UTF-8.
+    if len(question) * 4 < room:
+        return
+    counted = question[: _COUNTED * room]
+    tokens = len(get_tokenizer()(counted)) * len(question) // max(len(counted), 1)
+    if tokens >= room:
+        raise ValueError(
+            f"the question has {len(question)} characters, about {tokens} tokens, and {metadata.model_name} takes "
+            f"{metadata.context_window} tokens, {metadata.num_output} of them for the answer; {_SHORTEN}"
+        )
 
 
 class WholePicturesPromptHelper(ChatPromptHelper):
@@ -61,6 +92,8 @@ class WholePicturesPromptHelper(ChatPromptHelper):
         """Split a text that is longer than a request takes."""
         if _has_picture(message) or self._text_tokens(message) <= size:
             return [message]
+        if size <= 0:
+            raise self._too_long(self.context_window - self.num_output - size)
         return cast("list[ChatMessage]", await message.asplit(max_tokens=size))
 
     def _text_tokens(self, message: ChatMessage) -> int:
@@ -72,8 +105,16 @@ class WholePicturesPromptHelper(ChatPromptHelper):
         functions = [tool.metadata.to_openai_tool() for tool in self._get_tools_from_llm(llm, tools)]
         counter = self._token_counter
         taken = sum(map(counter.get_string_tokens, texts)) + counter.estimate_tokens_in_tools(functions)
-        room = self._get_available_context_size(taken)
+        room = self.context_window - self.num_output - taken
+        if room < 0:
+            raise self._too_long(taken)
         return room if self.chunk_size_limit is None else min(room, self.chunk_size_limit)
+
+    def _too_long(self, taken: int) -> ValueError:
+        return ValueError(
+            f"question, prompt and images take about {taken} tokens and leave no room for texts: the model takes "
+            f"{self.context_window}, {self.num_output} of them for the answer; {_SHORTEN}"
+        )
 
     async def atruncate(
         self,

@@ -1,21 +1,41 @@
-"""What is asked: words, an image, or both."""
+"""What is asked: words, images, or both."""
 
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import replace
-from typing import TypeAlias
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
 
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import QueryBundle
 
-from llama_index_mm_zhipu.images import ImageSource, image_source
+from llama_index_mm_zhipu.images import ImageSource, describe, image_source
 from llama_index_mm_zhipu.text import with_whole_characters
 
-Question: TypeAlias = "str | QueryBundle | ImageSource"
-"""Words; an image in any form but a string; or both in a ``QueryBundle``."""
+Question: TypeAlias = "str | QueryBundle | ChatMessage | ImageSource"
+"""Words; an image in any form but a string; or both in a ``QueryBundle`` or in a ``ChatMessage``."""
 
 _INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
 """Unicode categories of spaces, line ends, controls and zero-width characters."""
+
+
+@dataclass(repr=False)
+class ImageQuestion(QueryBundle):
+    """A ``QueryBundle`` with all images of a question; its ``repr`` shows none of their bytes.
+
+    Attributes:
+        images: Shown to the LLM as the question's own images, in this order. ``image_path`` is the one of them that is
+            searched by, or None.
+    """
+
+    images: Sequence[ImageSource] = field(default_factory=tuple)
+
+    def __repr__(self) -> str:
+        """Name the images without their content."""
+        names = ", ".join(map(describe, self.images))
+        return f"ImageQuestion({self.query_str!r}, images=[{names}])"
 
 
 def has_words(text: str) -> bool:
@@ -23,14 +43,27 @@ def has_words(text: str) -> bool:
     return any(unicodedata.category(character) not in _INVISIBLE for character in text)
 
 
+def images_of(question: QueryBundle) -> Sequence[ImageSource]:
+    """Return the images of a question."""
+    if isinstance(question, ImageQuestion):
+        return question.images
+    return [question.image_path] if question.image_path else []
+
+
 def as_bundle(question: Question) -> QueryBundle:
-    """Return a question in the form that may hold an image, with whole characters.
+    """Return a question in the form that may hold images, with whole characters.
 
     Raises:
         ImageError: It is neither words nor an image.
+        ValueError: A message holds something other than text and images.
     """
     if isinstance(question, QueryBundle):
-        return replace(question, query_str=with_whole_characters(question.query_str))
+        whole = replace(question, query_str=with_whole_characters(question.query_str))
+        # Of a subclass only its author knows how to make another.
+        is_plain = type(question) is QueryBundle and question.image_path
+        return ImageQuestion(**vars(whole), images=[whole.image_path]) if is_plain else whole
+    if isinstance(question, ChatMessage):
+        return _bundle_of_message(question)
     return QueryBundle(with_whole_characters(question)) if isinstance(question, str) else as_image_bundle(question)
 
 
@@ -43,8 +76,14 @@ def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:
     if isinstance(image, QueryBundle):
         return image
     image_source(image)
+    return image_question("", [image])
+
+
+def image_question(words: str, images: Sequence[ImageSource]) -> ImageQuestion:
+    """Return a question with images, the first of which is searched by."""
     # LlamaIndex declares a path, and hands it to the embedding model as it is.
-    return QueryBundle("", image_path=image)  # type: ignore[arg-type]
+    searched_by: Any = images[0]
+    return ImageQuestion(words, image_path=searched_by, images=images)
 
 
 def as_query(question: Question) -> QueryBundle:
@@ -60,3 +99,18 @@ def as_query(question: Question) -> QueryBundle:
         query_str=query.query_str if has_words(query.query_str) else "",
         custom_embedding_strs=None if custom is None else [text for text in custom if has_words(text)],
     )
+
+
+def _bundle_of_message(message: ChatMessage) -> QueryBundle:
+    words: list[str] = []
+    images: list[ImageSource] = []
+    for block in message.blocks:
+        if isinstance(block, TextBlock):
+            words.append(with_whole_characters(block.text))
+        elif isinstance(block, ImageBlock):
+            source = image_source(block)
+            images.append(str(source) if isinstance(source, Path) else source)
+        else:
+            raise ValueError(f"a question takes text and images, not a {type(block).__name__}; leave it out")
+    text = "\n".join(words)
+    return image_question(text, images) if images else QueryBundle(text)
