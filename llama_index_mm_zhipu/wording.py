@@ -6,8 +6,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from llama_index_mm_zhipu.scripts import UNSPACED
+
 Language: TypeAlias = Literal["zh", "en"]
 """Of prompts and labels; questions and answers may be in any."""
+
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class Wording:
         own_picture: Stands before the picture that a question is about.
         no_caption: Stands for a picture without caption where only captions are sent.
         no_sources: Stands in place of sources where there are none.
+        left_out: Stands for an image that the model would not take besides the others.
+        gone: Stands in a history for an image that cannot be read any more.
+        look: Added to a message of images alone, which the API refuses.
         picture_alone: Stands in a history for a message of a picture alone.
         sheet: Explains a contact sheet; ``{count}``, ``{numbers}``, ``{number}``.
         on_sheet: Stands for a picture that is on a sheet above; ``{number}``.
@@ -44,6 +51,9 @@ class Wording:
     own_picture: str
     no_caption: str
     no_sources: str
+    left_out: str
+    gone: str
+    look: str
     picture_alone: str
     sheet: str
     on_sheet: str
@@ -66,6 +76,9 @@ WORDING: dict[Language, Wording] = {
         own_picture="用户提供的图片（问题所指，没有编号）：",
         no_caption="（没有说明）",
         no_sources="（没有检索到相似的图片）",
+        left_out="[图片略]",
+        gone="[图片已无法读取]",
+        look="请看图片。",
         picture_alone="（用户发来一张图片，没有写字）",
         sheet="（下面一张是拼图，含{count}张图片，上方标有编号{numbers}；此处指其中编号{number}的图片。）",
         on_sheet="[即上面拼图中编号{number}的图片]",
@@ -86,6 +99,9 @@ WORDING: dict[Language, Wording] = {
         own_picture="The user's picture, which the question is about (it has no number):",
         no_caption="(no caption)",
         no_sources="(no similar picture was found)",
+        left_out="[image left out]",
+        gone="[image that can no longer be read]",
+        look="Look at the image.",
         picture_alone="(the user sent a picture without words)",
         sheet=(
             "(The next picture is a contact sheet of {count} pictures, with the numbers {numbers} above them; "
@@ -111,3 +127,8 @@ def wording_of(language: Language) -> Wording:
     if language not in WORDING:
         raise ValueError(f"language {language!r} is not known; use one of {', '.join(map(repr, WORDING))}")
     return WORDING[language]
+
+
+def language_of_text(text: str) -> Language:
+    """Return the language to put around a text: Chinese if any of its characters is, or if it has no letters."""
+    return "zh" if _UNSPACED.search(text) or not any(map(str.isalpha, text)) else "en"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,13 +19,10 @@ from llama_index_mm_zhipu.images import (
 from llama_index_mm_zhipu.images.base64_text import is_data_uri
 from llama_index_mm_zhipu.images.names import is_address
 from llama_index_mm_zhipu.picture_nodes import caption_of, node_of_image
-from llama_index_mm_zhipu.scripts import UNSPACED
-from llama_index_mm_zhipu.wording import Language
+from llama_index_mm_zhipu.wording import Language, language_of_text
 
 Query: TypeAlias = "ImageSource | QueryBundle | None"
 """Words, or an image in any form that ``images.load_image`` takes, or both of a ``QueryBundle``."""
-
-_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 
 def results_of(results: Any) -> list[NodeWithScore]:
@@ -70,8 +66,7 @@ def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
 def language_of(words: str, results: Iterable[NodeWithScore]) -> Language:
     """Return the language for a query and its results: Chinese if any word is, or if there are none."""
     texts = [words, *(caption_of(result.node) for result in results)]
-    letters = [character for text in texts for character in text if character.isalpha()]
-    return "zh" if not letters or any(_UNSPACED.match(letter) for letter in letters) else "en"
+    return language_of_text("\n".join(texts))
 
 
 def _with_score(item: Any) -> NodeWithScore:

@@ -16,14 +16,14 @@ _INK = "black"
 _FRAME = "#b0b0b0"
 
 
-def contact_sheet(images: Sequence[Image.Image], numbers: Sequence[int], *, max_side: int = _SHEET_SIDE) -> Image.Image:
+def contact_sheet(images: Sequence[Image.Image], numbers: Sequence[int | str], *, max_side: int = _SHEET_SIDE) -> Image.Image:
     """Lay out pictures in rows, in reading order, each under its number.
 
     Pictures are shrunk to at most 1,024 pixels on their longer side, never enlarged.
 
     Args:
         images: RGB; left as they are.
-        numbers: One for each picture.
+        numbers: One for each picture, or another short name in Latin letters.
         max_side: Pixels of the sheet on its longer side, at most 4,096.
 
     Returns:

@@ -14,11 +14,10 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
+from llama_index_mm_zhipu.llm.numbered_picture import language_of_chat
 from llama_index_mm_zhipu.llm.tools import api_tool_call
 from llama_index_mm_zhipu.text import with_whole_characters
-
-PICTURE_ONLY_TEXT = "请看图片。"
-"""Added to a message of pictures alone, which the API refuses."""
+from llama_index_mm_zhipu.wording import wording_of
 
 _ROLES = {
     MessageRole.SYSTEM: "system",
@@ -35,6 +34,9 @@ _ROLES = {
 def api_messages(messages: Sequence[ChatMessage], encode: Callable[[ImageBlock], str]) -> list[dict[str, Any]]:
     """Turn a chat into the ``messages`` of a request; the given messages stay as they are.
 
+    A message of images alone, which the API refuses, gets a text in the language of the chat's other texts, in Chinese
+    if there are none.
+
     Args:
         messages: The whole history, oldest first.
         encode: Returns the ``url`` of a picture.
@@ -42,7 +44,8 @@ def api_messages(messages: Sequence[ChatMessage], encode: Callable[[ImageBlock],
     Raises:
         ValueError: A message holds something other than text, pictures and tool calls.
     """
-    converted = [_api_message(message, encode) for message in messages]
+    look = wording_of(language_of_chat(messages)).look
+    converted = [_api_message(message, encode, look) for message in messages]
     # The API refuses empty messages: LlamaIndex's chat engines send an empty system prompt where none was set, and keep
     # an answer that was empty.
     return [
@@ -52,8 +55,8 @@ def api_messages(messages: Sequence[ChatMessage], encode: Callable[[ImageBlock],
     ]
 
 
-def _api_message(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> dict[str, Any]:
-    api: dict[str, Any] = {"role": _ROLES[message.role], "content": _content(message, encode)}
+def _api_message(message: ChatMessage, encode: Callable[[ImageBlock], str], look: str) -> dict[str, Any]:
+    api: dict[str, Any] = {"role": _ROLES[message.role], "content": _content(message, encode, look)}
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     # Histories of other LLMs have calls only here, in the API's own form.
     calls = [api_tool_call(block) for block in blocks] or message.additional_kwargs.get("tool_calls")
@@ -64,7 +67,7 @@ def _api_message(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> d
     return api
 
 
-def _content(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> str | list[dict[str, Any]]:
+def _content(message: ChatMessage, encode: Callable[[ImageBlock], str], look: str) -> str | list[dict[str, Any]]:
     """Text alone goes as a string, which every model takes; with pictures, parts in the order of the blocks."""
     parts: list[dict[str, Any]] = []
     for block in message.blocks:
@@ -82,5 +85,5 @@ def _content(message: ChatMessage, encode: Callable[[ImageBlock], str]) -> str |
     if len(texts) == len(parts):
         return texts[0] if texts else ""
     if not any(text.strip() for text in texts):
-        return [*(part for part in parts if part["type"] != "text"), {"type": "text", "text": PICTURE_ONLY_TEXT}]
+        return [*(part for part in parts if part["type"] != "text"), {"type": "text", "text": look}]
     return parts

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from llama_index.core.base.llms.types import ImageBlock
+from collections.abc import Sequence
 
-from llama_index_mm_zhipu.wording import Language
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock
+
+from llama_index_mm_zhipu.wording import Language, language_of_text
 
 ASKED_ABOUT = 0
 """Number of the picture that a question is about: the others are numbered from 1."""
@@ -22,3 +24,13 @@ class NumberedImageBlock(ImageBlock):
 
     number: int
     language: Language = "zh"
+
+
+def language_of_chat(messages: Sequence[ChatMessage]) -> Language:
+    """Return the language for texts that are added to a chat.
+
+    It is that of numbered images, which engines set; else that of the chat's texts, Chinese if there are none.
+    """
+    blocks = (block for message in messages for block in message.blocks)
+    set_by_engine = (block.language for block in blocks if isinstance(block, NumberedImageBlock))
+    return next(set_by_engine, None) or language_of_text("\n".join(message.content or "" for message in messages))

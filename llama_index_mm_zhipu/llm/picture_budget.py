@@ -23,10 +23,10 @@ from llama_index_mm_zhipu.images import (
 )
 from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
-from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
+from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock, language_of_chat
 from llama_index_mm_zhipu.llm.picture_cache import remembered
 from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, content_key, encode_within_limits
-from llama_index_mm_zhipu.wording import Language, Wording, wording_of
+from llama_index_mm_zhipu.wording import Wording, wording_of
 
 logger = logging.getLogger(__name__)
 
@@ -39,9 +39,6 @@ than the model takes pictures;
 ``"newest"``: the newest messages' pictures go out, of one message the first ones, and no contact sheet is made;
 ``"error"``: a ``GLMInvalidRequestError``, before anything is sent.
 """
-
-PICTURE_PLACEHOLDER = "[图片略]"
-"""Stands where a picture was that the model would not take."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,9 @@ class PictureBudget:
         slots = _slots(counts, self.pictures, keep_all=self.policy == "grid")
         on_sheets = [slot > 0 and self._may_share(place, counts) for place, slot in enumerate(slots)]
         _log(counts, slots, on_sheets, self.pictures)
+        wording = wording_of(language_of_chat(messages))
         return [
-            self._fit_message(message, slot, sheets=sheets) if count > slot else message
+            self._fit_message(message, slot, wording, sheets=sheets) if count > slot else message
             for message, count, slot, sheets in zip(messages, counts, slots, on_sheets, strict=True)
         ]
 
@@ -91,16 +89,15 @@ class PictureBudget:
         is_newest = not any(counts[place + 1 :])
         return self.policy == "grid" or (self.policy == "auto" and is_newest)
 
-    def _fit_message(self, message: ChatMessage, slots: int, *, sheets: bool) -> ChatMessage:
-        blocks = self._on_sheets(message, slots) if sheets else _first_pictures(message, slots)
+    def _fit_message(self, message: ChatMessage, slots: int, wording: Wording, *, sheets: bool) -> ChatMessage:
+        blocks = self._on_sheets(message, slots, wording) if sheets else _first_pictures(message, slots, wording)
         return message.model_copy(update={"blocks": blocks})
 
-    def _on_sheets(self, message: ChatMessage, slots: int) -> list[Any]:
+    def _on_sheets(self, message: ChatMessage, slots: int, wording: Wording) -> list[Any]:
         """Replace the first picture of each group by the group's sheet, and the others by a reference to it."""
         pictures = [block for block in message.blocks if isinstance(block, ImageBlock)]
-        numbers = _numbers(pictures)
-        wording = wording_of(_language(pictures))
-        groups = {group[0]: group for group in _groups(numbers, slots)}
+        names = _names(pictures)
+        groups = {group[0]: group for group in _groups(len(pictures), _count_asked_about(pictures), slots)}
         place = -1
         blocks: list[Any] = []
         for block in message.blocks:
@@ -110,25 +107,25 @@ class PictureBudget:
             place += 1
             group = groups.get(place)
             if group is None:
-                blocks.append(TextBlock(text=wording.on_sheet.format(number=numbers[place])))
+                blocks.append(TextBlock(text=wording.on_sheet.format(number=names[place])))
             elif len(group) == 1:
                 blocks.append(block)
             else:
-                on_sheet = [numbers[member] for member in group]
+                on_sheet = [names[member] for member in group]
                 blocks.append(TextBlock(text=_explanation(on_sheet, wording)))
                 blocks.append(self._sheet([pictures[member] for member in group], on_sheet))
         return blocks
 
-    def _sheet(self, pictures: list[ImageBlock], numbers: list[int]) -> ImageBlock:
+    def _sheet(self, pictures: list[ImageBlock], names: list[str]) -> ImageBlock:
         keys = [self._key_of(picture) for picture in pictures]
         encoded = remembered(
-            (*keys, *numbers, self.max_side, self.urls),
-            lambda: base64.b64encode(self._draw(pictures, numbers)).decode("ascii"),
+            (*keys, *names, self.max_side, self.urls),
+            lambda: base64.b64encode(self._draw(pictures, names)).decode("ascii"),
         )
         return ImageBlock(image=base64.b64decode(encoded), image_mimetype="image/jpeg")
 
-    def _draw(self, pictures: list[ImageBlock], numbers: list[int]) -> bytes:
-        sheet = contact_sheet([self._small(picture) for picture in pictures], numbers, max_side=self.max_side)
+    def _draw(self, pictures: list[ImageBlock], names: list[str]) -> bytes:
+        sheet = contact_sheet([self._small(picture) for picture in pictures], names, max_side=self.max_side)
         return encode_within_limits(sheet, self.max_side)
 
     def _key_of(self, picture: ImageBlock) -> str:
@@ -175,22 +172,30 @@ def _slots(counts: list[int], pictures: int, *, keep_all: bool) -> list[int]:
     return slots
 
 
-def _numbers(pictures: list[ImageBlock]) -> list[int]:
-    """Return what the prompt calls each picture: its own number, else its place from 1."""
+def _names(pictures: list[ImageBlock]) -> list[str]:
+    """Return what a sheet calls each picture: its own number, else its place from 1.
+
+    Several pictures that the question is about, which have no numbers, are called A, B and so on.
+    """
+    own = _count_asked_about(pictures)
     return [
-        picture.number if isinstance(picture, NumberedImageBlock) else place
-        for place, picture in enumerate(pictures, start=1)
+        chr(ord("A") + place)
+        if place < own and own > 1
+        else str(picture.number if isinstance(picture, NumberedImageBlock) else place + 1)
+        for place, picture in enumerate(pictures)
     ]
 
 
-def _language(pictures: list[ImageBlock]) -> Language:
-    return next((picture.language for picture in pictures if isinstance(picture, NumberedImageBlock)), "zh")
+def _count_asked_about(pictures: list[ImageBlock]) -> int:
+    """Return how many pictures the question is about: these come first."""
+    asked_about = [isinstance(each, NumberedImageBlock) and each.number == ASKED_ABOUT for each in pictures]
+    return [*asked_about, False].index(False)
 
 
-def _groups(numbers: list[int], slots: int) -> list[list[int]]:
-    """Divide the places of pictures into groups, each for one slot; the picture asked about gets one of its own."""
-    alone = 1 if numbers[0] == ASKED_ABOUT and slots > 1 else 0
-    shared = _even_groups(len(numbers) - alone, slots - alone)
+def _groups(count: int, asked_about: int, slots: int) -> list[list[int]]:
+    """Divide the places of pictures into groups, each for one slot; the pictures asked about get slots of their own."""
+    alone = min(asked_about, slots - 1)
+    shared = _even_groups(count - alone, slots - alone)
     return [[place] for place in range(alone)] + [[place + alone for place in group] for group in shared]
 
 
@@ -200,18 +205,17 @@ def _even_groups(count: int, groups: int) -> list[list[int]]:
     return [list(range(start, end)) for start, end in pairwise(bounds)]
 
 
-def _explanation(numbers: list[int], wording: Wording) -> str:
-    named = wording.comma.join(map(str, numbers))
-    return wording.sheet.format(count=len(numbers), numbers=named, number=numbers[0])
+def _explanation(names: list[str], wording: Wording) -> str:
+    return wording.sheet.format(count=len(names), numbers=wording.comma.join(names), number=names[0])
 
 
-def _first_pictures(message: ChatMessage, slots: int) -> list[Any]:
+def _first_pictures(message: ChatMessage, slots: int, wording: Wording) -> list[Any]:
     left = slots
     blocks: list[Any] = []
     for block in message.blocks:
         if isinstance(block, ImageBlock):
             left -= 1
-            blocks.append(block if left >= 0 else TextBlock(text=PICTURE_PLACEHOLDER))
+            blocks.append(block if left >= 0 else TextBlock(text=wording.left_out))
         else:
             blocks.append(block)
     return blocks

@@ -183,6 +183,9 @@ def test_an_empty_system_prompt_is_left_out(llm: ZhipuMultiModal, server: GLMSta
 def test_a_message_of_pictures_alone_gets_a_text(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:
     llm.chat([user(ImageBlock(path=photo))])
     assert [part["type"] for part in sent_parts(server)] == ["image_url", "text"]
+    assert sent_parts(server)[1]["text"] == "请看图片。"
+    llm.chat([ChatMessage(role="system", content="Answer in one sentence."), user(ImageBlock(path=photo))])
+    assert sent_parts(server)[1]["text"] == "Look at the image."
 
 
 def test_more_pictures_than_the_model_takes_leave_placeholders(

@@ -164,3 +164,22 @@ def test_a_sheet_is_explained_in_the_language_of_the_prompt(picture: ImageBlock)
 def test_unless_there_is_room_for_one_picture_only(picture: ImageBlock) -> None:
     (fitted,) = PictureBudget(1).fit([numbered(picture, ASKED_ABOUT, 1, 2)])
     assert sheets_of(fitted) == ["0、1、2"]
+
+
+def test_several_pictures_asked_about_are_told_apart_on_a_sheet(picture: ImageBlock) -> None:
+    message = numbered(picture, ASKED_ABOUT, ASKED_ABOUT, ASKED_ABOUT, 1, 2)
+    (spread,) = PictureBudget(4).fit([message])
+    assert [spread.blocks[place] is message.blocks[place] for place in range(3)] == [True] * 3
+    assert sheets_of(spread) == ["1、2"]
+    (fitted,) = PictureBudget(2).fit([message])
+    assert fitted.blocks[0] is message.blocks[0]
+    assert sheets_of(fitted) == ["B、C、1、2"]
+
+
+def test_texts_for_pictures_follow_the_language_of_the_chat(picture: ImageBlock) -> None:
+    question = TextBlock(text="What is on the left?")
+    old = ChatMessage(role="user", blocks=[picture, question])
+    new = ChatMessage(role="user", blocks=[picture, picture, question])
+    first, second = PictureBudget(1).fit([old, new])
+    assert first.blocks[0] == TextBlock(text="[image left out]")
+    assert "contact sheet of 2 pictures" in str(second.content)
