@@ -10,7 +10,6 @@ from typing import Any
 
 from llama_index.core import Settings, StorageContext
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.chat_engine import CondenseQuestionChatEngine
 from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.embeddings import MultiModalEmbedding
@@ -41,8 +40,8 @@ from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.chat import (
     PictureCondensePlusContextChatEngine,
     PictureContextChatEngine,
-    PictureSimpleChatEngine,
 )
+from llama_index_mm_zhipu.query.chat_without_sources import PictureCondenseQuestionChatEngine, PictureSimpleChatEngine
 from llama_index_mm_zhipu.query.engine import PictureQueryEngine
 from llama_index_mm_zhipu.query.options import (
     ChatEngineOptions,
@@ -192,8 +191,8 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
         Args:
             chat_mode: ``"context"`` looks for sources by each message as it is; ``"condense_plus_context"``, the
-                default, has the LLM make a question of message and history first. ``"condense_question"`` and
-                ``"simple"`` are LlamaIndex's own.
+                default, has the LLM make a question of message and history first. ``"condense_question"`` asks the
+                query engine so, and ``"simple"`` answers without sources. The user's images stay in the history.
             llm: As in ``as_query_engine``.
             **options: Of ``as_retriever`` and of the mode's engine: ``language``, ``include_images``,
                 ``metadata_keys``, ``on_error``, ``chat_content_qa_template``; ``system_prompt``, ``memory``,
@@ -210,7 +209,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
             names = _chat_names(PictureSimpleChatEngine)
             return PictureSimpleChatEngine.from_defaults(llm=llm_or_default(llm), **chosen(options, names))
         if mode == ChatMode.CONDENSE_QUESTION:
-            engine = CondenseQuestionChatEngine
+            engine = PictureCondenseQuestionChatEngine
             self._require_known_to_chat(mode, options, engine, QueryEngineOptions.__optional_keys__)
             llm = llm_or_default(llm)
             query_engine = self.as_query_engine(llm, **chosen(options, QueryEngineOptions.__optional_keys__))

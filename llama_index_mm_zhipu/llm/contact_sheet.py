@@ -16,7 +16,9 @@ _INK = "black"
 _FRAME = "#b0b0b0"
 
 
-def contact_sheet(images: Sequence[Image.Image], numbers: Sequence[int | str], *, max_side: int = _SHEET_SIDE) -> Image.Image:
+def contact_sheet(
+    images: Sequence[Image.Image], numbers: Sequence[int | str], *, max_side: int = _SHEET_SIDE
+) -> Image.Image:
     """Lay out pictures in rows, in reading order, each under its number.
 
     Pictures are shrunk to at most 1,024 pixels on their longer side, never enlarged.

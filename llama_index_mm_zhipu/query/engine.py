@@ -269,7 +269,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
             ValueError: The question is longer than what the LLM takes.
         """
         question = self._checked(_question_about(image_path, prompt_str))
-        with self._query_event(question) as event:
+        with self.callback_manager.as_trace("query"), self._query_event(question) as event:
             found = self._find_by_image(question)
             nodes = self._apply_node_postprocessors(found, query_bundle=question)
             response = self.synthesize(question, nodes)
@@ -280,7 +280,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
     async def aimage_query(self, image_path: QueryBundle | ImageSource, prompt_str: str) -> RESPONSE_TYPE:
         """As ``image_query``."""
         question = await asyncio.to_thread(self._checked, _question_about(image_path, prompt_str))
-        with self._query_event(question) as event:
+        with self.callback_manager.as_trace("query"), self._query_event(question) as event:
             found = await self._afind_by_image(question)
             nodes = await self._async_apply_node_postprocessors(found, query_bundle=question)
             response = await self.asynthesize(question, nodes)

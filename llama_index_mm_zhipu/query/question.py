@@ -60,8 +60,9 @@ def as_bundle(question: Question) -> QueryBundle:
     if isinstance(question, QueryBundle):
         whole = replace(question, query_str=with_whole_characters(question.query_str))
         # Of a subclass only its author knows how to make another.
-        is_plain = type(question) is QueryBundle and question.image_path
-        return ImageQuestion(**vars(whole), images=[whole.image_path]) if is_plain else whole
+        if type(question) is QueryBundle and question.image_path:
+            return ImageQuestion(**vars(whole), images=[question.image_path])
+        return whole
     if isinstance(question, ChatMessage):
         return _bundle_of_message(question)
     return QueryBundle(with_whole_characters(question)) if isinstance(question, str) else as_image_bundle(question)

@@ -105,6 +105,15 @@ def test_a_picture_without_words_does_not_end_the_chat(
     chat = index.as_chat_engine(mode, llm=llm)
     chat.chat(QueryBundle(blank, image_path=str(photos[4])))
     assert "什么颜色？" in str(chat.chat("什么颜色？"))
+    assert outline(server.requests[-1])[:2] == [OWN, PICTURE]
+
+
+def test_an_image_alone_is_told_where_no_images_go_out(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]
+) -> None:
+    chat = index.as_chat_engine("context", llm=llm, include_images=False)
+    chat.chat(photos[4])
+    chat.chat("什么颜色？")
     assert server.requests[-1]["messages"][1]["content"] == "（用户发来一张图片，没有写字）"
 
 

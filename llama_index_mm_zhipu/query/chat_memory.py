@@ -1,0 +1,209 @@
+"""``ImageMemory``: a chat's memory that keeps the user's images, and none of their bytes in the store behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.memory import BaseMemory
+from llama_index.core.schema import QueryBundle
+
+from llama_index_mm_zhipu.images import ImageError, ImageSource, image_source, open_image, read_bytes
+from llama_index_mm_zhipu.llm.numbered_picture import language_of_chat
+from llama_index_mm_zhipu.llm.pictures import content_key
+from llama_index_mm_zhipu.query.question import has_words, images_of
+from llama_index_mm_zhipu.wording import wording_of
+
+logger = logging.getLogger(__name__)
+
+_SCHEME = "session-image:"
+"""Begins the URL that stands in the store for an image given as bytes."""
+
+
+class UnprintedImageBlock(ImageBlock):
+    """An ``ImageBlock`` whose ``repr`` leaves out the bytes."""
+
+    def __repr_args__(self) -> Any:
+        """Return the fields that ``repr`` shows."""
+        return [(name, value) for name, value in super().__repr_args__() if name != "image"]
+
+
+class ImageMemory(BaseMemory):
+    """A memory around another one, which may write its messages to a database.
+
+    The other memory gets a URL for each image: ``file://`` for a file, that of an image on the web, or
+    ``session-image:`` and a hash for one that was given as bytes. Those bytes stay in this object, and are forgotten
+    with ``reset``. Messages come back with their images; an image that is not there any more is replaced by a text.
+    """
+
+    _memory: BaseMemory = PrivateAttr()
+    _contents: dict[str, bytes] = PrivateAttr(default_factory=dict)
+
+    def __init__(self, memory: BaseMemory) -> None:
+        super().__init__()
+        self._memory = memory
+
+    @classmethod
+    def of(cls, memory: BaseMemory) -> ImageMemory:
+        """Return a memory as one of this class."""
+        return memory if isinstance(memory, cls) else cls(memory)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex serialises this component."""
+        return "ImageMemory"
+
+    @classmethod
+    def from_defaults(cls, **kwargs: Any) -> ImageMemory:
+        """Refuse: this memory is made around another one.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("call ImageMemory(memory)")
+
+    @property
+    def tokenizer_fn(self) -> Callable[[str], list[Any]]:
+        """The tokenizer of the other memory, by which ``SimpleChatEngine`` counts its first messages."""
+        tokenizer: Callable[[str], list[Any]] = self._memory.tokenizer_fn  # type: ignore[attr-defined]
+        return tokenizer
+
+    def get(self, input: str | None = None, **kwargs: Any) -> list[ChatMessage]:  # noqa: A002
+        """Return the messages to send, as the other memory chooses them."""
+        return self._restored(self._memory.get(input=input, **kwargs))
+
+    async def aget(self, input: str | None = None, **kwargs: Any) -> list[ChatMessage]:  # noqa: A002
+        """As ``get``."""
+        return await asyncio.to_thread(self._restored, await self._memory.aget(input=input, **kwargs))
+
+    def get_all(self) -> list[ChatMessage]:
+        """Return all messages."""
+        return self._restored(self._memory.get_all())
+
+    async def aget_all(self) -> list[ChatMessage]:
+        """As ``get_all``."""
+        return await asyncio.to_thread(self._restored, await self._memory.aget_all())
+
+    def put(self, message: ChatMessage) -> None:
+        """Add a message."""
+        self._memory.put(self._storable(message))
+
+    async def aput(self, message: ChatMessage) -> None:
+        """As ``put``."""
+        await self._memory.aput(await asyncio.to_thread(self._storable, message))
+
+    async def aput_messages(self, messages: list[ChatMessage]) -> None:
+        """Add messages."""
+        await self._memory.aput_messages(await asyncio.to_thread(self._all_storable, messages))
+
+    def set(self, messages: list[ChatMessage]) -> None:
+        """Replace all messages."""
+        self._memory.set(self._all_storable(messages))
+
+    async def aset(self, messages: list[ChatMessage]) -> None:
+        """As ``set``."""
+        await self._memory.aset(await asyncio.to_thread(self._all_storable, messages))
+
+    def reset(self) -> None:
+        """Forget all messages and images."""
+        self._memory.reset()
+        self._contents.clear()
+
+    async def areset(self) -> None:
+        """As ``reset``."""
+        await self._memory.areset()
+        self._contents.clear()
+
+    def _all_storable(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        return list(map(self._storable, messages))
+
+    def _storable(self, message: ChatMessage) -> ChatMessage:
+        if not _has_image(message):
+            return message
+        return message.model_copy(update={"blocks": [self._without_bytes(block) for block in message.blocks]})
+
+    def _without_bytes(self, block: Any) -> Any:
+        if not isinstance(block, ImageBlock) or _key_of(block) is not None:
+            return block
+        source = image_source(block)
+        if isinstance(source, Path):
+            url = source.absolute().as_uri()
+        elif isinstance(source, str):
+            url = source
+        else:
+            content = read_bytes(source)
+            key = content_key(content)
+            self._contents[key] = content
+            url = _SCHEME + key
+        return ImageBlock(url=url, image_mimetype=block.image_mimetype, detail=block.detail)
+
+    def _restored(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+        gone = TextBlock(text=wording_of(language_of_chat(messages)).gone)
+        return [
+            message.model_copy(update={"blocks": [self._with_bytes(block, gone) for block in message.blocks]})
+            if _has_image(message)
+            else message
+            for message in messages
+        ]
+
+    def _with_bytes(self, block: Any, gone: TextBlock) -> Any:
+        if not isinstance(block, ImageBlock):
+            return block
+        if (key := _key_of(block)) is not None:
+            content = self._contents.get(key)
+            return gone if content is None else UnprintedImageBlock(image=content, detail=block.detail)
+        try:
+            return image_block(block, detail=block.detail)
+        except ImageError as error:
+            logger.warning("an image of an earlier message is left out: %s", error)
+            return gone
+
+
+class RemembersImages:
+    """A chat engine whose history keeps the user's images."""
+
+    _memory: BaseMemory
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._memory = ImageMemory.of(self._memory)
+
+
+def image_block(image: ImageSource, detail: str | None = None) -> ImageBlock:
+    """Return a block of an image in any form: a file by its path, an image on the web by its URL, others by content.
+
+    Raises:
+        ImageError: It is no image, or cannot be read.
+    """
+    source = image_source(image)
+    if isinstance(source, str):
+        return ImageBlock(url=source, detail=detail)
+    if isinstance(source, Path):
+        with open_image(source):
+            return ImageBlock(path=source, detail=detail)
+    return UnprintedImageBlock(image=read_bytes(source), detail=detail)
+
+
+def message_of(question: QueryBundle) -> ChatMessage:
+    """Return a question as the message of the user, its images first.
+
+    Raises:
+        ImageError: An image cannot be read.
+    """
+    images = [image_block(image) for image in images_of(question)]
+    words = [TextBlock(text=question.query_str)] if has_words(question.query_str) or not images else []
+    return ChatMessage(role=MessageRole.USER, blocks=[*images, *words])
+
+
+def _has_image(message: ChatMessage) -> bool:
+    return any(isinstance(block, ImageBlock) for block in message.blocks)
+
+
+def _key_of(block: ImageBlock) -> str | None:
+    url = str(block.url) if block.url else ""
+    return url.removeprefix(_SCHEME) if url.startswith(_SCHEME) else None
