@@ -52,6 +52,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.query.prompts": ["PicturePromptTemplate"],
         "llama_index_mm_zhipu.query.citations": ["citations_in"],
         "llama_index_mm_zhipu.llm.empty_answer": ["EmptyAnswerError"],
+        "llama_index_mm_zhipu.llm.structured_answers": ["UnreadableAnswerError"],
     },
     "ingestion": {
         "llama_index_mm_zhipu.ingestion.captioner": ["ImageCaptioner"],

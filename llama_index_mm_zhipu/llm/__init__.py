@@ -16,6 +16,7 @@ from llama_index_mm_zhipu.llm.errors import (
 )
 from llama_index_mm_zhipu.llm.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.models import MODELS
+from llama_index_mm_zhipu.llm.structured_answers import UnreadableAnswerError
 
 __all__ = [
     "MODELS",
@@ -31,5 +32,6 @@ __all__ = [
     "GLMRateLimitError",
     "GLMServerError",
     "GLMTimeoutError",
+    "UnreadableAnswerError",
     "ZhipuMultiModal",
 ]

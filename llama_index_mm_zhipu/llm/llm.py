@@ -43,6 +43,7 @@ from llama_index_mm_zhipu.llm.messages import api_messages
 from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, clamp_max_tokens
 from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
 from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images, blocks_of_documents, image_list, picture_url
+from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
 from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls, tool_fields
 
 DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
@@ -67,7 +68,7 @@ _FURTHER_FIELDS = "further fields of the request go into additional_kwargs={…}
 _connecting = fork_safe_lock()
 
 
-class ZhipuMultiModal(KnownFields, MultiModalLLM, FunctionCallingLLM, GLMParameters):
+class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCallingLLM, GLMParameters):
     """Zhipu's GLM vision models: questions about pictures, sync, async and streaming.
 
     Pictures are whatever ``llama_index_mm_zhipu.images`` takes; they go out as raw base64 JPEG or PNG within the API's

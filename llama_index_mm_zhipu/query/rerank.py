@@ -17,6 +17,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image
+from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
@@ -39,6 +40,8 @@ _NOT_SCORED = "the model gave no score"
 
 # Pictures of so many requests lie decoded in memory.
 _PREPARED_AT_A_TIME = 2
+
+_BEGINNING = 200
 
 
 class GLMRerank(KnownFields, BaseNodePostprocessor):
@@ -107,8 +110,10 @@ class GLMRerank(KnownFields, BaseNodePostprocessor):
             answer = await self.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
         except GLMContentFilteredError as error:
             return [Verdict(NO_SCORE, str(error))] if len(batch) == 1 else None
-        verdicts = verdicts_in(answer.message.content or "", len(batch))
+        text = answer.message.content or ""
+        verdicts = verdicts_in(text, len(batch))
         if verdicts is None:
+            logger.warning("no scores can be read in the model's answer; it begins: '%s'", one_line(text[:_BEGINNING]))
             return None
         missing = Verdict(NO_SCORE, _NOT_SCORED)
         return [

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from llama_index_mm_zhipu.llm.structured_answers import decode_json
+
 _HIGHEST = 10.0
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _FIELD = re.compile(r'"(number|score)" ?: ?"?(-?\d{1,6}(?:\.\d{1,9})?)', re.IGNORECASE)
 _REASON = re.compile(r'"reason" ?: ?"(.*)', re.IGNORECASE | re.DOTALL)
-_DECODER = json.JSONDecoder(strict=False)
 
 NO_SCORE = -1.0
 """Score of a candidate without one."""
@@ -70,8 +70,8 @@ def _items(text: str) -> Iterator[dict[str, Any]]:
 def _decoded(text: str, place: int) -> tuple[dict[str, Any], int]:
     """Decode the object that begins at a place; of a broken one, what can be told."""
     try:
-        value, end = _DECODER.raw_decode(text, place)
-    except (ValueError, RecursionError):
+        value, end = decode_json(text, place)
+    except ValueError:
         end = text.find("{", place + 1)
         end = end if end >= 0 else len(text)
         fields = {name.lower(): value for name, value in _FIELD.findall(text[place:end])}

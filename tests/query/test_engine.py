@@ -31,7 +31,7 @@ from llama_index_mm_zhipu import (
     read_folder,
 )
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMQuotaError
+from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMQuotaError, UnreadableAnswerError
 from llama_index_mm_zhipu.picture_index import PictureIndex
 from llama_index_mm_zhipu.query import PictureQueryEngine
 from llama_index_mm_zhipu.testing import GLMStandIn, Says
@@ -110,6 +110,23 @@ def test_structured_answers(index: PictureIndex, connect: object, server: GLMSta
     assert isinstance(response.response, Product)
     assert response.metadata["citations"] == {}
     assert len(pictures_of(server.requests[0])) == 2
+
+
+def test_structured_answers_in_text_are_read_or_shown(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn
+) -> None:
+    class Product(BaseModel):
+        """What a picture shows."""
+
+        name: str
+
+    for mode in ("compact", "refine", "tree_summarize"):
+        engine = index.as_query_engine(llm=llm, output_cls=Product, response_mode=mode)
+        server.script(*[Says('好的：{"name": "帽子",}')] * (2 if mode == "refine" else 1))
+        assert engine.query(QUESTION).response == Product(name="帽子")  # type: ignore[union-attr]
+        server.script(Says("这是一顶帽子。"))
+        with pytest.raises(UnreadableAnswerError, match=r"cannot be read as Product.*这是一顶帽子"):
+            engine.query(QUESTION)
 
 
 def test_more_pictures_than_the_model_takes_go_out_in_one_request(

@@ -97,6 +97,7 @@ def test_the_order_of_retrieval_where_an_answer_cannot_be_read(
     assert [result.score for result in found] == [result.score for result in candidates[:3]]
     assert reasons(found) == [NOT_READ] * 3
     assert "could not be read: 4 results stay as retrieved" in caplog.text
+    assert f"it begins: '{answer}'" in caplog.text
 
 
 def test_one_unread_sheet_of_two_leaves_all_as_they_were(

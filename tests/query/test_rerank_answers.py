@@ -57,6 +57,11 @@ def test_broken_strings_cost_no_score() -> None:
     assert verdicts_in('{"number": 1, "score": 1e-7}', 1) == {1: Verdict(1e-7, "")}
 
 
+def test_trailing_commas_cost_no_reason() -> None:
+    answer = '[{"number": 1, "score": 9, "reason": "写着\\"帽子\\"，有,}",}, {"number": 2, "score": 1,},]'
+    assert verdicts_in(answer, 2) == {1: Verdict(9.0, '写着"帽子"，有,}'), 2: Verdict(1.0, "")}
+
+
 def test_a_model_that_counts_from_zero_is_not_understood() -> None:
     assert verdicts_in('[{"number": 0, "score": 9}, {"number": 1, "score": 2}]', 2) is None
     assert verdicts_in('[{"number": 1, "score": NaN}]', 1) is None
