@@ -207,13 +207,13 @@ class PictureIndex(MultiModalVectorStoreIndex):
         if mode == ChatMode.SIMPLE:
             self._require_known_to_chat(mode, options, PictureSimpleChatEngine)
             names = _chat_names(PictureSimpleChatEngine)
-            return PictureSimpleChatEngine.from_defaults(llm=llm_or_default(llm), **chosen(options, names))
+            return PictureSimpleChatEngine.with_history(llm=llm_or_default(llm), **chosen(options, names))
         if mode == ChatMode.CONDENSE_QUESTION:
             engine = PictureCondenseQuestionChatEngine
             self._require_known_to_chat(mode, options, engine, QueryEngineOptions.__optional_keys__)
             llm = llm_or_default(llm)
             query_engine = self.as_query_engine(llm, **chosen(options, QueryEngineOptions.__optional_keys__))
-            return engine.from_defaults(query_engine=query_engine, llm=llm, **chosen(options, _chat_names(engine)))
+            return engine.with_history(query_engine=query_engine, llm=llm, **chosen(options, _chat_names(engine)))
         own_engine = _CHAT_ENGINES.get(mode)
         if own_engine is None:
             return super().as_chat_engine(mode, llm_or_default(llm))

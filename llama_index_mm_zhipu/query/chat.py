@@ -83,7 +83,6 @@ class PictureContextChatEngine(AnswersFromImages, MultiModalContextChatEngine):
         # Core's calls this class's constructor.
         engine: Any = super().from_defaults(
             retriever,
-            chat_history=chat_history,
             memory=memory,
             system_prompt=system_prompt,
             node_postprocessors=node_postprocessors,
@@ -91,6 +90,7 @@ class PictureContextChatEngine(AnswersFromImages, MultiModalContextChatEngine):
         )
         built: PictureContextChatEngine = engine
         built._set_up(language, include_images, metadata_keys, on_error, chat_content_qa_template)
+        built._begin_with(chat_history, memory)
         return built
 
 
@@ -151,7 +151,6 @@ class PictureCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondense
         engine: Any = super().from_defaults(
             retriever,
             multi_modal_llm=llm_or_default(multi_modal_llm),
-            chat_history=chat_history,
             memory=memory,
             system_prompt=system_prompt,
             condense_prompt=condense_prompt or prompts_of(language).condense,
@@ -161,6 +160,7 @@ class PictureCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondense
         )
         built: PictureCondensePlusContextChatEngine = engine
         built._set_up(language, include_images, metadata_keys, on_error, chat_content_qa_template)
+        built._begin_with(chat_history, memory)
         return built
 
     def _to_search_by(self, question: QueryBundle) -> QueryBundle:

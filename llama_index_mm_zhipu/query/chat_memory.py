@@ -173,6 +173,14 @@ class RemembersImages:
         super().__init__(*args, **kwargs)
         self._memory = ImageMemory.of(self._memory)
 
+    def _begin_with(self, chat_history: list[ChatMessage] | None, memory: BaseMemory | None) -> None:
+        """Take a history into the engine's own memory; as in LlamaIndex, a memory that is given keeps what it has.
+
+        LlamaIndex's ``from_defaults`` would put the images into the store.
+        """
+        if chat_history and memory is None:
+            self._memory.set(chat_history)
+
 
 def image_block(image: ImageSource, detail: str | None = None) -> ImageBlock:
     """Return a block of an image in any form: a file by its path, an image on the web by its URL, others by content.

@@ -10,7 +10,9 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 from llama_index.core.chat_engine import CondenseQuestionChatEngine, SimpleChatEngine
 from llama_index.core.chat_engine.types import AgentChatResponse, StreamingAgentChatResponse
 from llama_index.core.llms import LLM
+from llama_index.core.memory import BaseMemory
 from llama_index.core.schema import QueryBundle
+from typing_extensions import Self
 
 from llama_index_mm_zhipu.query.chat_memory import RemembersImages, message_of
 from llama_index_mm_zhipu.query.prompt_helper import require_fitting
@@ -22,6 +24,21 @@ class _TakesImages(RemembersImages):
     """Passes a message with images to LlamaIndex's engine as content blocks, which this puts into a ``ChatMessage``."""
 
     _llm: LLM
+
+    @classmethod
+    def with_history(
+        cls, chat_history: list[ChatMessage] | None = None, memory: BaseMemory | None = None, **settings: Any
+    ) -> Self:
+        """Build an engine as ``from_defaults`` does.
+
+        Args:
+            chat_history: What was said before; its images are kept as those of new messages are.
+            memory: LlamaIndex's; it keeps what it has, and ``chat_history`` is then without effect.
+            **settings: Others of ``from_defaults``.
+        """
+        engine: Self = cls.from_defaults(memory=memory, **settings)  # type: ignore[attr-defined]
+        engine._begin_with(chat_history, memory)
+        return engine
 
     def chat(self, message: Question, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
         """Answer a message.
