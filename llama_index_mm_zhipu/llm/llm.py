@@ -88,8 +88,9 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         user_id: Name of your end user for the API, 6 to 128 characters.
         thinking: ``{"type": "enabled"}`` or ``{"type": "disabled"}`` for models that can.
         image_policy: What to do with more pictures than the model takes over the whole history. ``"auto"``: older
-            messages' pictures give way first, then those of the newest one share numbered contact sheets; ``"grid"``:
-            every message's pictures may share contact sheets; ``"newest"``: no contact sheets; ``"error"``: raise.
+            messages' pictures give way first, but for one of the user's own in chat engines, then those of the newest
+            one share numbered contact sheets; ``"grid"``: every message's pictures may share contact sheets;
+            ``"newest"``: no contact sheets; ``"error"``: raise.
         max_image_side: Pixels; larger pictures are shrunk. At most, and by default, the API's 6,000.
         inline_urls: Whether to fetch pictures given by address and send them, for addresses that the API cannot reach,
             or for contact sheets. Proxies are not used.

@@ -34,8 +34,9 @@ ImagePolicy: TypeAlias = Literal["auto", "grid", "newest", "error"]
 """What to do with more pictures than a model takes.
 
 ``"auto"``: pictures of older messages give way first, then those of the newest message that has any share contact
-sheets; ``"grid"``: pictures of every message share contact sheets, and none gives way unless more messages hold some
-than the model takes pictures;
+sheets, also to leave room for one of the user's own from an earlier message of a chat engine;
+``"grid"``: pictures of every message share contact sheets, and none gives way unless more messages hold some than the
+model takes pictures;
 ``"newest"``: the newest messages' pictures go out, of one message the first ones, and no contact sheet is made;
 ``"error"``: a ``GLMInvalidRequestError``, before anything is sent.
 """
@@ -67,7 +68,7 @@ class PictureBudget:
             GLMInvalidRequestError: There are too many, and the policy is ``"error"``.
             ImageError: A picture for a contact sheet cannot be read, or must be fetched and may not.
         """
-        counts = [sum(isinstance(block, ImageBlock) for block in message.blocks) for message in messages]
+        counts = [len(_pictures_in(message)) for message in messages]
         if sum(counts) <= self.pictures:
             return list(messages)
         if self.policy == "error":
@@ -76,7 +77,7 @@ class PictureBudget:
                 f"{sum(counts)} pictures, and the model takes {self.pictures} in one request; "
                 'send fewer, or set image_policy="auto"',
             )
-        slots = _slots(counts, self.pictures, keep_all=self.policy == "grid")
+        slots = _slots(counts, self.pictures, self._kept_for_older(messages))
         on_sheets = [slot > 0 and self._may_share(place, counts) for place, slot in enumerate(slots)]
         _log(counts, slots, on_sheets, self.pictures)
         wording = wording_of(language_of_chat(messages))
@@ -84,6 +85,14 @@ class PictureBudget:
             self._fit_message(message, slot, wording, sheets=sheets) if count > slot else message
             for message, count, slot, sheets in zip(messages, counts, slots, on_sheets, strict=True)
         ]
+
+    def _kept_for_older(self, messages: Sequence[ChatMessage]) -> int:
+        """Return how many of the older messages keep a slot, whatever the newest one holds."""
+        if self.policy != "auto":
+            return len(messages) if self.policy == "grid" else 0
+        *older, newest = filter(None, map(_pictures_in, messages))
+        can_share = len(newest) - _count_asked_about(newest) > 1
+        return int(can_share and any(map(_count_asked_about, older)))
 
     def _may_share(self, place: int, counts: list[int]) -> bool:
         is_newest = not any(counts[place + 1 :])
@@ -95,7 +104,7 @@ class PictureBudget:
 
     def _on_sheets(self, message: ChatMessage, slots: int, wording: Wording) -> list[Any]:
         """Replace the first picture of each group by the group's sheet, and the others by a reference to it."""
-        pictures = [block for block in message.blocks if isinstance(block, ImageBlock)]
+        pictures = _pictures_in(message)
         names = _names(pictures)
         groups = {group[0]: group for group in _groups(len(pictures), _count_asked_about(pictures), slots)}
         place = -1
@@ -146,6 +155,10 @@ class PictureBudget:
         return image
 
 
+def _pictures_in(message: ChatMessage) -> list[ImageBlock]:
+    return [block for block in message.blocks if isinstance(block, ImageBlock)]
+
+
 def _log(counts: list[int], slots: list[int], on_sheets: list[bool], limit: int) -> None:
     short = [
         (count, slot, sheets) for count, slot, sheets in zip(counts, slots, on_sheets, strict=True) if count > slot
@@ -161,14 +174,15 @@ def _log(counts: list[int], slots: list[int], on_sheets: list[bool], limit: int)
     )
 
 
-def _slots(counts: list[int], pictures: int, *, keep_all: bool) -> list[int]:
-    """Divide what the model takes among messages, the newest first; ``keep_all`` leaves one for each older message."""
+def _slots(counts: list[int], pictures: int, kept: int) -> list[int]:
+    """Divide what the model takes among messages, the newest first, with a slot for each of so many older ones."""
     slots = [0] * len(counts)
     left = pictures
     for place in range(len(counts) - 1, -1, -1):
-        older = sum(count > 0 for count in counts[:place]) if keep_all else 0
+        older = min(sum(count > 0 for count in counts[:place]), kept)
         slots[place] = min(counts[place], max(left - older, min(left, 1)))
         left -= slots[place]
+        kept = max(kept - (slots[place] > 0), 0)
     return slots
 
 
@@ -188,8 +202,11 @@ def _names(pictures: list[ImageBlock]) -> list[str]:
 
 def _count_asked_about(pictures: list[ImageBlock]) -> int:
     """Return how many pictures the question is about: these come first."""
-    asked_about = [isinstance(each, NumberedImageBlock) and each.number == ASKED_ABOUT for each in pictures]
-    return [*asked_about, False].index(False)
+    return [*map(_is_asked_about, pictures), False].index(False)
+
+
+def _is_asked_about(block: Any) -> bool:
+    return isinstance(block, NumberedImageBlock) and block.number == ASKED_ABOUT
 
 
 def _groups(count: int, asked_about: int, slots: int) -> list[list[int]]:

@@ -216,7 +216,7 @@ class AnswersFromImages(RemembersImages):
             ValueError: It has not.
         """
         question = as_bundle(message)
-        require_fitting(question.query_str, self._multi_modal_llm.metadata)
+        require_fitting(question.query_str, self._multi_modal_llm.metadata, packed=False)
         return question
 
     def _to_search_by(self, question: QueryBundle) -> QueryBundle:

@@ -79,7 +79,7 @@ class _TakesImages(RemembersImages):
 
     def _content(self, message: Question) -> Any:
         question = as_bundle(message)
-        require_fitting(question.query_str, self._llm.metadata)
+        require_fitting(question.query_str, self._llm.metadata, packed=False)
         return message_of(question).blocks if images_of(question) else question.query_str
 
 

@@ -311,7 +311,8 @@ class PictureQueryEngine(RetrieverQueryEngine):
             ValueError: It has not.
         """
         if asks_an_llm(self._response_synthesizer):
-            require_fitting(question.query_str, self._response_synthesizer._llm.metadata)
+            packed = looks_at_sources(self._response_synthesizer)
+            require_fitting(question.query_str, self._response_synthesizer._llm.metadata, packed=packed)
         return question
 
     def _find_by_image(self, question: QueryBundle) -> list[NodeWithScore]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -12,8 +13,12 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.prompt_utils import get_empty_prompt_txt
 from llama_index.core.utils import get_tokenizer
 
+from llama_index_mm_zhipu.scripts import UNSPACED
+
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
+
+_UNSPACED = re.compile(f"[{UNSPACED}]")
 
 _PADDING = 5
 # Room that texts leave for each picture, and the share of the context that they leave at most.
@@ -22,33 +27,51 @@ _LARGEST_SHARE = 4
 
 
 # Characters of a question that are counted for each token that the model takes: a question of megabytes is refused
-# without counting all of it, and even English has fewer characters in a token.
+# without counting all of it.
 _COUNTED = 8
+# More characters than this a token of a GLM model does not have on average: the service documents 1.8 of Chinese.
+_CHARACTERS_OF_A_TOKEN = 8
+_UNSPACED_CHARACTERS_OF_A_TOKEN = 2
 
 _SHORTEN = (
     "shorten the question, put long texts into the index and ask about them, or take a model with a larger context"
 )
 
 
-def require_fitting(question: str, metadata: LLMMetadata) -> None:
+def require_fitting(question: str, metadata: LLMMetadata, *, packed: bool) -> None:
     """Refuse a question that leaves a model no room: LlamaIndex's own error does not name the question.
 
-    Tokens are counted by ``Settings.tokenizer``, as LlamaIndex counts them to pack sources.
+    Args:
+        question: Its words.
+        metadata: Of the LLM.
+        packed: Whether sources are packed around the question. Then tokens are those of LlamaIndex's tokenizer, which
+            counts the rest of the prompt, too, and finds more in Chinese than GLM models do. Else the question is only
+            refused if no tokenizer could make it fit.
 
     Raises:
         ValueError: It does.
     """
-    room = metadata.context_window - max(metadata.num_output, 0)
+    answer = max(metadata.num_output, 0)
+    room = metadata.context_window - answer
     # A character takes four tokens at most, one for each byte of UTF-8.
     if len(question) * 4 < room:
         return
-    counted = question[: _COUNTED * room]
-    tokens = len(get_tokenizer()(counted)) * len(question) // max(len(counted), 1)
+    tokens = _count_tokens(question, room) if packed else _count_at_least(question)
     if tokens >= room:
         raise ValueError(
-            f"the question has {len(question)} characters, about {tokens} tokens, and {metadata.model_name} takes "
-            f"{metadata.context_window} tokens, {metadata.num_output} of them for the answer; {_SHORTEN}"
+            f"the question has {len(question)} characters, {'about' if packed else 'at least'} {tokens} tokens, and "
+            f"{metadata.model_name} takes {metadata.context_window}, {answer} of them for the answer; {_SHORTEN}"
         )
+
+
+def _count_tokens(text: str, room: int) -> int:
+    counted = text[: _COUNTED * room]
+    return len(get_tokenizer()(counted)) * len(text) // max(len(counted), 1)
+
+
+def _count_at_least(text: str) -> int:
+    unspaced = len(_UNSPACED.findall(text))
+    return unspaced // _UNSPACED_CHARACTERS_OF_A_TOKEN + (len(text) - unspaced) // _CHARACTERS_OF_A_TOKEN
 
 
 class WholePicturesPromptHelper(ChatPromptHelper):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from io import IOBase
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -61,7 +62,8 @@ def as_bundle(question: Question) -> QueryBundle:
         whole = replace(question, query_str=with_whole_characters(question.query_str))
         # Of a subclass only its author knows how to make another.
         if type(question) is QueryBundle and question.image_path:
-            return ImageQuestion(**vars(whole), images=[question.image_path])
+            asked = image_question(whole.query_str, [question.image_path])
+            return replace(asked, custom_embedding_strs=whole.custom_embedding_strs, embedding=whole.embedding)
         return whole
     if isinstance(question, ChatMessage):
         return _bundle_of_message(question)
@@ -76,15 +78,18 @@ def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:
     """
     if isinstance(image, QueryBundle):
         return image
-    image_source(image)
+    if not isinstance(image, IOBase):
+        image_source(image)
     return image_question("", [image])
 
 
 def image_question(words: str, images: Sequence[ImageSource]) -> ImageQuestion:
     """Return a question with images, the first of which is searched by."""
+    # Some streams can be read once only, and an image is read to search by it, to show it and to keep it.
+    kept = [image_source(image) if isinstance(image, IOBase) else image for image in images]
     # LlamaIndex declares a path, and hands it to the embedding model as it is.
-    searched_by: Any = images[0]
-    return ImageQuestion(words, image_path=searched_by, images=images)
+    searched_by: Any = kept[0]
+    return ImageQuestion(words, image_path=searched_by, images=kept)
 
 
 def as_query(question: Question) -> QueryBundle:

@@ -183,3 +183,22 @@ def test_texts_for_pictures_follow_the_language_of_the_chat(picture: ImageBlock)
     first, second = PictureBudget(1).fit([old, new])
     assert first.blocks[0] == TextBlock(text="[image left out]")
     assert "contact sheet of 2 pictures" in str(second.content)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(1, False), (2, True), (5, True)])
+def test_images_found_share_a_sheet_rather_than_push_out_the_user_s_own(
+    picture: ImageBlock, limit: int, kept: bool
+) -> None:
+    chat = [numbered(picture, ASKED_ABOUT), numbered(picture, ASKED_ABOUT), numbered(picture, 1, 2, 3, 4, 5)]
+    oldest, own, newest = PictureBudget(limit).fit(chat)
+    assert not any(isinstance(block, ImageBlock) for block in oldest.blocks)
+    assert (own.blocks[0] is chat[1].blocks[0]) == kept
+    assert sum(isinstance(block, ImageBlock) for block in newest.blocks) == limit - kept
+    assert sheets_of(newest)
+
+
+def test_the_newest_message_s_own_pictures_give_no_room_to_older_ones(picture: ImageBlock) -> None:
+    chat = [numbered(picture, ASKED_ABOUT), numbered(picture, ASKED_ABOUT), numbered(picture, ASKED_ABOUT, 1)]
+    for limit, sent in ((2, [0, 0, 2]), (3, [0, 1, 2])):
+        fitted = PictureBudget(limit).fit(chat)
+        assert [sum(isinstance(block, ImageBlock) for block in message.blocks) for message in fitted] == sent

@@ -25,13 +25,11 @@ from llama_index_mm_zhipu.testing import GLMStandIn
 OWN = "用户提供的图片（问题所指，没有编号）："
 MODES = ("context", "condense_plus_context", "condense_question", "simple")
 
-MODEL = "glm-4.6v"
-
 
 @pytest.fixture
 def llm(connect: Callable[..., ZhipuMultiModal]) -> ZhipuMultiModal:
     """A model that takes fifty images, so that none gives way."""
-    return connect(model=MODEL)
+    return connect(model="glm-4.6v")
 
 
 @pytest.fixture(params=MODES)
@@ -163,6 +161,16 @@ def test_older_images_give_way_first(
     assert "[图片略]" in outline(server.requests[-1])
 
 
+def test_images_found_do_not_push_out_the_user_s_own(
+    index: PictureIndex, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn, photos: list[Path]
+) -> None:
+    chat = index.as_chat_engine(llm=connect(), image_similarity_top_k=9)
+    chat.chat(QueryBundle("这是什么？", image_path=str(photos[4])))
+    chat.chat("左边呢？")
+    assert sent_bytes(server.requests[-1])[0] == photos[4].read_bytes()
+    assert len(pictures_of(server.requests[-1])) == 5
+
+
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_history_with_images_is_honoured(
     index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], tmp_path: Path, mode: str
@@ -237,8 +245,15 @@ def test_a_message_whose_image_is_missing_stays_out_of_the_history(chat: BaseCha
 
 
 def test_a_message_that_no_context_holds_is_refused(chat: BaseChatEngine, server: GLMStandIn) -> None:
-    with pytest.raises(
-        ValueError, match=r"the question has 100000 characters, about 200000 tokens, and glm-4.6v takes"
-    ):
-        chat.chat("啊" * 100_000)
+    said = r"the question has 300000 characters, at least 150000 tokens, and glm-4.6v takes 131072, 16384 of them"
+    with pytest.raises(ValueError, match=said):
+        chat.chat("啊" * 300_000)
     assert (server.requests, chat.chat_history) == ([], [])
+
+
+@pytest.mark.parametrize("mode", ["context", "simple"])
+def test_a_long_message_that_the_model_takes_is_not_refused(
+    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, mode: str
+) -> None:
+    index.as_chat_engine(mode, llm=llm).chat("轮胎气压是多少？" * 12_500)
+    assert len(server.requests) == 1
