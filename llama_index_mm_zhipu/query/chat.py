@@ -26,7 +26,6 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from llama_index_mm_zhipu.arguments import explicit_arguments, require_choice
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.llm.pictures import image_block
 from llama_index_mm_zhipu.query.labels import as_keys
@@ -92,7 +91,7 @@ class _AnswersFromPictures:
     ) -> RESPONSE_TYPE:
         """Answer a message from given nodes and the history."""
         sources = self._sources(nodes)
-        metadata = _metadata(sources)
+        metadata = sources.metadata()
         messages = self._messages(query_bundle, sources, self._memory.get(input=str(query_bundle)))
         if streaming:
             pieces = stream_chat_response_to_tokens(self._multi_modal_llm.stream_chat(messages))
@@ -109,7 +108,7 @@ class _AnswersFromPictures:
     ) -> RESPONSE_TYPE:
         """As ``synthesize``."""
         sources = await asyncio.to_thread(self._sources, nodes)
-        metadata = _metadata(sources)
+        metadata = sources.metadata()
         history = await self._memory.aget(input=str(query_bundle))
         messages = await asyncio.to_thread(self._messages, query_bundle, sources, history)
         if streaming:
@@ -364,12 +363,6 @@ def _require_no_text_prompts(**prompts: object) -> None:
     for name, prompt in prompts.items():
         if prompt is not None:
             raise ValueError(f"{name} is for texts; give chat_content_qa_template, which shows pictures")
-
-
-def _metadata(sources: Sources) -> dict[str, Any]:
-    pictures = [result for result in sources.sent if has_image(result.node)]
-    texts = [result for result in sources.sent if not has_image(result.node)]
-    return {"text_nodes": texts, "image_nodes": pictures, **sources.metadata()}
 
 
 def _with_metadata(response: ChatResponseType) -> ChatResponseType:
