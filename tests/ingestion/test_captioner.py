@@ -68,6 +68,17 @@ def test_pictures_get_captions_and_others_stay(
     assert "文字：" in prompt["text"]
 
 
+def test_a_caption_with_half_an_emoji_is_kept(
+    captioner: ImageCaptioner, slides: list[ImageNode], server: GLMStandIn, tiny_embedding: ChineseClipEmbedding
+) -> None:
+    server.script(Says("说明：红\ud83d苹果😀\n文字：无"))
+    for _ in range(2):
+        (captioned,) = captioner(slides[:1])
+        assert captioned.get_content() == "红�苹果😀"
+    assert len(server.requests) == 1
+    assert build_index([captioned], tiny_embedding).stores[1].get_nodes()[0].get_content() == "红�苹果😀"
+
+
 def test_documents_are_pictures_too(captioner: ImageCaptioner, photos: list[Path], server: GLMStandIn) -> None:
     server.script(Says(TAIL))
     document = ImageDocument(image_resource=MediaResource(path=photos[0]))
