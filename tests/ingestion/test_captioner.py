@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from gates import Together
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, CustomLLM, LLMMetadata, MockLLM
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, TextNode
@@ -71,10 +72,10 @@ def test_pictures_get_captions_and_others_stay(
 class HalfEmoji(MockLLM):
     """Answers with half of a surrogate pair, as JSON can spell it."""
 
-    asked: int = 0
+    _asked: int = PrivateAttr(default=0)
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        self.asked += 1
+        self._asked += 1
         return ChatResponse(message=ChatMessage(content="说明：红\ud83d苹果😀\n文字：无"))
 
 
@@ -86,7 +87,7 @@ def test_a_caption_with_half_an_emoji_is_kept(
     for _ in range(2):
         (captioned,) = captioner(slides[:1])
         assert captioned.get_content() == "红�苹果😀"
-    assert captioner.llm.asked == 1
+    assert captioner.llm._asked == 1
     assert build_index([captioned], tiny_embedding).stores[1].get_nodes()[0].get_content() == "红�苹果😀"
 
 
