@@ -58,8 +58,9 @@ def print_results(title: str, results: Sequence[NodeWithScore]) -> None:
 def print_answer(question: str, response: RESPONSE_TYPE) -> None:
     """Print an answer, and which images it cites."""
     print(f"\nQuestion: {question}\nAnswer: {response}")
-    for name, node in response.metadata["citations"].items():
-        print(f"Cited as {name}: {node.node_id}  {node.get_content()}")
+    sources = {source.node.node_id: source.node for source in response.source_nodes}
+    for name, node_id in response.metadata["citations"].items():
+        print(f"Cited as {name}: {node_id}  {sources[node_id].get_content()}")
 
 
 def save(shown: Figure | Gallery, name: str) -> Figure | Gallery:

@@ -24,6 +24,9 @@ class Wording:
         similarity: Stands behind the name where the score is a cosine.
         score: Stands there where it is another score.
         colon: Between name and caption.
+        quotes: Around captions.
+        inner_quotes: What stands for these in a caption.
+        text: Stands before a text, whose lines follow as quotations.
         label: Matches a label; its groups are a similarity and another score, of which one is empty or both.
         own_picture: Stands before the picture that a question is about.
         no_caption: Stands for a picture without caption where only captions are sent.
@@ -47,6 +50,9 @@ class Wording:
     similarity: str
     score: str
     colon: str
+    quotes: tuple[str, str]
+    inner_quotes: tuple[str, str]
+    text: str
     label: re.Pattern[str]
     own_picture: str
     no_caption: str
@@ -72,6 +78,9 @@ WORDING: dict[Language, Wording] = {
         similarity="（相似度 {score}）",
         score="（得分 {score}）",
         colon="：",
+        quotes=("「", "」"),
+        inner_quotes=("『", "』"),
+        text="文字资料：",
         label=re.compile(r"图\d+(?:（相似度 ([^\s（）]+)）|（得分 ([^\s（）]+)）)?(?:：.*)?", re.DOTALL),
         own_picture="用户提供的图片（问题所指，没有编号）：",
         no_caption="（没有说明）",
@@ -95,6 +104,9 @@ WORDING: dict[Language, Wording] = {
         similarity=" (similarity {score})",
         score=" (score {score})",
         colon=": ",
+        quotes=("“", "”"),
+        inner_quotes=("‘", "’"),
+        text="Text:",
         label=re.compile(r"Picture \d+(?: \(similarity ([^\s()]+)\)| \(score ([^\s()]+)\))?(?:: .*)?", re.DOTALL),
         own_picture="The user's picture, which the question is about (it has no number):",
         no_caption="(no caption)",

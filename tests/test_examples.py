@@ -37,7 +37,7 @@ def test_the_script_shows_what_it_finds_and_where_its_plots_are(tmp_path: Path) 
     assert "Loaded the index again from disk; it finds the same images." in shown
     assert "asking the local stand-in" in shown
     assert re.search(r"Question: 图里有消防车吗？\nAnswer: .*本地替身", shown)
-    assert re.search(r"说明：图1（相似度 0\.9\d+）：消防车\n", shown)
+    assert re.search(r"说明：图1（相似度 0\.9\d+）：「消防车」\n", shown)
     assert re.search(r"Cited as 图1: \d+  消防车\n", shown)
     own = shown.partition("Question: 我的图片里是什么？")[2]
     assert "第1张图片：JPEG 96×96" in own

@@ -192,10 +192,9 @@ def _answer_of(results: Any) -> _Answer:
     metadata = getattr(results, "metadata", None)
     metadata = metadata if isinstance(metadata, dict) else {}
     citations, skipped = metadata.get(CITATIONS), metadata.get(SKIPPED)
-    nodes = citations.values() if isinstance(citations, dict) else ()
     return _Answer(
         text,
-        frozenset(node.node_id for node in nodes if isinstance(node, BaseNode)),
+        frozenset(citations.values()) if isinstance(citations, dict) else frozenset(),
         skipped if isinstance(skipped, dict) else {},
     )
 

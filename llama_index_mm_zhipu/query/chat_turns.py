@@ -22,7 +22,6 @@ from llama_index.core.types import Thread
 
 from llama_index_mm_zhipu.arguments import require_choice
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.query.chat_memory import RemembersImages, message_of
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
@@ -87,7 +86,7 @@ class AnswersFromImages(RemembersImages):
     ) -> RESPONSE_TYPE:
         """Answer a message from given nodes and the history."""
         sources = self._sources(nodes)
-        metadata = _metadata(sources)
+        metadata = sources.metadata()
         messages = self._messages(query_bundle, sources, self._memory.get(input=str(query_bundle)))
         if streaming:
             pieces = stream_chat_response_to_tokens(self._multi_modal_llm.stream_chat(messages))
@@ -104,7 +103,7 @@ class AnswersFromImages(RemembersImages):
     ) -> RESPONSE_TYPE:
         """As ``synthesize``."""
         sources = await asyncio.to_thread(self._sources, nodes)
-        metadata = _metadata(sources)
+        metadata = sources.metadata()
         history = await self._memory.aget(input=str(query_bundle))
         messages = await asyncio.to_thread(self._messages, query_bundle, sources, history)
         if streaming:
@@ -267,12 +266,6 @@ class AnswersFromImages(RemembersImages):
         if not isinstance(block, ImageBlock):
             return [block]
         return [*self._blocks.of_own_image(block)] if self._blocks.include_images else []
-
-
-def _metadata(sources: Sources) -> dict[str, Any]:
-    pictures = [result for result in sources.sent if has_image(result.node)]
-    texts = [result for result in sources.sent if not has_image(result.node)]
-    return {"text_nodes": texts, "image_nodes": pictures, **sources.metadata()}
 
 
 def _sources_of(question: QueryBundle, response: RESPONSE_TYPE) -> dict[str, Any]:

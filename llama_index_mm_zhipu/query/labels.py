@@ -12,6 +12,7 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBun
 
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
+from llama_index_mm_zhipu.query.quoting import quoted
 from llama_index_mm_zhipu.wording import WORDING, Language, Wording, wording_of
 
 
@@ -24,7 +25,7 @@ def label_results(
 ) -> list[NodeWithScore]:
     """Replace retrieved nodes by copies that show an LLM no more than they should.
 
-    A picture's copy carries its label, such as ``图1（相似度 0.83）：红苹果``, under one metadata key
+    A picture's copy carries its label, such as ``图1（相似度 0.83）：「红苹果」``, under one metadata key
     (``检索到的图片``, in English ``retrieved picture``), which LlamaIndex's engines print right before the picture. All
     other metadata is hidden from LLMs, of texts too.
 
@@ -132,9 +133,10 @@ def _label(node: ImageNode, number: int, score: _Score | None, language: Languag
     in_brackets = ""
     if score is not None:
         in_brackets = (wording.similarity if score.is_similarity else wording.score).format(score=score.text)
-    # On one line: a caption's own lines could pass for labels.
-    caption = " ".join(caption_of(node).split())
-    return wording.name.format(number=number) + in_brackets + (f"{wording.colon}{caption}" if caption else "")
+    # On one line and quoted: a caption could pass for a label, or for what is asked of the LLM.
+    caption = caption_of(node)
+    quotation = wording.colon + quoted(caption, wording) if caption.strip() else ""
+    return wording.name.format(number=number) + in_brackets + quotation
 
 
 def _showing(node: BaseNode, label: str | None, metadata_keys: Collection[str], language: Language) -> BaseNode:

@@ -16,6 +16,7 @@ from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImage
 from llama_index_mm_zhipu.picture_nodes import caption_of, node_of_image
 from llama_index_mm_zhipu.query.labels import label_of
 from llama_index_mm_zhipu.query.question import images_of
+from llama_index_mm_zhipu.query.quoting import as_quoted_lines, in_one_line
 from llama_index_mm_zhipu.query.sources import require_readable
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -59,9 +60,11 @@ class PromptBlocks:
         """
         wording = wording_of(self.language)
         asked = [key for key in self.metadata_keys if key in node.metadata and key != wording.metadata_key]
-        metadata = [f"{key}: {node.metadata[key]}" for key in asked]
+        # As quotations, too: who fills in metadata may be anybody.
+        metadata = [f"> {in_one_line(key)}: {in_one_line(str(node.metadata[key]))}" for key in asked]
         if not isinstance(node, ImageNode):
-            return [TextBlock(text="\n".join([*metadata, node.get_content(metadata_mode=MetadataMode.NONE)]))]
+            lines = as_quoted_lines(node.get_content(metadata_mode=MetadataMode.NONE))
+            return [TextBlock(text="\n".join([wording.text, *metadata, lines]))]
         label = label_of(node, self.language) or wording.name.format(number=number)
         if not self.include_images and not caption_of(node):
             label += wording.colon + wording.no_caption

@@ -26,6 +26,7 @@ from llama_index_mm_zhipu.llm.pictures import encode_within_limits, image_block
 from llama_index_mm_zhipu.llm.together import together
 from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
+from llama_index_mm_zhipu.query.quoting import quoted
 from llama_index_mm_zhipu.query.rerank_answers import NO_SCORE, Verdict, verdicts_in
 from llama_index_mm_zhipu.wording import Language, wording_of
 
@@ -132,11 +133,13 @@ class GLMRerank(KnownFields, BaseNodePostprocessor):
         failed: dict[int, str] = {}
         for number, result in enumerate(batch, start=1):
             name = wording["candidate"].format(number=number)
-            if not has_image(result.node):
-                lines.append(f"{name}{result.node.get_content(metadata_mode=MetadataMode.NONE)}")
+            words = wording_of(self.language)
+            is_image = has_image(result.node)
+            text = caption_of(result.node) if is_image else result.node.get_content(metadata_mode=MetadataMode.NONE)
+            lines.append(f"{name}{quoted(text, words) if text.strip() else words.no_caption}")
+            if not is_image:
                 continue
             node = as_image_node(result.node)
-            lines.append(f"{name}{caption_of(node) or wording_of(self.language).no_caption}")
             try:
                 if self.mode == "single":
                     singly.append(image_block(node))

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 SKIPPED = "skipped"
 """Key of ``response.metadata``: reason by node id of pictures that were found and could not be sent."""
 
+# As LlamaIndex's readers call them.
+_FILE_NAME, _FILE_PATH = "file_name", "file_path"
+
 # What LlamaIndex makes of an empty answer, and of one that failed with a ValueError, which it logs.
 _EMPTY_ANSWERS = ("", "Empty Response")
 
@@ -88,8 +91,14 @@ class Sources:
         return cls(sent, language, expects_answer)
 
     def metadata(self) -> dict[str, Any]:
-        """Return the metadata of the response: of each node by its id, as LlamaIndex has it, and what was skipped."""
-        return {**{result.node.node_id: result.node.metadata for result in self.sent}, SKIPPED: self.sent.skipped}
+        """Return the metadata of the response: of each node by its id, as LlamaIndex has it, and what was skipped.
+
+        Of a node it holds what the model was shown, and the name of its file; paths of this machine stay here.
+        """
+        return {
+            **{result.node.node_id: _shown_metadata(result.node) for result in self.sent},
+            SKIPPED: self.sent.skipped,
+        }
 
     def citations_in(self, answer: str) -> dict[str, Any]:
         """Return the metadata that tells what an answer cites.
@@ -127,6 +136,14 @@ class Sources:
             answer += piece
             yield piece
         metadata.update(self.citations_in(answer))
+
+
+def _shown_metadata(node: BaseNode) -> dict[str, Any]:
+    path = getattr(node, "image_path", None) or node.metadata.get(_FILE_PATH)
+    file_name = node.metadata.get(_FILE_NAME) or (Path(str(path)).name if path else None)
+    hidden = {*node.excluded_llm_metadata_keys, _FILE_PATH}
+    shown = {key: value for key, value in node.metadata.items() if key not in hidden}
+    return {_FILE_NAME: file_name, **shown} if file_name else shown
 
 
 def require_readable(node: BaseNode) -> None:

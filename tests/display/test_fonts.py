@@ -40,7 +40,7 @@ def test_without_a_chinese_font_the_bundled_one_draws_without_a_warning(
     photo_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         figure = plot_results("哪张图里有帽子？Noto 123", photo_nodes)
         figure.savefig(tmp_path / "results.png")
     assert figure.axes[0].title.get_fontproperties().get_family()[0] == "Noto Sans SC"
@@ -64,7 +64,7 @@ def test_characters_that_no_font_has_are_boxes_named_in_one_line(
 ) -> None:
     node = photo_nodes[0].model_copy(update={"text": "𠮷野家 𠮷\n㐂"})
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         figure = plot_results(None, [node, node])
         figure.savefig(tmp_path / "results.png")
     assert figure.axes[0].get_title() == "□野家 □\n□"

@@ -9,14 +9,15 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gates import Together
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.ingestion import IngestionPipeline
-from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata, MockLLM
+from llama_index.core.llms import ChatMessage, ChatResponse, CompletionResponse, CustomLLM, LLMMetadata, MockLLM
 from llama_index.core.schema import Document, ImageDocument, ImageNode, MediaResource, TextNode
 from programs import start_program
 from waiting import PATIENCE, wait_until
@@ -66,6 +67,28 @@ def test_pictures_get_captions_and_others_stay(
     assert picture["type"] == "image_url"
     assert "说明：" in prompt["text"]
     assert "文字：" in prompt["text"]
+
+
+class HalfEmoji(MockLLM):
+    """Answers with half of a surrogate pair, as JSON can spell it."""
+
+    _asked: int = PrivateAttr(default=0)
+
+    async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        self._asked += 1
+        return ChatResponse(message=ChatMessage(content="说明：红\ud83d苹果😀\n文字：无"))
+
+
+def test_a_caption_with_half_an_emoji_is_kept(
+    slides: list[ImageNode], tmp_path: Path, tiny_embedding: ChineseClipEmbedding
+) -> None:
+    llm = HalfEmoji()
+    captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3")
+    for _ in range(2):
+        (captioned,) = captioner(slides[:1])
+        assert captioned.get_content() == "红�苹果😀"
+    assert captioner.llm._asked == 1
+    assert build_index([captioned], tiny_embedding).stores[1].get_nodes()[0].get_content() == "红�苹果😀"
 
 
 def test_documents_are_pictures_too(captioner: ImageCaptioner, photos: list[Path], server: GLMStandIn) -> None:

@@ -49,7 +49,7 @@ def test_several_turns_with_pictures(chat: BaseChatEngine, server: GLMStandIn) -
     assert len(pictures_of(two)) == 2
     for response in (first, second):
         assert response.metadata["citations"] == {
-            f"图{number}": source.node for number, source in enumerate(response.source_nodes, start=1)
+            f"图{number}": source.node.node_id for number, source in enumerate(response.source_nodes, start=1)
         }
 
 

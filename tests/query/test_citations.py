@@ -55,6 +55,20 @@ SOURCES = [
         ("图1和3顶帽子、图1与2根木棍", "a"),
         ("流程图2、示意图3、意图1", ""),
         ("图[2]，图**1**", "ba"),
+        ("红色[图1][图3]。蓝色【图2】", "acb"),
+        ("[图1、图3]，（图2至4）", "acbd"),
+        ("[图1，2]；[图 3,4]", "abcd"),
+        ("[Picture 1][Picture 3]; [Pictures 2 and 4]", "acbd"),
+        ("户型图3室2厅，效果图4K，图2S店", ""),
+        ("户型图3[图1]", "a"),
+        ("图1和2号车；图3，4号线", "ac"),
+        ("图1，2，3都有", "abc"),
+        ("图1、2中，图3，4显示", "abcd"),
+        ("图1号楼，图2层，图3室", ""),
+        ("心电图1、设计图2、正面图3、三视图4", ""),
+        ("对比图1和图2，请参考图3；如果图4", "abcd"),
+        ("这是图1而不是图2，不同于图3", "abc"),
+        ("结果图1显示，只有图2里有", "ab"),
     ],
 )
 def test_what_counts_as_a_citation(answer: str, cited: str) -> None:
@@ -81,7 +95,7 @@ def test_the_response_maps_citations_to_nodes(
     response = index.as_query_engine(llm=llm, image_similarity_top_k=3).query("哪张图里有帽子？")
 
     assert [Path(str(source.node.image_path)).is_file() for source in response.source_nodes] == [True] * 3
-    assert response.metadata["citations"] == {"图2": response.source_nodes[1].node}
+    assert response.metadata["citations"] == {"图2": response.source_nodes[1].node.node_id}
     assert response.metadata["unknown_citations"] == ["图9"]
     assert "the answer cites 图9, which no picture is called" in caplog.text
 

@@ -34,7 +34,7 @@ def test_the_stock_engine_shows_labels(index: PictureIndex, llm: ZhipuMultiModal
     response = engine.query(QUESTION)
     lines = outline(server.requests[0])
     for number, source in enumerate(response.source_nodes, start=1):
-        label = f"检索到的图片: 图{number}（相似度 {source.score:.3g}）：{source.node.get_content()}"
+        label = f"检索到的图片: 图{number}（相似度 {source.score:.3g}）：「{source.node.get_content()}」"
         assert lines[lines.index(label) + 1] == PICTURE
 
 

@@ -49,7 +49,7 @@ def test_candidates_are_scored_on_a_numbered_sheet(
 
     (request,) = server.requests
     lines = outline(request)
-    assert lines[1:5] == [f"编号{n}：{result.node.get_content()}" for n, result in enumerate(candidates, start=1)]
+    assert lines[1:5] == [f"编号{n}：「{result.node.get_content()}」" for n, result in enumerate(candidates, start=1)]
     assert lines[5] == PICTURE
     assert lines[6] == "问题：哪张图里有帽子？"
     sheet = load_image(base64.b64decode(pictures_of(request)[0]))
@@ -115,7 +115,7 @@ def test_the_question_s_picture_and_texts_are_shown_too(
     found = GLMRerank(llm=llm).postprocess_nodes([*candidates, text], QueryBundle("帽子", image_path=str(photos[8])))
     lines = outline(server.requests[0])
     assert lines[:2] == ["用户提供的图片（问题所指，没有编号）：", PICTURE]
-    assert "编号5：帽子的说明" in lines
+    assert "编号5：「帽子的说明」" in lines
     assert "secret" not in "".join(lines)
     assert "text" in ids(found)[:2]
 

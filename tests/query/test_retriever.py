@@ -270,7 +270,7 @@ def test_pictures_of_any_node_class_are_pictures(
     index.stores[1].add([document])
     response = index.as_query_engine(llm=llm).query("帽子")
     assert {type(source.node) for source in response.source_nodes} == {ImageNode}
-    assert sum(line.startswith("图") and line.endswith("：帽子") for line in outline(server.requests[0])) == 1
+    assert sum(line.startswith("图") and line.endswith("：「帽子」") for line in outline(server.requests[0])) == 1
 
 
 # Words that the model does not know
