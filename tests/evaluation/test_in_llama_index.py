@@ -228,7 +228,7 @@ async def test_pictures_inside_nodes_go_as_data_addresses_and_contexts_can_name_
     assert pictures_of(request) == [source.node.image for source in response.source_nodes]
     labels = [line.removeprefix("Context: ") for line in outline(request) if "检索到的图片: " in line]
     assert labels == [
-        f"检索到的图片: 图{number}（相似度 {source.score:.3g}）：{caption}"
+        f"检索到的图片: 图{number}（相似度 {source.score:.3g}）：「{caption}」"
         for number, (source, caption) in enumerate(zip(response.source_nodes, ["飞机", "香蕉"], strict=True), start=1)
     ]
     assert result.passing
