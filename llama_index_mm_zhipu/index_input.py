@@ -22,6 +22,7 @@ from llama_index_mm_zhipu.images import (
     image_source,
     read_bytes,
 )
+from llama_index_mm_zhipu.images.files import is_folder, read_file
 from llama_index_mm_zhipu.images.formats import is_image_file
 from llama_index_mm_zhipu.images.names import one_line
 from llama_index_mm_zhipu.picture_nodes import caption_of
@@ -113,7 +114,7 @@ def _nodes_of_item(item: IndexItem, on_error: OnError, show_progress: bool) -> I
     elif not isinstance(item, IMAGE_TYPES):
         raise _cannot_index(item)
     elif isinstance(path := _path_of(item), Path):
-        if path.is_dir():
+        if is_folder(path):
             yield from FolderReader(on_error=on_error, show_progress=show_progress).lazy_load_data(path)
         else:
             yield _node_of_file(path)
@@ -133,7 +134,7 @@ def image_of_document(document: Document) -> ImageNode | None:
     id keep it; those with a random one get that of their file, so that they are found again at the next reading.
 
     Raises:
-        ImageError: The document stands for an image file that is not there.
+        ImageError: The document stands for an image file that is not there, or that cannot be read.
         ValueError: It holds the bytes of another binary file.
     """
     text = caption_of(document)
@@ -161,7 +162,7 @@ def image_of_document(document: Document) -> ImageNode | None:
 def _node_of_document(document: Document, path: Path, caption: str) -> ImageNode:
     metadata = {"file_name": path.name, **document.metadata}
     own_id = None if RANDOM_ID.fullmatch(document.node_id) else document.node_id
-    digest = content_hash(path.read_bytes())
+    digest = content_hash(read_file(path))
     node = PictureRecord.of(own_id or path.name, digest, image_path=str(path), text=caption, metadata=metadata)
     node.excluded_llm_metadata_keys += document.excluded_llm_metadata_keys
     node.excluded_embed_metadata_keys += document.excluded_embed_metadata_keys
@@ -187,8 +188,8 @@ def _node_of_file(path: Path) -> ImageNode:
         call = reader.format(path=str(path))
         raise ValueError(f"{path} is no image; give what reads its images: build_index({call}, …)")
     try:
-        digest = content_hash(path.read_bytes())
-    except OSError:
+        digest = content_hash(read_file(path))
+    except ImageError:
         # The embedding says what is wrong, or skips the image.
         digest = None
     node = PictureRecord.of(path.name, digest, image_path=str(path), metadata={"file_name": path.name})

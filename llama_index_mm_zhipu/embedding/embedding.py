@@ -35,7 +35,7 @@ from llama_index_mm_zhipu.embedding.query_cache import QueryCache
 from llama_index_mm_zhipu.embedding.shared_models import ModelSettings, SharedModel
 from llama_index_mm_zhipu.embedding.text_vectors import LongText, by_length, in_given_order, text_vectors
 from llama_index_mm_zhipu.embedding.tokenizer import knows
-from llama_index_mm_zhipu.images import ImageError, ImageSource, UrlRules, describe, has_image
+from llama_index_mm_zhipu.images import ImageError, ImageSource, OnTruncated, UrlRules, describe, has_image
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +73,8 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         caption_weight: Share of the caption in the vector of a captioned picture, 0 to 1.
         on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures: a warning lists
             them, a transformation leaves their nodes out, and a batch holds None in their places.
+        on_truncated: ``"warn"`` of each file that lacks its end and embed what is there of it, as viewers show it, or
+            ``"raise"``, which makes it one that cannot be read.
         allow_urls: Whether pictures may be fetched from http(s) addresses.
         allow_private_urls: Whether these may be of one's own machine or network.
         decode_threads: Threads that decode pictures ahead of the model, by default one per core, at most 8.
@@ -110,6 +112,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     )
     caption_weight: float = Field(default=0.5, ge=0, le=1, description="Share of the caption in a vector.")
     on_error: OnError = Field(default="raise", description="Pictures that cannot be read: raise or skip.")
+    on_truncated: OnTruncated = Field(default="warn", description="Files that lack their end: warn or raise.")
     allow_urls: bool = Field(default=False, description="Whether pictures may be fetched from addresses.")
     allow_private_urls: bool = Field(default=False, description="Whether these may be private ones.")
     decode_threads: int | None = Field(default=None, gt=0, description="Threads that decode pictures.")
@@ -421,6 +424,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             side=self._model.settings.checkpoint.input_resolution,
             exact=self.exact_preprocess,
             urls=UrlRules(allowed=self.allow_urls, private=self.allow_private_urls),
+            on_truncated=self.on_truncated,
         )
         threads = self.decode_threads or default_threads()
         return picture_vectors(images, decode, embed, batch_size=self.embed_batch_size, threads=threads)

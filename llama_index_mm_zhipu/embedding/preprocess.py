@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from llama_index_mm_zhipu.images import NO_URLS, ImageSource, UrlRules, load_squashed, open_image
+from llama_index_mm_zhipu.images import NO_URLS, ImageSource, OnTruncated, UrlRules, load_squashed, open_image
 
 Pixels = npt.NDArray[np.float32]
 
@@ -18,7 +18,14 @@ _STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 _NORMALISED = ((np.arange(256, dtype=np.float32) / np.float32(255))[None] - _MEAN[:, None]) / _STD[:, None]
 
 
-def picture_pixels(source: ImageSource, side: int, *, exact: bool = False, urls: UrlRules = NO_URLS) -> Pixels:
+def picture_pixels(
+    source: ImageSource,
+    side: int,
+    *,
+    exact: bool = False,
+    urls: UrlRules = NO_URLS,
+    on_truncated: OnTruncated = "warn",
+) -> Pixels:
     """Squash a picture to a square and normalise it.
 
     Args:
@@ -27,6 +34,7 @@ def picture_pixels(source: ImageSource, side: int, *, exact: bool = False, urls:
         exact: Give cn_clip's pixels bit for bit: whole pictures are decoded, and as there EXIF orientation is ignored,
             transparency dropped, 16-bit greys clipped, and palettes resized to the nearest pixel.
         urls: Which addresses may be fetched.
+        on_truncated: What to do with files that lack their end, as of ``images.load_image``.
 
     Returns:
         Array of shape ``(3, side, side)``.
@@ -35,8 +43,8 @@ def picture_pixels(source: ImageSource, side: int, *, exact: bool = False, urls:
         ImageError: There is no such picture, or it cannot be decoded.
     """
     if not exact:
-        return normalised(load_squashed(source, side, urls=urls))
-    with open_image(source, urls=urls) as image:
+        return normalised(load_squashed(source, side, urls=urls, on_truncated=on_truncated))
+    with open_image(source, urls=urls, on_truncated=on_truncated) as image:
         return normalised(image.resize((side, side), Image.Resampling.BICUBIC).convert("RGB"))
 
 

@@ -13,8 +13,10 @@ from llama_index_mm_zhipu.images.formats import sniff_format
 from llama_index_mm_zhipu.images.loading import load_image
 from llama_index_mm_zhipu.images.names import describe
 from llama_index_mm_zhipu.images.opening import open_image
+from llama_index_mm_zhipu.images.orientation import orientation_of
 from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, has_image, image_source
 from llama_index_mm_zhipu.images.squashing import load_squashed
+from llama_index_mm_zhipu.images.truncation import OnTruncated
 from llama_index_mm_zhipu.images.url_rules import MAX_DOWNLOAD_BYTES, NO_URLS, UrlRules
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "NO_URLS",
     "ImageError",
     "ImageSource",
+    "OnTruncated",
     "UrlRules",
     "decode_base64",
     "describe",
@@ -32,6 +35,7 @@ __all__ = [
     "load_image",
     "load_squashed",
     "open_image",
+    "orientation_of",
     "read_bytes",
     "sniff_format",
 ]

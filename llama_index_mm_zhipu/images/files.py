@@ -23,6 +23,28 @@ _KINDS = {
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
+def require_possible(path: Path) -> None:
+    """Refuse a path that no file can have: the system's calls raise errors about it that do not name it.
+
+    Raises:
+        ImageError: It holds a NUL.
+    """
+    if "\0" in str(path):
+        raise ImageError(f"cannot read the picture {describe(path)}: no file can have this name")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder.
+
+    Raises:
+        ImageError: That cannot be said, such as on a network share that does not answer.
+    """
+    try:
+        return path.is_dir()
+    except OSError as error:
+        raise ImageError(f"cannot read the picture {describe(path)}: {error.strerror or error}") from None
+
+
 def open_file(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple, cast
 
 from PIL import Image
 
+from llama_index_mm_zhipu.images.containers import without_metadata
 from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.files import open_file
 from llama_index_mm_zhipu.images.hidden_sizes import hidden_sizes
+from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored
+from llama_index_mm_zhipu.images.ppm import simple_ppm
+from llama_index_mm_zhipu.images.streams import LimitedStream, SafeStream
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "PPM")
 """Pillow's names of the formats that are opened; MPO comes in as JPEG. HEIF needs a plugin."""
@@ -27,53 +32,73 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _LONGEST_PREFIX = 16
 
 
-def open_stream(stream: BinaryIO, name: str) -> Image.Image:
+class OpenedImage(NamedTuple):
+    """An image and where its pixels come from.
+
+    Attributes:
+        image: Not decoded yet.
+        stream: What Pillow reads.
+        is_cut: Whether the end of the file was missing and was filled up.
+    """
+
+    image: Image.Image
+    stream: SafeStream
+    is_cut: bool
+
+
+def open_stream(file: BinaryIO, name: str) -> OpenedImage:
     """Open a picture as ``Image.open`` does, of the formats above alone, and with no more pixels than Pillow's limit.
 
     ``Image.open`` warns of pictures that are larger than ``Image.MAX_IMAGE_PIXELS`` and refuses those of twice the
-    size; here the first are refused already, and nothing warns. The plugins are called as it calls them.
+    size; here the first are refused already, and nothing warns. The plugins are called as it calls them. Metadata
+    are left out, and files that would take long to read or decode are refused.
 
     Args:
-        stream: The file; it stays open, and must until the image is loaded.
+        file: It stays open, and must until the image is loaded.
         name: What to call it in an error.
 
     Returns:
         The first frame, not decoded yet.
 
     Raises:
-        ImageError: It is empty, of another format, or too large.
+        ImageError: It is empty, of another format, too large, or cannot be read.
     """
-    stream.seek(0)
-    prefix = stream.read(_LONGEST_PREFIX)
+    limited = LimitedStream(file, name)
+    prefix = limited.read(_LONGEST_PREFIX)
     if not prefix:
         raise ImageError(f"{name} is empty; replace the file or leave it out")
+    check = partial(_check_size, name=name)
+    content = without_metadata(limited, name)
+    stream = simple_ppm(limited, name, check) if prefix[:1] == b"P" else content.stream
     for size in hidden_sizes(stream):
-        _check_size(size, name)
-    for image_format in FORMATS:
-        with suppress(SyntaxError, IndexError, TypeError, struct.error):
-            image = _opened(image_format, stream, prefix)
-            if image is not None:
-                _check_size(image.size, name)
-                return image
+        check(size)
+    with pillow_warnings_ignored():
+        for image_format in FORMATS:
+            with suppress(SyntaxError, IndexError, TypeError, struct.error):
+                image = _opened(image_format, stream, prefix)
+                if image is not None:
+                    check(image.size)
+                    image.info.update(content.info)
+                    return OpenedImage(image, stream, content.is_cut)
     raise ImageError(f"{name} {_refusal(prefix)}")
 
 
 def sniff_format(data: bytes) -> str | None:
     """Return Pillow's name of the format that the bytes are in (``"JPEG"``, ``"PNG"``, …), or None."""
     # Whatever goes wrong in Pillow's parsers, it is no picture.
-    with suppress(Exception), open_stream(BytesIO(data), "") as image:
+    with suppress(Exception), open_stream(BytesIO(data), "").image as image:
         return image.format
     return None
 
 
 def is_image_file(path: Path) -> bool:
     """Whether a file is an image by its first bytes, whatever its name; False for what cannot be read."""
-    with suppress(Exception), path.open("rb") as stream, open_stream(stream, "") as image:
+    with suppress(Exception), open_file(path) as stream, open_stream(stream, "").image as image:
         return image.format is not None
     return False
 
 
-def _opened(image_format: str, stream: BinaryIO, prefix: bytes) -> Image.Image | None:
+def _opened(image_format: str, stream: SafeStream, prefix: bytes) -> Image.Image | None:
     """Open a stream that is of this format by its first bytes; else, or without a plugin for it, return None."""
     _import_plugins()
     factory, accept = Image.OPEN.get(image_format, (None, None))
@@ -81,7 +106,8 @@ def _opened(image_format: str, stream: BinaryIO, prefix: bytes) -> Image.Image |
     if factory is None or accept is None or not (accepted := accept(prefix)) or isinstance(accepted, str):
         return None
     stream.seek(0)
-    return factory(stream, "")
+    # It reads, seeks and tells, which is all that plugins need.
+    return factory(cast("BinaryIO", stream), "")
 
 
 @cache

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import BinaryIO
+
+from llama_index_mm_zhipu.images.streams import SafeStream
 
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 
 
-def hidden_sizes(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+def hidden_sizes(stream: SafeStream) -> Iterator[tuple[int, int]]:
     """Yield width and height in pixels of what Pillow would decode, beyond the size in the header.
 
     Frames of a GIF may reach over its screen, and pictures in an ICO may be larger than its directory says: Pillow
@@ -30,7 +31,7 @@ def hidden_sizes(stream: BinaryIO) -> Iterator[tuple[int, int]]:
         return
 
 
-def _first_gif_frame(stream: BinaryIO) -> Iterator[tuple[int, int]]:
+def _first_gif_frame(stream: SafeStream) -> Iterator[tuple[int, int]]:
     flags = stream.read(7)[4]
     if flags & 0x80:
         stream.seek(3 << ((flags & 7) + 1), 1)
@@ -45,7 +46,7 @@ def _first_gif_frame(stream: BinaryIO) -> Iterator[tuple[int, int]]:
                 stream.seek(length, 1)
 
 
-def _pictures_in_ico(stream: BinaryIO, count: int) -> Iterator[tuple[int, int]]:
+def _pictures_in_ico(stream: SafeStream, count: int) -> Iterator[tuple[int, int]]:
     entries = [struct.unpack("<8xII", stream.read(16)) for _ in range(count)]
     for _, offset in entries:
         stream.seek(offset)

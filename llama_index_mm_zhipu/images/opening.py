@@ -16,24 +16,30 @@ from llama_index_mm_zhipu.images.errors import ImageError
 from llama_index_mm_zhipu.images.files import open_file
 from llama_index_mm_zhipu.images.formats import open_stream
 from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored
 from llama_index_mm_zhipu.images.sources import ImageSource, image_source, name_of
+from llama_index_mm_zhipu.images.truncation import OnTruncated, forget_load, load_as_far_as_it_goes
 from llama_index_mm_zhipu.images.url_rules import NO_URLS, UrlRules
 
 _loading = threading.Lock()
 
 
 @contextmanager
-def open_image(source: ImageSource, *, urls: UrlRules = NO_URLS) -> Iterator[Image.Image]:
+def open_image(
+    source: ImageSource, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn"
+) -> Iterator[Image.Image]:
     """Open a picture as its file has it, for a ``with`` statement.
 
     Whatever Pillow raises inside it, such as on reading the pixels of a damaged file, becomes an ``ImageError``. The
     image of a file is its first frame, not decoded yet, and can be read until the statement ends; a given ``PIL.Image``
-    is that image itself, decoded.
+    is that image itself, decoded. Of the file's metadata, JPEG, PNG and GIF keep only what may hold the orientation.
 
     Args:
         source: A path, ``file://`` or ``http(s)://`` address, data URI, base64 string, ``bytes``, binary file object,
             ``PIL.Image`` or LlamaIndex node.
         urls: Whether addresses are fetched, and within which limits.
+        on_truncated: A file that lacks its end is taken as far as it goes, with a ``"warn"``ing, or an error
+            (``"raise"``). What shows nothing at all is an error either way.
 
     Yields:
         The image, not converted and not turned.
@@ -41,17 +47,25 @@ def open_image(source: ImageSource, *, urls: UrlRules = NO_URLS) -> Iterator[Ima
     Raises:
         ImageError: There is no such picture, it may not be fetched, is too large, or cannot be decoded.
     """
+    if on_truncated not in ("warn", "raise"):
+        raise ValueError(f"on_truncated is {on_truncated!r}; it must be 'warn' or 'raise'")
     found = image_source(source)
     name = name_of(source, found)
     with _named_errors(name):
         if isinstance(found, Image.Image):
             # What ``Image.open`` left for later: two threads must not read it at once.
-            with _loading:
+            with _loading, pillow_warnings_ignored():
                 found.load()
             yield _not_empty(found, name)
         else:
-            with _stream(found, urls) as stream, open_stream(stream, name) as image:
-                yield _not_empty(image, name)
+            with _stream(found, urls) as stream:
+                opened = open_stream(stream, name)
+                load_as_far_as_it_goes(opened, name, on_truncated)
+                with opened.image as image:
+                    try:
+                        yield _not_empty(image, name)
+                    finally:
+                        forget_load(image)
 
 
 def _not_empty(image: Image.Image, name: str) -> Image.Image:

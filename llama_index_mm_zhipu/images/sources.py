@@ -15,6 +15,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.images.base64_text import decode_base64, is_data_uri
 from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.files import require_possible
 from llama_index_mm_zhipu.images.formats import sniff_format
 from llama_index_mm_zhipu.images.names import describe, is_address, one_line
 
@@ -29,6 +30,8 @@ FoundSource: TypeAlias = "Path | str | bytes | Image.Image"
 
 _LONGEST_PATH = 4096
 
+_THIS_MACHINE = ("", "localhost")
+
 _reading = threading.Lock()
 
 
@@ -39,9 +42,13 @@ def image_source(source: ImageSource) -> FoundSource:
         A ``Path``, an ``http(s)`` address, encoded ``bytes`` or a ``PIL.Image``.
 
     Raises:
-        ImageError: A string is neither of these, or a node holds no picture.
+        ImageError: A string is neither of these, a path or address cannot be one of this machine, or a node holds no
+            picture.
     """
-    if isinstance(source, (Path, bytes, Image.Image)):
+    if isinstance(source, Path):
+        require_possible(source)
+        return source
+    if isinstance(source, (bytes, Image.Image)):
         return source
     if isinstance(source, bytearray):
         return bytes(source)
@@ -92,7 +99,9 @@ def _source_of_string(text: str) -> Path | str | bytes:
     if _is_http(text):
         return text
     if text[:7].lower() == "file://":
-        return _path_of_file_address(text)
+        path = _path_of_file_address(text)
+        require_possible(path)
+        return path
     if is_address(text):
         raise ImageError(f"{describe(text)} is of a kind that is not fetched; download it, or give an http(s) address")
     if is_data_uri(text):
@@ -101,15 +110,23 @@ def _source_of_string(text: str) -> Path | str | bytes:
         # A JPEG in base64 begins with "/9j/", which reads as an absolute path: what exists is a path.
         path = _path(text)
         if _exists(path) or not _looks_like_base64_picture(text):
+            require_possible(path)
             return path
     return decode_base64(text, f"a string of {len(text)} characters")
 
 
 def _path_of_file_address(address: str) -> Path:
     try:
-        return Path(url2pathname(urlsplit(address).path))
+        parts = urlsplit(address)
+        path = Path(url2pathname(parts.path))
     except ValueError:
         raise ImageError(f"{describe(address)} is no file address; check it") from None
+    if parts.netloc.lower() not in _THIS_MACHINE:
+        raise ImageError(
+            f"{describe(address)} is a file of another machine, {one_line(parts.netloc.rpartition('@')[2])}, and is "
+            "not fetched; download it, or give its path"
+        )
+    return path
 
 
 def _path(text: str) -> Path:

@@ -7,14 +7,18 @@ from PIL import Image
 from llama_index_mm_zhipu.images.modes import is_plain, on_white, reduced, to_rgb
 from llama_index_mm_zhipu.images.opening import open_image
 from llama_index_mm_zhipu.images.orientation import turned_upright
+from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored
 from llama_index_mm_zhipu.images.sources import ImageSource
+from llama_index_mm_zhipu.images.truncation import OnTruncated
 from llama_index_mm_zhipu.images.url_rules import NO_URLS, UrlRules
 
 _REDUCING_GAP = 3.0
 _JPEG_GAP = 2
 
 
-def load_squashed(source: ImageSource, side: int, *, urls: UrlRules = NO_URLS) -> Image.Image:
+def load_squashed(
+    source: ImageSource, side: int, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn"
+) -> Image.Image:
     """Decode a picture into a small upright RGB square; its sides are scaled apart, nothing is cut off.
 
     What ``load_image`` and a bicubic ``resize`` give, but faster, and with no more than one picture of full size in
@@ -26,6 +30,8 @@ def load_squashed(source: ImageSource, side: int, *, urls: UrlRules = NO_URLS) -
             ``PIL.Image`` or LlamaIndex node.
         side: Pixels.
         urls: Whether addresses are fetched, and within which limits.
+        on_truncated: A file that lacks its end is taken as far as it goes, with a ``"warn"``ing, or an error
+            (``"raise"``). What shows nothing at all is an error either way.
 
     Returns:
         A new image of mode ``RGB``; a given ``PIL.Image`` is left as it is.
@@ -33,7 +39,7 @@ def load_squashed(source: ImageSource, side: int, *, urls: UrlRules = NO_URLS) -
     Raises:
         ImageError: There is no such picture, it may not be fetched, is too large, or cannot be decoded.
     """
-    with open_image(source, urls=urls) as image:
+    with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
         # For a JPEG that is not decoded yet, and nothing else.
         image.draft(None, (_JPEG_GAP * side, _JPEG_GAP * side))
         image.load()

@@ -24,6 +24,7 @@ from llama_index_mm_zhipu.images import (
     image_source,
     load_image,
     open_image,
+    orientation_of,
     read_bytes,
 )
 from llama_index_mm_zhipu.llm.picture_cache import remembered
@@ -37,7 +38,6 @@ MAX_SIDE = 6000
 MAX_ENCODED_BYTES = 5_000_000
 """The API's 5 MB, kept for the base64 text: whether it means the text or the file is not documented."""
 
-_EXIF_ORIENTATION = 0x0112
 _SENDABLE_MODES = ("RGB", "L", "P", "1")
 # Where a whole file of the format ends; more may follow, such as the padding of a camera.
 _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
@@ -146,7 +146,7 @@ def _is_sendable(data: bytes, max_side: int) -> bool:
                 and image.mode in _SENDABLE_MODES
                 and "transparency" not in image.info
                 and max(image.size) <= max_side
-                and image.getexif().get(_EXIF_ORIENTATION, 1) == 1
+                and orientation_of(image) == 1
             )
     except ImageError:
         # load_image, which comes next, says what is wrong.

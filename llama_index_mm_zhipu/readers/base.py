@@ -21,6 +21,7 @@ from llama_index_mm_zhipu.arguments import (
     require_known,
 )
 from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.images.files import require_possible
 from llama_index_mm_zhipu.readers.errors import EmptySourceError, RecordError
 from llama_index_mm_zhipu.readers.source import Source
 
@@ -119,7 +120,9 @@ class PictureReader(BaseReader):
             call = f"{type(self).__name__}.load_data"
             raise TypeError(f"{call}: {error}; it takes {', '.join(signature.parameters)}") from None
         argument, value = next(iter(bound.arguments.items()))
-        root = self._root(as_path(value, argument))
+        path = as_path(value, argument)
+        require_possible(path)
+        root = self._root(path)
         return Source.of(root, self.id_prefix, ids_are_files=self.ids_are_files)
 
     def _root(self, path: Path) -> Path:

@@ -11,6 +11,8 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.images.files import read_file
 from llama_index_mm_zhipu.images.formats import FORMATS
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.errors import RecordError
@@ -191,7 +193,7 @@ def _pictures_in(root: Path, recursive: bool, links: OutsideLinks) -> list[Path]
 
 def _hash_of_file(file: Path) -> str | None:
     try:
-        return content_hash(file.read_bytes())
-    except OSError:
+        return content_hash(read_file(file))
+    except ImageError:
         # Whoever needs the picture says what is wrong, or skips it.
         return None

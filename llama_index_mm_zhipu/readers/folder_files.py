@@ -30,7 +30,7 @@ class OutsideLinks:
 
     def leaves_out(self, path: Path) -> bool:
         """Return whether a path within the folder is a link to somewhere else that is not to be followed."""
-        if self.follow_links or not path.is_symlink() or self.is_inside(path):
+        if self.follow_links or not _is_link(path) or self.is_inside(path):
             return False
         self._left_out.append(path)
         return True
@@ -86,7 +86,7 @@ def visible_files(root: Path, endings: Collection[str], recursive: bool = True, 
     files = [
         file
         for file in _entries(root, recursive, links)
-        if file.suffix.lower() in endings and file.is_file() and not links.leaves_out(file)
+        if file.suffix.lower() in endings and _may_be_file(file) and not links.leaves_out(file)
     ]
     return sorted(files)
 
@@ -139,6 +139,21 @@ def _listed(folder: Path, links: OutsideLinks) -> list[os.DirEntry[str]]:
             raise
         links.note_unreadable(error)
         return []
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:
+        return False
+
+
+def _may_be_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # Such as on a disk that fails: whoever reads it says what is wrong, or skips it.
+        return True
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

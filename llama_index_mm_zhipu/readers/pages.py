@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, name_error, visible_files
+from llama_index_mm_zhipu.readers.page_drawing import PAGE_SECONDS, SlowPageError, draw_page, pdfium_lock
 from llama_index_mm_zhipu.readers.page_text import tidied
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES, slides_to_pdf
@@ -38,9 +38,7 @@ _ENDINGS_LISTED = ", ".join(_ENDINGS)
 MOST_PIXELS = 8192
 """Of a page's longer side: a larger square would not be opened again (``images`` limits the size of pictures)."""
 
-# pdfium must not run in two threads at a time.
-# A lock that its thread may take twice: the garbage collector may close a document while another is read.
-_pdfium_lock = threading.RLock()
+_MAX_SLOW_PAGES = 3
 
 
 class PageReader(PictureReader):
@@ -56,6 +54,8 @@ class PageReader(PictureReader):
 
     Args:
         longest_side: Pixels of a page's longer side; 3840 makes 3840 × 2880 of a slide.
+        page_seconds: Processor time to draw a page. One that takes longer is an error; after three of them the rest of
+            the file is left out.
         password: Of encrypted PDF files.
         follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
             a warning.
@@ -73,6 +73,7 @@ class PageReader(PictureReader):
         self,
         *,
         longest_side: int = LONGEST_SIDE,
+        page_seconds: float = PAGE_SECONDS,
         password: str | None = None,
         follow_links: bool = False,
         id_prefix: str | None = None,
@@ -82,7 +83,10 @@ class PageReader(PictureReader):
         super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
         if not 1 <= longest_side <= MOST_PIXELS:
             raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MOST_PIXELS}")
+        if page_seconds <= 0:
+            raise ValueError(f"page_seconds is {page_seconds}; it is a number of seconds above 0")
         self.longest_side = longest_side
+        self.page_seconds = page_seconds
         self._password = password
         self.follow_links = follow_links
         self._left_out = ""
@@ -128,15 +132,19 @@ class PageReader(PictureReader):
                 yield from self._nodes(document, file, name, folder)
 
     def _nodes(self, document: PdfDocument, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
-        with _pdfium_lock:
+        with pdfium_lock:
             count = len(document)
-        without_text = 0
+        without_text = slow = 0
         numbers = range(1, count + 1)
         for number in tqdm(numbers, desc=f"Reading {file.name}", unit="page", disable=not self.show_progress):
             try:
                 picture, text = self._page(document, number)
             except (_pdfium_error(), ValueError) as error:
                 yield RecordError(f"{file}, page {number}: cannot be rendered ({error})")
+                slow += isinstance(error, SlowPageError)
+                if slow == _MAX_SLOW_PAGES and number < count:
+                    yield RecordError(f"{file}: pages {number + 1} to {count} are left out after {slow} slow ones")
+                    break
                 continue
             without_text += not text
             yield _node(name, number, picture, text, folder)
@@ -150,15 +158,15 @@ class PageReader(PictureReader):
             )
 
     def _page(self, document: PdfDocument, number: int) -> tuple[bytes, str]:
-        with _pdfium_lock, closing(document[number - 1]) as page:
-            longest_side = max(page.get_size())
-            if longest_side <= 0:
-                raise ValueError("it has no area")
-            bitmap = page.render(scale=self.longest_side / longest_side)
-            with closing(page.get_textpage()) as layer:
+        with pdfium_lock:
+            page = document[number - 1]
+        try:
+            picture = draw_page(page, self.longest_side, self.page_seconds)
+            with pdfium_lock, closing(page.get_textpage()) as layer:
                 text = layer.get_text_bounded()
-            picture = bitmap.to_pil().convert("RGB")
-            bitmap.close()
+        finally:
+            with pdfium_lock:
+                page.close()
         return encode_image(picture), tidied(text)
 
 
@@ -178,7 +186,7 @@ def _opened(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument
     from pypdfium2 import PdfDocument
 
     try:
-        with _pdfium_lock:
+        with pdfium_lock:
             document = PdfDocument(pdf, password=password)
             # What was filled into forms is drawn only then.
             document.init_forms()
@@ -188,7 +196,7 @@ def _opened(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument
     try:
         yield document
     finally:
-        with _pdfium_lock:
+        with pdfium_lock:
             document.close()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePath
 from typing import Any
 
 from llama_index.core.schema import ImageNode
 
+from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.images.files import read_file
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
 
@@ -29,8 +32,9 @@ def picture_of_file(
         return RecordError(f"{place}: {name!r} is no picture within {folder}")
     file = folder / name
     try:
-        digest = content_hash(file.read_bytes())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        return RecordError(f"{place}: there is no picture {str(file)!r} ({reason}); check the folder of the pictures")
+        digest = content_hash(read_file(file))
+    except ImageError as error:
+        if not os.path.lexists(file):
+            return RecordError(f"{place}: there is no picture {str(file)!r}; check the folder of the pictures")
+        return RecordError(f"{place}: {error}")
     return PictureRecord.of(node_id, digest, image_path=str(file.absolute()), text=caption, metadata=metadata)

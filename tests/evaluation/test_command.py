@@ -138,9 +138,9 @@ def test_a_kept_index_is_measured_again(
     assert measure(*arguments) == first
 
 
-def truncated(example: Example) -> Example:
-    """Cut a picture so that only its decoding shows it."""
-    return example._replace(picture=example.picture[:-900])
+def damaged(example: Example) -> Example:
+    """Overwrite a part of an image so that only its decoding shows it."""
+    return example._replace(picture=example.picture[:-900] + b"\xff" * 300 + example.picture[-600:])
 
 
 def test_an_index_that_was_broken_off_is_finished(
@@ -149,7 +149,7 @@ def test_an_index_that_was_broken_off_is_finished(
     measure: Callable[..., dict[str, list[float]]],
     fails: Callable[..., str],
 ) -> None:
-    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], truncated(examples[4]), *examples[5:]])
+    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], damaged(examples[4]), *examples[5:]])
     arguments = ("jsonl", file, "--index", tmp_path / "index")
     broken = f"error: node {Source.of(Path(str(file))).id_of('5')}: "
     assert broken in fails(1, *arguments)
@@ -184,7 +184,7 @@ def test_what_is_left_out_is_said_and_is_no_miss(
     fails: Callable[..., str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], truncated(examples[4]), *examples[5:]])
+    (file,) = FORMS["article"].write(tmp_path, [*examples[:4], damaged(examples[4]), *examples[5:]])
     with Path(str(file)).open("a", encoding="utf-8") as lines:
         lines.write("no json\n")
     arguments = ["jsonl", file, "--index", tmp_path / "index"]

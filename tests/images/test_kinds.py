@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin, features
+from PIL import Image, features
 
 from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed
 
@@ -263,7 +263,6 @@ def test_pictures_come_upright(image_format: str, orientation: int) -> None:
         np.testing.assert_allclose(quarter_colours(image), COLOURS, atol=20)
 
 
-@pytest.mark.filterwarnings("ignore:.*EXIF")
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
 def test_damaged_exif_data_does_not_matter(exif: bytes) -> None:
     data = encoded(PICTURE, "JPEG", quality=95, exif=exif)
@@ -284,12 +283,6 @@ def loop(path: Path) -> None:
     path.symlink_to(path)
 
 
-def large_text_png(path: Path) -> None:
-    text = PngImagePlugin.PngInfo()
-    text.add_text("Comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
-    path.write_bytes(encoded(PICTURE, "PNG", pnginfo=text))
-
-
 def large_gif_frame(path: Path) -> None:
     """A small screen with a frame that reaches far over it."""
     data = bytearray(encoded(PICTURE.convert("P"), "GIF"))
@@ -305,12 +298,6 @@ def large_picture_in_icon(path: Path) -> None:
 
 def write(data: bytes) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(data)
-
-
-def cut(image_format: str, **options: Any) -> Callable[[Path], object]:
-    noise = Image.effect_noise((200, 150), 100).convert("RGB")
-    data = encoded(noise, image_format, **options)
-    return write(data[: len(data) * 2 // 3])
 
 
 POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
@@ -336,19 +323,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "just over the limit": (write(png((9_460, 9_460, 8, 0), b"")), "is too large to decode"),
     "bomb in a GIF": (large_gif_frame, "is too large to decode: 20000×10000"),
     "bomb in an icon": (large_picture_in_icon, "is too large to decode: 20000×10000"),
-    "bomb in a text chunk": (large_text_png, "is damaged: .*[Tt]oo [Ll]arge"),
-    "cut off JPEG": (cut("JPEG"), "is damaged: image file is truncated"),
-    "cut off progressive JPEG": (cut("JPEG", progressive=True), "is damaged: image file is truncated"),
-    "cut off PNG": (cut("PNG"), "is damaged: image file is truncated"),
-    "cut off GIF": (cut("GIF"), "is damaged: image file is truncated"),
-    "cut off WebP": (cut("WEBP"), "is damaged|is not a picture"),
-    "cut off BMP": (cut("BMP"), "is damaged: image file is truncated"),
-    "cut off TIFF": (cut("TIFF"), "is damaged|is not a picture"),
-    "cut off TIFF, LZW": (cut("TIFF", compression="tiff_lzw"), "is damaged|is not a picture"),
-    "cut off PPM": (cut("PPM"), "is damaged: image file is truncated"),
-    "cut off JPEG 2000": (cut("JPEG2000"), "is damaged"),
     "JPEG's first bytes": (write(encoded(PICTURE, "JPEG")[:20]), "is not a picture"),
-    "PNG's first bytes": (write(encoded(PICTURE, "PNG")[:20]), "is damaged"),
+    "PNG's first bytes": (write(encoded(PICTURE, "PNG")[:20]), "is damaged: it ends before its pixels"),
 }
 
 

@@ -108,7 +108,7 @@ def test_damage_is_named(photos: list[Path], tmp_path: Path) -> None:
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(photos[0].read_bytes()[:5000])
     with pytest.raises(ImageError, match=r"cut\.jpg is damaged: image file is truncated"):
-        load_squashed(cut, SIDE)
+        load_squashed(cut, SIDE, on_truncated="raise")
 
 
 PEAK = """

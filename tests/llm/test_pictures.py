@@ -98,11 +98,23 @@ def test_heavy_pictures_are_shrunk_below_five_megabytes() -> None:
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
-def test_a_file_that_is_cut_off_is_named(image_format: str, tmp_path: Path) -> None:
+def test_a_file_that_is_cut_off_goes_out_whole(
+    image_format: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "cut.bin"
     path.write_bytes(encoded(Image.effect_noise((200, 200), 100), image_format)[:-2000])
-    with pytest.raises(ImageError, match=r"cut\.bin"):
-        picture_url(ImageBlock(path=path))
+    sent = base64.b64decode(picture_url(ImageBlock(path=path)))
+    assert sent.endswith(b"\xff\xd9")
+    assert Image.open(BytesIO(sent)).size == (200, 200)
+    assert "cut.bin is truncated" in caplog.text
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bad.bin"
+    data = encoded(Image.effect_noise((200, 200), 100), "PNG")
+    path.write_bytes(data[:5000] + b"\xff" * 5000 + data[10_000:])
+    with pytest.raises(ImageError, match=r"bad\.bin is damaged"):
+        picture_url(ImageBlock(path=path), max_side=100)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "HSV", "I", "F", "RGBa", "RGBX", "PA"])
