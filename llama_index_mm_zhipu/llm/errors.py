@@ -133,6 +133,8 @@ KIND_BY_CODE: dict[str, type[GLMError]] = {
 # Pictures in base64, also in lines of 76 characters, should the API quote them; no message has words this long.
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 _LONGEST_MESSAGE = 500
+# Where a message is cut: half a key would not be found and masked.
+_CUT_WORD = re.compile(r"[!-~]{1,64}$")
 _LONGEST_CODE = 64
 
 _RETRYABLE_KINDS = (GLMRateLimitError, GLMServerError, GLMConnectionError)
@@ -221,7 +223,10 @@ def _code_and_message(body: Any) -> tuple[str | None, str]:
     code = next((code for part in (error, outer) if (code := _as_code(part.get("code"))) is not None), None)
     words = (part.get(name) for part in (error, outer) for name in ("message", "msg"))
     message = next((str(word) for word in words if word), "")
-    return code, _LONG_RUN.sub("…", message)[:_LONGEST_MESSAGE]
+    message = _LONG_RUN.sub("…", message)
+    if len(message) > _LONGEST_MESSAGE:
+        message = _CUT_WORD.sub("", message[:_LONGEST_MESSAGE]) + "…"
+    return code, message
 
 
 def _as_code(value: Any) -> str | None:

@@ -22,6 +22,7 @@ from llama_index_mm_zhipu.llm.errors import (
     GLMError,
     GLMProtocolError,
     GLMServerError,
+    GLMToolCallError,
     new_error,
 )
 from llama_index_mm_zhipu.llm.markers import MarkedText
@@ -91,19 +92,25 @@ class Answer:
             event: Its parsed JSON.
 
         Raises:
-            GLMError: The piece says that the answer failed, or the arguments of a tool are not complete at its end.
+            GLMError: The piece says that the answer failed.
         """
         before = len(self.reasoning)
         with _expected_form():
             delta = self._take(event, "delta", last=False)
-            if self.finish_reason is not None:
-                self._complete_calls = self.calls.complete(self.finish_reason)
+            self._complete_calls = self._calls_so_far()
             response = self._response(delta)
         if not self._complete_calls and (partial := self.calls.partial()):
             response.additional_kwargs[PARTIAL_TOOL_CALLS] = partial
         if thought := self.reasoning[before:]:
             response.additional_kwargs["thinking_delta"] = thought
         return response
+
+    def _calls_so_far(self) -> list[ToolCallBlock]:
+        """Return the calls if they seem finished; as more may follow a ``finish_reason``, errors wait for the end."""
+        try:
+            return self.calls.complete(self.finish_reason) if self.finish_reason is not None else []
+        except GLMToolCallError:
+            return []
 
     def end(self) -> ChatResponse | None:
         """Take the end of a stream and return the answer, if that adds to it.

@@ -143,7 +143,8 @@ class EventReader:
 
     def _keep_other(self, line: str) -> None:
         self._other_length += len(line)
-        if not self._has_answer and self._other_length <= _MAX_OTHER_CHARACTERS:
+        is_comment = line.startswith(":")
+        if not is_comment and not self._has_answer and self._other_length <= _MAX_OTHER_CHARACTERS:
             self._other.append(line)
 
     def _event(self, event: Any) -> dict[str, Any] | None:

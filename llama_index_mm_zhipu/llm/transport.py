@@ -93,9 +93,9 @@ class Transport:
         try:
             return await self._post(body, read)
         except _FAILURES as error:
-            kind, what = _meaning(error)
+            translated = _translation(error)
         # Not in the except block: what the new error would hold as its context holds the request, with key and images.
-        raise new_error(kind, what)
+        raise translated()
 
     async def events(self, body: Body, read: Callable[[Body], T]) -> AsyncGenerator[T, None]:
         """Send a request and yield what is read from each event; the connection is free again however this ends.
@@ -118,8 +118,8 @@ class Transport:
             finally:
                 await response.aclose()
         except _FAILURES as error:
-            kind, what = _meaning(error)
-        raise new_error(kind, what)
+            translated = _translation(error)
+        raise translated()
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -146,7 +146,7 @@ class Transport:
                     if reader.done:
                         break
                 if reader.done:
-                    with suppress(asyncio.TimeoutError, httpx.HTTPError):
+                    with suppress(asyncio.TimeoutError, httpx.HTTPError, GLMError):
                         await asyncio.wait_for(_drain(batches), _DRAIN_SECONDS)
                     break
                 # Neither a line without an end nor comments that keep the connection alive are an answer.
@@ -249,8 +249,12 @@ def _retry_after(response: httpx.Response) -> float | None:
     return max(0.0, seconds)
 
 
-def _meaning(error: Exception) -> tuple[type[GLMError], str]:
-    """Return the kind and the words of our error for one of httpx."""
+def _translation(error: Exception) -> Callable[[], GLMError]:
+    """Return what makes our error of one of httpx; a variable with the error would keep its frames alive."""
     if isinstance(error, httpx.TimeoutException):
-        return GLMTimeoutError, f"the GLM API did not answer in time ({type(error).__name__})"
-    return GLMConnectionError, f"no connection to the GLM API ({type(error).__name__}: {error})"
+        return partial(new_error, GLMTimeoutError, f"the GLM API did not answer in time ({type(error).__name__})")
+    what = f"no connection to the GLM API ({type(error).__name__}: {error})"
+    if isinstance(error, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
+        return partial(new_error, GLMConnectionError, what)
+    # Without threads, at the interpreter's shutdown, there is nothing to try again.
+    return partial(GLMConnectionError, what)

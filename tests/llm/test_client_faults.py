@@ -28,6 +28,7 @@ from llama_index_mm_zhipu.llm import (
     GLMRateLimitError,
     GLMServerError,
     GLMTimeoutError,
+    GLMToolCallError,
 )
 from llama_index_mm_zhipu.testing import (
     Compressed,
@@ -49,6 +50,7 @@ from llama_index_mm_zhipu.testing import (
     RawAnswer,
     Reasoning,
     Stall,
+    ToolCalls,
     Trickle,
     Wrapped,
 )
@@ -144,6 +146,9 @@ SCRIPTS = [
     script("an odd charset", RawAnswer("[", content_type="application/json; charset=hex"), whole=End(GLMProtocolError)),
     script("empty choices", EmptyChoices(), whole=End(GLMProtocolError)),
     script("null content", NullContent(), whole=End(GLMProtocolError)),
+    script(
+        "arguments that are cut off", ToolCalls([("f", '{"a')], finish_reason="length"), whole=End(GLMToolCallError)
+    ),
     # Gateways
     script("a wrong path", GatewayError(500, "404 NOT_FOUND"), whole=End(GLMInvalidRequestError)),
     script("a wrong key", GatewayError(401, "令牌已过期或验证不正确"), whole=End(GLMAuthenticationError)),

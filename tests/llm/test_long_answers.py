@@ -58,7 +58,7 @@ async def test_time_ends_where_no_event_comes(repeated: str, way: Way, connect: 
 
 async def test_other_calls_go_on_beside_an_endless_line(way: Way, connect: Connect, server: GLMStandIn) -> None:
     llm = connect(timeout=PATIENCE, deadline=PATIENCE)
-    server.script(Endless("x" * 1000, pause=0.001))
+    server.script(Endless("x" * 1000, pause=0.01))
     endless = asyncio.create_task(way.ask(llm))
     assert await asyncio.to_thread(wait_until, lambda: len(server.requests) == 1)
     for _ in range(20):

@@ -124,6 +124,15 @@ def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
     ]
 
 
+def test_arguments_may_go_on_after_a_finish_reason() -> None:
+    responses = streamed(
+        piece("tool_calls", tool_calls=[{"index": 0, "id": "c1", "function": {"name": "a", "arguments": '{"n": '}}]),
+        piece("tool_calls", tool_calls=[{"index": 0, "function": {"arguments": "1}"}}]),
+    )
+    calls = [[block for block in response.message.blocks if isinstance(block, ToolCallBlock)] for response in responses]
+    assert [[call.tool_kwargs for call in each] for each in calls] == [[], ['{"n": 1}']]
+
+
 def test_content_filter_is_kept() -> None:
     levels = [{"role": "user", "level": 3}]
     response = Answer().whole(whole({"content": "红"}, content_filter=levels))

@@ -96,6 +96,14 @@ async def test_what_the_api_quotes_of_the_key_is_masked(
         assert secret not in caplog.text + repr(caught.value) + str(vars(caught.value))
 
 
+@pytest.mark.parametrize("place", range(470, 501, 5))
+def test_a_long_message_is_not_cut_within_the_key(place: int, connect: Connect, server: GLMStandIn, key: str) -> None:
+    server.fail_next(401, "1002", f"{'错' * place}{key} {'错' * 100}")
+    with pytest.raises(GLMError) as caught:
+        connect().chat(CHAT)
+    assert not any(part[:4] in str(caught.value) for part in key.split("."))
+
+
 def test_short_halves_of_made_up_keys_are_words() -> None:
     assert without_secrets("check the key", secrets_of("demo.key", "http://localhost")) == "check the key"
     assert without_secrets("demo.key", secrets_of("demo.key", "http://localhost")) == "…"

@@ -89,7 +89,7 @@ def test_errors_among_events_are_raised(reader: EventReader, line: str, kind: ty
 
 
 def test_errors_without_an_event_are_raised_at_the_end(reader: EventReader) -> None:
-    for line in ["{", '  "error": {"code": "1302", "message": "x"}', "}", ""]:
+    for line in [": ping", "{", '  "error": {"code": "1302", "message": "x"}', "}", ""]:
         assert reader.read(line) is None
     with pytest.raises(GLMRateLimitError):
         reader.check_complete()
