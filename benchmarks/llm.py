@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 
 import llm_asking
 from llama_index.core.base.llms.types import ImageBlock
-from llm_asking import ACHAT, LEAVES, WAYS, Ask, Clients, Leave, Question, StandIn, Way
+from llm_asking import ACHAT, ASTREAM_CHAT, LEAVES, WAYS, Ask, Clients, Leave, Question, StandIn, Way
 from PIL import Image
 from turns import in_random_turns
 
@@ -48,6 +48,7 @@ _WARM_UP_STREAMS = 100
 _COLLECT_EVERY = 50
 _DEADLINE = 60.0
 _CLOSING_SECONDS = 5.0
+_LINES = (1_000_000, 5_000_000, 20_000_000)
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,11 @@ class Amounts:
     crowds: int
     pictures: int
     streams: int
+    lines: int
 
 
-_FULL = Amounts(calls=200, crowds=15, pictures=25, streams=1000)
-_QUICK = Amounts(calls=20, crowds=3, pictures=3, streams=100)
+_FULL = Amounts(calls=200, crowds=15, pictures=25, streams=1000, lines=10)
+_QUICK = Amounts(calls=20, crowds=3, pictures=3, streams=100, lines=3)
 
 
 def main() -> None:
@@ -81,6 +83,9 @@ def main() -> None:
     with llm_asking.stand_in(_LATENCY) as server:
         figures["crowds"] = asyncio.run(_measure_crowds(server.url, amounts.crowds, order))
         _print(f"{_CALLS} calls at once that take {_LATENCY:g} s each", _crowds_table(figures["crowds"]))
+    with llm_asking.stand_in() as server:
+        figures["lines"] = asyncio.run(_measure_lines(server, amounts.lines, order))
+        _print("A stream with a long line, s: median (worst)", _lines_table(figures["lines"]))
     figures["picture"] = asyncio.run(_measure_picture(amounts.pictures, order))
     _print("A PNG of {} × {} made ready to send".format(*_LARGE), _picture_table(figures["picture"]))
     if settings.json is not None:
@@ -167,6 +172,52 @@ async def _time_crowd(ask: Ask, clients: Clients, turns: asyncio.Semaphore, ques
     start = time.perf_counter()
     await asyncio.gather(*map(call, questions))
     return time.perf_counter() - start
+
+
+async def _measure_lines(server: StandIn, rounds: int, order: random.Random) -> list[Figures]:
+    """Read streams with a long line, alone, and with this package also beside other calls, one after the other."""
+    figures = []
+    for length in _LINES:
+        async with llm_asking.clients(server.url) as clients:
+            contenders = {
+                "bare": partial(_time_line, ASTREAM_CHAT.bare, clients, server),
+                "ours": partial(_time_line, ASTREAM_CHAT.ours, clients, server),
+            }
+            times = await _in_turn(contenders, [length] * (1 + rounds), order)
+            alone = await _time_calls(clients, asyncio.sleep(1.0))
+            beside = await _time_calls(clients, await _begin_line(clients, server, length))
+        figures.append({"length": length, **times, "calls_alone": alone, "calls_beside": beside})
+    return figures
+
+
+async def _time_line(ask: Ask, clients: Clients, server: StandIn, length: int) -> float:
+    """Return the seconds until the end of the stream."""
+    server.send_long_line(length)
+    _, milliseconds = await _time(ask, clients, llm_asking.question(streams=True))
+    return milliseconds / 1000
+
+
+async def _begin_line(clients: Clients, server: StandIn, length: int) -> Awaitable[None]:
+    """Read a stream to its long line, and return how to read the rest."""
+    server.send_long_line(length)
+    pieces = ASTREAM_CHAT.ours(clients, llm_asking.question(streams=True))
+    await anext(pieces)
+
+    async def read() -> None:
+        async for _ in pieces:
+            pass
+
+    return read()
+
+
+async def _time_calls(clients: Clients, work: Awaitable[object]) -> list[float]:
+    """Return the milliseconds of each call, one after the other until some work ends."""
+    working = asyncio.ensure_future(work)
+    times: list[float] = []
+    while not working.done() or not times:
+        times.append((await _time(ACHAT.ours, clients, llm_asking.question()))[1])
+    await working
+    return times
 
 
 async def _measure_picture(rounds: int, order: random.Random) -> Figures:
@@ -268,6 +319,16 @@ def _crowds_table(figures: Iterable[Figures]) -> str:
         shown = [f"{statistics.median(each):.2f} ({max(each):.2f})" for each in ratios]
         target = "≤ 1.3" if at_a_time == _DEFAULT_CONCURRENCY else "–"
         rows.append([str(at_a_time), f"{ideal:g}", *shown, target])
+    return _table(header, rows)
+
+
+def _lines_table(figures: Iterable[Figures]) -> str:
+    header = ["line, MB", "bare httpx", "this package", "calls alone, ms: median (worst)", "calls beside it, ms"]
+    rows = []
+    for found in figures:
+        seconds = [f"{statistics.median(found[name]):.2f} ({max(found[name]):.2f})" for name in ("bare", "ours")]
+        calls = [f"{statistics.median(found[n]):.1f} ({max(found[n]):.1f})" for n in ("calls_alone", "calls_beside")]
+        rows.append([f"{found['length'] / 1e6:g}", *seconds, *calls])
     return _table(header, rows)
 
 

@@ -22,7 +22,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from PIL import Image, ImageOps
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import GLMStandIn, RawAnswer
 
 _TEXT = "图里的人穿着什么颜色的裙子？"
 # The stand-in repeats the question: so long an answer is still under way when its stream is broken off.
@@ -42,7 +42,7 @@ class StandIn:
 
     Attributes:
         url: What ``ZhipuMultiModal(api_base=…)`` takes.
-        pipe: Answers whatever is sent with the number of open connections.
+        pipe: Answers None with the number of open connections; a number is the length of a line in the next answer.
     """
 
     url: str
@@ -52,6 +52,11 @@ class StandIn:
         """Ask how many connections are open now."""
         self.pipe.send(None)
         return int(self.pipe.recv())
+
+    def send_long_line(self, length: int) -> None:
+        """Answer the next request with a stream of a short line and one of so many bytes."""
+        self.pipe.send(length)
+        self.pipe.recv()
 
 
 # Each connection has a thread in the stand-in, and glibc gives each thread memory of its own, which it hands back to
@@ -100,8 +105,20 @@ def _serve(pipe: Connection, latency: float) -> None:
         server.requests = deque(maxlen=0)  # type: ignore[assignment]
         pipe.send(server.url)
         while True:
-            pipe.recv()
-            pipe.send(server.open_connections)
+            length = pipe.recv()
+            if length is not None:
+                server.script(_long_line(length))
+            pipe.send(server.open_connections if length is None else None)
+
+
+def _long_line(length: int) -> RawAnswer:
+    choices = [
+        {"index": 0, "delta": {"content": "短"}},
+        {"index": 0, "delta": {"content": "长" * (length // 3)}, "finish_reason": "stop"},
+    ]
+    events = [json.dumps({"choices": [choice]}, ensure_ascii=False) for choice in choices]
+    body = "".join(f"data: {event}\n\n" for event in (*events, "[DONE]"))
+    return RawAnswer(body, content_type="text/event-stream")
 
 
 @dataclass(frozen=True)
@@ -262,11 +279,13 @@ async def _our_astream_chat(clients: Clients, question: Question) -> AsyncGenera
 
 ACHAT = Way("achat", False, _bare_achat, _our_achat)
 
+ASTREAM_CHAT = Way("astream_chat", True, _bare_astream_chat, _our_astream_chat)
+
 WAYS = (
     Way("chat", False, _bare_chat, _our_chat),
     ACHAT,
     Way("stream_chat", True, _bare_stream_chat, _our_stream_chat),
-    Way("astream_chat", True, _bare_astream_chat, _our_astream_chat),
+    ASTREAM_CHAT,
 )
 
 

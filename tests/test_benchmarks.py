@@ -60,6 +60,11 @@ def test_the_client_is_compared_with_bare_http(tmp_path: Path) -> None:
     assert [found["max_concurrency"] for found in figures["crowds"]] == [10, 50]
     assert figures["picture"]["jpeg_bytes"] < 3_700_000 < figures["picture"]["png_bytes"]
     assert [(found["failed"], found["open_connections"]) for found in figures["streams"]] == [(0, 0), (0, 0)]
+    assert [(found["length"], len(found["ours"])) for found in figures["lines"]] == [
+        (1_000_000, 3),
+        (5_000_000, 3),
+        (20_000_000, 3),
+    ]
     for found in figures["calls"]:
         assert f"| {found['call']} | {found['picture']} | {found['until']} | {median(found['bare']):.2f}" in said
 

@@ -13,6 +13,7 @@ from llama_index_mm_zhipu.llm.errors import (
     GLMRateLimitError,
     GLMServerError,
     GLMTimeoutError,
+    GLMToolCallError,
 )
 from llama_index_mm_zhipu.llm.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.models import MODELS
@@ -32,6 +33,7 @@ __all__ = [
     "GLMRateLimitError",
     "GLMServerError",
     "GLMTimeoutError",
+    "GLMToolCallError",
     "UnreadableAnswerError",
     "ZhipuMultiModal",
 ]

@@ -13,10 +13,12 @@ from typing import Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse
 
+from llama_index_mm_zhipu.llm.addresses import secrets_of, without_secrets
 from llama_index_mm_zhipu.llm.errors import GLMError, GLMTimeoutError, new_error
 from llama_index_mm_zhipu.llm.limits import learn_limits
-from llama_index_mm_zhipu.llm.responses import Answer
+from llama_index_mm_zhipu.llm.responses import PARTIAL_TOOL_CALLS, Answer
 from llama_index_mm_zhipu.llm.retries import retrying
+from llama_index_mm_zhipu.llm.tool_calls import ToolCalls, functions_without_parameters
 from llama_index_mm_zhipu.llm.transport import Body, Transport
 from llama_index_mm_zhipu.llm.turns import Turns
 
@@ -44,15 +46,17 @@ class ClientSettings:
         deadline: Seconds for a call with all its tries, of a stream until its first token.
         max_retries: Further tries after a failure that may pass.
         max_concurrency: Calls and streams at a time; None for no limit.
+        require_finish_reason: Whether a stream without one is an error.
         process: Id of the process that opened the connections: a forked child must not use them.
     """
 
     api_key: str = field(repr=False)
-    api_base: str
+    api_base: str = field(repr=False)
     timeout: float
     deadline: float
     max_retries: int
     max_concurrency: int | None
+    require_finish_reason: bool
     process: int
 
 
@@ -76,7 +80,13 @@ class Client:
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
-        self._transport = Transport(settings.api_key, settings.api_base, settings.timeout)
+        self._transport = Transport(
+            settings.api_key,
+            settings.api_base,
+            settings.timeout,
+            require_finish_reason=settings.require_finish_reason,
+        )
+        self._secrets = secrets_of(settings.api_key, settings.api_base)
         self._turns = Turns(settings.max_concurrency, settings.deadline) if settings.max_concurrency else None
         # Threads of their own: the event loop's look up addresses, and must not wait for pictures.
         self._builders = ThreadPoolExecutor(_BUILDERS, thread_name_prefix="llama-index-mm-zhipu-pictures")
@@ -131,8 +141,8 @@ class Client:
             try:
                 return await self._try(ask, body, tries, request.limiter)
             except GLMError as refused:
-                # Ends, as each lesson is a lower limit than the last.
-                if not learn_limits(refused, self.settings.api_base, body):
+                # Ends, as each lesson is a lower limit than the last. Errors without a status do not quote the API.
+                if refused.http_status is None or not learn_limits(refused, self.settings.api_base, body):
                     raise
 
     async def _build(self, request: Request) -> Body:
@@ -154,7 +164,7 @@ class Client:
 
     async def _ask(self, body: Body) -> ChatResponse:
         try:
-            return Answer().whole(await self._transport.post(body))
+            return await self._transport.post(body, _new_answer(body).whole)
         except GLMError as error:
             self._complete(error, body)
             raise
@@ -174,11 +184,11 @@ class Client:
         return head, responses
 
     async def _responses(self, body: Body) -> AsyncGenerator[ChatResponse, None]:
-        answer = Answer()
+        answer = _new_answer(body)
         try:
-            async with aclosing(self._transport.events(body)) as events:
-                async for event in events:
-                    yield answer.add(event)
+            async with aclosing(self._transport.events(body, answer.add)) as responses:
+                async for response in responses:
+                    yield response
             if (rest := answer.end()) is not None:
                 yield rest
         except GLMError as error:
@@ -187,9 +197,9 @@ class Client:
             raise
 
     def _complete(self, error: GLMError, body: Body) -> None:
-        """Name the request in its error, and take out the key should the API have quoted it."""
+        """Name the request in its error, and take out the key or a password should the API have quoted them."""
         error.request_id = body["request_id"]
-        error.args = (str(error).replace(self.settings.api_key, "…"),)
+        error.args = (without_secrets(str(error), self._secrets),)
 
 
 def _request_id(given: object, number: int) -> str:
@@ -200,5 +210,10 @@ def _request_id(given: object, number: int) -> str:
     return str(given)[: _LONGEST_REQUEST_ID - len(suffix)] + suffix
 
 
+def _new_answer(body: Body) -> Answer:
+    return Answer(calls=ToolCalls(functions_without_parameters(body.get("tools"))))
+
+
 def _has_token(response: ChatResponse) -> bool:
-    return any(getattr(block, "text", True) for block in response.message.blocks)
+    has_content = any(getattr(block, "text", True) for block in response.message.blocks)
+    return has_content or PARTIAL_TOOL_CALLS in response.additional_kwargs

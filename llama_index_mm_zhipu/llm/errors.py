@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeVar
+
+E = TypeVar("E", bound="GLMError")
 
 
 class GLMError(Exception):
@@ -106,6 +108,12 @@ class GLMProtocolError(GLMError):
     advice = "check api_base; a proxy may have answered instead"
 
 
+class GLMToolCallError(GLMError):
+    """The model called a tool, but its arguments are cut off, or not one JSON object: no tool runs with a guess."""
+
+    advice = "ask again; raise max_tokens where it cut the answer off"
+
+
 KIND_BY_CODE: dict[str, type[GLMError]] = {
     **dict.fromkeys(
         ("1000", "1001", "1002", "1003", "1004", "1005", "1110", "1111", "1112", "1121"), GLMAuthenticationError
@@ -125,14 +133,47 @@ KIND_BY_CODE: dict[str, type[GLMError]] = {
 # Pictures in base64, also in lines of 76 characters, should the API quote them; no message has words this long.
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 _LONGEST_MESSAGE = 500
+# Where a message is cut: half a key would not be found and masked.
+_CUT_WORD = re.compile(r"[!-~]{1,64}$")
+_LONGEST_CODE = 64
 
 _RETRYABLE_KINDS = (GLMRateLimitError, GLMServerError, GLMConnectionError)
+
+# Gateways pass on the status of the server behind them in this form: 404 NOT_FOUND "No matching handler".
+_STATUS_IN_MESSAGE = re.compile(r"\s*([45]\d\d) [A-Z][A-Z_]+\b")
+_SUCCESS_CODES = (None, "0", "200")
+
+_CODING_PLAN = "a key of the Coding Plan needs the api_base that ends in /api/coding/paas/v4"
+_WRONG_PATH = "check api_base: it ends before /chat/completions, as https://open.bigmodel.cn/api/paas/v4 does"
+_ADVICE_BY_MESSAGE = (
+    (
+        re.compile(r"messages\.content\.type.*\[\s*['\"]text['\"]\s*\]", re.DOTALL),
+        "this model takes no images: choose a vision model such as glm-4.6v-flash, or leave the images out",
+    ),
+    (
+        re.compile("always engages in thinking", re.IGNORECASE),
+        'leave thinking out, or set how much it thinks: additional_kwargs={"reasoning_effort": "low"}, "high" or "max"',
+    ),
+)
+
+
+def is_error(body: dict[str, Any]) -> bool:
+    """Whether the JSON of an answer or an event says that the call failed, in the form of the API or of a gateway.
+
+    Gateways answer ``{"code": 500, "msg": …, "success": false}`` with HTTP status 200.
+    """
+    if body.get("error") is not None:
+        return True
+    if body.get("choices"):
+        return False
+    has_message = bool(body.get("msg") or body.get("message"))
+    return body.get("success") is False or (has_message and _as_code(body.get("code")) not in _SUCCESS_CODES)
 
 
 def error_of_answer(http_status: int, body: Any, retry_after: float | None = None) -> GLMError:
     """Build the error that an answer stands for.
 
-    The business code decides; the HTTP status only where there is none.
+    The business code decides; where there is none, the HTTP status, which gateways also write as code or message.
 
     Args:
         http_status: Status of the answer.
@@ -140,29 +181,68 @@ def error_of_answer(http_status: int, body: Any, retry_after: float | None = Non
         retry_after: Seconds that the answer asks to wait.
     """
     code, message = _code_and_message(body)
-    kind = KIND_BY_CODE.get(code or "") or _kind_by_status(http_status)
+    status = _meant_status(http_status, code, message)
+    kind = KIND_BY_CODE.get(code or "") or _kind_by_status(status)
     said = f": {message}" if message else ""
     named = f"HTTP {http_status}" + (f", code {code}" if code else "")
     return new_error(
-        kind, f"the GLM API answered {named}{said}", code=code, http_status=http_status, retry_after=retry_after
+        kind,
+        f"the GLM API answered {named}{said}",
+        advice=_advice(kind, code, status, message),
+        code=code,
+        http_status=http_status,
+        retry_after=retry_after,
     )
 
 
-def new_error(kind: type[GLMError], what: str, **attributes: Any) -> GLMError:
-    """Build an error of a kind with its advice; kinds that may pass are retryable."""
-    return kind(f"{what}; {kind.advice}", retryable=issubclass(kind, _RETRYABLE_KINDS), **attributes)
+def new_error(kind: type[E], what: str, *, advice: str | None = None, **attributes: Any) -> E:
+    """Build an error of a kind with its advice, or another one; kinds that may pass are retryable."""
+    return kind(f"{what}; {advice or kind.advice}", retryable=issubclass(kind, _RETRYABLE_KINDS), **attributes)
+
+
+def _advice(kind: type[GLMError], code: str | None, status: int, message: str) -> str:
+    for pattern, advice in _ADVICE_BY_MESSAGE:
+        if pattern.search(message):
+            return advice
+    if code == "1113":
+        return f"{_CODING_PLAN}; {kind.advice}"
+    # 1211 is a model that does not exist, 1222 an API.
+    if code == "1222" or (status == 404 and code != "1211"):
+        return f"{_WRONG_PATH}; {kind.advice}"
+    return kind.advice
 
 
 def _code_and_message(body: Any) -> tuple[str | None, str]:
     """Find the code and the message of an error, which gateways in front of the API write in forms of their own."""
-    error = body.get("error") if isinstance(body, dict) else None
+    outer = body if isinstance(body, dict) else {}
+    error = outer.get("error")
     if isinstance(error, str):
         error = {"message": error}
     elif not isinstance(error, dict):
-        error = body if isinstance(body, dict) else {}
-    code = error.get("code")
-    message = str(error.get("message") or error.get("msg") or "")
-    return None if code is None else str(code), _LONG_RUN.sub("…", message)[:_LONGEST_MESSAGE]
+        error = {}
+    code = next((code for part in (error, outer) if (code := _as_code(part.get("code"))) is not None), None)
+    words = (part.get(name) for part in (error, outer) for name in ("message", "msg"))
+    message = next((str(word) for word in words if word), "")
+    message = _LONG_RUN.sub("…", message)
+    if len(message) > _LONGEST_MESSAGE:
+        message = _CUT_WORD.sub("", message[:_LONGEST_MESSAGE]) + "…"
+    return code, message
+
+
+def _as_code(value: Any) -> str | None:
+    """Return a code as text: the API sends text, gateways also numbers."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return None if value is None or isinstance(value, bool) else str(value)[:_LONGEST_CODE]
+
+
+def _meant_status(http_status: int, code: str | None, message: str) -> int:
+    """Return the HTTP status that an answer means: gateways answer 200 and write it into the message or the code."""
+    named = _STATUS_IN_MESSAGE.match(message)
+    if named is not None:
+        return int(named[1])
+    is_status = code is not None and re.fullmatch(r"[45]\d\d", code) is not None
+    return int(code) if code is not None and is_status else http_status
 
 
 def _kind_by_status(status: int) -> type[GLMError]:

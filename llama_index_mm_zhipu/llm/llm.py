@@ -7,12 +7,11 @@ import copy
 import os
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import aclosing
 from functools import cache, partial
 from typing import Any, TypeAlias
 
-import httpx
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
     chat_response_to_completion_response,
@@ -27,7 +26,14 @@ from llama_index.core.base.llms.types import (
     MessageRole,
     TextBlock,
 )
-from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, SecretStr, field_validator
+from llama_index.core.bridge.pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    field_serializer,
+    field_validator,
+)
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.multi_modal_llms import MultiModalLLM
@@ -35,6 +41,7 @@ from llama_index.core.tools import BaseTool
 
 from llama_index_mm_zhipu.arguments import KnownFields, require_known
 from llama_index_mm_zhipu.images import UrlRules
+from llama_index_mm_zhipu.llm.addresses import is_address, without_password
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
@@ -76,8 +83,10 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     Args:
         model: Name of the model, ``glm-4v-flash`` by default.
-        api_key: ``id.secret``; by default ``ZHIPUAI_API_KEY``. It appears in no ``repr``, ``to_dict`` or error.
-        api_base: Address of the API; by default ``ZHIPUAI_BASE_URL``, else Zhipu's own.
+        api_key: ``id.secret``; by default ``ZHIPUAI_API_KEY``. It appears in no ``repr``, ``to_dict`` or error, but a
+            pickle of this object holds it, as copies must work: treat pickles as secrets.
+        api_base: Address of the API; by default ``ZHIPUAI_BASE_URL``, else Zhipu's own. A user and a password in it
+            (``https://user:password@host/…``) are sent in place of the key, and hidden wherever the key is.
         temperature: 0 to 1; the API's default is 0.8.
         top_p: 0.01 to 1; the API's default is 0.6.
         do_sample: False for always the likeliest token; the API then ignores ``temperature`` and ``top_p``.
@@ -100,6 +109,8 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             count, as long as others end.
         max_retries: Further tries after a failure that may pass.
         max_concurrency: Calls and open streams at a time, sync and async together; more wait. None for no limit.
+        require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error, as
+            gateways append ``[DONE]`` to answers that were cut off. False for a gateway that never sends one.
         additional_kwargs: Further fields of the request, over the parameters above.
 
     Parameters and further fields can also be given to each call, and win there; None leaves one out.
@@ -109,11 +120,12 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         ValueError: There is no key, it is not of the form ``id.secret``, or a parameter is out of range.
     """
 
-    model_config = ConfigDict(validate_assignment=True)
+    # pydantic would quote an api_base with its password.
+    model_config = ConfigDict(validate_assignment=True, hide_input_in_errors=True)
 
     model: str = Field(default="glm-4v-flash", description="Name of the model.")
     api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="id.secret")
-    api_base: str = Field(default=DEFAULT_API_BASE, description="Address of the API.")
+    api_base: str = Field(default=DEFAULT_API_BASE, repr=False, description="Address of the API.")
     image_policy: ImagePolicy = Field(default="auto", description="What to do with more pictures than the model takes.")
     max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of a picture's longer side.")
     inline_urls: bool = Field(default=False, description="Whether to fetch pictures given by address.")
@@ -122,6 +134,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     deadline: float = Field(default=600.0, gt=0, description="Seconds for a call with all its tries.")
     max_retries: int = Field(default=3, ge=0, description="Further tries after a failure that may pass.")
     max_concurrency: int | None = Field(default=10, gt=0, description="Calls and open streams at a time.")
+    require_finish_reason: bool = Field(default=True, description="Whether streams without one are cut off.")
     additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request.")
 
     _client: Client | None = PrivateAttr(default=None)
@@ -151,14 +164,18 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     @field_validator("api_base")
     @classmethod
     def _is_an_address(cls, api_base: str) -> str:
-        try:
-            url = httpx.URL(api_base)
-            url.host.encode("idna")
-        except (httpx.InvalidURL, ValueError):
-            url = httpx.URL("")
-        if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 1) < 65536:
-            raise ValueError(f"api_base {api_base!r} is no address such as {DEFAULT_API_BASE}")
+        if not is_address(api_base):
+            raise ValueError(f"api_base {without_password(api_base)!r} is no address such as {DEFAULT_API_BASE}")
         return api_base
+
+    @field_serializer("api_base")
+    def _serialize_address(self, api_base: str) -> str:
+        return without_password(api_base)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Show the settings, without a password in the address."""
+        yield from super().__repr_args__()
+        yield "api_base", without_password(self.api_base)
 
     @classmethod
     def class_name(cls) -> str:
@@ -266,9 +283,13 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """Return the tools that the model chose.
+        """Return the tools that the model chose, with complete arguments.
+
+        Responses of a stream that has not ended yet choose none: their calls are in ``partial_tool_calls`` of
+        ``additional_kwargs``.
 
         Raises:
+            GLMToolCallError: The arguments are not one complete JSON object.
             ValueError: It chose none, and ``error_on_no_tool_call``.
         """
         calls = tool_calls(response)
@@ -349,6 +370,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             deadline=self.deadline,
             max_retries=self.max_retries,
             max_concurrency=self.max_concurrency,
+            require_finish_reason=self.require_finish_reason,
             process=os.getpid(),
         )
 

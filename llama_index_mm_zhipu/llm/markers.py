@@ -14,7 +14,8 @@ class MarkedText:
 
     Attributes:
         text: Without marks and without reasoning.
-        reasoning: What stood in ``<think>`` at the beginning of the text; elsewhere these words are text.
+        reasoning: What stood in ``<think>`` at the beginning of the text, or before a ``</think>`` that no ``<think>``
+            came before: some servers leave the first mark out. Elsewhere these words are text.
         boxed: What stood in the last box; it is in the text, too.
     """
 
@@ -24,19 +25,24 @@ class MarkedText:
     _held: str = ""
     _place: str = "start"
     _in_box: bool = False
+    _may_end_thinking: bool = True
+    _passed_on: int = 0
 
     def add(self, piece: str, *, last: bool) -> str:
         """Take a piece and return what it adds to the text.
+
+        Text that a later ``</think>`` turns into reasoning was already returned: it cannot be taken back, but ``text``
+        and ``reasoning`` are right from then on.
 
         Args:
             piece: The next piece, as it came.
             last: Whether it is the last one: then nothing is held back for a mark that may follow.
         """
         self._held += piece
-        before = len(self.text)
+        self._passed_on = len(self.text)
         while self._step(last):
             pass
-        return self.text[before:]
+        return self.text[self._passed_on :]
 
     def _step(self, last: bool) -> bool:
         """Take the next stretch off what is held; return whether there may be another."""
@@ -56,6 +62,7 @@ class MarkedText:
         if begun.startswith(THINK[0]):
             self._held = begun.removeprefix(THINK[0])
             self._place = "thinking"
+            self._may_end_thinking = False
             return True
         if last or not THINK[0].startswith(begun):
             self._place = "text"
@@ -74,18 +81,32 @@ class MarkedText:
         return False
 
     def _step_in_text(self, last: bool) -> bool:
-        found = [(place, mark) for mark in BOX if (place := self._held.find(mark)) >= 0]
+        marks = (*BOX, *THINK) if self._may_end_thinking else BOX
+        found = [(place, mark) for mark in marks if (place := self._held.find(mark)) >= 0]
         if found:
             place, mark = min(found)
             self._take(self._held[:place])
             self._held = self._held[place + len(mark) :]
-            self._in_box = mark == BOX[0]
-            self.boxed = "" if self._in_box else self.boxed
+            self._take_mark(mark)
             return True
-        kept = 0 if last else _length_of_cut_mark(self._held, BOX)
+        kept = 0 if last else _length_of_cut_mark(self._held, marks)
         self._take(self._held[: len(self._held) - kept])
         self._held = self._held[len(self._held) - kept :]
         return False
+
+    def _take_mark(self, mark: str) -> None:
+        if mark in BOX:
+            self._in_box = mark == BOX[0]
+            self.boxed = "" if self._in_box else self.boxed
+            return
+        self._may_end_thinking = False
+        if mark == THINK[0]:
+            # The text speaks of the marks.
+            self._take(mark)
+            return
+        self._think(self.text)
+        self.text, self.boxed, self._in_box, self._passed_on = "", "", False, 0
+        self._place = "after thinking"
 
     def _think(self, thought: str) -> None:
         self.reasoning += thought if self.reasoning else thought.lstrip()

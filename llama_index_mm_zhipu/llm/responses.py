@@ -22,11 +22,16 @@ from llama_index_mm_zhipu.llm.errors import (
     GLMError,
     GLMProtocolError,
     GLMServerError,
+    GLMToolCallError,
     new_error,
 )
 from llama_index_mm_zhipu.llm.markers import MarkedText
+from llama_index_mm_zhipu.llm.tool_calls import ToolCalls
 from llama_index_mm_zhipu.llm.tools import api_tool_call
-from llama_index_mm_zhipu.text import WholeCharacters, with_whole_characters
+from llama_index_mm_zhipu.text import WholeCharacters
+
+PARTIAL_TOOL_CALLS = "partial_tool_calls"
+"""Key in ``additional_kwargs`` of a stream's responses: calls whose arguments are still coming, in the API's form."""
 
 _FAILURES: dict[str, type[GLMError]] = {
     "sensitive": GLMContentFilteredError,
@@ -42,9 +47,10 @@ class Answer:
     finish_reason: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     content_filter: list[dict[str, Any]] = field(default_factory=list)
+    calls: ToolCalls = field(default_factory=ToolCalls)
+    _complete_calls: list[ToolCallBlock] = field(default_factory=list)
     _marked: MarkedText = field(default_factory=MarkedText)
     _reasoning: str = ""
-    _tool_calls: dict[int, dict[str, str]] = field(default_factory=dict)
     _has_content: bool = False
     _characters: WholeCharacters = field(default_factory=WholeCharacters)
     _reasoning_characters: WholeCharacters = field(default_factory=WholeCharacters)
@@ -72,36 +78,50 @@ class Answer:
         with _expected_form():
             delta = self._take(body, "message", last=True)
             self._check_content()
+            self._complete_calls = self.calls.complete(self.finish_reason)
             return self._response(delta)
 
     def add(self, event: dict[str, Any]) -> ChatResponse:
         """Take a piece of a stream and return the answer so far.
 
         What the piece adds to the text is its ``delta``, what it adds to the reasoning is ``thinking_delta`` in
-        ``additional_kwargs``, where LlamaIndex's agents look for it.
+        ``additional_kwargs``, where LlamaIndex's agents look for it. Tool calls become blocks when the API has finished
+        the answer; until then they are only in ``partial_tool_calls``, where no code takes them for complete ones.
 
         Args:
             event: Its parsed JSON.
 
         Raises:
-            GLMError: The piece says that the answer failed, or holds neither a choice nor usage.
+            GLMError: The piece says that the answer failed.
         """
         before = len(self.reasoning)
         with _expected_form():
-            response = self._response(self._take(event, "delta", last=False))
+            delta = self._take(event, "delta", last=False)
+            self._complete_calls = self._calls_so_far()
+            response = self._response(delta)
+        if not self._complete_calls and (partial := self.calls.partial()):
+            response.additional_kwargs[PARTIAL_TOOL_CALLS] = partial
         if thought := self.reasoning[before:]:
             response.additional_kwargs["thinking_delta"] = thought
         return response
 
+    def _calls_so_far(self) -> list[ToolCallBlock]:
+        """Return the calls if they seem finished; as more may follow a ``finish_reason``, errors wait for the end."""
+        try:
+            return self.calls.complete(self.finish_reason) if self.finish_reason is not None else []
+        except GLMToolCallError:
+            return []
+
     def end(self) -> ChatResponse | None:
-        """Take the end of a stream and return the answer, if that adds to its text.
+        """Take the end of a stream and return the answer, if that adds to it.
 
         Raises:
-            GLMProtocolError: No piece held any content.
+            GLMError: No piece held any content, or the arguments of a tool are not complete.
         """
         self._check_content()
         rest = self._marked.add(self._characters.add("", last=True), last=True)
-        return self._response(rest) if rest else None
+        known, self._complete_calls = self._complete_calls, self.calls.complete(self.finish_reason)
+        return self._response(rest) if rest or known != self._complete_calls else None
 
     def rest(self) -> str:
         """Take the end of a stream that failed, and return its text."""
@@ -113,7 +133,8 @@ class Answer:
         self._body = body
         self.usage = body.get("usage") or self.usage
         self.content_filter = body.get("content_filter") or self.content_filter
-        if not choices and not (part == "delta" and body.get("usage")):
+        # Events without choices tell of usage or keep a connection alive.
+        if not choices and part == "message":
             raise new_error(GLMProtocolError, "the GLM API sent an answer without choices")
         delta = "".join(self._take_choice(choice, part, last=last) for choice in choices[:1])
         self._check_finish()
@@ -128,24 +149,8 @@ class Answer:
         self._has_content = self._has_content or is_content or bool(reasoning or calls)
         last = last or self.finish_reason is not None
         self._reasoning += self._reasoning_characters.add(reasoning or "", last=last)
-        self._add_tool_calls(calls or [])
+        self.calls.add(calls or [], whole=part == "message")
         return self._marked.add(self._characters.add(_text(content), last=last), last=last)
-
-    def _add_tool_calls(self, calls: list[dict[str, Any]]) -> None:
-        for call in calls:
-            known = self._tool_calls.setdefault(self._index_of(call), {"id": "", "name": "", "arguments": ""})
-            function = call.get("function") or {}
-            known["id"] = known["id"] or str(call.get("id") or "")
-            known["name"] = known["name"] or str(function.get("name") or "")
-            known["arguments"] += function.get("arguments") or ""
-
-    def _index_of(self, call: dict[str, Any]) -> int:
-        """Tell which call a piece belongs to; without an index, one with a new id begins another."""
-        if isinstance(call.get("index"), int):
-            return int(call["index"])
-        newest = max(self._tool_calls, default=-1)
-        begins = call.get("id") is not None and str(call["id"]) != self._tool_calls.get(newest, {}).get("id")
-        return newest + 1 if begins or newest < 0 else newest
 
     def _check_finish(self) -> None:
         kind = _FAILURES.get(self.finish_reason or "")
@@ -159,15 +164,10 @@ class Answer:
 
     def _response(self, delta: str) -> ChatResponse:
         thoughts = [ThinkingBlock(content=self.reasoning)] if self.reasoning else []
-        calls = [
-            ToolCallBlock(
-                tool_call_id=call["id"], tool_name=call["name"], tool_kwargs=with_whole_characters(call["arguments"])
-            )
-            for call in self._tool_calls.values()
-        ]
         counts = {key: value for key, value in self.usage.items() if isinstance(value, int)}
         aside = {"boxed": self._marked.boxed, "content_filter": self.content_filter}
         # LlamaIndex's streams of structured output look for calls here, and read them from the blocks.
+        calls = self._complete_calls
         listed = {"tool_calls": [api_tool_call(call) for call in calls]} if calls else {}
         return ChatResponse(
             message=ChatMessage(

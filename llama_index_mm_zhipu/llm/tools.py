@@ -8,8 +8,9 @@ from typing import Any
 
 from llama_index.core.base.llms.types import ChatResponse, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
-from llama_index.core.llms.utils import parse_partial_json
 from llama_index.core.tools import BaseTool
+
+from llama_index_mm_zhipu.llm.tool_calls import read_arguments
 
 
 def tool_fields(tools: Sequence[BaseTool]) -> dict[str, Any]:
@@ -20,10 +21,16 @@ def tool_fields(tools: Sequence[BaseTool]) -> dict[str, Any]:
 
 
 def tool_calls(response: ChatResponse) -> list[ToolSelection]:
-    """Return the tools that the model chose; of a stream, with the arguments that have come so far."""
+    """Return the tools that the model chose, with their arguments.
+
+    Raises:
+        GLMToolCallError: The arguments are not one complete JSON object.
+    """
     return [
         ToolSelection(
-            tool_id=block.tool_call_id or "", tool_name=block.tool_name, tool_kwargs=_arguments(block.tool_kwargs)
+            tool_id=block.tool_call_id or "",
+            tool_name=block.tool_name,
+            tool_kwargs=_arguments(block),
         )
         for block in response.message.blocks
         if isinstance(block, ToolCallBlock)
@@ -52,11 +59,6 @@ def keep_first_tool_call(response: ChatResponse) -> None:
         message.additional_kwargs["tool_calls"] = message.additional_kwargs["tool_calls"][:1]
 
 
-def _arguments(arguments: dict[str, Any] | str) -> dict[str, Any]:
-    if isinstance(arguments, dict):
-        return arguments
-    try:
-        parsed = parse_partial_json(arguments or "{}")
-    except ValueError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
+def _arguments(call: ToolCallBlock) -> dict[str, Any]:
+    arguments = call.tool_kwargs
+    return arguments if isinstance(arguments, dict) else read_arguments(call.tool_name, arguments)

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import json
-import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import httpx
 
 from llama_index_mm_zhipu.llm import event_loop
+from llama_index_mm_zhipu.llm.addresses import secrets_of, split_address, without_secrets
+from llama_index_mm_zhipu.llm.bodies import (
+    ACCEPT_ENCODING,
+    beside_the_loop,
+    parse_json,
+    parse_object,
+    read_body,
+    slices,
+)
 from llama_index_mm_zhipu.llm.errors import (
     GLMConnectionError,
     GLMError,
     GLMProtocolError,
     GLMTimeoutError,
     error_of_answer,
+    is_error,
     new_error,
 )
-from llama_index_mm_zhipu.llm.sse import EventReader, parse_json, parse_object
+from llama_index_mm_zhipu.llm.sse import EventReader, LineSplitter
 from llama_index_mm_zhipu.tls import tls_context
 
 Body = dict[str, Any]
-
-_LINE_END = re.compile(r"\r\n?|\n")
+T = TypeVar("T")
 
 _CONNECT_SECONDS = 15.0
 _IDLE_SECONDS = 30.0
@@ -36,6 +44,10 @@ _IDLE_SECONDS = 30.0
 _IDLE_CONNECTIONS = 20
 # What follows [DONE] is the end of the body: reading it lets the connection be used again.
 _DRAIN_SECONDS = 1.0
+_HEADERS = {"Content-Type": "application/json", "Accept-Encoding": ACCEPT_ENCODING}
+
+# RuntimeError: at the interpreter's shutdown there are no threads left to look up addresses.
+_FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError)
 
 
 class Transport:
@@ -43,54 +55,108 @@ class Transport:
 
     Args:
         api_key: ``id.secret``; the zhipuai SDK makes the credentials of it.
-        api_base: Address of the API, ending before ``/chat/completions``.
+        api_base: Address of the API, ending before ``/chat/completions``. A user and a password in it go into the
+            header ``Authorization``, in place of the key.
         timeout: Seconds to wait for each part of an answer.
+        require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error.
     """
 
-    def __init__(self, api_key: str, api_base: str, timeout: float) -> None:
-        self._url = f"{api_base.rstrip('/')}/chat/completions"
+    def __init__(self, api_key: str, api_base: str, timeout: float, *, require_finish_reason: bool) -> None:
+        # httpx logs the address of every request.
+        address, login = split_address(api_base)
+        self._url = f"{address.rstrip('/')}/chat/completions"
         self._timeout = timeout
+        self._require_finish_reason = require_finish_reason
+        said = ""
         try:
-            self._headers = {**_credentials(api_key, api_base), "Content-Type": "application/json"}
-            self._client = _new_client(timeout)
+            self._headers = {**_credentials(api_key, address), **_HEADERS}
+            self._client = _new_client(timeout, login)
         except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
+            said = without_secrets(f"{type(error).__name__}: {error}", secrets_of(api_key, api_base))
+        if said:
             raise GLMConnectionError(
-                f"no connection to the GLM API ({type(error).__name__}: {error}); check the environment's proxy and "
-                "certificate settings"
-            ) from None
+                f"no connection to the GLM API ({said}); check the environment's proxy and certificate settings"
+            )
         # The loop holds open sockets: without this, those of a forgotten transport would stay.
         event_loop.start_when_forgotten(self, self._client.aclose)
 
-    async def post(self, body: Body) -> Body:
-        """Send a request and return the parsed answer.
+    async def post(self, body: Body, read: Callable[[Body], T]) -> T:
+        """Send a request and return what is read from the answer.
+
+        Args:
+            body: The request.
+            read: Called with the parsed answer, in a thread if that is long.
 
         Raises:
             GLMError: It failed.
         """
-        with _translated_errors():
-            response = await self._client.send(self._request(body))
-            return _read_answer(response)
+        try:
+            return await self._post(body, read)
+        except _FAILURES as error:
+            translated = _translation(error)
+        # Not in the except block: what the new error would hold as its context holds the request, with key and images.
+        raise translated()
 
-    async def events(self, body: Body) -> AsyncGenerator[Body, None]:
-        """Send a request and yield the parsed events of the answer; the connection is free again however this ends.
+    async def events(self, body: Body, read: Callable[[Body], T]) -> AsyncGenerator[T, None]:
+        """Send a request and yield what is read from each event; the connection is free again however this ends.
+
+        Args:
+            body: The request.
+            read: Called with each parsed event, in a thread if that is long.
 
         Raises:
             GLMError: It failed, or the stream ended before the answer did.
         """
-        with _translated_errors():
+        try:
             response = await self._client.send(self._request(body), stream=True)
             try:
                 if not _is_event_stream(response):
-                    await response.aread()
-                    raise _not_a_stream(response)
-                async for event in _events(response, self._timeout):
+                    raise await _not_a_stream(response)
+                async for event in self._events(response, read):
                     yield event
+                return
             finally:
                 await response.aclose()
+        except _FAILURES as error:
+            translated = _translation(error)
+        raise translated()
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+
+    async def _post(self, body: Body, read: Callable[[Body], T]) -> T:
+        response = await self._client.send(self._request(body), stream=True)
+        try:
+            return await _read_answer(response, read)
+        finally:
+            await response.aclose()
+
+    async def _events(self, response: httpx.Response, read: Callable[[Body], T]) -> AsyncGenerator[T, None]:
+        reader = EventReader(response.status_code, require_finish_reason=self._require_finish_reason)
+        batches = _lines(response)
+        last = time.monotonic()
+        try:
+            async for lines in batches:
+                for line in lines:
+                    event = await beside_the_loop(partial(_read_line, reader, read), line)
+                    if event is not None:
+                        yield event
+                        last = time.monotonic()
+                    if reader.done:
+                        break
+                if reader.done:
+                    with suppress(asyncio.TimeoutError, httpx.HTTPError, GLMError):
+                        await asyncio.wait_for(_drain(batches), _DRAIN_SECONDS)
+                    break
+                # Neither a line without an end nor comments that keep the connection alive are an answer.
+                if time.monotonic() - last > self._timeout:
+                    raise new_error(GLMTimeoutError, f"the GLM API sent no event for {self._timeout:g} s")
+        except (httpx.HTTPError, GLMConnectionError):
+            # The answer was complete; only the end of its stream was not.
+            if not reader.finished:
+                raise
+        reader.check_complete()
 
     def _request(self, body: Body) -> httpx.Request:
         if self._client.is_closed:
@@ -110,8 +176,9 @@ def _credentials(api_key: str, api_base: str) -> dict[str, str]:
         sdk.close()
 
 
-def _new_client(timeout: float) -> httpx.AsyncClient:
+def _new_client(timeout: float, login: tuple[str, str] | None) -> httpx.AsyncClient:
     return httpx.AsyncClient(
+        auth=login,
         verify=tls_context(),
         timeout=httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
         limits=httpx.Limits(
@@ -128,43 +195,25 @@ def _as_json(body: Body) -> bytes:
         raise ValueError(f"the request cannot be sent as JSON: {error}; check its parameters and tools") from None
 
 
-async def _events(response: httpx.Response, timeout: float) -> AsyncGenerator[Body, None]:
-    reader = EventReader(response.status_code)
-    lines = _lines(response)
-    last = time.monotonic()
-    async for line in lines:
-        event = reader.read(line)
-        if event is not None:
-            yield event
-            last = time.monotonic()
-        elif reader.done:
-            with suppress(asyncio.TimeoutError, httpx.HTTPError):
-                await asyncio.wait_for(_drain(lines), _DRAIN_SECONDS)
-            break
-        elif time.monotonic() - last > timeout:
-            # Comments that keep the connection alive are no answer.
-            raise new_error(GLMTimeoutError, f"the GLM API sent no event for {timeout:g} s")
-    reader.check_complete()
-
-
-async def _lines(response: httpx.Response) -> AsyncGenerator[str, None]:
-    """Split at line ends only: httpx's own lines also end at U+2028 and its like, which JSON leaves as they are.
+async def _lines(response: httpx.Response) -> AsyncGenerator[list[bytes], None]:
+    """Yield the lines that end in each slice of a stream, also where none does; the last ends with the stream.
 
     Streams of events are UTF-8, whatever they claim (HTML standard, 9.2.5).
     """
-    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
-    rest = ""
-    async for data in response.aiter_bytes():
-        *lines, rest = _LINE_END.split(rest + decoder.decode(data))
-        for line in lines:
-            yield line
-    yield rest
-    # Ends an event that no blank line follows.
-    yield ""
+    splitter = LineSplitter()
+    async for data in slices(response):
+        yield splitter.split(data)
+    # The empty line ends an event that none follows.
+    yield [splitter.last(), b""]
 
 
-async def _drain(lines: AsyncIterator[str]) -> None:
-    async for _ in lines:
+def _read_line(reader: EventReader, read: Callable[[Body], T], line: bytes) -> T | None:
+    event = reader.read(line.decode("utf-8", "replace"))
+    return None if event is None else read(event)
+
+
+async def _drain(batches: AsyncIterator[list[bytes]]) -> None:
+    async for _ in batches:
         pass
 
 
@@ -172,19 +221,22 @@ def _is_event_stream(response: httpx.Response) -> bool:
     return response.status_code == 200 and "text/event-stream" in response.headers.get("content-type", "").lower()
 
 
-def _not_a_stream(response: httpx.Response) -> GLMError:
+async def _not_a_stream(response: httpx.Response) -> GLMError:
     """What a streamed request got instead of a stream: an error, or an answer that makes no sense."""
-    _read_answer(response)
+    await _read_answer(response, bool)
     return new_error(GLMProtocolError, "the GLM API answered a streaming request without a stream")
 
 
-def _read_answer(response: httpx.Response) -> Body:
-    if response.status_code != 200:
-        raise error_of_answer(response.status_code, parse_json(response.content), _retry_after(response))
-    body = parse_object(response.content)
-    if body.get("error") is not None:
-        raise error_of_answer(response.status_code, body, _retry_after(response))
-    return body
+async def _read_answer(response: httpx.Response, read: Callable[[Body], T]) -> T:
+    def work(data: bytes) -> T:
+        if response.status_code != 200:
+            raise error_of_answer(response.status_code, parse_json(data), _retry_after(response))
+        body = parse_object(data)
+        if is_error(body):
+            raise error_of_answer(response.status_code, body, _retry_after(response))
+        return read(body)
+
+    return await beside_the_loop(work, await read_body(response))
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -197,15 +249,12 @@ def _retry_after(response: httpx.Response) -> float | None:
     return max(0.0, seconds)
 
 
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Turn httpx's errors into ours, as they hold the request and with it the pictures."""
-    try:
-        yield
-    except httpx.TimeoutException as error:
-        raise new_error(GLMTimeoutError, f"the GLM API did not answer in time ({type(error).__name__})") from None
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        raise new_error(GLMConnectionError, f"no connection to the GLM API ({type(error).__name__}: {error})") from None
-    except RuntimeError as error:
-        # At the interpreter's shutdown there are no threads left to look up addresses.
-        raise GLMConnectionError(f"no connection to the GLM API: {error}") from None
+def _translation(error: Exception) -> Callable[[], GLMError]:
+    """Return what makes our error of one of httpx; a variable with the error would keep its frames alive."""
+    if isinstance(error, httpx.TimeoutException):
+        return partial(new_error, GLMTimeoutError, f"the GLM API did not answer in time ({type(error).__name__})")
+    what = f"no connection to the GLM API ({type(error).__name__}: {error})"
+    if isinstance(error, httpx.HTTPError | httpx.InvalidURL | httpx.StreamError):
+        return partial(new_error, GLMConnectionError, what)
+    # Without threads, at the interpreter's shutdown, there is nothing to try again.
+    return partial(GLMConnectionError, what)

@@ -6,6 +6,7 @@ import atexit
 import os
 
 from llama_index_mm_zhipu.llm import ZhipuMultiModal
+from llama_index_mm_zhipu.llm.addresses import without_password
 from llama_index_mm_zhipu.testing.glm_stand_in import GLMStandIn
 
 
@@ -20,7 +21,7 @@ def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
     """
     if os.environ.get("ZHIPUAI_API_KEY"):
         llm = ZhipuMultiModal(model)
-        print(f"Asking {llm.model} at {llm.api_base}.")
+        print(f"Asking {llm.model} at {without_password(llm.api_base)}.")
         return llm
     server = GLMStandIn()
     server.__enter__()

@@ -53,14 +53,14 @@ class ErrorAnswer(Fault):
 
     Attributes:
         status: HTTP status; 200 also occurs.
-        code: Business code.
+        code: Business code; gateways write it as a number.
         message: The API's message.
         retry_after: Header ``Retry-After``.
         content_filter: What stands in ``contentFilter`` beside the error: ``[{"level": 1, "role": "user"}]``.
     """
 
     status: int
-    code: str
+    code: str | int
     message: str
     _: KW_ONLY
     retry_after: float | str | None = None
@@ -101,7 +101,7 @@ class RawAnswer(Fault):
 class ErrorEvent(Fault):
     """An error in mid-stream, then the end; HTTP 200 with the error as its body where no stream was asked for."""
 
-    code: str
+    code: str | int
     message: str
     after: int = 1
 
@@ -196,7 +196,7 @@ class Trickle(Fault):
 
 @dataclass(frozen=True)
 class MissingDone(Fault):
-    """A stream that ends without ``[DONE]``."""
+    """A stream that ends without ``[DONE]``, right after the event with its ``finish_reason``."""
 
     def alter_reply(self, reply: Reply) -> Reply:
         """Drop the last piece."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from typing import Any
 
 from llama_index_mm_zhipu.testing.refusal import Refusal
@@ -124,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
         """Send the head and the pieces; tell whether the client stayed for all of them."""
         if reply.begins:
             self._send_head(reply)
-        for number, piece in enumerate(reply.pieces):
+        for number, piece in enumerate(chain(reply.pieces, repeat(reply.endless) if reply.endless else ())):
             if number and not self._wait(reply.pause):
                 return False
             self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if reply.is_stream else piece)
@@ -137,6 +138,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Transfer-Encoding", "chunked")
         else:
             self.send_header("Content-Length", str(reply.length))
+        if reply.content_encoding is not None:
+            self.send_header("Content-Encoding", reply.content_encoding)
         if reply.retry_after is not None:
             self.send_header("Retry-After", str(reply.retry_after))
         if reply.finish is Finish.CLOSE:

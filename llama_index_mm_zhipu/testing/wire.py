@@ -48,6 +48,8 @@ class Reply:
         pause: Seconds between pieces.
         begins: Whether there is anything at all, a status line to begin with.
         finish: What happens at the end.
+        content_encoding: How the pieces are compressed, for the header of this name.
+        endless: Sent again and again after the pieces, until the client leaves.
     """
 
     status: int
@@ -59,6 +61,8 @@ class Reply:
     pause: float = 0.0
     begins: bool = True
     finish: Finish = Finish.KEEP
+    content_encoding: str | None = None
+    endless: bytes = b""
 
     @property
     def is_stream(self) -> bool:
@@ -132,14 +136,15 @@ def joined(deltas: Sequence[Delta]) -> dict[str, Any]:
         message["reasoning_content"] = "".join(delta.get("reasoning_content", "") for delta in deltas)
     texts = [delta["content"] for delta in deltas if "content" in delta]
     message["content"] = None if None in texts else "".join(texts)
-    calls: dict[int, dict[str, Any]] = {}
+    calls: list[dict[str, Any]] = []
     for part in (call for delta in deltas for call in delta.get("tool_calls", ())):
-        if part["index"] not in calls:
-            calls[part["index"]] = {**part, "function": dict(part["function"])}
+        if "name" in part["function"]:
+            calls.append({**part, "function": dict(part["function"])})
         else:
-            calls[part["index"]]["function"]["arguments"] += part["function"]["arguments"]
+            known = [call for call in calls if call.get("index") == part.get("index")]
+            known[-1]["function"]["arguments"] += part["function"]["arguments"]
     if calls:
-        message["tool_calls"] = list(calls.values())
+        message["tool_calls"] = calls
     return message
 
 
@@ -163,6 +168,6 @@ def whole_reply(status: int, content_type: str, body: bytes, retry_after: float 
     return Reply(status, content_type, (body,), len(body), retry_after)
 
 
-def error_body(code: str, message: str) -> dict[str, Any]:
+def error_body(code: str | int, message: str) -> dict[str, Any]:
     """Return the body of an error answer."""
     return {"error": {"code": code, "message": message}}

@@ -28,8 +28,10 @@ from llama_index_mm_zhipu.llm import (
     GLMRateLimitError,
     GLMServerError,
     GLMTimeoutError,
+    GLMToolCallError,
 )
 from llama_index_mm_zhipu.testing import (
+    Compressed,
     Cut,
     Delay,
     EmptyChoices,
@@ -38,13 +40,17 @@ from llama_index_mm_zhipu.testing import (
     ErrorEvent,
     Fault,
     GarbageEvent,
+    GatewayError,
     GLMStandIn,
     MissingDone,
     NoFinalNewline,
+    NoFinishReason,
     NullContent,
+    OddEvents,
     RawAnswer,
     Reasoning,
     Stall,
+    ToolCalls,
     Trickle,
     Wrapped,
 )
@@ -140,6 +146,31 @@ SCRIPTS = [
     script("an odd charset", RawAnswer("[", content_type="application/json; charset=hex"), whole=End(GLMProtocolError)),
     script("empty choices", EmptyChoices(), whole=End(GLMProtocolError)),
     script("null content", NullContent(), whole=End(GLMProtocolError)),
+    script(
+        "arguments that are cut off", ToolCalls([("f", '{"a')], finish_reason="length"), whole=End(GLMToolCallError)
+    ),
+    # Gateways
+    script("a wrong path", GatewayError(500, "404 NOT_FOUND"), whole=End(GLMInvalidRequestError)),
+    script("a wrong key", GatewayError(401, "令牌已过期或验证不正确"), whole=End(GLMAuthenticationError)),
+    script("a failure", GatewayError(500, "系统异常"), whole=SECOND_TRY),
+    script("a wrong key as an event", GatewayError(401, "令牌错", after=0), whole=End(GLMAuthenticationError)),
+    cut_short(
+        "a wrong key in the middle",
+        GatewayError(401, "令牌错", after=3),
+        GLMAuthenticationError,
+        End(GLMAuthenticationError),
+    ),
+    script("a number as code", ErrorAnswer(200, 1302, "慢"), whole=SECOND_TRY),
+    script("a status as code", ErrorAnswer(200, 401, "令牌错"), whole=End(GLMAuthenticationError)),
+    script("a number as code of an event", ErrorEvent(401, "令牌错", after=0), whole=End(GLMAuthenticationError)),
+    # Bodies
+    script("gzip", Compressed(), whole=ANSWER),
+    script("deflate", Compressed("deflate"), whole=ANSWER),
+    script("deflate without a header", Compressed("raw deflate"), whole=ANSWER),
+    script("a long body in gzip", Compressed(padding=1 << 20), whole=ANSWER),
+    script("an encoding that nobody asked for", Compressed(header="br"), whole=End(GLMProtocolError)),
+    script("two encodings", Compressed(header="gzip, gzip"), whole=End(GLMProtocolError)),
+    script("no gzip at all", Compressed("raw deflate", header="gzip"), whole=ANSWER),
     # Connections
     script("cut before the answer", Cut(), whole=SECOND_TRY),
     script("reset before the answer", Cut(reset=True), whole=SECOND_TRY),
@@ -152,7 +183,13 @@ SCRIPTS = [
     script("a late answer", Delay(0.1), whole=ANSWER),
     script("a slow answer", Trickle(0.02), whole=ANSWER),
     # Streams; what is not streamed ends otherwise or not at all
-    cut_short("no [DONE]", MissingDone(), GLMConnectionError, whole=ANSWER),
+    script("no [DONE]", MissingDone(), whole=ANSWER),
+    cut_short("[DONE] after a cut answer", NoFinishReason(after=2), GLMConnectionError, whole=ANSWER),
+    cut_short("no finish_reason", NoFinishReason(), GLMConnectionError, whole=ANSWER),
+    cut_short("no [DONE] and no finish_reason", Cut(after=3), GLMConnectionError),
+    script("odd events at the beginning", OddEvents(), whole=ANSWER),
+    script("odd events in the middle", OddEvents(after=3), whole=ANSWER),
+    script("odd events at the end", OddEvents(after=-1), whole=ANSWER),
     script("no newline at the end", NoFinalNewline(), whole=ANSWER),
     script("[DONE] alone", RawAnswer("data: [DONE]\n\n", content_type=SSE), whole=End(GLMProtocolError)),
     script(
@@ -188,6 +225,7 @@ SCRIPTS = [
     ),
     script("reasoning", Reasoning("先看颜色"), whole=ANSWER),
     script("reasoning in the text", Wrapped("<think>先看颜色</think>\n"), whole=ANSWER),
+    script("reasoning that ends without having begun", Wrapped("先看颜色</think>\n"), whole=ANSWER),
     script("an answer in a box", Wrapped("<|begin_of_box|>", "<|end_of_box|>"), whole=ANSWER),
 ]
 
@@ -270,7 +308,8 @@ async def test_the_deadline_of_a_stream_is_for_its_first_token(key: str) -> None
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 async def test_only_line_ends_end_lines(start: str, line_end: str, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
     text = "一\u2028二\u2029三\x85四"
-    event = json.dumps({"choices": [{"index": 0, "delta": {"content": text}}]}, ensure_ascii=False)
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": "stop"}
+    event = json.dumps({"choices": [choice]}, ensure_ascii=False)
     body = start + line_end.join([f"data: {event}", "", "data: [DONE]", "", ""])
     server.script(RawAnswer(body, content_type="Text/Event-Stream; charset=GBK"))
     *_, last = llm.stream_chat(CHAT)
@@ -283,6 +322,18 @@ def test_text_held_back_is_in_the_error(llm: ZhipuMultiModal, server: GLMStandIn
     with pytest.raises(GLMConnectionError) as caught:
         list(llm.stream_chat(CHAT))
     assert caught.value.partial_text == "价格 3 <|begin_of"
+
+
+@pytest.mark.parametrize("fault", [Cut(after=-1), Cut(after=-1, reset=True), Stall(after=-1)], ids=repr)
+async def test_a_broken_end_of_a_finished_stream_loses_nothing(
+    fault: Fault, way: Way, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn
+) -> None:
+    if way.streams:
+        server.script(fault)
+        silence = {"timeout": SILENCE_SECONDS} if isinstance(fault, Stall) else {}
+        response = await way.ask(connect(max_retries=0, **silence))
+        assert response.message.content == ANSWER_TEXT
+        assert response.additional_kwargs["total_tokens"] > 0
 
 
 def test_comments_are_no_answer(key: str) -> None:

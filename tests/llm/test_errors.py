@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.llm import (
     GLMServerError,
     GLMTimeoutError,
 )
-from llama_index_mm_zhipu.llm.errors import error_of_answer
+from llama_index_mm_zhipu.llm.errors import error_of_answer, is_error
 
 TABLE: list[tuple[int, str | None, type[GLMError], bool]] = [
     (401, "1000", GLMAuthenticationError, False),
@@ -75,6 +75,79 @@ def test_odd_bodies_are_no_crash(body: object) -> None:
 def test_other_forms_of_errors_keep_their_text(body: object, said: str) -> None:
     assert said in str(error_of_answer(500, body))
     assert len(str(error_of_answer(500, body))) < 700
+
+
+GATEWAY: list[tuple[object, type[GLMError], str | None, str]] = [
+    ({"code": 500, "msg": "404 NOT_FOUND", "success": False}, GLMInvalidRequestError, "500", "check api_base: it ends"),
+    ({"code": 500, "msg": '404 NOT_FOUND "x"'}, GLMInvalidRequestError, "500", "check api_base: it ends"),
+    ({"code": 404, "msg": "no route"}, GLMInvalidRequestError, "404", "check api_base: it ends"),
+    (
+        {"code": 401, "msg": "令牌已过期或验证不正确", "success": False},
+        GLMAuthenticationError,
+        "401",
+        "令牌已过期或验证不正确",
+    ),
+    ({"error": {"code": 401, "message": "无效的令牌"}}, GLMAuthenticationError, "401", "无效的令牌"),
+    ({"error": {"code": 1302.0, "message": "慢"}}, GLMRateLimitError, "1302", "慢"),
+    ({"code": 1113, "message": "欠费"}, GLMQuotaError, "1113", "欠费"),
+    ({"code": 1113, "error": "欠费"}, GLMQuotaError, "1113", "欠费"),
+    ({"success": False, "msg": "系统异常"}, GLMProtocolError, None, "系统异常"),
+    ({"code": 503, "msg": "维护中"}, GLMServerError, "503", "维护中"),
+]
+
+
+@pytest.mark.parametrize(("body", "kind", "code", "said"), GATEWAY)
+def test_gateways_answer_errors_with_status_200(
+    body: dict[str, object], kind: type[GLMError], code: str | None, said: str
+) -> None:
+    assert is_error(body)
+    error = error_of_answer(200, body)
+    assert type(error) is kind
+    assert (error.code, error.http_status) == (code, 200)
+    assert error.retryable == (kind in (GLMRateLimitError, GLMServerError))
+    assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"choices": [{}], "code": 500, "msg": "x"},
+        {"choices": [], "code": 200, "msg": "操作成功", "success": True},
+        {"code": 0, "message": "ok"},
+        {"type": "ping"},
+        {"error": None},
+        {},
+    ],
+)
+def test_other_answers_are_no_errors(body: dict[str, object]) -> None:
+    assert not is_error(body)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message", "advice"),
+    [
+        (429, "1113", "您的账户已欠费，请充值后重试。", "ends in /api/coding/paas/v4"),
+        (404, None, "", "check api_base: it ends before /chat/completions"),
+        (404, "1222", "API /v4/v4/chat/completions 不存在", "check api_base: it ends before /chat/completions"),
+        (400, "1210", "messages.content.type 参数非法，取值范围 ['text']", "this model takes no images"),
+        (400, 1210, 'messages.content.type 参数非法，取值范围 ["text"]', "this model takes no images"),
+        (
+            400,
+            "1210",
+            "[1210] This model always engages in thinking and cannot be disabled; please use low, high, or max",
+            "leave thinking out",
+        ),
+    ],
+)
+def test_refusals_name_their_remedy(status: int, code: object, message: str, advice: str) -> None:
+    assert advice in str(error_of_answer(status, {"error": {"code": code, "message": message}}))
+
+
+def test_only_the_right_refusals_get_an_advice_of_their_own() -> None:
+    both = "messages.content.type 参数非法，取值范围 ['text', 'image_url']"
+    assert "no images" not in str(error_of_answer(400, {"error": {"code": "1210", "message": both}}))
+    missing = {"error": {"code": "1211", "message": "模型不存在"}}
+    assert "check api_base" not in str(error_of_answer(404, missing))
 
 
 def test_pictures_in_lines_of_base64_are_left_out() -> None:

@@ -74,6 +74,18 @@ def test_marks_are_kept_aside() -> None:
     assert response.additional_kwargs["boxed"] == "红色"
 
 
+def test_reasoning_may_end_without_having_begun() -> None:
+    response = Answer().whole(whole({"content": "看颜色</think>\n红色"}))
+    assert response.message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
+    responses = streamed(
+        piece(content="看颜"), piece(content="色</thi"), piece(content="nk>\n红"), piece("stop", content="色")
+    )
+    assert [response.delta for response in responses] == ["看颜", "色", "红", "色"]
+    assert [response.message.content for response in responses] == ["看颜", "看颜色", "红", "红色"]
+    assert responses[2].additional_kwargs["thinking_delta"] == "看颜色"
+    assert responses[-1].message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
+
+
 def test_text_held_back_for_a_mark_comes_at_the_end() -> None:
     *_, last = streamed(piece(content="a <"))
     assert (last.delta, last.message.content) == ("<", "a <")
@@ -110,6 +122,15 @@ def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
         ("c1", "a", '{"n": 1}'),
         ("c2", "b", "{}"),
     ]
+
+
+def test_arguments_may_go_on_after_a_finish_reason() -> None:
+    responses = streamed(
+        piece("tool_calls", tool_calls=[{"index": 0, "id": "c1", "function": {"name": "a", "arguments": '{"n": '}}]),
+        piece("tool_calls", tool_calls=[{"index": 0, "function": {"arguments": "1}"}}]),
+    )
+    calls = [[block for block in response.message.blocks if isinstance(block, ToolCallBlock)] for response in responses]
+    assert [[call.tool_kwargs for call in each] for each in calls] == [[], ['{"n": 1}']]
 
 
 def test_content_filter_is_kept() -> None:
@@ -167,6 +188,13 @@ def test_what_is_no_answer_is_an_error(body: dict[str, Any]) -> None:
 def test_a_stream_without_content_is_an_error() -> None:
     with pytest.raises(GLMProtocolError, match="without content"):
         streamed(piece(role="assistant"), piece("stop"))
+
+
+@pytest.mark.parametrize("event", [{}, {"choices": []}, {"choices": None}, {"type": "ping"}])
+def test_events_without_choices_add_nothing(event: dict[str, Any]) -> None:
+    responses = streamed(event, piece("stop", content="红"), event)
+    assert [response.delta for response in responses] == ["", "红", ""]
+    assert responses[-1].message.content == "红"
 
 
 def test_an_empty_answer_is_an_answer() -> None:

@@ -10,7 +10,7 @@ from llama_index.core.tools import FunctionTool
 from ways import CHAT
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.llm import GLMInvalidRequestError
+from llama_index_mm_zhipu.llm import GLMInvalidRequestError, GLMToolCallError
 from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls
 from llama_index_mm_zhipu.testing import GLMStandIn
 
@@ -37,18 +37,21 @@ def response(*calls: ToolCallBlock) -> ChatResponse:
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
-    [
-        ('{"name": "苹果"}', {"name": "苹果"}),
-        ('{"name": "苹', {"name": None}),
-        ('{"name": "苹果", "count": ', {"name": "苹果", "count": None}),
-        ("", {}),
-        ("nonsense", {}),
-        ("[1]", {}),
-    ],
+    [('{"name": "苹果"}', {"name": "苹果"}), ("{}", {}), ('{"text": "a\nb"}', {"text": "a\nb"})],
 )
-def test_arguments_are_read_as_far_as_they_came(arguments: str, expected: dict[str, object]) -> None:
+def test_complete_arguments_are_read(arguments: str, expected: dict[str, object]) -> None:
     (selection,) = tool_calls(response(call(arguments)))
     assert (selection.tool_id, selection.tool_name, selection.tool_kwargs) == ("c1", "price", expected)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"name": "苹', '{"name": "苹果", "count": ', "", "nonsense", "[1]", "null", '{"a":1}{"a":2}', '{"a": NaN}'],
+)
+def test_other_arguments_are_an_error(llm: ZhipuMultiModal, arguments: str) -> None:
+    with pytest.raises(GLMToolCallError) as caught:
+        llm.get_tool_calls_from_response(response(call(arguments)), error_on_no_tool_call=False)
+    assert f"'price' with arguments that are not one JSON object: {arguments!r}" in str(caught.value)
 
 
 def test_one_call_is_kept_of_many() -> None:
@@ -68,16 +71,21 @@ def test_a_model_calls_the_tool(connect: Connect, server: GLMStandIn) -> None:
     assert answer.additional_kwargs["finish_reason"] == "tool_calls"
 
 
-def test_streams_bring_arguments_piece_by_piece(connect: Connect) -> None:
+def test_streams_select_a_tool_only_at_their_end(connect: Connect) -> None:
     llm = connect(model="glm-4.6v-flash")
-    pieces = list(llm.stream_chat_with_tools([PRICE], "苹果多少钱？"))
-    names = [
-        selection.tool_kwargs.get("name")
-        for piece in pieces
-        for selection in llm.get_tool_calls_from_response(piece, error_on_no_tool_call=False)
-    ]
-    assert len(names) > 1
-    assert names[-1] == "苹果多少钱？"
+    *pieces, last = llm.stream_chat_with_tools([PRICE], "苹果多少钱？")
+    assert len(pieces) > 1
+    texts = []
+    for piece in pieces:
+        assert llm.get_tool_calls_from_response(piece, error_on_no_tool_call=False) == []
+        assert "tool_calls" not in piece.message.additional_kwargs
+        (partial,) = piece.additional_kwargs["partial_tool_calls"]
+        assert partial["function"]["name"] == "price"
+        texts.append(partial["function"]["arguments"])
+    assert texts == sorted(texts, key=len)
+    assert "partial_tool_calls" not in last.additional_kwargs
+    (selection,) = llm.get_tool_calls_from_response(last)
+    assert selection.tool_kwargs == {"name": "苹果多少钱？"}
 
 
 def test_calls_and_results_go_back_to_the_model(connect: Connect, server: GLMStandIn) -> None:
