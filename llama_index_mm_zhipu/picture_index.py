@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from typing_extensions import Unpack
 
 from llama_index_mm_zhipu.arguments import as_ids, chosen, keyword_names, member_of, require_known
+from llama_index_mm_zhipu.caption_weight import follow_caption_weight, recorded_weight
 from llama_index_mm_zhipu.embedding.nodes import (
     OnError,
     Outcome,
@@ -36,7 +37,7 @@ from llama_index_mm_zhipu.index_stores import faiss_store, fingerprint_of, is_st
 from llama_index_mm_zhipu.index_struct import ImageIndexStruct, register_index
 from llama_index_mm_zhipu.index_update import ImageUpdate, ImageUpdater
 from llama_index_mm_zhipu.llm.default import llm_or_default
-from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
+from llama_index_mm_zhipu.picture_nodes import as_image_node
 from llama_index_mm_zhipu.query.chat import (
     PictureCondensePlusContextChatEngine,
     PictureContextChatEngine,
@@ -57,8 +58,6 @@ from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store.storable import storable_node
 
 logger = logging.getLogger(__name__)
-
-_CAPTION_WEIGHT = "caption_weight"
 
 # Compared with the store together: some queries for all of them, and their vectors in memory.
 _PLANNED_AT_A_TIME = 1_000
@@ -140,8 +139,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
     @property
     def caption_weight(self) -> float | None:
         """Share of captions in the pictures' vectors, as recorded in the store; None before the first picture."""
-        recorded: float | None = self.stores[1].get_setting(_CAPTION_WEIGHT)
-        return recorded
+        return recorded_weight(self.stores[1])
 
     def as_retriever(self, **options: Unpack[RetrieverOptions]) -> PictureRetriever:  # type: ignore[override]
         """Return a retriever by words and pictures.
@@ -404,7 +402,13 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 bar.update(len(batch))
 
     def _add_pictures(self, pictures: Sequence[ImageNode], show_progress: bool, **insert_kwargs: Any) -> None:
-        weight = self._follow_caption_weight(pictures)
+        weight = follow_caption_weight(
+            faiss_store(self._image_vector_store),
+            pictures,
+            self._caption_weight,
+            is_stream=self._said is not None,
+            warn=self._warn,
+        )
         updater = self._updater or ImageUpdater(faiss_store(self._image_vector_store))
         with picture_bar(len(pictures), show_progress) as bar:
             for batch in iter_batch(pictures, max(_PLANNED_AT_A_TIME, self._insert_batch_size)):
@@ -450,52 +454,6 @@ class PictureIndex(MultiModalVectorStoreIndex):
         embedded = zip(waiting, vectors, strict=True)
         # Copies: the caller's nodes stay as they were.
         return [*ready, *(node.model_copy(update={"embedding": vector}) for node, vector in embedded)]
-
-    def _follow_caption_weight(self, pictures: Sequence[BaseNode]) -> float:
-        """Take the weight that the store recorded; a new store records one."""
-        store = faiss_store(self._image_vector_store)
-        captioned = sum(bool(caption_of(node)) for node in pictures)
-        # Nobody knows whether a caption is in a vector that a node came with.
-        unknown = sum(node.embedding is not None and bool(caption_of(node)) for node in pictures)
-        recorded = self.caption_weight
-        if recorded is None:
-            weight = self._caption_weight
-            if weight is None:
-                weight = 0.5 if self._said is None and captioned == len(pictures) and not unknown else 0.0
-            store.set_setting(_CAPTION_WEIGHT, weight)
-            logger.info(
-                "caption_weight %s: %d of %d pictures have captions; recorded in the store",
-                weight,
-                captioned,
-                len(pictures),
-            )
-            return weight
-        if self._caption_weight not in (None, recorded):
-            self._warn("caption_weight %s is not followed: the index was built with %s", self._caption_weight, recorded)
-        if recorded and captioned < len(pictures):
-            self._warn(
-                "%d of %d pictures have no caption, but the index was built with caption_weight %s: captioned pictures "
-                "will rank before them; build it anew with caption_weight=0 to mix both",
-                len(pictures) - captioned,
-                len(pictures),
-                recorded,
-            )
-        if recorded and unknown:
-            self._warn(
-                "%d of %d images came with a vector and a caption, and the index was built with caption_weight %s: the "
-                "caption is found only if it is in the vector; leave the vector out to have it made",
-                unknown,
-                len(pictures),
-                recorded,
-            )
-        elif self._said is None and not recorded and captioned and not store.has_texts():
-            self._warn(
-                "%d of %d pictures have captions, but the index was built with caption_weight 0: their captions are "
-                "found by full text and are not in their vectors",
-                captioned,
-                len(pictures),
-            )
-        return float(recorded)
 
     def _warn(self, message: str, *args: object) -> None:
         """Warn, once for all batches of an ``insert_batches``."""
