@@ -77,8 +77,9 @@ async def test_structured_output_streams(connect: Connect) -> None:
 # Agents
 
 
-async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: GLMStandIn) -> None:
-    llm = connect(model="glm-4.6v-flash")
+@pytest.mark.parametrize("model", ["glm-4.6v-flash", "glm-5v-turbo", "glm-5.3-flash", "glm-5.3-flashx"])
+async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: GLMStandIn, model: str) -> None:
+    llm = connect(model=model)
     server.script(Reasoning("要查颜色"), None)
     agent = FunctionAgent(tools=[COLOUR_OF], llm=llm, system_prompt="你是汽车助手")
 

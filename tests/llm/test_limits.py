@@ -8,7 +8,7 @@ import pytest
 
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError
 from llama_index_mm_zhipu.llm.limits import learn_limits, limits_at
-from llama_index_mm_zhipu.llm.models import MODELS, UNKNOWN_MODEL
+from llama_index_mm_zhipu.llm.models import MODELS, UNKNOWN_GLM
 
 BASE = "http://api"
 RANGE = GLMInvalidRequestError("max_tokens参数非法：限制数值范围[1,512]", code="1210")
@@ -25,7 +25,7 @@ def body(model: str = "glm-4v-flash", pictures: int = 0, **fields: Any) -> dict[
 
 
 def test_unknown_models_have_stated_defaults() -> None:
-    assert limits_at(BASE, "glm-9v") is UNKNOWN_MODEL
+    assert limits_at(BASE, "glm-9v") is UNKNOWN_GLM
     assert limits_at(BASE, "GLM-4V-Flash") is MODELS["glm-4v-flash"]
 
 
