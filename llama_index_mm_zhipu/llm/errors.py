@@ -152,7 +152,7 @@ _ADVICE_BY_MESSAGE = (
     ),
     (
         re.compile("always engages in thinking", re.IGNORECASE),
-        'leave thinking out, or set how much it thinks: additional_kwargs={"reasoning_effort": "low"}, "high" or "max"',
+        'leave thinking out, or set how much it thinks: reasoning_effort="low", "high" or "max"',
     ),
 )
 

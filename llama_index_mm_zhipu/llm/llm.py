@@ -47,7 +47,7 @@ from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
 from llama_index_mm_zhipu.llm.limits import limits_at
 from llama_index_mm_zhipu.llm.messages import api_messages
-from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, clamp_max_tokens
+from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, fit_to_model
 from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
 from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images, blocks_of_documents, image_list, picture_url
 from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
@@ -95,7 +95,11 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         request_id: Name of a request, 6 to 64 characters; by default a new one each. As the API takes no name twice,
             requests get a suffix of their own where it is set here, further tries where it is given to a call.
         user_id: Name of your end user for the API, 6 to 128 characters.
-        thinking: ``{"type": "enabled"}`` or ``{"type": "disabled"}`` for models that can.
+        thinking: Whether a model thinks that can choose: ``"enabled"`` or ``"disabled"``, True or False, or the API's
+            ``{"type": "enabled"}``. Models that always think get the lowest ``reasoning_effort`` for ``"disabled"``,
+            models that cannot think get no ``thinking``, each with a warning.
+        reasoning_effort: ``"low"``, ``"high"`` or ``"max"``: how much a model thinks that always does. It is left out
+            with a warning for models of the table that do not know it.
         image_policy: What to do with more pictures than the model takes over the whole history. ``"auto"``: older
             messages' pictures give way first, but for one of the user's own in chat engines, then those of the newest
             one share numbered contact sheets; ``"grid"``: every message's pictures may share contact sheets;
@@ -337,7 +341,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         if self.request_id is not None and body.get("request_id") == self.request_id:
             body["request_id"] = f"{self.request_id[:_LONGEST_REQUEST_NAME]}-{uuid.uuid4().hex[:8]}"
         limits = limits_at(self.api_base, body["model"])
-        clamp_max_tokens(body, limits, body["model"])
+        fit_to_model(body, limits, body["model"])
         urls = UrlRules(allowed=self.inline_urls, private=self.allow_private_urls)
         budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, urls)
         encode = partial(picture_url, max_side=self.max_image_side, urls=urls)

@@ -76,6 +76,13 @@ def test_the_international_service_is_understood(message: str) -> None:
     assert learn_limits(GLMInvalidRequestError(message, code="1210"), BASE, body(pictures=5))
 
 
+def test_a_model_that_always_thinks_is_learned() -> None:
+    refusal = GLMInvalidRequestError("This model always engages in thinking and cannot be disabled", code="1210")
+    assert not learn_limits(refusal, BASE, body("glm-9v", reasoning_effort="none"))
+    assert learn_limits(refusal, BASE, body("glm-9v", thinking={"type": "disabled"}))
+    assert limits_at(BASE, "glm-9v").always_thinks
+
+
 def test_other_refusals_teach_nothing() -> None:
     refusal = GLMInvalidRequestError("API 调用参数有误，请检查文档。", code="1210")
     assert not learn_limits(refusal, BASE, body(pictures=5, max_tokens=1000))
