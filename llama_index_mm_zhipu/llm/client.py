@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,11 @@ from llama_index_mm_zhipu.llm.transport import Body, Transport
 from llama_index_mm_zhipu.llm.turns import Turns
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+FALLBACK_CODES = frozenset({"1113", "1211", "1302", "1305", "1312"})
+"""Business codes that say nothing of the request: another model may answer it."""
 
 _LONGEST_REQUEST_ID = 64
 _BUILDERS = 4
@@ -65,13 +71,15 @@ class Request:
     """What to ask.
 
     Attributes:
-        build: Makes the body; called again when a limit was learned.
-        holds_pictures: Whether this may take its time.
+        build: Makes the body for a model; called again when a limit was learned.
+        models: Names of the models to ask, in turn.
+        holds_images: Whether building may take its time.
         limiter: Asked before every further try: LlamaIndex asks it before a call, and knows nothing of those.
     """
 
-    build: Callable[[], Body]
-    holds_pictures: bool
+    build: Callable[[str], Body]
+    models: tuple[str, ...]
+    holds_images: bool
     limiter: RateLimiter | None
 
 
@@ -122,7 +130,7 @@ class Client:
         return nullcontext() if self._turns is None else self._turns.turn(is_stream=is_stream)
 
     async def _until_answered(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
-        answering = asyncio.ensure_future(self._ask_within_limits(ask, request))
+        answering = asyncio.ensure_future(self._ask_models(ask, request))
         try:
             # Not wait_for, which before Python 3.12 can lose a cancellation.
             await asyncio.wait({answering}, timeout=self.settings.deadline)
@@ -134,10 +142,28 @@ class Client:
             raise new_error(GLMTimeoutError, f"no answer within the deadline of {self.settings.deadline:g} s")
         return answering.result()
 
-    async def _ask_within_limits(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
+    async def _ask_models(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
+        """Ask the models in turn, until one answers or fails for a reason that other models would share."""
         tries = itertools.count(1)
+        failed: list[str] = []
+        for model in request.models:
+            try:
+                return await self._ask_within_limits(ask, request, model, tries)
+            except GLMError as error:
+                is_last = model == request.models[-1]
+                if is_last or error.code not in FALLBACK_CODES:
+                    if failed:
+                        error.args = (f"{error} (asked {model} after {', '.join(failed)})",)
+                    raise
+                logger.warning("%s cannot answer, the next model is asked: %s", model, error)
+                failed.append(f"{model}: code {error.code}")
+        raise AssertionError("a request names at least one model")
+
+    async def _ask_within_limits(
+        self, ask: Callable[[Body], Awaitable[T]], request: Request, model: str, tries: Iterator[int]
+    ) -> T:
         while True:
-            body = await self._build(request)
+            body = await self._build(request, model)
             try:
                 return await self._try(ask, body, tries, request.limiter)
             except GLMError as refused:
@@ -145,10 +171,10 @@ class Client:
                 if refused.http_status is None or not learn_limits(refused, self.settings.api_base, body):
                     raise
 
-    async def _build(self, request: Request) -> Body:
-        if not request.holds_pictures:
-            return request.build()
-        return await asyncio.get_running_loop().run_in_executor(self._builders, request.build)
+    async def _build(self, request: Request, model: str) -> Body:
+        if not request.holds_images:
+            return request.build(model)
+        return await asyncio.get_running_loop().run_in_executor(self._builders, request.build, model)
 
     async def _try(
         self, ask: Callable[[Body], Awaitable[T]], body: Body, tries: Iterator[int], limiter: RateLimiter | None
@@ -211,7 +237,7 @@ def _request_id(given: object, number: int) -> str:
 
 
 def _new_answer(body: Body) -> Answer:
-    return Answer(calls=ToolCalls(functions_without_parameters(body.get("tools"))))
+    return Answer(model=body["model"], calls=ToolCalls(functions_without_parameters(body.get("tools"))))
 
 
 def _has_token(response: ChatResponse) -> bool:

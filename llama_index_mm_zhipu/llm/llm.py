@@ -7,10 +7,9 @@ import copy
 import os
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Sequence
 from contextlib import aclosing
-from functools import cache, partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
@@ -21,10 +20,7 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     CompletionResponse,
-    ImageBlock,
     LLMMetadata,
-    MessageRole,
-    TextBlock,
 )
 from llama_index.core.bridge.pydantic import (
     ConfigDict,
@@ -46,16 +42,14 @@ from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
 from llama_index_mm_zhipu.llm.limits import limits_at
-from llama_index_mm_zhipu.llm.messages import api_messages
-from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, fit_to_model
-from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
-from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images, blocks_of_documents, image_list, picture_url
+from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters
+from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy
+from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images
+from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_messages
 from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
 from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls, tool_fields
 
 DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
-
-Messages: TypeAlias = "Sequence[ChatMessage] | Callable[[], Sequence[ChatMessage]]"
 
 _KEY = re.compile(r"[!-\-/-~]+\.[!-\-/-~]+")
 
@@ -100,6 +94,9 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             models that cannot think get no ``thinking``, each with a warning.
         reasoning_effort: ``"low"``, ``"high"`` or ``"max"``: how much a model thinks that always does. It is left out
             with a warning for models of the table that do not know it.
+        fallback_models: Models to ask in turn where the model before cannot answer: it does not exist for this account
+            (code 1211), it is busy or its limit is reached, after all its tries (1302, 1305, 1312), or the account has
+            no balance for it (1113). Each is asked within its own limits; for functions, only models that call them.
         image_policy: What to do with more pictures than the model takes over the whole history. ``"auto"``: older
             messages' pictures give way first, but for one of the user's own in chat engines, then those of the newest
             one share numbered contact sheets; ``"grid"``: every message's pictures may share contact sheets;
@@ -130,6 +127,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     model: str = Field(default="glm-4v-flash", description="Name of the model.")
     api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="id.secret")
     api_base: str = Field(default=DEFAULT_API_BASE, repr=False, description="Address of the API.")
+    fallback_models: tuple[str, ...] = Field(default=(), description="Models to ask where that one cannot answer.")
     image_policy: ImagePolicy = Field(default="auto", description="What to do with more pictures than the model takes.")
     max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of a picture's longer side.")
     inline_urls: bool = Field(default=False, description="Whether to fetch pictures given by address.")
@@ -214,7 +212,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         Returns:
             The answer: reasoning, text and tool calls as blocks; ``finish_reason``, token counts and, where there are
             any, ``content_filter`` and ``boxed`` (what the model put in a box) in ``additional_kwargs``; the API's JSON
-            in ``raw``.
+            in ``raw``; the model that answered as ``model`` in both.
 
         Raises:
             GLMError: The API did not answer.
@@ -260,20 +258,22 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             TypeError: A field is not known; further ones go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
         """
-        return chat_response_to_completion_response(run(self._answer(_prompt(prompt, image_documents), kwargs)))
+        return chat_response_to_completion_response(run(self._answer(prompt_messages(prompt, image_documents), kwargs)))
 
     async def acomplete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """As ``complete``."""
-        return chat_response_to_completion_response(await arun(self._answer(_prompt(prompt, image_documents), kwargs)))
+        return chat_response_to_completion_response(
+            await arun(self._answer(prompt_messages(prompt, image_documents), kwargs))
+        )
 
     def stream_complete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
         """As ``complete``, yielding the answer so far with each piece."""
         return stream_chat_response_to_completion_response(
-            iterate(self._pieces(_prompt(prompt, image_documents), kwargs))
+            iterate(self._pieces(prompt_messages(prompt, image_documents), kwargs))
         )
 
     async def astream_complete(  # type: ignore[override]
@@ -281,7 +281,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     ) -> AsyncGenerator[CompletionResponse, None]:
         """As ``stream_complete``."""
         return astream_chat_response_to_completion_response(
-            aiterate(self._pieces(_prompt(prompt, image_documents), kwargs))
+            aiterate(self._pieces(prompt_messages(prompt, image_documents), kwargs))
         )
 
     def get_tool_calls_from_response(
@@ -331,22 +331,24 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
                 yield piece
 
     def _request(self, messages: Messages, overrides: dict[str, Any]) -> Request:
-        holds_pictures = callable(messages) or any(
-            isinstance(block, ImageBlock) for message in messages for block in message.blocks
+        parameters = chosen_parameters(self, self.additional_kwargs, overrides)
+        if self.request_id is not None and parameters.get("request_id") == self.request_id:
+            parameters["request_id"] = f"{self.request_id[:_LONGEST_REQUEST_NAME]}-{uuid.uuid4().hex[:8]}"
+        model = parameters.pop("model", self.model)
+        body = RequestBody(
+            parameters=parameters,
+            messages=messages,
+            api_base=self.api_base,
+            image_policy=self.image_policy,
+            max_image_side=self.max_image_side,
+            urls=UrlRules(allowed=self.inline_urls, private=self.allow_private_urls),
         )
-        return Request(partial(self._body, messages, overrides), holds_pictures, self.rate_limiter)
-
-    def _body(self, messages: Messages, overrides: dict[str, Any]) -> dict[str, Any]:
-        body = {"model": self.model, **chosen_parameters(self, self.additional_kwargs, overrides)}
-        if self.request_id is not None and body.get("request_id") == self.request_id:
-            body["request_id"] = f"{self.request_id[:_LONGEST_REQUEST_NAME]}-{uuid.uuid4().hex[:8]}"
-        limits = limits_at(self.api_base, body["model"])
-        fit_to_model(body, limits, body["model"])
-        urls = UrlRules(allowed=self.inline_urls, private=self.allow_private_urls)
-        budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, urls)
-        encode = partial(picture_url, max_side=self.max_image_side, urls=urls)
-        chat = messages() if callable(messages) else messages
-        return {**body, "messages": api_messages(budget.fit(chat), encode)}
+        return Request(
+            build=body.build,
+            models=body.models(model, self.fallback_models),
+            holds_images=body.holds_images,
+            limiter=self.rate_limiter,
+        )
 
     async def _connect(self) -> Client:
         client = self._client
@@ -422,17 +424,3 @@ def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
     if not _KEY.fullmatch(key):
         raise ValueError("the API key is not of the form id.secret; copy it whole from https://open.bigmodel.cn")
     return SecretStr(key)
-
-
-def _prompt(prompt: str, image_documents: Images | None) -> Messages:
-    """Return the chat, or a function that makes it: it may have to read pictures, and does so once."""
-    question = TextBlock(text=prompt)
-    images = image_list(image_documents)
-    if not images:
-        return [ChatMessage(role=MessageRole.USER, blocks=[question])]
-
-    @cache
-    def chat() -> list[ChatMessage]:
-        return [ChatMessage(role=MessageRole.USER, blocks=[*blocks_of_documents(images), question])]
-
-    return chat
