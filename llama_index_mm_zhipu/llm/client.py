@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse
@@ -22,6 +23,7 @@ from llama_index_mm_zhipu.llm.retries import retrying
 from llama_index_mm_zhipu.llm.tool_calls import ToolCalls, functions_without_parameters
 from llama_index_mm_zhipu.llm.transport import Body, Transport
 from llama_index_mm_zhipu.llm.turns import Turns
+from llama_index_mm_zhipu.llm.usage import Account
 
 T = TypeVar("T")
 
@@ -75,12 +77,14 @@ class Request:
         models: Names of the models to ask, in turn.
         holds_images: Whether building may take its time.
         limiter: Asked before every further try: LlamaIndex asks it before a call, and knows nothing of those.
+        account: Asked before a model is, and told what its answers used.
     """
 
     build: Callable[[str], Body]
     models: tuple[str, ...]
     holds_images: bool
     limiter: RateLimiter | None
+    account: Account
 
 
 class Client:
@@ -106,7 +110,7 @@ class Client:
             GLMError: There is none.
         """
         async with self._turn(is_stream=False):
-            return await self._until_answered(self._ask, request)
+            return await self._until_answered(partial(self._ask, request.account), request)
 
     async def pieces(self, request: Request) -> AsyncGenerator[ChatResponse, None]:
         """Yield the answer so far with each of its pieces. Tried again only before the first token.
@@ -115,7 +119,7 @@ class Client:
             GLMError: The answer failed; what came of it is in ``partial_text``.
         """
         async with self._turn(is_stream=True):
-            head, rest = await self._until_answered(self._begin, request)
+            head, rest = await self._until_answered(partial(self._begin, request.account), request)
             async with aclosing(rest):
                 for response in head:
                     yield response
@@ -163,6 +167,7 @@ class Client:
         self, ask: Callable[[Body], Awaitable[T]], request: Request, model: str, tries: Iterator[int]
     ) -> T:
         while True:
+            request.account.check(model)
             body = await self._build(request, model)
             try:
                 return await self._try(ask, body, tries, request.limiter)
@@ -188,16 +193,21 @@ class Client:
         answer: T = await retrying(self.settings.max_retries, self.settings.deadline)(attempt)
         return answer
 
-    async def _ask(self, body: Body) -> ChatResponse:
+    async def _ask(self, account: Account, body: Body) -> ChatResponse:
+        answer = _new_answer(body)
         try:
-            return await self._transport.post(body, _new_answer(body).whole)
+            return await self._transport.post(body, answer.whole)
         except GLMError as error:
             self._complete(error, body)
             raise
+        finally:
+            _count(account, body, answer)
 
-    async def _begin(self, body: Body) -> tuple[list[ChatResponse], AsyncGenerator[ChatResponse, None]]:
+    async def _begin(
+        self, account: Account, body: Body
+    ) -> tuple[list[ChatResponse], AsyncGenerator[ChatResponse, None]]:
         """Start a stream and read to its first token: return what came until then, and the rest."""
-        responses = self._responses(body)
+        responses = self._responses(account, body)
         head = []
         try:
             async for response in responses:
@@ -209,7 +219,7 @@ class Client:
             raise
         return head, responses
 
-    async def _responses(self, body: Body) -> AsyncGenerator[ChatResponse, None]:
+    async def _responses(self, account: Account, body: Body) -> AsyncGenerator[ChatResponse, None]:
         answer = _new_answer(body)
         try:
             async with aclosing(self._transport.events(body, answer.add)) as responses:
@@ -221,6 +231,9 @@ class Client:
             self._complete(error, body)
             error.partial_text = answer.rest()
             raise
+        finally:
+            # Also where a stream is closed early, or fails: what it used is billed all the same.
+            _count(account, body, answer)
 
     def _complete(self, error: GLMError, body: Body) -> None:
         """Name the request in its error, and take out the key or a password should the API have quoted them."""
@@ -238,6 +251,11 @@ def _request_id(given: object, number: int) -> str:
 
 def _new_answer(body: Body) -> Answer:
     return Answer(model=body["model"], calls=ToolCalls(functions_without_parameters(body.get("tools"))))
+
+
+def _count(account: Account, body: Body, answer: Answer) -> None:
+    if answer.has_begun:
+        account.meter.add(body["model"], answer.usage)
 
 
 def _has_token(response: ChatResponse) -> bool:

@@ -35,36 +35,26 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.tools import BaseTool
 
-from llama_index_mm_zhipu.arguments import KnownFields, require_known
+from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.addresses import is_address, without_password
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
 from llama_index_mm_zhipu.llm.limits import limits_at
-from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters
+from llama_index_mm_zhipu.llm.parameters import FURTHER_FIELDS, GLMParameters, chosen_parameters, require_known_fields
 from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy
 from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images
 from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_messages
 from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
 from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls, tool_fields
+from llama_index_mm_zhipu.llm.usage import Account, Price, Usage, UsageMeter
 
 DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
 
 _KEY = re.compile(r"[!-\-/-~]+\.[!-\-/-~]+")
 
 _LONGEST_REQUEST_NAME = 55
-
-_FIELDS_OF_CALLS = {
-    *GLMParameters.model_fields,
-    "additional_kwargs",
-    "model",
-    "response_format",
-    "tool_choice",
-    "tools",
-}
-_IMAGES = "image_documents"
-_FURTHER_FIELDS = "further fields of the request go into additional_kwargs={…}"
 
 _connecting = fork_safe_lock()
 
@@ -112,6 +102,11 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         max_concurrency: Calls and open streams at a time, sync and async together; more wait. None for no limit.
         require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error, as
             gateways append ``[DONE]`` to answers that were cut off. False for a gateway that never sends one.
+        prices: Yuan per million tokens by model, ``{"glm-4.6v": Price(input=…, output=…)}``, for the cost in ``usage``
+            and for ``max_cost``. Models that Zhipu gives away cost nothing.
+        max_cost: Yuan that all calls of this object may cost. When they are spent, further calls are refused with a
+            ``GLMBudgetError``; calls under way are not stopped, and each may go beyond it.
+        max_total_tokens: The same for tokens of questions and answers.
         additional_kwargs: Further fields of the request, over the parameters above.
 
     Parameters and further fields can also be given to each call, and win there; None leaves one out.
@@ -139,7 +134,12 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     require_finish_reason: bool = Field(default=True, description="Whether streams without one are cut off.")
     additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request.")
 
+    prices: dict[str, Price] = Field(default_factory=dict, description="Yuan per million tokens, by model.")
+    max_cost: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Yuan to spend.")
+    max_total_tokens: int | None = Field(default=None, ge=0, description="Tokens to use.")
+
     _client: Client | None = PrivateAttr(default=None)
+    _meter: UsageMeter = PrivateAttr(default_factory=UsageMeter)
 
     def __init__(self, model: str = "glm-4v-flash", api_key: str | SecretStr | None = None, **kwargs: Any) -> None:
         self._require_known_fields(kwargs)
@@ -151,15 +151,16 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         return {**super(ZhipuMultiModal, self.__copy__()).__getstate__(), "__pydantic_private__": None}
 
     def __copy__(self) -> ZhipuMultiModal:
-        """Copy the settings; connections are opened anew."""
+        """Copy the settings; connections are opened anew, and usage is counted from zero."""
         copied: ZhipuMultiModal = super().__copy__()
         copied._client = None
+        copied._meter = UsageMeter()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ZhipuMultiModal:
         """Copy the settings deeply; callbacks and the rate limiter stay shared."""
         copied = self.__copy__()
-        for name in ("additional_kwargs", "thinking", "stop"):
+        for name in ("additional_kwargs", "prices", "thinking", "stop"):
             setattr(copied, name, copy.deepcopy(getattr(self, name)))
         return copied
 
@@ -186,7 +187,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     @classmethod
     def _advice(cls) -> str:
-        return _FURTHER_FIELDS
+        return FURTHER_FIELDS
 
     @property
     def metadata(self) -> LLMMetadata:  # type: ignore[override]  # both bases declare it, with two classes
@@ -200,6 +201,11 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             is_function_calling_model=limits.tools,
             model_name=self.model,
         )
+
+    @property
+    def usage(self) -> Usage:
+        """What the calls of this object have used since it was made, or since ``usage.reset()``."""
+        return self._meter.read(self.prices)
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a chat.
@@ -312,12 +318,12 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             await arun(client.aclose())
 
     def _answer(self, messages: Messages, overrides: dict[str, Any]) -> Coroutine[Any, Any, ChatResponse]:
-        _require_known_fields(overrides)
+        require_known_fields(overrides)
         return self._answered(messages, overrides)
 
     def _pieces(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
         # At the call, not when the first piece is asked for.
-        _require_known_fields(overrides)
+        require_known_fields(overrides)
         return self._streamed(messages, overrides)
 
     async def _answered(self, messages: Messages, overrides: dict[str, Any]) -> ChatResponse:
@@ -348,6 +354,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             models=body.models(model, self.fallback_models),
             holds_images=body.holds_images,
             limiter=self.rate_limiter,
+            account=Account(self._meter, self.prices, self.max_cost, self.max_total_tokens),
         )
 
     async def _connect(self) -> Client:
@@ -402,13 +409,6 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         if not allow_parallel_tool_calls:
             keep_first_tool_call(response)
         return response
-
-
-def _require_known_fields(fields: dict[str, Any]) -> None:
-    """Refuse fields of a call that are not known: the API would ignore them in silence."""
-    require_known("ZhipuMultiModal", fields, {*_FIELDS_OF_CALLS, _IMAGES}, _FURTHER_FIELDS)
-    if _IMAGES in fields:
-        raise TypeError(f"a chat takes no {_IMAGES}; put an ImageBlock into a message, or call complete")
 
 
 def _checked_key(api_key: str | SecretStr | None) -> SecretStr:

@@ -7,9 +7,15 @@ from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import BaseModel, Field, field_validator
 
+from llama_index_mm_zhipu.arguments import require_known
 from llama_index_mm_zhipu.llm.models import ModelLimits, table_name
 
 logger = logging.getLogger(__name__)
+
+FURTHER_FIELDS = "further fields of the request go into additional_kwargs={…}"
+"""What to do with an argument that is not known."""
+
+_IMAGES = "image_documents"
 
 
 def _parameter(description: str, **limits: Any) -> Any:
@@ -43,6 +49,27 @@ class GLMParameters(BaseModel):
         if isinstance(thinking, bool):
             return {"type": "enabled" if thinking else "disabled"}
         return {"type": thinking} if thinking in ("enabled", "disabled") else thinking
+
+
+_FIELDS_OF_CALLS = {
+    *GLMParameters.model_fields,
+    "additional_kwargs",
+    "model",
+    "response_format",
+    "tool_choice",
+    "tools",
+}
+
+
+def require_known_fields(fields: dict[str, Any]) -> None:
+    """Refuse fields of a call that are not known: the API would ignore them in silence.
+
+    Raises:
+        TypeError: One is not known.
+    """
+    require_known("ZhipuMultiModal", fields, {*_FIELDS_OF_CALLS, _IMAGES}, FURTHER_FIELDS)
+    if _IMAGES in fields:
+        raise TypeError(f"a chat takes no {_IMAGES}; put an ImageBlock into a message, or call complete")
 
 
 def chosen_parameters(settings: GLMParameters, additional: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,11 @@ class Answer:
     _body: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def has_begun(self) -> bool:
+        """Whether anything came that the service bills."""
+        return self._has_content or bool(self.usage)
+
+    @property
     def text(self) -> str:
         """Text so far, without marks."""
         return self._marked.text
