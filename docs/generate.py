@@ -40,6 +40,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
             "GLMBudgetError",
             "GLMProtocolError",
         ],
+        "llama_index_mm_zhipu.llm.usage": ["Price", "Usage", "ModelUsage"],
     },
     "index": {
         "llama_index_mm_zhipu.index": ["build_index", "load_index"],
@@ -53,7 +54,6 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.query.labels": ["PictureNumbering", "number_pictures"],
         "llama_index_mm_zhipu.query.prompts": ["PicturePromptTemplate"],
         "llama_index_mm_zhipu.query.citations": ["citations_in"],
-        "llama_index_mm_zhipu.llm.usage": ["Price", "Usage", "ModelUsage"],
         "llama_index_mm_zhipu.llm.empty_answer": ["EmptyAnswerError"],
         "llama_index_mm_zhipu.llm.structured_answers": ["UnreadableAnswerError"],
     },

@@ -47,7 +47,7 @@ from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy
 from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images
 from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_messages
 from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
-from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls, tool_fields
+from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, require_function_calls, tool_calls, tool_fields
 from llama_index_mm_zhipu.llm.usage import Account, Price, Usage, UsageMeter
 
 DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
@@ -401,6 +401,9 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
         kwargs.pop("tool_choice", None)
+        if tools:
+            model = kwargs.get("model") or self.model
+            require_function_calls(model, limits_at(self.api_base, model))
         return {"messages": messages, **tool_fields(tools), **kwargs}
 
     def _validate_chat_with_tools_response(
