@@ -73,8 +73,8 @@ UNKNOWN_MODEL = ModelLimits(16_384, 1_024, None, 5, None)
 _PUBLISHED_AS = {"glm-4.1v-9b-thinking": "glm-4.1v-thinking-flash"}
 
 _GLM = re.compile(r"(?<![a-z0-9])glm[-_ ]?([^/]+)")
-# A date, a size, a number format or a tag. Any other word makes it another model: glm-4v-plus is no glm-4v.
-_SUFFIX = re.compile(r"[-_:@.](\d|fp8|bf16|int[48]|awq|gptq|gguf|latest|preview|free)")
+# A tag, a date, a size or a number format. Any other word makes it another model: glm-4v-plus is no glm-4v.
+_SUFFIX = re.compile(r"[:@]|[-.](\d|[a-z]{0,2}fp[48]|bf16|int[48]|[qw]\d|awq|gptq|gguf|mlx|exl\d|latest|preview|free)")
 
 
 def limits_of(model: str) -> ModelLimits:
@@ -95,6 +95,8 @@ def limits_of(model: str) -> ModelLimits:
 
 def table_name(model: str) -> str | None:
     """Return the name under which a model stands in ``MODELS``; None if it does not."""
+    if model.lower() in MODELS:
+        return model.lower()
     found = _GLM.findall(model.lower())
     if not found:
         return None

@@ -26,6 +26,10 @@ def test_every_name_of_the_table_is_itself(name: str) -> None:
         ("glm-4.6v-flashx-250801", "glm-4.6v-flashx"),
         ("GLM-4.6V-FP8", "glm-4.6v"),
         ("glm-4.6v-flash:latest", "glm-4.6v-flash"),
+        ("glm-4.6v-flash@bigmodel", "glm-4.6v-flash"),
+        ("glm-4.6v-nvfp4", "glm-4.6v"),
+        ("mlx-community/GLM-4.6V-Flash-mlx-4bit", "glm-4.6v-flash"),
+        ("GLM-4.6V-Flash.Q4_K_M.gguf", "glm-4.6v-flash"),
         ("GLM_5.3_FlashX", "glm-5.3-flashx"),
         ("glm5v-turbo", "glm-5v-turbo"),
         ("glm-4v-plus-0620", "glm-4v-plus"),
@@ -39,6 +43,11 @@ def test_every_name_of_the_table_is_itself(name: str) -> None:
 def test_prefixes_suffixes_and_case_do_not_matter(written: str, name: str) -> None:
     assert table_name(written) == name
     assert limits_of(written) is MODELS[name]
+
+
+def test_a_model_that_was_added_to_the_table_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(MODELS, "my-vision", UNKNOWN_GLM)
+    assert limits_of("My-Vision") is UNKNOWN_GLM
 
 
 @pytest.mark.parametrize("name", ["glm-9v", "glm-5v", "zai-org/GLM-6V-Flash", "glm-4v-ultra", "glm-4.7v-flash-1201"])
