@@ -37,8 +37,10 @@ PAGES: dict[str, dict[str, list[str]]] = {
             "GLMConnectionError",
             "GLMTimeoutError",
             "GLMToolCallError",
+            "GLMBudgetError",
             "GLMProtocolError",
         ],
+        "llama_index_mm_zhipu.llm.usage": ["Price", "Usage", "ModelUsage"],
     },
     "index": {
         "llama_index_mm_zhipu.index": ["build_index", "load_index"],

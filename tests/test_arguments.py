@@ -166,7 +166,7 @@ def test_similarity_top_k_reaches_the_retrievers_of_engines(picture_index: Pictu
         ({"temprature": 0.1}, "did you mean 'temperature'"),
         ({"max_new_tokens": 300}, "did you mean 'max_tokens'"),
         ({"base_url": "http://127.0.0.1"}, "did you mean 'api_base'"),
-        ({"reasoning_effort": "high"}, "further fields of the request go into additional_kwargs"),
+        ({"presence_penalty": 0.5}, "further fields of the request go into additional_kwargs"),
     ],
 )
 def test_the_llm_names_the_argument_that_was_meant(given: dict[str, Any], meant: str) -> None:

@@ -3,6 +3,7 @@
 from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
 from llama_index_mm_zhipu.llm.errors import (
     GLMAuthenticationError,
+    GLMBudgetError,
     GLMConnectionError,
     GLMContentFilteredError,
     GLMContextTooLongError,
@@ -18,11 +19,13 @@ from llama_index_mm_zhipu.llm.errors import (
 from llama_index_mm_zhipu.llm.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.models import MODELS
 from llama_index_mm_zhipu.llm.structured_answers import UnreadableAnswerError
+from llama_index_mm_zhipu.llm.usage import ModelUsage, Price, Usage
 
 __all__ = [
     "MODELS",
     "EmptyAnswerError",
     "GLMAuthenticationError",
+    "GLMBudgetError",
     "GLMConnectionError",
     "GLMContentFilteredError",
     "GLMContextTooLongError",
@@ -34,6 +37,9 @@ __all__ = [
     "GLMServerError",
     "GLMTimeoutError",
     "GLMToolCallError",
+    "ModelUsage",
+    "Price",
     "UnreadableAnswerError",
+    "Usage",
     "ZhipuMultiModal",
 ]

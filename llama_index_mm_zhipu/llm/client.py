@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse
@@ -21,8 +23,14 @@ from llama_index_mm_zhipu.llm.retries import retrying
 from llama_index_mm_zhipu.llm.tool_calls import ToolCalls, functions_without_parameters
 from llama_index_mm_zhipu.llm.transport import Body, Transport
 from llama_index_mm_zhipu.llm.turns import Turns
+from llama_index_mm_zhipu.llm.usage import Account
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+FALLBACK_CODES = frozenset({"1113", "1211", "1302", "1305", "1312"})
+"""Business codes that say nothing of the request: another model may answer it."""
 
 _LONGEST_REQUEST_ID = 64
 _BUILDERS = 4
@@ -65,14 +73,18 @@ class Request:
     """What to ask.
 
     Attributes:
-        build: Makes the body; called again when a limit was learned.
-        holds_pictures: Whether this may take its time.
+        build: Makes the body for a model; called again when a limit was learned.
+        models: Names of the models to ask, in turn.
+        holds_images: Whether building may take its time.
         limiter: Asked before every further try: LlamaIndex asks it before a call, and knows nothing of those.
+        account: Asked before a model is, and told what its answers used.
     """
 
-    build: Callable[[], Body]
-    holds_pictures: bool
+    build: Callable[[str], Body]
+    models: tuple[str, ...]
+    holds_images: bool
     limiter: RateLimiter | None
+    account: Account
 
 
 class Client:
@@ -98,7 +110,7 @@ class Client:
             GLMError: There is none.
         """
         async with self._turn(is_stream=False):
-            return await self._until_answered(self._ask, request)
+            return await self._until_answered(partial(self._ask, request.account), request)
 
     async def pieces(self, request: Request) -> AsyncGenerator[ChatResponse, None]:
         """Yield the answer so far with each of its pieces. Tried again only before the first token.
@@ -107,7 +119,7 @@ class Client:
             GLMError: The answer failed; what came of it is in ``partial_text``.
         """
         async with self._turn(is_stream=True):
-            head, rest = await self._until_answered(self._begin, request)
+            head, rest = await self._until_answered(partial(self._begin, request.account), request)
             async with aclosing(rest):
                 for response in head:
                     yield response
@@ -122,7 +134,7 @@ class Client:
         return nullcontext() if self._turns is None else self._turns.turn(is_stream=is_stream)
 
     async def _until_answered(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
-        answering = asyncio.ensure_future(self._ask_within_limits(ask, request))
+        answering = asyncio.ensure_future(self._ask_models(ask, request))
         try:
             # Not wait_for, which before Python 3.12 can lose a cancellation.
             await asyncio.wait({answering}, timeout=self.settings.deadline)
@@ -134,10 +146,29 @@ class Client:
             raise new_error(GLMTimeoutError, f"no answer within the deadline of {self.settings.deadline:g} s")
         return answering.result()
 
-    async def _ask_within_limits(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
+    async def _ask_models(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
+        """Ask the models in turn, until one answers or fails for a reason that other models would share."""
         tries = itertools.count(1)
+        failed: list[str] = []
+        for model in request.models:
+            try:
+                return await self._ask_within_limits(ask, request, model, tries)
+            except GLMError as error:
+                is_last = model == request.models[-1]
+                if is_last or error.code not in FALLBACK_CODES:
+                    if failed:
+                        error.args = (f"{error} (asked {model} after {', '.join(failed)})",)
+                    raise
+                logger.warning("%s cannot answer, the next model is asked: %s", model, error)
+                failed.append(f"{model}: code {error.code}")
+        raise AssertionError("a request names at least one model")
+
+    async def _ask_within_limits(
+        self, ask: Callable[[Body], Awaitable[T]], request: Request, model: str, tries: Iterator[int]
+    ) -> T:
         while True:
-            body = await self._build(request)
+            request.account.check(model)
+            body = await self._build(request, model)
             try:
                 return await self._try(ask, body, tries, request.limiter)
             except GLMError as refused:
@@ -145,10 +176,10 @@ class Client:
                 if refused.http_status is None or not learn_limits(refused, self.settings.api_base, body):
                     raise
 
-    async def _build(self, request: Request) -> Body:
-        if not request.holds_pictures:
-            return request.build()
-        return await asyncio.get_running_loop().run_in_executor(self._builders, request.build)
+    async def _build(self, request: Request, model: str) -> Body:
+        if not request.holds_images:
+            return request.build(model)
+        return await asyncio.get_running_loop().run_in_executor(self._builders, request.build, model)
 
     async def _try(
         self, ask: Callable[[Body], Awaitable[T]], body: Body, tries: Iterator[int], limiter: RateLimiter | None
@@ -162,16 +193,21 @@ class Client:
         answer: T = await retrying(self.settings.max_retries, self.settings.deadline)(attempt)
         return answer
 
-    async def _ask(self, body: Body) -> ChatResponse:
+    async def _ask(self, account: Account, body: Body) -> ChatResponse:
+        answer = _new_answer(body)
         try:
-            return await self._transport.post(body, _new_answer(body).whole)
+            return await self._transport.post(body, answer.whole)
         except GLMError as error:
             self._complete(error, body)
             raise
+        finally:
+            _count(account, body, answer)
 
-    async def _begin(self, body: Body) -> tuple[list[ChatResponse], AsyncGenerator[ChatResponse, None]]:
+    async def _begin(
+        self, account: Account, body: Body
+    ) -> tuple[list[ChatResponse], AsyncGenerator[ChatResponse, None]]:
         """Start a stream and read to its first token: return what came until then, and the rest."""
-        responses = self._responses(body)
+        responses = self._responses(account, body)
         head = []
         try:
             async for response in responses:
@@ -183,7 +219,7 @@ class Client:
             raise
         return head, responses
 
-    async def _responses(self, body: Body) -> AsyncGenerator[ChatResponse, None]:
+    async def _responses(self, account: Account, body: Body) -> AsyncGenerator[ChatResponse, None]:
         answer = _new_answer(body)
         try:
             async with aclosing(self._transport.events(body, answer.add)) as responses:
@@ -195,6 +231,9 @@ class Client:
             self._complete(error, body)
             error.partial_text = answer.rest()
             raise
+        finally:
+            # Also where a stream is closed early, or fails: what it used is billed all the same.
+            _count(account, body, answer)
 
     def _complete(self, error: GLMError, body: Body) -> None:
         """Name the request in its error, and take out the key or a password should the API have quoted them."""
@@ -211,7 +250,12 @@ def _request_id(given: object, number: int) -> str:
 
 
 def _new_answer(body: Body) -> Answer:
-    return Answer(calls=ToolCalls(functions_without_parameters(body.get("tools"))))
+    return Answer(model=body["model"], calls=ToolCalls(functions_without_parameters(body.get("tools"))))
+
+
+def _count(account: Account, body: Body, answer: Answer) -> None:
+    if answer.has_begun:
+        account.meter.add(body["model"], answer.usage)
 
 
 def _has_token(response: ChatResponse) -> bool:

@@ -114,6 +114,12 @@ class GLMToolCallError(GLMError):
     advice = "ask again; raise max_tokens where it cut the answer off"
 
 
+class GLMBudgetError(GLMError):
+    """The budget of ``max_cost`` or ``max_total_tokens`` is used up; nothing was sent."""
+
+    advice = "raise max_cost or max_total_tokens, or count from zero with llm.usage.reset()"
+
+
 KIND_BY_CODE: dict[str, type[GLMError]] = {
     **dict.fromkeys(
         ("1000", "1001", "1002", "1003", "1004", "1005", "1110", "1111", "1112", "1121"), GLMAuthenticationError
@@ -152,7 +158,7 @@ _ADVICE_BY_MESSAGE = (
     ),
     (
         re.compile("always engages in thinking", re.IGNORECASE),
-        'leave thinking out, or set how much it thinks: additional_kwargs={"reasoning_effort": "low"}, "high" or "max"',
+        'leave thinking out, or set how much it thinks: reasoning_effort="low", "high" or "max"',
     ),
 )
 

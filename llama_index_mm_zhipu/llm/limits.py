@@ -9,7 +9,7 @@ from typing import Any
 
 from llama_index_mm_zhipu.llm.errors import GLMError
 from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of
-from llama_index_mm_zhipu.llm.parameters import exceeds
+from llama_index_mm_zhipu.llm.parameters import disables_thinking, exceeds
 
 logger = logging.getLogger(__name__)
 
@@ -19,6 +19,7 @@ _TOO_MANY_PICTURES = re.compile(
     r"图片数量|(number|count) of (images|pictures)|(image|picture) (number|count)|too many (images|pictures)",
     re.IGNORECASE,
 )
+_ALWAYS_THINKS = re.compile("always engages in thinking", re.IGNORECASE)
 # Tried in turn where no number of pictures is documented: what the older models take.
 _FEWER_PICTURES = (5, 1)
 
@@ -31,11 +32,11 @@ def limits_at(api_base: str, model: str) -> ModelLimits:
 
 
 def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
-    """Take a lower limit from a refusal, for the rest of the process.
+    """Take a limit from a refusal, for the rest of the process.
 
     Args:
-        error: The API's refusal: it names the range of ``max_tokens``, or says that there are too many pictures, and
-            not how many it takes.
+        error: The API's refusal: it names the range of ``max_tokens``, says that there are too many pictures, and not
+            how many it takes, or that the model always thinks.
         api_base: Address of the API.
         body: The request that was refused.
 
@@ -44,15 +45,17 @@ def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
     """
     model = str(body["model"])
     limits = limits_at(api_base, model)
-    lower = _lower_max_tokens(limits, str(error), body) or _fewer_pictures(limits, str(error), body)
-    if lower is None:
+    lessons = (_lower_max_tokens, _fewer_pictures, _always_thinks)
+    learned = next(filter(None, (lesson(limits, str(error), body) for lesson in lessons)), None)
+    if learned is None:
         return False
-    _learned[api_base, model.lower()] = lower
+    _learned[api_base, model.lower()] = learned
     logger.warning(
-        "%s takes less here than expected; from now on max_tokens up to %s, %d pictures in a request",
+        "%s takes less here than expected; from now on max_tokens up to %s, %d pictures in a request%s",
         model,
-        lower.max_tokens,
-        lower.pictures,
+        learned.max_tokens,
+        learned.pictures,
+        ", and it always thinks" if learned.always_thinks else "",
     )
     return True
 
@@ -75,6 +78,12 @@ def _fewer_pictures(limits: ModelLimits, message: str, body: dict[str, Any]) -> 
     candidates = (limits.documented_pictures,) if limits.documented_pictures else _FEWER_PICTURES
     fewer = next((number for number in candidates if number < sent), None)
     return None if fewer is None else replace(limits, pictures=fewer)
+
+
+def _always_thinks(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
+    if not _ALWAYS_THINKS.search(message) or not disables_thinking(body):
+        return None
+    return replace(limits, thinking=True, always_thinks=True)
 
 
 def _count_pictures(body: dict[str, Any]) -> int:

@@ -7,10 +7,9 @@ import copy
 import os
 import re
 import uuid
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Sequence
 from contextlib import aclosing
-from functools import cache, partial
-from typing import Any, TypeAlias
+from typing import Any
 
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
@@ -21,10 +20,7 @@ from llama_index.core.base.llms.types import (
     ChatMessage,
     ChatResponse,
     CompletionResponse,
-    ImageBlock,
     LLMMetadata,
-    MessageRole,
-    TextBlock,
 )
 from llama_index.core.bridge.pydantic import (
     ConfigDict,
@@ -39,38 +35,26 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.tools import BaseTool
 
-from llama_index_mm_zhipu.arguments import KnownFields, require_known
+from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.addresses import is_address, without_password
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
 from llama_index_mm_zhipu.llm.limits import limits_at
-from llama_index_mm_zhipu.llm.messages import api_messages
-from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, clamp_max_tokens
-from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
-from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images, blocks_of_documents, image_list, picture_url
+from llama_index_mm_zhipu.llm.parameters import FURTHER_FIELDS, GLMParameters, chosen_parameters, require_known_fields
+from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy
+from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images
+from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_messages
 from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
-from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls, tool_fields
+from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, require_function_calls, tool_calls, tool_fields
+from llama_index_mm_zhipu.llm.usage import Account, Price, Usage, UsageMeter
 
 DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
-
-Messages: TypeAlias = "Sequence[ChatMessage] | Callable[[], Sequence[ChatMessage]]"
 
 _KEY = re.compile(r"[!-\-/-~]+\.[!-\-/-~]+")
 
 _LONGEST_REQUEST_NAME = 55
-
-_FIELDS_OF_CALLS = {
-    *GLMParameters.model_fields,
-    "additional_kwargs",
-    "model",
-    "response_format",
-    "tool_choice",
-    "tools",
-}
-_IMAGES = "image_documents"
-_FURTHER_FIELDS = "further fields of the request go into additional_kwargs={…}"
 
 _connecting = fork_safe_lock()
 
@@ -95,7 +79,14 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         request_id: Name of a request, 6 to 64 characters; by default a new one each. As the API takes no name twice,
             requests get a suffix of their own where it is set here, further tries where it is given to a call.
         user_id: Name of your end user for the API, 6 to 128 characters.
-        thinking: ``{"type": "enabled"}`` or ``{"type": "disabled"}`` for models that can.
+        thinking: Whether a model thinks that can choose: ``"enabled"`` or ``"disabled"``, True or False, or the API's
+            ``{"type": "enabled"}``. Models that always think get the lowest ``reasoning_effort`` for ``"disabled"``,
+            models that cannot think get no ``thinking``, each with a warning.
+        reasoning_effort: ``"low"``, ``"high"`` or ``"max"``: how much a model thinks that always does. It is left out
+            with a warning for models of the table that do not know it.
+        fallback_models: Models to ask in turn where the model before cannot answer: it does not exist for this account
+            (code 1211), it is busy or its limit is reached, after all its tries (1302, 1305, 1312), or the account has
+            no balance for it (1113). Each is asked within its own limits; for functions, only models that call them.
         image_policy: What to do with more pictures than the model takes over the whole history. ``"auto"``: older
             messages' pictures give way first, but for one of the user's own in chat engines, then those of the newest
             one share numbered contact sheets; ``"grid"``: every message's pictures may share contact sheets;
@@ -111,6 +102,11 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         max_concurrency: Calls and open streams at a time, sync and async together; more wait. None for no limit.
         require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error, as
             gateways append ``[DONE]`` to answers that were cut off. False for a gateway that never sends one.
+        prices: Yuan per million tokens by model, ``{"glm-4.6v": Price(input=…, output=…)}``, for the cost in ``usage``
+            and for ``max_cost``. Models that Zhipu gives away cost nothing.
+        max_cost: Yuan that all calls of this object may cost. When they are spent, further calls are refused with a
+            ``GLMBudgetError``; calls under way are not stopped, and each may go beyond it.
+        max_total_tokens: The same for tokens of questions and answers.
         additional_kwargs: Further fields of the request, over the parameters above.
 
     Parameters and further fields can also be given to each call, and win there; None leaves one out.
@@ -126,6 +122,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     model: str = Field(default="glm-4v-flash", description="Name of the model.")
     api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="id.secret")
     api_base: str = Field(default=DEFAULT_API_BASE, repr=False, description="Address of the API.")
+    fallback_models: tuple[str, ...] = Field(default=(), description="Models to ask where that one cannot answer.")
     image_policy: ImagePolicy = Field(default="auto", description="What to do with more pictures than the model takes.")
     max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of a picture's longer side.")
     inline_urls: bool = Field(default=False, description="Whether to fetch pictures given by address.")
@@ -137,7 +134,12 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     require_finish_reason: bool = Field(default=True, description="Whether streams without one are cut off.")
     additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request.")
 
+    prices: dict[str, Price] = Field(default_factory=dict, description="Yuan per million tokens, by model.")
+    max_cost: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Yuan to spend.")
+    max_total_tokens: int | None = Field(default=None, ge=0, description="Tokens to use.")
+
     _client: Client | None = PrivateAttr(default=None)
+    _meter: UsageMeter = PrivateAttr(default_factory=UsageMeter)
 
     def __init__(self, model: str = "glm-4v-flash", api_key: str | SecretStr | None = None, **kwargs: Any) -> None:
         self._require_known_fields(kwargs)
@@ -149,15 +151,16 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         return {**super(ZhipuMultiModal, self.__copy__()).__getstate__(), "__pydantic_private__": None}
 
     def __copy__(self) -> ZhipuMultiModal:
-        """Copy the settings; connections are opened anew."""
+        """Copy the settings; connections are opened anew, and usage is counted from zero."""
         copied: ZhipuMultiModal = super().__copy__()
         copied._client = None
+        copied._meter = UsageMeter()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ZhipuMultiModal:
         """Copy the settings deeply; callbacks and the rate limiter stay shared."""
         copied = self.__copy__()
-        for name in ("additional_kwargs", "thinking", "stop"):
+        for name in ("additional_kwargs", "prices", "thinking", "stop"):
             setattr(copied, name, copy.deepcopy(getattr(self, name)))
         return copied
 
@@ -184,7 +187,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     @classmethod
     def _advice(cls) -> str:
-        return _FURTHER_FIELDS
+        return FURTHER_FIELDS
 
     @property
     def metadata(self) -> LLMMetadata:  # type: ignore[override]  # both bases declare it, with two classes
@@ -199,6 +202,11 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             model_name=self.model,
         )
 
+    @property
+    def usage(self) -> Usage:
+        """What the calls of this object have used since it was made, or since ``usage.reset()``."""
+        return self._meter.read(self.prices)
+
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a chat.
 
@@ -210,7 +218,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         Returns:
             The answer: reasoning, text and tool calls as blocks; ``finish_reason``, token counts and, where there are
             any, ``content_filter`` and ``boxed`` (what the model put in a box) in ``additional_kwargs``; the API's JSON
-            in ``raw``.
+            in ``raw``; the model that answered as ``model`` in both.
 
         Raises:
             GLMError: The API did not answer.
@@ -256,20 +264,22 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             TypeError: A field is not known; further ones go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
         """
-        return chat_response_to_completion_response(run(self._answer(_prompt(prompt, image_documents), kwargs)))
+        return chat_response_to_completion_response(run(self._answer(prompt_messages(prompt, image_documents), kwargs)))
 
     async def acomplete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
         """As ``complete``."""
-        return chat_response_to_completion_response(await arun(self._answer(_prompt(prompt, image_documents), kwargs)))
+        return chat_response_to_completion_response(
+            await arun(self._answer(prompt_messages(prompt, image_documents), kwargs))
+        )
 
     def stream_complete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
         """As ``complete``, yielding the answer so far with each piece."""
         return stream_chat_response_to_completion_response(
-            iterate(self._pieces(_prompt(prompt, image_documents), kwargs))
+            iterate(self._pieces(prompt_messages(prompt, image_documents), kwargs))
         )
 
     async def astream_complete(  # type: ignore[override]
@@ -277,7 +287,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     ) -> AsyncGenerator[CompletionResponse, None]:
         """As ``stream_complete``."""
         return astream_chat_response_to_completion_response(
-            aiterate(self._pieces(_prompt(prompt, image_documents), kwargs))
+            aiterate(self._pieces(prompt_messages(prompt, image_documents), kwargs))
         )
 
     def get_tool_calls_from_response(
@@ -308,12 +318,12 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             await arun(client.aclose())
 
     def _answer(self, messages: Messages, overrides: dict[str, Any]) -> Coroutine[Any, Any, ChatResponse]:
-        _require_known_fields(overrides)
+        require_known_fields(overrides)
         return self._answered(messages, overrides)
 
     def _pieces(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
         # At the call, not when the first piece is asked for.
-        _require_known_fields(overrides)
+        require_known_fields(overrides)
         return self._streamed(messages, overrides)
 
     async def _answered(self, messages: Messages, overrides: dict[str, Any]) -> ChatResponse:
@@ -327,22 +337,25 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
                 yield piece
 
     def _request(self, messages: Messages, overrides: dict[str, Any]) -> Request:
-        holds_pictures = callable(messages) or any(
-            isinstance(block, ImageBlock) for message in messages for block in message.blocks
+        parameters = chosen_parameters(self, self.additional_kwargs, overrides)
+        if self.request_id is not None and parameters.get("request_id") == self.request_id:
+            parameters["request_id"] = f"{self.request_id[:_LONGEST_REQUEST_NAME]}-{uuid.uuid4().hex[:8]}"
+        model = parameters.pop("model", self.model)
+        body = RequestBody(
+            parameters=parameters,
+            messages=messages,
+            api_base=self.api_base,
+            image_policy=self.image_policy,
+            max_image_side=self.max_image_side,
+            urls=UrlRules(allowed=self.inline_urls, private=self.allow_private_urls),
         )
-        return Request(partial(self._body, messages, overrides), holds_pictures, self.rate_limiter)
-
-    def _body(self, messages: Messages, overrides: dict[str, Any]) -> dict[str, Any]:
-        body = {"model": self.model, **chosen_parameters(self, self.additional_kwargs, overrides)}
-        if self.request_id is not None and body.get("request_id") == self.request_id:
-            body["request_id"] = f"{self.request_id[:_LONGEST_REQUEST_NAME]}-{uuid.uuid4().hex[:8]}"
-        limits = limits_at(self.api_base, body["model"])
-        clamp_max_tokens(body, limits, body["model"])
-        urls = UrlRules(allowed=self.inline_urls, private=self.allow_private_urls)
-        budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, urls)
-        encode = partial(picture_url, max_side=self.max_image_side, urls=urls)
-        chat = messages() if callable(messages) else messages
-        return {**body, "messages": api_messages(budget.fit(chat), encode)}
+        return Request(
+            build=body.build,
+            models=body.models(model, self.fallback_models),
+            holds_images=body.holds_images,
+            limiter=self.rate_limiter,
+            account=Account(self._meter, self.prices, self.max_cost, self.max_total_tokens),
+        )
 
     async def _connect(self) -> Client:
         client = self._client
@@ -388,6 +401,9 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         if user_msg is not None:
             messages.append(ChatMessage(user_msg) if isinstance(user_msg, str) else user_msg)
         kwargs.pop("tool_choice", None)
+        if tools:
+            model = kwargs.get("model") or self.model
+            require_function_calls(model, limits_at(self.api_base, model))
         return {"messages": messages, **tool_fields(tools), **kwargs}
 
     def _validate_chat_with_tools_response(
@@ -396,13 +412,6 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         if not allow_parallel_tool_calls:
             keep_first_tool_call(response)
         return response
-
-
-def _require_known_fields(fields: dict[str, Any]) -> None:
-    """Refuse fields of a call that are not known: the API would ignore them in silence."""
-    require_known("ZhipuMultiModal", fields, {*_FIELDS_OF_CALLS, _IMAGES}, _FURTHER_FIELDS)
-    if _IMAGES in fields:
-        raise TypeError(f"a chat takes no {_IMAGES}; put an ImageBlock into a message, or call complete")
 
 
 def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
@@ -418,17 +427,3 @@ def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
     if not _KEY.fullmatch(key):
         raise ValueError("the API key is not of the form id.secret; copy it whole from https://open.bigmodel.cn")
     return SecretStr(key)
-
-
-def _prompt(prompt: str, image_documents: Images | None) -> Messages:
-    """Return the chat, or a function that makes it: it may have to read pictures, and does so once."""
-    question = TextBlock(text=prompt)
-    images = image_list(image_documents)
-    if not images:
-        return [ChatMessage(role=MessageRole.USER, blocks=[question])]
-
-    @cache
-    def chat() -> list[ChatMessage]:
-        return [ChatMessage(role=MessageRole.USER, blocks=[*blocks_of_documents(images), question])]
-
-    return chat

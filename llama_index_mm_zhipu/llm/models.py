@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass
+from functools import cache
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -16,8 +21,10 @@ class ModelLimits:
         pictures: Pictures in one request, over the whole history, that are known to work; where nothing is known, what
             the sibling models take.
         documented_pictures: What the documentation promises; None where it says nothing.
+        video: Whether the model takes videos.
         tools: Whether the model calls functions.
         thinking: Whether the model can reason before it answers.
+        always_thinks: Whether this cannot be switched off; such models take a ``reasoning_effort`` instead.
         free: Whether Zhipu gives it away.
     """
 
@@ -26,8 +33,10 @@ class ModelLimits:
     max_tokens: int | None
     pictures: int
     documented_pictures: int | None
+    video: bool = False
     tools: bool = False
     thinking: bool = False
+    always_thinks: bool = False
     free: bool = False
 
 
@@ -35,22 +44,76 @@ MODELS: dict[str, ModelLimits] = {
     # Documented for one picture; one to five are answered in practice, six are refused.
     "glm-4v-flash": ModelLimits(16_384, 1_024, 1_024, 5, 1, free=True),
     "glm-4v": ModelLimits(2_048, 1_024, None, 5, 1),
-    "glm-4v-plus": ModelLimits(8_192, 1_024, None, 5, 5),
-    "glm-4v-plus-0111": ModelLimits(8_192, 1_024, 8_192, 5, 5),
-    "glm-4.1v-thinking-flash": ModelLimits(65_536, 16_384, 16_384, 50, None, thinking=True, free=True),
-    "glm-4.1v-thinking-flashx": ModelLimits(65_536, 16_384, 16_384, 50, None, thinking=True),
-    "glm-4.5v": ModelLimits(65_536, 16_384, 16_384, 50, 50, thinking=True),
-    "glm-4.6v": ModelLimits(131_072, 16_384, 32_768, 50, 50, tools=True, thinking=True),
-    "glm-4.6v-flash": ModelLimits(131_072, 16_384, 32_768, 50, 50, tools=True, thinking=True, free=True),
-    "glm-4.6v-flashx": ModelLimits(131_072, 16_384, 32_768, 50, 50, tools=True, thinking=True),
-    # Sources disagree on its tools.
-    "glm-5v-turbo": ModelLimits(204_800, 65_536, 131_072, 50, 50, thinking=True),
+    "glm-4v-plus": ModelLimits(8_192, 1_024, None, 5, 5, video=True),
+    "glm-4v-plus-0111": ModelLimits(8_192, 1_024, 8_192, 5, 5, video=True),
+    "glm-4.1v-thinking-flash": ModelLimits(65_536, 16_384, 16_384, 50, None, video=True, thinking=True, free=True),
+    "glm-4.1v-thinking-flashx": ModelLimits(65_536, 16_384, 16_384, 50, None, video=True, thinking=True),
+    "glm-4.5v": ModelLimits(65_536, 16_384, 16_384, 50, 50, video=True, thinking=True),
+    "glm-4.6v": ModelLimits(131_072, 16_384, 32_768, 50, 50, video=True, tools=True, thinking=True),
+    "glm-4.6v-flash": ModelLimits(131_072, 16_384, 32_768, 50, 50, video=True, tools=True, thinking=True, free=True),
+    "glm-4.6v-flashx": ModelLimits(131_072, 16_384, 32_768, 50, 50, video=True, tools=True, thinking=True),
+    # Sources disagree on its tools; gateways that pass requests on to Zhipu list them.
+    "glm-5v-turbo": ModelLimits(204_800, 65_536, 131_072, 50, 50, video=True, tools=True, thinking=True),
+    "glm-5.3-flash": ModelLimits(
+        1_000_000, 16_384, 128_000, 50, None, video=True, tools=True, thinking=True, always_thinks=True
+    ),
+    "glm-5.3-flashx": ModelLimits(
+        1_000_000, 16_384, 128_000, 50, None, video=True, tools=True, thinking=True, always_thinks=True
+    ),
 }
 
-UNKNOWN_MODEL = ModelLimits(65_536, 1_024, None, 50, None)
-"""Assumed of a model that is not in the table: the API says where this is wrong."""
+UNKNOWN_GLM = ModelLimits(131_072, 16_384, None, 50, None, video=True, tools=True, thinking=True)
+"""Assumed of a GLM model that is not in the table: it is probably newer than the table. The API says where this is
+wrong."""
+
+UNKNOWN_MODEL = ModelLimits(16_384, 1_024, None, 5, None)
+"""Assumed of any other model: what the smallest GLM vision model takes."""
+
+# Weights that were published under a name of their own.
+_PUBLISHED_AS = {"glm-4.1v-9b-thinking": "glm-4.1v-thinking-flash"}
+
+_GLM = re.compile(r"(?<![a-z0-9])glm[-_ ]?([^/]+)")
+# A tag, a date, a size or a number format. Any other word makes it another model: glm-4v-plus is no glm-4v.
+_SUFFIX = re.compile(r"[:@]|[-.](\d|[a-z]{0,2}fp[48]|bf16|int[48]|[qw]\d|awq|gptq|gguf|mlx|exl\d|latest|preview|free)")
 
 
 def limits_of(model: str) -> ModelLimits:
-    """Return the limits of a model, known or not."""
-    return MODELS.get(model.lower(), UNKNOWN_MODEL)
+    """Return the limits of a model, known or not.
+
+    Args:
+        model: Its name. Upper case, the owner before it and a date or a number format after it do not matter:
+            ``zai-org/GLM-4.6V-Flash-FP8`` is ``glm-4.6v-flash``.
+    """
+    name = table_name(model)
+    if name is not None:
+        return MODELS[name]
+    if _GLM.search(model.lower()):
+        return UNKNOWN_GLM
+    _warn_of_assumed_limits(model)
+    return UNKNOWN_MODEL
+
+
+def table_name(model: str) -> str | None:
+    """Return the name under which a model stands in ``MODELS``; None if it does not."""
+    if model.lower() in MODELS:
+        return model.lower()
+    found = _GLM.findall(model.lower())
+    if not found:
+        return None
+    name = "glm-" + re.sub(r"[_ ]", "-", found[-1])
+    names = {**{known: known for known in MODELS}, **_PUBLISHED_AS}
+    matching = [known for known in names if name == known or _SUFFIX.match(name.removeprefix(known))]
+    # removeprefix leaves a name alone that does not begin so, and no name begins like a suffix.
+    return names[max(matching, key=len)] if matching else None
+
+
+# Cached, so that each model is warned of once in a process.
+@cache
+def _warn_of_assumed_limits(model: str) -> None:
+    logger.warning(
+        "the limits of the model %r are not known; assumed are %d images in a request, a context of %d tokens and no "
+        "function calls",
+        model,
+        UNKNOWN_MODEL.pictures,
+        UNKNOWN_MODEL.context_window,
+    )

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import BaseModel, Field, field_validator
 
-from llama_index_mm_zhipu.llm.models import ModelLimits
+from llama_index_mm_zhipu.arguments import require_known
+from llama_index_mm_zhipu.llm.models import ModelLimits, table_name
 
 logger = logging.getLogger(__name__)
+
+FURTHER_FIELDS = "further fields of the request go into additional_kwargs={…}"
+"""What to do with an argument that is not known."""
+
+_IMAGES = "image_documents"
 
 
 def _parameter(description: str, **limits: Any) -> Any:
@@ -28,11 +34,42 @@ class GLMParameters(BaseModel):
     request_id: str | None = _parameter("Name of the request.", min_length=6, max_length=64)
     user_id: str | None = _parameter("Name of the end user.", min_length=6, max_length=128)
     thinking: dict[str, Any] | None = _parameter('{"type": "enabled"} or {"type": "disabled"}.')
+    reasoning_effort: Literal["low", "high", "max"] | None = Field(
+        default=None, description="How much a model thinks that always does."
+    )
 
     @field_validator("stop", mode="before")
     @classmethod
     def _one_stop_is_a_list(cls, stop: Any) -> Any:
         return [stop] if isinstance(stop, str) else stop
+
+    @field_validator("thinking", mode="before")
+    @classmethod
+    def _a_word_for_thinking_is_its_type(cls, thinking: Any) -> Any:
+        if isinstance(thinking, bool):
+            return {"type": "enabled" if thinking else "disabled"}
+        return {"type": thinking} if thinking in ("enabled", "disabled") else thinking
+
+
+_FIELDS_OF_CALLS = {
+    *GLMParameters.model_fields,
+    "additional_kwargs",
+    "model",
+    "response_format",
+    "tool_choice",
+    "tools",
+}
+
+
+def require_known_fields(fields: dict[str, Any]) -> None:
+    """Refuse fields of a call that are not known: the API would ignore them in silence.
+
+    Raises:
+        TypeError: One is not known.
+    """
+    require_known("ZhipuMultiModal", fields, {*_FIELDS_OF_CALLS, _IMAGES}, FURTHER_FIELDS)
+    if _IMAGES in fields:
+        raise TypeError(f"a chat takes no {_IMAGES}; put an ImageBlock into a message, or call complete")
 
 
 def chosen_parameters(settings: GLMParameters, additional: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +95,43 @@ def chosen_parameters(settings: GLMParameters, additional: dict[str, Any], overr
     return {name: value for name, value in merged.items() if value is not None and name != "additional_kwargs"}
 
 
-def clamp_max_tokens(parameters: dict[str, Any], limits: ModelLimits, model: str) -> None:
+def fit_to_model(parameters: dict[str, Any], limits: ModelLimits, model: str) -> None:
+    """Change parameters that a model is known to refuse, each with a warning.
+
+    Args:
+        parameters: Fields of a request; they are changed in place.
+        limits: Of the model.
+        model: Its name.
+    """
+    _clamp_max_tokens(parameters, limits, model)
+    if limits.always_thinks:
+        _think_little_instead_of_not(parameters, model)
+    # Of a model that is not in the table nothing is known: the API decides.
+    elif table_name(model) is not None:
+        _leave_out(parameters, "reasoning_effort", f"{model} does not know it")
+        if not limits.thinking:
+            _leave_out(parameters, "thinking", f"{model} cannot think")
+
+
+def disables_thinking(parameters: dict[str, Any]) -> bool:
+    """Whether a request asks the model not to think."""
+    thinking = parameters.get("thinking")
+    return isinstance(thinking, dict) and thinking.get("type") == "disabled"
+
+
+def _think_little_instead_of_not(parameters: dict[str, Any], model: str) -> None:
+    if disables_thinking(parameters):
+        del parameters["thinking"]
+        effort = parameters.setdefault("reasoning_effort", "low")
+        logger.warning("%s always thinks; reasoning_effort=%r is sent instead of thinking disabled", model, effort)
+
+
+def _leave_out(parameters: dict[str, Any], name: str, reason: str) -> None:
+    if name in parameters:
+        logger.warning("%s %r is left out: %s", name, parameters.pop(name), reason)
+
+
+def _clamp_max_tokens(parameters: dict[str, Any], limits: ModelLimits, model: str) -> None:
     """Lower ``max_tokens`` to what the model gives, with a warning."""
     wanted = parameters.get("max_tokens")
     if limits.max_tokens is not None and exceeds(wanted, limits.max_tokens):

@@ -42,8 +42,13 @@ _FAILURES: dict[str, type[GLMError]] = {
 
 @dataclass
 class Answer:
-    """An answer as it grows: text, reasoning and tool calls of all pieces so far."""
+    """An answer as it grows: text, reasoning and tool calls of all pieces so far.
 
+    Attributes:
+        model: The model that was asked, then the one that the API names.
+    """
+
+    model: str = ""
     finish_reason: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     content_filter: list[dict[str, Any]] = field(default_factory=list)
@@ -55,6 +60,11 @@ class Answer:
     _characters: WholeCharacters = field(default_factory=WholeCharacters)
     _reasoning_characters: WholeCharacters = field(default_factory=WholeCharacters)
     _body: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything came that the service bills."""
+        return self._has_content or bool(self.usage)
 
     @property
     def text(self) -> str:
@@ -130,7 +140,9 @@ class Answer:
 
     def _take(self, body: dict[str, Any], part: str, *, last: bool) -> str:
         choices = body.get("choices") or []
-        self._body = body
+        # Some gateways do not say which model answers.
+        self.model = body.get("model") or self.model
+        self._body = {**body, "model": self.model} if self.model else body
         self.usage = body.get("usage") or self.usage
         self.content_filter = body.get("content_filter") or self.content_filter
         # Events without choices tell of usage or keep a connection alive.
@@ -180,6 +192,7 @@ class Answer:
             additional_kwargs={
                 **counts,
                 "finish_reason": self.finish_reason,
+                **({"model": self.model} if self.model else {}),
                 **{key: value for key, value in aside.items() if value},
             },
         )

@@ -10,6 +10,8 @@ from llama_index.core.base.llms.types import ChatResponse, ToolCallBlock
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools import BaseTool
 
+from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
+from llama_index_mm_zhipu.llm.models import MODELS, ModelLimits, table_name
 from llama_index_mm_zhipu.llm.tool_calls import read_arguments
 
 
@@ -18,6 +20,26 @@ def tool_fields(tools: Sequence[BaseTool]) -> dict[str, Any]:
     specifications = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
     # The API knows no other choice than "auto".
     return {"tools": specifications, "tool_choice": "auto"} if specifications else {}
+
+
+def require_function_calls(model: str, limits: ModelLimits) -> None:
+    """Refuse functions for a model of the table that calls none; of other models the API knows more.
+
+    Args:
+        model: Name of the model.
+        limits: Its limits.
+
+    Raises:
+        GLMInvalidRequestError: It calls none; the message names models that do.
+    """
+    if limits.tools or table_name(model) is None:
+        return
+    able = ", ".join(name for name, others in MODELS.items() if others.tools)
+    raise new_error(
+        GLMInvalidRequestError,
+        f"{model} calls no functions",
+        advice=f"take a model that does ({able}), or a ReActAgent, which works with every model",
+    )
 
 
 def tool_calls(response: ChatResponse) -> list[ToolSelection]:

@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.testing.message_texts import (
     question_in,
     text_of,
 )
-from llama_index_mm_zhipu.testing.pictures import describe_picture
+from llama_index_mm_zhipu.testing.pictures import count_tokens, describe_picture
 from llama_index_mm_zhipu.testing.schema_filling import fill
 from llama_index_mm_zhipu.testing.wire import CHARACTERS_PER_EVENT, Answer, Delta, text_deltas
 
@@ -49,7 +49,7 @@ def answer_to(request: dict[str, Any]) -> Answer:
     else:
         text, finish_reason = _limited(_text(messages), request.get("stop"), request.get("max_tokens"))
         deltas, length = text_deltas(text), len(text)
-    asked = len(json.dumps(messages, ensure_ascii=False))
+    asked = _count_prompt_tokens(messages)
     return Answer(
         model=request["model"],
         deltas=deltas,
@@ -62,6 +62,13 @@ def answer_to(request: dict[str, Any]) -> Answer:
         },
         request_id=request.get("request_id") or uuid.uuid4().hex,
     )
+
+
+def _count_prompt_tokens(messages: list[Message]) -> int:
+    """Count the tokens of a prompt: every character is one, and an image is as many as its pixels make it."""
+    urls = [part["image_url"]["url"] for message in messages for part in parts_of(message) if "image_url" in part]
+    texts = [{**message, "content": text_of(message)} for message in messages]
+    return len(json.dumps(texts, ensure_ascii=False)) + sum(map(count_tokens, urls))
 
 
 def _limited(text: str, stop: Sequence[str] | None, max_tokens: int | None) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from llama_index_mm_zhipu.testing.refusal import Refusal, bad_parameter
 # No tokenizer is at hand; a token of Chinese text is rarely more than two characters.
 _CHARACTERS_PER_TOKEN = 2
 _MAX_STOPS = 4
+_EFFORTS = ("low", "high", "max")
 
 
 def check_key(authorization: str | None) -> None:
@@ -49,6 +50,8 @@ def check_request(request: dict[str, Any], *, max_pictures: int | None = None, m
             raise bad_parameter()
     if (request.get("tools") and not limits.tools) or (request.get("thinking") and not limits.thinking):
         raise bad_parameter()
+    if limits.always_thinks:
+        _check_effort(request)
     check_messages(request.get("messages"), limits.pictures)
     _check_length(request["messages"], limits.context_window)
 
@@ -67,6 +70,16 @@ def _limits(model: Any, max_pictures: int | None, max_tokens: int | None) -> Mod
 def _check_max_tokens(value: Any, most: int) -> None:
     if value is not None and not (type(value) is int and 1 <= value <= most):
         raise Refusal(400, "1210", f"max_tokens参数非法：限制数值范围[1,{most}]")
+
+
+def _check_effort(request: dict[str, Any]) -> None:
+    is_disabled = (request.get("thinking") or {}).get("type") == "disabled"
+    if is_disabled or request.get("reasoning_effort") not in (None, *_EFFORTS):
+        raise Refusal(
+            400,
+            "1210",
+            "This model always engages in thinking and cannot be disabled; please use low, high, or max",
+        )
 
 
 def _check_length(messages: list[dict[str, Any]], context_window: int) -> None:

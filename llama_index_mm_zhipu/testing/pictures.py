@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import math
 from io import BytesIO
 
 from PIL import Image
 
 from llama_index_mm_zhipu.llm.pictures import MAX_ENCODED_BYTES, MAX_SIDE
+
+_TILE_SIDE = 28
+_MIN_TOKENS, _MAX_TOKENS = 1_000, 1_600
 
 
 def is_address(url: str) -> bool:
@@ -32,6 +36,18 @@ def decode_picture(encoded: str) -> Image.Image:
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError("not a JPEG or PNG") from error
     return image
+
+
+def count_tokens(url: str) -> int:
+    """Return the tokens that a picture counts as: one for each 28 × 28 pixels, from 1,000 to 1,600.
+
+    It has been checked; one that is given by address is not fetched and counts the least.
+    """
+    if is_address(url):
+        return _MIN_TOKENS
+    width, height = Image.open(BytesIO(base64.b64decode(url))).size
+    tiles = math.ceil(width / _TILE_SIDE) * math.ceil(height / _TILE_SIDE)
+    return min(max(tiles, _MIN_TOKENS), _MAX_TOKENS)
 
 
 def describe_picture(url: str) -> str:

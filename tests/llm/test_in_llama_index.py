@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from llama_index.core import Settings
-from llama_index.core.agent.workflow import AgentStream, FunctionAgent, ReActAgent
+from llama_index.core.agent.workflow import AgentStream, AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler, TokenCountingHandler
 from llama_index.core.chat_engine import SimpleChatEngine
@@ -77,8 +77,9 @@ async def test_structured_output_streams(connect: Connect) -> None:
 # Agents
 
 
-async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: GLMStandIn) -> None:
-    llm = connect(model="glm-4.6v-flash")
+@pytest.mark.parametrize("model", ["glm-4.6v-flash", "glm-5v-turbo", "glm-5.3-flash", "glm-5.3-flashx"])
+async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: GLMStandIn, model: str) -> None:
+    llm = connect(model=model)
     server.script(Reasoning("要查颜色"), None)
     agent = FunctionAgent(tools=[COLOUR_OF], llm=llm, system_prompt="你是汽车助手")
 
@@ -92,6 +93,16 @@ async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: 
     assert "车门是什么颜色？是红色的" in str(await handler)
     assert "".join(thoughts) == "要查颜色"
     assert [message["role"] for message in server.requests[-1]["messages"]] == ["system", "user", "assistant", "tool"]
+
+
+@pytest.mark.parametrize(("model", "kind"), [("glm-4v-flash", ReActAgent), ("glm-4.6v-flash", FunctionAgent)])
+async def test_a_workflow_takes_the_agent_that_fits_the_model(
+    connect: Connect, server: GLMStandIn, model: str, kind: type
+) -> None:
+    workflow = AgentWorkflow.from_tools_or_functions([COLOUR_OF], llm=connect(model=model))
+    assert [type(agent) for agent in workflow.agents.values()] == [kind]
+    assert "是红色的" in str(await workflow.run("车门是什么颜色？"))
+    assert len(server.requests) == 2
 
 
 async def test_a_react_agent_uses_its_tool(connect: Connect, server: GLMStandIn) -> None:

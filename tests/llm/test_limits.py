@@ -8,7 +8,7 @@ import pytest
 
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError
 from llama_index_mm_zhipu.llm.limits import learn_limits, limits_at
-from llama_index_mm_zhipu.llm.models import MODELS, UNKNOWN_MODEL
+from llama_index_mm_zhipu.llm.models import MODELS, UNKNOWN_GLM
 
 BASE = "http://api"
 RANGE = GLMInvalidRequestError("max_tokens参数非法：限制数值范围[1,512]", code="1210")
@@ -25,7 +25,7 @@ def body(model: str = "glm-4v-flash", pictures: int = 0, **fields: Any) -> dict[
 
 
 def test_unknown_models_have_stated_defaults() -> None:
-    assert limits_at(BASE, "glm-9v") is UNKNOWN_MODEL
+    assert limits_at(BASE, "glm-9v") is UNKNOWN_GLM
     assert limits_at(BASE, "GLM-4V-Flash") is MODELS["glm-4v-flash"]
 
 
@@ -74,6 +74,13 @@ def test_too_many_pictures_fall_back_on_what_is_documented(model: str, sent: int
 )
 def test_the_international_service_is_understood(message: str) -> None:
     assert learn_limits(GLMInvalidRequestError(message, code="1210"), BASE, body(pictures=5))
+
+
+def test_a_model_that_always_thinks_is_learned() -> None:
+    refusal = GLMInvalidRequestError("This model always engages in thinking and cannot be disabled", code="1210")
+    assert not learn_limits(refusal, BASE, body("glm-9v", reasoning_effort="none"))
+    assert learn_limits(refusal, BASE, body("glm-9v", thinking={"type": "disabled"}))
+    assert limits_at(BASE, "glm-9v").always_thinks
 
 
 def test_other_refusals_teach_nothing() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters
+from llama_index_mm_zhipu.llm.models import UNKNOWN_GLM, limits_of
+from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, fit_to_model
 
 
 @pytest.mark.parametrize(
@@ -23,6 +24,8 @@ from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters
         ("request_id", "r" * 6),
         ("user_id", "u" * 128),
         ("thinking", {"type": "disabled"}),
+        ("reasoning_effort", "low"),
+        ("reasoning_effort", "max"),
     ],
 )
 def test_values_go_out_as_given(name: str, value: Any) -> None:
@@ -44,7 +47,11 @@ def test_values_go_out_as_given(name: str, value: Any) -> None:
         ("request_id", "r" * 65),
         ("user_id", "u" * 129),
         ("do_sample", "perhaps"),
-        ("thinking", "enabled"),
+        ("thinking", "sometimes"),
+        ("thinking", 1),
+        ("reasoning_effort", "medium"),
+        ("reasoning_effort", "none"),
+        ("reasoning_effort", True),
         ("temperature", True),
         ("temperature", "0.5"),
         ("max_tokens", True),
@@ -60,6 +67,50 @@ def test_values_out_of_range_are_errors(name: str, value: Any) -> None:
 
 def test_one_stop_is_a_list_of_one() -> None:
     assert chosen_parameters(GLMParameters(), {}, {"stop": "。"}) == {"stop": ["。"]}
+
+
+@pytest.mark.parametrize(
+    ("thinking", "kind"), [("enabled", "enabled"), ("disabled", "disabled"), (True, "enabled"), (False, "disabled")]
+)
+def test_a_word_for_thinking_is_its_type(thinking: Any, kind: str) -> None:
+    assert chosen_parameters(GLMParameters(thinking=thinking), {}, {}) == {"thinking": {"type": kind}}
+    assert chosen_parameters(GLMParameters(), {}, {"thinking": thinking}) == {"thinking": {"type": kind}}
+
+
+OFF, ON = {"thinking": {"type": "disabled"}}, {"thinking": {"type": "enabled"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters", "sent", "warning"),
+    [
+        ("glm-5.3-flash", OFF, {"reasoning_effort": "low"}, "glm-5.3-flash always thinks; reasoning_effort='low'"),
+        ("glm-5.3-flash", {**OFF, "reasoning_effort": "max"}, {"reasoning_effort": "max"}, "always thinks"),
+        ("glm-5.3-flash", ON, ON, ""),
+        ("glm-5.3-flash", {"reasoning_effort": "high"}, {"reasoning_effort": "high"}, ""),
+        ("glm-4.6v", OFF, OFF, ""),
+        ("glm-4.6v", {**ON, "reasoning_effort": "high"}, ON, "reasoning_effort 'high' is left out: glm-4.6v does not"),
+        ("glm-4v-flash", {**ON, "reasoning_effort": "high"}, {}, "glm-4v-flash cannot think"),
+        ("glm-9v", {**OFF, "reasoning_effort": "high"}, {**OFF, "reasoning_effort": "high"}, ""),
+        ("some-model", {**OFF, "reasoning_effort": "high"}, {**OFF, "reasoning_effort": "high"}, ""),
+    ],
+)
+def test_thinking_is_fitted_to_the_model(
+    model: str, parameters: dict[str, Any], sent: dict[str, Any], warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    limits = limits_of(model)
+    caplog.clear()
+    body = dict(parameters)
+    fit_to_model(body, limits, model)
+    assert body == sent
+    assert warning in caplog.text
+    assert bool(caplog.records) == bool(warning)
+
+
+def test_max_tokens_are_lowered_only_to_a_known_limit() -> None:
+    for limits, model, sent in [(limits_of("glm-4.6v"), "glm-4.6v", 32_768), (UNKNOWN_GLM, "glm-9v", 99_999)]:
+        body = {"max_tokens": 99_999}
+        fit_to_model(body, limits, model)
+        assert body == {"max_tokens": sent}
 
 
 def test_later_values_win_and_none_takes_out() -> None:

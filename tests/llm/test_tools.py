@@ -111,7 +111,32 @@ def test_no_tool_call_is_an_error_where_one_is_needed(llm: ZhipuMultiModal) -> N
     assert llm.get_tool_calls_from_response(answer, error_on_no_tool_call=False) == []
 
 
-def test_models_without_tools_refuse_them(llm: ZhipuMultiModal) -> None:
+async def test_models_without_functions_name_those_that_have_them(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
     assert not llm.metadata.is_function_calling_model
-    with pytest.raises(GLMInvalidRequestError, match="code 1210"):
+    reason = r"glm-4v-flash calls no functions; take a model that does \(.*glm-4\.6v-flash,.*glm-5\.3-flash.*ReActAgent"
+    with pytest.raises(GLMInvalidRequestError, match=reason):
         llm.chat_with_tools([PRICE], "苹果多少钱？")
+    with pytest.raises(GLMInvalidRequestError, match=reason):
+        await llm.achat_with_tools([PRICE], "苹果多少钱？")
+    with pytest.raises(GLMInvalidRequestError, match=reason):
+        llm.stream_chat_with_tools([PRICE], "苹果多少钱？")
+    with pytest.raises(GLMInvalidRequestError, match=reason):
+        await llm.astream_chat_with_tools([PRICE], "苹果多少钱？")
+    assert server.requests == []
+    assert llm.chat_with_tools([PRICE], "苹果多少钱？", model="glm-4.6v-flash").message.blocks
+
+
+def test_functions_of_a_plain_chat_are_the_api_s_to_refuse(llm: ZhipuMultiModal) -> None:
+    with pytest.raises(GLMInvalidRequestError, match="code 1210"):
+        llm.chat(CHAT, tools=[PRICE.metadata.to_openai_tool()])
+
+
+def test_a_chat_without_tools_needs_no_functions(llm: ZhipuMultiModal) -> None:
+    assert llm.chat_with_tools([], "苹果多少钱？").message.content
+
+
+@pytest.mark.parametrize("model", ["glm-9v", "some-other-model"])
+def test_models_that_are_not_known_are_asked_to_call(connect: Connect, server: GLMStandIn, model: str) -> None:
+    with pytest.raises(GLMInvalidRequestError, match="code 1211"):
+        connect(model=model).chat_with_tools([PRICE], "苹果多少钱？")
+    assert server.requests[-1]["tools"]

@@ -115,7 +115,20 @@ def test_unknown_fields_are_let_through(shared: Client) -> None:
 @pytest.mark.parametrize("mode", ["enabled", "disabled"])
 def test_thinking_is_for_models_that_can(shared: Client, model: str, mode: str) -> None:
     status = shared.post(model=model, thinking={"type": mode}).status_code
-    assert status == (200 if MODELS[model].thinking else 400)
+    always = MODELS[model].always_thinks and mode == "disabled"
+    assert status == (200 if MODELS[model].thinking and not always else 400)
+
+
+def test_models_that_always_think_refuse_not_to(shared: Client) -> None:
+    refusal = (
+        400,
+        "1210",
+        "This model always engages in thinking and cannot be disabled; please use low, high, or max",
+    )
+    for effort in ("low", "high", "max"):
+        assert shared.post(model="glm-5.3-flash", reasoning_effort=effort).status_code == 200
+    for fields in ({"thinking": {"type": "disabled"}}, {"reasoning_effort": "none"}, {"reasoning_effort": 1}):
+        assert shared.error(model="glm-5.3-flash", **fields) == refusal
 
 
 @pytest.mark.parametrize("thinking", ["enabled", {}, {"type": "auto"}, {"type": True}])

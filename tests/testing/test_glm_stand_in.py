@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from gates import Together
-from raw_client import KEY, Client, body_of, choices_of, lines_of, picture, text
+from PIL import Image
+from raw_client import KEY, Client, body_of, choices_of, encoded, lines_of, picture, text
 from waiting import PATIENCE, wait_until
 
 from llama_index_mm_zhipu.testing import Delay, ErrorAnswer, GLMStandIn, Stall, Trickle
@@ -48,6 +50,18 @@ def test_answers_describe_what_was_sent(client: Client, red: str) -> None:
     assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
     assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
     assert client.server.requests[0]["messages"][0]["content"][1] == picture(red)
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens"), [((30, 20), 1_000), ((1120, 840), 1_200), ((1120, 1120), 1_600), ((5000, 4000), 1_600)]
+)
+def test_an_image_is_as_many_tokens_as_its_pixels_make_it(client: Client, size: tuple[int, int], tokens: int) -> None:
+    def prompt_tokens(*parts: dict[str, Any]) -> int:
+        return client.post([*parts, text("?")]).json()["usage"]["prompt_tokens"]
+
+    alone = prompt_tokens()
+    assert prompt_tokens(picture(encoded(Image.new("RGB", size), "JPEG"))) == alone + tokens
+    assert prompt_tokens(picture("https://example.com/a.jpg")) == alone + 1_000
 
 
 def test_pictures_by_address_are_not_fetched(client: Client) -> None:

@@ -1,0 +1,198 @@
+"""What calls have used of an account: tokens as the service counts them, their cost, and a budget for both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+from llama_index_mm_zhipu.llm.errors import GLMBudgetError, new_error
+from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
+from llama_index_mm_zhipu.llm.models import MODELS, table_name
+
+_TOKENS_OF_A_PRICE = 1_000_000
+
+# One lock for all meters, held for additions only: a lock of each meter could be held by another thread at a fork.
+_counting = fork_safe_lock()
+
+
+@dataclass(frozen=True)
+class Price:
+    """Price of a model.
+
+    Attributes:
+        input: Yuan for a million tokens of prompts, images included.
+        output: Yuan for a million tokens of answers, reasoning included.
+
+    Raises:
+        ValueError: One of them is negative or not a finite number.
+    """
+
+    input: float
+    output: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("input", self.input), ("output", self.output)):
+            if not math.isfinite(value) or value < 0:
+                raise ValueError(f"{name} is {value!r}; give yuan for a million tokens")
+
+
+@dataclass(frozen=True)
+class ModelUsage:
+    """What calls of one model have used.
+
+    Attributes:
+        calls: Answers, whole or broken off. One without token counts, such as a stream that was closed early, adds no
+            tokens.
+        prompt_tokens: Of questions and images, as the service counts them.
+        completion_tokens: Of answers and reasoning.
+        total_tokens: Both.
+        cost: Yuan; None where no price is known.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cost: float | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What the calls of one ``ZhipuMultiModal`` had used when this was read.
+
+    Attributes:
+        models: By the name of the model that was asked.
+    """
+
+    models: Mapping[str, ModelUsage]
+    _meter: UsageMeter = field(repr=False, compare=False)
+
+    @property
+    def calls(self) -> int:
+        """Answers of all models."""
+        return sum(used.calls for used in self.models.values())
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of questions and images."""
+        return sum(used.prompt_tokens for used in self.models.values())
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of answers and reasoning."""
+        return sum(used.completion_tokens for used in self.models.values())
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of questions and answers."""
+        return sum(used.total_tokens for used in self.models.values())
+
+    @property
+    def cost(self) -> float | None:
+        """Yuan; None where the price of a model that was asked is not known."""
+        costs = [used.cost for used in self.models.values()]
+        known = [cost for cost in costs if cost is not None]
+        return sum(known) if len(known) == len(costs) else None
+
+    def reset(self) -> None:
+        """Count from zero again; what was read before stays as it is."""
+        self._meter.reset()
+
+
+class UsageMeter:
+    """Adds up what calls use; from any thread."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, ModelUsage] = {}
+
+    def add(self, model: str, usage: Mapping[str, Any]) -> None:
+        """Count an answer.
+
+        Args:
+            model: The model that was asked.
+            usage: The token counts of the service; empty if it sent none.
+        """
+        prompt, completion = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        total = _count(usage.get("total_tokens")) or prompt + completion
+        with _counting:
+            used = self._used.get(model, ModelUsage())
+            self._used[model] = ModelUsage(
+                calls=used.calls + 1,
+                prompt_tokens=used.prompt_tokens + prompt,
+                completion_tokens=used.completion_tokens + completion,
+                total_tokens=used.total_tokens + total,
+            )
+
+    def read(self, prices: Mapping[str, Price]) -> Usage:
+        """Return what was used since the last reset, at these prices."""
+        with _counting:
+            used = dict(self._used)
+        models = {model: replace(each, cost=_cost(each, price_of(model, prices))) for model, each in used.items()}
+        return Usage(MappingProxyType(models), self)
+
+    def reset(self) -> None:
+        """Count from zero again."""
+        with _counting:
+            self._used.clear()
+
+
+@dataclass(frozen=True)
+class Account:
+    """A meter and the budget that it is read against.
+
+    Attributes:
+        meter: Counts the calls.
+        prices: By name of the model.
+        max_cost: Yuan; None for no limit.
+        max_total_tokens: None for no limit.
+    """
+
+    meter: UsageMeter
+    prices: Mapping[str, Price]
+    max_cost: float | None
+    max_total_tokens: int | None
+
+    def check(self, model: str) -> None:
+        """Refuse a call of a model if the budget is used up, or cannot be kept.
+
+        Raises:
+            GLMBudgetError: It is, or ``max_cost`` is set and the price of a model is not known.
+        """
+        used = self.meter.read(self.prices)
+        if self.max_total_tokens is not None and used.total_tokens >= self.max_total_tokens:
+            raise new_error(
+                GLMBudgetError, f"{used.total_tokens} tokens are used of max_total_tokens={self.max_total_tokens}"
+            )
+        if self.max_cost is None:
+            return
+        unknown = next((name for name in (model, *used.models) if price_of(name, self.prices) is None), None)
+        if unknown is not None:
+            advice = f'give prices={{"{unknown}": Price(input=…, output=…)}}'
+            raise new_error(GLMBudgetError, f"max_cost is set, and the price of {unknown} is not known", advice=advice)
+        if (cost := used.cost or 0.0) >= self.max_cost:
+            raise new_error(GLMBudgetError, f"{cost:g} yuan are spent of max_cost={self.max_cost:g}")
+
+
+def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
+    """Return the price of a model: the one of its name, else of the model that it is in the table; free ones cost 0."""
+    if (price := prices.get(model)) is not None:
+        return price
+    name = table_name(model)
+    if name is None:
+        return None
+    same = (price for other, price in prices.items() if table_name(other) == name)
+    return next(same, Price(0.0, 0.0) if MODELS[name].free else None)
+
+
+def _cost(used: ModelUsage, price: Price | None) -> float | None:
+    if price is None:
+        return None
+    return (used.prompt_tokens * price.input + used.completion_tokens * price.output) / _TOKENS_OF_A_PRICE
+
+
+def _count(value: Any) -> int:
+    """Return a token count; gateways send null, or text, for what they do not know."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
