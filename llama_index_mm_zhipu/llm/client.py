@@ -40,7 +40,7 @@ class ClientSettings:
     """What connections depend on.
 
     Attributes:
-        api_key: ``id.secret``.
+        api_key: Key of any form.
         api_base: Address of the API.
         timeout: Seconds to wait for each part of an answer.
         deadline: Seconds for a call with all its tries, of a stream until its first token.

@@ -49,7 +49,10 @@ class GLMError(Exception):
 class GLMAuthenticationError(GLMError):
     """The key is wrong, expired, or its account is locked."""
 
-    advice = "check ZHIPUAI_API_KEY at https://open.bigmodel.cn/usercenter/apikeys"
+    advice = (
+        "check ZHIPUAI_API_KEY, ZAI_API_KEY or api_key, and that api_base is of the service that gave the key; Zhipu's "
+        "keys are at https://open.bigmodel.cn/usercenter/apikeys"
+    )
 
 
 class GLMQuotaError(GLMError):
@@ -144,7 +147,10 @@ _STATUS_IN_MESSAGE = re.compile(r"\s*([45]\d\d) [A-Z][A-Z_]+\b")
 _SUCCESS_CODES = (None, "0", "200")
 
 _CODING_PLAN = "a key of the Coding Plan needs the api_base that ends in /api/coding/paas/v4"
-_WRONG_PATH = "check api_base: it ends before /chat/completions, as https://open.bigmodel.cn/api/paas/v4 does"
+_WRONG_PATH = (
+    "check api_base: it ends before /chat/completions, as https://open.bigmodel.cn/api/paas/v4 and "
+    "http://localhost:8000/v1 do"
+)
 _ADVICE_BY_MESSAGE = (
     (
         re.compile(r"messages\.content\.type.*\[\s*['\"]text['\"]\s*\]", re.DOTALL),

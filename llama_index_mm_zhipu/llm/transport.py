@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
@@ -46,6 +47,8 @@ _IDLE_CONNECTIONS = 20
 _DRAIN_SECONDS = 1.0
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": ACCEPT_ENCODING}
 
+_KEY_OF_ZHIPU = re.compile(r"[^.]+\.[^.]+")
+
 # RuntimeError: at the interpreter's shutdown there are no threads left to look up addresses.
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError)
 
@@ -54,7 +57,7 @@ class Transport:
     """Connections to one deployment of the API; all coroutines run on ``event_loop``.
 
     Args:
-        api_key: ``id.secret``; the zhipuai SDK makes the credentials of it.
+        api_key: Key of any form.
         api_base: Address of the API, ending before ``/chat/completions``. A user and a password in it go into the
             header ``Authorization``, in place of the key.
         timeout: Seconds to wait for each part of an answer.
@@ -165,6 +168,9 @@ class Transport:
 
 
 def _credentials(api_key: str, api_base: str) -> dict[str, str]:
+    # The SDK's own tokens can be made of keys in two parts only.
+    if not _KEY_OF_ZHIPU.fullmatch(api_key):
+        return {"Authorization": f"Bearer {api_key}"}
     from zhipuai import ZhipuAI
 
     # It would make an HTTP client of its own, which reads certificates; nothing is sent through this one.
