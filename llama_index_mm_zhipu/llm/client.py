@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from llama_index.core.base.llms.types import ChatResponse
 
 from llama_index_mm_zhipu.llm.addresses import secrets_of, without_secrets
+from llama_index_mm_zhipu.llm.api_style import Style
 from llama_index_mm_zhipu.llm.errors import GLMError, GLMTimeoutError, new_error
 from llama_index_mm_zhipu.llm.limits import learn_limits
 from llama_index_mm_zhipu.llm.responses import PARTIAL_TOOL_CALLS, Answer
@@ -42,6 +43,7 @@ class ClientSettings:
     Attributes:
         api_key: Key of any form.
         api_base: Address of the API.
+        style: Form of requests.
         timeout: Seconds to wait for each part of an answer.
         deadline: Seconds for a call with all its tries, of a stream until its first token.
         max_retries: Further tries after a failure that may pass.
@@ -52,6 +54,7 @@ class ClientSettings:
 
     api_key: str = field(repr=False)
     api_base: str = field(repr=False)
+    style: Style
     timeout: float
     deadline: float
     max_retries: int
@@ -84,6 +87,7 @@ class Client:
             settings.api_key,
             settings.api_base,
             settings.timeout,
+            style=settings.style,
             require_finish_reason=settings.require_finish_reason,
         )
         self._secrets = secrets_of(settings.api_key, settings.api_base)

@@ -144,6 +144,8 @@ _RETRYABLE_KINDS = (GLMRateLimitError, GLMServerError, GLMConnectionError)
 
 # Gateways pass on the status of the server behind them in this form: 404 NOT_FOUND "No matching handler".
 _STATUS_IN_MESSAGE = re.compile(r"\s*([45]\d\d) [A-Z][A-Z_]+\b")
+# Servers of one's own have no code for this.
+_CONTEXT_TOO_LONG = re.compile(r"(maximum|model's) context length|longer than the model's context", re.IGNORECASE)
 _SUCCESS_CODES = (None, "0", "200")
 
 _CODING_PLAN = "a key of the Coding Plan needs the api_base that ends in /api/coding/paas/v4"
@@ -189,6 +191,8 @@ def error_of_answer(http_status: int, body: Any, retry_after: float | None = Non
     code, message = _code_and_message(body)
     status = _meant_status(http_status, code, message)
     kind = KIND_BY_CODE.get(code or "") or _kind_by_status(status)
+    if kind is GLMInvalidRequestError and _CONTEXT_TOO_LONG.search(message):
+        kind = GLMContextTooLongError
     said = f": {message}" if message else ""
     named = f"HTTP {http_status}" + (f", code {code}" if code else "")
     return new_error(

@@ -41,6 +41,7 @@ from llama_index.core.tools import BaseTool
 from llama_index_mm_zhipu.arguments import KnownFields, require_known
 from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.addresses import is_address, without_password
+from llama_index_mm_zhipu.llm.api_style import ApiStyle, data_uri, style_at
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
 from llama_index_mm_zhipu.llm.credentials import DEFAULT_API_BASE, checked_key, key_and_base
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
@@ -86,6 +87,9 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         api_base: Address of the API. By default ``ZHIPUAI_BASE_URL`` or ``ZAI_BASE_URL``, the one that belongs to the
             key first; else Z.ai's address for a key of ``ZAI_API_KEY``, Zhipu's for any other. A user and a password
             in it (``https://user:password@host/…``) are sent in place of the key, and hidden wherever the key is.
+        api_style: Form of requests: ``"glm"`` for Zhipu's own API and proxies of it; ``"openai"`` for vLLM, SGLang and
+            gateways: standard fields only, images as data URIs. ``"auto"``: ``"glm"`` at hosts of Zhipu and Z.ai and at
+            addresses that end in ``/v4``, else ``"openai"``.
         temperature: 0 to 1; the API's default is 0.8.
         top_p: 0.01 to 1; the API's default is 0.6.
         do_sample: False for always the likeliest token; the API then ignores ``temperature`` and ``top_p``.
@@ -125,6 +129,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     model: str = Field(default="glm-4v-flash", description="Name of the model.")
     api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="Key of the API.")
     api_base: str = Field(default=DEFAULT_API_BASE, repr=False, description="Address of the API.")
+    api_style: ApiStyle = Field(default="auto", description="Form of requests: Zhipu's, or OpenAI's.")
     image_policy: ImagePolicy = Field(default="auto", description="What to do with more pictures than the model takes.")
     max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of a picture's longer side.")
     inline_urls: bool = Field(default=False, description="Whether to fetch pictures given by address.")
@@ -344,7 +349,12 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         clamp_max_tokens(body, limits, body["model"])
         urls = UrlRules(allowed=self.inline_urls, private=self.allow_private_urls)
         budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, urls)
-        encode = partial(picture_url, max_side=self.max_image_side, urls=urls)
+        is_openai = style_at(self.api_style, self.api_base) == "openai"
+
+        def encode(block: ImageBlock) -> str:
+            url = picture_url(block, max_side=self.max_image_side, urls=urls)
+            return data_uri(url) if is_openai else url
+
         chat = messages() if callable(messages) else messages
         return {**body, "messages": api_messages(budget.fit(chat), encode)}
 
@@ -370,6 +380,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         return ClientSettings(
             api_key=self.api_key.get_secret_value(),
             api_base=self.api_base,
+            style=style_at(self.api_style, self.api_base),
             timeout=self.timeout,
             deadline=self.deadline,
             max_retries=self.max_retries,

@@ -52,5 +52,9 @@ UNKNOWN_MODEL = ModelLimits(65_536, 1_024, None, 50, None)
 
 
 def limits_of(model: str) -> ModelLimits:
-    """Return the limits of a model, known or not."""
-    return MODELS.get(model.lower(), UNKNOWN_MODEL)
+    """Return the limits of a model, known or not.
+
+    Args:
+        model: Its name; servers of one's own have an organization or a path in front: ``zai-org/GLM-4.6V-Flash``.
+    """
+    return MODELS.get(model.lower().rstrip("/").rpartition("/")[2], UNKNOWN_MODEL)

@@ -16,6 +16,7 @@ import httpx
 
 from llama_index_mm_zhipu.llm import event_loop
 from llama_index_mm_zhipu.llm.addresses import secrets_of, split_address, without_secrets
+from llama_index_mm_zhipu.llm.api_style import Style, openai_body
 from llama_index_mm_zhipu.llm.bodies import (
     ACCEPT_ENCODING,
     beside_the_loop,
@@ -61,18 +62,22 @@ class Transport:
         api_base: Address of the API, ending before ``/chat/completions``. A user and a password in it go into the
             header ``Authorization``, in place of the key.
         timeout: Seconds to wait for each part of an answer.
+        style: Form of requests.
         require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error.
     """
 
-    def __init__(self, api_key: str, api_base: str, timeout: float, *, require_finish_reason: bool) -> None:
+    def __init__(
+        self, api_key: str, api_base: str, timeout: float, *, style: Style, require_finish_reason: bool
+    ) -> None:
         # httpx logs the address of every request.
         address, login = split_address(api_base)
         self._url = f"{address.rstrip('/')}/chat/completions"
         self._timeout = timeout
+        self._style = style
         self._require_finish_reason = require_finish_reason
         said = ""
         try:
-            self._headers = {**_credentials(api_key, address), **_HEADERS}
+            self._headers = {**_credentials(api_key, address, style), **_HEADERS}
             self._client = _new_client(timeout, login)
         except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
             said = without_secrets(f"{type(error).__name__}: {error}", secrets_of(api_key, api_base))
@@ -164,12 +169,13 @@ class Transport:
     def _request(self, body: Body) -> httpx.Request:
         if self._client.is_closed:
             raise GLMConnectionError("the LLM was closed during this call; the next call opens new connections")
-        return self._client.build_request("POST", self._url, content=_as_json(body), headers=self._headers)
+        sent = openai_body(body) if self._style == "openai" else body
+        return self._client.build_request("POST", self._url, content=_as_json(sent), headers=self._headers)
 
 
-def _credentials(api_key: str, api_base: str) -> dict[str, str]:
+def _credentials(api_key: str, api_base: str, style: Style) -> dict[str, str]:
     # The SDK's own tokens can be made of keys in two parts only.
-    if not _KEY_OF_ZHIPU.fullmatch(api_key):
+    if style == "openai" or not _KEY_OF_ZHIPU.fullmatch(api_key):
         return {"Authorization": f"Bearer {api_key}"}
     from zhipuai import ZhipuAI
 

@@ -31,7 +31,7 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_of_any_form_are_the_bearer_of_the_header(key: str) -> None:
-    transport = Transport(key, "http://127.0.0.1:1/v4", 1.0, require_finish_reason=True)
+    transport = Transport(key, "http://127.0.0.1:1/v4", 1.0, style="glm", require_finish_reason=True)
     assert transport._headers["Authorization"] == f"Bearer {key}"
 
 
