@@ -14,6 +14,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
+from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
 from llama_index_mm_zhipu.llm.numbered_picture import language_of_chat
 from llama_index_mm_zhipu.llm.tools import api_tool_call
 from llama_index_mm_zhipu.text import with_whole_characters
@@ -30,6 +31,12 @@ _ROLES = {
     MessageRole.FUNCTION: "tool",
 }
 
+# What to do about an empty message; empty ones of other roles are left out.
+_WHEN_EMPTY = {
+    "user": "give it a text or an image, or leave it out",
+    "tool": "give it what the tool returned, or words such as 'no result'",
+}
+
 
 def api_messages(messages: Sequence[ChatMessage], encode: Callable[[ImageBlock], str]) -> list[dict[str, Any]]:
     """Turn a chat into the ``messages`` of a request; the given messages stay as they are.
@@ -42,17 +49,30 @@ def api_messages(messages: Sequence[ChatMessage], encode: Callable[[ImageBlock],
         encode: Returns the ``url`` of a picture.
 
     Raises:
+        GLMInvalidRequestError: A message of the user or of a tool is empty, or there are no messages.
         ValueError: A message holds something other than text, pictures and tool calls.
     """
     look = wording_of(language_of_chat(messages)).look
     converted = [_api_message(message, encode, look) for message in messages]
-    # The API refuses empty messages: LlamaIndex's chat engines send an empty system prompt where none was set, and keep
-    # an answer that was empty.
-    return [
-        message
-        for message in converted
-        if message["content"] or message.get("tool_calls") or message["role"] not in ("system", "assistant")
-    ]
+    _check_filled(converted)
+    # LlamaIndex's chat engines send an empty system prompt where none was set, and keep an answer that was empty.
+    filled = [message for message in converted if message["content"] or message.get("tool_calls")]
+    if not filled:
+        raise _empty("the chat has no message that says anything", "give it one with a text or an image")
+    return filled
+
+
+def _check_filled(messages: list[dict[str, Any]]) -> None:
+    """Refuse empty messages of users and tools: the API would refuse the request, and not say which one it means."""
+    for place, message in enumerate(messages):
+        content = message["content"]
+        is_empty = not content.strip() if isinstance(content, str) else not content
+        if is_empty and message["role"] in _WHEN_EMPTY:
+            raise _empty(f"messages[{place}] (role {message['role']!r}) is empty", _WHEN_EMPTY[message["role"]])
+
+
+def _empty(what: str, advice: str) -> GLMInvalidRequestError:
+    return new_error(GLMInvalidRequestError, f"{what}, and the API refuses that with code 1214", advice=advice)
 
 
 def _api_message(message: ChatMessage, encode: Callable[[ImageBlock], str], look: str) -> dict[str, Any]:
