@@ -43,6 +43,7 @@ from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.addresses import is_address, without_password
 from llama_index_mm_zhipu.llm.api_style import ApiStyle, data_uri, style_at
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
+from llama_index_mm_zhipu.llm.content import Receiver, holds_media, plain_messages
 from llama_index_mm_zhipu.llm.credentials import DEFAULT_API_BASE, checked_key, key_and_base
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
@@ -212,7 +213,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         """Answer a chat.
 
         Args:
-            messages: With text and pictures in any order.
+            messages: With text and pictures in any order; the guide says what goes out of videos and documents.
             **kwargs: Parameters of the constructor, ``model``, ``tools``, ``tool_choice``, ``response_format`` and
                 ``additional_kwargs`` of the request; they win over those of the constructor.
 
@@ -336,10 +337,8 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
                 yield piece
 
     def _request(self, messages: Messages, overrides: dict[str, Any]) -> Request:
-        holds_pictures = callable(messages) or any(
-            isinstance(block, ImageBlock) for message in messages for block in message.blocks
-        )
-        return Request(partial(self._body, messages, overrides), holds_pictures, self.rate_limiter)
+        takes_time = callable(messages) or holds_media(messages)
+        return Request(partial(self._body, messages, overrides), takes_time, self.rate_limiter)
 
     def _body(self, messages: Messages, overrides: dict[str, Any]) -> dict[str, Any]:
         body = {"model": self.model, **chosen_parameters(self, self.additional_kwargs, overrides)}
@@ -349,14 +348,14 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         clamp_max_tokens(body, limits, body["model"])
         urls = UrlRules(allowed=self.inline_urls, private=self.allow_private_urls)
         budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, urls)
-        is_openai = style_at(self.api_style, self.api_base) == "openai"
+        style = style_at(self.api_style, self.api_base)
 
         def encode(block: ImageBlock) -> str:
             url = picture_url(block, max_side=self.max_image_side, urls=urls)
-            return data_uri(url) if is_openai else url
+            return data_uri(url) if style == "openai" else url
 
-        chat = messages() if callable(messages) else messages
-        return {**body, "messages": api_messages(budget.fit(chat), encode)}
+        chat = plain_messages(messages() if callable(messages) else messages)
+        return {**body, "messages": api_messages(budget.fit(chat), Receiver(body["model"], style, encode))}
 
     async def _connect(self) -> Client:
         client = self._client

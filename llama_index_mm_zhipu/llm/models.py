@@ -57,4 +57,29 @@ def limits_of(model: str) -> ModelLimits:
     Args:
         model: Its name; servers of one's own have an organization or a path in front: ``zai-org/GLM-4.6V-Flash``.
     """
-    return MODELS.get(model.lower().rstrip("/").rpartition("/")[2], UNKNOWN_MODEL)
+    return MODELS.get(_name(model), UNKNOWN_MODEL)
+
+
+# Whatever is not named here, unknown models too, is left to the API to refuse.
+_WITHOUT_VIDEO = ("glm-4v", "glm-4v-flash")
+_WITHOUT_FILES = (
+    *_WITHOUT_VIDEO,
+    "glm-4v-plus",
+    "glm-4v-plus-0111",
+    "glm-4.1v-thinking-flash",
+    "glm-4.1v-thinking-flashx",
+)
+
+
+def takes_video(model: str) -> bool:
+    """Whether a model takes videos."""
+    return _name(model) not in _WITHOUT_VIDEO
+
+
+def takes_files(model: str) -> bool:
+    """Whether a model takes documents by their URL."""
+    return _name(model) not in _WITHOUT_FILES
+
+
+def _name(model: str) -> str:
+    return model.lower().rstrip("/").rpartition("/")[2]

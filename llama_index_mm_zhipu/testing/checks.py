@@ -49,7 +49,7 @@ def check_request(request: dict[str, Any], *, max_pictures: int | None = None, m
             raise bad_parameter()
     if (request.get("tools") and not limits.tools) or (request.get("thinking") and not limits.thinking):
         raise bad_parameter()
-    check_messages(request.get("messages"), limits.pictures)
+    check_messages(request.get("messages"), limits.pictures, request["model"])
     _check_length(request["messages"], limits.context_window)
 
 

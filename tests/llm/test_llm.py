@@ -389,5 +389,5 @@ def test_a_bad_picture_is_named(llm: ZhipuMultiModal, server: GLMStandIn, tmp_pa
 
 
 def test_other_blocks_are_refused(llm: ZhipuMultiModal) -> None:
-    with pytest.raises(ValueError, match="takes text and pictures, not a AudioBlock"):
+    with pytest.raises(ValueError, match="takes text, images, videos and files, not a AudioBlock"):
         llm.chat([ChatMessage(role="user", blocks=[AudioBlock(audio=b"UklGRg==")])])
