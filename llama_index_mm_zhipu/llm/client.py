@@ -201,8 +201,9 @@ class Client:
             raise
 
     def _complete(self, error: GLMError, body: Body) -> None:
-        """Name the request in its error, and take out the key or a password should the API have quoted them."""
-        error.request_id = body["request_id"]
+        """Name the request in its error if it had a name, and take out secrets should the API have quoted them."""
+        if self.settings.style == "glm":
+            error.request_id = body["request_id"]
         error.args = (without_secrets(str(error), self._secrets),)
 
 

@@ -151,8 +151,15 @@ async def test_the_form_of_zhipu_is_refused_in_the_words_of_the_server(
 ) -> None:
     with GLMStandIn(api_style="openai", flat_errors=flat) as server:
         llm = ZhipuMultiModal(MODEL, api_key="EMPTY", api_base=server.url, api_style="glm")
-        with pytest.raises(GLMInvalidRequestError, match=r"HTTP 400, code 400: .*'request_id'.*not permitted"):
+        with pytest.raises(
+            GLMInvalidRequestError, match=r"HTTP 400, code 400: .*'request_id'.*not permitted"
+        ) as caught:
             await way.ask(llm)
+        assert caught.value.request_id is not None
+        llm.api_style = "openai"
+        with pytest.raises(GLMInvalidRequestError, match="'watermark'") as caught:
+            await way.ask(llm, additional_kwargs={"watermark": True})
+        assert caught.value.request_id is None
 
 
 # Answers
