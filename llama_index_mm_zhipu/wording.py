@@ -34,6 +34,8 @@ class Wording:
         left_out: Stands for an image that the model would not take besides the others.
         gone: Stands in a history for an image that cannot be read any more.
         look: Added to a message of images alone, which the API refuses.
+        watch: Added to a message of a video alone.
+        read: Added to a message of files alone.
         picture_alone: Stands in a history for a message of a picture alone.
         sheet: Explains a contact sheet; ``{count}``, ``{numbers}``, ``{number}``.
         on_sheet: Stands for a picture that is on a sheet above; ``{number}``.
@@ -60,6 +62,8 @@ class Wording:
     left_out: str
     gone: str
     look: str
+    watch: str
+    read: str
     picture_alone: str
     sheet: str
     on_sheet: str
@@ -88,6 +92,8 @@ WORDING: dict[Language, Wording] = {
         left_out="[图片略]",
         gone="[图片已无法读取]",
         look="请看图片。",
+        watch="请看视频。",
+        read="请看文件。",
         picture_alone="（用户发来一张图片，没有写字）",
         sheet="（下面一张是拼图，含{count}张图片，上方标有编号{numbers}；此处指其中编号{number}的图片。）",
         on_sheet="[即上面拼图中编号{number}的图片]",
@@ -114,6 +120,8 @@ WORDING: dict[Language, Wording] = {
         left_out="[image left out]",
         gone="[image that can no longer be read]",
         look="Look at the image.",
+        watch="Watch the video.",
+        read="Read the file.",
         picture_alone="(the user sent a picture without words)",
         sheet=(
             "(The next picture is a contact sheet of {count} pictures, with the numbers {numbers} above them; "

@@ -441,7 +441,7 @@ def test_secrets_are_not_shown_in_errors_of_values() -> None:
 
     with pytest.raises(ValueError, match=r"^Secret: word; it should be a valid string$"):
         Secret(word=4711)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match=r"^api_key is a int; give the text id\.secret$"):
+    with pytest.raises(TypeError, match=r"^api_key is a int; give the key as text$"):
         ZhipuMultiModal(api_key=4711)  # type: ignore[arg-type]
 
 

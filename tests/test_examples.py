@@ -24,7 +24,8 @@ QUICKSTART = EXAMPLES / "quickstart.py"
 
 @pytest.fixture(autouse=True)
 def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    for name in ("ZHIPUAI_API_KEY", "ZAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_the_script_shows_what_it_finds_and_where_its_plots_are(tmp_path: Path) -> None:

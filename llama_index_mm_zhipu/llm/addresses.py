@@ -10,6 +10,8 @@ import httpx
 
 # Shorter parts of made-up keys, such as the "key" of "demo.key", are words that messages need.
 _MIN_SECRET_LENGTH = 4
+# Keys that stand for none, for servers that take any.
+_PLACEHOLDERS = ("empty", "none", "null", "dummy", "anything", "no-key", "not-needed")
 # In what is no address the user and the password end nowhere in particular.
 _BEFORE_LAST_AT = re.compile(r".*@", re.DOTALL)
 
@@ -41,7 +43,7 @@ def split_address(address: str) -> tuple[str, tuple[str, str] | None]:
 
 def secrets_of(api_key: str, api_base: str) -> tuple[str, ...]:
     """Return all texts that must not be in an error or a log, longest first: the key, its secret half, the password."""
-    secrets = {api_key, api_key.rpartition(".")[2]}
+    secrets = set() if api_key.lower() in _PLACEHOLDERS else {api_key, api_key.rpartition(".")[2]}
     _, login = split_address(api_base)
     if login is not None:
         # Also as the header and as the address spell them.

@@ -16,6 +16,7 @@ from typing import Protocol, TypeVar
 from llama_index.core.base.llms.types import ChatResponse
 
 from llama_index_mm_zhipu.llm.addresses import secrets_of, without_secrets
+from llama_index_mm_zhipu.llm.api_style import Style
 from llama_index_mm_zhipu.llm.errors import GLMError, GLMTimeoutError, new_error
 from llama_index_mm_zhipu.llm.limits import learn_limits
 from llama_index_mm_zhipu.llm.responses import PARTIAL_TOOL_CALLS, Answer
@@ -48,8 +49,9 @@ class ClientSettings:
     """What connections depend on.
 
     Attributes:
-        api_key: ``id.secret``.
+        api_key: Key of any form.
         api_base: Address of the API.
+        style: Form of requests.
         timeout: Seconds to wait for each part of an answer.
         deadline: Seconds for a call with all its tries, of a stream until its first token.
         max_retries: Further tries after a failure that may pass.
@@ -60,6 +62,7 @@ class ClientSettings:
 
     api_key: str = field(repr=False)
     api_base: str = field(repr=False)
+    style: Style
     timeout: float
     deadline: float
     max_retries: int
@@ -96,6 +99,7 @@ class Client:
             settings.api_key,
             settings.api_base,
             settings.timeout,
+            style=settings.style,
             require_finish_reason=settings.require_finish_reason,
         )
         self._secrets = secrets_of(settings.api_key, settings.api_base)
@@ -236,8 +240,9 @@ class Client:
             _count(account, body, answer)
 
     def _complete(self, error: GLMError, body: Body) -> None:
-        """Name the request in its error, and take out the key or a password should the API have quoted them."""
-        error.request_id = body["request_id"]
+        """Name the request in its error if it had a name, and take out secrets should the API have quoted them."""
+        if self.settings.style == "glm":
+            error.request_id = body["request_id"]
         error.args = (without_secrets(str(error), self._secrets),)
 
 

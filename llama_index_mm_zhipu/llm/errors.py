@@ -49,7 +49,10 @@ class GLMError(Exception):
 class GLMAuthenticationError(GLMError):
     """The key is wrong, expired, or its account is locked."""
 
-    advice = "check ZHIPUAI_API_KEY at https://open.bigmodel.cn/usercenter/apikeys"
+    advice = (
+        "check ZHIPUAI_API_KEY, ZAI_API_KEY or api_key, and that api_base is of the service that gave the key; Zhipu's "
+        "keys are at https://open.bigmodel.cn/usercenter/apikeys"
+    )
 
 
 class GLMQuotaError(GLMError):
@@ -147,10 +150,15 @@ _RETRYABLE_KINDS = (GLMRateLimitError, GLMServerError, GLMConnectionError)
 
 # Gateways pass on the status of the server behind them in this form: 404 NOT_FOUND "No matching handler".
 _STATUS_IN_MESSAGE = re.compile(r"\s*([45]\d\d) [A-Z][A-Z_]+\b")
+# Servers of one's own have no code for this.
+_CONTEXT_TOO_LONG = re.compile(r"(maximum|model's) context length|longer than the model's context", re.IGNORECASE)
 _SUCCESS_CODES = (None, "0", "200")
 
 _CODING_PLAN = "a key of the Coding Plan needs the api_base that ends in /api/coding/paas/v4"
-_WRONG_PATH = "check api_base: it ends before /chat/completions, as https://open.bigmodel.cn/api/paas/v4 does"
+_WRONG_PATH = (
+    "check api_base: it ends before /chat/completions, as https://open.bigmodel.cn/api/paas/v4 and "
+    "http://localhost:8000/v1 do"
+)
 _ADVICE_BY_MESSAGE = (
     (
         re.compile(r"messages\.content\.type.*\[\s*['\"]text['\"]\s*\]", re.DOTALL),
@@ -189,6 +197,8 @@ def error_of_answer(http_status: int, body: Any, retry_after: float | None = Non
     code, message = _code_and_message(body)
     status = _meant_status(http_status, code, message)
     kind = KIND_BY_CODE.get(code or "") or _kind_by_status(status)
+    if kind is GLMInvalidRequestError and _CONTEXT_TOO_LONG.search(message):
+        kind = GLMContextTooLongError
     said = f": {message}" if message else ""
     named = f"HTTP {http_status}" + (f", code {code}" if code else "")
     return new_error(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import os
-import re
 import uuid
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Sequence
 from contextlib import aclosing
@@ -38,7 +37,9 @@ from llama_index.core.tools import BaseTool
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.addresses import is_address, without_password
+from llama_index_mm_zhipu.llm.api_style import ApiStyle, style_at
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
+from llama_index_mm_zhipu.llm.credentials import DEFAULT_API_BASE, checked_key, key_and_base
 from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
 from llama_index_mm_zhipu.llm.limits import limits_at
@@ -49,10 +50,6 @@ from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_
 from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
 from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, require_function_calls, tool_calls, tool_fields
 from llama_index_mm_zhipu.llm.usage import Account, Price, Usage, UsageMeter
-
-DEFAULT_API_BASE = "https://open.bigmodel.cn/api/paas/v4"
-
-_KEY = re.compile(r"[!-\-/-~]+\.[!-\-/-~]+")
 
 _LONGEST_REQUEST_NAME = 55
 
@@ -67,10 +64,16 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     Args:
         model: Name of the model, ``glm-4v-flash`` by default.
-        api_key: ``id.secret``; by default ``ZHIPUAI_API_KEY``. It appears in no ``repr``, ``to_dict`` or error, but a
-            pickle of this object holds it, as copies must work: treat pickles as secrets.
-        api_base: Address of the API; by default ``ZHIPUAI_BASE_URL``, else Zhipu's own. A user and a password in it
-            (``https://user:password@host/…``) are sent in place of the key, and hidden wherever the key is.
+        api_key: Key of Zhipu, Z.ai, a Coding Plan or a gateway; ``"EMPTY"`` for a server that takes any. By default
+            ``ZHIPUAI_API_KEY``, else ``ZAI_API_KEY``. Quotes and blanks around it are taken off. It appears in no
+            ``repr``, ``to_dict`` or error, but a pickle of this object holds it, as copies must work: treat pickles as
+            secrets.
+        api_base: Address of the API. By default ``ZHIPUAI_BASE_URL`` or ``ZAI_BASE_URL``, the one that belongs to the
+            key first; else Z.ai's address for a key of ``ZAI_API_KEY``, Zhipu's for any other. A user and a password
+            in it (``https://user:password@host/…``) are sent in place of the key, and hidden wherever the key is.
+        api_style: Form of requests: ``"glm"`` for Zhipu's own API and proxies of it; ``"openai"`` for vLLM, SGLang and
+            gateways: standard fields only, images as data URIs. ``"auto"``: ``"glm"`` at hosts of Zhipu and Z.ai and at
+            addresses that end in ``/v4``, else ``"openai"``.
         temperature: 0 to 1; the API's default is 0.8.
         top_p: 0.01 to 1; the API's default is 0.6.
         do_sample: False for always the likeliest token; the API then ignores ``temperature`` and ``top_p``.
@@ -113,16 +116,17 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     Raises:
         TypeError: An argument is not known; the message says which one is meant.
-        ValueError: There is no key, it is not of the form ``id.secret``, or a parameter is out of range.
+        ValueError: There is no key, it holds characters that no key has, or a parameter is out of range.
     """
 
     # pydantic would quote an api_base with its password.
     model_config = ConfigDict(validate_assignment=True, hide_input_in_errors=True)
 
     model: str = Field(default="glm-4v-flash", description="Name of the model.")
-    api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="id.secret")
+    api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="Key of the API.")
     api_base: str = Field(default=DEFAULT_API_BASE, repr=False, description="Address of the API.")
     fallback_models: tuple[str, ...] = Field(default=(), description="Models to ask where that one cannot answer.")
+    api_style: ApiStyle = Field(default="auto", description="Form of requests: Zhipu's, or OpenAI's.")
     image_policy: ImagePolicy = Field(default="auto", description="What to do with more pictures than the model takes.")
     max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of a picture's longer side.")
     inline_urls: bool = Field(default=False, description="Whether to fetch pictures given by address.")
@@ -143,8 +147,8 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     def __init__(self, model: str = "glm-4v-flash", api_key: str | SecretStr | None = None, **kwargs: Any) -> None:
         self._require_known_fields(kwargs)
-        kwargs["api_base"] = kwargs.get("api_base") or os.environ.get("ZHIPUAI_BASE_URL") or DEFAULT_API_BASE
-        super().__init__(model=model, api_key=_checked_key(api_key), **kwargs)
+        key, kwargs["api_base"] = key_and_base(api_key, kwargs.get("api_base"))
+        super().__init__(model=model, api_key=key, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the settings only: connections are opened anew."""
@@ -163,6 +167,11 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         for name in ("additional_kwargs", "prices", "thinking", "stop"):
             setattr(copied, name, copy.deepcopy(getattr(self, name)))
         return copied
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_a_key(cls, api_key: SecretStr) -> SecretStr:
+        return checked_key(api_key)
 
     @field_validator("api_base")
     @classmethod
@@ -211,7 +220,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         """Answer a chat.
 
         Args:
-            messages: With text and pictures in any order.
+            messages: With text and pictures in any order; the guide says what goes out of videos and documents.
             **kwargs: Parameters of the constructor, ``model``, ``tools``, ``tool_choice``, ``response_format`` and
                 ``additional_kwargs`` of the request; they win over those of the constructor.
 
@@ -345,6 +354,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             parameters=parameters,
             messages=messages,
             api_base=self.api_base,
+            api_style=self.api_style,
             image_policy=self.image_policy,
             max_image_side=self.max_image_side,
             urls=UrlRules(allowed=self.inline_urls, private=self.allow_private_urls),
@@ -379,6 +389,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         return ClientSettings(
             api_key=self.api_key.get_secret_value(),
             api_base=self.api_base,
+            style=style_at(self.api_style, self.api_base),
             timeout=self.timeout,
             deadline=self.deadline,
             max_retries=self.max_retries,
@@ -412,18 +423,3 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         if not allow_parallel_tool_calls:
             keep_first_tool_call(response)
         return response
-
-
-def _checked_key(api_key: str | SecretStr | None) -> SecretStr:
-    key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
-    if not isinstance(key, str | None):
-        raise TypeError(f"api_key is a {type(key).__name__}; give the text id.secret")
-    key = (key if key is not None else os.environ.get("ZHIPUAI_API_KEY", "")).strip()
-    if not key:
-        raise ValueError(
-            "no API key: give ZhipuMultiModal(api_key=…) or set ZHIPUAI_API_KEY; keys are free at https://open.bigmodel.cn"
-        )
-    # Other characters would end in an error of the HTTP library that quotes the key.
-    if not _KEY.fullmatch(key):
-        raise ValueError("the API key is not of the form id.secret; copy it whole from https://open.bigmodel.cn")
-    return SecretStr(key)

@@ -117,3 +117,24 @@ def _warn_of_assumed_limits(model: str) -> None:
         UNKNOWN_MODEL.pictures,
         UNKNOWN_MODEL.context_window,
     )
+
+
+# Whatever is not named here, unknown models too, is left to the API to refuse.
+_WITHOUT_VIDEO = ("glm-4v", "glm-4v-flash")
+_WITHOUT_FILES = (
+    *_WITHOUT_VIDEO,
+    "glm-4v-plus",
+    "glm-4v-plus-0111",
+    "glm-4.1v-thinking-flash",
+    "glm-4.1v-thinking-flashx",
+)
+
+
+def takes_video(model: str) -> bool:
+    """Whether a model takes videos."""
+    return table_name(model) not in _WITHOUT_VIDEO
+
+
+def takes_files(model: str) -> bool:
+    """Whether a model takes documents by their URL."""
+    return table_name(model) not in _WITHOUT_FILES

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Any, TypeAlias
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 
 from llama_index_mm_zhipu.images import UrlRules
+from llama_index_mm_zhipu.llm.api_style import ApiStyle, data_uri, style_at
+from llama_index_mm_zhipu.llm.content import Receiver, holds_media, plain_messages
 from llama_index_mm_zhipu.llm.limits import limits_at
 from llama_index_mm_zhipu.llm.messages import api_messages
 from llama_index_mm_zhipu.llm.parameters import fit_to_model
@@ -31,6 +33,7 @@ class RequestBody:
         parameters: Fields other than ``model`` and ``messages``.
         messages: The chat.
         api_base: Address of the API: deployments differ in their limits.
+        api_style: Form of requests.
         image_policy: What to do with more images than the model takes.
         max_image_side: Pixels.
         urls: Whether images given by address are fetched.
@@ -39,6 +42,7 @@ class RequestBody:
     parameters: dict[str, Any]
     messages: Messages
     api_base: str
+    api_style: ApiStyle
     image_policy: ImagePolicy
     max_image_side: int
     urls: UrlRules
@@ -48,7 +52,7 @@ class RequestBody:
         """Whether building it may take its time."""
         if callable(self.messages):
             return True
-        return any(isinstance(block, ImageBlock) for message in self.messages for block in message.blocks)
+        return holds_media(self.messages)
 
     def build(self, model: str) -> dict[str, Any]:
         """Return the body for a model, within its limits as far as they are known.
@@ -61,9 +65,14 @@ class RequestBody:
         body = {"model": model, **self.parameters}
         fit_to_model(body, limits, model)
         budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, self.urls)
-        encode = partial(picture_url, max_side=self.max_image_side, urls=self.urls)
-        chat = self.messages() if callable(self.messages) else self.messages
-        return {**body, "messages": api_messages(budget.fit(chat), encode)}
+        style = style_at(self.api_style, self.api_base)
+
+        def encode(block: ImageBlock) -> str:
+            url = picture_url(block, max_side=self.max_image_side, urls=self.urls)
+            return data_uri(url) if style == "openai" else url
+
+        chat = plain_messages(self.messages() if callable(self.messages) else self.messages)
+        return {**body, "messages": api_messages(budget.fit(chat), Receiver(model, style, encode))}
 
     def models(self, first: str, fallbacks: Iterable[str]) -> tuple[str, ...]:
         """Return the models to ask in turn: each once, and none that cannot call the functions of the request.

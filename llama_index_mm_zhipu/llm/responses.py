@@ -154,7 +154,9 @@ class Answer:
 
     def _take_choice(self, choice: dict[str, Any], part: str, *, last: bool) -> str:
         piece = choice.get(part) or {}
-        content, reasoning, calls = (piece.get(key) for key in ("content", "reasoning_content", "tool_calls"))
+        content, calls = piece.get("content"), piece.get("tool_calls")
+        # Newer versions of vLLM call it "reasoning".
+        reasoning = piece.get("reasoning_content") or piece.get("reasoning")
         self.finish_reason = choice.get("finish_reason") or self.finish_reason
         # The last event of a stream has empty content whatever came before.
         is_content = bool(content) if part == "delta" and self.finish_reason else content is not None

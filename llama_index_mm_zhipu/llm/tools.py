@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatResponse, ToolCallBlock
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ToolCallBlock
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools import BaseTool
 
@@ -61,15 +62,47 @@ def tool_calls(response: ChatResponse) -> list[ToolSelection]:
 
 def api_tool_call(call: ToolCallBlock) -> dict[str, Any]:
     """Return a call in the API's form, with arguments as JSON text."""
-    arguments = call.tool_kwargs
-    return {
-        "id": call.tool_call_id,
-        "type": "function",
-        "function": {
-            "name": call.tool_name,
-            "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False),
-        },
-    }
+    return _api_call(call.tool_call_id, call.tool_name, call.tool_kwargs)
+
+
+def calls_in_history(message: ChatMessage, new_id: str) -> list[dict[str, Any]]:
+    """Return the calls of an earlier answer in the API's form.
+
+    They are in its blocks, or where other integrations leave them: in ``tool_calls`` of ``additional_kwargs`` as JSON
+    or as objects of OpenAI's SDK, in old histories one call in ``function_call``.
+
+    Args:
+        message: The answer.
+        new_id: Id for a ``function_call``, which has none.
+
+    Raises:
+        ValueError: What is there is no call.
+    """
+    if blocks := [block for block in message.blocks if isinstance(block, ToolCallBlock)]:
+        return [api_tool_call(block) for block in blocks]
+    listed = message.additional_kwargs.get("tool_calls")
+    if not listed and (function := message.additional_kwargs.get("function_call")):
+        listed = [{"id": new_id, "function": function}]
+    return [_listed_call(call) for call in listed or ()]
+
+
+def _listed_call(call: Any) -> dict[str, Any]:
+    fields = _fields_of(call)
+    function = _fields_of(fields.get("function"))
+    return _api_call(fields.get("id"), function.get("name"), function.get("arguments"))
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if not isinstance(value, dict):
+        raise ValueError(f"the tool calls of a message hold a {type(value).__name__}; give them as ToolCallBlock")
+    return value
+
+
+def _api_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": text}}
 
 
 def keep_first_tool_call(response: ChatResponse) -> None:

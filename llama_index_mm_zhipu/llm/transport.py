@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
@@ -15,6 +16,7 @@ import httpx
 
 from llama_index_mm_zhipu.llm import event_loop
 from llama_index_mm_zhipu.llm.addresses import secrets_of, split_address, without_secrets
+from llama_index_mm_zhipu.llm.api_style import Style, openai_body
 from llama_index_mm_zhipu.llm.bodies import (
     ACCEPT_ENCODING,
     beside_the_loop,
@@ -46,6 +48,8 @@ _IDLE_CONNECTIONS = 20
 _DRAIN_SECONDS = 1.0
 _HEADERS = {"Content-Type": "application/json", "Accept-Encoding": ACCEPT_ENCODING}
 
+_KEY_OF_ZHIPU = re.compile(r"[^.]+\.[^.]+")
+
 # RuntimeError: at the interpreter's shutdown there are no threads left to look up addresses.
 _FAILURES = (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, RuntimeError)
 
@@ -54,22 +58,26 @@ class Transport:
     """Connections to one deployment of the API; all coroutines run on ``event_loop``.
 
     Args:
-        api_key: ``id.secret``; the zhipuai SDK makes the credentials of it.
+        api_key: Key of any form.
         api_base: Address of the API, ending before ``/chat/completions``. A user and a password in it go into the
             header ``Authorization``, in place of the key.
         timeout: Seconds to wait for each part of an answer.
+        style: Form of requests.
         require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error.
     """
 
-    def __init__(self, api_key: str, api_base: str, timeout: float, *, require_finish_reason: bool) -> None:
+    def __init__(
+        self, api_key: str, api_base: str, timeout: float, *, style: Style, require_finish_reason: bool
+    ) -> None:
         # httpx logs the address of every request.
         address, login = split_address(api_base)
         self._url = f"{address.rstrip('/')}/chat/completions"
         self._timeout = timeout
+        self._style = style
         self._require_finish_reason = require_finish_reason
         said = ""
         try:
-            self._headers = {**_credentials(api_key, address), **_HEADERS}
+            self._headers = {**_credentials(api_key, address, style), **_HEADERS}
             self._client = _new_client(timeout, login)
         except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
             said = without_secrets(f"{type(error).__name__}: {error}", secrets_of(api_key, api_base))
@@ -161,10 +169,14 @@ class Transport:
     def _request(self, body: Body) -> httpx.Request:
         if self._client.is_closed:
             raise GLMConnectionError("the LLM was closed during this call; the next call opens new connections")
-        return self._client.build_request("POST", self._url, content=_as_json(body), headers=self._headers)
+        sent = openai_body(body) if self._style == "openai" else body
+        return self._client.build_request("POST", self._url, content=_as_json(sent), headers=self._headers)
 
 
-def _credentials(api_key: str, api_base: str) -> dict[str, str]:
+def _credentials(api_key: str, api_base: str, style: Style) -> dict[str, str]:
+    # The SDK's own tokens can be made of keys in two parts only.
+    if style == "openai" or not _KEY_OF_ZHIPU.fullmatch(api_key):
+        return {"Authorization": f"Bearer {api_key}"}
     from zhipuai import ZhipuAI
 
     # It would make an HTTP client of its own, which reads certificates; nothing is sent through this one.

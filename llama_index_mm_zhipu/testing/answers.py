@@ -152,7 +152,7 @@ def _described_pictures(message: Message) -> list[str]:
     for part in parts_of(message):
         if part["type"] == "text":
             text = part["text"]
-        else:
+        elif part["type"] == "image_url":
             before = _shortened(last_line(text))
             pictures.append(describe_picture(part["image_url"]["url"]) + (f"；说明：{before}" if before else ""))
             text = ""

@@ -52,7 +52,7 @@ def check_request(request: dict[str, Any], *, max_pictures: int | None = None, m
         raise bad_parameter()
     if limits.always_thinks:
         _check_effort(request)
-    check_messages(request.get("messages"), limits.pictures)
+    check_messages(request.get("messages"), limits.pictures, request["model"])
     _check_length(request["messages"], limits.context_window)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import atexit
-import os
 
 from llama_index_mm_zhipu.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.addresses import without_password
+from llama_index_mm_zhipu.llm.credentials import has_key_in_environment
 from llama_index_mm_zhipu.testing.glm_stand_in import GLMStandIn
 
 
 def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
-    """Connect to Zhipu's API if ``ZHIPUAI_API_KEY`` is set, else to a stand-in on this machine, and print which.
+    """Connect to Zhipu's API if there is a key in the environment, else to a stand-in on this machine; print which.
 
     Args:
         model: That answers.
@@ -19,7 +19,7 @@ def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
     Returns:
         A client; the stand-in runs until the process ends.
     """
-    if os.environ.get("ZHIPUAI_API_KEY"):
+    if has_key_in_environment():
         llm = ZhipuMultiModal(model)
         print(f"Asking {llm.model} at {without_password(llm.api_base)}.")
         return llm

@@ -245,13 +245,19 @@ class Ending(Fault):
 
 @dataclass(frozen=True)
 class Reasoning(Fault):
-    """The answer also has ``reasoning_content``; in streams it comes in pieces of its own before the content."""
+    """The answer also has its reasoning; in streams it comes in pieces of its own before the content.
+
+    Attributes:
+        text: The reasoning.
+        key: Field that it stands in: newer versions of vLLM call it ``reasoning``.
+    """
 
     text: str
+    key: str = "reasoning_content"
 
     def alter_answer(self, answer: Answer) -> Answer:
         """Reason first."""
-        return replace(answer, deltas=(*text_deltas(self.text, "reasoning_content"), *answer.deltas))
+        return replace(answer, deltas=(*text_deltas(self.text, self.key), *answer.deltas))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,6 @@ from typing import Any
 from llama_index_mm_zhipu.testing.refusal import Refusal
 from llama_index_mm_zhipu.testing.wire import Finish, Reply
 
-BASE_PATH = "/api/paas/v4"
-
 Respond = Callable[[str | None, bytes], Reply]
 """Computes the reply from the header ``Authorization`` and the body of a request."""
 
@@ -30,15 +28,17 @@ class Server(ThreadingHTTPServer):
 
     Attributes:
         respond: Computes replies.
+        base_path: Path of the API, which ends before ``/chat/completions``.
         connections: TCP connections accepted so far.
     """
 
     # The default of 5 makes the sixth of many simultaneous connections wait a second.
     request_queue_size = 256
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, base_path: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.respond = respond
+        self.base_path = base_path
         self.connections = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
@@ -47,7 +47,7 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         """Base address of the API."""
-        return f"http://127.0.0.1:{self.server_port}{BASE_PATH}"
+        return f"http://127.0.0.1:{self.server_port}{self.base_path}"
 
     @property
     def open_connections(self) -> int:
@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a chat, the only thing there is."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == f"{BASE_PATH}/chat/completions":
+        if self.path == f"{self.server.base_path}/chat/completions":
             self._send(self.server.respond(self.headers.get("Authorization"), body))
         else:
             self._refuse_path()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+from llama_index_mm_zhipu.llm.models import takes_files, takes_video
 from llama_index_mm_zhipu.testing.message_texts import parts_of, text_of
 from llama_index_mm_zhipu.testing.pictures import decode_picture, is_address
 from llama_index_mm_zhipu.testing.refusal import Refusal, bad_parameter
 
 _ROLES = ("system", "user", "assistant", "tool")
-_PART_FIELDS = {"image_url": {"type", "image_url"}, "text": {"type", "text"}}
 
 
-def check_messages(messages: Any, max_pictures: int) -> None:
+def check_messages(messages: Any, max_pictures: int, model: str) -> None:
     """Check the messages of a request.
 
     Args:
         messages: What stands in the field of this name.
         max_pictures: Pictures in all messages together.
+        model: Name of the model, which says what parts a message may have.
 
     Raises:
         Refusal: The API would not take them.
@@ -29,7 +30,7 @@ def check_messages(messages: Any, max_pictures: int) -> None:
     called: list[str] = []
     for message in messages:
         _check_role(message, called)
-        _check_content(message)
+        _check_content(message, _part_types(model))
         called += _announced_calls(message)
     urls = [part["image_url"]["url"] for message in messages for part in parts_of(message) if "image_url" in part]
     if len(urls) > max_pictures:
@@ -45,7 +46,13 @@ def _check_role(message: dict[str, Any], called: list[str]) -> None:
         raise _invalid("messages.tool_call_id")
 
 
-def _check_content(message: dict[str, Any]) -> None:
+def _part_types(model: str) -> list[str]:
+    videos = ["video_url"] if takes_video(model) else []
+    files = ["file_url"] if takes_files(model) else []
+    return ["image_url", "text", *videos, *files]
+
+
+def _check_content(message: dict[str, Any], types: list[str]) -> None:
     content = message.get("content")
     if not content:
         # Calls need no words, and tools may give nothing.
@@ -59,15 +66,23 @@ def _check_content(message: dict[str, Any]) -> None:
     if not isinstance(content, (str, list)):
         raise _invalid("messages.content")
     for part in parts_of(message):
-        _check_part(part)
+        _check_part(part, types)
+    _check_mixture([part["type"] for part in parts_of(message)])
     if not text_of(message):
         raise bad_parameter()
 
 
-def _check_part(part: Any) -> None:
+def _check_part(part: Any, types: list[str]) -> None:
     kind = part.get("type") if isinstance(part, dict) else None
-    if not isinstance(kind, str) or set(part) != _PART_FIELDS.get(kind) or not _is_filled(part[kind], kind):
-        raise Refusal(400, "1210", f"messages.content.type 参数非法，取值范围 {list(_PART_FIELDS)}")
+    if kind not in types or set(part) != {"type", kind} or not _is_filled(part[kind], kind):
+        raise Refusal(400, "1210", f"messages.content.type 参数非法，取值范围 {types}")
+
+
+def _check_mixture(types: list[str]) -> None:
+    """A video comes first, and neither videos nor files stand beside anything but text."""
+    media = set(types) - {"text"}
+    if len(media) > 1 or ("video_url" in media and types[0] != "video_url"):
+        raise bad_parameter()
 
 
 def _is_filled(value: Any, kind: str) -> bool:

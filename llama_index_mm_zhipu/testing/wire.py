@@ -132,8 +132,9 @@ class Answer:
 def joined(deltas: Sequence[Delta]) -> dict[str, Any]:
     """Join the deltas of a stream to the message of a whole answer."""
     message: dict[str, Any] = {"role": "assistant"}
-    if any("reasoning_content" in delta for delta in deltas):
-        message["reasoning_content"] = "".join(delta.get("reasoning_content", "") for delta in deltas)
+    for key in ("reasoning_content", "reasoning"):
+        if any(key in delta for delta in deltas):
+            message[key] = "".join(delta.get(key, "") for delta in deltas)
     texts = [delta["content"] for delta in deltas if "content" in delta]
     message["content"] = None if None in texts else "".join(texts)
     calls: list[dict[str, Any]] = []

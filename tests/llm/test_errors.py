@@ -161,3 +161,16 @@ def test_errors_pickle_whole() -> None:
     assert type(copied) is type(error)
     assert str(copied) == str(error)
     assert vars(copied) == vars(error)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.",
+        "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
+    ],
+)
+def test_a_prompt_too_long_for_a_server_of_ones_own_is_named(message: str) -> None:
+    flat = {"object": "error", "message": message, "type": "BadRequestError", "param": None, "code": 400}
+    for body in (flat, {"error": {"message": message, "type": "BadRequestError", "code": 400}}):
+        assert type(error_of_answer(400, body)) is GLMContextTooLongError

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from llama_index_mm_zhipu.llm import MODELS
-from llama_index_mm_zhipu.llm.models import UNKNOWN_GLM, UNKNOWN_MODEL, limits_of, table_name
+from llama_index_mm_zhipu.llm.models import UNKNOWN_GLM, UNKNOWN_MODEL, limits_of, table_name, takes_files, takes_video
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -74,3 +74,19 @@ def test_the_newest_models_have_a_long_context_and_always_think(name: str) -> No
     assert limits.video
     assert limits.thinking
     assert limits.always_thinks
+
+
+@pytest.mark.parametrize(
+    ("model", "video", "files"),
+    [
+        ("glm-4v-flash", False, False),
+        ("GLM-4v", False, False),
+        ("glm-4v-plus-0111", True, False),
+        ("glm-4.1v-thinking-flash", True, False),
+        ("glm-4.5v", True, True),
+        ("zai-org/GLM-4.6V", True, True),
+        ("glm-5.3-flash", True, True),
+    ],
+)
+def test_what_a_model_takes_besides_images(model: str, video: bool, files: bool) -> None:
+    assert (takes_video(model), takes_files(model)) == (video, files)

@@ -17,7 +17,7 @@ from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_
 
 
 def body(messages: Messages = CHAT, image_policy: Any = "auto", **parameters: Any) -> RequestBody:
-    return RequestBody(parameters, messages, "http://api", image_policy, MAX_SIDE, NO_URLS)
+    return RequestBody(parameters, messages, "http://api", "glm", image_policy, MAX_SIDE, NO_URLS)
 
 
 @pytest.fixture

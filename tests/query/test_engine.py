@@ -428,7 +428,8 @@ def test_an_engine_needs_a_retriever_only(
 
 def test_without_an_llm_settings_are_asked_then_zhipu(index: PictureIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Settings, "_llm", None)
-    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    for name in ("ZHIPUAI_API_KEY", "ZAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(ValueError, match="set ZHIPUAI_API_KEY"):
         index.as_query_engine()
     monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")

@@ -296,3 +296,24 @@ def test_pictures_are_counted_over_the_history(shared: Client, red: str, model: 
     assert shared.post(messages=[old, answered, user(new)], model=model).status_code == 200
     refused = shared.error(messages=[old, answered, user([picture(red), *new])], model=model)
     assert refused == (400, "1210", "输入图片数量超过限制")
+
+
+# Videos and files
+
+
+VIDEO = {"type": "video_url", "video_url": {"url": "https://example.org/a.mp4"}}
+FILE = {"type": "file_url", "file_url": {"url": "https://example.org/a.pdf"}}
+ADDRESS = picture("https://example.org/a.jpg")
+
+
+def test_videos_and_files_are_taken_by_models_that_take_them(shared: Client) -> None:
+    for part in (VIDEO, FILE):
+        assert shared.post([part, text("?")], model=TOOL_MODEL).status_code == 200
+        assert shared.error([part, text("?")]) == CONTENT_TYPE
+    assert shared.post([VIDEO, text("?")], model="glm-4v-plus").status_code == 200
+    assert shared.error([FILE, text("?")], model="glm-4v-plus")[1] == "1210"
+
+
+@pytest.mark.parametrize("parts", [[text("?"), VIDEO], [VIDEO, ADDRESS], [FILE, ADDRESS], [VIDEO, FILE]])
+def test_a_video_comes_first_and_media_are_not_mixed(shared: Client, parts: list[dict[str, Any]]) -> None:
+    assert shared.error([*parts, text("?")], model=TOOL_MODEL) == PARAMETER
