@@ -19,6 +19,8 @@ _TOO_MANY_PICTURES = re.compile(
     r"图片数量|(number|count) of (images|pictures)|(image|picture) (number|count)|too many (images|pictures)",
     re.IGNORECASE,
 )
+# vLLM says how many: "At most 4 image(s) may be provided in one request."
+_AT_MOST_PICTURES = re.compile(r"at most (\d+) image", re.IGNORECASE)
 _ALWAYS_THINKS = re.compile("always engages in thinking", re.IGNORECASE)
 # Tried in turn where no number of pictures is documented: what the older models take.
 _FEWER_PICTURES = (5, 1)
@@ -69,9 +71,11 @@ def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -
 
 
 def _fewer_pictures(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
+    sent = _count_pictures(body)
+    if (named := _AT_MOST_PICTURES.search(message)) is not None and int(named[1]) < sent:
+        return replace(limits, pictures=int(named[1]))
     if not _TOO_MANY_PICTURES.search(message):
         return None
-    sent = _count_pictures(body)
     if limits.pictures < sent:
         # Another call was faster to learn.
         return limits

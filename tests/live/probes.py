@@ -28,9 +28,13 @@ from llama_index_mm_zhipu.llm.limits import limits_at
 
 TOOL_MODEL = "glm-4.6v-flash"
 THINKING_MODEL = "glm-4.1v-thinking-flash"
+# Not free: only asked for what it refuses.
+ALWAYS_THINKING_MODEL = "glm-5.3-flash"
 
 # From the quick start of Zhipu's documentation.
 ADDRESS = "https://cdn.bigmodel.cn/static/logo/register.png"
+VIDEO = "https://cdn.bigmodel.cn/agent-demos/lark/113123.mov"
+FILE = "https://cdn.bigmodel.cn/static/demo/demo2.txt"
 DEAD_ADDRESS = "https://cdn.bigmodel.cn/static/logo/no-such-picture.png"
 
 QUESTION = text("这张图片是什么颜色？")
@@ -49,6 +53,7 @@ PARAMETER = "400 1210 API 调用参数有误，请检查文档。"
 TOO_MANY_PICTURES = "400 1210 输入图片数量超过限制"
 BAD_PICTURE = "400 1210 图片输入格式/解析错误"
 BAD_PART = "400 1210 messages.content.type 参数非法，取值范围 ['image_url', 'text']"
+ALWAYS_THINKS = "400 1210 This model always engages in thinking and cannot be disabled; please use low, high, or max"
 BAD_TOKEN = "401 1002 Authorization Token非法，请确认Authorization Token正确传递。"
 
 
@@ -180,12 +185,16 @@ def _calls(model: str, **fields: Any) -> Ask:
     return ask
 
 
-def _tool_result(api: Api) -> str:
+def _tool_result(content: str) -> Ask:
+    return lambda api: _answer_to_tool_result(api, content)
+
+
+def _answer_to_tool_result(api: Api, content: str) -> str:
     call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "北京"}'}}
     history = [
         user(WEATHER),
         {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "晴，25度", "tool_call_id": "call_1"},
+        {"role": "tool", "content": content, "tool_call_id": "call_1"},
     ]
     return said_of(api.post(body(model=TOOL_MODEL, messages=history, tools=[TOOL], thinking={"type": "disabled"})))
 
@@ -408,6 +417,33 @@ _MESSAGES = [
     ),
 ]
 
+_MEDIA = [
+    Probe(
+        "video, glm-4.6v-flash",
+        "D: taken, first in the message",
+        ANSWERED,
+        asking([{"type": "video_url", "video_url": {"url": VIDEO}}, QUESTION], model=TOOL_MODEL),
+    ),
+    Probe(
+        "file, glm-4.6v-flash",
+        "D: taken",
+        ANSWERED,
+        asking([{"type": "file_url", "file_url": {"url": FILE}}, QUESTION], model=TOOL_MODEL),
+    ),
+    Probe(
+        "video and picture",
+        "D: not together",
+        PARAMETER,
+        asking([{"type": "video_url", "video_url": {"url": VIDEO}}, *pictures(1), QUESTION], model=TOOL_MODEL),
+    ),
+    Probe(
+        "video, glm-4v-flash",
+        "D: not taken",
+        BAD_PART,
+        asking([{"type": "video_url", "video_url": {"url": VIDEO}}, QUESTION]),
+    ),
+]
+
 _PARAMETERS = [
     Probe("stop, 1 item", "D: ends the answer", "ends before the text, finish_reason stop", _stopped),
     Probe("stop, 2 items", "D: one item, later four", ANSWERED, asking(stop=["甲", "乙"])),
@@ -519,7 +555,20 @@ _TOOLS = [
         PARAMETER,
         _calls(TOOL_MODEL, tool_choice="required"),
     ),
-    Probe("tool result", "D: taken", ANSWERED, _tool_result),
+    Probe("tool result", "D: taken", ANSWERED, _tool_result("晴，25度")),
+    Probe("empty tool result", "?: taken", ANSWERED, _tool_result("")),
+    Probe(
+        "thinking disabled, glm-5.3-flash",
+        "L: refused",
+        ALWAYS_THINKS,
+        asking(model=ALWAYS_THINKING_MODEL, thinking={"type": "disabled"}),
+    ),
+    Probe(
+        "reasoning_effort medium, glm-5.3-flash",
+        "D: only low, high, max",
+        ALWAYS_THINKS,
+        asking(model=ALWAYS_THINKING_MODEL, reasoning_effort="medium"),
+    ),
     Probe("thinking", "D: not on glm-4v-flash", PARAMETER, asking(thinking={"type": "enabled"})),
     Probe(
         "thinking enabled, glm-4.6v-flash",
@@ -580,4 +629,4 @@ _SERVICE = [
     ),
 ]
 
-PROBES = [*_COUNTS, *_FORMS, *_MESSAGES, *_PARAMETERS, *_STREAMS, *_KEYS, *_TOOLS, *_SERVICE]
+PROBES = [*_COUNTS, *_FORMS, *_MESSAGES, *_MEDIA, *_PARAMETERS, *_STREAMS, *_KEYS, *_TOOLS, *_SERVICE]

@@ -76,6 +76,13 @@ def test_the_international_service_is_understood(message: str) -> None:
     assert learn_limits(GLMInvalidRequestError(message, code="1210"), BASE, body(pictures=5))
 
 
+@pytest.mark.parametrize(("most", "expected"), [(4, 4), (1, 1), (60, None)])
+def test_a_server_of_one_s_own_says_how_many_images_it_takes(most: int, expected: int | None) -> None:
+    refusal = GLMInvalidRequestError(f"At most {most} image(s) may be provided in one request.", code="400")
+    assert learn_limits(refusal, BASE, body("glm-4.6v", 10)) == (expected is not None)
+    assert limits_at(BASE, "glm-4.6v").pictures == (expected or MODELS["glm-4.6v"].pictures)
+
+
 def test_a_model_that_always_thinks_is_learned() -> None:
     refusal = GLMInvalidRequestError("This model always engages in thinking and cannot be disabled", code="1210")
     assert not learn_limits(refusal, BASE, body("glm-9v", reasoning_effort="none"))
