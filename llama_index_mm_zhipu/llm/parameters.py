@@ -122,8 +122,8 @@ def disables_thinking(parameters: dict[str, Any]) -> bool:
 def _think_little_instead_of_not(parameters: dict[str, Any], model: str) -> None:
     if disables_thinking(parameters):
         del parameters["thinking"]
-        effort = parameters.setdefault("reasoning_effort", "low")
-        logger.warning("%s always thinks; reasoning_effort=%r is sent instead of thinking disabled", model, effort)
+        parameters["reasoning_effort"] = "low"
+        logger.warning("%s always thinks; reasoning_effort='low' is sent instead of thinking disabled", model)
 
 
 def _leave_out(parameters: dict[str, Any], name: str, reason: str) -> None:

@@ -84,7 +84,7 @@ OFF, ON = {"thinking": {"type": "disabled"}}, {"thinking": {"type": "enabled"}}
     ("model", "parameters", "sent", "warning"),
     [
         ("glm-5.3-flash", OFF, {"reasoning_effort": "low"}, "glm-5.3-flash always thinks; reasoning_effort='low'"),
-        ("glm-5.3-flash", {**OFF, "reasoning_effort": "max"}, {"reasoning_effort": "max"}, "always thinks"),
+        ("glm-5.3-flash", {**OFF, "reasoning_effort": "max"}, {"reasoning_effort": "low"}, "always thinks"),
         ("glm-5.3-flash", ON, ON, ""),
         ("glm-5.3-flash", {"reasoning_effort": "high"}, {"reasoning_effort": "high"}, ""),
         ("glm-4.6v", OFF, OFF, ""),
