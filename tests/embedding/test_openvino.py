@@ -244,6 +244,7 @@ def test_a_folder_without_record_is_not_taken_for_a_model(converted_model: Path)
         ChineseClipEmbedding(str(converted_model), backend="openvino")
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_a_conversion_that_is_interrupted_or_killed_leaves_no_model(model: Path) -> None:
     # A conversion that stops at its first tower, interrupted first and killed then.
@@ -301,6 +302,7 @@ def test_ctrl_c_inside_of_openvino_comes_when_it_can_be_heard(
     assert not converted(model)
 
 
+@pytest.mark.integration
 def test_processes_that_convert_at_once_agree(model: Path) -> None:
     code = """
 import sys

@@ -35,13 +35,13 @@ def check(store: FaissMultiModalVectorStore, state: State) -> None:
         assert way(store) == state
 
 
-@pytest.mark.parametrize("kills", [15, pytest.param(50, marks=pytest.mark.integration)])
+@pytest.mark.parametrize("kills", [6, pytest.param(60, marks=pytest.mark.integration)])
 def test_killed_writers_lose_nothing_and_leave_nothing_half_done(tmp_path: Path, ordeal: Ordeal, kills: int) -> None:
     done = ordeal("kills", tmp_path, kills)
     assert (done["kills"], done["warnings"]) == (kills, 0), done
 
 
-@pytest.mark.parametrize("rounds", [6, pytest.param(25, marks=pytest.mark.integration)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(25, marks=pytest.mark.integration)])
 def test_children_of_a_killed_writer_lose_nothing(tmp_path: Path, ordeal: Ordeal, rounds: int) -> None:
     done = ordeal("kills_among_forks", tmp_path, rounds)
     assert (done["kills"], done["warnings"]) == (2 * rounds, 0), done

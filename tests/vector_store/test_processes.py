@@ -34,9 +34,10 @@ def test_two_processes_write_at_once(tmp_path: Path, ordeal: Ordeal) -> None:
     assert done["nodes"] == 2 * 36, done
 
 
-def test_processes_make_a_store_at_once(tmp_path: Path, ordeal: Ordeal) -> None:
-    done = ordeal("openings", tmp_path, 10)
-    assert done["openings"] == 10, done
+@pytest.mark.parametrize("openings", [3, pytest.param(20, marks=pytest.mark.integration)])
+def test_processes_make_a_store_at_once(tmp_path: Path, ordeal: Ordeal, openings: int) -> None:
+    done = ordeal("openings", tmp_path, openings)
+    assert done["openings"] == openings, done
 
 
 def wait_for_writer(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
