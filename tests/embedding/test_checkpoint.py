@@ -15,9 +15,8 @@ from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint, load_mode
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 
-@pytest.mark.parametrize(
-    ("name", "root"), [("RN50", "rn50_root"), pytest.param("ViT-B-16", "vit_b_16_root", marks=pytest.mark.integration)]
-)
+@pytest.mark.integration
+@pytest.mark.parametrize(("name", "root"), [("RN50", "rn50_root"), ("ViT-B-16", "vit_b_16_root")])
 def test_a_file_in_the_articles_layout_is_used_as_it_is(
     name: str,
     root: str,

@@ -46,7 +46,9 @@ class Official(NamedTuple):
         return model.eval(), preprocess
 
 
-@pytest.fixture(scope="module", params=["RN50", pytest.param("ViT-B-16", marks=pytest.mark.integration)])
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.integration) for name in ("RN50", "ViT-B-16")]
+)
 def official(request: pytest.FixtureRequest) -> Official:
     roots = {"RN50": "rn50_root", "ViT-B-16": "vit_b_16_root"}
     return Official(request.param, request.getfixturevalue(roots[request.param]))
