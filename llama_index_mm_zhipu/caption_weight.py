@@ -53,23 +53,24 @@ def follow_caption_weight(
         return weight
     if asked not in (None, recorded):
         warn("caption_weight %s is not followed: the index was built with %s", asked, recorded)
-    if recorded and captioned < len(images):
-        warn(
-            "%d of %d pictures have no caption, but the index was built with caption_weight %s: captioned pictures "
-            "will rank before them; build it anew with caption_weight=0 to mix both",
-            len(images) - captioned,
-            len(images),
-            recorded,
-        )
-    if recorded and unknown:
-        warn(
-            "%d of %d images came with a vector and a caption, and the index was built with caption_weight %s: the "
-            "caption is found only if it is in the vector; leave the vector out to have it made",
-            unknown,
-            len(images),
-            recorded,
-        )
-    elif not is_stream and not recorded and captioned and not store.has_texts():
+    if recorded:
+        if captioned < len(images):
+            warn(
+                "%d of %d pictures have no caption, but the index was built with caption_weight %s: captioned pictures "
+                "will rank before them; build it anew with caption_weight=0 to mix both",
+                len(images) - captioned,
+                len(images),
+                recorded,
+            )
+        if unknown:
+            warn(
+                "%d of %d images came with a vector and a caption, and the index was built with caption_weight %s: the "
+                "caption is found only if it is in the vector; leave the vector out to have it made",
+                unknown,
+                len(images),
+                recorded,
+            )
+    elif captioned and not is_stream and not store.has_texts():
         warn(
             "%d of %d pictures have captions, but the index was built with caption_weight 0: their captions are "
             "found by full text and are not in their vectors",

@@ -91,18 +91,23 @@ def stale(folder: Path, pattern: str) -> Iterator[Path]:
     for path in folder.glob(pattern):
         # Another process may just have removed it, or finished it under its own name.
         with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+            if not _is_young(path):
                 yield path
 
 
 def _is_locked(opened: BinaryIO) -> bool:
     """Whether another process, or another handle of this one, holds a file."""
     if fcntl is None:
-        return time.time() - Path(opened.name).stat().st_mtime <= _STALE_SECONDS
+        return _is_young(Path(opened.name))
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return time.time() - Path(opened.name).stat().st_mtime <= _STALE_SECONDS
+        return _is_young(Path(opened.name))
     return False
+
+
+def _is_young(path: Path) -> bool:
+    """Whether somebody changed a file or folder within the last hour, and so may still be at it."""
+    return time.time() - path.stat().st_mtime <= _STALE_SECONDS

@@ -21,7 +21,26 @@ _READ_SLACK = 16 << 20
 _MAX_ENDINGS = 8
 
 
-class LimitedStream(io.RawIOBase):
+class _BorrowedStream(io.RawIOBase):
+    """A readable, seekable stream over a file of somebody else."""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readall(self) -> bytes:
+        """Read up to the end."""
+        return self.read()
+
+    def close(self) -> None:
+        """Leave the file open: who opened it closes it."""
+
+
+class LimitedStream(_BorrowedStream):
     """A binary file that may be read so many times, and so many bytes of it.
 
     A few bytes of a file can ask for more work than its size suggests: a million empty chunks, or thousands of TIFF
@@ -42,14 +61,6 @@ class LimitedStream(io.RawIOBase):
         self._bytes_left = _READ_FACTOR * self.size + _READ_SLACK
         self._seek(0, io.SEEK_SET)
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
     def read(self, size: int | None = -1) -> bytes:
         """Read bytes; fewer than asked for at the end of the file.
 
@@ -69,10 +80,6 @@ class LimitedStream(io.RawIOBase):
             )
         return data
 
-    def readall(self) -> bytes:
-        """Read up to the end."""
-        return self.read()
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position, and return it."""
         return self._seek(offset, whence)
@@ -84,9 +91,6 @@ class LimitedStream(io.RawIOBase):
     def fileno(self) -> int:
         """Return the descriptor of the file, which lets libtiff read it without a copy in memory."""
         return self._file.fileno()
-
-    def close(self) -> None:
-        """Leave the file open: who opened it closes it."""
 
     def _is_bitmap(self) -> bool:
         self._seek(0, io.SEEK_SET)
@@ -109,7 +113,7 @@ Piece: TypeAlias = bytes | range
 """Bytes in memory, or positions in a file."""
 
 
-class PiecedStream(io.RawIOBase):
+class PiecedStream(_BorrowedStream):
     """A file put together from pieces of another one and from bytes in memory.
 
     Args:
@@ -132,14 +136,6 @@ class PiecedStream(io.RawIOBase):
     def was_extended(self) -> bool:
         """Whether the ending was read: the file lacks its own."""
         return bool(self._ending) and self._endings_left < _MAX_ENDINGS
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
 
     def read(self, size: int | None = -1) -> bytes:
         """Read bytes; fewer than asked for at the end.
@@ -164,10 +160,6 @@ class PiecedStream(io.RawIOBase):
             return self._ending
         return b"".join(parts)
 
-    def readall(self) -> bytes:
-        """Read up to the end."""
-        return self.read()
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         """Move to a position, and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
@@ -179,9 +171,6 @@ class PiecedStream(io.RawIOBase):
     def tell(self) -> int:
         """Return the position."""
         return self._position
-
-    def close(self) -> None:
-        """Leave the source open: who opened it closes it."""
 
     def _rest(self) -> list[tuple[Piece, int]]:
         """Return the pieces from the position on, and where in each of them to start."""

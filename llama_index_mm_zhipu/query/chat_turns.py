@@ -135,10 +135,7 @@ class AnswersFromImages(RemembersImages):
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
             ValueError: The message is longer than what the LLM takes.
         """
-        question = self._checked(message)
-        if chat_history is not None:
-            self._memory.set(chat_history)
-        nodes = self._get_nodes(self._to_search_by(question)) or prev_chunks or []
+        question, nodes = self._begin(message, chat_history, prev_chunks)
         response = self.synthesize(question, nodes)
         answer = ChatMessage(role=MessageRole.ASSISTANT, content=str(response))
         self._memory.put(message_of(question))
@@ -153,10 +150,7 @@ class AnswersFromImages(RemembersImages):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> AgentChatResponse:
         """As ``chat``."""
-        question = await asyncio.to_thread(self._checked, message)
-        if chat_history is not None:
-            await self._memory.aset(chat_history)
-        nodes = await self._aget_nodes(await self._ato_search_by(question)) or prev_chunks or []
+        question, nodes = await self._abegin(message, chat_history, prev_chunks)
         response = await self.asynthesize(question, nodes)
         answer = ChatMessage(role=MessageRole.ASSISTANT, content=str(response))
         await self._memory.aput(await asyncio.to_thread(message_of, question))
@@ -171,10 +165,7 @@ class AnswersFromImages(RemembersImages):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> StreamingAgentChatResponse:
         """As ``chat``, streaming; the citations are in ``response.metadata`` when the stream has ended."""
-        question = self._checked(message)
-        if chat_history is not None:
-            self._memory.set(chat_history)
-        nodes = self._get_nodes(self._to_search_by(question)) or prev_chunks or []
+        question, nodes = self._begin(message, chat_history, prev_chunks)
         response = self.synthesize(question, nodes, streaming=True)
         self._memory.put(message_of(question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
@@ -193,10 +184,7 @@ class AnswersFromImages(RemembersImages):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> StreamingAgentChatResponse:
         """As ``stream_chat``."""
-        question = await asyncio.to_thread(self._checked, message)
-        if chat_history is not None:
-            await self._memory.aset(chat_history)
-        nodes = await self._aget_nodes(await self._ato_search_by(question)) or prev_chunks or []
+        question, nodes = await self._abegin(message, chat_history, prev_chunks)
         response = await self.asynthesize(question, nodes, streaming=True)
         await self._memory.aput(await asyncio.to_thread(message_of, question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
@@ -207,6 +195,25 @@ class AnswersFromImages(RemembersImages):
             streamed.awrite_response_to_history(self._memory)
         )
         return _with_metadata(streamed, response)
+
+    def _begin(
+        self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
+    ) -> tuple[QueryBundle, list[NodeWithScore]]:
+        """Return a message as a question with what answers it; a given history replaces the earlier one."""
+        question = self._checked(message)
+        if chat_history is not None:
+            self._memory.set(chat_history)
+        nodes = self._get_nodes(self._to_search_by(question)) or prev_chunks or []
+        return question, nodes
+
+    async def _abegin(
+        self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
+    ) -> tuple[QueryBundle, list[NodeWithScore]]:
+        question = await asyncio.to_thread(self._checked, message)
+        if chat_history is not None:
+            await self._memory.aset(chat_history)
+        nodes = await self._aget_nodes(await self._ato_search_by(question)) or prev_chunks or []
+        return question, nodes
 
     def _checked(self, message: Question) -> QueryBundle:
         """Return a message as a question that the LLM has room for.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import uuid
 from contextlib import closing
@@ -12,6 +11,8 @@ from typing import Any
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.reader import Reader
 from llama_index_mm_zhipu.vector_store.schema import Setting
+from llama_index_mm_zhipu.vector_store.transactions import transaction
+from llama_index_mm_zhipu.vector_store.writer import Writer
 
 
 def write_copy(reader: Reader, path: Path) -> None:
@@ -29,15 +30,12 @@ def write_copy(reader: Reader, path: Path) -> None:
     _require_copy_of(store_id, path)
     with closing(sqlite3.connect(path.absolute(), isolation_level=None)) as target:
         reader.backup(target)
-        # The copy is a store of its own, which has no faiss file yet.
-        target.execute("begin immediate")
-        target.execute("delete from settings where key = ?", (Setting.SNAPSHOT,))
-        for key, value in (
-            (Setting.STORE_ID, uuid.uuid4().hex),
-            (Setting.COPY, {"of": store_id, "numbers": _numbers_of(target)}),
-        ):
-            target.execute("insert or replace into settings values (?, ?)", (key, json.dumps(value)))
-        target.execute("commit")
+        writer = Writer(target, reader.has_full_text)
+        with transaction(target):
+            # The copy is a store of its own, which has no faiss file yet.
+            writer.set_setting(Setting.STORE_ID, uuid.uuid4().hex)
+            writer.set_setting(Setting.SNAPSHOT, None)
+            writer.set_setting(Setting.COPY, {"of": store_id, "numbers": _numbers_of(target)})
 
 
 def _require_copy_of(store_id: str, path: Path) -> None:
@@ -46,10 +44,10 @@ def _require_copy_of(store_id: str, path: Path) -> None:
     refused = "choose another folder or namespace, or remove the file first; nothing was copied"
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as target:
-            if not target.execute("select exists (select 1 from nodes)").fetchone()[0]:
+            earlier = Reader(target, has_full_text=False)
+            if earlier.is_empty():
                 return
-            row = target.execute("select value from settings where key = ?", (Setting.COPY,)).fetchone()
-            copy: dict[str, Any] = json.loads(row[0]) if row else {}
+            copy: dict[str, Any] = earlier.get_setting(Setting.COPY) or {}
             unchanged = copy.get("numbers") == _numbers_of(target)
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{path} is no vector store that this one may replace ({error}); {refused}") from None

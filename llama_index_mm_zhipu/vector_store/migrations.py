@@ -20,7 +20,7 @@ def _metadata_as_read(connection: sqlite3.Connection) -> None:
     (count,) = connection.execute("select count(*) from nodes").fetchone()
     if count > _SLOW_FROM:
         report(f"Renewing the metadata of {count:,} nodes, once …")
-    for id_, content in connection.execute("select id, content from nodes").fetchall():
+    for id_, content in connection.execute("select id, content from nodes"):
         kept = set(connection.execute("select key, kind, value from metadata where id = ?", (id_,)))
         rows = set(map(tuple, metadata_rows(json.loads(content).get("metadata") or {})))
         if rows != kept:
