@@ -20,7 +20,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
 from llama_index_mm_zhipu.arguments import KnownFields, require_known
-from llama_index_mm_zhipu.embedding import nodes as node_vectors
+from llama_index_mm_zhipu.embedding.nodes import embed_nodes, list_failures, picture_bar
 from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision, Vectors
 from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
 from llama_index_mm_zhipu.embedding.cut_texts import one_warning_for_cut_texts
@@ -267,11 +267,11 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             The nodes, without those whose pictures were skipped.
         """
         with one_warning_for_cut_texts():
-            embeddings, failures = node_vectors.embed_nodes(
+            embeddings, failures = embed_nodes(
                 self, nodes, caption_weight=self.caption_weight, on_error=self.on_error, show_progress=show_progress
             )
         if failures:
-            logger.warning("%s", node_vectors.list_failures(failures, sum(map(has_image, nodes))))
+            logger.warning("%s", list_failures(failures, sum(map(has_image, nodes))))
         for node, embedding in zip(nodes, embeddings, strict=True):
             node.embedding = embedding
         return [node for node in nodes if node.embedding is not None]
@@ -401,7 +401,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
                 if cancelled.is_set():
                     break
         if failures:
-            logger.warning("%s", node_vectors.list_failures(failures, len(embeddings)))
+            logger.warning("%s", list_failures(failures, len(embeddings)))
         return embeddings
 
     def _image_batches(
@@ -409,7 +409,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     ) -> Generator[list[Embedded[ImageSource]], None, None]:
         total = len(images) if isinstance(images, Sequence) else None
         batches = self._bare_image_batches(images, self._embed_in_event)
-        with closing(batches), node_vectors.picture_bar(total, show_progress) as bar:
+        with closing(batches), picture_bar(total, show_progress) as bar:
             for batch in batches:
                 yield batch
                 bar.update(len(batch))

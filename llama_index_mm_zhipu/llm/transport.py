@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from llama_index_mm_zhipu.llm import event_loop
+from llama_index_mm_zhipu.llm.event_loop import start_when_forgotten
 from llama_index_mm_zhipu.llm.addresses import secrets_of, split_address, without_secrets
 from llama_index_mm_zhipu.llm.api_style import Style, openai_body
 from llama_index_mm_zhipu.llm.bodies import (
@@ -86,7 +86,7 @@ class Transport:
                 f"no connection to the GLM API ({said}); check the environment's proxy and certificate settings"
             )
         # The loop holds open sockets: without this, those of a forgotten transport would stay.
-        event_loop.start_when_forgotten(self, self._client.aclose)
+        start_when_forgotten(self, self._client.aclose)
 
     async def post(self, body: Body, read: Callable[[Body], T]) -> T:
         """Send a request and return what is read from the answer.

@@ -12,7 +12,7 @@ from pathlib import Path
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
-from llama_index_mm_zhipu.vector_store import full_text_table
+from llama_index_mm_zhipu.vector_store.full_text_table import has_current_full_text, open_full_text
 from llama_index_mm_zhipu.vector_store.copies import write_copy
 from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
 from llama_index_mm_zhipu.vector_store.migrations import migrate
@@ -178,12 +178,12 @@ class Database:
         if self.path is not None and self.path.is_file() and not may_be_written(self.path):
             self._read_only = ReadOnlyFile(self.path)
             self._reading_connection = self._writing_connection = self._read_only.connect()
-            self._reader = Reader(self._reading_connection, full_text_table.is_current(self._reading_connection))
+            self._reader = Reader(self._reading_connection, has_current_full_text(self._reading_connection))
             return
         self._writing_connection = self._connect()
         try:
             migrate(self._writing_connection, self.path)
-            has_full_text = full_text_table.open_table(self._writing_connection)
+            has_full_text = open_full_text(self._writing_connection)
             self._writer = Writer(self._writing_connection, has_full_text)
             self._reading_connection = self._writing_connection
             if self.path is not None:

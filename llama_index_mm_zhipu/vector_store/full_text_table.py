@@ -11,7 +11,7 @@ from llama_index_mm_zhipu.vector_store.schema import NodeRow, Setting
 from llama_index_mm_zhipu.vector_store.transactions import transaction
 
 
-def open_table(connection: sqlite3.Connection) -> bool:
+def open_full_text(connection: sqlite3.Connection) -> bool:
     """Make the table, or make it anew if it was written by other rules or by an SQLite without FTS5.
 
     Returns:
@@ -30,7 +30,7 @@ def open_table(connection: sqlite3.Connection) -> bool:
     return has_fts5
 
 
-def is_current(connection: sqlite3.Connection) -> bool:
+def has_current_full_text(connection: sqlite3.Connection) -> bool:
     """Whether a file that may only be read has the table as this version fills it."""
     return _has_fts5(connection) and _recorded(connection) == json.dumps(TOKENS_VERSION)
 
