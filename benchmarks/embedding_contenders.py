@@ -50,7 +50,7 @@ class Weights:
     @property
     def checkpoint(self) -> Any:
         """Where the weights lie, and their architecture."""
-        from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
+        from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
 
         return find_checkpoint(self.name, download_root=self.folder)
 
@@ -92,7 +92,7 @@ class Article(Contender):
         if weights.name == OFFICIAL:
             self._model, self._preprocess = clip.load_from_name(OFFICIAL, device, weights.folder)
         else:
-            from llama_index_mm_zhipu.embedding.checkpoint import load_model
+            from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import load_model
 
             self._model = load_model(weights.checkpoint).to(device)
             self._model = self._model.float() if device == "cpu" else self._model
@@ -138,7 +138,7 @@ class HuggingFace(Contender):
         from hf_reference import reference_model
         from transformers import BertTokenizer, ChineseCLIPImageProcessor
 
-        from llama_index_mm_zhipu.embedding.checkpoint import cn_clip_folder
+        from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import cn_clip_folder
 
         checkpoint = weights.checkpoint
         side = checkpoint.input_resolution
@@ -225,7 +225,7 @@ class Ours(Contender):
 
     def model_alone(self, count: int) -> float:
         """Embed as many pictures that are pixels already, and return the seconds."""
-        from llama_index_mm_zhipu.embedding.shared_models import ModelSettings, SharedModel
+        from llama_index_mm_zhipu.embedding.chinese_clip.shared_models import ModelSettings, SharedModel
 
         checkpoint = self._weights.checkpoint
         settings = (self._embed.backend, self._embed.device, self._embed.precision, Path(self._weights.folder))

@@ -45,7 +45,7 @@ def _prepare(folder: str, tiny: bool, seed: int) -> Figures:
     import torch
     from embedding_contenders import OFFICIAL
 
-    from llama_index_mm_zhipu.embedding.openvino_runtime import import_openvino
+    from llama_index_mm_zhipu.embedding.backends.openvino_runtime import import_openvino
     from llama_index_mm_zhipu.testing import tiny_checkpoint
 
     tiny_checkpoint(folder, "tiny" if tiny else OFFICIAL, seed=seed)

@@ -75,7 +75,7 @@ def _numpy(left: Matrix, right: Matrix) -> Callable[[], object]:
 
 
 def _openvino(left: Matrix, right: Matrix) -> Callable[[], object]:
-    from llama_index_mm_zhipu.embedding.openvino_runtime import import_openvino
+    from llama_index_mm_zhipu.embedding.backends.openvino_runtime import import_openvino
 
     openvino = import_openvino()
     operations = import_module("openvino.opset8")

@@ -32,7 +32,7 @@ from PIL import Image, ImageDraw, ImageFont
 from turns import in_random_turns
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ImageCaptioner, ZhipuMultiModal, build_index
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 
 DEMO_MODEL = Path(__file__).parents[1] / "examples" / "demo" / "model"
 OURS = "this package"

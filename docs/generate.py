@@ -15,8 +15,8 @@ REFERENCE = Path(__file__).parent / "reference"
 
 PAGES: dict[str, dict[str, list[str]]] = {
     "embedding": {
-        "llama_index_mm_zhipu.embedding.embedding": ["ChineseClipEmbedding"],
-        "llama_index_mm_zhipu.embedding.precision": ["PrecisionReport"],
+        "llama_index_mm_zhipu.embedding.chinese_clip.embedding": ["ChineseClipEmbedding"],
+        "llama_index_mm_zhipu.embedding.backends.base": ["PrecisionReport"],
         "llama_index_mm_zhipu.embedding.errors": ["CheckpointError", "BackendError"],
     },
     "vector_store": {
@@ -43,8 +43,8 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.llm.usage": ["Price", "Usage", "ModelUsage"],
     },
     "index": {
-        "llama_index_mm_zhipu.index": ["build_index", "load_index"],
-        "llama_index_mm_zhipu.picture_index": ["PictureIndex"],
+        "llama_index_mm_zhipu.index.build": ["build_index", "load_index"],
+        "llama_index_mm_zhipu.index.multimodal": ["PictureIndex"],
     },
     "query": {
         "llama_index_mm_zhipu.query.retriever": ["PictureRetriever"],
@@ -52,7 +52,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.query.chat": ["PictureContextChatEngine", "PictureCondensePlusContextChatEngine"],
         "llama_index_mm_zhipu.query.rerank": ["GLMRerank"],
         "llama_index_mm_zhipu.query.labels": ["PictureNumbering", "number_pictures"],
-        "llama_index_mm_zhipu.query.prompts": ["PicturePromptTemplate"],
+        "llama_index_mm_zhipu.prompts.templates": ["PicturePromptTemplate"],
         "llama_index_mm_zhipu.query.citations": ["citations_in"],
         "llama_index_mm_zhipu.llm.empty_answer": ["EmptyAnswerError"],
         "llama_index_mm_zhipu.llm.structured_answers": ["UnreadableAnswerError"],
@@ -70,8 +70,8 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.readers.flickr8k_cn": ["Flickr8kCnReader"],
         "llama_index_mm_zhipu.readers.flickr30k_cn": ["Flickr30kCnReader"],
         "llama_index_mm_zhipu.readers.coco_cn": ["CocoCnReader"],
-        "llama_index_mm_zhipu.readers.columns": ["Columns", "WUDAOMM", "PRODUCT1M"],
-        "llama_index_mm_zhipu.readers.column_reader": ["ColumnReader"],
+        "llama_index_mm_zhipu.readers.columns_old": ["Columns", "WUDAOMM", "PRODUCT1M"],
+        "llama_index_mm_zhipu.readers.columns": ["ColumnReader"],
         "llama_index_mm_zhipu.readers.wukong": ["WukongReader"],
         "llama_index_mm_zhipu.readers.pages": ["PageReader"],
         "llama_index_mm_zhipu.readers.errors": ["RecordError"],
@@ -88,16 +88,16 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.display.gallery": ["show", "Gallery"],
     },
     "images": {
-        "llama_index_mm_zhipu.images.loading": ["load_image"],
-        "llama_index_mm_zhipu.images.squashing": ["load_squashed"],
+        "llama_index_mm_zhipu.images.loading_old": ["load_image"],
+        "llama_index_mm_zhipu.images.loading": ["load_squashed"],
         "llama_index_mm_zhipu.images.opening": ["open_image"],
         "llama_index_mm_zhipu.images.encoding": ["read_bytes", "encode_image"],
         "llama_index_mm_zhipu.images.base64_text": ["decode_base64"],
         "llama_index_mm_zhipu.images.url_rules": ["UrlRules"],
-        "llama_index_mm_zhipu.images.errors": ["ImageError"],
+        "llama_index_mm_zhipu.images.errors_old": ["ImageError"],
     },
     "testing": {
-        "llama_index_mm_zhipu.testing.glm_stand_in": ["GLMStandIn"],
+        "llama_index_mm_zhipu.testing.mock_server": ["GLMStandIn"],
         "llama_index_mm_zhipu.testing.connect": ["connect_glm"],
         "llama_index_mm_zhipu.testing.faults": [
             "Fault",

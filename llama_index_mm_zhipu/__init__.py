@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llama_index_mm_zhipu.display import plot_results, show
     from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
     from llama_index_mm_zhipu.evaluation import evaluate_retrieval
-    from llama_index_mm_zhipu.index import build_index, load_index
+    from llama_index_mm_zhipu.index.build import build_index, load_index
     from llama_index_mm_zhipu.ingestion import ImageCaptioner
     from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
     from llama_index_mm_zhipu.query import GLMRerank, PictureQueryEngine

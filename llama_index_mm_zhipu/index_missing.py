@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT
-from llama_index_mm_zhipu.readers.source import Source, is_missing, resolved
-from llama_index_mm_zhipu.text_update import FILE_PATH, has_random_ids
+from llama_index_mm_zhipu.readers.records import Source, is_missing, resolved
+from llama_index_mm_zhipu.index.stored_files import FILE_PATH, has_random_ids
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 

@@ -18,7 +18,7 @@ from published_forms import Example
 from serving import serving
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, read_jsonl
-from llama_index_mm_zhipu.embedding.openvino_runtime import has_openvino
+from llama_index_mm_zhipu.embedding.backends.openvino_runtime import has_openvino
 from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]

@@ -38,7 +38,7 @@ from llama_index_mm_zhipu.arguments import (
     member_of,
     require_known,
 )
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
 from llama_index_mm_zhipu.query.options import ChatOptions, RetrieverOptions, SynthesisOptions
 from llama_index_mm_zhipu.query.retriever import PictureRetriever

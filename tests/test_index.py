@@ -33,8 +33,8 @@ from programs import start_program
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index, read_folder
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.index import IMAGE_NAMESPACE
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.build import IMAGE_NAMESPACE
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
 
@@ -613,7 +613,7 @@ def test_an_update_that_fails_loses_nothing(
 ) -> None:
     index = build_index([Document(id_="text", text="红苹果")], tiny_embedding)
     with monkeypatch.context() as patched:
-        patched.setattr("llama_index_mm_zhipu.picture_index.embed_text_nodes", lambda *given: 1 / 0)
+        patched.setattr("llama_index_mm_zhipu.index.multimodal.embed_text_nodes", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             index.update_ref_doc(Document(id_="text", text="绿苹果"))
     assert [node.get_content() for node in index.stores[0].get_nodes()] == ["红苹果"]

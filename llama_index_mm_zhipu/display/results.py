@@ -17,9 +17,9 @@ from llama_index_mm_zhipu.images import (
     load_image,
 )
 from llama_index_mm_zhipu.images.base64_text import is_data_uri
-from llama_index_mm_zhipu.images.names import is_address
-from llama_index_mm_zhipu.picture_nodes import caption_of, node_of_image
-from llama_index_mm_zhipu.wording import Language, language_of_text
+from llama_index_mm_zhipu.images.errors import is_address
+from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
+from llama_index_mm_zhipu.prompts.wording import Language, language_of_text
 
 Query: TypeAlias = "ImageSource | QueryBundle | None"
 """Words, or an image in any form that ``images.load_image`` takes, or both of a ``QueryBundle``."""

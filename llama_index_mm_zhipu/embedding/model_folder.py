@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
-from llama_index_mm_zhipu.embedding.weight_files import is_lfs_pointer, no_weights
+from llama_index_mm_zhipu.embedding.chinese_clip.weight_files import is_lfs_pointer, no_weights
 
 CONFIG = "config.json"
 

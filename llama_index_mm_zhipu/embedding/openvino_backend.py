@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_index_mm_zhipu.embedding.backend import CPU_BATCH, Precision, Vectors
-from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint
 from llama_index_mm_zhipu.embedding.errors import BackendError
-from llama_index_mm_zhipu.embedding.openvino_conversion import Tower, converted_model
-from llama_index_mm_zhipu.embedding.openvino_runtime import EXTRA, compiled_tower, core, has_openvino
+from llama_index_mm_zhipu.embedding.backends.openvino import Tower, converted_model
+from llama_index_mm_zhipu.embedding.backends.openvino_runtime import EXTRA, compiled_tower, core, has_openvino
 from llama_index_mm_zhipu.embedding.tokenizer import PADDING
 
 # OpenVINO prepares itself for every shape that it meets: 5 ms, and memory that it keeps. For batches, four lengths are

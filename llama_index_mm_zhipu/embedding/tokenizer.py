@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.embedding.checkpoint import cn_clip_folder
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import cn_clip_folder
 
 MAX_WORD_PIECES = 50
 """What the text tower takes of a text: 52 positions less [CLS] and [SEP]."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_index_mm_zhipu.embedding.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from llama_index_mm_zhipu.embedding.state_dicts import Tensors
+    from llama_index_mm_zhipu.embedding.chinese_clip.state_dicts import Tensors
 
 Encoder = Literal["text", "vision"]
 

@@ -22,8 +22,8 @@ from llama_index_mm_zhipu.evaluation.forms import FORMS, Form, form_of
 from llama_index_mm_zhipu.evaluation.published import PUBLISHED
 from llama_index_mm_zhipu.evaluation.report import table_of
 from llama_index_mm_zhipu.evaluation.retrieval import evaluate_retrieval
-from llama_index_mm_zhipu.index import IMAGE_NAMESPACE, build_index, has_index, load_index
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.build import IMAGE_NAMESPACE, build_index, has_index, load_index
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, StoreError
 
 _BUILT_FROM = "evaluated_data_set"

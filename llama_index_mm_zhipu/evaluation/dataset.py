@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode
 
-from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.images.nodes import caption_of
 
 
 class RetrievalQuery(NamedTuple):

@@ -22,7 +22,7 @@ from llama_index_mm_zhipu.readers import (
     MugeRetrievalReader,
     PictureReader,
 )
-from llama_index_mm_zhipu.readers.tsv_pictures import TsvReader
+from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
 from llama_index_mm_zhipu.evaluation.report import RECALL_AT, DirectionScores, RetrievalReport
 from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.index_update import ImageMatcher
-from llama_index_mm_zhipu.picture_index import PictureIndex
-from llama_index_mm_zhipu.picture_nodes import as_image_node
+from llama_index_mm_zhipu.index.update import ImageMatcher
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.images.nodes import as_image_node
 
 logger = logging.getLogger(__name__)
 

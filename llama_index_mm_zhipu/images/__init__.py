@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from llama_index_mm_zhipu.images.base64_text import decode_base64
 from llama_index_mm_zhipu.images.encoding import encode_image, read_bytes
-from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.errors_old import ImageError
 from llama_index_mm_zhipu.images.formats import sniff_format
-from llama_index_mm_zhipu.images.loading import load_image
-from llama_index_mm_zhipu.images.names import describe
+from llama_index_mm_zhipu.images.loading_old import load_image
+from llama_index_mm_zhipu.images.errors import describe
 from llama_index_mm_zhipu.images.opening import open_image
 from llama_index_mm_zhipu.images.orientation import orientation_of
 from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, has_image, image_source
-from llama_index_mm_zhipu.images.squashing import load_squashed
+from llama_index_mm_zhipu.images.loading import load_squashed
 from llama_index_mm_zhipu.images.truncation import OnTruncated
 from llama_index_mm_zhipu.images.url_rules import MAX_DOWNLOAD_BYTES, NO_URLS, UrlRules
 

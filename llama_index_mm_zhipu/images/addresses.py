@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from llama_index_mm_zhipu.images.deadlines import Deadline
-from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.errors_old import ImageError
 
 IPAddress: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from llama_index_mm_zhipu.images.files import read_file
-from llama_index_mm_zhipu.images.loading import load_image
+from llama_index_mm_zhipu.images.loading_old import load_image
 from llama_index_mm_zhipu.images.opening import fetched, open_image
 from llama_index_mm_zhipu.images.sources import ImageSource, image_source
 from llama_index_mm_zhipu.images.url_rules import NO_URLS, UrlRules

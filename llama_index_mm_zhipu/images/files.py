@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from llama_index_mm_zhipu.images.errors import ImageError
-from llama_index_mm_zhipu.images.names import describe
+from llama_index_mm_zhipu.images.errors_old import ImageError
+from llama_index_mm_zhipu.images.errors import describe
 
 _KINDS = {
     stat.S_IFDIR: "a folder",

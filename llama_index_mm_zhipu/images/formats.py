@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, cast
 from PIL import Image
 
 from llama_index_mm_zhipu.images.containers import without_metadata
-from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.errors_old import ImageError
 from llama_index_mm_zhipu.images.files import open_file
 from llama_index_mm_zhipu.images.hidden_sizes import hidden_sizes
 from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored

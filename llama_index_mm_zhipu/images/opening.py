@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.errors_old import ImageError
 from llama_index_mm_zhipu.images.files import open_file
 from llama_index_mm_zhipu.images.formats import open_stream
-from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored
 from llama_index_mm_zhipu.images.sources import ImageSource, image_source, name_of
 from llama_index_mm_zhipu.images.truncation import OnTruncated, forget_load, load_as_far_as_it_goes
@@ -83,7 +83,7 @@ def _stream(found: Path | str | bytes, urls: UrlRules) -> BinaryIO:
 def fetched(address: str, urls: UrlRules) -> bytes:
     """Return what is at an address, as ``download`` does."""
     # Here: httpx takes a tenth of a second to import, and most pictures are files.
-    from llama_index_mm_zhipu.images.download import download
+    from llama_index_mm_zhipu.images.fetch import download
 
     return download(address, urls)
 

@@ -14,10 +14,10 @@ from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeWith
 from PIL import Image
 
 from llama_index_mm_zhipu.images.base64_text import decode_base64, is_data_uri
-from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.errors_old import ImageError
 from llama_index_mm_zhipu.images.files import require_possible
 from llama_index_mm_zhipu.images.formats import sniff_format
-from llama_index_mm_zhipu.images.names import describe, is_address, one_line
+from llama_index_mm_zhipu.images.errors import describe, is_address, one_line
 
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image | BaseNode | NodeWithScore | ImageBlock"
 """Everything that the functions of this package take for a picture."""

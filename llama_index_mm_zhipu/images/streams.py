@@ -6,8 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import BinaryIO, TypeAlias
 
-from llama_index_mm_zhipu.images.errors import ImageError
-from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.errors_old import ImageError
+from llama_index_mm_zhipu.images.errors import one_line
 
 MAX_READS = 1 << 20
 """Parsers read each chunk, segment or box on its own: more of them would take longer than a few seconds."""

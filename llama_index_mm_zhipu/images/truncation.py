@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from PIL import Image
 
-from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.errors_old import ImageError
 from llama_index_mm_zhipu.images.formats import OpenedImage
 from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored
 

@@ -19,18 +19,18 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.embedding.nodes import OnError, list_failures
 from llama_index_mm_zhipu.images import describe, has_image, image_source, read_bytes
-from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.ingestion.caption_answers import caption_in
 from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache, CaptionCacheError
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
 from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.own_loop import run_on_own_loop
-from llama_index_mm_zhipu.llm.pictures import image_block
+from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.together import together
-from llama_index_mm_zhipu.picture_nodes import caption_of, with_caption
+from llama_index_mm_zhipu.images.nodes import caption_of, with_caption
 from llama_index_mm_zhipu.text import with_whole_characters
-from llama_index_mm_zhipu.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.llm.errors import GLMError, GLMTimeoutError, new_error
 from llama_index_mm_zhipu.llm.limits import learn_limits
 from llama_index_mm_zhipu.llm.responses import PARTIAL_TOOL_CALLS, Answer
 from llama_index_mm_zhipu.llm.retries import retrying
-from llama_index_mm_zhipu.llm.tool_calls import ToolCalls, functions_without_parameters
+from llama_index_mm_zhipu.llm.tools import ToolCalls, functions_without_parameters
 from llama_index_mm_zhipu.llm.transport import Body, Transport
 from llama_index_mm_zhipu.llm.turns import Turns
 from llama_index_mm_zhipu.llm.usage import Account

@@ -9,7 +9,7 @@ from typing import Any
 
 from llama_index_mm_zhipu.llm.errors import GLMError
 from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of
-from llama_index_mm_zhipu.llm.parameters import disables_thinking, exceeds
+from llama_index_mm_zhipu.llm.requests import disables_thinking, exceeds
 
 logger = logging.getLogger(__name__)
 

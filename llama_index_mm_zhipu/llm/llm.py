@@ -39,16 +39,16 @@ from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.addresses import is_address, without_password
 from llama_index_mm_zhipu.llm.api_style import ApiStyle, style_at
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
-from llama_index_mm_zhipu.llm.credentials import DEFAULT_API_BASE, checked_key, key_and_base
-from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
+from llama_index_mm_zhipu.llm.endpoint import DEFAULT_API_BASE, checked_key, key_and_base
+from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
 from llama_index_mm_zhipu.llm.limits import limits_at
-from llama_index_mm_zhipu.llm.parameters import FURTHER_FIELDS, GLMParameters, chosen_parameters, require_known_fields
-from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy
-from llama_index_mm_zhipu.llm.pictures import MAX_SIDE, Images
+from llama_index_mm_zhipu.llm.requests import FURTHER_FIELDS, GLMParameters, chosen_parameters, require_known_fields
+from llama_index_mm_zhipu.llm.image_budget import ImagePolicy
+from llama_index_mm_zhipu.llm.images import MAX_SIDE, Images
 from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_messages
 from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
-from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, require_function_calls, tool_calls, tool_fields
+from llama_index_mm_zhipu.llm.tools_old import keep_first_tool_call, require_function_calls, tool_calls, tool_fields
 from llama_index_mm_zhipu.llm.usage import Account, Price, Usage, UsageMeter
 
 _LONGEST_REQUEST_NAME = 55

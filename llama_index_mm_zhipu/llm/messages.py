@@ -1,92 +1,174 @@
-"""LlamaIndex's chat messages to the API's JSON: pure functions."""
+"""Content blocks of a message to the parts that the API takes: text, images, videos and files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import (
+    CachePoint,
+    ChatMessage,
+    CitableBlock,
+    CitationBlock,
+    DocumentBlock,
+    ImageBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+    VideoBlock,
+)
 
-from llama_index_mm_zhipu.llm.content import Receiver, content_of
-from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
-from llama_index_mm_zhipu.llm.numbered_picture import language_of_chat
-from llama_index_mm_zhipu.llm.tools import calls_in_history
-from llama_index_mm_zhipu.wording import Wording, wording_of
+from llama_index_mm_zhipu.llm.api_style import Style
+from llama_index_mm_zhipu.llm.models import takes_files, takes_video
+from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.prompts.wording import Wording
 
-_ROLES = {
-    MessageRole.SYSTEM: "system",
-    MessageRole.DEVELOPER: "system",
-    MessageRole.USER: "user",
-    MessageRole.ASSISTANT: "assistant",
-    MessageRole.CHATBOT: "assistant",
-    MessageRole.MODEL: "assistant",
-    MessageRole.TOOL: "tool",
-    MessageRole.FUNCTION: "tool",
-}
+Part = dict[str, Any]
 
-_WHEN_EMPTY = "give it a text or an image, or leave it out"
+_TEXT_TYPES = re.compile(r"text/|application/(json|xml|yaml|x-yaml|toml|javascript)|.*\+(json|xml)$")
+_ENCODINGS = ("utf-8-sig", "gb18030")
+# Text has none of these; what is no text can still be decoded by GB18030.
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
-def api_messages(messages: Sequence[ChatMessage], receiver: Receiver) -> list[dict[str, Any]]:
-    """Turn a chat into the ``messages`` of a request; the given messages stay as they are.
+@dataclass(frozen=True)
+class Receiver:
+    """What a request is made for.
 
-    A message of images alone, which the API refuses, gets a text in the language of the chat's other texts, in Chinese
-    if there are none. Calls of tools are read from blocks, else from ``tool_calls`` or ``function_call`` of
-    ``additional_kwargs``, where histories of other LLMs have them.
+    Attributes:
+        model: Name of the model.
+        style: Form of the request.
+        encode: Returns the ``url`` of an image.
+    """
 
-    Args:
-        messages: The whole history, oldest first, as ``plain_messages`` returns it.
-        receiver: What the request is made for.
+    model: str
+    style: Style
+    encode: Callable[[ImageBlock], str]
+
+
+def plain_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return messages with the content of citable blocks in place of these, and without cache points.
+
+    Images within citable blocks then count as any other. The given messages stay as they are.
+    """
+    return [message.model_copy(update={"blocks": list(_plain(message.blocks))}) for message in messages]
+
+
+def holds_media(messages: Sequence[ChatMessage]) -> bool:
+    """Whether content has to be read or encoded, which may take its time."""
+    media = (ImageBlock, VideoBlock, DocumentBlock)
+    return any(isinstance(block, media) for message in messages for block in _plain(message.blocks))
+
+
+def content_of(message: ChatMessage, receiver: Receiver, wording: Wording) -> str | list[Part]:
+    """Return the content of a message for the API.
+
+    Text alone is a string, which every model takes. Otherwise these are parts in the order of the blocks, but videos
+    first, and with a text, without which the API refuses them.
 
     Raises:
-        GLMInvalidRequestError: A message of the user is empty, or there are no messages.
-        ValueError: A message holds something that the model does not take.
+        ValueError: The model does not take a block, or not beside the others.
     """
-    wording = wording_of(language_of_chat(messages))
-    converted: list[dict[str, Any]] = []
-    for message in messages:
-        converted.append(_api_message(message, converted, receiver, wording))
-    _check_filled(converted)
-    # LlamaIndex's chat engines send an empty system prompt where none was set, and keep an answer that was empty.
-    # What a tool returned may be nothing, and the call that it answers must have an answer.
-    filled = [
-        message for message in converted if message["content"] or message.get("tool_calls") or message["role"] == "tool"
-    ]
-    if not filled:
-        raise _empty("the chat has no message that says anything", "give it one with a text or an image")
-    return filled
+    parts: list[Part] = []
+    for block in message.blocks:
+        part = _part(block, receiver)
+        if part is None:
+            continue
+        if part["type"] == "text" and parts and parts[-1]["type"] == "text":
+            parts[-1]["text"] += f"\n{part['text']}"
+        else:
+            parts.append(part)
+    types = {part["type"] for part in parts} - {"text"}
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    if not types:
+        return texts[0] if texts else ""
+    if len(types) > 1:
+        raise ValueError(
+            "the API takes no images beside a video or a file in one message, and no video beside a file; "
+            "send them in messages of their own"
+        )
+    if not any(text.strip() for text in texts):
+        added = {"image_url": wording.look, "video_url": wording.watch, "file_url": wording.read}[types.pop()]
+        return [*(part for part in parts if part["type"] != "text"), {"type": "text", "text": added}]
+    return sorted(parts, key=lambda part: part["type"] != "video_url")
 
 
-def _check_filled(messages: list[dict[str, Any]]) -> None:
-    """Refuse empty messages of users: the API would refuse the request, and not say which one it means."""
-    for place, message in enumerate(messages):
-        content = message["content"]
-        is_empty = not content.strip() if isinstance(content, str) else not content
-        if is_empty and message["role"] == "user":
-            raise _empty(f"messages[{place}] (role 'user') is empty", _WHEN_EMPTY)
+def _plain(blocks: Iterable[Any]) -> Iterator[Any]:
+    for block in blocks:
+        if isinstance(block, CitableBlock):
+            yield from block.content
+        elif isinstance(block, CitationBlock):
+            yield block.cited_content
+        elif not isinstance(block, CachePoint):
+            yield block
 
 
-def _empty(what: str, advice: str) -> GLMInvalidRequestError:
-    return new_error(GLMInvalidRequestError, f"{what}, and the API refuses that with code 1214", advice=advice)
+def _part(block: Any, receiver: Receiver) -> Part | None:
+    """Return the part of a block; None for one that is no content."""
+    if isinstance(block, TextBlock):
+        return {"type": "text", "text": with_whole_characters(block.text)}
+    if isinstance(block, ImageBlock):
+        return {"type": "image_url", "image_url": {"url": receiver.encode(block)}}
+    if isinstance(block, VideoBlock):
+        return {"type": "video_url", "video_url": {"url": _video_url(block, receiver)}}
+    if isinstance(block, DocumentBlock):
+        return _document_part(block, receiver)
+    if isinstance(block, ToolCallBlock | ThinkingBlock):
+        return None
+    raise ValueError(
+        f"the API takes text, images, videos and files, not a {type(block).__name__}; leave it out, or send what it "
+        "says as text"
+    )
 
 
-def _api_message(
-    message: ChatMessage, before: Sequence[dict[str, Any]], receiver: Receiver, wording: Wording
-) -> dict[str, Any]:
-    api: dict[str, Any] = {"role": _ROLES[message.role], "content": content_of(message, receiver, wording)}
-    if api["role"] == "assistant" and (calls := calls_in_history(message, f"call_{len(before)}")):
-        api["tool_calls"] = calls
-    if api["role"] == "tool":
-        api["tool_call_id"] = _answered_call(message, before)
-    return api
+def _video_url(block: VideoBlock, receiver: Receiver) -> str:
+    """Return the URL of a video, else its content in the form that images have there."""
+    if not takes_video(receiver.model):
+        raise ValueError(
+            f"{receiver.model} takes no video; choose a model that does, such as glm-4.6v-flash, or leave it out"
+        )
+    if block.url is not None and not str(block.url).startswith("data:"):
+        return str(block.url)
+    data_uri: str = _read("video", str(block.path or ""), block.inline_url)
+    return data_uri if receiver.style == "openai" else data_uri.partition(",")[2]
 
 
-def _answered_call(message: ChatMessage, before: Sequence[dict[str, Any]]) -> Any:
-    """Return the id of the call that a tool's message answers; results of a ``function_call`` have only its name."""
-    given = message.additional_kwargs.get("tool_call_id")
-    if given is not None:
-        return given
-    name = message.additional_kwargs.get("name")
-    answered = {earlier.get("tool_call_id") for earlier in before}
-    calls = [call for earlier in before for call in earlier.get("tool_calls", ()) if call["id"] not in answered]
-    return next((call["id"] for call in calls if name in (None, call["function"]["name"])), None)
+def _document_part(block: DocumentBlock, receiver: Receiver) -> Part:
+    url = block.url or ""
+    is_on_the_web = url.startswith(("http://", "https://"))
+    if is_on_the_web and receiver.style == "glm" and takes_files(receiver.model):
+        return {"type": "file_url", "file_url": {"url": url}}
+    text = None if is_on_the_web else _text_of(block)
+    if text is None:
+        only = "files that are given by URL" if takes_files(receiver.model) and receiver.style == "glm" else "no files"
+        raise ValueError(
+            f"{receiver.model} takes {only} here, and the document {block.title!r:.80} is not at hand as text; "
+            "give its text as a TextBlock, or its pages as images, which PageReader makes"
+        )
+    return {"type": "text", "text": with_whole_characters(text)}
+
+
+def _text_of(block: DocumentBlock) -> str | None:
+    """Return the text of a document; None if it is something else."""
+    if block.document_mimetype and not _TEXT_TYPES.match(block.document_mimetype):
+        return None
+    data: bytes = _read("document", str(block.path or ""), lambda: block.resolve_document().read())
+    if data.startswith(b"%PDF-"):
+        return None
+    for encoding in _ENCODINGS:
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        return None if _CONTROL_CHARACTERS.search(text) else text
+    return None
+
+
+def _read(kind: str, path: str, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}" if path else "it is empty, or no base64"
+    raise ValueError(f"the {kind} {path or 'of a message'} cannot be read ({said}); check its data or path")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock
 
-from llama_index_mm_zhipu.wording import Language, language_of_text
+from llama_index_mm_zhipu.prompts.wording import Language, language_of_text
 
 ASKED_ABOUT = 0
 """Number of the picture that a question is about: the others are numbered from 1."""

@@ -12,12 +12,12 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 
 from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.api_style import ApiStyle, data_uri, style_at
-from llama_index_mm_zhipu.llm.content import Receiver, holds_media, plain_messages
+from llama_index_mm_zhipu.llm.messages import Receiver, holds_media, plain_messages
 from llama_index_mm_zhipu.llm.limits import limits_at
-from llama_index_mm_zhipu.llm.messages import api_messages
-from llama_index_mm_zhipu.llm.parameters import fit_to_model
-from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
-from llama_index_mm_zhipu.llm.pictures import Images, blocks_of_documents, image_list, picture_url
+from llama_index_mm_zhipu.llm.messages_old import api_messages
+from llama_index_mm_zhipu.llm.requests import fit_to_model
+from llama_index_mm_zhipu.llm.image_budget import ImagePolicy, PictureBudget
+from llama_index_mm_zhipu.llm.images import Images, blocks_of_documents, image_list, picture_url
 
 logger = logging.getLogger(__name__)
 

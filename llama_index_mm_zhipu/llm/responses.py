@@ -26,8 +26,8 @@ from llama_index_mm_zhipu.llm.errors import (
     new_error,
 )
 from llama_index_mm_zhipu.llm.markers import MarkedText
-from llama_index_mm_zhipu.llm.tool_calls import ToolCalls
-from llama_index_mm_zhipu.llm.tools import api_tool_call
+from llama_index_mm_zhipu.llm.tools import ToolCalls
+from llama_index_mm_zhipu.llm.tools_old import api_tool_call
 from llama_index_mm_zhipu.text import WholeCharacters
 
 PARTIAL_TOOL_CALLS = "partial_tool_calls"

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import httpx
 
-from llama_index_mm_zhipu.llm.event_loop import start_when_forgotten
+from llama_index_mm_zhipu.concurrency import start_when_forgotten
 from llama_index_mm_zhipu.llm.addresses import secrets_of, split_address, without_secrets
 from llama_index_mm_zhipu.llm.api_style import Style, openai_body
-from llama_index_mm_zhipu.llm.bodies import (
+from llama_index_mm_zhipu.llm.bodies_old import (
     ACCEPT_ENCODING,
     beside_the_loop,
     parse_json,
@@ -34,7 +34,7 @@ from llama_index_mm_zhipu.llm.errors import (
     is_error,
     new_error,
 )
-from llama_index_mm_zhipu.llm.sse import EventReader, LineSplitter
+from llama_index_mm_zhipu.llm.bodies import EventReader, LineSplitter
 from llama_index_mm_zhipu.tls import tls_context
 
 Body = dict[str, Any]

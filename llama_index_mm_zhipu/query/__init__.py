@@ -4,7 +4,7 @@ from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine
 from llama_index_mm_zhipu.query.citations import citations_in
 from llama_index_mm_zhipu.query.engine import PictureQueryEngine
 from llama_index_mm_zhipu.query.labels import PictureNumbering, number_pictures
-from llama_index_mm_zhipu.query.prompts import PROMPTS, PicturePromptTemplate
+from llama_index_mm_zhipu.prompts.templates import PROMPTS, PicturePromptTemplate
 from llama_index_mm_zhipu.query.rerank import GLMRerank
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
 

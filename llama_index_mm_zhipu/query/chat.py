@@ -20,9 +20,9 @@ from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.query.chat_turns import AnswersFromImages
-from llama_index_mm_zhipu.query.prompts import prompts_of
+from llama_index_mm_zhipu.prompts.templates import prompts_of
 from llama_index_mm_zhipu.query.question import has_words
-from llama_index_mm_zhipu.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore
 
-from llama_index_mm_zhipu.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store.filters import require_nesting_within_limit
-from llama_index_mm_zhipu.vector_store.reader import MetadataExample
+from llama_index_mm_zhipu.vector_store.sessions import MetadataExample
 
 _ON_ITEMS = {FilterOperator.CONTAINS, FilterOperator.ANY, FilterOperator.ALL}
 _ON_WHOLE_LISTS = {FilterOperator.EQ, FilterOperator.NE}

@@ -11,9 +11,9 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle
 
 from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
+from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.quoting import quoted
-from llama_index_mm_zhipu.wording import WORDING, Language, Wording, wording_of
+from llama_index_mm_zhipu.prompts.wording import WORDING, Language, Wording, wording_of
 
 
 def label_results(

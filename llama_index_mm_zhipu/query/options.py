@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.query.retriever import QueryMode
-from llama_index_mm_zhipu.wording import Language
+from llama_index_mm_zhipu.prompts.wording import Language
 
 
 class RetrieverOptions(TypedDict, total=False):

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 from llama_index_mm_zhipu.text import with_whole_characters
-from llama_index_mm_zhipu.wording import Wording
+from llama_index_mm_zhipu.prompts.wording import Wording
 
 # Emoji of several people and flags are joined by these; other characters without a shape can hide words, or turn their
 # order round.

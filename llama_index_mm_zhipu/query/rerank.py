@@ -17,18 +17,18 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image
-from llama_index_mm_zhipu.images.names import one_line
-from llama_index_mm_zhipu.llm.contact_sheet import CELL_SIDE, contact_sheet
+from llama_index_mm_zhipu.images.errors import one_line
+from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
 from llama_index_mm_zhipu.llm.own_loop import run_on_own_loop
-from llama_index_mm_zhipu.llm.pictures import encode_within_limits, image_block
+from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
 from llama_index_mm_zhipu.llm.together import together
-from llama_index_mm_zhipu.picture_nodes import as_image_node, caption_of
+from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.quoting import quoted
 from llama_index_mm_zhipu.query.rerank_answers import NO_SCORE, Verdict, verdicts_in
-from llama_index_mm_zhipu.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore
 
 from llama_index_mm_zhipu.embedding.nodes import OnError, list_failures
 from llama_index_mm_zhipu.images import ImageError, image_source, load_image, open_image
-from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
 from llama_index_mm_zhipu.query.citations import citations_in
 from llama_index_mm_zhipu.query.labels import number_pictures
-from llama_index_mm_zhipu.wording import Language
+from llama_index_mm_zhipu.prompts.wording import Language
 
 logger = logging.getLogger(__name__)
 

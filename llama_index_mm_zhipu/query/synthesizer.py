@@ -13,8 +13,8 @@ from llama_index.core.response_synthesizers.generation import Generation
 from llama_index.core.response_synthesizers.no_text import NoText
 
 from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
-from llama_index_mm_zhipu.query.prompts import PicturePromptTemplate, prompts_of
-from llama_index_mm_zhipu.wording import Language
+from llama_index_mm_zhipu.prompts.templates import PicturePromptTemplate, prompts_of
+from llama_index_mm_zhipu.prompts.wording import Language
 
 TEXT_TEMPLATES = ("text_qa_template", "refine_template", "summary_template", "image_qa_template")
 """LlamaIndex's own, which a multimodal synthesizer never uses."""

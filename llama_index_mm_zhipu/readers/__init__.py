@@ -3,8 +3,8 @@
 from llama_index_mm_zhipu.readers.base import PictureReader
 from llama_index_mm_zhipu.readers.chinese_clip import ChineseClipReader
 from llama_index_mm_zhipu.readers.coco_cn import CocoCnReader
-from llama_index_mm_zhipu.readers.column_reader import ColumnReader
-from llama_index_mm_zhipu.readers.columns import PRODUCT1M, WUDAOMM, Columns
+from llama_index_mm_zhipu.readers.columns import ColumnReader
+from llama_index_mm_zhipu.readers.columns_old import PRODUCT1M, WUDAOMM, Columns
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.flickr8k_cn import Flickr8kCnReader
 from llama_index_mm_zhipu.readers.flickr30k_cn import Flickr30kCnReader

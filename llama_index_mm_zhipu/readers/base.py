@@ -23,7 +23,7 @@ from llama_index_mm_zhipu.arguments import (
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images.files import require_possible
 from llama_index_mm_zhipu.readers.errors import EmptySourceError, RecordError
-from llama_index_mm_zhipu.readers.source import Source
+from llama_index_mm_zhipu.readers.records import Source
 
 logger = logging.getLogger(__name__)
 

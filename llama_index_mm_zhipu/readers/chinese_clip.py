@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llama_index_mm_zhipu.readers.tsv_pictures import TsvReader
+from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader
 
 
 class ChineseClipReader(TsvReader):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_named_pictures, unsegmented
+from llama_index_mm_zhipu.readers.caption_datasets import read_caption_lines, read_named_pictures, unsegmented
 from llama_index_mm_zhipu.readers.captions import Captions
 
 _SEGMENTED = ".bosonseg"

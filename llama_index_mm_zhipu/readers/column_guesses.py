@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from llama_index_mm_zhipu.readers.addressed_pictures import path_of_address
-from llama_index_mm_zhipu.readers.column_reader import JSON_LINES
+from llama_index_mm_zhipu.readers.columns import JSON_LINES
 
 _CAPTION_NAMES = (
     *("caption", "captions", "text", "title", "description", "desc", "name", "query", "alt"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.caption_lines import (
+from llama_index_mm_zhipu.readers.caption_datasets import (
     NAMED_CAPTION,
     CaptionForm,
     read_caption_lines,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.caption_lines import read_caption_lines, read_named_pictures
+from llama_index_mm_zhipu.readers.caption_datasets import read_caption_lines, read_named_pictures
 from llama_index_mm_zhipu.readers.captions import Captions
 
 

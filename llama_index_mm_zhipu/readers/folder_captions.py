@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from llama_index_mm_zhipu.readers.captions import Captions, captions_in, joined
 from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks
-from llama_index_mm_zhipu.readers.parsing.delimited import header_of, rows_of
+from llama_index_mm_zhipu.readers.parsing.tables import header_of, rows_of
 from llama_index_mm_zhipu.readers.parsing.encodings import GB18030, detect_encoding
 from llama_index_mm_zhipu.readers.parsing.json_values import is_no_number
 from llama_index_mm_zhipu.readers.parsing.lines import lines_of

@@ -7,7 +7,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.readers.errors import RecordError
 
 logger = logging.getLogger(__name__)

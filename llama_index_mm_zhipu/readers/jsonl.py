@@ -14,12 +14,12 @@ from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions, captions_in
 from llama_index_mm_zhipu.readers.column_guesses import column_reader_call
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
+from llama_index_mm_zhipu.readers.image_nodes import inline_picture
 from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, encoding_of
 from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
 from llama_index_mm_zhipu.readers.parsing.json_values import storable

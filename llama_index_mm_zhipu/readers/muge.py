@@ -11,7 +11,7 @@ from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
 from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, lines_of
 from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
-from llama_index_mm_zhipu.readers.tsv_pictures import TsvReader, nothing_read, read_pictures
+from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader, nothing_read, read_pictures
 
 
 class MugeRetrievalReader(TsvReader):

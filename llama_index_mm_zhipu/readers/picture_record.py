@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_index.core.schema import ImageNode
 
-from llama_index_mm_zhipu.wording import WORDING
+from llama_index_mm_zhipu.prompts.wording import WORDING
 
 CONTENT_HASH = "content_hash"
 """Metadata key of the SHA-256 of a picture's bytes, hidden from LLMs and embedding models."""

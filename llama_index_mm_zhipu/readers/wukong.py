@@ -10,7 +10,7 @@ from llama_index_mm_zhipu.readers.addressed_pictures import addressed_picture
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import in_one_line
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.parsing.delimited import rows_of
+from llama_index_mm_zhipu.readers.parsing.tables import rows_of
 from llama_index_mm_zhipu.readers.parsing.record import Record
 from llama_index_mm_zhipu.readers.picture_files import picture_of_file
 

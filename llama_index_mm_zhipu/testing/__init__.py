@@ -29,7 +29,7 @@ from llama_index_mm_zhipu.testing.gateway_faults import (
     OddEvents,
     ToolCalls,
 )
-from llama_index_mm_zhipu.testing.glm_stand_in import GLMStandIn
+from llama_index_mm_zhipu.testing.mock_server import GLMStandIn
 
 __all__ = [
     "Compressed",

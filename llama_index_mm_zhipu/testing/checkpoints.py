@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
 from llama_index_mm_zhipu.embedding.official_models import OFFICIAL_MODELS
 
 TINY = "tiny"

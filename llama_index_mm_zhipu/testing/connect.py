@@ -6,8 +6,8 @@ import atexit
 
 from llama_index_mm_zhipu.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.addresses import without_password
-from llama_index_mm_zhipu.llm.credentials import has_key_in_environment
-from llama_index_mm_zhipu.testing.glm_stand_in import GLMStandIn
+from llama_index_mm_zhipu.llm.endpoint import has_key_in_environment
+from llama_index_mm_zhipu.testing.mock_server import GLMStandIn
 
 
 def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from llama_index_mm_zhipu.testing.glm_stand_in import GLMStandIn
+from llama_index_mm_zhipu.testing.mock_server import GLMStandIn
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from llama_index_mm_zhipu.llm.pictures import MAX_ENCODED_BYTES, MAX_SIDE
+from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, MAX_SIDE
 
 _TILE_SIDE = 28
 _MIN_TOKENS, _MAX_TOKENS = 1_000, 1_600

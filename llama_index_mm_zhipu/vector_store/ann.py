@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.vector_store.reader import Ids, Vectors
+from llama_index_mm_zhipu.vector_store.sessions import Ids, Vectors
 
 Found = list[tuple[int, float]]
 """Row ids and inner products, best first; older ids first among equals."""

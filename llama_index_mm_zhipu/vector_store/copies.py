@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.reader import Reader
-from llama_index_mm_zhipu.vector_store.schema import Setting
+from llama_index_mm_zhipu.vector_store.sessions import Reader
+from llama_index_mm_zhipu.vector_store.schema_old import Setting
 from llama_index_mm_zhipu.vector_store.transactions import transaction
 from llama_index_mm_zhipu.vector_store.writer import Writer
 

@@ -15,11 +15,11 @@ from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
 from llama_index_mm_zhipu.vector_store.full_text_table import has_current_full_text, open_full_text
 from llama_index_mm_zhipu.vector_store.copies import write_copy
 from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
-from llama_index_mm_zhipu.vector_store.migrations import migrate
+from llama_index_mm_zhipu.vector_store.schema import migrate
 from llama_index_mm_zhipu.vector_store.open_files import identity_of, note_closed, note_open, require_not_inherited
 from llama_index_mm_zhipu.vector_store.read_only import ReadOnlyFile, may_be_written
-from llama_index_mm_zhipu.vector_store.reader import Reader
-from llama_index_mm_zhipu.vector_store.schema import PAGE_SIZE
+from llama_index_mm_zhipu.vector_store.sessions import Reader
+from llama_index_mm_zhipu.vector_store.schema_old import PAGE_SIZE
 from llama_index_mm_zhipu.vector_store.sql_functions import register_functions
 from llama_index_mm_zhipu.vector_store.transactions import transaction
 from llama_index_mm_zhipu.vector_store.writer import Writer

@@ -7,7 +7,7 @@ import sqlite3
 
 from llama_index_mm_zhipu.vector_store.fulltext import ASCII_SYMBOLS, TOKENS_VERSION, tokens_of
 from llama_index_mm_zhipu.vector_store.nodes import node_from_row
-from llama_index_mm_zhipu.vector_store.schema import NodeRow, Setting
+from llama_index_mm_zhipu.vector_store.schema_old import NodeRow, Setting
 from llama_index_mm_zhipu.vector_store.transactions import transaction
 
 

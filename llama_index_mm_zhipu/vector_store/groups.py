@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, Condition, of_row_ids
-from llama_index_mm_zhipu.vector_store.reader import Ids, Reader
+from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader
 
 _STEPS_PER_TEST = 20
 """Steps of SQLite's virtual machine in which one node is tested, about: listing may take as long as testing would."""

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.vector_store.ann import FLAT, UNTRAINED, AnnIndex, load_faiss
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE
 from llama_index_mm_zhipu.vector_store.database import Database
-from llama_index_mm_zhipu.vector_store.reader import Ids, Reader
-from llama_index_mm_zhipu.vector_store.schema import Setting
+from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader
+from llama_index_mm_zhipu.vector_store.schema_old import Setting
 from llama_index_mm_zhipu.vector_store.snapshot import SnapshotFile
 
 logger = logging.getLogger(__name__)

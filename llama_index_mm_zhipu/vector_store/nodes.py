@@ -24,7 +24,7 @@ from llama_index.core.schema import (
 )
 
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
-from llama_index_mm_zhipu.vector_store.schema import MetadataRow, NodeRow
+from llama_index_mm_zhipu.vector_store.schema_old import MetadataRow, NodeRow
 from llama_index_mm_zhipu.vector_store.storable import is_plain, storable_node
 
 _CLASSES: dict[str, type[BaseNode]] = {

@@ -15,7 +15,7 @@ from llama_index_mm_zhipu.vector_store.ann import AnnIndex, Found
 from llama_index_mm_zhipu.vector_store.conditions import Condition
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression
-from llama_index_mm_zhipu.vector_store.reader import Reader, Vectors
+from llama_index_mm_zhipu.vector_store.sessions import Reader, Vectors
 from llama_index_mm_zhipu.vector_store.vector_search import VectorSearch
 
 FUSION_DEPTH = 50

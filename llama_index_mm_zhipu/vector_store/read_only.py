@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.migrations import MIGRATIONS, version_of
+from llama_index_mm_zhipu.vector_store.schema import MIGRATIONS, version_of
 from llama_index_mm_zhipu.vector_store.sql_functions import register_functions
 
 

@@ -1,52 +1,102 @@
-"""The layout of a store's SQLite file."""
+"""The steps that bring a store's SQLite file, empty at first, to the newest schema."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
 
-PAGE_SIZE = 16384
-"""Bytes. A vector of 512 dimensions fills half of SQLite's default page, of which the other half would be lost."""
+from llama_index_mm_zhipu.reporting import report
+from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.nodes import metadata_rows
+from llama_index_mm_zhipu.vector_store.transactions import transaction
 
-
-class Setting:
-    """Keys of the table of settings that the store itself uses."""
-
-    DIMENSION = "dimension"
-    MODEL = "model"
-    INDEX_KIND = "index_kind"
-    SNAPSHOT = "snapshot"
-    FULL_TEXT = "full_text"
-    STORE_ID = "store_id"
-    COPY = "copy"
+_SLOW_FROM = 50_000
 
 
-class NodeRow(NamedTuple):
-    """A node as it is kept.
+def _metadata_as_read(connection: sqlite3.Connection) -> None:
+    """Let filters see metadata as it is read back: dates, enums and the like were kept as ``str`` spells them."""
+    (count,) = connection.execute("select count(*) from nodes").fetchone()
+    if count > _SLOW_FROM:
+        report(f"Renewing the metadata of {count:,} nodes, once …")
+    for id_, content in connection.execute("select id, content from nodes"):
+        kept = set(connection.execute("select key, kind, value from metadata where id = ?", (id_,)))
+        rows = set(map(tuple, metadata_rows(json.loads(content).get("metadata") or {})))
+        if rows != kept:
+            connection.execute("delete from metadata where id = ?", (id_,))
+            connection.executemany("insert into metadata values (?, ?, ?, ?)", ((id_, *row) for row in rows))
 
-    Attributes:
-        node_id: LlamaIndex's id.
-        ref_doc_id: Id of the document that it came from, if any.
-        class_name: LlamaIndex's name of the node's class.
-        content: The node as JSON, without its vector, and without its picture where ``picture`` is set.
-        picture: SHA-256 of the picture's bytes, if it was given inline.
+
+MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
+    # Ids are never used twice (autoincrement), so a vector belongs to its id for good.
     """
-
-    node_id: str
-    ref_doc_id: str | None
-    class_name: str
-    content: str
-    picture: str | None
-
-
-class MetadataRow(NamedTuple):
-    """A metadata value as filters see it.
-
-    Attributes:
-        key: Metadata key.
-        kind: ``"scalar"``, ``"item"`` of a list, ``"none"`` (the item None), or ``"json"`` (a whole list or mapping).
-        value: Text or number; booleans are 0 and 1, as they compare in Python.
+    create table settings (key text primary key, value text not null) without rowid;
+    create table nodes (
+        id integer primary key autoincrement,
+        node_id text not null unique,
+        ref_doc_id text,
+        class_name text not null,
+        content text not null,
+        picture text
+    );
+    create index nodes_by_ref_doc on nodes (ref_doc_id);
+    create index nodes_by_picture on nodes (picture);
+    create table vectors (id integer primary key, vector blob not null);
+    create table pictures (hash text primary key, data blob not null);
+    create table metadata (id integer not null, key text not null, kind text not null, value);
+    create index metadata_by_value on metadata (key, value, id);
+    create index metadata_by_node on metadata (id);
+    create table deletions (seq integer primary key autoincrement, id integer not null);
+    """,
+    # A filter can be asked of one node, and its nodes can be listed, each from one index alone.
     """
+    alter table metadata rename to metadata_1;
+    create table metadata (
+        id integer not null, key text not null, kind text not null, value not null,
+        primary key (id, key, kind, value)
+    ) without rowid;
+    insert or ignore into metadata select id, key, kind, value from metadata_1 where value is not null;
+    drop table metadata_1;
+    create index metadata_by_value on metadata (key, kind, value, id);
+    drop index nodes_by_picture;
+    create index nodes_by_picture on nodes (picture) where picture is not null;
+    """,
+    # Copies tell which store they are of.
+    """
+    insert into settings values ('store_id', '"' || lower(hex(randomblob(16))) || '"');
+    """,
+    _metadata_as_read,
+)
+"""What brings a file from each version (``pragma user_version``) to the next; append only, no ``;`` inside
+literals."""
 
-    key: str
-    kind: str
-    value: str | int | float
+
+def migrate(connection: sqlite3.Connection, path: Path | None) -> None:
+    """Bring a file, empty at first, to the newest version; all of a step or nothing.
+
+    Raises:
+        StoreError: The file is of a newer version than this package knows.
+    """
+    if version_of(connection) == len(MIGRATIONS):
+        return
+    with transaction(connection):
+        # Asked again: another process may have done it meanwhile.
+        version = version_of(connection)
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"{path} was written by a newer version of llama-index-mm-zhipu (schema {version}, "
+                f"this one knows {len(MIGRATIONS)}); upgrade the package"
+            )
+        for step in MIGRATIONS[version:]:
+            if callable(step):
+                step(connection)
+                continue
+            for statement in step.split(";"):
+                connection.execute(statement)
+        connection.execute(f"pragma user_version = {len(MIGRATIONS)}")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return the version of a file's schema; 0 of an empty file."""
+    return int(connection.execute("pragma user_version").fetchone()[0])

@@ -15,7 +15,7 @@ from llama_index_mm_zhipu.shared_folders import being_written, stale_files
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.schema import Setting
+from llama_index_mm_zhipu.vector_store.schema_old import Setting
 
 logger = logging.getLogger(__name__)
 

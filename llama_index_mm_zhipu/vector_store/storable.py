@@ -9,7 +9,7 @@ import numpy as np
 from llama_index.core.schema import BaseNode
 from pydantic_core import PydanticSerializationError, to_json
 
-from llama_index_mm_zhipu.images.names import one_line
+from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.text import with_whole_characters
 
 MAX_NESTING = 100

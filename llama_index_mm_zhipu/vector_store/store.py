@@ -29,8 +29,8 @@ from llama_index_mm_zhipu.vector_store.groups import resolved
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
 from llama_index_mm_zhipu.vector_store.ranking import QUERY_OPTIONS, Ranking
-from llama_index_mm_zhipu.vector_store.reader import MetadataExample, Reader, Vectors
-from llama_index_mm_zhipu.vector_store.schema import Setting
+from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Reader, Vectors
+from llama_index_mm_zhipu.vector_store.schema_old import Setting
 from llama_index_mm_zhipu.vector_store.threaded import ThreadedVectorStore
 from llama_index_mm_zhipu.vector_store.writer import Writer
 

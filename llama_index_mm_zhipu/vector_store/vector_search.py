@@ -9,7 +9,7 @@ import numpy as np
 
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex, Found, search_exactly
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
-from llama_index_mm_zhipu.vector_store.reader import Ids, Reader, Vectors
+from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader, Vectors
 
 _BUDGET_PER_NODE = 0.1
 _LEAST_BUDGET = 10_000

@@ -8,7 +8,7 @@ from typing import Any
 
 from llama_index_mm_zhipu.vector_store.conditions import LISTED, Condition
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes
-from llama_index_mm_zhipu.vector_store.reader import Reader
+from llama_index_mm_zhipu.vector_store.sessions import Reader
 
 
 class Writer(Reader):

@@ -11,7 +11,7 @@ import torch
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import OFFICIAL_MODELS, CheckpointError
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint, load_model
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 

@@ -23,7 +23,7 @@ from waiting import PATIENCE
 
 from llama_index_mm_zhipu import reporting
 from llama_index_mm_zhipu.embedding import OFFICIAL_MODELS, CheckpointError, download
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
 
 FILE = OFFICIAL_MODELS["RN50"].filename
 HUGGING_FACE_PATH = f"/OFA-Sys/chinese-clip-rn50/resolve/main/{FILE}"

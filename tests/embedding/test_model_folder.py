@@ -14,7 +14,7 @@ from test_transformers_weights import small_config, write_folder
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import CheckpointError
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint, load_model
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 753292673\n"

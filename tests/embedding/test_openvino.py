@@ -22,9 +22,9 @@ from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import BackendError, openvino_conversion
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint, load_model
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
 from llama_index_mm_zhipu.embedding.openvino_backend import OpenVinoBackend
-from llama_index_mm_zhipu.embedding.openvino_runtime import core, has_openvino, import_openvino
+from llama_index_mm_zhipu.embedding.backends.openvino_runtime import core, has_openvino, import_openvino
 from llama_index_mm_zhipu.embedding.tokenizer import token_batch
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 

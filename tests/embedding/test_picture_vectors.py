@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from llama_index_mm_zhipu.embedding.backend import Vectors
-from llama_index_mm_zhipu.embedding.picture_vectors import picture_vectors
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import picture_vectors
 from llama_index_mm_zhipu.embedding.preprocess import Pixels
 from llama_index_mm_zhipu.images import ImageError
 

@@ -18,8 +18,8 @@ from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import BackendError, CheckpointError, openvino_conversion, shared_models
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint
-from llama_index_mm_zhipu.embedding.shared_models import ModelSettings, SharedModel
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
+from llama_index_mm_zhipu.embedding.chinese_clip.shared_models import ModelSettings, SharedModel
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 

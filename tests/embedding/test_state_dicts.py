@@ -14,7 +14,7 @@ import torch
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import CheckpointError
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint, load_model
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
 
 State = dict[str, torch.Tensor]
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import OFFICIAL_MODELS, CheckpointError
-from llama_index_mm_zhipu.embedding.checkpoint import find_checkpoint, load_model
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
 from llama_index_mm_zhipu.embedding.transformers_weights import clip_config
 
 # The published configurations, as far as they differ from transformers' defaults.

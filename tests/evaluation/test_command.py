@@ -14,7 +14,7 @@ from published_forms import FORMS, Example, chinese_clip, write_lines
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.evaluation.__main__ import main
-from llama_index_mm_zhipu.readers.source import Source
+from llama_index_mm_zhipu.readers.records import Source
 
 
 def rows_of(output: str) -> dict[str, list[float]]:

@@ -10,7 +10,7 @@ from published_forms import Example, chinese_clip
 
 from llama_index_mm_zhipu.evaluation import RetrievalDataset, RetrievalQuery
 from llama_index_mm_zhipu.readers import ChineseClipReader
-from llama_index_mm_zhipu.readers.source import Source
+from llama_index_mm_zhipu.readers.records import Source
 
 NODES = [
     ImageNode(id_="1", text="一只猫\n 猫在睡觉 "),

@@ -27,7 +27,7 @@ from llama_index.core.schema import Document, ImageNode, MediaResource, Metadata
 from outline import outline, pictures_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, GLMRerank, ZhipuMultiModal, build_index, read_jsonl
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.testing import GLMStandIn, Reasoning, Says
 from llama_index_mm_zhipu.testing.message_texts import text_of
 

@@ -19,7 +19,7 @@ from llama_index_mm_zhipu.evaluation import (
     evaluate_retrieval,
     retrieval,
 )
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 
 COUNT = 150
 

@@ -15,7 +15,7 @@ from live_api import Api
 from probe import Probe
 from probes import PROBES
 
-from llama_index_mm_zhipu.llm.credentials import DEFAULT_API_BASE
+from llama_index_mm_zhipu.llm.endpoint import DEFAULT_API_BASE
 
 pytestmark = [
     pytest.mark.live,

@@ -24,7 +24,7 @@ from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError
-from llama_index_mm_zhipu.llm.content import holds_media, plain_messages
+from llama_index_mm_zhipu.llm.messages import holds_media, plain_messages
 from llama_index_mm_zhipu.testing import GLMStandIn
 
 Connect = Callable[..., ZhipuMultiModal]

@@ -14,7 +14,7 @@ import pytest
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.llm.event_loop import aiterate, arun, iterate, run
+from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run
 
 
 class Stream:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llama_index_mm_zhipu.llm.models import UNKNOWN_GLM, limits_of
-from llama_index_mm_zhipu.llm.parameters import GLMParameters, chosen_parameters, fit_to_model
+from llama_index_mm_zhipu.llm.requests import GLMParameters, chosen_parameters, fit_to_model
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 from llama_index_mm_zhipu.images import ImageError, UrlRules, load_image
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError, picture_budget
 from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
-from llama_index_mm_zhipu.llm.picture_budget import ImagePolicy, PictureBudget
+from llama_index_mm_zhipu.llm.image_budget import ImagePolicy, PictureBudget
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.images import ImageError, UrlRules
 from llama_index_mm_zhipu.llm import pictures
-from llama_index_mm_zhipu.llm.pictures import MAX_ENCODED_BYTES, image_block, picture_url
+from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, image_block, picture_url
 
 
 def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:

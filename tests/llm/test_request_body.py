@@ -12,7 +12,7 @@ from ways import CHAT
 
 from llama_index_mm_zhipu.images import NO_URLS
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError
-from llama_index_mm_zhipu.llm.pictures import MAX_SIDE
+from llama_index_mm_zhipu.llm.images import MAX_SIDE
 from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_messages
 
 

@@ -12,7 +12,7 @@ from llama_index_mm_zhipu.llm import (
     GLMRateLimitError,
 )
 from llama_index_mm_zhipu.llm import sse as sse_module
-from llama_index_mm_zhipu.llm.sse import EventReader, LineSplitter
+from llama_index_mm_zhipu.llm.bodies import EventReader, LineSplitter
 from llama_index_mm_zhipu.testing.gateway_faults import ODD_EVENTS
 
 EVENT = {"choices": [{"delta": {}}]}

@@ -15,7 +15,7 @@ from ways import CHAT, Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMProtocolError, GLMToolCallError
-from llama_index_mm_zhipu.llm.tool_calls import ToolCalls, functions_without_parameters
+from llama_index_mm_zhipu.llm.tools import ToolCalls, functions_without_parameters
 from llama_index_mm_zhipu.testing import Ending, GLMStandIn, NoFinishReason, RawAnswer
 from llama_index_mm_zhipu.testing import ToolCalls as Calls
 

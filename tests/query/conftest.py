@@ -6,7 +6,7 @@ import pytest
 from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.testing import GLMStandIn
 
 OWN = "用户提供的图片（问题所指，没有编号）："

@@ -18,7 +18,7 @@ from llama_index.core.tools import QueryEngineTool
 from outline import PICTURE, outline, pictures_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, ZhipuMultiModal
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.query import PictureNumbering, PictureQueryEngine
 from llama_index_mm_zhipu.testing import GLMStandIn
 

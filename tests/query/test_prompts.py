@@ -12,7 +12,7 @@ from llama_index.core.schema import Document, ImageNode, QueryBundle
 from outline import PICTURE, outline, pictures_of, system_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.query import PROMPTS, PicturePromptTemplate
 from llama_index_mm_zhipu.testing import GLMStandIn
 

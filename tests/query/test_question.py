@@ -18,7 +18,7 @@ from pydantic import Field
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.query import PictureQueryEngine
 from llama_index_mm_zhipu.query.question import as_bundle
 from llama_index_mm_zhipu.testing import GLMStandIn

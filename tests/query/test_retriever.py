@@ -16,7 +16,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.picture_index import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.testing import GLMStandIn
 from llama_index_mm_zhipu.vector_store import full_text_table
 

@@ -26,8 +26,8 @@ from llama_index_mm_zhipu.readers import (
     PageReader,
 )
 from llama_index_mm_zhipu.readers.picture_record import SOURCE_LOCATION, SOURCE_ROOT
-from llama_index_mm_zhipu.readers.source import is_missing
-from llama_index_mm_zhipu.readers.tsv_pictures import TsvReader
+from llama_index_mm_zhipu.readers.records import is_missing
+from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader
 
 
 def ids_of(nodes: list[ImageNode]) -> list[str]:

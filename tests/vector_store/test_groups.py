@@ -22,7 +22,7 @@ from test_differential import RICH, both_with, filters, ids_from_both
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import conditions, groups
 from llama_index_mm_zhipu.vector_store.filters import compile_filters
-from llama_index_mm_zhipu.vector_store.reader import Ids
+from llama_index_mm_zhipu.vector_store.sessions import Ids
 
 MANY = 10_000
 NODES = 12

@@ -16,7 +16,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError, full_text_table
-from llama_index_mm_zhipu.vector_store.migrations import MIGRATIONS
+from llama_index_mm_zhipu.vector_store.schema import MIGRATIONS
 
 
 @pytest.fixture

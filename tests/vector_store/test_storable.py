@@ -170,7 +170,7 @@ def test_an_index_looks_before_it_embeds_and_skips_on_request(
 
     embedded: list[object] = []
     monkeypatch.setattr(
-        "llama_index_mm_zhipu.picture_index.stream_image_nodes", lambda *given: embedded.append(given) or iter(())
+        "llama_index_mm_zhipu.index.multimodal.stream_image_nodes", lambda *given: embedded.append(given) or iter(())
     )
     with pytest.raises(ValueError, match="its metadata 'price' holds bytes"):
         build_index(rows(b"1"), tiny_embedding)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llama_index_mm_zhipu.readers.parsing.delimited import MAX_FIELD_CHARACTERS, rows_of
+from llama_index_mm_zhipu.readers.parsing.tables import MAX_FIELD_CHARACTERS, rows_of
 
 
 def read(path: Path, content: str, **options: Any) -> list[dict[str, str] | str]:

@@ -9,7 +9,7 @@ import pytest
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.readers.parsing import json_arrays
-from llama_index_mm_zhipu.readers.parsing.json_arrays import objects_of
+from llama_index_mm_zhipu.readers.parsing.json import objects_of
 
 RECORDS = [{"name": f"{number}.jpg", "text": '他说"好"]}, {\n' * (number % 5), "n": number} for number in range(300)]
 

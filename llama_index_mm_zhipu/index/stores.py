@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from llama_index.core.schema import BaseNode
 
-from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.images.nodes import caption_of
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)

@@ -24,14 +24,14 @@ from llama_index_mm_zhipu.images import (
 )
 from llama_index_mm_zhipu.images.files import is_folder, read_file
 from llama_index_mm_zhipu.images.formats import is_image_file
-from llama_index_mm_zhipu.images.names import one_line
-from llama_index_mm_zhipu.picture_nodes import caption_of
+from llama_index_mm_zhipu.images.errors import one_line
+from llama_index_mm_zhipu.images.nodes import caption_of
 from llama_index_mm_zhipu.readers import FolderReader
 from llama_index_mm_zhipu.readers.errors import EmptySourceError
 from llama_index_mm_zhipu.readers.picture_record import SOURCE_ROOT, PictureRecord, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDES
-from llama_index_mm_zhipu.readers.source import Source, path_in, short_hash
-from llama_index_mm_zhipu.text_update import FILE_PATH, RANDOM_ID
+from llama_index_mm_zhipu.readers.records import Source, path_in, short_hash
+from llama_index_mm_zhipu.index.stored_files import FILE_PATH, RANDOM_ID
 
 logger = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ from typing import Literal
 from weakref import WeakValueDictionary
 
 from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision
-from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, FileState
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, FileState
 from llama_index_mm_zhipu.embedding.errors import BackendError, CheckpointError
-from llama_index_mm_zhipu.embedding.openvino_runtime import has_openvino
+from llama_index_mm_zhipu.embedding.backends.openvino_runtime import has_openvino
 from llama_index_mm_zhipu.reporting import reported_when_slow
 
 logger = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ def _choice(settings: ModelSettings) -> tuple[Kind, str, Precision]:
 def _best_device() -> str:
     if not _may_have_accelerator():
         return "cpu"
-    from llama_index_mm_zhipu.embedding.torch_backend import best_device
+    from llama_index_mm_zhipu.embedding.backends.torch import best_device
 
     return best_device()
 
@@ -173,7 +173,7 @@ def _lock_of(key: _Key) -> threading.Lock:
 
 def _load(settings: ModelSettings, kind: Kind, device: str, precision: Precision) -> Backend:
     if kind == "torch":
-        from llama_index_mm_zhipu.embedding.torch_backend import TorchBackend
+        from llama_index_mm_zhipu.embedding.backends.torch import TorchBackend
 
         return TorchBackend(settings.checkpoint, device, precision)
     from llama_index_mm_zhipu.embedding.openvino_backend import OpenVinoBackend

@@ -11,7 +11,7 @@ from typing import ClassVar, NamedTuple
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
 from llama_index_mm_zhipu.readers.captions import Captions, in_one_line
 from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.inline_pictures import inline_picture
+from llama_index_mm_zhipu.readers.image_nodes import inline_picture
 from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
 from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number
 from llama_index_mm_zhipu.readers.parsing.lines import lines_of

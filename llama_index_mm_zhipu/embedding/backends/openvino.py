@@ -18,9 +18,9 @@ import numpy.typing as npt
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.backend import Precision
-from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, load_model
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, load_model
 from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
-from llama_index_mm_zhipu.embedding.openvino_runtime import (
+from llama_index_mm_zhipu.embedding.backends.openvino_runtime import (
     EXTRA,
     compiled_tower,
     import_nncf,

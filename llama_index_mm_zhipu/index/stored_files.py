@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from llama_index.core.schema import BaseNode, MetadataMode, NodeRelationship, RelatedNodeInfo
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
-from llama_index_mm_zhipu.readers.source import is_missing, resolved
+from llama_index_mm_zhipu.readers.records import is_missing, resolved
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")

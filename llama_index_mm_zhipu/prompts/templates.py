@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate, RichPromptTemplate
 
 from llama_index_mm_zhipu.query.quoting import without_block_marks
-from llama_index_mm_zhipu.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 QUERY_BLOCKS = "query_blocks"
 """Argument of a ``PicturePromptTemplate`` with the blocks of the question's own picture."""

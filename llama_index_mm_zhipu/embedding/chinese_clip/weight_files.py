@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from llama_index_mm_zhipu.embedding.download import HUGGING_FACE_MIRROR
+from llama_index_mm_zhipu.embedding.chinese_clip.official_models import HUGGING_FACE_MIRROR
 from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
 
 _LFS_POINTER = b"version https://git-lfs"

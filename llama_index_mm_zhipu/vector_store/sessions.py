@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement, among
-from llama_index_mm_zhipu.vector_store.schema import NodeRow
+from llama_index_mm_zhipu.vector_store.schema_old import NodeRow
 
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]

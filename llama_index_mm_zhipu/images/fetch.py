@@ -11,9 +11,9 @@ import httpx
 
 from llama_index_mm_zhipu.images.addresses import checked_addresses
 from llama_index_mm_zhipu.images.deadlines import Deadline
-from llama_index_mm_zhipu.images.errors import ImageError
+from llama_index_mm_zhipu.images.errors_old import ImageError
 from llama_index_mm_zhipu.images.http_get import http_get
-from llama_index_mm_zhipu.images.names import describe, one_line
+from llama_index_mm_zhipu.images.errors import describe, one_line
 from llama_index_mm_zhipu.images.url_rules import UrlRules
 
 _REDIRECTS = (301, 302, 303, 307, 308)

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llama_index_mm_zhipu.embedding.download import DownloadSource, official_file
+from llama_index_mm_zhipu.embedding.chinese_clip.official_models import DownloadSource, official_file
 from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
 from llama_index_mm_zhipu.embedding.model_folder import CONFIG, all_files, read_config, weights_in
 from llama_index_mm_zhipu.embedding.official_models import (
@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.embedding.official_models import (
     nearest_official_name,
     official_name,
 )
-from llama_index_mm_zhipu.embedding.state_dicts import (
+from llama_index_mm_zhipu.embedding.chinese_clip.state_dicts import (
     Tensors,
     clean_names,
     find_state_dict,
@@ -34,7 +34,7 @@ from llama_index_mm_zhipu.embedding.transformers_weights import (
     is_transformers_config,
     is_transformers_state,
 )
-from llama_index_mm_zhipu.embedding.weight_files import read_weights_file
+from llama_index_mm_zhipu.embedding.chinese_clip.weight_files import read_weights_file
 
 if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llama_index_mm_zhipu.embedding.backend import CPU_BATCH, Precision, Vectors
-from llama_index_mm_zhipu.embedding.checkpoint import Checkpoint, load_model
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, load_model
 from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""What runs a Chinese-CLIP model: torch or OpenVINO."""

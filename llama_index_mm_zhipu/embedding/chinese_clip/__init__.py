@@ -1,0 +1,1 @@
+"""Chinese-CLIP: official and user-trained checkpoints, their inputs and their vectors."""

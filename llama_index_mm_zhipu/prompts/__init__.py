@@ -1,0 +1,1 @@
+"""Every text that goes into prompts, in Chinese and in English."""
