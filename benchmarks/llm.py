@@ -34,7 +34,7 @@ from turns import in_random_turns
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMError, pictures
-from llama_index_mm_zhipu.llm.picture_cache import forget_pictures
+from llama_index_mm_zhipu.llm.images import forget_pictures
 
 T = TypeVar("T")
 Item = TypeVar("Item")

@@ -7,13 +7,23 @@ nobody's event loop is blocked, and none has to outlive a connection.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, TypeVar, cast
+
+
+def fork_safe_lock() -> threading.Lock:
+    """Return a lock that no thread holds while the process forks. For locks of modules: it is never forgotten."""
+    lock = threading.Lock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
+    return lock
+
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -135,3 +145,47 @@ def _forget_loop() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_loop)
+
+
+def run_on_own_loop(call: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in a thread with a loop of its own; an interruption cancels it and waits for its end.
+
+    Other loops are not used: the caller's may be running, as in notebooks, and the one of ``ZhipuMultiModal`` must not
+    wait for an LLM that asks ``ZhipuMultiModal`` itself.
+    """
+    outcome: Future[T] = Future()
+    task: Future[asyncio.Task[Any]] = Future()
+
+    async def main() -> T:
+        current = asyncio.current_task()
+        assert current is not None
+        task.set_result(current)
+        return await call
+
+    def work() -> None:
+        try:
+            outcome.set_result(asyncio.run(main()))
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
+    thread.start()
+    try:
+        return outcome.result()
+    except BaseException:
+        if not outcome.done():
+            running = task.result()
+            running.get_loop().call_soon_threadsafe(running.cancel)
+            thread.join()
+        raise
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await all calls; when one fails or this is cancelled, the others are cancelled and awaited first."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.binary_text import looks_binary
+from llama_index_mm_zhipu.text import looks_binary
 
 
 def as_text(data: bytes) -> str:

@@ -14,7 +14,7 @@ from outline import pictures_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal
 from llama_index_mm_zhipu.testing import GLMStandIn
-from llama_index_mm_zhipu.testing.message_texts import text_of
+from llama_index_mm_zhipu.testing.wire import text_of
 
 CASES = Path(__file__).parents[1] / "examples" / "cases"
 

@@ -27,11 +27,10 @@ from llama_index_mm_zhipu import (
     read_folder,
     read_jsonl,
 )
-from llama_index_mm_zhipu.index_missing import missing_ids
-from llama_index_mm_zhipu.index.update import ImageUpdater
 from llama_index_mm_zhipu.index.multimodal import PictureIndex
-from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT
-from llama_index_mm_zhipu.readers.records import is_missing, name_in_source
+from llama_index_mm_zhipu.index.stored_files import missing_ids
+from llama_index_mm_zhipu.index.update import ImageUpdater
+from llama_index_mm_zhipu.readers.records import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT, is_missing, name_in_source
 
 
 class CountingEmbedding(MockMultiModalEmbedding):

@@ -19,8 +19,8 @@ from typing import NamedTuple
 from llama_index.core.schema import BaseNode, ImageNode
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, plot_results
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.images.nodes import with_caption
+from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.readers import PageReader
 from llama_index_mm_zhipu.testing import connect_glm
 

@@ -26,7 +26,7 @@ from render import DEFAULT_FONT, chinese_names, load_font, render_glyph
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from llama_index_mm_zhipu.embedding.preprocess import pixels_of, token_batch, word_pieces
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import pixels_of, token_batch, word_pieces
 
 HERE = Path(__file__).parent
 

@@ -16,9 +16,9 @@ from llama_index_mm_zhipu.images import (
     describe,
     load_image,
 )
-from llama_index_mm_zhipu.images.base64_text import is_data_uri
 from llama_index_mm_zhipu.images.errors import is_address
 from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
+from llama_index_mm_zhipu.images.sources import is_data_uri
 from llama_index_mm_zhipu.prompts.wording import Language, language_of_text
 
 Query: TypeAlias = "ImageSource | QueryBundle | None"

@@ -15,12 +15,12 @@ from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from llama_index.core.utils import iter_batch
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.binary_text import looks_binary
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Vector
 from llama_index_mm_zhipu.embedding.contract import unit, unit_embedding
 from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, image_source, load_image, read_bytes
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.text import looks_binary
 
 OnError = Literal["raise", "skip"]
 Outcome: TypeAlias = "Vector | ImageError"

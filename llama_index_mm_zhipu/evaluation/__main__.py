@@ -17,11 +17,8 @@ from pathlib import Path
 
 from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
-from llama_index_mm_zhipu.evaluation.forms import FORMS, Form, form_of
-from llama_index_mm_zhipu.evaluation.published import PUBLISHED
-from llama_index_mm_zhipu.evaluation.report import table_of
-from llama_index_mm_zhipu.evaluation.retrieval import evaluate_retrieval
+from llama_index_mm_zhipu.evaluation.dataset import FORMS, PUBLISHED, Form, RetrievalDataset, form_of
+from llama_index_mm_zhipu.evaluation.retrieval import evaluate_retrieval, table_of
 from llama_index_mm_zhipu.index.build import IMAGE_NAMESPACE, build_index, has_index, load_index
 from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, StoreError

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, ImageNode
 
+from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.readers import (
+    ChineseClipReader,
+    CocoCnReader,
+    Flickr8kCnReader,
+    Flickr30kCnReader,
+    FolderReader,
+    JsonlReader,
+    MugeRetrievalReader,
+    PictureReader,
+)
+from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader
 
 
 class RetrievalQuery(NamedTuple):
@@ -102,3 +115,99 @@ def _checked(query: tuple[Any, ...]) -> RetrievalQuery:
     if not image_ids:
         raise ValueError(f"the query {text!r:.60} has no picture that answers it")
     return RetrievalQuery(text, tuple(dict.fromkeys(map(str, image_ids))))
+
+
+class PublishedRecall(NamedTuple):
+    """Recall at 1, 5 and 10, in percent.
+
+    Attributes:
+        text_to_image: Texts asked, pictures found.
+        image_to_text: Pictures asked, texts found; None where it was not published.
+    """
+
+    text_to_image: tuple[float, float, float]
+    image_to_text: tuple[float, float, float] | None = None
+
+
+PUBLISHED: dict[str, dict[str, PublishedRecall]] = {
+    "muge": {
+        "RN50": PublishedRecall((42.6, 68.6, 77.9)),
+        "ViT-B-16": PublishedRecall((52.1, 76.7, 84.4)),
+        "ViT-L-14": PublishedRecall((56.3, 79.8, 86.2)),
+        "ViT-L-14-336": PublishedRecall((59.0, 81.4, 87.8)),
+        "ViT-H-14": PublishedRecall((63.0, 84.1, 89.2)),
+    },
+    "flickr30k-cn": {
+        "RN50": PublishedRecall((48.8, 76.0, 84.6), (60.0, 85.9, 92.0)),
+        "ViT-B-16": PublishedRecall((62.7, 86.9, 92.8), (74.6, 93.5, 97.1)),
+        "ViT-L-14": PublishedRecall((68.0, 89.7, 94.4), (80.2, 96.6, 98.2)),
+        "ViT-L-14-336": PublishedRecall((69.0, 90.7, 95.4), (83.3, 97.2, 98.5)),
+        "ViT-H-14": PublishedRecall((71.2, 91.4, 95.5), (81.6, 97.5, 98.8)),
+    },
+    "coco-cn": {
+        "RN50": PublishedRecall((48.1, 81.3, 90.5), (51.6, 81.2, 90.5)),
+        "ViT-B-16": PublishedRecall((62.2, 86.6, 94.9), (57.0, 84.1, 93.6)),
+        "ViT-L-14": PublishedRecall((64.0, 89.2, 94.4), (60.4, 84.2, 92.9)),
+        "ViT-L-14-336": PublishedRecall((64.7, 89.6, 94.6), (63.4, 87.2, 94.4)),
+        "ViT-H-14": PublishedRecall((69.2, 89.9, 96.1), (63.0, 86.6, 92.9)),
+    },
+}
+"""By data set and model: MUGE's validation split, the test splits of the others."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of data sets.
+
+    Attributes:
+        described: In words.
+        reader: Makes its reader.
+        split: The one that is measured by default; None where there are none.
+        has_images_elsewhere: Whether the folder of pictures is another one.
+        merge_equal_captions: As in ``RetrievalDataset.from_nodes``.
+        more: Further arguments of ``load_data``.
+    """
+
+    described: str
+    reader: Callable[..., PictureReader]
+    split: str | None = None
+    has_images_elsewhere: bool = False
+    merge_equal_captions: bool = True
+    more: tuple[str, ...] = ()
+
+    def read(self, path: Path, images: Path | None, split: str | None, on_error: OnError) -> Iterator[ImageNode]:
+        """Yield the pictures of a data set."""
+        return self.reader(on_error=on_error).lazy_load_data(*self._arguments(path, images, split))
+
+    def queries(self, path: Path, images: Path | None, split: str | None, on_error: OnError) -> RetrievalDataset:
+        """Return what is asked of a data set: its texts where it lists them, else the captions of its pictures."""
+        reader = self.reader(on_error=on_error)
+        if isinstance(reader, TsvReader):
+            return RetrievalDataset.from_texts(reader.load_texts(*self._arguments(path, images, split)))
+        nodes = self.read(path, images, split, on_error)
+        return RetrievalDataset.from_nodes(nodes, merge_equal_captions=self.merge_equal_captions)
+
+    def _arguments(self, path: Path, images: Path | None, split: str | None) -> list[Any]:
+        optional = [images if self.has_images_elsewhere else None, split]
+        return [path, *(each for each in optional if each is not None), *self.more]
+
+
+FORMS = {
+    "muge": Form("MUGE's retrieval task", MugeRetrievalReader, "valid"),
+    "flickr30k-cn": Form(
+        "Flickr30k-CN", Flickr30kCnReader, "test", has_images_elsewhere=True, merge_equal_captions=False
+    ),
+    "coco-cn": Form("COCO-CN", CocoCnReader, "test", has_images_elsewhere=True, merge_equal_captions=False),
+    "flickr8k-cn": Form("Flickr8k-CN", Flickr8kCnReader, "test", has_images_elsewhere=True),
+    "chinese-clip": Form("a folder in the form of Chinese-CLIP's scripts", ChineseClipReader, "test"),
+    "jsonl": Form("lines of image_id, image_base64, caption", JsonlReader),
+    "folder": Form("pictures with captions beside them", FolderReader, more=("sidecar",)),
+}
+"""By the name that the command takes."""
+
+
+def form_of(name: str, path: Path) -> Form:
+    """Return the form of a data set: MUGE, Flickr30k-CN and COCO-CN are published in that of Chinese-CLIP, too."""
+    if name in PUBLISHED and any(path.glob("*_texts.jsonl")):
+        return Form(FORMS[name].described, ChineseClipReader, FORMS[name].split)
+    return FORMS[name]

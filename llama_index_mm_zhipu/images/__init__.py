@@ -6,18 +6,13 @@ and LlamaIndex nodes become an upright RGB ``PIL.Image`` or the encoded bytes, h
 
 from __future__ import annotations
 
-from llama_index_mm_zhipu.images.base64_text import decode_base64
-from llama_index_mm_zhipu.images.encoding import encode_image, read_bytes
-from llama_index_mm_zhipu.images.errors_old import ImageError
+from llama_index_mm_zhipu.images.errors import ImageError, describe
+from llama_index_mm_zhipu.images.fetch import MAX_DOWNLOAD_BYTES, NO_URLS, UrlRules
 from llama_index_mm_zhipu.images.formats import sniff_format
-from llama_index_mm_zhipu.images.loading_old import load_image
-from llama_index_mm_zhipu.images.errors import describe
-from llama_index_mm_zhipu.images.opening import open_image
-from llama_index_mm_zhipu.images.orientation import orientation_of
-from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, has_image, image_source
-from llama_index_mm_zhipu.images.loading import load_squashed
-from llama_index_mm_zhipu.images.truncation import OnTruncated
-from llama_index_mm_zhipu.images.url_rules import MAX_DOWNLOAD_BYTES, NO_URLS, UrlRules
+from llama_index_mm_zhipu.images.loading import encode_image, load_image, load_squashed, read_bytes
+from llama_index_mm_zhipu.images.opening import OnTruncated, open_image
+from llama_index_mm_zhipu.images.pixels import orientation_of
+from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, decode_base64, has_image, image_source
 
 __all__ = [
     "IMAGE_TYPES",

@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from llama_index_mm_zhipu.images.errors_old import ImageError
+from llama_index_mm_zhipu.images.errors import ImageError
 from llama_index_mm_zhipu.images.streams import LimitedStream, Piece, PiecedStream, SafeStream
 
 MAX_SCANS = 100

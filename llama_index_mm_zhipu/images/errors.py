@@ -8,6 +8,11 @@ from pathlib import Path
 from llama_index.core.schema import BaseNode
 from PIL import Image
 
+
+class ImageError(ValueError):
+    """A picture could not be found, fetched or decoded. The message names it and says what to do."""
+
+
 _LONGEST_NAME = 300
 _LONGEST_TEXT = 200
 

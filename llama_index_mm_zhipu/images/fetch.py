@@ -2,19 +2,241 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import ipaddress
+import queue
+import socket
+import threading
+import time
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
+from typing import Any, TypeAlias
 
 import httpx
 
-from llama_index_mm_zhipu.images.addresses import checked_addresses
-from llama_index_mm_zhipu.images.deadlines import Deadline
-from llama_index_mm_zhipu.images.errors_old import ImageError
-from llama_index_mm_zhipu.images.http_get import http_get
-from llama_index_mm_zhipu.images.errors import describe, one_line
-from llama_index_mm_zhipu.images.url_rules import UrlRules
+from llama_index_mm_zhipu.images.errors import ImageError, describe, one_line
+from llama_index_mm_zhipu.tls import tls_context
+
+MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
+"""Larger answers to an address are refused unless the rules say otherwise."""
+
+
+@dataclass(frozen=True)
+class UrlRules:
+    """Whether pictures given by ``http(s)`` address are fetched, and within which limits.
+
+    Attributes:
+        allowed: Whether to fetch at all.
+        private: Whether names may lead to this machine or a private network.
+        max_bytes: Of the answer, as sent and as unpacked.
+        timeout: Seconds for the whole download, redirects included.
+        max_redirects: Redirects that are followed.
+    """
+
+    allowed: bool = False
+    private: bool = False
+    max_bytes: int = MAX_DOWNLOAD_BYTES
+    timeout: float = 30.0
+    max_redirects: int = 5
+
+
+NO_URLS = UrlRules()
+"""Addresses are refused."""
+
+
+class Deadline:
+    """A moment by which all steps must be done.
+
+    Args:
+        seconds: From now on.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds that are left.
+
+        Raises:
+            TimeoutError: None are.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+
+IPAddress: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
+
+# Translators between IPv6 and IPv4 (RFC 6052) put the IPv4 address at the end.
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+@dataclass(frozen=True)
+class Address:
+    """One address of a host.
+
+    Attributes:
+        family: ``socket.AF_INET`` or ``socket.AF_INET6``.
+        socket_address: As ``socket.connect`` takes it.
+    """
+
+    family: int
+    socket_address: Any
+
+
+def checked_addresses(host: str, port: int, name: str, deadline: Deadline, *, private: bool) -> list[Address]:
+    """Look up a host.
+
+    Args:
+        host: Name or number, in any form that the system's resolver takes.
+        port: TCP.
+        name: What to call the picture in an error.
+        deadline: For the answer.
+        private: Whether addresses of this machine and of private networks may be among the answers.
+
+    Raises:
+        ImageError: One of the addresses is private.
+        OSError: There is no such host, or no answer in time.
+    """
+    found = _look_up(host, port, deadline)
+    for *_, (number, *_) in found:
+        if not private and not is_public(ipaddress.ip_address(number)):
+            raise ImageError(
+                f"{name} leads to the private address {number}; set allow_private_urls=True if that is meant"
+            )
+    return [Address(family, socket_address) for family, _, _, _, socket_address in found]
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether an address is one of the public internet; an IPv6 form of an IPv4 address is judged by that."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if (inner := _inner_ipv4(address)) is not None:
+            return is_public(inner)
+        if address.is_site_local:
+            return False
+    return address.is_global and not (address.is_multicast or address.is_reserved)
+
+
+def _inner_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
+
+
+def _look_up(host: str, port: int, deadline: Deadline) -> list[Any]:
+    """Ask the resolver in a thread: it knows no timeout, and may be slow to give up."""
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, ValueError) as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, name="picture-address", daemon=True).start()
+    try:
+        answer = answers.get(timeout=deadline.left())
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, OSError):
+        raise answer
+    if isinstance(answer, ValueError):
+        raise OSError("no host can have this name")
+    return list(answer)
+
+
+_AGENT = "llama-index-mm-zhipu"
+
+
+@contextmanager
+def http_get(url: httpx.URL, addresses: Sequence[Address], deadline: Deadline) -> Iterator[HTTPResponse]:
+    """Ask for what is at an address; redirects are not followed, and proxies are not used.
+
+    Args:
+        url: ``http`` or ``https``. User and password are sent.
+        addresses: Of its host. They are tried in turn; certificates are checked against the host's name.
+        deadline: For everything, until the statement ends.
+
+    Yields:
+        The answer, its body not read yet.
+
+    Raises:
+        OSError: No connection, or no more time.
+        http.client.HTTPException: The answer is not HTTP.
+    """
+    connection = _connect(addresses, deadline)
+    try:
+        if url.scheme == "https":
+            connection.settimeout(deadline.left())
+            connection = tls_context().wrap_socket(connection, server_hostname=url.raw_host.decode("ascii"))
+        connection.settimeout(deadline.left())
+        connection.sendall(_request(url))
+        with HTTPResponse(_Readable(connection, deadline), method="GET") as response:  # type: ignore[arg-type]
+            response.begin()
+            yield response
+    finally:
+        connection.close()
+
+
+class _Readable:
+    """What ``HTTPResponse`` needs of a socket."""
+
+    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+        self._reader = _Reader(connection, deadline)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(self._reader)
+
+
+class _Reader(io.RawIOBase):
+    """Reads that end with the deadline, however often a few bytes come."""
+
+    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._connection.settimeout(self._deadline.left())
+        return self._connection.recv_into(buffer)
+
+
+def _connect(addresses: Sequence[Address], deadline: Deadline) -> socket.socket:
+    failure: OSError = OSError("the host has no address")
+    for place, address in enumerate(addresses):
+        connection = socket.socket(address.family, socket.SOCK_STREAM)
+        try:
+            # Where one address does not answer, the others have their share of the time.
+            connection.settimeout(deadline.left() / (len(addresses) - place))
+            connection.connect(address.socket_address)
+            return connection
+        except OSError as error:
+            connection.close()
+            failure = error
+    raise failure
+
+
+def _request(url: httpx.URL) -> bytes:
+    lines = [
+        b"GET " + url.raw_path + b" HTTP/1.1",
+        b"Host: " + url.netloc,
+        b"User-Agent: " + _AGENT.encode(),
+        b"Accept: */*",
+        b"Accept-Encoding: identity",
+        b"Connection: close",
+    ]
+    if url.username or url.password:
+        credentials = f"{url.username}:{url.password}".encode()
+        lines.append(b"Authorization: Basic " + base64.b64encode(credentials))
+    return b"\r\n".join([*lines, b"", b""])
+
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _BLOCK_BYTES = 1 << 16

@@ -3,22 +3,126 @@
 from __future__ import annotations
 
 import struct
-from contextlib import suppress
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib import import_module
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 from PIL import Image
 
 from llama_index_mm_zhipu.images.containers import without_metadata
-from llama_index_mm_zhipu.images.errors_old import ImageError
-from llama_index_mm_zhipu.images.files import open_file
-from llama_index_mm_zhipu.images.hidden_sizes import hidden_sizes
-from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored
+from llama_index_mm_zhipu.images.errors import ImageError
 from llama_index_mm_zhipu.images.ppm import simple_ppm
-from llama_index_mm_zhipu.images.streams import LimitedStream, SafeStream
+from llama_index_mm_zhipu.images.streams import LimitedStream, SafeStream, open_file
+
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+
+
+def hidden_sizes(stream: SafeStream) -> Iterator[tuple[int, int]]:
+    """Yield width and height in pixels of what Pillow would decode, beyond the size in the header.
+
+    Frames of a GIF may reach over its screen, and pictures in an ICO may be larger than its directory says: Pillow
+    warns of these on its own, or decodes them before anybody can look.
+
+    Args:
+        stream: The file; its position changes.
+    """
+    stream.seek(0)
+    prefix = stream.read(6)
+    try:
+        if prefix in (b"GIF87a", b"GIF89a"):
+            yield from _first_gif_frame(stream)
+        elif prefix[:4] == b"\x00\x00\x01\x00":
+            yield from _pictures_in_ico(stream, struct.unpack("<H", prefix[4:])[0])
+    except (struct.error, IndexError):
+        # It is cut off, as Pillow will say.
+        return
+
+
+def _first_gif_frame(stream: SafeStream) -> Iterator[tuple[int, int]]:
+    flags = stream.read(7)[4]
+    if flags & 0x80:
+        stream.seek(3 << ((flags & 7) + 1), 1)
+    while (kind := stream.read(1)) not in (b"", b";"):
+        if kind == b",":
+            left, top, width, height = struct.unpack("<4H", stream.read(8))
+            yield left + width, top + height
+            return
+        if kind == b"!":
+            stream.seek(1, 1)
+            while length := stream.read(1)[0]:
+                stream.seek(length, 1)
+
+
+def _pictures_in_ico(stream: SafeStream, count: int) -> Iterator[tuple[int, int]]:
+    entries = [struct.unpack("<8xII", stream.read(16)) for _ in range(count)]
+    for _, offset in entries:
+        stream.seek(offset)
+        head = stream.read(24)
+        if head.startswith(_PNG_MAGIC):
+            yield struct.unpack(">II", head[16:24])
+        else:
+            yield _bitmap_size(head)
+
+
+def _bitmap_size(head: bytes) -> tuple[int, int]:
+    """Return width and height, that of the mask below the picture included, as Pillow's own check has it."""
+    short_header = head[:4] == b"\x0c\x00\x00\x00"
+    width, height = struct.unpack("<4xHH", head[:8]) if short_header else struct.unpack("<4xII", head[:12])
+    # A negative height tells that the upper row comes first.
+    return width, height if height < 0xFF000000 else (1 << 32) - height
+
+
+_opening = threading.local()
+_inserting = threading.Lock()
+
+
+class _PillowInThisThread:
+    """Stands for a regular expression of module names in a filter: Pillow's, while this thread opens an image."""
+
+    def match(self, module: str) -> bool:
+        return getattr(_opening, "depth", 0) > 0 and module.startswith("PIL.")
+
+
+# ``warnings.catch_warnings`` changes the filters of all threads, and may restore those of another thread. This filter
+# may stay: it only ever matches in threads that are inside of ``pillow_warnings_ignored``.
+_FILTER: Any = ("ignore", None, Warning, _PillowInThisThread(), 0)
+
+
+@contextmanager
+def pillow_warnings_ignored() -> Iterator[None]:
+    """Ignore what Pillow warns of in this thread: odd tags and damaged metadata, which the pixels do not depend on."""
+    if getattr(sys.flags, "context_aware_warnings", False):
+        # Python 3.14 can keep the filters of threads apart.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            yield
+        return
+    _put_filter_first()
+    _opening.depth = getattr(_opening, "depth", 0) + 1
+    try:
+        yield
+    finally:
+        _opening.depth -= 1
+
+
+def _put_filter_first() -> None:
+    """Put the filter before those that were added since, such as ``error`` within ``catch_warnings``."""
+    filters: Any = warnings.filters
+    if filters and filters[0] is _FILTER:
+        return
+    with _inserting:
+        filters.insert(0, _FILTER)
+        for position in range(len(filters) - 1, 0, -1):
+            if filters[position] is _FILTER:
+                del filters[position]
+
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "PPM")
 """Pillow's names of the formats that are opened; MPO comes in as JPEG. HEIF needs a plugin."""

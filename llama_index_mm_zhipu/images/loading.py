@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+from pathlib import Path
+
 from PIL import Image
 
-from llama_index_mm_zhipu.images.pixels import is_plain, on_white, reduced, to_rgb
-from llama_index_mm_zhipu.images.opening import open_image
-from llama_index_mm_zhipu.images.orientation import turned_upright
-from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored
-from llama_index_mm_zhipu.images.sources import ImageSource
-from llama_index_mm_zhipu.images.truncation import OnTruncated
-from llama_index_mm_zhipu.images.url_rules import NO_URLS, UrlRules
+from llama_index_mm_zhipu.images.fetch import NO_URLS, UrlRules
+from llama_index_mm_zhipu.images.formats import pillow_warnings_ignored
+from llama_index_mm_zhipu.images.opening import OnTruncated, fetched, open_image
+from llama_index_mm_zhipu.images.pixels import is_plain, on_white, reduced, to_rgb, turned_upright
+from llama_index_mm_zhipu.images.sources import ImageSource, image_source
+from llama_index_mm_zhipu.images.streams import read_file
+
+
+def load_image(source: ImageSource, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn") -> Image.Image:
+    """Decode a picture into an upright RGB image.
+
+    EXIF orientation is applied, transparency is laid on white, the first frame of an animation is taken.
+
+    Args:
+        source: A path, ``file://`` or ``http(s)://`` address, data URI, base64 string, ``bytes``, binary file object,
+            ``PIL.Image`` or LlamaIndex node.
+        urls: Whether addresses are fetched, and within which limits.
+        on_truncated: A file that lacks its end is taken as far as it goes, with a ``"warn"``ing, or an error
+            (``"raise"``). What shows nothing at all is an error either way.
+
+    Returns:
+        A new image of mode ``RGB``; a given ``PIL.Image`` is left as it is.
+
+    Raises:
+        ImageError: There is no such picture, it may not be fetched, is too large, or cannot be decoded.
+    """
+    with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
+        image.load()
+        upright = turned_upright(to_rgb(image), image)
+    # Its EXIF data would ask to turn it again.
+    upright.info.clear()
+    return upright
+
 
 _REDUCING_GAP = 3.0
 _JPEG_GAP = 2
@@ -57,3 +86,43 @@ def _squashed(image: Image.Image, side: int) -> Image.Image:
         return to_rgb(image).resize((side, side), bicubic)
     box = (0, 0, image.width / columns, image.height / rows)
     return on_white(reduced(image, columns, rows).resize((side, side), bicubic, box))
+
+
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+
+
+def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int = 90) -> bytes:
+    """Encode an image.
+
+    Args:
+        image: Converted to RGB for JPEG, and for PNG where that has no such mode.
+        image_format: ``"JPEG"`` or ``"PNG"``.
+        quality: JPEG quality, 1 to 95.
+    """
+    buffer = BytesIO()
+    if image_format == "JPEG":
+        image.convert("RGB").save(buffer, "JPEG", quality=quality)
+    else:
+        (image if image.mode in _PNG_MODES else load_image(image)).save(buffer, image_format)
+    return buffer.getvalue()
+
+
+def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
+    """Return the encoded bytes of a picture as they are; a ``PIL.Image`` is encoded as PNG.
+
+    Args:
+        source: As for ``load_image``.
+        urls: Whether addresses are fetched, and within which limits.
+
+    Raises:
+        ImageError: There is no such file, or the address may not be fetched or did not answer.
+    """
+    found = image_source(source)
+    if isinstance(found, bytes):
+        return found
+    if isinstance(found, Path):
+        return read_file(found)
+    if isinstance(found, str):
+        return fetched(found, urls)
+    with open_image(found) as image:
+        return encode_image(image, "PNG")

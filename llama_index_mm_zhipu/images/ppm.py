@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.images.errors_old import ImageError
+from llama_index_mm_zhipu.images.errors import ImageError
 from llama_index_mm_zhipu.images.streams import LimitedStream, PiecedStream, SafeStream
 
 MAX_PLAIN_BYTES = 128 << 20

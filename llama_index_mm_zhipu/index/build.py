@@ -18,12 +18,19 @@ from llama_index.core.schema import BaseNode, Document, TransformComponent
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.index.input import IndexInput, IndexItem, items_of, nodes_of, roots_of, text_files_of
-from llama_index_mm_zhipu.index_missing import missing_ids, missing_text_ids
-from llama_index_mm_zhipu.index_stores import fingerprint_of
+from llama_index_mm_zhipu.index.input import (
+    IndexInput,
+    IndexItem,
+    items_of,
+    nltk_errors_explained,
+    nodes_of,
+    roots_of,
+    text_files_of,
+)
 from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
+from llama_index_mm_zhipu.index.stores import fingerprint_of
 from llama_index_mm_zhipu.reporting import report
-from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias, cast
 
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship, NodeWithScore
 
-from llama_index_mm_zhipu.binary_text import looks_binary
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import (
     IMAGE_TYPES,
@@ -22,18 +23,49 @@ from llama_index_mm_zhipu.images import (
     image_source,
     read_bytes,
 )
-from llama_index_mm_zhipu.images.files import is_folder, read_file
-from llama_index_mm_zhipu.images.formats import is_image_file
 from llama_index_mm_zhipu.images.errors import one_line
+from llama_index_mm_zhipu.images.formats import is_image_file
 from llama_index_mm_zhipu.images.nodes import caption_of
-from llama_index_mm_zhipu.readers import FolderReader
-from llama_index_mm_zhipu.readers.errors import EmptySourceError
-from llama_index_mm_zhipu.readers.picture_record import SOURCE_ROOT, PictureRecord, content_hash
-from llama_index_mm_zhipu.readers.slides import SLIDES
-from llama_index_mm_zhipu.readers.records import Source, path_in, short_hash
+from llama_index_mm_zhipu.images.streams import is_folder, read_file
 from llama_index_mm_zhipu.index.stored_files import FILE_PATH, RANDOM_ID
+from llama_index_mm_zhipu.readers import FolderReader
+from llama_index_mm_zhipu.readers.pages import SLIDES
+from llama_index_mm_zhipu.readers.records import (
+    SOURCE_ROOT,
+    EmptySourceError,
+    PictureRecord,
+    Source,
+    content_hash,
+    path_in,
+    short_hash,
+)
+from llama_index_mm_zhipu.text import looks_binary
 
 logger = logging.getLogger(__name__)
+
+_CORE = "llama-index-core"
+
+
+@contextmanager
+def nltk_errors_explained() -> Iterator[None]:
+    """Say what to do where nltk refuses the data that llama-index-core ships for its sentence splitter.
+
+    nltk ≥ 3.10.3 opens no file that has two names, and uv installs such files: it links them from its cache.
+
+    Raises:
+        PermissionError: nltk refused the data; the message holds the command that helps.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        if "multiply-linked" not in str(error):
+            raise
+        raise PermissionError(
+            f"the text cannot be split: nltk refuses the data of {_CORE}, which uv linked from its cache; install a "
+            f"copy of it: uv pip install --no-deps --link-mode copy --reinstall-package {_CORE} "
+            f"{_CORE}=={version(_CORE)}"
+        ) from None
+
 
 IndexItem: TypeAlias = "BaseNode | NodeWithScore | ImageSource"
 """A node or document, or an image in any form: path, URL, ``bytes``, ``PIL.Image``, …; a path may be a folder."""

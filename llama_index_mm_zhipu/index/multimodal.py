@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 from typing_extensions import Unpack
 
 from llama_index_mm_zhipu.arguments import as_ids, chosen, keyword_names, member_of, require_known
-from llama_index_mm_zhipu.index.stores import follow_caption_weight, recorded_weight
 from llama_index_mm_zhipu.embedding.nodes import (
     OnError,
     Outcome,
@@ -32,17 +31,27 @@ from llama_index_mm_zhipu.embedding.nodes import (
     stream_image_nodes,
 )
 from llama_index_mm_zhipu.images import ImageError, has_image
-from llama_index_mm_zhipu.index.input import IndexInput, IndexItem, items_of, nodes_of
-from llama_index_mm_zhipu.index_stores import faiss_store, fingerprint_of, is_stored_alike, own_stores
-from llama_index_mm_zhipu.index_struct import ImageIndexStruct, register_index
-from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
-from llama_index_mm_zhipu.llm.default import llm_or_default
 from llama_index_mm_zhipu.images.nodes import as_image_node
+from llama_index_mm_zhipu.index.input import IndexInput, IndexItem, items_of, nltk_errors_explained, nodes_of
+from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
+from llama_index_mm_zhipu.index.stores import (
+    ImageIndexStruct,
+    faiss_store,
+    fingerprint_of,
+    follow_caption_weight,
+    is_stored_alike,
+    own_stores,
+    recorded_weight,
+    register_index,
+)
+from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
+from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.query.chat import (
     PictureCondensePlusContextChatEngine,
+    PictureCondenseQuestionChatEngine,
     PictureContextChatEngine,
+    PictureSimpleChatEngine,
 )
-from llama_index_mm_zhipu.query.chat_without_sources import PictureCondenseQuestionChatEngine, PictureSimpleChatEngine
 from llama_index_mm_zhipu.query.engine import PictureQueryEngine
 from llama_index_mm_zhipu.query.options import (
     ChatEngineOptions,
@@ -52,10 +61,8 @@ from llama_index_mm_zhipu.query.options import (
 )
 from llama_index_mm_zhipu.query.retriever import PictureRetriever
 from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, without_text_templates
-from llama_index_mm_zhipu.text_splitting import nltk_errors_explained
-from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.vector_store.storable import storable_node
+from llama_index_mm_zhipu.vector_store.nodes import storable_node
 
 logger = logging.getLogger(__name__)
 

@@ -4,13 +4,90 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
 
-from llama_index.core.schema import BaseNode
+from llama_index.core import StorageContext
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.data_structs.data_structs import IndexStruct, MultiModelIndexDict
+from llama_index.core.data_structs.registry import INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS
+from llama_index.core.indices import MultiModalVectorStoreIndex
+from llama_index.core.indices.base import BaseIndex
+from llama_index.core.indices.registry import INDEX_STRUCT_TYPE_TO_INDEX_CLASS
+from llama_index.core.schema import BaseNode, Document
 
 from llama_index_mm_zhipu.images.nodes import caption_of
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
+
+
+def own_stores(
+    storage_context: StorageContext | None, image_vector_store: object
+) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
+    """Return the stores of texts and of images.
+
+    Raises:
+        ValueError: They are not of this package, such as those that ``load_index_from_storage`` reads from JSON.
+    """
+    stores = storage_context.vector_stores if storage_context is not None else {}
+    texts, images = stores.get("default"), image_vector_store or stores.get(MultiModalVectorStoreIndex.image_namespace)
+    if isinstance(texts, FaissMultiModalVectorStore) and isinstance(images, FaissMultiModalVectorStore):
+        return texts, images
+    raise ValueError(
+        "the storage context does not hold the stores of this index: build_index(…) makes one, and load_index(folder, "
+        "embed_model=…) opens one, also from a folder that storage_context.persist(folder) wrote"
+    )
+
+
+def fingerprint_of(model: BaseEmbedding) -> str:
+    """Return by what a store recognises an embedding model."""
+    known = getattr(model, "fingerprint", None)
+    return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
+
+
+def faiss_store(store: Any) -> FaissMultiModalVectorStore:
+    """Return a store of this package, which the index was opened with."""
+    assert isinstance(store, FaissMultiModalVectorStore)
+    return store
+
+
+def is_stored_alike(document: Document, stored: list[BaseNode]) -> bool:
+    """Whether the parts of a text document that a store holds were made of the very same document.
+
+    Args:
+        document: A text.
+        stored: Nodes that came from a document of its id.
+    """
+    hashes = {node.source_node.hash if node.source_node is not None else None for node in stored}
+    return hashes == {document.hash}
+
+
+class _StructType(str, Enum):
+    # LlamaIndex's own enum cannot be extended; its registries take any key. Who reads a store of this index without
+    # this package gets a KeyError that names it.
+    IMAGE_INDEX = "llama_index_mm_zhipu"
+
+
+@dataclass
+class ImageIndexStruct(MultiModelIndexDict):
+    """LlamaIndex's structure of a multimodal index, under a type of its own."""
+
+    @classmethod
+    def get_type(cls) -> _StructType:  # type: ignore[override]
+        """Return the type by which the registries know this structure and its index."""
+        return _StructType.IMAGE_INDEX
+
+
+def register_index(index_class: type[BaseIndex[Any]]) -> None:
+    """Have ``load_index_from_storage`` make an index of this class where a storage context holds our structure."""
+    structs: dict[object, type[IndexStruct]] = INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS  # type: ignore[assignment]
+    indices: dict[object, type[BaseIndex[Any]]] = INDEX_STRUCT_TYPE_TO_INDEX_CLASS  # type: ignore[assignment]
+    structs[_StructType.IMAGE_INDEX] = ImageIndexStruct
+    indices[_StructType.IMAGE_INDEX] = index_class
+
 
 _CAPTION_WEIGHT = "caption_weight"
 

@@ -13,8 +13,15 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import caption_of
-from llama_index_mm_zhipu.readers.picture_record import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT
-from llama_index_mm_zhipu.readers.records import is_missing, location_of, name_in_source, resolved
+from llama_index_mm_zhipu.readers.records import (
+    CONTENT_HASH,
+    SOURCE_LOCATION,
+    SOURCE_ROOT,
+    is_missing,
+    location_of,
+    name_in_source,
+    resolved,
+)
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)

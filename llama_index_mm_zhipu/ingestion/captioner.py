@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
+import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +17,118 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, SerializeAsAny
 from llama_index.core.ingestion.pipeline import remove_unstable_values
 from llama_index.core.llms import LLM
 from llama_index.core.schema import BaseNode, TransformComponent
+from llama_index.core.utils import get_cache_dir
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import KnownFields
+from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
 from llama_index_mm_zhipu.embedding.nodes import OnError, list_failures
 from llama_index_mm_zhipu.images import describe, has_image, image_source, read_bytes
 from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.ingestion.caption_answers import caption_in
-from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache, CaptionCacheError
-from llama_index_mm_zhipu.llm.default import llm_or_default
-from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
-from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
-from llama_index_mm_zhipu.llm.own_loop import run_on_own_loop
-from llama_index_mm_zhipu.llm.images import image_block
-from llama_index_mm_zhipu.llm.together import together
 from llama_index_mm_zhipu.images.nodes import caption_of, with_caption
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
+from llama_index_mm_zhipu.llm.images import image_block
+from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.shared_folders import make_folder
+from llama_index_mm_zhipu.text import with_whole_characters
 
 logger = logging.getLogger(__name__)
+
+# Nothing here repeats without bound next to what matches the same: models fill answers with line breaks.
+_DRESS = r"[*#>_`\-\d.、）)（(【\[\"“'「一二 \t]{0,8}"
+_OF_WHAT = r"(?:这张|该|此)?(?:图片|图像|照片|图中|图)?的?(?:内容)?的?"
+_LABEL = re.compile(
+    rf"(?:^|(?<=[\n。；;]))[ \t]{{0,8}}{_DRESS}{_OF_WHAT}"
+    r"(?:(?P<caption>说明|描述|caption|description)|(?P<text>文字|text))"
+    r"(?:[（(][^）)\n]{0,12}[）)])?[*_` \t]{0,4}(?:[：:]|[】\]][：:]?)[*_` \t]{0,4}",
+    re.IGNORECASE,
+)
+_THOUGHT = re.compile(r"\A\s{0,99}<think>.*?</think>", re.DOTALL)
+_FENCE = re.compile(r"^```\w{0,20}[ \t]{0,9}$", re.MULTILINE)
+_QUOTES = {'"': '"', "“": "”", "「": "」"}
+_NO_TEXT = re.compile(
+    r"(?:这张|该)?(?:图片?|照片|画面)?[中里上]?(?:没有|未见|无法|无)"
+    r"(?:任何|明显|可见|可|辨认|识别|清晰|看清|看得清|可读|显示|出|的){0,5}(?:文字|文本|字)?(?:内容|信息)?"
+    r"|none|n/?a|nothing"
+    r"|(?:there is )?no (?:legible |visible |readable )?text(?: is)?(?: legible| visible| readable)?"
+    r"(?: in the (?:picture|image))?",
+    re.IGNORECASE,
+)
+_BLANK = " \t\r\n*_`\"'“”‘’。．.，,！!（）()【】[]「」"
+
+
+def caption_in(answer: str) -> str:
+    """Return caption and legible text of an answer, each on lines of their own.
+
+    Either may be missing, and they may come in any order; "无" is no text. Words before the text of a picture are its
+    caption where nothing is called so, and an answer without labels is taken whole.
+    """
+    answer = _unquoted(_FENCE.sub("", _THOUGHT.sub("", answer)).strip())
+    # The text in a picture may hold such labels itself: the first of each kind counts.
+    first = {label.lastgroup: label for label in reversed(list(_LABEL.finditer(answer)))}
+    labels = sorted(first.values(), key=lambda label: label.start())
+    if not labels:
+        return answer
+    ends = [*(label.start() for label in labels[1:]), len(answer)]
+    found = {label.lastgroup: answer[label.end() : end].strip() for label, end in zip(labels, ends, strict=True)}
+    caption = found.get("caption", answer[: labels[0].start()].strip())
+    text = found.get("text", "")
+    return "\n".join(filter(None, [caption, "" if _NO_TEXT.fullmatch(text.strip(_BLANK)) else text]))
+
+
+def _unquoted(answer: str) -> str:
+    closing = _QUOTES.get(answer[:1])
+    return answer[1:-1].strip() if closing and len(answer) > 1 and answer.endswith(closing) else answer
+
+
+_WAIT_SECONDS = 30.0
+
+
+class CaptionCacheError(OSError):
+    """The file with the captions cannot be read or written."""
+
+
+class CaptionCache:
+    """A SQLite file that threads and processes may share; what was put is on disk.
+
+    Args:
+        path: The file, made if missing; None takes ``llama_index_mm_zhipu/captions.sqlite3`` in LlamaIndex's cache
+            folder, which ``LLAMA_INDEX_CACHE_DIR`` names.
+
+    Raises:
+        CaptionCacheError: The file cannot be written, or is something else.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        default = Path(get_cache_dir()) / "llama_index_mm_zhipu" / "captions.sqlite3"
+        self.path = Path(path).expanduser() if path is not None else default
+        make_folder(self.path.parent)
+        with self._connection() as connection:
+            # A file that cannot be written is told before anything is paid for.
+            connection.execute("begin immediate")
+            connection.execute("create table if not exists captions (key text primary key, caption text not null)")
+
+    def get(self, key: str) -> str | None:
+        """Return what was put under a key, or None."""
+        with self._connection() as connection:
+            row = connection.execute("select caption from captions where key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    def put(self, key: str, caption: str) -> None:
+        """Keep a caption."""
+        with self._connection() as connection:
+            connection.execute("insert or replace into captions values (?, ?)", (key, caption))
+
+    @contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(sqlite3.connect(self.path, timeout=_WAIT_SECONDS)) as connection, connection:
+                yield connection
+        except sqlite3.Error as error:
+            told = f"the cache of captions at {self.path} cannot be used: {error}; give another path"
+            raise CaptionCacheError(told) from None
+
 
 CAPTION_PROMPTS: dict[Language, str] = {
     "zh": (

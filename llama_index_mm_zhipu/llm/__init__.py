@@ -1,7 +1,7 @@
 """Zhipu's GLM vision models."""
 
-from llama_index_mm_zhipu.llm.empty_answer import EmptyAnswerError
 from llama_index_mm_zhipu.llm.errors import (
+    EmptyAnswerError,
     GLMAuthenticationError,
     GLMBudgetError,
     GLMConnectionError,

@@ -3,32 +3,142 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import logging
+import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_before_delay,
+    wait_random_exponential,
+)
 
-from llama_index_mm_zhipu.llm.addresses import secrets_of, without_secrets
-from llama_index_mm_zhipu.llm.api_style import Style
+from llama_index_mm_zhipu.llm.endpoint import Style, secrets_of, without_secrets
 from llama_index_mm_zhipu.llm.errors import GLMError, GLMTimeoutError, new_error
-from llama_index_mm_zhipu.llm.limits import learn_limits
+from llama_index_mm_zhipu.llm.requests import learn_limits
 from llama_index_mm_zhipu.llm.responses import PARTIAL_TOOL_CALLS, Answer
-from llama_index_mm_zhipu.llm.retries import retrying
 from llama_index_mm_zhipu.llm.tools import ToolCalls, functions_without_parameters
 from llama_index_mm_zhipu.llm.transport import Body, Transport
-from llama_index_mm_zhipu.llm.turns import Turns
 from llama_index_mm_zhipu.llm.usage import Account
+
+logger = logging.getLogger(__name__)
+
+# Streams that nobody reads any more may lie in reference cycles, which Python collects when it likes. A collection
+# stops all threads for a moment: not sooner, not more often.
+_COLLECT_AFTER_SECONDS = 5.0
+_COLLECT_EVERY_SECONDS = 60.0
+
+
+class Turns:
+    """Lets calls and streams go on; all coroutines run on one event loop.
+
+    Args:
+        most: How many at a time.
+        patience: Seconds without the end of any call or stream after which waiting is given up.
+    """
+
+    def __init__(self, most: int, patience: float) -> None:
+        self._most = most
+        self._patience = patience
+        self._free = asyncio.Semaphore(most)
+        self._streams = 0
+        self._ended = 0
+        self._collected = -_COLLECT_EVERY_SECONDS
+
+    @asynccontextmanager
+    async def turn(self, *, is_stream: bool) -> AsyncIterator[None]:
+        """Wait for a turn, and have it until the block ends.
+
+        Raises:
+            GLMTimeoutError: The line does not move: streams are neither read nor closed.
+        """
+        await self._wait()
+        self._streams += is_stream
+        try:
+            yield
+        finally:
+            self._streams -= is_stream
+            self._ended += 1
+            self._free.release()
+
+    async def _wait(self) -> None:
+        acquiring = asyncio.ensure_future(self._free.acquire())
+        try:
+            if not await self._moves(acquiring, min(_COLLECT_AFTER_SECONDS, self._patience)):
+                await self._collect_forgotten_streams()
+            while not acquiring.done():
+                if not await self._moves(acquiring, self._patience):
+                    raise new_error(
+                        GLMTimeoutError,
+                        f"none of the {self._most} calls of max_concurrency ended within {self._patience:g} s: "
+                        "read streams to their end, or close them",
+                    )
+        except BaseException:
+            if acquiring.done() and not acquiring.cancelled():
+                self._free.release()
+            acquiring.cancel()
+            raise
+
+    async def _moves(self, acquiring: asyncio.Future[Any], seconds: float) -> bool:
+        """Wait for the turn, and tell whether it came or any other ended meanwhile."""
+        ended = self._ended
+        await asyncio.wait({acquiring}, timeout=seconds)
+        return acquiring.done() or self._ended > ended
+
+    async def _collect_forgotten_streams(self) -> None:
+        now = time.monotonic()
+        if self._streams == self._most and now - self._collected > _COLLECT_EVERY_SECONDS:
+            self._collected = now
+            await asyncio.to_thread(gc.collect)
+
+
+BACKOFF = wait_random_exponential(multiplier=0.5, max=20.0)
+"""Seconds before the next try: random, up to 0.5, 1, 2, … 20."""
+
+
+def retrying(max_retries: int, deadline: float) -> AsyncRetrying:
+    """Retry what may pass, with jittered back-off that respects ``Retry-After``; the last error is raised.
+
+    Args:
+        max_retries: Further tries after the first.
+        deadline: Seconds; a wait that would end later is not begun.
+    """
+    return AsyncRetrying(
+        stop=stop_after_attempt(max_retries + 1) | stop_before_delay(deadline),
+        wait=_wait,
+        retry=retry_if_exception(lambda error: isinstance(error, GLMError) and error.retryable),
+        before_sleep=_log,
+        reraise=True,
+    )
+
+
+def _wait(state: RetryCallState) -> float:
+    asked = getattr(_error(state), "retry_after", None) or 0.0
+    return max(asked, BACKOFF(state))
+
+
+def _log(state: RetryCallState) -> None:
+    logger.info("trying again in %.1f s, after try %d: %s", state.upcoming_sleep, state.attempt_number, _error(state))
+
+
+def _error(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
+
 
 T = TypeVar("T")
 
-logger = logging.getLogger(__name__)
 
 FALLBACK_CODES = frozenset({"1113", "1211", "1302", "1305", "1312"})
 """Business codes that say nothing of the request: another model may answer it."""

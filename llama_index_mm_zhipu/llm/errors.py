@@ -277,3 +277,7 @@ def _rebuilt(kind: type[GLMError], message: str, attributes: dict[str, Any]) -> 
     error = kind(message)
     vars(error).update(attributes)
     return error
+
+
+class EmptyAnswerError(RuntimeError):
+    """The model was asked and answered nothing."""

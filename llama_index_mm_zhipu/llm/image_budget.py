@@ -23,9 +23,15 @@ from llama_index_mm_zhipu.images import (
 )
 from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
-from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock, language_of_chat
-from llama_index_mm_zhipu.llm.picture_cache import remembered
-from llama_index_mm_zhipu.llm.images import MAX_SIDE, content_key, encode_within_limits
+from llama_index_mm_zhipu.llm.images import (
+    ASKED_ABOUT,
+    MAX_SIDE,
+    NumberedImageBlock,
+    content_key,
+    encode_within_limits,
+    language_of_chat,
+    remembered,
+)
 from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
 
 logger = logging.getLogger(__name__)

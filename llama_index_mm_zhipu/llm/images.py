@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from llama_index.core.base.llms.types import ImageBlock, TextBlock
+from cachetools import TTLCache
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import BaseNode, NodeWithScore
 from PIL import Image
 
+from llama_index_mm_zhipu.concurrency import fork_safe_lock
 from llama_index_mm_zhipu.images import (
     IMAGE_TYPES,
     NO_URLS,
@@ -27,7 +29,61 @@ from llama_index_mm_zhipu.images import (
     orientation_of,
     read_bytes,
 )
-from llama_index_mm_zhipu.llm.picture_cache import remembered
+from llama_index_mm_zhipu.prompts.wording import Language, language_of_text
+
+_CHARACTERS = 64 * 1024 * 1024
+_SECONDS = 600.0
+
+_encoded: TTLCache[Hashable, str] = TTLCache(_CHARACTERS, _SECONDS, getsizeof=len)
+_lock = fork_safe_lock()
+
+
+def remembered(key: Hashable, encode: Callable[[], str]) -> str:
+    """Return what was encoded under a key in the last ten minutes, else encode it; up to 64 MiB are kept."""
+    with _lock:
+        known = _encoded.get(key)
+    if known is not None:
+        return known
+    encoded = encode()
+    if len(encoded) <= _CHARACTERS:
+        with _lock:
+            _encoded[key] = encoded
+    return encoded
+
+
+def forget_pictures() -> None:
+    """Forget all."""
+    with _lock:
+        _encoded.clear()
+
+
+ASKED_ABOUT = 0
+"""Number of the picture that a question is about: the others are numbered from 1."""
+
+
+class NumberedImageBlock(ImageBlock):
+    """A picture with the number that the prompt calls it by, which a contact sheet then shows.
+
+    Pictures without one are numbered by their place in the message.
+
+    Attributes:
+        number: From 1 on, or ``ASKED_ABOUT``.
+        language: In which a contact sheet is explained.
+    """
+
+    number: int
+    language: Language = "zh"
+
+
+def language_of_chat(messages: Sequence[ChatMessage]) -> Language:
+    """Return the language for texts that are added to a chat.
+
+    It is that of numbered images, which engines set; else that of the chat's texts, Chinese if there are none.
+    """
+    blocks = (block for message in messages for block in message.blocks)
+    set_by_engine = (block.language for block in blocks if isinstance(block, NumberedImageBlock))
+    return next(set_by_engine, None) or language_of_text("\n".join(message.content or "" for message in messages))
+
 
 Images: TypeAlias = "ImageSource | Iterable[ImageSource]"
 """An image or several, as ``complete(image_documents=…)`` takes them."""

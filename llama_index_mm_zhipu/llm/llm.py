@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Sequ
 from contextlib import aclosing
 from typing import Any
 
+from llama_index.core import Settings
 from llama_index.core.base.llms.generic_utils import (
     astream_chat_response_to_completion_response,
     chat_response_to_completion_response,
@@ -29,26 +30,40 @@ from llama_index.core.bridge.pydantic import (
     field_serializer,
     field_validator,
 )
+from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.llms.utils import LLMType, resolve_llm
 from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.tools import BaseTool
 
 from llama_index_mm_zhipu.arguments import KnownFields
+from llama_index_mm_zhipu.concurrency import aiterate, arun, fork_safe_lock, iterate, run
 from llama_index_mm_zhipu.images import UrlRules
-from llama_index_mm_zhipu.llm.addresses import is_address, without_password
-from llama_index_mm_zhipu.llm.api_style import ApiStyle, style_at
 from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
-from llama_index_mm_zhipu.llm.endpoint import DEFAULT_API_BASE, checked_key, key_and_base
-from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run
-from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
-from llama_index_mm_zhipu.llm.limits import limits_at
-from llama_index_mm_zhipu.llm.requests import FURTHER_FIELDS, GLMParameters, chosen_parameters, require_known_fields
+from llama_index_mm_zhipu.llm.endpoint import (
+    DEFAULT_API_BASE,
+    ApiStyle,
+    checked_key,
+    is_address,
+    key_and_base,
+    style_at,
+    without_password,
+)
 from llama_index_mm_zhipu.llm.image_budget import ImagePolicy
 from llama_index_mm_zhipu.llm.images import MAX_SIDE, Images
-from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_messages
+from llama_index_mm_zhipu.llm.requests import (
+    FURTHER_FIELDS,
+    GLMParameters,
+    Messages,
+    RequestBody,
+    chosen_parameters,
+    limits_at,
+    prompt_messages,
+    require_known_fields,
+)
 from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
-from llama_index_mm_zhipu.llm.tools_old import keep_first_tool_call, require_function_calls, tool_calls, tool_fields
+from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, require_function_calls, tool_calls, tool_fields
 from llama_index_mm_zhipu.llm.usage import Account, Price, Usage, UsageMeter
 
 _LONGEST_REQUEST_NAME = 55
@@ -423,3 +438,31 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         if not allow_parallel_tool_calls:
             keep_first_tool_call(response)
         return response
+
+
+_NAMES_OF_LLAMA_INDEX = ("default", "local")
+
+
+def llm_or_default(llm: LLMType | None) -> LLM:
+    """Return the given LLM, else that of ``Settings`` if one was set, else ``ZhipuMultiModal()``.
+
+    Raises:
+        TypeError: What was given is no LLM.
+        ValueError: None was given or set, and there is no API key; or a serialised one was given.
+    """
+    if isinstance(llm, dict):
+        raise ValueError("an LLM holds a key and is not made from a dict: give it anew, as in from_dict(data, llm=…)")
+    if isinstance(llm, str) and llm.partition(":")[0] not in _NAMES_OF_LLAMA_INDEX:
+        raise TypeError(f"llm is {llm!r:.60}; give an LLM, such as ZhipuMultiModal({llm!r:.60})")
+    if llm is not None:
+        try:
+            return resolve_llm(llm)
+        except AssertionError:
+            given = type(llm).__name__
+            raise TypeError(f"llm is a {given}; give an LLM of LlamaIndex, such as ZhipuMultiModal(…)") from None
+    # Settings.llm would make one of OpenAI's when nobody set it.
+    if Settings._llm is not None:
+        return Settings._llm
+    from llama_index_mm_zhipu.llm.llm import ZhipuMultiModal
+
+    return ZhipuMultiModal()

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Literal
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, Literal, TypeAlias
 
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.bridge.pydantic import BaseModel, Field, field_validator
 
 from llama_index_mm_zhipu.arguments import require_known
-from llama_index_mm_zhipu.llm.models import ModelLimits, table_name
+from llama_index_mm_zhipu.images import UrlRules
+from llama_index_mm_zhipu.llm.endpoint import ApiStyle, data_uri, style_at
+from llama_index_mm_zhipu.llm.errors import GLMError
+from llama_index_mm_zhipu.llm.image_budget import ImagePolicy, PictureBudget
+from llama_index_mm_zhipu.llm.images import Images, blocks_of_documents, image_list, picture_url
+from llama_index_mm_zhipu.llm.messages import Receiver, api_messages, holds_media, plain_messages
+from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of, table_name
 
 logger = logging.getLogger(__name__)
 
@@ -142,3 +153,169 @@ def _clamp_max_tokens(parameters: dict[str, Any], limits: ModelLimits, model: st
 def exceeds(max_tokens: Any, highest: int) -> bool:
     """Whether a ``max_tokens`` of any type is a number above another."""
     return isinstance(max_tokens, (int, float)) and max_tokens > highest
+
+
+_MAX_TOKENS_RANGE = re.compile(r"max_tokens.*?\[\s*\d+\s*,\s*(\d+)\s*\]")
+# The international service answers in English.
+_TOO_MANY_PICTURES = re.compile(
+    r"图片数量|(number|count) of (images|pictures)|(image|picture) (number|count)|too many (images|pictures)",
+    re.IGNORECASE,
+)
+# vLLM says how many: "At most 4 image(s) may be provided in one request."
+_AT_MOST_PICTURES = re.compile(r"at most (\d+) image", re.IGNORECASE)
+_ALWAYS_THINKS = re.compile("always engages in thinking", re.IGNORECASE)
+# Tried in turn where no number of pictures is documented: what the older models take.
+_FEWER_PICTURES = (5, 1)
+
+_learned: dict[tuple[str, str], ModelLimits] = {}
+
+
+def limits_at(api_base: str, model: str) -> ModelLimits:
+    """Return the limits of a model at an address, with what this process learned about them."""
+    return _learned.get((api_base, model.lower())) or limits_of(model)
+
+
+def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
+    """Take a limit from a refusal, for the rest of the process.
+
+    Args:
+        error: The API's refusal: it names the range of ``max_tokens``, says that there are too many pictures, and not
+            how many it takes, or that the model always thinks.
+        api_base: Address of the API.
+        body: The request that was refused.
+
+    Returns:
+        Whether the same request, built again, now differs.
+    """
+    model = str(body["model"])
+    limits = limits_at(api_base, model)
+    lessons = (_lower_max_tokens, _fewer_pictures, _always_thinks)
+    learned = next(filter(None, (lesson(limits, str(error), body) for lesson in lessons)), None)
+    if learned is None:
+        return False
+    _learned[api_base, model.lower()] = learned
+    logger.warning(
+        "%s takes less here than expected; from now on max_tokens up to %s, %d pictures in a request%s",
+        model,
+        learned.max_tokens,
+        learned.pictures,
+        ", and it always thinks" if learned.always_thinks else "",
+    )
+    return True
+
+
+def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
+    named = _MAX_TOKENS_RANGE.search(message)
+    if named is None or not exceeds(body.get("max_tokens"), int(named[1])):
+        return None
+    highest = int(named[1])
+    return replace(limits, max_tokens=highest, default_max_tokens=min(limits.default_max_tokens, highest))
+
+
+def _fewer_pictures(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
+    sent = _count_pictures(body)
+    if (named := _AT_MOST_PICTURES.search(message)) is not None and int(named[1]) < sent:
+        return replace(limits, pictures=int(named[1]))
+    if not _TOO_MANY_PICTURES.search(message):
+        return None
+    if limits.pictures < sent:
+        # Another call was faster to learn.
+        return limits
+    candidates = (limits.documented_pictures,) if limits.documented_pictures else _FEWER_PICTURES
+    fewer = next((number for number in candidates if number < sent), None)
+    return None if fewer is None else replace(limits, pictures=fewer)
+
+
+def _always_thinks(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
+    if not _ALWAYS_THINKS.search(message) or not disables_thinking(body):
+        return None
+    return replace(limits, thinking=True, always_thinks=True)
+
+
+def _count_pictures(body: dict[str, Any]) -> int:
+    contents = [message["content"] for message in body["messages"]]
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    return sum(part["type"] == "image_url" for part in parts)
+
+
+Messages: TypeAlias = "Sequence[ChatMessage] | Callable[[], Sequence[ChatMessage]]"
+"""A chat, or a function that makes it: that may have to read images."""
+
+
+@dataclass(frozen=True)
+class RequestBody:
+    """What goes into a request, whichever model is asked.
+
+    Attributes:
+        parameters: Fields other than ``model`` and ``messages``.
+        messages: The chat.
+        api_base: Address of the API: deployments differ in their limits.
+        api_style: Form of requests.
+        image_policy: What to do with more images than the model takes.
+        max_image_side: Pixels.
+        urls: Whether images given by address are fetched.
+    """
+
+    parameters: dict[str, Any]
+    messages: Messages
+    api_base: str
+    api_style: ApiStyle
+    image_policy: ImagePolicy
+    max_image_side: int
+    urls: UrlRules
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether building it may take its time."""
+        if callable(self.messages):
+            return True
+        return holds_media(self.messages)
+
+    def build(self, model: str) -> dict[str, Any]:
+        """Return the body for a model, within its limits as far as they are known.
+
+        Raises:
+            GLMInvalidRequestError: There are too many images, and the policy is ``"error"``.
+            ImageError: An image cannot be read.
+        """
+        limits = limits_at(self.api_base, model)
+        body = {"model": model, **self.parameters}
+        fit_to_model(body, limits, model)
+        budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, self.urls)
+        style = style_at(self.api_style, self.api_base)
+
+        def encode(block: ImageBlock) -> str:
+            url = picture_url(block, max_side=self.max_image_side, urls=self.urls)
+            return data_uri(url) if style == "openai" else url
+
+        chat = plain_messages(self.messages() if callable(self.messages) else self.messages)
+        return {**body, "messages": api_messages(budget.fit(chat), Receiver(model, style, encode))}
+
+    def models(self, first: str, fallbacks: Iterable[str]) -> tuple[str, ...]:
+        """Return the models to ask in turn: each once, and none that cannot call the functions of the request.
+
+        Args:
+            first: Asked in any case.
+            fallbacks: Asked after it.
+        """
+        others = [model for model in dict.fromkeys(fallbacks) if model != first]
+        if not self.parameters.get("tools"):
+            return (first, *others)
+        able = [model for model in others if limits_at(self.api_base, model).tools]
+        if able != others:
+            logger.info("%s are not asked: they call no functions", [model for model in others if model not in able])
+        return (first, *able)
+
+
+def prompt_messages(prompt: str, image_documents: Images | None) -> Messages:
+    """Return the chat of a prompt with images; they are read once, when the chat is needed."""
+    question = TextBlock(text=prompt)
+    images = image_list(image_documents)
+    if not images:
+        return [ChatMessage(role=MessageRole.USER, blocks=[question])]
+
+    @cache
+    def chat() -> list[ChatMessage]:
+        return [ChatMessage(role=MessageRole.USER, blocks=[*blocks_of_documents(images), question])]
+
+    return chat

@@ -15,16 +15,17 @@ from typing import Any, TypeVar
 import httpx
 
 from llama_index_mm_zhipu.concurrency import start_when_forgotten
-from llama_index_mm_zhipu.llm.addresses import secrets_of, split_address, without_secrets
-from llama_index_mm_zhipu.llm.api_style import Style, openai_body
-from llama_index_mm_zhipu.llm.bodies_old import (
+from llama_index_mm_zhipu.llm.bodies import (
     ACCEPT_ENCODING,
+    EventReader,
+    LineSplitter,
     beside_the_loop,
     parse_json,
     parse_object,
     read_body,
     slices,
 )
+from llama_index_mm_zhipu.llm.endpoint import Style, openai_body, secrets_of, split_address, without_secrets
 from llama_index_mm_zhipu.llm.errors import (
     GLMConnectionError,
     GLMError,
@@ -34,7 +35,6 @@ from llama_index_mm_zhipu.llm.errors import (
     is_error,
     new_error,
 )
-from llama_index_mm_zhipu.llm.bodies import EventReader, LineSplitter
 from llama_index_mm_zhipu.tls import tls_context
 
 Body = dict[str, Any]

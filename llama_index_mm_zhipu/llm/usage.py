@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from llama_index_mm_zhipu.concurrency import fork_safe_lock
 from llama_index_mm_zhipu.llm.errors import GLMBudgetError, new_error
-from llama_index_mm_zhipu.llm.fork_safe import fork_safe_lock
 from llama_index_mm_zhipu.llm.models import MODELS, table_name
 
 _TOKENS_OF_A_PRICE = 1_000_000

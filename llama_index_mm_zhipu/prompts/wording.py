@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from llama_index_mm_zhipu.scripts import UNSPACED
+from llama_index_mm_zhipu.text import UNSPACED
 
 Language: TypeAlias = Literal["zh", "en"]
 """Of prompts and labels; questions and answers may be in any."""

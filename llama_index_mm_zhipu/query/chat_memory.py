@@ -14,10 +14,9 @@ from llama_index.core.memory import BaseMemory
 from llama_index.core.schema import QueryBundle
 
 from llama_index_mm_zhipu.images import ImageError, ImageSource, image_source, open_image, read_bytes
-from llama_index_mm_zhipu.llm.numbered_picture import language_of_chat
-from llama_index_mm_zhipu.llm.images import content_key
-from llama_index_mm_zhipu.query.question import has_words, images_of
+from llama_index_mm_zhipu.llm.images import content_key, language_of_chat
 from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.query.question import has_words, images_of
 
 logger = logging.getLogger(__name__)
 

@@ -22,14 +22,14 @@ from llama_index.core.types import Thread
 
 from llama_index_mm_zhipu.arguments import require_choice
 from llama_index_mm_zhipu.embedding.nodes import OnError
+from llama_index_mm_zhipu.prompts.templates import PicturePromptTemplate, prompts_of
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 from llama_index_mm_zhipu.query.chat_memory import RemembersImages, message_of
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompt_helper import require_fitting
-from llama_index_mm_zhipu.prompts.templates import PicturePromptTemplate, prompts_of
 from llama_index_mm_zhipu.query.question import Question, as_bundle, has_words
 from llama_index_mm_zhipu.query.sources import Sources
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 
 class AnswersFromImages(RemembersImages):

@@ -27,11 +27,12 @@ from llama_index.core.settings import Settings
 from llama_index_mm_zhipu.arguments import explicit_arguments, keyword_names, member_of, require_choice, require_known
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import ImageSource
-from llama_index_mm_zhipu.llm.default import llm_or_default
+from llama_index_mm_zhipu.llm.llm import llm_or_default
+from llama_index_mm_zhipu.prompts.templates import QUERY_BLOCKS, PicturePromptTemplate
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompt_helper import require_fitting
-from llama_index_mm_zhipu.prompts.templates import QUERY_BLOCKS, PicturePromptTemplate
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import (
@@ -42,7 +43,6 @@ from llama_index_mm_zhipu.query.synthesizer import (
     without_text_templates,
 )
 from llama_index_mm_zhipu.text import with_whole_characters
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 _dispatcher = get_dispatcher(__name__)
 

@@ -12,7 +12,7 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBun
 
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
-from llama_index_mm_zhipu.query.quoting import quoted
+from llama_index_mm_zhipu.prompts.templates import quoted
 from llama_index_mm_zhipu.prompts.wording import WORDING, Language, Wording, wording_of
 
 

@@ -15,8 +15,8 @@ from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.query.retriever import QueryMode
 from llama_index_mm_zhipu.prompts.wording import Language
+from llama_index_mm_zhipu.query.retriever import QueryMode
 
 
 class RetrieverOptions(TypedDict, total=False):

@@ -12,13 +12,13 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from llama_index_mm_zhipu.images import ImageSource, image_source, read_bytes
-from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
 from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
+from llama_index_mm_zhipu.llm.images import ASKED_ABOUT, NumberedImageBlock
+from llama_index_mm_zhipu.prompts.templates import as_quoted_lines, in_one_line
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 from llama_index_mm_zhipu.query.labels import label_of
 from llama_index_mm_zhipu.query.question import images_of
-from llama_index_mm_zhipu.query.quoting import as_quoted_lines, in_one_line
 from llama_index_mm_zhipu.query.sources import require_readable
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 Blocks = list[TextBlock | ImageBlock]
 

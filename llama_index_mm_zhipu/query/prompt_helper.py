@@ -13,7 +13,7 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.prompt_utils import get_empty_prompt_txt
 from llama_index.core.utils import get_tokenizer
 
-from llama_index_mm_zhipu.scripts import UNSPACED
+from llama_index_mm_zhipu.text import UNSPACED
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from typing import Any, Literal
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple
 
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.bridge.pydantic import Field, SerializeAsAny
@@ -16,21 +18,100 @@ from llama_index.core.utils import iter_batch
 from PIL import Image
 
 from llama_index_mm_zhipu.arguments import KnownFields
+from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
 from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image
-from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
-from llama_index_mm_zhipu.llm.default import llm_or_default
-from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
-from llama_index_mm_zhipu.llm.own_loop import run_on_own_loop
-from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
-from llama_index_mm_zhipu.llm.together import together
+from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
-from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
-from llama_index_mm_zhipu.query.quoting import quoted
-from llama_index_mm_zhipu.query.rerank_answers import NO_SCORE, Verdict, verdicts_in
+from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
+from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
+from llama_index_mm_zhipu.llm.llm import llm_or_default
+from llama_index_mm_zhipu.llm.structured_answers import decode_json
+from llama_index_mm_zhipu.prompts.templates import quoted
 from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 
 logger = logging.getLogger(__name__)
+
+_HIGHEST = 10.0
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_FIELD = re.compile(r'"(number|score)" ?: ?"?(-?\d{1,6}(?:\.\d{1,9})?)', re.IGNORECASE)
+_REASON = re.compile(r'"reason" ?: ?"(.*)', re.IGNORECASE | re.DOTALL)
+
+NO_SCORE = -1.0
+"""Score of a candidate without one."""
+
+
+class Verdict(NamedTuple):
+    """What the model says of a candidate.
+
+    Attributes:
+        score: From 0 to 10; -1 for none.
+        reason: In a sentence; may be empty.
+    """
+
+    score: float
+    reason: str
+
+
+def verdicts_in(answer: str, count: int) -> dict[int, Verdict] | None:
+    """Find verdicts in an answer: JSON, with or without text or fences around it, whole, cut, or with broken strings.
+
+    Args:
+        answer: What the model wrote.
+        count: How many candidates there are.
+
+    Returns:
+        Verdicts by number from 1, the last of each; None where there is none, or where the model counts from 0.
+    """
+    verdicts: dict[int, Verdict] = {}
+    for item in _items(answer):
+        score = _number(item.get("score"))
+        # Of a single candidate, models leave the number out.
+        number = _number(item.get("number", 1 if count == 1 else None))
+        if score is None or number is None:
+            continue
+        if number == 0:
+            return None
+        if 1 <= number <= count:
+            reason = " ".join(str(item.get("reason") or "").split())
+            verdicts[int(number)] = Verdict(min(max(score, 0.0), _HIGHEST), reason)
+    return verdicts or None
+
+
+def _items(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects of a text that hold a score."""
+    place = text.find("{")
+    while place >= 0:
+        item, end = _decoded(text, place)
+        if "score" in item:
+            yield item
+            place = text.find("{", end)
+        else:
+            place = text.find("{", place + 1)
+
+
+def _decoded(text: str, place: int) -> tuple[dict[str, Any], int]:
+    """Decode the object that begins at a place; of a broken one, what can be told."""
+    try:
+        value, end = decode_json(text, place)
+    except ValueError:
+        end = text.find("{", place + 1)
+        end = end if end >= 0 else len(text)
+        fields = {name.lower(): value for name, value in _FIELD.findall(text[place:end])}
+        reason = _REASON.search(text[place:end])
+        return {**fields, **({"reason": reason.group(1).rstrip('"}], \n')} if reason else {})}, end
+    return {str(name).lower(): item for name, item in value.items()}, end
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return float(value) if math.isfinite(value) else None
+    found = _NUMBER.search(str(value))
+    return float(found.group()) if found else None
+
 
 RERANK_REASON = "rerank_reason"
 """Metadata key of reranked nodes: why the model gave its score, or why it gave none."""

@@ -26,11 +26,11 @@ from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range,
 from llama_index_mm_zhipu.embedding.contract import unit_embedding
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.images.errors import one_line
+from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, as_query
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
 
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
 """What of a question pictures are looked for by: its words, its picture, or the mean of both vectors."""

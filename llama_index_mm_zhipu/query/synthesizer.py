@@ -12,9 +12,9 @@ from llama_index.core.response_synthesizers.context_only import ContextOnly
 from llama_index.core.response_synthesizers.generation import Generation
 from llama_index.core.response_synthesizers.no_text import NoText
 
-from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
 from llama_index_mm_zhipu.prompts.templates import PicturePromptTemplate, prompts_of
 from llama_index_mm_zhipu.prompts.wording import Language
+from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
 
 TEXT_TEMPLATES = ("text_qa_template", "refine_template", "summary_template", "image_qa_template")
 """LlamaIndex's own, which a multimodal synthesizer never uses."""

@@ -21,9 +21,8 @@ from llama_index_mm_zhipu.arguments import (
     require_known,
 )
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.images.files import require_possible
-from llama_index_mm_zhipu.readers.errors import EmptySourceError, RecordError
-from llama_index_mm_zhipu.readers.records import Source
+from llama_index_mm_zhipu.images.streams import require_possible
+from llama_index_mm_zhipu.readers.records import EmptySourceError, RecordError, Source
 
 logger = logging.getLogger(__name__)
 

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama_index_mm_zhipu.readers.base import NodeOrError
-from llama_index_mm_zhipu.readers.captions import Captions
-from llama_index_mm_zhipu.readers.errors import RecordError
+from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.image_nodes import Captions, picture_of_file
 from llama_index_mm_zhipu.readers.parsing.lines import lines_of
-from llama_index_mm_zhipu.readers.picture_files import picture_of_file
+from llama_index_mm_zhipu.readers.records import RecordError
 
 logger = logging.getLogger(__name__)
 
@@ -115,3 +114,138 @@ def _names_in(file: Path) -> Iterator[tuple[str, str] | RecordError]:
 def _stem_of(name: str) -> str:
     """Return a picture's name without its ending, which some lines of Flickr8k-CN give as ``.jpg.1``."""
     return _ENDING.sub("", name)
+
+
+class Flickr8kCnReader(PictureReader):
+    """Reads Flickr8k-CN.
+
+    ``load_data(folder, images, split, captions)``: ``folder`` is its ``data/``, ``images`` the folder of Flickr8k's
+    pictures, ``split`` ``"train"``, ``"val"``, ``"test"`` or None for all captioned pictures, ``captions`` ``"zhc"``
+    (written by people), ``"zhb"`` or ``"zhg"`` (machine translations), ``"enc"`` (English) or ``"zhmtest"`` (human
+    translations of the test split).
+
+    Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+    """
+
+    def _records(
+        self, folder: str | Path, images: str | Path, split: str | None = None, captions: str = "zhc"
+    ) -> Iterator[NodeOrError]:
+        root = Path(folder).expanduser()
+        gathered = Captions()
+        yield from read_caption_lines(_flickr8k_file(root, captions), gathered)
+        listed = root / f"flickr8k{split}.txt" if split else None
+        yield from read_named_pictures(gathered, listed, Path(images).expanduser(), "{}.jpg".format)
+
+    def _nothing_read(self, folder: str | Path, *args: object, **kwargs: object) -> str:
+        return f"{folder} names no pictures; expected lines such as 123456_ab12cd.jpg#zhc#0 一只狗"
+
+
+def _flickr8k_file(root: Path, captions: str) -> Path:
+    # One of the published files is in the plural.
+    plural = root / f"flickr8k{captions}.captions.txt"
+    return plural if plural.is_file() else root / f"flickr8k{captions}.caption.txt"
+
+
+# "1234567⇥两个男人", "1234567 两个男人" and "1234567.jpg,两个男人", the last under a header.
+_VARIANT = CaptionForm(
+    re.compile(r"(?P<name>\d+(?:\.jpg)?)[\t ,](?P<caption>.+)", re.DOTALL),
+    "a picture's number, a tab, blank or comma and a caption",
+    header=re.compile(r"[A-Za-z_ ]+[,\t][A-Za-z_ \d]+"),
+)
+
+
+class Flickr30kCnReader(PictureReader):
+    """Reads Flickr30k-CN in the forms in which it goes round.
+
+    ``load_data(folder, images, split)``: ``images`` is the folder of Flickr30k's pictures, ``split`` ``"train"``,
+    ``"val"`` or ``"test"``. ``folder`` is the unpacked archive, with ``flickr30kzhbbosontrain/`` and the like, or holds
+    ``flickr30k_cna_{split}.txt`` or ``flickr30k_cn_{split}.txt``. The archive's captions are segmented into words: the
+    blanks are taken out. For the form of Chinese-CLIP's scripts there is ``ChineseClipReader``.
+
+    Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+    """
+
+    def _records(self, folder: str | Path, images: str | Path, split: str = "test") -> Iterator[NodeOrError]:
+        root, captions = Path(folder).expanduser(), Captions()
+        found = sorted(root.glob(f"flickr30kzh*{split}/TextData"), key=_rank)
+        archive = next(iter(found), None)
+        listed = None
+        if archive is not None:
+            name = archive.parent.name
+            listed = archive.parent / "ImageSets" / f"{name}.txt"
+            segmented = archive / f"seg.{name}.caption.txt"
+            yield from read_caption_lines(segmented, captions, NAMED_CAPTION, unsegmented)
+        else:
+            yield from self._read_variant(root, split, captions)
+        yield from read_named_pictures(captions, listed, Path(images).expanduser(), "{}.jpg".format)
+
+    def _nothing_read(self, folder: str | Path, images: str | Path, split: str = "test") -> str:
+        return f"{folder} names no pictures of {split}; expected lines such as 1234567#zhb#0 两 个 男人"
+
+    def _read_variant(self, root: Path, split: str, captions: Captions) -> Iterator[RecordError]:
+        names = [f"flickr30k_cna_{split}.txt", f"flickr30k_cn_{split}.txt"]
+        file = next((root / name for name in names if (root / name).is_file()), None)
+        if file is None:
+            raise FileNotFoundError(
+                f"{root} holds neither a folder flickr30k…{split} with TextData in it nor {' or '.join(names)}"
+            )
+        yield from read_caption_lines(file, captions, _VARIANT)
+
+
+def _rank(texts: Path) -> tuple[bool, str]:
+    """Human translations before the machine's."""
+    name = texts.parent.name
+    return "zhm" not in name, name
+
+
+_SEGMENTED = ".bosonseg"
+_FOLDER = re.compile(r"COCO_(\w+?2014)_")
+
+
+class CocoCnReader(PictureReader):
+    """Reads COCO-CN.
+
+    ``load_data(folder, images, split, captions)``: ``images`` is the folder with ``train2014/`` and ``val2014/``,
+    ``split`` ``"train"``, ``"val"``, ``"test"`` or None for all captioned pictures, ``captions``
+    ``"human-written-caption"``, ``"manually-translated-caption"`` or another part of a file's name between ``imageid.``
+    and ``.txt``, or the name of a file such as ``"coco-cn_ext.icap2020"``. The words of ``….bosonseg`` are joined.
+
+    Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+    """
+
+    def _records(
+        self,
+        folder: str | Path,
+        images: str | Path,
+        split: str | None = None,
+        captions: str = "human-written-caption",
+    ) -> Iterator[NodeOrError]:
+        root = Path(folder).expanduser()
+        gathered = Captions()
+        rewrite = unsegmented if captions.endswith(_SEGMENTED) else str
+        yield from read_caption_lines(_coco_file(root, captions), gathered, rewrite=rewrite)
+        listed = root / f"coco-cn_{split}.txt" if split else None
+        yield from read_named_pictures(gathered, listed, Path(images).expanduser(), _file_of)
+
+    def _nothing_read(self, folder: str | Path, *args: object, **kwargs: object) -> str:
+        return f"{folder} names no pictures; expected lines such as COCO_val2014_000000000123#0, a tab and a caption"
+
+
+def _file_of(stem: str) -> str | None:
+    found = _FOLDER.match(stem)
+    return f"{found.group(1)}/{stem}.jpg" if found else None
+
+
+def _coco_file(root: Path, captions: str) -> Path:
+    # What was published later is not called so.
+    other = root / f"{captions}.txt"
+    return other if other.is_file() else root / f"imageid.{captions}.txt"

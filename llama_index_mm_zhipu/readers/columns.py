@@ -2,28 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from PIL import Image
+
+from llama_index_mm_zhipu.arguments import explicit_constructor
 from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.readers.addressed_pictures import addressed_picture, path_of_address
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import captions_in, joined
-from llama_index_mm_zhipu.readers.columns_old import Columns
-from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.image_nodes import inline_picture
-from llama_index_mm_zhipu.readers.parsing.tables import rows_of
+from llama_index_mm_zhipu.readers.image_nodes import (
+    addressed_picture,
+    captions_in,
+    inline_picture,
+    joined,
+    path_of_address,
+    picture_id_of,
+    picture_of_file,
+)
 from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, encoding_of
-from llama_index_mm_zhipu.readers.parsing.json import objects_of
-from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
-from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number, storable
-from llama_index_mm_zhipu.readers.parsing.lines import lines_of
-from llama_index_mm_zhipu.readers.parsing.numbers import NumericColumns
-from llama_index_mm_zhipu.readers.parsing.record import Record, RecordOrError
-from llama_index_mm_zhipu.readers.picture_files import picture_of_file
-from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
+from llama_index_mm_zhipu.readers.parsing.json import described, is_no_number, object_of, objects_of, storable
+from llama_index_mm_zhipu.readers.parsing.lines import Record, RecordOrError, lines_of
+from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, rows_of
+from llama_index_mm_zhipu.readers.records import RESERVED_KEYS, RecordError
+
+
+@explicit_constructor
+@dataclass(frozen=True)
+class Columns:
+    """What the columns of a table, or the keys of JSON objects, hold.
+
+    Attributes:
+        caption: Of captions, one or several; in JSON a list of captions, too.
+        picture: Of the picture's file within the folder of pictures. Of an address, the last part is taken.
+        url: Of the picture's address.
+        base64: Of the picture itself.
+        id: Of its id; None makes one of the file's name and the picture's, or the record's number.
+        metadata: Kept as metadata of the node. In a table, a column of numbers becomes numbers, so that filters such as
+            ``price >= 100`` find them; see ``ColumnReader``.
+        delimiter: Between fields of a table.
+        names: Of the columns of a table without a first row of names.
+        separators: Between the values of columns that hold several, by column.
+    """
+
+    caption: str | tuple[str, ...] = "caption"
+    picture: str | None = None
+    url: str | None = None
+    base64: str | None = None
+    id: str | None = None
+    metadata: tuple[str, ...] = ()
+    delimiter: str = ","
+    names: tuple[str, ...] | None = None
+    separators: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse columns without a picture.
+
+        Raises:
+            ValueError: There is none, or metadata is called as this package's own is.
+            TypeError: ``metadata`` or ``names`` is a string.
+        """
+        for given in (self.metadata, self.names):
+            if isinstance(given, str):
+                raise TypeError(f"{given!r} stands where a tuple of columns should: give ({given!r},)")
+        if reserved := sorted(RESERVED_KEYS.intersection(self.metadata)):
+            raise ValueError(
+                f"metadata={tuple(self.metadata)!r}: this package keeps metadata of its own under {reserved[0]!r}; "
+                "rename the column"
+            )
+        if not (self.picture or self.url or self.base64):
+            raise ValueError("columns without a picture: give picture, url or base64")
+
+
+WUDAOMM = Columns(caption="captions", picture="name", url="url", metadata=("tag",))
+"""WuDaoMM's base set, an array per category: ``ColumnReader(WUDAOMM).load_data("Art.json", images="Art")``.
+
+Copies that call the picture ``imagePath`` are read with ``dataclasses.replace(WUDAOMM, picture="imagePath")``.
+"""
+
+PRODUCT1M = Columns(
+    caption="title",
+    picture="url_2",
+    url="url",
+    id="id",
+    metadata=("labels",),
+    delimiter="#####",
+    names=("id", "title", "url", "url_2", "labels"),
+    separators={"labels": "#;#"},
+)
+"""Product1M, ``product1m_{split}_ossurl_v2.txt``; the training split has no labels."""
+
 
 JSON_LINES = (".jsonl", ".ndjson")
 """Endings of files that hold one JSON object a line."""
@@ -195,3 +265,65 @@ class ColumnReader(PictureReader):
 def _file_name(value: str) -> str:
     path = path_of_address(value.strip())
     return PurePosixPath(path).name if path is not None else value.strip().replace("\\", "/")
+
+
+_CAPTION_NAMES = (
+    *("caption", "captions", "text", "title", "description", "desc", "name", "query", "alt"),
+    *("图片描述", "描述", "标题", "说明", "图片说明", "文本", "文案", "商品名", "商品名称", "名称", "品名"),
+)
+_ID_NAMES = ("image_id", "id", "img_id", "picture_id", "item_id", "sku", "no", "编号", "图片编号", "商品编号", "序号")
+
+# Data URIs, and base64 of JPEG, PNG, GIF, WebP and BMP.
+_BASE64_STARTS = ("data:image", "/9j/", "iVBORw0K", "R0lGOD", "UklGR", "Qk")
+
+
+def column_reader_call(fields: Mapping[str, Any], file: Path) -> str:
+    """Return code that reads a file whose records look like this one, ``…`` standing for what is not evident."""
+    left = dict(fields)
+    columns: dict[str, str] = {}
+
+    def take(column: str, names: tuple[str, ...], fits: Callable[[str, Any], bool]) -> None:
+        by_name = {key.lower(): key for key in left}
+        known = [by_name[name] for name in names if name in by_name]
+        found = next((key for key in [*known, *left] if fits(key, left[key])), None)
+        if found is not None:
+            columns[column] = found
+            del left[found]
+
+    for source, fits in (("base64", _is_base64), ("url", _is_url), ("picture", _is_file_name)):
+        if not columns:
+            take(source, (), fits)
+    source = next(iter(columns), "base64")
+    take("caption", _CAPTION_NAMES, lambda key, value: _is_caption(value))
+    take("id", _ID_NAMES, lambda key, value: key.lower() in _ID_NAMES or key.lower().endswith("_id"))
+    shown = {name: repr(columns[name]) if name in columns else "…" for name in ("caption", source)}
+    if "id" in columns:
+        shown["id"] = repr(columns["id"])
+    # ColumnReader goes by the ending.
+    path = file if file.suffix.lower() in JSON_LINES else file.with_suffix(JSON_LINES[0])
+    images = ", images=…" if source == "picture" else ""
+    arguments = ", ".join(f"{name}={value}" for name, value in shown.items())
+    renamed = f" after renaming it to {path.name}" if path != file else ""
+    return f"ColumnReader(Columns({arguments})).load_data({str(path)!r}{images}){renamed}"
+
+
+def _is_base64(key: str, value: Any) -> bool:
+    return isinstance(value, str) and (value.startswith(_BASE64_STARTS) or _is_called(key, "base64", "b64"))
+
+
+def _is_url(key: str, value: Any) -> bool:
+    return isinstance(value, str) and path_of_address(value) is not None
+
+
+def _is_file_name(key: str, value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    return Path(value).suffix.lower() in Image.registered_extensions() or _is_called(key, "image_path", "file_name")
+
+
+def _is_caption(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _is_called(key: str, *names: str) -> bool:
+    return any(name in key.lower() for name in names)

@@ -12,14 +12,19 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.images.files import read_file
 from llama_index_mm_zhipu.images.formats import FORMATS
+from llama_index_mm_zhipu.images.streams import read_file
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.folder_captions import FILE_NAME, CaptionTable, Sidecars
-from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, name_error, visible_files
+from llama_index_mm_zhipu.readers.folder_files import (
+    FILE_NAME,
+    CaptionTable,
+    OutsideLinks,
+    Sidecars,
+    name_error,
+    visible_files,
+)
 from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, encoding_of
-from llama_index_mm_zhipu.readers.picture_record import PictureRecord, content_hash
+from llama_index_mm_zhipu.readers.records import PictureRecord, RecordError, content_hash
 
 SIDECAR = "sidecar"
 """Captions are beside each picture: ``photo.txt`` or ``photo.json``."""

@@ -16,17 +16,12 @@ from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import Captions, captions_in
-from llama_index_mm_zhipu.readers.column_guesses import column_reader_call
-from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.image_nodes import inline_picture
+from llama_index_mm_zhipu.readers.columns import column_reader_call
+from llama_index_mm_zhipu.readers.image_nodes import Captions, captions_in, inline_picture, picture_id_of
 from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, encoding_of
-from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
-from llama_index_mm_zhipu.readers.parsing.json_values import storable
-from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, lines_of
-from llama_index_mm_zhipu.readers.parsing.record import Record, RecordOrError
-from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
-from llama_index_mm_zhipu.readers.picture_record import RESERVED_KEYS
+from llama_index_mm_zhipu.readers.parsing.json import object_of, storable
+from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, lines_of
+from llama_index_mm_zhipu.readers.records import RESERVED_KEYS, RecordError
 
 logger = logging.getLogger(__name__)
 

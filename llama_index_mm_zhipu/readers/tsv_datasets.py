@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.captions import Captions, in_one_line
-from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.image_nodes import inline_picture
-from llama_index_mm_zhipu.readers.parsing.json_objects import object_of
-from llama_index_mm_zhipu.readers.parsing.json_values import described, is_no_number
-from llama_index_mm_zhipu.readers.parsing.lines import lines_of
-from llama_index_mm_zhipu.readers.picture_ids import picture_id_of
+from llama_index_mm_zhipu.readers.image_nodes import (
+    Captions,
+    addressed_picture,
+    captions_in,
+    in_one_line,
+    inline_picture,
+    picture_id_of,
+    picture_of_file,
+)
+from llama_index_mm_zhipu.readers.parsing.json import described, is_no_number, object_of
+from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, lines_of
+from llama_index_mm_zhipu.readers.parsing.tables import rows_of
+from llama_index_mm_zhipu.readers.records import RecordError
 
 logger = logging.getLogger(__name__)
 
@@ -144,3 +151,121 @@ def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -
     for image_id, place in captions.places.items():
         if image_id not in seen:
             yield RecordError(f"{place}: there is no picture {image_id!r} in {file.name}")
+
+
+class ChineseClipReader(TsvReader):
+    """Reads a data set in the form of Chinese-CLIP's scripts.
+
+    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``. Pictures stream; captions stay in
+    memory. The pickles in ``lmdb/`` are never opened: the same is in the two files.
+
+    Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+    """
+
+    text_key = "text"
+    ids_key = "image_ids"
+
+    def _files(self, folder: Path, split: str) -> tuple[Path, Path]:
+        return folder / f"{split}_texts.jsonl", folder / f"{split}_imgs.tsv"
+
+
+class MugeRetrievalReader(TsvReader):
+    """Reads MUGE's ``Multimodal_Retrieval``: pictures, with the queries that ask for them as captions.
+
+    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, whose queries name no pictures.
+    The files' prefix ``MR_`` may be missing.
+
+    Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+    """
+
+    text_key = "query_text"
+    ids_key = "item_ids"
+
+    def _files(self, folder: Path, split: str) -> tuple[Path, Path]:
+        return _file(folder, f"{split}_queries.jsonl"), _file(folder, f"{split}_imgs.tsv")
+
+
+class MugeCaptionReader(PictureReader):
+    """Reads MUGE's ``ECommerce-IC``: pictures with advertising lines as captions.
+
+    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, which has no captions.
+
+    Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+    """
+
+    def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
+        root, captions = Path(folder).expanduser(), Captions()
+        for line in lines_of(root / f"IC_{split}.jsonl"):
+            error = _add_captions(line, captions)
+            if error is not None:
+                yield error
+        yield from read_pictures(root / f"IC_{split}.tsv", captions, self.show_progress)
+
+    def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
+        return nothing_read(Path(folder) / f"IC_{split}.tsv")
+
+
+def _file(folder: Path, name: str) -> Path:
+    prefixed = folder / f"MR_{name}"
+    return prefixed if prefixed.is_file() else folder / name
+
+
+def _add_captions(line: LineOrError, captions: Captions) -> RecordError | None:
+    record = object_of(line, "an object with image_id and text", "image_id")
+    if isinstance(record, RecordError):
+        return record
+    image_id = picture_id_of(record.fields["image_id"], record.place, "image_id")
+    if isinstance(image_id, RecordError):
+        return image_id
+    texts = captions_in(record.fields.get("text"), "text", record.place)
+    if isinstance(texts, RecordError):
+        return texts
+    for text in texts:
+        captions.add(image_id, text, record.place)
+    return None
+
+
+_FILE_NUMBER = re.compile(r"_(\d+)$")
+
+
+class WukongReader(PictureReader):
+    """Reads a file of Wukong, ``wukong_100m_{0..255}.csv``.
+
+    ``load_data(file, images)``: without ``images``, nodes have addresses (``image_url``), which the embedding fetches
+    with ``allow_urls=True``; many no longer answer. With it, pictures are those that the official downloader saved as
+    ``{images}/{file:03d}/{row:05d}.jpg``. There are no ids in the file: they are made of its number and the row.
+
+    Args:
+        id_prefix: What node ids begin with, as of ``PictureReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        show_progress: Show a progress bar.
+    """
+
+    def _records(self, file: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
+        path = Path(file).expanduser()
+        folder = Path(images).expanduser() if images is not None else None
+        number = _FILE_NUMBER.search(path.stem)
+        prefix = f"{int(number.group(1)):03d}" if number else path.stem
+        rows = rows_of(path, required=("url", "caption"), show_progress=self.show_progress)
+        # A row that cannot be used has its number all the same.
+        for row, record in enumerate(rows):
+            yield record if isinstance(record, RecordError) else _node(f"{prefix}/{row:05d}", record, folder)
+
+    def _nothing_read(self, file: str | Path, images: str | Path | None = None) -> str:
+        return f"{file} holds no pictures; expected the header url,caption and a line for each picture"
+
+
+def _node(node_id: str, record: Record, images: Path | None) -> NodeOrError:
+    caption = in_one_line(record.fields["caption"])
+    if images is not None:
+        return picture_of_file(node_id, images, f"{node_id}.jpg", caption, record.place)
+    return addressed_picture(node_id, record.fields["url"], caption, record.place)

@@ -1,7 +1,6 @@
 """What users of this package need for tests of their own: a stand-in for the GLM API, random checkpoints."""
 
 from llama_index_mm_zhipu.testing.checkpoints import tiny_checkpoint
-from llama_index_mm_zhipu.testing.connect import connect_glm
 from llama_index_mm_zhipu.testing.faults import (
     Cut,
     Delay,
@@ -29,7 +28,7 @@ from llama_index_mm_zhipu.testing.gateway_faults import (
     OddEvents,
     ToolCalls,
 )
-from llama_index_mm_zhipu.testing.mock_server import GLMStandIn
+from llama_index_mm_zhipu.testing.mock_server import GLMStandIn, connect_glm
 
 __all__ = [
     "Compressed",

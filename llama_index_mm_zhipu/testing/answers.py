@@ -12,18 +12,164 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from llama_index_mm_zhipu.testing.judgements import caption, scores, selected_choice, selection
-from llama_index_mm_zhipu.testing.message_texts import (
+from llama_index_mm_zhipu.testing.wire import (
+    CHARACTERS_PER_EVENT,
     OBSERVATION,
+    Answer,
+    Delta,
+    count_tokens,
+    describe_picture,
     last_line,
     last_question,
     parts_of,
     question_in,
+    text_deltas,
     text_of,
 )
-from llama_index_mm_zhipu.testing.pictures import count_tokens, describe_picture
-from llama_index_mm_zhipu.testing.schema_filling import fill
-from llama_index_mm_zhipu.testing.wire import CHARACTERS_PER_EVENT, Answer, Delta, text_deltas
+
+# Prompts of LlamaIndex's selectors, of GLMRerank and of ImageCaptioner.
+_SELECTION = re.compile(r"Some choices are given below\..*?relevant to the question: '(.*)'", re.DOTALL)
+_CHOICE = re.compile(r"^\((\d+)\) (.*)$", re.MULTILINE)
+_SCORING = re.compile(r'\{"number": \d+, "score": ')
+_CANDIDATE = re.compile(r"^(?:编号|Number )(\d+)[：:] *(.+)$", re.MULTILINE)
+_SCORED_QUESTION = re.compile(r"^(?:问题：|Question: )(.*)$", re.MULTILINE)
+_CAPTIONING = re.compile(r"^(说明：|Caption: ).*\n(文字：|Text: )", re.MULTILINE)
+
+Message = dict[str, Any]
+
+
+def selected_choice(messages: list[Message]) -> int | None:
+    """Return the choice, from 1, that a selector's prompt asks for; None for other prompts."""
+    found = _SELECTION.search("\n".join(map(text_of, messages)))
+    choices = _CHOICE.findall(found.group(0)) if found else []
+    if not found or not choices:
+        return None
+    return max((_overlap(found.group(1), text), -int(number)) for number, text in choices)[1] * -1
+
+
+def selection(messages: list[Message]) -> str | None:
+    """Answer the prompt of a selector."""
+    choice = selected_choice(messages)
+    return None if choice is None else _json([{"choice": choice, "reason": "与问题相同的字最多"}])
+
+
+def scores(messages: list[Message]) -> str | None:
+    """Answer a prompt that asks for scores from 0 to 10."""
+    text = text_of(messages[-1])
+    question = _SCORED_QUESTION.search(text)
+    if question is None or not _SCORING.search(text):
+        return None
+    judged = [(int(number), _overlap(question.group(1), caption)) for number, caption in _CANDIDATE.findall(text)]
+    return _json(
+        [
+            {"number": number, "score": round(10 * share, 1), "reason": f"问题中{share:.0%}的字在说明里"}
+            for number, share in judged
+        ]
+    )
+
+
+def caption(messages: list[Message]) -> str | None:
+    """Answer a prompt that asks for a caption and the text in a picture."""
+    form = _CAPTIONING.search(text_of(messages[-1]))
+    pictures = [part["image_url"]["url"] for part in parts_of(messages[-1]) if part["type"] == "image_url"]
+    if form is None or not pictures:
+        return None
+    return f"{form.group(1)}{describe_picture(pictures[-1])}\n{form.group(2)}无"
+
+
+def _overlap(question: str, text: str) -> float:
+    """Return the share of the question's characters that a text has."""
+    characters = {character for character in question if character.isalnum()}
+    return len(characters & set(text)) / len(characters) if characters else 0.0
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+# Schemas may contain themselves: from here on down, only what must be there is.
+_MAX_DEPTH = 6
+
+Schema = dict[str, Any]
+
+
+def fill(schema: Schema, question: str) -> Any:
+    """Return a value that fits a schema.
+
+    Strings get the question, or the first value of an enumeration; numbers the first number in the question, or 0;
+    booleans are true; arrays have one element; objects have the properties that are required, or all if none is.
+    """
+    return _value(schema, question, {**schema.get("definitions", {}), **schema.get("$defs", {})}, 0)
+
+
+def _value(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> Any:
+    schema = _resolved(schema, definitions, depth)
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    kind = _kind(schema)
+    if kind == "object":
+        return _object(schema, question, definitions, depth)
+    if kind == "array":
+        return _array(schema, question, definitions, depth)
+    if kind in ("integer", "number"):
+        return _number(schema, question)
+    return {"boolean": True, "null": None}.get(kind, question[: schema.get("maxLength")])
+
+
+def _resolved(schema: Schema, definitions: dict[str, Schema], depth: int) -> Schema:
+    """Follow references, and take the first choice that is not null, or null at the bottom."""
+    if reference := schema.get("$ref"):
+        target = definitions.get(str(reference).rpartition("/")[2], {})
+        return _resolved({**target, **_without(schema, "$ref")}, definitions, depth)
+    for key in ("anyOf", "oneOf"):
+        if choices := schema.get(key):
+            nulls = [choice for choice in choices if choice.get("type") == "null"]
+            others = [choice for choice in choices if choice not in nulls]
+            chosen = nulls if nulls and (depth > _MAX_DEPTH or not others) else others
+            return _resolved({**_without(schema, key), **chosen[0]}, definitions, depth)
+    if parts := schema.get("allOf"):
+        merged = _without(schema, "allOf")
+        for part in parts:
+            merged |= _resolved(part, definitions, depth)
+        return _resolved(merged, definitions, depth)
+    return schema
+
+
+def _without(schema: Schema, key: str) -> Schema:
+    return {name: value for name, value in schema.items() if name != key}
+
+
+def _kind(schema: Schema) -> str:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        kind = next((name for name in kind if name != "null"), "null")
+    return str(kind or ("object" if "properties" in schema else "string"))
+
+
+def _object(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> dict[str, Any]:
+    properties: dict[str, Schema] = schema.get("properties", {})
+    names = schema.get("required") or (properties if depth <= _MAX_DEPTH else ())
+    return {name: _value(properties.get(name, {}), question, definitions, depth + 1) for name in names}
+
+
+def _array(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> list[Any]:
+    if items := schema.get("prefixItems"):
+        return [_value(item, question, definitions, depth + 1) for item in items]
+    least = schema.get("minItems", 0)
+    count = least if depth > _MAX_DEPTH else max(1, least)
+    return [_value(schema.get("items", {}), question, definitions, depth + 1) for _ in range(count)]
+
+
+def _number(schema: Schema, question: str) -> int | float:
+    found = _NUMBER.search(question)
+    number = float(found.group()) if found else 0.0
+    number = max(number, schema.get("minimum", number), schema.get("exclusiveMinimum", number - 1) + 1)
+    number = min(number, schema.get("maximum", number), schema.get("exclusiveMaximum", number + 1) - 1)
+    return int(number) if number == int(number) or schema.get("type") == "integer" else number
+
 
 GREETING = "（本地替身，不是模型）"
 
@@ -33,8 +179,6 @@ _MOST_CHARACTERS = 80
 _SCHEMA_MARK = "Here's a JSON schema to follow:"
 _REACT_MARK = "Action Input:"
 _REACT_TOOL = re.compile(r"^> Tool Name: (\S+)$.*?^Tool Args: (?=\{)", re.MULTILINE | re.DOTALL)
-
-Message = dict[str, Any]
 
 
 def answer_to(request: dict[str, Any]) -> Answer:
@@ -182,7 +326,3 @@ def _leading_object(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
-from llama_index_mm_zhipu.embedding.official_models import OFFICIAL_MODELS
+from llama_index_mm_zhipu.embedding.chinese_clip.official_models import OFFICIAL_MODELS
 
 TINY = "tiny"
 

@@ -13,8 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
 from typing import Any
 
-from llama_index_mm_zhipu.testing.refusal import Refusal
-from llama_index_mm_zhipu.testing.wire import Finish, Reply
+from llama_index_mm_zhipu.testing.wire import Finish, Refusal, Reply
 
 Respond = Callable[[str | None, bytes], Reply]
 """Computes the reply from the header ``Authorization`` and the body of a request."""

@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from io import BytesIO
 from typing import Any
+
+from PIL import Image
+
+from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, MAX_SIDE
+
+
+class Refusal(Exception):  # noqa: N818  # it is an answer, not a fault of this server
+    """An error answer: HTTP status, business code and message."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+    def reply(self) -> Reply:
+        """Return how it is sent."""
+        return json_reply(self.status, error_body(self.code, self.message))
+
+
+def used_request_id(request_id: str) -> Refusal:
+    """Return the refusal of a ``request_id`` that an earlier request had."""
+    return Refusal(400, "1231", f"您已有请求：{request_id}")
+
+
+def bad_parameter() -> Refusal:
+    """Return the refusal of a parameter that the API does not name."""
+    return Refusal(400, "1210", "API 调用参数有误，请检查文档。")
+
 
 CHARACTERS_PER_EVENT = 8
 
@@ -172,3 +204,98 @@ def whole_reply(status: int, content_type: str, body: bytes, retry_after: float 
 def error_body(code: str | int, message: str) -> dict[str, Any]:
     """Return the body of an error answer."""
     return {"error": {"code": code, "message": message}}
+
+
+OBSERVATION = "Observation:"
+"""How LlamaIndex's ReAct agent begins what a tool gave, in a message of the user."""
+
+_QUESTION_LABELS = ("问题：", "Query:", "Question:")
+
+
+def parts_of(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the content of a message as parts, whatever its form."""
+    content = message.get("content") or ""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """Return all text of a message."""
+    return "\n".join(part["text"] for part in parts_of(message) if part["type"] == "text")
+
+
+def last_question(messages: list[dict[str, Any]]) -> str:
+    """Return what the user asked last; observations of an agent are not asked."""
+    for message in reversed(messages):
+        if message["role"] == "user" and not text_of(message).startswith(OBSERVATION):
+            return question_in(text_after_pictures(message))
+    return ""
+
+
+def text_after_pictures(message: dict[str, Any]) -> str:
+    """Return the last text of a message, if no picture follows it: others are captions."""
+    last = (parts_of(message) or [{"type": "text", "text": ""}])[-1]
+    return str(last["text"]) if last["type"] == "text" else ""
+
+
+def question_in(text: str) -> str:
+    """Find the question in a prompt: its last line, less what prompts write around it ("Query: …", "Answer:")."""
+    lines = [line for line in text.splitlines() if not line.strip().endswith((":", "："))]
+    line = last_line("\n".join(lines))
+    for label in _QUESTION_LABELS:
+        line = line.removeprefix(label).strip()
+    return line
+
+
+def last_line(text: str) -> str:
+    """Return the last line that is not blank."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+_TILE_SIDE = 28
+_MIN_TOKENS, _MAX_TOKENS = 1_000, 1_600
+
+
+def is_address(url: str) -> bool:
+    """Tell whether a picture lies on the web; it is not fetched."""
+    return url.startswith(("http://", "https://"))
+
+
+def decode_picture(encoded: str) -> Image.Image:
+    """Decode a picture to its last pixel.
+
+    Raises:
+        ValueError: The API would not take it.
+    """
+    if len(encoded) > MAX_ENCODED_BYTES:
+        raise ValueError(f"more than {MAX_ENCODED_BYTES} bytes of base64")
+    try:
+        image = Image.open(BytesIO(base64.b64decode(encoded, validate=True)), formats=("JPEG", "PNG"))
+        if max(image.size) > MAX_SIDE:
+            raise ValueError(f"more than {MAX_SIDE} pixels on a side")
+        image.load()
+    # Pillow raises all of these for files that are broken in one way or another.
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError("not a JPEG or PNG") from error
+    return image
+
+
+def count_tokens(url: str) -> int:
+    """Return the tokens that a picture counts as: one for each 28 × 28 pixels, from 1,000 to 1,600.
+
+    It has been checked; one that is given by address is not fetched and counts the least.
+    """
+    if is_address(url):
+        return _MIN_TOKENS
+    width, height = Image.open(BytesIO(base64.b64decode(url))).size
+    tiles = math.ceil(width / _TILE_SIDE) * math.ceil(height / _TILE_SIDE)
+    return min(max(tiles, _MIN_TOKENS), _MAX_TOKENS)
+
+
+def describe_picture(url: str) -> str:
+    """Describe a picture that has been checked: format, size and mean colour, or the address."""
+    if is_address(url):
+        return f"网址 {url}"
+    image = decode_picture(url)
+    red, green, blue = image.convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))  # type: ignore[misc]
+    return f"{image.format} {image.width}×{image.height}，平均颜色 #{red:02x}{green:02x}{blue:02x}"

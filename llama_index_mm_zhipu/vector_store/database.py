@@ -5,24 +5,176 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
-from llama_index_mm_zhipu.vector_store.full_text_table import has_current_full_text, open_full_text
-from llama_index_mm_zhipu.vector_store.copies import write_copy
+from llama_index_mm_zhipu.vector_store.conditions import register_functions
 from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
-from llama_index_mm_zhipu.vector_store.schema import migrate
-from llama_index_mm_zhipu.vector_store.open_files import identity_of, note_closed, note_open, require_not_inherited
-from llama_index_mm_zhipu.vector_store.read_only import ReadOnlyFile, may_be_written
-from llama_index_mm_zhipu.vector_store.sessions import Reader
-from llama_index_mm_zhipu.vector_store.schema_old import PAGE_SIZE
-from llama_index_mm_zhipu.vector_store.sql_functions import register_functions
-from llama_index_mm_zhipu.vector_store.transactions import transaction
-from llama_index_mm_zhipu.vector_store.writer import Writer
+from llama_index_mm_zhipu.vector_store.nodes import PAGE_SIZE
+from llama_index_mm_zhipu.vector_store.schema import (
+    MIGRATIONS,
+    has_current_full_text,
+    migrate,
+    open_full_text,
+    transaction,
+    version_of,
+)
+from llama_index_mm_zhipu.vector_store.sessions import Reader, Writer, write_copy
+
+
+class FileIdentity(NamedTuple):
+    """What a path leads to, as long as somebody has it open.
+
+    Attributes:
+        device: Number of the file system.
+        inode: Number of the file in it.
+    """
+
+    device: int
+    inode: int
+
+
+class OpenFile(Protocol):
+    """Something that has a file open."""
+
+    identity: FileIdentity | None
+
+
+_open: weakref.WeakSet[OpenFile] = weakref.WeakSet()
+_inherited: set[FileIdentity] = set()
+_kept: list[OpenFile] = []
+
+
+def identity_of(path: Path) -> FileIdentity | None:
+    """Return the identity of the file at a path; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return FileIdentity(status.st_dev, status.st_ino)
+
+
+def note_open(file: OpenFile) -> None:
+    """Note that this process has a file open, until the object is forgotten or ``note_closed`` is called."""
+    _open.add(file)
+
+
+def note_closed(file: OpenFile) -> None:
+    """Note that this process has closed a file."""
+    _open.discard(file)
+
+
+def require_not_inherited(path: Path) -> None:
+    """Refuse a file that this process inherited open.
+
+    Raises:
+        StoreError: It did.
+    """
+    if identity_of(path) in _inherited:
+        raise StoreError(
+            f"the vector store {path} was open when this process was forked, and SQLite cannot open it safely here; "
+            "start processes with multiprocessing's 'spawn' or 'forkserver', or close the store before forking"
+        )
+
+
+def _after_fork_in_child() -> None:
+    files = list(_open)
+    _inherited.update(file.identity for file in files if file.identity is not None)
+    # Closing the inherited connections could delete a log that other processes need.
+    _kept.extend(files)
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def may_be_written(path: Path) -> bool:
+    """Whether a file can be written to, and a write-ahead log beside it."""
+    return all(_is_writable(each) for each in (path, path.parent))
+
+
+class ReadOnlyFile:
+    """Opens a store's file without writing anything, and tells when somebody else has changed it.
+
+    With a write-ahead log or its index beside it, others may be writing, and SQLite follows them. Without, SQLite is
+    told that the file is immutable: otherwise it would have to make these files. What is changed meanwhile is then not
+    seen, so that the file must be opened again.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the file.
+
+        Raises:
+            StoreError: It is of an earlier version, or what a crash left in its log cannot be read.
+            sqlite3.Error: It cannot be read.
+        """
+        log, log_index = (self._path.with_name(f"{self._path.name}{suffix}") for suffix in ("-wal", "-shm"))
+        if log.exists() and log_index.exists():
+            try:
+                return self._connect("mode=ro")
+            except sqlite3.OperationalError:
+                # These files may not be read, or not be locked: without content they do not matter.
+                pass
+        if log.exists() and log.stat().st_size:
+            raise StoreError(
+                f"the vector store {self._path} may only be read, and a write-ahead log lies beside it whose content "
+                "would be missing: open it once where it may be written to"
+            )
+        self._opened = self._state()
+        return self._connect("immutable=1")
+
+    def require_unchanged(self) -> None:
+        """Refuse to read a file that was changed since it was opened as immutable.
+
+        Raises:
+            StoreError: It was.
+        """
+        if self._opened is not None and self._state() != self._opened:
+            raise StoreError(f"the vector store {self._path}, opened for reading only, was changed; open it again")
+
+    def _connect(self, option: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?{option}", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._require_current(version_of(connection))
+        except BaseException:
+            connection.close()
+            raise
+        connection.execute("pragma query_only = on")
+        register_functions(connection)
+        return connection
+
+    def _require_current(self, version: int) -> None:
+        if version != len(MIGRATIONS):
+            raise StoreError(
+                f"the vector store {self._path} may only be read, and its schema ({version}) is not that of this "
+                f"version of llama-index-mm-zhipu ({len(MIGRATIONS)}): open it once where it may be written to"
+            )
+
+    def _state(self) -> tuple[int, int]:
+        status = self._path.stat()
+        return status.st_mtime_ns, status.st_size
+
+
+def _is_writable(path: Path) -> bool:
+    # By who the process acts as, where the system can tell.
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
 
 WAIT_FOR_WRITER_SECONDS = 30.0
 """How long a call waits while another process writes."""

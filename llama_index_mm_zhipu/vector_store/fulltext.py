@@ -14,7 +14,7 @@ import unicodedata
 from functools import cache, lru_cache
 from itertools import pairwise
 
-from llama_index_mm_zhipu.scripts import UNSPACED
+from llama_index_mm_zhipu.text import UNSPACED
 
 ASCII_SYMBOLS = "$+<=>^`|~"
 """The symbols by Unicode category that FTS5's tokenizer for ASCII would take for separators."""

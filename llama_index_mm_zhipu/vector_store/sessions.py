@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement, among
-from llama_index_mm_zhipu.vector_store.schema_old import NodeRow
+from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, Setting
+from llama_index_mm_zhipu.vector_store.schema import transaction
 
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -240,3 +245,110 @@ def _unpacked(rows: Iterable[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
     vectors = np.frombuffer(b"".join([vector for _, vector in fetched]), dtype=np.float32)
     ids = np.fromiter((id_ for id_, _ in fetched), dtype=np.int64, count=len(fetched))
     return ids, vectors.reshape(len(fetched), -1) if fetched else vectors.reshape(0, 0)
+
+
+class Writer(Reader):
+    """A reader that can also write; what it reads is what it has written so far."""
+
+    def set_setting(self, key: str, value: Any) -> None:
+        """Record a setting, any JSON value."""
+        self._connection.execute("insert or replace into settings values (?, ?)", (key, json.dumps(value)))
+
+    def clear_settings(self, keep: Sequence[str]) -> None:
+        """Forget every recorded setting but these."""
+        self._connection.execute(f"delete from settings where key not in ({LISTED})", (json.dumps(list(keep)),))
+
+    def insert(self, new: NewNodes) -> None:
+        """Insert nodes whose node ids are not there.
+
+        Everything is handed over row by row: lists of all rows would keep Python's garbage collector busy for longer
+        than the writing takes.
+        """
+        first = self._last_number("nodes") + 1
+        ids = range(first, first + len(new))
+        write_all = self._connection.executemany
+        write_all("insert or ignore into pictures values (?, ?)", new.pictures())
+        write_all(
+            "insert into nodes values (?, ?, ?, ?, ?, ?)",
+            ((id_, *row) for id_, row in zip(ids, new.rows(), strict=True)),
+        )
+        write_all("insert into vectors values (?, ?)", zip(ids, new.vectors, strict=True))
+        write_all(
+            "insert or ignore into metadata values (?, ?, ?, ?)",
+            ((id_, *row) for id_, rows in zip(ids, new.metadata(), strict=True) for row in rows),
+        )
+        if self.has_full_text:
+            write_all(
+                "insert into texts (rowid, tokens) values (?, ?)",
+                ((id_, tokens) for id_, tokens in zip(ids, new.tokens(), strict=True) if tokens),
+            )
+
+    def delete(self, condition: Condition) -> None:
+        """Delete the nodes that meet a condition, and log it for whoever has an index of them."""
+        ids = self.select_ids(condition)
+        if not len(ids):
+            return
+        packed = (json.dumps(ids.tolist()),)
+        run = self._connection.execute
+        pictures = run(
+            f"select distinct picture from nodes where id in ({LISTED}) and picture is not null", packed
+        ).fetchall()
+        run(f"insert into deletions (id) {LISTED}", packed)
+        for table in ("nodes", "vectors", "metadata"):
+            run(f"delete from {table} where id in ({LISTED})", packed)
+        if self.has_full_text:
+            run(f"delete from texts where rowid in ({LISTED})", packed)
+        self._connection.executemany(
+            "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", pictures
+        )
+
+    def cut_deletions(self, place: int) -> None:
+        """Forget the log of deletions up to a place; who has not read so far compares all ids instead."""
+        self._connection.execute("delete from deletions where seq <= ?", (place,))
+
+
+def write_copy(reader: Reader, path: Path) -> None:
+    """Copy a database, as it stands, to another file, whose earlier content is kept if that fails.
+
+    Args:
+        reader: Of the database.
+        path: The file; its folder must be there.
+
+    Raises:
+        StoreError: The file holds nodes, and is no earlier copy of this database or was changed since.
+        sqlite3.Error: It cannot be written.
+    """
+    store_id = reader.get_setting(Setting.STORE_ID)
+    _require_copy_of(store_id, path)
+    with closing(sqlite3.connect(path.absolute(), isolation_level=None)) as target:
+        reader.backup(target)
+        writer = Writer(target, reader.has_full_text)
+        with transaction(target):
+            # The copy is a store of its own, which has no faiss file yet.
+            writer.set_setting(Setting.STORE_ID, uuid.uuid4().hex)
+            writer.set_setting(Setting.SNAPSHOT, None)
+            writer.set_setting(Setting.COPY, {"of": store_id, "numbers": _numbers_of(target)})
+
+
+def _require_copy_of(store_id: str, path: Path) -> None:
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    refused = "choose another folder or namespace, or remove the file first; nothing was copied"
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as target:
+            earlier = Reader(target, has_full_text=False)
+            if earlier.is_empty():
+                return
+            copy: dict[str, Any] = earlier.get_setting(Setting.COPY) or {}
+            unchanged = copy.get("numbers") == _numbers_of(target)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} is no vector store that this one may replace ({error}); {refused}") from None
+    if copy.get("of") != store_id:
+        raise StoreError(f"{path} holds another vector store; {refused}")
+    if not unchanged:
+        raise StoreError(f"{path} is a copy of this vector store that was written to since; {refused}")
+
+
+def _numbers_of(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the last number of each table that never uses one twice: any change of nodes raises one."""
+    return dict(connection.execute("select name, seq from sqlite_sequence order by name"))

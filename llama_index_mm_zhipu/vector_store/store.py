@@ -24,15 +24,12 @@ from llama_index_mm_zhipu.vector_store.ann import AUTO, kind_for
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
-from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query
-from llama_index_mm_zhipu.vector_store.groups import resolved
+from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query, resolved
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
-from llama_index_mm_zhipu.vector_store.nodes import NewNodes, node_from_row
+from llama_index_mm_zhipu.vector_store.nodes import NewNodes, Setting, node_from_row
 from llama_index_mm_zhipu.vector_store.ranking import QUERY_OPTIONS, Ranking
-from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Reader, Vectors
-from llama_index_mm_zhipu.vector_store.schema_old import Setting
+from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Reader, Vectors, Writer
 from llama_index_mm_zhipu.vector_store.threaded import ThreadedVectorStore
-from llama_index_mm_zhipu.vector_store.writer import Writer
 
 logger = logging.getLogger(__name__)
 

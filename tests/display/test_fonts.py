@@ -16,7 +16,7 @@ from matplotlib import font_manager
 
 from llama_index_mm_zhipu import plot_results
 from llama_index_mm_zhipu.display import fonts
-from llama_index_mm_zhipu.display.fonts import BUNDLED_FONT, find_font
+from llama_index_mm_zhipu.display.plots import BUNDLED_FONT, find_font
 
 MATPLOTLIB_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_index_mm_zhipu.display.wrapping import PIECES, wrap
+from llama_index_mm_zhipu.display.plots import PIECES, wrap
 
 
 @pytest.mark.parametrize(

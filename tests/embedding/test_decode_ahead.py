@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from waiting import wait_until
 
-from llama_index_mm_zhipu.embedding.decode_ahead import decode_ahead
-from llama_index_mm_zhipu.embedding.preprocess import Pixels
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Pixels, decode_ahead
 from llama_index_mm_zhipu.images import ImageError
 
 

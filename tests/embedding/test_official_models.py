@@ -9,7 +9,7 @@ import pytest
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import OFFICIAL_MODELS, CheckpointError
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
-from llama_index_mm_zhipu.embedding.official_models import official_name
+from llama_index_mm_zhipu.embedding.chinese_clip.official_models import official_name
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 

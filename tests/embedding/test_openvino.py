@@ -22,10 +22,10 @@ from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import BackendError, openvino_conversion
-from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
-from llama_index_mm_zhipu.embedding.openvino_backend import OpenVinoBackend
+from llama_index_mm_zhipu.embedding.backends.openvino import OpenVinoBackend
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import core, has_openvino, import_openvino
-from llama_index_mm_zhipu.embedding.tokenizer import token_batch
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import token_batch
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 if not has_openvino():
@@ -333,7 +333,7 @@ def test_what_openvino_cannot_do_is_refused_with_advice(tiny_model: Path) -> Non
 
 
 def test_what_is_not_installed_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llama_index_mm_zhipu.embedding.openvino_backend.has_openvino", lambda: False)
+    monkeypatch.setattr("llama_index_mm_zhipu.embedding.backends.openvino.has_openvino", lambda: False)
     with pytest.raises(BackendError, match=r'needs OpenVINO: pip install "llama-index-mm-zhipu\[openvino\]"'):
         ChineseClipEmbedding(str(tiny_model), backend="openvino", precision="bf16")
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
-from llama_index_mm_zhipu.embedding.official_models import OFFICIAL_MODELS
+from llama_index_mm_zhipu.embedding.chinese_clip.official_models import OFFICIAL_MODELS
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from llama_index_mm_zhipu.embedding.backend import Vectors
-from llama_index_mm_zhipu.embedding.chinese_clip.vectors import picture_vectors
-from llama_index_mm_zhipu.embedding.preprocess import Pixels
+from llama_index_mm_zhipu.embedding.backends.base import Vectors
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Pixels, picture_vectors
 from llama_index_mm_zhipu.images import ImageError
 
 

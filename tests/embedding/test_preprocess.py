@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding.preprocess import picture_pixels
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import picture_pixels
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16"])

@@ -6,7 +6,7 @@ import copy
 import pickle
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding.query_cache import QueryCache
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import QueryCache
 
 
 def test_the_latest_queries_are_kept_and_the_oldest_leave() -> None:

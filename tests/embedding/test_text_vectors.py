@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding.text_vectors import text_vectors
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import text_vectors
 
 TEXTS = ["飞机", "一架白色的飞机停在机场上", "猫", "飞机", "图" * 60, "", "狗", "猫", "两只猫和一只狗在草地上玩"]
 

@@ -9,7 +9,7 @@ import cn_clip.clip
 import numpy as np
 import pytest
 
-from llama_index_mm_zhipu.embedding.tokenizer import knows, token_batch, windows, word_pieces
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import knows, token_batch, windows, word_pieces
 
 
 def test_tokens_are_those_of_cn_clip_less_the_padding() -> None:
@@ -54,7 +54,7 @@ def test_windows_cover_a_long_text_once() -> None:
 def test_tokenizing_does_not_load_torch() -> None:
     code = """
 import sys
-from llama_index_mm_zhipu.embedding.tokenizer import word_pieces
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import word_pieces
 assert len(word_pieces("飞机")) == 2
 assert "torch" not in sys.modules
 """

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from llama_index_mm_zhipu.embedding import BackendError
+from llama_index_mm_zhipu.embedding.backends.torch import OneDnnLinear, TorchBackend, has_onednn_linear
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
-from llama_index_mm_zhipu.embedding.onednn_linear import OneDnnLinear, has_onednn_linear
-from llama_index_mm_zhipu.embedding.backends.torch import TorchBackend
 
 HAS_BF16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import OFFICIAL_MODELS, CheckpointError
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
-from llama_index_mm_zhipu.embedding.transformers_weights import clip_config
+from llama_index_mm_zhipu.embedding.chinese_clip.state_dicts import clip_config
 
 # The published configurations, as far as they differ from transformers' defaults.
 TEXT_LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24}

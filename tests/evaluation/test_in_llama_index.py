@@ -29,7 +29,7 @@ from outline import outline, pictures_of
 from llama_index_mm_zhipu import ChineseClipEmbedding, GLMRerank, ZhipuMultiModal, build_index, read_jsonl
 from llama_index_mm_zhipu.index.multimodal import PictureIndex
 from llama_index_mm_zhipu.testing import GLMStandIn, Reasoning, Says
-from llama_index_mm_zhipu.testing.message_texts import text_of
+from llama_index_mm_zhipu.testing.wire import text_of
 
 Connect = Callable[..., ZhipuMultiModal]
 QUESTION = "哪张图里有帽子？"

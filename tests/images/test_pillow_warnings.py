@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from llama_index_mm_zhipu.images import load_image, load_squashed, open_image, sniff_format
-from llama_index_mm_zhipu.images.pillow_warnings import pillow_warnings_ignored
+from llama_index_mm_zhipu.images.formats import pillow_warnings_ignored
 
 NOISE = Image.effect_noise((64, 48), 60).convert("RGB")
 

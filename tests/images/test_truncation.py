@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from llama_index_mm_zhipu.embedding.preprocess import picture_pixels
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import picture_pixels
 from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image
 
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.images import files as image_files
 from llama_index_mm_zhipu.images.streams import LimitedStream
 from llama_index_mm_zhipu.index.input import image_of_document
 from llama_index_mm_zhipu.readers import FolderReader, PageReader, RecordError, read_folder, read_jsonl
-from llama_index_mm_zhipu.readers.picture_files import picture_of_file
+from llama_index_mm_zhipu.readers.image_nodes import picture_of_file
 
 NO_SUCH_NAME = "no file can have this name"
 

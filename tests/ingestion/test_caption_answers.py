@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from llama_index_mm_zhipu.ingestion.caption_answers import caption_in
+from llama_index_mm_zhipu.ingestion.captioner import caption_in
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.ingestion.caption_cache import CaptionCache, CaptionCacheError
+from llama_index_mm_zhipu.ingestion.captioner import CaptionCache, CaptionCacheError
 
 
 def test_what_was_put_is_there_for_others(tmp_path: Path) -> None:

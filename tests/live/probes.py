@@ -24,7 +24,7 @@ from probe import ANSWERED, GREETING, Ask, Probe, asking, body, said_of, text, u
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMError
-from llama_index_mm_zhipu.llm.limits import limits_at
+from llama_index_mm_zhipu.llm.requests import limits_at
 
 TOOL_MODEL = "glm-4.6v-flash"
 THINKING_MODEL = "glm-4.1v-thinking-flash"

@@ -30,7 +30,7 @@ from llama_index_mm_zhipu.llm import (
     transport,
     turns,
 )
-from llama_index_mm_zhipu.llm.turns import Turns
+from llama_index_mm_zhipu.llm.client import Turns
 from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn, Stall, Trickle
 
 Connect = Callable[..., ZhipuMultiModal]

@@ -10,7 +10,7 @@ from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError
-from llama_index_mm_zhipu.llm.addresses import secrets_of, without_secrets
+from llama_index_mm_zhipu.llm.endpoint import secrets_of, without_secrets
 from llama_index_mm_zhipu.llm.transport import Transport
 from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn
 

@@ -12,7 +12,7 @@ from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError
-from llama_index_mm_zhipu.llm.api_style import ApiStyle, Style
+from llama_index_mm_zhipu.llm.endpoint import ApiStyle, Style
 from llama_index_mm_zhipu.testing import GLMStandIn
 
 

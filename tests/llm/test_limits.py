@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError
-from llama_index_mm_zhipu.llm.limits import learn_limits, limits_at
 from llama_index_mm_zhipu.llm.models import MODELS, UNKNOWN_GLM
+from llama_index_mm_zhipu.llm.requests import learn_limits, limits_at
 
 BASE = "http://api"
 RANGE = GLMInvalidRequestError("max_tokens参数非法：限制数值范围[1,512]", code="1210")

@@ -14,7 +14,7 @@ from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMProtocolError, GLMTimeoutError, bodies
-from llama_index_mm_zhipu.llm.bodies_old import parse_json, slices
+from llama_index_mm_zhipu.llm.bodies import parse_json, slices
 from llama_index_mm_zhipu.testing import Compressed, Endless, GLMStandIn, RawAnswer
 
 Connect = Callable[..., ZhipuMultiModal]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llama_index_mm_zhipu.llm.markers import MarkedText
+from llama_index_mm_zhipu.llm.responses import MarkedText
 
 CASES = [
     ("红色的飞机", "红色的飞机", "", ""),

@@ -7,7 +7,7 @@ import contextvars
 
 import pytest
 
-from llama_index_mm_zhipu.llm.own_loop import run_on_own_loop
+from llama_index_mm_zhipu.concurrency import run_on_own_loop
 
 SEEN: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
 

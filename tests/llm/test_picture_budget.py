@@ -12,8 +12,8 @@ from PIL import Image
 
 from llama_index_mm_zhipu.images import ImageError, UrlRules, load_image
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError, picture_budget
-from llama_index_mm_zhipu.llm.numbered_picture import ASKED_ABOUT, NumberedImageBlock
 from llama_index_mm_zhipu.llm.image_budget import ImagePolicy, PictureBudget
+from llama_index_mm_zhipu.llm.images import ASKED_ABOUT, NumberedImageBlock
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from ways import CHAT
 from llama_index_mm_zhipu.images import NO_URLS
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError
 from llama_index_mm_zhipu.llm.images import MAX_SIDE
-from llama_index_mm_zhipu.llm.request_body import Messages, RequestBody, prompt_messages
+from llama_index_mm_zhipu.llm.requests import Messages, RequestBody, prompt_messages
 
 
 def body(messages: Messages = CHAT, image_policy: Any = "auto", **parameters: Any) -> RequestBody:

@@ -16,7 +16,7 @@ from ways import CHAT, Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMTimeoutError
-from llama_index_mm_zhipu.llm.addresses import (
+from llama_index_mm_zhipu.llm.endpoint import (
     is_address,
     secrets_of,
     split_address,

@@ -14,7 +14,7 @@ from ways import CHAT, Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError, GLMInvalidRequestError
-from llama_index_mm_zhipu.llm.api_style import openai_body, style_at
+from llama_index_mm_zhipu.llm.endpoint import openai_body, style_at
 from llama_index_mm_zhipu.testing import GLMStandIn, RawAnswer, Reasoning, ToolCalls, Wrapped
 
 MODEL = "zai-org/GLM-4.6V-Flash"

@@ -11,7 +11,7 @@ from ways import CHAT
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError, GLMToolCallError
-from llama_index_mm_zhipu.llm.tools_old import keep_first_tool_call, tool_calls
+from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls
 from llama_index_mm_zhipu.testing import GLMStandIn
 
 Connect = Callable[..., ZhipuMultiModal]

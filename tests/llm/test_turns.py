@@ -9,7 +9,7 @@ import pytest
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu.llm import GLMTimeoutError
-from llama_index_mm_zhipu.llm.turns import Turns
+from llama_index_mm_zhipu.llm.client import Turns
 
 
 async def take(turns: Turns, seconds: float, order: list[int], number: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llama_index_mm_zhipu.testing.message_texts import parts_of
+from llama_index_mm_zhipu.testing.wire import parts_of
 
 PICTURE = "<picture>"
 

@@ -15,8 +15,8 @@ from llama_index.core.schema import QueryBundle
 from outline import PICTURE, outline, pictures_of, system_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_folder
-from llama_index_mm_zhipu.llm import EmptyAnswerError
 from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.llm import EmptyAnswerError
 from llama_index_mm_zhipu.query import PictureContextChatEngine
 from llama_index_mm_zhipu.testing import GLMStandIn, Says
 

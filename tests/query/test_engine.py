@@ -31,8 +31,8 @@ from llama_index_mm_zhipu import (
     read_folder,
 )
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMQuotaError, UnreadableAnswerError
 from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMQuotaError, UnreadableAnswerError
 from llama_index_mm_zhipu.query import PictureQueryEngine
 from llama_index_mm_zhipu.testing import GLMStandIn, Says
 

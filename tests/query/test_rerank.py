@@ -13,8 +13,8 @@ from outline import PICTURE, outline, pictures_of
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.images import load_image
-from llama_index_mm_zhipu.llm import GLMQuotaError
 from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.llm import GLMQuotaError
 from llama_index_mm_zhipu.query import GLMRerank
 from llama_index_mm_zhipu.query.rerank import NOT_READ, RERANK_REASON
 from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn, Says

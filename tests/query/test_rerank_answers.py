@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_index_mm_zhipu.query.rerank_answers import Verdict, verdicts_in
+from llama_index_mm_zhipu.query.rerank import Verdict, verdicts_in
 
 TWO = '[{"number": 1, "score": 8, "reason": "有帽子"}, {"number": 2, "score": 2.5, "reason": "没有"}]'
 EXPECTED = {1: Verdict(8.0, "有帽子"), 2: Verdict(2.5, "没有")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llama_index_mm_zhipu.readers.page_text import tidied
+from llama_index_mm_zhipu.readers.page_drawing import tidied
 
 
 def test_sentences_that_reach_the_margin_go_on() -> None:

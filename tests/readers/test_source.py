@@ -25,8 +25,7 @@ from llama_index_mm_zhipu.readers import (
     MugeRetrievalReader,
     PageReader,
 )
-from llama_index_mm_zhipu.readers.picture_record import SOURCE_LOCATION, SOURCE_ROOT
-from llama_index_mm_zhipu.readers.records import is_missing
+from llama_index_mm_zhipu.readers.records import SOURCE_LOCATION, SOURCE_ROOT, is_missing
 from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader
 
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from raw_client import TOOL_MODEL, Client, body_of, encoded, picture, text, tool, user
 
-from llama_index_mm_zhipu.llm.models import MODELS
 from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, MAX_SIDE
+from llama_index_mm_zhipu.llm.models import MODELS
 
 PARAMETER = (400, "1210", "API 调用参数有误，请检查文档。")
 PICTURE = (400, "1210", "图片输入格式/解析错误")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from llama_index_mm_zhipu.testing.judgements import caption, scores, selected_choice, selection
+from llama_index_mm_zhipu.testing.answers import caption, scores, selected_choice, selection
 
 SELECTOR = (
     "Some choices are given below. It is provided in a numbered list (1 to 2), where each item in the list corresponds "

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llama_index_mm_zhipu.vector_store.conditions import among
-from llama_index_mm_zhipu.vector_store.sql_functions import encode_texts, encode_values, register_functions
+from llama_index_mm_zhipu.vector_store.conditions import among, encode_texts, encode_values, register_functions
 
 
 @pytest.fixture(scope="module")

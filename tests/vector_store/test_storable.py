@@ -16,7 +16,7 @@ from llama_index.core.vector_stores import FilterOperator, MetadataFilter, Metad
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index
-from llama_index_mm_zhipu.vector_store.storable import MAX_NESTING, storable_node
+from llama_index_mm_zhipu.vector_store.nodes import MAX_NESTING, storable_node
 
 HALF = "\ud83d"
 MakeNode = Callable[..., TextNode]

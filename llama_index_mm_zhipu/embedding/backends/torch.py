@@ -4,20 +4,66 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-from llama_index_mm_zhipu.embedding.backend import CPU_BATCH, Precision, Vectors
+from llama_index_mm_zhipu.embedding.backends.base import CPU_BATCH, BackendError, Precision, Vectors, in_one_line
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, load_model
-from llama_index_mm_zhipu.embedding.errors import BackendError, in_one_line
 
 if TYPE_CHECKING:
     import torch
     from cn_clip.clip.model import CLIP
+
+
+class OneDnnLinear(TorchFunctionMode):
+    """Within this context ``torch.nn.functional.linear`` runs in oneDNN, with weights laid out for it once.
+
+    A weight's own storage is freed when it has been laid out anew, so that it is not held twice: outside this context
+    the model cannot be used any more. For fp32 weights on the CPU, without gradients.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._weights: dict[int, torch.Tensor] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run one function of torch."""
+        return (self._linear if func is functional.linear else func)(*args, **(kwargs or {}))
+
+    def _linear(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:  # noqa: A002
+        packed = self._weights.get(id(weight))
+        if packed is None:
+            packed = self._weights[id(weight)] = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+            weight.untyped_storage().resize_(0)
+        result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, packed, bias, "none", [], "")
+        return result
+
+
+def has_onednn_linear() -> bool:
+    """Whether this torch multiplies through oneDNN as ``OneDnnLinear`` needs it: the operators are not documented."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False
+    ours, weight = torch.rand(3, 5), torch.rand(4, 5)
+    try:
+        with torch.inference_mode(), OneDnnLinear():
+            found = functional.linear(ours, weight.clone(), None)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return torch.allclose(found, functional.linear(ours, weight), atol=1e-5)
+
 
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -134,7 +180,7 @@ def _in_precision(model: CLIP, precision: Precision) -> CLIP:
 def _linear_layers(device: str, precision: Precision) -> AbstractContextManager[object]:
     if device != "cpu" or precision != "fp32":
         return nullcontext()
-    from llama_index_mm_zhipu.embedding.onednn_linear import OneDnnLinear, has_onednn_linear
+    from llama_index_mm_zhipu.embedding.backends.torch import OneDnnLinear, has_onednn_linear
 
     return OneDnnLinear() if has_onednn_linear() else nullcontext()
 

@@ -10,31 +10,35 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llama_index_mm_zhipu.embedding.chinese_clip.official_models import DownloadSource, official_file
-from llama_index_mm_zhipu.embedding.errors import CheckpointError, in_one_line
-from llama_index_mm_zhipu.embedding.model_folder import CONFIG, all_files, read_config, weights_in
-from llama_index_mm_zhipu.embedding.official_models import (
+from llama_index_mm_zhipu.embedding.backends.base import CheckpointError, in_one_line
+from llama_index_mm_zhipu.embedding.chinese_clip.official_models import (
     DEFAULT_DOWNLOAD_ROOT,
     OFFICIAL_MODELS,
+    DownloadSource,
     OfficialModel,
     nearest_official_name,
+    official_file,
     official_name,
 )
 from llama_index_mm_zhipu.embedding.chinese_clip.state_dicts import (
     Tensors,
     clean_names,
+    clip_config,
+    cn_clip_tensors,
     find_state_dict,
     first_not_finite,
     is_finite,
-    mismatch,
-)
-from llama_index_mm_zhipu.embedding.transformers_weights import (
-    clip_config,
-    cn_clip_tensors,
     is_transformers_config,
     is_transformers_state,
+    mismatch,
 )
-from llama_index_mm_zhipu.embedding.chinese_clip.weight_files import read_weights_file
+from llama_index_mm_zhipu.embedding.chinese_clip.weight_files import (
+    CONFIG,
+    all_files,
+    read_config,
+    read_weights_file,
+    weights_in,
+)
 
 if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP

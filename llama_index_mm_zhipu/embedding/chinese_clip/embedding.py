@@ -20,21 +20,33 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
 from llama_index_mm_zhipu.arguments import KnownFields, require_known
-from llama_index_mm_zhipu.embedding.nodes import embed_nodes, list_failures, picture_bar
-from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision, Vectors
+from llama_index_mm_zhipu.embedding.backends.base import (
+    Backend,
+    BackendName,
+    Precision,
+    PrecisionReport,
+    Vectors,
+    compare_precision,
+)
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
-from llama_index_mm_zhipu.embedding.cut_texts import one_warning_for_cut_texts
-from llama_index_mm_zhipu.embedding.decode_ahead import default_threads
-from llama_index_mm_zhipu.embedding.chinese_clip.official_models import DownloadSource
-from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.embedding.official_models import DEFAULT_DOWNLOAD_ROOT
-from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Embedded, Vector, picture_vectors
-from llama_index_mm_zhipu.embedding.backends.base import PrecisionReport, compare_precision
-from llama_index_mm_zhipu.embedding.preprocess import Pixels, picture_pixels
-from llama_index_mm_zhipu.embedding.query_cache import QueryCache
+from llama_index_mm_zhipu.embedding.chinese_clip.official_models import DEFAULT_DOWNLOAD_ROOT, DownloadSource
 from llama_index_mm_zhipu.embedding.chinese_clip.shared_models import ModelSettings, SharedModel
-from llama_index_mm_zhipu.embedding.text_vectors import LongText, by_length, in_given_order, text_vectors
-from llama_index_mm_zhipu.embedding.tokenizer import knows
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import (
+    Embedded,
+    LongText,
+    Pixels,
+    QueryCache,
+    Vector,
+    by_length,
+    default_threads,
+    in_given_order,
+    knows,
+    one_warning_for_cut_texts,
+    picture_pixels,
+    picture_vectors,
+    text_vectors,
+)
+from llama_index_mm_zhipu.embedding.nodes import OnError, embed_nodes, list_failures, picture_bar
 from llama_index_mm_zhipu.images import ImageError, ImageSource, OnTruncated, UrlRules, describe, has_image
 
 logger = logging.getLogger(__name__)

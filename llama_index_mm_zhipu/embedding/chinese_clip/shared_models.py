@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Literal
 from weakref import WeakValueDictionary
 
-from llama_index_mm_zhipu.embedding.backend import Backend, BackendName, Precision
-from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, FileState
-from llama_index_mm_zhipu.embedding.errors import BackendError, CheckpointError
+from llama_index_mm_zhipu.embedding.backends.base import Backend, BackendError, BackendName, CheckpointError, Precision
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import has_openvino
+from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, FileState
 from llama_index_mm_zhipu.reporting import reported_when_slow
 
 logger = logging.getLogger(__name__)
@@ -176,6 +175,6 @@ def _load(settings: ModelSettings, kind: Kind, device: str, precision: Precision
         from llama_index_mm_zhipu.embedding.backends.torch import TorchBackend
 
         return TorchBackend(settings.checkpoint, device, precision)
-    from llama_index_mm_zhipu.embedding.openvino_backend import OpenVinoBackend
+    from llama_index_mm_zhipu.embedding.backends.openvino import OpenVinoBackend
 
     return OpenVinoBackend(settings.checkpoint, device, precision, settings.cache_dir)

@@ -4,16 +4,74 @@ from __future__ import annotations
 
 import codecs
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers.errors import RecordError
-from llama_index_mm_zhipu.readers.parsing.json_objects import checked_object
-from llama_index_mm_zhipu.readers.parsing.lines import encoding_error, reading
-from llama_index_mm_zhipu.readers.parsing.record import RecordOrError
+from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, encoding_error, reading
+from llama_index_mm_zhipu.readers.records import RecordError
+from llama_index_mm_zhipu.text import with_whole_characters
+
+_TYPES: dict[type, str] = {bool: "a boolean", float: "a float", int: "an integer", str: "a string", list: "a list"}
+
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
+
+def is_no_number(value: object) -> bool:
+    """Whether a value is NaN or infinite, which JSON does not know and Python's and pandas' files hold all the same."""
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def described(value: object) -> str:
+    """Return a value with its type, for errors: ``1.0, a float``, ``NaN``, ``null``, ``[1], a list``."""
+    if value is None:
+        return "null"
+    spelled = json.dumps(value, default=str) if isinstance(value, bool | float) else f"{value!r:.40}"
+    return spelled if is_no_number(value) else f"{spelled}, {_TYPES.get(type(value), 'an object')}"
+
+
+def storable(value: Any) -> Any:
+    """Return a value without what no store can hold: NaN and infinity become None, halves of characters are marked."""
+    text = with_whole_characters(json.dumps(value, ensure_ascii=False))
+    # Of values within values, too; 1e999 is written as Infinity.
+    return _DECODER.decode(text)
+
+
+def object_of(line: LineOrError, form: str, *required: str) -> RecordOrError:
+    """Return the object of a line, or the error of a line that holds none.
+
+    Args:
+        line: As ``lines_of`` yields it.
+        form: What was expected, for the error: ``"an object with image_id and text"``.
+        required: Keys that it must have.
+    """
+    if isinstance(line, RecordError):
+        return line
+    try:
+        value = json.loads(line.text)
+    except (ValueError, RecursionError) as error:
+        return RecordError(f"{line.place}: not {form} ({error})")
+    return checked_object(value, line.place, form, required)
+
+
+def checked_object(value: object, place: str, form: str, required: Collection[str]) -> RecordOrError:
+    """Return an object with all keys that it must have, or an error.
+
+    Args:
+        value: Any value of JSON.
+        place: File and line.
+        form: As in ``object_of``.
+        required: Keys that it must have.
+    """
+    if not isinstance(value, dict):
+        return RecordError(f"{place}: not {form}")
+    if not set(required) <= value.keys():
+        return RecordError(f"{place}: not {form}, but with {', '.join(map(str, value)) or 'no key'}")
+    return Record(place, value)
+
 
 _CHUNK_BYTES = 1 << 20
 _MAX_OBJECT_CHARACTERS = 1 << 26

@@ -6,12 +6,12 @@ import codecs
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers.errors import RecordError
 from llama_index_mm_zhipu.readers.parsing.encodings import GB18030, UTF_8, as_utf_8
+from llama_index_mm_zhipu.readers.records import RecordError
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -132,3 +132,18 @@ def _hint(raw: bytes) -> str:
     except UnicodeDecodeError:
         return "; save the file as UTF-8"
     return ", but perhaps GBK; convert the file with: iconv -f GB18030 -t UTF-8"
+
+
+class Record(NamedTuple):
+    """Fields by name.
+
+    Attributes:
+        place: File and line, for messages.
+        fields: Strings of a table, any values of JSON.
+    """
+
+    place: str
+    fields: dict[str, Any]
+
+
+RecordOrError: TypeAlias = Record | RecordError

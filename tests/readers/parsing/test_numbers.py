@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_index_mm_zhipu.readers.parsing.numbers import NumericColumns, number_in
+from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, number_in
 
 
 @pytest.mark.parametrize(
