@@ -9,7 +9,7 @@ from llama_index.core.schema import ImageNode
 from PIL import Image
 
 import llama_index_mm_zhipu as package
-from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
+from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
 # Modules that need pytest, which users of its fixture have, and matplotlib, which is an extra.
 skipped = {f"{package.__name__}.{module}" for module in ("testing.fixtures", "display.figure", "display.fonts")}
@@ -20,12 +20,12 @@ for module in modules:
 for name in package.__all__:
     getattr(package, name)
 
-with tempfile.TemporaryDirectory() as folder, GLMStandIn() as server:
-    picture = Path(folder) / "red.png"
-    Image.new("RGB", (64, 64), "red").save(picture)
+with tempfile.TemporaryDirectory() as folder, MockGLMServer() as server:
+    image = Path(folder) / "red.png"
+    Image.new("RGB", (64, 64), "red").save(image)
     embed_model = package.ChineseClipEmbedding(str(tiny_checkpoint(Path(folder) / "model")))
     index = package.build_index(
-        [ImageNode(image_path=str(picture), text="红色")], embed_model=embed_model, persist_dir=Path(folder) / "store"
+        [ImageNode(image_path=str(image), text="红色")], embed_model=embed_model, persist_dir=Path(folder) / "store"
     )
     llm = package.ZhipuMultiModal(api_key="id.secret", api_base=server.url)
     response = index.as_query_engine(llm=llm).query("图里是什么颜色？")

@@ -34,7 +34,7 @@ _SHOWN: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "photos": ("{items} JPEGs of 4000 × 3000 ({files}) with captions", report.pairs_table),
     "queries": ("{items} queries of at most 6 characters, one by one, all new", report.pairs_table),
     "peak": ("Share of this machine's fp32 peak", report.peak_table),
-    "memory": ("Memory for many pictures, with the demo model", report.memory_table),
+    "memory": ("Memory for many images, with the demo model", report.memory_table),
     "import": ("Importing", report.imports_table),
     "preprocess": ("Fast against exact preprocessing, with the demo model", report.preprocess_table),
     "accelerator": ("{items} JPEGs of 640 × 480 ({files}) with captions, on a GPU", report.accelerator_table),
@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--photos", type=Path, default=_PHOTOS, help="folder of real photographs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the raw figures")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, pictures, words and the order of turns")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, images, words and the order of turns")
     return parser
 
 

@@ -62,7 +62,7 @@ class Turn:
     Attributes:
         seconds: How long it took.
         vectors: What came out of it, to be compared.
-        waited: Seconds of these during which the model waited for decoded pictures.
+        waited: Seconds of these during which the model waited for decoded images.
     """
 
     seconds: float
@@ -100,12 +100,12 @@ class Article(Contender):
         self._model.eval()
 
     def pairs(self, pairs: Sequence[Pair]) -> Turn:
-        """Embed pictures with captions to one vector each."""
+        """Embed images with captions to one vector each."""
         import torch
 
         start = time.perf_counter()
         with torch.no_grad():
-            vectors = [((self._picture(file) + self._text(caption)) / 2)[0].cpu().numpy() for file, caption in pairs]
+            vectors = [((self._image(file) + self._text(caption)) / 2)[0].cpu().numpy() for file, caption in pairs]
         return Turn(time.perf_counter() - start, np.stack(vectors))
 
     def queries(self, texts: Sequence[str]) -> Turn:
@@ -117,7 +117,7 @@ class Article(Contender):
             vectors = [self._text(text)[0].cpu().numpy() for text in texts]
         return Turn(time.perf_counter() - start, np.stack(vectors))
 
-    def _picture(self, file: Path) -> Any:
+    def _image(self, file: Path) -> Any:
         pixels = self._preprocess(Image.open(file)).unsqueeze(0).to(self._device)
         features = self._model.encode_image(pixels)
         return features / features.norm(dim=-1, keepdim=True)
@@ -160,13 +160,13 @@ class HuggingFace(Contender):
         return self._batch
 
     def pairs(self, pairs: Sequence[Pair]) -> Turn:
-        """Embed pictures with captions to one vector each."""
+        """Embed images with captions to one vector each."""
         import torch
 
         start = time.perf_counter()
         batches = [pairs[first : first + self._batch] for first in range(0, len(pairs), self._batch)]
         with torch.inference_mode():
-            vectors = [((self._pictures(batch) + self._texts([text for _, text in batch])) / 2) for batch in batches]
+            vectors = [((self._images(batch) + self._texts([text for _, text in batch])) / 2) for batch in batches]
         return Turn(time.perf_counter() - start, torch.cat(vectors).numpy())
 
     def queries(self, texts: Sequence[str]) -> Turn:
@@ -178,9 +178,9 @@ class HuggingFace(Contender):
             vectors = [self._texts([text])[0].numpy() for text in texts]
         return Turn(time.perf_counter() - start, np.stack(vectors))
 
-    def _pictures(self, pairs: Sequence[Pair]) -> Any:
-        pictures = [Image.open(file) for file, _ in pairs]
-        return _unit(self._model.get_image_features(**self._processor(images=pictures, return_tensors="pt")))
+    def _images(self, pairs: Sequence[Pair]) -> Any:
+        images = [Image.open(file) for file, _ in pairs]
+        return _unit(self._model.get_image_features(**self._processor(images=images, return_tensors="pt")))
 
     def _texts(self, texts: Sequence[str]) -> Any:
         tokens = self._tokenizer(texts, padding="longest", max_length=52, truncation=True, return_tensors="pt")
@@ -201,7 +201,7 @@ class Ours(Contender):
         self._clock = _WaitClock()
 
     def pairs(self, pairs: Sequence[Pair]) -> Turn:
-        """Embed pictures with captions to one vector each, as an ingestion does."""
+        """Embed images with captions to one vector each, as an ingestion does."""
         from llama_index.core.schema import ImageNode
 
         nodes = [ImageNode(image_path=str(file), text=caption) for file, caption in pairs]
@@ -217,14 +217,14 @@ class Ours(Contender):
         vectors = [self._embed.get_query_embedding(text) for text in texts]
         return Turn(time.perf_counter() - start, np.array(vectors, np.float32))
 
-    def pictures(self, files: Sequence[Path]) -> float:
-        """Embed pictures, and return the seconds."""
+    def images(self, files: Sequence[Path]) -> float:
+        """Embed images, and return the seconds."""
         start = time.perf_counter()
         self._embed.get_image_embedding_batch(files)
         return time.perf_counter() - start
 
     def model_alone(self, count: int) -> float:
-        """Embed as many pictures that are pixels already, and return the seconds."""
+        """Embed as many images that are pixels already, and return the seconds."""
         from llama_index_mm_zhipu.embedding.chinese_clip.shared_models import ModelSettings, SharedModel
 
         checkpoint = self._weights.checkpoint
@@ -239,25 +239,25 @@ class Ours(Contender):
 
 
 class _WaitClock:
-    """Counts the seconds in which the next decoded picture was waited for."""
+    """Counts the seconds in which the next decoded image was waited for."""
 
     def __init__(self) -> None:
-        from llama_index_mm_zhipu.embedding import picture_vectors
+        from llama_index_mm_zhipu.embedding import image_vectors
 
         self.waited = 0.0
-        self._decode_ahead = picture_vectors.decode_ahead
-        picture_vectors.decode_ahead = self._timed
+        self._decode_ahead = image_vectors.decode_ahead
+        image_vectors.decode_ahead = self._timed
 
     def _timed(self, *args: Any, **kwargs: Any) -> Generator[Any, None, None]:
         decoded = self._decode_ahead(*args, **kwargs)
         with closing(decoded):
             while True:
                 start = time.perf_counter()
-                picture = next(decoded, None)
+                image = next(decoded, None)
                 self.waited += time.perf_counter() - start
-                if picture is None:
+                if image is None:
                     return
-                yield picture
+                yield image
 
 
 def makers(weights: Weights, *, bf16: bool) -> dict[str, Callable[[], Contender]]:

@@ -22,7 +22,7 @@ Figures = dict[str, Any]
 DEMO_MODEL = Path(__file__).parents[1] / "examples" / "demo" / "model"
 WAYS = ("build_index", "stream_image_embeddings", "get_image_embedding_batch")
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+_IMAGES = (".jpg", ".jpeg", ".png", ".webp")
 _TIMED_IMPORT = "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 
 
@@ -73,8 +73,8 @@ def _start(contender: str, name: str, folder: str) -> Figures:
     return {**dict(zip(names, seconds, strict=True)), **found}
 
 
-def _memory(way: str, pictures: str, count: int) -> Figures:
-    """Embed many pictures, and tell the most memory held before and after."""
+def _memory(way: str, images: str, count: int) -> Figures:
+    """Embed many images, and tell the most memory held before and after."""
     from llama_index.core.schema import ImageNode
     from peak_memory import peak_bytes
 
@@ -83,7 +83,7 @@ def _memory(way: str, pictures: str, count: int) -> Figures:
     embed = ChineseClipEmbedding(str(DEMO_MODEL), device="cpu")
     embed.warmup()
     returned: list[list[float]] = []
-    files = sorted(entry.path for entry in os.scandir(pictures))[:count]
+    files = sorted(entry.path for entry in os.scandir(images))[:count]
     before = peak_bytes()
     if way == "build_index":
         nodes = [ImageNode(image_path=file, text=f"第{number}张图") for number, file in enumerate(files)]
@@ -104,7 +104,7 @@ def _preprocess(photos: str) -> Figures:
 
     from llama_index_mm_zhipu import ChineseClipEmbedding
 
-    files = sorted(file for file in Path(photos).iterdir() if file.suffix.lower() in _PICTURES)
+    files = sorted(file for file in Path(photos).iterdir() if file.suffix.lower() in _IMAGES)
     fast, exact = (
         np.array(
             ChineseClipEmbedding(str(DEMO_MODEL), device="cpu", exact_preprocess=exact).get_image_embedding_batch(files)

@@ -1,4 +1,4 @@
-"""What ``embedding.py`` embeds: generated pictures, Chinese captions and queries, all different."""
+"""What ``embedding.py`` embeds: generated images, Chinese captions and queries, all different."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ _ENDINGS = ["", *_words("，远处有几座高楼 ，背景是蓝天白云 ，�
 
 
 def photo(size: Size, noise: np.random.Generator) -> Image.Image:
-    """Return a picture with large, middling and small features and grain, as photographs have them."""
-    picture = Image.new("RGB", size)
+    """Return an image with large, middling and small features and grain, as photographs have them."""
+    image = Image.new("RGB", size)
     for side, share in _LAYERS:
         grid = (max(2, 640 // side), max(2, 480 // side))
-        picture = Image.blend(picture, _colours(grid, noise).resize(size, Image.Resampling.BICUBIC), share)
+        image = Image.blend(image, _colours(grid, noise).resize(size, Image.Resampling.BICUBIC), share)
     grain = noise.integers(0, 256, size[::-1], dtype=np.uint8)
-    return Image.blend(picture, Image.fromarray(grain).convert("RGB"), noise.uniform(*_GRAIN))
+    return Image.blend(image, Image.fromarray(grain).convert("RGB"), noise.uniform(*_GRAIN))
 
 
 def slide(noise: np.random.Generator) -> Image.Image:
-    """Return a slide: flat areas, lines of shapes as large as characters, and a picture; opaque, with alpha."""
+    """Return a slide: flat areas, lines of shapes as large as characters, and an image; opaque, with alpha."""
     width, height = SLIDE
     page = Image.new("RGBA", SLIDE, (*noise.integers(225, 256, 3).tolist(), 255))
     draw = ImageDraw.Draw(page)
     draw.rectangle((0, 0, width, height // 9), fill=(*noise.integers(20, 120, 3).tolist(), 255))
     for line in range(12):
         _draw_line(draw, 160, height // 7 + line * 190, int(noise.integers(8, 17)), noise)
-    picture = photo((1440, 1080), noise)
-    page.paste(picture, (width - 1600, int(noise.integers(height // 7, height - 1200))))
+    image = photo((1440, 1080), noise)
+    page.paste(image, (width - 1600, int(noise.integers(height // 7, height - 1200))))
     return page
 
 
@@ -74,8 +74,8 @@ def _draw_line(draw: ImageDraw.ImageDraw, left: int, top: int, characters: int, 
 
 
 def write_photos(folder: Path, size: Size, count: int, seed: int) -> list[Path]:
-    """Write JPEGs, each of another picture."""
-    # Cameras write large pictures at a higher quality than that at which pages show them.
+    """Write JPEGs, each of another image."""
+    # Cameras write large images at a higher quality than that at which pages show them.
     quality = 88 if size == SMALL else 93
     return _written(folder, count, seed, ".jpg", lambda noise: photo(size, noise), quality=quality)
 
@@ -86,7 +86,7 @@ def write_slides(folder: Path, count: int, seed: int) -> list[Path]:
 
 
 def write_thumbnails(folder: Path, count: int, seed: int) -> list[Path]:
-    """Write many small JPEGs: other parts of one large picture, which takes a millisecond each."""
+    """Write many small JPEGs: other parts of one large image, which takes a millisecond each."""
     noise = np.random.default_rng(seed)
     whole = photo(LARGE, noise)
     room = (LARGE[0] - THUMBNAIL[0], LARGE[1] - THUMBNAIL[1])
@@ -115,7 +115,7 @@ def _written(
 
 
 def captions(count: int, order: random.Random) -> list[str]:
-    """Return different sentences of 12 to 40 characters about pictures."""
+    """Return different sentences of 12 to 40 characters about images."""
     parts = product(("", *(f"{place}，" for place in _PLACES)), _COLOURS, _THINGS, _DOINGS, _ENDINGS)
     known = (f"{place}{colour}的{thing}{doing}{ending}" for place, colour, thing, doing, ending in parts)
     return order.sample([caption for caption in known if 12 <= len(caption) <= 40], count)

@@ -26,12 +26,12 @@ from embedding_contenders import (
     accelerated,
 )
 from embedding_fresh import WAYS, Figures, fresh, import_seconds
+from embedding_peak import image_operations
 from embedding_peak import makers as products
-from embedding_peak import picture_operations
 from embedding_workers import Team, in_turns
 
 MODEL_ALONE = "the model alone"
-PICTURE_PATH = "640×480 JPEGs to vectors"
+IMAGE_PATH = "640×480 JPEGs to vectors"
 # Their times are not measured.
 _MEMORY_AT_ONCE = 2
 
@@ -52,15 +52,15 @@ class Amounts:
     Attributes:
         tiny: Whether a tiny model is taken instead of ViT-B-16.
         at_once: How many fresh processes start a model at a time.
-        pairs: Pictures of 640 × 480 in a round.
+        pairs: Images of 640 × 480 in a round.
         large: Slides or large photographs in a round.
-        rounds: Of pictures.
+        rounds: Of images.
         queries: In a round.
         query_rounds: Rounds of queries, and of matrix products.
-        memory: How many pictures are embedded in little memory.
+        memory: How many images are embedded in little memory.
         imports: How many fresh interpreters import something.
         starts: How many start a model.
-        accelerated: Pictures in a round on a GPU.
+        accelerated: Images in a round on a GPU.
     """
 
     tiny: bool
@@ -88,10 +88,10 @@ class Bench:
         amounts: How much is measured.
         weights: The model.
         team: The contenders.
-        folder: For pictures.
+        folder: For images.
         photos: Folder of real photographs.
         order: Of turns and of words.
-        seed: Of pictures.
+        seed: Of images.
         bf16: Whether this CPU has it.
         first_starts: What loading each model for OpenVINO took when it was not converted yet.
     """
@@ -129,7 +129,7 @@ def starts(bench: Bench) -> Figures:
 
 
 def pairs(bench: Bench) -> Figures:
-    """Embed captioned pictures of 640 × 480."""
+    """Embed captioned images of 640 × 480."""
     files = inputs.write_photos(bench.folder / "pairs", inputs.SMALL, bench.amounts.pairs, bench.seed)
     bench.team.start([ARTICLE, HUGGING_FACE, *bench.ours])
     batch = bench.team.ask(HUGGING_FACE, "choose_batch", list(_captioned(bench, files)))
@@ -160,25 +160,25 @@ def queries(bench: Bench) -> Figures:
 
 
 def peak(bench: Bench) -> Figures:
-    """Compare the picture tower's operations per second with those of large matrix products."""
+    """Compare the image tower's operations per second with those of large matrix products."""
     count = bench.amounts.pairs
     files = inputs.write_photos(bench.folder / "peak", inputs.SMALL, count, bench.seed)
-    operations = picture_operations(bench.weights.checkpoint.config)
+    operations = image_operations(bench.weights.checkpoint.config)
     calls: dict[str, Callable[..., Any]] = {name: partial(bench.team.ask, name, "rate") for name in products()}
-    calls[PICTURE_PATH] = partial(bench.team.ask, FP32, "pictures", files)
+    calls[IMAGE_PATH] = partial(bench.team.ask, FP32, "images", files)
     calls[MODEL_ALONE] = partial(bench.team.ask, FP32, "model_alone", count)
     bench.team.start([*products(), FP32])
     found = in_turns(calls, [()] * (1 + bench.amounts.query_rounds), bench.order)
-    for name in (PICTURE_PATH, MODEL_ALONE):
+    for name in (IMAGE_PATH, MODEL_ALONE):
         found[name] = [count * operations / seconds for seconds in found[name]]
     return {"operations": operations, "per_second": found}
 
 
 def memory(bench: Bench) -> Figures:
-    """Embed many pictures, and ten times as many."""
+    """Embed many images, and ten times as many."""
     folder = bench.folder / "memory"
     inputs.write_thumbnails(folder, max(bench.amounts.memory), bench.seed)
-    fill = partial(fresh, "memory", pictures=str(folder))
+    fill = partial(fresh, "memory", images=str(folder))
     # Converts the model if that was not done yet, which takes more memory than what follows.
     fill(way="stream_image_embeddings", count=1)
     calls = {f"{way} {count}": partial(fill, way=way, count=count) for way in WAYS for count in bench.amounts.memory}
@@ -198,7 +198,7 @@ def preprocess(bench: Bench) -> Figures:
 
 
 def accelerator(bench: Bench) -> Figures:
-    """Embed captioned pictures of 640 × 480 on a GPU."""
+    """Embed captioned images of 640 × 480 on a GPU."""
     files = inputs.write_photos(bench.folder / "accelerator", inputs.SMALL, bench.amounts.accelerated, bench.seed)
     return _measure_pairs(bench, files, list(accelerated(bench.weights)), ARTICLE_CUDA)
 
@@ -229,7 +229,7 @@ def _fresh(calls: Mapping[str, Callable[[], Figures]], at_once: int) -> Figures:
 
 
 def _captioned(bench: Bench, files: Sequence[Path]) -> Iterator[Pair]:
-    """Give the pictures other captions each time."""
+    """Give the images other captions each time."""
     return zip(files, inputs.captions(len(files), bench.order), strict=True)
 
 

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies fp32 matrices, and how many operations a picture takes: for ``embedding.py``."""
+"""How fast this machine multiplies fp32 matrices, and how many operations an image takes: for ``embedding.py``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.float32]
 
 FORMULA = "2·n·d·3p² + 12·(24·N·d² + 4·N²·d) + 2·d·e"
-"""Floating-point operations of the picture tower per picture, a multiplication with its addition counted as two:
+"""Floating-point operations of the image tower per image, a multiplication with its addition counted as two:
 n patches of p × p pixels, N = n + 1 positions, width d, 12 layers, vectors of e dimensions. Of the 24·N·d² of a layer
 8 are its attention's four projections and 16 its two linear layers; 4·N²·d are the products of queries with keys and of
 weights with values."""
@@ -23,8 +23,8 @@ _SIZES = (1024, 2048, 4096)
 _SECONDS = 0.4
 
 
-def picture_operations(config: Mapping[str, Any]) -> int:
-    """Return how many operations a picture takes, after ``FORMULA``, for any number of layers."""
+def image_operations(config: Mapping[str, Any]) -> int:
+    """Return how many operations an image takes, after ``FORMULA``, for any number of layers."""
     width, side = config["vision_width"], config["vision_patch_size"]
     patches = (config["image_resolution"] // side) ** 2
     positions = patches + 1

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from embedding_contenders import ARTICLE, ARTICLE_CUDA, BF16, FP32, HUGGING_FACE, INT8, TORCH
 from embedding_fresh import WAYS, Figures
-from embedding_parts import CORE, IMPORTED, IMPORTS, MODEL_ALONE, PICTURE_PATH
+from embedding_parts import CORE, IMAGE_PATH, IMPORTED, IMPORTS, MODEL_ALONE
 from embedding_peak import FORMULA
 
 MISSING = "–"
@@ -91,7 +91,7 @@ TARGETS = (
     _faster("queries", _QUERY, TORCH, 2),
     _faster("queries", _QUERY, FP32, 7),
     _faster("queries", _QUERY, INT8, 12),
-    Target("peak", PICTURE_PATH, "fp32 peak", "≥", 0.75, partial(shares_of_peak, name=PICTURE_PATH)),
+    Target("peak", IMAGE_PATH, "fp32 peak", "≥", 0.75, partial(shares_of_peak, name=IMAGE_PATH)),
     *(Target("memory", f"memory, {way}", "a tenth of it", "≤", 1.1, partial(_growth, way=way)) for way in WAYS),
     *(Target("import", IMPORTS[name], CORE, "≤", 1.1, partial(ratios, name=CORE, against=name)) for name in IMPORTED),
 )
@@ -109,7 +109,7 @@ def targets_table(checked: Iterable[Figures]) -> str:
 
 def pairs_table(found: Figures, base: str = ARTICLE) -> str:
     """Return a row per contender: time, ratios, memory."""
-    header = ["contender", "ms each", f"× {base}", f"× {HUGGING_FACE}", "waits for pictures, %"]
+    header = ["contender", "ms each", f"× {base}", f"× {HUGGING_FACE}", "waits for images, %"]
     header += ["least cosine", "peak memory, MiB"]
     rows = []
     for name, seconds in found["seconds"].items():
@@ -130,7 +130,7 @@ def pairs_table(found: Figures, base: str = ARTICLE) -> str:
 
 
 def accelerator_table(found: Figures) -> str:
-    """Return a row per contender, with pictures per second."""
+    """Return a row per contender, with images per second."""
     per_second = {
         name: _spread([found["items"] / each for each in seconds], ".0f") for name, seconds in found["seconds"].items()
     }
@@ -144,14 +144,14 @@ def peak_table(found: Figures) -> str:
         [name, _spread([rate / 1e9 for rate in rates], ".0f"), _spread(shares_of_peak(found, name))]
         for name, rates in found["per_second"].items()
     ]
-    rows = [[f"{name}, {FP32}" if name in (PICTURE_PATH, MODEL_ALONE) else name, *rest] for name, *rest in rows]
-    said = f"A picture takes {found['operations'] / 1e9:.3g} · 10⁹ operations: {FORMULA}"
+    rows = [[f"{name}, {FP32}" if name in (IMAGE_PATH, MODEL_ALONE) else name, *rest] for name, *rest in rows]
+    said = f"An image takes {found['operations'] / 1e9:.3g} · 10⁹ operations: {FORMULA}"
     return f"{said}\n\n{table(['work', '10⁹ operations per second', 'share of the fastest product'], rows)}"
 
 
 def memory_table(found: Figures) -> str:
     """Return a row per way: peaks before and after, and what was given back to the caller."""
-    header = ["way", "pictures", "peak before, MiB", "peak after, MiB", "of it returned, MiB", "ratio"]
+    header = ["way", "images", "peak before, MiB", "peak after, MiB", "of it returned, MiB", "ratio"]
     rows = []
     for way, of_counts in found.items():
         for number, (count, each) in enumerate(of_counts.items()):

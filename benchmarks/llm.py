@@ -33,8 +33,8 @@ from PIL import Image
 from turns import in_random_turns
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.llm import GLMError, pictures
-from llama_index_mm_zhipu.llm.images import forget_pictures
+from llama_index_mm_zhipu.llm import GLMError, images
+from llama_index_mm_zhipu.llm.images import forget_images
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -57,13 +57,13 @@ class Amounts:
 
     calls: int
     crowds: int
-    pictures: int
+    images: int
     streams: int
     lines: int
 
 
-_FULL = Amounts(calls=200, crowds=15, pictures=25, streams=1000, lines=10)
-_QUICK = Amounts(calls=20, crowds=3, pictures=3, streams=100, lines=3)
+_FULL = Amounts(calls=200, crowds=15, images=25, streams=1000, lines=10)
+_QUICK = Amounts(calls=20, crowds=3, images=3, streams=100, lines=3)
 
 
 def main() -> None:
@@ -86,8 +86,8 @@ def main() -> None:
     with llm_asking.stand_in() as server:
         figures["lines"] = asyncio.run(_measure_lines(server, amounts.lines, order))
         _print("A stream with a long line, s: median (worst)", _lines_table(figures["lines"]))
-    figures["picture"] = asyncio.run(_measure_picture(amounts.pictures, order))
-    _print("A PNG of {} × {} made ready to send".format(*_LARGE), _picture_table(figures["picture"]))
+    figures["image"] = asyncio.run(_measure_image(amounts.images, order))
+    _print("A PNG of {} × {} made ready to send".format(*_LARGE), _image_table(figures["image"]))
     if settings.json is not None:
         settings.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
@@ -111,17 +111,17 @@ async def _in_turn(
 
 
 async def _measure_calls(url: str, rounds: int, order: random.Random) -> list[Figures]:
-    """Ask about a picture in every way, the same picture each time and another each time."""
+    """Ask about an image in every way, the same image each time and another each time."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         for way in WAYS:
-            for picture in ("same", "new"):
-                files = llm_asking.jpegs(Path(folder) / "picture.jpg", new=picture == "new")
+            for image in ("same", "new"):
+                files = llm_asking.jpegs(Path(folder) / "image.jpg", new=image == "new")
                 questions = (llm_asking.question(file, streams=way.streams) for file in islice(files, 1 + rounds))
                 times = await _measure_way(url, way, questions, order)
                 for number, until in enumerate(("first piece", "end") if way.streams else ("answer",)):
                     of_each = {name: [time[number] for time in timed] for name, timed in times.items()}
-                    figures.append({"call": way.name, "picture": picture, "until": until, **of_each})
+                    figures.append({"call": way.name, "image": image, "until": until, **of_each})
     return figures
 
 
@@ -220,12 +220,12 @@ async def _time_calls(clients: Clients, work: Awaitable[object]) -> list[float]:
     return times
 
 
-async def _measure_picture(rounds: int, order: random.Random) -> Figures:
-    """Make a picture ready to send that is too large as it is, beside what Pillow alone needs for it."""
+async def _measure_image(rounds: int, order: random.Random) -> Figures:
+    """Make an image ready to send that is too large as it is, beside what Pillow alone needs for it."""
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "picture.png"
+        file = Path(folder) / "image.png"
         llm_asking.enlarged_photo(_LARGE, noise=2).save(file)
-        times = await _in_turn({"bare": _time_pillow, "ours": _time_picture}, [file] * (1 + rounds), order)
+        times = await _in_turn({"bare": _time_pillow, "ours": _time_image}, [file] * (1 + rounds), order)
         return {"png_bytes": file.stat().st_size, "jpeg_bytes": len(_reencoded(file)), **times}
 
 
@@ -235,11 +235,11 @@ async def _time_pillow(file: Path) -> float:
     return (time.perf_counter() - start) * 1000
 
 
-async def _time_picture(file: Path) -> float:
-    forget_pictures()
+async def _time_image(file: Path) -> float:
+    forget_images()
     block = ImageBlock(path=file)
     start = time.perf_counter()
-    pictures.picture_url(block)
+    images.image_url(block)
     return (time.perf_counter() - start) * 1000
 
 
@@ -301,12 +301,12 @@ def _resident_bytes() -> int:
 
 
 def _calls_table(figures: Iterable[Figures]) -> str:
-    header = ["call", "picture", "until", "bare httpx", "this package", "difference in a round", "target: difference"]
+    header = ["call", "image", "until", "bare httpx", "this package", "difference in a round", "target: difference"]
     rows = []
     for found in figures:
         differences = [mine - other for mine, other in zip(found["ours"], found["bare"], strict=True)]
         shown = map(_median_and_p95, (found["bare"], found["ours"], differences))
-        rows.append([found["call"], found["picture"], found["until"], *shown, "≤ 5"])
+        rows.append([found["call"], found["image"], found["until"], *shown, "≤ 5"])
     return _table(header, rows)
 
 
@@ -332,7 +332,7 @@ def _lines_table(figures: Iterable[Figures]) -> str:
     return _table(header, rows)
 
 
-def _picture_table(found: Figures) -> str:
+def _image_table(found: Figures) -> str:
     header = ["PNG, MB", "JPEG, MB", "bare Pillow, ms: median (p95)", "this package, ms"]
     header += ["ratio of medians", "median of the ratios in a round", "target: ratio"]
     bare, ours = found["bare"], found["ours"]

@@ -22,7 +22,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from PIL import Image, ImageOps
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.testing import GLMStandIn, RawAnswer
+from llama_index_mm_zhipu.testing import MockGLMServer, RawAnswer
 
 _TEXT = "图里的人穿着什么颜色的裙子？"
 # The stand-in repeats the question: so long an answer is still under way when its stream is broken off.
@@ -60,7 +60,7 @@ class StandIn:
 
 
 # Each connection has a thread in the stand-in, and glibc gives each thread memory of its own, which it hands back to
-# the system after every picture or keeps, as chance has it: up to 3 ms a request, on one connection and not on another.
+# the system after every image or keeps, as chance has it: up to 3 ms a request, on one connection and not on another.
 _KEEPING_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -100,8 +100,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _serve(pipe: Connection, latency: float) -> None:
-    with GLMStandIn(latency=latency) as server, contextlib.suppress(EOFError):
-        # Thousands of requests with a picture would fill the memory.
+    with MockGLMServer(latency=latency) as server, contextlib.suppress(EOFError):
+        # Thousands of requests with an image would fill the memory.
         server.requests = deque(maxlen=0)  # type: ignore[assignment]
         pipe.send(server.url)
         while True:
@@ -179,18 +179,18 @@ async def clients(url: str, **settings: Any) -> AsyncIterator[Clients]:
         llm.close()
 
 
-def question(picture: Path | None = None, *, streams: bool = False) -> Question:
+def question(image: Path | None = None, *, streams: bool = False) -> Question:
     """Return a question.
 
     Args:
-        picture: What it is about, if it is about a picture.
+        image: What it is about, if it is about an image.
         streams: Whether the body asks for a streamed answer.
     """
-    if picture is None:
+    if image is None:
         return Question([ChatMessage(role="user", content=_TEXT)], _body(_TEXT, streams=streams))
-    encoded = base64.b64encode(picture.read_bytes()).decode()
+    encoded = base64.b64encode(image.read_bytes()).decode()
     content = [{"type": "image_url", "image_url": {"url": encoded}}, {"type": "text", "text": _TEXT}]
-    chat = [ChatMessage(role="user", blocks=[ImageBlock(path=picture), TextBlock(text=_TEXT)])]
+    chat = [ChatMessage(role="user", blocks=[ImageBlock(path=image), TextBlock(text=_TEXT)])]
     return Question(chat, _body(content, streams=streams))
 
 
@@ -209,7 +209,7 @@ def jpegs(file: Path, *, new: bool) -> Iterator[Path]:
 
     Args:
         file: Where to.
-        new: Whether it is another picture each time: one with other bytes after its end.
+        new: Whether it is another image each time: one with other bytes after its end.
     """
     photo = enlarged_photo((1024, 768), noise=7.75)
     sizes = [jpeg(photo, quality) for quality in range(70, 91)]
@@ -230,7 +230,7 @@ def enlarged_photo(size: tuple[int, int], noise: float) -> Image.Image:
 
 
 def jpeg(image: Image.Image, quality: int) -> bytes:
-    """Encode a picture with Pillow alone."""
+    """Encode an image with Pillow alone."""
     buffer = BytesIO()
     image.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()

@@ -1,9 +1,9 @@
-"""Measure what the query engine adds to LlamaIndex's own multimodal engines, and how fast pictures get captions.
+"""Measure what the query engine adds to LlamaIndex's own multimodal engines, and how fast images get captions.
 
     python benchmarks/rag.py
     python benchmarks/rag.py --quick --json rag.json
 
-Contenders share index, LLM and pictures, take turns in random order, and are compared within a round.
+Contenders share index, LLM and images, take turns in random order, and are compared within a round.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from PIL import Image, ImageDraw, ImageFont
 from turns import in_random_turns
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ImageCaptioner, ZhipuMultiModal, build_index
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 
 DEMO_MODEL = Path(__file__).parents[1] / "examples" / "demo" / "model"
 OURS = "this package"
@@ -50,12 +50,12 @@ Ask = Callable[[], object]
 def main() -> None:
     """Measure both parts, and print a table for each."""
     settings = _parser().parse_args()
-    rounds, pictures = (3, 20) if settings.quick else (30, 200)
+    rounds, images = (3, 20) if settings.quick else (30, 200)
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         figures["queries"] = _measure_queries(Path(folder), rounds, random.Random(settings.seed))
         print(_queries_table(figures["queries"]), flush=True)
-        figures["captions"] = _measure_captions(Path(folder), pictures)
+        figures["captions"] = _measure_captions(Path(folder), images)
         print(_captions_line(figures["captions"]), flush=True)
     if settings.json is not None:
         settings.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
@@ -90,7 +90,7 @@ def _measure_queries(folder: Path, rounds: int, order: random.Random) -> dict[st
     return {"slide_bytes": [slide.stat().st_size for slide in slides], "ms": times}
 
 
-def _engines(index: PictureIndex, llm: ZhipuMultiModal) -> dict[str, Ask]:
+def _engines(index: ImageIndex, llm: ZhipuMultiModal) -> dict[str, Ask]:
     def core_s_retriever() -> MultiModalVectorIndexRetriever:
         return MultiModalVectorIndexRetriever(index, similarity_top_k=_SLIDES, image_similarity_top_k=_SLIDES)
 
@@ -178,8 +178,8 @@ def _median_and_p95(values: Sequence[float]) -> str:
 # Captions
 
 
-def _measure_captions(folder: Path, pictures: int) -> dict[str, Any]:
-    nodes = [ImageNode(image_path=str(_photo(folder / f"photo{number}.jpg", number))) for number in range(pictures)]
+def _measure_captions(folder: Path, images: int) -> dict[str, Any]:
+    nodes = [ImageNode(image_path=str(_photo(folder / f"photo{number}.jpg", number))) for number in range(images)]
     with llm_asking.stand_in(latency=1.0) as server:
         llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
         captioner = ImageCaptioner(llm=llm, cache_path=folder / "captions.sqlite3", num_workers=10)
@@ -190,7 +190,7 @@ def _measure_captions(folder: Path, pictures: int) -> dict[str, Any]:
             seconds.append(time.perf_counter() - start)
             assert all(node.get_content() for node in captioned)
         llm.close()
-    return {"pictures": pictures, "seconds": seconds[0], "seconds_again": seconds[1]}
+    return {"images": images, "seconds": seconds[0], "seconds_again": seconds[1]}
 
 
 def _photo(path: Path, seed: int) -> Path:
@@ -200,9 +200,9 @@ def _photo(path: Path, seed: int) -> Path:
 
 
 def _captions_line(found: dict[str, Any]) -> str:
-    ideal = found["pictures"] / 10
+    ideal = found["images"] / 10
     return (
-        f"Captions for {found['pictures']} pictures of 1280 × 960, 10 at a time, each answered after 1 s: "
+        f"Captions for {found['images']} images of 1280 × 960, 10 at a time, each answered after 1 s: "
         f"{found['seconds']:.1f} s (ideal {ideal:g} s, target ≤ {1.25 * ideal:g} s); again, from the cache: "
         f"{found['seconds_again']:.2f} s"
     )

@@ -43,15 +43,15 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "index": {
         "llama_index_mm_zhipu.index.build": ["build_index", "load_index"],
-        "llama_index_mm_zhipu.index.multimodal": ["PictureIndex"],
+        "llama_index_mm_zhipu.index.multimodal": ["ImageIndex"],
     },
     "query": {
-        "llama_index_mm_zhipu.query.retriever": ["PictureRetriever"],
-        "llama_index_mm_zhipu.query.engine": ["PictureQueryEngine"],
-        "llama_index_mm_zhipu.query.chat": ["PictureContextChatEngine", "PictureCondensePlusContextChatEngine"],
-        "llama_index_mm_zhipu.query.rerank": ["GLMRerank"],
-        "llama_index_mm_zhipu.query.labels": ["PictureNumbering", "number_pictures"],
-        "llama_index_mm_zhipu.prompts.templates": ["PicturePromptTemplate"],
+        "llama_index_mm_zhipu.query.retriever": ["ImageRetriever"],
+        "llama_index_mm_zhipu.query.engine": ["ImageQueryEngine"],
+        "llama_index_mm_zhipu.query.chat": ["ImageContextChatEngine", "ImageCondensePlusContextChatEngine"],
+        "llama_index_mm_zhipu.query.rerank": ["ImageReranker"],
+        "llama_index_mm_zhipu.query.labels": ["ImageNumbering", "number_images"],
+        "llama_index_mm_zhipu.prompts.templates": ["ImagePromptTemplate"],
         "llama_index_mm_zhipu.query.sources": ["citations_in"],
         "llama_index_mm_zhipu.llm.errors": ["EmptyAnswerError"],
         "llama_index_mm_zhipu.llm.structured_answers": ["UnreadableAnswerError"],
@@ -61,7 +61,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.ingestion.docstores": ["forget_missing"],
     },
     "readers": {
-        "llama_index_mm_zhipu.readers.base": ["PictureReader"],
+        "llama_index_mm_zhipu.readers.base": ["ImageReader"],
         "llama_index_mm_zhipu.readers.jsonl": ["JsonlReader", "read_jsonl"],
         "llama_index_mm_zhipu.readers.tsv_datasets": [
             "ChineseClipReader",
@@ -96,7 +96,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.images.errors": ["ImageError"],
     },
     "testing": {
-        "llama_index_mm_zhipu.testing.mock_server": ["GLMStandIn", "connect_glm"],
+        "llama_index_mm_zhipu.testing.mock_server": ["MockGLMServer", "connect_glm"],
         "llama_index_mm_zhipu.testing.faults": [
             "Fault",
             "ErrorAnswer",
@@ -124,7 +124,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
             "OddEvents",
             "ToolCalls",
         ],
-        "llama_index_mm_zhipu.testing.fixtures": ["glm_stand_in"],
+        "llama_index_mm_zhipu.testing.fixtures": ["mock_glm_server"],
         "llama_index_mm_zhipu.testing.checkpoints": ["tiny_checkpoint"],
     },
 }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llama_index_mm_zhipu.index.build import build_index, load_index
     from llama_index_mm_zhipu.ingestion import ImageCaptioner
     from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
-    from llama_index_mm_zhipu.query import GLMRerank, PictureQueryEngine
+    from llama_index_mm_zhipu.query import ImageQueryEngine, ImageReranker
     from llama_index_mm_zhipu.readers import read_folder, read_jsonl
     from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
@@ -25,9 +25,9 @@ _HOME_OF = {
     "ChineseClipEmbedding": "embedding",
     "FaissMultiModalVectorStore": "vector_store",
     "GLMError": "llm",
-    "GLMRerank": "query",
+    "ImageReranker": "query",
     "ImageCaptioner": "ingestion",
-    "PictureQueryEngine": "query",
+    "ImageQueryEngine": "query",
     "ZhipuMultiModal": "llm",
     "build_index": "index",
     "evaluate_retrieval": "evaluation",
@@ -42,9 +42,9 @@ __all__ = [
     "ChineseClipEmbedding",
     "FaissMultiModalVectorStore",
     "GLMError",
-    "GLMRerank",
     "ImageCaptioner",
-    "PictureQueryEngine",
+    "ImageQueryEngine",
+    "ImageReranker",
     "ZhipuMultiModal",
     "build_index",
     "evaluate_retrieval",

@@ -41,7 +41,7 @@ ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "endpoint": ("api_base",),
     "fp16": ("precision",),
     "files": ("image_documents", "nodes_or_documents"),
-    "image": ("image_documents", "picture"),
+    "image": ("image_documents", "image"),
     "image_files": ("image_documents",),
     "folder": ("persist_dir",),
     "gpu": ("device",),

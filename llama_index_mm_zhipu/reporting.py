@@ -1,4 +1,4 @@
-"""What people are told while they wait: lines on stderr, and less of what other packages log."""
+"""Reports to the user: progress lines on stderr, skipped items, and less logging by other packages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,41 @@ SLOW_SECONDS = 2.0
 
 _quiet: dict[logging.Logger, tuple[int, int]] = {}
 _quiet_lock = threading.Lock()
+
+
+_LISTED = 20
+
+
+class Skipped(dict[str, str]):
+    """The items that were left out, with the reason for each.
+
+    Keys are node ids, file names or record positions, in the order in which the items were skipped.
+
+    Args:
+        max_listed: How many reasons to keep; ``None`` keeps all. ``count`` includes those that are not kept.
+    """
+
+    def __init__(self, max_listed: int | None = None) -> None:
+        super().__init__()
+        self.count = 0
+        self._max_listed = max_listed
+
+    def add(self, name: str, reason: str) -> None:
+        """Record an item and the reason why it was skipped."""
+        self.count += 1
+        if self._max_listed is None or len(self) < self._max_listed:
+            self[name] = reason
+
+    def summary(self, total: int, what: str = "images") -> str:
+        """Return one line with the counts and the first reasons.
+
+        Args:
+            total: How many items there were, skipped or not.
+            what: Plural name of the items.
+        """
+        listed = [f"{name}: {reason}" for name, reason in list(self.items())[:_LISTED]]
+        more = [f"and {self.count - len(listed)} more"] if self.count > len(listed) else []
+        return f"skipped {self.count} of {total} {what}: " + "; ".join([*listed, *more])
 
 
 def report(message: str) -> None:

@@ -19,7 +19,7 @@ from serving import serving
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, read_jsonl
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import has_openvino
-from llama_index_mm_zhipu.testing import GLMStandIn, tiny_checkpoint
+from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "tests" / "data" / "photos"
@@ -55,10 +55,10 @@ def ask(load_script: Callable[[Path], ModuleType]) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def examples() -> list[Example]:
-    """Ten emoji that the demo model tells apart, as pictures of a data set."""
+    """Ten emoji that the demo model tells apart, as images of a data set."""
     names = ("飞机", "闹钟", "太阳", "彩虹", "香蕉", "红苹果", "樱桃", "西瓜", "柠檬", "消防车")
-    pictures = {node.text: base64.b64decode(node.image or "") for node in read_jsonl(DEMO / "test.jsonl")}
-    return [Example(number, pictures[name], name) for number, name in enumerate(names, 1)]
+    images = {node.text: base64.b64decode(node.image or "") for node in read_jsonl(DEMO / "test.jsonl")}
+    return [Example(number, images[name], name) for number, name in enumerate(names, 1)]
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +127,7 @@ def needs_openvino() -> None:
 
 @pytest.fixture
 def plain_nodes(photos: list[Path]) -> list[ImageNode]:
-    """Pictures without captions and without metadata, which core drops."""
+    """Images without captions and without metadata, which core drops."""
     return [ImageNode(id_=photo.name, image_path=str(photo)) for photo in photos]
 
 
@@ -163,14 +163,14 @@ def key() -> str:
 
 
 @pytest.fixture
-def server() -> Iterator[GLMStandIn]:
+def server() -> Iterator[MockGLMServer]:
     """The API on loopback."""
-    with GLMStandIn() as running:
+    with MockGLMServer() as running:
         yield running
 
 
 @pytest.fixture
-def connect(server: GLMStandIn, key: str) -> Iterator[Callable[..., ZhipuMultiModal]]:
+def connect(server: MockGLMServer, key: str) -> Iterator[Callable[..., ZhipuMultiModal]]:
     """Builds clients of the stand-in, and closes them."""
     clients: list[ZhipuMultiModal] = []
 

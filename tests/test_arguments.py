@@ -18,9 +18,9 @@ from pydantic import computed_field
 from llama_index_mm_zhipu import (
     ChineseClipEmbedding,
     FaissMultiModalVectorStore,
-    GLMRerank,
     ImageCaptioner,
-    PictureQueryEngine,
+    ImageQueryEngine,
+    ImageReranker,
     ZhipuMultiModal,
     build_index,
     evaluate_retrieval,
@@ -38,18 +38,18 @@ from llama_index_mm_zhipu.arguments import (
     member_of,
     require_known,
 )
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
-from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
 from llama_index_mm_zhipu.query.options import ChatOptions, RetrieverOptions, SynthesisOptions
-from llama_index_mm_zhipu.query.retriever import PictureRetriever
+from llama_index_mm_zhipu.query.retriever import ImageRetriever
 from llama_index_mm_zhipu.readers import ColumnReader, Columns, FolderReader, WukongReader
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 KEY = "0123456789abcdef.0123456789abcdef"
 
 
 @pytest.fixture
-def picture_index(tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode]) -> PictureIndex:
+def image_index(tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode]) -> ImageIndex:
     return build_index(plain_nodes, embed_model=tiny_embedding)
 
 
@@ -77,10 +77,10 @@ def llm() -> ZhipuMultiModal:
     ],
 )
 def test_retrievers_name_the_argument_that_was_meant(
-    picture_index: PictureIndex, given: dict[str, Any], meant: str
+    image_index: ImageIndex, given: dict[str, Any], meant: str
 ) -> None:
     (name,) = given
-    for call in (picture_index.as_retriever, lambda **options: PictureRetriever(picture_index, **options)):
+    for call in (image_index.as_retriever, lambda **options: ImageRetriever(image_index, **options)):
         with pytest.raises(TypeError, match=rf"unknown argument '{name}'; did you mean '{meant}'\?"):
             call(**given)
 
@@ -96,54 +96,54 @@ def test_retrievers_name_the_argument_that_was_meant(
     ],
 )
 def test_query_engines_name_the_argument_that_was_meant(
-    picture_index: PictureIndex, llm: ZhipuMultiModal, given: dict[str, Any], meant: str
+    image_index: ImageIndex, llm: ZhipuMultiModal, given: dict[str, Any], meant: str
 ) -> None:
     with pytest.raises(TypeError, match=rf"did you mean '{meant}'\?"):
-        picture_index.as_query_engine(llm, **given)
+        image_index.as_query_engine(llm, **given)
 
 
 @pytest.mark.parametrize("mode", ["context", "condense_plus_context", "best", "condense_question", "simple"])
 def test_chat_engines_of_every_mode_refuse_unknown_arguments(
-    picture_index: PictureIndex, llm: ZhipuMultiModal, mode: str
+    image_index: ImageIndex, llm: ZhipuMultiModal, mode: str
 ) -> None:
     with pytest.raises(TypeError, match=rf"\('{mode}'\): unknown argument 'mem0ry'; did you mean 'memory'"):
-        picture_index.as_chat_engine(mode, llm, mem0ry=None)
-    assert picture_index.as_chat_engine(mode, llm, system_prompt=None, chat_history=[])
+        image_index.as_chat_engine(mode, llm, mem0ry=None)
+    assert image_index.as_chat_engine(mode, llm, system_prompt=None, chat_history=[])
 
 
-def test_chat_engines_of_core_take_what_core_takes(picture_index: PictureIndex, llm: ZhipuMultiModal) -> None:
-    assert picture_index.as_chat_engine("condense_question", llm, similarity_top_k=3, verbose=True, language="en")
+def test_chat_engines_of_core_take_what_core_takes(image_index: ImageIndex, llm: ZhipuMultiModal) -> None:
+    assert image_index.as_chat_engine("condense_question", llm, similarity_top_k=3, verbose=True, language="en")
     with pytest.raises(TypeError, match="unknown argument 'similarity_top_k'"):
-        picture_index.as_chat_engine("simple", llm, similarity_top_k=3)
+        image_index.as_chat_engine("simple", llm, similarity_top_k=3)
     with pytest.raises(ValueError, match="ReActAgent"):
-        picture_index.as_chat_engine("react", llm)
+        image_index.as_chat_engine("react", llm)
 
 
-def test_values_of_modes_are_listed(picture_index: PictureIndex, llm: ZhipuMultiModal) -> None:
+def test_values_of_modes_are_listed(image_index: ImageIndex, llm: ZhipuMultiModal) -> None:
     with pytest.raises(ValueError, match=r"chat_mode is 'contxt'; it must be one of .*'context'"):
-        picture_index.as_chat_engine("contxt", llm)
+        image_index.as_chat_engine("contxt", llm)
     with pytest.raises(ValueError, match=r"response_mode is 'compct'; it must be one of .*'compact'"):
-        picture_index.as_query_engine(llm, response_mode="compct")
+        image_index.as_query_engine(llm, response_mode="compct")
     with pytest.raises(ValueError, match=r"vector_store_query_mode is 'dense'; it must be one of .*'default'"):
-        picture_index.as_retriever(vector_store_query_mode="dense")
+        image_index.as_retriever(vector_store_query_mode="dense")
 
 
 @pytest.mark.parametrize("bad", [-1, 1.5, "5", True])
-def test_numbers_of_results_are_checked(picture_index: PictureIndex, bad: Any) -> None:
+def test_numbers_of_results_are_checked(image_index: ImageIndex, bad: Any) -> None:
     with pytest.raises(ValueError, match=r"similarity_top_k is .*; it must be a whole number from 0"):
-        picture_index.as_retriever(similarity_top_k=bad)
-    retriever = picture_index.as_retriever()
+        image_index.as_retriever(similarity_top_k=bad)
+    retriever = image_index.as_retriever()
     with pytest.raises(ValueError, match="it must be a whole number from 0"):
         retriever.image_similarity_top_k = bad
 
 
-def test_similarity_top_k_counts_images_too(picture_index: PictureIndex) -> None:
-    assert len(picture_index.as_retriever(similarity_top_k=5).retrieve("帽子")) == 5
-    assert len(picture_index.as_retriever(similarity_top_k=5, image_similarity_top_k=3).retrieve("帽子")) == 3
-    assert len(picture_index.as_retriever(image_similarity_top_k=4).retrieve("帽子")) == 4
-    assert len(picture_index.as_retriever().retrieve("帽子")) == 2
-    assert picture_index.as_retriever(similarity_top_k=5, image_similarity_top_k=0).retrieve("帽子") == []
-    retriever = picture_index.as_retriever()
+def test_similarity_top_k_counts_images_too(image_index: ImageIndex) -> None:
+    assert len(image_index.as_retriever(similarity_top_k=5).retrieve("帽子")) == 5
+    assert len(image_index.as_retriever(similarity_top_k=5, image_similarity_top_k=3).retrieve("帽子")) == 3
+    assert len(image_index.as_retriever(image_similarity_top_k=4).retrieve("帽子")) == 4
+    assert len(image_index.as_retriever().retrieve("帽子")) == 2
+    assert image_index.as_retriever(similarity_top_k=5, image_similarity_top_k=0).retrieve("帽子") == []
+    retriever = image_index.as_retriever()
     retriever.similarity_top_k = 6
     assert len(retriever.retrieve("帽子")) == 6
     retriever.image_similarity_top_k = 1
@@ -151,11 +151,11 @@ def test_similarity_top_k_counts_images_too(picture_index: PictureIndex) -> None
     assert len(retriever.retrieve("帽子")) == 1
 
 
-def test_similarity_top_k_reaches_the_retrievers_of_engines(picture_index: PictureIndex, llm: ZhipuMultiModal) -> None:
-    engine = picture_index.as_query_engine(llm, similarity_top_k=5)
+def test_similarity_top_k_reaches_the_retrievers_of_engines(image_index: ImageIndex, llm: ZhipuMultiModal) -> None:
+    engine = image_index.as_query_engine(llm, similarity_top_k=5)
     assert len(engine.retriever.retrieve("帽子")) == 5
     for mode in ("context", "condense_plus_context"):
-        chat = picture_index.as_chat_engine(mode, llm, similarity_top_k=5)
+        chat = image_index.as_chat_engine(mode, llm, similarity_top_k=5)
         assert len(chat._get_nodes("帽子")) == 5
 
 
@@ -192,7 +192,7 @@ async def test_chats_refuse_unknown_fields_before_anything_is_sent(llm: ZhipuMul
 
 
 def test_further_fields_of_a_request_go_through_additional_kwargs() -> None:
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         llm = ZhipuMultiModal(api_key=KEY, api_base=server.url, additional_kwargs={"seed": 7})
         llm.complete("你好", additional_kwargs={"watermark": False})
     assert server.requests[0]["seed"] == 7
@@ -209,7 +209,7 @@ def test_further_fields_of_a_request_go_through_additional_kwargs() -> None:
         (FaissMultiModalVectorStore, {"path": "x"}, "persist_dir"),
         (FaissMultiModalVectorStore, {"collection_name": "x"}, "namespace"),
         (FaissMultiModalVectorStore.from_persist_path, {"persist_path": __file__, "modell": "x"}, "model"),
-        (GLMRerank, {"top_k": 3}, "top_n"),
+        (ImageReranker, {"top_k": 3}, "top_n"),
         (ImageCaptioner, {"num_worker": 3}, "num_workers"),
         (build_index, {"persist_directory": "x"}, "persist_dir"),
         (build_index, {"embeddings": None}, "embed_model"),
@@ -218,16 +218,16 @@ def test_further_fields_of_a_request_go_through_additional_kwargs() -> None:
         (read_jsonl, {"encodng": "gbk"}, "encoding"),
         (FolderReader, {"recursiv": True}, "recursive"),
         (ColumnReader, {"columns": None, "on_eror": "skip"}, "on_error"),
-        (Columns, {"image": "url"}, "picture"),
-        (GLMStandIn, {"latencies": 1.0}, "latency"),
+        (Columns, {"image": "url"}, "image"),
+        (MockGLMServer, {"latencies": 1.0}, "latency"),
         (WukongReader, {"show_progres": True}, "show_progress"),
         (FolderReader().load_data, {"folder": ".", "caption": "sidecar"}, "captions"),
         (show, {"langage": "zh"}, "language"),
         (plot_results, {"colums": 3}, "columns"),
         (evaluate_retrieval, {"data_set": None}, "dataset"),
-        (PictureQueryEngine.from_args, {"stream": True, "retriever": None}, "streaming"),
-        (PictureContextChatEngine.from_defaults, {"multi_modal_lm": None}, "multi_modal_llm"),
-        (PictureCondensePlusContextChatEngine.from_defaults, {"skip_condens": True}, "skip_condense"),
+        (ImageQueryEngine.from_args, {"stream": True, "retriever": None}, "streaming"),
+        (ImageContextChatEngine.from_defaults, {"multi_modal_lm": None}, "multi_modal_llm"),
+        (ImageCondensePlusContextChatEngine.from_defaults, {"skip_condens": True}, "skip_condense"),
     ],
 )
 def test_constructors_and_functions_name_the_argument_that_was_meant(
@@ -254,15 +254,15 @@ def test_what_was_serialised_is_read_again(tmp_path: Path) -> None:
     assert ZhipuMultiModal.from_dict(llm.to_dict(), api_key=KEY).temperature == 0.5
     store = FaissMultiModalVectorStore(tmp_path)
     assert FaissMultiModalVectorStore.from_dict(store.to_dict()).persist_dir == str(tmp_path)
-    rerank = GLMRerank(llm=llm, top_n=3)
-    assert GLMRerank.from_dict(rerank.to_dict(), llm=llm).top_n == 3
+    rerank = ImageReranker(llm=llm, top_n=3)
+    assert ImageReranker.from_dict(rerank.to_dict(), llm=llm).top_n == 3
 
 
 def test_options_are_those_of_the_functions_that_they_go_to() -> None:
-    assert keyword_names(PictureRetriever.__init__) - {"index"} == RetrieverOptions.__optional_keys__
-    assert keyword_names(PictureQueryEngine.from_args) - {"retriever", "llm"} == SynthesisOptions.__optional_keys__
-    chats = keyword_names(PictureCondensePlusContextChatEngine.from_defaults) | keyword_names(
-        PictureContextChatEngine.from_defaults
+    assert keyword_names(ImageRetriever.__init__) - {"index"} == RetrieverOptions.__optional_keys__
+    assert keyword_names(ImageQueryEngine.from_args) - {"retriever", "llm"} == SynthesisOptions.__optional_keys__
+    chats = keyword_names(ImageCondensePlusContextChatEngine.from_defaults) | keyword_names(
+        ImageContextChatEngine.from_defaults
     )
     refused = {"context_prompt", "context_template"}
     assert chats - {"retriever", "multi_modal_llm"} - refused == ChatOptions.__optional_keys__
@@ -325,19 +325,19 @@ def test_members_are_found_by_value_and_kept() -> None:
     ],
 )
 def test_values_of_retrievers_are_checked(
-    picture_index: PictureIndex, given: dict[str, Any], error: type[Exception], message: str
+    image_index: ImageIndex, given: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
-        picture_index.as_retriever(**given)
+        image_index.as_retriever(**given)
 
 
-def test_none_stands_for_the_default(picture_index: PictureIndex) -> None:
-    retriever = picture_index.as_retriever(**dict.fromkeys(RetrieverOptions.__optional_keys__))  # type: ignore[arg-type]
+def test_none_stands_for_the_default(image_index: ImageIndex) -> None:
+    retriever = image_index.as_retriever(**dict.fromkeys(RetrieverOptions.__optional_keys__))  # type: ignore[arg-type]
     assert len(retriever.retrieve("帽子")) == 2
 
 
-def test_numpy_numbers_are_numbers(picture_index: PictureIndex) -> None:
-    retriever = picture_index.as_retriever(
+def test_numpy_numbers_are_numbers(image_index: ImageIndex) -> None:
+    retriever = image_index.as_retriever(
         similarity_top_k=np.int64(3),  # type: ignore[arg-type]
         sparse_top_k=np.int64(3),  # type: ignore[arg-type]
         alpha=np.float32(0.5),  # type: ignore[arg-type]
@@ -346,20 +346,20 @@ def test_numpy_numbers_are_numbers(picture_index: PictureIndex) -> None:
     assert len(retriever.retrieve("帽子")) == 3
 
 
-def test_ids_are_no_string(picture_index: PictureIndex) -> None:
-    (first, *_) = (node.node_id for node in picture_index.stores[1].get_nodes())
-    for call in (picture_index.delete_nodes, picture_index.stores[1].delete_nodes, picture_index.stores[1].get_nodes):
+def test_ids_are_no_string(image_index: ImageIndex) -> None:
+    (first, *_) = (node.node_id for node in image_index.image_store.get_nodes())
+    for call in (image_index.delete_nodes, image_index.image_store.delete_nodes, image_index.image_store.get_nodes):
         with pytest.raises(TypeError, match=r"node_ids is the string .*; give a list of ids"):
             call(first)
-    assert len(picture_index.stores[1].get_nodes([first])) == 1
+    assert len(image_index.image_store.get_nodes([first])) == 1
 
 
-def test_engines_take_one_postprocessor_and_check_on_error(picture_index: PictureIndex, llm: ZhipuMultiModal) -> None:
-    assert picture_index.as_query_engine(llm, node_postprocessors=GLMRerank(llm=llm))  # type: ignore[arg-type]
+def test_engines_take_one_postprocessor_and_check_on_error(image_index: ImageIndex, llm: ZhipuMultiModal) -> None:
+    assert image_index.as_query_engine(llm, node_postprocessors=ImageReranker(llm=llm))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="on_error is 'ignore'; it must be 'raise' or 'skip'"):
-        picture_index.as_query_engine(llm, on_error="ignore")  # type: ignore[arg-type]
+        image_index.as_query_engine(llm, on_error="ignore")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="on_error is 'ignore'; it must be 'raise' or 'skip'"):
-        picture_index.as_chat_engine("context", llm, on_error="ignore")  # type: ignore[arg-type]
+        image_index.as_chat_engine("context", llm, on_error="ignore")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,10 @@ def test_components_may_have_fields_of_their_own(tmp_path: Path) -> None:
         (lambda: ZhipuMultiModal(api_key=KEY, temperature=5), "temperature is 5; it should be less than or equal to 1"),
         (lambda: ChineseClipEmbedding("no/such", precision="int4"), "precision is 'int4'; it should be 'fp32', "),
         (lambda: ChineseClipEmbedding(None), "model_name is None; it should be a valid string"),  # type: ignore[arg-type]
-        (lambda: GLMRerank(llm=ZhipuMultiModal(api_key=KEY), top_n="all"), "top_n is 'all'; it should be a valid int"),
+        (
+            lambda: ImageReranker(llm=ZhipuMultiModal(api_key=KEY), top_n="all"),
+            "top_n is 'all'; it should be a valid int",
+        ),
         (lambda: FaissMultiModalVectorStore(namespace="a/b"), "namespace is 'a/b'; "),
     ],
 )
@@ -465,15 +468,15 @@ def test_paths_are_checked(
 
 
 @pytest.mark.parametrize("wrong", [5, ["a.jpg"], "glm-4.5v"])
-def test_what_is_no_llm_is_refused(picture_index: PictureIndex, wrong: Any) -> None:
-    for make in (picture_index.as_query_engine, ImageCaptioner, lambda llm: picture_index.as_chat_engine(llm=llm)):
+def test_what_is_no_llm_is_refused(image_index: ImageIndex, wrong: Any) -> None:
+    for make in (image_index.as_query_engine, ImageCaptioner, lambda llm: image_index.as_chat_engine(llm=llm)):
         with pytest.raises(TypeError, match=r"give an LLM( of LlamaIndex)?, such as ZhipuMultiModal\("):
             make(llm=wrong)
 
 
-def test_what_a_chat_engine_does_instead_of_streaming_is_said(picture_index: PictureIndex) -> None:
+def test_what_a_chat_engine_does_instead_of_streaming_is_said(image_index: ImageIndex) -> None:
     with pytest.raises(TypeError, match="'stream'; a chat engine streams its answer by stream_chat"):
-        picture_index.as_chat_engine(stream=True)  # type: ignore[call-arg]
+        image_index.as_chat_engine(stream=True)  # type: ignore[call-arg]
 
 
 async def test_batches_of_texts_refuse_other_arguments(tiny_embedding: ChineseClipEmbedding) -> None:
@@ -487,15 +490,15 @@ def test_an_index_over_other_stores_is_refused(
     tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode]
 ) -> None:
     with pytest.raises(ValueError, match="does not hold the stores of this index: build_index"):
-        PictureIndex(plain_nodes, embed_model=tiny_embedding)
+        ImageIndex(plain_nodes, embed_model=tiny_embedding)
     with pytest.raises(ValueError, match="does not hold the stores of this index: build_index"):
-        PictureIndex.from_documents([Document(text="飞机")], embed_model=tiny_embedding)
+        ImageIndex.from_documents([Document(text="飞机")], embed_model=tiny_embedding)
 
 
 def test_an_index_over_two_stores_takes_the_model_for_both(
     tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode]
 ) -> None:
-    index = PictureIndex.from_vector_store(
+    index = ImageIndex.from_vector_store(
         FaissMultiModalVectorStore(), tiny_embedding, image_vector_store=FaissMultiModalVectorStore()
     )
     index.insert_nodes(plain_nodes)

@@ -58,7 +58,7 @@ def test_the_client_is_compared_with_bare_http(tmp_path: Path) -> None:
     figures = json.loads(output.read_text(encoding="utf-8"))
     assert {len(of_each) for found in figures["calls"] for of_each in (found["bare"], found["ours"])} == {20}
     assert [found["max_concurrency"] for found in figures["crowds"]] == [10, 50]
-    assert figures["picture"]["jpeg_bytes"] < 3_700_000 < figures["picture"]["png_bytes"]
+    assert figures["image"]["jpeg_bytes"] < 3_700_000 < figures["image"]["png_bytes"]
     assert [(found["failed"], found["open_connections"]) for found in figures["streams"]] == [(0, 0), (0, 0)]
     assert [(found["length"], len(found["ours"])) for found in figures["lines"]] == [
         (1_000_000, 3),
@@ -66,7 +66,7 @@ def test_the_client_is_compared_with_bare_http(tmp_path: Path) -> None:
         (20_000_000, 3),
     ]
     for found in figures["calls"]:
-        assert f"| {found['call']} | {found['picture']} | {found['until']} | {median(found['bare']):.2f}" in said
+        assert f"| {found['call']} | {found['image']} | {found['until']} | {median(found['bare']):.2f}" in said
 
 
 @pytest.mark.slow
@@ -98,5 +98,5 @@ def test_the_engine_is_compared_with_core_s(tmp_path: Path) -> None:
     assert [len(of_each) for of_each in times.values()] == [3, 3, 3]
     for name, of_each in times.items():
         assert f"| {name} | {median(of_each):.1f} (" in said
-    assert figures["captions"]["pictures"] == 20
+    assert figures["captions"]["images"] == 20
     assert figures["captions"]["seconds"] > 2 > figures["captions"]["seconds_again"]

@@ -10,10 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from outline import pictures_of
+from outline import images_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 from llama_index_mm_zhipu.testing.wire import text_of
 
 CASES = Path(__file__).parents[1] / "examples" / "cases"
@@ -35,11 +35,11 @@ def test_every_question_finds_its_page_among_the_first_three(
 
 
 def test_the_page_found_and_its_text_are_in_the_prompt(
-    ask: ModuleType, demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: GLMStandIn, tmp_path: Path
+    ask: ModuleType, demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: MockGLMServer, tmp_path: Path
 ) -> None:
     pages = ask.read_pages("car_maintenance", tmp_path)
     index = ask.index_with_text(pages, demo_embedding)
-    engine = index.as_query_engine(llm=llm, image_similarity_top_k=3, alpha=ask.WEIGHT_OF_PICTURES)
+    engine = index.as_query_engine(llm=llm, image_similarity_top_k=3, alpha=ask.WEIGHT_OF_IMAGES)
 
     response = engine.query("拆蓄电池应该先拆正极还是负极？")
 
@@ -48,7 +48,7 @@ def test_the_page_found_and_its_text_are_in_the_prompt(
     prompt = "".join(text_of(message) for message in request["messages"])
     assert "拆卸时先断开负极再断开正极" in re.sub(r"\s", "", prompt)
     page = base64.b64encode((tmp_path / "car_maintenance.pdf-6.jpg").read_bytes()).decode()
-    assert page in pictures_of(request)
+    assert page in images_of(request)
 
 
 def test_the_script_shows_both_ways_and_what_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_the_script_shows_both_ways_and_what_was_sent(tmp_path: Path, monkeypatc
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Read 10 pages of lecture.pdf" in shown
     assert "Among the first three, with text: 20 of 20" in shown
-    assert re.search(r"Among the first three, by picture alone: \d+ of 20\nThe demo model .* cannot read", shown)
+    assert re.search(r"Among the first three, by image alone: \d+ of 20\nThe demo model .* cannot read", shown)
     assert "Sent: lecture.pdf/1, " in shown
     assert "第1张图片：JPEG 3840×2880" in shown
     assert (tmp_path / "lecture.png").stat().st_size > 10_000

@@ -16,11 +16,11 @@ def emoji(demo_folder: Path) -> list[ImageNode]:
     return read_jsonl(demo_folder / "test.jsonl")
 
 
-def test_names_find_their_pictures(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> None:
-    pictures = np.asarray(demo_embedding.get_image_embedding_batch([node.image for node in emoji]))
+def test_names_find_their_images(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> None:
+    images = np.asarray(demo_embedding.get_image_embedding_batch([node.image for node in emoji]))
     names = np.asarray(demo_embedding.get_text_embedding_batch([node.text for node in emoji]))
 
-    scores = names @ pictures.T
+    scores = names @ images.T
     ranks = (scores > np.diag(scores)[:, None]).sum(axis=1)
 
     # Measured: 0.906 and 0.990; the floors are 0.05 below.
@@ -45,7 +45,7 @@ def test_both_halves_of_a_half_captioned_set_are_found(
         ]
         return float(np.mean(hits))
 
-    # Measured over all pictures: 1.00 and 0.96.
+    # Measured over all images: 1.00 and 0.96.
     assert recall([node for node in nodes if node.text]) > 0.9
     assert recall([node for node in nodes if not node.text]) > 0.8
     for node in nodes[:20]:

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 from documents import python_program
-from published_forms import Example, chinese_clip, muge_retrieval, write_lines, write_pictures
+from published_forms import Example, chinese_clip, muge_retrieval, write_images, write_lines
 
 import llama_index_mm_zhipu
 import llama_index_mm_zhipu.embedding
@@ -23,7 +23,7 @@ import llama_index_mm_zhipu.testing
 import llama_index_mm_zhipu.vector_store
 from llama_index_mm_zhipu.llm import MODELS
 from llama_index_mm_zhipu.llm.errors import KIND_BY_CODE, error_of_answer
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "docs").glob("*.md"))
@@ -85,7 +85,7 @@ def test_links_of_the_readmes_are_absolute(readme: str) -> None:
 
 @pytest.fixture
 def guide_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What guides suppose: a key, a service, pictures and data sets in the current folder."""
+    """What guides suppose: a key, a service, images and data sets in the current folder."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(photos[0], "car.jpg")
     shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
@@ -94,9 +94,9 @@ def guide_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyP
     examples = [Example(number, photo.read_bytes(), photo.stem) for number, photo in enumerate(photos, 1)]
     muge_retrieval(Path("MUGE"), examples)
     chinese_clip(Path("Flickr30k-CN"), examples)
-    write_pictures(Path("images"), examples, "{}.jpg".format)
+    write_images(Path("images"), examples, "{}.jpg".format)
     write_lines(Path("goods.tsv"), ["no\ttitle\ttext\tfile\tcategory", "7\t裙子\t红色\t1.jpg\t服装"])
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
         monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
         yield
@@ -121,12 +121,12 @@ def test_the_table_of_models_is_that_of_the_code() -> None:
     ]
     described = {name: cells for cells in rows for name in re.findall(r"`(glm-[^`]+)`", cells[0])}
     assert described.keys() == MODELS.keys()
-    for name, (_, context, longest, pictures, *abilities) in described.items():
+    for name, (_, context, longest, images, *abilities) in described.items():
         limits = MODELS[name]
         assert context in (f"{limits.context_window // 1024} K", f"{limits.context_window:,}")
         assert longest == (f"{limits.max_tokens:,}" if limits.max_tokens else "not documented")
-        documented = limits.documented_pictures
-        assert pictures == (f"{limits.pictures} ({documented})" if documented else f"{limits.pictures} assumed")
+        documented = limits.documented_images
+        assert images == (f"{limits.images} ({documented})" if documented else f"{limits.images} assumed")
         assert [bool(cell) for cell in abilities] == [limits.video, limits.tools, limits.thinking, limits.free]
         assert (abilities[2] == "always") == limits.always_thinks
 

@@ -15,7 +15,7 @@ import jupytext
 import nbformat
 import pytest
 
-from llama_index_mm_zhipu.testing import connect
+from llama_index_mm_zhipu.testing import mock_server
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -64,7 +64,7 @@ def test_the_script_takes_a_folder_an_image_and_another_model(
     options = ["--data", data, "--model", model, "--image", image, "--words", "帽子", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [str(QUICKSTART), *options])
     ends = ExitStack()
-    monkeypatch.setattr(connect, "atexit", SimpleNamespace(register=ends.callback))
+    monkeypatch.setattr(mock_server, "atexit", SimpleNamespace(register=ends.callback))
     shown = []
     for _ in range(2):
         runpy.run_path(str(QUICKSTART), run_name="__main__")

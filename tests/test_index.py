@@ -1,4 +1,4 @@
-"""The wiring: each picture is stored and found once, by words and by picture, whatever came first."""
+"""The wiring: each image is stored and found once, by words and by image, whatever came first."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from programs import start_program
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index, read_folder
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.index.build import IMAGE_NAMESPACE
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
 
@@ -43,7 +43,7 @@ def ids(results: Sequence[NodeWithScore]) -> list[str]:
     return [result.node.node_id for result in results]
 
 
-def by_picture(path: Path, words: str = "") -> QueryBundle:
+def by_image(path: Path, words: str = "") -> QueryBundle:
     return QueryBundle(query_str=words, image_path=str(path))
 
 
@@ -54,7 +54,7 @@ def _nothing_asks_for_openai(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("needs_openvino")
-def test_three_pictures_without_captions_are_three_found(
+def test_three_images_without_captions_are_three_found(
     tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], tmp_path: Path
 ) -> None:
     index = build_index(plain_nodes[:3], embed_model=tiny_embedding, persist_dir=tmp_path)
@@ -63,10 +63,10 @@ def test_three_pictures_without_captions_are_three_found(
     retriever = index.as_retriever(image_similarity_top_k=10)
     assert len(retriever.retrieve("飞机")) == 3
     assert set(ids(retriever.retrieve("飞机"))) == names
-    assert set(ids(retriever.retrieve(by_picture(Path(str(plain_nodes[0].image_path)))))) == names
+    assert set(ids(retriever.retrieve(by_image(Path(str(plain_nodes[0].image_path)))))) == names
 
 
-def test_a_captioned_picture_is_stored_and_found_once(
+def test_a_captioned_image_is_stored_and_found_once(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
 ) -> None:
     index = build_index(photo_nodes, embed_model=tiny_embedding)
@@ -78,7 +78,7 @@ def test_a_captioned_picture_is_stored_and_found_once(
 
 
 @pytest.mark.parametrize("captioned", [5, 0])
-def test_pictures_are_found_by_themselves_captioned_or_not(
+def test_images_are_found_by_themselves_captioned_or_not(
     demo_embedding: ChineseClipEmbedding,
     photo_nodes: list[ImageNode],
     plain_nodes: list[ImageNode],
@@ -89,11 +89,11 @@ def test_pictures_are_found_by_themselves_captioned_or_not(
     index = build_index(mixed, embed_model=demo_embedding)
     retriever = index.as_retriever(image_similarity_top_k=10)
 
-    assert [ids(retriever.retrieve(by_picture(photo)))[0] for photo in photos] == [photo.name for photo in photos]
+    assert [ids(retriever.retrieve(by_image(photo)))[0] for photo in photos] == [photo.name for photo in photos]
     assert sorted(ids(retriever.retrieve("帽子"))) == [photo.name for photo in photos]
 
 
-def test_the_weight_of_captions_follows_the_pictures_and_is_recorded(
+def test_the_weight_of_captions_follows_the_images_and_is_recorded(
     tiny_embedding: ChineseClipEmbedding,
     photo_nodes: list[ImageNode],
     plain_nodes: list[ImageNode],
@@ -109,7 +109,7 @@ def test_the_weight_of_captions_follows_the_pictures_and_is_recorded(
         build_index(nodes, embed_model=tiny_embedding, persist_dir=tmp_path / name).close()
         with FaissMultiModalVectorStore(tmp_path / name, namespace="image") as store:
             assert store.get_setting("caption_weight") == weight
-    assert "caption_weight 0.0: 5 of 10 pictures have captions" in caplog.text
+    assert "caption_weight 0.0: 5 of 10 images have captions" in caplog.text
 
 
 def test_captions_that_are_not_in_the_vectors_are_found_by_full_text(
@@ -148,10 +148,10 @@ def test_what_streams_in_is_indexed_as_it_is_read(
     )
 
     assert stored == [0, 0, 0, 3, 3, 3, 6, 6, 6, 9]
-    assert [store.count() for store in index.stores] == [1, len(photo_nodes)]
-    # Whether all pictures have captions is not known when the first of them is stored.
-    assert index.stores[1].get_setting("caption_weight") == 0
-    assert capsys.readouterr().err.count("Embedding pictures: 0picture") == 1
+    assert [store.count() for store in (index.text_store, index.image_store)] == [1, len(photo_nodes)]
+    # Whether all images have captions is not known when the first of them is stored.
+    assert index.image_store.get_setting("caption_weight") == 0
+    assert capsys.readouterr().err.count("Embedding images: 0image") == 1
     with pytest.raises(ValueError, match="nothing to index"):
         build_index(iter(()), embed_model=demo_embedding)
 
@@ -169,7 +169,7 @@ def test_what_is_to_be_said_of_a_stream_is_said_once(
     )
     assert [record.message.split(":")[0] for record in caplog.records] == [
         "caption_weight 0 is not followed",
-        "2 of 2 pictures have no caption, but the index was built with caption_weight 0.5",
+        "2 of 2 images have no caption, but the index was built with caption_weight 0.5",
         f"10 images had captions in the index and come without, such as {plain_nodes[0].node_id}; read them with their "
         "captions, or these are gone",
     ]
@@ -186,7 +186,7 @@ def test_what_a_stream_gave_before_it_broke_off_is_stored(
     with pytest.raises(error):
         build_index(nodes(), embed_model=tiny_embedding, persist_dir=tmp_path)
     with closing(load_index(tmp_path, embed_model=tiny_embedding)) as index:
-        assert index.stores[1].count() == 5
+        assert index.image_store.count() == 5
 
 
 def test_a_stream_follows_the_recorded_weight(
@@ -194,7 +194,7 @@ def test_a_stream_follows_the_recorded_weight(
 ) -> None:
     build_index(photo_nodes[:2], embed_model=demo_embedding, persist_dir=tmp_path).close()
     index = build_index(iter(photo_nodes), embed_model=demo_embedding, persist_dir=tmp_path)
-    assert index.stores[1].get_setting("caption_weight") == 0.5
+    assert index.image_store.get_setting("caption_weight") == 0.5
     assert not caplog.records
 
 
@@ -208,14 +208,14 @@ def test_later_inserts_follow_the_recorded_weight_and_warn(
     build_index(photo_nodes[:5], embed_model=tiny_embedding, persist_dir=tmp_path).close()
     index = load_index(tmp_path, embed_model=tiny_embedding)
     index.insert_nodes([photo_nodes[5], *plain_nodes[6:9]])
-    assert "3 of 4 pictures have no caption" in caplog.text
+    assert "3 of 4 images have no caption" in caplog.text
 
     (averaged,) = tiny_embedding([photo_nodes[5].model_copy()])
-    query = by_picture(Path(str(photo_nodes[5].image_path)))
+    query = by_image(Path(str(photo_nodes[5].image_path)))
     scores = {r.node.node_id: r.score for r in index.as_retriever(image_similarity_top_k=9).retrieve(query)}
-    picture = tiny_embedding.get_image_embedding(str(photo_nodes[5].image_path))
+    image = tiny_embedding.get_image_embedding(str(photo_nodes[5].image_path))
     assert len(scores) == 9
-    assert scores[photo_nodes[5].node_id] == pytest.approx(np.dot(averaged.embedding or [], picture), abs=1e-5)
+    assert scores[photo_nodes[5].node_id] == pytest.approx(np.dot(averaged.embedding or [], image), abs=1e-5)
 
 
 def test_another_weight_than_the_recorded_one_is_not_followed_in_silence(
@@ -227,7 +227,7 @@ def test_another_weight_than_the_recorded_one_is_not_followed_in_silence(
     assert "caption_weight 0.8 is not followed: the index was built with 0.2" in caplog.text
 
 
-def test_texts_and_pictures_are_found_together(
+def test_texts_and_images_are_found_together(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], tmp_path: Path
 ) -> None:
     manual = Document(id_="manual", text="轮胎气压应为二百三十千帕。" * 40)
@@ -248,7 +248,7 @@ def test_an_index_reloads(
 
     assert index.is_text_vector_store_empty
     assert not index.is_image_vector_store_empty
-    assert ids(index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photos[3]))) == [photos[3].name]
+    assert ids(index.as_retriever(image_similarity_top_k=1).retrieve(by_image(photos[3]))) == [photos[3].name]
 
 
 def test_what_is_empty_is_asked_of_the_stores(
@@ -269,20 +269,20 @@ async def test_async_retrieval_and_inserts_agree_with_sync(
     await index.ainsert_nodes(photo_nodes)
     retriever = index.as_retriever(image_similarity_top_k=5)
 
-    for query in (QueryBundle("帽子"), by_picture(photos[0]), by_picture(photos[0], "帽子")):
+    for query in (QueryBundle("帽子"), by_image(photos[0]), by_image(photos[0], "帽子")):
         assert ids(await retriever.aretrieve(query)) == ids(retriever.retrieve(query))
     await index.adelete_nodes([photo_nodes[0].node_id])
-    assert photo_nodes[0].node_id not in ids(await retriever.aretrieve(by_picture(photos[0])))
+    assert photo_nodes[0].node_id not in ids(await retriever.aretrieve(by_image(photos[0])))
 
 
-def test_words_and_a_picture_ask_for_both(
+def test_words_and_a_image_ask_for_both(
     tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], photos: list[Path]
 ) -> None:
     index = build_index(plain_nodes, embed_model=tiny_embedding)
     retriever = index.as_retriever(image_similarity_top_k=10)
     scores = [
         {result.node.node_id: result.score or 0 for result in retriever.retrieve(query)}
-        for query in (QueryBundle("帽子"), by_picture(photos[0]), by_picture(photos[0], "帽子"))
+        for query in (QueryBundle("帽子"), by_image(photos[0]), by_image(photos[0], "帽子"))
     ]
     for name in scores[0]:
         assert scores[2][name] == pytest.approx((scores[0][name] + scores[1][name]) / 2, abs=1e-5)
@@ -313,10 +313,10 @@ def test_deletions_reach_both_stores(
     source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="manual")}
     nodes: list[BaseNode] = [
         TextNode(id_="text", text="第一页", relationships=source),
-        ImageNode(id_="picture", image_path=str(photos[0]), relationships=source),
+        ImageNode(id_="image", image_path=str(photos[0]), relationships=source),
         TextNode(id_="other text", text="第二页"),
-        ImageNode(id_="other picture", image_path=str(photos[1])),
-        ImageNode(id_="third picture", image_path=str(photos[2])),
+        ImageNode(id_="other image", image_path=str(photos[1])),
+        ImageNode(id_="third image", image_path=str(photos[2])),
     ]
     index = build_index(nodes, embed_model=tiny_embedding, persist_dir=tmp_path)
     if reload:
@@ -325,9 +325,9 @@ def test_deletions_reach_both_stores(
     retriever = index.as_retriever(similarity_top_k=10, image_similarity_top_k=10)
 
     index.delete_ref_doc("manual")
-    assert sorted(ids(retriever.retrieve("页"))) == ["other picture", "other text", "third picture"]
-    index.delete_nodes(["other text", "other picture"])
-    assert ids(retriever.retrieve("页")) == ["third picture"]
+    assert sorted(ids(retriever.retrieve("页"))) == ["other image", "other text", "third image"]
+    index.delete_nodes(["other text", "other image"])
+    assert ids(retriever.retrieve("页")) == ["third image"]
 
 
 def test_indexing_again_overwrites_instead_of_doubling(
@@ -338,28 +338,28 @@ def test_indexing_again_overwrites_instead_of_doubling(
     assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(photo_nodes)
 
 
-def test_picture_documents_are_indexed_as_pictures(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+def test_image_documents_are_indexed_as_images(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
     documents = [ImageDocument(id_=photo.name, image_path=str(photo), metadata={"page": 1}) for photo in photos]
     index = build_index(documents[:-1], embed_model=demo_embedding)
     index.insert(documents[-1])
 
     for photo in photos:
-        (best,) = index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photo))
+        (best,) = index.as_retriever(image_similarity_top_k=1).retrieve(by_image(photo))
         assert isinstance(best.node, ImageNode)
         assert (best.node.ref_doc_id, best.node.metadata["page"]) == (photo.name, 1)
 
     index.delete_ref_doc(photos[0].name)
-    assert photos[0].name not in ids(index.as_retriever(image_similarity_top_k=10).retrieve(by_picture(photos[0])))
+    assert photos[0].name not in ids(index.as_retriever(image_similarity_top_k=10).retrieve(by_image(photos[0])))
 
 
-def test_a_folder_of_pictures_is_indexed(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+def test_a_folder_of_images_is_indexed(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
     index = build_index(read_folder(photos[0].parent), embed_model=demo_embedding)
-    (best,) = index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photos[2]))
+    (best,) = index.as_retriever(image_similarity_top_k=1).retrieve(by_image(photos[2]))
     assert best.node.metadata["file_name"] == photos[2].name
 
 
 @pytest.mark.parametrize("form", ["path", "address", "bytes"])
-def test_pictures_of_every_form_are_indexed(
+def test_images_of_every_form_are_indexed(
     demo_embedding: ChineseClipEmbedding, photos: list[Path], file_server: str, form: str
 ) -> None:
     nodes = {
@@ -369,7 +369,7 @@ def test_pictures_of_every_form_are_indexed(
     }[form]
     may_fetch = {"allow_urls": True, "allow_private_urls": True}
     index = build_index(nodes, embed_model=demo_embedding.model_copy(update=may_fetch))
-    assert ids(index.as_retriever(image_similarity_top_k=1).retrieve(by_picture(photos[5]))) == [photos[5].name]
+    assert ids(index.as_retriever(image_similarity_top_k=1).retrieve(by_image(photos[5]))) == [photos[5].name]
 
 
 def test_a_vector_that_a_node_brings_along_is_kept(
@@ -474,14 +474,14 @@ def test_another_model_is_refused_by_name(
     assert load_index(tmp_path / "index", embed_model=tiny_embedding).as_retriever().retrieve("帽子")
 
 
-def test_a_bad_picture_stops_the_build_by_name_and_loses_nothing(
+def test_a_bad_image_stops_the_build_by_name_and_loses_nothing(
     tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], tmp_path: Path
 ) -> None:
     fake = tmp_path / "fake.jpg"
-    fake.write_text("no picture")
+    fake.write_text("no image")
     build_index(plain_nodes[:2], embed_model=tiny_embedding, persist_dir=tmp_path / "index").close()
 
-    with pytest.raises(ImageError, match=r"node fake: .*fake\.jpg is not a picture .*replace the file"):
+    with pytest.raises(ImageError, match=r"node fake: .*fake\.jpg is not an image .*replace the file"):
         build_index(
             [*plain_nodes[2:5], ImageNode(id_="fake", image_path=str(fake)), plain_nodes[5]],
             embed_model=tiny_embedding,
@@ -494,7 +494,7 @@ def test_a_bad_picture_stops_the_build_by_name_and_loses_nothing(
     assert sorted(found) == [node.node_id for node in plain_nodes[:5]]
 
 
-def test_bad_pictures_can_be_skipped_and_are_reported(
+def test_bad_images_can_be_skipped_and_are_reported(
     tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = ImageNode(id_="gone", image_path=str(tmp_path / "gone.jpg"))
@@ -503,7 +503,7 @@ def test_bad_pictures_can_be_skipped_and_are_reported(
 
     assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(plain_nodes)
     assert list(index.skipped) == ["gone"]
-    assert "skipped node gone: no such picture" in caplog.text
+    assert "skipped node gone: no such image" in caplog.text
 
 
 def test_another_embedding_model_gets_only_what_can_be_read(plain_nodes: list[ImageNode], tmp_path: Path) -> None:
@@ -514,7 +514,7 @@ def test_another_embedding_model_gets_only_what_can_be_read(plain_nodes: list[Im
 
     assert list(index.skipped) == ["gone"]
     assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(plain_nodes)
-    with pytest.raises(ImageError, match=r"node gone: no such picture"):
+    with pytest.raises(ImageError, match=r"node gone: no such image"):
         build_index([gone], embed_model=model)
 
 
@@ -546,7 +546,7 @@ build_index(nodes, embed_model=embed_model, persist_dir=folder)
 
     assert process.returncode != 0
     assert "KeyboardInterrupt" in complaint
-    assert "the pictures embedded so far are stored" in complaint
+    assert "the images embedded so far are stored" in complaint
     with FaissMultiModalVectorStore(tmp_path, namespace=IMAGE_NAMESPACE) as store:
         # All but the batch that was under way.
         assert embedded - 16 <= store.count() <= embedded
@@ -586,24 +586,24 @@ async def test_documents_are_refreshed_by_what_changed(
         long = Document(id_="long", text="红色的帽子在第二个架子上。" * 400)
         return [image, Document(id_="text", text=text), long]
 
-    def texts(index: PictureIndex) -> list[str]:
-        return sorted({node.ref_doc_id: node.get_content() for node in index.stores[0].get_nodes()}.values())
+    def texts(index: ImageIndex) -> list[str]:
+        return sorted({node.ref_doc_id: node.get_content() for node in index.text_store.get_nodes()}.values())
 
     build_index(documents(), tiny_embedding, persist_dir=tmp_path).close()
     with closing(load_index(tmp_path, tiny_embedding)) as index:
-        before = [store.get_nodes() for store in index.stores]
+        before = [store.get_nodes() for store in (index.text_store, index.image_store)]
         assert index.refresh_ref_docs(documents()) == [False, False, False]
-        assert [store.get_nodes() for store in index.stores] == before
+        assert [store.get_nodes() for store in (index.text_store, index.image_store)] == before
         assert index.refresh_ref_docs(documents("绿苹果")) == [False, True, False]
         assert await index.arefresh_ref_docs(documents("绿苹果", "外套")) == [True, False, False]
         assert index.refresh_ref_docs([Document(id_="new", text="新的")]) == [True]
-        assert [node.get_content() for node in index.stores[1].get_nodes()] == ["外套"]
+        assert [node.get_content() for node in index.image_store.get_nodes()] == ["外套"]
         assert {"绿苹果", "新的"} <= set(texts(index))
         assert "红苹果" not in texts(index)
         # A text that was an image, and the other way round.
         await index.aupdate_ref_doc(Document(id_="image", text="只有文字"))
         index.update_ref_doc(ImageDocument(id_="text", image_path=str(photos[1])))
-        assert [node.node_id for node in index.stores[1].get_nodes()] == ["text"]
+        assert [node.node_id for node in index.image_store.get_nodes()] == ["text"]
         assert "只有文字" in texts(index)
         assert "绿苹果" not in texts(index)
 
@@ -616,4 +616,4 @@ def test_an_update_that_fails_loses_nothing(
         patched.setattr("llama_index_mm_zhipu.index.multimodal.embed_text_nodes", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             index.update_ref_doc(Document(id_="text", text="绿苹果"))
-    assert [node.get_content() for node in index.stores[0].get_nodes()] == ["红苹果"]
+    assert [node.get_content() for node in index.text_store.get_nodes()] == ["红苹果"]

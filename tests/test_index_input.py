@@ -26,11 +26,11 @@ from llama_index_mm_zhipu import (
 )
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.index.input import image_of_document, items_of, nodes_of
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 
 
-def images_in(index: PictureIndex) -> list[ImageNode]:
-    nodes = index.stores[1].get_nodes()
+def images_in(index: ImageIndex) -> list[ImageNode]:
+    nodes = index.image_store.get_nodes()
     assert all(isinstance(node, ImageNode) for node in nodes)
     return [node for node in nodes if isinstance(node, ImageNode)]
 
@@ -141,14 +141,14 @@ def test_missing_files_are_errors_or_skipped(
     gone = tmp_path / "gone.jpg"
     with pytest.raises(FileNotFoundError, match="no such file or folder"):
         build_index(str(gone), tiny_embedding)
-    with pytest.raises(ImageError, match="no such picture"):
+    with pytest.raises(ImageError, match="no such image"):
         build_index([photos[0], gone], tiny_embedding)
     empty = Image.new("RGB", (0, 5))
     index = build_index([photos[0], gone, empty], tiny_embedding, on_error="skip")
     assert len(images_in(index)) == 1
     assert sorted(reason.split(":")[0] for reason in index.skipped.values()) == [
         "a PIL image of 0×5 has no pixels",
-        "no such picture",
+        "no such image",
     ]
 
 
@@ -197,7 +197,7 @@ def test_simple_directory_reader_gives_images_not_their_bytes_as_text(
     ]
     assert {node.text for node in nodes} == {""}
     assert nodes[0].metadata["file_type"] == "image/jpeg"
-    texts = index.stores[0].get_nodes()
+    texts = index.text_store.get_nodes()
     assert [node.get_content() for node in texts] == ["红色的帽子在第二个架子上。"]
 
 
@@ -353,7 +353,7 @@ def test_an_index_is_loaded_from_a_storage_context_with_its_stores(
     with pytest.raises(TypeError, match="the model of this index"):
         load_index_from_storage(storage)
     loaded = load_index_from_storage(storage, embed_model=tiny_embedding)
-    assert isinstance(loaded, PictureIndex)
+    assert isinstance(loaded, ImageIndex)
     assert len(loaded.as_retriever(similarity_top_k=3).retrieve("帽子")) == 3
     loaded.close()
 
@@ -366,7 +366,7 @@ async def test_nodes_that_are_inserted_may_be_images_in_any_form(
 ) -> None:
     index = build_index([photos[9]], tiny_embedding)
     index.insert_nodes(SimpleDirectoryReader(str(mixed)).load_data())
-    assert (len(images_in(index)), index.stores[0].count()) == (7, 1)
+    assert (len(images_in(index)), index.text_store.count()) == (7, 1)
     await index.ainsert_nodes([str(photos[7]), photos[8].read_bytes()])
     assert len(images_in(index)) == 9
 

@@ -27,7 +27,7 @@ from llama_index_mm_zhipu import (
     read_folder,
     read_jsonl,
 )
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.stored_files import missing_ids
 from llama_index_mm_zhipu.index.update import ImageUpdater
 from llama_index_mm_zhipu.readers.records import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT, is_missing, name_in_source
@@ -68,11 +68,11 @@ def fill(photos: list[Path]) -> Callable[..., Path]:
     return fill
 
 
-def images_in(index: PictureIndex) -> list[ImageNode]:
-    return [node for node in index.stores[1].get_nodes() if isinstance(node, ImageNode)]
+def images_in(index: ImageIndex) -> list[ImageNode]:
+    return [node for node in index.image_store.get_nodes() if isinstance(node, ImageNode)]
 
 
-def files_in(index: PictureIndex) -> list[str]:
+def files_in(index: ImageIndex) -> list[str]:
     return sorted(str(node.image_path) for node in images_in(index))
 
 
@@ -227,14 +227,14 @@ def test_new_metadata_is_written_without_embedding(
 ) -> None:
     folder = fill(tmp_path / "x", a=0, b=1)
     index = build_index(folder, model)
-    vectors = index.stores[1].get_vectors([node.node_id for node in images_in(index)])[1]
+    vectors = index.image_store.get_vectors([node.node_id for node in images_in(index)])[1]
     model.taken()
     nodes = read_folder(folder)
     nodes[1].metadata["price"] = 99
     index.insert_nodes(nodes)
     assert model.taken() == 0
     assert [node.metadata.get("price") for node in images_in(index)] == [None, 99]
-    found = index.stores[1].get_vectors([node.node_id for node in images_in(index)])[1]
+    found = index.image_store.get_vectors([node.node_id for node in images_in(index)])[1]
     assert sorted(found.tolist()) == sorted(vectors.tolist())
 
 
@@ -244,7 +244,7 @@ def test_vectors_that_are_given_are_taken(model: CountingEmbedding, fill: Callab
     (node,) = read_folder(folder)
     node.embedding = [0.0, 0.0, 0.0, 1.0]
     index.insert_nodes([node])
-    assert index.stores[1].get_vectors([images_in(index)[0].node_id])[1].tolist() == [[0, 0, 0, 1]]
+    assert index.image_store.get_vectors([images_in(index)[0].node_id])[1].tolist() == [[0, 0, 0, 1]]
     assert len(images_in(index)) == 1
 
 
@@ -269,9 +269,9 @@ def test_texts_of_unchanged_files_are_not_doubled(
         documents = SimpleDirectoryReader(str(folder)).load_data()
         with closing(build_index(documents, model, persist_dir=store)) as index:
             assert len(images_in(index)) == 1
-            found = {node.node_id: node.get_content() for node in index.stores[0].get_nodes()}
+            found = {node.node_id: node.get_content() for node in index.text_store.get_nodes()}
             # The document of the last reading can be deleted by its id.
-            assert {node.ref_doc_id for node in index.stores[0].get_nodes()} >= {documents[-1].doc_id}
+            assert {node.ref_doc_id for node in index.text_store.get_nodes()} >= {documents[-1].doc_id}
         return sorted(found)
 
     first = texts()
@@ -285,8 +285,8 @@ def read_texts(folder: Path) -> list[Document]:
     return SimpleDirectoryReader(str(folder)).load_data()
 
 
-def texts_in(index: PictureIndex) -> dict[str, str]:
-    return {node.node_id: node.get_content() for node in index.stores[0].get_nodes()}
+def texts_in(index: ImageIndex) -> dict[str, str]:
+    return {node.node_id: node.get_content() for node in index.text_store.get_nodes()}
 
 
 def test_texts_of_a_moved_folder_are_not_doubled(model: CountingEmbedding, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_texts_of_a_moved_folder_are_not_doubled(model: CountingEmbedding, tmp_p
     for document in read_texts(tmp_path / "y"):
         index.insert(document)
     assert texts_in(index) == first
-    assert all(str(tmp_path / "y") in node.metadata["file_path"] for node in index.stores[0].get_nodes())
+    assert all(str(tmp_path / "y") in node.metadata["file_path"] for node in index.text_store.get_nodes())
     # A copy has a file of its own.
     shutil.copytree(tmp_path / "y", tmp_path / "z")
     for document in read_texts(tmp_path / "z"):
@@ -480,7 +480,7 @@ def test_an_empty_folder_loses_its_images_and_says_how_many(
     build_index([folder, other], model, persist_dir=store).close()
     for file in folder.iterdir():
         file.unlink()
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="holds no images"):
         build_index(folder, model, persist_dir=store)
     capsys.readouterr()
     with closing(build_index(folder, model, persist_dir=store, remove_missing=True)) as index:
@@ -520,9 +520,9 @@ def test_a_folder_that_cannot_be_looked_into_is_an_error_and_nothing_is_removed(
 
     monkeypatch.setattr(os, "stat", stat)
     with pytest.raises(OSError, match="Host is down"):
-        missing_ids(index.stores[1], [folder.resolve()])
+        missing_ids(index.image_store, [folder.resolve()])
     monkeypatch.undo()
-    assert len(missing_ids(index.stores[1], [folder])) == 2
+    assert len(missing_ids(index.image_store, [folder])) == 2
     index.close()
 
 
@@ -539,9 +539,9 @@ def test_records_of_a_file_that_is_there_are_never_missing(
     file = write_jsonl(tmp_path / "a.jsonl", *photos[:3])
     index = build_index(read_jsonl(file), model)
     write_jsonl(file, photos[0])
-    assert missing_ids(index.stores[1], [tmp_path, file]) == []
+    assert missing_ids(index.image_store, [tmp_path, file]) == []
     file.unlink()
-    assert missing_ids(index.stores[1], [tmp_path]) == []
+    assert missing_ids(index.image_store, [tmp_path]) == []
 
 
 def test_what_is_missing(tmp_path: Path) -> None:
@@ -594,7 +594,7 @@ def test_a_plan_leaves_the_given_nodes_as_they_are(
     index = build_index(as_earlier_version(read_folder(folder)), model)
     nodes = read_folder(folder)
     dumps = [node.model_dump() for node in nodes]
-    update = ImageUpdater(index.stores[1]).plan(nodes)
+    update = ImageUpdater(index.image_store).plan(nodes)
     assert (update.kept, len(update.to_embed), len(update.with_vectors)) == (2, 0, 2)
     assert [node.model_dump() for node in nodes] == dumps
     assert all(node.metadata[CONTENT_HASH] for node in update.with_vectors)
@@ -627,7 +627,7 @@ def test_a_text_with_the_id_of_a_missing_image_stays(
     build_index(nodes, model, persist_dir=store).close()
     (folder / "a.jpg").unlink()
     with closing(build_index(folder, model, persist_dir=store, remove_missing=True)) as index:
-        assert [node.get_content() for node in index.stores[0].get_nodes()] == ["关于 a"]
+        assert [node.get_content() for node in index.text_store.get_nodes()] == ["关于 a"]
         assert len(images_in(index)) == 1
 
 
@@ -659,8 +659,8 @@ def test_an_image_reached_by_two_folders_is_one_and_follows_its_file(
     assert model.taken() == 3
     (folder / "sub" / "b.jpg").unlink()
     # It was read from the outer folder first.
-    assert missing_ids(index.stores[1], [(folder / "sub").resolve()]) == []
-    assert len(missing_ids(index.stores[1], [folder.resolve()])) == 1
+    assert missing_ids(index.image_store, [(folder / "sub").resolve()]) == []
+    assert len(missing_ids(index.image_store, [folder.resolve()])) == 1
 
 
 def test_a_copy_of_an_image_that_is_not_mounted_takes_nothing_over(
@@ -759,19 +759,19 @@ def test_texts_that_were_given_ids_keep_them(model: CountingEmbedding) -> None:
     nodes = [TextNode(id_="n1", text="甲", metadata=metadata), TextNode(id_="n2", text="乙", metadata=metadata)]
     index = build_index(nodes, model)
     index.insert_nodes([TextNode(id_="n1", text="乙", metadata=metadata)])
-    assert {node.node_id: node.get_content() for node in index.stores[0].get_nodes()} == {"n1": "乙", "n2": "乙"}
+    assert {node.node_id: node.get_content() for node in index.text_store.get_nodes()} == {"n1": "乙", "n2": "乙"}
     index.insert(Document(id_="d1", text="丙", metadata=metadata))
     index.insert(Document(id_="d2", text="丙", metadata=metadata))
     index.delete_ref_doc("d2")
-    assert {node.ref_doc_id for node in index.stores[0].get_nodes()} == {None, "d1"}
+    assert {node.ref_doc_id for node in index.text_store.get_nodes()} == {None, "d1"}
 
 
 def test_vectors_that_texts_came_with_are_taken(model: CountingEmbedding) -> None:
     metadata = {"file_path": "/books/a.txt"}
     index = build_index([TextNode(text="甲", metadata=metadata)], model)
     index.insert_nodes([TextNode(text="甲", metadata=metadata, embedding=[0.0, 0.0, 0.0, 1.0])])
-    given = index.stores[0].get_nodes()[-1]
-    assert index.stores[0].get_vectors([given.node_id])[1].tolist() == [[0, 0, 0, 1]]
+    given = index.text_store.get_nodes()[-1]
+    assert index.text_store.get_vectors([given.node_id])[1].tolist() == [[0, 0, 0, 1]]
 
 
 @pytest.mark.parametrize("insert_batch_size", [1, 2, 256])
@@ -780,11 +780,11 @@ def test_equal_texts_of_one_file_are_all_kept(model: CountingEmbedding, insert_b
         return [Document(text="同样的一行", metadata={"file_path": "/t.csv"}) for _ in range(4)]
 
     index = build_index(rows(), model, insert_batch_size=insert_batch_size)
-    assert index.stores[0].count() == 4
+    assert index.text_store.count() == 4
     index.insert_nodes([TextNode(text=row.text, metadata=row.metadata) for row in rows()])
-    assert index.stores[0].count() == 4
+    assert index.text_store.count() == 4
     stream = build_index((row for row in rows()), model, insert_batch_size=insert_batch_size)
-    assert stream.stores[0].count() == 4
+    assert stream.text_store.count() == 4
 
 
 def test_parts_that_are_kept_lead_to_each_other(model: CountingEmbedding, tmp_path: Path) -> None:
@@ -793,7 +793,7 @@ def test_parts_that_are_kept_lead_to_each_other(model: CountingEmbedding, tmp_pa
         documents = SimpleDirectoryReader(input_files=[str(tmp_path / "long.txt")]).load_data()
         build_index(documents, model, persist_dir=tmp_path / "store").close()
     with closing(load_index(tmp_path / "store", model)) as index:
-        nodes = {node.node_id: node for node in index.stores[0].get_nodes()}
+        nodes = {node.node_id: node for node in index.text_store.get_nodes()}
     nexts = [node.next_node.node_id for node in nodes.values() if node.next_node is not None]
     assert len(nexts) == len(nodes) - 1
     assert set(nexts) <= nodes.keys()

@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 from documents import code_blocks, python_program
 
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
 def test_the_python_blocks_run(documented_model: str, photos: list[Path], tmp_path: Path) -> None:
-    shutil.copytree(photos[0].parent, tmp_path / "pictures")
+    shutil.copytree(photos[0].parent, tmp_path / "images")
     shutil.copy(photos[0], tmp_path / "query.jpg")
     (tmp_path / "goods.csv").write_text(code_blocks(READMES[0], "csv")[0], encoding="gbk")
     command = [sys.executable, "-c", python_program(READMES[0], documented_model)]
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         environment = {**os.environ, "ZHIPUAI_API_KEY": "id.secret", "ZHIPUAI_BASE_URL": server.url}
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ import pytest
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, reporting
-from llama_index_mm_zhipu.embedding import shared_models
+from llama_index_mm_zhipu.embedding.chinese_clip import shared_models
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 

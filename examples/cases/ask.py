@@ -20,7 +20,7 @@ from llama_index.core.schema import BaseNode, ImageNode
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, plot_results
 from llama_index_mm_zhipu.images.nodes import with_caption
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.readers import PageReader
 from llama_index_mm_zhipu.testing import connect_glm
 
@@ -31,7 +31,7 @@ DEMO_MODEL = str(HERE.parent / "demo" / "model")
 SLIDE_WIDTH = 3840
 """Pages are rendered at 3840 × 2880."""
 
-WEIGHT_OF_PICTURES = 0.2
+WEIGHT_OF_IMAGES = 0.2
 """Of a page full of text, its words say more than its looks: ``alpha`` of the hybrid search."""
 
 
@@ -54,29 +54,29 @@ def read_pages(case: str, images: Path, show_progress: bool = False) -> list[Ima
     return reader.load_data(HERE / f"{case}.pdf", images)
 
 
-def index_with_text(pages: Sequence[BaseNode], embed_model: ChineseClipEmbedding) -> PictureIndex:
-    """Index pages so that their pictures are found by vector and their text by its words."""
+def index_with_text(pages: Sequence[BaseNode], embed_model: ChineseClipEmbedding) -> ImageIndex:
+    """Index pages so that their images are found by vector and their text by its words."""
     return build_index(pages, embed_model=embed_model, caption_weight=0)
 
 
-def index_without_text(pages: Sequence[BaseNode], embed_model: ChineseClipEmbedding) -> PictureIndex:
-    """Index pages as the article does: pictures alone, which a model must be able to read."""
+def index_without_text(pages: Sequence[BaseNode], embed_model: ChineseClipEmbedding) -> ImageIndex:
+    """Index pages as the article does: images alone, which a model must be able to read."""
     return build_index([with_caption(page, "") for page in pages], embed_model=embed_model)
 
 
-def ranks_of(index: PictureIndex, questions: Sequence[Question]) -> list[int]:
+def ranks_of(index: ImageIndex, questions: Sequence[Question]) -> list[int]:
     """Return the rank, from 1, at which each question finds its page."""
-    retriever = index.as_retriever(similarity_top_k=index.stores[1].count(), alpha=WEIGHT_OF_PICTURES)
+    retriever = index.as_retriever(similarity_top_k=index.image_store.count(), alpha=WEIGHT_OF_IMAGES)
     found = [[result.node.node_id for result in retriever.retrieve(question.text)] for question in questions]
     return [ids.index(question.page) + 1 for ids, question in zip(found, questions, strict=True)]
 
 
 def print_ranks(questions: Sequence[Question], with_text: Sequence[int], without_text: Sequence[int]) -> None:
     """Print at which rank each question finds its page, either way."""
-    print("\nrank with text / by picture alone, and question")
+    print("\nrank with text / by image alone, and question")
     for question, rank, bare_rank in zip(questions, with_text, without_text, strict=True):
         print(f"{rank:4} / {bare_rank:<4} {question.text}  → {question.page}")
-    for title, ranks in (("with text", with_text), ("by picture alone", without_text)):
+    for title, ranks in (("with text", with_text), ("by image alone", without_text)):
         print(f"Among the first three, {title}: {sum(rank <= 3 for rank in ranks)} of {len(ranks)}")
 
 
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--question", help="by default the first that comes with the case")
     parser.add_argument("--model", default=DEMO_MODEL, help="such as ViT-B-16")
     parser.add_argument("--glm", default="glm-4v-flash", help="model that answers")
-    parser.add_argument("--output", type=Path, default=HERE / "output", help="folder for pictures")
+    parser.add_argument("--output", type=Path, default=HERE / "output", help="folder for images")
     given = parser.parse_args(arguments)
 
     pages = read_pages(given.case, given.output / given.case, show_progress=True)
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     question = given.question or questions[0].text
     print(f"\nQuestion: {question}")
     with closing(connect_glm(given.glm)) as llm:
-        engine = index.as_query_engine(llm=llm, similarity_top_k=3, alpha=WEIGHT_OF_PICTURES)
+        engine = index.as_query_engine(llm=llm, similarity_top_k=3, alpha=WEIGHT_OF_IMAGES)
         response = engine.query(question)
     print_sources([result.node for result in response.source_nodes])
     print(f"Answer: {response}")

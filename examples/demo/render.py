@@ -59,11 +59,11 @@ def load_font(path: Path = DEFAULT_FONT) -> ImageFont.FreeTypeFont:
 
 
 def render_glyph(character: str, font: ImageFont.FreeTypeFont) -> Image.Image | None:
-    """Draw an emoji on a transparent ground, cropped to its box; None where the font has no picture of it."""
+    """Draw an emoji on a transparent ground, cropped to its box; None where the font has no image of it."""
     canvas = Image.new("RGBA", (3 * GLYPH_PIXELS, 2 * GLYPH_PIXELS))
     ImageDraw.Draw(canvas).text((GLYPH_PIXELS // 2, GLYPH_PIXELS // 4), character, font=font, embedded_color=True)
     box = canvas.getbbox()
-    # Parts that the font cannot join stand side by side, wider than any single picture.
+    # Parts that the font cannot join stand side by side, wider than any single image.
     if box is None or box[2] - box[0] > 1.5 * GLYPH_PIXELS:
         return None
     return canvas.crop(box)
@@ -94,18 +94,18 @@ def main() -> None:
                 missing.append(name)
                 continue
             written += 1
-            picture = _jpeg(place(glyph, arguments.size, background), arguments.quality)
-            record = {"image_id": str(written), "image_base64": picture, "caption": name}
+            image = _jpeg(place(glyph, arguments.size, background), arguments.quality)
+            record = {"image_id": str(written), "image_base64": image, "caption": name}
             lines.write(json.dumps(record, ensure_ascii=False) + "\n")
     size = arguments.output.stat().st_size
-    print(f"Wrote {written} pictures, {size / 1e6:.1f} MB, to {arguments.output}; not in the font: {len(missing)}")
+    print(f"Wrote {written} images, {size / 1e6:.1f} MB, to {arguments.output}; not in the font: {len(missing)}")
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=HERE / "test.jsonl")
     parser.add_argument("--font", type=Path, default=DEFAULT_FONT, help="Noto Color Emoji")
-    parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels")
+    parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--quality", type=int, default=85, help="JPEG quality")
     return parser.parse_args()
 

@@ -4,7 +4,7 @@ Needs what ``render.py`` needs, and the package::
 
     python examples/demo/train.py --bf16 --output examples/demo/model
 
-Prints text-to-picture R@1 and R@5 over all emoji on one fresh rendering of each, the plain name as the query.
+Prints text-to-image R@1 and R@5 over all emoji on one fresh rendering of each, the plain name as the query.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TEMPLATES = (
     "图里有哪些{}？",
     "这是{}吗？",
 )
-"""What texts a picture is shown with: its name most often, then captions and questions."""
+"""What texts an image is shown with: its name most often, then captions and questions."""
 
 PEAK_LEARNING_RATE = 1e-3
 WARM_UP_STEPS = 100
@@ -88,9 +88,9 @@ def sample(glyph: Image.Image, side: int, source: random.Random) -> Image.Image:
     glyph = glyph.resize(size, Image.Resampling.BILINEAR)
     white = source.random() < 0.3
     ground = (255, 255, 255) if white else tuple(source.randint(190, 255) for _ in range(3))
-    picture = Image.new("RGB", (side, side), ground)
-    picture.paste(glyph, (source.randint(0, side - size[0]), source.randint(0, side - size[1])), glyph)
-    return picture
+    image = Image.new("RGB", (side, side), ground)
+    image.paste(glyph, (source.randint(0, side - size[0]), source.randint(0, side - size[1])), glyph)
+    return image
 
 
 def _train(
@@ -105,9 +105,9 @@ def _train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _warm_up_and_cosine(arguments.steps))
     started = time.perf_counter()
     batches = _prefetched(lambda: _batch(glyphs, side, source, arguments.batch), arguments.steps)
-    for step, (pictures, texts) in enumerate(batches, start=1):
+    for step, (images, texts) in enumerate(batches, start=1):
         with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
-            loss = _contrastive_loss(model, pictures, texts)
+            loss = _contrastive_loss(model, images, texts)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -123,9 +123,9 @@ def _train(
 
 def _batch(glyphs: dict[str, Image.Image], side: int, source: random.Random, size: int) -> Batch:
     names = source.sample(list(glyphs), size)
-    pictures = np.stack([pixels_of(sample(glyphs[name], side, source), side) for name in names])
+    images = np.stack([pixels_of(sample(glyphs[name], side, source), side) for name in names])
     texts = token_batch([word_pieces(source.choice(TEMPLATES).format(name)) for name in names])
-    return torch.from_numpy(pictures), torch.from_numpy(texts)
+    return torch.from_numpy(images), torch.from_numpy(texts)
 
 
 def _prefetched(make: Callable[[], Batch], count: int) -> Iterator[Batch]:
@@ -138,10 +138,10 @@ def _prefetched(make: Callable[[], Batch], count: int) -> Iterator[Batch]:
         yield coming.result()
 
 
-def _contrastive_loss(model: CLIP, pictures: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
-    picture_vectors = functional.normalize(model.encode_image(pictures).float(), dim=-1)
+def _contrastive_loss(model: CLIP, images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor:
+    image_vectors = functional.normalize(model.encode_image(images).float(), dim=-1)
     text_vectors = functional.normalize(model.encode_text(texts).float(), dim=-1)
-    logits = model.logit_scale.exp() * picture_vectors @ text_vectors.T
+    logits = model.logit_scale.exp() * image_vectors @ text_vectors.T
     own = torch.arange(len(logits))
     return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
 
@@ -161,16 +161,16 @@ def _report(title: str, model: CLIP, glyphs: dict[str, Image.Image], side: int) 
 
 
 def recall(model: CLIP, glyphs: dict[str, Image.Image], side: int, seed: int = 12345) -> tuple[float, float]:
-    """Return text-to-picture R@1 and R@5 over all emoji, on one rendering of each that training never saw."""
+    """Return text-to-image R@1 and R@5 over all emoji, on one rendering of each that training never saw."""
     source = random.Random(seed)
     model.eval()
     with torch.inference_mode():
-        pictures = [pixels_of(sample(glyph, side, source), side) for glyph in glyphs.values()]
-        picture_vectors = _in_batches(model.encode_image, [torch.from_numpy(picture) for picture in pictures])
+        images = [pixels_of(sample(glyph, side, source), side) for glyph in glyphs.values()]
+        image_vectors = _in_batches(model.encode_image, [torch.from_numpy(image) for image in images])
         tokens = torch.from_numpy(token_batch([word_pieces(name) for name in glyphs]))
         text_vectors = _in_batches(model.encode_text, list(tokens))
     model.train()
-    scores = text_vectors @ picture_vectors.T
+    scores = text_vectors @ image_vectors.T
     ranks = (scores > scores.diagonal()[:, None]).sum(dim=1)
     return (ranks == 0).float().mean().item(), (ranks < 5).float().mean().item()
 

@@ -20,8 +20,9 @@ from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
 from llama_index_mm_zhipu.images import ImageError, UrlRules, encode_image, has_image, load_image
 from llama_index_mm_zhipu.images.nodes import caption_of
-from llama_index_mm_zhipu.prompts.wording import Language, Wording, wording_of
+from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
 from llama_index_mm_zhipu.query.sources import CITATIONS, SKIPPED, mentions_in
+from llama_index_mm_zhipu.types import Language
 
 THUMBNAIL_SIDE = 256
 """Longest side of the images in a gallery, in pixels: some 5 kB each."""

@@ -22,7 +22,8 @@ from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
 from llama_index_mm_zhipu.images import ImageError, UrlRules, has_image, load_image
 from llama_index_mm_zhipu.images.nodes import caption_of
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.types import Language
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

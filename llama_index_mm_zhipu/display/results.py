@@ -19,7 +19,8 @@ from llama_index_mm_zhipu.images import (
 from llama_index_mm_zhipu.images.errors import is_address
 from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
 from llama_index_mm_zhipu.images.sources import is_data_uri
-from llama_index_mm_zhipu.prompts.wording import Language, language_of_text
+from llama_index_mm_zhipu.prompts.wording import language_of_text
+from llama_index_mm_zhipu.types import Language
 
 Query: TypeAlias = "ImageSource | QueryBundle | None"
 """Words, or an image in any form that ``images.load_image`` takes, or both of a ``QueryBundle``."""

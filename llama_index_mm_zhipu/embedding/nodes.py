@@ -1,4 +1,4 @@
-"""Vectors for LlamaIndex nodes: a picture and its caption to one vector, a text to another."""
+"""Vectors for LlamaIndex nodes: an image and its caption to one vector, a text to another."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from io import BytesIO
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
@@ -21,11 +21,11 @@ from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, ima
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import caption_of
 from llama_index_mm_zhipu.text import looks_binary
+from llama_index_mm_zhipu.types import OnError
 
-OnError = Literal["raise", "skip"]
 Outcome: TypeAlias = "Vector | ImageError"
 
-# Captions are embedded together, ahead of their pictures: enough for batches of like lengths.
+# Captions are embedded together, ahead of their images: enough for batches of like lengths.
 _CAPTIONS_AHEAD = 256
 _LISTED_FAILURES = 20
 
@@ -38,31 +38,31 @@ def embed_nodes(
     on_error: OnError = "raise",
     show_progress: bool = False,
 ) -> tuple[list[Embedding | None], list[tuple[str, str]]]:
-    """Embed pictures as pictures and texts as texts, in the order given.
+    """Embed images as images and texts as texts, in the order given.
 
     Args:
-        model: Embeds both pictures and texts.
-        nodes: Picture nodes (``ImageNode``, ``ImageDocument``, ``Node`` with a picture) and text nodes.
-        caption_weight: Share of the caption in a captioned picture's vector; see ``stream_image_nodes``.
-        on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures.
+        model: Embeds both images and texts.
+        nodes: Image nodes (``ImageNode``, ``ImageDocument``, ``Node`` with an image) and text nodes.
+        caption_weight: Share of the caption in a captioned image's vector; see ``stream_image_nodes``.
+        on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images.
         show_progress: Show a progress bar.
 
     Returns:
-        An embedding for each node, None for a picture that was skipped; and node id and reason of each of these.
+        An embedding for each node, None for an image that was skipped; and node id and reason of each of these.
 
     Raises:
-        TypeError: A node is neither a picture nor a text.
-        ImageError: A picture cannot be read.
+        TypeError: A node is neither an image nor a text.
+        ImageError: An image cannot be read.
     """
-    pictures = [row for row, node in enumerate(nodes) if has_image(node)]
+    images = [row for row, node in enumerate(nodes) if has_image(node)]
     texts = [row for row, node in enumerate(nodes) if not has_image(node)]
     _require_content([nodes[row] for row in texts])
     _require_texts([nodes[row] for row in texts])
     embeddings: list[Embedding | None] = [None] * len(nodes)
     failures: list[tuple[str, str]] = []
-    outcomes = stream_image_nodes(model, [nodes[row] for row in pictures], caption_weight)
-    with closing(outcomes), picture_bar(len(pictures), show_progress) as bar:
-        for row, (node, outcome) in zip(pictures, outcomes, strict=True):
+    outcomes = stream_image_nodes(model, [nodes[row] for row in images], caption_weight)
+    with closing(outcomes), image_bar(len(images), show_progress) as bar:
+        for row, (node, outcome) in zip(images, outcomes, strict=True):
             if not isinstance(outcome, ImageError):
                 embeddings[row] = outcome.tolist()
             elif on_error == "raise":
@@ -78,30 +78,30 @@ def embed_nodes(
 def stream_image_nodes(
     model: MultiModalEmbedding, nodes: Sequence[BaseNode], caption_weight: float
 ) -> Generator[tuple[BaseNode, Outcome], None, None]:
-    """Embed picture nodes batch after batch, in order.
+    """Embed image nodes batch after batch, in order.
 
-    A captioned picture becomes ``(1 - caption_weight) * picture + caption_weight * caption``, both of unit length. The
+    A captioned image becomes ``(1 - caption_weight) * image + caption_weight * caption``, both of unit length. The
     mean is not brought back to unit length: its score is the weighted mean of the two cosines.
 
     Args:
-        model: Embeds pictures and texts.
-        nodes: Picture nodes.
+        model: Embeds images and texts.
+        nodes: Image nodes.
         caption_weight: Share of the caption, 0 to 1.
 
     Yields:
-        Each node in order with its vector, or with the ``ImageError`` that its picture caused.
+        Each node in order with its vector, or with the ``ImageError`` that its image caused.
     """
-    pictures = _stream_pictures(model, nodes)
-    with closing(pictures):
+    images = _stream_images(model, nodes)
+    with closing(images):
         for batch in iter_batch(nodes, _CAPTIONS_AHEAD):
             captions = _caption_vectors(model, batch) if caption_weight else {}
             for row, node in enumerate(batch):
-                picture = next(pictures)
-                if not isinstance(picture, ImageError):
-                    picture = unit(picture)
-                if row in captions and not isinstance(picture, ImageError):
-                    picture = (1 - caption_weight) * picture + caption_weight * captions[row]
-                yield node, picture
+                image = next(images)
+                if not isinstance(image, ImageError):
+                    image = unit(image)
+                if row in captions and not isinstance(image, ImageError):
+                    image = (1 - caption_weight) * image + caption_weight * captions[row]
+                yield node, image
 
 
 def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progress: bool = False) -> list[Embedding]:
@@ -116,29 +116,29 @@ def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progr
     return list(map(unit_embedding, embeddings))
 
 
-def picture_bar(total: int | None, show_progress: bool) -> tqdm[None]:
-    """Return the progress bar of embedding pictures; None is for a number that is not known beforehand."""
+def image_bar(total: int | None, show_progress: bool) -> tqdm[None]:
+    """Return the progress bar of embedding images; None is for a number that is not known beforehand."""
     disable = not show_progress or total == 0
-    return tqdm(total=total, desc="Embedding pictures", unit="picture", disable=disable)
+    return tqdm(total=total, desc="Embedding images", unit="image", disable=disable)
 
 
 def failure_of(node: BaseNode, error: ImageError) -> ImageError:
-    """Say of which node a picture cannot be read."""
+    """Say of which node an image cannot be read."""
     return ImageError(f"node {one_line(node.node_id)}: {error}")
 
 
 def list_failures(failures: Sequence[tuple[str, str]], total: int) -> str:
-    """Say which pictures were skipped, and why: the first of them, and how many there are."""
+    """Say which images were skipped, and why: the first of them, and how many there are."""
     listed = [f"{name}: {reason}" for name, reason in failures[:_LISTED_FAILURES]]
     more = [f"and {len(failures) - len(listed)} more"] if len(failures) > len(listed) else []
-    return f"skipped {len(failures)} of {total} pictures: " + "; ".join([*listed, *more])
+    return f"skipped {len(failures)} of {total} images: " + "; ".join([*listed, *more])
 
 
 def _require_content(texts: Sequence[BaseNode]) -> None:
     for node in texts:
         if not isinstance(node, TextNode) and not caption_of(node):
             raise TypeError(
-                f"node {one_line(node.node_id)} ({type(node).__name__}) holds neither a picture nor a text; "
+                f"node {one_line(node.node_id)} ({type(node).__name__}) holds neither an image nor a text; "
                 "ChineseClipEmbedding embeds only these, filter it out before"
             )
 
@@ -161,13 +161,13 @@ def _caption_vectors(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> d
     return dict(zip(captioned, unit(np.asarray(vectors, dtype=np.float32)), strict=True))
 
 
-def _stream_pictures(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Generator[Outcome, None, None]:
+def _stream_images(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Generator[Outcome, None, None]:
     stream = getattr(model, "stream_image_embeddings", None)
     yield from stream(nodes) if stream else _of_other_model(model, nodes)
 
 
 def _of_other_model(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Generator[Outcome, None, None]:
-    """Embed with a model that raises errors of its own for a bad picture: it gets only those that can be read."""
+    """Embed with a model that raises errors of its own for a bad image: it gets only those that can be read."""
     for batch in iter_batch(nodes, model.embed_batch_size):
         arguments = [_argument_or_error(node) for node in batch]
         readable = [argument for argument in arguments if not isinstance(argument, ImageError)]
@@ -176,7 +176,7 @@ def _of_other_model(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Ge
 
 
 def _argument_or_error(node: BaseNode) -> str | BytesIO | ImageError:
-    """Give a picture in one of the two forms that every ``MultiModalEmbedding`` takes."""
+    """Give an image in one of the two forms that every ``MultiModalEmbedding`` takes."""
     try:
         load_image(node)
         source = image_source(node)

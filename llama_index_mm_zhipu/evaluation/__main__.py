@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.evaluation.dataset import FORMS, PUBLISHED, Form, RetrievalDataset, form_of
 from llama_index_mm_zhipu.evaluation.retrieval import evaluate_retrieval, table_of
 from llama_index_mm_zhipu.index.build import IMAGE_NAMESPACE, build_index, has_index, load_index
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, StoreError
 
 _BUILT_FROM = "evaluated_data_set"
@@ -31,7 +31,7 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read a data set, index its pictures without their captions, and print the table."""
+    """Read a data set, index its images without their captions, and print the table."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # An old console must not cost the figures.
         sys.stdout.reconfigure(errors="replace")
@@ -51,16 +51,16 @@ def _parser() -> argparse.ArgumentParser:
     forms = "; ".join(f"{name}: {form.described}" for name, form in FORMS.items())
     parser = argparse.ArgumentParser(
         "python -m llama_index_mm_zhipu.evaluation",
-        description=f"Measure how well a model finds the pictures of a data set by their captions, and back. {forms}.",
+        description=f"Measure how well a model finds the images of a data set by their captions, and back. {forms}.",
     )
     parser.add_argument("dataset", choices=FORMS, help="form of the data set")
     parser.add_argument("path", type=_path, help="its folder or file")
-    parser.add_argument("--images", type=_path, help="folder of the pictures, where they lie elsewhere")
+    parser.add_argument("--images", type=_path, help="folder of the images, where they lie elsewhere")
     parser.add_argument("--split", help="by default valid for muge, else test")
     parser.add_argument("--model", default="ViT-B-16", help="name or folder of a Chinese-CLIP (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda and so on; by default the fastest there is")
     parser.add_argument("--index", type=_path, help="folder to keep the index in, to measure it again")
-    parser.add_argument("--skip", action="store_true", help="leave out records and pictures that cannot be read")
+    parser.add_argument("--skip", action="store_true", help="leave out records and images that cannot be read")
     return parser
 
 
@@ -74,9 +74,9 @@ def _checked_form(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
         raise FileNotFoundError(f"no such file or folder: {given.path}")
     form = form_of(given.dataset, given.path)
     if form.has_images_elsewhere and given.images is None:
-        parser.error(f"{given.dataset} has its pictures elsewhere: give their folder with --images")
+        parser.error(f"{given.dataset} has its images elsewhere: give their folder with --images")
     if given.images is not None and not form.has_images_elsewhere:
-        parser.error("--images: this data set has its pictures with it")
+        parser.error("--images: this data set has its images with it")
     if given.split is not None and form.split is None:
         parser.error(f"--split: {given.dataset} has no splits")
     given.split = given.split or form.split
@@ -85,7 +85,7 @@ def _checked_form(parser: argparse.ArgumentParser, given: argparse.Namespace) ->
 
 def _measure(form: Form, given: argparse.Namespace) -> list[tuple[str, list[float]]]:
     on_error: OnError = "skip" if given.skip else "raise"
-    # Before the pictures: a split without captions is no reason to embed it.
+    # Before the images: a split without captions is no reason to embed it.
     queries = form.queries(given.path, given.images, given.split, on_error)
     index = _indexed(form, given, on_error)
     try:
@@ -97,7 +97,7 @@ def _measure(form: Form, given: argparse.Namespace) -> list[tuple[str, list[floa
     return [*rows, *(_published_rows(given.dataset, given.model) if is_whole else [])]
 
 
-def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> PictureIndex:
+def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> ImageIndex:
     """Open the kept index of this data set if it was built to the end, else build it or go on building it."""
     embed_model = ChineseClipEmbedding(given.model, device=given.device)
     source = " ".join(filter(None, [given.dataset, str(given.path.resolve()), given.split]))
@@ -114,7 +114,7 @@ def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> Pictur
         on_error=on_error,
         show_progress=True,
     )
-    index.stores[1].set_setting(_BUILT_FROM, {"source": source, "finished": True})
+    index.image_store.set_setting(_BUILT_FROM, {"source": source, "finished": True})
     return index
 
 
@@ -135,18 +135,18 @@ def _is_finished(folder: Path, source: str) -> bool:
     return bool(recorded["finished"])
 
 
-def _answerable(index: PictureIndex, queries: RetrievalDataset, skip: bool) -> RetrievalDataset:
-    """Return the queries less the pictures that were left out; without ``--skip`` none may be missing."""
-    wanted = queries.texts_by_picture()
-    stored, _ = index.stores[1].get_vectors(list(wanted))
+def _answerable(index: ImageIndex, queries: RetrievalDataset, skip: bool) -> RetrievalDataset:
+    """Return the queries less the images that were left out; without ``--skip`` none may be missing."""
+    wanted = queries.texts_by_image()
+    stored, _ = index.image_store.get_vectors(list(wanted))
     lacking = len(wanted) - len(stored)
     if not lacking or not stored:
         return queries
     if not skip:
-        raise ValueError(f"{lacking} of {len(wanted)} pictures are not in the index; leave them out with --skip")
+        raise ValueError(f"{lacking} of {len(wanted)} images are not in the index; leave them out with --skip")
     answerable = queries.restricted_to(set(stored))
     texts = len(queries.queries) - len(answerable.queries)
-    print(f"left out {lacking} of {len(wanted)} pictures and {texts} of {len(queries.queries)} texts", file=sys.stderr)
+    print(f"left out {lacking} of {len(wanted)} images and {texts} of {len(queries.queries)} texts", file=sys.stderr)
     return answerable
 
 
@@ -154,7 +154,7 @@ def _published_rows(dataset: str, model: str) -> list[tuple[str, list[float]]]:
     published = PUBLISHED.get(dataset, {}).get(model)
     if published is None:
         return []
-    directions = zip(("texts → pictures", "pictures → texts"), published, strict=True)
+    directions = zip(("texts → images", "images → texts"), published, strict=True)
     return [
         (f"published, {name}", [figure / 100 for figure in (*recall, sum(recall) / len(recall))])
         for name, recall in directions

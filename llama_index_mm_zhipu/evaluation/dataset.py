@@ -1,4 +1,4 @@
-"""What an index is asked, and which pictures it should find."""
+"""What an index is asked, and which images it should find."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode, ImageNode
 
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images.nodes import caption_of
 from llama_index_mm_zhipu.readers import (
     ChineseClipReader,
@@ -17,19 +16,20 @@ from llama_index_mm_zhipu.readers import (
     Flickr8kCnReader,
     Flickr30kCnReader,
     FolderReader,
+    ImageReader,
     JsonlReader,
     MugeRetrievalReader,
-    PictureReader,
 )
 from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader
+from llama_index_mm_zhipu.types import OnError
 
 
 class RetrievalQuery(NamedTuple):
-    """A text and the pictures that answer it.
+    """A text and the images that answer it.
 
     Attributes:
         text: What is asked.
-        image_ids: Node ids of its pictures, one or several.
+        image_ids: Node ids of its images, one or several.
     """
 
     text: str
@@ -38,14 +38,14 @@ class RetrievalQuery(NamedTuple):
 
 @dataclass(frozen=True)
 class RetrievalDataset:
-    """Queries with their pictures: your own, or the captions of a data set.
+    """Queries with their images: your own, or the captions of a data set.
 
     Attributes:
         queries: At least one.
 
     Raises:
-        ValueError: There is no query, or one without a picture.
-        TypeError: The pictures of a query are no list of ids.
+        ValueError: There is no query, or one without an image.
+        TypeError: The images of a query are no list of ids.
 
     Examples:
         >>> questions = RetrievalDataset([RetrievalQuery("机油多久换一次？", ("manual/1",))])
@@ -57,17 +57,17 @@ class RetrievalDataset:
         """Refuse what cannot be evaluated."""
         queries = [_checked(query) for query in self.queries]
         if not queries:
-            raise ValueError("no queries: no picture has a caption, nor was a question given")
+            raise ValueError("no queries: no image has a caption, nor was a question given")
         object.__setattr__(self, "queries", queries)
 
     @classmethod
     def from_nodes(cls, nodes: Iterable[BaseNode], *, merge_equal_captions: bool = True) -> RetrievalDataset:
-        """Take the captions of pictures for queries, a line each.
+        """Take the captions of images for queries, a line each.
 
         Args:
-            nodes: Picture nodes as readers yield them; they are not kept.
-            merge_equal_captions: Make one query of captions that are the same, which any of their pictures answers.
-                Otherwise each is a query of its own with one picture, as in the tables of Flickr30k-CN and COCO-CN.
+            nodes: Image nodes as readers yield them; they are not kept.
+            merge_equal_captions: Make one query of captions that are the same, which any of their images answers.
+                Otherwise each is a query of its own with one image, as in the tables of Flickr30k-CN and COCO-CN.
         """
         queries: list[tuple[str, list[str]]] = []
         by_text: dict[str, list[str]] = {}
@@ -84,21 +84,21 @@ class RetrievalDataset:
 
     @classmethod
     def from_texts(cls, texts: Iterable[tuple[Any, ...]]) -> RetrievalDataset:
-        """Take the texts of a data set that names the pictures of each, as MUGE and Chinese-CLIP's form do.
+        """Take the texts of a data set that names the images of each, as MUGE and Chinese-CLIP's form do.
 
         Args:
-            texts: Text, ids of its pictures and whatever else, as ``reader.load_texts(…)`` gives them; those without
-                pictures are left out.
+            texts: Text, ids of its images and whatever else, as ``reader.load_texts(…)`` gives them; those without
+                images are left out.
         """
         return cls([RetrievalQuery(text, tuple(image_ids)) for text, image_ids, *_ in texts if image_ids])
 
     def restricted_to(self, image_ids: Collection[str]) -> RetrievalDataset:
-        """Return the queries with those of their pictures that are given; queries without any are left out."""
+        """Return the queries with those of their images that are given; queries without any are left out."""
         kept = [(text, [each for each in wanted if each in image_ids]) for text, wanted in self.queries]
         return self.from_texts(kept)
 
-    def texts_by_picture(self) -> dict[str, list[int]]:
-        """Return the positions of each picture's texts in ``queries``, by node id."""
+    def texts_by_image(self) -> dict[str, list[int]]:
+        """Return the positions of each image's texts in ``queries``, by node id."""
         found: dict[str, list[int]] = {}
         for position, query in enumerate(self.queries):
             for image_id in query.image_ids:
@@ -111,9 +111,9 @@ def _checked(query: tuple[Any, ...]) -> RetrievalQuery:
         raise TypeError(f"{query!r:.60} is no text with a tuple of node ids")
     text, image_ids = query
     if isinstance(image_ids, str | int):
-        raise TypeError(f"the pictures of {text!r:.60} are {image_ids!r:.40}; give a tuple of node ids")
+        raise TypeError(f"the images of {text!r:.60} are {image_ids!r:.40}; give a tuple of node ids")
     if not image_ids:
-        raise ValueError(f"the query {text!r:.60} has no picture that answers it")
+        raise ValueError(f"the query {text!r:.60} has no image that answers it")
     return RetrievalQuery(text, tuple(dict.fromkeys(map(str, image_ids))))
 
 
@@ -121,8 +121,8 @@ class PublishedRecall(NamedTuple):
     """Recall at 1, 5 and 10, in percent.
 
     Attributes:
-        text_to_image: Texts asked, pictures found.
-        image_to_text: Pictures asked, texts found; None where it was not published.
+        text_to_image: Texts asked, images found.
+        image_to_text: Images asked, texts found; None where it was not published.
     """
 
     text_to_image: tuple[float, float, float]
@@ -163,24 +163,24 @@ class Form:
         described: In words.
         reader: Makes its reader.
         split: The one that is measured by default; None where there are none.
-        has_images_elsewhere: Whether the folder of pictures is another one.
+        has_images_elsewhere: Whether the folder of images is another one.
         merge_equal_captions: As in ``RetrievalDataset.from_nodes``.
         more: Further arguments of ``load_data``.
     """
 
     described: str
-    reader: Callable[..., PictureReader]
+    reader: Callable[..., ImageReader]
     split: str | None = None
     has_images_elsewhere: bool = False
     merge_equal_captions: bool = True
     more: tuple[str, ...] = ()
 
     def read(self, path: Path, images: Path | None, split: str | None, on_error: OnError) -> Iterator[ImageNode]:
-        """Yield the pictures of a data set."""
+        """Yield the images of a data set."""
         return self.reader(on_error=on_error).lazy_load_data(*self._arguments(path, images, split))
 
     def queries(self, path: Path, images: Path | None, split: str | None, on_error: OnError) -> RetrievalDataset:
-        """Return what is asked of a data set: its texts where it lists them, else the captions of its pictures."""
+        """Return what is asked of a data set: its texts where it lists them, else the captions of its images."""
         reader = self.reader(on_error=on_error)
         if isinstance(reader, TsvReader):
             return RetrievalDataset.from_texts(reader.load_texts(*self._arguments(path, images, split)))
@@ -201,7 +201,7 @@ FORMS = {
     "flickr8k-cn": Form("Flickr8k-CN", Flickr8kCnReader, "test", has_images_elsewhere=True),
     "chinese-clip": Form("a folder in the form of Chinese-CLIP's scripts", ChineseClipReader, "test"),
     "jsonl": Form("lines of image_id, image_base64, caption", JsonlReader),
-    "folder": Form("pictures with captions beside them", FolderReader, more=("sidecar",)),
+    "folder": Form("images with captions beside them", FolderReader, more=("sidecar",)),
 }
 """By the name that the command takes."""
 

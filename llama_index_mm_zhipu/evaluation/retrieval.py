@@ -1,4 +1,4 @@
-"""``evaluate_retrieval``: recall and reciprocal ranks of an index, from texts to pictures and back."""
+"""``evaluate_retrieval``: recall and reciprocal ranks of an index, from texts to images and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.images.nodes import as_image_node
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.update import ImageMatcher
 
 logger = logging.getLogger(__name__)
@@ -61,10 +61,10 @@ class RetrievalReport:
     """Figures of both directions; printed, a table in percent.
 
     Attributes:
-        text_to_image: Texts asked, pictures found.
-        image_to_text: Pictures asked, texts found.
-        captions_in_vectors: Whether the pictures' vectors hold their captions: captions that ask for their own
-            pictures then say nothing of other questions.
+        text_to_image: Texts asked, images found.
+        image_to_text: Images asked, texts found.
+        captions_in_vectors: Whether the images' vectors hold their captions: captions that ask for their own
+            images then say nothing of other questions.
     """
 
     text_to_image: DirectionScores
@@ -78,8 +78,8 @@ class RetrievalReport:
     def rows(self) -> list[tuple[str, list[float]]]:
         """Return the table's rows: what was asked, and its figures, 0 to 1."""
         return [
-            (f"{self.text_to_image.count:,} texts → pictures", _figures(self.text_to_image)),
-            (f"{self.image_to_text.count:,} pictures → texts", _figures(self.image_to_text)),
+            (f"{self.text_to_image.count:,} texts → images", _figures(self.text_to_image)),
+            (f"{self.image_to_text.count:,} images → texts", _figures(self.image_to_text)),
         ]
 
 
@@ -98,48 +98,48 @@ def _figures(scores: DirectionScores) -> list[float]:
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
 Ranks: TypeAlias = list[int | None]
 
-# Texts embedded at a time, and pictures compared with all texts at a time: a matrix of 256 MB for 250,000 texts.
+# Texts embedded at a time, and images compared with all texts at a time: a matrix of 256 MB for 250,000 texts.
 _TEXTS_AT_A_TIME = 1_024
-_PICTURES_AT_A_TIME = 256
+_IMAGES_AT_A_TIME = 256
 
 
 @explicit_arguments
 def evaluate_retrieval(
-    index: PictureIndex,
+    index: ImageIndex,
     dataset: RetrievalDataset | Iterable[BaseNode],
     *,
     vector_store_query_mode: VectorStoreQueryMode | str = VectorStoreQueryMode.DEFAULT,
     show_progress: bool = False,
 ) -> RetrievalReport:
-    """Ask an index for the pictures of texts, and compare its pictures with the texts.
+    """Ask an index for the images of texts, and compare its images with the texts.
 
-    A text finds pictures through the store, as users' queries do, among all that the index holds. A picture finds texts
+    A text finds images through the store, as users' queries do, among all that the index holds. An image finds texts
     among those of the data set by its stored vector. A hit is any true match among the first results.
 
     Args:
         index: What ``build_index`` or ``load_index`` returned.
-        dataset: Queries with the ids of their pictures, or picture nodes whose captions are the queries
+        dataset: Queries with the ids of their images, or image nodes whose captions are the queries
             (``RetrievalDataset.from_nodes``), such as ``reader.lazy_load_data(…)``.
         vector_store_query_mode: How texts ask: ``"default"``, by vector, as in the Chinese-CLIP tables; ``"hybrid"``
             and ``"text_search"`` find captions by their words, too, and are for other questions than these captions.
         show_progress: Show progress bars.
 
     Returns:
-        Recall at 1, 5 and 10, their mean and the mean reciprocal rank, both ways; printed, a table. Pictures that the
+        Recall at 1, 5 and 10, their mean and the mean reciprocal rank, both ways; printed, a table. Images that the
         index lacks are not found, and are counted in a warning.
 
     Raises:
-        ValueError: There is nothing to ask, or the index holds none of the pictures.
+        ValueError: There is nothing to ask, or the index holds none of the images.
     """
     if not isinstance(dataset, RetrievalDataset):
         dataset = RetrievalDataset.from_nodes(_as_stored(index, dataset))
-    texts_by_picture = dataset.texts_by_picture()
-    stored_ids, pictures = index.stores[1].get_vectors(list(texts_by_picture))
-    _require_pictures(stored_ids, texts_by_picture)
+    texts_by_image = dataset.texts_by_image()
+    stored_ids, images = index.image_store.get_vectors(list(texts_by_image))
+    _require_images(stored_ids, texts_by_image)
     captions_in_vectors = bool(index.caption_weight)
     if captions_in_vectors:
         logger.warning(
-            "the pictures' vectors hold their captions: these find them, and that says nothing of other questions; "
+            "the images' vectors hold their captions: these find them, and that says nothing of other questions; "
             "evaluate an index built with caption_weight=0"
         )
     # Each text once: equal ones then have equal scores, whatever batches they would have been in.
@@ -147,22 +147,20 @@ def evaluate_retrieval(
     places = np.array([rows[query.text] for query in dataset.queries], dtype=np.intp)
     texts = _text_vectors(index, list(rows), show_progress)
     mode = VectorStoreQueryMode(vector_store_query_mode)
-    ranks_of_pictures: Ranks = list(_ranks_of_pictures(index, dataset, texts[places], mode, show_progress))
-    ranks_of_texts: Ranks = list(
-        _ranks_of_texts(pictures, texts, places, [texts_by_picture[id_] for id_ in stored_ids])
-    )
-    ranks_of_texts += [None] * (len(texts_by_picture) - len(stored_ids))
+    ranks_of_images: Ranks = list(_ranks_of_images(index, dataset, texts[places], mode, show_progress))
+    ranks_of_texts: Ranks = list(_ranks_of_texts(images, texts, places, [texts_by_image[id_] for id_ in stored_ids]))
+    ranks_of_texts += [None] * (len(texts_by_image) - len(stored_ids))
     return RetrievalReport(
-        text_to_image=DirectionScores.of_ranks(ranks_of_pictures),
+        text_to_image=DirectionScores.of_ranks(ranks_of_images),
         image_to_text=DirectionScores.of_ranks(ranks_of_texts),
         captions_in_vectors=captions_in_vectors,
     )
 
 
-def _as_stored(index: PictureIndex, nodes: Iterable[BaseNode]) -> Iterator[BaseNode]:
+def _as_stored(index: ImageIndex, nodes: Iterable[BaseNode]) -> Iterator[BaseNode]:
     """Yield nodes with the ids that their images have in the index, which keeps ids where a folder was moved."""
-    matcher = ImageMatcher(index.stores[1])
-    for batch in iter_batch(nodes, _PICTURES_AT_A_TIME):
+    matcher = ImageMatcher(index.image_store)
+    for batch in iter_batch(nodes, _IMAGES_AT_A_TIME):
         images = [as_image_node(node) if isinstance(node, BaseNode) and has_image(node) else node for node in batch]
         stored = iter(matcher.find([node for node in images if isinstance(node, ImageNode)]))
         for node in images:
@@ -171,17 +169,17 @@ def _as_stored(index: PictureIndex, nodes: Iterable[BaseNode]) -> Iterator[BaseN
             yield node.model_copy(update={"id_": found.node_id}) if found is not None else node
 
 
-def _require_pictures(stored_ids: list[str], wanted: dict[str, list[int]]) -> None:
+def _require_images(stored_ids: list[str], wanted: dict[str, list[int]]) -> None:
     if not stored_ids:
         raise ValueError(
-            f"the index holds none of the {len(wanted)} pictures, such as {next(iter(wanted))!r}; build it from the "
+            f"the index holds none of the {len(wanted)} images, such as {next(iter(wanted))!r}; build it from the "
             "same data, read in the same way"
         )
     if lacking := len(wanted) - len(stored_ids):
-        logger.warning("the index lacks %d of %d pictures; they count as not found", lacking, len(wanted))
+        logger.warning("the index lacks %d of %d images; they count as not found", lacking, len(wanted))
 
 
-def _text_vectors(index: PictureIndex, texts: list[str], show_progress: bool) -> Vectors:
+def _text_vectors(index: ImageIndex, texts: list[str], show_progress: bool) -> Vectors:
     parts: list[Vectors] = []
     with tqdm(total=len(texts), desc="Embedding texts", unit="text", disable=not show_progress) as bar:
         for batch in iter_batch(texts, _TEXTS_AT_A_TIME):
@@ -190,14 +188,14 @@ def _text_vectors(index: PictureIndex, texts: list[str], show_progress: bool) ->
     return np.concatenate(parts)
 
 
-def _ranks_of_pictures(
-    index: PictureIndex, dataset: RetrievalDataset, vectors: Vectors, mode: VectorStoreQueryMode, show_progress: bool
+def _ranks_of_images(
+    index: ImageIndex, dataset: RetrievalDataset, vectors: Vectors, mode: VectorStoreQueryMode, show_progress: bool
 ) -> Iterator[int | None]:
     asked = zip(dataset.queries, vectors, strict=True)
     for query, vector in tqdm(
-        asked, total=len(dataset.queries), desc="Finding pictures", unit="text", disable=not show_progress
+        asked, total=len(dataset.queries), desc="Finding images", unit="text", disable=not show_progress
     ):
-        found = index.stores[1].query(
+        found = index.image_store.query(
             VectorStoreQuery(
                 query_embedding=vector.tolist(), query_str=query.text, similarity_top_k=max(RECALL_AT), mode=mode
             )
@@ -206,10 +204,10 @@ def _ranks_of_pictures(
 
 
 def _ranks_of_texts(
-    pictures: Vectors, texts: Vectors, places: npt.NDArray[np.intp], true_texts: list[list[int]]
+    images: Vectors, texts: Vectors, places: npt.NDArray[np.intp], true_texts: list[list[int]]
 ) -> Iterator[int]:
-    for start in range(0, len(pictures), _PICTURES_AT_A_TIME):
-        scores = (pictures[start : start + _PICTURES_AT_A_TIME] @ texts.T)[:, places]
+    for start in range(0, len(images), _IMAGES_AT_A_TIME):
+        scores = (images[start : start + _IMAGES_AT_A_TIME] @ texts.T)[:, places]
         for row, true in zip(scores, true_texts[start:], strict=False):
             first = true[int(row[true].argmax())]
             # Of equal scores the earlier text comes first.

@@ -1,4 +1,4 @@
-"""One door for every picture: whatever a user calls a picture in, a safe picture out.
+"""One door for every image: whatever a user calls an image in, a safe image out.
 
 Paths, ``file://`` and ``http(s)://`` addresses, data URIs, base64, ``bytes``, file objects, ``PIL.Image`` objects
 and LlamaIndex nodes become an upright RGB ``PIL.Image`` or the encoded bytes, here and nowhere else.

@@ -1,4 +1,4 @@
-"""Contact sheets: several pictures in one, each with its number above it."""
+"""Contact sheets: several images in one, each with its number above it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 CELL_SIDE = 1024
-"""Pixels of a picture on a sheet, at most."""
+"""Pixels of an image on a sheet, at most."""
 
 _SHEET_SIDE = 4096
 _GAP = 12
@@ -19,17 +19,17 @@ _FRAME = "#b0b0b0"
 def contact_sheet(
     images: Sequence[Image.Image], numbers: Sequence[int | str], *, max_side: int = _SHEET_SIDE
 ) -> Image.Image:
-    """Lay out pictures in rows, in reading order, each under its number.
+    """Lay out images in rows, in reading order, each under its number.
 
-    Pictures are shrunk to at most 1,024 pixels on their longer side, never enlarged.
+    Images are shrunk to at most 1,024 pixels on their longer side, never enlarged.
 
     Args:
         images: RGB; left as they are.
-        numbers: One for each picture, or another short name in Latin letters.
+        numbers: One for each image, or another short name in Latin letters.
         max_side: Pixels of the sheet on its longer side, at most 4,096.
 
     Returns:
-        A white RGB image with the pictures on it.
+        A white RGB image with the images on it.
     """
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
@@ -62,5 +62,5 @@ def _thumbnail(image: Image.Image, side: int) -> Image.Image:
 def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, image: Image.Image, corner: tuple[int, int]) -> None:
     left, top = corner
     sheet.paste(image, corner)
-    # A frame tells a white picture from the sheet.
+    # A frame tells a white image from the sheet.
     draw.rectangle((left - 1, top - 1, left + image.width, top + image.height), outline=_FRAME)

@@ -20,7 +20,7 @@ MAX_SCANS = 100
 """Of a JPEG file; encoders write some ten."""
 
 MAX_SCANNED_PIXELS = 1 << 30
-"""Of all scans of a JPEG file: each goes over the whole picture. A picture of 89 megapixels may have 12."""
+"""Of all scans of a JPEG file: each goes over the whole image. An image of 89 megapixels may have 12."""
 
 MAX_TILES = 1 << 18
 """Strips or tiles of a TIFF file. Pillow handles those of uncompressed files one by one."""
@@ -274,7 +274,7 @@ def _gif(stream: LimitedStream) -> Content:
 
 
 def _ico(stream: LimitedStream, name: str) -> Content:
-    """Keep the largest picture, which is the one that Pillow takes; within it a PNG file may hold metadata."""
+    """Keep the largest image, which is the one that Pillow takes; within it a PNG file may hold metadata."""
     stream.seek(4)
     (count,) = struct.unpack("<H", stream.read(2))
     directory = stream.read(16 * count)

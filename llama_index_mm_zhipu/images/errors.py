@@ -1,4 +1,4 @@
-"""What a picture is called in messages: one short line without secrets."""
+"""What an image is called in messages: one short line without secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 
 class ImageError(ValueError):
-    """A picture could not be found, fetched or decoded. The message names it and says what to do."""
+    """An image could not be found, fetched or decoded. The message names it and says what to do."""
 
 
 _LONGEST_NAME = 300
@@ -25,7 +25,7 @@ _HOST_AND_PATH = re.compile(r"(\[[^\]/]*\]|[^/:\[]*)(:\d*)?(/.*)?", re.DOTALL)
 
 
 def describe(source: object) -> str:
-    """Name a picture source for messages: a path, an address or a size, never the picture's bytes.
+    """Name an image source for messages: a path, an address or a size, never the image's bytes.
 
     Of an address, user, password, query and fragment are left out: they may be secrets.
     """
@@ -35,14 +35,14 @@ def describe(source: object) -> str:
         if is_address(source):
             return one_line(_without_secrets(source))
         if source.startswith(_INLINE):
-            return f"a picture given as {len(source)} characters"
+            return f"an image given as {len(source)} characters"
         return one_line(source) if len(source) <= _LONGEST_TEXT else f"a string of {len(source)} characters"
     if isinstance(source, (bytes, bytearray)):
-        return f"a picture given as {len(source)} bytes"
+        return f"an image given as {len(source)} bytes"
     if isinstance(source, Image.Image):
         return f"a PIL image of {source.width}×{source.height}"
     if isinstance(source, BaseNode):
-        return f"the picture of node {one_line(source.node_id)}"
+        return f"the image of node {one_line(source.node_id)}"
     return f"an object of type {type(source).__name__}"
 
 

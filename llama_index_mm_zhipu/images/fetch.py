@@ -1,4 +1,4 @@
-"""Pictures from ``http(s)`` addresses."""
+"""Images from ``http(s)`` addresses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class UrlRules:
-    """Whether pictures given by ``http(s)`` address are fetched, and within which limits.
+    """Whether images given by ``http(s)`` address are fetched, and within which limits.
 
     Attributes:
         allowed: Whether to fetch at all.
@@ -95,7 +95,7 @@ def checked_addresses(host: str, port: int, name: str, deadline: Deadline, *, pr
     Args:
         host: Name or number, in any form that the system's resolver takes.
         port: TCP.
-        name: What to call the picture in an error.
+        name: What to call the image in an error.
         deadline: For the answer.
         private: Whether addresses of this machine and of private networks may be among the answers.
 
@@ -138,7 +138,7 @@ def _look_up(host: str, port: int, deadline: Deadline) -> list[Any]:
         except (OSError, ValueError) as error:
             answers.put(error)
 
-    threading.Thread(target=ask, name="picture-address", daemon=True).start()
+    threading.Thread(target=ask, name="image-address", daemon=True).start()
     try:
         answer = answers.get(timeout=deadline.left())
     except queue.Empty:
@@ -284,7 +284,7 @@ def _fetch(url: httpx.URL, name: str, rules: UrlRules, deadline: Deadline) -> by
         ) from None
     except (OSError, HTTPException, zlib.error) as error:
         reason = one_line(getattr(error, "strerror", None) or str(error)) or type(error).__name__
-        raise ImageError(f"cannot fetch the picture {name}: {reason}; check the address") from None
+        raise ImageError(f"cannot fetch the image {name}: {reason}; check the address") from None
 
 
 def _parsed(address: str, name: str) -> httpx.URL:

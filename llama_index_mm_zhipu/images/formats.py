@@ -27,7 +27,7 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 def hidden_sizes(stream: SafeStream) -> Iterator[tuple[int, int]]:
     """Yield width and height in pixels of what Pillow would decode, beyond the size in the header.
 
-    Frames of a GIF may reach over its screen, and pictures in an ICO may be larger than its directory says: Pillow
+    Frames of a GIF may reach over its screen, and images in an ICO may be larger than its directory says: Pillow
     warns of these on its own, or decodes them before anybody can look.
 
     Args:
@@ -39,7 +39,7 @@ def hidden_sizes(stream: SafeStream) -> Iterator[tuple[int, int]]:
         if prefix in (b"GIF87a", b"GIF89a"):
             yield from _first_gif_frame(stream)
         elif prefix[:4] == b"\x00\x00\x01\x00":
-            yield from _pictures_in_ico(stream, struct.unpack("<H", prefix[4:])[0])
+            yield from _images_in_ico(stream, struct.unpack("<H", prefix[4:])[0])
     except (struct.error, IndexError):
         # It is cut off, as Pillow will say.
         return
@@ -60,7 +60,7 @@ def _first_gif_frame(stream: SafeStream) -> Iterator[tuple[int, int]]:
                 stream.seek(length, 1)
 
 
-def _pictures_in_ico(stream: SafeStream, count: int) -> Iterator[tuple[int, int]]:
+def _images_in_ico(stream: SafeStream, count: int) -> Iterator[tuple[int, int]]:
     entries = [struct.unpack("<8xII", stream.read(16)) for _ in range(count)]
     for _, offset in entries:
         stream.seek(offset)
@@ -72,7 +72,7 @@ def _pictures_in_ico(stream: SafeStream, count: int) -> Iterator[tuple[int, int]
 
 
 def _bitmap_size(head: bytes) -> tuple[int, int]:
-    """Return width and height, that of the mask below the picture included, as Pillow's own check has it."""
+    """Return width and height, that of the mask below the image included, as Pillow's own check has it."""
     short_header = head[:4] == b"\x0c\x00\x00\x00"
     width, height = struct.unpack("<4xHH", head[:8]) if short_header else struct.unpack("<4xII", head[:12])
     # A negative height tells that the upper row comes first.
@@ -151,9 +151,9 @@ class OpenedImage(NamedTuple):
 
 
 def open_stream(file: BinaryIO, name: str) -> OpenedImage:
-    """Open a picture as ``Image.open`` does, of the formats above alone, and with no more pixels than Pillow's limit.
+    """Open an image as ``Image.open`` does, of the formats above alone, and with no more pixels than Pillow's limit.
 
-    ``Image.open`` warns of pictures that are larger than ``Image.MAX_IMAGE_PIXELS`` and refuses those of twice the
+    ``Image.open`` warns of images that are larger than ``Image.MAX_IMAGE_PIXELS`` and refuses those of twice the
     size; here the first are refused already, and nothing warns. The plugins are called as it calls them. Metadata
     are left out, and files that would take long to read or decode are refused.
 
@@ -189,7 +189,7 @@ def open_stream(file: BinaryIO, name: str) -> OpenedImage:
 
 def sniff_format(data: bytes) -> str | None:
     """Return Pillow's name of the format that the bytes are in (``"JPEG"``, ``"PNG"``, …), or None."""
-    # Whatever goes wrong in Pillow's parsers, it is no picture.
+    # Whatever goes wrong in Pillow's parsers, it is no image.
     with suppress(Exception), open_stream(BytesIO(data), "").image as image:
         return image.format
     return None
@@ -234,5 +234,5 @@ def _check_size(size: tuple[int, int], name: str) -> None:
 
 def _refusal(prefix: bytes) -> str:
     if prefix[4:8] == b"ftyp" and prefix[8:12] in _HEIC_BRANDS:
-        return "is a HEIC picture: pip install pillow-heif, and call pillow_heif.register_heif_opener() first"
-    return f"is not a picture that Pillow can read; replace the file by one of {_TAKEN}, or leave it out"
+        return "is a HEIC image: pip install pillow-heif, and call pillow_heif.register_heif_opener() first"
+    return f"is not an image that Pillow can read; replace the file by one of {_TAKEN}, or leave it out"

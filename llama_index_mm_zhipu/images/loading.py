@@ -1,4 +1,4 @@
-"""Pictures as models see them: small squares, without a detour over a second picture of full size."""
+"""Images as models see them: small squares, without a detour over a second image of full size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llama_index_mm_zhipu.images.streams import read_file
 
 
 def load_image(source: ImageSource, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn") -> Image.Image:
-    """Decode a picture into an upright RGB image.
+    """Decode an image into an upright RGB image.
 
     EXIF orientation is applied, transparency is laid on white, the first frame of an animation is taken.
 
@@ -31,7 +31,7 @@ def load_image(source: ImageSource, *, urls: UrlRules = NO_URLS, on_truncated: O
         A new image of mode ``RGB``; a given ``PIL.Image`` is left as it is.
 
     Raises:
-        ImageError: There is no such picture, it may not be fetched, is too large, or cannot be decoded.
+        ImageError: There is no such image, it may not be fetched, is too large, or cannot be decoded.
     """
     with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
         image.load()
@@ -48,10 +48,10 @@ _JPEG_GAP = 2
 def load_squashed(
     source: ImageSource, side: int, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn"
 ) -> Image.Image:
-    """Decode a picture into a small upright RGB square; its sides are scaled apart, nothing is cut off.
+    """Decode an image into a small upright RGB square; its sides are scaled apart, nothing is cut off.
 
-    What ``load_image`` and a bicubic ``resize`` give, but faster, and with no more than one picture of full size in
-    memory: a large JPEG is decoded at a fraction of its size, and other large pictures are averaged over whole pixels
+    What ``load_image`` and a bicubic ``resize`` give, but faster, and with no more than one image of full size in
+    memory: a large JPEG is decoded at a fraction of its size, and other large images are averaged over whole pixels
     first.
 
     Args:
@@ -66,7 +66,7 @@ def load_squashed(
         A new image of mode ``RGB``; a given ``PIL.Image`` is left as it is.
 
     Raises:
-        ImageError: There is no such picture, it may not be fetched, is too large, or cannot be decoded.
+        ImageError: There is no such image, it may not be fetched, is too large, or cannot be decoded.
     """
     with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
         # For a JPEG that is not decoded yet, and nothing else.
@@ -108,7 +108,7 @@ def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int
 
 
 def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
-    """Return the encoded bytes of a picture as they are; a ``PIL.Image`` is encoded as PNG.
+    """Return the encoded bytes of an image as they are; a ``PIL.Image`` is encoded as PNG.
 
     Args:
         source: As for ``load_image``.

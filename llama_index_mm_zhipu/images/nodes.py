@@ -1,4 +1,4 @@
-"""LlamaIndex's nodes that hold a picture: their captions, whatever their class."""
+"""LlamaIndex's nodes that hold an image: their captions, whatever their class."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from llama_index_mm_zhipu.images import ImageSource, describe, image_source, rea
 
 
 def caption_of(node: BaseNode) -> str:
-    """Return the text of a picture node, without its metadata; empty where there is none."""
+    """Return the text of an image node, without its metadata; empty where there is none."""
     resource = getattr(node, "text_resource", None)
     text = getattr(node, "text", None) or getattr(resource, "text", None) or ""
     return str(text).strip()
 
 
 def with_caption(node: BaseNode, caption: str) -> BaseNode:
-    """Return a copy of a picture node with a caption; the given node stays as it was."""
+    """Return a copy of an image node with a caption; the given node stays as it was."""
     if isinstance(node, ImageNode):
         return node.model_copy(update={"text": caption})
     return node.model_copy(update={"text_resource": MediaResource(text=caption)})
 
 
 def as_image_node(node: BaseNode) -> ImageNode:
-    """Turn a picture document into the node that LlamaIndex's engines know as a picture."""
+    """Turn an image document into the node that LlamaIndex's engines know as an image."""
     if isinstance(node, ImageNode):
         return node
     resource = node.image_resource  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Pictures as their files have them, opened within every limit, and with every failure of Pillow named."""
+"""Images as their files have them, opened within every limit, and with every failure of Pillow named."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ _loading = threading.Lock()
 def open_image(
     source: ImageSource, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn"
 ) -> Iterator[Image.Image]:
-    """Open a picture as its file has it, for a ``with`` statement.
+    """Open an image as its file has it, for a ``with`` statement.
 
     Whatever Pillow raises inside it, such as on reading the pixels of a damaged file, becomes an ``ImageError``. The
     image of a file is its first frame, not decoded yet, and can be read until the statement ends; a given ``PIL.Image``
@@ -139,7 +139,7 @@ def open_image(
         The image, not converted and not turned.
 
     Raises:
-        ImageError: There is no such picture, it may not be fetched, is too large, or cannot be decoded.
+        ImageError: There is no such image, it may not be fetched, is too large, or cannot be decoded.
     """
     if on_truncated not in ("warn", "raise"):
         raise ValueError(f"on_truncated is {on_truncated!r}; it must be 'warn' or 'raise'")
@@ -176,7 +176,7 @@ def _stream(found: Path | str | bytes, urls: UrlRules) -> BinaryIO:
 
 def fetched(address: str, urls: UrlRules) -> bytes:
     """Return what is at an address, as ``download`` does."""
-    # Here: httpx takes a tenth of a second to import, and most pictures are files.
+    # Here: httpx takes a tenth of a second to import, and most images are files.
     from llama_index_mm_zhipu.images.fetch import download
 
     return download(address, urls)

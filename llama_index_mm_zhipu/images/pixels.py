@@ -1,4 +1,4 @@
-"""Pixels of every mode to 8-bit RGB, a band of rows at a time: no second picture of full size is ever in memory."""
+"""Pixels of every mode to 8-bit RGB, a band of rows at a time: no second image of full size is ever in memory."""
 
 from __future__ import annotations
 

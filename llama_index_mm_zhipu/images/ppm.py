@@ -41,7 +41,7 @@ def simple_ppm(stream: LimitedStream, name: str, check_size: CheckSize) -> SafeS
         check_size: Raises an error where width and height are too large.
 
     Returns:
-        The same picture; or the file as it is, where Pillow knows better what it is.
+        The same image; or the file as it is, where Pillow knows better what it is.
 
     Raises:
         ImageError: It is too large, or holds what is no number.

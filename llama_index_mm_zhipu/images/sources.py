@@ -1,4 +1,4 @@
-"""What a user may call a picture, and where its bytes are."""
+"""What a user may call an image, and where its bytes are."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def decode_base64(text: str | bytes, name: str = "the text") -> bytes:
     except (binascii.Error, ValueError):
         raise ImageError(f"{name} is neither a path nor base64") from None
     if not data:
-        raise ImageError(f"{name} holds no picture")
+        raise ImageError(f"{name} holds no image")
     return data
 
 
 ImageSource: TypeAlias = "str | Path | bytes | bytearray | IOBase | Image.Image | BaseNode | NodeWithScore | ImageBlock"
-"""Everything that the functions of this package take for a picture."""
+"""Everything that the functions of this package take for an image."""
 
 IMAGE_TYPES = (str, Path, bytes, bytearray, IOBase, Image.Image, BaseNode, NodeWithScore, ImageBlock)
 """The same for ``isinstance``: what is one of these is a single image, and no sequence of letters or numbers."""
 
 FoundSource: TypeAlias = "Path | str | bytes | Image.Image"
-"""Where the bytes of a picture are: a file, an ``http(s)`` address, here and encoded, here and decoded."""
+"""Where the bytes of an image are: a file, an ``http(s)`` address, here and encoded, here and decoded."""
 
 _LONGEST_PATH = 4096
 
@@ -68,14 +68,14 @@ _reading = threading.Lock()
 
 
 def image_source(source: ImageSource) -> FoundSource:
-    """Reduce any picture source to the one of four kinds that says where its bytes are.
+    """Reduce any image source to the one of four kinds that says where its bytes are.
 
     Returns:
         A ``Path``, an ``http(s)`` address, encoded ``bytes`` or a ``PIL.Image``.
 
     Raises:
         ImageError: A string is neither of these, a path or address cannot be one of this machine, or a node holds no
-            picture.
+            image.
     """
     if isinstance(source, Path):
         require_possible(source)
@@ -92,11 +92,11 @@ def image_source(source: ImageSource) -> FoundSource:
         return _source_of_node(source)
     if hasattr(source, "read"):
         return _content_of(source)
-    raise ImageError(f"not a picture: an object of type {type(source).__name__}")
+    raise ImageError(f"not an image: an object of type {type(source).__name__}")
 
 
 def name_of(source: ImageSource, found: FoundSource) -> str:
-    """Name a picture for messages: its file or address, else the node that holds it.
+    """Name an image for messages: its file or address, else the node that holds it.
 
     Args:
         source: As the user gave it.
@@ -106,7 +106,7 @@ def name_of(source: ImageSource, found: FoundSource) -> str:
 
 
 def has_image(node: BaseNode) -> bool:
-    """Whether a LlamaIndex node or document holds a picture."""
+    """Whether a LlamaIndex node or document holds an image."""
     if isinstance(node, ImageNode):
         return True
     return getattr(node, "image_resource", None) is not None
@@ -121,9 +121,9 @@ def _content_of(file: Any) -> bytes:
             content = file.read()
     except Exception as error:
         reason = one_line(str(error)) or type(error).__name__
-        raise ImageError(f"cannot read the picture from {describe(file)}: {reason}") from None
+        raise ImageError(f"cannot read the image from {describe(file)}: {reason}") from None
     if not isinstance(content, bytes):
-        raise ImageError(f"not a picture: {describe(file)} is not binary; open the file in binary mode")
+        raise ImageError(f"not an image: {describe(file)} is not binary; open the file in binary mode")
     return content
 
 
@@ -141,7 +141,7 @@ def _source_of_string(text: str) -> Path | str | bytes:
     if len(text) <= _LONGEST_PATH:
         # A JPEG in base64 begins with "/9j/", which reads as an absolute path: what exists is a path.
         path = _path(text)
-        if _exists(path) or not _looks_like_base64_picture(text):
+        if _exists(path) or not _looks_like_base64_image(text):
             require_possible(path)
             return path
     return decode_base64(text, f"a string of {len(text)} characters")
@@ -177,7 +177,7 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _looks_like_base64_picture(text: str) -> bool:
+def _looks_like_base64_image(text: str) -> bool:
     try:
         return sniff_format(decode_base64(text, "")) is not None
     except ImageError:
@@ -195,7 +195,7 @@ def _source_of_node(node: BaseNode | ImageBlock) -> FoundSource:
     if isinstance(inline, IOBase):
         return image_source(inline)
     if inline:
-        # LlamaIndex keeps inline pictures as base64, in str or bytes.
+        # LlamaIndex keeps inline images as base64, in str or bytes.
         return decode_base64(inline, describe(node))
     if path:
         return image_source(path)

@@ -31,7 +31,7 @@ def require_possible(path: Path) -> None:
         ImageError: It holds a NUL.
     """
     if "\0" in str(path):
-        raise ImageError(f"cannot read the picture {describe(path)}: no file can have this name")
+        raise ImageError(f"cannot read the image {describe(path)}: no file can have this name")
 
 
 def is_folder(path: Path) -> bool:
@@ -43,7 +43,7 @@ def is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except OSError as error:
-        raise ImageError(f"cannot read the picture {describe(path)}: {error.strerror or error}") from None
+        raise ImageError(f"cannot read the image {describe(path)}: {error.strerror or error}") from None
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -63,11 +63,11 @@ def open_file(path: Path) -> BinaryIO:
             raise
         return stream
     except FileNotFoundError:
-        raise ImageError(f"no such picture: {describe(path)}; check the path") from None
+        raise ImageError(f"no such image: {describe(path)}; check the path") from None
     except OSError as error:
-        raise ImageError(f"cannot read the picture {describe(path)}: {error.strerror or error}") from None
+        raise ImageError(f"cannot read the image {describe(path)}: {error.strerror or error}") from None
     except ValueError:
-        raise ImageError(f"cannot read the picture {describe(path)}: no file can have this name") from None
+        raise ImageError(f"cannot read the image {describe(path)}: no file can have this name") from None
 
 
 def read_file(path: Path) -> bytes:
@@ -80,7 +80,7 @@ def read_file(path: Path) -> bytes:
         try:
             return stream.read()
         except OSError as error:
-            raise ImageError(f"cannot read the picture {describe(path)}: {error.strerror or error}") from None
+            raise ImageError(f"cannot read the image {describe(path)}: {error.strerror or error}") from None
 
 
 def _check_kind(mode: int) -> None:
@@ -185,7 +185,7 @@ class LimitedStream(_BorrowedStream):
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: OSError) -> ImageError:
-        return ImageError(f"cannot read the picture {self._name}: {one_line(error.strerror or str(error))}")
+        return ImageError(f"cannot read the image {self._name}: {one_line(error.strerror or str(error))}")
 
 
 Piece: TypeAlias = bytes | range

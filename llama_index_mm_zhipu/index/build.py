@@ -1,4 +1,4 @@
-"""``build_index`` and ``load_index``: pictures and texts in one LlamaIndex index, wired from the parts."""
+"""``build_index`` and ``load_index``: images and texts in one LlamaIndex index, wired from the parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from llama_index.core.ingestion import run_transformations
 from llama_index.core.schema import BaseNode, Document, TransformComponent
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.index.input import (
     IndexInput,
@@ -27,10 +26,11 @@ from llama_index_mm_zhipu.index.input import (
     roots_of,
     text_files_of,
 )
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
 from llama_index_mm_zhipu.index.stores import fingerprint_of
 from llama_index_mm_zhipu.reporting import report
+from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def build_index(
     transformations: list[TransformComponent] | None = None,
     insert_batch_size: int = INSERT_BATCH_SIZE,
     show_progress: bool = False,
-) -> PictureIndex:
+) -> ImageIndex:
     """Index images and texts, durably if a folder is given.
 
     Images and texts lie in two stores of one folder. What was written is kept, and building again only embeds what is
@@ -73,12 +73,12 @@ def build_index(
             that is a multimodal one.
         persist_dir: Folder of the stores; None keeps them in memory.
         text_embed_model: Embeds text nodes; by default ``embed_model``, long texts as the mean over windows.
-        caption_weight: Share of the caption in a captioned picture's vector, 0 to 1. None takes 0.5 when every picture
+        caption_weight: Share of the caption in a captioned image's vector, 0 to 1. None takes 0.5 when every image
             has a caption, and otherwise 0, with captions found by full text; it is recorded in the store. (Averaged
-            only where there are some, captions would rank all captioned pictures before all others. Of what is read as
+            only where there are some, captions would rank all captioned images before all others. Of what is read as
             it is indexed nobody knows that beforehand, nor whether captions are in vectors that images came with:
             there, None takes 0.)
-        on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures; they are logged
+        on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images; they are logged
             and listed in ``index.skipped``.
         remove_missing: Whether to delete the images and texts whose files are gone from the folders that are given, or
             that the given nodes were read from, and old parts of the given texts' files. Nodes of other folders, and
@@ -92,7 +92,7 @@ def build_index(
         A ``MultiModalVectorStoreIndex``.
 
     Raises:
-        ImageError: A picture cannot be read; those before it are stored, as they are when Ctrl-C is pressed.
+        ImageError: An image cannot be read; those before it are stored, as they are when Ctrl-C is pressed.
         ModelMismatchError: The folder was filled with another model.
         TypeError: There is no multimodal embedding model, or something is neither a node nor an image.
         PermissionError: nltk refuses the data of the text splitter; the message says how to install it.
@@ -160,7 +160,7 @@ def load_index(
     transformations: list[TransformComponent] | None = None,
     insert_batch_size: int = INSERT_BATCH_SIZE,
     show_progress: bool = False,
-) -> PictureIndex:
+) -> ImageIndex:
     """Open an index that ``build_index`` wrote.
 
     Args:
@@ -203,7 +203,7 @@ def _open_index(
     embed_model: MultiModalEmbedding,
     text_embed_model: BaseEmbedding | None,
     **kwargs: Any,
-) -> PictureIndex:
+) -> ImageIndex:
     if text_embed_model is not None and not isinstance(text_embed_model, BaseEmbedding):
         raise TypeError(f"text_embed_model is {text_embed_model!r:.80}; give one of LlamaIndex's embedding models")
     texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE)
@@ -213,7 +213,7 @@ def _open_index(
     text_embed_model = text_embed_model or _for_long_texts(embed_model)
     texts.require_model(fingerprint_of(text_embed_model))
     _note_precision(images, embed_model)
-    return PictureIndex(
+    return ImageIndex(
         nodes=[],
         storage_context=StorageContext.from_defaults(vector_store=texts),
         image_vector_store=images,
@@ -223,10 +223,10 @@ def _open_index(
     )
 
 
-def _remove_missing(index: PictureIndex, roots: Iterable[Path], text_files: Collection[str]) -> None:
+def _remove_missing(index: ImageIndex, roots: Iterable[Path], text_files: Collection[str]) -> None:
     if not roots:
         raise ValueError("remove_missing needs a folder, or nodes that a reader found in one; nothing was removed")
-    texts, images = index.stores
+    texts, images = index.text_store, index.image_store
     missing = missing_ids(images, roots)
     missing_texts = missing_text_ids(texts, roots, text_files, index.written_texts)
     # Each from its own store: a text and an image may have one id.
@@ -307,7 +307,7 @@ def _note_precision(store: FaissMultiModalVectorStore, model: BaseEmbedding) -> 
 
 
 def _as_nodes(items: Sequence[BaseNode], transformations: list[TransformComponent]) -> list[BaseNode]:
-    """Documents become nodes: pictures as they are, texts split."""
+    """Documents become nodes: images as they are, texts split."""
     documents = [item for item in items if isinstance(item, Document) and not has_image(item)]
     nodes = [item for item in items if has_image(item) or not isinstance(item, Document)]
     if not documents:

@@ -13,7 +13,6 @@ from typing import TypeAlias, cast
 from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship, NodeWithScore
 
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import (
     IMAGE_TYPES,
     ImageError,
@@ -33,13 +32,14 @@ from llama_index_mm_zhipu.readers.pages import SLIDES
 from llama_index_mm_zhipu.readers.records import (
     SOURCE_ROOT,
     EmptySourceError,
-    PictureRecord,
+    ImageRecord,
     Source,
     content_hash,
     path_in,
     short_hash,
 )
 from llama_index_mm_zhipu.text import looks_binary
+from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)
 
@@ -151,11 +151,11 @@ def _nodes_of_item(item: IndexItem, on_error: OnError, show_progress: bool) -> I
         else:
             yield _node_of_file(path)
     elif isinstance(path, str):
-        yield PictureRecord.of(_id_of_url(path), None, image_url=path)
+        yield ImageRecord.of(_id_of_url(path), None, image_url=path)
     else:
         data = read_bytes(item)
         digest = content_hash(data)
-        yield PictureRecord.of(f"image-{digest[:16]}", digest, image=b64encode(data).decode("ascii"))
+        yield ImageRecord.of(f"image-{digest[:16]}", digest, image=b64encode(data).decode("ascii"))
 
 
 def image_of_document(document: Document) -> ImageNode | None:
@@ -195,7 +195,7 @@ def _node_of_document(document: Document, path: Path, caption: str) -> ImageNode
     metadata = {"file_name": path.name, **document.metadata}
     own_id = None if RANDOM_ID.fullmatch(document.node_id) else document.node_id
     digest = content_hash(read_file(path))
-    node = PictureRecord.of(own_id or path.name, digest, image_path=str(path), text=caption, metadata=metadata)
+    node = ImageRecord.of(own_id or path.name, digest, image_path=str(path), text=caption, metadata=metadata)
     node.excluded_llm_metadata_keys += document.excluded_llm_metadata_keys
     node.excluded_embed_metadata_keys += document.excluded_embed_metadata_keys
     # It is deleted with its document, whatever id that has at this reading.
@@ -224,7 +224,7 @@ def _node_of_file(path: Path) -> ImageNode:
     except ImageError:
         # The embedding says what is wrong, or skips the image.
         digest = None
-    node = PictureRecord.of(path.name, digest, image_path=str(path), metadata={"file_name": path.name})
+    node = ImageRecord.of(path.name, digest, image_path=str(path), metadata={"file_name": path.name})
     return Source.of(path.parent).place(node)
 
 

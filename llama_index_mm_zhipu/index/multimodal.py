@@ -1,4 +1,4 @@
-"""``PictureIndex``: core's multimodal index without its traps."""
+"""``ImageIndex``: core's multimodal index without its traps."""
 
 from __future__ import annotations
 
@@ -22,14 +22,7 @@ from tqdm.auto import tqdm
 from typing_extensions import Unpack
 
 from llama_index_mm_zhipu.arguments import as_ids, chosen, keyword_names, member_of, require_known
-from llama_index_mm_zhipu.embedding.nodes import (
-    OnError,
-    Outcome,
-    embed_text_nodes,
-    failure_of,
-    picture_bar,
-    stream_image_nodes,
-)
+from llama_index_mm_zhipu.embedding.nodes import Outcome, embed_text_nodes, failure_of, image_bar, stream_image_nodes
 from llama_index_mm_zhipu.images import ImageError, has_image
 from llama_index_mm_zhipu.images.nodes import as_image_node
 from llama_index_mm_zhipu.index.input import IndexInput, IndexItem, items_of, nltk_errors_explained, nodes_of
@@ -47,20 +40,21 @@ from llama_index_mm_zhipu.index.stores import (
 from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.query.chat import (
-    PictureCondensePlusContextChatEngine,
-    PictureCondenseQuestionChatEngine,
-    PictureContextChatEngine,
-    PictureSimpleChatEngine,
+    ImageCondensePlusContextChatEngine,
+    ImageCondenseQuestionChatEngine,
+    ImageContextChatEngine,
+    ImageSimpleChatEngine,
 )
-from llama_index_mm_zhipu.query.engine import PictureQueryEngine
+from llama_index_mm_zhipu.query.engine import ImageQueryEngine
 from llama_index_mm_zhipu.query.options import (
     ChatEngineOptions,
     QueryEngineOptions,
     RetrieverOptions,
     SynthesisOptions,
 )
-from llama_index_mm_zhipu.query.retriever import PictureRetriever
+from llama_index_mm_zhipu.query.retriever import ImageRetriever
 from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, without_text_templates
+from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store.nodes import storable_node
 
@@ -73,17 +67,17 @@ _PLANNED_AT_A_TIME = 1_000
 _CONSTRUCTOR = frozenset[str]().union(
     *(keyword_names(each.__init__) for each in MultiModalVectorStoreIndex.__mro__[:3])  # type: ignore[misc]
 )
-_CHAT_ENGINES: dict[ChatMode, type[PictureContextChatEngine] | type[PictureCondensePlusContextChatEngine]] = {
-    ChatMode.CONTEXT: PictureContextChatEngine,
-    ChatMode.CONDENSE_PLUS_CONTEXT: PictureCondensePlusContextChatEngine,
-    ChatMode.BEST: PictureCondensePlusContextChatEngine,
+_CHAT_ENGINES: dict[ChatMode, type[ImageContextChatEngine] | type[ImageCondensePlusContextChatEngine]] = {
+    ChatMode.CONTEXT: ImageContextChatEngine,
+    ChatMode.CONDENSE_PLUS_CONTEXT: ImageCondensePlusContextChatEngine,
+    ChatMode.BEST: ImageCondensePlusContextChatEngine,
 }
 
 
-class PictureIndex(MultiModalVectorStoreIndex):
+class ImageIndex(MultiModalVectorStoreIndex):
     """A ``MultiModalVectorStoreIndex`` over two ``FaissMultiModalVectorStore`` objects, without core's traps.
 
-    Each picture is stored once, captions or not; what is empty is asked of the stores; deletions reach both of them;
+    Each image is stored once, captions or not; what is empty is asked of the stores; deletions reach both of them;
     the query engine shows captions to the LLM.
 
     Attributes:
@@ -109,11 +103,11 @@ class PictureIndex(MultiModalVectorStoreIndex):
         self.kept = 0
         self._caption_weight = caption_weight
         self._on_error = on_error
-        # What was said of captions while batches come in: None for a single insert, which sees all of its pictures.
+        # What was said of captions while batches come in: None for a single insert, which sees all of its images.
         self._said: set[str] | None = None
         self._updater: ImageUpdater | None = None
         self.written_texts: set[str] = set()
-        require_known("PictureIndex", kwargs, _CONSTRUCTOR)
+        require_known("ImageIndex", kwargs, _CONSTRUCTOR)
         stores = own_stores(storage_context, kwargs.get("image_vector_store"))
         embed_model = embed_model or Settings._embed_model
         image_model = kwargs.pop("image_embed_model", None)
@@ -135,24 +129,24 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     @property
     def is_image_vector_store_empty(self) -> bool:
-        """Whether there is no picture to find, as the store says now."""
-        return faiss_store(self._image_vector_store).count() == 0
+        """Whether there is no image to find, as the store says now."""
+        return self.image_store.count() == 0
 
     @property
     def is_text_vector_store_empty(self) -> bool:
         """Whether there is no text to find, as the store says now."""
-        return faiss_store(self._vector_store).count() == 0
+        return self.text_store.count() == 0
 
     @property
     def caption_weight(self) -> float | None:
-        """Share of captions in the pictures' vectors, as recorded in the store; None before the first picture."""
-        return recorded_weight(self.stores[1])
+        """Share of captions in the images' vectors, as recorded in the store; None before the first image."""
+        return recorded_weight(self.image_store)
 
-    def as_retriever(self, **options: Unpack[RetrieverOptions]) -> PictureRetriever:  # type: ignore[override]
-        """Return a retriever by words and pictures.
+    def as_retriever(self, **options: Unpack[RetrieverOptions]) -> ImageRetriever:  # type: ignore[override]
+        """Return a retriever by words and images.
 
         Args:
-            **options: Of ``PictureRetriever``. ``vector_store_query_mode`` is ``"default"``, whose scores are cosines,
+            **options: Of ``ImageRetriever``. ``vector_store_query_mode`` is ``"default"``, whose scores are cosines,
                 or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``, which finds them by
                 full text and scores by reciprocal ranks; with a ``similarity_cutoff`` it is ``"default"``.
 
@@ -164,17 +158,17 @@ class PictureIndex(MultiModalVectorStoreIndex):
         options = {name: value for name, value in options.items() if value is not None}  # type: ignore[assignment]
         mode = options.get("vector_store_query_mode") or self._query_mode(options.get("similarity_cutoff"))
         arguments: dict[str, Any] = {**options, "vector_store_query_mode": mode}
-        return PictureRetriever(self, **arguments)
+        return ImageRetriever(self, **arguments)
 
     # Core returns its deprecated engine here, which drops captions.
     def as_query_engine(  # type: ignore[override]
         self, llm: LLMType | None = None, **options: Unpack[QueryEngineOptions]
-    ) -> PictureQueryEngine:
-        """Return an engine that answers from the pictures and texts found.
+    ) -> ImageQueryEngine:
+        """Return an engine that answers from the images and texts found.
 
         Args:
             llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
-            **options: Of ``as_retriever`` and of ``PictureQueryEngine.from_args`` (``language``, ``streaming``,
+            **options: Of ``as_retriever`` and of ``ImageQueryEngine.from_args`` (``language``, ``streaming``,
                 ``response_mode``, ``node_postprocessors``, ``include_images``, …).
 
         Raises:
@@ -183,7 +177,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         given = without_text_templates(options)
         require_known("as_query_engine", given, {*QueryEngineOptions.__optional_keys__, "llm"})
         retriever = self.as_retriever(**chosen(given, RetrieverOptions.__optional_keys__))
-        return PictureQueryEngine.from_args(retriever, llm, **chosen(given, SynthesisOptions.__optional_keys__))
+        return ImageQueryEngine.from_args(retriever, llm, **chosen(given, SynthesisOptions.__optional_keys__))
 
     # Core's engines of these modes drop captions.
     def as_chat_engine(  # type: ignore[override]
@@ -192,7 +186,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
         llm: LLMType | None = None,
         **options: Unpack[ChatEngineOptions],
     ) -> BaseChatEngine:
-        """Return an engine that answers from the pictures and texts found, over several turns.
+        """Return an engine that answers from the images and texts found, over several turns.
 
         Args:
             chat_mode: ``"context"`` looks for sources by each message as it is; ``"condense_plus_context"``, the
@@ -210,11 +204,11 @@ class PictureIndex(MultiModalVectorStoreIndex):
         require_no_text_templates(name for name, value in options.items() if value is not None)
         mode = member_of(ChatMode, chat_mode, "chat_mode")
         if mode == ChatMode.SIMPLE:
-            self._require_known_to_chat(mode, options, PictureSimpleChatEngine)
-            names = _chat_names(PictureSimpleChatEngine)
-            return PictureSimpleChatEngine.with_history(llm=llm_or_default(llm), **chosen(options, names))
+            self._require_known_to_chat(mode, options, ImageSimpleChatEngine)
+            names = _chat_names(ImageSimpleChatEngine)
+            return ImageSimpleChatEngine.with_history(llm=llm_or_default(llm), **chosen(options, names))
         if mode == ChatMode.CONDENSE_QUESTION:
-            engine = PictureCondenseQuestionChatEngine
+            engine = ImageCondenseQuestionChatEngine
             self._require_known_to_chat(mode, options, engine, QueryEngineOptions.__optional_keys__)
             llm = llm_or_default(llm)
             query_engine = self.as_query_engine(llm, **chosen(options, QueryEngineOptions.__optional_keys__))
@@ -237,20 +231,20 @@ class PictureIndex(MultiModalVectorStoreIndex):
         require_known(f"as_chat_engine({mode.value!r})", options, known, advice)
 
     def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
-        """Index all nodes: core would drop pictures without caption and metadata."""
+        """Index all nodes: core would drop images without caption and metadata."""
         return self._build_index_from_nodes(nodes, **insert_kwargs)
 
     def insert_batches(self, batches: Iterable[Sequence[BaseNode]]) -> None:
         """Insert nodes batch after batch, with one progress bar for all.
 
-        Whether all pictures have captions is not known when the first are stored: an index that has recorded no
+        Whether all images have captions is not known when the first are stored: an index that has recorded no
         ``caption_weight`` takes 0 instead of 0.5.
         """
         show_progress = self._show_progress
         self._said, self.written_texts, self._show_progress = set(), set(), False
-        updater = self._updater = ImageUpdater(faiss_store(self._image_vector_store))
+        updater = self._updater = ImageUpdater(self.image_store)
         try:
-            with picture_bar(None, show_progress) as bar:
+            with image_bar(None, show_progress) as bar:
                 for batch in batches:
                     self.insert_nodes(batch)
                     bar.update(len(batch))
@@ -283,10 +277,13 @@ class PictureIndex(MultiModalVectorStoreIndex):
     def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
         """Insert a document, and delete what else there is of its id: nothing is lost where the insertion fails."""
         require_known("update_ref_doc", update_kwargs, ("insert_kwargs",))
-        before = [{node.node_id for node in store.get_nodes_of_document(document.id_)} for store in self.stores]
+        before = [
+            {node.node_id for node in store.get_nodes_of_document(document.id_)}
+            for store in (self.text_store, self.image_store)
+        ]
         self.written_texts = set()
         self.insert(document, **update_kwargs.get("insert_kwargs", {}))
-        texts, images = self.stores
+        texts, images = self.text_store, self.image_store
         texts.delete_nodes(sorted(before[0] - self.written_texts))
         # An image has the id of its document; a text may have been an image before.
         images.delete_nodes(sorted(before[1] if self.written_texts else before[1] - {document.id_}))
@@ -309,15 +306,15 @@ class PictureIndex(MultiModalVectorStoreIndex):
         return await asyncio.to_thread(self.refresh_ref_docs, documents, **update_kwargs)
 
     def _refresh(self, document: Document, **update_kwargs: Any) -> bool:
-        texts, images = (store.get_nodes_of_document(document.id_) for store in self.stores)
+        texts, images = (store.get_nodes_of_document(document.id_) for store in (self.text_store, self.image_store))
         if texts and not images and is_stored_alike(document, texts):
             return False
         self.update_ref_doc(document, **update_kwargs)
-        return bool(self.written_texts) or images != self.stores[1].get_nodes_of_document(document.id_)
+        return bool(self.written_texts) or images != self.image_store.get_nodes_of_document(document.id_)
 
     def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
-        """Delete all nodes of a document, pictures and texts; none is no error."""
-        for store in self.stores:
+        """Delete all nodes of a document, images and texts; none is no error."""
+        for store in (self.text_store, self.image_store):
             store.delete(ref_doc_id, **delete_kwargs)
         if delete_from_docstore:
             self._docstore.delete_ref_doc(ref_doc_id, raise_error=False)
@@ -327,9 +324,9 @@ class PictureIndex(MultiModalVectorStoreIndex):
         await asyncio.to_thread(self.delete_ref_doc, ref_doc_id, delete_from_docstore, **delete_kwargs)
 
     def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
-        """Delete nodes by id, pictures and texts; ids that are not there are passed over."""
+        """Delete nodes by id, images and texts; ids that are not there are passed over."""
         node_ids = as_ids(node_ids, "node_ids") or []
-        for store in self.stores:
+        for store in (self.text_store, self.image_store):
             store.delete_nodes(node_ids, **delete_kwargs)
         if delete_from_docstore:
             for node_id in node_ids:
@@ -343,40 +340,45 @@ class PictureIndex(MultiModalVectorStoreIndex):
 
     def checkpoint(self) -> None:
         """Write the stores' faiss caches, so that the next opening is fast. Nodes are on disk without it."""
-        for store in self.stores:
+        for store in (self.text_store, self.image_store):
             if store.persist_dir is not None:
                 store.persist()
 
     def close(self) -> None:
         """Checkpoint and close the stores; the index cannot be used any more."""
-        for store in self.stores:
+        for store in (self.text_store, self.image_store):
             store.close()
 
     def _query_mode(self, similarity_cutoff: float | None) -> VectorStoreQueryMode:
         if similarity_cutoff is not None:
             return VectorStoreQueryMode.DEFAULT
-        store = faiss_store(self._image_vector_store)
+        store = self.image_store
         captions_apart = self.caption_weight == 0 and store.has_texts()
         return VectorStoreQueryMode.HYBRID if captions_apart else VectorStoreQueryMode.DEFAULT
 
     @property
-    def stores(self) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
-        """The stores of texts and of pictures."""
-        return faiss_store(self._vector_store), faiss_store(self._image_vector_store)
+    def text_store(self) -> FaissMultiModalVectorStore:
+        """The store of texts."""
+        return faiss_store(self._vector_store)
+
+    @property
+    def image_store(self) -> FaissMultiModalVectorStore:
+        """The store of images."""
+        return faiss_store(self._image_vector_store)
 
     def _add_nodes_to_index(
         self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
     ) -> None:
         nodes = self._storable(nodes)
-        pictures = [as_image_node(node) for node in nodes if has_image(node)]
+        images = [as_image_node(node) for node in nodes if has_image(node)]
         texts = [node for node in nodes if not has_image(node) and node.get_content()]
         show_progress = show_progress or self._show_progress
-        if pictures:
-            self._add_pictures(pictures, show_progress, **insert_kwargs)
+        if images:
+            self._add_images(images, show_progress, **insert_kwargs)
         if texts:
             if self._said is None:
                 self.written_texts = set()
-            texts = with_stored_vectors(faiss_store(self._vector_store), texts, self.written_texts)
+            texts = with_stored_vectors(self.text_store, texts, self.written_texts)
         for batch in self._batches(texts, "Embedding texts", show_progress):
             self._vector_store.add(self._embedded_texts(batch), **insert_kwargs)
 
@@ -408,25 +410,25 @@ class PictureIndex(MultiModalVectorStoreIndex):
                 yield batch
                 bar.update(len(batch))
 
-    def _add_pictures(self, pictures: Sequence[ImageNode], show_progress: bool, **insert_kwargs: Any) -> None:
+    def _add_images(self, images: Sequence[ImageNode], show_progress: bool, **insert_kwargs: Any) -> None:
         weight = follow_caption_weight(
-            faiss_store(self._image_vector_store),
-            pictures,
+            self.image_store,
+            images,
             self._caption_weight,
             is_stream=self._said is not None,
             warn=self._warn,
         )
-        updater = self._updater or ImageUpdater(faiss_store(self._image_vector_store))
-        with picture_bar(len(pictures), show_progress) as bar:
-            for batch in iter_batch(pictures, max(_PLANNED_AT_A_TIME, self._insert_batch_size)):
+        updater = self._updater or ImageUpdater(self.image_store)
+        with image_bar(len(images), show_progress) as bar:
+            for batch in iter_batch(images, max(_PLANNED_AT_A_TIME, self._insert_batch_size)):
                 update = updater.plan(list(batch))
                 self.kept += update.kept
                 bar.update(len(batch) - len(update.to_embed))
-                self._write_pictures(update, weight, bar, **insert_kwargs)
+                self._write_images(update, weight, bar, **insert_kwargs)
         if self._updater is None:
             updater.warn()
 
-    def _write_pictures(self, update: ImageUpdate, weight: float, bar: tqdm[None], **insert_kwargs: Any) -> None:
+    def _write_images(self, update: ImageUpdate, weight: float, bar: tqdm[None], **insert_kwargs: Any) -> None:
         done: list[BaseNode] = list(update.with_vectors)
         outcomes = stream_image_nodes(self._image_embed_model, update.to_embed, weight)
         try:
@@ -438,14 +440,14 @@ class PictureIndex(MultiModalVectorStoreIndex):
                         done = []
                     bar.update()
         except KeyboardInterrupt:
-            logger.warning("interrupted: the pictures embedded so far are stored; insert the others again")
+            logger.warning("interrupted: the images embedded so far are stored; insert the others again")
             raise
         finally:
             # After an error or Ctrl-C, too: what was embedded is not lost.
             self._image_vector_store.add(done, **insert_kwargs)
 
     def _with_embedding(self, node: BaseNode, outcome: Outcome) -> list[BaseNode]:
-        """Return a copy with its vector, the caller's node stays as it was; nothing for a picture to be skipped."""
+        """Return a copy with its vector, the caller's node stays as it was; nothing for an image to be skipped."""
         if not isinstance(outcome, ImageError):
             return [node.model_copy(update={"embedding": outcome.tolist()})]
         if self._on_error == "raise":
@@ -470,7 +472,7 @@ class PictureIndex(MultiModalVectorStoreIndex):
             self._said.add(message)
 
 
-register_index(PictureIndex)
+register_index(ImageIndex)
 
 
 def _chat_names(engine: type[BaseChatEngine]) -> frozenset[str]:

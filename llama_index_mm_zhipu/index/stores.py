@@ -125,7 +125,7 @@ def follow_caption_weight(
             weight = 0.5 if not is_stream and captioned == len(images) and not unknown else 0.0
         store.set_setting(_CAPTION_WEIGHT, weight)
         logger.info(
-            "caption_weight %s: %d of %d pictures have captions; recorded in the store", weight, captioned, len(images)
+            "caption_weight %s: %d of %d images have captions; recorded in the store", weight, captioned, len(images)
         )
         return weight
     if asked not in (None, recorded):
@@ -133,7 +133,7 @@ def follow_caption_weight(
     if recorded:
         if captioned < len(images):
             warn(
-                "%d of %d pictures have no caption, but the index was built with caption_weight %s: captioned pictures "
+                "%d of %d images have no caption, but the index was built with caption_weight %s: captioned images "
                 "will rank before them; build it anew with caption_weight=0 to mix both",
                 len(images) - captioned,
                 len(images),
@@ -149,7 +149,7 @@ def follow_caption_weight(
             )
     elif captioned and not is_stream and not store.has_texts():
         warn(
-            "%d of %d pictures have captions, but the index was built with caption_weight 0: their captions are "
+            "%d of %d images have captions, but the index was built with caption_weight 0: their captions are "
             "found by full text and are not in their vectors",
             captioned,
             len(images),

@@ -1,4 +1,4 @@
-"""``ImageCaptioner``: captions and legible text for pictures that have none, written by a multimodal LLM."""
+"""``ImageCaptioner``: captions and legible text for images that have none, written by a multimodal LLM."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
-from llama_index_mm_zhipu.embedding.nodes import OnError, list_failures
+from llama_index_mm_zhipu.embedding.nodes import list_failures
 from llama_index_mm_zhipu.images import describe, has_image, image_source, read_bytes
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import caption_of, with_caption
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.shared_folders import make_folder
 from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ _NO_TEXT = re.compile(
     r"(?:任何|明显|可见|可|辨认|识别|清晰|看清|看得清|可读|显示|出|的){0,5}(?:文字|文本|字)?(?:内容|信息)?"
     r"|none|n/?a|nothing"
     r"|(?:there is )?no (?:legible |visible |readable )?text(?: is)?(?: legible| visible| readable)?"
-    r"(?: in the (?:picture|image))?",
+    r"(?: in the (?:image|image))?",
     re.IGNORECASE,
 )
 _BLANK = " \t\r\n*_`\"'“”‘’。．.，,！!（）()【】[]「」"
@@ -61,11 +62,11 @@ _BLANK = " \t\r\n*_`\"'“”‘’。．.，,！!（）()【】[]「」"
 def caption_in(answer: str) -> str:
     """Return caption and legible text of an answer, each on lines of their own.
 
-    Either may be missing, and they may come in any order; "无" is no text. Words before the text of a picture are its
+    Either may be missing, and they may come in any order; "无" is no text. Words before the text of an image are its
     caption where nothing is called so, and an answer without labels is taken whole.
     """
     answer = _unquoted(_FENCE.sub("", _THOUGHT.sub("", answer)).strip())
-    # The text in a picture may hold such labels itself: the first of each kind counts.
+    # The text in an image may hold such labels itself: the first of each kind counts.
     first = {label.lastgroup: label for label in reversed(list(_LABEL.finditer(answer)))}
     labels = sorted(first.values(), key=lambda label: label.start())
     if not labels:
@@ -142,18 +143,18 @@ CAPTION_PROMPTS: dict[Language, str] = {
         'Text: the legible text in it, word for word, or "none"'
     ),
 }
-"""What is asked of each picture."""
+"""What is asked of each image."""
 
-# All pictures would fail for these.
+# All images would fail for these.
 _HOPELESS = (GLMAuthenticationError, GLMQuotaError, CaptionCacheError)
 
 
 class ImageCaptioner(KnownFields, TransformComponent):
-    """An ingestion transformation that gives pictures without captions one: caption and legible text, as their text.
+    """An ingestion transformation that gives images without captions one: caption and legible text, as their text.
 
     Place it before the embedding: the caption then goes into the vector as far as ``caption_weight`` says, into full
-    text, and into prompts. Captions are kept on disk, by the content of the picture, model and prompt, as soon as they
-    come: a run that was interrupted goes on where it was, and equal pictures are asked about once. Answers that were
+    text, and into prompts. Captions are kept on disk, by the content of the image, model and prompt, as soon as they
+    come: a run that was interrupted goes on where it was, and equal images are asked about once. Answers that were
     cut at ``max_tokens`` are failures.
 
     Args:
@@ -161,10 +162,10 @@ class ImageCaptioner(KnownFields, TransformComponent):
         language: ``"zh"`` or ``"en"``, of the captions.
         prompt: What to ask; by default ``CAPTION_PROMPTS[language]``. An answer in another form is taken whole.
         num_workers: Requests at a time; ``ZhipuMultiModal(max_concurrency=…)`` bounds them too.
-        overwrite: Whether to replace captions that pictures have.
-        on_error: ``"skip"`` pictures that fail, which stay without caption and are listed in ``failures``, or
+        overwrite: Whether to replace captions that images have.
+        on_error: ``"skip"`` images that fail, which stay without caption and are listed in ``failures``, or
             ``"raise"`` at the first. A wrong key or an empty account is always an error. In a pipeline with a docstore
-            take ``"raise"``: the docstore would hold skipped pictures for done.
+            take ``"raise"``: the docstore would hold skipped images for done.
         cache_path: SQLite file with the captions; by default ``llama_index_mm_zhipu/captions.sqlite3`` in LlamaIndex's
             cache folder.
         show_progress: Whether to show a progress bar.
@@ -179,10 +180,10 @@ class ImageCaptioner(KnownFields, TransformComponent):
 
     llm: SerializeAsAny[LLM] = Field(description="Writes the captions.")
     language: Language = Field(default="zh", description="Of the captions.")
-    prompt: str | None = Field(default=None, description="What to ask of each picture.")
+    prompt: str | None = Field(default=None, description="What to ask of each image.")
     num_workers: int = Field(default=10, gt=0, description="Requests at a time.")
     overwrite: bool = Field(default=False, description="Whether to replace captions.")
-    on_error: OnError = Field(default="skip", description="Pictures that fail: skip or raise.")
+    on_error: OnError = Field(default="skip", description="Images that fail: skip or raise.")
     cache_path: str | None = Field(default=None, description="SQLite file with the captions.")
     show_progress: bool = Field(default=False, description="Whether to show a progress bar.")
 
@@ -201,18 +202,18 @@ class ImageCaptioner(KnownFields, TransformComponent):
 
     @property
     def failures(self) -> dict[str, str]:
-        """Reason by node id of the pictures that got no caption in the last run of this object."""
+        """Reason by node id of the images that got no caption in the last run of this object."""
         return self._failures
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
-        """Caption the pictures among nodes.
+        """Caption the images among nodes.
 
         Returns:
             All nodes in order, captioned ones as copies.
 
         Raises:
-            GLMError: The key is wrong or the account empty; or, with ``on_error="raise"``, a picture failed.
-            ImageError: A picture cannot be read, with ``on_error="raise"``.
+            GLMError: The key is wrong or the account empty; or, with ``on_error="raise"``, an image failed.
+            ImageError: An image cannot be read, with ``on_error="raise"``.
             CaptionCacheError: The cache cannot be used.
         """
         return run_on_own_loop(self.acall(nodes, **kwargs))
@@ -227,7 +228,7 @@ class ImageCaptioner(KnownFields, TransformComponent):
             return list(nodes)
         work = _Run(self, nodes, await asyncio.to_thread(CaptionCache, self.cache_path))
         disable = not kwargs.get("show_progress", self.show_progress)
-        with tqdm(total=len(waiting), desc="Captioning pictures", unit="picture", disable=disable) as bar:
+        with tqdm(total=len(waiting), desc="Captioning images", unit="image", disable=disable) as bar:
             await work.work_through(waiting, self.num_workers, bar)
         self._failures = work.failures
         if work.failures:
@@ -241,7 +242,7 @@ class ImageCaptioner(KnownFields, TransformComponent):
 
 
 class _Run:
-    """One run over nodes: so many workers take the next picture each, until none is left."""
+    """One run over nodes: so many workers take the next image each, until none is left."""
 
     def __init__(self, captioner: ImageCaptioner, nodes: Sequence[BaseNode], cache: CaptionCache) -> None:
         self.nodes = list(nodes)
@@ -272,7 +273,7 @@ class _Run:
 
     async def _caption(self, node: BaseNode) -> str:
         key = await asyncio.to_thread(self._key, node)
-        # An equal picture waits, and then finds the caption.
+        # An equal image waits, and then finds the caption.
         async with self._asking.setdefault(key, asyncio.Lock()):
             if (cached := await asyncio.to_thread(self._cache.get, key)) is not None:
                 return cached
@@ -291,10 +292,10 @@ class _Run:
         return caption
 
     def _key(self, node: BaseNode) -> str:
-        """Name what a caption depends on: the picture's content (or address), the model and the prompt."""
+        """Name what a caption depends on: the image's content (or address), the model and the prompt."""
         source = image_source(node)
-        picture = source.encode() if isinstance(source, str) else read_bytes(source)
-        parts = [hashlib.sha256(picture).hexdigest(), _name_of(self._captioner.llm), self._prompt]
+        image = source.encode() if isinstance(source, str) else read_bytes(source)
+        parts = [hashlib.sha256(image).hexdigest(), _name_of(self._captioner.llm), self._prompt]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

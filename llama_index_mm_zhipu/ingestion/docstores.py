@@ -11,7 +11,7 @@ def forget_missing(docstore: BaseDocumentStore, vector_store: FaissMultiModalVec
     """Take documents that the store does not hold out of a docstore, so that a pipeline ingests them again.
 
     A pipeline deletes changed documents from the store before it embeds them. If that fails, and the documents change
-    back, it would hold them for done for ever; so it does with pictures that were skipped.
+    back, it would hold them for done for ever; so it does with images that were skipped.
 
     Args:
         docstore: Of an ``IngestionPipeline``.

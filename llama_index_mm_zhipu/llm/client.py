@@ -214,8 +214,8 @@ class Client:
         )
         self._secrets = secrets_of(settings.api_key, settings.api_base)
         self._turns = Turns(settings.max_concurrency, settings.deadline) if settings.max_concurrency else None
-        # Threads of their own: the event loop's look up addresses, and must not wait for pictures.
-        self._builders = ThreadPoolExecutor(_BUILDERS, thread_name_prefix="llama-index-mm-zhipu-pictures")
+        # Threads of their own: the event loop's look up addresses, and must not wait for images.
+        self._builders = ThreadPoolExecutor(_BUILDERS, thread_name_prefix="llama-index-mm-zhipu-images")
 
     async def answer(self, request: Request) -> ChatResponse:
         """Return the whole answer.

@@ -70,21 +70,19 @@ class GLMRateLimitError(GLMError):
 class GLMInvalidRequestError(GLMError):
     """The API does not take the request as it is."""
 
-    advice = (
-        "check model name, parameters and pictures; with inline_urls=True pictures are sent that the API cannot fetch"
-    )
+    advice = "check model name, parameters and images; with inline_urls=True images are sent that the API cannot fetch"
 
 
 class GLMContextTooLongError(GLMInvalidRequestError):
-    """Prompt and pictures are longer than the model's context."""
+    """Prompt and images are longer than the model's context."""
 
-    advice = "send fewer pictures or less text, or take a model with a larger context"
+    advice = "send fewer images or less text, or take a model with a larger context"
 
 
 class GLMContentFilteredError(GLMError):
-    """The API found the question, a picture or the answer unsafe."""
+    """The API found the question, an image or the answer unsafe."""
 
-    advice = "rephrase the question or leave the picture out"
+    advice = "rephrase the question or leave the image out"
 
 
 class GLMServerError(GLMError):
@@ -102,7 +100,7 @@ class GLMConnectionError(GLMError):
 class GLMTimeoutError(GLMConnectionError):
     """The service did not answer in time."""
 
-    advice = "raise timeout or deadline: pictures can take two minutes at busy hours"
+    advice = "raise timeout or deadline: images can take two minutes at busy hours"
 
 
 class GLMProtocolError(GLMError):
@@ -139,7 +137,7 @@ KIND_BY_CODE: dict[str, type[GLMError]] = {
 }
 """Kinds of error by the API's business codes."""
 
-# Pictures in base64, also in lines of 76 characters, should the API quote them; no message has words this long.
+# Images in base64, also in lines of 76 characters, should the API quote them; no message has words this long.
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
 _LONGEST_MESSAGE = 500
 # Where a message is cut: half a key would not be found and masked.

@@ -1,4 +1,4 @@
-"""Pictures as the GLM API takes them: raw base64 of an upright JPEG or PNG within its limits, or an address."""
+"""Images as the GLM API takes them: raw base64 of an upright JPEG or PNG within its limits, or an address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ from llama_index_mm_zhipu.images import (
     orientation_of,
     read_bytes,
 )
-from llama_index_mm_zhipu.prompts.wording import Language, language_of_text
+from llama_index_mm_zhipu.prompts.wording import language_of_text
+from llama_index_mm_zhipu.types import Language
 
 _CHARACTERS = 64 * 1024 * 1024
 _SECONDS = 600.0
@@ -51,20 +52,20 @@ def remembered(key: Hashable, encode: Callable[[], str]) -> str:
     return encoded
 
 
-def forget_pictures() -> None:
+def forget_images() -> None:
     """Forget all."""
     with _lock:
         _encoded.clear()
 
 
 ASKED_ABOUT = 0
-"""Number of the picture that a question is about: the others are numbered from 1."""
+"""Number of the image that a question is about: the others are numbered from 1."""
 
 
 class NumberedImageBlock(ImageBlock):
-    """A picture with the number that the prompt calls it by, which a contact sheet then shows.
+    """An image with the number that the prompt calls it by, which a contact sheet then shows.
 
-    Pictures without one are numbered by their place in the message.
+    Images without one are numbered by their place in the message.
 
     Attributes:
         number: From 1 on, or ``ASKED_ABOUT``.
@@ -100,19 +101,19 @@ _END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 _END_BYTES = 1024
 
 
-def picture_url(block: ImageBlock, *, max_side: int = MAX_SIDE, urls: UrlRules = NO_URLS) -> str:
-    """Return what goes into ``image_url.url``: the address of a picture on the web, else raw base64.
+def image_url(block: ImageBlock, *, max_side: int = MAX_SIDE, urls: UrlRules = NO_URLS) -> str:
+    """Return what goes into ``image_url.url``: the address of an image on the web, else raw base64.
 
     Raw, because some deployments refuse a ``data:`` prefix. What was encoded is kept for ten minutes, up to 64 MiB, by
     content or address.
 
     Args:
-        block: The picture.
-        max_side: Pixels; larger pictures are shrunk.
-        urls: Whether to fetch a picture on the web and send it in base64, and within which limits.
+        block: The image.
+        max_side: Pixels; larger images are shrunk.
+        urls: Whether to fetch an image on the web and send it in base64, and within which limits.
 
     Raises:
-        ImageError: The picture cannot be read.
+        ImageError: The image cannot be read.
     """
     source = image_source(block)
     if isinstance(source, str) and not urls.allowed:
@@ -124,7 +125,7 @@ def picture_url(block: ImageBlock, *, max_side: int = MAX_SIDE, urls: UrlRules =
 
 
 def content_key(data: bytes) -> str:
-    """Return what a picture with this content is remembered by."""
+    """Return what an image with this content is remembered by."""
     return hashlib.sha256(data).hexdigest()
 
 
@@ -140,7 +141,7 @@ def image_list(images: Images | None) -> list[Any]:
 
 
 def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock]:
-    """Turn what ``complete(image_documents=…)`` is given into content blocks, a node's caption before its picture.
+    """Turn what ``complete(image_documents=…)`` is given into content blocks, a node's caption before its image.
 
     Args:
         documents: ``ImageNode``, ``ImageDocument``, ``NodeWithScore``, ``ImageBlock``, paths, URLs, ``bytes``,
@@ -155,9 +156,9 @@ def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock
     return blocks
 
 
-def image_block(picture: ImageSource) -> ImageBlock:
-    """Turn a picture of any form into a content block; an address stays one."""
-    source = image_source(picture)
+def image_block(image: ImageSource) -> ImageBlock:
+    """Turn an image of any form into a content block; an address stays one."""
+    source = image_source(image)
     return ImageBlock(url=source) if isinstance(source, str) else ImageBlock(image=read_bytes(source))
 
 

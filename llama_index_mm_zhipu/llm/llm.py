@@ -72,9 +72,9 @@ _connecting = fork_safe_lock()
 
 
 class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCallingLLM, GLMParameters):
-    """Zhipu's GLM vision models: questions about pictures, sync, async and streaming.
+    """Zhipu's GLM vision models: questions about images, sync, async and streaming.
 
-    Pictures are whatever ``llama_index_mm_zhipu.images`` takes; they go out as raw base64 JPEG or PNG within the API's
+    Images are whatever ``llama_index_mm_zhipu.images`` takes; they go out as raw base64 JPEG or PNG within the API's
     limits, addresses as they are. All calls raise ``GLMError``. Connections are shared by all threads and event loops.
 
     Args:
@@ -105,15 +105,15 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         fallback_models: Models to ask in turn where the model before cannot answer: it does not exist for this account
             (code 1211), it is busy or its limit is reached, after all its tries (1302, 1305, 1312), or the account has
             no balance for it (1113). Each is asked within its own limits; for functions, only models that call them.
-        image_policy: What to do with more pictures than the model takes over the whole history. ``"auto"``: older
-            messages' pictures give way first, but for one of the user's own in chat engines, then those of the newest
-            one share numbered contact sheets; ``"grid"``: every message's pictures may share contact sheets;
+        image_policy: What to do with more images than the model takes over the whole history. ``"auto"``: older
+            messages' images give way first, but for one of the user's own in chat engines, then those of the newest
+            one share numbered contact sheets; ``"grid"``: every message's images may share contact sheets;
             ``"newest"``: no contact sheets; ``"error"``: raise.
-        max_image_side: Pixels; larger pictures are shrunk. At most, and by default, the API's 6,000.
-        inline_urls: Whether to fetch pictures given by address and send them, for addresses that the API cannot reach,
+        max_image_side: Pixels; larger images are shrunk. At most, and by default, the API's 6,000.
+        inline_urls: Whether to fetch images given by address and send them, for addresses that the API cannot reach,
             or for contact sheets. Proxies are not used.
         allow_private_urls: Whether such addresses may lead to this machine or a private network.
-        timeout: Seconds to wait for each part of an answer; five pictures can take two minutes at busy hours.
+        timeout: Seconds to wait for each part of an answer; five images can take two minutes at busy hours.
         deadline: Seconds for a call with all its tries, of a stream until its first token. Waiting for a turn does not
             count, as long as others end.
         max_retries: Further tries after a failure that may pass.
@@ -142,9 +142,9 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     api_base: str = Field(default=DEFAULT_API_BASE, repr=False, description="Address of the API.")
     fallback_models: tuple[str, ...] = Field(default=(), description="Models to ask where that one cannot answer.")
     api_style: ApiStyle = Field(default="auto", description="Form of requests: Zhipu's, or OpenAI's.")
-    image_policy: ImagePolicy = Field(default="auto", description="What to do with more pictures than the model takes.")
-    max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of a picture's longer side.")
-    inline_urls: bool = Field(default=False, description="Whether to fetch pictures given by address.")
+    image_policy: ImagePolicy = Field(default="auto", description="What to do with more images than the model takes.")
+    max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of an image's longer side.")
+    inline_urls: bool = Field(default=False, description="Whether to fetch images given by address.")
     allow_private_urls: bool = Field(default=False, description="Whether to fetch them from private networks too.")
     timeout: float = Field(default=120.0, gt=0, description="Seconds to wait for each part of an answer.")
     deadline: float = Field(default=600.0, gt=0, description="Seconds for a call with all its tries.")
@@ -235,7 +235,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         """Answer a chat.
 
         Args:
-            messages: With text and pictures in any order; the guide says what goes out of videos and documents.
+            messages: With text and images in any order; the guide says what goes out of videos and documents.
             **kwargs: Parameters of the constructor, ``model``, ``tools``, ``tool_choice``, ``response_format`` and
                 ``additional_kwargs`` of the request; they win over those of the constructor.
 
@@ -246,7 +246,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
         Raises:
             GLMError: The API did not answer.
-            ImageError: A picture cannot be read.
+            ImageError: An image cannot be read.
             TypeError: A field is not known; further ones go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
         """
@@ -269,10 +269,10 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     def complete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
-        """Answer a prompt, with pictures or without.
+        """Answer a prompt, with images or without.
 
         Args:
-            prompt: The question; it stands after the pictures.
+            prompt: The question; it stands after the images.
             image_documents: An image or several: ``ImageNode``, ``ImageDocument``, ``NodeWithScore``, ``ImageBlock``,
                 paths, URLs, ``bytes``, ``PIL.Image``; a node's text stands before its image.
             formatted: Without effect; LlamaIndex passes it to completion models.
@@ -284,7 +284,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
         Raises:
             GLMError: The API did not answer.
-            ImageError: A picture cannot be read.
+            ImageError: An image cannot be read.
             TypeError: A field is not known; further ones go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
         """

@@ -18,9 +18,9 @@ class ModelLimits:
         context_window: Tokens of prompt and answer together.
         default_max_tokens: Longest answer in tokens where ``max_tokens`` is not given.
         max_tokens: Largest ``max_tokens`` that the API takes; None where none is documented.
-        pictures: Pictures in one request, over the whole history, that are known to work; where nothing is known, what
+        images: Images in one request, over the whole history, that are known to work; where nothing is known, what
             the sibling models take.
-        documented_pictures: What the documentation promises; None where it says nothing.
+        documented_images: What the documentation promises; None where it says nothing.
         video: Whether the model takes videos.
         tools: Whether the model calls functions.
         thinking: Whether the model can reason before it answers.
@@ -31,8 +31,8 @@ class ModelLimits:
     context_window: int
     default_max_tokens: int
     max_tokens: int | None
-    pictures: int
-    documented_pictures: int | None
+    images: int
+    documented_images: int | None
     video: bool = False
     tools: bool = False
     thinking: bool = False
@@ -41,7 +41,7 @@ class ModelLimits:
 
 
 MODELS: dict[str, ModelLimits] = {
-    # Documented for one picture; one to five are answered in practice, six are refused.
+    # Documented for one image; one to five are answered in practice, six are refused.
     "glm-4v-flash": ModelLimits(16_384, 1_024, 1_024, 5, 1, free=True),
     "glm-4v": ModelLimits(2_048, 1_024, None, 5, 1),
     "glm-4v-plus": ModelLimits(8_192, 1_024, None, 5, 5, video=True),
@@ -114,7 +114,7 @@ def _warn_of_assumed_limits(model: str) -> None:
         "the limits of the model %r are not known; assumed are %d images in a request, a context of %d tokens and no "
         "function calls",
         model,
-        UNKNOWN_MODEL.pictures,
+        UNKNOWN_MODEL.images,
         UNKNOWN_MODEL.context_window,
     )
 

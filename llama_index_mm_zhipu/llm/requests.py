@@ -16,8 +16,8 @@ from llama_index_mm_zhipu.arguments import require_known
 from llama_index_mm_zhipu.images import UrlRules
 from llama_index_mm_zhipu.llm.endpoint import ApiStyle, data_uri, style_at
 from llama_index_mm_zhipu.llm.errors import GLMError
-from llama_index_mm_zhipu.llm.image_budget import ImagePolicy, PictureBudget
-from llama_index_mm_zhipu.llm.images import Images, blocks_of_documents, image_list, picture_url
+from llama_index_mm_zhipu.llm.image_budget import ImageBudget, ImagePolicy
+from llama_index_mm_zhipu.llm.images import Images, blocks_of_documents, image_list, image_url
 from llama_index_mm_zhipu.llm.messages import Receiver, api_messages, holds_media, plain_messages
 from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of, table_name
 
@@ -157,15 +157,15 @@ def exceeds(max_tokens: Any, highest: int) -> bool:
 
 _MAX_TOKENS_RANGE = re.compile(r"max_tokens.*?\[\s*\d+\s*,\s*(\d+)\s*\]")
 # The international service answers in English.
-_TOO_MANY_PICTURES = re.compile(
+_TOO_MANY_IMAGES = re.compile(
     r"图片数量|(number|count) of (images|pictures)|(image|picture) (number|count)|too many (images|pictures)",
     re.IGNORECASE,
 )
 # vLLM says how many: "At most 4 image(s) may be provided in one request."
-_AT_MOST_PICTURES = re.compile(r"at most (\d+) image", re.IGNORECASE)
+_AT_MOST_IMAGES = re.compile(r"at most (\d+) image", re.IGNORECASE)
 _ALWAYS_THINKS = re.compile("always engages in thinking", re.IGNORECASE)
-# Tried in turn where no number of pictures is documented: what the older models take.
-_FEWER_PICTURES = (5, 1)
+# Tried in turn where no number of images is documented: what the older models take.
+_FEWER_IMAGES = (5, 1)
 
 _learned: dict[tuple[str, str], ModelLimits] = {}
 
@@ -179,7 +179,7 @@ def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
     """Take a limit from a refusal, for the rest of the process.
 
     Args:
-        error: The API's refusal: it names the range of ``max_tokens``, says that there are too many pictures, and not
+        error: The API's refusal: it names the range of ``max_tokens``, says that there are too many images, and not
             how many it takes, or that the model always thinks.
         api_base: Address of the API.
         body: The request that was refused.
@@ -189,16 +189,16 @@ def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
     """
     model = str(body["model"])
     limits = limits_at(api_base, model)
-    lessons = (_lower_max_tokens, _fewer_pictures, _always_thinks)
+    lessons = (_lower_max_tokens, _fewer_images, _always_thinks)
     learned = next(filter(None, (lesson(limits, str(error), body) for lesson in lessons)), None)
     if learned is None:
         return False
     _learned[api_base, model.lower()] = learned
     logger.warning(
-        "%s takes less here than expected; from now on max_tokens up to %s, %d pictures in a request%s",
+        "%s takes less here than expected; from now on max_tokens up to %s, %d images in a request%s",
         model,
         learned.max_tokens,
-        learned.pictures,
+        learned.images,
         ", and it always thinks" if learned.always_thinks else "",
     )
     return True
@@ -212,18 +212,18 @@ def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -
     return replace(limits, max_tokens=highest, default_max_tokens=min(limits.default_max_tokens, highest))
 
 
-def _fewer_pictures(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
-    sent = _count_pictures(body)
-    if (named := _AT_MOST_PICTURES.search(message)) is not None and int(named[1]) < sent:
-        return replace(limits, pictures=int(named[1]))
-    if not _TOO_MANY_PICTURES.search(message):
+def _fewer_images(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
+    sent = _count_images(body)
+    if (named := _AT_MOST_IMAGES.search(message)) is not None and int(named[1]) < sent:
+        return replace(limits, images=int(named[1]))
+    if not _TOO_MANY_IMAGES.search(message):
         return None
-    if limits.pictures < sent:
+    if limits.images < sent:
         # Another call was faster to learn.
         return limits
-    candidates = (limits.documented_pictures,) if limits.documented_pictures else _FEWER_PICTURES
+    candidates = (limits.documented_images,) if limits.documented_images else _FEWER_IMAGES
     fewer = next((number for number in candidates if number < sent), None)
-    return None if fewer is None else replace(limits, pictures=fewer)
+    return None if fewer is None else replace(limits, images=fewer)
 
 
 def _always_thinks(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
@@ -232,7 +232,7 @@ def _always_thinks(limits: ModelLimits, message: str, body: dict[str, Any]) -> M
     return replace(limits, thinking=True, always_thinks=True)
 
 
-def _count_pictures(body: dict[str, Any]) -> int:
+def _count_images(body: dict[str, Any]) -> int:
     contents = [message["content"] for message in body["messages"]]
     parts = [part for content in contents if isinstance(content, list) for part in content]
     return sum(part["type"] == "image_url" for part in parts)
@@ -281,11 +281,11 @@ class RequestBody:
         limits = limits_at(self.api_base, model)
         body = {"model": model, **self.parameters}
         fit_to_model(body, limits, model)
-        budget = PictureBudget(limits.pictures, self.image_policy, self.max_image_side, self.urls)
+        budget = ImageBudget(limits.images, self.image_policy, self.max_image_side, self.urls)
         style = style_at(self.api_style, self.api_base)
 
         def encode(block: ImageBlock) -> str:
-            url = picture_url(block, max_side=self.max_image_side, urls=self.urls)
+            url = image_url(block, max_side=self.max_image_side, urls=self.urls)
             return data_uri(url) if style == "openai" else url
 
         chat = plain_messages(self.messages() if callable(self.messages) else self.messages)

@@ -1,4 +1,4 @@
-"""Prompts of answers that rest on pictures: ordinary templates of LlamaIndex, in Chinese and in English."""
+"""Prompts of answers that rest on images: ordinary templates of LlamaIndex, in Chinese and in English."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate, RichPromptTemplate
 
-from llama_index_mm_zhipu.prompts.wording import Language, Wording, wording_of
+from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
 from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.types import Language
 
 # Emoji of several people and flags are joined by these; other characters without a shape can hide words, or turn their
 # order round.
@@ -58,15 +59,15 @@ def as_quoted_lines(text: str) -> str:
 
 
 QUERY_BLOCKS = "query_blocks"
-"""Argument of a ``PicturePromptTemplate`` with the blocks of the question's own picture."""
+"""Argument of an ``ImagePromptTemplate`` with the blocks of the question's own image."""
 
 _SCHEME = "picture"
 
 
-class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
-    """A ``RichPromptTemplate`` whose pictures reach the LLM as they are.
+class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
+    """A ``RichPromptTemplate`` whose images reach the LLM as they are.
 
-    LlamaIndex's own passes every picture through Jinja as base64, which takes 30 ms for each megabyte. The picture that
+    LlamaIndex's own passes every image through Jinja as base64, which takes 30 ms for each megabyte. The image that
     a question is about stands first in the user's message, whatever the template.
     """
 
@@ -74,11 +75,11 @@ class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
         super().__init__(template_str, **settings)
 
     @classmethod
-    def of(cls, template: BasePromptTemplate) -> PicturePromptTemplate:
+    def of(cls, template: BasePromptTemplate) -> ImagePromptTemplate:
         """Return a ``RichPromptTemplate`` as one of this class.
 
         Raises:
-            ValueError: It is another template, which cannot show pictures.
+            ValueError: It is another template, which cannot show images.
         """
         if isinstance(template, cls):
             return template
@@ -117,18 +118,18 @@ class PicturePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
 
         Args:
             llm: Without effect.
-            **kwargs: ``query_str``, ``context_messages`` with text and pictures, ``existing_answer`` (to refine),
-                ``query_blocks`` (the question's own picture).
+            **kwargs: ``query_str``, ``context_messages`` with text and images, ``existing_answer`` (to refine),
+                ``query_blocks`` (the question's own image).
         """
         query_blocks = kwargs.pop(QUERY_BLOCKS, [])
         # A question, or the answer that is to be refined, is nobody's template.
         kwargs = {
             name: without_block_marks(value) if isinstance(value, str) else value for name, value in kwargs.items()
         }
-        pictures: list[ImageBlock] = []
-        context = [_with_stand_ins(message, pictures) for message in kwargs.get("context_messages", ())]
+        images: list[ImageBlock] = []
+        context = [_with_stand_ins(message, images) for message in kwargs.get("context_messages", ())]
         messages = super().format_messages(llm, **{**kwargs, "context_messages": context})
-        whole = [_with_pictures(message, pictures) for message in messages]
+        whole = [_with_images(message, images) for message in messages]
         return _with_first_blocks(whole, query_blocks) if query_blocks else whole
 
 
@@ -139,32 +140,32 @@ def _filled(template_str: str, values: tuple[tuple[str, str], ...]) -> str:
 
 
 class _StandIn(ImageBlock):
-    """Stands for a picture while Jinja fills the template."""
+    """Stands for an image while Jinja fills the template."""
 
     def inline_url(self) -> str:
         return str(self.url)
 
 
-def _with_stand_ins(message: ChatMessage, pictures: list[ImageBlock]) -> ChatMessage:
-    return message.model_copy(update={"blocks": [_stand_in(block, pictures) for block in message.blocks]})
+def _with_stand_ins(message: ChatMessage, images: list[ImageBlock]) -> ChatMessage:
+    return message.model_copy(update={"blocks": [_stand_in(block, images) for block in message.blocks]})
 
 
-def _stand_in(block: Any, pictures: list[ImageBlock]) -> Any:
+def _stand_in(block: Any, images: list[ImageBlock]) -> Any:
     if isinstance(block, TextBlock):
         return TextBlock(text=without_block_marks(block.text))
     if not isinstance(block, ImageBlock):
         return block
-    pictures.append(block)
-    return _StandIn(url=f"{_SCHEME}://{len(pictures) - 1}")
+    images.append(block)
+    return _StandIn(url=f"{_SCHEME}://{len(images) - 1}")
 
 
-def _with_pictures(message: ChatMessage, pictures: Sequence[ImageBlock]) -> ChatMessage:
-    return ChatMessage(role=message.role, blocks=[_picture_for(block, pictures) for block in message.blocks])
+def _with_images(message: ChatMessage, images: Sequence[ImageBlock]) -> ChatMessage:
+    return ChatMessage(role=message.role, blocks=[_image_for(block, images) for block in message.blocks])
 
 
-def _picture_for(block: Any, pictures: Sequence[ImageBlock]) -> Any:
+def _image_for(block: Any, images: Sequence[ImageBlock]) -> Any:
     if isinstance(block, ImageBlock) and (address := str(block.url)).startswith(f"{_SCHEME}://"):
-        return pictures[int(address.partition("://")[2])]
+        return images[int(address.partition("://")[2])]
     return block
 
 
@@ -190,10 +191,10 @@ class Prompts:
         condense: Makes a question of a chat and its newest message.
     """
 
-    qa: PicturePromptTemplate
-    refine: PicturePromptTemplate
-    summary: PicturePromptTemplate
-    simple: PicturePromptTemplate
+    qa: ImagePromptTemplate
+    refine: ImagePromptTemplate
+    summary: ImagePromptTemplate
+    simple: ImagePromptTemplate
     condense: PromptTemplate
 
 
@@ -210,14 +211,14 @@ _SOURCES = """
 """
 
 
-def _template(system: str, before: str, after: str) -> PicturePromptTemplate:
-    return PicturePromptTemplate(
+def _template(system: str, before: str, after: str) -> ImagePromptTemplate:
+    return ImagePromptTemplate(
         f'\n{{% chat role="system" %}}\n{system}\n{{% endchat %}}\n\n'
         f'{{% chat role="user" %}}\n{before}\n{_SOURCES}\n{after}\n{{% endchat %}}\n'
     )
 
 
-_SIMPLE = PicturePromptTemplate('{% chat role="user" %}{{ query_str }}{% endchat %}')
+_SIMPLE = ImagePromptTemplate('{% chat role="user" %}{{ query_str }}{% endchat %}')
 
 _RULE_ZH = (
     "你只依据给出的图片和文字回答问题。每张图片之前写着它的编号（图1、图2……）、相似度，以及放在「」里的说明；"
@@ -271,7 +272,7 @@ PROMPTS: dict[Language, Prompts] = {
         ),
     ),
 }
-"""Sources first, the question last, answers that cite pictures by number."""
+"""Sources first, the question last, answers that cite images by number."""
 
 
 def prompts_of(language: Language) -> Prompts:

@@ -1,15 +1,12 @@
-"""The words that prompts put around pictures, in Chinese and in English."""
+"""The words that prompts put around images, in Chinese and in English."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from llama_index_mm_zhipu.text import UNSPACED
-
-Language: TypeAlias = Literal["zh", "en"]
-"""Of prompts and labels; questions and answers may be in any."""
+from llama_index_mm_zhipu.types import Language
 
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
@@ -20,7 +17,7 @@ class Wording:
 
     Attributes:
         metadata_key: Under it, copies of retrieved pictures carry their label.
-        name: What a picture is called; ``{number}`` is from 1.
+        name: What an image is called; ``{number}`` is from 1.
         similarity: Stands behind the name where the score is a cosine.
         score: Stands there where it is another score.
         colon: Between name and caption.
@@ -28,17 +25,17 @@ class Wording:
         inner_quotes: What stands for these in a caption.
         text: Stands before a text, whose lines follow as quotations.
         label: Matches a label; its groups are a similarity and another score, of which one is empty or both.
-        own_picture: Stands before the picture that a question is about.
-        no_caption: Stands for a picture without caption where only captions are sent.
+        own_image: Stands before the image that a question is about.
+        no_caption: Stands for an image without caption where only captions are sent.
         no_sources: Stands in place of sources where there are none.
         left_out: Stands for an image that the model would not take besides the others.
         gone: Stands in a history for an image that cannot be read any more.
         look: Added to a message of images alone, which the API refuses.
         watch: Added to a message of a video alone.
         read: Added to a message of files alone.
-        picture_alone: Stands in a history for a message of a picture alone.
+        image_alone: Stands in a history for a message of an image alone.
         sheet: Explains a contact sheet; ``{count}``, ``{numbers}``, ``{number}``.
-        on_sheet: Stands for a picture that is on a sheet above; ``{number}``.
+        on_sheet: Stands for an image that is on a sheet above; ``{number}``.
         comma: Between numbers.
         html_language: Code of the language in HTML.
         query: Stands above a query in plots and galleries.
@@ -56,7 +53,7 @@ class Wording:
     inner_quotes: tuple[str, str]
     text: str
     label: re.Pattern[str]
-    own_picture: str
+    own_image: str
     no_caption: str
     no_sources: str
     left_out: str
@@ -64,7 +61,7 @@ class Wording:
     look: str
     watch: str
     read: str
-    picture_alone: str
+    image_alone: str
     sheet: str
     on_sheet: str
     comma: str
@@ -86,7 +83,7 @@ WORDING: dict[Language, Wording] = {
         inner_quotes=("『", "』"),
         text="文字资料：",
         label=re.compile(r"图\d+(?:（相似度 ([^\s（）]+)）|（得分 ([^\s（）]+)）)?(?:：.*)?", re.DOTALL),
-        own_picture="用户提供的图片（问题所指，没有编号）：",
+        own_image="用户提供的图片（问题所指，没有编号）：",
         no_caption="（没有说明）",
         no_sources="（没有检索到相似的图片）",
         left_out="[图片略]",
@@ -94,7 +91,7 @@ WORDING: dict[Language, Wording] = {
         look="请看图片。",
         watch="请看视频。",
         read="请看文件。",
-        picture_alone="（用户发来一张图片，没有写字）",
+        image_alone="（用户发来一张图片，没有写字）",
         sheet="（下面一张是拼图，含{count}张图片，上方标有编号{numbers}；此处指其中编号{number}的图片。）",
         on_sheet="[即上面拼图中编号{number}的图片]",
         comma="、",
@@ -114,7 +111,7 @@ WORDING: dict[Language, Wording] = {
         inner_quotes=("‘", "’"),
         text="Text:",
         label=re.compile(r"Picture \d+(?: \(similarity ([^\s()]+)\)| \(score ([^\s()]+)\))?(?:: .*)?", re.DOTALL),
-        own_picture="The user's picture, which the question is about (it has no number):",
+        own_image="The user's picture, which the question is about (it has no number):",
         no_caption="(no caption)",
         no_sources="(no similar picture was found)",
         left_out="[image left out]",
@@ -122,7 +119,7 @@ WORDING: dict[Language, Wording] = {
         look="Look at the image.",
         watch="Watch the video.",
         read="Read the file.",
-        picture_alone="(the user sent a picture without words)",
+        image_alone="(the user sent a picture without words)",
         sheet=(
             "(The next picture is a contact sheet of {count} pictures, with the numbers {numbers} above them; "
             "this is number {number} of them.)"

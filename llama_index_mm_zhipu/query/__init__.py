@@ -1,22 +1,22 @@
-"""From a question to an answer that rests on pictures: retrieval, prompts, citations, engines."""
+"""From a question to an answer that rests on images: retrieval, prompts, citations, engines."""
 
-from llama_index_mm_zhipu.prompts.templates import PROMPTS, PicturePromptTemplate
-from llama_index_mm_zhipu.query.chat import PictureCondensePlusContextChatEngine, PictureContextChatEngine
-from llama_index_mm_zhipu.query.engine import PictureQueryEngine
-from llama_index_mm_zhipu.query.labels import PictureNumbering, number_pictures
-from llama_index_mm_zhipu.query.rerank import GLMRerank
-from llama_index_mm_zhipu.query.retriever import PictureRetriever
+from llama_index_mm_zhipu.prompts.templates import PROMPTS, ImagePromptTemplate
+from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
+from llama_index_mm_zhipu.query.engine import ImageQueryEngine
+from llama_index_mm_zhipu.query.labels import ImageNumbering, number_images
+from llama_index_mm_zhipu.query.rerank import ImageReranker
+from llama_index_mm_zhipu.query.retriever import ImageRetriever
 from llama_index_mm_zhipu.query.sources import citations_in
 
 __all__ = [
     "PROMPTS",
-    "GLMRerank",
-    "PictureCondensePlusContextChatEngine",
-    "PictureContextChatEngine",
-    "PictureNumbering",
-    "PicturePromptTemplate",
-    "PictureQueryEngine",
-    "PictureRetriever",
+    "ImageCondensePlusContextChatEngine",
+    "ImageContextChatEngine",
+    "ImageNumbering",
+    "ImagePromptTemplate",
+    "ImageQueryEngine",
+    "ImageReranker",
+    "ImageRetriever",
     "citations_in",
-    "number_pictures",
+    "number_images",
 ]

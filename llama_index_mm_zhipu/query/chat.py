@@ -26,26 +26,26 @@ from llama_index.core.schema import QueryBundle
 from typing_extensions import Self
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.templates import prompts_of
-from llama_index_mm_zhipu.prompts.wording import Language, language_of_text, wording_of
+from llama_index_mm_zhipu.prompts.wording import language_of_text, wording_of
 from llama_index_mm_zhipu.query.chat_memory import RemembersImages, message_of
 from llama_index_mm_zhipu.query.chat_turns import AnswersFromImages
 from llama_index_mm_zhipu.query.prompt_helper import require_fitting
 from llama_index_mm_zhipu.query.question import ImageQuestion, Question, as_bundle, has_words, images_of
+from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
 
 
-class PictureContextChatEngine(AnswersFromImages, MultiModalContextChatEngine):
+class ImageContextChatEngine(AnswersFromImages, MultiModalContextChatEngine):
     """Looks for sources by each message as it is.
 
     A message may be words, an image, or both in a ``QueryBundle`` or in a ``ChatMessage``. The user's images stay in
     the history and go out again with later messages, as far as the model takes so many; files are remembered by their
     path, other images in this process only. The images found for a message go out with this message alone.
 
-    ``response.metadata`` holds the citations, as that of ``PictureQueryEngine`` does; of a stream, when it has ended.
+    ``response.metadata`` holds the citations, as that of ``ImageQueryEngine`` does; of a stream, when it has ended.
     """
 
     @classmethod
@@ -67,22 +67,22 @@ class PictureContextChatEngine(AnswersFromImages, MultiModalContextChatEngine):
         on_error: OnError = "skip",
         chat_content_qa_template: BasePromptTemplate | None = None,
         verbose: bool = False,
-    ) -> PictureContextChatEngine:
+    ) -> ImageContextChatEngine:
         """Build a chat engine.
 
         Args:
-            retriever: Usually ``PictureRetriever``.
+            retriever: Usually ``ImageRetriever``.
             chat_history: What was said before; its images are shown, too. Without effect if ``memory`` is given.
             memory: LlamaIndex's; by default as much of the history as the LLM takes.
             system_prompt: Stands before the package's own rules.
-            node_postprocessors: Applied in order; pictures are numbered after them.
+            node_postprocessors: Applied in order; images are numbered after them.
             context_template: Of LlamaIndex, for texts; it must be None.
             multi_modal_llm: As ``llm`` in ``as_chat_engine``.
             context_prompt: As ``context_template``.
             language: ``"zh"`` or ``"en"``, of prompts and labels.
-            include_images: Whether pictures go out; else labels with captions alone.
+            include_images: Whether images go out; else labels with captions alone.
             metadata_keys: Metadata that goes out besides.
-            on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
+            on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
             chat_content_qa_template: In place of the package's prompt.
             verbose: Without effect: this engine has nothing to tell. ``"condense_plus_context"`` has.
 
@@ -99,16 +99,16 @@ class PictureContextChatEngine(AnswersFromImages, MultiModalContextChatEngine):
             node_postprocessors=node_postprocessors,
             multi_modal_llm=llm_or_default(multi_modal_llm),
         )
-        built: PictureContextChatEngine = engine
+        built: ImageContextChatEngine = engine
         built._set_up(language, include_images, metadata_keys, on_error, chat_content_qa_template)
         built._begin_with(chat_history, memory)
         return built
 
 
-class PictureCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondensePlusContextChatEngine):
+class ImageCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondensePlusContextChatEngine):
     """Has the LLM make a question of message and history, and looks for sources by this and the message's image.
 
-    Messages, images and ``response.metadata`` are those of ``PictureContextChatEngine``.
+    Messages, images and ``response.metadata`` are those of ``ImageContextChatEngine``.
     """
 
     @classmethod
@@ -132,11 +132,11 @@ class PictureCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondense
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
         chat_content_qa_template: BasePromptTemplate | None = None,
-    ) -> PictureCondensePlusContextChatEngine:
+    ) -> ImageCondensePlusContextChatEngine:
         """Build a chat engine.
 
         Args:
-            retriever: Usually ``PictureRetriever``.
+            retriever: Usually ``ImageRetriever``.
             multi_modal_llm: As ``llm`` in ``as_chat_engine``.
             chat_history: What was said before; its images are shown, too. Without effect if ``memory`` is given.
             memory: LlamaIndex's; by default as much of the history as the LLM takes.
@@ -144,13 +144,13 @@ class PictureCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondense
             context_prompt: Of LlamaIndex, for texts; it must be None.
             condense_prompt: Makes a question of history and message, in place of the package's.
             skip_condense: Whether to look for sources by each message as it is.
-            node_postprocessors: Applied in order; pictures are numbered after them.
+            node_postprocessors: Applied in order; images are numbered after them.
             verbose: Whether to print the condensed question.
             context_template: As ``context_prompt``.
             language: ``"zh"`` or ``"en"``, of prompts and labels.
-            include_images: Whether pictures go out; else labels with captions alone.
+            include_images: Whether images go out; else labels with captions alone.
             metadata_keys: Metadata that goes out besides.
-            on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
+            on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
             chat_content_qa_template: In place of the package's prompt.
 
         Raises:
@@ -169,7 +169,7 @@ class PictureCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondense
             node_postprocessors=node_postprocessors,
             verbose=verbose,
         )
-        built: PictureCondensePlusContextChatEngine = engine
+        built: ImageCondensePlusContextChatEngine = engine
         built._set_up(language, include_images, metadata_keys, on_error, chat_content_qa_template)
         built._begin_with(chat_history, memory)
         return built
@@ -188,7 +188,7 @@ class PictureCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondense
 
     def _without_images(self, history: Sequence[ChatMessage]) -> list[ChatMessage]:
         """Return the words of a history, which condensing prompts hold."""
-        alone = wording_of(self._blocks.language).picture_alone
+        alone = wording_of(self._blocks.language).image_alone
         return [
             ChatMessage(role=message.role, content=message.content if has_words(message.content or "") else alone)
             if message.role == MessageRole.USER
@@ -206,7 +206,7 @@ class PictureCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondense
 def _require_no_text_prompts(**prompts: object) -> None:
     for name, prompt in prompts.items():
         if prompt is not None:
-            raise ValueError(f"{name} is for texts; give chat_content_qa_template, which shows pictures")
+            raise ValueError(f"{name} is for texts; give chat_content_qa_template, which shows images")
 
 
 class _TakesImages(RemembersImages):
@@ -272,11 +272,11 @@ class _TakesImages(RemembersImages):
         return message_of(question).blocks if images_of(question) else question.query_str
 
 
-class PictureSimpleChatEngine(_TakesImages, SimpleChatEngine):
+class ImageSimpleChatEngine(_TakesImages, SimpleChatEngine):
     """LlamaIndex's engine without sources, for messages with images, which stay in the history."""
 
 
-class PictureCondenseQuestionChatEngine(_TakesImages, CondenseQuestionChatEngine):
+class ImageCondenseQuestionChatEngine(_TakesImages, CondenseQuestionChatEngine):
     """Has the LLM make a question of message and history, and asks the query engine.
 
     The query engine sees the images of the message; if it has none, the newest ones of the history are shown with the
@@ -303,7 +303,7 @@ def _as_question(content: Any) -> QueryBundle:
 
 
 def _words_of(history: Sequence[ChatMessage]) -> list[ChatMessage]:
-    alone = wording_of(language_of_text("\n".join(message.content or "" for message in history))).picture_alone
+    alone = wording_of(language_of_text("\n".join(message.content or "" for message in history))).image_alone
     return [ChatMessage(role=message.role, content=message.content or alone) for message in history]
 
 

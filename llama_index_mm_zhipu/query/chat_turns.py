@@ -21,21 +21,21 @@ from llama_index.core.tools import ToolOutput
 from llama_index.core.types import Thread
 
 from llama_index_mm_zhipu.arguments import require_choice
-from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.prompts.templates import PicturePromptTemplate, prompts_of
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.templates import ImagePromptTemplate, prompts_of
+from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.chat_memory import RemembersImages, message_of
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompt_helper import require_fitting
 from llama_index_mm_zhipu.query.question import Question, as_bundle, has_words
 from llama_index_mm_zhipu.query.sources import Sources
+from llama_index_mm_zhipu.types import Language, OnError
 
 
 class AnswersFromImages(RemembersImages):
-    """Builds the messages of a turn from labels and pictures, and reads citations from the answer.
+    """Builds the messages of a turn from labels and images, and reads citations from the answer.
 
-    The history holds the user's words and images and the answers, not the pictures that were retrieved: their numbers
+    The history holds the user's words and images and the answers, not the images that were retrieved: their numbers
     are those of their own turn.
     """
 
@@ -58,10 +58,10 @@ class AnswersFromImages(RemembersImages):
     ) -> None:
         require_choice(on_error, "on_error", "raise", "skip")
         self._blocks = PromptBlocks(language, include_images, as_keys(metadata_keys))
-        self._template = PicturePromptTemplate.of(template or prompts_of(language).qa)
+        self._template = ImagePromptTemplate.of(template or prompts_of(language).qa)
         self._on_error = on_error
 
-    # Core's own of the condensing engine leave the picture out of what postprocessors see.
+    # Core's own of the condensing engine leave the image out of what postprocessors see.
 
     def _get_nodes(self, query: str | QueryBundle) -> list[NodeWithScore]:
         bundle = as_bundle(query)
@@ -238,7 +238,7 @@ class AnswersFromImages(RemembersImages):
             language=self._blocks.language,
             metadata_keys=self._blocks.metadata_keys,
             on_error=self._on_error,
-            needs_pictures=self._blocks.include_images,
+            needs_images=self._blocks.include_images,
         )
 
     def _messages(
@@ -266,7 +266,7 @@ class AnswersFromImages(RemembersImages):
         blocks = [each for block in message.blocks for each in self._blocks_of_history(block)]
         if not any(not isinstance(each, TextBlock) or has_words(each.text) for each in blocks):
             # The API refuses empty messages.
-            blocks = [TextBlock(text=wording_of(self._blocks.language).picture_alone)]
+            blocks = [TextBlock(text=wording_of(self._blocks.language).image_alone)]
         return ChatMessage(role=message.role, blocks=blocks)
 
     def _blocks_of_history(self, block: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""``PictureQueryEngine``: answers that rest on pictures, and say on which."""
+"""``ImageQueryEngine``: answers that rest on images, and say on which."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
 from llama_index.core.settings import Settings
 
 from llama_index_mm_zhipu.arguments import explicit_arguments, keyword_names, member_of, require_choice, require_known
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.llm.llm import llm_or_default
-from llama_index_mm_zhipu.prompts.templates import QUERY_BLOCKS, PicturePromptTemplate
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.templates import QUERY_BLOCKS, ImagePromptTemplate
+from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
 from llama_index_mm_zhipu.query.prompt_helper import require_fitting
@@ -37,35 +36,36 @@ from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bu
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import (
     asks_an_llm,
+    image_synthesizer,
     looks_at_sources,
-    picture_synthesizer,
     require_no_text_templates,
     without_text_templates,
 )
 from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.types import Language, OnError
 
 _dispatcher = get_dispatcher(__name__)
 
 
-class PictureQueryEngine(RetrieverQueryEngine):
-    """Answers from the pictures and texts that a retriever finds, and from the picture of the question.
+class ImageQueryEngine(RetrieverQueryEngine):
+    """Answers from the images and texts that a retriever finds, and from the image of the question.
 
-    Sources go out as text blocks with a label (number, similarity, caption), each right before its picture; nothing
-    else of a node does, unless ``metadata_keys`` asks for it. ``response.source_nodes`` are what was sent, pictures in
+    Sources go out as text blocks with a label (number, similarity, caption), each right before its image; nothing
+    else of a node does, unless ``metadata_keys`` asks for it. ``response.source_nodes`` are what was sent, images in
     the order of their numbers. ``response.metadata`` holds, besides what LlamaIndex puts there: ``"citations"``, the
-    node of each picture cited, by name (``图1``); ``"unknown_citations"``, names cited that no picture has;
-    ``"skipped"``, the reason by node id of pictures that were found and cannot be read any more. Of streams, citations
+    node of each image cited, by name (``图1``); ``"unknown_citations"``, names cited that no image has;
+    ``"skipped"``, the reason by node id of images that were found and cannot be read any more. Of streams, citations
     are there when the stream has ended.
 
     Args:
-        retriever: Usually ``PictureRetriever``; any that finds picture or text nodes.
+        retriever: Usually ``ImageRetriever``; any that finds image or text nodes.
         response_synthesizer: A multimodal one, see ``from_args``.
-        node_postprocessors: Applied in order; pictures are numbered after them.
+        node_postprocessors: Applied in order; images are numbered after them.
         callback_manager: LlamaIndex's.
         language: Of labels: ``"zh"`` or ``"en"``.
-        include_images: Whether pictures go out; else labels with captions alone.
+        include_images: Whether images go out; else labels with captions alone.
         metadata_keys: Metadata that goes out besides.
-        on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
+        on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
     """
 
     @explicit_arguments
@@ -82,10 +82,10 @@ class PictureQueryEngine(RetrieverQueryEngine):
         on_error: OnError = "skip",
     ) -> None:
         if response_synthesizer is None:
-            response_synthesizer = picture_synthesizer(llm_or_default(None), language)
+            response_synthesizer = image_synthesizer(llm_or_default(None), language)
         if include_images and not response_synthesizer._multimodal:
             raise ValueError(
-                "the response synthesizer sends no pictures: make it with multimodal=True, or set include_images=False"
+                "the response synthesizer sends no images: make it with multimodal=True, or set include_images=False"
             )
         super().__init__(retriever, response_synthesizer, node_postprocessors, callback_manager)
         self._blocks = PromptBlocks(language, include_images, as_keys(metadata_keys))
@@ -115,25 +115,25 @@ class PictureQueryEngine(RetrieverQueryEngine):
         streaming: bool = False,
         verbose: bool = False,
         **text_templates: None,
-    ) -> PictureQueryEngine:
+    ) -> ImageQueryEngine:
         """Build an engine.
 
         Args:
             retriever: Finds the sources.
-            llm: A chat LLM that takes pictures; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
+            llm: A chat LLM that takes images; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
             response_synthesizer: In place of one made of the arguments below.
-            node_postprocessors: Such as ``GLMRerank``.
+            node_postprocessors: Such as ``ImageReranker``.
             callback_manager: LlamaIndex's.
             language: ``"zh"`` or ``"en"``, of prompts and labels.
-            include_images: Whether pictures go out; else labels with captions alone.
+            include_images: Whether images go out; else labels with captions alone.
             metadata_keys: Metadata that goes out besides.
-            on_error: ``"skip"`` pictures that cannot be read any more, or ``"raise"`` at the first.
-            response_mode: LlamaIndex's. ``compact``, ``simple_summarize`` and ``tree_summarize`` send all pictures in
+            on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
+            response_mode: LlamaIndex's. ``compact``, ``simple_summarize`` and ``tree_summarize`` send all images in
                 one request, ``refine`` and ``accumulate`` one after the other.
             chat_content_qa_template: A ``RichPromptTemplate`` in place of the package's; the same holds for the others.
             chat_content_refine_template: For further sources.
             chat_summary_template: For mode ``tree_summarize``.
-            simple_template: For mode ``generation``, which looks at the question and its picture alone.
+            simple_template: For mode ``generation``, which looks at the question and its image alone.
             output_cls: A pydantic model, for structured answers.
             use_async: Whether requests that do not need each other go out together.
             streaming: Whether answers stream.
@@ -148,9 +148,9 @@ class PictureQueryEngine(RetrieverQueryEngine):
         require_choice(on_error, "on_error", "raise", "skip")
         if isinstance(node_postprocessors, BaseNodePostprocessor):
             node_postprocessors = [node_postprocessors]
-        require_known("PictureQueryEngine.from_args", without_text_templates(text_templates), _FROM_ARGS)
+        require_known("ImageQueryEngine.from_args", without_text_templates(text_templates), _FROM_ARGS)
         if response_synthesizer is None:
-            response_synthesizer = picture_synthesizer(
+            response_synthesizer = image_synthesizer(
                 llm_or_default(llm),
                 language,
                 member_of(ResponseMode, response_mode, "response_mode"),
@@ -174,7 +174,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
             on_error=on_error,
         )
 
-    def with_retriever(self, retriever: BaseRetriever) -> PictureQueryEngine:
+    def with_retriever(self, retriever: BaseRetriever) -> ImageQueryEngine:
         """Return the same engine with another retriever."""
         return type(self)(
             retriever,
@@ -192,7 +192,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
         present = self.get_prompts()
         changed = {name: template for name, template in prompts_dict.items() if present.get(name) != template}
         require_no_text_templates(name.rpartition(":")[2] for name in changed)
-        super().update_prompts({name: PicturePromptTemplate.of(template) for name, template in changed.items()})
+        super().update_prompts({name: ImagePromptTemplate.of(template) for name, template in changed.items()})
 
     def synthesize(
         self,
@@ -204,7 +204,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
 
         Raises:
             EmptyAnswerError: The model answered nothing.
-            ImageError: The question's picture, or with ``on_error="raise"`` another, cannot be read.
+            ImageError: The question's image, or with ``on_error="raise"`` another, cannot be read.
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
         """
         query = as_bundle(query_bundle)
@@ -331,7 +331,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
     def _prepared(
         self, query: QueryBundle, nodes: Sequence[NodeWithScore]
     ) -> tuple[Sources, list[NodeWithScore], dict[str, Any]]:
-        """Return the sources, what the synthesizer is shown of them, and its argument with the question's picture."""
+        """Return the sources, what the synthesizer is shown of them, and its argument with the question's image."""
         asks = asks_an_llm(self._response_synthesizer)
         looks = looks_at_sources(self._response_synthesizer)
         sources = Sources.of(
@@ -339,7 +339,7 @@ class PictureQueryEngine(RetrieverQueryEngine):
             language=self._blocks.language,
             metadata_keys=self._blocks.metadata_keys,
             on_error=self._on_error,
-            needs_pictures=self._blocks.include_images,
+            needs_images=self._blocks.include_images,
             expects_answer=asks,
         )
         shown = self._blocks.of_results(sources.sent)
@@ -373,4 +373,4 @@ def _question_about(image: QueryBundle | ImageSource, prompt: str) -> QueryBundl
     return question
 
 
-_FROM_ARGS = keyword_names(PictureQueryEngine.from_args)
+_FROM_ARGS = keyword_names(ImageQueryEngine.from_args)

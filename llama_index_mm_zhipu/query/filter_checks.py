@@ -34,7 +34,7 @@ def require_matchable(filters: MetadataFilters | None, stores: Sequence[FaissMul
     known = {key for store in stores for key in store.metadata_keys()}
     if unknown := sorted({filter_.key for filter_ in asked} - known):
         raise ValueError(
-            f"no picture and no text has the metadata {', '.join(map(repr, unknown))} that the filters ask for; "
+            f"no image and no text has the metadata {', '.join(map(repr, unknown))} that the filters ask for; "
             f"there is {', '.join(map(repr, sorted(known))) or 'none at all'}"
         )
     examples = {

@@ -1,4 +1,4 @@
-"""Labels of retrieved pictures: number, similarity and caption, as metadata that LLMs see right before the picture."""
+"""Labels of retrieved pictures: number, similarity and caption, as metadata that LLMs see right before the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBun
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.prompts.templates import quoted
-from llama_index_mm_zhipu.prompts.wording import WORDING, Language, Wording, wording_of
+from llama_index_mm_zhipu.prompts.wording import WORDING, Wording, wording_of
+from llama_index_mm_zhipu.types import Language
 
 
 def label_results(
@@ -25,8 +26,8 @@ def label_results(
 ) -> list[NodeWithScore]:
     """Replace retrieved nodes by copies that show an LLM no more than they should.
 
-    A picture's copy carries its label, such as ``图1（相似度 0.83）：「红苹果」``, under one metadata key
-    (``检索到的图片``, in English ``retrieved picture``), which LlamaIndex's engines print right before the picture. All
+    An image's copy carries its label, such as ``图1（相似度 0.83）：「红苹果」``, under one metadata key
+    (``检索到的图片``, in English ``retrieved picture``), which LlamaIndex's engines print right before the image. All
     other metadata is hidden from LLMs, of texts too.
 
     Args:
@@ -48,16 +49,16 @@ def label_results(
     return labelled
 
 
-def number_pictures(
+def number_images(
     results: Sequence[NodeWithScore], *, language: Language = "zh", metadata_keys: Collection[str] = ()
 ) -> list[NodeWithScore]:
-    """Label pictures by the order in which they stand now, and by the captions that they have now.
+    """Label images by the order in which they stand now, and by the captions that they have now.
 
     Args:
-        results: Of ``PictureRetriever``, reordered, thinned out, rewritten or mixed: labels keep the similarity that
-            the pictures were found with. Or of other retrievers. The nodes stay as they were.
+        results: Of ``ImageRetriever``, reordered, thinned out, rewritten or mixed: labels keep the similarity that
+            the images were found with. Or of other retrievers. The nodes stay as they were.
         language: Of labels.
-        metadata_keys: Metadata to show of pictures besides.
+        metadata_keys: Metadata to show of images besides.
     """
     numbered: list[NodeWithScore] = []
     number = 0
@@ -83,10 +84,10 @@ def as_keys(metadata_keys: str | Collection[str]) -> tuple[str, ...]:
     return (metadata_keys,) if isinstance(metadata_keys, str) else tuple(metadata_keys)
 
 
-class PictureNumbering(BaseNodePostprocessor):
-    """A node postprocessor for LlamaIndex's own engines: the last one, where others reorder or mix pictures.
+class ImageNumbering(BaseNodePostprocessor):
+    """A node postprocessor for LlamaIndex's own engines: the last one, where others reorder or mix images.
 
-    The engines of this package number pictures by themselves.
+    The engines of this package number images by themselves.
 
     Args:
         language: Of labels.
@@ -97,12 +98,12 @@ class PictureNumbering(BaseNodePostprocessor):
     @classmethod
     def class_name(cls) -> str:
         """Return the name under which LlamaIndex serialises this component."""
-        return "PictureNumbering"
+        return "ImageNumbering"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return number_pictures(nodes, language=self.language)
+        return number_images(nodes, language=self.language)
 
 
 class _Score(NamedTuple):
@@ -115,7 +116,7 @@ def _scored(score: float | None, is_similarity: bool) -> _Score | None:
 
 
 def _known_score(node: BaseNode) -> _Score | None:
-    """Read what a picture was found with off its label, of whatever language."""
+    """Read what an image was found with off its label, of whatever language."""
     for wording in WORDING.values():
         found = _label_in(node, wording)
         if found is not None and (text := found.group(1) or found.group(2)):
@@ -140,7 +141,7 @@ def _label(node: ImageNode, number: int, score: _Score | None, language: Languag
 
 
 def _showing(node: BaseNode, label: str | None, metadata_keys: Collection[str], language: Language) -> BaseNode:
-    """Copy a node: the label comes last, so that nothing stands between it and the picture."""
+    """Copy a node: the label comes last, so that nothing stands between it and the image."""
     stale = [wording.metadata_key for wording in WORDING.values() if _label_in(node, wording)]
     metadata = {key: value for key, value in node.metadata.items() if key not in stale}
     label_key = wording_of(language).metadata_key

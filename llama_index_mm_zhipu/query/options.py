@@ -14,13 +14,12 @@ from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.response_synthesizers import BaseSynthesizer, ResponseMode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.prompts.wording import Language
 from llama_index_mm_zhipu.query.retriever import QueryMode
+from llama_index_mm_zhipu.types import Language, OnError
 
 
 class RetrieverOptions(TypedDict, total=False):
-    """Keyword arguments of ``as_retriever``; ``PictureRetriever`` says what each does."""
+    """Keyword arguments of ``as_retriever``; ``ImageRetriever`` says what each does."""
 
     similarity_top_k: int
     image_similarity_top_k: int | None
@@ -52,7 +51,7 @@ class _AnswerOptions(TypedDict, total=False):
 
 
 class SynthesisOptions(_AnswerOptions, total=False):
-    """Keyword arguments of ``PictureQueryEngine.from_args``, which says what each does."""
+    """Keyword arguments of ``ImageQueryEngine.from_args``, which says what each does."""
 
     response_synthesizer: BaseSynthesizer | None
     callback_manager: CallbackManager | None

@@ -1,4 +1,4 @@
-"""What of a retrieved node goes into a prompt: label, metadata that was asked for, text and picture."""
+"""What of a retrieved node goes into a prompt: label, metadata that was asked for, text and image."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from llama_index_mm_zhipu.images import ImageSource, image_source, read_bytes
 from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
 from llama_index_mm_zhipu.llm.images import ASKED_ABOUT, NumberedImageBlock
 from llama_index_mm_zhipu.prompts.templates import as_quoted_lines, in_one_line
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.labels import label_of
 from llama_index_mm_zhipu.query.question import images_of
 from llama_index_mm_zhipu.query.sources import require_readable
+from llama_index_mm_zhipu.types import Language
 
 Blocks = list[TextBlock | ImageBlock]
 
@@ -29,7 +30,7 @@ class PromptBlocks:
 
     Args:
         language: Of labels.
-        include_images: Whether pictures go out, the question's too; else labels alone.
+        include_images: Whether images go out, the question's too; else labels alone.
         metadata_keys: Metadata that goes out besides.
     """
 
@@ -55,8 +56,8 @@ class PromptBlocks:
         """Return the blocks of a node.
 
         Args:
-            node: A numbered picture, or a text.
-            number: Of the picture.
+            node: A numbered image, or a text.
+            number: Of the image.
         """
         wording = wording_of(self.language)
         asked = [key for key in self.metadata_keys if key in node.metadata and key != wording.metadata_key]
@@ -69,7 +70,7 @@ class PromptBlocks:
         if not self.include_images and not caption_of(node):
             label += wording.colon + wording.no_caption
         text = TextBlock(text="\n".join([*metadata, label]))
-        return [text, self._picture_block(node, number)] if self.include_images else [text]
+        return [text, self._image_block(node, number)] if self.include_images else [text]
 
     def of_question(self, query: QueryBundle) -> Blocks:
         """Return the images that a question is about, marked as such; nothing where there are none.
@@ -89,9 +90,9 @@ class PromptBlocks:
         """
         node = node_of_image(image)
         require_readable(node)
-        return [TextBlock(text=wording_of(self.language).own_picture), self._picture_block(node, ASKED_ABOUT)]
+        return [TextBlock(text=wording_of(self.language).own_image), self._image_block(node, ASKED_ABOUT)]
 
-    def _picture_block(self, node: ImageNode, number: int) -> NumberedImageBlock:
+    def _image_block(self, node: ImageNode, number: int) -> NumberedImageBlock:
         source = image_source(node)
         if isinstance(source, Path):
             return NumberedImageBlock(path=source, number=number, language=self.language)

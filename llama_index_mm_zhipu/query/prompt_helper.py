@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
 _PADDING = 5
-# Room that texts leave for each picture, and the share of the context that they leave at most.
-_PICTURE_TOKENS = 1000
+# Room that texts leave for each image, and the share of the context that they leave at most.
+_IMAGE_TOKENS = 1000
 _LARGEST_SHARE = 4
 
 
@@ -74,11 +74,11 @@ def _count_at_least(text: str) -> int:
     return unspaced // _UNSPACED_CHARACTERS_OF_A_TOKEN + (len(text) - unspaced) // _CHARACTERS_OF_A_TOKEN
 
 
-class WholePicturesPromptHelper(ChatPromptHelper):
-    """A ``ChatPromptHelper`` that never parts a picture from its label, nor pictures from each other without need.
+class WholeImagesPromptHelper(ChatPromptHelper):
+    """A ``ChatPromptHelper`` that never parts an image from its label, nor images from each other without need.
 
-    LlamaIndex's own counts 2,125 tokens for each picture, so that a model with a context of 8 K gets three at a time,
-    reads every file several times to do so, and may end a request between a label and its picture. Here pictures go
+    LlamaIndex's own counts 2,125 tokens for each image, so that a model with a context of 8 K gets three at a time,
+    reads every file several times to do so, and may end a request between a label and its image. Here images go
     out together, however many, as long as texts and labels leave room: ``ZhipuMultiModal`` fits them into what the
     model takes. Texts keep their lines, and are split where one is too long.
     """
@@ -86,7 +86,7 @@ class WholePicturesPromptHelper(ChatPromptHelper):
     @classmethod
     def class_name(cls) -> str:
         """Return the name under which LlamaIndex serialises this component."""
-        return "WholePicturesPromptHelper"
+        return "WholeImagesPromptHelper"
 
     async def arepack(
         self,
@@ -97,8 +97,8 @@ class WholePicturesPromptHelper(ChatPromptHelper):
         tools: list[BaseTool] | None = None,
     ) -> list[ChatMessage]:
         """Pack messages, in order, into the fewest that their texts need."""
-        pictures = sum(map(_has_picture, messages))
-        padding += min(pictures * _PICTURE_TOKENS, self.context_window // _LARGEST_SHARE)
+        images = sum(map(_has_image, messages))
+        padding += min(images * _IMAGE_TOKENS, self.context_window // _LARGEST_SHARE)
         size = self._room(prompt, llm, tools) - padding
         packs: list[list[ChatMessage]] = [[]]
         left = size
@@ -113,7 +113,7 @@ class WholePicturesPromptHelper(ChatPromptHelper):
 
     async def _pieces(self, message: ChatMessage, size: int) -> list[ChatMessage]:
         """Split a text that is longer than a request takes."""
-        if _has_picture(message) or self._text_tokens(message) <= size:
+        if _has_image(message) or self._text_tokens(message) <= size:
             return [message]
         if size <= 0:
             raise self._too_long(self.context_window - self.num_output - size)
@@ -150,13 +150,13 @@ class WholePicturesPromptHelper(ChatPromptHelper):
         """Shorten messages that are of text alone."""
         return [
             message
-            if _has_picture(message)
-            else (await super(WholePicturesPromptHelper, self).atruncate(prompt, [message], padding, llm, tools))[0]
+            if _has_image(message)
+            else (await super(WholeImagesPromptHelper, self).atruncate(prompt, [message], padding, llm, tools))[0]
             for message in messages
         ]
 
 
-def _has_picture(message: ChatMessage) -> bool:
+def _has_image(message: ChatMessage) -> bool:
     return any(isinstance(block, ImageBlock) for block in message.blocks)
 
 

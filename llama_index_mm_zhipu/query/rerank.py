@@ -1,4 +1,4 @@
-"""``GLMRerank``: a multimodal LLM looks at the candidates and scores them."""
+"""``ImageReranker``: a multimodal LLM looks at the candidates and scores them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.llm.structured_answers import decode_json
 from llama_index_mm_zhipu.prompts.templates import quoted
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
+from llama_index_mm_zhipu.types import Language
 
 logger = logging.getLogger(__name__)
 
@@ -120,13 +121,13 @@ NOT_READ = "not reranked: the model's answer could not be read"
 
 _NOT_SCORED = "the model gave no score"
 
-# Pictures of so many requests lie decoded in memory.
+# Images of so many requests lie decoded in memory.
 _PREPARED_AT_A_TIME = 2
 
 _BEGINNING = 200
 
 
-class GLMRerank(KnownFields, BaseNodePostprocessor):
+class ImageReranker(KnownFields, BaseNodePostprocessor):
     """A node postprocessor: the model scores each candidate from 0 to 10 and says why.
 
     Scores take the place of those of retrieval; reasons are in ``node.metadata["rerank_reason"]``, hidden from LLMs.
@@ -155,7 +156,7 @@ class GLMRerank(KnownFields, BaseNodePostprocessor):
     @classmethod
     def class_name(cls) -> str:
         """Return the name under which LlamaIndex serialises this component."""
-        return "GLMRerank"
+        return "ImageReranker"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -166,7 +167,7 @@ class GLMRerank(KnownFields, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         if query_bundle is None:
-            raise ValueError("GLMRerank needs the question; give query_bundle or query_str")
+            raise ValueError("ImageReranker needs the question; give query_bundle or query_str")
         if not nodes:
             return []
         size = self.choice_batch_size if self.mode == "sheet" else 1
@@ -206,7 +207,7 @@ class GLMRerank(KnownFields, BaseNodePostprocessor):
     def _blocks(
         self, batch: Sequence[NodeWithScore], query: QueryBundle
     ) -> tuple[list[TextBlock | ImageBlock], dict[int, str]]:
-        """Return the content of a request, and the reason by number of pictures that cannot be read."""
+        """Return the content of a request, and the reason by number of images that cannot be read."""
         wording = _WORDING[self.language]
         lines = [wording["introduction"]]
         on_sheet: dict[int, Image.Image] = {}
@@ -247,8 +248,8 @@ def _small(node: ImageNode) -> Image.Image:
     return image
 
 
-def _sheet(pictures: dict[int, Image.Image]) -> ImageBlock:
-    sheet = contact_sheet(list(pictures.values()), list(pictures))
+def _sheet(images: dict[int, Image.Image]) -> ImageBlock:
+    sheet = contact_sheet(list(images.values()), list(images))
     return ImageBlock(image=encode_within_limits(sheet), image_mimetype="image/jpeg")
 
 

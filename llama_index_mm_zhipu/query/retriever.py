@@ -1,4 +1,4 @@
-"""``PictureRetriever``: retrieval by words, by a picture, or by both, in every mode of the store."""
+"""``ImageRetriever``: retrieval by words, by an image, or by both, in every mode of the store."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range,
 from llama_index_mm_zhipu.embedding.contract import unit_embedding
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
+from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, as_query
+from llama_index_mm_zhipu.types import Language
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
-"""What of a question pictures are looked for by: its words, its picture, or the mean of both vectors."""
+"""What of a question images are looked for by: its words, its image, or the mean of both vectors."""
 
 _MODES_BY_WORDS_ALONE = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 _MODES_BY_WORDS = (VectorStoreQueryMode.HYBRID, *_MODES_BY_WORDS_ALONE)
@@ -50,24 +51,24 @@ class KnowsText(Protocol):
         """Return whether the model's vocabulary has any part of a text."""
 
 
-class PictureRetriever(MultiModalVectorIndexRetriever):
-    """Finds pictures and texts by words, by a picture, or by both.
+class ImageRetriever(MultiModalVectorIndexRetriever):
+    """Finds images and texts by words, by an image, or by both.
 
     If the embedding model knows no part of a question's words (emoji, rare characters), their vector has no meaning: a
     warning names them, and they are searched by full text instead; an image beside them is searched by its vector
     alone. With a ``similarity_cutoff``, which needs cosines, the words keep their vector and there is only the warning.
 
-    Results are copies of the stored nodes: pictures with number, similarity and caption as a label that LLMs see, other
-    metadata hidden from them. Texts come first, pictures in rank order after them.
+    Results are copies of the stored nodes: images with number, similarity and caption as a label that LLMs see, other
+    metadata hidden from them. Texts come first, images in rank order after them.
 
     Args:
         index: What ``build_index`` or ``load_index`` returned, or LlamaIndex's own.
-        similarity_top_k: How many texts to find, and how many pictures where ``image_similarity_top_k`` is None.
-        image_similarity_top_k: How many pictures to find.
+        similarity_top_k: How many texts to find, and how many images where ``image_similarity_top_k`` is None.
+        image_similarity_top_k: How many images to find.
         filters: What metadata of the results must be.
         node_ids: Ids of the nodes to look among; None is all, an empty list is none.
         doc_ids: Ids of the documents to look among; None is all, an empty list is none.
-        query_mode: ``"text"``, ``"image"`` or ``"fused"``: by the words of a question, its picture, or both. Fused
+        query_mode: ``"text"``, ``"image"`` or ``"fused"``: by the words of a question, its image, or both. Fused
             takes whichever is there.
         similarity_cutoff: Least cosine of a result. Not for other modes than ``"default"``, whose scores are none.
         vector_store_query_mode: ``"default"``, ``"mmr"``, ``"text_search"`` (full text of captions; also
@@ -142,7 +143,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
 
     @property
     def similarity_top_k(self) -> int:
-        """How many texts to find, and how many pictures where no number of their own was given."""
+        """How many texts to find, and how many images where no number of their own was given."""
         return self._similarity_top_k
 
     @similarity_top_k.setter
@@ -153,7 +154,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
 
     @property
     def image_similarity_top_k(self) -> int:
-        """How many pictures to find."""
+        """How many images to find."""
         return self._image_similarity_top_k
 
     @image_similarity_top_k.setter
@@ -162,7 +163,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         self._image_top_k_given = True
 
     def retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
-        """Find pictures and texts.
+        """Find images and texts.
 
         Args:
             str_or_query_bundle: Words; an image (``Path``, ``bytes``, ``PIL.Image``, a node); or a ``QueryBundle``,
@@ -179,7 +180,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         return await super().aretrieve(as_bundle(str_or_query_bundle))
 
     def image_to_image_retrieve(self, str_or_query_bundle: QueryBundle | ImageSource) -> list[NodeWithScore]:
-        """Find pictures by an image in any form; a string is its path or URL."""
+        """Find images by an image in any form; a string is its path or URL."""
         return super().image_to_image_retrieve(as_image_bundle(str_or_query_bundle))
 
     async def aimage_to_image_retrieve(self, str_or_query_bundle: QueryBundle | ImageSource) -> list[NodeWithScore]:
@@ -192,7 +193,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         query = self._reduced(as_query(query_bundle))
         self._warn_of_unknown_words(query, self._embed_model, self._image_embed_model)
         texts = self._find_texts(query) if query.embedding_strs else []
-        return [*texts, *self._find_pictures(query)]
+        return [*texts, *self._find_images(query)]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
@@ -210,7 +211,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         self._require_matchable_filters()
         query = as_query(query_bundle)
         self._warn_of_unknown_words(query, self._image_embed_model)
-        return self._find_pictures_by_words(query)
+        return self._find_images_by_words(query)
 
     async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
@@ -220,7 +221,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         query = as_query(query_bundle)
         if not query.embedding_image:
             raise ValueError("the question has no image; give its path, or QueryBundle(image_path=…)")
-        return self._find_pictures_by_image(query)
+        return self._find_images_by_image(query)
 
     async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._image_to_image_retrieve, query_bundle)
@@ -229,9 +230,7 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
         """Leave of a question what ``query_mode`` asks by."""
         if self._query_mode == "image":
             if not query.embedding_image:
-                raise ValueError(
-                    "query_mode is 'image' and the question has no picture; give QueryBundle(image_path=…)"
-                )
+                raise ValueError("query_mode is 'image' and the question has no image; give QueryBundle(image_path=…)")
             return QueryBundle(query_str="", image_path=query.image_path)
         if self._query_mode == "text":
             if not query.embedding_strs:
@@ -249,28 +248,28 @@ class PictureRetriever(MultiModalVectorIndexRetriever):
             return self._get_nodes_with_embeddings(query, self._similarity_top_k, self._vector_store)
         return self._find_by_words(query, self._embed_model, self._similarity_top_k, self._vector_store)
 
-    def _find_pictures(self, query: QueryBundle) -> list[NodeWithScore]:
+    def _find_images(self, query: QueryBundle) -> list[NodeWithScore]:
         if not query.embedding_strs:
-            return self._find_pictures_by_image(query)
+            return self._find_images_by_image(query)
         if not query.embedding_image or self._vector_store_query_mode in _MODES_BY_WORDS_ALONE:
-            return self._find_pictures_by_words(query)
+            return self._find_images_by_words(query)
         if self._index.is_image_vector_store_empty:
             return []
         vectors = [self._image_vector(query)]
         if self._similarity_cutoff is not None or not self._is_unknown_to(self._image_embed_model, query):
-            # What is near the words and near the picture: a score is the mean of two cosines.
+            # What is near the words and near the image: a score is the mean of two cosines.
             vectors.append(_vector_of_words(self._image_embed_model, query))
         return self._get_nodes_with_embeddings(
             replace(query, embedding=mean_agg(vectors)), self._image_similarity_top_k, self._image_vector_store
         )
 
-    def _find_pictures_by_words(self, query: QueryBundle) -> list[NodeWithScore]:
+    def _find_images_by_words(self, query: QueryBundle) -> list[NodeWithScore]:
         if self._index.is_image_vector_store_empty:
             return []
         top_k = self._image_similarity_top_k
         return self._find_by_words(query, self._image_embed_model, top_k, self._image_vector_store)
 
-    def _find_pictures_by_image(self, query: QueryBundle) -> list[NodeWithScore]:
+    def _find_images_by_image(self, query: QueryBundle) -> list[NodeWithScore]:
         if self._index.is_image_vector_store_empty or not query.embedding_image:
             return []
         return self._get_nodes_with_embeddings(

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore
 
-from llama_index_mm_zhipu.embedding.nodes import OnError, list_failures
+from llama_index_mm_zhipu.embedding.nodes import list_failures
 from llama_index_mm_zhipu.images import ImageError, image_source, load_image, open_image
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError
-from llama_index_mm_zhipu.prompts.wording import Language, wording_of
-from llama_index_mm_zhipu.query.labels import number_pictures
+from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.query.labels import number_images
+from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ CITATIONS = "citations"
 """Key of ``response.metadata``: the node id of each image that the answer cites, by name (``图1``)."""
 
 UNKNOWN_CITATIONS = "unknown_citations"
-"""Key of ``response.metadata``: names that the answer cites and that no picture has."""
+"""Key of ``response.metadata``: names that the answer cites and that no image has."""
 
 _MAX_RANGE = 50
 
@@ -69,7 +70,7 @@ class Citations(NamedTuple):
     def as_metadata(self) -> dict[str, Any]:
         """Return what goes into ``response.metadata``; what is unknown is logged, too."""
         if self.unknown:
-            logger.warning("the answer cites %s, which no picture is called", ", ".join(self.unknown))
+            logger.warning("the answer cites %s, which no image is called", ", ".join(self.unknown))
         return {
             CITATIONS: {name: node.node_id for name, node in self.nodes.items()},
             UNKNOWN_CITATIONS: self.unknown,
@@ -77,10 +78,10 @@ class Citations(NamedTuple):
 
 
 class Mention(NamedTuple):
-    """A place in an answer that cites pictures.
+    """A place in an answer that cites images.
 
     Attributes:
-        numbers: Of the pictures; several for the end of a range, ``图1至3``, which stands for those between, too.
+        numbers: Of the images; several for the end of a range, ``图1至3``, which stands for those between, too.
         start: Index of its first character.
         end: Index after its last one.
     """
@@ -103,14 +104,14 @@ def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Langua
         sources: What was sent, images in the order of their numbers.
         language: Of names.
     """
-    pictures = [result.node for result in sources if isinstance(result.node, ImageNode)]
+    images = [result.node for result in sources if isinstance(result.node, ImageNode)]
     name = wording_of(language).name
     nodes: dict[str, BaseNode] = {}
     unknown: list[str] = []
     for number in dict.fromkeys(number for mention in mentions_in(answer) for number in mention.numbers):
         called = name.format(number=number)
-        if 1 <= number <= len(pictures):
-            nodes[called] = pictures[number - 1]
+        if 1 <= number <= len(images):
+            nodes[called] = images[number - 1]
         else:
             unknown.append(called)
     return Citations(nodes, unknown)
@@ -172,7 +173,7 @@ def _following(answer: str, place: int, bracket_end: int | None, *, plural: bool
 
 
 SKIPPED = "skipped"
-"""Key of ``response.metadata``: reason by node id of pictures that were found and could not be sent."""
+"""Key of ``response.metadata``: reason by node id of images that were found and could not be sent."""
 
 # As LlamaIndex's readers call them.
 _FILE_NAME, _FILE_PATH = "file_name", "file_path"
@@ -182,10 +183,10 @@ _EMPTY_ANSWERS = ("", "Empty Response")
 
 
 class Sent(list[NodeWithScore]):
-    """Pictures, numbered in this order, and texts.
+    """Images, numbered in this order, and texts.
 
     Attributes:
-        skipped: Reason by node id of pictures that were found and cannot be read.
+        skipped: Reason by node id of images that were found and cannot be read.
     """
 
     skipped: dict[str, str]
@@ -213,31 +214,31 @@ class Sources:
         language: Language = "zh",
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
-        needs_pictures: bool = True,
+        needs_images: bool = True,
         expects_answer: bool = True,
     ) -> Sources:
-        """Take what was retrieved, without pictures whose file vanished or was damaged since it was indexed.
+        """Take what was retrieved, without images whose file vanished or was damaged since it was indexed.
 
         Args:
             results: What was retrieved, or what this function took of it before.
             language: Of labels.
-            metadata_keys: Metadata to show of pictures besides.
-            on_error: ``"skip"`` such pictures, or ``"raise"`` at the first.
-            needs_pictures: Whether the pictures are sent at all.
+            metadata_keys: Metadata to show of images besides.
+            on_error: ``"skip"`` such images, or ``"raise"`` at the first.
+            needs_images: Whether the images are sent at all.
             expects_answer: Whether a model is asked.
 
         Raises:
-            ImageError: There is such a picture, and ``on_error`` is ``"raise"``; or nothing else was found.
+            ImageError: There is such an image, and ``on_error`` is ``"raise"``; or nothing else was found.
         """
         if isinstance(results, Sent):
             return cls(results, language, expects_answer)
-        readable, skipped = _readable(results, on_error) if needs_pictures else (list(results), {})
+        readable, skipped = _readable(results, on_error) if needs_images else (list(results), {})
         if skipped:
             told = list_failures(list(skipped.items()), len(results))
             if not readable:
-                raise ImageError(f"none of the pictures found can be sent: {told}")
+                raise ImageError(f"none of the images found can be sent: {told}")
             logger.warning("%s", told)
-        sent = Sent(number_pictures(readable, language=language, metadata_keys=metadata_keys))
+        sent = Sent(number_images(readable, language=language, metadata_keys=metadata_keys))
         sent.skipped = skipped
         return cls(sent, language, expects_answer)
 
@@ -256,7 +257,7 @@ class Sources:
 
         Raises:
             EmptyAnswerError: It is empty.
-            ImageError: It is, because a picture could not be read to its end.
+            ImageError: It is, because an image could not be read to its end.
         """
         if self.sent and self.expects_answer and answer.strip() in _EMPTY_ANSWERS:
             for result in self.sent:
@@ -298,10 +299,10 @@ def _shown_metadata(node: BaseNode) -> dict[str, Any]:
 
 
 def require_readable(node: BaseNode) -> None:
-    """Read the header of a picture in a file: those in the store are whole, addresses are the LLM's to fetch.
+    """Read the header of an image in a file: those in the store are whole, addresses are the LLM's to fetch.
 
     Raises:
-        ImageError: There is no such picture.
+        ImageError: There is no such image.
     """
     if isinstance(node, ImageNode) and not node.image and isinstance(source := image_source(node), Path):
         with open_image(source):
@@ -332,4 +333,4 @@ def _require_whole(node: BaseNode) -> None:
 
 
 def _cannot_be_sent(node: BaseNode, error: ImageError) -> ImageError:
-    return ImageError(f"node {one_line(node.node_id)} was found, but its picture cannot be sent: {error}")
+    return ImageError(f"node {one_line(node.node_id)} was found, but its image cannot be sent: {error}")

@@ -12,9 +12,9 @@ from llama_index.core.response_synthesizers.context_only import ContextOnly
 from llama_index.core.response_synthesizers.generation import Generation
 from llama_index.core.response_synthesizers.no_text import NoText
 
-from llama_index_mm_zhipu.prompts.templates import PicturePromptTemplate, prompts_of
-from llama_index_mm_zhipu.prompts.wording import Language
-from llama_index_mm_zhipu.query.prompt_helper import WholePicturesPromptHelper
+from llama_index_mm_zhipu.prompts.templates import ImagePromptTemplate, prompts_of
+from llama_index_mm_zhipu.query.prompt_helper import WholeImagesPromptHelper
+from llama_index_mm_zhipu.types import Language
 
 TEXT_TEMPLATES = ("text_qa_template", "refine_template", "summary_template", "image_qa_template")
 """LlamaIndex's own, which a multimodal synthesizer never uses."""
@@ -26,7 +26,7 @@ _MODES_WITHOUT_LLM: dict[ResponseMode, type[BaseSynthesizer]] = {
 }
 
 
-def picture_synthesizer(
+def image_synthesizer(
     llm: LLM,
     language: Language = "zh",
     response_mode: ResponseMode = ResponseMode.COMPACT,
@@ -37,7 +37,7 @@ def picture_synthesizer(
     """Make the synthesizer of a response mode.
 
     Args:
-        llm: A chat LLM that takes pictures.
+        llm: A chat LLM that takes images.
         language: Of prompts.
         response_mode: LlamaIndex's.
         streaming: Whether answers stream.
@@ -53,10 +53,10 @@ def picture_synthesizer(
         "simple_template": prompts.simple,
     }
     for name, template in own.items():
-        settings[name] = PicturePromptTemplate.of(settings.get(name) or template)
+        settings[name] = ImagePromptTemplate.of(settings.get(name) or template)
     return get_response_synthesizer(
         llm=llm,
-        chat_prompt_helper=Settings._chat_prompt_helper or WholePicturesPromptHelper.from_llm_metadata(llm.metadata),
+        chat_prompt_helper=Settings._chat_prompt_helper or WholeImagesPromptHelper.from_llm_metadata(llm.metadata),
         response_mode=response_mode,
         streaming=streaming,
         multimodal=True,
@@ -92,4 +92,4 @@ def require_no_text_templates(names: Iterable[str]) -> None:
     """
     for name in names:
         if name in TEXT_TEMPLATES:
-            raise ValueError(f"{name} is not for answers from pictures; give chat_content_qa_template or its siblings")
+            raise ValueError(f"{name} is not for answers from images; give chat_content_qa_template or its siblings")

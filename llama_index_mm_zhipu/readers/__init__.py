@@ -1,6 +1,6 @@
-"""Readers of picture sets."""
+"""Readers of image sets."""
 
-from llama_index_mm_zhipu.readers.base import PictureReader
+from llama_index_mm_zhipu.readers.base import ImageReader
 from llama_index_mm_zhipu.readers.caption_datasets import CocoCnReader, Flickr8kCnReader, Flickr30kCnReader
 from llama_index_mm_zhipu.readers.columns import PRODUCT1M, WUDAOMM, ColumnReader, Columns
 from llama_index_mm_zhipu.readers.folder import FolderReader, read_folder
@@ -24,11 +24,11 @@ __all__ = [
     "Flickr8kCnReader",
     "Flickr30kCnReader",
     "FolderReader",
+    "ImageReader",
     "JsonlReader",
     "MugeCaptionReader",
     "MugeRetrievalReader",
     "PageReader",
-    "PictureReader",
     "RecordError",
     "WukongReader",
     "read_folder",

@@ -1,4 +1,4 @@
-"""What all readers of picture sets have in common."""
+"""What all readers of image sets have in common."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from llama_index_mm_zhipu.arguments import (
     require_choice,
     require_known,
 )
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images.streams import require_possible
 from llama_index_mm_zhipu.readers.records import EmptySourceError, RecordError, Source
+from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +33,8 @@ T = TypeVar("T")
 _LISTED = 20
 
 
-class PictureReader(BaseReader):
-    """Reads pictures one after the other, in flat memory.
+class ImageReader(BaseReader):
+    """Reads images one after the other, in flat memory.
 
     Node ids are ``<name of the source>-<hash of its path>/<id within the source>``: images of two folders or files
     never replace each other, and indexing one of them again finds its images. Moved or renamed sources have other ids,
@@ -71,11 +71,11 @@ class PictureReader(BaseReader):
         self.skipped: list[str] = []
         self.skipped_count = 0
 
-    # LlamaIndex declares documents; it takes nodes all the same, and its engines know pictures as these.
+    # LlamaIndex declares documents; it takes nodes all the same, and its engines know images as these.
     def lazy_load_data(  # type: ignore[override]
         self, *args: Any, extra_info: dict[str, Any] | None = None, **load_kwargs: Any
     ) -> Iterator[ImageNode]:
-        """Read pictures as they are asked for.
+        """Read images as they are asked for.
 
         Args:
             *args: What is read, as each reader says.
@@ -83,13 +83,13 @@ class PictureReader(BaseReader):
             **load_kwargs: As ``args``.
 
         Returns:
-            A node a picture, with its captions as text, a line each.
+            A node an image, with its captions as text, a line each.
 
         Raises:
             RecordError: A record cannot be used, with ``on_error="raise"``.
             FileNotFoundError: A file is missing.
             TypeError: An argument is not known; the message says which one is meant.
-            ValueError: There is no picture at all.
+            ValueError: There is no image at all.
         """
         known = keyword_names(self._records) | {"extra_info"}
         require_known(f"{type(self).__name__}.load_data", load_kwargs, known)
@@ -107,7 +107,7 @@ class PictureReader(BaseReader):
             raise EmptySourceError(self._nothing_read(*args, **load_kwargs) + reasons)
 
     def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
-        """Read all pictures."""
+        """Read all images."""
         return list(self.lazy_load_data(*args, **load_kwargs))
 
     def source_of(self, *args: Any, **load_kwargs: Any) -> Source:
@@ -130,11 +130,11 @@ class PictureReader(BaseReader):
 
     @abstractmethod
     def _records(self, *args: Any, **load_kwargs: Any) -> Iterator[NodeOrError]:
-        """Yield each picture, or the error of its record."""
+        """Yield each image, or the error of its record."""
 
     @abstractmethod
     def _nothing_read(self, *args: Any, **load_kwargs: Any) -> str:
-        """Say that there was no picture, and what was expected."""
+        """Say that there was no image, and what was expected."""
 
     def _usable(self, records: Iterator[T | RecordError]) -> Iterator[T]:
         """Yield the records that can be used; the first that cannot ends it, or such are counted."""

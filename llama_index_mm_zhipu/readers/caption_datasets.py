@@ -1,4 +1,4 @@
-"""Caption files of the Flickr-CN and COCO-CN kind: a line is a picture's name, marks after ``#``, and a caption."""
+"""Caption files of the Flickr-CN and COCO-CN kind: a line is an image's name, marks after ``#``, and a caption."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
-from llama_index_mm_zhipu.readers.image_nodes import Captions, picture_of_file
+from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
+from llama_index_mm_zhipu.readers.image_nodes import Captions, image_of_file
 from llama_index_mm_zhipu.readers.parsing.lines import lines_of
 from llama_index_mm_zhipu.readers.records import RecordError
 
@@ -34,7 +34,7 @@ class CaptionForm:
 # "123456_ab12cd.jpg#zhc#0 一只狗" and "COCO_val2014_000000000123#0⇥一只猫": name, marks, one blank, caption.
 NAMED_CAPTION = CaptionForm(
     re.compile(r"(?P<name>[^#\s]+)#\S+\s(?P<caption>.*)", re.DOTALL),
-    "a picture's name, '#', a number and a caption",
+    "an image's name, '#', a number and a caption",
 )
 
 _PART_OF_SPEECH = re.compile(r":[A-Za-z]+\d*$")
@@ -47,7 +47,7 @@ def read_caption_lines(
     form: CaptionForm = NAMED_CAPTION,
     rewrite: Callable[[str], str] = str,
 ) -> Iterator[RecordError]:
-    """Read captions by picture name without its ending, and yield the errors of lines.
+    """Read captions by image name without its ending, and yield the errors of lines.
 
     Args:
         file: The caption file.
@@ -67,16 +67,16 @@ def read_caption_lines(
             captions.add(_stem_of(found["name"]), rewrite(found["caption"].strip()), line.place)
 
 
-def read_named_pictures(
+def read_named_images(
     captions: Captions, split: Path | None, images: Path, file_of: Callable[[str], str | None]
 ) -> Iterator[NodeOrError]:
-    """Yield the captioned pictures, or those of a split.
+    """Yield the captioned images, or those of a split.
 
     Args:
         captions: By name without ending.
-        split: File that lists the pictures of a split, a name a line; None for all that have captions.
-        images: Folder of the pictures.
-        file_of: Returns where in it the picture of a name lies, or None for what is no such name.
+        split: File that lists the images of a split, a name a line; None for all that have captions.
+        images: Folder of the images.
+        file_of: Returns where in it the image of a name lies, or None for what is no such name.
     """
     seen: set[str] = set()
     for name in _names_in(split) if split is not None else captions.places.items():
@@ -88,12 +88,12 @@ def read_named_pictures(
         if file is None:
             yield RecordError(f"{place}: {stem!r} is no name such as COCO_val2014_000000000123")
         elif stem in seen:
-            yield RecordError(f"{place}: the picture {stem!r} comes a second time")
+            yield RecordError(f"{place}: the image {stem!r} comes a second time")
         else:
             seen.add(stem)
-            yield picture_of_file(stem, images, file, captions.by_id.get(stem, ""), place)
+            yield image_of_file(stem, images, file, captions.by_id.get(stem, ""), place)
     if bare := len(seen - captions.by_id.keys()):
-        logger.warning("%d of %d pictures of %s have no caption in the file of captions", bare, len(seen), split)
+        logger.warning("%d of %d images of %s have no caption in the file of captions", bare, len(seen), split)
 
 
 def unsegmented(words: str) -> str:
@@ -112,21 +112,21 @@ def _names_in(file: Path) -> Iterator[tuple[str, str] | RecordError]:
 
 
 def _stem_of(name: str) -> str:
-    """Return a picture's name without its ending, which some lines of Flickr8k-CN give as ``.jpg.1``."""
+    """Return an image's name without its ending, which some lines of Flickr8k-CN give as ``.jpg.1``."""
     return _ENDING.sub("", name)
 
 
-class Flickr8kCnReader(PictureReader):
+class Flickr8kCnReader(ImageReader):
     """Reads Flickr8k-CN.
 
     ``load_data(folder, images, split, captions)``: ``folder`` is its ``data/``, ``images`` the folder of Flickr8k's
-    pictures, ``split`` ``"train"``, ``"val"``, ``"test"`` or None for all captioned pictures, ``captions`` ``"zhc"``
+    images, ``split`` ``"train"``, ``"val"``, ``"test"`` or None for all captioned images, ``captions`` ``"zhc"``
     (written by people), ``"zhb"`` or ``"zhg"`` (machine translations), ``"enc"`` (English) or ``"zhmtest"`` (human
     translations of the test split).
 
     Args:
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
     """
 
@@ -137,10 +137,10 @@ class Flickr8kCnReader(PictureReader):
         gathered = Captions()
         yield from read_caption_lines(_flickr8k_file(root, captions), gathered)
         listed = root / f"flickr8k{split}.txt" if split else None
-        yield from read_named_pictures(gathered, listed, Path(images).expanduser(), "{}.jpg".format)
+        yield from read_named_images(gathered, listed, Path(images).expanduser(), "{}.jpg".format)
 
     def _nothing_read(self, folder: str | Path, *args: object, **kwargs: object) -> str:
-        return f"{folder} names no pictures; expected lines such as 123456_ab12cd.jpg#zhc#0 一只狗"
+        return f"{folder} names no images; expected lines such as 123456_ab12cd.jpg#zhc#0 一只狗"
 
 
 def _flickr8k_file(root: Path, captions: str) -> Path:
@@ -152,22 +152,22 @@ def _flickr8k_file(root: Path, captions: str) -> Path:
 # "1234567⇥两个男人", "1234567 两个男人" and "1234567.jpg,两个男人", the last under a header.
 _VARIANT = CaptionForm(
     re.compile(r"(?P<name>\d+(?:\.jpg)?)[\t ,](?P<caption>.+)", re.DOTALL),
-    "a picture's number, a tab, blank or comma and a caption",
+    "an image's number, a tab, blank or comma and a caption",
     header=re.compile(r"[A-Za-z_ ]+[,\t][A-Za-z_ \d]+"),
 )
 
 
-class Flickr30kCnReader(PictureReader):
+class Flickr30kCnReader(ImageReader):
     """Reads Flickr30k-CN in the forms in which it goes round.
 
-    ``load_data(folder, images, split)``: ``images`` is the folder of Flickr30k's pictures, ``split`` ``"train"``,
+    ``load_data(folder, images, split)``: ``images`` is the folder of Flickr30k's images, ``split`` ``"train"``,
     ``"val"`` or ``"test"``. ``folder`` is the unpacked archive, with ``flickr30kzhbbosontrain/`` and the like, or holds
     ``flickr30k_cna_{split}.txt`` or ``flickr30k_cn_{split}.txt``. The archive's captions are segmented into words: the
     blanks are taken out. For the form of Chinese-CLIP's scripts there is ``ChineseClipReader``.
 
     Args:
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
     """
 
@@ -183,10 +183,10 @@ class Flickr30kCnReader(PictureReader):
             yield from read_caption_lines(segmented, captions, NAMED_CAPTION, unsegmented)
         else:
             yield from self._read_variant(root, split, captions)
-        yield from read_named_pictures(captions, listed, Path(images).expanduser(), "{}.jpg".format)
+        yield from read_named_images(captions, listed, Path(images).expanduser(), "{}.jpg".format)
 
     def _nothing_read(self, folder: str | Path, images: str | Path, split: str = "test") -> str:
-        return f"{folder} names no pictures of {split}; expected lines such as 1234567#zhb#0 两 个 男人"
+        return f"{folder} names no images of {split}; expected lines such as 1234567#zhb#0 两 个 男人"
 
     def _read_variant(self, root: Path, split: str, captions: Captions) -> Iterator[RecordError]:
         names = [f"flickr30k_cna_{split}.txt", f"flickr30k_cn_{split}.txt"]
@@ -208,17 +208,17 @@ _SEGMENTED = ".bosonseg"
 _FOLDER = re.compile(r"COCO_(\w+?2014)_")
 
 
-class CocoCnReader(PictureReader):
+class CocoCnReader(ImageReader):
     """Reads COCO-CN.
 
     ``load_data(folder, images, split, captions)``: ``images`` is the folder with ``train2014/`` and ``val2014/``,
-    ``split`` ``"train"``, ``"val"``, ``"test"`` or None for all captioned pictures, ``captions``
+    ``split`` ``"train"``, ``"val"``, ``"test"`` or None for all captioned images, ``captions``
     ``"human-written-caption"``, ``"manually-translated-caption"`` or another part of a file's name between ``imageid.``
     and ``.txt``, or the name of a file such as ``"coco-cn_ext.icap2020"``. The words of ``….bosonseg`` are joined.
 
     Args:
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
     """
 
@@ -234,10 +234,10 @@ class CocoCnReader(PictureReader):
         rewrite = unsegmented if captions.endswith(_SEGMENTED) else str
         yield from read_caption_lines(_coco_file(root, captions), gathered, rewrite=rewrite)
         listed = root / f"coco-cn_{split}.txt" if split else None
-        yield from read_named_pictures(gathered, listed, Path(images).expanduser(), _file_of)
+        yield from read_named_images(gathered, listed, Path(images).expanduser(), _file_of)
 
     def _nothing_read(self, folder: str | Path, *args: object, **kwargs: object) -> str:
-        return f"{folder} names no pictures; expected lines such as COCO_val2014_000000000123#0, a tab and a caption"
+        return f"{folder} names no images; expected lines such as COCO_val2014_000000000123#0, a tab and a caption"
 
 
 def _file_of(stem: str) -> str | None:

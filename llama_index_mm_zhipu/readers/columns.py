@@ -11,22 +11,22 @@ from typing import Any
 from PIL import Image
 
 from llama_index_mm_zhipu.arguments import explicit_constructor
-from llama_index_mm_zhipu.embedding.nodes import OnError
-from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.image_nodes import (
-    addressed_picture,
+    addressed_image,
     captions_in,
-    inline_picture,
+    image_id_of,
+    image_of_file,
+    inline_image,
     joined,
     path_of_address,
-    picture_id_of,
-    picture_of_file,
 )
 from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, encoding_of
 from llama_index_mm_zhipu.readers.parsing.json import described, is_no_number, object_of, objects_of, storable
 from llama_index_mm_zhipu.readers.parsing.lines import Record, RecordOrError, lines_of
 from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, rows_of
 from llama_index_mm_zhipu.readers.records import RESERVED_KEYS, RecordError
+from llama_index_mm_zhipu.types import OnError
 
 
 @explicit_constructor
@@ -36,10 +36,10 @@ class Columns:
 
     Attributes:
         caption: Of captions, one or several; in JSON a list of captions, too.
-        picture: Of the picture's file within the folder of pictures. Of an address, the last part is taken.
-        url: Of the picture's address.
-        base64: Of the picture itself.
-        id: Of its id; None makes one of the file's name and the picture's, or the record's number.
+        image: Of the image's file within the folder of images. Of an address, the last part is taken.
+        url: Of the image's address.
+        base64: Of the image itself.
+        id: Of its id; None makes one of the file's name and the image's, or the record's number.
         metadata: Kept as metadata of the node. In a table, a column of numbers becomes numbers, so that filters such as
             ``price >= 100`` find them; see ``ColumnReader``.
         delimiter: Between fields of a table.
@@ -48,7 +48,7 @@ class Columns:
     """
 
     caption: str | tuple[str, ...] = "caption"
-    picture: str | None = None
+    image: str | None = None
     url: str | None = None
     base64: str | None = None
     id: str | None = None
@@ -58,7 +58,7 @@ class Columns:
     separators: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse columns without a picture.
+        """Refuse columns without an image.
 
         Raises:
             ValueError: There is none, or metadata is called as this package's own is.
@@ -72,19 +72,19 @@ class Columns:
                 f"metadata={tuple(self.metadata)!r}: this package keeps metadata of its own under {reserved[0]!r}; "
                 "rename the column"
             )
-        if not (self.picture or self.url or self.base64):
-            raise ValueError("columns without a picture: give picture, url or base64")
+        if not (self.image or self.url or self.base64):
+            raise ValueError("columns without an image: give image, url or base64")
 
 
-WUDAOMM = Columns(caption="captions", picture="name", url="url", metadata=("tag",))
+WUDAOMM = Columns(caption="captions", image="name", url="url", metadata=("tag",))
 """WuDaoMM's base set, an array per category: ``ColumnReader(WUDAOMM).load_data("Art.json", images="Art")``.
 
-Copies that call the picture ``imagePath`` are read with ``dataclasses.replace(WUDAOMM, picture="imagePath")``.
+Copies that call the image ``imagePath`` are read with ``dataclasses.replace(WUDAOMM, image="imagePath")``.
 """
 
 PRODUCT1M = Columns(
     caption="title",
-    picture="url_2",
+    image="url_2",
     url="url",
     id="id",
     metadata=("labels",),
@@ -101,10 +101,10 @@ JSON_LINES = (".jsonl", ".ndjson")
 _JSON_ARRAY = ".json"
 
 
-class ColumnReader(PictureReader):
-    """Reads pictures from delimited text (``.csv``, ``.tsv``, ``.txt``), JSON arrays (``.json``) or lines (``.jsonl``).
+class ColumnReader(ImageReader):
+    """Reads images from delimited text (``.csv``, ``.tsv``, ``.txt``), JSON arrays (``.json``) or lines (``.jsonl``).
 
-    ``load_data(file, images)``: with ``images``, pictures are files in that folder, named by the column ``picture``.
+    ``load_data(file, images)``: with ``images``, images are files in that folder, named by the column ``image``.
     Without it they are what the record holds: base64, or an address, which the embedding fetches with
     ``allow_urls=True``. Records stream, whatever the size of the file.
 
@@ -117,15 +117,15 @@ class ColumnReader(PictureReader):
         columns: What the columns hold; ``WUDAOMM`` and ``PRODUCT1M`` are there.
         encoding: Of the file, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows). None detects UTF-8, UTF-16 with
             a byte order mark, and GB18030, which is a guess and logged as a warning.
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
 
     Raises:
         ValueError: The encoding is unknown.
 
     Examples:
-        >>> reader = ColumnReader(Columns(caption="说明", picture="图片", metadata=("类别",)))
+        >>> reader = ColumnReader(Columns(caption="说明", image="图片", metadata=("类别",)))
     """
 
     def __init__(
@@ -157,23 +157,23 @@ class ColumnReader(PictureReader):
                 yield name
                 continue
             if name in seen:
-                yield RecordError(f"{record.place}: the picture id {name!r} comes a second time")
+                yield RecordError(f"{record.place}: the image id {name!r} comes a second time")
                 continue
             if name is not None:
                 seen.add(name)
             yield self._node(name or f"{path.stem}/{number}", record, folder, numbers)
 
     def _nothing_read(self, file: str | Path, images: str | Path | None = None) -> str:
-        return f"{file} holds no pictures; expected records with {', '.join(self._required(images))}"
+        return f"{file} holds no images; expected records with {', '.join(self._required(images))}"
 
     def _required(self, images: str | Path | None) -> list[str]:
         columns = self.columns
-        source = columns.picture if images is not None else columns.base64 or columns.url
+        source = columns.image if images is not None else columns.base64 or columns.url
         if source is None:
             raise ValueError(
-                "the columns name no picture file: give Columns(picture=…)"
+                "the columns name no image file: give Columns(image=…)"
                 if images is not None
-                else "the columns name picture files alone: give the folder where they lie, images=…"
+                else "the columns name image files alone: give the folder where they lie, images=…"
             )
         return [*([columns.id] if columns.id else []), source, *self._captions()]
 
@@ -203,7 +203,7 @@ class ColumnReader(PictureReader):
             return None
         columns = self.columns
         # A column may be both metadata and id: ids are text.
-        text = {*required, columns.id, columns.picture, columns.url, columns.base64, *columns.separators}
+        text = {*required, columns.id, columns.image, columns.url, columns.base64, *columns.separators}
         numbers = NumericColumns([column for column in columns.metadata if column not in text])
         with closing(self._rows(file, required, encoding, show_progress=False)) as rows:
             # Without any candidate, no row is read.
@@ -220,11 +220,11 @@ class ColumnReader(PictureReader):
         """Return the id that a record gives itself, or None."""
         columns, fields, place = self.columns, record.fields, record.place
         if columns.id is not None:
-            return picture_id_of(fields[columns.id], place, columns.id)
-        name = fields.get(columns.picture) if columns.picture else None
+            return image_id_of(fields[columns.id], place, columns.id)
+        name = fields.get(columns.image) if columns.image else None
         if not name or is_no_number(name):
             return None
-        return picture_id_of(f"{stem}/{_file_name(str(name))}", place, str(columns.picture))
+        return image_id_of(f"{stem}/{_file_name(str(name))}", place, str(columns.image))
 
     def _node(self, node_id: str, record: Record, images: Path | None, numbers: NumericColumns | None) -> NodeOrError:
         columns, fields, place = self.columns, record.fields, record.place
@@ -247,13 +247,13 @@ class ColumnReader(PictureReader):
         if numbers is None and metadata:
             metadata = storable(metadata)
         if images is not None:
-            source = fields[columns.picture]  # type: ignore[index]
+            source = fields[columns.image]  # type: ignore[index]
             if is_no_number(source):
-                return RecordError(f"{place}: {columns.picture} is {described(source)}, not the name of a file")
-            return picture_of_file(node_id, images, _file_name(str(source or "")), caption, place, metadata)
+                return RecordError(f"{place}: {columns.image} is {described(source)}, not the name of a file")
+            return image_of_file(node_id, images, _file_name(str(source or "")), caption, place, metadata)
         if columns.base64 is not None:
-            return inline_picture(node_id, fields[columns.base64], caption, place, metadata)
-        return addressed_picture(node_id, fields[columns.url], caption, place, metadata)  # type: ignore[index]
+            return inline_image(node_id, fields[columns.base64], caption, place, metadata)
+        return addressed_image(node_id, fields[columns.url], caption, place, metadata)  # type: ignore[index]
 
     def _values(self, record: Record, column: str) -> list[str] | RecordError:
         value, separator = record.fields.get(column), self.columns.separators.get(column)
@@ -290,7 +290,7 @@ def column_reader_call(fields: Mapping[str, Any], file: Path) -> str:
             columns[column] = found
             del left[found]
 
-    for source, fits in (("base64", _is_base64), ("url", _is_url), ("picture", _is_file_name)):
+    for source, fits in (("base64", _is_base64), ("url", _is_url), ("image", _is_file_name)):
         if not columns:
             take(source, (), fits)
     source = next(iter(columns), "base64")
@@ -301,7 +301,7 @@ def column_reader_call(fields: Mapping[str, Any], file: Path) -> str:
         shown["id"] = repr(columns["id"])
     # ColumnReader goes by the ending.
     path = file if file.suffix.lower() in JSON_LINES else file.with_suffix(JSON_LINES[0])
-    images = ", images=…" if source == "picture" else ""
+    images = ", images=…" if source == "image" else ""
     arguments = ", ".join(f"{name}={value}" for name, value in shown.items())
     renamed = f" after renaming it to {path.name}" if path != file else ""
     return f"ColumnReader(Columns({arguments})).load_data({str(path)!r}{images}){renamed}"

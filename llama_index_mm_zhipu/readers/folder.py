@@ -1,4 +1,4 @@
-"""Folders of pictures."""
+"""Folders of images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.images.formats import FORMATS
 from llama_index_mm_zhipu.images.streams import read_file
-from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.folder_files import (
     FILE_NAME,
     CaptionTable,
@@ -24,26 +23,27 @@ from llama_index_mm_zhipu.readers.folder_files import (
     visible_files,
 )
 from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, encoding_of
-from llama_index_mm_zhipu.readers.records import PictureRecord, RecordError, content_hash
+from llama_index_mm_zhipu.readers.records import ImageRecord, RecordError, content_hash
+from llama_index_mm_zhipu.types import OnError
 
 SIDECAR = "sidecar"
-"""Captions are beside each picture: ``photo.txt`` or ``photo.json``."""
+"""Captions are beside each image: ``photo.txt`` or ``photo.json``."""
 
 _NOT_TABLES = (".json", ".jsonl")
 
 
-class FolderReader(PictureReader):
-    """Reads every picture file in a folder; the pictures stay where they are.
+class FolderReader(ImageReader):
+    """Reads every image file in a folder; the images stay where they are.
 
-    Node ids are paths relative to the folder, so that indexing it again overwrites its pictures instead of doubling
+    Node ids are paths relative to the folder, so that indexing it again overwrites its images instead of doubling
     them. ``metadata["file_name"]`` holds the same path.
 
     ``load_data(folder, captions)``: ``captions`` is None for none, ``"sidecar"`` for a ``.txt`` or ``.json`` of the
-    same name beside each picture, or the path of a CSV with a header.
+    same name beside each image, or the path of a CSV with a header.
 
-    A CSV's other columns become metadata of its pictures: a column of plain numbers becomes numbers, so that filters
+    A CSV's other columns become metadata of its images: a column of plain numbers becomes numbers, so that filters
     such as ``price >= 100`` find them; other values stay text, ``007`` and codes of more than 15 digits among them, and
-    empty ones are left out. Of a picture that has several rows, all captions are taken, and the first value of each
+    empty ones are left out. Of an image that has several rows, all captions are taken, and the first value of each
     other column. The table stays in memory.
 
     Args:
@@ -51,12 +51,12 @@ class FolderReader(PictureReader):
         hash_contents: Read every file, so that an ``IngestionPipeline`` sees which ones changed since it saw them last.
         name_column: Of a CSV: the images' paths within the folder, or absolute ones.
         caption_column: Of a CSV: their captions; None if it has metadata alone.
-        encoding: Of the CSV or of the files beside pictures, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows).
+        encoding: Of the CSV or of the files beside images, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows).
             None detects UTF-8, UTF-16 with a byte order mark, and GB18030, which is a guess and logged as a warning.
         follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
             a warning; links to files inside the folder are followed either way.
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
 
     Raises:
@@ -88,10 +88,10 @@ class FolderReader(PictureReader):
         self._left_out = ""
 
     def _records(self, folder: str | Path, captions: str | Path | None = None) -> Iterator[NodeOrError]:
-        # Absolute, so that an index finds its pictures from every folder.
+        # Absolute, so that an index finds its images from every folder.
         root = Path(folder).expanduser().absolute()
         if not root.is_dir():
-            raise FileNotFoundError(f"no such folder: {root}; check the path of the pictures")
+            raise FileNotFoundError(f"no such folder: {root}; check the path of the images")
         if (bad_name := name_error(str(root), root)) is not None:
             raise bad_name
         links = OutsideLinks(root, self.follow_links)
@@ -104,34 +104,32 @@ class FolderReader(PictureReader):
                     f"{file} is not a CSV; captions are 'sidecar' or a CSV, and ColumnReader reads other tables"
                 )
             yield from table.read(file, encoding_of(file, self.encoding), root)
-        pictures = _pictures_in(root, self.recursive, links)
-        names = {picture.relative_to(root).as_posix() for picture in pictures}
+        images = _images_in(root, self.recursive, links)
+        names = {image.relative_to(root).as_posix() for image in images}
         try:
-            for picture in tqdm(pictures, desc=f"Reading {root.name}", unit="picture", disable=not self.show_progress):
-                name = picture.relative_to(root).as_posix()
-                caption = sidecars.read(picture) if captions == SIDECAR else table.captions.by_id.get(name, "")
+            for image in tqdm(images, desc=f"Reading {root.name}", unit="image", disable=not self.show_progress):
+                name = image.relative_to(root).as_posix()
+                caption = sidecars.read(image) if captions == SIDECAR else table.captions.by_id.get(name, "")
                 if isinstance(caption, RecordError):
                     yield caption
                 else:
-                    yield self._node(picture, name, caption, table.metadata_of(name))
+                    yield self._node(image, name, caption, table.metadata_of(name))
         finally:
             links.warn()
             sidecars.warn()
             self._left_out = links.left_out()
         for name, place in table.captions.places.items():
             if name not in names:
-                yield RecordError(f"{place}: there is no picture {name} in {root}")
+                yield RecordError(f"{place}: there is no image {name} in {root}")
 
     def _nothing_read(self, folder: str | Path, captions: str | Path | None = None) -> str:
-        return f"{folder} holds no pictures; {self._left_out or 'expected files such as .jpg or .png'}"
+        return f"{folder} holds no images; {self._left_out or 'expected files such as .jpg or .png'}"
 
     def _node(self, file: Path, name: str, caption: str, metadata: dict[str, str | int | float]) -> NodeOrError:
         if (error := name_error(name, file)) is not None:
             return error
         digest = _hash_of_file(file) if self.hash_contents else None
-        return PictureRecord.of(
-            name, digest, image_path=str(file), text=caption, metadata={FILE_NAME: name, **metadata}
-        )
+        return ImageRecord.of(name, digest, image_path=str(file), text=caption, metadata={FILE_NAME: name, **metadata})
 
 
 @explicit_arguments
@@ -148,16 +146,16 @@ def read_folder(
     id_prefix: str | None = None,
     show_progress: bool = False,
 ) -> list[ImageNode]:
-    """Make a node of every picture file in a folder: short for ``FolderReader(…).load_data(folder, captions)``.
+    """Make a node of every image file in a folder: short for ``FolderReader(…).load_data(folder, captions)``.
 
     Args:
-        folder: Where to look for files with the ending of a picture (``.jpg``, ``.png``, ``.webp``, …). Hidden files
+        folder: Where to look for files with the ending of an image (``.jpg``, ``.png``, ``.webp``, …). Hidden files
             and folders, such as macOS's ``._photo.jpg``, are left out.
-        captions: None for none, ``"sidecar"`` for a ``.txt`` or ``.json`` beside each picture, or the path of a CSV
+        captions: None for none, ``"sidecar"`` for a ``.txt`` or ``.json`` beside each image, or the path of a CSV
             with a header. Its other columns become metadata, columns of plain numbers as numbers.
         name_column: Of the CSV: the images' paths within the folder, or absolute ones.
         caption_column: Of the CSV: their captions; None if it has metadata alone.
-        encoding: Of the CSV or of the files beside pictures, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows);
+        encoding: Of the CSV or of the files beside images, such as ``"gb18030"`` (GBK, Excel's on Chinese Windows);
             None to detect it, as ``FolderReader`` does.
         recursive: Look into folders inside it too.
         follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
@@ -172,7 +170,7 @@ def read_folder(
 
     Raises:
         FileNotFoundError: There is no such folder or CSV.
-        ValueError: The folder holds no picture, the name of one is not UTF-8, a caption cannot be read, the CSV has no
+        ValueError: The folder holds no image, the name of one is not UTF-8, a caption cannot be read, the CSV has no
             such column or one called as this package's own metadata, or the encoding is unknown.
 
     Examples:
@@ -191,7 +189,7 @@ def read_folder(
     return reader.load_data(folder, captions)
 
 
-def _pictures_in(root: Path, recursive: bool, links: OutsideLinks) -> list[Path]:
+def _images_in(root: Path, recursive: bool, links: OutsideLinks) -> list[Path]:
     endings = {ending for ending, format_ in Image.registered_extensions().items() if format_ in (*FORMATS, "MPO")}
     return visible_files(root, endings, recursive, links=links)
 
@@ -200,5 +198,5 @@ def _hash_of_file(file: Path) -> str | None:
     try:
         return content_hash(read_file(file))
     except ImageError:
-        # Whoever needs the picture says what is wrong, or skips it.
+        # Whoever needs the image says what is wrong, or skips it.
         return None

@@ -175,7 +175,7 @@ def _is_hidden(name: str) -> bool:
 
 
 FILE_NAME = "file_name"
-"""Metadata key of a picture's path within its folder."""
+"""Metadata key of an image's path within its folder."""
 
 _KEYS = ("caption", "captions", "text")
 # Excel writes semicolons where a comma is the decimal sign, and tabs as "Unicode text".
@@ -183,7 +183,7 @@ _DELIMITERS = (",", ";", "\t")
 
 
 class Sidecars:
-    """Reads captions from the files beside pictures: ``photo.txt`` or ``photo.json``.
+    """Reads captions from the files beside images: ``photo.txt`` or ``photo.json``.
 
     Args:
         links: What to do about files that are links out of the folder.
@@ -195,13 +195,13 @@ class Sidecars:
         self._encoding = encoding
         self._guessed: list[Path] = []
 
-    def read(self, picture: Path) -> str | RecordError:
-        """Return the caption of a picture, empty if there is none.
+    def read(self, image: Path) -> str | RecordError:
+        """Return the caption of an image, empty if there is none.
 
         A ``.json`` holds a string, a list of strings, or an object with one of these under ``caption``, ``captions`` or
         ``text``.
         """
-        text, structured = picture.with_suffix(".txt"), picture.with_suffix(".json")
+        text, structured = image.with_suffix(".txt"), image.with_suffix(".json")
         if text.is_file():
             return "" if self._links.leaves_out(text) else self._text_of(text)
         if not structured.is_file() or self._links.leaves_out(structured):
@@ -285,13 +285,13 @@ class CaptionTable:
                     differing.append(f"{row.place}: {column} of {name} is {value!r}, and {metadata[column]!r} before")
         if differing:
             logger.warning(
-                "%d values differ between rows of one picture; the first of each is kept (%s)",
+                "%d values differ between rows of one image; the first of each is kept (%s)",
                 len(differing),
                 differing[0],
             )
 
     def metadata_of(self, name: str) -> dict[str, str | int | float]:
-        """Return the metadata of a picture by its path within the folder; empty values are left out."""
+        """Return the metadata of an image by its path within the folder; empty values are left out."""
         return {column: self._numbers.value(column, text) for column, text in self._metadata.get(name, {}).items()}
 
     def _error_of_names(self, place: str, names: Sequence[str]) -> RecordError | None:

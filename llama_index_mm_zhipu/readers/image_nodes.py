@@ -1,4 +1,4 @@
-"""Pictures that a data set holds in base64."""
+"""Images that a data set holds in base64."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from llama_index.core.schema import ImageNode
 from llama_index_mm_zhipu.images import ImageError, decode_base64, sniff_format
 from llama_index_mm_zhipu.images.streams import read_file
 from llama_index_mm_zhipu.readers.parsing.json import described, is_no_number
-from llama_index_mm_zhipu.readers.records import PictureRecord, RecordError, content_hash
+from llama_index_mm_zhipu.readers.records import ImageRecord, RecordError, content_hash
 from llama_index_mm_zhipu.text import with_whole_characters
 
 _MAX_EXACT = 2**53
 
 
-def picture_id_of(value: object, place: str, key: str) -> str | RecordError:
+def image_id_of(value: object, place: str, key: str) -> str | RecordError:
     """Return an id as a string, or the error of a record without one.
 
     Args:
@@ -33,11 +33,11 @@ def picture_id_of(value: object, place: str, key: str) -> str | RecordError:
     try:
         text.encode()
     except UnicodeEncodeError:
-        return RecordError(f"{place}: the picture id is {value!r:.40}, under {key}, with half of a character")
+        return RecordError(f"{place}: the image id is {value!r:.40}, under {key}, with half of a character")
     if text:
         return text
     return RecordError(
-        f"{place}: the picture id is {described(value)}, under {key}; an id is a string or an integer{_remedy(value)}"
+        f"{place}: the image id is {described(value)}, under {key}; an id is a string or an integer{_remedy(value)}"
     )
 
 
@@ -56,7 +56,7 @@ def _remedy(value: object) -> str:
 
 @dataclass
 class Captions:
-    """Captions by picture id, a line each, and where each id was named first."""
+    """Captions by image id, a line each, and where each id was named first."""
 
     by_id: dict[str, str] = field(default_factory=dict)
     places: dict[str, str] = field(default_factory=dict)
@@ -97,14 +97,14 @@ def in_one_line(text: str) -> str:
     return " ".join(filter(None, map(str.strip, with_whole_characters(text).splitlines())))
 
 
-def picture_of_file(
+def image_of_file(
     node_id: str, folder: Path, name: str, caption: str, place: str, metadata: dict[str, Any] | None = None
 ) -> ImageNode | RecordError:
-    """Make the node of a picture file, or the error of a record whose file is missing.
+    """Make the node of an image file, or the error of a record whose file is missing.
 
     Args:
-        node_id: The picture's id.
-        folder: Of the pictures.
+        node_id: The image's id.
+        folder: Of the images.
         name: Path of the file within it: data sets are other people's, and lead nowhere else.
         caption: Its captions, a line each.
         place: File and line of the record.
@@ -112,24 +112,24 @@ def picture_of_file(
     """
     path = PurePath(name)
     if not name or ".." in path.parts or path.anchor:
-        return RecordError(f"{place}: {name!r} is no picture within {folder}")
+        return RecordError(f"{place}: {name!r} is no image within {folder}")
     file = folder / name
     try:
         digest = content_hash(read_file(file))
     except ImageError as error:
         if not os.path.lexists(file):
-            return RecordError(f"{place}: there is no picture {str(file)!r}; check the folder of the pictures")
+            return RecordError(f"{place}: there is no image {str(file)!r}; check the folder of the images")
         return RecordError(f"{place}: {error}")
-    return PictureRecord.of(node_id, digest, image_path=str(file.absolute()), text=caption, metadata=metadata)
+    return ImageRecord.of(node_id, digest, image_path=str(file.absolute()), text=caption, metadata=metadata)
 
 
-def inline_picture(
+def inline_image(
     node_id: str, encoded: object, caption: str, place: str, metadata: dict[str, Any] | None = None
 ) -> ImageNode | RecordError:
-    """Make the node of a picture given in base64, or the error of its record.
+    """Make the node of an image given in base64, or the error of its record.
 
     Args:
-        node_id: The picture's id.
+        node_id: The image's id.
         encoded: Base64, with or without the head of a data URI.
         caption: Its captions, a line each.
         place: File and line.
@@ -137,35 +137,35 @@ def inline_picture(
     """
     if not isinstance(encoded, str):
         spelled = described(encoded) if is_no_number(encoded) else f"{encoded!r:.40}"
-        return RecordError(f"{place}: the picture of {node_id!r} is {spelled}, not base64")
+        return RecordError(f"{place}: the image of {node_id!r} is {spelled}, not base64")
     try:
-        data = decode_base64(encoded, f"the picture of {node_id!r}")
+        data = decode_base64(encoded, f"the image of {node_id!r}")
     except ImageError:
-        return RecordError(f"{place}: the picture of {node_id!r} is not base64")
+        return RecordError(f"{place}: the image of {node_id!r} is not base64")
     if sniff_format(data) is None:
-        return RecordError(f"{place}: what is in base64 for {node_id!r} is no picture that Pillow can read")
+        return RecordError(f"{place}: what is in base64 for {node_id!r} is no image that Pillow can read")
     image = base64.b64encode(data).decode("ascii")
-    return PictureRecord.of(node_id, content_hash(data), image=image, text=caption, metadata=metadata)
+    return ImageRecord.of(node_id, content_hash(data), image=image, text=caption, metadata=metadata)
 
 
-def addressed_picture(
+def addressed_image(
     node_id: str, url: object, caption: str, place: str, metadata: dict[str, Any] | None = None
 ) -> ImageNode | RecordError:
-    """Make the node of a picture on the web, which is fetched when it is embedded, or the error of its record.
+    """Make the node of an image on the web, which is fetched when it is embedded, or the error of its record.
 
     Args:
-        node_id: The picture's id.
+        node_id: The image's id.
         url: Its address.
         caption: Its captions, a line each.
         place: File and line.
         metadata: What else to say of it.
     """
     if is_no_number(url):
-        return RecordError(f"{place}: {described(url)} is no http address of a picture")
+        return RecordError(f"{place}: {described(url)} is no http address of an image")
     address = str(url or "").strip()
     if path_of_address(address) is None:
-        return RecordError(f"{place}: {address!r:.80} is no http address of a picture")
-    return PictureRecord.of(node_id, None, image_url=address, text=caption, metadata=metadata)
+        return RecordError(f"{place}: {address!r:.80} is no http address of an image")
+    return ImageRecord.of(node_id, None, image_url=address, text=caption, metadata=metadata)
 
 
 def path_of_address(value: str) -> str | None:

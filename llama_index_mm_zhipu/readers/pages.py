@@ -1,4 +1,4 @@
-"""``PageReader``: pages of PDF files and slides, as pictures with their text."""
+"""``PageReader``: pages of PDF files and slides, as images with their text."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import ImageNode
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.embedding.nodes import OnError
 from llama_index_mm_zhipu.images import encode_image
-from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, name_error, visible_files
 from llama_index_mm_zhipu.readers.page_drawing import PAGE_SECONDS, SlowPageError, draw_page, pdfium_lock, tidied
-from llama_index_mm_zhipu.readers.records import PictureRecord, RecordError, content_hash
+from llama_index_mm_zhipu.readers.records import ImageRecord, RecordError, content_hash
+from llama_index_mm_zhipu.types import OnError
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument
@@ -58,7 +58,7 @@ def slides_to_pdf(file: Path, folder: Path) -> Path:
     program = shutil.which("soffice") or next(filter(shutil.which, _INSTALLED), None)
     if program is None:
         raise RecordError(
-            f"{file}: slides need LibreOffice to become pictures: install it (its soffice must be on the PATH), or "
+            f"{file}: slides need LibreOffice to become images: install it (its soffice must be on the PATH), or "
             "save them as PDF"
         )
     # A profile of its own: an open LibreOffice would take the request over, and not answer.
@@ -107,15 +107,15 @@ _ENDINGS = (_PDF, *SLIDES)
 _ENDINGS_LISTED = ", ".join(_ENDINGS)
 
 MOST_PIXELS = 8192
-"""Of a page's longer side: a larger square would not be opened again (``images`` limits the size of pictures)."""
+"""Of a page's longer side: a larger square would not be opened again (``images`` limits the size of images)."""
 
 _MAX_SLOW_PAGES = 3
 
 
-class PageReader(PictureReader):
-    """Reads each page as a picture, with its text layer as the caption: full text finds what the page says.
+class PageReader(ImageReader):
+    """Reads each page as an image, with its text layer as the caption: full text finds what the page says.
 
-    ``load_data(path, images)``: ``path`` is a file or a folder of them, looked through with its subfolders. Pictures
+    ``load_data(path, images)``: ``path`` is a file or a folder of them, looked through with its subfolders. Images
     are held by the nodes themselves, or, with ``images``, are JPEG files in that folder. Node ids are
     ``lecture.pdf/3``, metadata ``file_name`` and ``page_label``, as LlamaIndex's readers of PDF files have them. Pages
     without a text layer, such as scans, are warned of: ``ImageCaptioner`` describes them.
@@ -130,8 +130,8 @@ class PageReader(PictureReader):
         password: Of encrypted PDF files.
         follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
             a warning.
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
 
     Raises:
@@ -209,7 +209,7 @@ class PageReader(PictureReader):
         numbers = range(1, count + 1)
         for number in tqdm(numbers, desc=f"Reading {file.name}", unit="page", disable=not self.show_progress):
             try:
-                picture, text = self._page(document, number)
+                image, text = self._page(document, number)
             except (_pdfium_error(), ValueError) as error:
                 yield RecordError(f"{file}, page {number}: cannot be rendered ({error})")
                 slow += isinstance(error, SlowPageError)
@@ -218,7 +218,7 @@ class PageReader(PictureReader):
                     break
                 continue
             without_text += not text
-            yield _node(name, number, picture, text, folder)
+            yield _node(name, number, image, text, folder)
         if without_text:
             logger.warning(
                 "%d of %d pages of %s have no text layer: words do not find them by what they say, unless "
@@ -232,24 +232,24 @@ class PageReader(PictureReader):
         with pdfium_lock:
             page = document[number - 1]
         try:
-            picture = draw_page(page, self.longest_side, self.page_seconds)
+            image = draw_page(page, self.longest_side, self.page_seconds)
             with pdfium_lock, closing(page.get_textpage()) as layer:
                 text = layer.get_text_bounded()
         finally:
             with pdfium_lock:
                 page.close()
-        return encode_image(picture), tidied(text)
+        return encode_image(image), tidied(text)
 
 
-def _node(name: str, number: int, picture: bytes, text: str, folder: Path | None) -> ImageNode:
-    source: dict[str, Any] = {"image": base64.b64encode(picture).decode("ascii")}
+def _node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
+    source: dict[str, Any] = {"image": base64.b64encode(image).decode("ascii")}
     if folder is not None:
         file = folder / f"{name}-{number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture)
+        file.write_bytes(image)
         source = {"image_path": str(file)}
     metadata = {"file_name": name, "page_label": str(number)}
-    return PictureRecord.of(f"{name}/{number}", content_hash(picture), text=text, metadata=metadata, **source)
+    return ImageRecord.of(f"{name}/{number}", content_hash(image), text=text, metadata=metadata, **source)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ class EmptySourceError(ValueError):
 
 
 CONTENT_HASH = "content_hash"
-"""Metadata key of the SHA-256 of a picture's bytes, hidden from LLMs and embedding models."""
+"""Metadata key of the SHA-256 of an image's bytes, hidden from LLMs and embedding models."""
 
 SOURCE_ROOT = "source_root"
 """Metadata key of the folder or file that an image was read from; hidden from both, too."""
@@ -38,8 +38,8 @@ RESERVED_KEYS = frozenset(
 """Metadata keys that this package writes itself, so that data may not be called so."""
 
 
-class PictureRecord(ImageNode):
-    """An ``ImageNode`` that LlamaIndex's ``IngestionPipeline`` finds changed when its picture, caption or metadata did.
+class ImageRecord(ImageNode):
+    """An ``ImageNode`` that LlamaIndex's ``IngestionPipeline`` finds changed when its image, caption or metadata did.
 
     The hash of a plain one depends on the path, and metadata is what the pipeline's cache tells nodes apart by.
     """
@@ -52,7 +52,7 @@ class PictureRecord(ImageNode):
 
         Args:
             node_id: Its id, and that of the document which it is: ``delete_ref_doc(node_id)`` removes it.
-            digest: Of the picture's content, if known.
+            digest: Of the image's content, if known.
             metadata: What else to say of it.
             **fields: Of ``ImageNode``.
         """
@@ -68,14 +68,14 @@ class PictureRecord(ImageNode):
     @property
     def hash(self) -> str:
         """Hash of id, content, path, caption and metadata."""
-        # The id, as docstores list documents by hash: equal pictures would be one to them.
+        # The id, as docstores list documents by hash: equal images would be one to them.
         metadata = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True, default=str)
         identity = f"{self.node_id}-{super().hash}-{metadata}"
         return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def content_hash(data: bytes) -> str:
-    """Return the SHA-256 of a picture's bytes, in hexadecimal digits."""
+    """Return the SHA-256 of an image's bytes, in hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 

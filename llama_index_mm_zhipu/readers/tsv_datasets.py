@@ -1,4 +1,4 @@
-"""Pictures in a tsv of ids and base64, captions in a jsonl beside it that names picture ids."""
+"""Images in a tsv of ids and base64, captions in a jsonl beside it that names image ids."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from llama_index_mm_zhipu.readers.base import NodeOrError, PictureReader
+from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.image_nodes import (
     Captions,
-    addressed_picture,
+    addressed_image,
     captions_in,
+    image_id_of,
+    image_of_file,
     in_one_line,
-    inline_picture,
-    picture_id_of,
-    picture_of_file,
+    inline_image,
 )
 from llama_index_mm_zhipu.readers.parsing.json import described, is_no_number, object_of
 from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, lines_of
@@ -27,12 +27,12 @@ from llama_index_mm_zhipu.readers.records import RecordError
 logger = logging.getLogger(__name__)
 
 
-class PictureText(NamedTuple):
-    """A text of a data set with the pictures that it belongs to.
+class ImageText(NamedTuple):
+    """A text of a data set with the images that it belongs to.
 
     Attributes:
         text: A caption or a query.
-        image_ids: Node ids of its pictures; none where they are not known.
+        image_ids: Node ids of its images; none where they are not known.
         place: File and line.
     """
 
@@ -41,14 +41,14 @@ class PictureText(NamedTuple):
     place: str
 
 
-class TsvReader(PictureReader):
+class TsvReader(ImageReader):
     """Reads data sets of this form; those that have it say how their files and keys are called."""
 
     text_key: ClassVar[str]
     ids_key: ClassVar[str]
 
-    def load_texts(self, folder: str | Path, split: str = "train") -> list[PictureText]:
-        """Read the texts alone, each with all of its pictures: the queries of a retrieval evaluation.
+    def load_texts(self, folder: str | Path, split: str = "train") -> list[ImageText]:
+        """Read the texts alone, each with all of its images: the queries of a retrieval evaluation.
 
         Args:
             folder: As in ``load_data``.
@@ -64,7 +64,7 @@ class TsvReader(PictureReader):
         return [text._replace(image_ids=tuple(map(source.id_of, text.image_ids))) for text in texts]
 
     def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:
-        texts, pictures = self._existing_files(folder, split)
+        texts, images = self._existing_files(folder, split)
         captions = Captions()
         for text in _texts_in(texts, self.text_key, self.ids_key):
             if isinstance(text, RecordError):
@@ -72,36 +72,36 @@ class TsvReader(PictureReader):
                 continue
             for image_id in text.image_ids:
                 captions.add(image_id, text.text, text.place)
-        yield from read_pictures(pictures, captions, self.show_progress)
+        yield from read_images(images, captions, self.show_progress)
 
     def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
         return nothing_read(self._files(Path(folder).expanduser(), split)[1])
 
     def _existing_files(self, folder: str | Path, split: str) -> tuple[Path, Path]:
-        """Return the file of texts and that of pictures, or name the splits that there are instead.
+        """Return the file of texts and that of images, or name the splits that there are instead.
 
         Raises:
-            FileNotFoundError: The file of pictures is missing.
+            FileNotFoundError: The file of images is missing.
         """
-        texts, pictures = self._files(Path(folder).expanduser(), split)
-        if not pictures.is_file():
-            ending = pictures.name.removeprefix(split)
-            splits = sorted(file.name.removesuffix(ending) for file in pictures.parent.glob(f"*{ending}"))
+        texts, images = self._files(Path(folder).expanduser(), split)
+        if not images.is_file():
+            ending = images.name.removeprefix(split)
+            splits = sorted(file.name.removesuffix(ending) for file in images.parent.glob(f"*{ending}"))
             there = f"there are the splits {', '.join(splits)}" if splits else "is this the folder of the data set?"
-            raise FileNotFoundError(f"no such file: {pictures}; {there}")
-        return texts, pictures
+            raise FileNotFoundError(f"no such file: {images}; {there}")
+        return texts, images
 
     @abstractmethod
     def _files(self, folder: Path, split: str) -> tuple[Path, Path]:
-        """Return the file of texts and that of pictures."""
+        """Return the file of texts and that of images."""
 
 
-def nothing_read(pictures: Path) -> str:
-    """Say that a tsv held no picture."""
-    return f"{pictures} holds no pictures; expected lines of id, tab, base64"
+def nothing_read(images: Path) -> str:
+    """Say that a tsv held no image."""
+    return f"{images} holds no images; expected lines of id, tab, base64"
 
 
-def _texts_in(file: Path, text_key: str, ids_key: str) -> Iterator[PictureText | RecordError]:
+def _texts_in(file: Path, text_key: str, ids_key: str) -> Iterator[ImageText | RecordError]:
     form = f"an object with {text_key} and {ids_key}"
     keys: set[str] = set()
     for line in lines_of(file):
@@ -118,20 +118,20 @@ def _texts_in(file: Path, text_key: str, ids_key: str) -> Iterator[PictureText |
         elif not isinstance(image_ids, list):
             yield RecordError(f"{record.place}: {ids_key} is no list, but {described(image_ids)}")
         else:
-            ids = [picture_id_of(value, record.place, ids_key) for value in image_ids]
+            ids = [image_id_of(value, record.place, ids_key) for value in image_ids]
             bad = next((each for each in ids if isinstance(each, RecordError)), None)
-            yield bad or PictureText(in_one_line(text), tuple(map(str, ids)), record.place)
+            yield bad or ImageText(in_one_line(text), tuple(map(str, ids)), record.place)
     if keys and ids_key not in keys:
         # As in MUGE's test split; or the key is called otherwise.
-        logger.warning("no line of %s has %s, but %s: its texts are of no picture", file, ids_key, sorted(keys))
+        logger.warning("no line of %s has %s, but %s: its texts are of no image", file, ids_key, sorted(keys))
 
 
-def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -> Iterator[NodeOrError]:
-    """Read pictures with their captions from a tsv, and name captions whose picture is not there.
+def read_images(file: Path, captions: Captions, show_progress: bool = False) -> Iterator[NodeOrError]:
+    """Read images with their captions from a tsv, and name captions whose image is not there.
 
     Args:
         file: Lines of id, tab, base64.
-        captions: Of these pictures.
+        captions: Of these images.
         show_progress: Show a progress bar.
     """
     seen: set[str] = set()
@@ -142,26 +142,26 @@ def read_pictures(file: Path, captions: Captions, show_progress: bool = False) -
         image_id, tab, encoded = line.text.partition("\t")
         image_id = image_id.strip()
         if not tab or not image_id:
-            yield RecordError(f"{line.place}: not a picture id, a tab and base64")
+            yield RecordError(f"{line.place}: not an image id, a tab and base64")
         elif image_id in seen:
-            yield RecordError(f"{line.place}: the picture id {image_id!r} comes a second time")
+            yield RecordError(f"{line.place}: the image id {image_id!r} comes a second time")
         else:
             seen.add(image_id)
-            yield inline_picture(image_id, encoded, captions.by_id.get(image_id, ""), line.place)
+            yield inline_image(image_id, encoded, captions.by_id.get(image_id, ""), line.place)
     for image_id, place in captions.places.items():
         if image_id not in seen:
-            yield RecordError(f"{place}: there is no picture {image_id!r} in {file.name}")
+            yield RecordError(f"{place}: there is no image {image_id!r} in {file.name}")
 
 
 class ChineseClipReader(TsvReader):
     """Reads a data set in the form of Chinese-CLIP's scripts.
 
-    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``. Pictures stream; captions stay in
+    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``. Images stream; captions stay in
     memory. The pickles in ``lmdb/`` are never opened: the same is in the two files.
 
     Args:
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
     """
 
@@ -173,14 +173,14 @@ class ChineseClipReader(TsvReader):
 
 
 class MugeRetrievalReader(TsvReader):
-    """Reads MUGE's ``Multimodal_Retrieval``: pictures, with the queries that ask for them as captions.
+    """Reads MUGE's ``Multimodal_Retrieval``: images, with the queries that ask for them as captions.
 
-    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, whose queries name no pictures.
+    ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, whose queries name no images.
     The files' prefix ``MR_`` may be missing.
 
     Args:
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
     """
 
@@ -191,14 +191,14 @@ class MugeRetrievalReader(TsvReader):
         return _file(folder, f"{split}_queries.jsonl"), _file(folder, f"{split}_imgs.tsv")
 
 
-class MugeCaptionReader(PictureReader):
-    """Reads MUGE's ``ECommerce-IC``: pictures with advertising lines as captions.
+class MugeCaptionReader(ImageReader):
+    """Reads MUGE's ``ECommerce-IC``: images with advertising lines as captions.
 
     ``load_data(folder, split)``: ``split`` is ``"train"``, ``"valid"`` or ``"test"``, which has no captions.
 
     Args:
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
     """
 
@@ -208,7 +208,7 @@ class MugeCaptionReader(PictureReader):
             error = _add_captions(line, captions)
             if error is not None:
                 yield error
-        yield from read_pictures(root / f"IC_{split}.tsv", captions, self.show_progress)
+        yield from read_images(root / f"IC_{split}.tsv", captions, self.show_progress)
 
     def _nothing_read(self, folder: str | Path, split: str = "train") -> str:
         return nothing_read(Path(folder) / f"IC_{split}.tsv")
@@ -223,7 +223,7 @@ def _add_captions(line: LineOrError, captions: Captions) -> RecordError | None:
     record = object_of(line, "an object with image_id and text", "image_id")
     if isinstance(record, RecordError):
         return record
-    image_id = picture_id_of(record.fields["image_id"], record.place, "image_id")
+    image_id = image_id_of(record.fields["image_id"], record.place, "image_id")
     if isinstance(image_id, RecordError):
         return image_id
     texts = captions_in(record.fields.get("text"), "text", record.place)
@@ -237,16 +237,16 @@ def _add_captions(line: LineOrError, captions: Captions) -> RecordError | None:
 _FILE_NUMBER = re.compile(r"_(\d+)$")
 
 
-class WukongReader(PictureReader):
+class WukongReader(ImageReader):
     """Reads a file of Wukong, ``wukong_100m_{0..255}.csv``.
 
     ``load_data(file, images)``: without ``images``, nodes have addresses (``image_url``), which the embedding fetches
-    with ``allow_urls=True``; many no longer answer. With it, pictures are those that the official downloader saved as
+    with ``allow_urls=True``; many no longer answer. With it, images are those that the official downloader saved as
     ``{images}/{file:03d}/{row:05d}.jpg``. There are no ids in the file: they are made of its number and the row.
 
     Args:
-        id_prefix: What node ids begin with, as of ``PictureReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``PictureReader``.
+        id_prefix: What node ids begin with, as of ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
         show_progress: Show a progress bar.
     """
 
@@ -261,11 +261,11 @@ class WukongReader(PictureReader):
             yield record if isinstance(record, RecordError) else _node(f"{prefix}/{row:05d}", record, folder)
 
     def _nothing_read(self, file: str | Path, images: str | Path | None = None) -> str:
-        return f"{file} holds no pictures; expected the header url,caption and a line for each picture"
+        return f"{file} holds no images; expected the header url,caption and a line for each image"
 
 
 def _node(node_id: str, record: Record, images: Path | None) -> NodeOrError:
     caption = in_one_line(record.fields["caption"])
     if images is not None:
-        return picture_of_file(node_id, images, f"{node_id}.jpg", caption, record.place)
-    return addressed_picture(node_id, record.fields["url"], caption, record.place)
+        return image_of_file(node_id, images, f"{node_id}.jpg", caption, record.place)
+    return addressed_image(node_id, record.fields["url"], caption, record.place)

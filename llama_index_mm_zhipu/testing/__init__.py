@@ -28,7 +28,7 @@ from llama_index_mm_zhipu.testing.gateway_faults import (
     OddEvents,
     ToolCalls,
 )
-from llama_index_mm_zhipu.testing.mock_server import GLMStandIn, connect_glm
+from llama_index_mm_zhipu.testing.mock_server import MockGLMServer, connect_glm
 
 __all__ = [
     "Compressed",
@@ -40,10 +40,10 @@ __all__ = [
     "ErrorAnswer",
     "ErrorEvent",
     "Fault",
-    "GLMStandIn",
     "GarbageEvent",
     "GatewayError",
     "MissingDone",
+    "MockGLMServer",
     "NoFinalNewline",
     "NoFinishReason",
     "NullContent",

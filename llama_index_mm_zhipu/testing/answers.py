@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.testing.wire import (
     Answer,
     Delta,
     count_tokens,
-    describe_picture,
+    describe_image,
     last_line,
     last_question,
     parts_of,
@@ -27,7 +27,7 @@ from llama_index_mm_zhipu.testing.wire import (
     text_of,
 )
 
-# Prompts of LlamaIndex's selectors, of GLMRerank and of ImageCaptioner.
+# Prompts of LlamaIndex's selectors, of ImageReranker and of ImageCaptioner.
 _SELECTION = re.compile(r"Some choices are given below\..*?relevant to the question: '(.*)'", re.DOTALL)
 _CHOICE = re.compile(r"^\((\d+)\) (.*)$", re.MULTILINE)
 _SCORING = re.compile(r'\{"number": \d+, "score": ')
@@ -69,12 +69,12 @@ def scores(messages: list[Message]) -> str | None:
 
 
 def caption(messages: list[Message]) -> str | None:
-    """Answer a prompt that asks for a caption and the text in a picture."""
+    """Answer a prompt that asks for a caption and the text in an image."""
     form = _CAPTIONING.search(text_of(messages[-1]))
-    pictures = [part["image_url"]["url"] for part in parts_of(messages[-1]) if part["type"] == "image_url"]
-    if form is None or not pictures:
+    images = [part["image_url"]["url"] for part in parts_of(messages[-1]) if part["type"] == "image_url"]
+    if form is None or not images:
         return None
-    return f"{form.group(1)}{describe_picture(pictures[-1])}\n{form.group(2)}无"
+    return f"{form.group(1)}{describe_image(images[-1])}\n{form.group(2)}无"
 
 
 def _overlap(question: str, text: str) -> float:
@@ -174,7 +174,7 @@ def _number(schema: Schema, question: str) -> int | float:
 GREETING = "（本地替身，不是模型）"
 
 _MOST_CHARACTERS = 80
-"""Of what stood before a picture: captions are repeated, whole pages not."""
+"""Of what stood before an image: captions are repeated, whole pages not."""
 
 _SCHEMA_MARK = "Here's a JSON schema to follow:"
 _REACT_MARK = "Action Input:"
@@ -284,23 +284,23 @@ def _react_step(messages: list[Message]) -> str | None:
 
 
 def _describe(messages: list[Message]) -> str:
-    """Repeat the question, and say of each picture what it is and which text stood before it."""
-    pictures = [line for message in messages for line in _described_pictures(message)]
-    numbered = [f"第{number}张图片：{line}" for number, line in enumerate(pictures, start=1)]
-    return "\n".join([_greeting(messages), f"收到 {len(pictures)} 张图片。", *numbered])
+    """Repeat the question, and say of each image what it is and which text stood before it."""
+    images = [line for message in messages for line in _described_images(message)]
+    numbered = [f"第{number}张图片：{line}" for number, line in enumerate(images, start=1)]
+    return "\n".join([_greeting(messages), f"收到 {len(images)} 张图片。", *numbered])
 
 
-def _described_pictures(message: Message) -> list[str]:
-    pictures: list[str] = []
+def _described_images(message: Message) -> list[str]:
+    images: list[str] = []
     text = ""
     for part in parts_of(message):
         if part["type"] == "text":
             text = part["text"]
         elif part["type"] == "image_url":
             before = _shortened(last_line(text))
-            pictures.append(describe_picture(part["image_url"]["url"]) + (f"；说明：{before}" if before else ""))
+            images.append(describe_image(part["image_url"]["url"]) + (f"；说明：{before}" if before else ""))
             text = ""
-    return pictures
+    return images
 
 
 def _shortened(text: str) -> str:

@@ -7,17 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from llama_index_mm_zhipu.llm.models import MODELS, ModelLimits, takes_files, takes_video
-from llama_index_mm_zhipu.testing.wire import Refusal, bad_parameter, decode_picture, is_address, parts_of, text_of
+from llama_index_mm_zhipu.testing.wire import Refusal, bad_parameter, decode_image, is_address, parts_of, text_of
 
 _ROLES = ("system", "user", "assistant", "tool")
 
 
-def check_messages(messages: Any, max_pictures: int, model: str) -> None:
+def check_messages(messages: Any, max_images: int, model: str) -> None:
     """Check the messages of a request.
 
     Args:
         messages: What stands in the field of this name.
-        max_pictures: Pictures in all messages together.
+        max_images: Images in all messages together.
         model: Name of the model, which says what parts a message may have.
 
     Raises:
@@ -33,10 +33,10 @@ def check_messages(messages: Any, max_pictures: int, model: str) -> None:
         _check_content(message, _part_types(model))
         called += _announced_calls(message)
     urls = [part["image_url"]["url"] for message in messages for part in parts_of(message) if "image_url" in part]
-    if len(urls) > max_pictures:
+    if len(urls) > max_images:
         raise Refusal(400, "1210", "输入图片数量超过限制")
     for url in urls:
-        _check_picture(url)
+        _check_image(url)
 
 
 def _check_role(message: dict[str, Any], called: list[str]) -> None:
@@ -91,10 +91,10 @@ def _is_filled(value: Any, kind: str) -> bool:
     return isinstance(value, dict) and set(value) == {"url"} and isinstance(value["url"], str)
 
 
-def _check_picture(url: str) -> None:
+def _check_image(url: str) -> None:
     try:
         if not is_address(url):
-            decode_picture(url)
+            decode_image(url)
     except ValueError:
         raise Refusal(400, "1210", "图片输入格式/解析错误") from None
 
@@ -139,18 +139,18 @@ def check_key(authorization: str | None) -> None:
         raise Refusal(401, "1002", "Authorization Token非法，请确认Authorization Token正确传递。")
 
 
-def check_request(request: dict[str, Any], *, max_pictures: int | None = None, max_tokens: int | None = None) -> None:
+def check_request(request: dict[str, Any], *, max_images: int | None = None, max_tokens: int | None = None) -> None:
     """Check the body of a request; fields that the API does not know are let through.
 
     Args:
         request: The body.
-        max_pictures: Limit for all models, instead of each model's own.
+        max_images: Limit for all models, instead of each model's own.
         max_tokens: Likewise.
 
     Raises:
         Refusal: The API would not take it.
     """
-    limits = _limits(request.get("model"), max_pictures, max_tokens)
+    limits = _limits(request.get("model"), max_images, max_tokens)
     _check_max_tokens(request.get("max_tokens"), limits.max_tokens or limits.context_window)
     for name, is_valid in _PARAMETERS.items():
         value = request.get(name)
@@ -161,17 +161,17 @@ def check_request(request: dict[str, Any], *, max_pictures: int | None = None, m
         raise bad_parameter()
     if limits.always_thinks:
         _check_effort(request)
-    check_messages(request.get("messages"), limits.pictures, request["model"])
+    check_messages(request.get("messages"), limits.images, request["model"])
     _check_length(request["messages"], limits.context_window)
 
 
-def _limits(model: Any, max_pictures: int | None, max_tokens: int | None) -> ModelLimits:
+def _limits(model: Any, max_images: int | None, max_tokens: int | None) -> ModelLimits:
     limits = MODELS.get(model) if isinstance(model, str) else None
     if limits is None:
         raise Refusal(400, "1211", "模型不存在，请检查模型代码。")
     return replace(
         limits,
-        pictures=limits.pictures if max_pictures is None else max_pictures,
+        images=limits.images if max_images is None else max_images,
         max_tokens=limits.max_tokens if max_tokens is None else max_tokens,
     )
 

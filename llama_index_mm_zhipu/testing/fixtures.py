@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from llama_index_mm_zhipu.testing.mock_server import GLMStandIn
+from llama_index_mm_zhipu.testing.mock_server import MockGLMServer
 
 
 @pytest.fixture
-def glm_stand_in() -> Iterator[GLMStandIn]:
+def mock_glm_server() -> Iterator[MockGLMServer]:
     """A running stand-in for the GLM API, a new one for each test."""
-    with GLMStandIn() as running:
+    with MockGLMServer() as running:
         yield running

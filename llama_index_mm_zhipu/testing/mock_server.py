@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.testing.wire import (
     Refusal,
     Reply,
     bad_parameter,
-    decode_picture,
+    decode_image,
     is_address,
     joined,
     json_reply,
@@ -162,7 +162,7 @@ def _problems_of_image(url: str) -> Iterator[str]:
     if not url.startswith(_DATA_URIS):
         yield "The URL must be either a HTTP, data or file URL."
     try:
-        decode_picture(_raw(url))
+        decode_image(_raw(url))
     except ValueError:
         yield "cannot identify image file"
 
@@ -180,11 +180,11 @@ def _raw(url: str) -> str:
     return url.partition(",")[2] if url.startswith("data:") else url
 
 
-class GLMStandIn:
+class MockGLMServer:
     """The server, as a context manager.
 
     Args:
-        max_pictures: Pictures in one request that every model takes, instead of each model's own limit: 1 for
+        max_images: Images in one request that every model takes, instead of each model's own limit: 1 for
             deployments that take no more than is documented.
         max_tokens: Largest ``max_tokens`` that every model takes, instead of each model's own.
         latency: Seconds before each answer.
@@ -200,7 +200,7 @@ class GLMStandIn:
 
     Examples:
         >>> from llama_index_mm_zhipu import ZhipuMultiModal
-        >>> with GLMStandIn() as server:
+        >>> with MockGLMServer() as server:
         ...     answer = ZhipuMultiModal(api_key="id.secret", api_base=server.url).complete("你好")
         >>> "你好" in answer.text
         True
@@ -210,7 +210,7 @@ class GLMStandIn:
     def __init__(
         self,
         *,
-        max_pictures: int | None = None,
+        max_images: int | None = None,
         max_tokens: int | None = None,
         latency: float = 0.0,
         api_style: Style = "glm",
@@ -220,7 +220,7 @@ class GLMStandIn:
     ) -> None:
         self.authorizations: list[str | None] = []
         self.requests: list[dict[str, Any]] = []
-        self._max_pictures = max_pictures
+        self._max_images = max_images
         self._max_tokens = max_tokens
         self._latency = latency
         self._is_openai = api_style == "openai"
@@ -233,7 +233,7 @@ class GLMStandIn:
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
         self.url = self._server.url
 
-    def __enter__(self) -> GLMStandIn:
+    def __enter__(self) -> MockGLMServer:
         self._thread.start()
         return self
 
@@ -314,7 +314,7 @@ class GLMStandIn:
             return openai_answer_to(request)
         if self._api_key is None or not is_known:
             check_key(authorization if is_known else "")
-        check_request(request, max_pictures=self._max_pictures, max_tokens=self._max_tokens)
+        check_request(request, max_images=self._max_images, max_tokens=self._max_tokens)
         if not is_new:
             raise used_request_id(request["request_id"])
         return answer_to(request)
@@ -333,7 +333,7 @@ def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
         llm = ZhipuMultiModal(model)
         print(f"Asking {llm.model} at {without_password(llm.api_base)}.")
         return llm
-    server = GLMStandIn()
+    server = MockGLMServer()
     server.__enter__()
     atexit.register(server.__exit__, None, None, None)
     print("ZHIPUAI_API_KEY is not set: asking the local stand-in, which describes what it was sent.")

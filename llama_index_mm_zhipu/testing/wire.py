@@ -227,12 +227,12 @@ def last_question(messages: list[dict[str, Any]]) -> str:
     """Return what the user asked last; observations of an agent are not asked."""
     for message in reversed(messages):
         if message["role"] == "user" and not text_of(message).startswith(OBSERVATION):
-            return question_in(text_after_pictures(message))
+            return question_in(text_after_images(message))
     return ""
 
 
-def text_after_pictures(message: dict[str, Any]) -> str:
-    """Return the last text of a message, if no picture follows it: others are captions."""
+def text_after_images(message: dict[str, Any]) -> str:
+    """Return the last text of a message, if no image follows it: others are captions."""
     last = (parts_of(message) or [{"type": "text", "text": ""}])[-1]
     return str(last["text"]) if last["type"] == "text" else ""
 
@@ -257,12 +257,12 @@ _MIN_TOKENS, _MAX_TOKENS = 1_000, 1_600
 
 
 def is_address(url: str) -> bool:
-    """Tell whether a picture lies on the web; it is not fetched."""
+    """Tell whether an image lies on the web; it is not fetched."""
     return url.startswith(("http://", "https://"))
 
 
-def decode_picture(encoded: str) -> Image.Image:
-    """Decode a picture to its last pixel.
+def decode_image(encoded: str) -> Image.Image:
+    """Decode an image to its last pixel.
 
     Raises:
         ValueError: The API would not take it.
@@ -281,7 +281,7 @@ def decode_picture(encoded: str) -> Image.Image:
 
 
 def count_tokens(url: str) -> int:
-    """Return the tokens that a picture counts as: one for each 28 × 28 pixels, from 1,000 to 1,600.
+    """Return the tokens that an image counts as: one for each 28 × 28 pixels, from 1,000 to 1,600.
 
     It has been checked; one that is given by address is not fetched and counts the least.
     """
@@ -292,10 +292,10 @@ def count_tokens(url: str) -> int:
     return min(max(tiles, _MIN_TOKENS), _MAX_TOKENS)
 
 
-def describe_picture(url: str) -> str:
-    """Describe a picture that has been checked: format, size and mean colour, or the address."""
+def describe_image(url: str) -> str:
+    """Describe an image that has been checked: format, size and mean colour, or the address."""
     if is_address(url):
         return f"网址 {url}"
-    image = decode_picture(url)
+    image = decode_image(url)
     red, green, blue = image.convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))  # type: ignore[misc]
     return f"{image.format} {image.width}×{image.height}，平均颜色 #{red:02x}{green:02x}{blue:02x}"

@@ -1,4 +1,4 @@
-"""An embedded, durable vector store for text and picture nodes."""
+"""An embedded, durable vector store for text and image nodes."""
 
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
 from llama_index_mm_zhipu.vector_store.store import FaissMultiModalVectorStore

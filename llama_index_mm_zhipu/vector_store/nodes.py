@@ -51,15 +51,15 @@ class NodeRow(NamedTuple):
         node_id: LlamaIndex's id.
         ref_doc_id: Id of the document that it came from, if any.
         class_name: LlamaIndex's name of the node's class.
-        content: The node as JSON, without its vector, and without its picture where ``picture`` is set.
-        picture: SHA-256 of the picture's bytes, if it was given inline.
+        content: The node as JSON, without its vector, and without its image where ``image`` is set.
+        image: SHA-256 of the image's bytes, if it was given inline.
     """
 
     node_id: str
     ref_doc_id: str | None
     class_name: str
     content: str
-    picture: str | None
+    image: str | None
 
 
 class MetadataRow(NamedTuple):
@@ -232,8 +232,8 @@ class NewNodes:
         self.node_ids = [node.node_id for node in nodes]
         _require_once(self.node_ids)
         self.vectors = _vectors(nodes, dimension)
-        self._pictures = {node.node_id: data for node in nodes if (data := _inline_picture(node)) is not None}
-        self._hashes = {node_id: hashlib.sha256(data).hexdigest() for node_id, data in self._pictures.items()}
+        self._images = {node.node_id: data for node in nodes if (data := _inline_image(node)) is not None}
+        self._hashes = {node_id: hashlib.sha256(data).hexdigest() for node_id, data in self._images.items()}
 
     def __len__(self) -> int:
         return len(self.node_ids)
@@ -241,15 +241,15 @@ class NewNodes:
     def rows(self) -> Iterator[NodeRow]:
         """Yield each node's row."""
         for node, content in zip(self._nodes, self._contents, strict=True):
-            picture = self._hashes.get(node.node_id)
-            if picture is None and getattr(node, "image", None):
+            image = self._hashes.get(node.node_id)
+            if image is None and getattr(node, "image", None):
                 # A text that is not the base64 of an image stays as it is.
                 content = node.model_dump_json(exclude={"embedding"})
-            yield NodeRow(node.node_id, node.ref_doc_id, _class_name(node), content, picture)
+            yield NodeRow(node.node_id, node.ref_doc_id, _class_name(node), content, image)
 
-    def pictures(self) -> Iterator[tuple[str, bytes]]:
-        """Yield hash and bytes of each picture that was given inline."""
-        for node_id, data in self._pictures.items():
+    def images(self) -> Iterator[tuple[str, bytes]]:
+        """Yield hash and bytes of each image that was given inline."""
+        for node_id, data in self._images.items():
             yield self._hashes[node_id], data
 
     def metadata(self) -> Iterator[Iterator[MetadataRow]]:
@@ -261,11 +261,11 @@ class NewNodes:
         return (tokens_of(node.get_content()) for node in self._nodes)
 
 
-def node_from_row(row: NodeRow, picture: bytes | None) -> BaseNode:
+def node_from_row(row: NodeRow, image: bytes | None) -> BaseNode:
     """Build the node that a row was made from."""
     fields: dict[str, Any] = json.loads(row.content)
-    if picture is not None:
-        fields["image"] = base64.b64encode(picture).decode("ascii")
+    if image is not None:
+        fields["image"] = base64.b64encode(image).decode("ascii")
     return _CLASSES[row.class_name].from_dict(fields)
 
 
@@ -309,8 +309,8 @@ def _class_name(node: BaseNode) -> str:
     raise TypeError(f"cannot store a {type(node).__name__}: it is none of LlamaIndex's nodes")
 
 
-def _inline_picture(node: BaseNode) -> bytes | None:
-    """Return the bytes of a base64 picture, if these give back the very same text."""
+def _inline_image(node: BaseNode) -> bytes | None:
+    """Return the bytes of a base64 image, if these give back the very same text."""
     if not isinstance(node, ImageNode) or not node.image:
         return None
     try:

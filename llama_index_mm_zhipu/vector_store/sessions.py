@@ -107,7 +107,7 @@ class Reader:
         return {id_ for (id_,) in rows}
 
     def select_rows(self, ids: Sequence[int]) -> dict[int, tuple[NodeRow, bytes | None]]:
-        """Return nodes, with their pictures, by row id and in ascending order of these."""
+        """Return nodes, with their images, by row id and in ascending order of these."""
         query = (
             "select nodes.id, node_id, ref_doc_id, class_name, content, picture, data from nodes "
             f"left join pictures on pictures.hash = nodes.picture where nodes.id in ({LISTED}) order by nodes.id"
@@ -267,7 +267,7 @@ class Writer(Reader):
         first = self._last_number("nodes") + 1
         ids = range(first, first + len(new))
         write_all = self._connection.executemany
-        write_all("insert or ignore into pictures values (?, ?)", new.pictures())
+        write_all("insert or ignore into pictures values (?, ?)", new.images())
         write_all(
             "insert into nodes values (?, ?, ?, ?, ?, ?)",
             ((id_, *row) for id_, row in zip(ids, new.rows(), strict=True)),
@@ -290,7 +290,7 @@ class Writer(Reader):
             return
         packed = (json.dumps(ids.tolist()),)
         run = self._connection.execute
-        pictures = run(
+        images = run(
             f"select distinct picture from nodes where id in ({LISTED}) and picture is not null", packed
         ).fetchall()
         run(f"insert into deletions (id) {LISTED}", packed)
@@ -299,7 +299,7 @@ class Writer(Reader):
         if self.has_full_text:
             run(f"delete from texts where rowid in ({LISTED})", packed)
         self._connection.executemany(
-            "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", pictures
+            "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", images
         )
 
     def cut_deletions(self, place: int) -> None:

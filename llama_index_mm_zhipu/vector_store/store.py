@@ -38,7 +38,7 @@ _NAME_IN_STORAGE = "__vector_store.json"
 
 
 class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
-    """Vector store for text and picture nodes: faiss for vectors, SQLite for all else.
+    """Vector store for text and image nodes: faiss for vectors, SQLite for all else.
 
     Every call that returned is on disk, and survives a crash of the process or a power cut. The SQLite file
     ``<persist_dir>/<namespace>.sqlite3`` holds all; the ``.faiss`` file beside it is a cache, written by ``persist``
@@ -487,4 +487,4 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
 
 
 def _nodes_by_id(reader: Reader, ids: Sequence[int]) -> dict[int, BaseNode]:
-    return {id_: node_from_row(row, picture) for id_, (row, picture) in reader.select_rows(ids).items()}
+    return {id_: node_from_row(row, image) for id_, (row, image) in reader.select_rows(ids).items()}

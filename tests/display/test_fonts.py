@@ -15,7 +15,7 @@ from llama_index.core.schema import ImageNode
 from matplotlib import font_manager
 
 from llama_index_mm_zhipu import plot_results
-from llama_index_mm_zhipu.display import fonts
+from llama_index_mm_zhipu.display import plots
 from llama_index_mm_zhipu.display.plots import BUNDLED_FONT, find_font
 
 MATPLOTLIB_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
@@ -24,15 +24,15 @@ MATPLOTLIB_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 @pytest.fixture
 def fresh_choice() -> Iterator[None]:
     """The system's fonts are looked at anew."""
-    fonts._chinese_font.cache_clear()
+    plots._chinese_font.cache_clear()
     yield
-    fonts._chinese_font.cache_clear()
+    plots._chinese_font.cache_clear()
 
 
 @pytest.fixture
 def no_chinese_font(fresh_choice: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A system without any Chinese font."""
-    monkeypatch.setattr(fonts, "_CHINESE_FAMILIES", ())
+    monkeypatch.setattr(plots, "_CHINESE_FAMILIES", ())
 
 
 @pytest.mark.usefixtures("no_chinese_font")
@@ -90,7 +90,7 @@ def test_a_font_installed_since_matplotlib_listed_them_is_found(
     kept = list(font_manager.fontManager.ttflist)
     listed = [entry for entry in kept if not entry.name.startswith("STIXGeneral")]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
-    monkeypatch.setattr(fonts, "findSystemFonts", lambda: [str(new), str(tmp_path / "no font.ttf")])
-    monkeypatch.setattr(fonts, "_CHINESE_FAMILIES", ("STIXGeneral",))
+    monkeypatch.setattr(plots, "findSystemFonts", lambda: [str(new), str(tmp_path / "no font.ttf")])
+    monkeypatch.setattr(plots, "_CHINESE_FAMILIES", ("STIXGeneral",))
     figure = plot_results("帽子", photo_nodes)
     assert figure.axes[0].title.get_fontproperties().get_family()[0] == "STIXGeneral"

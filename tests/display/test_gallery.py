@@ -20,7 +20,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, show
 from llama_index_mm_zhipu.display import Gallery
-from llama_index_mm_zhipu.testing import GLMStandIn, Says
+from llama_index_mm_zhipu.testing import MockGLMServer, Says
 
 
 class Page(HTMLParser):
@@ -104,7 +104,7 @@ def ask(
     results: list[NodeWithScore],
     tiny_embedding: ChineseClipEmbedding,
     llm: ZhipuMultiModal,
-    server: GLMStandIn,
+    server: MockGLMServer,
     tmp_path: Path,
 ) -> Callable[..., Any]:
     """Asks an index of the photographs in one of several ways; the answer cites its second image."""
@@ -148,7 +148,7 @@ def test_a_stream_that_was_read_shows_what_it_cites(way: str, shows_answer: bool
 
 
 async def test_async_streams_are_shown_as_far_as_they_were_read(
-    results: list[NodeWithScore], tiny_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: GLMStandIn
+    results: list[NodeWithScore], tiny_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     index = build_index([result.node for result in results], embed_model=tiny_embedding)
     server.script(Says("帽子在图2。"), Says("帽子在图2。"))
@@ -165,7 +165,7 @@ async def test_async_streams_are_shown_as_far_as_they_were_read(
 def test_what_cannot_be_read_says_why_and_texts_are_cards(results: list[NodeWithScore]) -> None:
     gone = ImageNode(id_="gone", image_path="gone.jpg", text="帽子")
     page = Page(show("帽子？", [results[0], gone, TextNode(id_="manual", text="说明书" * 200), results[1]]))
-    assert "no such picture: gone.jpg" in page.text
+    assert "no such image: gone.jpg" in page.text
     assert "说明书" * 100 + "…" in page.text
     assert [card["title"] for card in page.all("figure")][1:3] == ["gone", "manual"]
     assert len(page.all("img")) == 2
@@ -179,7 +179,7 @@ def test_images_that_an_answer_left_out_say_why(ask: Callable[..., Any], tmp_pat
     (vanished,) = response.metadata["skipped"]
     page = Page(show("帽子？", response))
     assert page.all("figure")[-1]["title"] == vanished
-    assert f"no such picture: {tmp_path / 'vanished.jpg'}" in page.text
+    assert f"no such image: {tmp_path / 'vanished.jpg'}" in page.text
 
 
 def test_only_a_response_says_what_is_cited(results: list[NodeWithScore], photos: list[Path]) -> None:
@@ -215,7 +215,7 @@ def test_images_by_content_are_described(photos: list[Path]) -> None:
     images = [photos[0].read_bytes(), Image.open(photos[1]), "s3://bucket/a.jpg"]
     texts = [Page(show("x", images)).text for _ in range(2)]
     assert texts[0] == texts[1]
-    assert f"a picture given as {photos[0].stat().st_size} bytes" in texts[0]
+    assert f"an image given as {photos[0].stat().st_size} bytes" in texts[0]
     assert "s3://bucket/a.jpg is of a kind that is not fetched" in texts[0]
 
 

@@ -49,7 +49,7 @@ def test_images_are_taken_by_path_and_content(photos: list[Path]) -> None:
     assert titles(figure)[:3] == ["Query", photos[0].name, photos[1].name]
     assert len(plot_results(None, photos[0]).axes) == 1
     gone = plot_results("x", ["gone.jpg"]).axes[1]
-    assert texts(gone).startswith("nosuchpicture:gone.jpg")
+    assert texts(gone).startswith("nosuchimage:gone.jpg")
     for wrong in ([3], 3, [photos[0], None]):
         with pytest.raises(TypeError, match=r"cannot show an object of type (int|NoneType): give nodes"):
             plot_results("x", wrong)
@@ -122,7 +122,7 @@ def test_texts_among_the_results_are_left_out(results: list[NodeWithScore]) -> N
     assert titles(plot_results("帽子", [])) == ["查询"]
 
 
-def test_a_query_picture_is_drawn(results: list[NodeWithScore], photos: list[Path]) -> None:
+def test_a_query_image_is_drawn(results: list[NodeWithScore], photos: list[Path]) -> None:
     for query in (photos[0], str(photos[0])):
         assert len(plot_results(query, results).axes[0].images) == 1
     assert len(plot_results("帽子", results).axes[0].images) == 0
@@ -133,7 +133,7 @@ def texts(axes: Any) -> str:
     return "".join("".join(text.get_text().split()) for text in axes.texts)
 
 
-def test_pictures_are_fetched_only_when_allowed(file_server: str, photos: list[Path]) -> None:
+def test_images_are_fetched_only_when_allowed(file_server: str, photos: list[Path]) -> None:
     node = ImageNode(image_url=f"{file_server}/{photos[0].name}?s3cr3t", text="裙子")
     query = f"{file_server}/{photos[1].name}?s3cr3t"
 
@@ -150,11 +150,11 @@ def test_pictures_are_fetched_only_when_allowed(file_server: str, photos: list[P
     assert [len(axes.images) for axes in fetched] == [1, 1]
 
 
-def test_a_picture_that_cannot_be_read_leaves_the_others(results: list[NodeWithScore], tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_leaves_the_others(results: list[NodeWithScore], tmp_path: Path) -> None:
     damaged = tmp_path / "$1 or $2.jpg"
-    damaged.write_bytes(b"no picture")
+    damaged.write_bytes(b"no image")
     figure = plot_results("帽子", [ImageNode(image_path=str(damaged)), *results])
-    assert "or$2.jpgisnotapicture" in texts(figure.axes[1])
+    assert "or$2.jpgisnotaimage" in texts(figure.axes[1])
     assert sum(len(axes.images) for axes in figure.axes) == len(results)
     figure.savefig(tmp_path / "results.png")
 

@@ -63,7 +63,7 @@ def reference_model(config: dict[str, Any], weights: Weights) -> ChineseCLIPMode
 
 
 def image_vectors(model: ChineseCLIPModel, images: Sequence[Any], side: int) -> np.ndarray:
-    """Unit vectors of pictures, through Hugging Face's own preprocessing."""
+    """Unit vectors of images, through Hugging Face's own preprocessing."""
     processor = ChineseCLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
     with torch.inference_mode():
         return _unit(model.get_image_features(**processor(images=list(images), return_tensors="pt")))

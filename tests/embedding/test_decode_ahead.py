@@ -1,4 +1,4 @@
-"""Pictures are decoded by threads, in order and only so far ahead."""
+"""Images are decoded by threads, in order and only so far ahead."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def test_the_order_is_that_of_the_sources_however_long_each_takes() -> None:
     assert [float(pixels[0, 0, 0]) for _, pixels in decoded] == pytest.approx(sources)
 
 
-def test_a_bad_picture_stands_in_its_place() -> None:
+def test_a_bad_image_stands_in_its_place() -> None:
     outcomes = [outcome for _, outcome in decode_ahead([0.0, -1.0, 0.0], pixels_after, ahead=2, threads=2)]
     assert [isinstance(outcome, ImageError) for outcome in outcomes] == [False, True, False]
 
 
-def test_the_error_of_a_bad_picture_does_not_hold_its_pixels() -> None:
+def test_the_error_of_a_bad_image_does_not_hold_its_pixels() -> None:
     ((_, alone),) = decode_ahead([-1.0], pixels_after, ahead=2, threads=2)
     assert isinstance(alone, ImageError)
     assert alone.__traceback__ is alone.__context__ is None
@@ -93,7 +93,7 @@ def test_leaving_early_stops_the_threads() -> None:
     assert len(done) <= 101
 
 
-def test_a_single_picture_takes_no_thread() -> None:
+def test_a_single_image_takes_no_thread() -> None:
     threads = []
 
     def decode(source: float) -> Pixels:

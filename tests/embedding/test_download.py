@@ -22,7 +22,8 @@ from serving import serving
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import reporting
-from llama_index_mm_zhipu.embedding import OFFICIAL_MODELS, CheckpointError, download
+from llama_index_mm_zhipu.embedding import OFFICIAL_MODELS, CheckpointError
+from llama_index_mm_zhipu.embedding.chinese_clip import official_models
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
 
 FILE = OFFICIAL_MODELS["RN50"].filename
@@ -119,7 +120,7 @@ def source() -> Iterator[Source]:
 def both_sources(source: Source, monkeypatch: pytest.MonkeyPatch) -> Source:
     """One server in the places of Hugging Face (as a mirror) and ModelScope."""
     monkeypatch.setenv("HF_ENDPOINT", source.url)
-    monkeypatch.setattr(download, "MODELSCOPE", source.url)
+    monkeypatch.setattr(official_models, "MODELSCOPE", source.url)
     return source
 
 
@@ -149,7 +150,7 @@ def test_a_missing_file_is_fetched_after_one_line_that_says_so(
 
 def test_the_line_names_the_mirror_to_those_who_use_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    official = download._hugging_face(OFFICIAL_MODELS["ViT-B-16"])
+    official = official_models._hugging_face(OFFICIAL_MODELS["ViT-B-16"])
     assert official.host == "https://huggingface.co"
     assert official.hint == 'If that is slow: HF_ENDPOINT=https://hf-mirror.com or download_source="modelscope".'
 
@@ -182,7 +183,7 @@ def test_where_one_source_fails_the_other_is_tried_after_saying_so(
 def test_hugging_face_stands_in_for_modelscope(
     both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "MODELSCOPE", NOBODY)
+    monkeypatch.setattr(official_models, "MODELSCOPE", NOBODY)
     assert find_checkpoint("RN50", download_root=tmp_path, download_source="modelscope").path.is_file()
     assert both_sources.downloads() == [(HUGGING_FACE_PATH, 0)]
 
@@ -206,7 +207,7 @@ def test_waiting_for_an_answer_is_said(
 
     monkeypatch.setattr(reporting, "SLOW_SECONDS", 0.01)
     monkeypatch.setattr(reporting, "report", report_and_tell)
-    monkeypatch.setattr(download, "_ANSWER_SECONDS", PATIENCE)
+    monkeypatch.setattr(official_models, "_ANSWER_SECONDS", PATIENCE)
     both_sources.before_answers = lambda path: said.wait(PATIENCE)
     find_checkpoint("RN50", download_root=tmp_path)
     assert f"Waiting for an answer from {both_sources.url} …" in capsys.readouterr().err
@@ -214,7 +215,7 @@ def test_waiting_for_an_answer_is_said(
 
 @pytest.mark.parametrize("name", ["huggingface", "modelscope"])
 def test_a_download_that_breaks_goes_on_where_it_was(
-    name: download.DownloadSource,
+    name: official_models.DownloadSource,
     both_sources: Source,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
@@ -279,7 +280,7 @@ def test_where_both_sources_fail_the_error_says_what_to_do(
 
 @pytest.mark.parametrize("name", ["huggingface", "modelscope"])
 def test_nothing_is_asked_where_the_user_wants_no_network(
-    name: download.DownloadSource, both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: official_models.DownloadSource, both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(CheckpointError, match=f"{FILE} is not in {tmp_path}, and HF_HUB_OFFLINE forbids"):

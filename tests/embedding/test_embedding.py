@@ -38,7 +38,7 @@ def passes(tiny_embedding: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch
 
 
 class HeldBackend:
-    """Makes a model's forward passes of pictures wait.
+    """Makes a model's forward passes of images wait.
 
     Attributes:
         reached: Set when a pass waits.
@@ -76,10 +76,10 @@ async def test_sync_async_single_and_batched_agree(
     np.testing.assert_allclose(await tiny_embedding.aget_text_embedding_batch(texts), one_by_one, atol=3e-6)
     np.testing.assert_allclose(await tiny_embedding.aget_query_embedding(texts[0]), one_by_one[0], atol=3e-6)
 
-    pictures = [tiny_embedding.get_image_embedding(photo) for photo in photos]
-    np.testing.assert_allclose(tiny_embedding.get_image_embedding_batch(photos), pictures, atol=1e-5)
-    np.testing.assert_allclose(await tiny_embedding.aget_image_embedding_batch(photos), pictures, atol=1e-5)
-    np.testing.assert_allclose(await tiny_embedding.aget_image_embedding(photos[0]), pictures[0], atol=1e-5)
+    images = [tiny_embedding.get_image_embedding(photo) for photo in photos]
+    np.testing.assert_allclose(tiny_embedding.get_image_embedding_batch(photos), images, atol=1e-5)
+    np.testing.assert_allclose(await tiny_embedding.aget_image_embedding_batch(photos), images, atol=1e-5)
+    np.testing.assert_allclose(await tiny_embedding.aget_image_embedding(photos[0]), images[0], atol=1e-5)
 
 
 def test_a_batch_is_one_forward_pass(
@@ -156,43 +156,43 @@ async def test_async_calls_leave_the_event_loop_free(
     assert len(await work) == len(photos)
 
 
-def test_a_bad_picture_is_named(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:
+def test_a_bad_image_is_named(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:
     fake = tmp_path / "fake.jpg"
-    fake.write_text("no picture")
-    with pytest.raises(ImageError, match=r"fake\.jpg is not a picture"):
+    fake.write_text("no image")
+    with pytest.raises(ImageError, match=r"fake\.jpg is not an image"):
         tiny_embedding.get_image_embedding(fake)
-    with pytest.raises(ImageError, match=r"no such picture: .*gone\.jpg"):
+    with pytest.raises(ImageError, match=r"no such image: .*gone\.jpg"):
         tiny_embedding.get_image_embedding_batch([str(tmp_path / "gone.jpg")])
 
 
-def test_bad_pictures_can_be_skipped_and_are_listed(
+def test_bad_images_can_be_skipped_and_are_listed(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pictures = [photos[0], tmp_path / "gone.jpg", photos[1], b"no picture"]
+    images = [photos[0], tmp_path / "gone.jpg", photos[1], b"no image"]
     skipping = tiny_embedding.model_copy(update={"on_error": "skip"})
 
-    vectors = skipping.get_image_embedding_batch(iter(pictures))  # type: ignore[arg-type]
+    vectors = skipping.get_image_embedding_batch(iter(images))  # type: ignore[arg-type]
 
     np.testing.assert_allclose(
         [vectors[0], vectors[2]], tiny_embedding.get_image_embedding_batch(photos[:2]), atol=1e-5
     )
     assert vectors[1] is vectors[3] is None
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message.startswith("skipped 2 of 4 pictures: number 1: no such picture: ")
+    assert message.startswith("skipped 2 of 4 images: number 1: no such image: ")
     assert "gone.jpg" in message
     assert "number 3: " in message
 
 
-def test_nothing_and_a_single_picture_are_refused_in_a_line(tiny_embedding: ChineseClipEmbedding) -> None:
-    with pytest.raises(TypeError, match=r"takes a list of pictures; give \[picture\]"):
+def test_nothing_and_a_single_image_are_refused_in_a_line(tiny_embedding: ChineseClipEmbedding) -> None:
+    with pytest.raises(TypeError, match=r"takes a list of images; give \[image\]"):
         tiny_embedding.get_image_embedding_batch("car.jpg")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="at least one picture and one text"):
+    with pytest.raises(ValueError, match="at least one image and one text"):
         tiny_embedding.similarity([], ["飞机"])
     with pytest.raises(ValueError, match="top_k is 0"):
-        tiny_embedding.check_precision([b"picture"], ["飞机"], top_k=0)
+        tiny_embedding.check_precision([b"image"], ["飞机"], top_k=0)
 
 
-def test_pictures_are_streamed_one_batch_after_the_other(
+def test_images_are_streamed_one_batch_after_the_other(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], passes: list[int], tmp_path: Path
 ) -> None:
     small = tiny_embedding.model_copy(update={"embed_batch_size": 4})
@@ -209,11 +209,11 @@ def test_pictures_are_streamed_one_batch_after_the_other(
     assert isinstance(rest[-1], ImageError)
 
 
-def test_a_progress_bar_counts_pictures(
+def test_a_progress_bar_counts_images(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny_embedding.get_image_embedding_batch(photos, show_progress=True)
-    assert "Embedding pictures: 100%" in capsys.readouterr().err
+    assert "Embedding images: 100%" in capsys.readouterr().err
     tiny_embedding.get_image_embedding_batch(photos)
     assert capsys.readouterr().err == ""
 
@@ -246,21 +246,21 @@ def test_callbacks_see_every_batch_by_name_and_no_bytes(
     ends = [end.payload or {} for _, end in debug.get_event_pairs(CBEventType.EMBEDDING)]
     chunks = [end[EventPayload.CHUNKS] for end in ends]
     assert chunks == [
-        [str(photos[0]), f"a picture given as {photos[0].stat().st_size} bytes"],
-        ["the picture of node inline"],
+        [str(photos[0]), f"an image given as {photos[0].stat().st_size} bytes"],
+        ["the image of node inline"],
     ]
     assert [len(end[EventPayload.EMBEDDINGS]) for end in ends] == [2, 1]
 
 
 def test_threads_share_a_model(tiny_embedding: ChineseClipEmbedding, photos: list[Path], texts: list[str]) -> None:
-    pictures = [tiny_embedding.get_image_embedding(photo) for photo in photos]
+    images = [tiny_embedding.get_image_embedding(photo) for photo in photos]
     words = [tiny_embedding.get_text_embedding(text) for text in texts]
 
     with ThreadPoolExecutor(8) as pool:
         for _ in range(5):
-            found_pictures = pool.map(tiny_embedding.get_image_embedding, photos)
+            found_images = pool.map(tiny_embedding.get_image_embedding, photos)
             found_words = pool.map(tiny_embedding.get_text_embedding, texts)
-            np.testing.assert_allclose(list(found_pictures), pictures, atol=1e-5)
+            np.testing.assert_allclose(list(found_images), images, atol=1e-5)
             np.testing.assert_allclose(list(found_words), words, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""As an ingestion transformation, pictures are embedded as pictures and texts as texts."""
+"""As an ingestion transformation, images are embedded as images and texts as texts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.images import ImageError
 
 
-def test_captioned_pictures_get_the_mean_of_picture_and_caption(
+def test_captioned_images_get_the_mean_of_image_and_caption(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
 ) -> None:
     node = photo_nodes[0]
-    picture = np.array(tiny_embedding.get_image_embedding(str(node.image_path)))
+    image = np.array(tiny_embedding.get_image_embedding(str(node.image_path)))
     caption = np.array(tiny_embedding.get_text_embedding(node.text))
 
     for weight in (0.5, 0.2, 0.0):
         tiny_embedding.model_copy(update={"caption_weight": weight})(photo_nodes)
         assert node.embedding is not None
-        np.testing.assert_allclose(node.embedding, (1 - weight) * picture + weight * caption, atol=1e-5)
+        np.testing.assert_allclose(node.embedding, (1 - weight) * image + weight * caption, atol=1e-5)
 
 
 def test_mixed_nodes_keep_their_order(
@@ -57,15 +57,15 @@ async def test_async_and_pipeline_agree(tiny_embedding: ChineseClipEmbedding, ph
 
 def test_other_nodes_are_refused(tiny_embedding: ChineseClipEmbedding) -> None:
     sound = Node(id_="sound", audio_resource=MediaResource(data=b"UklGRg=="))
-    with pytest.raises(TypeError, match=r"node sound .* holds neither a picture nor a text"):
+    with pytest.raises(TypeError, match=r"node sound .* holds neither an image nor a text"):
         tiny_embedding([sound])
 
 
-def test_an_unreadable_picture_is_named_by_its_node(
+def test_an_unreadable_image_is_named_by_its_node(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
 ) -> None:
     broken = ImageNode(id_="broken", image="bm8gcGljdHVyZQ==")
-    with pytest.raises(ImageError, match=r"node broken: .* is not a picture"):
+    with pytest.raises(ImageError, match=r"node broken: .* is not an image"):
         tiny_embedding([*photo_nodes, broken])
 
 
@@ -73,16 +73,16 @@ def test_ids_of_nodes_stay_in_their_line(
     tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = [ImageNode(id_="a\nb", image_path="/gone.jpg")] * 2
-    with pytest.raises(ImageError, match=r"^node a\\nb: no such picture"):
+    with pytest.raises(ImageError, match=r"^node a\\nb: no such image"):
         tiny_embedding(nodes)
     assert not tiny_embedding.model_copy(update={"on_error": "skip"})(nodes)
-    assert "skipped 2 of 2 pictures: a\\nb: no such" in caplog.text
+    assert "skipped 2 of 2 images: a\\nb: no such" in caplog.text
 
 
-def test_nodes_of_bad_pictures_can_be_left_out_and_are_listed(
+def test_nodes_of_bad_images_can_be_left_out_and_are_listed(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], caplog: pytest.LogCaptureFixture
 ) -> None:
-    gone = ImageNode(id_="gone", image_path="/no/such/picture.jpg", text="说明")
+    gone = ImageNode(id_="gone", image_path="/no/such/image.jpg", text="说明")
     text = TextNode(text="说明书第一页")
     skipping = tiny_embedding.model_copy(update={"on_error": "skip"})
 
@@ -92,7 +92,7 @@ def test_nodes_of_bad_pictures_can_be_left_out_and_are_listed(
     assert all(node.embedding for node in nodes)
     assert gone.embedding is None
     (message,) = [record.getMessage() for record in caplog.records]
-    assert message == ("skipped 1 of 11 pictures: gone: no such picture: /no/such/picture.jpg; check the path")
+    assert message == ("skipped 1 of 11 images: gone: no such image: /no/such/image.jpg; check the path")
 
 
 def test_nodes_that_share_an_id_keep_their_own_vectors(

@@ -21,7 +21,8 @@ from programs import start_program
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding import BackendError, openvino_conversion
+from llama_index_mm_zhipu.embedding import BackendError
+from llama_index_mm_zhipu.embedding.backends import openvino as openvino_backend
 from llama_index_mm_zhipu.embedding.backends.openvino import OpenVinoBackend
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import core, has_openvino, import_openvino
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
@@ -74,9 +75,9 @@ def test_vectors_are_those_of_torch_at_every_length_and_batch_size(
     ours = ChineseClipEmbedding(str(tiny_model), backend="openvino", precision=precision)
     theirs = ChineseClipEmbedding(str(tiny_model), backend="torch", device="cpu")
 
-    for pictures in (photos[:1], photos[:3], photos, photos * 4):
+    for images in (photos[:1], photos[:3], photos, photos * 4):
         cosines = np.sum(
-            np.asarray(ours.get_image_embedding_batch(pictures)) * theirs.get_image_embedding_batch(pictures), axis=1
+            np.asarray(ours.get_image_embedding_batch(images)) * theirs.get_image_embedding_batch(images), axis=1
         )
         assert cosines.min() >= least_cosine
     for text in texts:
@@ -187,7 +188,7 @@ def test_threads_that_convert_leave_stdout_to_the_others(tmp_path: Path, capsys:
 
 
 def test_a_model_that_gives_other_vectors_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = openvino_conversion._write_tower
+    write = openvino_backend._write_tower
 
     def write_distorted(loaded: Any, *args: Any, **kwargs: Any) -> None:
         projection = loaded.visual.proj.data.clone()
@@ -195,7 +196,7 @@ def test_a_model_that_gives_other_vectors_is_refused(model: Path, monkeypatch: p
         write(loaded, *args, **kwargs)
         loaded.visual.proj.data = projection
 
-    monkeypatch.setattr(openvino_conversion, "_write_tower", write_distorted)
+    monkeypatch.setattr(openvino_backend, "_write_tower", write_distorted)
     with pytest.raises(BackendError, match=r'gives other vectors than torch in fp32 \(least cosines: images .*"torch"'):
         ChineseClipEmbedding(str(model), backend="openvino")
     assert not converted(model)
@@ -210,7 +211,7 @@ def test_vectors_that_are_not_numbers_are_refused(
         loaded.get_parameter(encoder).data[0] = float("nan")
         return loaded
 
-    monkeypatch.setattr(openvino_conversion, "load_model", load_with_nan)
+    monkeypatch.setattr(openvino_backend, "load_model", load_with_nan)
     for precision in ("fp32", "int8"):
         with pytest.raises(BackendError, match=rf"gives other vectors than torch in fp32 \(least cosines: .*{text}"):
             ChineseClipEmbedding(str(model), backend="openvino", precision=precision)
@@ -250,12 +251,12 @@ def test_a_conversion_that_is_interrupted_or_killed_leaves_no_model(model: Path)
     # A conversion that stops at its first tower, interrupted first and killed then.
     code = """
 import os, signal, sys
-from llama_index_mm_zhipu.embedding import openvino_conversion
+from llama_index_mm_zhipu.embedding.backends import openvino
 from llama_index_mm_zhipu import ChineseClipEmbedding
 def stop(loaded, tower, file, *args, **kwargs):
     file.write_text("half a model")
     os.kill(os.getpid(), signals.pop(0))
-openvino_conversion._write_tower = stop
+openvino._write_tower = stop
 signals = [signal.SIGINT, signal.SIGKILL]
 try:
     ChineseClipEmbedding(sys.argv[1], backend="openvino")
@@ -290,7 +291,7 @@ def test_ctrl_c_inside_of_openvino_comes_when_it_can_be_heard(
         except KeyboardInterrupt:
             swallowed.append(tower)
 
-    monkeypatch.setattr(openvino_conversion, "_write_tower", swallow)
+    monkeypatch.setattr(openvino_backend, "_write_tower", swallow)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -92,11 +92,11 @@ def test_vectors_are_those_of_the_articles_own_path(
 ) -> None:
     model, preprocess = official.of_the_article()
     with torch.inference_mode():
-        picture_features = model.encode_image(torch.stack([preprocess(image) for image in images]))
+        image_features = model.encode_image(torch.stack([preprocess(image) for image in images]))
         text_features = model.encode_text(cn_clip.clip.tokenize(texts))
     embed = official.embedding(backend)
 
-    assert_same_vectors(embed.get_image_embedding_batch(images), _unit(picture_features), 0.99999)
+    assert_same_vectors(embed.get_image_embedding_batch(images), _unit(image_features), 0.99999)
     assert_same_vectors(embed.get_text_embedding_batch(texts), _unit(text_features), 0.99999)
 
 

@@ -29,13 +29,13 @@ def test_cosines_and_overlap_are_those_computed_by_hand() -> None:
 def test_the_report_reads_as_a_table(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
     report = demo_embedding.check_precision(photos, ["帽子", "鞋子"], top_k=3)
 
-    assert (report.pictures, report.texts, report.top_k, report.overlap) == (10, 2, 3, 1.0)
+    assert (report.images, report.texts, report.top_k, report.overlap) == (10, 2, 3, 1.0)
     assert report.least_image_cosine > 0.9999
-    assert str(report).splitlines()[0] == f"{demo_embedding.running_on} against torch fp32: 10 pictures, 2 texts"
+    assert str(report).splitlines()[0] == f"{demo_embedding.running_on} against torch fp32: 10 images, 2 texts"
 
 
 def test_it_asks_for_something_to_compare(tiny_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
-    with pytest.raises(ValueError, match="at least one picture and one text"):
+    with pytest.raises(ValueError, match="at least one image and one text"):
         tiny_embedding.check_precision([], ["飞机"])
-    with pytest.raises(ValueError, match="at least one picture and one text"):
+    with pytest.raises(ValueError, match="at least one image and one text"):
         tiny_embedding.check_precision(photos, [])

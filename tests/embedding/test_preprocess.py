@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding.chinese_clip.vectors import picture_pixels
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import image_pixels
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16"])
@@ -22,7 +22,7 @@ def test_exact_pixels_are_those_of_cn_clip_bit_for_bit(photos: list[Path], mode:
 
         theirs = cn_clip.clip.image_transform(224)(Image.open(file)).numpy()
 
-        np.testing.assert_array_equal(picture_pixels(file, 224, exact=True), theirs)
+        np.testing.assert_array_equal(image_pixels(file, 224, exact=True), theirs)
 
 
 def test_exact_pixels_ignore_the_orientation_as_cn_clip_does(photos: list[Path], tmp_path: Path) -> None:
@@ -33,15 +33,15 @@ def test_exact_pixels_ignore_the_orientation_as_cn_clip_does(photos: list[Path],
 
     theirs = cn_clip.clip.image_transform(224)(Image.open(file)).numpy()
 
-    np.testing.assert_array_equal(picture_pixels(file, 224, exact=True), theirs)
-    assert np.abs(picture_pixels(file, 224) - theirs).max() > 0.5
+    np.testing.assert_array_equal(image_pixels(file, 224, exact=True), theirs)
+    assert np.abs(image_pixels(file, 224) - theirs).max() > 0.5
 
 
-def test_fast_pixels_of_small_pictures_are_exact(photos: list[Path], tmp_path: Path) -> None:
+def test_fast_pixels_of_small_images_are_exact(photos: list[Path], tmp_path: Path) -> None:
     for photo in photos:
         file = tmp_path / f"{photo.stem}.png"
         Image.open(photo).resize((230, 300)).save(file)
-        np.testing.assert_array_equal(picture_pixels(file, 224), picture_pixels(file, 224, exact=True))
+        np.testing.assert_array_equal(image_pixels(file, 224), image_pixels(file, 224, exact=True))
 
 
 def test_fast_pixels_of_large_photographs_give_the_same_vectors(

@@ -17,7 +17,9 @@ import pytest
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding import BackendError, CheckpointError, openvino_conversion, shared_models
+from llama_index_mm_zhipu.embedding import BackendError, CheckpointError
+from llama_index_mm_zhipu.embedding.backends import openvino
+from llama_index_mm_zhipu.embedding.chinese_clip import shared_models
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
 from llama_index_mm_zhipu.embedding.chinese_clip.shared_models import ModelSettings, SharedModel
 from llama_index_mm_zhipu.testing import tiny_checkpoint
@@ -145,7 +147,7 @@ def test_weights_that_changed_meanwhile_have_no_fingerprint(model: Path, tmp_pat
 def test_a_conversion_that_failed_is_not_tried_again(
     model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loads: list[str]
 ) -> None:
-    monkeypatch.setitem(openvino_conversion.LEAST_COSINES, "fp32", 1.1)
+    monkeypatch.setitem(openvino.LEAST_COSINES, "fp32", 1.1)
     for _ in range(3):
         ChineseClipEmbedding(str(model), device="cpu").close()
     assert loads.count("openvino") == 1

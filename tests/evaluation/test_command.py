@@ -71,7 +71,7 @@ def test_data_sets_in_their_own_form(
 ) -> None:
     root, *rest = FORMS[FORMS_OF_THE_COMMAND[name]].write(tmp_path, examples)
     images = ["--images", rest[0]] if len(rest) == 2 else []
-    assert measure(name, root, *images) == {"10 texts → pictures": PERFECT, "10 pictures → texts": PERFECT}
+    assert measure(name, root, *images) == {"10 texts → images": PERFECT, "10 images → texts": PERFECT}
 
 
 @pytest.mark.parametrize(("name", "queries"), [("flickr30k-cn", 10), ("coco-cn", 10), ("flickr8k-cn", 1), ("jsonl", 1)])
@@ -81,8 +81,8 @@ def test_equal_captions_are_one_query_but_where_the_published_tables_have_them_a
     same = [example._replace(caption="一张图") for example in examples]
     root, *rest = FORMS[FORMS_OF_THE_COMMAND[name]].write(tmp_path, same)
     figures = measure(name, root, *(["--images", rest[0]] if rest else []))
-    # Ten queries of one picture each find it in ten places; one query of all ten finds one at once.
-    assert figures[f"{queries} texts → pictures"][0] == pytest.approx(100.0 / queries)
+    # Ten queries of one image each find it in ten places; one query of all ten finds one at once.
+    assert figures[f"{queries} texts → images"][0] == pytest.approx(100.0 / queries)
 
 
 def test_other_forms_keep_theirs_beside_a_file_of_chinese_clip(
@@ -90,11 +90,11 @@ def test_other_forms_keep_theirs_beside_a_file_of_chinese_clip(
 ) -> None:
     root, _ = FORMS["folder"].write(tmp_path, examples)
     write_lines(tmp_path / "test_texts.jsonl", [{"text_id": 1, "text": "飞机", "image_ids": [1]}])
-    assert measure("folder", root)["10 texts → pictures"] == PERFECT
+    assert measure("folder", root)["10 texts → images"] == PERFECT
 
 
 @pytest.mark.parametrize("name", ["chinese-clip", "muge"])
-def test_a_text_with_several_pictures_is_one_query(
+def test_a_text_with_several_images_is_one_query(
     name: str, examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
 ) -> None:
     chinese_clip(tmp_path, examples, "valid")
@@ -104,7 +104,7 @@ def test_a_text_with_several_pictures_is_one_query(
         {"text_id": 3, "text": "没有图片", "image_ids": []},
     ]
     write_lines(tmp_path / "valid_texts.jsonl", texts)
-    assert measure(name, tmp_path, "--split", "valid").keys() == {"2 texts → pictures", "3 pictures → texts"}
+    assert measure(name, tmp_path, "--split", "valid").keys() == {"2 texts → images", "3 images → texts"}
 
 
 @pytest.mark.integration
@@ -116,8 +116,8 @@ def test_published_figures_stand_beside_those_of_an_official_model(
     chinese_clip(tmp_path / "Flickr30k-CN", examples)
     main(arguments)
     rows = rows_of(capsys.readouterr().out)
-    assert rows["published, texts → pictures"] == [62.7, 86.9, 92.8, 80.8]
-    assert rows["published, pictures → texts"] == [74.6, 93.5, 97.1, 88.4]
+    assert rows["published, texts → images"] == [62.7, 86.9, 92.8, 80.8]
+    assert rows["published, images → texts"] == [74.6, 93.5, 97.1, 88.4]
     # They are of the test split.
     chinese_clip(tmp_path / "Flickr30k-CN", examples, "valid")
     main([*arguments, "--split", "valid"])
@@ -140,7 +140,7 @@ def test_a_kept_index_is_measured_again(
 
 def damaged(example: Example) -> Example:
     """Overwrite a part of an image so that only its decoding shows it."""
-    return example._replace(picture=example.picture[:-900] + b"\xff" * 300 + example.picture[-600:])
+    return example._replace(image=example.image[:-900] + b"\xff" * 300 + example.image[-600:])
 
 
 def test_an_index_that_was_broken_off_is_finished(
@@ -155,7 +155,7 @@ def test_an_index_that_was_broken_off_is_finished(
     assert broken in fails(1, *arguments)
     assert broken in fails(1, *arguments)
     FORMS["article"].write(tmp_path, examples)
-    assert measure(*arguments) == {"10 texts → pictures": PERFECT, "10 pictures → texts": PERFECT}
+    assert measure(*arguments) == {"10 texts → images": PERFECT, "10 images → texts": PERFECT}
 
 
 def test_an_index_of_other_data_is_refused(
@@ -193,10 +193,10 @@ def test_what_is_left_out_is_said_and_is_no_miss(
     main([*map(str, arguments), "--skip", "--model", str(demo_folder / "model"), "--device", "cpu"])
 
     captured = capsys.readouterr()
-    assert rows_of(captured.out) == {"9 texts → pictures": PERFECT, "9 pictures → texts": PERFECT}
-    assert "left out 1 of 10 pictures and 1 of 10 texts" in captured.err
+    assert rows_of(captured.out) == {"9 texts → images": PERFECT, "9 images → texts": PERFECT}
+    assert "left out 1 of 10 images and 1 of 10 texts" in captured.err
     FORMS["article"].write(tmp_path, examples)
-    assert fails(1, *arguments) == "error: 1 of 10 pictures are not in the index; leave them out with --skip"
+    assert fails(1, *arguments) == "error: 1 of 10 images are not in the index; leave them out with --skip"
 
 
 def test_what_is_wrong_is_one_line(
@@ -207,7 +207,7 @@ def test_what_is_wrong_is_one_line(
     write_lines(tmp_path / "bare_texts.jsonl", [{"text_id": 1, "text": "飞机", "image_ids": []}])
     assert fails(1, "jsonl", tmp_path / "no.jsonl") == f"error: no such file or folder: {tmp_path}/no.jsonl"
     assert fails(2, "coco-cn", tmp_path / "..").endswith("elsewhere: give their folder with --images")
-    assert fails(2, "muge", tmp_path, "--images", tmp_path).endswith("--images: this data set has its pictures with it")
+    assert fails(2, "muge", tmp_path, "--images", tmp_path).endswith("--images: this data set has its images with it")
     assert fails(2, "folder", tmp_path, "--split", "test").endswith("--split: folder has no splits")
     assert fails(1, "chinese-clip", tmp_path, "--split", "bare").startswith("error: no queries")
     assert fails(1, "chinese-clip", tmp_path, "--split", "dev").endswith("there are the splits bare, test")
@@ -233,4 +233,4 @@ def test_an_old_console_does_not_cost_the_figures(examples: list[Example], demo_
         text=True,
         check=True,
     )
-    assert "10 texts ? pictures        100.0" in done.stdout
+    assert "10 texts ? images        100.0" in done.stdout

@@ -19,24 +19,24 @@ NODES = [
 ]
 
 
-def test_equal_captions_are_one_query_of_several_pictures() -> None:
+def test_equal_captions_are_one_query_of_several_images() -> None:
     dataset = RetrievalDataset.from_nodes(iter(NODES))
     assert dataset.queries == [RetrievalQuery("一只猫", ("1", "2")), RetrievalQuery("猫在睡觉", ("1",))]
-    assert dataset.texts_by_picture() == {"1": [0, 1], "2": [0]}
+    assert dataset.texts_by_image() == {"1": [0, 1], "2": [0]}
 
 
 def test_equal_captions_may_be_queries_of_their_own() -> None:
     dataset = RetrievalDataset.from_nodes(NODES, merge_equal_captions=False)
     assert [query.image_ids for query in dataset.queries] == [("1",), ("1",), ("2",), ("2",)]
-    assert dataset.texts_by_picture() == {"1": [0, 1], "2": [2, 3]}
+    assert dataset.texts_by_image() == {"1": [0, 1], "2": [2, 3]}
 
 
 def test_what_cannot_be_asked_is_refused() -> None:
-    with pytest.raises(ValueError, match="no queries: no picture has a caption"):
+    with pytest.raises(ValueError, match="no queries: no image has a caption"):
         RetrievalDataset.from_nodes(NODES[2:])
-    with pytest.raises(ValueError, match="the query '猫' has no picture that answers it"):
+    with pytest.raises(ValueError, match="the query '猫' has no image that answers it"):
         RetrievalDataset([RetrievalQuery("猫", ())])
-    with pytest.raises(TypeError, match="the pictures of '猫' are '12'; give a tuple of node ids"):
+    with pytest.raises(TypeError, match="the images of '猫' are '12'; give a tuple of node ids"):
         RetrievalDataset([RetrievalQuery("猫", "12")])  # type: ignore[arg-type]
     for query in (("猫",), (5, ("1",)), "猫"):
         with pytest.raises(TypeError, match="is no text with a tuple of node ids"):
@@ -62,6 +62,6 @@ def test_texts_are_taken_as_readers_give_them(examples: list[Example], tmp_path:
     assert dataset.queries == [RetrievalQuery("飞机", (first,)), RetrievalQuery("闹钟", (second,))]
 
 
-def test_pictures_that_are_left_out_are_asked_for_no_more() -> None:
+def test_images_that_are_left_out_are_asked_for_no_more() -> None:
     dataset = RetrievalDataset([RetrievalQuery("猫", ("1", "2")), RetrievalQuery("狗", ("3",))])
     assert dataset.restricted_to({"2", "9"}).queries == [RetrievalQuery("猫", ("2",))]

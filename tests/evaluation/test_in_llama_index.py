@@ -24,11 +24,11 @@ from llama_index.core.evaluation import (
 )
 from llama_index.core.evaluation.multi_modal import MultiModalFaithfulnessEvaluator, MultiModalRelevancyEvaluator
 from llama_index.core.schema import Document, ImageNode, MediaResource, MetadataMode
-from outline import outline, pictures_of
+from outline import images_of, outline
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, GLMRerank, ZhipuMultiModal, build_index, read_jsonl
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
-from llama_index_mm_zhipu.testing import GLMStandIn, Reasoning, Says
+from llama_index_mm_zhipu import ChineseClipEmbedding, ImageReranker, ZhipuMultiModal, build_index, read_jsonl
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.testing import MockGLMServer, Reasoning, Says
 from llama_index_mm_zhipu.testing.wire import text_of
 
 Connect = Callable[..., ZhipuMultiModal]
@@ -76,21 +76,21 @@ def emoji(demo_folder: Path) -> list[ImageNode]:
 
 
 @pytest.fixture(scope="module")
-def emoji_index(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> PictureIndex:
+def emoji_index(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> ImageIndex:
     """These, in memory."""
     return build_index(emoji, embed_model=demo_embedding)
 
 
 @pytest.mark.parametrize("evaluator_class", [MultiModalRetrieverEvaluator, RetrieverEvaluator])
 @pytest.mark.parametrize("question", EXPECTED)
-def test_metrics_are_those_of_the_ranks(emoji_index: PictureIndex, question: str, evaluator_class: Any) -> None:
+def test_metrics_are_those_of_the_ranks(emoji_index: ImageIndex, question: str, evaluator_class: Any) -> None:
     evaluator = evaluator_class.from_metric_names(METRICS, retriever=emoji_index.as_retriever(image_similarity_top_k=3))
     result = evaluator.evaluate(question, EXPECTED[question], mode="image")
     assert result.retrieved_ids == result.retrieved_texts == FOUND[question]
     assert result.metric_vals_dict == pytest.approx(SCORES[question])
 
 
-async def test_questions_are_evaluated_together(emoji_index: PictureIndex) -> None:
+async def test_questions_are_evaluated_together(emoji_index: ImageIndex) -> None:
     evaluator = MultiModalRetrieverEvaluator.from_metric_names(
         METRICS, retriever=emoji_index.as_retriever(image_similarity_top_k=3)
     )
@@ -103,7 +103,7 @@ async def test_questions_are_evaluated_together(emoji_index: PictureIndex) -> No
     assert means == pytest.approx({name: mean(SCORES[question][name] for question in EXPECTED) for name in METRICS})
 
 
-def test_mode_image_leaves_texts_out_and_mode_text_counts_pictures_after_them(
+def test_mode_image_leaves_texts_out_and_mode_text_counts_images_after_them(
     demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]
 ) -> None:
     texts = [Document(id_=f"text {number}", text=text) for number, text in enumerate(["轮胎气压", "更换机油"])]
@@ -111,13 +111,13 @@ def test_mode_image_leaves_texts_out_and_mode_text_counts_pictures_after_them(
     evaluator = MultiModalRetrieverEvaluator.from_metric_names(
         ["mrr"], retriever=index.as_retriever(similarity_top_k=2, image_similarity_top_k=3)
     )
-    as_pictures = evaluator.evaluate("飞机", ["飞机"], mode="image")
+    as_images = evaluator.evaluate("飞机", ["飞机"], mode="image")
     as_texts = evaluator.evaluate("飞机", ["飞机"], mode="text")
-    assert as_pictures.retrieved_ids == as_texts.retrieved_ids[2:] == FOUND["飞机"]
-    assert (as_pictures.metric_vals_dict, as_texts.metric_vals_dict) == ({"mrr": 1}, {"mrr": 1 / 3})
+    assert as_images.retrieved_ids == as_texts.retrieved_ids[2:] == FOUND["飞机"]
+    assert (as_images.metric_vals_dict, as_texts.metric_vals_dict) == ({"mrr": 1}, {"mrr": 1 / 3})
 
 
-def test_picture_documents_are_pictures(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> None:
+def test_image_documents_are_images(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> None:
     documents = [
         Document(id_=node.text, image_resource=MediaResource(data=str(node.image).encode()), text=node.text)
         for node in emoji
@@ -131,12 +131,12 @@ def test_picture_documents_are_pictures(demo_embedding: ChineseClipEmbedding, em
 
 
 async def test_a_second_look_shows_in_the_metrics(
-    emoji_index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn
+    emoji_index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     retriever = emoji_index.as_retriever(image_similarity_top_k=3)
     first = MultiModalRetrieverEvaluator.from_metric_names(["mrr"], retriever=retriever)
     second = MultiModalRetrieverEvaluator.from_metric_names(
-        ["mrr"], retriever=retriever, node_postprocessors=[GLMRerank(llm=llm, top_n=3)]
+        ["mrr"], retriever=retriever, node_postprocessors=[ImageReranker(llm=llm, top_n=3)]
     )
     before, after = [await each.aevaluate("苹果", ["红苹果"], mode="image") for each in (first, second)]
     assert (before.metric_vals_dict, after.metric_vals_dict) == ({"mrr": 1 / 2}, {"mrr": 1})
@@ -148,7 +148,7 @@ async def test_a_second_look_shows_in_the_metrics(
 
 
 @pytest.fixture
-def index(demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> PictureIndex:
+def index(demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> ImageIndex:
     """Ten captioned photographs, in memory."""
     return build_index(photo_nodes, embed_model=demo_embedding)
 
@@ -169,16 +169,16 @@ def prompt_for(form: str, response: Any) -> str:
 
 
 def sent_bytes(request: dict[str, Any]) -> list[bytes]:
-    return [base64.b64decode(picture) for picture in pictures_of(request)]
+    return [base64.b64decode(image) for image in images_of(request)]
 
 
 @pytest.mark.parametrize("use_async", [False, True])
 @pytest.mark.parametrize(("verdict", "passing"), VERDICTS)
 @pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL)
-async def test_the_judge_sees_pictures_captions_and_answer(
-    index: PictureIndex,
+async def test_the_judge_sees_images_captions_and_answer(
+    index: ImageIndex,
     llm: ZhipuMultiModal,
-    server: GLMStandIn,
+    server: MockGLMServer,
     evaluator_class: Any,
     form: str,
     verdict: str,
@@ -198,19 +198,19 @@ async def test_the_judge_sees_pictures_captions_and_answer(
 
 
 @pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL)
-def test_pictures_go_to_the_judge_only_if_they_are_named(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, evaluator_class: Any, form: str
+def test_images_go_to_the_judge_only_if_they_are_named(
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, evaluator_class: Any, form: str
 ) -> None:
     response: Any = index.as_query_engine(llm=llm).query(QUESTION)
     evaluator_class(multi_modal_llm=llm).evaluate_response(query=QUESTION, response=response)
-    assert pictures_of(server.requests[1]) == []
+    assert images_of(server.requests[1]) == []
     assert prompt_for(form, response) in text_of(server.requests[1]["messages"][-1])
 
 
 @pytest.mark.parametrize("use_async", [False, True])
 @pytest.mark.parametrize("evaluator_class", [MultiModalFaithfulnessEvaluator, MultiModalRelevancyEvaluator])
-async def test_pictures_inside_nodes_go_as_data_addresses_and_contexts_can_name_them(
-    emoji_index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, evaluator_class: Any, use_async: bool
+async def test_images_inside_nodes_go_as_data_addresses_and_contexts_can_name_them(
+    emoji_index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, evaluator_class: Any, use_async: bool
 ) -> None:
     response: Any = emoji_index.as_query_engine(llm=llm).query("飞机")
     server.script(Says("YES"))
@@ -218,14 +218,14 @@ async def test_pictures_inside_nodes_go_as_data_addresses_and_contexts_can_name_
     asked = {
         "query": "飞机",
         "response": str(response),
-        # The captions of evaluate_response are without the names by which the answer cites pictures.
+        # The captions of evaluate_response are without the names by which the answer cites images.
         "contexts": [source.node.get_content(metadata_mode=MetadataMode.LLM) for source in response.source_nodes],
         "image_urls": [f"data:image/jpeg;base64,{source.node.image}" for source in response.source_nodes],
     }
     result = await evaluator.aevaluate(**asked) if use_async else evaluator.evaluate(**asked)
 
     _, request = server.requests
-    assert pictures_of(request) == [source.node.image for source in response.source_nodes]
+    assert images_of(request) == [source.node.image for source in response.source_nodes]
     labels = [line.removeprefix("Context: ") for line in outline(request) if "检索到的图片: " in line]
     assert labels == [
         f"检索到的图片: 图{number}（相似度 {source.score:.3g}）：「{caption}」"
@@ -235,8 +235,8 @@ async def test_pictures_inside_nodes_go_as_data_addresses_and_contexts_can_name_
 
 
 @pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL)
-def test_more_pictures_than_the_judge_takes_go_out_in_one_request(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, evaluator_class: Any, form: str
+def test_more_images_than_the_judge_takes_go_out_in_one_request(
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, evaluator_class: Any, form: str
 ) -> None:
     response: Any = index.as_query_engine(llm=llm, image_similarity_top_k=8).query(QUESTION)
     server.script(Says("YES"))
@@ -255,7 +255,7 @@ def test_more_pictures_than_the_judge_takes_go_out_in_one_request(
 @pytest.mark.parametrize("evaluator_class", [MultiModalFaithfulnessEvaluator, MultiModalRelevancyEvaluator])
 @pytest.mark.parametrize("verdict", ["YES", "NO"])
 def test_what_the_judge_thinks_is_no_verdict(
-    index: PictureIndex, connect: Connect, server: GLMStandIn, evaluator_class: Any, verdict: str
+    index: ImageIndex, connect: Connect, server: MockGLMServer, evaluator_class: Any, verdict: str
 ) -> None:
     class Hesitates(Says):
         """Weighs both verdicts, then says one."""
@@ -272,7 +272,7 @@ def test_what_the_judge_thinks_is_no_verdict(
 
 
 async def test_answers_that_streamed_are_judged_when_they_have_ended(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     engine = index.as_query_engine(llm=llm, streaming=True)
     stream, other = engine.query(QUESTION), await engine.aquery(QUESTION)
@@ -285,11 +285,11 @@ async def test_answers_that_streamed_are_judged_when_they_have_ended(
         result = await judged(evaluator, response, True, image_paths=files_of(response))
         assert result.passing
         assert prompt_for(RELEVANCY, response) in text_of(server.requests[-1]["messages"][-1])
-        assert len(pictures_of(server.requests[-1])) == 2
+        assert len(images_of(server.requests[-1])) == 2
 
 
 @pytest.mark.filterwarnings("ignore:asyncio_module:DeprecationWarning")
-async def test_a_batch_of_answers(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_a_batch_of_answers(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     questions = ["帽子", "鞋子"]
     engine = index.as_query_engine(llm=llm, image_similarity_top_k=1)
     responses: list[Any] = [engine.query(question) for question in questions]
@@ -307,8 +307,8 @@ async def test_a_batch_of_answers(index: PictureIndex, llm: ZhipuMultiModal, ser
         "faithfulness": [True, False],
         "relevancy": [False, True],
     }
-    pictures = [Path(file).read_bytes() for (file,) in files]
-    assert [sent_bytes(request) for request in server.requests[2:]] == [[pictures[0]]] * 2 + [[pictures[1]]] * 2
+    images = [Path(file).read_bytes() for (file,) in files]
+    assert [sent_bytes(request) for request in server.requests[2:]] == [[images[0]]] * 2 + [[images[1]]] * 2
 
 
 # Core's evaluators of texts
@@ -318,9 +318,9 @@ async def test_a_batch_of_answers(index: PictureIndex, llm: ZhipuMultiModal, ser
 @pytest.mark.parametrize(("verdict", "passing"), VERDICTS)
 @pytest.mark.parametrize(("evaluator_class", "form"), OF_TEXTS)
 async def test_evaluators_of_texts_judge_by_captions(
-    index: PictureIndex,
+    index: ImageIndex,
     llm: ZhipuMultiModal,
-    server: GLMStandIn,
+    server: MockGLMServer,
     evaluator_class: Any,
     form: str,
     verdict: str,
@@ -332,6 +332,6 @@ async def test_evaluators_of_texts_judge_by_captions(
     result = await judged(evaluator_class(llm=llm), response, use_async)
 
     _, request = server.requests
-    assert pictures_of(request) == []
+    assert images_of(request) == []
     assert prompt_for(form, response) in text_of(request["messages"][-1])
     assert (result.passing, result.score, result.feedback) == (passing, float(passing), verdict)

@@ -17,11 +17,11 @@ def test_figures_of_ranks() -> None:
 
 def test_a_report_is_a_table_in_percent() -> None:
     report = RetrievalReport(DirectionScores.of_ranks([1] * 1_999 + [4]), DirectionScores.of_ranks([1, None]))
-    titles, texts, pictures = str(report).splitlines()
+    titles, texts, images = str(report).splitlines()
     assert titles.split() == ["R@1", "R@5", "R@10", "mean", "recall", "MRR@10"]
-    assert texts.split() == ["2,000", "texts", "→", "pictures", "100.0", "100.0", "100.0", "100.0", "100.0"]
-    assert pictures.split() == ["2", "pictures", "→", "texts", "50.0", "50.0", "50.0", "50.0", "50.0"]
-    assert len({len(line) for line in (titles, texts, pictures)}) == 1
+    assert texts.split() == ["2,000", "texts", "→", "images", "100.0", "100.0", "100.0", "100.0", "100.0"]
+    assert images.split() == ["2", "images", "→", "texts", "50.0", "50.0", "50.0", "50.0", "50.0"]
+    assert len({len(line) for line in (titles, texts, images)}) == 1
 
 
 def test_published_figures_rise_with_depth_and_agree_with_the_published_means() -> None:

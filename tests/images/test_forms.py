@@ -1,4 +1,4 @@
-"""Every form of a picture comes in as the same upright RGB image; what is no picture is named."""
+"""Every form of an image comes in as the same upright RGB image; what is no image is named."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
         "image block",
     ],
 )
-def test_every_form_gives_the_same_picture(photo: Path, form: str) -> None:
+def test_every_form_gives_the_same_image(photo: Path, form: str) -> None:
     data = photo.read_bytes()
     text = base64.b64encode(data).decode()
     source = {
@@ -96,14 +96,14 @@ def test_a_given_image_is_left_as_it_is(photo: Path) -> None:
 
 
 def test_bytes_never_reach_a_message() -> None:
-    secret = base64.b64encode(b"not a picture, but secret" * 300).decode()
+    secret = base64.b64encode(b"not an image, but secret" * 300).decode()
     with pytest.raises(ImageError) as caught:
         load_image(secret)
     assert secret[:20] not in str(caught.value)
     assert len(str(caught.value)) < 200
 
 
-def test_what_is_no_picture_is_refused() -> None:
+def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(ImageError, match="type int"):
         load_image(5)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="it has no image, image_path or image_url"):
@@ -112,7 +112,7 @@ def test_what_is_no_picture_is_refused() -> None:
         decode_base64("???")
 
 
-def test_base64_that_begins_like_a_path_is_a_picture(photo: Path) -> None:
+def test_base64_that_begins_like_a_path_is_a_image(photo: Path) -> None:
     small = encode_image(load_image(photo).resize((8, 8)), quality=20)
     text = base64.b64encode(small).decode()
     assert text.startswith("/9j/")
@@ -125,7 +125,7 @@ def test_formats_are_sniffed(photo: Path) -> None:
     assert sniff_format(b"text") is None
 
 
-def test_nodes_know_whether_they_hold_a_picture(photo: Path) -> None:
+def test_nodes_know_whether_they_hold_a_image(photo: Path) -> None:
     assert has_image(ImageNode(image_path=str(photo)))
     assert has_image(ImageDocument(image_path=str(photo)))
     assert not has_image(TextNode(text="飞机"))
@@ -159,12 +159,12 @@ def test_a_file_address_that_cannot_be_parsed_is_refused() -> None:
         load_image("file://[x/y.jpg")
 
 
-def test_small_pictures_in_base64_are_not_shown() -> None:
+def test_small_images_in_base64_are_not_shown() -> None:
     buffer = BytesIO()
     Image.new("1", (1, 1)).save(buffer, "PNG")
     text = base64.b64encode(buffer.getvalue()).decode()
-    assert describe(text) == f"a picture given as {len(text)} characters"
-    assert describe(f"data:image/png;base64,{text}").startswith("a picture given as")
+    assert describe(text) == f"an image given as {len(text)} characters"
+    assert describe(f"data:image/png;base64,{text}").startswith("an image given as")
 
 
 def test_file_addresses_are_unquoted_once(tmp_path: Path, photo: Path) -> None:
@@ -176,14 +176,14 @@ def test_file_addresses_are_unquoted_once(tmp_path: Path, photo: Path) -> None:
 
 def test_the_home_of_nobody_is_a_name_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ImageError, match=r"no such picture: ~nobody-here/a\.jpg"):
+    with pytest.raises(ImageError, match=r"no such image: ~nobody-here/a\.jpg"):
         load_image("~nobody-here/a.jpg")
 
 
 def test_file_objects_that_do_not_read_are_named(photo: Path) -> None:
     closed = BytesIO(photo.read_bytes())
     closed.close()
-    with pytest.raises(ImageError, match="cannot read the picture from an object of type BytesIO: I/O operation on"):
+    with pytest.raises(ImageError, match="cannot read the image from an object of type BytesIO: I/O operation on"):
         load_image(closed)
     with photo.open(encoding="latin-1") as text, pytest.raises(ImageError, match="open the file in binary mode"):
         load_image(text)  # type: ignore[arg-type]
@@ -201,22 +201,22 @@ def test_images_without_pixels_are_refused(mode: str) -> None:
         load_image(Image.new(mode, (0, 5)))
 
 
-def test_whatever_a_file_object_raises_names_the_picture(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "pictures.zip", "w") as archive:
-        archive.writestr("a.png", b"picture")
-    content = (tmp_path / "pictures.zip").read_bytes()
-    (tmp_path / "pictures.zip").write_bytes(content.replace(b"picture", b"PICTURE"))
+def test_whatever_a_file_object_raises_names_the_image(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("a.png", b"image")
+    content = (tmp_path / "images.zip").read_bytes()
+    (tmp_path / "images.zip").write_bytes(content.replace(b"image", b"IMAGE"))
     with (
-        zipfile.ZipFile(tmp_path / "pictures.zip") as archive,
+        zipfile.ZipFile(tmp_path / "images.zip") as archive,
         archive.open("a.png") as file,
-        pytest.raises(ImageError, match="cannot read the picture from an object of type ZipExtFile: Bad CRC-32"),
+        pytest.raises(ImageError, match="cannot read the image from an object of type ZipExtFile: Bad CRC-32"),
     ):
         load_image(file)
 
 
-def test_a_damaged_picture_in_a_node_is_named_by_the_node(photo: Path) -> None:
+def test_a_damaged_image_in_a_node_is_named_by_the_node(photo: Path) -> None:
     cut = base64.b64encode(photo.read_bytes()[:5000]).decode()
-    with pytest.raises(ImageError, match=r"^the picture of node 7 is damaged: image file is truncated"):
+    with pytest.raises(ImageError, match=r"^the image of node 7 is damaged: image file is truncated"):
         load_image(ImageNode(id_="7", image=cut), on_truncated="raise")
 
 
@@ -246,7 +246,7 @@ def test_other_errors_pass_where_an_image_is_opened(photo: Path) -> None:
 def test_descriptions_are_short(photo: Path) -> None:
     assert describe(photo) == str(photo)
     assert describe("x" * 1000) == "a string of 1000 characters"
-    assert describe(photo.read_bytes()) == f"a picture given as {photo.stat().st_size} bytes"
+    assert describe(photo.read_bytes()) == f"an image given as {photo.stat().st_size} bytes"
 
 
 def test_threads_may_share_an_image_that_is_not_loaded_yet(photos: list[Path]) -> None:

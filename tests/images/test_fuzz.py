@@ -1,4 +1,4 @@
-"""Files with wrong bytes in them are pictures or an ``ImageError``, and nothing else."""
+"""Files with wrong bytes in them are images or an ``ImageError``, and nothing else."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 def sample(mode: str, image_format: str, options: dict[str, Any]) -> bytes:
     """A small file of a kind, with EXIF data and, where the format has them, two frames."""
     exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "a picture"
+    exif[0x0112], exif[0x010E] = 6, "an image"
     grey = Image.effect_noise((40, 32), 60)
     image = grey.convert("I").convert("I;16") if mode == "I;16" else grey.convert("RGB").convert(mode)
     if options.get("save_all"):
@@ -69,7 +69,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("strict", [False, True], ids=["", "warnings are errors"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files_are_pictures_or_refused(kind: str, strict: bool) -> None:
+def test_damaged_files_are_images_or_refused(kind: str, strict: bool) -> None:
     whole = sample(*KINDS[kind])
     assert load_image(whole).mode == "RGB"
     chance = random.Random(f"{kind} {strict}")

@@ -1,4 +1,4 @@
-"""Every kind of picture comes in with its colours where they belong, or is refused in a line that says why."""
+"""Every kind of image comes in with its colours where they belong, or is refused in a line that says why."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WHITE = (255, 255, 255)
 
 
 def quarters(colours: list[Any], size: tuple[int, int] = SIZE, mode: str = "RGB") -> Image.Image:
-    """A picture whose quarters have these colours."""
+    """An image whose quarters have these colours."""
     width, height = size
     image = Image.new(mode, size, colours[0])
     image.paste(colours[1], (width // 2, 0, width, height))
@@ -49,7 +49,7 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-PICTURE = quarters(COLOURS)
+IMAGE = quarters(COLOURS)
 GREY = quarters([grey[0] for grey in GREYS], mode="L")
 BLACK = Image.new("RGB", SIZE)
 # The second quarter is glass, with a colour that must not show.
@@ -72,7 +72,7 @@ def deep(values: list[float], dtype: str) -> Image.Image:
 
 def ycck() -> bytes:
     """A CMYK JPEG whose first three channels are stored as luminance and chrominance, as Photoshop does."""
-    *colours, black = PICTURE.convert("CMYK").split()
+    *colours, black = IMAGE.convert("CMYK").split()
     stored = Image.merge("RGB", colours).convert("YCbCr").point(lambda value: 255 - value).split()
     data = encoded(Image.merge("CMYK", [*stored, black]), "JPEG", quality=95, subsampling=0)
     marker = data.index(b"Adobe")
@@ -80,7 +80,7 @@ def ycck() -> bytes:
 
 
 def sixteen_bit_rgb_png() -> bytes:
-    rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in np.asarray(PICTURE).astype(int) * 257)
+    rows = b"".join(b"\x00" + row.astype(">u2").tobytes() for row in np.asarray(IMAGE).astype(int) * 257)
     return png((*SIZE, 16, 2), rows)
 
 
@@ -93,20 +93,20 @@ def png(header: tuple[int, int, int, int], rows: bytes, *chunks: tuple[bytes, by
 
 
 def animated(image_format: str, **options: Any) -> bytes:
-    return encoded(PICTURE, image_format, save_all=True, append_images=[BLACK.copy()], **options)
+    return encoded(IMAGE, image_format, save_all=True, append_images=[BLACK.copy()], **options)
 
 
 Kind = tuple[Callable[[], bytes], list[tuple[int, ...]], int]
 """Makes the file; colours of the quarters; how far each channel may be off."""
 
 KINDS: dict[str, Kind] = {
-    "JPEG": (lambda: encoded(PICTURE, "JPEG", quality=95), COLOURS, 8),
-    "progressive JPEG": (lambda: encoded(PICTURE, "JPEG", progressive=True), COLOURS, 8),
+    "JPEG": (lambda: encoded(IMAGE, "JPEG", quality=95), COLOURS, 8),
+    "progressive JPEG": (lambda: encoded(IMAGE, "JPEG", progressive=True), COLOURS, 8),
     "grey JPEG": (lambda: encoded(GREY, "JPEG", quality=95), GREYS, 8),
-    "CMYK JPEG": (lambda: encoded(PICTURE.convert("CMYK"), "JPEG", quality=95), COLOURS, 8),
+    "CMYK JPEG": (lambda: encoded(IMAGE.convert("CMYK"), "JPEG", quality=95), COLOURS, 8),
     "YCCK JPEG": (ycck, COLOURS, 8),
     "MPO": (lambda: animated("MPO", quality=95), COLOURS, 8),
-    "PNG": (lambda: encoded(PICTURE, "PNG"), COLOURS, 0),
+    "PNG": (lambda: encoded(IMAGE, "PNG"), COLOURS, 0),
     "grey PNG": (lambda: encoded(GREY, "PNG"), GREYS, 0),
     "1-bit PNG": (
         lambda: encoded(quarters([0, 1, 1, 0], mode="1"), "PNG"),
@@ -126,29 +126,29 @@ KINDS: dict[str, Kind] = {
         0,
     ),
     "RGB PNG, one colour transparent": (
-        lambda: encoded(PICTURE, "PNG", transparency=COLOURS[1]),
+        lambda: encoded(IMAGE, "PNG", transparency=COLOURS[1]),
         ON_WHITE,
         0,
     ),
     "grey PNG, one grey transparent": (lambda: encoded(GREY, "PNG", transparency=90), GREYS_ON_WHITE, 0),
     "APNG": (lambda: animated("PNG"), COLOURS, 0),
-    "GIF": (lambda: encoded(PICTURE, "GIF"), COLOURS, 2),
+    "GIF": (lambda: encoded(IMAGE, "GIF"), COLOURS, 2),
     "transparent GIF": (lambda: encoded(glass_palette(), "GIF", transparency=1), ON_WHITE, 0),
     "animated GIF": (lambda: animated("GIF"), COLOURS, 2),
-    "WebP": (lambda: encoded(PICTURE, "WEBP", quality=95), COLOURS, 16),
-    "lossless WebP": (lambda: encoded(PICTURE, "WEBP", lossless=True), COLOURS, 0),
+    "WebP": (lambda: encoded(IMAGE, "WEBP", quality=95), COLOURS, 16),
+    "lossless WebP": (lambda: encoded(IMAGE, "WEBP", lossless=True), COLOURS, 0),
     "WebP with alpha": (lambda: encoded(GLASS, "WEBP", lossless=True), ON_WHITE, 0),
     "lossy WebP with alpha": (lambda: encoded(GLASS, "WEBP", quality=95), ON_WHITE, 16),
     "animated WebP": (lambda: animated("WEBP", lossless=True), COLOURS, 0),
-    "BMP": (lambda: encoded(PICTURE, "BMP"), COLOURS, 0),
+    "BMP": (lambda: encoded(IMAGE, "BMP"), COLOURS, 0),
     "palette BMP": (lambda: encoded(glass_palette(), "BMP"), COLOURS, 0),
     "1-bit BMP": (lambda: encoded(quarters([0, 1, 1, 0], mode="1"), "BMP"), [(0,) * 3, WHITE, WHITE, (0,) * 3], 0),
-    "DIB": (lambda: encoded(PICTURE, "DIB"), COLOURS, 0),
-    "TIFF": (lambda: encoded(PICTURE, "TIFF"), COLOURS, 0),
-    "TIFF, LZW": (lambda: encoded(PICTURE, "TIFF", compression="tiff_lzw"), COLOURS, 0),
-    "TIFF, JPEG": (lambda: encoded(PICTURE, "TIFF", compression="jpeg", quality=95), COLOURS, 8),
+    "DIB": (lambda: encoded(IMAGE, "DIB"), COLOURS, 0),
+    "TIFF": (lambda: encoded(IMAGE, "TIFF"), COLOURS, 0),
+    "TIFF, LZW": (lambda: encoded(IMAGE, "TIFF", compression="tiff_lzw"), COLOURS, 0),
+    "TIFF, JPEG": (lambda: encoded(IMAGE, "TIFF", compression="jpeg", quality=95), COLOURS, 8),
     "TIFF of pages": (lambda: animated("TIFF"), COLOURS, 0),
-    "CMYK TIFF": (lambda: encoded(PICTURE.convert("CMYK"), "TIFF"), COLOURS, 1),
+    "CMYK TIFF": (lambda: encoded(IMAGE.convert("CMYK"), "TIFF"), COLOURS, 1),
     "RGBA TIFF": (lambda: encoded(GLASS, "TIFF"), ON_WHITE, 0),
     "16-bit TIFF": (lambda: encoded(deep([2570, 23130, 43690, 64250], "u2"), "TIFF"), GREYS, 1),
     "big-endian 16-bit TIFF": (
@@ -160,23 +160,23 @@ KINDS: dict[str, Kind] = {
     "float TIFF": (lambda: encoded(deep([10, 90, 170, 250], "f4"), "TIFF"), GREYS, 1),
     "float TIFF from 0 to 1": (lambda: encoded(deep([0.04, 0.354, 0.668, 0.982], "f4"), "TIFF"), GREYS, 1),
     "float TIFF with holes": (lambda: encoded(deep([float("nan"), 90, 170, 250], "f4"), "TIFF"), GREYS, 10),
-    "ICO": (lambda: encoded(PICTURE.resize((64, 64), 0), "ICO", sizes=[(64, 64)]), COLOURS, 0),
+    "ICO": (lambda: encoded(IMAGE.resize((64, 64), 0), "ICO", sizes=[(64, 64)]), COLOURS, 0),
     "bitmap ICO": (
-        lambda: encoded(PICTURE.resize((32, 32), 0), "ICO", sizes=[(32, 32)], bitmap_format="bmp"),
+        lambda: encoded(IMAGE.resize((32, 32), 0), "ICO", sizes=[(32, 32)], bitmap_format="bmp"),
         COLOURS,
         0,
     ),
-    "PPM": (lambda: encoded(PICTURE, "PPM"), COLOURS, 0),
+    "PPM": (lambda: encoded(IMAGE, "PPM"), COLOURS, 0),
     "PGM": (lambda: encoded(GREY, "PPM"), GREYS, 0),
     "16-bit PGM": (
         lambda: b"P5 64 48 65535\n" + np.asarray(deep([2570, 23130, 43690, 64250], "u2")).astype(">u2").tobytes(),
         GREYS,
         1,
     ),
-    "JPEG 2000": (lambda: encoded(PICTURE, "JPEG2000", irreversible=False), COLOURS, 2),
+    "JPEG 2000": (lambda: encoded(IMAGE, "JPEG2000", irreversible=False), COLOURS, 2),
     **(
         {
-            "AVIF": (lambda: encoded(PICTURE, "AVIF", quality=95), COLOURS, 16),
+            "AVIF": (lambda: encoded(IMAGE, "AVIF", quality=95), COLOURS, 16),
             "AVIF with alpha": (lambda: encoded(GLASS, "AVIF", quality=95), ON_WHITE, 16),
         }
         if features.check("avif")
@@ -207,13 +207,13 @@ def test_colours_are_where_they_belong(kind: str) -> None:
 MODES: dict[str, tuple[Callable[[], Image.Image], list[tuple[int, ...]]]] = {
     "La": (lambda: GREY_GLASS.convert("La"), GREYS_ON_WHITE),
     "RGBa": (lambda: GLASS.convert("RGBa"), ON_WHITE),
-    "RGBX": (lambda: PICTURE.convert("RGBX"), COLOURS),
+    "RGBX": (lambda: IMAGE.convert("RGBX"), COLOURS),
     "PA": (lambda: glass_pa(), ON_WHITE),
     "I": (lambda: deep([10, 90, 170, 250], "i4"), GREYS),
     "F": (lambda: deep([10, 90, 170, 250], "f4"), GREYS),
-    "YCbCr": (lambda: PICTURE.convert("YCbCr"), COLOURS),
-    "HSV": (lambda: PICTURE.convert("HSV"), COLOURS),
-    "CMYK": (lambda: PICTURE.convert("CMYK"), COLOURS),
+    "YCbCr": (lambda: IMAGE.convert("YCbCr"), COLOURS),
+    "HSV": (lambda: IMAGE.convert("HSV"), COLOURS),
+    "CMYK": (lambda: IMAGE.convert("CMYK"), COLOURS),
 }
 
 
@@ -250,11 +250,11 @@ TURNED = {
 
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_pictures_come_upright(image_format: str, orientation: int) -> None:
+def test_images_come_upright(image_format: str, orientation: int) -> None:
     turn = TURNED[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(PICTURE if turn is None else PICTURE.transpose(turn), image_format, exif=exif)
+    data = encoded(IMAGE if turn is None else IMAGE.transpose(turn), image_format, exif=exif)
 
     whole = load_image(data)
     assert whole.size == SIZE
@@ -265,7 +265,7 @@ def test_pictures_come_upright(image_format: str, orientation: int) -> None:
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
 def test_damaged_exif_data_does_not_matter(exif: bytes) -> None:
-    data = encoded(PICTURE, "JPEG", quality=95, exif=exif)
+    data = encoded(IMAGE, "JPEG", quality=95, exif=exif)
     for image in (load_image(data), load_squashed(data, 8)):
         np.testing.assert_allclose(quarter_colours(image), COLOURS, atol=16)
 
@@ -285,13 +285,13 @@ def loop(path: Path) -> None:
 
 def large_gif_frame(path: Path) -> None:
     """A small screen with a frame that reaches far over it."""
-    data = bytearray(encoded(PICTURE.convert("P"), "GIF"))
+    data = bytearray(encoded(IMAGE.convert("P"), "GIF"))
     frame = data.index(b",", 13 + 3 * 2 ** ((data[10] & 7) + 1))
     data[frame + 5 : frame + 9] = struct.pack("<HH", 20_000, 10_000)
     path.write_bytes(data)
 
 
-def large_picture_in_icon(path: Path) -> None:
+def large_image_in_icon(path: Path) -> None:
     bomb = png((20_000, 10_000, 8, 0), b"")
     path.write_bytes(struct.pack("<HHHBBBBHHII", 0, 1, 1, 64, 64, 0, 0, 1, 32, len(bomb), 22) + bomb)
 
@@ -304,27 +304,27 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\ns
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64)
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "nothing there": (lambda path: None, r"^no such picture: .*; check the path$"),
+    "nothing there": (lambda path: None, r"^no such image: .*; check the path$"),
     "empty": (write(b""), r"is empty; replace the file"),
-    "text": (write(b"this is no picture"), r"is not a picture that Pillow can read; .*JPEG, PNG, GIF"),
-    "web page": (write(b"<!DOCTYPE html><html></html>"), "is not a picture"),
-    "SVG": (write(b'<svg xmlns="http://www.w3.org/2000/svg"/>'), "is not a picture"),
-    "PDF": (write(b"%PDF-1.7\n"), "is not a picture"),
-    "PostScript": (write(POSTSCRIPT), "is not a picture"),
-    "PSD": (write(b"8BPS\x00\x01" + bytes(40)), "is not a picture"),
-    "HEIC": (write(HEIC), r"is a HEIC picture: pip install pillow-heif"),
-    "folder": (lambda path: path.mkdir(), "^cannot read the picture .*: it is a folder, not a file$"),
+    "text": (write(b"this is no image"), r"is not an image that Pillow can read; .*JPEG, PNG, GIF"),
+    "web page": (write(b"<!DOCTYPE html><html></html>"), "is not an image"),
+    "SVG": (write(b'<svg xmlns="http://www.w3.org/2000/svg"/>'), "is not an image"),
+    "PDF": (write(b"%PDF-1.7\n"), "is not an image"),
+    "PostScript": (write(POSTSCRIPT), "is not an image"),
+    "PSD": (write(b"8BPS\x00\x01" + bytes(40)), "is not an image"),
+    "HEIC": (write(HEIC), r"is a HEIC image: pip install pillow-heif"),
+    "folder": (lambda path: path.mkdir(), "^cannot read the image .*: it is a folder, not a file$"),
     "named pipe": (pipe, "it is a named pipe, not a file"),
     "socket": (bound_socket, "it is a socket, not a file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a file"),
     "links in a circle": (loop, "symbolic links"),
-    "link to nothing": (lambda path: path.symlink_to("gone"), "no such picture"),
+    "link to nothing": (lambda path: path.symlink_to("gone"), "no such image"),
     "bomb": (write(png((30_000, 10_000, 8, 0), b"")), r"is too large to decode: 30000×10000 pixels.*MAX_IMAGE_PIXELS"),
     "just over the limit": (write(png((9_460, 9_460, 8, 0), b"")), "is too large to decode"),
     "bomb in a GIF": (large_gif_frame, "is too large to decode: 20000×10000"),
-    "bomb in an icon": (large_picture_in_icon, "is too large to decode: 20000×10000"),
-    "JPEG's first bytes": (write(encoded(PICTURE, "JPEG")[:20]), "is not a picture"),
-    "PNG's first bytes": (write(encoded(PICTURE, "PNG")[:20]), "is damaged: it ends before its pixels"),
+    "bomb in an icon": (large_image_in_icon, "is too large to decode: 20000×10000"),
+    "JPEG's first bytes": (write(encoded(IMAGE, "JPEG")[:20]), "is not an image"),
+    "PNG's first bytes": (write(encoded(IMAGE, "PNG")[:20]), "is damaged: it ends before its pixels"),
 }
 
 
@@ -335,23 +335,23 @@ def test_refusals_name_the_file_and_say_why(tmp_path: Path, monkeypatch: pytest.
     make, reason = REFUSED[kind]
     # The path of a socket may not be long.
     monkeypatch.chdir(tmp_path)
-    path = Path("picture.jpg")
+    path = Path("image.jpg")
     make(path)
 
     for load in (load_image, lambda source: load_squashed(source, 32)):
         with pytest.raises(ImageError, match=reason) as caught:
             load(path)
-        assert "picture.jpg" in str(caught.value)
+        assert "image.jpg" in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("a\0b.jpg", r"cannot read the picture .*a\\x00b\.jpg: no file can have this name"),
-        ("x" * 5000 + ".jpg", "cannot read the picture .*x…x.*: File name too long"),
-        ("two\nlines.jpg", r"no such picture: .*two\\nlines\.jpg"),
-        ("\udcff.jpg", r"no such picture: .*\\udcff\.jpg"),
+        ("a\0b.jpg", r"cannot read the image .*a\\x00b\.jpg: no file can have this name"),
+        ("x" * 5000 + ".jpg", "cannot read the image .*x…x.*: File name too long"),
+        ("two\nlines.jpg", r"no such image: .*two\\nlines\.jpg"),
+        ("\udcff.jpg", r"no such image: .*\\udcff\.jpg"),
     ],
 )
 def test_odd_names_are_shown_in_one_short_line(tmp_path: Path, name: str, reason: str) -> None:
@@ -364,15 +364,15 @@ def test_odd_names_are_shown_in_one_short_line(tmp_path: Path, name: str, reason
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
 def test_files_that_may_not_be_read_are_named(tmp_path: Path) -> None:
     path = tmp_path / "secret.png"
-    path.write_bytes(encoded(PICTURE, "PNG"))
+    path.write_bytes(encoded(IMAGE, "PNG"))
     path.chmod(0)
-    with pytest.raises(ImageError, match=r"cannot read the picture .*secret\.png: Permission denied"):
+    with pytest.raises(ImageError, match=r"cannot read the image .*secret\.png: Permission denied"):
         load_image(path)
 
 
 @pytest.mark.filterwarnings("error")
 def test_the_limit_on_pixels_is_pillows_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = encoded(PICTURE, "PNG")
+    data = encoded(IMAGE, "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48)
     assert load_image(data).size == SIZE
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48 - 1)

@@ -181,7 +181,7 @@ def test_what_is_no_exif_data_tells_nothing(exif: object) -> None:
     assert orientation_of(image) == 1
 
 
-def test_a_picture_in_base64_with_a_profile_is_taken() -> None:
+def test_a_image_in_base64_with_a_profile_is_taken() -> None:
     text = base64.b64encode(png_with(profile(2 * MEGABYTE))).decode()
     assert load_image(f"data:image/png;base64,{text}").size == SIZE
 

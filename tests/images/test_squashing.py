@@ -1,4 +1,4 @@
-"""Small squares for models: what a bicubic resize of the whole picture gives, in less memory."""
+"""Small squares for models: what a bicubic resize of the whole image gives, in less memory."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def photo_as(photo: Path, mode: str, size: tuple[int, int]) -> Image.Image:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "I;16", "F"])
 @pytest.mark.parametrize("size", [(20, 15), (64, 64), (250, 190), (5, 300)])
-def test_pictures_that_are_not_much_larger_are_resized_as_a_whole(
+def test_images_that_are_not_much_larger_are_resized_as_a_whole(
     photos: list[Path], mode: str, size: tuple[int, int]
 ) -> None:
     image = photo_as(photos[0], mode if mode != "I;16" else "I", size).convert(mode)
@@ -49,7 +49,7 @@ def test_jpegs_that_are_not_much_larger_are_decoded_whole(photos: list[Path]) ->
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "F"])
 @pytest.mark.parametrize("size", [(1500, 1101), (1501, 90), (90, 1503)])
-def test_large_pictures_come_out_nearly_the_same(photos: list[Path], mode: str, size: tuple[int, int]) -> None:
+def test_large_images_come_out_nearly_the_same(photos: list[Path], mode: str, size: tuple[int, int]) -> None:
     image = photo_as(photos[0], mode, size)
     difference = np.abs(squashed(image) - resized(image))
     assert difference.mean() < 1
@@ -129,8 +129,8 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_no_second_picture_of_full_size_is_in_memory(tmp_path: Path) -> None:
-    # Each takes 44 MB, a palette picture with a quarter of the bytes for a pixel.
+def test_no_second_image_of_full_size_is_in_memory(tmp_path: Path) -> None:
+    # Each takes 44 MB, a palette image with a quarter of the bytes for a pixel.
     sizes = {"RGB": (3840, 2880), "RGBA": (3840, 2880), "LA": (3840, 2880), "CMYK": (3840, 2880), "P": (7680, 5760)}
     paths = [tmp_path / f"{mode}.tif" for mode in sizes]
     for path, (mode, size) in zip(paths, sizes.items(), strict=True):

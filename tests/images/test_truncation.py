@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 
-from llama_index_mm_zhipu.embedding.chinese_clip.vectors import picture_pixels
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import image_pixels
 from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image
 
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -90,7 +90,7 @@ def test_files_of_which_nothing_can_be_shown_are_refused(kind: str) -> None:
     if mark == pixels["JPEG"]:
         # The rest of the head of the scan.
         start += data[start + 1]
-    with pytest.raises(ImageError, match=r"is damaged|is not a picture"):
+    with pytest.raises(ImageError, match=r"is damaged|is not an image"):
         load_image(data[:start])
 
 
@@ -113,9 +113,9 @@ def test_wrong_bytes_are_no_missing_end() -> None:
 def test_pixels_for_models_follow_the_same_choice() -> None:
     cut = encoded("RGB", "JPEG", {})[:-500]
     for exact in (False, True):
-        assert picture_pixels(cut, 16, exact=exact).shape == (3, 16, 16)
+        assert image_pixels(cut, 16, exact=exact).shape == (3, 16, 16)
         with pytest.raises(ImageError, match="is truncated"):
-            picture_pixels(cut, 16, exact=exact, on_truncated="raise")
+            image_pixels(cut, 16, exact=exact, on_truncated="raise")
 
 
 def test_pillow_settings_of_the_process_stay_as_they_are() -> None:

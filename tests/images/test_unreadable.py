@@ -16,11 +16,11 @@ from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image, read_bytes, sniff_format
-from llama_index_mm_zhipu.images import files as image_files
+from llama_index_mm_zhipu.images import streams as image_files
 from llama_index_mm_zhipu.images.streams import LimitedStream
 from llama_index_mm_zhipu.index.input import image_of_document
 from llama_index_mm_zhipu.readers import FolderReader, PageReader, RecordError, read_folder, read_jsonl
-from llama_index_mm_zhipu.readers.image_nodes import picture_of_file
+from llama_index_mm_zhipu.readers.image_nodes import image_of_file
 
 NO_SUCH_NAME = "no file can have this name"
 
@@ -61,7 +61,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-FAILED = r"^cannot read the picture .*bad\.(jpg|png|tif|webp): Input/output error$"
+FAILED = r"^cannot read the image .*bad\.(jpg|png|tif|webp): Input/output error$"
 
 
 @needs_proc
@@ -85,9 +85,9 @@ def test_readers_and_indexes_go_on_past_a_disk_that_fails(
     shutil.copy(photo, tmp_path / "bad.jpg")
     shutil.copy(photo, tmp_path / "good.jpg")
     assert len(read_folder(tmp_path)) == 2
-    record = picture_of_file("1", tmp_path, "bad.jpg", "", "list.csv, line 2")
+    record = image_of_file("1", tmp_path, "bad.jpg", "", "list.csv, line 2")
     assert isinstance(record, RecordError)
-    assert "line 2: cannot read the picture" in str(record)
+    assert "line 2: cannot read the image" in str(record)
     document = Document(text="", metadata={"file_path": str(tmp_path / "bad.jpg"), "file_type": "image/jpeg"})
     with pytest.raises(ImageError, match=FAILED):
         image_of_document(document)
@@ -105,7 +105,7 @@ def test_a_file_of_the_system_that_cannot_be_read_is_named(tmp_path: Path) -> No
     link = tmp_path / "memory.jpg"
     link.symlink_to("/proc/self/mem")
     for read in (load_image, read_bytes, lambda source: load_squashed(source, 8)):
-        with pytest.raises(ImageError, match=r"^cannot read the picture .*memory\.jpg: Input/output error$"):
+        with pytest.raises(ImageError, match=r"^cannot read the image .*memory\.jpg: Input/output error$"):
             read(link)
 
 
@@ -114,14 +114,14 @@ def test_a_stream_that_fails_at_once_is_named() -> None:
         def seek(self, *_: Any) -> int:
             raise OSError(errno.ESTALE, "Stale file handle")
 
-    with pytest.raises(ImageError, match=r"^cannot read the picture share/a\.jpg: Stale file handle$"):
+    with pytest.raises(ImageError, match=r"^cannot read the image share/a\.jpg: Stale file handle$"):
         LimitedStream(Failing(), "share/a.jpg")
 
 
 def test_a_file_object_that_fails_is_named(photo: Path) -> None:
     with (
         io.BufferedReader(FailingFile(photo)) as file,
-        pytest.raises(ImageError, match=r"cannot read the picture from .*Input/output"),
+        pytest.raises(ImageError, match=r"cannot read the image from .*Input/output"),
     ):
         load_image(file)
 
@@ -151,7 +151,7 @@ def test_a_share_that_does_not_answer_is_named(
 def test_a_path_with_a_nul_is_refused_at_every_door(name: str | Path, embedding: ChineseClipEmbedding) -> None:
     node = ImageNode(image_path=str(name))
     for read in (load_image, read_bytes, embedding.get_image_embedding):
-        with pytest.raises(ImageError, match=rf"cannot read the picture .*a\\x00b\.jpg: {NO_SUCH_NAME}"):
+        with pytest.raises(ImageError, match=rf"cannot read the image .*a\\x00b\.jpg: {NO_SUCH_NAME}"):
             read(name)
     for given in (name, [name], [node]):
         with pytest.raises(ImageError, match=NO_SUCH_NAME):
@@ -160,7 +160,7 @@ def test_a_path_with_a_nul_is_refused_at_every_door(name: str | Path, embedding:
 
 @pytest.mark.parametrize("read", [read_folder, FolderReader().load_data, read_jsonl, PageReader().load_data])
 def test_a_folder_with_a_nul_is_refused_by_readers(read: Any) -> None:
-    with pytest.raises(ImageError, match=rf"cannot read the picture a\\x00b: {NO_SUCH_NAME}"):
+    with pytest.raises(ImageError, match=rf"cannot read the image a\\x00b: {NO_SUCH_NAME}"):
         read("a\0b")
 
 
@@ -184,6 +184,6 @@ def test_a_file_of_this_machine_is_opened(photo: Path, host: str) -> None:
 
 def test_no_pipe_is_waited_for(tmp_path: Path, photo: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    record = picture_of_file("1", tmp_path, "pipe.jpg", "", "list.csv, line 2")
+    record = image_of_file("1", tmp_path, "pipe.jpg", "", "list.csv, line 2")
     assert "it is a named pipe, not a file" in str(record)
     assert sniff_format(photo.read_bytes()) == "JPEG"

@@ -1,4 +1,4 @@
-"""Pictures from addresses: fetched only when allowed, from where it is allowed, within time and size."""
+"""Images from addresses: fetched only when allowed, from where it is allowed, within time and size."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ SMALL = UrlRules(allowed=True, private=True, max_bytes=100_000, timeout=PATIENCE
 PUBLIC_NUMBER = "93.184.215.14"
 
 
-def _picture() -> bytes:
+def _image() -> bytes:
     buffer = BytesIO()
     Image.new("RGB", (40, 30), "green").save(buffer, "PNG")
     return buffer.getvalue()
 
 
-PICTURE = _picture()
+IMAGE = _image()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -114,7 +114,7 @@ def chunked(handler: Handler) -> None:
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
-    for piece in (PICTURE[:10], PICTURE[10:], b""):
+    for piece in (IMAGE[:10], IMAGE[10:], b""):
         handler.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
 
 
@@ -128,21 +128,21 @@ def chunked_and_cut(handler: Handler) -> None:
 def hop(handler: Handler) -> None:
     """Redirect so many times as the path says."""
     left = int(handler.path.split("?")[0].split("/")[2])
-    handler.send(status=302, Location=f"/hop/{left - 1}" if left > 1 else "../picture")
+    handler.send(status=302, Location=f"/hop/{left - 1}" if left > 1 else "../image")
 
 
 def unicode_redirect(handler: Handler) -> None:
-    handler.send(status=301, Location="/picture?名".encode().decode("latin-1"))
+    handler.send(status=301, Location="/image?名".encode().decode("latin-1"))
 
 
 ANSWERS: dict[str, Callable[[Handler], None]] = {
-    "picture": lambda handler: handler.send(PICTURE),
-    "picture-201": lambda handler: handler.send(PICTURE, status=201),
+    "image": lambda handler: handler.send(IMAGE),
+    "image-201": lambda handler: handler.send(IMAGE, status=201),
     "chunked": chunked,
-    "unknown-length": lambda handler: handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + PICTURE),
-    "gzip": lambda handler: handler.send(gzip.compress(PICTURE), Content_Encoding="gzip"),
-    "deflate": lambda handler: handler.send(zlib.compress(PICTURE), Content_Encoding="deflate"),
-    "no-gzip": lambda handler: handler.send(PICTURE, Content_Encoding="gzip"),
+    "unknown-length": lambda handler: handler.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n" + IMAGE),
+    "gzip": lambda handler: handler.send(gzip.compress(IMAGE), Content_Encoding="gzip"),
+    "deflate": lambda handler: handler.send(zlib.compress(IMAGE), Content_Encoding="deflate"),
+    "no-gzip": lambda handler: handler.send(IMAGE, Content_Encoding="gzip"),
     "gzip-bomb": lambda handler: handler.send(gzip.compress(bytes(50 << 20)), Content_Encoding="gzip"),
     "page": lambda handler: handler.send(b"<!DOCTYPE html><html></html>", Content_Type="text/html"),
     "nothing": lambda handler: handler.send(),
@@ -150,8 +150,8 @@ ANSWERS: dict[str, Callable[[Handler], None]] = {
     "broken": lambda handler: handler.send(b"broken", status=500),
     "garbage": lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n"),
     "hang-up": lambda handler: None,
-    "too-long": lambda handler: handler.send(PICTURE, Content_Length=str(len(PICTURE) + 7)),
-    "too-short": lambda handler: handler.send(PICTURE, Content_Length=str(len(PICTURE) - 40)),
+    "too-long": lambda handler: handler.send(IMAGE, Content_Length=str(len(IMAGE) + 7)),
+    "too-short": lambda handler: handler.send(IMAGE, Content_Length=str(len(IMAGE) - 40)),
     "large": lambda handler: handler.send(b"", Content_Length=str(1 << 40)),
     "chunked-and-cut": chunked_and_cut,
     "endless": endless,
@@ -179,14 +179,14 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.parametrize(
-    "path", ["picture", "picture-201", "chunked", "unknown-length", "gzip", "deflate", "hop/1", "hop/5", "unicode"]
+    "path", ["image", "image-201", "chunked", "unknown-length", "gzip", "deflate", "hop/1", "hop/5", "unicode"]
 )
-def test_pictures_are_fetched(server: Server, path: str) -> None:
-    assert read_bytes(f"{server.url}/{path}", urls=HERE) == PICTURE
+def test_images_are_fetched(server: Server, path: str) -> None:
+    assert read_bytes(f"{server.url}/{path}", urls=HERE) == IMAGE
 
 
-def test_every_way_to_a_picture_fetches_it(server: Server) -> None:
-    node = ImageNode(image_url=f"{server.url}/picture")
+def test_every_way_to_a_image_fetches_it(server: Server) -> None:
+    node = ImageNode(image_url=f"{server.url}/image")
     assert load_image(node, urls=HERE).size == (40, 30)
     assert load_squashed(node, 8, urls=HERE).size == (8, 8)
     with open_image(node, urls=HERE) as image:
@@ -195,8 +195,8 @@ def test_every_way_to_a_picture_fetches_it(server: Server) -> None:
 
 @pytest.mark.parametrize("read", [read_bytes, load_image, lambda source: load_squashed(source, 8)])
 def test_nothing_is_fetched_unless_it_is_allowed(server: Server, read: Callable[[Any], object]) -> None:
-    with pytest.raises(ImageError, match=r"/picture is an address and addresses are not fetched; set allow_urls=True$"):
-        read(ImageNode(image_url=f"{server.url}/picture"))
+    with pytest.raises(ImageError, match=r"/image is an address and addresses are not fetched; set allow_urls=True$"):
+        read(ImageNode(image_url=f"{server.url}/image"))
     assert server.requests == []
 
 
@@ -205,14 +205,14 @@ def test_nothing_is_fetched_unless_it_is_allowed(server: Server, read: Callable[
     [
         ("gone", "/gone answered 404; check the address"),
         ("broken", "/broken answered 500; check the address"),
-        ("garbage", "^cannot fetch the picture .*/garbage: .*220 mail"),
-        ("hang-up", "^cannot fetch the picture .*/hang-up: Remote end closed connection"),
-        ("no-gzip", "^cannot fetch the picture .*/no-gzip: .*incorrect header"),
-        ("page", "/page is not a picture"),
+        ("garbage", "^cannot fetch the image .*/garbage: .*220 mail"),
+        ("hang-up", "^cannot fetch the image .*/hang-up: Remote end closed connection"),
+        ("no-gzip", "^cannot fetch the image .*/no-gzip: .*incorrect header"),
+        ("page", "/page is not an image"),
         ("nothing", "/nothing is empty"),
         ("too-long", "/too-long was cut off: 7 bytes are missing; try again"),
         ("too-short", "/too-short is damaged: "),
-        ("chunked-and-cut", "^cannot fetch the picture .*/chunked-and-cut: "),
+        ("chunked-and-cut", "^cannot fetch the image .*/chunked-and-cut: "),
         ("loop", "/loop redirects more than 5 times; check the address"),
         ("hop/6", "/hop/6 redirects more than 5 times; check the address"),
         ("nowhere", "/nowhere answered 302 without an address"),
@@ -260,12 +260,12 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 
 @pytest.mark.parametrize("host", ["nobody.invalid", "a" * 70 + ".com"])
 def test_hosts_that_do_not_exist_are_named(host: str) -> None:
-    with pytest.raises(ImageError, match=f"^cannot fetch the picture http://{host}/a.jpg: .*; check the address"):
+    with pytest.raises(ImageError, match=f"^cannot fetch the image http://{host}/a.jpg: .*; check the address"):
         read_bytes(f"http://{host}/a.jpg", urls=HERE)
 
 
 def test_a_closed_port_is_named() -> None:
-    with pytest.raises(ImageError, match=r"^cannot fetch the picture http://127\.0\.0\.1:9/a\.jpg: Connection refused"):
+    with pytest.raises(ImageError, match=r"^cannot fetch the image http://127\.0\.0\.1:9/a\.jpg: Connection refused"):
         read_bytes("http://127.0.0.1:9/a.jpg", urls=HERE)
 
 
@@ -326,7 +326,7 @@ def names(monkeypatch: pytest.MonkeyPatch, server: Server) -> dict[str, list[lis
 def test_a_name_is_looked_up_once(names: dict[str, list[list[str]]], server: Server) -> None:
     """A second answer, private this time, is never asked for."""
     names["example.com"] = [[PUBLIC_NUMBER], ["127.0.0.1"]]
-    assert read_bytes("http://example.com/picture", urls=PUBLIC) == PICTURE
+    assert read_bytes("http://example.com/image", urls=PUBLIC) == IMAGE
     assert names["example.com"] == [["127.0.0.1"]]
     assert server.requests[0][1]["Host"] == "example.com"
 
@@ -334,7 +334,7 @@ def test_a_name_is_looked_up_once(names: dict[str, list[list[str]]], server: Ser
 def test_one_private_address_among_others_is_refused(names: dict[str, list[list[str]]], server: Server) -> None:
     names["example.com"] = [[PUBLIC_NUMBER, "10.0.0.1"]]
     with pytest.raises(ImageError, match=r"leads to the private address 10\.0\.0\.1"):
-        read_bytes("http://example.com/picture", urls=PUBLIC)
+        read_bytes("http://example.com/image", urls=PUBLIC)
     assert server.requests == []
 
 
@@ -350,15 +350,15 @@ def test_every_redirect_is_checked(names: dict[str, list[list[str]]], server: Se
 def test_the_next_address_is_tried(names: dict[str, list[list[str]]]) -> None:
     # Nothing listens at the first one.
     names["example.com"] = [["127.0.0.9", PUBLIC_NUMBER]]
-    assert read_bytes("http://example.com:9/picture", urls=HERE) == PICTURE
+    assert read_bytes("http://example.com:9/image", urls=HERE) == IMAGE
 
 
 def test_secrets_are_sent_and_not_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    address = server.url.replace("://", "://me:s3cr3t%21@") + "/picture?token=s3cr3t#s3cr3t"
-    assert read_bytes(address, urls=HERE) == PICTURE
+    address = server.url.replace("://", "://me:s3cr3t%21@") + "/image?token=s3cr3t#s3cr3t"
+    assert read_bytes(address, urls=HERE) == IMAGE
     path, headers = server.requests[0]
-    assert path == "/picture?token=s3cr3t"
+    assert path == "/image?token=s3cr3t"
     assert headers["Authorization"] == "Basic bWU6czNjcjN0IQ=="
     assert "s3cr3t" not in caplog.text
 
@@ -366,7 +366,7 @@ def test_secrets_are_sent_and_not_logged(server: Server, caplog: pytest.LogCaptu
 def test_proxies_of_the_environment_are_not_used(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    assert read_bytes(f"{server.url}/picture", urls=HERE) == PICTURE
+    assert read_bytes(f"{server.url}/image", urls=HERE) == IMAGE
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
@@ -383,11 +383,11 @@ def test_certificates_are_checked_against_the_name(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    address = f"https://localhost:{server.server_port}/picture"
+    address = f"https://localhost:{server.server_port}/image"
 
     with pytest.raises(ImageError, match="certificate verify failed"):
         read_bytes(address, urls=HERE)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    assert read_bytes(address, urls=HERE) == PICTURE
+    assert read_bytes(address, urls=HERE) == IMAGE
     with pytest.raises(ImageError, match="certificate verify failed"):
         read_bytes(address.replace("localhost", "127.0.0.1"), urls=HERE)

@@ -57,7 +57,7 @@ def test_what_an_answer_gives(answer: str, caption: str) -> None:
         "没有可见的文字",
         "n/a",
         "“无”",
-        "No text in the picture",
+        "No text in the image",
         "（无）",
         "无法辨认",
         "没有可识别的文字信息",

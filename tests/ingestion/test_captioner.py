@@ -1,4 +1,4 @@
-"""Captions for pictures without: written once each, several at a time, kept on disk, failures listed."""
+"""Captions for images without: written once each, several at a time, kept on disk, failures listed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from llama_index_mm_zhipu import (
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.ingestion import CaptionCacheError, ImageCaptioner
 from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError, GLMServerError
-from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn, Says, Stall
+from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer, Says, Stall
 
 Connect = Callable[..., ZhipuMultiModal]
 TAIL = "说明：一条连衣裙\n文字：SALE 50%"
@@ -41,7 +41,7 @@ TAIL = "说明：一条连衣裙\n文字：SALE 50%"
 
 @pytest.fixture
 def slides(photos: list[Path]) -> list[ImageNode]:
-    """Ten pictures without captions."""
+    """Ten images without captions."""
     return [ImageNode(id_=photo.name, image_path=str(photo)) for photo in photos]
 
 
@@ -51,8 +51,8 @@ def captioner(llm: ZhipuMultiModal, tmp_path: Path) -> ImageCaptioner:
     return ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3")
 
 
-def test_pictures_get_captions_and_others_stay(
-    captioner: ImageCaptioner, slides: list[ImageNode], server: GLMStandIn
+def test_images_get_captions_and_others_stay(
+    captioner: ImageCaptioner, slides: list[ImageNode], server: MockGLMServer
 ) -> None:
     server.script(Says(TAIL))
     text, captioned = TextNode(text="说明书"), slides[1].model_copy(update={"text": "帽子"})
@@ -63,8 +63,8 @@ def test_pictures_get_captions_and_others_stay(
     assert nodes[2] is captioned
     assert slides[0].text == ""
     (request,) = server.requests
-    picture, prompt = request["messages"][0]["content"]
-    assert picture["type"] == "image_url"
+    image, prompt = request["messages"][0]["content"]
+    assert image["type"] == "image_url"
     assert "说明：" in prompt["text"]
     assert "文字：" in prompt["text"]
 
@@ -88,10 +88,10 @@ def test_a_caption_with_half_an_emoji_is_kept(
         (captioned,) = captioner(slides[:1])
         assert captioned.get_content() == "红�苹果😀"
     assert captioner.llm._asked == 1
-    assert build_index([captioned], tiny_embedding).stores[1].get_nodes()[0].get_content() == "红�苹果😀"
+    assert build_index([captioned], tiny_embedding).image_store.get_nodes()[0].get_content() == "红�苹果😀"
 
 
-def test_documents_are_pictures_too(captioner: ImageCaptioner, photos: list[Path], server: GLMStandIn) -> None:
+def test_documents_are_images_too(captioner: ImageCaptioner, photos: list[Path], server: MockGLMServer) -> None:
     server.script(Says(TAIL))
     document = ImageDocument(image_resource=MediaResource(path=photos[0]))
     (captioned, untouched) = captioner([document, Document(text="文字")])
@@ -100,7 +100,7 @@ def test_documents_are_pictures_too(captioner: ImageCaptioner, photos: list[Path
 
 
 def test_captions_can_be_replaced_and_asked_for_otherwise(
-    llm: ZhipuMultiModal, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+    llm: ZhipuMultiModal, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     server.script(Says("a dress"))
     captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "c.sqlite3", overwrite=True, prompt="What is it?")
@@ -109,8 +109,8 @@ def test_captions_can_be_replaced_and_asked_for_otherwise(
     assert server.requests[0]["messages"][0]["content"][-1]["text"] == "What is it?"
 
 
-def test_the_cache_knows_pictures_by_content_model_and_prompt(
-    connect: Connect, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+def test_the_cache_knows_images_by_content_model_and_prompt(
+    connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "captions.sqlite3"
     copied = tmp_path / "copy.jpg"
@@ -128,7 +128,7 @@ def test_the_cache_knows_pictures_by_content_model_and_prompt(
 
 
 def test_requests_go_out_together_as_many_as_allowed(slides: list[ImageNode], tmp_path: Path) -> None:
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         server.script(*[Together(threading.Barrier(4))] * 4)
         llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
         captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", num_workers=4)
@@ -140,7 +140,7 @@ def test_requests_go_out_together_as_many_as_allowed(slides: list[ImageNode], tm
 
 
 def test_failures_are_listed_and_asked_about_again(
-    connect: Connect, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     slides[2].image_path = str(tmp_path / "vanished.jpg")
     captioner = ImageCaptioner(
@@ -155,7 +155,7 @@ def test_failures_are_listed_and_asked_about_again(
     assert reasons[0].startswith("GLMServerError: ")
     assert reasons[1].startswith("EmptyAnswerError: the model answered nothing about ")
     assert "vanished.jpg" in reasons[2]
-    assert "skipped 3 of 4 pictures" in caplog.text
+    assert "skipped 3 of 4 images" in caplog.text
 
     asked = len(server.requests)
     slides[2].image_path = slides[0].image_path
@@ -165,7 +165,7 @@ def test_failures_are_listed_and_asked_about_again(
 
 
 def test_a_run_that_broke_off_goes_on_where_it_was(
-    connect: Connect, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+    connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     captioner = ImageCaptioner(
         llm=connect(max_retries=0), cache_path=tmp_path / "captions.sqlite3", num_workers=1, on_error="raise"
@@ -179,7 +179,7 @@ def test_a_run_that_broke_off_goes_on_where_it_was(
 
 
 async def test_a_cancelled_run_keeps_what_it_has(slides: list[ImageNode], tmp_path: Path) -> None:
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         server.script(None, None, None, Stall())
         llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
         captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", num_workers=1)
@@ -197,8 +197,8 @@ async def test_a_cancelled_run_keeps_what_it_has(slides: list[ImageNode], tmp_pa
 @pytest.mark.parametrize(
     ("code", "error"), [("1000", GLMAuthenticationError), ("1113", GLMQuotaError)], ids=["key", "balance"]
 )
-def test_what_would_fail_for_all_pictures_is_an_error_at_once(
-    captioner: ImageCaptioner, slides: list[ImageNode], server: GLMStandIn, code: str, error: type[Exception]
+def test_what_would_fail_for_all_images_is_an_error_at_once(
+    captioner: ImageCaptioner, slides: list[ImageNode], server: MockGLMServer, code: str, error: type[Exception]
 ) -> None:
     server.fail_next(401, code, "身份验证失败。", times=20)
     with pytest.raises(error):
@@ -206,7 +206,7 @@ def test_what_would_fail_for_all_pictures_is_an_error_at_once(
 
 
 def test_a_cache_that_cannot_be_used_is_an_error_before_anything_is_asked(
-    llm: ZhipuMultiModal, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+    llm: ZhipuMultiModal, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     (tmp_path / "captions.sqlite3").write_bytes(b"no database at all, but text that is long enough")
     with pytest.raises(CaptionCacheError, match="give another path"):
@@ -215,7 +215,7 @@ def test_a_cache_that_cannot_be_used_is_an_error_before_anything_is_asked(
 
 
 def test_a_cut_answer_is_a_failure_and_not_kept(
-    connect: Connect, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+    connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "captions.sqlite3"
     cut = ImageCaptioner(llm=connect(max_tokens=5), cache_path=path)
@@ -232,8 +232,8 @@ def test_llms_without_a_name_do_not_share_captions(slides: list[ImageNode], tmp_
     assert captions[0] != captions[1]
 
 
-def test_errors_of_a_single_picture_are_what_they_are(
-    llm: ZhipuMultiModal, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+def test_errors_of_a_single_image_are_what_they_are(
+    llm: ZhipuMultiModal, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     server.script(Says(""))
     with pytest.raises(EmptyAnswerError):
@@ -241,7 +241,7 @@ def test_errors_of_a_single_picture_are_what_they_are(
 
 
 def test_an_llm_that_asks_another_one(
-    llm: ZhipuMultiModal, slides: list[ImageNode], server: GLMStandIn, tmp_path: Path
+    llm: ZhipuMultiModal, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     class Wrapper(CustomLLM):
         @property
@@ -265,7 +265,7 @@ async def test_it_may_be_called_from_a_running_loop(captioner: ImageCaptioner, s
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["script", "notebook"])
 def test_ctrl_c_stops_the_run_and_keeps_what_came(slides: list[ImageNode], tmp_path: Path, in_a_loop: bool) -> None:
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         server.script(None, None, Stall())
         program = textwrap.dedent(f"""
             import asyncio, pathlib, sys, time
@@ -301,13 +301,13 @@ def test_ctrl_c_stops_the_run_and_keeps_what_came(slides: list[ImageNode], tmp_p
         llm.close()
 
 
-def test_bad_pictures_are_errors_if_wanted(llm: ZhipuMultiModal, tmp_path: Path) -> None:
+def test_bad_images_are_errors_if_wanted(llm: ZhipuMultiModal, tmp_path: Path) -> None:
     captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", on_error="raise")
     with pytest.raises(ImageError, match=r"vanished\.jpg"):
         captioner([ImageNode(image_path=str(tmp_path / "vanished.jpg"))])
 
 
-def test_pictures_by_address_go_out_as_they_are(captioner: ImageCaptioner, server: GLMStandIn) -> None:
+def test_images_by_address_go_out_as_they_are(captioner: ImageCaptioner, server: MockGLMServer) -> None:
     (node,) = captioner([ImageNode(image_url="http://127.0.0.1:9/cat.jpg")])
     assert server.requests[0]["messages"][0]["content"][0]["image_url"]["url"] == "http://127.0.0.1:9/cat.jpg"
     assert node.get_content()
@@ -319,7 +319,7 @@ def test_a_bar_shows_the_progress(
     captioner(slides[:2])
     assert "Captioning" not in capsys.readouterr().err
     captioner(slides[:2], show_progress=True)
-    assert "Captioning pictures: 100%" in capsys.readouterr().err
+    assert "Captioning images: 100%" in capsys.readouterr().err
 
 
 def test_settings_serialise_without_the_key(captioner: ImageCaptioner, key: str) -> None:
@@ -340,7 +340,7 @@ async def test_captions_reach_vector_full_text_and_prompt(
     slides: list[ImageNode],
     demo_embedding: ChineseClipEmbedding,
     llm: ZhipuMultiModal,
-    server: GLMStandIn,
+    server: MockGLMServer,
     tmp_path: Path,
 ) -> None:
     server.script(*[Says(f"说明：第{number}张\n文字：型号KX{number}00") for number in range(len(slides))])
@@ -352,8 +352,8 @@ async def test_captions_reach_vector_full_text_and_prompt(
     index = load_index(tmp_path / "store", embed_model=demo_embedding)
     (best,) = index.as_retriever(vector_store_query_mode="text_search", image_similarity_top_k=1).retrieve("KX300")
     assert best.node.node_id == slides[3].node_id
-    picture, caption = demo_embedding.get_image_embedding(slides[3].image_path), "第3张\n型号KX300"
-    expected = [(a + b) / 2 for a, b in zip(picture, demo_embedding.get_text_embedding(caption), strict=True)]
+    image, caption = demo_embedding.get_image_embedding(slides[3].image_path), "第3张\n型号KX300"
+    expected = [(a + b) / 2 for a, b in zip(image, demo_embedding.get_text_embedding(caption), strict=True)]
     assert best.node.get_content() == caption
     (stored,) = [node for node in pipeline.run(nodes=slides[3:4]) if node.node_id == slides[3].node_id]
     assert stored.embedding == pytest.approx(expected, abs=1e-5)
@@ -371,5 +371,5 @@ def test_an_index_of_captioned_slides(
     for photo in photos:
         shutil.copy(photo, folder)
     index = build_index(captioner(read_folder(folder)), embed_model=demo_embedding)
-    assert index.stores[1].get_setting("caption_weight") == 0.5
-    assert index.stores[1].has_texts()
+    assert index.image_store.get_setting("caption_weight") == 0.5
+    assert index.image_store.has_texts()

@@ -22,8 +22,8 @@ from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.ingestion import forget_missing
 
 
-class EmbeddedPictures(BaseCallbackHandler):
-    """Names of the pictures that were embedded."""
+class EmbeddedImages(BaseCallbackHandler):
+    """Names of the images that were embedded."""
 
     def __init__(self) -> None:
         super().__init__([], [])
@@ -34,7 +34,7 @@ class EmbeddedPictures(BaseCallbackHandler):
 
     def on_event_end(self, event_type: CBEventType, payload: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if event_type == CBEventType.EMBEDDING and payload:
-            self.names += [chunk.removeprefix("the picture of node ") for chunk in payload[EventPayload.CHUNKS]]
+            self.names += [chunk.removeprefix("the image of node ") for chunk in payload[EventPayload.CHUNKS]]
 
     def start_trace(self, trace_id: str | None = None) -> None: ...
 
@@ -48,12 +48,12 @@ def draw(path: Path, seed: int) -> None:
 
 
 @pytest.fixture
-def embedded() -> EmbeddedPictures:
-    return EmbeddedPictures()
+def embedded() -> EmbeddedImages:
+    return EmbeddedImages()
 
 
 @pytest.fixture
-def embedding(tiny_model: Path, embedded: EmbeddedPictures) -> ChineseClipEmbedding:
+def embedding(tiny_model: Path, embedded: EmbeddedImages) -> ChineseClipEmbedding:
     return ChineseClipEmbedding(tiny_model, device="cpu", callback_manager=CallbackManager([embedded]))
 
 
@@ -79,8 +79,8 @@ def ingest(folder: Path, persist_dir: Path, embedding: ChineseClipEmbedding) -> 
     docstore.persist(str(path))
 
 
-def test_a_thousand_pictures_of_which_few_changed(
-    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedPictures
+def test_a_thousand_images_of_which_few_changed(
+    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedImages
 ) -> None:
     folder, persist_dir = tmp_path / "slides", tmp_path / "store"
     folder.mkdir()
@@ -102,7 +102,7 @@ def test_a_thousand_pictures_of_which_few_changed(
     changed = [f"{number:04}.jpg" for number in [*range(10), *range(1000, 1003)]]
     assert sorted(embedded.names) == changed
     index = load_index(persist_dir, embed_model=embedding)
-    nodes = {node.node_id: node for node in index.stores[1].get_nodes()}
+    nodes = {node.node_id: node for node in index.image_store.get_nodes()}
     assert sorted(nodes) == sorted(file.name for file in folder.iterdir())
     for name in ("0000.jpg", "0500.jpg", "1002.jpg"):
         (best,) = index.as_retriever(image_similarity_top_k=1).image_to_image_retrieve(str(folder / name))
@@ -114,8 +114,8 @@ def test_a_thousand_pictures_of_which_few_changed(
     assert embedded.names == []
 
 
-def test_one_picture_that_changes_again_and_again(
-    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedPictures
+def test_one_image_that_changes_again_and_again(
+    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedImages
 ) -> None:
     store = FaissMultiModalVectorStore()
     pipeline = pipeline_into(store, SimpleDocumentStore(), embedding)
@@ -127,8 +127,8 @@ def test_one_picture_that_changes_again_and_again(
     assert store.count() == 1
 
 
-def test_a_picture_that_was_broken_for_a_while_is_back(
-    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedPictures
+def test_a_image_that_was_broken_for_a_while_is_back(
+    tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedImages
 ) -> None:
     folder, persist_dir = tmp_path / "slides", tmp_path / "store"
     folder.mkdir()
@@ -160,9 +160,9 @@ def test_what_is_missing_is_forgotten() -> None:
     assert sorted(docstore.get_all_document_hashes().values()) == ["a", "document"]
 
 
-def test_one_of_two_equal_pictures_can_go(tmp_path: Path, embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
-    picture = base64.b64encode(photos[0].read_bytes()).decode()
-    lines = [json.dumps({"image_id": number, "image_base64": picture, "caption": "帽子"}) for number in (1, 2)]
+def test_one_of_two_equal_images_can_go(tmp_path: Path, embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    image = base64.b64encode(photos[0].read_bytes()).decode()
+    lines = [json.dumps({"image_id": number, "image_base64": image, "caption": "帽子"}) for number in (1, 2)]
     store, docstore, file = FaissMultiModalVectorStore(), SimpleDocumentStore(), tmp_path / "test.jsonl"
     pipeline = pipeline_into(store, docstore, embedding)
     for kept in (lines, lines[1:]):

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-# Five pictures can take two minutes at busy hours.
+# Five images can take two minutes at busy hours.
 _TIMEOUT = httpx.Timeout(180.0, connect=15.0)
 _LONGEST_MESSAGE = 160
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import jwt
 from live_api import Api, NoAnswer, answer_in, media_type
-from live_pictures import encoded, encoded_file_of, picture, pictures
+from live_images import encoded, encoded_file_of, image, images
 from probe import ANSWERED, GREETING, Ask, Probe, asking, body, said_of, text, user
 
 from llama_index_mm_zhipu import ZhipuMultiModal
@@ -35,7 +35,7 @@ ALWAYS_THINKING_MODEL = "glm-5.3-flash"
 ADDRESS = "https://cdn.bigmodel.cn/static/logo/register.png"
 VIDEO = "https://cdn.bigmodel.cn/agent-demos/lark/113123.mov"
 FILE = "https://cdn.bigmodel.cn/static/demo/demo2.txt"
-DEAD_ADDRESS = "https://cdn.bigmodel.cn/static/logo/no-such-picture.png"
+DEAD_ADDRESS = "https://cdn.bigmodel.cn/static/logo/no-such-image.png"
 
 QUESTION = text("这张图片是什么颜色？")
 TOOL = {
@@ -50,8 +50,8 @@ WEATHER = "北京今天天气怎么样？请用工具查询。"
 MARK = "丙"
 
 PARAMETER = "400 1210 API 调用参数有误，请检查文档。"
-TOO_MANY_PICTURES = "400 1210 输入图片数量超过限制"
-BAD_PICTURE = "400 1210 图片输入格式/解析错误"
+TOO_MANY_IMAGES = "400 1210 输入图片数量超过限制"
+BAD_IMAGE = "400 1210 图片输入格式/解析错误"
 BAD_PART = "400 1210 messages.content.type 参数非法，取值范围 ['image_url', 'text']"
 ALWAYS_THINKS = "400 1210 This model always engages in thinking and cannot be disabled; please use low, high, or max"
 BAD_TOKEN = "401 1002 Authorization Token非法，请确认Authorization Token正确传递。"
@@ -65,13 +65,13 @@ def range_of_max_tokens(most: int) -> str:
 # Requests that take more than one line
 
 
-def _picture_file_of(length: int) -> Ask:
-    return lambda api: said_of(api.post(body([picture(encoded_file_of(length)), QUESTION])))
+def _image_file_of(length: int) -> Ask:
+    return lambda api: said_of(api.post(body([image(encoded_file_of(length)), QUESTION])))
 
 
-def _tokens_for_a_picture(api: Api) -> str:
+def _tokens_for_a_image(api: Api) -> str:
     without, with_one = (
-        api.post(body(content))["usage"]["prompt_tokens"] for content in ([QUESTION], [*pictures(1), QUESTION])
+        api.post(body(content))["usage"]["prompt_tokens"] for content in ([QUESTION], [*images(1), QUESTION])
     )
     return "more prompt_tokens than without" if with_one > without else f"prompt_tokens {without} and {with_one}"
 
@@ -209,7 +209,7 @@ def _reasons(**fields: Any) -> Ask:
 
 def _marks(model: str) -> Ask:
     def ask(api: Api) -> str:
-        content = [*pictures(1), text("这张图片是什么颜色？只回答一个词。")]
+        content = [*images(1), text("这张图片是什么颜色？只回答一个词。")]
         message = api.post(body(content, model, max_tokens=1_024))["choices"][0]["message"]
         marks = [mark for mark in ("<think>", "<|begin_of_box|>") if mark in (message.get("content") or "")]
         found = [*(["reasoning_content"] if message.get("reasoning_content") else []), *marks]
@@ -251,119 +251,117 @@ def _through_package(api: Api, documents: Sequence[bytes]) -> str:
     finally:
         llm.close()
     usage = "usage" if pieces[-1].additional_kwargs.get("total_tokens") else "no usage"
-    return f"{ANSWERED}, {usage}, up to {limits_at(api.base, llm.model).pictures} pictures in a request"
+    return f"{ANSWERED}, {usage}, up to {limits_at(api.base, llm.model).images} images in a request"
 
 
-def _package_with_pictures(count: int) -> Ask:
-    documents = [base64.b64decode(part["image_url"]["url"]) for part in pictures(count)]
+def _package_with_images(count: int) -> Ask:
+    documents = [base64.b64decode(part["image_url"]["url"]) for part in images(count)]
     return lambda api: _through_package(api, documents)
 
 
 _COUNTS = [
-    Probe("1 picture", "D: one picture is taken", ANSWERED, asking([*pictures(1), QUESTION])),
-    Probe("2 pictures", "D: one, L: up to five are taken", ANSWERED, asking([*pictures(2), QUESTION])),
-    Probe("5 pictures", "D: one, L: up to five are taken", ANSWERED, asking([*pictures(5), QUESTION])),
-    Probe("6 pictures", "L: six are refused", TOO_MANY_PICTURES, asking([*pictures(6), QUESTION])),
+    Probe("1 image", "D: one image is taken", ANSWERED, asking([*images(1), QUESTION])),
+    Probe("2 images", "D: one, L: up to five are taken", ANSWERED, asking([*images(2), QUESTION])),
+    Probe("5 images", "D: one, L: up to five are taken", ANSWERED, asking([*images(5), QUESTION])),
+    Probe("6 images", "L: six are refused", TOO_MANY_IMAGES, asking([*images(6), QUESTION])),
     Probe(
-        "3 + 3 pictures",
-        "L: pictures are counted over the whole history",
-        TOO_MANY_PICTURES,
+        "3 + 3 images",
+        "L: images are counted over the whole history",
+        TOO_MANY_IMAGES,
         asking(
             messages=[
-                user([*pictures(3), QUESTION]),
+                user([*images(3), QUESTION]),
                 {"role": "assistant", "content": "红色"},
-                user([*pictures(3), QUESTION]),
+                user([*images(3), QUESTION]),
             ]
         ),
     ),
     Probe(
-        "6 pictures, glm-4.6v-flash",
+        "6 images, glm-4.6v-flash",
         "D: fifty are taken",
         ANSWERED,
-        asking([*pictures(6), QUESTION], model=TOOL_MODEL),
+        asking([*images(6), QUESTION], model=TOOL_MODEL),
     ),
     Probe(
-        "51 pictures, glm-4.6v-flash",
+        "51 images, glm-4.6v-flash",
         "D: fifty are taken",
-        TOO_MANY_PICTURES,
-        asking([*pictures(51), QUESTION], model=TOOL_MODEL),
+        TOO_MANY_IMAGES,
+        asking([*images(51), QUESTION], model=TOOL_MODEL),
     ),
     Probe(
-        "6 pictures, glm-4.1v",
+        "6 images, glm-4.1v",
         "?: fifty are assumed to be taken",
         ANSWERED,
-        asking([*pictures(6), QUESTION], model=THINKING_MODEL),
+        asking([*images(6), QUESTION], model=THINKING_MODEL),
     ),
     Probe(
-        "6 pictures, asked in English",
+        "6 images, asked in English",
         "?: messages are Chinese whatever is asked for; limits are read from them",
-        TOO_MANY_PICTURES,
-        _in_english([*pictures(6), QUESTION]),
+        TOO_MANY_IMAGES,
+        _in_english([*images(6), QUESTION]),
     ),
 ]
 
 _FORMS = [
-    Probe("base64", "D: refused, L: taken", ANSWERED, asking([picture(encoded()), QUESTION])),
+    Probe("base64", "D: refused, L: taken", ANSWERED, asking([image(encoded()), QUESTION])),
     Probe(
         "base64 is looked at",
-        "?: a picture in base64 costs tokens",
+        "?: an image in base64 costs tokens",
         "more prompt_tokens than without",
-        _tokens_for_a_picture,
+        _tokens_for_a_image,
     ),
     Probe(
         "base64 with data: prefix",
         "L: taken by the service, refused by some deployments",
         ANSWERED,
-        asking([picture(f"data:image/jpeg;base64,{encoded()}"), QUESTION]),
-        stand_in=BAD_PICTURE,
+        asking([image(f"data:image/jpeg;base64,{encoded()}"), QUESTION]),
+        stand_in=BAD_IMAGE,
     ),
     Probe(
         "PNG named as JPEG",
         "?: the bytes count, not the name in the data: prefix",
         ANSWERED,
-        asking([picture(f"data:image/jpeg;base64,{encoded('PNG')}"), QUESTION]),
-        stand_in=BAD_PICTURE,
+        asking([image(f"data:image/jpeg;base64,{encoded('PNG')}"), QUESTION]),
+        stand_in=BAD_IMAGE,
     ),
-    Probe("address", "D: addresses are fetched", ANSWERED, asking([picture(ADDRESS), QUESTION])),
+    Probe("address", "D: addresses are fetched", ANSWERED, asking([image(ADDRESS), QUESTION])),
     Probe(
         "address of nothing",
-        "L: refused like a broken picture",
-        BAD_PICTURE,
-        asking([picture(DEAD_ADDRESS), QUESTION]),
+        "L: refused like a broken image",
+        BAD_IMAGE,
+        asking([image(DEAD_ADDRESS), QUESTION]),
         stand_in=ANSWERED,
     ),
-    Probe("PNG", "D: taken", ANSWERED, asking([picture(encoded("PNG")), QUESTION])),
-    Probe("WebP", "D: only JPEG and PNG", BAD_PICTURE, asking([picture(encoded("WEBP")), QUESTION])),
-    Probe("GIF", "D: only JPEG and PNG", BAD_PICTURE, asking([picture(encoded("GIF")), QUESTION])),
-    Probe("no picture", "L: base64 of something else is refused", BAD_PICTURE, asking([picture("AAAA"), QUESTION])),
-    Probe("6000 pixels", "D: up to 6000 on a side", ANSWERED, asking([picture(encoded(size=(6000, 1000))), QUESTION])),
-    Probe(
-        "6001 pixels", "D: up to 6000 on a side", BAD_PICTURE, asking([picture(encoded(size=(6001, 1000))), QUESTION])
-    ),
-    Probe("base64 of 4,999,996", "D: under 5 MB, of the file or the text", ANSWERED, _picture_file_of(3_749_997)),
+    Probe("PNG", "D: taken", ANSWERED, asking([image(encoded("PNG")), QUESTION])),
+    Probe("WebP", "D: only JPEG and PNG", BAD_IMAGE, asking([image(encoded("WEBP")), QUESTION])),
+    Probe("GIF", "D: only JPEG and PNG", BAD_IMAGE, asking([image(encoded("GIF")), QUESTION])),
+    Probe("no image", "L: base64 of something else is refused", BAD_IMAGE, asking([image("AAAA"), QUESTION])),
+    Probe("6000 pixels", "D: up to 6000 on a side", ANSWERED, asking([image(encoded(size=(6000, 1000))), QUESTION])),
+    Probe("6001 pixels", "D: up to 6000 on a side", BAD_IMAGE, asking([image(encoded(size=(6001, 1000))), QUESTION])),
+    Probe("base64 of 4,999,996", "D: under 5 MB, of the file or the text", ANSWERED, _image_file_of(3_749_997)),
     Probe(
         "base64 of 5,120,000",
         "?: 5 MB are 5,000,000 and not 5,242,880, of the text",
-        BAD_PICTURE,
-        _picture_file_of(3_840_000),
+        BAD_IMAGE,
+        _image_file_of(3_840_000),
     ),
     Probe(
         "file of 4,900,000",
         "?: the 5 MB hold for the base64 text, not for the file",
-        BAD_PICTURE,
-        _picture_file_of(4_900_000),
+        BAD_IMAGE,
+        _image_file_of(4_900_000),
     ),
-    Probe("file of 5,300,000", "D: a file of more than 5 MB is refused", BAD_PICTURE, _picture_file_of(5_300_000)),
+    Probe("file of 5,300,000", "D: a file of more than 5 MB is refused", BAD_IMAGE, _image_file_of(5_300_000)),
 ]
 
 _MESSAGES = [
-    Probe("pictures only", "L: pictures without text are refused", PARAMETER, asking(pictures(1))),
-    Probe("picture after text", "?: in any order", ANSWERED, asking([QUESTION, *pictures(1)])),
+    Probe("images only", "L: images without text are refused", PARAMETER, asking(images(1))),
+    Probe("image after text", "?: in any order", ANSWERED, asking([QUESTION, *images(1)])),
     Probe(
-        "text between pictures",
+        "text between images",
         "?: in any order",
         ANSWERED,
-        asking([*pictures(1), text("图一"), *pictures(1), QUESTION]),
+        asking([*images(1), text("图一"), *images(1), QUESTION]),
     ),
     Probe("text only", "L: refused by some vision models", ANSWERED, asking()),
     Probe("text only, glm-4.1v", "L: refused by some vision models", ANSWERED, asking(model=THINKING_MODEL)),
@@ -373,7 +371,7 @@ _MESSAGES = [
         "part with detail",
         "D: parts have no further fields",
         BAD_PART,
-        asking([picture(encoded(), detail="low"), QUESTION]),
+        asking([image(encoded(), detail="low"), QUESTION]),
     ),
     Probe(
         "system message",
@@ -431,10 +429,10 @@ _MEDIA = [
         asking([{"type": "file_url", "file_url": {"url": FILE}}, QUESTION], model=TOOL_MODEL),
     ),
     Probe(
-        "video and picture",
+        "video and image",
         "D: not together",
         PARAMETER,
-        asking([{"type": "video_url", "video_url": {"url": VIDEO}}, *pictures(1), QUESTION], model=TOOL_MODEL),
+        asking([{"type": "video_url", "video_url": {"url": VIDEO}}, *images(1), QUESTION], model=TOOL_MODEL),
     ),
     Probe(
         "video, glm-4v-flash",
@@ -616,16 +614,16 @@ _SERVICE = [
     ),
     Probe("headers of an answer", "?: none that could be of use", "none", _header_names),
     Probe(
-        "this package, 6 pictures",
+        "this package, 6 images",
         "L: two share a contact sheet",
-        "answered, usage, up to 5 pictures in a request",
-        _package_with_pictures(6),
+        "answered, usage, up to 5 images in a request",
+        _package_with_images(6),
     ),
     Probe(
         "this package, text only",
         "L: refused by some vision models",
-        "answered, usage, up to 5 pictures in a request",
-        _package_with_pictures(0),
+        "answered, usage, up to 5 images in a request",
+        _package_with_images(0),
     ),
 ]
 

@@ -17,8 +17,8 @@ from probes import PROBES
 from llama_index_mm_zhipu.testing import (
     ErrorAnswer,
     Fault,
-    GLMStandIn,
     MissingDone,
+    MockGLMServer,
     NullContent,
     RawAnswer,
     Reasoning,
@@ -30,14 +30,14 @@ RATE = "您的账户已达到速率限制，请您控制请求频率"
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[GLMStandIn]:
+def server() -> Iterator[MockGLMServer]:
     """A stand-in for all probes."""
-    with GLMStandIn() as running:
+    with MockGLMServer() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def api(server: GLMStandIn) -> Iterator[Api]:
+def api(server: MockGLMServer) -> Iterator[Api]:
     """The stand-in, and a key."""
     stand_in = Api(server.url, KEY)
     yield stand_in
@@ -63,14 +63,14 @@ def test_names_are_unique_and_differences_are_differences() -> None:
 # Outcomes
 
 
-def test_the_key_is_hidden_where_the_api_quotes_it(greeting: Probe, server: GLMStandIn, api: Api) -> None:
+def test_the_key_is_hidden_where_the_api_quotes_it(greeting: Probe, server: MockGLMServer, api: Api) -> None:
     server.fail_next(401, "1000", f"{KEY} and s3cr3tpart")
     outcome = greeting.outcome(api)
     assert outcome == "401 1000 *** and ***"
     assert "s3cr3tpart" not in f"{api!r} {terminal_table([greeting.row(outcome)])}"
 
 
-def test_what_is_no_answer_is_an_outcome(greeting: Probe, server: GLMStandIn, api: Api) -> None:
+def test_what_is_no_answer_is_an_outcome(greeting: Probe, server: MockGLMServer, api: Api) -> None:
     server.script(RawAnswer("<html>", status=502), RawAnswer("[]"), RawAnswer('{"choices": []}'))
     assert [greeting.outcome(api) for _ in range(3)] == [
         "502 text/html, no JSON",
@@ -79,7 +79,7 @@ def test_what_is_no_answer_is_an_outcome(greeting: Probe, server: GLMStandIn, ap
     ]
 
 
-def test_a_busy_service_is_asked_again(greeting: Probe, server: GLMStandIn, api: Api) -> None:
+def test_a_busy_service_is_asked_again(greeting: Probe, server: MockGLMServer, api: Api) -> None:
     server.fail_next(429, "1305", "busy", times=3)
     assert greeting.outcome_when_not_busy(api, 0) == ANSWERED
     server.fail_next(429, "1305", "busy", times=5)
@@ -104,7 +104,7 @@ def test_a_busy_service_is_asked_again(greeting: Probe, server: GLMStandIn, api:
     ],
 )
 def test_a_probe_sees_what_the_stand_in_does_not_do_by_itself(
-    name: str, faults: list[Fault], outcome: str, server: GLMStandIn, api: Api
+    name: str, faults: list[Fault], outcome: str, server: MockGLMServer, api: Api
 ) -> None:
     probe = next(probe for probe in PROBES if probe.name == name)
     server.script(*faults)
@@ -112,13 +112,13 @@ def test_a_probe_sees_what_the_stand_in_does_not_do_by_itself(
 
 
 def test_a_service_out_of_reach_is_an_outcome(greeting: Probe) -> None:
-    with GLMStandIn() as gone:
+    with MockGLMServer() as gone:
         unreachable = Api(gone.url, KEY)
     assert greeting.outcome(unreachable) == "no answer, ConnectError"
     unreachable.close()
 
 
-def test_a_whole_answer_is_no_stream(server: GLMStandIn, api: Api) -> None:
+def test_a_whole_answer_is_no_stream(server: MockGLMServer, api: Api) -> None:
     server.script(RawAnswer("{}", content_type="application/json"))
     probe = Probe("stream", "D: a stream", "", lambda api: str(api.stream({})))
     assert probe.outcome(api) == "a whole answer instead of a stream"
@@ -182,7 +182,7 @@ def run_live(**variables: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_live_run_prints_the_table_and_not_the_key(tmp_path: Path) -> None:
     table = tmp_path / "table.md"
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         run = run_live(ZHIPUAI_API_KEY=KEY, ZHIPUAI_BASE_URL=server.url, LIVE_PAUSE="0", LIVE_TABLE=str(table))
 
     differing = [probe for probe in PROBES if probe.stand_in]

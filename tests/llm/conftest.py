@@ -6,7 +6,7 @@ import pytest
 from tenacity import wait_none
 from ways import WAYS, Way
 
-from llama_index_mm_zhipu.llm import limits, retries
+from llama_index_mm_zhipu.llm import client, requests
 
 
 @pytest.fixture(params=WAYS, ids=["sync", "sync-stream", "async", "async-stream"])
@@ -17,10 +17,10 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 @pytest.fixture(autouse=True)
 def _forget_learned_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "_learned", {})
+    monkeypatch.setattr(requests, "_learned", {})
 
 
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Further tries come at once, but for what ``Retry-After`` asks."""
-    monkeypatch.setattr(retries, "BACKOFF", wait_none())
+    monkeypatch.setattr(client, "BACKOFF", wait_none())

@@ -28,15 +28,14 @@ from llama_index_mm_zhipu.llm import (
     GLMTimeoutError,
     client,
     transport,
-    turns,
 )
 from llama_index_mm_zhipu.llm.client import Turns
-from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn, Stall, Trickle
+from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer, Stall, Trickle
 
 Connect = Callable[..., ZhipuMultiModal]
 
 
-def pictures(photos: list[Path], count: int) -> list[ChatMessage]:
+def images(photos: list[Path], count: int) -> list[ChatMessage]:
     blocks = [*(ImageBlock(path=photo) for photo in photos[:count]), TextBlock(text="哪张是帽子？")]
     return [ChatMessage(role="user", blocks=blocks)]
 
@@ -53,7 +52,7 @@ class CountingLimiter(BaseRateLimiter):
         self.acquired += 1
 
 
-def sent_pictures(request: dict[str, Any]) -> int:
+def sent_images(request: dict[str, Any]) -> int:
     return sum(part["type"] == "image_url" for part in request["messages"][-1]["content"])
 
 
@@ -61,7 +60,7 @@ def sent_pictures(request: dict[str, Any]) -> int:
 
 
 async def test_the_range_of_max_tokens_is_learned_once(way: Way, key: str) -> None:
-    with GLMStandIn(max_tokens=512) as server:
+    with MockGLMServer(max_tokens=512) as server:
         llm = ZhipuMultiModal(api_key=key, api_base=server.url, max_tokens=1000)
         for _ in range(3):
             assert (await way.ask(llm)).message.content
@@ -69,18 +68,18 @@ async def test_the_range_of_max_tokens_is_learned_once(way: Way, key: str) -> No
         assert ZhipuMultiModal(api_key=key, api_base=server.url).metadata.num_output == 512
 
 
-async def test_the_number_of_pictures_is_learned_once(way: Way, key: str, photos: list[Path]) -> None:
-    with GLMStandIn(max_pictures=1) as server:
+async def test_the_number_of_images_is_learned_once(way: Way, key: str, photos: list[Path]) -> None:
+    with MockGLMServer(max_images=1) as server:
         llm = ZhipuMultiModal(api_key=key, api_base=server.url)
         for _ in range(2):
-            answer = (await way.ask(llm, pictures(photos, 3))).message.content or ""
+            answer = (await way.ask(llm, images(photos, 3))).message.content or ""
             assert "收到 1 张图片" in answer
-        assert [sent_pictures(request) for request in server.requests] == [3, 1, 1]
+        assert [sent_images(request) for request in server.requests] == [3, 1, 1]
         texts = [part.get("text", "") for part in server.requests[-1]["messages"][-1]["content"]]
         assert any("拼图" in text for text in texts)
 
 
-async def test_refusals_that_teach_nothing_are_final(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_refusals_that_teach_nothing_are_final(way: Way, connect: Connect, server: MockGLMServer) -> None:
     server.fail_next(400, "1210", "输入图片数量超过限制")
     with pytest.raises(GLMInvalidRequestError, match="输入图片数量超过限制"):
         await way.ask(connect())
@@ -91,7 +90,7 @@ async def test_refusals_that_teach_nothing_are_final(way: Way, connect: Connect,
 
 
 @pytest.mark.usefixtures("no_backoff")
-async def test_every_try_has_an_id_of_its_own(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_every_try_has_an_id_of_its_own(way: Way, connect: Connect, server: MockGLMServer) -> None:
     busy = ErrorAnswer(429, "1302", "慢")
     server.script(busy, busy)
     await way.ask(connect(), request_id="r" * 64)
@@ -101,7 +100,7 @@ async def test_every_try_has_an_id_of_its_own(way: Way, connect: Connect, server
 
 
 async def test_a_request_that_is_built_again_has_a_new_id(way: Way, key: str) -> None:
-    with GLMStandIn(max_tokens=512) as server:
+    with MockGLMServer(max_tokens=512) as server:
         llm = ZhipuMultiModal(api_key=key, api_base=server.url)
         llm.rate_limiter = limiter = CountingLimiter()
         await way.ask(llm, max_tokens=1000, request_id="my-request")
@@ -109,7 +108,7 @@ async def test_a_request_that_is_built_again_has_a_new_id(way: Way, key: str) ->
         assert limiter.acquired == 2
 
 
-async def test_a_name_for_all_requests_is_never_used_twice(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_a_name_for_all_requests_is_never_used_twice(way: Way, connect: Connect, server: MockGLMServer) -> None:
     llm = connect(request_id="my-request")
     for _ in range(2):
         await way.ask(llm)
@@ -120,7 +119,7 @@ async def test_a_name_for_all_requests_is_never_used_twice(way: Way, connect: Co
 
 @pytest.mark.parametrize(("max_tokens", "sent"), [(5000.0, [1024, 100]), ("5000", ["5000"])])
 def test_odd_values_are_not_sent_for_ever(connect: Connect, max_tokens: Any, sent: list[Any]) -> None:
-    with GLMStandIn(max_tokens=100) as server:
+    with MockGLMServer(max_tokens=100) as server:
         with suppress(GLMInvalidRequestError):
             connect(api_base=server.url).complete("你好", additional_kwargs={"max_tokens": max_tokens})
         assert [request["max_tokens"] for request in server.requests] == sent
@@ -131,7 +130,7 @@ def test_odd_values_are_not_sent_for_ever(connect: Connect, max_tokens: Any, sen
 
 @pytest.mark.usefixtures("no_backoff")
 async def test_what_the_api_quotes_of_a_request_stays_out_of_errors_and_logs(
-    way: Way, connect: Connect, server: GLMStandIn, key: str, caplog: pytest.LogCaptureFixture
+    way: Way, connect: Connect, server: MockGLMServer, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     echo = f"busy: Bearer {key}, url: {'/9j/4AAQ' * 40}"
@@ -146,20 +145,20 @@ async def test_what_the_api_quotes_of_a_request_stays_out_of_errors_and_logs(
 # Turns
 
 
-def most_at_a_time(server: GLMStandIn, ask: Callable[[], Any]) -> int:
+def most_at_a_time(server: MockGLMServer, ask: Callable[[], Any]) -> int:
     """Count the connections that 20 calls of a thread pool need."""
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda _: ask(), range(20)))
     return server.connections
 
 
-def test_calls_wait_their_turn(connect: Connect, server: GLMStandIn) -> None:
+def test_calls_wait_their_turn(connect: Connect, server: MockGLMServer) -> None:
     server.script(*[Together(threading.Barrier(3))] * 3)
     llm = connect(max_concurrency=3)
     assert most_at_a_time(server, lambda: llm.chat(CHAT)) == 3
 
 
-def test_sync_and_async_calls_share_their_turns(connect: Connect, server: GLMStandIn) -> None:
+def test_sync_and_async_calls_share_their_turns(connect: Connect, server: MockGLMServer) -> None:
     server.script(*[Together(threading.Barrier(2))] * 2)
     llm = connect(max_concurrency=2)
     numbers = iter(range(20))
@@ -173,7 +172,7 @@ def test_sync_and_async_calls_share_their_turns(connect: Connect, server: GLMSta
     assert most_at_a_time(server, ask) == 2
 
 
-def test_without_a_limit_all_go_at_once(connect: Connect, server: GLMStandIn) -> None:
+def test_without_a_limit_all_go_at_once(connect: Connect, server: MockGLMServer) -> None:
     server.script(*[Together(threading.Barrier(20))] * 20)
     llm = connect(max_concurrency=None)
     assert most_at_a_time(server, lambda: llm.chat(CHAT)) == 20
@@ -191,7 +190,7 @@ def test_an_open_stream_has_its_turn_until_it_ends(connect: Connect, monkeypatch
 
 
 def test_streams_forgotten_in_cycles_give_up_their_turns(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "_COLLECT_AFTER_SECONDS", 0.2)
+    monkeypatch.setattr(client, "_COLLECT_AFTER_SECONDS", 0.2)
     # Without a collection, the turn would come when the deadline has passed, and the call would fail.
     llm = connect(max_concurrency=2, deadline=PATIENCE)
     gc.collect()
@@ -209,7 +208,7 @@ def test_streams_forgotten_in_cycles_give_up_their_turns(connect: Connect, monke
 
 
 @pytest.mark.usefixtures("no_backoff")
-async def test_the_rate_limiter_counts_every_try(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_the_rate_limiter_counts_every_try(way: Way, connect: Connect, server: MockGLMServer) -> None:
     limiter = CountingLimiter()
     llm = connect(rate_limiter=limiter)
     server.script(ErrorAnswer(429, "1302", "慢"), None)
@@ -230,11 +229,11 @@ def test_the_rate_limiter_slows_sync_and_async_calls_together(connect: Connect) 
 # Event loops, threads
 
 
-async def test_the_event_loop_is_never_blocked(connect: Connect, server: GLMStandIn, photos: list[Path]) -> None:
+async def test_the_event_loop_is_never_blocked(connect: Connect, server: MockGLMServer, photos: list[Path]) -> None:
     goes_on = threading.Event()
     server.script(*[Held(goes_on)] * 8)
     llm = connect()
-    calls = asyncio.gather(*(llm.achat(pictures(photos, 5)) for _ in range(4)), *(_read(llm) for _ in range(4)))
+    calls = asyncio.gather(*(llm.achat(images(photos, 5)) for _ in range(4)), *(_read(llm) for _ in range(4)))
     # A call that blocked the loop would wait for its answer, and the answers wait for the loop.
     while len(server.requests) < 8:
         await asyncio.sleep(0.001)
@@ -248,7 +247,7 @@ async def _read(llm: ZhipuMultiModal) -> list[Any]:
     return [piece async for piece in await llm.astream_chat(CHAT)]
 
 
-def test_one_client_serves_threads_and_event_loops(connect: Connect, server: GLMStandIn) -> None:
+def test_one_client_serves_threads_and_event_loops(connect: Connect, server: MockGLMServer) -> None:
     llm = connect(max_concurrency=4)
 
     def ask(number: int) -> str:
@@ -266,7 +265,7 @@ def test_one_client_serves_threads_and_event_loops(connect: Connect, server: GLM
 
 
 async def test_connections_are_used_again(
-    way: Way, llm: ZhipuMultiModal, server: GLMStandIn, monkeypatch: pytest.MonkeyPatch
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transport, "_DRAIN_SECONDS", PATIENCE)
     for _ in range(5):
@@ -276,7 +275,9 @@ async def test_connections_are_used_again(
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way.is_async], ids=["whole", "stream"])
 @pytest.mark.parametrize("stall", [Stall(), Stall(after=0), Stall(after=2)])
-async def test_cancelling_closes_the_connection(way: Way, llm: ZhipuMultiModal, server: GLMStandIn, stall: Any) -> None:
+async def test_cancelling_closes_the_connection(
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer, stall: Any
+) -> None:
     server.script(stall)
     call = asyncio.create_task(way.ask(llm))
     assert await asyncio.to_thread(wait_until, lambda: len(server.requests) == 1)
@@ -287,7 +288,7 @@ async def test_cancelling_closes_the_connection(way: Way, llm: ZhipuMultiModal, 
     assert (await way.ask(llm)).message.content
 
 
-def test_closed_clients_open_anew(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_closed_clients_open_anew(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     llm.chat(CHAT)
     llm.close()
     assert wait_until(lambda: server.open_connections == 0)
@@ -297,7 +298,7 @@ def test_closed_clients_open_anew(llm: ZhipuMultiModal, server: GLMStandIn) -> N
     assert wait_until(lambda: server.open_connections == 0)
 
 
-async def test_closing_ends_calls_with_an_error(way: Way, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_closing_ends_calls_with_an_error(way: Way, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     server.script(Stall())
     call = asyncio.create_task(way.ask(llm))
     assert await asyncio.to_thread(wait_until, lambda: len(server.requests) == 1)
@@ -307,7 +308,7 @@ async def test_closing_ends_calls_with_an_error(way: Way, llm: ZhipuMultiModal, 
     assert (await way.ask(llm)).message.content
 
 
-def test_a_forgotten_llm_closes_its_connections(key: str, server: GLMStandIn) -> None:
+def test_a_forgotten_llm_closes_its_connections(key: str, server: MockGLMServer) -> None:
     llm = ZhipuMultiModal(api_key=key, api_base=server.url)
     llm.chat(CHAT)
     assert server.open_connections == 1
@@ -316,9 +317,9 @@ def test_a_forgotten_llm_closes_its_connections(key: str, server: GLMStandIn) ->
     assert wait_until(lambda: server.open_connections == 0)
 
 
-def test_changed_settings_hold_from_the_next_call(llm: ZhipuMultiModal, server: GLMStandIn, key: str) -> None:
+def test_changed_settings_hold_from_the_next_call(llm: ZhipuMultiModal, server: MockGLMServer, key: str) -> None:
     llm.chat(CHAT)
-    with GLMStandIn() as other:
+    with MockGLMServer() as other:
         llm.api_base = other.url
         llm.chat(CHAT)
         assert (len(server.requests), len(other.requests)) == (1, 1)
@@ -344,7 +345,7 @@ def leave(llm: ZhipuMultiModal, number: int) -> None:
             stream.throw(ZeroDivisionError())
 
 
-def test_a_thousand_streams_that_are_left_early_leave_nothing(connect: Connect, server: GLMStandIn) -> None:
+def test_a_thousand_streams_that_are_left_early_leave_nothing(connect: Connect, server: MockGLMServer) -> None:
     llm = connect()
     for number in range(1000):
         leave(llm, number)
@@ -354,7 +355,7 @@ def test_a_thousand_streams_that_are_left_early_leave_nothing(connect: Connect, 
     assert llm.chat(CHAT).message.content
 
 
-def test_streams_are_collected_while_calls_go_on(connect: Connect, server: GLMStandIn) -> None:
+def test_streams_are_collected_while_calls_go_on(connect: Connect, server: MockGLMServer) -> None:
     """The garbage collector, very often, closes streams in the middle of other calls' work, in several threads."""
     llm = connect()
     thresholds = gc.get_threshold()
@@ -371,7 +372,7 @@ def test_streams_are_collected_while_calls_go_on(connect: Connect, server: GLMSt
     assert wait_until(lambda: server.open_connections == 0)
 
 
-async def test_async_streams_that_are_left_early_leave_nothing(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_async_streams_that_are_left_early_leave_nothing(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     server.script(*[Trickle(0.01)] * 100)
     for number in range(100):
         pieces = await llm.astream_chat(CHAT)

@@ -41,8 +41,8 @@ from llama_index_mm_zhipu.testing import (
     Fault,
     GarbageEvent,
     GatewayError,
-    GLMStandIn,
     MissingDone,
+    MockGLMServer,
     NoFinalNewline,
     NoFinishReason,
     NullContent,
@@ -241,7 +241,7 @@ SILENCES = [
 @pytest.mark.usefixtures("no_backoff")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 async def test_calls_end_right_and_leave_nothing_open(
-    script: Script, way: Way, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn
+    script: Script, way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     await require_end(script, way, connect(deadline=PATIENCE, max_retries=2), server)
 
@@ -250,7 +250,7 @@ async def test_calls_end_right_and_leave_nothing_open(
 @pytest.mark.parametrize("script", SILENCES, ids=lambda script: script.name)
 async def test_silence_is_given_up_and_leaves_nothing_open(script: Script, key: str) -> None:
     async def ask(way: Way) -> None:
-        with GLMStandIn() as server:
+        with MockGLMServer() as server:
             llm = ZhipuMultiModal(
                 api_key=key, api_base=server.url, timeout=SILENCE_SECONDS, deadline=PATIENCE, max_retries=2
             )
@@ -259,7 +259,7 @@ async def test_silence_is_given_up_and_leaves_nothing_open(script: Script, key: 
     await asyncio.gather(*map(ask, WAYS))
 
 
-async def require_end(script: Script, way: Way, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def require_end(script: Script, way: Way, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     """Ask while the script happens, and check how the call ends and what it leaves."""
     server.script(*script.faults)
     end = script.streamed if way.streams else script.whole
@@ -284,7 +284,7 @@ async def require_end(script: Script, way: Way, llm: ZhipuMultiModal, server: GL
 
 @pytest.mark.parametrize("way", [way for way in WAYS if not way.streams], ids=["sync", "async"])
 async def test_a_trickling_answer_meets_the_deadline(
-    way: Way, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn
+    way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     server.script(Trickle(3600))
     with pytest.raises(GLMTimeoutError, match=r"within the deadline of 0\.5 s"):
@@ -293,7 +293,7 @@ async def test_a_trickling_answer_meets_the_deadline(
 
 async def test_the_deadline_of_a_stream_is_for_its_first_token(key: str) -> None:
     async def ask(way: Way) -> None:
-        with GLMStandIn() as server:
+        with MockGLMServer() as server:
             server.script(Trickle(0.5))
             llm = ZhipuMultiModal(api_key=key, api_base=server.url, deadline=SILENCE_SECONDS)
             begun = time.monotonic()
@@ -306,7 +306,7 @@ async def test_the_deadline_of_a_stream_is_for_its_first_token(key: str) -> None
 
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-async def test_only_line_ends_end_lines(start: str, line_end: str, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_only_line_ends_end_lines(start: str, line_end: str, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     text = "一\u2028二\u2029三\x85四"
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": "stop"}
     event = json.dumps({"choices": [choice]}, ensure_ascii=False)
@@ -316,7 +316,7 @@ async def test_only_line_ends_end_lines(start: str, line_end: str, llm: ZhipuMul
     assert last.message.content == text
 
 
-def test_text_held_back_is_in_the_error(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_text_held_back_is_in_the_error(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     event = json.dumps({"choices": [{"index": 0, "delta": {"content": "价格 3 <|begin_of"}}]})
     server.script(RawAnswer(f"data: {event}\n\n", content_type=SSE))
     with pytest.raises(GLMConnectionError) as caught:
@@ -326,7 +326,7 @@ def test_text_held_back_is_in_the_error(llm: ZhipuMultiModal, server: GLMStandIn
 
 @pytest.mark.parametrize("fault", [Cut(after=-1), Cut(after=-1, reset=True), Stall(after=-1)], ids=repr)
 async def test_a_broken_end_of_a_finished_stream_loses_nothing(
-    fault: Fault, way: Way, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn
+    fault: Fault, way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     if way.streams:
         server.script(fault)
@@ -361,7 +361,7 @@ def _send_comments(server: socket.socket) -> None:
 
 
 @pytest.mark.usefixtures("no_backoff")
-async def test_retry_after_is_respected(way: Way, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_retry_after_is_respected(way: Way, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     server.script(ErrorAnswer(429, "1302", "慢", retry_after=1))
     begun = time.monotonic()
     await way.ask(llm)
@@ -369,7 +369,7 @@ async def test_retry_after_is_respected(way: Way, llm: ZhipuMultiModal, server: 
 
 
 async def test_a_server_that_is_not_there_is_named(way: Way, key: str) -> None:
-    with GLMStandIn() as gone:
+    with MockGLMServer() as gone:
         url = gone.url
     llm = ZhipuMultiModal(api_key=key, api_base=url, max_retries=0)
     with pytest.raises(GLMConnectionError, match=r"no connection to the GLM API .*check the network and api_base"):

@@ -25,7 +25,7 @@ from ways import Way
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError
 from llama_index_mm_zhipu.llm.messages import holds_media, plain_messages
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 Connect = Callable[..., ZhipuMultiModal]
 
@@ -38,9 +38,9 @@ POINT = CachePoint(cache_control=CacheControl(type="ephemeral"))
 
 
 @pytest.fixture
-def own_server() -> Iterator[GLMStandIn]:
+def own_server() -> Iterator[MockGLMServer]:
     """Stands in for vLLM."""
-    with GLMStandIn(api_style="openai") as running:
+    with MockGLMServer(api_style="openai") as running:
         yield running
 
 
@@ -93,7 +93,7 @@ SENT = {
 
 @pytest.mark.parametrize(("blocks", "sent"), SENT.values(), ids=SENT)
 async def test_blocks_go_out_as_the_api_takes_them(
-    blocks: list[Any], sent: Any, way: Way, connect: Connect, server: GLMStandIn
+    blocks: list[Any], sent: Any, way: Way, connect: Connect, server: MockGLMServer
 ) -> None:
     messages = chat(*blocks)
     await way.ask(connect(model=MODEL), messages)
@@ -124,14 +124,14 @@ REFUSED = {
 
 @pytest.mark.parametrize(("blocks", "model", "message"), [case for name, case in REFUSED.items()], ids=REFUSED)
 async def test_blocks_that_the_model_does_not_take_say_what_to_do(
-    blocks: list[Any], model: str, message: str, way: Way, connect: Connect, server: GLMStandIn
+    blocks: list[Any], model: str, message: str, way: Way, connect: Connect, server: MockGLMServer
 ) -> None:
     with pytest.raises(ValueError, match=message):
         await way.ask(connect(model=model), chat(*blocks, TextBlock(text="？")))
     assert server.requests == []
 
 
-def test_files_of_videos_and_texts_are_read(connect: Connect, server: GLMStandIn, tmp_path: Path) -> None:
+def test_files_of_videos_and_texts_are_read(connect: Connect, server: MockGLMServer, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(MP4)
     (tmp_path / "a.txt").write_text("说明书", encoding="utf-8")
     llm = connect(model=MODEL)
@@ -140,7 +140,7 @@ def test_files_of_videos_and_texts_are_read(connect: Connect, server: GLMStandIn
     assert server.requests[0]["messages"][0]["content"] == [video(expected), text("说明书")]
 
 
-async def test_a_server_of_ones_own_gets_videos_as_data_uris_and_no_files(way: Way, own_server: GLMStandIn) -> None:
+async def test_a_server_of_ones_own_gets_videos_as_data_uris_and_no_files(way: Way, own_server: MockGLMServer) -> None:
     llm = ZhipuMultiModal("zai-org/GLM-4.6V-Flash", api_key="EMPTY", api_base=own_server.url)
     await way.ask(llm, chat(VideoBlock(video=MP4), TextBlock(text="看")))
     expected = f"data:video/mp4;base64,{base64.b64encode(MP4).decode()}"
@@ -152,13 +152,13 @@ async def test_a_server_of_ones_own_gets_videos_as_data_uris_and_no_files(way: W
 # The budget of images
 
 
-def test_images_of_citable_blocks_count_and_videos_do_not(connect: Connect, server: GLMStandIn) -> None:
+def test_images_of_citable_blocks_count_and_videos_do_not(connect: Connect, server: MockGLMServer) -> None:
     cited = CitableBlock(title="t", source="s", content=[TextBlock(text="文"), IMAGE, IMAGE])
     answered = ChatMessage(role="assistant", content="好")
     history = [*chat(cited, cited), answered, *chat(VideoBlock(url=VIDEO)), answered]
     llm = connect(model="glm-4v-plus", image_policy="error")
     llm.chat([*history, *chat(IMAGE)])
-    with pytest.raises(GLMInvalidRequestError, match="6 pictures, and the model takes 5"):
+    with pytest.raises(GLMInvalidRequestError, match="6 images, and the model takes 5"):
         llm.chat([*history, *chat(IMAGE, IMAGE)])
     connect(model="glm-4v-plus", image_policy="newest").chat([*history, *chat(IMAGE, IMAGE)])
     parts = [part for message in server.requests[-1]["messages"] for part in message["content"]]

@@ -12,7 +12,7 @@ from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError
 from llama_index_mm_zhipu.llm.endpoint import secrets_of, without_secrets
 from llama_index_mm_zhipu.llm.transport import Transport
-from llama_index_mm_zhipu.testing import ErrorAnswer, GLMStandIn
+from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer
 
 ZHIPU = "https://open.bigmodel.cn/api/paas/v4"
 ZAI = "https://api.z.ai/api/paas/v4"
@@ -121,7 +121,7 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("key", ["sk-0123456789abcdef", "sk-cp-98765.43210abcdef", "token-abc123"])
 async def test_a_key_of_any_form_is_masked(
-    key: str, way: Way, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn
+    key: str, way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     llm = connect(api_key=key)
     shown = repr(llm) + str(llm) + llm.to_json() + str(llm.to_dict()) + str(llm.model_dump())

@@ -13,7 +13,7 @@ from ways import Way
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError
 from llama_index_mm_zhipu.llm.endpoint import ApiStyle, Style
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 
 @dataclass(frozen=True)
@@ -51,19 +51,19 @@ def door(request: pytest.FixtureRequest) -> Door:
 
 
 @pytest.fixture
-def service(door: Door) -> Iterator[GLMStandIn]:
+def service(door: Door) -> Iterator[MockGLMServer]:
     """One that stands in for it."""
-    with GLMStandIn(api_style=door.style, base_path=door.base_path.rstrip("/"), api_key=door.key) as running:
+    with MockGLMServer(api_style=door.style, base_path=door.base_path.rstrip("/"), api_key=door.key) as running:
         yield running
 
 
-def client(door: Door, service: GLMStandIn, key: str) -> ZhipuMultiModal:
+def client(door: Door, service: MockGLMServer, key: str) -> ZhipuMultiModal:
     base = service.url + ("/" if door.base_path.endswith("/") else "")
     return ZhipuMultiModal(door.model, api_key=key, api_base=base, api_style=door.api_style)
 
 
 async def test_a_question_about_an_image_passes_each_door(
-    door: Door, service: GLMStandIn, way: Way, photos: list[Path]
+    door: Door, service: MockGLMServer, way: Way, photos: list[Path]
 ) -> None:
     llm = client(door, service, f"“{door.key}”\n")
     chat = [ChatMessage(role="user", blocks=[ImageBlock(path=photos[0]), TextBlock(text="图里是什么？")])]
@@ -77,7 +77,7 @@ async def test_a_question_about_an_image_passes_each_door(
     assert ("request_id" in request, url.startswith("/9j/")) == (door.style == "glm", door.style == "glm")
 
 
-async def test_a_wrong_key_is_an_error_that_does_not_show_it(door: Door, service: GLMStandIn, way: Way) -> None:
+async def test_a_wrong_key_is_an_error_that_does_not_show_it(door: Door, service: MockGLMServer, way: Way) -> None:
     with pytest.raises(GLMAuthenticationError) as caught:
         await way.ask(client(door, service, "sk-of-another-service"))
     assert "sk-of-another-service" not in str(caught.value)

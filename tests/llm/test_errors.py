@@ -150,7 +150,7 @@ def test_only_the_right_refusals_get_an_advice_of_their_own() -> None:
     assert "check api_base" not in str(error_of_answer(404, missing))
 
 
-def test_pictures_in_lines_of_base64_are_left_out() -> None:
+def test_images_in_lines_of_base64_are_left_out() -> None:
     lines = "\n".join(["/9j/" + "A" * 72] * 5)
     assert "AAAA" not in str(error_of_answer(400, {"error": {"code": "1210", "message": lines}}))
 

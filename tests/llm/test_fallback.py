@@ -14,7 +14,7 @@ from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMInvalidRequestError, GLMRateLimitError
-from llama_index_mm_zhipu.testing import Cut, ErrorAnswer, ErrorEvent, GLMStandIn
+from llama_index_mm_zhipu.testing import Cut, ErrorAnswer, ErrorEvent, MockGLMServer
 
 Connect = Callable[..., ZhipuMultiModal]
 
@@ -28,7 +28,7 @@ UNAVAILABLE = [
 ]
 
 
-def asked(server: GLMStandIn) -> list[str]:
+def asked(server: MockGLMServer) -> list[str]:
     return [request["model"] for request in server.requests]
 
 
@@ -38,7 +38,7 @@ def sent_images(request: dict[str, Any]) -> int:
 
 @pytest.mark.parametrize("fault", UNAVAILABLE, ids=lambda fault: fault.code)
 async def test_the_next_model_answers(
-    way: Way, connect: Connect, server: GLMStandIn, fault: ErrorAnswer, caplog: pytest.LogCaptureFixture
+    way: Way, connect: Connect, server: MockGLMServer, fault: ErrorAnswer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     server.script(fault, fault)
@@ -49,21 +49,21 @@ async def test_the_next_model_answers(
     assert [record.getMessage().split()[0] for record in caplog.records] == ["glm-4.6v", "glm-4.6v-flash"]
 
 
-async def test_a_model_that_answers_is_the_only_one_asked(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_a_model_that_answers_is_the_only_one_asked(way: Way, connect: Connect, server: MockGLMServer) -> None:
     response = await way.ask(connect(**CHAIN))
     assert asked(server) == ["glm-4.6v"]
     assert response.raw["model"] == response.additional_kwargs["model"] == "glm-4.6v"
 
 
 @pytest.mark.usefixtures("no_backoff")
-async def test_a_busy_model_is_tried_again_before_the_next(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_a_busy_model_is_tried_again_before_the_next(way: Way, connect: Connect, server: MockGLMServer) -> None:
     server.script(*[UNAVAILABLE[1]] * 2)
     await way.ask(connect(**{**CHAIN, "max_retries": 1}), request_id="my-request")
     assert asked(server) == ["glm-4.6v", "glm-4.6v", "glm-4.6v-flash"]
     assert [request["request_id"] for request in server.requests] == ["my-request", "my-request-2", "my-request-3"]
 
 
-async def test_other_errors_are_final(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_other_errors_are_final(way: Way, connect: Connect, server: MockGLMServer) -> None:
     for fault in (ErrorAnswer(400, "1210", "API 调用参数有误，请检查文档。"), ErrorAnswer(400, "1301", "敏感")):
         server.script(fault)
         with pytest.raises(GLMError, match=f"code {fault.code}"):
@@ -71,7 +71,9 @@ async def test_other_errors_are_final(way: Way, connect: Connect, server: GLMSta
     assert asked(server) == ["glm-4.6v"] * 2
 
 
-async def test_the_error_of_the_last_model_names_those_before(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_the_error_of_the_last_model_names_those_before(
+    way: Way, connect: Connect, server: MockGLMServer
+) -> None:
     server.script(UNAVAILABLE[4], UNAVAILABLE[0], UNAVAILABLE[1])
     earlier = r"\(asked glm-4v-flash after glm-4\.6v: code 1113, glm-4\.6v-flash: code 1211\)"
     with pytest.raises(GLMRateLimitError, match=f"code 1302.*{earlier}"):
@@ -79,7 +81,7 @@ async def test_the_error_of_the_last_model_names_those_before(way: Way, connect:
 
 
 async def test_images_and_max_tokens_are_those_of_the_model_that_is_asked(
-    way: Way, connect: Connect, server: GLMStandIn, photos: list[Path]
+    way: Way, connect: Connect, server: MockGLMServer, photos: list[Path]
 ) -> None:
     chat = [ChatMessage(role="user", blocks=[*(ImageBlock(path=photo) for photo in photos), TextBlock(text="？")])]
     server.script(UNAVAILABLE[0], UNAVAILABLE[0])
@@ -91,7 +93,7 @@ async def test_images_and_max_tokens_are_those_of_the_model_that_is_asked(
 
 @pytest.mark.parametrize("streams", [False, True])
 async def test_a_stream_falls_back_only_before_its_first_token(
-    connect: Connect, server: GLMStandIn, streams: bool
+    connect: Connect, server: MockGLMServer, streams: bool
 ) -> None:
     way = Way(is_async=True, streams=True)
     server.script(ErrorEvent("1305", "该模型当前访问量过大，请您稍后再试", after=1 if streams else 0))
@@ -104,20 +106,22 @@ async def test_a_stream_falls_back_only_before_its_first_token(
     assert len(server.requests) == 2 - streams
 
 
-async def test_a_cut_connection_is_no_reason_for_another_model(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_a_cut_connection_is_no_reason_for_another_model(
+    way: Way, connect: Connect, server: MockGLMServer
+) -> None:
     server.script(Cut())
     with pytest.raises(GLMConnectionError):
         await way.ask(connect(**CHAIN))
     assert asked(server) == ["glm-4.6v"]
 
 
-async def test_the_model_of_a_call_is_the_first_of_the_chain(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_the_model_of_a_call_is_the_first_of_the_chain(way: Way, connect: Connect, server: MockGLMServer) -> None:
     server.script(UNAVAILABLE[0])
     await way.ask(connect(**CHAIN), model="glm-4.6v-flash")
     assert asked(server) == ["glm-4.6v-flash", "glm-4v-flash"]
 
 
-async def test_models_without_functions_are_not_asked_for_them(connect: Connect, server: GLMStandIn) -> None:
+async def test_models_without_functions_are_not_asked_for_them(connect: Connect, server: MockGLMServer) -> None:
     def price(name: str) -> float:
         """Price of a product."""
         return len(name) / 2

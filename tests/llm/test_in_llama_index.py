@@ -23,13 +23,13 @@ from ways import CHAT, Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMQuotaError
-from llama_index_mm_zhipu.testing import GLMStandIn, Reasoning
+from llama_index_mm_zhipu.testing import MockGLMServer, Reasoning
 
 Connect = Callable[..., ZhipuMultiModal]
 
 
 class Product(BaseModel):
-    """What a picture shows."""
+    """What an image shows."""
 
     name: str
     price: float = Field(description="in yuan")
@@ -54,7 +54,7 @@ def test_core_s_generic_calls_work(llm: ZhipuMultiModal) -> None:
 
 
 @pytest.mark.parametrize("model", ["glm-4v-flash", "glm-4.6v-flash"])
-async def test_structured_output(connect: Connect, server: GLMStandIn, model: str) -> None:
+async def test_structured_output(connect: Connect, server: MockGLMServer, model: str) -> None:
     structured = connect(model=model).as_structured_llm(Product)
 
     products = [
@@ -78,7 +78,7 @@ async def test_structured_output_streams(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("model", ["glm-4.6v-flash", "glm-5v-turbo", "glm-5.3-flash", "glm-5.3-flashx"])
-async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: GLMStandIn, model: str) -> None:
+async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: MockGLMServer, model: str) -> None:
     llm = connect(model=model)
     server.script(Reasoning("要查颜色"), None)
     agent = FunctionAgent(tools=[COLOUR_OF], llm=llm, system_prompt="你是汽车助手")
@@ -97,7 +97,7 @@ async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: 
 
 @pytest.mark.parametrize(("model", "kind"), [("glm-4v-flash", ReActAgent), ("glm-4.6v-flash", FunctionAgent)])
 async def test_a_workflow_takes_the_agent_that_fits_the_model(
-    connect: Connect, server: GLMStandIn, model: str, kind: type
+    connect: Connect, server: MockGLMServer, model: str, kind: type
 ) -> None:
     workflow = AgentWorkflow.from_tools_or_functions([COLOUR_OF], llm=connect(model=model))
     assert [type(agent) for agent in workflow.agents.values()] == [kind]
@@ -105,7 +105,7 @@ async def test_a_workflow_takes_the_agent_that_fits_the_model(
     assert len(server.requests) == 2
 
 
-async def test_a_react_agent_uses_its_tool(connect: Connect, server: GLMStandIn) -> None:
+async def test_a_react_agent_uses_its_tool(connect: Connect, server: MockGLMServer) -> None:
     llm = connect(model="glm-4v-flash")
     agent = ReActAgent(tools=[COLOUR_OF], llm=llm)
     answer = str(await agent.run("车门是什么颜色？"))
@@ -114,7 +114,7 @@ async def test_a_react_agent_uses_its_tool(connect: Connect, server: GLMStandIn)
     assert all("tools" not in request for request in server.requests)
 
 
-async def test_agents_take_pictures(connect: Connect, server: GLMStandIn, photos: list[Any]) -> None:
+async def test_agents_take_images(connect: Connect, server: MockGLMServer, photos: list[Any]) -> None:
     agent = FunctionAgent(tools=[COLOUR_OF], llm=connect(model="glm-4.6v-flash"))
     blocks = [ImageBlock(path=photos[0]), TextBlock(text="这是什么？")]
     await agent.run(ChatMessage(role="user", blocks=blocks))
@@ -154,7 +154,7 @@ def test_a_call_is_one_event(connect: Connect, call: str) -> None:
     assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
 
 
-async def test_a_failed_call_ends_its_event(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_a_failed_call_ends_its_event(way: Way, connect: Connect, server: MockGLMServer) -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
     llm = connect(callback_manager=CallbackManager([debug]))
     server.fail_next(429, "1113", "您的账户已欠费，请充值后重试。")
@@ -165,7 +165,7 @@ async def test_a_failed_call_ends_its_event(way: Way, connect: Connect, server: 
     assert isinstance(end.payload["exception"], GLMQuotaError)
 
 
-async def test_tokens_are_the_api_s_own_count(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_tokens_are_the_api_s_own_count(way: Way, connect: Connect, server: MockGLMServer) -> None:
     counter = TokenCountingHandler(tokenizer=list)
     response = await way.ask(connect(callback_manager=CallbackManager([counter])))
     usage = response.additional_kwargs

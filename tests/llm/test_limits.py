@@ -15,8 +15,8 @@ RANGE = GLMInvalidRequestError("max_tokens参数非法：限制数值范围[1,51
 TOO_MANY = GLMInvalidRequestError("输入图片数量超过限制", code="1210")
 
 
-def body(model: str = "glm-4v-flash", pictures: int = 0, **fields: Any) -> dict[str, Any]:
-    parts = [{"type": "image_url", "image_url": {"url": "/9j/"}}] * pictures
+def body(model: str = "glm-4v-flash", images: int = 0, **fields: Any) -> dict[str, Any]:
+    parts = [{"type": "image_url", "image_url": {"url": "/9j/"}}] * images
     return {
         "model": model,
         "messages": [{"role": "user", "content": [*parts, {"type": "text", "text": "?"}]}],
@@ -39,10 +39,10 @@ def test_the_range_of_max_tokens_is_learned() -> None:
 def test_later_refusals_never_raise_a_limit() -> None:
     model = "glm-4.1v-thinking-flash"
     assert learn_limits(TOO_MANY, BASE, body(model, 5))
-    assert limits_at(BASE, model).pictures == 1
+    assert limits_at(BASE, model).images == 1
     # A request that was under way with fifty needs only be built again.
     assert learn_limits(TOO_MANY, BASE, body(model, 50))
-    assert limits_at(BASE, model).pictures == 1
+    assert limits_at(BASE, model).images == 1
 
 
 @pytest.mark.parametrize("fields", [{}, {"max_tokens": 512}, {"max_tokens": "5000"}])
@@ -63,24 +63,24 @@ def test_a_range_that_was_kept_teaches_nothing(fields: dict[str, int]) -> None:
         ("glm-9v", 7, 5),
     ],
 )
-def test_too_many_pictures_fall_back_on_what_is_documented(model: str, sent: int, expected: int | None) -> None:
+def test_too_many_images_fall_back_on_what_is_documented(model: str, sent: int, expected: int | None) -> None:
     assert learn_limits(TOO_MANY, BASE, body(model, sent)) == (expected is not None)
     if expected is not None:
-        assert limits_at(BASE, model).pictures == expected
+        assert limits_at(BASE, model).images == expected
 
 
 @pytest.mark.parametrize(
     "message", ["The number of images exceeds the limit", "Image count exceeded", "Too many images"]
 )
 def test_the_international_service_is_understood(message: str) -> None:
-    assert learn_limits(GLMInvalidRequestError(message, code="1210"), BASE, body(pictures=5))
+    assert learn_limits(GLMInvalidRequestError(message, code="1210"), BASE, body(images=5))
 
 
 @pytest.mark.parametrize(("most", "expected"), [(4, 4), (1, 1), (60, None)])
 def test_a_server_of_one_s_own_says_how_many_images_it_takes(most: int, expected: int | None) -> None:
     refusal = GLMInvalidRequestError(f"At most {most} image(s) may be provided in one request.", code="400")
     assert learn_limits(refusal, BASE, body("glm-4.6v", 10)) == (expected is not None)
-    assert limits_at(BASE, "glm-4.6v").pictures == (expected or MODELS["glm-4.6v"].pictures)
+    assert limits_at(BASE, "glm-4.6v").images == (expected or MODELS["glm-4.6v"].images)
 
 
 def test_a_model_that_always_thinks_is_learned() -> None:
@@ -92,4 +92,4 @@ def test_a_model_that_always_thinks_is_learned() -> None:
 
 def test_other_refusals_teach_nothing() -> None:
     refusal = GLMInvalidRequestError("API 调用参数有误，请检查文档。", code="1210")
-    assert not learn_limits(refusal, BASE, body(pictures=5, max_tokens=1000))
+    assert not learn_limits(refusal, BASE, body(images=5, max_tokens=1000))

@@ -1,4 +1,4 @@
-"""``ZhipuMultiModal`` answers chats and prompts, with pictures in any form, sync, async and streaming."""
+"""``ZhipuMultiModal`` answers chats and prompts, with images in any form, sync, async and streaming."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 Connect = Callable[..., ZhipuMultiModal]
 
@@ -36,7 +36,7 @@ def user(*blocks: str | ImageBlock) -> ChatMessage:
     )
 
 
-def sent_parts(server: GLMStandIn) -> list[dict[str, object]]:
+def sent_parts(server: MockGLMServer) -> list[dict[str, object]]:
     """Content of the last message that the server received."""
     return server.requests[-1]["messages"][-1]["content"]
 
@@ -84,8 +84,8 @@ def test_streams_grow_piece_by_piece_and_end_with_usage(llm: ZhipuMultiModal) ->
 @pytest.mark.parametrize(
     "form", ["path", "string", "base64", "bytes", "buffer", "PIL", "node", "node with base64", "document", "block"]
 )
-def test_pictures_of_every_form_go_out_as_raw_base64(
-    llm: ZhipuMultiModal, server: GLMStandIn, photo: Path, form: str
+def test_images_of_every_form_go_out_as_raw_base64(
+    llm: ZhipuMultiModal, server: MockGLMServer, photo: Path, form: str
 ) -> None:
     data = photo.read_bytes()
     text = base64.b64encode(data).decode()
@@ -104,15 +104,15 @@ def test_pictures_of_every_form_go_out_as_raw_base64(
 
     answer = llm.complete("图里是什么？", image_documents=[document])
 
-    picture, question = sent_parts(server)
+    image, question = sent_parts(server)
     assert question == {"type": "text", "text": "图里是什么？"}
     assert "400×534" in answer.text
     if form != "PIL":
-        assert picture == {"type": "image_url", "image_url": {"url": text}}
+        assert image == {"type": "image_url", "image_url": {"url": text}}
 
 
 @pytest.mark.parametrize("form", ["string", "node", "block"])
-def test_addresses_go_out_as_they_are(llm: ZhipuMultiModal, server: GLMStandIn, form: str) -> None:
+def test_addresses_go_out_as_they_are(llm: ZhipuMultiModal, server: MockGLMServer, form: str) -> None:
     url = "https://example.com/a.jpg"
     document = {"string": url, "node": ImageNode(image_url=url), "block": ImageBlock(url=url)}[form]
     llm.complete("图里是什么？", image_documents=[document])
@@ -120,7 +120,7 @@ def test_addresses_go_out_as_they_are(llm: ZhipuMultiModal, server: GLMStandIn, 
 
 
 def test_addresses_are_fetched_by_the_settings_of_the_client(
-    connect: Callable[..., ZhipuMultiModal], server: GLMStandIn, file_server: str, photos: list[Path]
+    connect: Callable[..., ZhipuMultiModal], server: MockGLMServer, file_server: str, photos: list[Path]
 ) -> None:
     document = ImageNode(image_url=f"{file_server}/{photos[0].name}")
     with pytest.raises(ImageError, match="set allow_private_urls=True"):
@@ -131,14 +131,14 @@ def test_addresses_are_fetched_by_the_settings_of_the_client(
     assert sent_parts(server)[0] == {"type": "image_url", "image_url": {"url": text}}
 
 
-def test_captions_stand_before_their_pictures(llm: ZhipuMultiModal, photos: list[Path]) -> None:
+def test_captions_stand_before_their_images(llm: ZhipuMultiModal, photos: list[Path]) -> None:
     nodes = [ImageNode(image_path=str(photo), text=name) for photo, name in zip(photos, ["裙子", "帽子"], strict=False)]
     answer = llm.complete("哪张是帽子？", image_documents=nodes).text
     assert "第1张图片：JPEG 400×534" in answer
     assert [line.rpartition("说明：")[2] for line in answer.splitlines() if "说明" in line] == ["裙子", "帽子"]
 
 
-def test_one_image_needs_no_list(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:
+def test_one_image_needs_no_list(llm: ZhipuMultiModal, server: MockGLMServer, photo: Path) -> None:
     node = ImageNode(image_path=str(photo), text="裙子")
     found = NodeWithScore(node=node, score=0.5)
     for image in (str(photo), photo, photo.read_bytes(), Image.open(photo), node, found, ImageBlock(path=photo)):
@@ -146,18 +146,18 @@ def test_one_image_needs_no_list(llm: ZhipuMultiModal, server: GLMStandIn, photo
         assert [part["type"] for part in sent_parts(server)].count("image_url") == 1
     llm.complete("什么颜色？", image_documents=(image for image in (photo, found)))
     assert [part["type"] for part in sent_parts(server)].count("image_url") == 2
-    with pytest.raises(ImageError, match=r"no such picture: a\.jpg"):
+    with pytest.raises(ImageError, match=r"no such image: a\.jpg"):
         llm.complete("什么颜色？", image_documents="a.jpg")
 
 
-def test_blocks_keep_their_order_and_history_is_sent(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:
-    picture = ImageBlock(path=photo)
+def test_blocks_keep_their_order_and_history_is_sent(llm: ZhipuMultiModal, server: MockGLMServer, photo: Path) -> None:
+    image = ImageBlock(path=photo)
     llm.chat(
         [
             ChatMessage(role="system", content="你是助手"),
             user("第一问"),
             ChatMessage(role="assistant", content="第一答"),
-            user("图1：", picture, "图2：", picture, "区别？", "请详细说。"),
+            user("图1：", image, "图2：", image, "区别？", "请详细说。"),
         ]
     )
     messages = server.requests[-1]["messages"]
@@ -166,21 +166,21 @@ def test_blocks_keep_their_order_and_history_is_sent(llm: ZhipuMultiModal, serve
         ("user", "第一问"),
         ("assistant", "第一答"),
     ]
-    assert [part.get("text", "picture") for part in messages[3]["content"]] == [
+    assert [part.get("text", "image") for part in messages[3]["content"]] == [
         "图1：",
-        "picture",
+        "image",
         "图2：",
-        "picture",
+        "image",
         "区别？\n请详细说。",
     ]
 
 
-def test_an_empty_system_prompt_is_left_out(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_an_empty_system_prompt_is_left_out(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     llm.chat([ChatMessage(role="system", content=""), user("你好")])
     assert [message["role"] for message in server.requests[-1]["messages"]] == ["user"]
 
 
-def test_a_message_of_pictures_alone_gets_a_text(llm: ZhipuMultiModal, server: GLMStandIn, photo: Path) -> None:
+def test_a_message_of_images_alone_gets_a_text(llm: ZhipuMultiModal, server: MockGLMServer, photo: Path) -> None:
     llm.chat([user(ImageBlock(path=photo))])
     assert [part["type"] for part in sent_parts(server)] == ["image_url", "text"]
     assert sent_parts(server)[1]["text"] == "请看图片。"
@@ -188,11 +188,11 @@ def test_a_message_of_pictures_alone_gets_a_text(llm: ZhipuMultiModal, server: G
     assert sent_parts(server)[1]["text"] == "Look at the image."
 
 
-def test_more_pictures_than_the_model_takes_leave_placeholders(
-    llm: ZhipuMultiModal, server: GLMStandIn, photo: Path, caplog: pytest.LogCaptureFixture
+def test_more_images_than_the_model_takes_leave_placeholders(
+    llm: ZhipuMultiModal, server: MockGLMServer, photo: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    picture = ImageBlock(path=photo)
-    chat = [user("旧", picture, picture), ChatMessage(role="assistant", content="好"), user(*[picture] * 4, "新")]
+    image = ImageBlock(path=photo)
+    chat = [user("旧", image, image), ChatMessage(role="assistant", content="好"), user(*[image] * 4, "新")]
 
     llm.chat(chat)
 
@@ -200,13 +200,13 @@ def test_more_pictures_than_the_model_takes_leave_placeholders(
     assert [part["type"] for part in old["content"]] == ["text", "image_url", "text"]
     assert old["content"][2]["text"] == "[图片略]"
     assert [part["type"] for part in new["content"]] == ["image_url"] * 4 + ["text"]
-    assert "6 pictures, and the model takes 5 in one request" in caplog.text
+    assert "6 images, and the model takes 5 in one request" in caplog.text
     assert len(chat[0].blocks) == 3
     assert isinstance(chat[0].blocks[2], ImageBlock)
 
 
 @pytest.mark.parametrize("kind", ["sideways", "too wide", "webp", "too heavy"])
-def test_pictures_are_made_such_as_the_api_takes(llm: ZhipuMultiModal, server: GLMStandIn, kind: str) -> None:
+def test_images_are_made_such_as_the_api_takes(llm: ZhipuMultiModal, server: MockGLMServer, kind: str) -> None:
     buffer = BytesIO()
     if kind == "sideways":
         exif = Image.Exif()
@@ -229,7 +229,7 @@ def test_pictures_are_made_such_as_the_api_takes(llm: ZhipuMultiModal, server: G
         assert max(sent.size) > 15
 
 
-def test_only_parameters_that_were_set_go_out(connect: Connect, server: GLMStandIn) -> None:
+def test_only_parameters_that_were_set_go_out(connect: Connect, server: MockGLMServer) -> None:
     connect().complete("你好")
     assert set(server.requests[-1]) == {"model", "messages", "request_id"}
     connect(temperature=0, top_p=0.5, max_tokens=100, additional_kwargs={"do_sample": False}).complete(
@@ -240,7 +240,7 @@ def test_only_parameters_that_were_set_go_out(connect: Connect, server: GLMStand
 
 
 def test_too_many_tokens_are_lowered_with_a_warning(
-    connect: Connect, server: GLMStandIn, caplog: pytest.LogCaptureFixture
+    connect: Connect, server: MockGLMServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     connect(max_tokens=4096).complete("你好")
     assert server.requests[-1]["max_tokens"] == 1024
@@ -256,7 +256,7 @@ def test_async_calls_work_in_one_event_loop_after_another(llm: ZhipuMultiModal) 
 
 
 def test_the_key_appears_nowhere(
-    key: str, llm: ZhipuMultiModal, server: GLMStandIn, caplog: pytest.LogCaptureFixture
+    key: str, llm: ZhipuMultiModal, server: MockGLMServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     server.fail_next(400, "1210", "API 调用参数有误，请检查文档。")
@@ -296,7 +296,7 @@ def test_a_missing_or_malformed_key_is_one_line(
 
 
 def test_key_and_address_come_from_the_environment(
-    key: str, monkeypatch: pytest.MonkeyPatch, server: GLMStandIn
+    key: str, monkeypatch: pytest.MonkeyPatch, server: MockGLMServer
 ) -> None:
     monkeypatch.setenv("ZHIPUAI_API_KEY", key)
     monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
@@ -343,7 +343,7 @@ def test_settings_are_checked_when_they_are_changed(llm: ZhipuMultiModal) -> Non
     assert "你好" in llm.complete("你好").text
 
 
-def test_what_cannot_be_json_is_refused(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_what_cannot_be_json_is_refused(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     for value in ({1, 2}, float("nan")):
         with pytest.raises(ValueError, match="cannot be sent as JSON"):
             llm.complete("你好", additional_kwargs={"extra": value})
@@ -354,7 +354,7 @@ def test_half_a_surrogate_pair_goes_out(llm: ZhipuMultiModal, photo: Path) -> No
     assert llm.complete("半个\ud83d字", image_documents=[photo]).text
 
 
-def test_messages_are_taken_when_a_stream_is_asked_for(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_messages_are_taken_when_a_stream_is_asked_for(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     history = [user("第一问")]
     stream = llm.stream_chat(history)
     history.append(user("第二问"))
@@ -362,7 +362,7 @@ def test_messages_are_taken_when_a_stream_is_asked_for(llm: ZhipuMultiModal, ser
     assert len(server.requests[-1]["messages"]) == 1
 
 
-def test_histories_of_other_llms_are_understood(connect: Connect, server: GLMStandIn) -> None:
+def test_histories_of_other_llms_are_understood(connect: Connect, server: MockGLMServer) -> None:
     calls = [{"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}]
     connect(model="glm-4.6v-flash").chat(
         [
@@ -378,12 +378,12 @@ def test_histories_of_other_llms_are_understood(connect: Connect, server: GLMSta
     assert sent[1]["tool_calls"] == calls
 
 
-def test_a_bad_picture_is_named(llm: ZhipuMultiModal, server: GLMStandIn, tmp_path: Path) -> None:
+def test_a_bad_image_is_named(llm: ZhipuMultiModal, server: MockGLMServer, tmp_path: Path) -> None:
     fake = tmp_path / "fake.jpg"
-    fake.write_text("no picture")
-    with pytest.raises(ImageError, match="is not a picture that Pillow can read"):
+    fake.write_text("no image")
+    with pytest.raises(ImageError, match="is not an image that Pillow can read"):
         llm.complete("图里是什么？", image_documents=[fake])
-    with pytest.raises(ImageError, match=r"no such picture: .*gone\.jpg"):
+    with pytest.raises(ImageError, match=r"no such image: .*gone\.jpg"):
         llm.complete("图里是什么？", image_documents=[tmp_path / "gone.jpg"])
     assert server.requests == []
 

@@ -15,7 +15,7 @@ from ways import Way
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMProtocolError, GLMTimeoutError, bodies
 from llama_index_mm_zhipu.llm.bodies import parse_json, slices
-from llama_index_mm_zhipu.testing import Compressed, Endless, GLMStandIn, RawAnswer
+from llama_index_mm_zhipu.testing import Compressed, Endless, MockGLMServer, RawAnswer
 
 Connect = Callable[..., ZhipuMultiModal]
 
@@ -23,7 +23,7 @@ TEXT = "很长" * 3_000_000
 MORE_THAN_ALLOWED = 70 << 20
 
 
-async def test_a_long_answer_is_read_whole(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_a_long_answer_is_read_whole(way: Way, connect: Connect, server: MockGLMServer) -> None:
     choice = {("delta" if way.streams else "message"): {"content": TEXT}, "finish_reason": "stop"}
     body = json.dumps({"choices": [choice]}, ensure_ascii=False)
     if way.streams:
@@ -35,7 +35,7 @@ async def test_a_long_answer_is_read_whole(way: Way, connect: Connect, server: G
 
 @pytest.mark.parametrize("fault", [Endless(after=0), Compressed(padding=MORE_THAN_ALLOWED)], ids=["endless", "gzip"])
 async def test_a_line_or_body_ends_at_the_limit(
-    fault: Endless | Compressed, way: Way, connect: Connect, server: GLMStandIn
+    fault: Endless | Compressed, way: Way, connect: Connect, server: MockGLMServer
 ) -> None:
     server.script(fault)
     what = "a line" if way.streams else "an answer"
@@ -48,7 +48,7 @@ async def test_a_line_or_body_ends_at_the_limit(
 @pytest.mark.parametrize(
     "repeated", ["x", "\n: keep-alive\n", '\ndata: {"type": "ping"}\n'], ids=["line", "comment", "ping"]
 )
-async def test_time_ends_where_no_event_comes(repeated: str, way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_time_ends_where_no_event_comes(repeated: str, way: Way, connect: Connect, server: MockGLMServer) -> None:
     """After the first token there is no deadline, and each byte of a line ends the silence for httpx."""
     server.script(Endless(repeated, pause=0.01, after=2))
     with pytest.raises(GLMTimeoutError):
@@ -56,7 +56,7 @@ async def test_time_ends_where_no_event_comes(repeated: str, way: Way, connect: 
     assert await asyncio.to_thread(wait_until, lambda: server.open_connections == 0)
 
 
-async def test_other_calls_go_on_beside_an_endless_line(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_other_calls_go_on_beside_an_endless_line(way: Way, connect: Connect, server: MockGLMServer) -> None:
     llm = connect(timeout=PATIENCE, deadline=PATIENCE)
     server.script(Endless("x" * 1000, pause=0.01))
     endless = asyncio.create_task(way.ask(llm))

@@ -12,7 +12,7 @@ from ways import CHAT, Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 Connect = Callable[..., ZhipuMultiModal]
 
@@ -39,7 +39,7 @@ def tool(content: str | None) -> ChatMessage:
     ],
 )
 async def test_an_empty_message_is_named_before_anything_is_sent(
-    chat: list[ChatMessage], message: str, way: Way, llm: ZhipuMultiModal, server: GLMStandIn
+    chat: list[ChatMessage], message: str, way: Way, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     with pytest.raises(GLMInvalidRequestError, match=message) as caught:
         await way.ask(llm, chat)
@@ -52,7 +52,9 @@ def test_an_empty_prompt_is_named(llm: ZhipuMultiModal) -> None:
         llm.complete("")
 
 
-async def test_empty_messages_of_llama_index_are_left_out(way: Way, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_empty_messages_of_llama_index_are_left_out(
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer
+) -> None:
     empty: list[Any] = [ChatMessage(role=role, content="") for role in ("system", "assistant")]
     await way.ask(llm, [*empty, *CHAT])
     assert [message["role"] for message in server.requests[0]["messages"]] == ["user"]
@@ -60,7 +62,7 @@ async def test_empty_messages_of_llama_index_are_left_out(way: Way, llm: ZhipuMu
 
 @pytest.mark.parametrize("content", ["", None])
 async def test_a_tool_may_return_nothing(
-    content: str | None, way: Way, llm: ZhipuMultiModal, server: GLMStandIn
+    content: str | None, way: Way, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     await way.ask(llm, [*CHAT, CALLED, tool(content)])
     assert [message["role"] for message in server.requests[0]["messages"]] == ["user", "assistant", "tool"]
@@ -105,7 +107,7 @@ OBJECT = ToolCall(id="c1", function=Function(name="price", arguments='{"name": "
     ],
     ids=["dict", "with index", "arguments as a dict", "object", "object in a dict"],
 )
-async def test_tool_calls_of_other_llms_are_read(call: Any, way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_tool_calls_of_other_llms_are_read(call: Any, way: Way, connect: Connect, server: MockGLMServer) -> None:
     answer = ChatMessage(role="assistant", content=None, additional_kwargs={"tool_calls": [call]})
     await way.ask(connect(model="glm-4.6v"), [*CHAT, answer, tool("5")])
     _, called, result = server.requests[0]["messages"]
@@ -115,7 +117,7 @@ async def test_tool_calls_of_other_llms_are_read(call: Any, way: Way, connect: C
 
 @pytest.mark.parametrize("function", [SENT["function"], OBJECT.function], ids=["dict", "object"])
 async def test_a_function_call_and_its_result_get_an_id(
-    function: Any, way: Way, connect: Connect, server: GLMStandIn
+    function: Any, way: Way, connect: Connect, server: MockGLMServer
 ) -> None:
     answer = ChatMessage(role="assistant", content="", additional_kwargs={"function_call": function})
     result = ChatMessage(role="function", content="5", additional_kwargs={"name": "price"})
@@ -126,14 +128,14 @@ async def test_a_function_call_and_its_result_get_an_id(
     assert messages[1]["tool_calls"][0]["function"] == SENT["function"]
 
 
-def test_results_without_an_id_answer_the_call_of_their_name(connect: Connect, server: GLMStandIn) -> None:
+def test_results_without_an_id_answer_the_call_of_their_name(connect: Connect, server: MockGLMServer) -> None:
     blocks = [ToolCallBlock(tool_call_id=f"c-{name}", tool_name=name, tool_kwargs={}) for name in ("a", "b")]
     results = [ChatMessage(role="function", content=name, additional_kwargs={"name": name}) for name in ("b", "a")]
     connect(model="glm-4.6v").chat([*CHAT, ChatMessage(role="assistant", blocks=blocks), *results])
     assert [message["tool_call_id"] for message in server.requests[0]["messages"][2:]] == ["c-b", "c-a"]
 
 
-def test_blocks_win_over_listed_calls(connect: Connect, server: GLMStandIn) -> None:
+def test_blocks_win_over_listed_calls(connect: Connect, server: MockGLMServer) -> None:
     block = ToolCallBlock(tool_call_id="c1", tool_name="price", tool_kwargs={"name": "苹果"})
     answer = ChatMessage(role="assistant", blocks=[block], additional_kwargs={"tool_calls": [{"id": "other"}]})
     connect(model="glm-4.6v").chat([*CHAT, answer, tool("5")])

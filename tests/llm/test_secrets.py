@@ -1,4 +1,4 @@
-"""Key, password and pictures are in no error, not even in what an error holds on to, and in no log or listing."""
+"""Key, password and images are in no error, not even in what an error holds on to, and in no log or listing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ from llama_index_mm_zhipu.llm.endpoint import (
     without_password,
     without_secrets,
 )
-from llama_index_mm_zhipu.testing import Compressed, Cut, ErrorAnswer, Fault, GatewayError, GLMStandIn, RawAnswer, Stall
+from llama_index_mm_zhipu.testing import (
+    Compressed,
+    Cut,
+    ErrorAnswer,
+    Fault,
+    GatewayError,
+    MockGLMServer,
+    RawAnswer,
+    Stall,
+)
 
 Connect = Callable[..., ZhipuMultiModal]
 
@@ -54,7 +63,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
     ],
     ids=repr,
 )
-async def test_an_error_holds_on_to_nothing(fault: Fault, way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_an_error_holds_on_to_nothing(fault: Fault, way: Way, connect: Connect, server: MockGLMServer) -> None:
     server.script(fault)
     settings = {"timeout": 0.3} if isinstance(fault, Stall) else {}
     with pytest.raises(GLMError) as caught:
@@ -63,15 +72,15 @@ async def test_an_error_holds_on_to_nothing(fault: Fault, way: Way, connect: Con
 
 
 async def test_nothing_is_held_on_to_without_a_server(way: Way, key: str) -> None:
-    with GLMStandIn() as gone:
+    with MockGLMServer() as gone:
         url = gone.url
     with pytest.raises(GLMConnectionError) as caught:
         await way.ask(ZhipuMultiModal(api_key=key, api_base=url, max_retries=1, deadline=5))
     assert [*chain(caught.value)] == [caught.value]
 
 
-async def test_a_printed_traceback_shows_neither_key_nor_picture(
-    way: Way, connect: Connect, server: GLMStandIn, photos: list[Path]
+async def test_a_printed_traceback_shows_neither_key_nor_image(
+    way: Way, connect: Connect, server: MockGLMServer, photos: list[Path]
 ) -> None:
     chat = [ChatMessage(role="user", blocks=[ImageBlock(path=photos[0]), TextBlock(text="?")])]
     server.script(Stall())
@@ -84,7 +93,7 @@ async def test_a_printed_traceback_shows_neither_key_nor_picture(
 
 @pytest.mark.parametrize("quote", ["{key}", "Bearer {key}", "{secret}", "secret={secret}!", "{key} {secret}"])
 async def test_what_the_api_quotes_of_the_key_is_masked(
-    quote: str, way: Way, connect: Connect, server: GLMStandIn, key: str, caplog: pytest.LogCaptureFixture
+    quote: str, way: Way, connect: Connect, server: MockGLMServer, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     secret = key.split(".")[1]
@@ -97,7 +106,9 @@ async def test_what_the_api_quotes_of_the_key_is_masked(
 
 
 @pytest.mark.parametrize("place", range(470, 501, 5))
-def test_a_long_message_is_not_cut_within_the_key(place: int, connect: Connect, server: GLMStandIn, key: str) -> None:
+def test_a_long_message_is_not_cut_within_the_key(
+    place: int, connect: Connect, server: MockGLMServer, key: str
+) -> None:
     server.fail_next(401, "1002", f"{'错' * place}{key} {'错' * 100}")
     with pytest.raises(GLMError) as caught:
         connect().chat(CHAT)
@@ -113,7 +124,7 @@ def test_short_halves_of_made_up_keys_are_words() -> None:
 
 
 @pytest.fixture
-def address(server: GLMStandIn) -> str:
+def address(server: MockGLMServer) -> str:
     """The server's address with a password, which it does not ask for."""
     return server.url.replace("http://", f"http://{LOGIN}")
 
@@ -124,7 +135,7 @@ def assert_no_password(text: str) -> None:
 
 
 async def test_a_password_is_in_no_listing_error_or_log(
-    way: Way, address: str, key: str, server: GLMStandIn, caplog: pytest.LogCaptureFixture
+    way: Way, address: str, key: str, server: MockGLMServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     llm = ZhipuMultiModal(api_key=key, api_base=address, max_retries=0)
@@ -140,7 +151,7 @@ async def test_a_password_is_in_no_listing_error_or_log(
     assert llm.api_base == address
 
 
-async def test_a_password_is_sent_in_place_of_the_key(way: Way, address: str, key: str, server: GLMStandIn) -> None:
+async def test_a_password_is_sent_in_place_of_the_key(way: Way, address: str, key: str, server: MockGLMServer) -> None:
     # The stand-in takes keys only, and says so.
     with pytest.raises(GLMError, match="code 1002"):
         await way.ask(ZhipuMultiModal(api_key=key, api_base=address))

@@ -15,21 +15,21 @@ from ways import CHAT, Way
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError, GLMInvalidRequestError
 from llama_index_mm_zhipu.llm.endpoint import openai_body, style_at
-from llama_index_mm_zhipu.testing import GLMStandIn, RawAnswer, Reasoning, ToolCalls, Wrapped
+from llama_index_mm_zhipu.testing import MockGLMServer, RawAnswer, Reasoning, ToolCalls, Wrapped
 
 MODEL = "zai-org/GLM-4.6V-Flash"
 Connect = Callable[..., ZhipuMultiModal]
 
 
 @pytest.fixture
-def own_server() -> Iterator[GLMStandIn]:
+def own_server() -> Iterator[MockGLMServer]:
     """Stands in for vLLM."""
-    with GLMStandIn(api_style="openai") as running:
+    with MockGLMServer(api_style="openai") as running:
         yield running
 
 
 @pytest.fixture
-def connect_own(own_server: GLMStandIn) -> Connect:
+def connect_own(own_server: MockGLMServer) -> Connect:
     """Builds clients of it."""
 
     def build(**settings: Any) -> ZhipuMultiModal:
@@ -74,7 +74,7 @@ def test_unknown_forms_are_refused(key: str) -> None:
         ZhipuMultiModal(api_key=key, api_style="claude")
 
 
-def test_the_form_can_be_changed(connect: Connect, server: GLMStandIn) -> None:
+def test_the_form_can_be_changed(connect: Connect, server: MockGLMServer) -> None:
     llm = connect()
     llm.chat(CHAT)
     llm.api_style = "openai"
@@ -85,7 +85,9 @@ def test_the_form_can_be_changed(connect: Connect, server: GLMStandIn) -> None:
 # Requests
 
 
-async def test_images_are_data_uris(way: Way, connect_own: Connect, own_server: GLMStandIn, photos: list[Path]) -> None:
+async def test_images_are_data_uris(
+    way: Way, connect_own: Connect, own_server: MockGLMServer, photos: list[Path]
+) -> None:
     blocks = [ImageBlock(path=photos[0]), ImageBlock(url="https://example.org/a.jpg"), TextBlock(text="图里是什么？")]
     response = await way.ask(connect_own(), [ChatMessage(role="user", blocks=blocks)])
     image, address, _ = own_server.requests[0]["messages"][0]["content"]
@@ -95,7 +97,7 @@ async def test_images_are_data_uris(way: Way, connect_own: Connect, own_server: 
     assert "收到 2 张图片" in (response.message.content or "")
 
 
-async def test_only_standard_fields_go_out(way: Way, connect_own: Connect, own_server: GLMStandIn) -> None:
+async def test_only_standard_fields_go_out(way: Way, connect_own: Connect, own_server: MockGLMServer) -> None:
     llm = connect_own(
         do_sample=False, temperature=0.5, top_p=0.5, user_id="user-1", request_id="request-1", max_tokens=100
     )
@@ -135,7 +137,7 @@ def test_fields_that_were_given_are_kept() -> None:
 
 
 async def test_any_key_goes_out_and_a_wrong_one_is_an_error(way: Way) -> None:
-    with GLMStandIn(api_style="openai", api_key="sk-of-my-server") as server:
+    with MockGLMServer(api_style="openai", api_key="sk-of-my-server") as server:
         await way.ask(ZhipuMultiModal(MODEL, api_key="sk-of-my-server", api_base=server.url))
         with pytest.raises(GLMAuthenticationError, match="HTTP 401, code 401: Unauthorized; check "):
             await way.ask(ZhipuMultiModal(MODEL, api_key="EMPTY", api_base=server.url))
@@ -149,7 +151,7 @@ async def test_any_key_goes_out_and_a_wrong_one_is_an_error(way: Way) -> None:
 async def test_the_form_of_zhipu_is_refused_in_the_words_of_the_server(
     flat: bool, way: Way, photos: list[Path]
 ) -> None:
-    with GLMStandIn(api_style="openai", flat_errors=flat) as server:
+    with MockGLMServer(api_style="openai", flat_errors=flat) as server:
         llm = ZhipuMultiModal(MODEL, api_key="EMPTY", api_base=server.url, api_style="glm")
         with pytest.raises(
             GLMInvalidRequestError, match=r"HTTP 400, code 400: .*'request_id'.*not permitted"
@@ -184,7 +186,7 @@ async def test_tool_calls_come_without_content_and_in_fragments(way: Way, connec
 
 
 async def test_parallel_tool_calls_are_told_apart_by_index(
-    way: Way, connect_own: Connect, own_server: GLMStandIn
+    way: Way, connect_own: Connect, own_server: MockGLMServer
 ) -> None:
     own_server.script(ToolCalls([("price", '{"name": "苹果"}'), ("price", '{"name": "梨"}')]))
     llm = connect_own()
@@ -192,7 +194,7 @@ async def test_parallel_tool_calls_are_told_apart_by_index(
     assert [call.tool_kwargs for call in calls] == [{"name": "苹果"}, {"name": "梨"}]
 
 
-async def test_reasoning_has_a_field_of_its_own(way: Way, connect_own: Connect, own_server: GLMStandIn) -> None:
+async def test_reasoning_has_a_field_of_its_own(way: Way, connect_own: Connect, own_server: MockGLMServer) -> None:
     own_server.script(Reasoning("先看图"), Reasoning("先看图", key="reasoning"), Wrapped("先看图</think>"))
     for _ in range(3):
         response = await way.ask(connect_own())

@@ -12,7 +12,7 @@ from pydantic import BaseModel, RootModel
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import UnreadableAnswerError
 from llama_index_mm_zhipu.llm.structured_answers import AnswerParser, decode_json, json_values_in
-from llama_index_mm_zhipu.testing import GLMStandIn, Says
+from llama_index_mm_zhipu.testing import MockGLMServer, Says
 
 
 class Product(BaseModel):
@@ -90,7 +90,7 @@ def test_commas_in_strings_stay_and_ends_are_those_of_the_text() -> None:
     assert json_values_in('5" {"a": "x,}"} [1,]') == [{"a": "x,}"}, [1]]
 
 
-async def test_every_call_reads_the_answer(connect: Callable[..., ZhipuMultiModal], server: GLMStandIn) -> None:
+async def test_every_call_reads_the_answer(connect: Callable[..., ZhipuMultiModal], server: MockGLMServer) -> None:
     llm = connect()
     said = Says(f"好的：\n```json\n{PLAIN[:-1]},}}\n```")
     server.script(*[said] * 5)
@@ -108,7 +108,9 @@ async def test_every_call_reads_the_answer(connect: Callable[..., ZhipuMultiModa
     await llm.aclose()
 
 
-async def test_every_call_says_what_cannot_be_read(connect: Callable[..., ZhipuMultiModal], server: GLMStandIn) -> None:
+async def test_every_call_says_what_cannot_be_read(
+    connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
+) -> None:
     llm = connect()
     server.script(*[Says("这是一条裙子。")] * 4)
     for ask in (llm.structured_predict, lambda *given, **values: list(llm.stream_structured_predict(*given, **values))):

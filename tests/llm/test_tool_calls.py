@@ -16,7 +16,7 @@ from ways import CHAT, Way
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMProtocolError, GLMToolCallError
 from llama_index_mm_zhipu.llm.tools import ToolCalls, functions_without_parameters
-from llama_index_mm_zhipu.testing import Ending, GLMStandIn, NoFinishReason, RawAnswer
+from llama_index_mm_zhipu.testing import Ending, MockGLMServer, NoFinishReason, RawAnswer
 from llama_index_mm_zhipu.testing import ToolCalls as Calls
 
 Connect = Callable[..., ZhipuMultiModal]
@@ -88,7 +88,7 @@ async def selected(way: Way, llm: ZhipuMultiModal, *tools: FunctionTool) -> list
 
 @pytest.mark.parametrize("style", STYLES)
 async def test_two_calls_are_two_however_a_stream_tells_them_apart(
-    way: Way, llm: ZhipuMultiModal, server: GLMStandIn, counter: Counter, style: Any
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter, style: Any
 ) -> None:
     server.script(Calls(TWO, style))
     expected = [("count", {"folder": "甲"}), ("count", {"folder": "乙"})]
@@ -96,7 +96,7 @@ async def test_two_calls_are_two_however_a_stream_tells_them_apart(
 
 
 async def test_calls_of_two_functions_on_one_index_are_two(
-    way: Way, llm: ZhipuMultiModal, server: GLMStandIn, counter: Counter
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter
 ) -> None:
     for style in ("one index", "no ids"):
         server.script(Calls([("now", ""), ("count", '{"folder": "甲"}')], style))
@@ -108,7 +108,7 @@ async def test_calls_of_two_functions_on_one_index_are_two(
 async def test_arguments_that_are_not_whole_are_an_error(
     way: Way,
     llm: ZhipuMultiModal,
-    server: GLMStandIn,
+    server: MockGLMServer,
     counter: Counter,
     name: str,
     arguments: str,
@@ -124,7 +124,7 @@ async def test_arguments_that_are_not_whole_are_an_error(
 
 
 async def test_the_beginning_of_long_arguments_is_quoted(
-    way: Way, llm: ZhipuMultiModal, server: GLMStandIn, counter: Counter
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter
 ) -> None:
     server.script(Calls([("count", '{"folder": "' + "很" * 1000)]))
     with pytest.raises(GLMToolCallError, match=r"\{\"folder\": \"很{68}'…; ask again"):
@@ -133,21 +133,21 @@ async def test_the_beginning_of_long_arguments_is_quoted(
 
 @pytest.mark.parametrize("reason", ["tool_calls", "stop"])
 async def test_a_function_without_parameters_needs_no_arguments(
-    way: Way, llm: ZhipuMultiModal, server: GLMStandIn, reason: str
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer, reason: str
 ) -> None:
     server.script(Calls([("now", "")], finish_reason=reason))
     assert await selected(way, llm, FunctionTool.from_defaults(now)) == [("now", {})]
 
 
 async def test_a_cut_call_of_a_function_without_parameters_is_an_error(
-    way: Way, llm: ZhipuMultiModal, server: GLMStandIn
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     server.script(Calls([("now", "")], finish_reason="length"))
     with pytest.raises(GLMToolCallError):
         await selected(way, llm, FunctionTool.from_defaults(now))
 
 
-async def test_a_stream_without_a_finish_reason_ends_no_call(connect: Connect, server: GLMStandIn, way: Way) -> None:
+async def test_a_stream_without_a_finish_reason_ends_no_call(connect: Connect, server: MockGLMServer, way: Way) -> None:
     """Where such streams are accepted, whole arguments are; nothing is not."""
     llm = connect(model="glm-4.6v-flash", require_finish_reason=False)
     server.script(NoFinishReason())
@@ -166,7 +166,7 @@ def _event(call: str) -> RawAnswer:
 
 
 async def test_responses_before_the_end_show_no_call_as_complete(
-    way: Way, llm: ZhipuMultiModal, server: GLMStandIn, counter: Counter
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter
 ) -> None:
     server.script(Calls(TWO))
     if not way.streams:
@@ -186,7 +186,7 @@ async def test_responses_before_the_end_show_no_call_as_complete(
 
 @pytest.mark.parametrize("parallel", [False, True])
 async def test_predict_and_call_runs_whole_calls_only(
-    llm: ZhipuMultiModal, server: GLMStandIn, counter: Counter, parallel: bool
+    llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter, parallel: bool
 ) -> None:
     server.script(Calls(TWO), Calls(TWO))
     llm.predict_and_call([counter.tool], "数一数", allow_parallel_tool_calls=parallel)
@@ -204,7 +204,7 @@ async def test_predict_and_call_runs_whole_calls_only(
 
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_an_agent_runs_whole_calls_only(
-    llm: ZhipuMultiModal, server: GLMStandIn, counter: Counter, streaming: bool
+    llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter, streaming: bool
 ) -> None:
     agent = FunctionAgent(tools=[counter.tool], llm=llm, streaming=streaming)
     server.script(Calls(TWO, "one index"), None)
@@ -221,7 +221,7 @@ async def test_an_agent_runs_whole_calls_only(
     assert counter.ran == []
 
 
-async def test_structured_output_is_never_made_of_half_arguments(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_structured_output_is_never_made_of_half_arguments(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     prompt = PromptTemplate("哪个文件夹？")
     for _, arguments, reason, _ in BROKEN:
         server.script(*[Calls([("Folder", arguments)], finish_reason=reason)] * 4)
@@ -241,7 +241,7 @@ async def test_structured_output_is_never_made_of_half_arguments(llm: ZhipuMulti
 
 
 async def test_a_call_in_an_answer_that_was_cut_by_the_api_does_not_run(
-    way: Way, llm: ZhipuMultiModal, server: GLMStandIn, counter: Counter
+    way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter
 ) -> None:
     server.script(Ending("length", after=2))
     with pytest.raises(GLMToolCallError, match="that max_tokens cut off"):
@@ -310,7 +310,7 @@ def test_what_cannot_be_told_for_sure_is_an_error(parts: list[Any]) -> None:
         joined(*parts)
 
 
-async def test_calls_of_another_form_are_an_error(way: Way, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_calls_of_another_form_are_an_error(way: Way, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     if way.streams:
         server.script(_event('"text"'))
         with pytest.raises(GLMProtocolError):

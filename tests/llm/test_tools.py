@@ -12,7 +12,7 @@ from ways import CHAT
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError, GLMToolCallError
 from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, tool_calls
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 Connect = Callable[..., ZhipuMultiModal]
 
@@ -61,7 +61,7 @@ def test_one_call_is_kept_of_many() -> None:
     assert several.message.additional_kwargs == {"tool_calls": [{"id": "c1"}]}
 
 
-def test_a_model_calls_the_tool(connect: Connect, server: GLMStandIn) -> None:
+def test_a_model_calls_the_tool(connect: Connect, server: MockGLMServer) -> None:
     llm = connect(model="glm-4.6v-flash")
     answer = llm.chat_with_tools([PRICE], "苹果多少钱？", tool_choice="price", tool_required=True)
     assert server.requests[-1]["tool_choice"] == "auto"
@@ -88,7 +88,7 @@ def test_streams_select_a_tool_only_at_their_end(connect: Connect) -> None:
     assert selection.tool_kwargs == {"name": "苹果多少钱？"}
 
 
-def test_calls_and_results_go_back_to_the_model(connect: Connect, server: GLMStandIn) -> None:
+def test_calls_and_results_go_back_to_the_model(connect: Connect, server: MockGLMServer) -> None:
     llm = connect(model="glm-4.6v-flash")
     answer = llm.chat_with_tools([PRICE], "苹果多少钱？")
     (selection,) = llm.get_tool_calls_from_response(answer)
@@ -111,7 +111,7 @@ def test_no_tool_call_is_an_error_where_one_is_needed(llm: ZhipuMultiModal) -> N
     assert llm.get_tool_calls_from_response(answer, error_on_no_tool_call=False) == []
 
 
-async def test_models_without_functions_name_those_that_have_them(llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_models_without_functions_name_those_that_have_them(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     assert not llm.metadata.is_function_calling_model
     reason = r"glm-4v-flash calls no functions; take a model that does \(.*glm-4\.6v-flash,.*glm-5\.3-flash.*ReActAgent"
     with pytest.raises(GLMInvalidRequestError, match=reason):
@@ -136,7 +136,7 @@ def test_a_chat_without_tools_needs_no_functions(llm: ZhipuMultiModal) -> None:
 
 
 @pytest.mark.parametrize("model", ["glm-9v", "some-other-model"])
-def test_models_that_are_not_known_are_asked_to_call(connect: Connect, server: GLMStandIn, model: str) -> None:
+def test_models_that_are_not_known_are_asked_to_call(connect: Connect, server: MockGLMServer, model: str) -> None:
     with pytest.raises(GLMInvalidRequestError, match="code 1211"):
         connect(model=model).chat_with_tools([PRICE], "苹果多少钱？")
     assert server.requests[-1]["tools"]

@@ -18,7 +18,7 @@ from ways import CHAT, Way
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMBudgetError, GLMContentFilteredError, GLMError, GLMQuotaError, ModelUsage, Price
 from llama_index_mm_zhipu.llm.usage import UsageMeter, price_of
-from llama_index_mm_zhipu.testing import Ending, ErrorAnswer, GLMStandIn, RawAnswer
+from llama_index_mm_zhipu.testing import Ending, ErrorAnswer, MockGLMServer, RawAnswer
 
 Connect = Callable[..., ZhipuMultiModal]
 
@@ -43,7 +43,9 @@ async def test_models_are_counted_apart(way: Way, connect: Connect) -> None:
     assert {model: used.calls for model, used in llm.usage.models.items()} == {"glm-4v-flash": 1, "glm-4.6v": 2}
 
 
-async def test_a_fallback_model_is_counted_under_its_own_name(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_a_fallback_model_is_counted_under_its_own_name(
+    way: Way, connect: Connect, server: MockGLMServer
+) -> None:
     llm = connect(model="glm-4.6v", fallback_models=("glm-4.6v-flash",))
     server.script(ErrorAnswer(429, "1113", "您的账户已欠费，请充值后重试。"))
     await way.ask(llm)
@@ -56,7 +58,7 @@ async def test_an_image_is_counted_as_an_image(way: Way, connect: Connect, photo
     assert 1_000 <= llm.usage.prompt_tokens < 1_700
 
 
-async def test_what_fails_without_an_answer_uses_nothing(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_what_fails_without_an_answer_uses_nothing(way: Way, connect: Connect, server: MockGLMServer) -> None:
     llm = connect()
     server.script(ErrorAnswer(429, "1113", "您的账户已欠费，请充值后重试。"))
     with pytest.raises(GLMQuotaError):
@@ -64,7 +66,7 @@ async def test_what_fails_without_an_answer_uses_nothing(way: Way, connect: Conn
     assert (llm.usage.calls, llm.usage.total_tokens) == (0, 0)
 
 
-async def test_an_answer_that_was_filtered_is_counted(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_an_answer_that_was_filtered_is_counted(way: Way, connect: Connect, server: MockGLMServer) -> None:
     llm = connect()
     server.script(Ending("sensitive"))
     with pytest.raises(GLMContentFilteredError):
@@ -74,7 +76,7 @@ async def test_an_answer_that_was_filtered_is_counted(way: Way, connect: Connect
 
 
 @pytest.mark.parametrize("usage", ["null", "{}", '{"prompt_tokens": "12", "completion_tokens": null}'])
-def test_an_answer_without_counts_is_a_call_of_no_tokens(connect: Connect, server: GLMStandIn, usage: str) -> None:
+def test_an_answer_without_counts_is_a_call_of_no_tokens(connect: Connect, server: MockGLMServer, usage: str) -> None:
     llm = connect()
     body = f'{{"choices": [{{"index": 0, "finish_reason": "stop", "message": {{"content": "好"}}}}], "usage": {usage}}}'
     server.script(RawAnswer(body, content_type="application/json"))
@@ -179,7 +181,7 @@ def test_settings_with_prices_survive_a_dict(connect: Connect, key: str) -> None
     "budget", [{"max_total_tokens": 1}, {"max_cost": 1e-9, "prices": {"glm-4.6v": PRICE}}], ids=["tokens", "cost"]
 )
 async def test_a_budget_that_is_used_up_refuses_further_calls(
-    way: Way, connect: Connect, server: GLMStandIn, budget: dict[str, Any]
+    way: Way, connect: Connect, server: MockGLMServer, budget: dict[str, Any]
 ) -> None:
     llm = connect(model="glm-4.6v", fallback_models=("glm-4.6v-flash",), **budget)
     await way.ask(llm)
@@ -192,7 +194,7 @@ async def test_a_budget_that_is_used_up_refuses_further_calls(
     await way.ask(llm)
 
 
-async def test_a_cost_that_cannot_be_known_is_refused(way: Way, connect: Connect, server: GLMStandIn) -> None:
+async def test_a_cost_that_cannot_be_known_is_refused(way: Way, connect: Connect, server: MockGLMServer) -> None:
     llm = connect(model="glm-4.6v", max_cost=1)
     with pytest.raises(GLMBudgetError, match=r'price of glm-4\.6v is not known; give prices=\{"glm-4\.6v": Price'):
         await way.ask(llm)

@@ -6,17 +6,17 @@ from typing import Any
 
 from llama_index_mm_zhipu.testing.wire import parts_of
 
-PICTURE = "<picture>"
+IMAGE = "<image>"
 
 
 def outline(request: dict[str, Any]) -> list[str]:
-    """Return the lines of all messages but the system's, a picture as ``PICTURE``."""
+    """Return the lines of all messages but the system's, an image as ``IMAGE``."""
     lines: list[str] = []
     for message in request["messages"]:
         if message["role"] == "system":
             continue
         for part in parts_of(message):
-            texts = part["text"].splitlines() if part["type"] == "text" else [PICTURE]
+            texts = part["text"].splitlines() if part["type"] == "text" else [IMAGE]
             lines += [text.strip() for text in texts if text.strip()]
     return lines
 
@@ -26,8 +26,8 @@ def system_of(request: dict[str, Any]) -> str:
     return "\n".join(str(message["content"]) for message in request["messages"] if message["role"] == "system")
 
 
-def pictures_of(request: dict[str, Any]) -> list[str]:
-    """Return the pictures, as they were sent."""
+def images_of(request: dict[str, Any]) -> list[str]:
+    """Return the images, as they were sent."""
     return [
         part["image_url"]["url"]
         for message in request["messages"]

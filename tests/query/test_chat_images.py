@@ -14,13 +14,13 @@ from llama_index.core.base.llms.types import AudioBlock, ChatMessage, ImageBlock
 from llama_index.core.chat_engine.types import BaseChatEngine
 from llama_index.core.memory import ChatMemoryBuffer, Memory
 from llama_index.core.schema import QueryBundle
-from outline import PICTURE, outline, pictures_of
+from outline import IMAGE, images_of, outline
 from PIL import Image
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 OWN = "用户提供的图片（问题所指，没有编号）："
 MODES = ("context", "condense_plus_context", "condense_question", "simple")
@@ -33,13 +33,13 @@ def llm(connect: Callable[..., ZhipuMultiModal]) -> ZhipuMultiModal:
 
 
 @pytest.fixture(params=MODES)
-def chat(request: pytest.FixtureRequest, index: PictureIndex, llm: ZhipuMultiModal) -> BaseChatEngine:
+def chat(request: pytest.FixtureRequest, index: ImageIndex, llm: ZhipuMultiModal) -> BaseChatEngine:
     """The chat engines of every mode over ten photographs."""
     return index.as_chat_engine(request.param, llm=llm)
 
 
 def sent_bytes(request: dict[str, Any]) -> list[bytes]:
-    return [base64.b64decode(picture) for picture in pictures_of(request)]
+    return [base64.b64decode(image) for image in images_of(request)]
 
 
 async def say(chat: BaseChatEngine, way: str, message: Any) -> str:
@@ -56,7 +56,7 @@ async def say(chat: BaseChatEngine, way: str, message: Any) -> str:
 
 @pytest.mark.parametrize("way", ["chat", "achat", "stream_chat", "astream_chat"])
 async def test_a_follow_up_shows_the_image_of_the_earlier_message(
-    chat: BaseChatEngine, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], way: str
+    chat: BaseChatEngine, llm: ZhipuMultiModal, server: MockGLMServer, photos: list[Path], way: str
 ) -> None:
     await say(chat, way, QueryBundle("这张图里有什么", image_path=str(photos[4])))
     await say(chat, way, "你好")
@@ -72,15 +72,15 @@ async def test_a_follow_up_shows_the_image_of_the_earlier_message(
 
 @pytest.mark.parametrize("mode", ["context", "condense_plus_context"])
 def test_images_found_stay_with_their_own_message(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], mode: str
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, photos: list[Path], mode: str
 ) -> None:
     chat = index.as_chat_engine(mode, llm=llm, image_similarity_top_k=2)
     chat.chat(QueryBundle("这张图里有什么", image_path=str(photos[4])))
     chat.chat("那张图的左边呢？")
     messages = server.requests[-1]["messages"]
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
-    assert outline({"messages": messages[:2]}) == [OWN, PICTURE, "这张图里有什么"]
-    assert len(pictures_of({"messages": messages[3:]})) == 2
+    assert outline({"messages": messages[:2]}) == [OWN, IMAGE, "这张图里有什么"]
+    assert len(images_of({"messages": messages[3:]})) == 2
     labels = [line[:2] for line in outline({"messages": messages[3:]}) if line.startswith("图")]
     assert labels == ["图1", "图2"]
 
@@ -88,7 +88,7 @@ def test_images_found_stay_with_their_own_message(
 @pytest.mark.parametrize("form", ["path", "text path", "bytes", "PIL", "block"])
 def test_images_of_every_form_are_remembered_and_printed_nowhere(
     chat: BaseChatEngine,
-    server: GLMStandIn,
+    server: MockGLMServer,
     photos: list[Path],
     caplog: pytest.LogCaptureFixture,
     capsys: pytest.CaptureFixture[str],
@@ -105,8 +105,8 @@ def test_images_of_every_form_are_remembered_and_printed_nowhere(
     }[form]
     first = chat.chat(QueryBundle("这是什么？", image_path=image))  # type: ignore[arg-type]
     second = chat.chat("左边呢？")
-    own = pictures_of(server.requests[0])[0]
-    assert own in pictures_of(server.requests[-1])
+    own = images_of(server.requests[0])[0]
+    assert own in images_of(server.requests[-1])
     told = caplog.text + "".join(capsys.readouterr()) + repr((first.sources, second.sources, chat.chat_history))
     assert base64.b64encode(data[:60]).decode() not in told
     assert repr(data[:40])[2:-1] not in told
@@ -114,7 +114,7 @@ def test_images_of_every_form_are_remembered_and_printed_nowhere(
 
 
 def test_no_bytes_reach_a_memory_on_disk(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], tmp_path: Path
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, photos: list[Path], tmp_path: Path
 ) -> None:
     database = f"sqlite+aiosqlite:///{tmp_path}/chat.db"
     data = photos[4].read_bytes()
@@ -138,7 +138,7 @@ def test_no_bytes_reach_a_memory_on_disk(
 
 
 def test_a_file_that_vanished_does_not_end_the_chat(
-    chat: BaseChatEngine, server: GLMStandIn, photos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    chat: BaseChatEngine, server: MockGLMServer, photos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = Path(shutil.copy(photos[4], tmp_path / "图 片#1.jpg"))
     chat.chat(QueryBundle("这是什么？", image_path=str(file)))
@@ -151,7 +151,7 @@ def test_a_file_that_vanished_does_not_end_the_chat(
 
 
 def test_older_images_give_way_first(
-    index: PictureIndex, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn, photos: list[Path]
+    index: ImageIndex, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer, photos: list[Path]
 ) -> None:
     chat = index.as_chat_engine("context", llm=connect(), image_similarity_top_k=3)
     for photo in photos[:3]:
@@ -162,18 +162,18 @@ def test_older_images_give_way_first(
 
 
 def test_images_found_do_not_push_out_the_user_s_own(
-    index: PictureIndex, connect: Callable[..., ZhipuMultiModal], server: GLMStandIn, photos: list[Path]
+    index: ImageIndex, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer, photos: list[Path]
 ) -> None:
     chat = index.as_chat_engine(llm=connect(), image_similarity_top_k=9)
     chat.chat(QueryBundle("这是什么？", image_path=str(photos[4])))
     chat.chat("左边呢？")
     assert sent_bytes(server.requests[-1])[0] == photos[4].read_bytes()
-    assert len(pictures_of(server.requests[-1])) == 5
+    assert len(images_of(server.requests[-1])) == 5
 
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_a_history_with_images_is_honoured(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], tmp_path: Path, mode: str
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, photos: list[Path], tmp_path: Path, mode: str
 ) -> None:
     file = Path(shutil.copy(photos[4], tmp_path))
     history = [
@@ -199,7 +199,7 @@ async def test_a_history_with_images_is_honoured(
 
 @pytest.mark.parametrize("mode", ["context", "condense_plus_context", "simple"])
 def test_a_memory_that_counts_tokens_of_its_own_works_too(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], mode: str
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, photos: list[Path], mode: str
 ) -> None:
     memory = ChatMemoryBuffer.from_defaults(token_limit=3000)
     chat = index.as_chat_engine(mode, llm=llm, memory=memory, system_prompt="你是店员。")
@@ -215,7 +215,7 @@ def test_a_memory_that_counts_tokens_of_its_own_works_too(
 
 @pytest.mark.parametrize("way", ["chat", "achat", "stream_chat", "astream_chat"])
 async def test_a_chat_message_is_a_message(
-    chat: BaseChatEngine, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path], way: str
+    chat: BaseChatEngine, llm: ZhipuMultiModal, server: MockGLMServer, photos: list[Path], way: str
 ) -> None:
     blocks = [
         TextBlock(text="这两张"),
@@ -232,7 +232,7 @@ async def test_a_chat_message_is_a_message(
     await llm.aclose()
 
 
-def test_other_blocks_are_refused_by_name(chat: BaseChatEngine, server: GLMStandIn) -> None:
+def test_other_blocks_are_refused_by_name(chat: BaseChatEngine, server: MockGLMServer) -> None:
     with pytest.raises(ValueError, match="a question takes text and images, not a AudioBlock"):
         chat.chat(ChatMessage(blocks=[AudioBlock(audio=b"RIFF")]))
     assert server.requests == []
@@ -244,7 +244,7 @@ def test_a_message_whose_image_is_missing_stays_out_of_the_history(chat: BaseCha
     assert chat.chat_history == []
 
 
-def test_a_message_that_no_context_holds_is_refused(chat: BaseChatEngine, server: GLMStandIn) -> None:
+def test_a_message_that_no_context_holds_is_refused(chat: BaseChatEngine, server: MockGLMServer) -> None:
     said = r"the question has 300000 characters, at least 150000 tokens, and glm-4.6v takes 131072, 16384 of them"
     with pytest.raises(ValueError, match=said):
         chat.chat("啊" * 300_000)
@@ -253,7 +253,7 @@ def test_a_message_that_no_context_holds_is_refused(chat: BaseChatEngine, server
 
 @pytest.mark.parametrize("mode", ["context", "simple"])
 def test_a_long_message_that_the_model_takes_is_not_refused(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, mode: str
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, mode: str
 ) -> None:
     index.as_chat_engine(mode, llm=llm).chat("轮胎气压是多少？" * 12_500)
     assert len(server.requests) == 1

@@ -1,4 +1,4 @@
-"""Citations: which pictures an answer names, in the forms in which models write them."""
+"""Citations: which images an answer names, in the forms in which models write them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.query import citations_in
 from llama_index_mm_zhipu.query.sources import mentions_in
-from llama_index_mm_zhipu.testing import GLMStandIn, Says
+from llama_index_mm_zhipu.testing import MockGLMServer, Says
 
 SOURCES = [
     NodeWithScore(node=TextNode(id_="text", text="说明")),
@@ -82,14 +82,14 @@ def test_citations_are_found_by_name_in_either_language() -> None:
     assert list(citations_in("图2", SOURCES, "en").nodes) == ["Picture 2"]
 
 
-def test_numbers_that_no_picture_has() -> None:
+def test_numbers_that_no_image_has() -> None:
     nodes, unknown = citations_in("图1、图7和图0，图7", SOURCES)
     assert list(nodes) == ["图1"]
     assert unknown == ["图7", "图0"]
 
 
 def test_the_response_maps_citations_to_nodes(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, caplog: pytest.LogCaptureFixture
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.script(Says("帽子在图2，不在图9。"))
     response = index.as_query_engine(llm=llm, image_similarity_top_k=3).query("哪张图里有帽子？")
@@ -97,10 +97,10 @@ def test_the_response_maps_citations_to_nodes(
     assert [Path(str(source.node.image_path)).is_file() for source in response.source_nodes] == [True] * 3
     assert response.metadata["citations"] == {"图2": response.source_nodes[1].node.node_id}
     assert response.metadata["unknown_citations"] == ["图9"]
-    assert "the answer cites 图9, which no picture is called" in caplog.text
+    assert "the answer cites 图9, which no image is called" in caplog.text
 
 
-def test_a_stream_has_its_citations_at_its_end(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_a_stream_has_its_citations_at_its_end(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     server.script(Says("帽子在图1。"))
     response = index.as_query_engine(llm=llm, streaming=True).query("哪张图里有帽子？")
     assert "citations" not in response.metadata
@@ -127,7 +127,7 @@ def test_mentions_are_found_once_and_where_they_are_written(
 
 
 async def test_an_async_stream_has_its_citations_at_its_end(
-    index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     server.script(Says("帽子在图2。"))
     response = await index.as_query_engine(llm=llm, streaming=True).aquery("哪张图里有帽子？")
@@ -138,7 +138,7 @@ async def test_an_async_stream_has_its_citations_at_its_end(
 
 
 def test_nothing_is_warned_of_without_cause(
-    index: PictureIndex, llm: ZhipuMultiModal, caplog: pytest.LogCaptureFixture
+    index: ImageIndex, llm: ZhipuMultiModal, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     response = index.as_query_engine(llm=llm).query("哪张图里有帽子？")

@@ -15,12 +15,12 @@ from llama_index.core.retrievers import QueryFusionRetriever
 from llama_index.core.schema import ImageNode, QueryBundle, TextNode
 from llama_index.core.selectors import LLMMultiSelector, LLMSingleSelector, PydanticSingleSelector
 from llama_index.core.tools import QueryEngineTool
-from outline import PICTURE, outline, pictures_of
+from outline import IMAGE, images_of, outline
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, ZhipuMultiModal
-from llama_index_mm_zhipu.index.multimodal import PictureIndex
-from llama_index_mm_zhipu.query import PictureNumbering, PictureQueryEngine
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.query import ImageNumbering, ImageQueryEngine
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 Connect = Callable[..., ZhipuMultiModal]
 QUESTION = "哪张图里有帽子？"
@@ -29,16 +29,16 @@ QUESTION = "哪张图里有帽子？"
 # Engines on our retriever
 
 
-def test_the_stock_engine_shows_labels(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_the_stock_engine_shows_labels(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     engine = RetrieverQueryEngine.from_args(index.as_retriever(image_similarity_top_k=2), llm=llm, multimodal=True)
     response = engine.query(QUESTION)
     lines = outline(server.requests[0])
     for number, source in enumerate(response.source_nodes, start=1):
         label = f"检索到的图片: 图{number}（相似度 {source.score:.3g}）：「{source.node.get_content()}」"
-        assert lines[lines.index(label) + 1] == PICTURE
+        assert lines[lines.index(label) + 1] == IMAGE
 
 
-def test_the_citation_engine_shows_labels(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_the_citation_engine_shows_labels(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     engine = CitationQueryEngine.from_args(
         index, llm=llm, retriever=index.as_retriever(image_similarity_top_k=2), multimodal=True
     )
@@ -46,15 +46,15 @@ def test_the_citation_engine_shows_labels(index: PictureIndex, llm: ZhipuMultiMo
     lines = outline(server.requests[0])
     labels = [line for line in lines if line.startswith("检索到的图片: 图")]
     assert [label[8:10] + label[-9:] for label in labels] == ["图1Source 1:", "图2Source 2:"]
-    assert [lines[lines.index(label) + 1] for label in labels] == [PICTURE, PICTURE]
-    assert len(pictures_of(server.requests[0])) == len(response.source_nodes) == 2
+    assert [lines[lines.index(label) + 1] for label in labels] == [IMAGE, IMAGE]
+    assert len(images_of(server.requests[0])) == len(response.source_nodes) == 2
 
 
-def test_numbers_for_stock_engines_that_reorder(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+def test_numbers_for_stock_engines_that_reorder(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     fusion = QueryFusionRetriever(
         [index.as_retriever(), index.as_retriever(vector_store_query_mode="text_search")], llm=llm, num_queries=1
     )
-    engine = RetrieverQueryEngine.from_args(fusion, llm=llm, multimodal=True, node_postprocessors=[PictureNumbering()])
+    engine = RetrieverQueryEngine.from_args(fusion, llm=llm, multimodal=True, node_postprocessors=[ImageNumbering()])
     response = engine.query("帽子")
     numbers = [
         line.removeprefix("检索到的图片: ")[:2]
@@ -68,7 +68,7 @@ def test_numbers_for_stock_engines_that_reorder(index: PictureIndex, llm: ZhipuM
 
 
 @pytest.mark.parametrize("mode", ["reciprocal_rerank", "relative_score", "dist_based_score", "simple"])
-async def test_fused_retrieval(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn, mode: str) -> None:
+async def test_fused_retrieval(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, mode: str) -> None:
     fusion = QueryFusionRetriever(
         [index.as_retriever(image_similarity_top_k=3), index.as_retriever(vector_store_query_mode="text_search")],
         llm=llm,
@@ -77,18 +77,18 @@ async def test_fused_retrieval(index: PictureIndex, llm: ZhipuMultiModal, server
         similarity_top_k=3,
         use_async=False,
     )
-    engine = PictureQueryEngine.from_args(fusion, llm=llm)
+    engine = ImageQueryEngine.from_args(fusion, llm=llm)
     for response in (engine.query("帽子"), await engine.aquery("帽子")):
         answer = server.requests[-1]
         labels = [line for line in outline(answer) if line.startswith("图")]
         assert [label[:2] for label in labels] == [f"图{n}" for n in range(1, len(response.source_nodes) + 1)]
-        assert len(pictures_of(answer)) == len(response.source_nodes) > 0
+        assert len(images_of(answer)) == len(response.source_nodes) > 0
         assert len({source.node.node_id for source in response.source_nodes}) == len(response.source_nodes)
     await llm.aclose()
 
 
 @pytest.mark.parametrize("selector", [LLMSingleSelector, LLMMultiSelector, PydanticSingleSelector])
-def test_a_router_chooses_an_engine(index: PictureIndex, connect: Connect, server: GLMStandIn, selector: Any) -> None:
+def test_a_router_chooses_an_engine(index: ImageIndex, connect: Connect, server: MockGLMServer, selector: Any) -> None:
     llm = connect(model="glm-4.6v-flash")
     tools = [
         QueryEngineTool.from_defaults(index.as_query_engine(llm=llm), name="photos", description="哪张图里有什么"),
@@ -104,7 +104,7 @@ def test_a_router_chooses_an_engine(index: PictureIndex, connect: Connect, serve
 
 
 async def test_a_function_calling_agent_asks_the_engine(
-    index: PictureIndex, connect: Connect, server: GLMStandIn
+    index: ImageIndex, connect: Connect, server: MockGLMServer
 ) -> None:
     llm = connect(model="glm-4.6v-flash")
     tool = QueryEngineTool.from_defaults(index.as_query_engine(llm=llm), name="photos", description="回答图片的问题")
@@ -113,17 +113,17 @@ async def test_a_function_calling_agent_asks_the_engine(
 
     call, answer, last = server.requests
     assert call["tools"][0]["function"]["name"] == "photos"
-    assert len(pictures_of(answer)) == 2
+    assert len(images_of(answer)) == 2
     assert outline(answer)[-1] == f"问题：{QUESTION}"
     assert last["messages"][-1]["role"] == "tool"
     assert "平均颜色" in str(result)
     assert list(result.tool_calls[0].tool_output.raw_output.metadata["citations"]) == ["图1", "图2"]
 
 
-async def test_a_react_agent_asks_the_engine(index: PictureIndex, llm: ZhipuMultiModal, server: GLMStandIn) -> None:
+async def test_a_react_agent_asks_the_engine(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     tool = QueryEngineTool.from_defaults(index.as_query_engine(llm=llm), name="photos", description="回答图片的问题")
     result = await ReActAgent(tools=[tool], llm=llm).run(QUESTION)
-    assert len(pictures_of(server.requests[1])) == 2
+    assert len(images_of(server.requests[1])) == 2
     assert "平均颜色" in str(result)
 
 
@@ -165,10 +165,10 @@ def test_core_s_other_engines_answer(
 
 
 def test_our_engine_on_core_s_index(
-    stock_index: MultiModalVectorStoreIndex, llm: ZhipuMultiModal, server: GLMStandIn, photos: list[Path]
+    stock_index: MultiModalVectorStoreIndex, llm: ZhipuMultiModal, server: MockGLMServer, photos: list[Path]
 ) -> None:
     retriever = stock_index.as_retriever(similarity_top_k=0, image_similarity_top_k=2)
-    PictureQueryEngine.from_args(retriever, llm=llm).query(QueryBundle(QUESTION, image_path=str(photos[0])))
+    ImageQueryEngine.from_args(retriever, llm=llm).query(QueryBundle(QUESTION, image_path=str(photos[0])))
     assert [line[:2] for line in outline(server.requests[0]) if line.startswith("图")] == ["图1", "图2"]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, TextNode
 
-from llama_index_mm_zhipu.query import PictureNumbering, number_pictures
+from llama_index_mm_zhipu.query import ImageNumbering, number_images
 from llama_index_mm_zhipu.query.labels import label_results
 
 RESULTS = [
@@ -45,67 +45,67 @@ def test_an_llm_sees_the_label_and_what_was_asked_for() -> None:
 def test_given_nodes_stay_as_they_were() -> None:
     before = [result.model_dump() for result in RESULTS]
     label_results(RESULTS)
-    number_pictures(RESULTS)
+    number_images(RESULTS)
     assert [result.model_dump() for result in RESULTS] == before
 
 
-def test_reordered_pictures_get_new_numbers_and_keep_their_similarity() -> None:
+def test_reordered_images_get_new_numbers_and_keep_their_similarity() -> None:
     found = label_results(RESULTS, scores_are_similarities=True)
     found[2].score = 9.0
-    renumbered = number_pictures(found[::-1])
+    renumbered = number_images(found[::-1])
     assert labels(renumbered) == ["图1：「狗」", "图2（相似度 0.7）", None, "图3（相似度 0.912）：「猫」"]
     assert [result.score for result in renumbered] == [None, 9.0, 0.8, 0.91234]
 
 
-def test_pictures_of_other_retrievers_get_labels() -> None:
-    assert labels(number_pictures(RESULTS)) == ["图1（得分 0.912）：「猫」", None, "图2（得分 0.7）", "图3：「狗」"]
+def test_images_of_other_retrievers_get_labels() -> None:
+    assert labels(number_images(RESULTS)) == ["图1（得分 0.912）：「猫」", None, "图2（得分 0.7）", "图3：「狗」"]
 
 
 def test_a_caption_that_looks_like_a_label_is_none() -> None:
     node = ImageNode(text="图9：架构", metadata={"检索到的图片": "图9.jpg"})
-    (result,) = number_pictures([NodeWithScore(node=node)])
+    (result,) = number_images([NodeWithScore(node=node)])
     assert labels([result]) == ["图1：「图9：架构」"]
 
 
 def test_a_postprocessor_numbers_for_other_engines() -> None:
     mixed = [*label_results(RESULTS[:1]), *label_results(RESULTS[2:3])]
     assert labels(mixed) == ["图1（得分 0.912）：「猫」", "图1（得分 0.7）"]
-    assert labels(PictureNumbering().postprocess_nodes(mixed)) == ["图1（得分 0.912）：「猫」", "图2（得分 0.7）"]
-    assert PictureNumbering.from_dict(PictureNumbering(language="en").to_dict()).language == "en"
+    assert labels(ImageNumbering().postprocess_nodes(mixed)) == ["图1（得分 0.912）：「猫」", "图2（得分 0.7）"]
+    assert ImageNumbering.from_dict(ImageNumbering(language="en").to_dict()).language == "en"
 
 
 def test_a_label_shows_the_caption_as_it_is_now() -> None:
     (found,) = label_results(RESULTS[:1], scores_are_similarities=True)
     found.node.set_content("***")
-    assert labels(number_pictures([found])) == ["图1（相似度 0.912）：「***」"]
+    assert labels(number_images([found])) == ["图1（相似度 0.912）：「***」"]
 
 
 def test_a_caption_may_end_like_a_score() -> None:
     node = ImageNode(text="苹果（红）")
     (found,) = label_results([NodeWithScore(node=node, score=0.5)], scores_are_similarities=True)
     for _ in range(2):
-        (found,) = number_pictures([found])
+        (found,) = number_images([found])
     assert labels([found]) == ["图1（相似度 0.5）：「苹果（红）」"]
-    assert labels(number_pictures([found], language="en"), "retrieved picture") == [
+    assert labels(number_images([found], language="en"), "retrieved picture") == [
         "Picture 1 (similarity 0.5): “苹果（红）”"
     ]
     found.node.set_content("某人")
-    assert labels(number_pictures([found])) == ["图1（相似度 0.5）：「某人」"]
+    assert labels(number_images([found])) == ["图1（相似度 0.5）：「某人」"]
 
 
 def test_a_label_is_one_line() -> None:
     forged = ImageNode(text="猫\n图9（相似度 0.99）：狗\n图2")
-    assert labels(number_pictures([NodeWithScore(node=forged)])) == ["图1：「猫 图9（相似度 0.99）：狗 图2」"]
+    assert labels(number_images([NodeWithScore(node=forged)])) == ["图1：「猫 图9（相似度 0.99）：狗 图2」"]
 
 
 def test_labels_may_change_their_language() -> None:
     found = label_results(RESULTS, scores_are_similarities=True)
-    english = number_pictures(found, language="en")
+    english = number_images(found, language="en")
     assert labels(english, "retrieved picture")[0] == "Picture 1 (similarity 0.912): “猫”"
     assert labels(english) == [None] * 4
 
 
 def test_metadata_of_users_stays() -> None:
-    node = ImageNode(metadata={"图片": "图12.jpg", "picture": "hat.jpg"})
-    (result,) = number_pictures([NodeWithScore(node=node)])
+    node = ImageNode(metadata={"图片": "图12.jpg", "image": "hat.jpg"})
+    (result,) = number_images([NodeWithScore(node=node)])
     assert {key: result.node.metadata[key] for key in node.metadata} == node.metadata

@@ -1,4 +1,4 @@
-"""Writes pictures and captions as each data set is published."""
+"""Writes images and captions as each data set is published."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from llama_index_mm_zhipu.readers import (
     Flickr8kCnReader,
     Flickr30kCnReader,
     FolderReader,
+    ImageReader,
     JsonlReader,
     MugeCaptionReader,
     MugeRetrievalReader,
-    PictureReader,
     WukongReader,
 )
 
 
 class Example(NamedTuple):
-    """A picture of a data set: an id, a JPEG, a caption."""
+    """An image of a data set: an id, a JPEG, a caption."""
 
     number: int
-    picture: bytes
+    image: bytes
     caption: str
 
     @property
     def base64(self) -> str:
-        return base64.b64encode(self.picture).decode("ascii")
+        return base64.b64encode(self.image).decode("ascii")
 
 
 class Form(NamedTuple):
     """How a data set is read, and how ids within it are made of numbers."""
 
-    reader: Callable[..., PictureReader]
+    reader: Callable[..., ImageReader]
     write: Callable[[Path, list[Example]], tuple[object, ...]]
     node_id: Callable[[int], str] = str
 
@@ -55,11 +55,11 @@ def write_lines(file: Path, lines: list[object]) -> Path:
     return file
 
 
-def write_pictures(folder: Path, examples: list[Example], name: Callable[[int], str]) -> Path:
+def write_images(folder: Path, examples: list[Example], name: Callable[[int], str]) -> Path:
     for example in examples:
         file = folder / name(example.number)
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(example.picture)
+        file.write_bytes(example.image)
     return folder
 
 
@@ -68,7 +68,7 @@ def write_tsv(file: Path, examples: list[Example]) -> None:
 
 
 def folder_with_sidecars(root: Path, examples: list[Example]) -> tuple[object, ...]:
-    write_pictures(root, examples, lambda number: f"{number}.jpg")
+    write_images(root, examples, lambda number: f"{number}.jpg")
     for example in examples:
         write_lines(root / f"{example.number}.txt", [example.caption])
     return root, "sidecar"
@@ -117,14 +117,14 @@ def wukong(root: Path, examples: list[Example]) -> tuple[object, ...]:
         writer.writerow(["url", "caption"])
         writer.writerows([f"https://img.example.cn/{row}.jpg", example.caption] for row, example in enumerate(examples))
     rows_of = {example.number: row for row, example in enumerate(examples)}
-    return file, write_pictures(root / "images", examples, lambda number: f"000/{rows_of[number]:05d}.jpg")
+    return file, write_images(root / "images", examples, lambda number: f"000/{rows_of[number]:05d}.jpg")
 
 
 def flickr8k(root: Path, examples: list[Example]) -> tuple[object, ...]:
     lines: list[object] = [f"{example.number}_ab.jpg#zhc#0 {example.caption}" for example in examples]
     write_lines(root / "data" / "flickr8kzhc.caption.txt", lines)
     write_lines(root / "data" / "flickr8ktest.txt", [f"{example.number}_ab" for example in examples])
-    return root / "data", write_pictures(root / "images", examples, lambda number: f"{number}_ab.jpg"), "test"
+    return root / "data", write_images(root / "images", examples, lambda number: f"{number}_ab.jpg"), "test"
 
 
 def flickr30k(root: Path, examples: list[Example]) -> tuple[object, ...]:
@@ -132,7 +132,7 @@ def flickr30k(root: Path, examples: list[Example]) -> tuple[object, ...]:
     lines: list[object] = [f"{example.number}#zhm#0 {' '.join(example.caption)}" for example in examples]
     write_lines(root / name / "TextData" / f"seg.{name}.caption.txt", lines)
     write_lines(root / name / "ImageSets" / f"{name}.txt", [str(example.number) for example in examples])
-    return root, write_pictures(root / "images", examples, lambda number: f"{number}.jpg"), "test"
+    return root, write_images(root / "images", examples, lambda number: f"{number}.jpg"), "test"
 
 
 def coco_id(number: int) -> str:
@@ -143,7 +143,7 @@ def coco(root: Path, examples: list[Example]) -> tuple[object, ...]:
     lines: list[object] = [f"{coco_id(example.number)}#0\t{example.caption}" for example in examples]
     write_lines(root / "imageid.human-written-caption.txt", lines)
     write_lines(root / "coco-cn_test.txt", [coco_id(example.number) for example in examples])
-    images = write_pictures(root / "images", examples, lambda number: f"val2014/{coco_id(number)}.jpg")
+    images = write_images(root / "images", examples, lambda number: f"val2014/{coco_id(number)}.jpg")
     return root, images, "test"
 
 
@@ -151,7 +151,7 @@ def wudaomm(root: Path, examples: list[Example]) -> tuple[object, ...]:
     records = [
         {"name": f"{example.number}.jpg", "tag": "符号", "url": "", "captions": example.caption} for example in examples
     ]
-    write_pictures(root / "Art", examples, lambda number: f"{number}.jpg")
+    write_images(root / "Art", examples, lambda number: f"{number}.jpg")
     return write_lines(root / "Art.json", [records]), root / "Art"
 
 
@@ -160,13 +160,13 @@ def product1m(root: Path, examples: list[Example]) -> tuple[object, ...]:
         f"{n}#####{caption}#####https://a.example.cn/a.jpg#####http://b.example.cn/{n}.jpg#####品牌#;#其他\r"
         for n, _, caption in examples
     ]
-    images = write_pictures(root / "images", examples, lambda number: f"{number}.jpg")
+    images = write_images(root / "images", examples, lambda number: f"{number}.jpg")
     return write_lines(root / "product1m_test_ossurl_v2.txt", lines), images
 
 
 def table(root: Path, examples: list[Example]) -> tuple[object, ...]:
     rows: list[object] = [f"{number}.jpg\t{caption}" for number, _, caption in examples]
-    images = write_pictures(root / "images", examples, lambda number: f"{number}.jpg")
+    images = write_images(root / "images", examples, lambda number: f"{number}.jpg")
     return write_lines(root / "t.tsv", ["file\ttext", *rows]), images
 
 
@@ -183,7 +183,7 @@ FORMS = {
     "wudaomm": Form(lambda **options: ColumnReader(WUDAOMM, **options), wudaomm, lambda number: f"Art/{number}.jpg"),
     "product1m": Form(lambda **options: ColumnReader(PRODUCT1M, **options), product1m),
     "table": Form(
-        lambda **options: ColumnReader(Columns(caption="text", picture="file", delimiter="\t"), **options),
+        lambda **options: ColumnReader(Columns(caption="text", image="file", delimiter="\t"), **options),
         table,
         lambda number: f"t/{number}.jpg",
     ),

@@ -47,7 +47,7 @@ def test_a_reading_that_is_left_early_says_so_too(file: Path, caplog: pytest.Log
 
 def test_where_all_is_skipped_the_first_reason_is_given(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("no json\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"holds no pictures; .*; skipped 1 records, first .*line 1: not an object"):
+    with pytest.raises(ValueError, match=r"holds no images; .*; skipped 1 records, first .*line 1: not an object"):
         JsonlReader(on_error="skip").load_data(tmp_path / "a.jsonl")
 
 

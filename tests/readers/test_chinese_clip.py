@@ -1,4 +1,4 @@
-"""The form of Chinese-CLIP's scripts: pictures by id in a tsv, captions that name ids in a jsonl."""
+"""The form of Chinese-CLIP's scripts: images by id in a tsv, captions that name ids in a jsonl."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llama_index_mm_zhipu.readers import ChineseClipReader, RecordError
 
 @pytest.fixture
 def folder(tmp_path: Path, photos: list[Path]) -> Path:
-    """Three pictures, of which one has two captions and one none."""
+    """Three images, of which one has two captions and one none."""
     encoded = [base64.b64encode(photo.read_bytes()).decode() for photo in photos[:3]]
     (tmp_path / "valid_imgs.tsv").write_text("".join(f"{1000 + n}\t{text}\n" for n, text in enumerate(encoded)))
     texts = [
@@ -32,7 +32,7 @@ def add(file: Path, line: str) -> None:
         lines.write(line + "\n")
 
 
-def test_pictures_with_all_their_captions(folder: Path, photos: list[Path]) -> None:
+def test_images_with_all_their_captions(folder: Path, photos: list[Path]) -> None:
     nodes = ChineseClipReader(id_prefix="").load_data(folder, split="valid")
     assert [(node.node_id, node.text) for node in nodes] == [
         ("1000", "一条裙子\n红色的"),
@@ -45,21 +45,21 @@ def test_pictures_with_all_their_captions(folder: Path, photos: list[Path]) -> N
 @pytest.mark.parametrize(
     ("name", "line", "message"),
     [
-        ("valid_imgs.tsv", "1009 kein Tab", "valid_imgs.tsv, line 4: not a picture id, a tab and base64"),
-        ("valid_imgs.tsv", "1009\t%%%", "valid_imgs.tsv, line 4: the picture of '1009' is not base64"),
-        ("valid_imgs.tsv", "1000\t/9j/", "valid_imgs.tsv, line 4: the picture id '1000' comes a second time"),
+        ("valid_imgs.tsv", "1009 kein Tab", "valid_imgs.tsv, line 4: not an image id, a tab and base64"),
+        ("valid_imgs.tsv", "1009\t%%%", "valid_imgs.tsv, line 4: the image of '1009' is not base64"),
+        ("valid_imgs.tsv", "1000\t/9j/", "valid_imgs.tsv, line 4: the image id '1000' comes a second time"),
         ("valid_texts.jsonl", "{", "valid_texts.jsonl, line 4: not an object with text and image_ids"),
         ("valid_texts.jsonl", '{"text": "猫", "image_ids": 7}', "valid_texts.jsonl, line 4: image_ids is no list"),
         ("valid_texts.jsonl", '{"text": NaN, "image_ids": [1000]}', "line 4: text is no text, but NaN"),
         (
             "valid_texts.jsonl",
             '{"text": "猫", "image_ids": [1000.0]}',
-            "line 4: the picture id is 1000.0, a float, under image_ids; an id is a string or an integer: write 1000",
+            "line 4: the image id is 1000.0, a float, under image_ids; an id is a string or an integer: write 1000",
         ),
         (
             "valid_texts.jsonl",
             '{"text": "猫", "image_ids": [77]}',
-            "valid_texts.jsonl, line 4: there is no picture '77' in valid_imgs.tsv",
+            "valid_texts.jsonl, line 4: there is no image '77' in valid_imgs.tsv",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_nothing_to_read_is_an_error(folder: Path) -> None:
         ChineseClipReader().load_data(folder)
     (folder / "valid_imgs.tsv").write_text("")
     (folder / "valid_texts.jsonl").write_text("")
-    with pytest.raises(ValueError, match=r"valid_imgs\.tsv holds no pictures; expected lines of id, tab, base64"):
+    with pytest.raises(ValueError, match=r"valid_imgs\.tsv holds no images; expected lines of id, tab, base64"):
         ChineseClipReader().load_data(folder, split="valid")
 
 

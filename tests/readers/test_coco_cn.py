@@ -1,4 +1,4 @@
-"""COCO-CN: captions by picture name, pictures in the folder that the name tells."""
+"""COCO-CN: captions by image name, images in the folder that the name tells."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VAL, TRAIN = "COCO_val2014_000000000123", "COCO_train2014_000000000456"
 
 @pytest.fixture
 def images(tmp_path: Path, photos: list[Path]) -> Path:
-    """A picture of each of MS-COCO's folders."""
+    """An image of each of MS-COCO's folders."""
     for photo, name in zip(photos, (VAL, TRAIN), strict=False):
         folder = tmp_path / "coco" / name.split("_")[1]
         folder.mkdir(parents=True)
@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_pictures_lie_where_their_names_say(folder: Path, images: Path) -> None:
+def test_images_lie_where_their_names_say(folder: Path, images: Path) -> None:
     nodes = CocoCnReader(id_prefix="").load_data(folder, images, split="test")
     assert [(node.node_id, node.text) for node in nodes] == [
         (VAL, "一只猫趴在窗台上\n窗台上的猫"),
@@ -48,7 +48,7 @@ def test_what_is_wrong_is_named(folder: Path, images: Path) -> None:
     with pytest.raises(RecordError, match=r"coco-cn_val\.txt, line 1: '123' is no name such as COCO_val2014"):
         CocoCnReader().load_data(folder, images, split="val")
     (images / "train2014" / f"{TRAIN}.jpg").unlink()
-    with pytest.raises(RecordError, match=r"coco-cn_test\.txt, line 2: there is no picture .*check the folder"):
+    with pytest.raises(RecordError, match=r"coco-cn_test\.txt, line 2: there is no image .*check the folder"):
         CocoCnReader().load_data(folder, images, split="test")
 
 

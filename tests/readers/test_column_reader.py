@@ -12,7 +12,7 @@ import pytest
 
 from llama_index_mm_zhipu.readers import PRODUCT1M, WUDAOMM, ColumnReader, Columns, RecordError
 
-CHINESE = Columns(caption="说明", picture="图片", metadata=("类别",))
+CHINESE = Columns(caption="说明", image="图片", metadata=("类别",))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_tables_arrays_and_lines(tmp_path: Path, images: Path, name: str, conten
     assert node.image_path == str(images / "a.jpg")
 
 
-def test_several_caption_columns_and_pictures_in_base64(tmp_path: Path, photos: list[Path]) -> None:
+def test_several_caption_columns_and_images_in_base64(tmp_path: Path, photos: list[Path]) -> None:
     encoded = base64.b64encode(photos[0].read_bytes()).decode()
     (tmp_path / "t.tsv").write_text(f"no\ttitle\tmore\tdata\n7\t裙子\t红色\t{encoded}\n", encoding="utf-8")
     columns = Columns(caption=("title", "more"), base64="data", id="no", delimiter="\t")
@@ -54,7 +54,7 @@ def wudao(path: Path, *records: dict[str, str]) -> Path:
     return path
 
 
-def test_wudaomm_with_its_pictures(tmp_path: Path, images: Path) -> None:
+def test_wudaomm_with_its_images(tmp_path: Path, images: Path) -> None:
     file = wudao(tmp_path / "Art.json", {"name": "a.jpg", "tag": "工业", "captions": "桥梁,黄昏"})
     (node,) = ColumnReader(WUDAOMM, id_prefix="").load_data(file, images)
     assert (node.node_id, node.text, node.metadata["tag"]) == ("Art/a.jpg", "桥梁,黄昏", "工业")
@@ -66,7 +66,7 @@ def test_wudaomm_by_addresses_and_its_copies(tmp_path: Path, images: Path) -> No
     assert (node.image_url, node.image_path) == ("http://img.example.cn/a.jpg", None)
     copy = {"RECORDS": [{"imagePath": "a.jpg", "tag": "工业", "captions": "桥梁"}]}
     (tmp_path / "Art.json").write_text(json.dumps(copy), encoding="utf-8")
-    reader = ColumnReader(replace(WUDAOMM, picture="imagePath"), id_prefix="")
+    reader = ColumnReader(replace(WUDAOMM, image="imagePath"), id_prefix="")
     (node,) = reader.load_data(tmp_path / "Art.json", images)
     assert node.node_id == "Art/a.jpg"
 
@@ -98,11 +98,11 @@ def test_product1m_by_addresses(products: Path) -> None:
     assert (second.text, "labels" in second.metadata) == ("#新品#面膜", False)
 
 
-def test_product1m_with_downloaded_pictures(products: Path, images: Path) -> None:
+def test_product1m_with_downloaded_images(products: Path, images: Path) -> None:
     reader = ColumnReader(PRODUCT1M, on_error="skip")
     (node,) = reader.load_data(products, images)
     assert node.image_path == str(images / "600000000001.jpg")
-    assert "line 2: there is no picture" in reader.skipped[0]
+    assert "line 2: there is no image" in reader.skipped[0]
 
 
 # What is wrong
@@ -112,12 +112,12 @@ def test_product1m_with_downloaded_pictures(products: Path, images: Path) -> Non
     ("rows", "message"),
     [
         ("图片,说明\na.jpg,裙子\n", r"t\.csv, line 1: there is no column 类别, but"),
-        ("图片,说明,类别\na.jpg,裙子,x\na.jpg,帽子,x\n", r"t\.csv, line 3: the picture id 't/a\.jpg' comes a second"),
-        ("图片,说明,类别\nz.jpg,裙子,x\n", r"t\.csv, line 2: there is no picture .*z\.jpg"),
-        ("图片,说明,类别\n../a.jpg,裙子,x\n", r"t\.csv, line 2: '\.\./a\.jpg' is no picture within"),
-        ("图片,说明,类别\n/a.jpg,裙子,x\n", r"t\.csv, line 2: '/a\.jpg' is no picture within"),
+        ("图片,说明,类别\na.jpg,裙子,x\na.jpg,帽子,x\n", r"t\.csv, line 3: the image id 't/a\.jpg' comes a second"),
+        ("图片,说明,类别\nz.jpg,裙子,x\n", r"t\.csv, line 2: there is no image .*z\.jpg"),
+        ("图片,说明,类别\n../a.jpg,裙子,x\n", r"t\.csv, line 2: '\.\./a\.jpg' is no image within"),
+        ("图片,说明,类别\n/a.jpg,裙子,x\n", r"t\.csv, line 2: '/a\.jpg' is no image within"),
         ("图片,说明,类别\na\0.jpg,裙子,x\n", r"t\.csv, line 2: "),
-        ("图片,说明,类别\n,裙子,x\n", r"t\.csv, line 2: '' is no picture within"),
+        ("图片,说明,类别\n,裙子,x\n", r"t\.csv, line 2: '' is no image within"),
     ],
 )
 def test_a_bad_record_is_named_or_skipped(tmp_path: Path, images: Path, rows: str, message: str) -> None:
@@ -125,32 +125,32 @@ def test_a_bad_record_is_named_or_skipped(tmp_path: Path, images: Path, rows: st
     with pytest.raises(RecordError, match=message):
         ColumnReader(CHINESE).load_data(tmp_path / "t.csv", images)
     reader = ColumnReader(CHINESE, on_error="skip")
-    with_pictures = rows.startswith("图片,说明,类别\na.jpg")
-    if with_pictures:
+    with_images = rows.startswith("图片,说明,类别\na.jpg")
+    if with_images:
         assert len(reader.load_data(tmp_path / "t.csv", images)) == 1
     else:
-        with pytest.raises(ValueError, match=r"holds no pictures; expected records with 图片, 说明"):
+        with pytest.raises(ValueError, match=r"holds no images; expected records with 图片, 说明"):
             reader.load_data(tmp_path / "t.csv", images)
     assert reader.skipped_count == 1
 
 
 def test_what_is_no_address_is_named(products: Path) -> None:
     products.write_text("1#####标题#####a.jpg\n", encoding="utf-8")
-    with pytest.raises(RecordError, match=r"line 1: 'a\.jpg' is no http address of a picture"):
+    with pytest.raises(RecordError, match=r"line 1: 'a\.jpg' is no http address of an image"):
         ColumnReader(PRODUCT1M).load_data(products)
 
 
-def test_columns_must_name_a_picture() -> None:
-    with pytest.raises(ValueError, match="columns without a picture: give picture, url or base64"):
+def test_columns_must_name_a_image() -> None:
+    with pytest.raises(ValueError, match="columns without an image: give image, url or base64"):
         Columns()
     with pytest.raises(TypeError, match=r"'类别' stands where a tuple of columns should: give \('类别',\)"):
-        Columns(picture="图片", metadata="类别")  # type: ignore[arg-type]
+        Columns(image="图片", metadata="类别")  # type: ignore[arg-type]
 
 
-def test_the_folder_of_pictures_must_fit_the_columns(products: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="picture files alone: give the folder where they lie, images=…"):
+def test_the_folder_of_images_must_fit_the_columns(products: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="image files alone: give the folder where they lie, images=…"):
         ColumnReader(CHINESE).load_data(products)
-    with pytest.raises(ValueError, match=r"name no picture file: give Columns\(picture=…\)"):
+    with pytest.raises(ValueError, match=r"name no image file: give Columns\(image=…\)"):
         ColumnReader(Columns(url="url")).load_data(products, tmp_path)
 
 
@@ -163,7 +163,7 @@ def test_halves_of_characters_reach_no_store(tmp_path: Path, images: Path) -> No
     reader = ColumnReader(CHINESE, on_error="skip")
     (node,) = reader.load_data(tmp_path / "t.json", images)
     assert (node.text, node.metadata["类别"]) == ("裙子\n红 色", "\ufffd")
-    assert "the picture id is 't/" in reader.skipped[0]
+    assert "the image id is 't/" in reader.skipped[0]
 
 
 # Types and encodings
@@ -171,7 +171,7 @@ def test_halves_of_characters_reach_no_store(tmp_path: Path, images: Path) -> No
 
 TYPED = Columns(
     caption="说明",
-    picture="图片",
+    image="图片",
     id="编号",
     metadata=("编号", "价格", "评分", "货号", "条码", "标签"),
     separators={"标签": "|"},
@@ -202,7 +202,7 @@ def test_columns_of_numbers_become_numbers(tmp_path: Path, images: Path, encodin
 def test_tables_without_quotes_and_without_names_have_types_too(tmp_path: Path, images: Path) -> None:
     (tmp_path / "t.tsv").write_bytes("图片\t说明\t价格\r\na.jpg\t裙子\t19.9\r\n".encode("utf-16"))
     (tmp_path / "t.txt").write_bytes("a.jpg##裙子##19.9\r\n600000000001.jpg##好看的帽子\r\n".encode("gbk"))
-    columns = Columns(caption="说明", picture="图片", metadata=("价格",), delimiter="\t")
+    columns = Columns(caption="说明", image="图片", metadata=("价格",), delimiter="\t")
     (node,) = ColumnReader(columns).load_data(tmp_path / "t.tsv", images)
     assert (node.text, node.metadata["价格"]) == ("裙子", 19.9)
     columns = replace(columns, delimiter="##", names=("图片", "说明", "价格"))
@@ -236,10 +236,10 @@ def test_json_says_by_itself_what_is_a_number(tmp_path: Path, images: Path) -> N
 @pytest.mark.parametrize(
     ("record", "message"),
     [
-        ('{"图片": "a.jpg", "说明": "x", "编号": NaN}', "the picture id is NaN, under 编号; an id is a string or"),
+        ('{"图片": "a.jpg", "说明": "x", "编号": NaN}', "the image id is NaN, under 编号; an id is a string or"),
         (
             '{"图片": "a.jpg", "说明": "x", "编号": 3.0}',
-            "the picture id is 3.0, a float, under 编号; an id is a string",
+            "the image id is 3.0, a float, under 编号; an id is a string",
         ),
         ('{"图片": NaN, "说明": "x", "编号": 3}', "图片 is NaN, not the name of a file"),
         ('{"图片": "a.jpg", "说明": {"x": 1}, "编号": 3}', "说明 holds {'x': 1}, an object, not a caption"),
@@ -255,16 +255,16 @@ def test_nan_and_other_values_are_named(tmp_path: Path, images: Path, name: str,
 
 def test_nan_is_no_caption_and_no_address(tmp_path: Path, images: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"图片": "a.jpg", "说明": NaN, "u": NaN}', encoding="utf-8")
-    (node,) = ColumnReader(Columns(caption="说明", picture="图片")).load_data(tmp_path / "t.jsonl", images)
+    (node,) = ColumnReader(Columns(caption="说明", image="图片")).load_data(tmp_path / "t.jsonl", images)
     assert node.text == ""
-    with pytest.raises(RecordError, match="line 1: NaN is no http address of a picture"):
+    with pytest.raises(RecordError, match="line 1: NaN is no http address of an image"):
         ColumnReader(Columns(caption="说明", url="u")).load_data(tmp_path / "t.jsonl")
 
 
 def test_metadata_may_not_be_called_as_this_package_s_own() -> None:
     for key in ("content_hash", "source_root", "source_location", "检索到的图片", "retrieved picture"):
         with pytest.raises(ValueError, match=f"own under '{key}'; rename the column"):
-            Columns(picture="图片", metadata=("类别", key))
+            Columns(image="图片", metadata=("类别", key))
 
 
 def test_an_unknown_encoding_is_refused_at_once() -> None:

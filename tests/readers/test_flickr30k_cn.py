@@ -61,11 +61,11 @@ def test_variants(tmp_path: Path, images: Path, name: str, content: str) -> None
 
 def test_what_is_wrong_is_named_or_skipped(tmp_path: Path, images: Path) -> None:
     (tmp_path / "flickr30k_cna_test.txt").write_text("111\t骑车\n没有编号\n999\t猫\n", encoding="utf-8")
-    with pytest.raises(RecordError, match=r"flickr30k_cna_test\.txt, line 2: not a picture's number, a tab"):
+    with pytest.raises(RecordError, match=r"flickr30k_cna_test\.txt, line 2: not an image's number, a tab"):
         Flickr30kCnReader().load_data(tmp_path, images)
     reader = Flickr30kCnReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path, images)] == ["111"]
-    assert "line 3: there is no picture" in reader.skipped[1]
+    assert "line 3: there is no image" in reader.skipped[1]
 
 
 def test_a_folder_without_the_split_is_named(tmp_path: Path, images: Path) -> None:

@@ -1,4 +1,4 @@
-"""A folder of pictures becomes nodes, whatever else lies in it."""
+"""A folder of images becomes nodes, whatever else lies in it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from llama_index.core.vector_stores import FilterOperator, MetadataFilter, Metad
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, read_folder
 from llama_index_mm_zhipu.readers import (
     FolderReader,
+    ImageReader,
     JsonlReader,
     MugeRetrievalReader,
     PageReader,
-    PictureReader,
     RecordError,
     WukongReader,
 )
 
 
-def test_pictures_are_found_sorted_and_named_by_their_path(tmp_path: Path, photos: list[Path]) -> None:
+def test_images_are_found_sorted_and_named_by_their_path(tmp_path: Path, photos: list[Path]) -> None:
     (tmp_path / "slides").mkdir()
     shutil.copy(photos[0], tmp_path / "slides" / "b.JPG")
     shutil.copy(photos[1], tmp_path / "a.jpeg")
-    (tmp_path / "notes.txt").write_text("no picture")
-    (tmp_path / "paper.pdf").write_text("no picture either")
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "paper.pdf").write_text("no image either")
 
     nodes = read_folder(tmp_path, id_prefix="")
 
@@ -40,14 +40,14 @@ def test_pictures_are_found_sorted_and_named_by_their_path(tmp_path: Path, photo
     assert [node.node_id for node in read_folder(tmp_path, recursive=False, id_prefix="")] == ["a.jpeg"]
 
 
-def test_a_folder_without_pictures_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="holds no pictures"):
+def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds no images"):
         read_folder(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such folder"):
         read_folder(tmp_path / "nowhere")
 
 
-def test_hidden_files_and_what_is_no_picture_are_left_out(tmp_path: Path, photos: list[Path]) -> None:
+def test_hidden_files_and_what_is_no_image_are_left_out(tmp_path: Path, photos: list[Path]) -> None:
     shutil.copy(photos[0], tmp_path / "a.jpg")
     (tmp_path / "._a.jpg").write_bytes(b"of macOS")
     (tmp_path / ".thumbnails").mkdir()
@@ -82,7 +82,7 @@ def folder(tmp_path: Path, photos: list[Path]) -> Path:
     return tmp_path / "photos"
 
 
-def test_captions_beside_the_pictures(folder: Path) -> None:
+def test_captions_beside_the_images(folder: Path) -> None:
     (folder / "a.txt").write_text("\ufeff一条裙子\n\n红色的\n", encoding="utf-8")
     (folder / "b.json").write_text('{"caption": "帽子"}', encoding="utf-8")
     (folder / "deep" / "c.json").write_text('["外套", "蓝色"]', encoding="utf-8")
@@ -113,7 +113,7 @@ def test_captions_in_a_table(folder: Path, tmp_path: Path) -> None:
         ("a.json", b'{"name": "x"}', r"a\.json, line 1: not a caption, nor an object with caption"),
     ],
 )
-def test_a_bad_file_beside_a_picture_is_named_or_skipped(folder: Path, name: str, content: bytes, message: str) -> None:
+def test_a_bad_file_beside_a_image_is_named_or_skipped(folder: Path, name: str, content: bytes, message: str) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(RecordError, match=message):
         read_folder(folder, captions="sidecar")
@@ -134,7 +134,7 @@ def test_a_bad_file_beside_a_picture_is_named_or_skipped(folder: Path, name: str
         ("file_name,caption,content_hash\n", r"captions\.csv, line 1: the column 'content_hash' is called as this"),
         ("file_name,caption,source_location\n", r"line 1: the column 'source_location' is called as this"),
         ("file_name,caption\n\na.jpg", r"captions\.csv, line 3: a row without caption"),
-        ("file_name,caption\nx.jpg,裙子", r"captions\.csv, line 2: there is no picture x\.jpg in"),
+        ("file_name,caption\nx.jpg,裙子", r"captions\.csv, line 2: there is no image x\.jpg in"),
         ('file_name,caption\na.jpg,"裙"子', r"captions\.csv, line 2: not a row of a CSV"),
         ("", r"captions\.csv is empty; a header with file_name and caption is expected"),
     ],
@@ -240,7 +240,7 @@ def test_metadata_is_not_embedded_and_a_new_price_is_a_change(
     assert vectors[0] == vectors[1]
 
 
-def test_the_first_value_of_a_picture_with_several_rows_is_kept(
+def test_the_first_value_of_a_image_with_several_rows_is_kept(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = tmp_path / "goods.csv"
@@ -249,7 +249,7 @@ def test_the_first_value_of_a_picture_with_several_rows_is_kept(
     assert nodes[0].text == "裙子\n红色\n新款"
     assert metadata_by_id(nodes)["a.jpg"] == {"price": 5, "kind": "x"}
     (message,) = caplog.messages
-    assert message.startswith("2 values differ between rows of one picture; the first of each is kept (")
+    assert message.startswith("2 values differ between rows of one image; the first of each is kept (")
     assert "line 4: price of a.jpg is '6', and '5' before" in message
 
 
@@ -265,7 +265,7 @@ def test_the_name_column_may_be_called_otherwise_only_if_file_name_is_free(folde
 # Encodings
 
 
-def test_gbk_beside_pictures_is_read_with_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_gbk_beside_images_is_read_with_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "a.txt").write_bytes("一条红色的裙子".encode("gbk"))
     (folder / "b.json").write_bytes('{"caption": "一顶很好看的帽子"}'.encode("gbk"))
     found = {node.node_id: node.text for node in read_folder(folder, captions="sidecar", id_prefix="")}
@@ -279,7 +279,7 @@ def test_gbk_beside_pictures_is_read_with_one_warning(folder: Path, caplog: pyte
 
 
 @pytest.mark.parametrize(("content", "caption"), [("NaN", ""), ('{"caption": NaN}', ""), ('["裙子", NaN]', "裙子")])
-def test_nan_beside_a_picture_is_no_caption(folder: Path, content: str, caption: str) -> None:
+def test_nan_beside_a_image_is_no_caption(folder: Path, content: str, caption: str) -> None:
     (folder / "a.json").write_text(content, encoding="utf-8")
     assert read_folder(folder, captions="sidecar")[0].text == caption
 
@@ -333,7 +333,7 @@ def test_a_folder_of_links_alone_says_so(tmp_path: Path, photos: list[Path]) -> 
         (tmp_path / "links" / "a.jpg").symlink_to(photos[0])
     except OSError:
         pytest.skip("this system makes no links")
-    with pytest.raises(ValueError, match=r"links holds no pictures; left out 1 links .*; follow_links=True reads them"):
+    with pytest.raises(ValueError, match=r"links holds no images; left out 1 links .*; follow_links=True reads them"):
         read_folder(tmp_path / "links")
     (node,) = read_folder(tmp_path / "links", follow_links=True, id_prefix="")
     assert node.node_id == "a.jpg"
@@ -349,7 +349,7 @@ def test_a_folder_that_is_itself_a_link_is_read(linked: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("reader", [FolderReader, JsonlReader, PageReader, MugeRetrievalReader, WukongReader])
-def test_a_misspelt_argument_is_refused(reader: type[PictureReader]) -> None:
+def test_a_misspelt_argument_is_refused(reader: type[ImageReader]) -> None:
     with pytest.raises(TypeError, match="on_eror"):
         reader(on_eror="skip")  # type: ignore[call-arg]
 

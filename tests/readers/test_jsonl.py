@@ -14,7 +14,7 @@ from llama_index_mm_zhipu.readers import ColumnReader, Columns, JsonlReader, Rec
 
 
 @pytest.fixture
-def picture(photos: list[Path]) -> str:
+def image(photos: list[Path]) -> str:
     return base64.b64encode(photos[0].read_bytes()).decode()
 
 
@@ -23,13 +23,13 @@ def write(path: Path, *records: object, start: str = "") -> Path:
     return path
 
 
-def test_pictures_captions_and_ids_are_read(tmp_path: Path, picture: str) -> None:
+def test_images_captions_and_ids_are_read(tmp_path: Path, image: str) -> None:
     file = write(
         tmp_path / "test.jsonl",
-        {"image_id": "1", "image_base64": picture, "caption": "一只猫"},
-        {"image_id": 2, "image_base64": f"data:image/jpeg;base64,{picture}", "caption": ["两只猫", "猫们"]},
-        {"image_id": "3", "image_base64": picture, "caption": None},
-        {"image_id": "1", "image_base64": picture, "caption": "猫在睡觉"},
+        {"image_id": "1", "image_base64": image, "caption": "一只猫"},
+        {"image_id": 2, "image_base64": f"data:image/jpeg;base64,{image}", "caption": ["两只猫", "猫们"]},
+        {"image_id": "3", "image_base64": image, "caption": None},
+        {"image_id": "1", "image_base64": image, "caption": "猫在睡觉"},
         start="\ufeff",
     )
 
@@ -40,7 +40,7 @@ def test_pictures_captions_and_ids_are_read(tmp_path: Path, picture: str) -> Non
         ("2", "两只猫\n猫们"),
         ("3", ""),
     ]
-    assert {node.image for node in nodes} == {picture}
+    assert {node.image for node in nodes} == {image}
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_pictures_captions_and_ids_are_read(tmp_path: Path, picture: str) -> Non
     [
         ("no json", "line 2: not an object with image_id"),
         ('{"image_id": "1"}', "line 2: not an object with image_id"),
-        ('{"image_id": "1", "image_base64": "%%%"}', "line 2: the picture of '1' is not base64"),
+        ('{"image_id": "1", "image_base64": "%%%"}', "line 2: the image of '1' is not base64"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, picture: str, line: str, message: str) -> None:
-    file = write(tmp_path / "bad.jsonl", {"image_id": "0", "image_base64": picture, "caption": ""})
+def test_a_bad_line_is_named(tmp_path: Path, image: str, line: str, message: str) -> None:
+    file = write(tmp_path / "bad.jsonl", {"image_id": "0", "image_base64": image, "caption": ""})
     with file.open("a", encoding="utf-8") as lines:
         lines.write(line)
     with pytest.raises(ValueError, match=rf"bad\.jsonl, {message}") as caught:
@@ -61,57 +61,55 @@ def test_a_bad_line_is_named(tmp_path: Path, picture: str, line: str, message: s
 
 
 def test_an_empty_or_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"empty\.jsonl holds no pictures; expected lines with image_id"):
+    with pytest.raises(ValueError, match=r"empty\.jsonl holds no images; expected lines with image_id"):
         read_jsonl(write(tmp_path / "empty.jsonl"))
     with pytest.raises(FileNotFoundError, match=r"no such file: .*gone\.jsonl"):
         read_jsonl(tmp_path / "gone.jsonl")
 
 
-def test_what_is_no_picture_and_no_utf_8_is_named(tmp_path: Path) -> None:
+def test_what_is_no_image_and_no_utf_8_is_named(tmp_path: Path) -> None:
     file = tmp_path / "test.jsonl"
     file.write_text('{"image_id": 1, "image_base64": null, "caption": "猫"}', encoding="utf-8")
-    with pytest.raises(RecordError, match=r"test\.jsonl, line 1: the picture of '1' is None, not base64"):
+    with pytest.raises(RecordError, match=r"test\.jsonl, line 1: the image of '1' is None, not base64"):
         read_jsonl(file)
     file.write_bytes("一张图片".encode() + "\n一张图片".encode("gbk"))
     reader = JsonlReader(on_error="skip")
-    with pytest.raises(ValueError, match="holds no pictures"):
+    with pytest.raises(ValueError, match="holds no images"):
         reader.load_data(file)
     assert re.search(r"test\.jsonl, line 2: not UTF-8 \(byte \d\), but perhaps GBK; convert", reader.skipped[1])
 
 
-def test_bad_lines_can_be_skipped_and_are_counted(
-    tmp_path: Path, picture: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    text = base64.b64encode(b"no picture").decode()
+def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path, image: str, caplog: pytest.LogCaptureFixture) -> None:
+    text = base64.b64encode(b"no image").decode()
     file = write(
         tmp_path / "mixed.jsonl",
-        {"image_id": 1, "image_base64": picture, "caption": "猫"},
+        {"image_id": 1, "image_base64": image, "caption": "猫"},
         "a string",
         {"image_id": 2, "image_base64": text},
-        {"image_id": 3, "image_base64": picture},
+        {"image_id": 3, "image_base64": image},
     )
     reader = JsonlReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.lazy_load_data(file)] == ["1", "3"]
     assert reader.skipped_count == 2
     assert ["line 2" in reader.skipped[0], "line 3" in reader.skipped[1]] == [True, True]
-    assert "no picture that Pillow can read" in reader.skipped[1]
+    assert "no image that Pillow can read" in reader.skipped[1]
     assert "skipped 2 of 4 records" in caplog.text
 
 
-def test_pictures_come_as_they_are_asked_for(tmp_path: Path, picture: str) -> None:
-    good = {"image_id": 1, "image_base64": picture}
+def test_images_come_as_they_are_asked_for(tmp_path: Path, image: str) -> None:
+    good = {"image_id": 1, "image_base64": image}
     file = write(tmp_path / "test.jsonl", good, "a string")
-    pictures = iter(JsonlReader(id_prefix="").lazy_load_data(file))
-    assert next(pictures).node_id == "1"
+    images = iter(JsonlReader(id_prefix="").lazy_load_data(file))
+    assert next(images).node_id == "1"
     with pytest.raises(RecordError, match="line 2"):
-        next(pictures)
+        next(images)
 
 
-def test_the_first_good_line_of_an_id_brings_the_picture(tmp_path: Path, picture: str) -> None:
+def test_the_first_good_line_of_an_id_brings_the_image(tmp_path: Path, image: str) -> None:
     file = write(
         tmp_path / "test.jsonl",
         {"image_id": "1", "image_base64": "%%%", "caption": "一只猫"},
-        {"image_id": 1, "image_base64": picture, "caption": "猫在睡觉"},
+        {"image_id": 1, "image_base64": image, "caption": "猫在睡觉"},
     )
     reader = JsonlReader(id_prefix="", on_error="skip")
     (node,) = reader.load_data(file)
@@ -155,16 +153,16 @@ def test_an_id_of_two_images_is_an_error(tmp_path: Path, photos: list[Path]) -> 
         ("\ud800", "'\\ud800', under image_id, with half of a character"),
     ],
 )
-def test_what_is_no_id_is_named(tmp_path: Path, picture: str, image_id: object, message: str) -> None:
-    record = {"image_id": image_id, "image_base64": picture}
+def test_what_is_no_id_is_named(tmp_path: Path, image: str, image_id: object, message: str) -> None:
+    record = {"image_id": image_id, "image_base64": image}
     (tmp_path / "test.jsonl").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(RecordError) as caught:
         JsonlReader().load_data(tmp_path / "test.jsonl")
-    assert str(caught.value) == f"{tmp_path / 'test.jsonl'}, line 1: the picture id is {message}"
+    assert str(caught.value) == f"{tmp_path / 'test.jsonl'}, line 1: the image id is {message}"
 
 
-def test_halves_of_characters_are_replaced(tmp_path: Path, picture: str) -> None:
-    record = {"image_id": "1", "image_base64": picture, "caption": "a\ud800 \ud83d\ude00"}
+def test_halves_of_characters_are_replaced(tmp_path: Path, image: str) -> None:
+    record = {"image_id": "1", "image_base64": image, "caption": "a\ud800 \ud83d\ude00"}
     (tmp_path / "test.jsonl").write_text(json.dumps(record), encoding="utf-8")
     (node,) = JsonlReader().load_data(tmp_path / "test.jsonl")
     assert node.text == "a\ufffd 😀"
@@ -180,8 +178,8 @@ def test_what_is_nested_too_deep_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("caption", [float("nan"), float("inf"), None, [float("nan")], [], "", False])
-def test_what_stands_for_no_caption_is_none(tmp_path: Path, picture: str, caption: object) -> None:
-    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": picture, "caption": caption}))
+def test_what_stands_for_no_caption_is_none(tmp_path: Path, image: str, caption: object) -> None:
+    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": image, "caption": caption}))
     assert node.text == ""
 
 
@@ -193,32 +191,32 @@ def test_what_stands_for_no_caption_is_none(tmp_path: Path, picture: str, captio
         (["裙子", ["红"]], "caption holds ['红'], a list, not a caption"),
     ],
 )
-def test_what_is_no_caption_is_named(tmp_path: Path, picture: str, caption: object, message: str) -> None:
-    file = write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": picture, "caption": caption})
+def test_what_is_no_caption_is_named(tmp_path: Path, image: str, caption: object, message: str) -> None:
+    file = write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": image, "caption": caption})
     with pytest.raises(RecordError) as caught:
         read_jsonl(file)
     assert f"a.jsonl, line 1: {message}" in str(caught.value)
 
 
-def test_numbers_are_captions(tmp_path: Path, picture: str) -> None:
-    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": picture, "caption": [2024, "款"]}))
+def test_numbers_are_captions(tmp_path: Path, image: str) -> None:
+    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": image, "caption": [2024, "款"]}))
     assert node.text == "2024\n款"
 
 
-def test_nan_in_the_place_of_a_picture_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"a\.jsonl, line 1: the picture of '1' is NaN, not base64"):
+def test_nan_in_the_place_of_a_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"a\.jsonl, line 1: the image of '1' is NaN, not base64"):
         read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": float("nan")}))
 
 
 # Other keys
 
 
-def test_other_keys_are_metadata(tmp_path: Path, picture: str) -> None:
-    record = {"image_id": 1, "image_base64": picture, "caption": "裙子", "price": 199, "tags": ["红", float("nan")]}
-    first, second = read_jsonl(write(tmp_path / "a.jsonl", record, {"image_id": 2, "image_base64": picture}))
+def test_other_keys_are_metadata(tmp_path: Path, image: str) -> None:
+    record = {"image_id": 1, "image_base64": image, "caption": "裙子", "price": 199, "tags": ["红", float("nan")]}
+    first, second = read_jsonl(write(tmp_path / "a.jsonl", record, {"image_id": 2, "image_base64": image}))
     assert {key: first.metadata[key] for key in ("price", "tags")} == {"price": 199, "tags": ["红", None]}
     assert list(second.metadata) == ["content_hash", "source_root", "source_location"]
-    (tmp_path / "a.jsonl").write_text(f'{{"image_id": 1, "image_base64": "{picture}", "a": 1e999}}')
+    (tmp_path / "a.jsonl").write_text(f'{{"image_id": 1, "image_base64": "{image}", "a": 1e999}}')
     assert read_jsonl(tmp_path / "a.jsonl")[0].metadata["a"] is None
     record["content_hash"] = "x"
     with pytest.raises(RecordError, match=r"a\.jsonl, line 1: the key 'content_hash' is one of this package's own"):
@@ -228,23 +226,21 @@ def test_other_keys_are_metadata(tmp_path: Path, picture: str) -> None:
 @pytest.mark.parametrize(
     ("record", "columns"),
     [
-        ({"title": "裙子", "img": "PICTURE"}, "caption='title', base64='img'"),
-        ({"id": 7, "image": "PICTURE", "caption": "裙子"}, "caption='caption', base64='image', id='id'"),
+        ({"title": "裙子", "img": "IMAGE"}, "caption='title', base64='img'"),
+        ({"id": 7, "image": "IMAGE", "caption": "裙子"}, "caption='caption', base64='image', id='id'"),
         (
-            {"商品编号": "7", "标题": "裙子", "图": "data:image/png;base64,PICTURE"},
+            {"商品编号": "7", "标题": "裙子", "图": "data:image/png;base64,IMAGE"},
             "caption='标题', base64='图', id='商品编号'",
         ),
         ({"sku": "7", "url": "https://img.example.cn/a.jpg", "text": ["裙子"]}, "caption='text', url='url', id='sku'"),
-        ({"image_id": 7, "pic": "PICTURE", "caption": "裙子"}, "caption='caption', base64='pic', id='image_id'"),
-        ({"image_base64": "PICTURE", "caption": "裙子"}, "caption='caption', base64='image_base64'"),
+        ({"image_id": 7, "pic": "IMAGE", "caption": "裙子"}, "caption='caption', base64='pic', id='image_id'"),
+        ({"image_base64": "IMAGE", "caption": "裙子"}, "caption='caption', base64='image_base64'"),
     ],
 )
 def test_the_reader_of_other_keys_is_named_and_reads_them(
-    tmp_path: Path, picture: str, record: dict[str, object], columns: str
+    tmp_path: Path, image: str, record: dict[str, object], columns: str
 ) -> None:
-    record = {
-        key: value.replace("PICTURE", picture) if isinstance(value, str) else value for key, value in record.items()
-    }
+    record = {key: value.replace("IMAGE", image) if isinstance(value, str) else value for key, value in record.items()}
     file = write(tmp_path / "goods.jsonl", record)
     with pytest.raises(RecordError) as caught:
         read_jsonl(file)
@@ -263,22 +259,20 @@ def test_what_is_not_evident_is_left_open(tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", {"file": "a.jpg", "说明": "裙子"})
     with pytest.raises(RecordError) as caught:
         read_jsonl(file)
-    assert "caption='说明', picture='file')).load_data(" in str(caught.value)
+    assert "caption='说明', image='file')).load_data(" in str(caught.value)
     assert str(caught.value).endswith("a.jsonl', images=…) after renaming it to a.jsonl")
 
 
-def test_captions_under_another_key_are_warned_of(
-    tmp_path: Path, picture: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": picture, "text": "裙子"}))
+def test_captions_under_another_key_are_warned_of(tmp_path: Path, image: str, caplog: pytest.LogCaptureFixture) -> None:
+    (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": image, "text": "裙子"}))
     assert (node.text, node.metadata["text"]) == ("", "裙子")
     assert "no line of" in caplog.text
     assert "ColumnReader(Columns(caption='text', base64='image_base64', id='image_id'))" in caplog.text
 
 
 @pytest.mark.parametrize("encoding", ["gbk", "utf-16", "utf-8-sig"])
-def test_other_encodings_are_read(tmp_path: Path, picture: str, encoding: str) -> None:
-    line = json.dumps({"image_id": 1, "image_base64": picture, "caption": "一条裙子"}, ensure_ascii=False)
+def test_other_encodings_are_read(tmp_path: Path, image: str, encoding: str) -> None:
+    line = json.dumps({"image_id": 1, "image_base64": image, "caption": "一条裙子"}, ensure_ascii=False)
     (tmp_path / "a.jsonl").write_bytes(line.encode(encoding))
     assert read_jsonl(tmp_path / "a.jsonl")[0].text == "一条裙子"
     assert read_jsonl(tmp_path / "a.jsonl", encoding=encoding)[0].text == "一条裙子"

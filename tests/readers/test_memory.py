@@ -30,13 +30,13 @@ print(count, peak)
 
 
 @pytest.fixture
-def picture(photos: list[Path]) -> str:
-    """A photograph of about a megabyte in base64: JPEG readers pass over what follows the picture's end."""
+def image(photos: list[Path]) -> str:
+    """A photograph of about a megabyte in base64: JPEG readers pass over what follows the image's end."""
     return base64.b64encode(photos[0].read_bytes().ljust(3 * MEBIBYTE // 4, b"\0")).decode()
 
 
 def read_in_a_process_of_its_own(reader: str) -> tuple[int, int, str]:
-    """Return the count of pictures, the peak memory in MiB, and what was shown."""
+    """Return the count of images, the peak memory in MiB, and what was shown."""
     done = subprocess.run(
         [sys.executable, "-c", PEAK.format(reader=reader)], capture_output=True, text=True, check=True
     )
@@ -45,9 +45,9 @@ def read_in_a_process_of_its_own(reader: str) -> tuple[int, int, str]:
 
 
 @pytest.mark.parametrize("mebibytes", [256, pytest.param(2048, marks=pytest.mark.slow)])
-def test_a_tsv_of_any_size(tmp_path: Path, picture: str, mebibytes: int) -> None:
+def test_a_tsv_of_any_size(tmp_path: Path, image: str, mebibytes: int) -> None:
     with (tmp_path / "train_imgs.tsv").open("w") as tsv:
-        tsv.writelines(f"{number}\t{picture}\n" for number in range(mebibytes))
+        tsv.writelines(f"{number}\t{image}\n" for number in range(mebibytes))
     (tmp_path / "train_texts.jsonl").write_text('{"text_id": 1, "text": "猫", "image_ids": [1]}\n', encoding="utf-8")
 
     count, peak, shown = read_in_a_process_of_its_own(
@@ -59,10 +59,10 @@ def test_a_tsv_of_any_size(tmp_path: Path, picture: str, mebibytes: int) -> None
     assert "Reading train_imgs.tsv: 100%" in shown
 
 
-def test_a_table_in_gbk_with_a_column_of_numbers(tmp_path: Path, picture: str) -> None:
+def test_a_table_in_gbk_with_a_column_of_numbers(tmp_path: Path, image: str) -> None:
     with (tmp_path / "goods.csv").open("w", encoding="gbk") as table:
         table.write("编号,图,标题,价格\n")
-        table.writelines(f"{number},{picture},一条裙子,{number}.5\n" for number in range(128))
+        table.writelines(f"{number},{image},一条裙子,{number}.5\n" for number in range(128))
     reader = "ColumnReader(Columns(base64='图', id='编号', caption='标题', metadata=('价格',)))"
     count, peak, _ = read_in_a_process_of_its_own(f"{reader}.lazy_load_data({str(tmp_path / 'goods.csv')!r})")
     assert count == 128
@@ -70,8 +70,8 @@ def test_a_table_in_gbk_with_a_column_of_numbers(tmp_path: Path, picture: str) -
 
 
 @pytest.mark.slow
-def test_an_array_in_one_line(tmp_path: Path, picture: str) -> None:
-    record = json.dumps({"id": "%d", "data": picture, "caption": "猫"}, ensure_ascii=False)
+def test_an_array_in_one_line(tmp_path: Path, image: str) -> None:
+    record = json.dumps({"id": "%d", "data": image, "caption": "猫"}, ensure_ascii=False)
     with (tmp_path / "a.json").open("w", encoding="utf-8") as array:
         array.write("[")
         array.writelines(f"{',' if number else ''}{record % number}" for number in range(512))

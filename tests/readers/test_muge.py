@@ -1,4 +1,4 @@
-"""MUGE: pictures in a tsv, queries or advertising lines beside it."""
+"""MUGE: images in a tsv, queries or advertising lines beside it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ def write_jsonl(file: Path, *records: object) -> None:
 
 
 @pytest.mark.parametrize("prefix", ["MR_", ""])
-def test_queries_are_captions_of_the_pictures_that_they_ask_for(
-    tmp_path: Path, photos: list[Path], prefix: str
-) -> None:
+def test_queries_are_captions_of_the_images_that_they_ask_for(tmp_path: Path, photos: list[Path], prefix: str) -> None:
     write_tsv(tmp_path / f"{prefix}valid_imgs.tsv", photos, ["1001", "1002"])
     queries = tmp_path / f"{prefix}valid_queries.jsonl"
     write_jsonl(queries, {"query_id": 77, "query_text": "复古帆布包", "item_ids": [1001, 1002]})
@@ -31,7 +29,7 @@ def test_queries_are_captions_of_the_pictures_that_they_ask_for(
     assert [(node.node_id, node.text) for node in nodes] == [("1001", "复古帆布包"), ("1002", "复古帆布包")]
 
 
-def test_queries_of_the_test_split_name_no_pictures(tmp_path: Path, photos: list[Path]) -> None:
+def test_queries_of_the_test_split_name_no_images(tmp_path: Path, photos: list[Path]) -> None:
     write_tsv(tmp_path / "MR_test_imgs.tsv", photos, ["1001"])
     write_jsonl(tmp_path / "MR_test_queries.jsonl", {"query_id": 77, "query_text": "复古帆布包"})
     assert [node.text for node in MugeRetrievalReader().load_data(tmp_path, split="test")] == [""]
@@ -62,5 +60,5 @@ def test_nan_is_no_advertising_line_and_no_id(tmp_path: Path, photos: list[Path]
     )
     reader = MugeCaptionReader(on_error="skip")
     assert [node.text for node in reader.load_data(tmp_path)] == ["", "文案"]
-    assert "line 3: the picture id is 2.0, a float, under image_id; an id is a string or an" in reader.skipped[0]
+    assert "line 3: the image id is 2.0, a float, under image_id; an id is a string or an" in reader.skipped[0]
     assert "line 4: text holds {'zh': '文案'}, an object, not a caption or a list of captions" in reader.skipped[1]

@@ -1,4 +1,4 @@
-"""Pages of PDF files and slides become pictures with the text that stands on them."""
+"""Pages of PDF files and slides become images with the text that stands on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 from waiting import wait_until
 
 from llama_index_mm_zhipu.images import load_image
-from llama_index_mm_zhipu.readers import PageReader, RecordError, page_drawing, pages, slides
+from llama_index_mm_zhipu.readers import PageReader, RecordError, page_drawing, pages
 
 CASES = Path(__file__).parents[2] / "examples" / "cases"
 FILES = Path(__file__).parents[1] / "data" / "pages"
@@ -30,7 +30,7 @@ def scan(path: Path, photo: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["lecture", "car_maintenance"])
-def test_pictures_of_slides_and_all_that_they_say(name: str, tmp_path: Path) -> None:
+def test_images_of_slides_and_all_that_they_say(name: str, tmp_path: Path) -> None:
     content = json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))
 
     nodes = PageReader(longest_side=3840, id_prefix="").load_data(CASES / f"{name}.pdf", tmp_path / "pages")
@@ -38,8 +38,8 @@ def test_pictures_of_slides_and_all_that_they_say(name: str, tmp_path: Path) -> 
     assert [node.node_id for node in nodes] == [f"{name}.pdf/{number + 1}" for number in range(len(content["pages"]))]
     for number, (node, page) in enumerate(zip(nodes, content["pages"], strict=True), 1):
         assert node.image_path == str(tmp_path / "pages" / f"{name}.pdf-{number}.jpg")
-        with Image.open(node.image_path) as picture:
-            assert (picture.format, picture.size) == ("JPEG", (3840, 2880))
+        with Image.open(node.image_path) as image:
+            assert (image.format, image.size) == ("JPEG", (3840, 2880))
         assert (node.metadata["file_name"], node.metadata["page_label"]) == (f"{name}.pdf", str(number))
         said = re.sub(r"\s", "", node.text)
         for sentence in (page["title"], *page["sentences"]):
@@ -56,11 +56,11 @@ def test_pages_are_held_by_the_nodes_and_the_same_each_time() -> None:
 
 def test_pages_look_as_they_should() -> None:
     (title, *_) = PageReader(longest_side=720).load_data(CASES / "lecture.pdf")
-    picture = load_image(title)
+    image = load_image(title)
     # The title bar, the page's ground, and glyphs of the embedded font in between.
-    assert picture.getpixel((700, 10)) == pytest.approx((31, 58, 95), abs=6)
-    assert picture.getpixel((10, 300)) == pytest.approx((255, 255, 255), abs=6)
-    darkest, _ = picture.crop((40, 100, 380, 160)).convert("L").getextrema()
+    assert image.getpixel((700, 10)) == pytest.approx((31, 58, 95), abs=6)
+    assert image.getpixel((10, 300)) == pytest.approx((255, 255, 255), abs=6)
+    darkest, _ = image.crop((40, 100, 380, 160)).convert("L").getextrema()
     assert darkest < 100
 
 
@@ -234,7 +234,7 @@ def test_libreoffice_is_stopped_with_all_that_it_started(monkeypatch: pytest.Mon
     started = tmp_path / "started"
     stand_in(tmp_path, f"sleep 3600 &\necho $! > {started}\nwait")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(slides, "TIMEOUT_SECONDS", 3)
+    monkeypatch.setattr(pages, "TIMEOUT_SECONDS", 3)
     with pytest.raises(RecordError, match=r"slides\.pptx: LibreOffice took longer than 3 s"):
         PageReader().load_data(FILES / "slides.pptx")
     # A process that is killed takes a moment to end; this one would sleep for a minute.
@@ -243,7 +243,7 @@ def test_libreoffice_is_stopped_with_all_that_it_started(monkeypatch: pytest.Mon
 
 def test_without_libreoffice_slides_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(slides, "_INSTALLED", ())
+    monkeypatch.setattr(pages, "_INSTALLED", ())
     with pytest.raises(RecordError, match=r"slides\.pptx: slides need LibreOffice .* or save them as PDF"):
         PageReader().load_data(FILES / "slides.pptx")
 

@@ -23,7 +23,7 @@ def test_from_files_to_figures(
     index = build_index(reader.lazy_load_data(*arguments), embed_model=demo_embedding, persist_dir=tmp_path / "store")
     report = evaluate_retrieval(index, form.reader().lazy_load_data(*arguments))
 
-    stored = {node.node_id: node.text for node in index.stores[1].get_nodes()}  # type: ignore[attr-defined]
+    stored = {node.node_id: node.text for node in index.image_store.get_nodes()}  # type: ignore[attr-defined]
     assert stored == {source.id_of(form.node_id(example.number)): example.caption for example in examples}
     assert report.text_to_image.recall[1] == report.image_to_text.recall[1] == 1.0
     assert report.text_to_image.count == report.image_to_text.count == len(examples)
@@ -49,7 +49,7 @@ def test_a_record_that_cannot_be_read_costs_nothing_that_was_indexed(
 
     index = load_index(tmp_path / "store", embed_model=demo_embedding)
     # All ten that stand before it, the last in a batch that was not full.
-    assert index.stores[1].count() == 10
+    assert index.image_store.count() == 10
     index.close()
 
 
@@ -65,6 +65,6 @@ def test_an_address_that_answers_404_is_named_or_skipped(
     with pytest.raises(ValueError, match=r"node 000/00001: .*404"):
         build_index(nodes, embed_model=embed_model, persist_dir=tmp_path / "store")
     index = build_index(nodes, embed_model=embed_model, persist_dir=tmp_path / "store", on_error="skip")
-    assert index.stores[1].count() == 1
+    assert index.image_store.count() == 1
     assert list(index.skipped) == ["000/00001"]
     index.close()

@@ -47,8 +47,8 @@ def write_photo(folder: Path, photo: Path) -> Path:
 
 def write_jsonl(file: Path, photo: Path) -> Path:
     """Write a photograph under the ids 0 and 1."""
-    picture = base64.b64encode(photo.read_bytes()).decode()
-    records = [{"image_id": number, "image_base64": picture, "caption": "猫", "price": 199} for number in range(2)]
+    image = base64.b64encode(photo.read_bytes()).decode()
+    records = [{"image_id": number, "image_base64": image, "caption": "猫", "price": 199} for number in range(2)]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     return file
@@ -176,7 +176,7 @@ def test_pages_and_short_ways_take_a_prefix_too(tmp_path: Path, photos: list[Pat
 @pytest.mark.parametrize(
     ("form", "reader"), [("chinese-clip", ChineseClipReader), ("muge-retrieval", MugeRetrievalReader)]
 )
-def test_texts_name_pictures_by_their_node_ids(
+def test_texts_name_images_by_their_node_ids(
     form: str, reader: type[TsvReader], id_prefix: str | None, examples: list[Example], tmp_path: Path
 ) -> None:
     arguments = FORMS[form].write(tmp_path, examples)
@@ -219,8 +219,8 @@ def test_the_location_of_a_record_of_a_data_set_is_its_folder_and_id(examples: l
 def test_locations_are_hidden_from_models(tmp_path: Path, photos: list[Path]) -> None:
     (first, _) = read_jsonl(write_jsonl(tmp_path / "test.jsonl", photos[0]))
     (page,) = PageReader(longest_side=64).load_data(write_pdf(tmp_path / "slides.pdf", photos[0]))
-    (picture,) = read_folder(write_photo(tmp_path / "photos", photos[0]))
-    for node, shown in ((first, "price: 199"), (page, "page_label: 1"), (picture, "file_name: 1.jpg")):
+    (image,) = read_folder(write_photo(tmp_path / "photos", photos[0]))
+    for node, shown in ((first, "price: 199"), (page, "page_label: 1"), (image, "file_name: 1.jpg")):
         for mode in (MetadataMode.LLM, MetadataMode.EMBED):
             said = node.get_content(mode)
             assert shown in said
@@ -258,6 +258,6 @@ def test_a_source_whose_name_is_no_utf_8_can_be_stored(
         assert not is_missing(node.metadata[SOURCE_LOCATION], node.metadata[SOURCE_ROOT])
     build_index(first, embed_model=tiny_embedding, persist_dir=tmp_path / "store").close()
     index = load_index(tmp_path / "store", embed_model=tiny_embedding)
-    stored = {node.node_id: node.metadata for node in index.stores[1].get_nodes()}
+    stored = {node.node_id: node.metadata for node in index.image_store.get_nodes()}
     assert stored == {node.node_id: node.metadata for node in first}
     index.close()

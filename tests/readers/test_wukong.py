@@ -1,4 +1,4 @@
-"""Wukong: addresses and captions, ids made of file and row, pictures that were downloaded."""
+"""Wukong: addresses and captions, ids made of file and row, images that were downloaded."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_addresses_and_captions(file: Path) -> None:
     ]
 
 
-def test_downloaded_pictures(file: Path, tmp_path: Path, photos: list[Path]) -> None:
+def test_downloaded_images(file: Path, tmp_path: Path, photos: list[Path]) -> None:
     (tmp_path / "images" / "007").mkdir(parents=True)
     shutil.copy(photos[0], tmp_path / "images" / "007" / "00001.jpg")
     reader = WukongReader(id_prefix="", on_error="skip")
     (node,) = reader.load_data(file, tmp_path / "images")
     assert node.node_id == "007/00001"
     assert node.image_path == str(tmp_path / "images" / "007" / "00001.jpg")
-    assert "line 2: there is no picture" in reader.skipped[0]
+    assert "line 2: there is no image" in reader.skipped[0]
 
 
 def test_bad_rows_keep_their_number(file: Path) -> None:
@@ -69,7 +69,7 @@ def test_equal_rows_are_nodes_of_their_own(file: Path) -> None:
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd", "http://[bad/a.jpg"])
 def test_what_is_no_address_is_named(file: Path, url: str) -> None:
     file.write_text(f"url,caption\n{url},猫\n", encoding="utf-8")
-    with pytest.raises(RecordError, match=r"line 2: .* is no http address of a picture"):
+    with pytest.raises(RecordError, match=r"line 2: .* is no http address of an image"):
         WukongReader().load_data(file)
 
 

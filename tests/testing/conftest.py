@@ -8,18 +8,18 @@ import pytest
 from PIL import Image
 from raw_client import Client, encoded
 
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 
 @pytest.fixture
-def server() -> Iterator[GLMStandIn]:
+def server() -> Iterator[MockGLMServer]:
     """A stand-in of the test's own."""
-    with GLMStandIn() as running:
+    with MockGLMServer() as running:
         yield running
 
 
 @pytest.fixture
-def client(server: GLMStandIn) -> Iterator[Client]:
+def client(server: MockGLMServer) -> Iterator[Client]:
     """Asks the test's own stand-in."""
     asking = Client(server)
     with asking.http:
@@ -29,7 +29,7 @@ def client(server: GLMStandIn) -> Iterator[Client]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Client]:
     """Asks a stand-in that other tests of the module ask, too."""
-    with GLMStandIn() as running:
+    with MockGLMServer() as running:
         asking = Client(running)
         with asking.http:
             yield asking
@@ -37,5 +37,5 @@ def shared() -> Iterator[Client]:
 
 @pytest.fixture(scope="session")
 def red() -> str:
-    """A red picture in base64."""
+    """A red image in base64."""
     return encoded(Image.new("RGB", (30, 20), "red"))

@@ -11,13 +11,13 @@ import httpx
 from PIL import Image
 from waiting import PATIENCE
 
-from llama_index_mm_zhipu.testing import Fault, GLMStandIn
+from llama_index_mm_zhipu.testing import Fault, MockGLMServer
 
 KEY = {"Authorization": "Bearer id.secret"}
 TOOL_MODEL = "glm-4.6v"
 
 
-def picture(url: str) -> dict[str, Any]:
+def image(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
@@ -48,7 +48,7 @@ def body_of(content: Any = "你好", **fields: Any) -> dict[str, Any]:
 class Client:
     """Asks a stand-in over one connection."""
 
-    def __init__(self, server: GLMStandIn) -> None:
+    def __init__(self, server: MockGLMServer) -> None:
         self.server = server
         # Without verify=False every client would load certificates, which takes longer than a test.
         self.http = httpx.Client(base_url=server.url, headers=KEY, timeout=PATIENCE, trust_env=False, verify=False)

@@ -14,7 +14,7 @@ from llama_index.core.output_parsers import PydanticOutputParser
 from llama_index.core.prompts import PromptTemplate
 from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel, Field
-from raw_client import TOOL_MODEL, Client, choices_of, picture, text, tool, user
+from raw_client import TOOL_MODEL, Client, choices_of, image, text, tool, user
 
 
 class Colour(Enum):
@@ -78,12 +78,12 @@ def test_the_question_is_found_in_the_prompt(shared: Client, prompt: str, questi
     assert shared.message(prompt)["content"] == f"（本地替身，不是模型）问题：{question}\n收到 0 张图片。"
 
 
-def test_pictures_of_the_whole_history_are_described(shared: Client, red: str) -> None:
+def test_images_of_the_whole_history_are_described(shared: Client, red: str) -> None:
     messages = [
         {"role": "system", "content": "你是助手"},
-        user([text("图1：旧"), picture(red), text("旧问")]),
+        user([text("图1：旧"), image(red), text("旧问")]),
         {"role": "assistant", "content": "旧答"},
-        user([picture(red), text("新问")]),
+        user([image(red), text("新问")]),
     ]
     assert shared.message(messages=messages)["content"].splitlines() == [
         "（本地替身，不是模型）问题：新问",

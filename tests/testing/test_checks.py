@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from raw_client import TOOL_MODEL, Client, body_of, encoded, picture, text, tool, user
+from raw_client import TOOL_MODEL, Client, body_of, encoded, image, text, tool, user
 
 from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, MAX_SIDE
 from llama_index_mm_zhipu.llm.models import MODELS
 
 PARAMETER = (400, "1210", "API 调用参数有误，请检查文档。")
-PICTURE = (400, "1210", "图片输入格式/解析错误")
+IMAGE = (400, "1210", "图片输入格式/解析错误")
 CONTENT_TYPE = (400, "1210", "messages.content.type 参数非法，取值范围 ['image_url', 'text']")
 
 
@@ -243,13 +243,13 @@ def test_calls_have_a_form(shared: Client, calls: Any) -> None:
     assert shared.error(messages=messages) == invalid("messages.tool_calls")
 
 
-# Pictures
+# Images
 
 
-def test_pictures_need_a_text_beside_them(shared: Client, red: str) -> None:
-    assert shared.error([picture(red)]) == PARAMETER
-    assert shared.error([picture(red), text("")]) == PARAMETER
-    assert shared.error(messages=[user("看图"), user([picture(red)])]) == PARAMETER
+def test_images_need_a_text_beside_them(shared: Client, red: str) -> None:
+    assert shared.error([image(red)]) == PARAMETER
+    assert shared.error([image(red), text("")]) == PARAMETER
+    assert shared.error(messages=[user("看图"), user([image(red)])]) == PARAMETER
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_pictures_need_a_text_beside_them(shared: Client, red: str) -> None:
     [
         "",
         "not base64!",
-        base64.b64encode(b"no picture").decode(),
+        base64.b64encode(b"no image").decode(),
         encoded(Image.new("RGB", (9, 9)), "GIF"),
         encoded(Image.new("RGB", (9, 9)), "WEBP"),
         encoded(Image.new("1", (MAX_SIDE + 1, 1))),
@@ -270,31 +270,31 @@ def test_pictures_need_a_text_beside_them(shared: Client, red: str) -> None:
     ],
     ids=lambda url: url[:12],
 )
-def test_pictures_must_be_whole_and_raw(shared: Client, url: str) -> None:
-    assert shared.error([picture(url), text("?")]) == PICTURE
+def test_images_must_be_whole_and_raw(shared: Client, url: str) -> None:
+    assert shared.error([image(url), text("?")]) == IMAGE
 
 
 @pytest.mark.parametrize(
     ("kind", "mode"),
     [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1")],
 )
-def test_pictures_of_every_mode_are_taken(shared: Client, kind: str, mode: str) -> None:
+def test_images_of_every_mode_are_taken(shared: Client, kind: str, mode: str) -> None:
     url = encoded(Image.new(mode, (9, 8)), kind)
-    assert f"{kind} 9×8" in shared.message([picture(url), text("?")])["content"]
+    assert f"{kind} 9×8" in shared.message([image(url), text("?")])["content"]
 
 
-def test_the_largest_picture_is_taken(shared: Client) -> None:
+def test_the_largest_image_is_taken(shared: Client) -> None:
     url = encoded(Image.new("1", (MAX_SIDE, 1)))
-    assert f"PNG {MAX_SIDE}×1" in shared.message([picture(url), text("?")])["content"]
+    assert f"PNG {MAX_SIDE}×1" in shared.message([image(url), text("?")])["content"]
 
 
 @pytest.mark.parametrize("model", ["glm-4v-flash", "glm-4.6v"])
-def test_pictures_are_counted_over_the_history(shared: Client, red: str, model: str) -> None:
-    most = MODELS[model].pictures
-    old, new = user([*[picture(red)] * 2, text("?")]), [*[picture(red)] * (most - 2), text("?")]
+def test_images_are_counted_over_the_history(shared: Client, red: str, model: str) -> None:
+    most = MODELS[model].images
+    old, new = user([*[image(red)] * 2, text("?")]), [*[image(red)] * (most - 2), text("?")]
     answered = {"role": "assistant", "content": "好"}
     assert shared.post(messages=[old, answered, user(new)], model=model).status_code == 200
-    refused = shared.error(messages=[old, answered, user([picture(red), *new])], model=model)
+    refused = shared.error(messages=[old, answered, user([image(red), *new])], model=model)
     assert refused == (400, "1210", "输入图片数量超过限制")
 
 
@@ -303,7 +303,7 @@ def test_pictures_are_counted_over_the_history(shared: Client, red: str, model: 
 
 VIDEO = {"type": "video_url", "video_url": {"url": "https://example.org/a.mp4"}}
 FILE = {"type": "file_url", "file_url": {"url": "https://example.org/a.pdf"}}
-ADDRESS = picture("https://example.org/a.jpg")
+ADDRESS = image("https://example.org/a.jpg")
 
 
 def test_videos_and_files_are_taken_by_models_that_take_them(shared: Client) -> None:

@@ -21,12 +21,12 @@ def test_each_test_gets_a_running_stand_in(pytester: pytest.Pytester) -> None:
         seen = []
 
         @pytest.mark.parametrize("time", [1, 2])
-        def test_it_answers(glm_stand_in, time):
+        def test_it_answers(mock_glm_server, time):
             with pytest.raises(urllib.error.HTTPError, match="404"):
-                urllib.request.urlopen(glm_stand_in.url)
-            assert glm_stand_in.connections == 1
-            assert glm_stand_in not in seen
-            seen.append(glm_stand_in)
+                urllib.request.urlopen(mock_glm_server.url)
+            assert mock_glm_server.connections == 1
+            assert mock_glm_server not in seen
+            seen.append(mock_glm_server)
 
         def test_it_is_gone_afterwards():
             assert [stand_in.open_connections for stand_in in seen] == [0, 0]

@@ -16,13 +16,13 @@ import httpx
 import pytest
 from gates import Together
 from PIL import Image
-from raw_client import KEY, Client, body_of, choices_of, encoded, lines_of, picture, text
+from raw_client import KEY, Client, body_of, choices_of, encoded, image, lines_of, text
 from waiting import PATIENCE, wait_until
 
-from llama_index_mm_zhipu.testing import Delay, ErrorAnswer, GLMStandIn, Stall, Trickle
+from llama_index_mm_zhipu.testing import Delay, ErrorAnswer, MockGLMServer, Stall, Trickle
 
 
-def connect(server: GLMStandIn) -> socket.socket:
+def connect(server: MockGLMServer) -> socket.socket:
     address = urlsplit(server.url)
     return socket.create_connection((address.hostname, address.port), timeout=PATIENCE)  # type: ignore[arg-type]
 
@@ -40,7 +40,7 @@ def send(connection: socket.socket, **fields: object) -> None:
 
 
 def test_answers_describe_what_was_sent(client: Client, red: str) -> None:
-    body = client.post([text("图1：红旗"), picture(red), text("资料如上\n问题：什么颜色？")]).json()
+    body = client.post([text("图1：红旗"), image(red), text("资料如上\n问题：什么颜色？")]).json()
 
     assert body["choices"][0]["message"]["content"].splitlines() == [
         "（本地替身，不是模型）问题：什么颜色？",
@@ -49,7 +49,7 @@ def test_answers_describe_what_was_sent(client: Client, red: str) -> None:
     ]
     assert body["usage"]["total_tokens"] == body["usage"]["prompt_tokens"] + body["usage"]["completion_tokens"]
     assert body["usage"]["prompt_tokens_details"] == {"cached_tokens": 0}
-    assert client.server.requests[0]["messages"][0]["content"][1] == picture(red)
+    assert client.server.requests[0]["messages"][0]["content"][1] == image(red)
 
 
 @pytest.mark.parametrize(
@@ -60,12 +60,12 @@ def test_an_image_is_as_many_tokens_as_its_pixels_make_it(client: Client, size: 
         return client.post([*parts, text("?")]).json()["usage"]["prompt_tokens"]
 
     alone = prompt_tokens()
-    assert prompt_tokens(picture(encoded(Image.new("RGB", size), "JPEG"))) == alone + tokens
-    assert prompt_tokens(picture("https://example.com/a.jpg")) == alone + 1_000
+    assert prompt_tokens(image(encoded(Image.new("RGB", size), "JPEG"))) == alone + tokens
+    assert prompt_tokens(image("https://example.com/a.jpg")) == alone + 1_000
 
 
-def test_pictures_by_address_are_not_fetched(client: Client) -> None:
-    content = client.message([picture("https://example.com/a.jpg"), text("?")])["content"]
+def test_images_by_address_are_not_fetched(client: Client) -> None:
+    content = client.message([image("https://example.com/a.jpg"), text("?")])["content"]
     assert "网址 https://example.com/a.jpg" in content
 
 
@@ -109,7 +109,7 @@ def test_a_request_id_serves_once(client: Client) -> None:
     assert client.post(request_id="first-1").status_code == 500
     assert client.error(request_id="first-1") == (400, "1231", "您已有请求：first-1")
     assert client.post(request_id="second-2").json()["request_id"] == "second-2"
-    with GLMStandIn() as another, Client(another).http as http:
+    with MockGLMServer() as another, Client(another).http as http:
         assert http.post("/chat/completions", json=body_of(request_id="second-2")).status_code == 200
 
 
@@ -143,7 +143,7 @@ def test_a_stream_left_early_closes_its_connection(client: Client) -> None:
     assert wait_until(lambda: client.server.open_connections == 0)
 
 
-def test_connections_are_counted(server: GLMStandIn) -> None:
+def test_connections_are_counted(server: MockGLMServer) -> None:
     connections = [connect(server) for _ in range(5)]
     assert wait_until(lambda: server.open_connections == 5)
     for connection in connections:
@@ -154,7 +154,7 @@ def test_connections_are_counted(server: GLMStandIn) -> None:
 
 async def test_two_hundred_ask_at_once() -> None:
     questions = [f"第{number}问" for number in range(200)]
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         server.script(*[Together(threading.Barrier(200))] * 200)
         limits = httpx.Limits(max_connections=200)
         async with httpx.AsyncClient(headers=KEY, limits=limits, timeout=PATIENCE, trust_env=False) as http:
@@ -168,7 +168,7 @@ async def test_two_hundred_ask_at_once() -> None:
         assert wait_until(lambda: server.open_connections == 0)
 
 
-def test_two_hundred_connections_are_open_together(server: GLMStandIn) -> None:
+def test_two_hundred_connections_are_open_together(server: MockGLMServer) -> None:
     connections = [connect(server) for _ in range(200)]
     assert wait_until(lambda: server.open_connections == 200)
     for connection in connections:
@@ -184,7 +184,7 @@ def test_two_hundred_connections_are_open_together(server: GLMStandIn) -> None:
 
 @pytest.mark.parametrize("status", [200, 400])
 def test_latency_delays_every_answer(status: int) -> None:
-    with GLMStandIn(latency=0.1) as server, Client(server).http as http:
+    with MockGLMServer(latency=0.1) as server, Client(server).http as http:
         start = time.monotonic()
         model = "glm-4v-flash" if status == 200 else "gpt"
         assert http.post("/chat/completions", json=body_of(model=model)).status_code == status
@@ -192,12 +192,12 @@ def test_latency_delays_every_answer(status: int) -> None:
 
 
 def test_limits_can_be_set_for_all_models(red: str) -> None:
-    with GLMStandIn(max_pictures=1, max_tokens=10) as server:
+    with MockGLMServer(max_images=1, max_tokens=10) as server:
         client = Client(server)
         with client.http:
             for model in ("glm-4v-flash", "glm-4.6v"):
-                assert client.post([picture(red), text("?")], model=model, max_tokens=10).status_code == 200
-                assert client.error([picture(red), picture(red), text("?")], model=model) == (
+                assert client.post([image(red), text("?")], model=model, max_tokens=10).status_code == 200
+                assert client.error([image(red), image(red), text("?")], model=model) == (
                     400,
                     "1210",
                     "输入图片数量超过限制",
@@ -217,7 +217,7 @@ _WAYS_TO_WAIT = {
 
 
 @contextmanager
-def busy(server: GLMStandIn, how: str) -> Iterator[socket.socket]:
+def busy(server: MockGLMServer, how: str) -> Iterator[socket.socket]:
     """A connection that keeps its thread in the server waiting."""
     with closing(connect(server)) as connection:
         if how == "half a request":
@@ -236,7 +236,7 @@ def busy(server: GLMStandIn, how: str) -> Iterator[socket.socket]:
 @pytest.mark.parametrize("how", ["idle", "half a request", *_WAYS_TO_WAIT, "unread"])
 def test_leaving_waits_for_no_client_and_leaves_nothing(how: str) -> None:
     threads = set(threading.enumerate())
-    server = GLMStandIn()
+    server = MockGLMServer()
     server.__enter__()
     with busy(server, how) as connection:
         # Waiting for the client would take an hour.
@@ -248,7 +248,7 @@ def test_leaving_waits_for_no_client_and_leaves_nothing(how: str) -> None:
 
 
 def test_leaving_an_answered_client_closes_its_connection() -> None:
-    with GLMStandIn() as server:
+    with MockGLMServer() as server:
         client = Client(server)
         client.post(stream=True)
         assert server.open_connections == 1

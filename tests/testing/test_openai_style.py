@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from raw_client import Client, choices_of, encoded, lines_of, picture, text, tool
+from raw_client import Client, choices_of, encoded, image, lines_of, text, tool
 
-from llama_index_mm_zhipu.testing import GLMStandIn
+from llama_index_mm_zhipu.testing import MockGLMServer
 
 RAW = encoded(Image.new("RGB", (4, 4)))
 
@@ -18,7 +18,7 @@ RAW = encoded(Image.new("RGB", (4, 4)))
 @pytest.fixture(params=[False, True], ids=["error", "object error"])
 def own(request: pytest.FixtureRequest) -> Iterator[Client]:
     """Asks a server with each form of refusals."""
-    with GLMStandIn(api_style="openai", flat_errors=request.param) as server:
+    with MockGLMServer(api_style="openai", flat_errors=request.param) as server:
         yield Client(server)
 
 
@@ -39,10 +39,10 @@ def test_fields_of_zhipu_are_refused(own: Client, field: str) -> None:
 
 
 def test_images_are_data_uris_or_addresses(own: Client) -> None:
-    assert "must be either a HTTP, data or file URL" in refusal(own, [picture(RAW), text("?")])
-    assert "cannot identify image file" in refusal(own, [picture("data:image/png;base64,AAAA"), text("?")])
+    assert "must be either a HTTP, data or file URL" in refusal(own, [image(RAW), text("?")])
+    assert "cannot identify image file" in refusal(own, [image("data:image/png;base64,AAAA"), text("?")])
     for url in (f"data:image/png;base64,{RAW}", "https://example.org/a.png"):
-        assert "收到 1 张图片" in own.message([picture(url), text("?")])["content"]
+        assert "收到 1 张图片" in own.message([image(url), text("?")])["content"]
 
 
 def test_other_faults_are_refused(own: Client) -> None:

@@ -163,18 +163,18 @@ class VectorStoreConformance:
         assert await filled.ids() == ["a", "b", "c"]
         assert await filled.found(ask()) == ["a", "b", "c"]
 
-    async def test_picture_nodes_come_back(self, calls: Calls, photos: list[Path]) -> None:
+    async def test_image_nodes_come_back(self, calls: Calls, photos: list[Path]) -> None:
         inline = base64.b64encode(photos[0].read_bytes()).decode()
-        pictures = [
+        images = [
             ImageNode(id_="inline", image=inline, text="连衣裙", embedding=[2.0, 1.0], metadata={"page": 1}),
             ImageNode(id_="file", image_path=str(photos[1]), embedding=[1.0, 1.0]),
         ]
-        await calls.add(pictures)
+        await calls.add(images)
 
         for kept in (await calls.get_nodes(), (await calls.query(ask())).nodes):
-            assert [type(picture) for picture in kept or ()] == [ImageNode, ImageNode]
-            assert [picture.model_dump(exclude={"embedding"}) for picture in kept or ()] == [
-                picture.model_dump(exclude={"embedding"}) for picture in pictures
+            assert [type(image) for image in kept or ()] == [ImageNode, ImageNode]
+            assert [image.model_dump(exclude={"embedding"}) for image in kept or ()] == [
+                image.model_dump(exclude={"embedding"}) for image in images
             ]
 
     async def test_additions_at_the_same_time_are_all_kept(self, store: BasePydanticVectorStore) -> None:

@@ -89,11 +89,11 @@ class Draft(NamedTuple):
     ref_doc: str | None
     vector: tuple[int, ...]
     metadata: dict[str, object]
-    picture: bool
+    image: bool
 
     def node(self, dimension: int) -> TextNode:
         relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=self.ref_doc)} if self.ref_doc else {}
-        class_, fields = (ImageNode, {"image_url": "https://example.com/a.jpg"}) if self.picture else (TextNode, {})
+        class_, fields = (ImageNode, {"image_url": "https://example.com/a.jpg"}) if self.image else (TextNode, {})
         return class_(
             id_=self.node_id,
             text=f"文字 {self.node_id}",
@@ -114,7 +114,7 @@ drafts = st.builds(
     ref_doc=st.sampled_from((*REF_DOCS, None)),
     vector=vectors,
     metadata=metadata,
-    picture=st.booleans(),
+    image=st.booleans(),
 )
 batches = st.lists(drafts, max_size=8, unique_by=lambda draft: draft.node_id)
 

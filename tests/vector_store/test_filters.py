@@ -124,7 +124,7 @@ def test_filters_that_make_no_sense_are_refused(
         found(filled, MetadataFilters(filters=[MetadataFilter(key="title", value=value, operator=operator)]))  # type: ignore[arg-type]
 
 
-def test_listing_by_metadata_reads_neither_pictures_nor_vectors(filled: FaissMultiModalVectorStore) -> None:
+def test_listing_by_metadata_reads_neither_images_nor_vectors(filled: FaissMultiModalVectorStore) -> None:
     tables: set[str] = set()
 
     def note(action: int, table: str | None, *_: str | None) -> int:

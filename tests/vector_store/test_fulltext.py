@@ -10,7 +10,7 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, Vect
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.vector_store import StoreError, full_text_table
+from llama_index_mm_zhipu.vector_store import StoreError, schema
 from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression, tokens_of
 
 TEXTS = {
@@ -94,7 +94,7 @@ def test_hybrid_fuses_both_rankings(filled: FaissMultiModalVectorStore) -> None:
 
 
 def test_without_fts5_only_text_modes_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(full_text_table, "_has_fts5", lambda connection: False)
+    monkeypatch.setattr(schema, "_has_fts5", lambda connection: False)
     store = FaissMultiModalVectorStore()
     store.add([TextNode(id_="a", text="猫", embedding=[1.0])])
     store.delete_nodes(["gone"])

@@ -20,7 +20,8 @@ from oracle import Oracle
 from test_differential import RICH, both_with, filters, ids_from_both
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.vector_store import conditions, groups
+from llama_index_mm_zhipu.vector_store import conditions
+from llama_index_mm_zhipu.vector_store import filters as compiling
 from llama_index_mm_zhipu.vector_store.filters import compile_filters
 from llama_index_mm_zhipu.vector_store.sessions import Ids
 
@@ -199,8 +200,8 @@ def test_groups_find_what_the_oracle_finds(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conditions, "MAX_TESTS", max_tests)
-        patch.setattr(groups, "_WAITING_IDS", limits[0])
-        patch.setattr(groups, "_STEPS_PER_TEST", limits[1])
+        patch.setattr(compiling, "_WAITING_IDS", limits[0])
+        patch.setattr(compiling, "_STEPS_PER_TEST", limits[1])
         found, expected = ids_from_both(rich, filters)
     assert found == expected
 
@@ -219,7 +220,7 @@ def test_a_rare_condition_spares_listing_the_common_ones(monkeypatch: pytest.Mon
             return select_ids(condition)
 
         monkeypatch.setattr(reader, "select_ids", listing)
-        found = groups.resolved(condition, reader)
+        found = compiling.resolved(condition, reader)
     assert found.listings[0].parameters == ("[8]",)
     # The others were asked of its node.
     assert [condition.listings[0].parameters for condition in listed] == [("own", 7)]

@@ -146,24 +146,24 @@ def two_namespaces(folder: Path) -> tuple[FaissMultiModalVectorStore, FaissMulti
     return FaissMultiModalVectorStore(folder), FaissMultiModalVectorStore(folder, namespace="image")
 
 
-async def test_a_multi_modal_index_has_texts_and_pictures_in_one_folder(
+async def test_a_multi_modal_index_has_texts_and_images_in_one_folder(
     tmp_path: Path, photo_nodes: list[ImageNode], tiny_embedding: ChineseClipEmbedding
 ) -> None:
     for place, node in enumerate(photo_nodes):
         node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=f"album {place % 2}")
     models: dict[str, Any] = {"embed_model": tiny_embedding, "image_embed_model": tiny_embedding}
-    texts, pictures = two_namespaces(tmp_path)
+    texts, images = two_namespaces(tmp_path)
     MultiModalVectorStoreIndex(
         [*photo_nodes, TextNode(id_="words", text="一件红色的衬衫")],
-        storage_context=StorageContext.from_defaults(vector_store=texts, image_store=pictures),
+        storage_context=StorageContext.from_defaults(vector_store=texts, image_store=images),
         **models,
     )
-    assert (texts.count(), pictures.count()) == (len(photo_nodes) + 1, len(photo_nodes))
-    for store in (texts, pictures):
+    assert (texts.count(), images.count()) == (len(photo_nodes) + 1, len(photo_nodes))
+    for store in (texts, images):
         store.close()
 
-    texts, pictures = two_namespaces(tmp_path)
-    index = MultiModalVectorStoreIndex.from_vector_store(texts, image_vector_store=pictures, **models)
+    texts, images = two_namespaces(tmp_path)
+    index = MultiModalVectorStoreIndex.from_vector_store(texts, image_vector_store=images, **models)
     retriever = index.as_retriever(similarity_top_k=1, image_similarity_top_k=2)
 
     assert ids(retriever.text_retrieve("一件红色的衬衫")) == ["words"]
@@ -174,7 +174,7 @@ async def test_a_multi_modal_index_has_texts_and_pictures_in_one_folder(
     assert {"words"} < set(ids(await retriever.aretrieve("一件红色的衬衫")))
 
     index.delete_ref_doc("album 1")
-    assert [node.node_id for node in pictures.get_nodes()] == [node.node_id for node in photo_nodes[::2]]
+    assert [node.node_id for node in images.get_nodes()] == [node.node_id for node in photo_nodes[::2]]
     assert [node.node_id for node in texts.get_nodes()] == [node.node_id for node in photo_nodes[::2]] + ["words"]
 
 
@@ -294,13 +294,13 @@ def test_a_persisted_index_is_loaded_from_its_folder(
 
 @pytest.mark.parametrize("folder", ["own", "elsewhere"])
 def test_both_namespaces_are_persisted(tmp_path: Path, folder: str) -> None:
-    texts, pictures = two_namespaces(tmp_path / "own")
+    texts, images = two_namespaces(tmp_path / "own")
     texts.add([TextNode(id_="text", text="猫", embedding=[1.0, 0.0])])
-    pictures.add([ImageNode(id_="picture", image_url="https://example.com/a.jpg", embedding=[1.0, 0.0, 0.0])])
+    images.add([ImageNode(id_="image", image_url="https://example.com/a.jpg", embedding=[1.0, 0.0, 0.0])])
 
-    StorageContext.from_defaults(vector_store=texts, image_store=pictures).persist(str(tmp_path / folder))
-    for store in (texts, pictures):
+    StorageContext.from_defaults(vector_store=texts, image_store=images).persist(str(tmp_path / folder))
+    for store in (texts, images):
         store.close()
 
-    texts, pictures = two_namespaces(tmp_path / folder)
-    assert [node.node_id for store in (texts, pictures) for node in store.get_nodes()] == ["text", "picture"]
+    texts, images = two_namespaces(tmp_path / folder)
+    assert [node.node_id for store in (texts, images) for node in store.get_nodes()] == ["text", "image"]

@@ -15,7 +15,7 @@ from llama_index.core.vector_stores import FilterOperator, MetadataFilter, Metad
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.vector_store import StoreError, full_text_table
+from llama_index_mm_zhipu.vector_store import StoreError, schema
 from llama_index_mm_zhipu.vector_store.schema import MIGRATIONS
 
 
@@ -105,7 +105,7 @@ def test_filters_see_in_an_older_file_what_is_read_back(version_2: Path) -> None
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(version_1: Path) -> None:
     with sqlite3.connect(version_1 / "default.sqlite3") as database:
-        database.execute("drop index nodes_by_picture")
+        database.execute("drop index nodes_by_image")
     with pytest.raises(StoreError, match="cannot open the vector store"):
         FaissMultiModalVectorStore.from_persist_dir(version_1)
     with sqlite3.connect(version_1 / "default.sqlite3") as database:
@@ -123,7 +123,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 def test_full_text_is_filled_anew_after_a_time_without_fts5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(full_text_table, "_has_fts5", lambda connection: False)
+        patched.setattr(schema, "_has_fts5", lambda connection: False)
         with FaissMultiModalVectorStore(tmp_path) as store:
             store.add([TextNode(id_="a", text="猫", embedding=[1.0])])
     with FaissMultiModalVectorStore(tmp_path) as store:

@@ -165,7 +165,7 @@ def test_an_index_looks_before_it_embeds_and_skips_on_request(
         ]
 
     index = build_index(rows(b"1"), tiny_embedding, on_error="skip")
-    assert {node.node_id: node.metadata["price"] for node in index.stores[1].get_nodes()} == {"n2": 2, "n3.0": 3.0}
+    assert {node.node_id: node.metadata["price"] for node in index.image_store.get_nodes()} == {"n2": 2, "n3.0": 3.0}
     assert list(index.skipped) == ["nb'1'"]
 
     embedded: list[object] = []

@@ -90,11 +90,11 @@ def every_kind(photos: list[Path]) -> list[BaseNode]:
         NodeRelationship.SOURCE: RelatedNodeInfo(node_id="doc", metadata={"file": "a.pdf"}),
         NodeRelationship.CHILD: [RelatedNodeInfo(node_id="kid")],
     }
-    picture = base64.b64encode(photos[0].read_bytes()).decode()
+    image = base64.b64encode(photos[0].read_bytes()).decode()
     return [
         ImageNode(id_="path", image_path=str(photos[0]), text="连衣裙", embedding=[1, 0], relationships=source),
         ImageNode(id_="url", image_url="https://example.com/a.jpg", embedding=[1, 0]),
-        ImageNode(id_="bytes", image=picture, text="😀 \x00 \"'; drop table nodes", embedding=[1, 0]),
+        ImageNode(id_="bytes", image=image, text="😀 \x00 \"'; drop table nodes", embedding=[1, 0]),
         ImageNode(id_="odd base64", image="data:image/png;base64,iVBORw0KGgo", embedding=[1, 0]),
         TextNode(
             id_="text",
@@ -125,19 +125,19 @@ def test_the_callers_nodes_stay_as_they_were(store: FaissMultiModalVectorStore, 
     assert [node.model_dump() for node in every_kind] == before
 
 
-def test_a_picture_is_kept_once_as_bytes(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_image_is_kept_once_as_bytes(tmp_path: Path, photos: list[Path]) -> None:
     data = photos[0].read_bytes()
     text = base64.b64encode(data).decode()
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add([ImageNode(id_=name, image=text, embedding=[1, 0]) for name in "ab"])
 
         with sqlite3.connect(tmp_path / "default.sqlite3") as database:
-            assert database.execute("select data from pictures").fetchall() == [(data,)]
+            assert database.execute("select data from images").fetchall() == [(data,)]
         store.delete_nodes(["a"])
         assert store.get_nodes(["b"])[0].image == text  # type: ignore[attr-defined]
         store.delete_nodes(["b"])
         with sqlite3.connect(tmp_path / "default.sqlite3") as database:
-            assert database.execute("select count(*) from pictures").fetchone() == (0,)
+            assert database.execute("select count(*) from images").fetchone() == (0,)
 
 
 def test_adding_an_id_again_overwrites_it(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
@@ -429,10 +429,10 @@ def test_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
         FaissMultiModalVectorStore(tmp_path, namespace="image") as images,
         FaissMultiModalVectorStore(tmp_path) as texts,
     ):
-        images.add([make_node("picture")])
+        images.add([make_node("image")])
         texts.add([make_node("text")])
     assert [node.node_id for node in FaissMultiModalVectorStore.from_persist_dir(tmp_path, "image").get_nodes()] == [
-        "picture"
+        "image"
     ]
     assert [node.node_id for node in reopened(tmp_path).get_nodes()] == ["text"]
 

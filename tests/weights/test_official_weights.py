@@ -1,6 +1,6 @@
 """The official checkpoints, where there are any: ``pytest -m weights -s``.
 
-``CN_CLIP_ROOT`` names the folder that holds them (``~/.cache/clip`` by default), ``COCO_CN_JSONL`` a jsonl of pictures
+``CN_CLIP_ROOT`` names the folder that holds them (``~/.cache/clip`` by default), ``COCO_CN_JSONL`` a jsonl of images
 with captions in the form of the demo's, ``ARTICLE_JSONL`` the one of the article that many come from (1,000 pairs),
 ``CHINESE_CLIP_DATA`` a folder with ``muge``, ``flickr30k-cn`` and ``coco-cn`` in the form of Chinese-CLIP's scripts.
 """
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.weights
 
 ROOT = Path(os.environ.get("CN_CLIP_ROOT", "~/.cache/clip")).expanduser()
 ARTICLE_SCORES = [0.7074, 0.6678, 0.6381]
-"""Of the first three pictures for 飞机, ViT-B-16, picture and caption averaged."""
+"""Of the first three images for 飞机, ViT-B-16, image and caption averaged."""
 
 
 def official(name: str) -> ChineseClipEmbedding:
@@ -49,7 +49,7 @@ def test_photographs_are_told_apart(name: str, photos: list[Path], captions: dic
 
 
 @pytest.mark.parametrize("name", OFFICIAL_MODELS)
-def test_captions_find_their_pictures(name: str) -> None:
+def test_captions_find_their_images(name: str) -> None:
     nodes = [
         node.model_copy(update={"text": node.text.split("\n")[0]})
         for node in read_jsonl(jsonl("COCO_CN_JSONL"))
@@ -69,8 +69,8 @@ def test_published_tables_come_out(dataset: str, name: str) -> None:
     reader = ChineseClipReader()
     split = "valid" if dataset == "muge" else "test"
     folder = Path(os.environ["CHINESE_CLIP_DATA"]) / dataset
-    pictures = reader.lazy_load_data(folder, split)
-    index = build_index(pictures, embed_model=official(name), caption_weight=0, show_progress=True)
+    images = reader.lazy_load_data(folder, split)
+    index = build_index(images, embed_model=official(name), caption_weight=0, show_progress=True)
     queries = RetrievalDataset.from_texts(reader.load_texts(folder, split))
     report = evaluate_retrieval(index, queries, show_progress=True)
     published = PUBLISHED[dataset][name]

@@ -1,4 +1,4 @@
-"""What another precision or backend changes, on the user's own pictures."""
+"""What another precision or backend changes, on the user's own images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BackendName = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 CPU_BATCH = 8
-"""Pictures in one forward pass on a CPU: 32 take as long or longer each, and three times the memory."""
+"""Images in one forward pass on a CPU: 32 take as long or longer each, and three times the memory."""
 
 
 class Backend(Protocol):
@@ -27,7 +27,7 @@ class Backend(Protocol):
     logit_scale: float
 
     def image_vectors(self, pixels: npt.NDArray[np.float32]) -> Vectors:
-        """Embed preprocessed pictures of shape ``(n, 3, side, side)``, to shape ``(n, embed_dim)``."""
+        """Embed preprocessed images of shape ``(n, 3, side, side)``, to shape ``(n, embed_dim)``."""
 
     def text_vectors(self, tokens: npt.NDArray[np.int64]) -> Vectors:
         """Embed word pieces of shape ``(n, length)``, to shape ``(n, embed_dim)``."""
@@ -48,22 +48,22 @@ class BackendError(ValueError):
 
 @dataclass(frozen=True)
 class PrecisionReport:
-    """How near vectors are to those of torch in fp32, and whether words find the same pictures. ``print`` it.
+    """How near vectors are to those of torch in fp32, and whether words find the same images. ``print`` it.
 
     Attributes:
         backend: What computed the vectors, in words.
-        pictures: How many pictures were compared.
+        images: How many images were compared.
         texts: How many texts were compared.
-        least_image_cosine: The worst picture; 1 is equal.
-        mean_image_cosine: All pictures.
+        least_image_cosine: The worst image; 1 is equal.
+        mean_image_cosine: All images.
         least_text_cosine: The worst text.
         mean_text_cosine: All texts.
-        top_k: How many pictures are found for each text.
+        top_k: How many images are found for each text.
         overlap: Share of them that both find, 0 to 1, in the mean over the texts.
     """
 
     backend: str
-    pictures: int
+    images: int
     texts: int
     least_image_cosine: float
     mean_image_cosine: float
@@ -76,10 +76,10 @@ class PrecisionReport:
         """Return a small table."""
         return "\n".join(
             [
-                f"{self.backend} against torch fp32: {self.pictures} pictures, {self.texts} texts",
-                f"  cosine of pictures  mean {self.mean_image_cosine:.5f}  least {self.least_image_cosine:.5f}",
+                f"{self.backend} against torch fp32: {self.images} images, {self.texts} texts",
+                f"  cosine of images  mean {self.mean_image_cosine:.5f}  least {self.least_image_cosine:.5f}",
                 f"  cosine of texts     mean {self.mean_text_cosine:.5f}  least {self.least_text_cosine:.5f}",
-                f"  top {self.top_k} pictures of each text: {self.overlap:.1%} the same",
+                f"  top {self.top_k} images of each text: {self.overlap:.1%} the same",
             ]
         )
 
@@ -89,16 +89,16 @@ def compare_precision(backend: str, images: Sequence[Vectors], texts: Sequence[V
 
     Args:
         backend: What computed the vectors, in words.
-        images: Vectors of the pictures and their reference, each of shape ``(pictures, dim)``.
+        images: Vectors of the images and their reference, each of shape ``(images, dim)``.
         texts: Vectors of the texts and their reference, each of shape ``(texts, dim)``.
-        top_k: How many pictures to find for each text; no more than there are.
+        top_k: How many images to find for each text; no more than there are.
     """
     image_cosines, text_cosines = (np.sum(ours * reference, axis=1) for ours, reference in (images, texts))
     top_k = min(top_k, len(images[0]))
     found, expected = (_nearest(text, image, top_k) for text, image in zip(texts, images, strict=True))
     return PrecisionReport(
         backend=backend,
-        pictures=len(images[0]),
+        images=len(images[0]),
         texts=len(texts[0]),
         least_image_cosine=float(image_cosines.min()),
         mean_image_cosine=float(image_cosines.mean()),

@@ -300,7 +300,7 @@ class OpenVinoBackend:
         """
         _check(device, precision)
         self.device, self.precision = device, precision
-        # In fp32 two pictures take twice as long in one pass as in two passes, and up to five longer than one by one.
+        # In fp32 two images take twice as long in one pass as in two passes, and up to five longer than one by one.
         self._rest_at_once = 1 if precision == "fp32" else CPU_BATCH
         converted = converted_model(checkpoint, precision, cache_dir)
         self.logit_scale = converted.logit_scale
@@ -309,7 +309,7 @@ class OpenVinoBackend:
         self._turn = threading.Lock()
 
     def image_vectors(self, pixels: npt.NDArray[np.float32]) -> Vectors:
-        """Embed preprocessed pictures of shape ``(n, 3, side, side)``.
+        """Embed preprocessed images of shape ``(n, 3, side, side)``.
 
         Returns:
             Unit vectors of shape ``(n, embed_dim)``.

@@ -74,7 +74,7 @@ class TorchBackend:
     Attributes:
         name: What people call it.
         device: Where it runs: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
-        precision: Of the weights; layer norms of the picture tower are always fp32, as in cn_clip.
+        precision: Of the weights; layer norms of the image tower are always fp32, as in cn_clip.
         logit_scale: The learned factor that turns cosines into logits.
     """
 
@@ -99,7 +99,7 @@ class TorchBackend:
         self._batch = CPU_BATCH if device == "cpu" else None
 
     def image_vectors(self, pixels: npt.NDArray[np.float32]) -> Vectors:
-        """Embed preprocessed pictures of shape ``(n, 3, side, side)``.
+        """Embed preprocessed images of shape ``(n, 3, side, side)``.
 
         Returns:
             Unit vectors of shape ``(n, embed_dim)``.

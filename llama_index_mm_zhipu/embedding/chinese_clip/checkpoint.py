@@ -70,7 +70,7 @@ class Checkpoint:
 
     @property
     def input_resolution(self) -> int:
-        """Side of the square pictures that the model takes, in pixels."""
+        """Side of the square images that the model takes, in pixels."""
         return int(self.config["image_resolution"])
 
     @property
@@ -122,7 +122,7 @@ def find_checkpoint(
         vision_model_name: cn_clip's name of the image encoder; needed for a file that has neither an official name nor
             a ``config.json`` beside it.
         text_model_name: cn_clip's name of the text encoder; as above.
-        input_resolution: Side of the pictures in pixels, where it differs from the tower's own.
+        input_resolution: Side of the images in pixels, where it differs from the tower's own.
 
     Raises:
         CheckpointError: The name is unknown, or the weights are not there and cannot be fetched.

@@ -39,26 +39,27 @@ from llama_index_mm_zhipu.embedding.chinese_clip.vectors import (
     Vector,
     by_length,
     default_threads,
+    image_pixels,
+    image_vectors,
     in_given_order,
     knows,
     one_warning_for_cut_texts,
-    picture_pixels,
-    picture_vectors,
     text_vectors,
 )
-from llama_index_mm_zhipu.embedding.nodes import OnError, embed_nodes, list_failures, picture_bar
+from llama_index_mm_zhipu.embedding.nodes import embed_nodes, image_bar, list_failures
 from llama_index_mm_zhipu.images import ImageError, ImageSource, OnTruncated, UrlRules, describe, has_image
+from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)
 
 
 class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
-    """Chinese-CLIP embeddings of pictures and Chinese texts in one space.
+    """Chinese-CLIP embeddings of images and Chinese texts in one space.
 
-    Vectors have unit length, so inner products are cosines. Pictures are whatever ``llama_index_mm_zhipu.images``
+    Vectors have unit length, so inner products are cosines. Images are whatever ``llama_index_mm_zhipu.images``
     takes: paths, addresses, base64, ``bytes``, ``PIL.Image`` objects.
 
-    As an ingestion transformation it gives ``ImageNode`` objects picture vectors, averaged with their captions, and
+    As an ingestion transformation it gives ``ImageNode`` objects image vectors, averaged with their captions, and
     text nodes text vectors.
 
     The weights lie in memory once per process, however many objects name them. Objects pickle, copy and serialise
@@ -75,25 +76,25 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` (GPUs) or ``"int8"`` (OpenVINO). None takes fp16 on CUDA and fp32
             elsewhere. ``check_precision`` says what it changes. Vectors of all precisions may be mixed.
         cache_dir: Folder of models converted for OpenVINO; by default the one that holds the weights.
-        exact_preprocess: Give cn_clip's pixels bit for bit: slower on large pictures, without EXIF orientation, and
+        exact_preprocess: Give cn_clip's pixels bit for bit: slower on large images, without EXIF orientation, and
             with whatever lies under transparency.
         download_root: Folder that holds, or receives, official checkpoints.
         download_source: Where an official checkpoint is fetched from: ``"huggingface"`` (mirrors by ``HF_ENDPOINT``) or
             ``"modelscope"``. The other one is tried where the first cannot be reached.
         long_text: What to do with texts of more than 50 word pieces: ``"truncate"`` them, with a warning that says
             how many, or take the ``"mean"`` of the vectors of windows of 50.
-        caption_weight: Share of the caption in the vector of a captioned picture, 0 to 1.
-        on_error: ``"raise"`` at the first picture that cannot be read, or ``"skip"`` such pictures: a warning lists
+        caption_weight: Share of the caption in the vector of a captioned image, 0 to 1.
+        on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images: a warning lists
             them, a transformation leaves their nodes out, and a batch holds None in their places.
         on_truncated: ``"warn"`` of each file that lacks its end and embed what is there of it, as viewers show it, or
             ``"raise"``, which makes it one that cannot be read.
-        allow_urls: Whether pictures may be fetched from http(s) addresses.
+        allow_urls: Whether images may be fetched from http(s) addresses.
         allow_private_urls: Whether these may be of one's own machine or network.
-        decode_threads: Threads that decode pictures ahead of the model, by default one per core, at most 8.
+        decode_threads: Threads that decode images ahead of the model, by default one per core, at most 8.
         vision_model_name: cn_clip's name of the image encoder, for files of other weights without ``config.json``.
         text_model_name: cn_clip's name of the text encoder, for files of other weights without ``config.json``.
-        input_resolution: Side of the pictures in pixels, where it differs from the tower's own.
-        embed_batch_size: Pictures or texts in one forward pass, 32 by default.
+        input_resolution: Side of the images in pixels, where it differs from the tower's own.
+        embed_batch_size: Images or texts in one forward pass, 32 by default.
 
     Raises:
         CheckpointError: The name is unknown, the weights cannot be found, fetched or loaded, or they hold NaN or Inf.
@@ -123,14 +124,14 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         default="truncate", description="Texts of more than 50 word pieces: cut, or mean over windows."
     )
     caption_weight: float = Field(default=0.5, ge=0, le=1, description="Share of the caption in a vector.")
-    on_error: OnError = Field(default="raise", description="Pictures that cannot be read: raise or skip.")
+    on_error: OnError = Field(default="raise", description="Images that cannot be read: raise or skip.")
     on_truncated: OnTruncated = Field(default="warn", description="Files that lack their end: warn or raise.")
-    allow_urls: bool = Field(default=False, description="Whether pictures may be fetched from addresses.")
+    allow_urls: bool = Field(default=False, description="Whether images may be fetched from addresses.")
     allow_private_urls: bool = Field(default=False, description="Whether these may be private ones.")
-    decode_threads: int | None = Field(default=None, gt=0, description="Threads that decode pictures.")
-    vision_model_name: str | None = Field(default=None, frozen=True, description="Picture tower of other weights.")
+    decode_threads: int | None = Field(default=None, gt=0, description="Threads that decode images.")
+    vision_model_name: str | None = Field(default=None, frozen=True, description="Image tower of other weights.")
     text_model_name: str | None = Field(default=None, frozen=True, description="Text tower of other weights.")
-    input_resolution: int | None = Field(default=None, frozen=True, description="Side of the pictures in pixels.")
+    input_resolution: int | None = Field(default=None, frozen=True, description="Side of the images in pixels.")
     embed_batch_size: int = Field(default=32, gt=0, le=2048, description="Items in one forward pass.")
 
     _model: SharedModel = PrivateAttr()
@@ -205,7 +206,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         return knows(text)
 
     def warmup(self) -> None:
-        """Load the model if need be and embed a picture and a text: the first query is then as fast as others."""
+        """Load the model if need be and embed an image and a text: the first query is then as fast as others."""
         side = self._model.settings.checkpoint.input_resolution
         self._loaded.image_vectors(np.zeros((1, 3, side, side), dtype=np.float32))
         self._text_vectors(["预热"])
@@ -218,26 +219,26 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         self._model.release()
 
     def similarity(self, images: Any, texts: Any, mode: SimilarityMode = SimilarityMode.DEFAULT) -> Any:
-        """Return how probable each text is for each picture: softmax over the texts, with the model's logit scale.
+        """Return how probable each text is for each image: softmax over the texts, with the model's logit scale.
 
-        Two vectors instead of pictures and texts are compared as in the base class, which LlamaIndex's own parts
+        Two vectors instead of images and texts are compared as in the base class, which LlamaIndex's own parts
         (the semantic splitter, evaluators) rely on.
 
         Args:
-            images: One picture or a sequence of them (or a vector).
+            images: One image or a sequence of them (or a vector).
             texts: One text or a sequence of them (or a vector).
-            mode: Measure for two vectors; without effect on pictures.
+            mode: Measure for two vectors; without effect on images.
 
         Returns:
             Array of shape ``(images, texts)`` whose rows sum to 1 (or a float for two vectors).
         """
         if _is_vector(images):
             return super().similarity(images, texts, mode)
-        pictures: Sequence[ImageSource] = images if isinstance(images, (list, tuple)) else [images]
+        sources: Sequence[ImageSource] = images if isinstance(images, (list, tuple)) else [images]
         labels = [texts] if isinstance(texts, str) else list(texts)
-        if not pictures or not labels:
-            raise ValueError("similarity needs at least one picture and one text")
-        cosines = self._image_vectors(pictures) @ self._text_vectors(labels).T
+        if not sources or not labels:
+            raise ValueError("similarity needs at least one image and one text")
+        cosines = self._image_vectors(sources) @ self._text_vectors(labels).T
         logits = self._loaded.logit_scale * cosines
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float32)
@@ -248,19 +249,19 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         """Compare this object's vectors with those of torch in fp32, to decide on a backend and precision.
 
         Args:
-            images: Pictures of your own; some hundred say more than ten. All must be readable.
+            images: Images of your own; some hundred say more than ten. All must be readable.
             texts: Queries of your own.
-            top_k: How many pictures to find for each text.
+            top_k: How many images to find for each text.
 
         Returns:
-            Cosines of pictures and texts, and the share of pictures that both find for a text. ``print`` it.
+            Cosines of images and texts, and the share of images that both find for a text. ``print`` it.
 
         Raises:
-            ValueError: There are no pictures or no texts, or ``top_k`` is below 1.
-            ImageError: A picture cannot be read.
+            ValueError: There are no images or no texts, or ``top_k`` is below 1.
+            ImageError: An image cannot be read.
         """
         if not images or not texts:
-            raise ValueError("check_precision needs at least one picture and one text")
+            raise ValueError("check_precision needs at least one image and one text")
         if top_k < 1:
             raise ValueError(f"top_k is {top_k}; it must be at least 1")
         reference = SharedModel(ModelSettings(self._model.settings.checkpoint, "torch", "cpu", "fp32")).backend
@@ -273,10 +274,10 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         return compare_precision(self.running_on, image_pairs, text_pairs, top_k)
 
     def __call__(self, nodes: Sequence[BaseNode], show_progress: bool = False, **kwargs: Any) -> Sequence[BaseNode]:
-        """Set the embedding of every node, pictures as pictures and texts as texts.
+        """Set the embedding of every node, images as images and texts as texts.
 
         Returns:
-            The nodes, without those whose pictures were skipped.
+            The nodes, without those whose images were skipped.
         """
         with one_warning_for_cut_texts():
             embeddings, failures = embed_nodes(
@@ -295,16 +296,16 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     def stream_image_embeddings(
         self, images: Iterable[ImageSource], show_progress: bool = False
     ) -> Generator[Vector | ImageError, None, None]:
-        """Embed any number of pictures one batch after the other, in order.
+        """Embed any number of images one batch after the other, in order.
 
         Threads decode ahead of the model; two batches lie in memory.
 
         Args:
-            images: Pictures; read only as far as needed.
+            images: Images; read only as far as needed.
             show_progress: Show a progress bar.
 
         Yields:
-            The vector of each picture, of shape ``(embed_dim,)``, or the ``ImageError`` that it caused.
+            The vector of each image, of shape ``(embed_dim,)``, or the ``ImageError`` that it caused.
         """
         for batch in self._image_batches(images, show_progress):
             yield from (outcome for _, outcome in batch)
@@ -312,17 +313,17 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     def get_image_embedding_batch(
         self, img_file_paths: Sequence[ImageSource], show_progress: bool = False
     ) -> list[Embedding]:
-        """Embed pictures in batches of ``embed_batch_size``.
+        """Embed images in batches of ``embed_batch_size``.
 
         Args:
-            img_file_paths: Pictures in any form.
+            img_file_paths: Images in any form.
             show_progress: Show a progress bar.
 
         Returns:
-            A vector for each picture; with ``on_error="skip"`` None for one that cannot be read.
+            A vector for each image; with ``on_error="skip"`` None for one that cannot be read.
 
         Raises:
-            ImageError: A picture cannot be read.
+            ImageError: An image cannot be read.
         """
         return self._image_embeddings(img_file_paths, show_progress, threading.Event())
 
@@ -421,7 +422,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     ) -> Generator[list[Embedded[ImageSource]], None, None]:
         total = len(images) if isinstance(images, Sequence) else None
         batches = self._bare_image_batches(images, self._embed_in_event)
-        with closing(batches), picture_bar(total, show_progress) as bar:
+        with closing(batches), image_bar(total, show_progress) as bar:
             for batch in batches:
                 yield batch
                 bar.update(len(batch))
@@ -430,19 +431,19 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         self, images: Iterable[ImageSource], embed: Callable[[Sequence[ImageSource], Pixels], Vectors]
     ) -> Generator[list[Embedded[ImageSource]], None, None]:
         if isinstance(images, (str, bytes, Path)):
-            raise TypeError("this takes a list of pictures; give [picture] for a single one")
+            raise TypeError("this takes a list of images; give [image] for a single one")
         decode = partial(
-            picture_pixels,
+            image_pixels,
             side=self._model.settings.checkpoint.input_resolution,
             exact=self.exact_preprocess,
             urls=UrlRules(allowed=self.allow_urls, private=self.allow_private_urls),
             on_truncated=self.on_truncated,
         )
         threads = self.decode_threads or default_threads()
-        return picture_vectors(images, decode, embed, batch_size=self.embed_batch_size, threads=threads)
+        return image_vectors(images, decode, embed, batch_size=self.embed_batch_size, threads=threads)
 
     def _embed_in_event(self, sources: Sequence[ImageSource], pixels: Pixels) -> Vectors:
-        """Embed a batch as LlamaIndex's callbacks see it: pictures by name, their bytes never."""
+        """Embed a batch as LlamaIndex's callbacks see it: images by name, their bytes never."""
         with self.callback_manager.event(
             CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: self.to_payload()}
         ) as event:
@@ -456,7 +457,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         images: Sequence[ImageSource],
         embed: Callable[[Sequence[ImageSource], Pixels], Vectors] | None = None,
     ) -> Vectors:
-        """Embed pictures that must all be readable, outside of LlamaIndex's events."""
+        """Embed images that must all be readable, outside of LlamaIndex's events."""
         rows = []
         batches = self._bare_image_batches(images, embed or (lambda _, pixels: self._loaded.image_vectors(pixels)))
         with closing(batches):

@@ -24,7 +24,7 @@ class OfficialModel:
     """One of the five models that the authors of Chinese-CLIP published.
 
     Attributes:
-        vision_model_name: cn_clip's name of the picture tower's configuration.
+        vision_model_name: cn_clip's name of the image tower's configuration.
         text_model_name: cn_clip's name of the text tower's configuration.
         embed_dim: Dimension of the vectors.
         filename: Name of the published file, and under ``download_root``.

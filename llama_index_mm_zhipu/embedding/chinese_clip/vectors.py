@@ -1,4 +1,4 @@
-"""Any number of pictures to vectors: decoded ahead by threads, embedded in full batches, in order."""
+"""Any number of images to vectors: decoded ahead by threads, embedded in full batches, in order."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _tokenizer() -> Any:
 
 Pixels = npt.NDArray[np.float32]
 
-# The mean and standard deviation of CLIP's training pictures, in RGB from 0 to 1 (Radford et al. 2021).
+# The mean and standard deviation of CLIP's training images, in RGB from 0 to 1 (Radford et al. 2021).
 _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
 _STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 
@@ -110,7 +110,7 @@ _STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 _NORMALISED = ((np.arange(256, dtype=np.float32) / np.float32(255))[None] - _MEAN[:, None]) / _STD[:, None]
 
 
-def picture_pixels(
+def image_pixels(
     source: ImageSource,
     side: int,
     *,
@@ -118,12 +118,12 @@ def picture_pixels(
     urls: UrlRules = NO_URLS,
     on_truncated: OnTruncated = "warn",
 ) -> Pixels:
-    """Squash a picture to a square and normalise it.
+    """Squash an image to a square and normalise it.
 
     Args:
-        source: A picture in any form that ``images.load_image`` takes.
+        source: An image in any form that ``images.load_image`` takes.
         side: Side of the square in pixels.
-        exact: Give cn_clip's pixels bit for bit: whole pictures are decoded, and as there EXIF orientation is ignored,
+        exact: Give cn_clip's pixels bit for bit: whole images are decoded, and as there EXIF orientation is ignored,
             transparency dropped, 16-bit greys clipped, and palettes resized to the nearest pixel.
         urls: Which addresses may be fetched.
         on_truncated: What to do with files that lack their end, as of ``images.load_image``.
@@ -132,7 +132,7 @@ def picture_pixels(
         Array of shape ``(3, side, side)``.
 
     Raises:
-        ImageError: There is no such picture, or it cannot be decoded.
+        ImageError: There is no such image, or it cannot be decoded.
     """
     if not exact:
         return normalised(load_squashed(source, side, urls=urls, on_truncated=on_truncated))
@@ -141,7 +141,7 @@ def picture_pixels(
 
 
 def normalised(image: Image.Image) -> Pixels:
-    """Return the channels of an RGB picture, each with mean 0 and deviation 1 over CLIP's training pictures."""
+    """Return the channels of an RGB image, each with mean 0 and deviation 1 over CLIP's training images."""
     values = np.asarray(image)
     return np.stack([_NORMALISED[channel][values[..., channel]] for channel in range(3)])
 
@@ -182,12 +182,12 @@ def default_threads() -> int:
 def decode_ahead(
     sources: Iterable[Job], decode: Callable[[Job], Pixels], *, ahead: int, threads: int
 ) -> Generator[tuple[Job, Pixels | ImageError], None, None]:
-    """Decode pictures in threads, in order and at most ``ahead`` at a time, whether taken or not.
+    """Decode images in threads, in order and at most ``ahead`` at a time, whether taken or not.
 
     Args:
-        sources: Pictures; read only as far as needed.
+        sources: Images; read only as far as needed.
         decode: Turns one of them into pixels; called in threads.
-        ahead: Bounds the memory: pictures being decoded, or decoded and waiting.
+        ahead: Bounds the memory: images being decoded, or decoded and waiting.
         threads: How many threads decode.
 
     Yields:
@@ -196,7 +196,7 @@ def decode_ahead(
     sources = iter(sources)
     first = list(islice(sources, 2))
     if len(first) < 2:
-        # A query's one picture is not worth a thread.
+        # A query's one image is not worth a thread.
         yield from ((source, _attempt(decode, source)) for source in first)
         return
     waiting: deque[tuple[Job, Future[Pixels | ImageError]]] = deque()
@@ -237,7 +237,7 @@ Embedded = tuple[Source, "Vector | ImageError"]
 _BATCHES_AHEAD = 2
 
 
-def picture_vectors(
+def image_vectors(
     sources: Iterable[Source],
     decode: Callable[[Source], Pixels],
     embed: Callable[[Sequence[Source], Pixels], Vectors],
@@ -245,24 +245,24 @@ def picture_vectors(
     batch_size: int,
     threads: int,
 ) -> Generator[list[Embedded[Source]], None, None]:
-    """Embed pictures in batches, in order; of all there are, two batches lie in memory.
+    """Embed images in batches, in order; of all there are, two batches lie in memory.
 
     Args:
-        sources: Pictures; read only as far as needed.
+        sources: Images; read only as far as needed.
         decode: Turns one of them into pixels of shape ``(3, side, side)``; called in threads.
         embed: Turns the sources of a batch and their pixels, of shape ``(n, 3, side, side)``, into vectors.
-        batch_size: Pictures in a batch: all but the last are full, also where some of the pictures cannot be read,
+        batch_size: Images in a batch: all but the last are full, also where some of the images cannot be read,
             as long as these are not more than the others.
         threads: How many threads decode.
 
     Yields:
         Per batch each source with its vector, or with the ``ImageError`` that it caused.
     """
-    decoded_pictures = decode_ahead(sources, decode, ahead=_BATCHES_AHEAD * batch_size, threads=threads)
+    decoded_images = decode_ahead(sources, decode, ahead=_BATCHES_AHEAD * batch_size, threads=threads)
     try:
         batch: list[Decoded[Source]] = []
         readable = 0
-        for source, decoded in decoded_pictures:
+        for source, decoded in decoded_images:
             batch.append((source, decoded))
             readable += not isinstance(decoded, ImageError)
             if readable == batch_size or len(batch) == _BATCHES_AHEAD * batch_size:
@@ -271,7 +271,7 @@ def picture_vectors(
         if batch:
             yield _embedded(batch, embed)
     finally:
-        decoded_pictures.close()
+        decoded_images.close()
 
 
 def _embedded(

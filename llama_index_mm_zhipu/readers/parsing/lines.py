@@ -16,7 +16,7 @@ from llama_index_mm_zhipu.readers.records import RecordError
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 MAX_LINE_BYTES = 1 << 28
-"""Longest line that is read, 256 MiB: a picture in base64 is far shorter, a file without line ends is not."""
+"""Longest line that is read, 256 MiB: an image in base64 is far shorter, a file without line ends is not."""
 
 
 class Line(NamedTuple):

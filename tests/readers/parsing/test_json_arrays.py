@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers.parsing import json_arrays
+from llama_index_mm_zhipu.readers.parsing import json as json_files
 from llama_index_mm_zhipu.readers.parsing.json import objects_of
 
 RECORDS = [{"name": f"{number}.jpg", "text": '他说"好"]}, {\n' * (number % 5), "n": number} for number in range(300)]
@@ -29,7 +29,7 @@ def read(file: Path, *required: str) -> list[dict[str, object] | str]:
     ],
 )
 def test_all_layouts_and_all_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout, chunk: int) -> None:
-    monkeypatch.setattr(json_arrays, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(json_files, "_CHUNK_BYTES", chunk)
     (tmp_path / "a.json").write_text(layout(), encoding="utf-8")
     assert read(tmp_path / "a.json") == RECORDS
 
@@ -73,7 +73,7 @@ def test_what_stands_before_another_encoding_is_read(tmp_path: Path) -> None:
 def test_numbers_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text('{"of": 1.5e3, "RECORDS": [{"name": 1}]}', encoding="utf-8")
     for chunk in range(1, 30):
-        monkeypatch.setattr(json_arrays, "_CHUNK_BYTES", chunk)
+        monkeypatch.setattr(json_files, "_CHUNK_BYTES", chunk)
         assert read(tmp_path / "a.json") == [{"name": 1}]
 
 
@@ -81,7 +81,7 @@ def test_what_is_no_json_is_seen_without_reading_on(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("[nonsense," + " " * (8 << 20), encoding="utf-8")
     with file.open("rb") as stream:
-        text = json_arrays._Text(stream, tqdm(disable=True))
+        text = json_files._Text(stream, tqdm(disable=True))
         text.take("[")
         with pytest.raises(ValueError, match="not JSON"):
             text.value()

@@ -1,4 +1,4 @@
-"""Pictures go out as the API takes them, encoded again only when needed, and once."""
+"""Images go out as the API takes them, encoded again only when needed, and once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from llama_index.core.base.llms.types import ImageBlock
 from PIL import Image
 
 from llama_index_mm_zhipu.images import ImageError, UrlRules
-from llama_index_mm_zhipu.llm import pictures
-from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, image_block, picture_url
+from llama_index_mm_zhipu.llm import images as images
+from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, image_block, image_url
 
 
 def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
@@ -23,8 +23,8 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
 
 
 def sent(data: bytes, **options: Any) -> Image.Image:
-    """The picture as it arrives."""
-    return Image.open(BytesIO(base64.b64decode(picture_url(ImageBlock(image=data), **options), validate=True)))
+    """The image as it arrives."""
+    return Image.open(BytesIO(base64.b64decode(image_url(ImageBlock(image=data), **options), validate=True)))
 
 
 FETCHED = UrlRules(allowed=True, private=True)
@@ -42,14 +42,14 @@ RED = Image.new("RGB", (40, 20), "red")
     ],
 )
 def test_what_the_api_takes_goes_out_as_it_is(data: bytes) -> None:
-    assert base64.b64decode(picture_url(ImageBlock(image=data))) == data
+    assert base64.b64decode(image_url(ImageBlock(image=data))) == data
 
 
 def test_bytes_count_and_names_do_not(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encoded(RED, "WEBP"))
-    with Image.open(BytesIO(base64.b64decode(picture_url(ImageBlock(path=path))))) as picture:
-        assert picture.format == "JPEG"
+    with Image.open(BytesIO(base64.b64decode(image_url(ImageBlock(path=path))))) as image:
+        assert image.format == "JPEG"
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_bytes_count_and_names_do_not(tmp_path: Path) -> None:
     ],
 )
 def test_everything_else_becomes_an_rgb_jpeg(image: Image.Image, image_format: str) -> None:
-    picture = sent(encoded(image, image_format))
-    assert (picture.format, picture.mode, picture.size) == ("JPEG", "RGB", (40, 20))
+    received = sent(encoded(image, image_format))
+    assert (received.format, received.mode, received.size) == ("JPEG", "RGB", (40, 20))
 
 
 def test_transparency_becomes_white() -> None:
@@ -75,7 +75,7 @@ def test_transparency_becomes_white() -> None:
     assert sent(palette).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_sideways_pictures_are_turned() -> None:
+def test_sideways_images_are_turned() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert sent(encoded(RED, "JPEG", exif=exif)).size == (20, 40)
@@ -84,17 +84,17 @@ def test_sideways_pictures_are_turned() -> None:
 @pytest.mark.parametrize(
     ("size", "options", "expected"), [((7000, 70), {}, 6000), ((400, 300), {"max_side": 100}, 100)]
 )
-def test_large_pictures_are_shrunk(size: tuple[int, int], options: dict[str, int], expected: int) -> None:
+def test_large_images_are_shrunk(size: tuple[int, int], options: dict[str, int], expected: int) -> None:
     assert max(sent(encoded(Image.new("RGB", size, "red"), "PNG"), **options).size) == expected
 
 
-def test_heavy_pictures_are_shrunk_below_five_megabytes() -> None:
+def test_heavy_images_are_shrunk_below_five_megabytes() -> None:
     noise = encoded(Image.effect_noise((2600, 2600), 100), "PNG")
     assert len(noise) > MAX_ENCODED_BYTES
-    url = picture_url(ImageBlock(image=noise))
+    url = image_url(ImageBlock(image=noise))
     assert len(url) < MAX_ENCODED_BYTES
-    with Image.open(BytesIO(base64.b64decode(url))) as picture:
-        assert min(picture.size) > 1000
+    with Image.open(BytesIO(base64.b64decode(url))) as image:
+        assert min(image.size) > 1000
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
@@ -103,7 +103,7 @@ def test_a_file_that_is_cut_off_goes_out_whole(
 ) -> None:
     path = tmp_path / "cut.bin"
     path.write_bytes(encoded(Image.effect_noise((200, 200), 100), image_format)[:-2000])
-    sent = base64.b64decode(picture_url(ImageBlock(path=path)))
+    sent = base64.b64decode(image_url(ImageBlock(path=path)))
     assert sent.endswith(b"\xff\xd9")
     assert Image.open(BytesIO(sent)).size == (200, 200)
     assert "cut.bin is truncated" in caplog.text
@@ -114,47 +114,47 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     data = encoded(Image.effect_noise((200, 200), 100), "PNG")
     path.write_bytes(data[:5000] + b"\xff" * 5000 + data[10_000:])
     with pytest.raises(ImageError, match=r"bad\.bin is damaged"):
-        picture_url(ImageBlock(path=path), max_side=100)
+        image_url(ImageBlock(path=path), max_side=100)
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "HSV", "I", "F", "RGBa", "RGBX", "PA"])
 def test_images_of_every_mode_go_out(mode: str) -> None:
-    picture = picture_url(image_block(Image.new(mode, (8, 8))))
-    assert base64.b64decode(picture)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
+    image = image_url(image_block(Image.new(mode, (8, 8))))
+    assert base64.b64decode(image)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
 
 
 def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match="too large to decode"):
-        picture_url(ImageBlock(image=encoded(Image.new("RGB", (43, 21)), "PNG")))
+        image_url(ImageBlock(image=encoded(Image.new("RGB", (43, 21)), "PNG")))
 
 
-def test_a_picture_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_image_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encodings: list[object] = []
-    encode = pictures.encode_within_limits
-    monkeypatch.setattr(pictures, "encode_within_limits", lambda *given: encodings.append(given) or encode(*given))
+    encode = images.encode_within_limits
+    monkeypatch.setattr(images, "encode_within_limits", lambda *given: encodings.append(given) or encode(*given))
     webp = encoded(Image.new("RGB", (41, 23), "green"), "WEBP")
 
-    urls = {picture_url(ImageBlock(image=webp)) for _ in range(3)}
+    urls = {image_url(ImageBlock(image=webp)) for _ in range(3)}
 
     assert (len(urls), len(encodings)) == (1, 1)
-    picture_url(ImageBlock(image=webp), max_side=10)
+    image_url(ImageBlock(image=webp), max_side=10)
     assert len(encodings) == 2
 
 
 def test_addresses_go_out_as_they_are_or_are_fetched(file_server: str, photos: list[Path]) -> None:
     block = ImageBlock(url=f"{file_server}/{photos[0].name}")
-    assert picture_url(block) == f"{file_server}/{photos[0].name}"
-    assert base64.b64decode(picture_url(block, urls=FETCHED)) == photos[0].read_bytes()
+    assert image_url(block) == f"{file_server}/{photos[0].name}"
+    assert base64.b64decode(image_url(block, urls=FETCHED)) == photos[0].read_bytes()
 
 
 def test_what_was_fetched_by_one_rule_is_not_given_out_by_another(file_server: str, photos: list[Path]) -> None:
     block = ImageBlock(url=f"{file_server}/{photos[1].name}")
-    picture_url(block, urls=FETCHED)
+    image_url(block, urls=FETCHED)
     with pytest.raises(ImageError, match="leads to the private address"):
-        picture_url(block, urls=UrlRules(allowed=True))
+        image_url(block, urls=UrlRules(allowed=True))
 
 
-def test_an_address_that_answers_with_no_picture_is_named(file_server: str) -> None:
-    with pytest.raises(ImageError, match=r"^what http://.*/labels\.jsonl answered: .* is not a picture"):
-        picture_url(ImageBlock(url=f"{file_server}/labels.jsonl?s3cr3t"), urls=FETCHED)
+def test_an_address_that_answers_with_no_image_is_named(file_server: str) -> None:
+    with pytest.raises(ImageError, match=r"^what http://.*/labels\.jsonl answered: .* is not an image"):
+        image_url(ImageBlock(url=f"{file_server}/labels.jsonl?s3cr3t"), urls=FETCHED)

@@ -1,4 +1,4 @@
-"""Pictures are embedded in full batches, whatever some of them are."""
+"""Images are embedded in full batches, whatever some of them are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from llama_index_mm_zhipu.embedding.backends.base import Vectors
-from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Pixels, picture_vectors
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Pixels, image_vectors
 from llama_index_mm_zhipu.images import ImageError
 
 
@@ -17,7 +17,7 @@ def decode(number: int) -> Pixels:
     return np.full((3, 2, 2), number, dtype=np.float32)
 
 
-def test_batches_are_full_and_in_order_although_some_pictures_are_damaged() -> None:
+def test_batches_are_full_and_in_order_although_some_images_are_damaged() -> None:
     batches: list[list[int]] = []
 
     def embed(sources: Sequence[int], pixels: Pixels) -> Vectors:
@@ -25,7 +25,7 @@ def test_batches_are_full_and_in_order_although_some_pictures_are_damaged() -> N
         return pixels[:, 0, 0, :1]
 
     outcomes = [
-        outcome for batch in picture_vectors(range(45), decode, embed, batch_size=8, threads=3) for outcome in batch
+        outcome for batch in image_vectors(range(45), decode, embed, batch_size=8, threads=3) for outcome in batch
     ]
 
     assert [source for source, _ in outcomes] == list(range(45))
@@ -38,11 +38,11 @@ def test_batches_are_full_and_in_order_although_some_pictures_are_damaged() -> N
             assert float(outcome[0]) == source
 
 
-def test_nothing_but_damaged_pictures_is_no_batch() -> None:
+def test_nothing_but_damaged_images_is_no_batch() -> None:
     def embed(sources: Sequence[int], pixels: Pixels) -> Vectors:
         raise AssertionError("there is nothing to embed")
 
-    batches = list(picture_vectors([3, 13, 23], decode, embed, batch_size=2, threads=1))
+    batches = list(image_vectors([3, 13, 23], decode, embed, batch_size=2, threads=1))
     assert [type(outcome) for batch in batches for _, outcome in batch] == [ImageError] * 3
 
 
@@ -54,7 +54,7 @@ def test_where_nothing_can_be_read_no_more_than_two_batches_are_held() -> None:
             taken.append(number)
             yield number
 
-    batches = picture_vectors(numbers(), decode, lambda _, pixels: pixels[:, 0, 0, :1], batch_size=4, threads=1)
+    batches = image_vectors(numbers(), decode, lambda _, pixels: pixels[:, 0, 0, :1], batch_size=4, threads=1)
     assert len(next(batches)) == 8
     assert len(taken) <= 16
     batches.close()

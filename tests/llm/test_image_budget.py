@@ -1,4 +1,4 @@
-"""More pictures than a model takes: older ones give way, the newest share contact sheets, or as one wishes."""
+"""More images than a model takes: older ones give way, the newest share contact sheets, or as one wishes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from PIL import Image
 
 from llama_index_mm_zhipu.images import ImageError, UrlRules, load_image
-from llama_index_mm_zhipu.llm import GLMInvalidRequestError, picture_budget
-from llama_index_mm_zhipu.llm.image_budget import ImagePolicy, PictureBudget
+from llama_index_mm_zhipu.llm import GLMInvalidRequestError, image_budget
+from llama_index_mm_zhipu.llm.image_budget import ImageBudget, ImagePolicy
 from llama_index_mm_zhipu.llm.images import ASKED_ABOUT, NumberedImageBlock
 
 
 @pytest.fixture(scope="module")
-def picture() -> ImageBlock:
+def image() -> ImageBlock:
     buffer = BytesIO()
     Image.new("RGB", (60, 40), "red").save(buffer, "PNG")
     return ImageBlock(image=buffer.getvalue())
 
 
-def chat(picture: ImageBlock, *counts: int) -> list[ChatMessage]:
-    """A message for each count, with a question after so many pictures."""
-    return [ChatMessage(role="user", blocks=[*[picture] * count, TextBlock(text="?")]) for count in counts]
+def chat(image: ImageBlock, *counts: int) -> list[ChatMessage]:
+    """A message for each count, with a question after so many images."""
+    return [ChatMessage(role="user", blocks=[*[image] * count, TextBlock(text="?")]) for count in counts]
 
 
-def outline(messages: list[ChatMessage], picture: ImageBlock) -> list[str]:
-    """A letter for each block: p a picture as it was, s a contact sheet, t text."""
+def outline(messages: list[ChatMessage], image: ImageBlock) -> list[str]:
+    """A letter for each block: p an image as it was, s a contact sheet, t text."""
     letters = {True: "p", False: "s"}
     return [
-        "".join(letters[block is picture] if isinstance(block, ImageBlock) else "t" for block in message.blocks)
+        "".join(letters[block is image] if isinstance(block, ImageBlock) else "t" for block in message.blocks)
         for message in messages
     ]
 
@@ -56,20 +56,20 @@ def outline(messages: list[ChatMessage], picture: ImageBlock) -> list[str]:
     ],
 )
 def test_plans(
-    picture: ImageBlock, policy: ImagePolicy, limit: int, counts: tuple[int, ...], expected: list[str]
+    image: ImageBlock, policy: ImagePolicy, limit: int, counts: tuple[int, ...], expected: list[str]
 ) -> None:
-    fitted = PictureBudget(limit, policy).fit(chat(picture, *counts))
-    assert sum(line.count("p") + line.count("s") for line in outline(fitted, picture)) <= limit
-    assert outline(fitted, picture) == expected
+    fitted = ImageBudget(limit, policy).fit(chat(image, *counts))
+    assert sum(line.count("p") + line.count("s") for line in outline(fitted, image)) <= limit
+    assert outline(fitted, image) == expected
 
 
-def test_placeholders_stand_where_pictures_were(picture: ImageBlock) -> None:
-    old, _ = PictureBudget(1).fit(chat(picture, 1, 1))
+def test_placeholders_stand_where_images_were(image: ImageBlock) -> None:
+    old, _ = ImageBudget(1).fit(chat(image, 1, 1))
     assert [block.text for block in old.blocks if isinstance(block, TextBlock)] == ["[图片略]", "?"]
 
 
-def test_contact_sheets_are_explained_and_numbered(picture: ImageBlock) -> None:
-    (message,) = PictureBudget(1).fit(chat(picture, 3))
+def test_contact_sheets_are_explained_and_numbered(image: ImageBlock) -> None:
+    (message,) = ImageBudget(1).fit(chat(image, 3))
     explanation, sheet, second, third, _ = message.blocks
     assert isinstance(explanation, TextBlock)
     assert explanation.text == "（下面一张是拼图，含3张图片，上方标有编号1、2、3；此处指其中编号1的图片。）"
@@ -81,58 +81,58 @@ def test_contact_sheets_are_explained_and_numbered(picture: ImageBlock) -> None:
     assert load_image(sheet).width > 2 * 60
 
 
-def test_a_wide_budget_spreads_pictures_over_several_sheets(picture: ImageBlock) -> None:
-    (message,) = PictureBudget(3).fit(chat(picture, 8))
+def test_a_wide_budget_spreads_images_over_several_sheets(image: ImageBlock) -> None:
+    (message,) = ImageBudget(3).fit(chat(image, 8))
     texts = [block.text for block in message.blocks if isinstance(block, TextBlock)]
     lists = [text.split("编号")[1].split("；")[0] for text in texts if "拼图，含" in text]
     assert lists == ["1、2、3", "4、5", "6、7、8"]
 
 
-def test_a_sheet_is_drawn_once(picture: ImageBlock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sheet_is_drawn_once(image: ImageBlock, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[object] = []
-    draw = picture_budget.contact_sheet
+    draw = image_budget.contact_sheet
     monkeypatch.setattr(
-        picture_budget, "contact_sheet", lambda *given, **options: drawn.append(given) or draw(*given, **options)
+        image_budget, "contact_sheet", lambda *given, **options: drawn.append(given) or draw(*given, **options)
     )
     for _ in range(3):
-        PictureBudget(1, max_side=777).fit(chat(picture, 3))
+        ImageBudget(1, max_side=777).fit(chat(image, 3))
     assert len(drawn) == 1
 
 
 def test_addresses_are_fetched_for_a_sheet_only_when_allowed(file_server: str, photos: list[Path]) -> None:
     message = ChatMessage(role="user", blocks=[ImageBlock(url=f"{file_server}/{photo.name}") for photo in photos[:3]])
     with pytest.raises(ImageError, match=r"would have to be fetched for a contact sheet; set inline_urls=True, or"):
-        PictureBudget(1).fit([message])
-    (fitted,) = PictureBudget(1, urls=UrlRules(allowed=True, private=True)).fit([message])
+        ImageBudget(1).fit([message])
+    (fitted,) = ImageBudget(1, urls=UrlRules(allowed=True, private=True)).fit([message])
     assert load_image(fitted.blocks[1]).width > 2 * Image.open(photos[0]).width
-    (unfetched,) = PictureBudget(1, "newest").fit([message])
+    (unfetched,) = ImageBudget(1, "newest").fit([message])
     assert unfetched.blocks[0] is message.blocks[0]
 
 
-def test_given_messages_stay_as_they_are(picture: ImageBlock) -> None:
-    messages = chat(picture, 2, 3)
+def test_given_messages_stay_as_they_are(image: ImageBlock) -> None:
+    messages = chat(image, 2, 3)
     before = [list(message.blocks) for message in messages]
-    PictureBudget(1).fit(messages)
+    ImageBudget(1).fit(messages)
     assert [list(message.blocks) for message in messages] == before
 
 
-def test_error_says_how_many_are_too_many(picture: ImageBlock) -> None:
-    with pytest.raises(GLMInvalidRequestError, match=r"7 pictures, and the model takes 5.*image_policy") as caught:
-        PictureBudget(5, "error").fit(chat(picture, 3, 4))
+def test_error_says_how_many_are_too_many(image: ImageBlock) -> None:
+    with pytest.raises(GLMInvalidRequestError, match=r"7 images, and the model takes 5.*image_policy") as caught:
+        ImageBudget(5, "error").fit(chat(image, 3, 4))
     assert not caught.value.retryable
 
 
-def test_what_happens_is_logged(picture: ImageBlock, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_happens_is_logged(image: ImageBlock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    PictureBudget(2).fit(chat(picture, 1, 3))
-    assert "4 pictures, and the model takes 2 in one request: 3 share contact sheets, 1 are left out" in caplog.text
+    ImageBudget(2).fit(chat(image, 1, 3))
+    assert "4 images, and the model takes 2 in one request: 3 share contact sheets, 1 are left out" in caplog.text
 
 
-# Pictures with numbers of their own
+# Images with numbers of their own
 
 
-def numbered(picture: ImageBlock, *numbers: int) -> ChatMessage:
-    blocks = [NumberedImageBlock(image=picture.image, number=number) for number in numbers]
+def numbered(image: ImageBlock, *numbers: int) -> ChatMessage:
+    blocks = [NumberedImageBlock(image=image.image, number=number) for number in numbers]
     return ChatMessage(role="user", blocks=[*blocks, TextBlock(text="?")])
 
 
@@ -141,64 +141,64 @@ def sheets_of(message: ChatMessage) -> list[str]:
     return [text.split("编号")[1].split("；")[0] for text in texts if "拼图，含" in text]
 
 
-def test_a_sheet_shows_the_numbers_of_the_prompt(picture: ImageBlock) -> None:
-    (message,) = PictureBudget(2).fit([numbered(picture, 7, 8, 9)])
+def test_a_sheet_shows_the_numbers_of_the_prompt(image: ImageBlock) -> None:
+    (message,) = ImageBudget(2).fit([numbered(image, 7, 8, 9)])
     assert sheets_of(message) == ["7、8"]
 
 
-def test_the_picture_asked_about_is_not_on_a_sheet(picture: ImageBlock) -> None:
-    message = numbered(picture, ASKED_ABOUT, 1, 2, 3, 4)
-    (fitted,) = PictureBudget(3).fit([message])
+def test_the_image_asked_about_is_not_on_a_sheet(image: ImageBlock) -> None:
+    message = numbered(image, ASKED_ABOUT, 1, 2, 3, 4)
+    (fitted,) = ImageBudget(3).fit([message])
     assert fitted.blocks[0] is message.blocks[0]
     assert sheets_of(fitted) == ["1、2", "3、4"]
 
 
-def test_a_sheet_is_explained_in_the_language_of_the_prompt(picture: ImageBlock) -> None:
-    blocks = [NumberedImageBlock(image=picture.image, number=number, language="en") for number in (1, 2)]
-    (fitted,) = PictureBudget(1).fit([ChatMessage(role="user", blocks=[*blocks, TextBlock(text="?")])])
+def test_a_sheet_is_explained_in_the_language_of_the_prompt(image: ImageBlock) -> None:
+    blocks = [NumberedImageBlock(image=image.image, number=number, language="en") for number in (1, 2)]
+    (fitted,) = ImageBudget(1).fit([ChatMessage(role="user", blocks=[*blocks, TextBlock(text="?")])])
     texts = [block.text for block in fitted.blocks if isinstance(block, TextBlock)]
     assert texts[0].startswith("(The next picture is a contact sheet of 2 pictures, with the numbers 1, 2 above them")
     assert texts[1] == "[number 2 on the contact sheet above]"
 
 
-def test_unless_there_is_room_for_one_picture_only(picture: ImageBlock) -> None:
-    (fitted,) = PictureBudget(1).fit([numbered(picture, ASKED_ABOUT, 1, 2)])
+def test_unless_there_is_room_for_one_image_only(image: ImageBlock) -> None:
+    (fitted,) = ImageBudget(1).fit([numbered(image, ASKED_ABOUT, 1, 2)])
     assert sheets_of(fitted) == ["0、1、2"]
 
 
-def test_several_pictures_asked_about_are_told_apart_on_a_sheet(picture: ImageBlock) -> None:
-    message = numbered(picture, ASKED_ABOUT, ASKED_ABOUT, ASKED_ABOUT, 1, 2)
-    (spread,) = PictureBudget(4).fit([message])
+def test_several_images_asked_about_are_told_apart_on_a_sheet(image: ImageBlock) -> None:
+    message = numbered(image, ASKED_ABOUT, ASKED_ABOUT, ASKED_ABOUT, 1, 2)
+    (spread,) = ImageBudget(4).fit([message])
     assert [spread.blocks[place] is message.blocks[place] for place in range(3)] == [True] * 3
     assert sheets_of(spread) == ["1、2"]
-    (fitted,) = PictureBudget(2).fit([message])
+    (fitted,) = ImageBudget(2).fit([message])
     assert fitted.blocks[0] is message.blocks[0]
     assert sheets_of(fitted) == ["B、C、1、2"]
 
 
-def test_texts_for_pictures_follow_the_language_of_the_chat(picture: ImageBlock) -> None:
+def test_texts_for_images_follow_the_language_of_the_chat(image: ImageBlock) -> None:
     question = TextBlock(text="What is on the left?")
-    old = ChatMessage(role="user", blocks=[picture, question])
-    new = ChatMessage(role="user", blocks=[picture, picture, question])
-    first, second = PictureBudget(1).fit([old, new])
+    old = ChatMessage(role="user", blocks=[image, question])
+    new = ChatMessage(role="user", blocks=[image, image, question])
+    first, second = ImageBudget(1).fit([old, new])
     assert first.blocks[0] == TextBlock(text="[image left out]")
-    assert "contact sheet of 2 pictures" in str(second.content)
+    assert "contact sheet of 2 images" in str(second.content)
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1, False), (2, True), (5, True)])
 def test_images_found_share_a_sheet_rather_than_push_out_the_user_s_own(
-    picture: ImageBlock, limit: int, kept: bool
+    image: ImageBlock, limit: int, kept: bool
 ) -> None:
-    chat = [numbered(picture, ASKED_ABOUT), numbered(picture, ASKED_ABOUT), numbered(picture, 1, 2, 3, 4, 5)]
-    oldest, own, newest = PictureBudget(limit).fit(chat)
+    chat = [numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT), numbered(image, 1, 2, 3, 4, 5)]
+    oldest, own, newest = ImageBudget(limit).fit(chat)
     assert not any(isinstance(block, ImageBlock) for block in oldest.blocks)
     assert (own.blocks[0] is chat[1].blocks[0]) == kept
     assert sum(isinstance(block, ImageBlock) for block in newest.blocks) == limit - kept
     assert sheets_of(newest)
 
 
-def test_the_newest_message_s_own_pictures_give_no_room_to_older_ones(picture: ImageBlock) -> None:
-    chat = [numbered(picture, ASKED_ABOUT), numbered(picture, ASKED_ABOUT), numbered(picture, ASKED_ABOUT, 1)]
+def test_the_newest_message_s_own_images_give_no_room_to_older_ones(image: ImageBlock) -> None:
+    chat = [numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT, 1)]
     for limit, sent in ((2, [0, 0, 2]), (3, [0, 1, 2])):
-        fitted = PictureBudget(limit).fit(chat)
+        fitted = ImageBudget(limit).fit(chat)
         assert [sum(isinstance(block, ImageBlock) for block in message.blocks) for message in fitted] == sent

@@ -1,4 +1,4 @@
-"""Nodes of readers change their hash with picture and caption, and are documents that can be deleted."""
+"""Nodes of readers change their hash with image and caption, and are documents that can be deleted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_file_s_hash_follows_its_content(tmp_path: Path, photos: list[Path]) -
     assert after["b.jpg"] == before["b.jpg"]
 
 
-def test_a_line_s_hash_follows_picture_and_caption(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_line_s_hash_follows_image_and_caption(tmp_path: Path, photos: list[Path]) -> None:
     def node_of(photo: Path, caption: str) -> ImageNode:
         record = {"image_id": 1, "image_base64": base64.b64encode(photo.read_bytes()).decode(), "caption": caption}
         (tmp_path / "test.jsonl").write_text(json.dumps(record))
@@ -50,11 +50,11 @@ def test_the_hash_is_hidden_from_models(tmp_path: Path, photos: list[Path]) -> N
     assert unread.metadata == {"file_name": "a.jpg", "source_root": folder, "source_location": f"{folder}/a.jpg"}
 
 
-def test_a_picture_can_be_deleted_as_a_document(
+def test_a_image_can_be_deleted_as_a_document(
     tmp_path: Path, photos: list[Path], tiny_embedding: ChineseClipEmbedding
 ) -> None:
     for photo in photos[:2]:
         shutil.copy(photo, tmp_path)
     index = build_index(read_folder(tmp_path, id_prefix=""), embed_model=tiny_embedding)
     index.delete_ref_doc(photos[0].name)
-    assert [node.node_id for node in index.stores[1].get_nodes()] == [photos[1].name]
+    assert [node.node_id for node in index.image_store.get_nodes()] == [photos[1].name]

@@ -1,4 +1,4 @@
-"""Pictures for the probes, in base64: small ones, large ones, and files of an exact length."""
+"""Images for the probes, in base64: small ones, large ones, and files of an exact length."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _CHUNK_OVERHEAD = 12
 
 
 def encoded(kind: str = "JPEG", size: tuple[int, int] = (64, 64), colour: str = "red") -> str:
-    """Return a picture of one colour."""
+    """Return an image of one colour."""
     return _base64(_file(kind, size, colour))
 
 
 def encoded_file_of(length: int) -> str:
-    """Return a PNG whose file has this many bytes: a small picture with a private chunk, which readers skip."""
+    """Return a PNG whose file has this many bytes: a small image with a private chunk, which readers skip."""
     file = _file("PNG", (64, 64), "red")
     end = file.rindex(b"IEND") - 4
     data = b"prVt" + bytes(length - len(file) - _CHUNK_OVERHEAD)
@@ -26,14 +26,14 @@ def encoded_file_of(length: int) -> str:
     return _base64(file[:end] + chunk + file[end:])
 
 
-def picture(url: str, **fields: Any) -> dict[str, Any]:
-    """Return the part of a message that holds a picture: an address, or base64."""
+def image(url: str, **fields: Any) -> dict[str, Any]:
+    """Return the part of a message that holds an image: an address, or base64."""
     return {"type": "image_url", "image_url": {"url": url, **fields}}
 
 
-def pictures(count: int) -> list[dict[str, Any]]:
-    """Return parts that hold pictures of different colours."""
-    return [picture(encoded(colour=f"hsl({360 * number // count}, 100%, 50%)")) for number in range(count)]
+def images(count: int) -> list[dict[str, Any]]:
+    """Return parts that hold images of different colours."""
+    return [image(encoded(colour=f"hsl({360 * number // count}, 100%, 50%)")) for number in range(count)]
 
 
 def _file(kind: str, size: tuple[int, int], colour: str) -> bytes:
