@@ -267,9 +267,7 @@ def _count(folder: Path) -> dict[str, Trace]:
         with recorder.record() as counted["one question, new image"]:
             found_other = ask(f"哪张图里有{other}？")
         if not sent == found == [nodes[0].node_id] or found_other != [nodes[1].node_id]:
-            raise RuntimeError(
-                f"the questions found {sent}, {found} and {found_other}, not the images that were meant"
-            )
+            raise RuntimeError(f"the questions found {sent}, {found} and {found_other}, not the images that were meant")
         llm.close()
 
     one, another, *_ = nodes[_INDEXED:]

@@ -52,7 +52,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.query.rerank": ["ImageReranker"],
         "llama_index_mm_zhipu.query.labels": ["ImageNumbering", "number_images"],
         "llama_index_mm_zhipu.prompts.templates": ["ImagePromptTemplate"],
-        "llama_index_mm_zhipu.query.sources": ["citations_in"],
+        "llama_index_mm_zhipu.query.citations": ["citations_in"],
         "llama_index_mm_zhipu.llm.errors": ["EmptyAnswerError"],
         "llama_index_mm_zhipu.llm.structured_answers": ["UnreadableAnswerError"],
     },

@@ -21,7 +21,8 @@ from llama_index_mm_zhipu.display.results import Query, language_of, query_parts
 from llama_index_mm_zhipu.images import ImageError, UrlRules, encode_image, has_image, load_image
 from llama_index_mm_zhipu.images.nodes import caption_of
 from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
-from llama_index_mm_zhipu.query.sources import CITATIONS, SKIPPED, mentions_in
+from llama_index_mm_zhipu.query.citations import CITATIONS, mentions_in
+from llama_index_mm_zhipu.query.sources import SKIPPED
 from llama_index_mm_zhipu.types import Language
 
 THUMBNAIL_SIDE = 256

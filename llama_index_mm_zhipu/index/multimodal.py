@@ -39,12 +39,7 @@ from llama_index_mm_zhipu.index.stores import (
 )
 from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
 from llama_index_mm_zhipu.llm.llm import llm_or_default
-from llama_index_mm_zhipu.query.chat import (
-    ImageCondensePlusContextChatEngine,
-    ImageCondenseQuestionChatEngine,
-    ImageContextChatEngine,
-    ImageSimpleChatEngine,
-)
+from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
 from llama_index_mm_zhipu.query.engine import ImageQueryEngine
 from llama_index_mm_zhipu.query.options import (
     ChatEngineOptions,
@@ -53,6 +48,7 @@ from llama_index_mm_zhipu.query.options import (
     SynthesisOptions,
 )
 from llama_index_mm_zhipu.query.retriever import ImageRetriever
+from llama_index_mm_zhipu.query.simple_chat import ImageCondenseQuestionChatEngine, ImageSimpleChatEngine
 from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, without_text_templates
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore

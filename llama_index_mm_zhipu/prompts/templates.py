@@ -85,7 +85,7 @@ class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
             return template
         if not isinstance(template, RichPromptTemplate):
             raise ValueError(
-                f"a {type(template).__name__} cannot show pictures; give a RichPromptTemplate that loops over "
+                f"a {type(template).__name__} cannot show images; give a RichPromptTemplate that loops over "
                 "context_messages, as in llama_index_mm_zhipu.query.PROMPTS"
             )
         own = cls(

@@ -16,7 +16,7 @@ class Wording:
     """Words of one language.
 
     Attributes:
-        metadata_key: Under it, copies of retrieved pictures carry their label.
+        label_key: Under it, copies of retrieved pictures carry their label.
         name: What an image is called; ``{number}`` is from 1.
         similarity: Stands behind the name where the score is a cosine.
         score: Stands there where it is another score.
@@ -24,7 +24,6 @@ class Wording:
         quotes: Around captions.
         inner_quotes: What stands for these in a caption.
         text: Stands before a text, whose lines follow as quotations.
-        label: Matches a label; its groups are a similarity and another score, of which one is empty or both.
         own_image: Stands before the image that a question is about.
         no_caption: Stands for an image without caption where only captions are sent.
         no_sources: Stands in place of sources where there are none.
@@ -44,7 +43,7 @@ class Wording:
         not_shown: Says in galleries how many results are left out; ``{count}``.
     """
 
-    metadata_key: str
+    label_key: str
     name: str
     similarity: str
     score: str
@@ -52,7 +51,6 @@ class Wording:
     quotes: tuple[str, str]
     inner_quotes: tuple[str, str]
     text: str
-    label: re.Pattern[str]
     own_image: str
     no_caption: str
     no_sources: str
@@ -74,7 +72,7 @@ class Wording:
 
 WORDING: dict[Language, Wording] = {
     "zh": Wording(
-        metadata_key="检索到的图片",
+        label_key="检索到的图片",
         name="图{number}",
         similarity="（相似度 {score}）",
         score="（得分 {score}）",
@@ -82,7 +80,6 @@ WORDING: dict[Language, Wording] = {
         quotes=("「", "」"),
         inner_quotes=("『", "』"),
         text="文字资料：",
-        label=re.compile(r"图\d+(?:（相似度 ([^\s（）]+)）|（得分 ([^\s（）]+)）)?(?:：.*)?", re.DOTALL),
         own_image="用户提供的图片（问题所指，没有编号）：",
         no_caption="（没有说明）",
         no_sources="（没有检索到相似的图片）",
@@ -102,7 +99,7 @@ WORDING: dict[Language, Wording] = {
         not_shown="还有 {count} 个结果没有显示",
     ),
     "en": Wording(
-        metadata_key="retrieved picture",
+        label_key="retrieved picture",
         name="Picture {number}",
         similarity=" (similarity {score})",
         score=" (score {score})",
@@ -110,7 +107,6 @@ WORDING: dict[Language, Wording] = {
         quotes=("“", "”"),
         inner_quotes=("‘", "’"),
         text="Text:",
-        label=re.compile(r"Picture \d+(?: \(similarity ([^\s()]+)\)| \(score ([^\s()]+)\))?(?:: .*)?", re.DOTALL),
         own_image="The user's picture, which the question is about (it has no number):",
         no_caption="(no caption)",
         no_sources="(no similar picture was found)",

@@ -2,11 +2,11 @@
 
 from llama_index_mm_zhipu.prompts.templates import PROMPTS, ImagePromptTemplate
 from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
+from llama_index_mm_zhipu.query.citations import citations_in
 from llama_index_mm_zhipu.query.engine import ImageQueryEngine
 from llama_index_mm_zhipu.query.labels import ImageNumbering, number_images
 from llama_index_mm_zhipu.query.rerank import ImageReranker
 from llama_index_mm_zhipu.query.retriever import ImageRetriever
-from llama_index_mm_zhipu.query.sources import citations_in
 
 __all__ = [
     "PROMPTS",

@@ -1,56 +1,101 @@
-"""Chat engines that answer from images: LlamaIndex's own two, which by themselves drop captions."""
+"""Chat engines that answer from images and keep the user's images in the history."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Generator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from llama_index.core import Settings
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole
-from llama_index.core.chat_engine import (
-    CondenseQuestionChatEngine,
-    MultiModalCondensePlusContextChatEngine,
-    MultiModalContextChatEngine,
-    SimpleChatEngine,
-)
-from llama_index.core.chat_engine.types import AgentChatResponse, StreamingAgentChatResponse
+from llama_index.core.base.llms.generic_utils import messages_to_history_str
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.base.response.schema import RESPONSE_TYPE
+from llama_index.core.callbacks import trace_method
+from llama_index.core.chat_engine.types import AgentChatResponse, BaseChatEngine, StreamingAgentChatResponse
 from llama_index.core.llms import LLM
 from llama_index.core.llms.utils import LLMType
-from llama_index.core.memory import BaseMemory
+from llama_index.core.memory import BaseMemory, Memory
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
-from llama_index.core.schema import QueryBundle
-from typing_extensions import Self
+from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.tools import ToolOutput
+from llama_index.core.types import Thread
 
-from llama_index_mm_zhipu.arguments import explicit_arguments
+from llama_index_mm_zhipu.arguments import explicit_arguments, require_choice
 from llama_index_mm_zhipu.llm.llm import llm_or_default
-from llama_index_mm_zhipu.prompts.templates import prompts_of
-from llama_index_mm_zhipu.prompts.wording import language_of_text, wording_of
-from llama_index_mm_zhipu.query.chat_memory import RemembersImages, message_of
-from llama_index_mm_zhipu.query.chat_turns import AnswersFromImages
+from llama_index_mm_zhipu.prompts.templates import ImagePromptTemplate, prompts_of
+from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.query.answering import aask, afind_nodes, ask, find_nodes
+from llama_index_mm_zhipu.query.chat_memory import ImageMemory, message_of
+from llama_index_mm_zhipu.query.compose import Composer
+from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.prompt_helper import require_fitting
-from llama_index_mm_zhipu.query.question import ImageQuestion, Question, as_bundle, has_words, images_of
+from llama_index_mm_zhipu.query.question import Question, as_bundle, has_words
+from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
 
+# Tokens of the context that LlamaIndex's chat engines leave free in their default memory.
+_FREE_TOKENS = 256
 
-class ImageContextChatEngine(AnswersFromImages, MultiModalContextChatEngine):
-    """Looks for sources by each message as it is.
+
+class ImageContextChatEngine(BaseChatEngine):
+    """Chat engine that retrieves by each message as it is.
 
     A message may be words, an image, or both in a ``QueryBundle`` or in a ``ChatMessage``. The user's images stay in
-    the history and go out again with later messages, as far as the model takes so many; files are remembered by their
-    path, other images in this process only. The images found for a message go out with this message alone.
+    the history and are sent again with later messages, as far as the model takes so many. The history keeps files by
+    their path and other images in this process only. Retrieved images are sent with their own message only, because
+    their numbers are those of this message.
 
-    ``response.metadata`` holds the citations, as that of ``ImageQueryEngine`` does; of a stream, when it has ended.
+    ``response.metadata`` holds the citations, as that of ``ImageQueryEngine`` does; for a stream, when it has ended.
+
+    Args:
+        retriever: Usually an ``ImageRetriever``.
+        llm: A chat LLM that takes images.
+        memory: Memory of the chat.
+        system_prompt: Text before the package's own rules.
+        node_postprocessors: Applied in order; images are numbered after them.
+        language: Language of prompts and labels.
+        include_images: Whether images are sent; otherwise labels with captions alone.
+        metadata_keys: Metadata of sources that is sent besides.
+        on_error: ``"skip"`` retrieved images that cannot be read, or ``"raise"`` at the first.
+        chat_content_qa_template: Prompt in place of the package's.
     """
+
+    def __init__(
+        self,
+        retriever: BaseRetriever,
+        llm: LLM,
+        memory: BaseMemory,
+        *,
+        system_prompt: str = "",
+        node_postprocessors: Sequence[BaseNodePostprocessor] = (),
+        language: Language = "zh",
+        include_images: bool = True,
+        metadata_keys: Collection[str] = (),
+        on_error: OnError = "skip",
+        chat_content_qa_template: BasePromptTemplate | None = None,
+    ) -> None:
+        require_choice(on_error, "on_error", "raise", "skip")
+        self._retriever = retriever
+        self._llm = llm
+        self._memory = ImageMemory.of(memory)
+        self._system_prompt = system_prompt
+        self._postprocessors = list(node_postprocessors)
+        self._composer = Composer(language, include_images, as_keys(metadata_keys))
+        self._template = ImagePromptTemplate.of(chat_content_qa_template or prompts_of(language).qa)
+        self._on_error: OnError = on_error
+        self.callback_manager = Settings.callback_manager
+        for postprocessor in self._postprocessors:
+            postprocessor.callback_manager = self.callback_manager
 
     @classmethod
     @explicit_arguments
-    def from_defaults(  # type: ignore[override]
+    def from_defaults(
         cls,
         retriever: BaseRetriever,
         chat_history: list[ChatMessage] | None = None,
@@ -71,45 +116,217 @@ class ImageContextChatEngine(AnswersFromImages, MultiModalContextChatEngine):
         """Build a chat engine.
 
         Args:
-            retriever: Usually ``ImageRetriever``.
-            chat_history: What was said before; its images are shown, too. Without effect if ``memory`` is given.
-            memory: LlamaIndex's; by default as much of the history as the LLM takes.
-            system_prompt: Stands before the package's own rules.
+            retriever: Usually an ``ImageRetriever``.
+            chat_history: Earlier messages; their images are shown too. Ignored if ``memory`` is given.
+            memory: One of LlamaIndex's memories; by default as much of the history as the LLM takes.
+            system_prompt: Text before the package's own rules.
             node_postprocessors: Applied in order; images are numbered after them.
-            context_template: Of LlamaIndex, for texts; it must be None.
+            context_template: LlamaIndex's template for texts; must be ``None``.
             multi_modal_llm: As ``llm`` in ``as_chat_engine``.
             context_prompt: As ``context_template``.
-            language: ``"zh"`` or ``"en"``, of prompts and labels.
-            include_images: Whether images go out; else labels with captions alone.
-            metadata_keys: Metadata that goes out besides.
+            language: ``"zh"`` or ``"en"``, the language of prompts and labels.
+            include_images: Whether images are sent; otherwise labels with captions alone.
+            metadata_keys: Metadata of sources that is sent besides.
             on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
-            chat_content_qa_template: In place of the package's prompt.
-            verbose: Without effect: this engine has nothing to tell. ``"condense_plus_context"`` has.
+            chat_content_qa_template: Prompt in place of the package's.
+            verbose: Ignored: this engine has nothing to report. ``"condense_plus_context"`` has.
 
         Raises:
-            TypeError: An argument is not known; the message says which one is meant.
+            TypeError: An argument is not known; the message names the likely one.
             ValueError: ``context_template`` or ``context_prompt`` is given.
         """
         _require_no_text_prompts(context_template=context_template, context_prompt=context_prompt)
-        # Core's calls this class's constructor.
-        engine: Any = super().from_defaults(
+        llm = llm_or_default(multi_modal_llm)
+        return cls(
             retriever,
-            memory=memory,
-            system_prompt=system_prompt,
-            node_postprocessors=node_postprocessors,
-            multi_modal_llm=llm_or_default(multi_modal_llm),
+            llm,
+            _memory_of(llm, memory, chat_history),
+            system_prompt=system_prompt or "",
+            node_postprocessors=node_postprocessors or (),
+            language=language,
+            include_images=include_images,
+            metadata_keys=metadata_keys,
+            on_error=on_error,
+            chat_content_qa_template=chat_content_qa_template,
         )
-        built: ImageContextChatEngine = engine
-        built._set_up(language, include_images, metadata_keys, on_error, chat_content_qa_template)
-        built._begin_with(chat_history, memory)
-        return built
+
+    @property
+    def chat_history(self) -> list[ChatMessage]:
+        """All messages of the chat, with the user's images."""
+        return self._memory.get_all()
+
+    def reset(self) -> None:
+        """Forget all messages and images of the chat."""
+        self._memory.reset()
+
+    def synthesize(
+        self,
+        query_bundle: str | QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        streaming: bool = False,
+    ) -> RESPONSE_TYPE:
+        """Answer a message from given nodes and the history."""
+        return self._answer(as_bundle(query_bundle), self._sources(nodes), streaming=streaming)
+
+    async def asynthesize(
+        self,
+        query_bundle: str | QueryBundle,
+        nodes: list[NodeWithScore],
+        additional_source_nodes: Sequence[NodeWithScore] | None = None,
+        streaming: bool = False,
+    ) -> RESPONSE_TYPE:
+        """As ``synthesize``."""
+        sources = await asyncio.to_thread(self._sources, nodes)
+        return await self._aanswer(as_bundle(query_bundle), sources, streaming=streaming)
+
+    @trace_method("chat")
+    def chat(
+        self,
+        message: Question,
+        chat_history: list[ChatMessage] | None = None,
+        prev_chunks: list[NodeWithScore] | None = None,
+    ) -> AgentChatResponse:
+        """Answer a message; ``response.metadata`` holds the citations.
+
+        Args:
+            message: Words; an image in any form but a string; or both in a ``QueryBundle`` or in a ``ChatMessage``.
+                Retrieval uses the first image of a message. The LLM sees all of them, in later turns too.
+            chat_history: Replaces the earlier messages; its images are shown too.
+            prev_chunks: Sources to answer from if none are found.
+
+        Raises:
+            EmptyAnswerError: The model answered nothing.
+            ImageError: The message's image, or with ``on_error="raise"`` another, cannot be read.
+            GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
+            ValueError: The message is longer than what the LLM takes.
+        """
+        question, sources = self._begin(message, chat_history, prev_chunks)
+        response = self._answer(question, sources, streaming=False)
+        self._memory.put(message_of(question))
+        self._memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
+        return AgentChatResponse(str(response), **_sources_of(question, response), metadata=response.metadata)
+
+    @trace_method("chat")
+    async def achat(
+        self,
+        message: Question,
+        chat_history: list[ChatMessage] | None = None,
+        prev_chunks: list[NodeWithScore] | None = None,
+    ) -> AgentChatResponse:
+        """As ``chat``."""
+        question, sources = await self._abegin(message, chat_history, prev_chunks)
+        response = await self._aanswer(question, sources, streaming=False)
+        await self._memory.aput(await asyncio.to_thread(message_of, question))
+        await self._memory.aput(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
+        return AgentChatResponse(str(response), **_sources_of(question, response), metadata=response.metadata)
+
+    @trace_method("chat")
+    def stream_chat(
+        self,
+        message: Question,
+        chat_history: list[ChatMessage] | None = None,
+        prev_chunks: list[NodeWithScore] | None = None,
+    ) -> StreamingAgentChatResponse:
+        """As ``chat``, streaming; the citations are in ``response.metadata`` when the stream has ended."""
+        question, sources = self._begin(message, chat_history, prev_chunks)
+        response = self._answer(question, sources, streaming=True)
+        self._memory.put(message_of(question))
+        pieces: Any = response.response_gen  # type: ignore[union-attr]
+        streamed = StreamingAgentChatResponse(chat_stream=_responses_so_far(pieces), **_sources_of(question, response))
+        writer = Thread(target=streamed.write_response_to_history, args=(self._memory,))
+        streamed.write_response_to_history_thread = writer
+        writer.start()
+        return _with_metadata(streamed, response)
+
+    @trace_method("chat")
+    async def astream_chat(
+        self,
+        message: Question,
+        chat_history: list[ChatMessage] | None = None,
+        prev_chunks: list[NodeWithScore] | None = None,
+    ) -> StreamingAgentChatResponse:
+        """As ``stream_chat``."""
+        question, sources = await self._abegin(message, chat_history, prev_chunks)
+        response = await self._aanswer(question, sources, streaming=True)
+        await self._memory.aput(await asyncio.to_thread(message_of, question))
+        pieces: Any = response.response_gen  # type: ignore[union-attr]
+        stream = _aresponses_so_far(pieces)
+        streamed = StreamingAgentChatResponse(achat_stream=stream, **_sources_of(question, response))
+        writing = streamed.awrite_response_to_history(self._memory)
+        streamed.awrite_response_to_history_task = asyncio.create_task(writing)
+        return _with_metadata(streamed, response)
+
+    def _begin(
+        self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
+    ) -> tuple[QueryBundle, Sources]:
+        """Return a message as a question, and its sources; a given history replaces the earlier one."""
+        question = self._checked(message)
+        if chat_history is not None:
+            self._memory.set(chat_history)
+        nodes = find_nodes(self._retriever, self._postprocessors, self._search_question(question))
+        return question, self._sources(nodes or prev_chunks or [])
+
+    async def _abegin(
+        self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
+    ) -> tuple[QueryBundle, Sources]:
+        question = await asyncio.to_thread(self._checked, message)
+        if chat_history is not None:
+            await self._memory.aset(chat_history)
+        nodes = await afind_nodes(self._retriever, self._postprocessors, await self._asearch_question(question))
+        return question, await asyncio.to_thread(self._sources, nodes or prev_chunks or [])
+
+    def _checked(self, message: Question) -> QueryBundle:
+        """Return a message as a question if the LLM has room for it.
+
+        Raises:
+            ValueError: The message is too long.
+        """
+        question = as_bundle(message)
+        require_fitting(question.query_str, self._llm.metadata, packed=False)
+        return question
+
+    def _search_question(self, question: QueryBundle) -> QueryBundle:
+        """Return the question to retrieve by."""
+        return question
+
+    async def _asearch_question(self, question: QueryBundle) -> QueryBundle:
+        return question
+
+    def _sources(self, nodes: Sequence[NodeWithScore]) -> Sources:
+        return Sources.of(
+            nodes,
+            language=self._composer.language,
+            metadata_keys=self._composer.metadata_keys,
+            on_error=self._on_error,
+            needs_images=self._composer.include_images,
+        )
+
+    def _answer(self, question: QueryBundle, sources: Sources, *, streaming: bool) -> RESPONSE_TYPE:
+        history = self._memory.get(input=str(question))
+        return ask(self._llm, self._messages(question, sources, history), sources, streaming=streaming)
+
+    async def _aanswer(self, question: QueryBundle, sources: Sources, *, streaming: bool) -> RESPONSE_TYPE:
+        history = await self._memory.aget(input=str(question))
+        messages = await asyncio.to_thread(self._messages, question, sources, history)
+        return await aask(self._llm, messages, sources, streaming=streaming)
+
+    def _messages(self, question: QueryBundle, sources: Sources, history: Sequence[ChatMessage]) -> list[ChatMessage]:
+        return self._composer.compose(
+            question, sources, self._template, history=history, system_prompt=self._system_prompt
+        )
 
 
-class ImageCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondensePlusContextChatEngine):
-    """Has the LLM make a question of message and history, and looks for sources by this and the message's image.
+class ImageCondensePlusContextChatEngine(ImageContextChatEngine):
+    """Chat engine that has the LLM condense history and message to a question, and retrieves by it.
 
-    Messages, images and ``response.metadata`` are those of ``ImageContextChatEngine``.
+    The message's image is searched by too. Messages, images and ``response.metadata`` are those of
+    ``ImageContextChatEngine``.
     """
+
+    _condense_prompt: BasePromptTemplate = prompts_of("zh").condense
+    _skip_condense = False
+    _verbose = False
 
     @classmethod
     @explicit_arguments
@@ -136,67 +353,74 @@ class ImageCondensePlusContextChatEngine(AnswersFromImages, MultiModalCondensePl
         """Build a chat engine.
 
         Args:
-            retriever: Usually ``ImageRetriever``.
+            retriever: Usually an ``ImageRetriever``.
             multi_modal_llm: As ``llm`` in ``as_chat_engine``.
-            chat_history: What was said before; its images are shown, too. Without effect if ``memory`` is given.
-            memory: LlamaIndex's; by default as much of the history as the LLM takes.
-            system_prompt: Stands before the package's own rules.
-            context_prompt: Of LlamaIndex, for texts; it must be None.
-            condense_prompt: Makes a question of history and message, in place of the package's.
-            skip_condense: Whether to look for sources by each message as it is.
+            chat_history: Earlier messages; their images are shown too. Ignored if ``memory`` is given.
+            memory: One of LlamaIndex's memories; by default as much of the history as the LLM takes.
+            system_prompt: Text before the package's own rules.
+            context_prompt: LlamaIndex's template for texts; must be ``None``.
+            condense_prompt: Prompt that makes a question of history and message, in place of the package's.
+            skip_condense: Whether to retrieve by each message as it is.
             node_postprocessors: Applied in order; images are numbered after them.
             verbose: Whether to print the condensed question.
             context_template: As ``context_prompt``.
-            language: ``"zh"`` or ``"en"``, of prompts and labels.
-            include_images: Whether images go out; else labels with captions alone.
-            metadata_keys: Metadata that goes out besides.
+            language: ``"zh"`` or ``"en"``, the language of prompts and labels.
+            include_images: Whether images are sent; otherwise labels with captions alone.
+            metadata_keys: Metadata of sources that is sent besides.
             on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
-            chat_content_qa_template: In place of the package's prompt.
+            chat_content_qa_template: Prompt in place of the package's.
 
         Raises:
-            TypeError: An argument is not known; the message says which one is meant.
+            TypeError: An argument is not known; the message names the likely one.
             ValueError: ``context_template`` or ``context_prompt`` is given.
         """
         _require_no_text_prompts(context_template=context_template, context_prompt=context_prompt)
-        # Core's calls this class's constructor.
-        engine: Any = super().from_defaults(
+        llm = llm_or_default(multi_modal_llm)
+        engine = cls(
             retriever,
-            multi_modal_llm=llm_or_default(multi_modal_llm),
-            memory=memory,
-            system_prompt=system_prompt,
-            condense_prompt=condense_prompt or prompts_of(language).condense,
-            skip_condense=skip_condense,
-            node_postprocessors=node_postprocessors,
-            verbose=verbose,
+            llm,
+            _memory_of(llm, memory, chat_history),
+            system_prompt=system_prompt or "",
+            node_postprocessors=node_postprocessors or (),
+            language=language,
+            include_images=include_images,
+            metadata_keys=metadata_keys,
+            on_error=on_error,
+            chat_content_qa_template=chat_content_qa_template,
         )
-        built: ImageCondensePlusContextChatEngine = engine
-        built._set_up(language, include_images, metadata_keys, on_error, chat_content_qa_template)
-        built._begin_with(chat_history, memory)
-        return built
+        if isinstance(condense_prompt, str):
+            condense_prompt = PromptTemplate(condense_prompt)
+        engine._condense_prompt = condense_prompt or prompts_of(language).condense
+        engine._skip_condense, engine._verbose = skip_condense, verbose
+        return engine
 
-    def _to_search_by(self, question: QueryBundle) -> QueryBundle:
+    def _search_question(self, question: QueryBundle) -> QueryBundle:
         if not has_words(question.query_str):
             return question
-        history = self._without_images(self._memory.get(input=question.query_str))
-        return self._reported(question, self._condense_question(history, question.query_str))
+        request = self._condense_request(question, self._memory.get(input=question.query_str))
+        return self._condensed(question, str(self._llm.complete(request)) if request else question.query_str)
 
-    async def _ato_search_by(self, question: QueryBundle) -> QueryBundle:
+    async def _asearch_question(self, question: QueryBundle) -> QueryBundle:
         if not has_words(question.query_str):
             return question
-        history = self._without_images(await self._memory.aget(input=question.query_str))
-        return self._reported(question, await self._acondense_question(history, question.query_str))
+        request = self._condense_request(question, await self._memory.aget(input=question.query_str))
+        return self._condensed(question, str(await self._llm.acomplete(request)) if request else question.query_str)
 
-    def _without_images(self, history: Sequence[ChatMessage]) -> list[ChatMessage]:
-        """Return the words of a history, which condensing prompts hold."""
-        alone = wording_of(self._blocks.language).image_alone
-        return [
-            ChatMessage(role=message.role, content=message.content if has_words(message.content or "") else alone)
-            if message.role == MessageRole.USER
-            else message
-            for message in history
-        ]
+    def _condense_request(self, question: QueryBundle, history: Sequence[ChatMessage]) -> str:
+        """Return the prompt that has the LLM condense a chat; empty if there is nothing to condense."""
+        if self._skip_condense or not history:
+            return ""
+        words = messages_to_history_str(list(map(self._without_images, history)))
+        return self._condense_prompt.format(chat_history=words, question=question.query_str)
 
-    def _reported(self, question: QueryBundle, condensed: str) -> QueryBundle:
+    def _without_images(self, message: ChatMessage) -> ChatMessage:
+        if message.role != MessageRole.USER:
+            return message
+        content = message.content or ""
+        alone = wording_of(self._composer.language).image_alone
+        return ChatMessage(role=message.role, content=content if has_words(content) else alone)
+
+    def _condensed(self, question: QueryBundle, condensed: str) -> QueryBundle:
         logger.info("Condensed question: %s", condensed)
         if self._verbose:
             print(f"Condensed question: {condensed}")
@@ -209,109 +433,48 @@ def _require_no_text_prompts(**prompts: object) -> None:
             raise ValueError(f"{name} is for texts; give chat_content_qa_template, which shows images")
 
 
-class _TakesImages(RemembersImages):
-    """Passes a message with images to LlamaIndex's engine as content blocks, which this puts into a ``ChatMessage``."""
-
-    _llm: LLM
-
-    @classmethod
-    def with_history(
-        cls, chat_history: list[ChatMessage] | None = None, memory: BaseMemory | None = None, **settings: Any
-    ) -> Self:
-        """Build an engine as ``from_defaults`` does.
-
-        Args:
-            chat_history: What was said before; its images are kept as those of new messages are.
-            memory: LlamaIndex's; it keeps what it has, and ``chat_history`` is then without effect.
-            **settings: Others of ``from_defaults``.
-        """
-        engine: Self = cls.from_defaults(memory=memory, **settings)  # type: ignore[attr-defined]
-        engine._begin_with(chat_history, memory)
-        return engine
-
-    def chat(self, message: Question, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
-        """Answer a message.
-
-        Args:
-            message: Words; an image in any form but a string; or both in a ``QueryBundle`` or in a ``ChatMessage``.
-            chat_history: What was said before, as in LlamaIndex's engine.
-
-        Raises:
-            ImageError: An image of the message cannot be read.
-            GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
-            ValueError: The message is longer than what the LLM takes.
-        """
-        response: AgentChatResponse = super().chat(self._content(message), chat_history)  # type: ignore[misc]
-        return response
-
-    async def achat(self, message: Question, chat_history: list[ChatMessage] | None = None) -> AgentChatResponse:
-        """As ``chat``."""
-        content = await asyncio.to_thread(self._content, message)
-        response: AgentChatResponse = await super().achat(content, chat_history)  # type: ignore[misc]
-        return response
-
-    def stream_chat(
-        self, message: Question, chat_history: list[ChatMessage] | None = None
-    ) -> StreamingAgentChatResponse:
-        """As ``chat``, streaming."""
-        content = self._content(message)
-        response: StreamingAgentChatResponse = super().stream_chat(content, chat_history)  # type: ignore[misc]
-        return response
-
-    async def astream_chat(
-        self, message: Question, chat_history: list[ChatMessage] | None = None
-    ) -> StreamingAgentChatResponse:
-        """As ``stream_chat``."""
-        content = await asyncio.to_thread(self._content, message)
-        response: StreamingAgentChatResponse = await super().astream_chat(content, chat_history)  # type: ignore[misc]
-        return response
-
-    def _content(self, message: Question) -> Any:
-        question = as_bundle(message)
-        require_fitting(question.query_str, self._llm.metadata, packed=False)
-        return message_of(question).blocks if images_of(question) else question.query_str
+def _memory_of(llm: LLM, memory: BaseMemory | None, chat_history: list[ChatMessage] | None) -> ImageMemory:
+    """Return the memory of a new chat; as in LlamaIndex, a given memory keeps what it has."""
+    if memory is not None:
+        return ImageMemory.of(memory)
+    own = ImageMemory.of(Memory.from_defaults(token_limit=llm.metadata.context_window - _FREE_TOKENS))
+    if chat_history:
+        own.set(chat_history)
+    return own
 
 
-class ImageSimpleChatEngine(_TakesImages, SimpleChatEngine):
-    """LlamaIndex's engine without sources, for messages with images, which stay in the history."""
+def _sources_of(question: QueryBundle, response: RESPONSE_TYPE) -> dict[str, Any]:
+    """Return what a chat response says of its sources, in the form that LlamaIndex gives it."""
+    captions = "\n".join(result.node.get_content() for result in response.source_nodes)
+    retrieved = ToolOutput(
+        tool_name="retriever",
+        content=captions,
+        raw_input={"message": question.query_str},
+        raw_output=response.metadata,
+    )
+    return {"sources": [retrieved], "source_nodes": response.source_nodes}
 
 
-class ImageCondenseQuestionChatEngine(_TakesImages, CondenseQuestionChatEngine):
-    """Has the LLM make a question of message and history, and asks the query engine.
-
-    The query engine sees the images of the message; if it has none, the newest ones of the history are shown with the
-    question, and the search is by its words.
-    """
-
-    def _condense_question(self, chat_history: list[ChatMessage], last_message: Any) -> Any:
-        question = _as_question(last_message)
-        if has_words(question.query_str):
-            condensed = super()._condense_question(_words_of(chat_history), question.query_str)
-            return _with_earlier_images(question, condensed, chat_history)
-        return question
-
-    async def _acondense_question(self, chat_history: list[ChatMessage], last_message: Any) -> Any:
-        question = _as_question(last_message)
-        if has_words(question.query_str):
-            condensed = await super()._acondense_question(_words_of(chat_history), question.query_str)
-            return _with_earlier_images(question, condensed, chat_history)
-        return question
+def _with_metadata(streamed: StreamingAgentChatResponse, response: RESPONSE_TYPE) -> StreamingAgentChatResponse:
+    """Give a stream the metadata of the answer, which completes the same dictionary at its end."""
+    # LlamaIndex's class for streams has no such field.
+    streamed.metadata = response.metadata  # type: ignore[attr-defined]
+    return streamed
 
 
-def _as_question(content: Any) -> QueryBundle:
-    return as_bundle(ChatMessage(content=content))
+def _responses_so_far(pieces: Iterable[str]) -> Generator[ChatResponse, None, None]:
+    answer = ""
+    for piece in pieces:
+        answer += piece
+        yield _response(answer, piece)
 
 
-def _words_of(history: Sequence[ChatMessage]) -> list[ChatMessage]:
-    alone = wording_of(language_of_text("\n".join(message.content or "" for message in history))).image_alone
-    return [ChatMessage(role=message.role, content=message.content or alone) for message in history]
+async def _aresponses_so_far(pieces: AsyncIterable[str]) -> AsyncGenerator[ChatResponse, None]:
+    answer = ""
+    async for piece in pieces:
+        answer += piece
+        yield _response(answer, piece)
 
 
-def _with_earlier_images(question: QueryBundle, condensed: str, history: Sequence[ChatMessage]) -> QueryBundle:
-    own = images_of(question)
-    images = own or next(filter(None, map(_images_in, reversed(history))), [])
-    return ImageQuestion(condensed, image_path=question.image_path, images=images) if images else QueryBundle(condensed)
-
-
-def _images_in(message: ChatMessage) -> list[ImageBlock]:
-    return [block for block in message.blocks if isinstance(block, ImageBlock) and message.role == MessageRole.USER]
+def _response(answer: str, piece: str) -> ChatResponse:
+    return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=answer), delta=piece)

@@ -8,13 +8,15 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+from llama_index.core.base.base_multi_modal_retriever import MultiModalRetriever
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
 from llama_index.core.callbacks.base import EventContext
-from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.llms import LLM
 from llama_index.core.llms.utils import LLMType
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
@@ -29,10 +31,19 @@ from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.templates import QUERY_BLOCKS, ImagePromptTemplate
 from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.query.answering import (
+    aask,
+    afind_nodes,
+    apostprocessed,
+    ask,
+    find_nodes,
+    postprocessed,
+    synthesis_events,
+)
+from llama_index_mm_zhipu.query.compose import Composer, PromptNode
 from llama_index_mm_zhipu.query.labels import as_keys
-from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
-from llama_index_mm_zhipu.query.prompt_helper import require_fitting
-from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle
+from llama_index_mm_zhipu.query.prompt_helper import fit_one_request, require_fitting
+from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, images_of
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import (
     asks_an_llm,
@@ -45,6 +56,9 @@ from llama_index_mm_zhipu.text import with_whole_characters
 from llama_index_mm_zhipu.types import Language, OnError
 
 _dispatcher = get_dispatcher(__name__)
+
+# Modes that put all sources into one request, if they fit.
+_ONE_REQUEST = (ResponseMode.COMPACT, ResponseMode.SIMPLE_SUMMARIZE)
 
 
 class ImageQueryEngine(RetrieverQueryEngine):
@@ -81,14 +95,18 @@ class ImageQueryEngine(RetrieverQueryEngine):
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
     ) -> None:
+        self._llm: LLM | None = None
         if response_synthesizer is None:
-            response_synthesizer = image_synthesizer(llm_or_default(None), language)
+            self._llm = llm_or_default(None)
+            response_synthesizer = image_synthesizer(self._llm, language)
         if include_images and not response_synthesizer._multimodal:
             raise ValueError(
                 "the response synthesizer sends no images: make it with multimodal=True, or set include_images=False"
             )
         super().__init__(retriever, response_synthesizer, node_postprocessors, callback_manager)
-        self._blocks = PromptBlocks(language, include_images, as_keys(metadata_keys))
+        self._synthesizer = response_synthesizer
+        self._postprocessors = list(node_postprocessors or [])
+        self._composer = Composer(language, include_images, as_keys(metadata_keys))
         self._on_error: OnError = on_error
 
     # Core's own takes templates that a multimodal synthesizer does not use, and not the one of tree_summarize.
@@ -149,11 +167,14 @@ class ImageQueryEngine(RetrieverQueryEngine):
         if isinstance(node_postprocessors, BaseNodePostprocessor):
             node_postprocessors = [node_postprocessors]
         require_known("ImageQueryEngine.from_args", without_text_templates(text_templates), _FROM_ARGS)
+        mode = member_of(ResponseMode, response_mode, "response_mode")
+        asked_at_once = response_synthesizer is None and mode in _ONE_REQUEST and output_cls is None
         if response_synthesizer is None:
+            llm = llm_or_default(llm)
             response_synthesizer = image_synthesizer(
-                llm_or_default(llm),
+                llm,
                 language,
-                member_of(ResponseMode, response_mode, "response_mode"),
+                mode,
                 chat_content_qa_template=chat_content_qa_template,
                 chat_content_refine_template=chat_content_refine_template,
                 chat_summary_template=chat_summary_template,
@@ -163,7 +184,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
                 streaming=streaming,
                 verbose=verbose,
             )
-        return cls(
+        engine = cls(
             retriever,
             response_synthesizer,
             node_postprocessors,
@@ -173,19 +194,24 @@ class ImageQueryEngine(RetrieverQueryEngine):
             metadata_keys=metadata_keys,
             on_error=on_error,
         )
+        if asked_at_once and isinstance(llm, LLM):
+            engine._llm = llm
+        return engine
 
     def with_retriever(self, retriever: BaseRetriever) -> ImageQueryEngine:
         """Return the same engine with another retriever."""
-        return type(self)(
+        engine = type(self)(
             retriever,
-            self._response_synthesizer,
-            self._node_postprocessors,
+            self._synthesizer,
+            self._postprocessors,
             self.callback_manager,
-            language=self._blocks.language,
-            include_images=self._blocks.include_images,
-            metadata_keys=self._blocks.metadata_keys,
+            language=self._composer.language,
+            include_images=self._composer.include_images,
+            metadata_keys=self._composer.metadata_keys,
             on_error=self._on_error,
         )
+        engine._llm = self._llm
+        return engine
 
     def update_prompts(self, prompts_dict: PromptDictType) -> None:
         """Replace templates, by the names of ``get_prompts``."""
@@ -208,9 +234,15 @@ class ImageQueryEngine(RetrieverQueryEngine):
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
         """
         query = as_bundle(query_bundle)
-        sources, shown, blocks = self._prepared(query, nodes)
-        response = self._response_synthesizer.synthesize(query, shown, **blocks)
-        return self._with_sources(response, sources, additional_source_nodes)
+        sources, messages = self._prepared(query, nodes)
+        if self._llm is not None and messages:
+            with synthesis_events(self._synthesizer.callback_manager, query) as end:
+                response = end(ask(self._llm, messages, sources, streaming=self._synthesizer._streaming))
+        else:
+            shown, arguments = self._for_synthesizer(query, sources)
+            response = sources.cited_in(self._synthesizer.synthesize(query, shown, **arguments))
+        response.source_nodes += additional_source_nodes or ()
+        return response
 
     async def asynthesize(
         self,
@@ -220,9 +252,15 @@ class ImageQueryEngine(RetrieverQueryEngine):
     ) -> RESPONSE_TYPE:
         """As ``synthesize``."""
         query = as_bundle(query_bundle)
-        sources, shown, blocks = await asyncio.to_thread(self._prepared, query, nodes)
-        response = await self._response_synthesizer.asynthesize(query, shown, **blocks)
-        return self._with_sources(response, sources, additional_source_nodes)
+        sources, messages = await asyncio.to_thread(self._prepared, query, nodes)
+        if self._llm is not None and messages:
+            with synthesis_events(self._synthesizer.callback_manager, query) as end:
+                response = end(await aask(self._llm, messages, sources, streaming=self._synthesizer._streaming))
+        else:
+            shown, arguments = await asyncio.to_thread(self._for_synthesizer, query, sources)
+            response = sources.cited_in(await self._synthesizer.asynthesize(query, shown, **arguments))
+        response.source_nodes += additional_source_nodes or ()
+        return response
 
     def query(self, str_or_query_bundle: Question) -> RESPONSE_TYPE:
         """Answer a question.
@@ -245,11 +283,11 @@ class ImageQueryEngine(RetrieverQueryEngine):
 
     def retrieve(self, query_bundle: Question) -> list[NodeWithScore]:
         """Find sources, and apply the postprocessors."""
-        return super().retrieve(as_bundle(query_bundle))
+        return find_nodes(self.retriever, self._postprocessors, as_bundle(query_bundle))
 
     async def aretrieve(self, query_bundle: Question) -> list[NodeWithScore]:
         """As ``retrieve``."""
-        return await super().aretrieve(as_bundle(query_bundle))
+        return await afind_nodes(self.retriever, self._postprocessors, as_bundle(query_bundle))
 
     @_dispatcher.span
     def image_query(self, image_path: QueryBundle | ImageSource, prompt_str: str) -> RESPONSE_TYPE:
@@ -270,8 +308,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
         """
         question = self._checked(_question_about(image_path, prompt_str))
         with self.callback_manager.as_trace("query"), self._query_event(question) as event:
-            found = self._find_by_image(question)
-            nodes = self._apply_node_postprocessors(found, query_bundle=question)
+            nodes = postprocessed(self._find_by_image(question), self._postprocessors, question)
             response = self.synthesize(question, nodes)
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
@@ -281,8 +318,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
         """As ``image_query``."""
         question = await asyncio.to_thread(self._checked, _question_about(image_path, prompt_str))
         with self.callback_manager.as_trace("query"), self._query_event(question) as event:
-            found = await self._afind_by_image(question)
-            nodes = await self._async_apply_node_postprocessors(found, query_bundle=question)
+            nodes = await apostprocessed(await self._afind_by_image(question), self._postprocessors, question)
             response = await self.asynthesize(question, nodes)
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
@@ -305,65 +341,56 @@ class ImageQueryEngine(RetrieverQueryEngine):
         return self.callback_manager.event(CBEventType.QUERY, payload={EventPayload.QUERY_STR: question.query_str})
 
     def _checked(self, question: QueryBundle) -> QueryBundle:
-        """Return a question that the LLM has room for.
+        """Return a question if the LLM has room for it.
 
         Raises:
-            ValueError: It has not.
+            ValueError: The question is too long.
         """
-        if asks_an_llm(self._response_synthesizer):
-            packed = looks_at_sources(self._response_synthesizer)
-            require_fitting(question.query_str, self._response_synthesizer._llm.metadata, packed=packed)
+        if asks_an_llm(self._synthesizer):
+            packed = looks_at_sources(self._synthesizer)
+            require_fitting(question.query_str, self._synthesizer._llm.metadata, packed=packed)
         return question
 
     def _find_by_image(self, question: QueryBundle) -> list[NodeWithScore]:
-        searched_by = replace(question, query_str="", custom_embedding_strs=None)
-        if isinstance(self._retriever, MultiModalVectorIndexRetriever):
-            # Whatever of a question this retriever searches by, otherwise.
-            return self._retriever.image_to_image_retrieve(searched_by)
-        return self._retriever.retrieve(searched_by)
+        image = replace(question, query_str="", custom_embedding_strs=None)
+        if isinstance(self.retriever, MultiModalRetriever):
+            # Its other methods may search by words alone.
+            return self.retriever.image_to_image_retrieve(image)
+        return self.retriever.retrieve(image)
 
     async def _afind_by_image(self, question: QueryBundle) -> list[NodeWithScore]:
-        searched_by = replace(question, query_str="", custom_embedding_strs=None)
-        if isinstance(self._retriever, MultiModalVectorIndexRetriever):
-            return await self._retriever.aimage_to_image_retrieve(searched_by)
-        return await self._retriever.aretrieve(searched_by)
+        image = replace(question, query_str="", custom_embedding_strs=None)
+        if isinstance(self.retriever, MultiModalRetriever):
+            return await self.retriever.aimage_to_image_retrieve(image)
+        return await self.retriever.aretrieve(image)
 
-    def _prepared(
-        self, query: QueryBundle, nodes: Sequence[NodeWithScore]
-    ) -> tuple[Sources, list[NodeWithScore], dict[str, Any]]:
-        """Return the sources, what the synthesizer is shown of them, and its argument with the question's image."""
-        asks = asks_an_llm(self._response_synthesizer)
-        looks = looks_at_sources(self._response_synthesizer)
+    def _prepared(self, query: QueryBundle, nodes: Sequence[NodeWithScore]) -> tuple[Sources, list[ChatMessage]]:
+        """Return the sources, and the messages of the request if one request holds them all, otherwise none."""
+        looks = looks_at_sources(self._synthesizer)
         sources = Sources.of(
             nodes if looks else [],
-            language=self._blocks.language,
-            metadata_keys=self._blocks.metadata_keys,
+            language=self._composer.language,
+            metadata_keys=self._composer.metadata_keys,
             on_error=self._on_error,
-            needs_images=self._blocks.include_images,
-            expects_answer=asks,
+            needs_images=self._composer.include_images,
+            expects_answer=asks_an_llm(self._synthesizer),
         )
-        shown = self._blocks.of_results(sources.sent)
-        blocks = self._blocks.of_question(query) if asks else []
-        if not shown and (blocks or not looks):
-            # Without any node, LlamaIndex's synthesizers would not ask at all.
-            shown = self._blocks.of_no_results()
-        return sources, shown, {QUERY_BLOCKS: blocks} if blocks else {}
+        if self._llm is None or self._llm.output_parser is not None:
+            return sources, []
+        template = self._synthesizer.get_prompts()["chat_content_qa_template"]
+        if template.output_parser is not None or not (sources.sent or images_of(query)):
+            return sources, []
+        messages = self._composer.compose(query, sources, template, system_prompt=self._llm.system_prompt or "")
+        return sources, messages if fit_one_request(messages, self._llm.metadata) else []
 
-    def _with_sources(
-        self, response: RESPONSE_TYPE, sources: Sources, additional: Sequence[NodeWithScore] | None
-    ) -> RESPONSE_TYPE:
-        metadata = sources.metadata()
-        response.source_nodes = [*sources.sent, *(additional or ())]
-        response.metadata = metadata
-        if isinstance(response, StreamingResponse):
-            response.response_gen = sources.watched(response.response_gen, metadata)
-        elif isinstance(response, AsyncStreamingResponse):
-            response.response_gen = sources.awatched(response.response_gen, metadata)
-        else:
-            # An empty response would call itself "None".
-            answer = (response.response or "") if isinstance(response, Response) else str(response)
-            metadata.update(sources.citations_in(answer))
-        return response
+    def _for_synthesizer(self, query: QueryBundle, sources: Sources) -> tuple[list[NodeWithScore], dict[str, Any]]:
+        """Return nodes and arguments for the synthesizer, which may need several requests."""
+        blocks = self._composer.blocks_of_question(query) if sources.expects_answer else []
+        shown = self._composer.nodes_for_synthesizer(sources)
+        if not shown and (blocks or not looks_at_sources(self._synthesizer)):
+            # LlamaIndex's synthesizers ask no model where there is no node.
+            shown = [NodeWithScore(node=PromptNode("", self._composer.blocks_without_sources()))]
+        return shown, {QUERY_BLOCKS: blocks} if blocks else {}
 
 
 def _question_about(image: QueryBundle | ImageSource, prompt: str) -> QueryBundle:

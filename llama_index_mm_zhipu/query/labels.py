@@ -1,10 +1,14 @@
-"""Labels of retrieved pictures: number, similarity and caption, as metadata that LLMs see right before the image."""
+"""Labels of retrieved images: number, score and caption as data, and the text that a model reads before an image.
+
+Results carry their label twice in the metadata of a copied node: as data under ``IMAGE_LABEL``, which no model sees,
+and as text under the language's label key, which LlamaIndex's own engines print directly before the image.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
@@ -13,8 +17,41 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBun
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.prompts.templates import quoted
-from llama_index_mm_zhipu.prompts.wording import WORDING, Wording, wording_of
+from llama_index_mm_zhipu.prompts.wording import WORDING, wording_of
 from llama_index_mm_zhipu.types import Language
+
+IMAGE_LABEL = "image_label"
+"""Metadata key of retrieved images: the fields of ``LabelledImage`` as a dictionary."""
+
+ScoreType = Literal["similarity", "score"]
+"""What a score is: a cosine similarity, or a score of another scale, such as reciprocal ranks."""
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """What a label says about an image.
+
+    Attributes:
+        number: Position among the images of a result, from 1. Answers cite the image by it.
+        score: Score that the image was found with; ``None`` if the retriever gave none.
+        score_type: Whether the score is a similarity.
+        caption: Caption of the image; empty if it has none.
+    """
+
+    number: int
+    score: float | None = None
+    score_type: ScoreType = "score"
+    caption: str = ""
+
+    def text(self, language: Language) -> str:
+        """Return the label as text, such as ``图1（相似度 0.83）：「红苹果」``."""
+        wording = wording_of(language)
+        label = wording.name.format(number=self.number)
+        if self.score is not None:
+            template = wording.similarity if self.score_type == "similarity" else wording.score
+            label += template.format(score=f"{self.score:.3g}")
+        # The caption is quoted on one line: it could pass for a label, or for an instruction to the model.
+        return label + wording.colon + quoted(self.caption, wording) if self.caption else label
 
 
 def label_results(
@@ -24,41 +61,41 @@ def label_results(
     metadata_keys: Collection[str] = (),
     scores_are_similarities: bool = False,
 ) -> list[NodeWithScore]:
-    """Replace retrieved nodes by copies that show an LLM no more than they should.
-
-    An image's copy carries its label, such as ``图1（相似度 0.83）：「红苹果」``, under one metadata key
-    (``检索到的图片``, in English ``retrieved picture``), which LlamaIndex's engines print right before the image. All
-    other metadata is hidden from LLMs, of texts too.
+    """Return copies of retrieved nodes: images with a label, and all other metadata hidden from models.
 
     Args:
-        results: Best first; the nodes stay as they were.
-        language: Of the labels.
-        metadata_keys: Metadata to show all the same.
-        scores_are_similarities: Whether scores are cosines, and may be called so.
+        results: Best first. The nodes are not changed.
+        language: Language of the labels.
+        metadata_keys: Metadata that models see besides the label.
+        scores_are_similarities: Whether the scores are cosine similarities.
     """
+    score_type: ScoreType = "similarity" if scores_are_similarities else "score"
     labelled: list[NodeWithScore] = []
     number = 0
     for result in results:
         node = result.node
-        label = None
         if has_image(node):
-            node = as_image_node(node)
             number += 1
-            label = _label(node, number, _scored(result.score, scores_are_similarities), language)
-        labelled.append(NodeWithScore(node=_showing(node, label, metadata_keys, language), score=result.score))
+            label = LabelledImage(number, result.score, score_type, caption_of(node))
+            node = _with_label(as_image_node(node), label, language, metadata_keys)
+        else:
+            node = _with_hidden_metadata(node, metadata_keys)
+        labelled.append(NodeWithScore(node=node, score=result.score))
     return labelled
 
 
 def number_images(
     results: Sequence[NodeWithScore], *, language: Language = "zh", metadata_keys: Collection[str] = ()
 ) -> list[NodeWithScore]:
-    """Label images by the order in which they stand now, and by the captions that they have now.
+    """Return copies of results whose images are numbered in their present order.
+
+    Labels show the present captions and the scores that the images were retrieved with.
 
     Args:
-        results: Of ``ImageRetriever``, reordered, thinned out, rewritten or mixed: labels keep the similarity that
-            the images were found with. Or of other retrievers. The nodes stay as they were.
-        language: Of labels.
-        metadata_keys: Metadata to show of images besides.
+        results: Results of an ``ImageRetriever``, which may have been reordered, filtered, rewritten or mixed with
+            others, or results of any other retriever. The nodes are not changed.
+        language: Language of the labels.
+        metadata_keys: Metadata of images that models see besides the label.
     """
     numbered: list[NodeWithScore] = []
     number = 0
@@ -66,34 +103,29 @@ def number_images(
         node = result.node
         if has_image(node):
             number += 1
-            node = as_image_node(node)
-            label = _label(node, number, _known_score(node) or _scored(result.score, False), language)
-            node = _showing(node, label, metadata_keys, language)
+            score, score_type = _score_of(result)
+            label = LabelledImage(number, score, score_type, caption_of(node))
+            node = _with_label(as_image_node(node), label, language, metadata_keys)
         numbered.append(NodeWithScore(node=node, score=result.score))
     return numbered
 
 
-def label_of(node: BaseNode, language: Language) -> str | None:
-    """Return the label of a retrieved picture, or None where it has none."""
-    found = _label_in(node, wording_of(language))
-    return found.string if found else None
-
-
 def as_keys(metadata_keys: str | Collection[str]) -> tuple[str, ...]:
-    """Return names of metadata, of which one may be given by itself."""
+    """Return metadata keys as a tuple; a single key may be given as a string."""
     return (metadata_keys,) if isinstance(metadata_keys, str) else tuple(metadata_keys)
 
 
 class ImageNumbering(BaseNodePostprocessor):
-    """A node postprocessor for LlamaIndex's own engines: the last one, where others reorder or mix images.
+    """Postprocessor that numbers images for LlamaIndex's own engines.
 
-    The engines of this package number images by themselves.
+    Put it last where other postprocessors reorder images or several retrievers are mixed. The engines of this package
+    number images by themselves.
 
     Args:
-        language: Of labels.
+        language: Language of the labels.
     """
 
-    language: Language = Field(default="zh", description="Of labels.")
+    language: Language = Field(default="zh", description="Language of the labels.")
 
     @classmethod
     def class_name(cls) -> str:
@@ -106,54 +138,34 @@ class ImageNumbering(BaseNodePostprocessor):
         return number_images(nodes, language=self.language)
 
 
-class _Score(NamedTuple):
-    text: str
-    is_similarity: bool
+def _score_of(result: NodeWithScore) -> tuple[float | None, ScoreType]:
+    """Return the score that an image was retrieved with: postprocessors may have replaced the result's score."""
+    data: Any = result.node.metadata.get(IMAGE_LABEL)
+    if isinstance(data, dict) and isinstance(data.get("score"), float):
+        return data["score"], "similarity" if data.get("score_type") == "similarity" else "score"
+    return result.score, "score"
 
 
-def _scored(score: float | None, is_similarity: bool) -> _Score | None:
-    return None if score is None else _Score(f"{score:.3g}", is_similarity)
-
-
-def _known_score(node: BaseNode) -> _Score | None:
-    """Read what an image was found with off its label, of whatever language."""
-    for wording in WORDING.values():
-        found = _label_in(node, wording)
-        if found is not None and (text := found.group(1) or found.group(2)):
-            return _Score(text, found.group(1) is not None)
-    return None
-
-
-def _label_in(node: BaseNode, wording: Wording) -> re.Match[str] | None:
-    label = node.metadata.get(wording.metadata_key)
-    return wording.label.fullmatch(label) if isinstance(label, str) else None
-
-
-def _label(node: ImageNode, number: int, score: _Score | None, language: Language) -> str:
-    wording = wording_of(language)
-    in_brackets = ""
-    if score is not None:
-        in_brackets = (wording.similarity if score.is_similarity else wording.score).format(score=score.text)
-    # On one line and quoted: a caption could pass for a label, or for what is asked of the LLM.
-    caption = caption_of(node)
-    quotation = wording.colon + quoted(caption, wording) if caption.strip() else ""
-    return wording.name.format(number=number) + in_brackets + quotation
-
-
-def _showing(node: BaseNode, label: str | None, metadata_keys: Collection[str], language: Language) -> BaseNode:
-    """Copy a node: the label comes last, so that nothing stands between it and the image."""
-    stale = [wording.metadata_key for wording in WORDING.values() if _label_in(node, wording)]
-    metadata = {key: value for key, value in node.metadata.items() if key not in stale}
-    label_key = wording_of(language).metadata_key
-    shown = set(metadata_keys)
-    if label is not None:
-        metadata.pop(label_key, None)
-        metadata[label_key] = label
-        shown.add(label_key)
+def _with_label(node: ImageNode, label: LabelledImage, language: Language, metadata_keys: Collection[str]) -> ImageNode:
+    label_key = wording_of(language).label_key
+    # A node that was labelled before may have a label in another language.
+    old_keys = {wording.label_key for wording in WORDING.values()} if IMAGE_LABEL in node.metadata else {label_key}
+    metadata = {key: value for key, value in node.metadata.items() if key not in old_keys}
+    metadata[IMAGE_LABEL] = asdict(label)
+    # The label comes last, so that nothing stands between it and the image.
+    metadata[label_key] = label.text(language)
     return node.model_copy(
         update={
             "metadata": metadata,
-            "excluded_llm_metadata_keys": [key for key in metadata if key not in shown],
-            "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, label_key])),
+            "excluded_llm_metadata_keys": [key for key in metadata if key not in {label_key, *metadata_keys}],
+            "excluded_embed_metadata_keys": list(
+                dict.fromkeys([*node.excluded_embed_metadata_keys, IMAGE_LABEL, label_key])
+            ),
         }
+    )
+
+
+def _with_hidden_metadata(node: BaseNode, metadata_keys: Collection[str]) -> BaseNode:
+    return node.model_copy(
+        update={"excluded_llm_metadata_keys": [key for key in node.metadata if key not in metadata_keys]}
     )

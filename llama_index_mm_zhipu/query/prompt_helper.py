@@ -64,6 +64,31 @@ def require_fitting(question: str, metadata: LLMMetadata, *, packed: bool) -> No
         )
 
 
+def fit_one_request(messages: Sequence[ChatMessage], metadata: LLMMetadata) -> bool:
+    """Return whether messages leave a model room for its answer.
+
+    Texts are counted by LlamaIndex's tokenizer, and leave room for each image: about 1,000 tokens, in all a quarter of
+    the context at most. ``ZhipuMultiModal`` fits the images into what the model takes.
+
+    Args:
+        messages: All messages of the request.
+        metadata: Metadata of the LLM.
+    """
+    texts = [block.text for message in messages for block in message.blocks if isinstance(block, TextBlock)]
+    images = sum(isinstance(block, ImageBlock) for message in messages for block in message.blocks)
+    context = metadata.context_window
+    room = context - max(metadata.num_output, 0) - _PADDING - _image_room(images, context)
+    # A character takes four tokens at most, one for each byte of UTF-8.
+    if sum(map(len, texts)) * 4 < room:
+        return True
+    tokenizer = get_tokenizer()
+    return sum(len(tokenizer(text)) for text in texts) < room
+
+
+def _image_room(images: int, context_window: int) -> int:
+    return min(images * _IMAGE_TOKENS, context_window // _LARGEST_SHARE)
+
+
 def _count_tokens(text: str, room: int) -> int:
     counted = text[: _COUNTED * room]
     return len(get_tokenizer()(counted)) * len(text) // max(len(counted), 1)
@@ -98,8 +123,7 @@ class WholeImagesPromptHelper(ChatPromptHelper):
     ) -> list[ChatMessage]:
         """Pack messages, in order, into the fewest that their texts need."""
         images = sum(map(_has_image, messages))
-        padding += min(images * _IMAGE_TOKENS, self.context_window // _LARGEST_SHARE)
-        size = self._room(prompt, llm, tools) - padding
+        size = self._room(prompt, llm, tools) - padding - _image_room(images, self.context_window)
         packs: list[list[ChatMessage]] = [[]]
         left = size
         for piece in [piece for message in messages for piece in await self._pieces(message, size)]:

@@ -29,7 +29,7 @@ from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.llm.structured_answers import decode_json
 from llama_index_mm_zhipu.prompts.templates import quoted
 from llama_index_mm_zhipu.prompts.wording import wording_of
-from llama_index_mm_zhipu.query.prompt_blocks import PromptBlocks
+from llama_index_mm_zhipu.query.compose import Composer
 from llama_index_mm_zhipu.types import Language
 
 logger = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
                 failed[number] = str(error)
         asked = TextBlock(text=wording["ask"].format(question=query.query_str, count=len(batch)))
         return [
-            *PromptBlocks(self.language).of_question(query),
+            *Composer(self.language).blocks_of_question(query),
             TextBlock(text="\n".join(lines)),
             *([_sheet(on_sheet)] if on_sheet else []),
             *singly,

@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
+from llama_index.core import Settings
+from llama_index.core.base.base_multi_modal_retriever import MultiModalRetriever
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding, mean_agg
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.constants import DEFAULT_SIMILARITY_TOP_K
+from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
-from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
+from llama_index.core.indices.utils import log_vector_store_query_result
 from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
     VectorStoreQueryMode,
+    VectorStoreQueryResult,
 )
 
 from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range, member_of
@@ -40,6 +44,8 @@ _MODES_BY_WORDS_ALONE = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.
 _MODES_BY_WORDS = (VectorStoreQueryMode.HYBRID, *_MODES_BY_WORDS_ALONE)
 _MODES_BY_VECTOR = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR)
 
+_BY_FULL_TEXT = VectorStoreQueryMode.TEXT_SEARCH
+
 logger = logging.getLogger(__name__)
 
 
@@ -51,7 +57,7 @@ class KnowsText(Protocol):
         """Return whether the model's vocabulary has any part of a text."""
 
 
-class ImageRetriever(MultiModalVectorIndexRetriever):
+class ImageRetriever(MultiModalRetriever):
     """Finds images and texts by words, by an image, or by both.
 
     If the embedding model knows no part of a question's words (emoji, rare characters), their vector has no meaning: a
@@ -116,26 +122,22 @@ class ImageRetriever(MultiModalVectorIndexRetriever):
                 f"similarity_cutoff is a cosine, and mode {mode.value!r} gives other scores; leave the cut-off out, or "
                 "take vector_store_query_mode='default'"
             )
-        self._image_top_k_given = image_similarity_top_k is not None
-        super().__init__(
-            index,
-            similarity_top_k=_count_of("similarity_top_k", similarity_top_k),
-            image_similarity_top_k=_count_of(
-                "image_similarity_top_k", similarity_top_k if image_similarity_top_k is None else image_similarity_top_k
-            ),
-            vector_store_query_mode=mode,
-            filters=_checked_filters(filters),
-            alpha=in_range(alpha, "alpha", 0, 1),
-            node_ids=as_ids(node_ids, "node_ids"),
-            doc_ids=as_ids(doc_ids, "doc_ids"),
-            sparse_top_k=None if sparse_top_k is None else _count_of("sparse_top_k", sparse_top_k),
-            callback_manager=callback_manager,
-            vector_store_kwargs={
-                **(vector_store_kwargs or {}),
-                **({} if mmr_threshold is None else {"mmr_threshold": in_range(mmr_threshold, "mmr_threshold", 0, 1)}),
-            },
-        )
         wording_of(language)
+        super().__init__(callback_manager=callback_manager or Settings.callback_manager)
+        self._index = index
+        self._similarity_top_k = _count_of("similarity_top_k", similarity_top_k)
+        self._image_similarity_top_k: int | None = None
+        if image_similarity_top_k is not None:
+            self.image_similarity_top_k = image_similarity_top_k
+        self._mode = mode
+        self._alpha = in_range(alpha, "alpha", 0, 1)
+        self._filters = _checked_filters(filters)
+        self._node_ids = as_ids(node_ids, "node_ids")
+        self._doc_ids = as_ids(doc_ids, "doc_ids")
+        self._sparse_top_k = None if sparse_top_k is None else _count_of("sparse_top_k", sparse_top_k)
+        self._store_options = dict(vector_store_kwargs or {})
+        if mmr_threshold is not None:
+            self._store_options["mmr_threshold"] = in_range(mmr_threshold, "mmr_threshold", 0, 1)
         self._query_mode = query_mode
         self._similarity_cutoff = in_range(similarity_cutoff, "similarity_cutoff", -1, 1)
         self._language: Language = language
@@ -143,24 +145,21 @@ class ImageRetriever(MultiModalVectorIndexRetriever):
 
     @property
     def similarity_top_k(self) -> int:
-        """How many texts to find, and how many images where no number of their own was given."""
+        """How many texts to find, and how many images if ``image_similarity_top_k`` was not set."""
         return self._similarity_top_k
 
     @similarity_top_k.setter
     def similarity_top_k(self, similarity_top_k: int) -> None:
         self._similarity_top_k = _count_of("similarity_top_k", similarity_top_k)
-        if not self._image_top_k_given:
-            self._image_similarity_top_k = self._similarity_top_k
 
     @property
     def image_similarity_top_k(self) -> int:
         """How many images to find."""
-        return self._image_similarity_top_k
+        return self._similarity_top_k if self._image_similarity_top_k is None else self._image_similarity_top_k
 
     @image_similarity_top_k.setter
     def image_similarity_top_k(self, image_similarity_top_k: int) -> None:
         self._image_similarity_top_k = _count_of("image_similarity_top_k", image_similarity_top_k)
-        self._image_top_k_given = True
 
     def retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
         """Find images and texts.
@@ -171,7 +170,7 @@ class ImageRetriever(MultiModalVectorIndexRetriever):
 
         Raises:
             ImageError: The image cannot be read.
-            ValueError: A filter asks for metadata that no node has, or ``query_mode`` for what the question has not.
+            ValueError: A filter asks for metadata that no node has, or the question lacks what ``query_mode`` needs.
         """
         return super().retrieve(as_bundle(str_or_query_bundle))
 
@@ -179,55 +178,79 @@ class ImageRetriever(MultiModalVectorIndexRetriever):
         """As ``retrieve``."""
         return await super().aretrieve(as_bundle(str_or_query_bundle))
 
+    def text_retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
+        """Find texts by the words of a question."""
+        self._require_matchable_filters()
+        query = as_query(str_or_query_bundle)
+        self._warn_of_unknown_words(query, self._text_model)
+        return self._find_texts(query)
+
+    async def atext_retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
+        """As ``text_retrieve``, in a worker thread."""
+        return await asyncio.to_thread(self.text_retrieve, str_or_query_bundle)
+
+    def text_to_image_retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
+        """Find images by the words of a question."""
+        self._require_matchable_filters()
+        query = as_query(str_or_query_bundle)
+        self._warn_of_unknown_words(query, self._image_model)
+        return self._find_images_by_words(query)
+
+    async def atext_to_image_retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
+        """As ``text_to_image_retrieve``, in a worker thread."""
+        return await asyncio.to_thread(self.text_to_image_retrieve, str_or_query_bundle)
+
     def image_to_image_retrieve(self, str_or_query_bundle: QueryBundle | ImageSource) -> list[NodeWithScore]:
         """Find images by an image in any form; a string is its path or URL."""
-        return super().image_to_image_retrieve(as_image_bundle(str_or_query_bundle))
+        self._require_matchable_filters()
+        query = as_query(as_image_bundle(str_or_query_bundle))
+        if not query.embedding_image:
+            raise ValueError("the question has no image; give its path, or QueryBundle(image_path=…)")
+        return self._find_images_by_image(query)
 
     async def aimage_to_image_retrieve(self, str_or_query_bundle: QueryBundle | ImageSource) -> list[NodeWithScore]:
-        """As ``image_to_image_retrieve``."""
-        return await super().aimage_to_image_retrieve(as_image_bundle(str_or_query_bundle))
+        """As ``image_to_image_retrieve``, in a worker thread."""
+        return await asyncio.to_thread(self.image_to_image_retrieve, str_or_query_bundle)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        # Before anything is embedded, also for the mean of words and image.
+        # Filters are checked first, so that nothing is embedded for a filter that cannot match.
         self._require_matchable_filters()
         query = self._reduced(as_query(query_bundle))
-        self._warn_of_unknown_words(query, self._embed_model, self._image_embed_model)
+        self._warn_of_unknown_words(query, self._text_model, self._image_model)
         texts = self._find_texts(query) if query.embedding_strs else []
         return [*texts, *self._find_images(query)]
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
-    def _text_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        self._require_matchable_filters()
-        query = as_query(query_bundle)
-        self._warn_of_unknown_words(query, self._embed_model)
-        return self._find_texts(query)
-
-    async def _atext_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._text_retrieve, query_bundle)
+    # LlamaIndex declares these as abstract.
 
     def _text_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        self._require_matchable_filters()
-        query = as_query(query_bundle)
-        self._warn_of_unknown_words(query, self._image_embed_model)
-        return self._find_images_by_words(query)
+        return self.text_to_image_retrieve(query_bundle)
 
     async def _atext_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._text_to_image_retrieve, query_bundle)
+        return await self.atext_to_image_retrieve(query_bundle)
 
     def _image_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        self._require_matchable_filters()
-        query = as_query(query_bundle)
-        if not query.embedding_image:
-            raise ValueError("the question has no image; give its path, or QueryBundle(image_path=…)")
-        return self._find_images_by_image(query)
+        return self.image_to_image_retrieve(query_bundle)
 
     async def _aimage_to_image_retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return await asyncio.to_thread(self._image_to_image_retrieve, query_bundle)
+        return await self.aimage_to_image_retrieve(query_bundle)
+
+    @property
+    def _text_model(self) -> BaseEmbedding:
+        return self._index._embed_model
+
+    @property
+    def _image_model(self) -> MultiModalEmbedding:
+        return self._index.image_embed_model
 
     def _reduced(self, query: QueryBundle) -> QueryBundle:
-        """Leave of a question what ``query_mode`` asks by."""
+        """Return the part of a question that ``query_mode`` searches by.
+
+        Raises:
+            ValueError: The question has no such part.
+        """
         if self._query_mode == "image":
             if not query.embedding_image:
                 raise ValueError("query_mode is 'image' and the question has no image; give QueryBundle(image_path=…)")
@@ -238,43 +261,38 @@ class ImageRetriever(MultiModalVectorIndexRetriever):
             return replace(query, image_path=None)
         return query
 
-    # Not by core's methods: these write the vector into the bundle, where the next search takes it for the user's, and
-    # leave vectors as long as the model makes them.
-
     def _find_texts(self, query: QueryBundle) -> list[NodeWithScore]:
         if self._index.is_text_vector_store_empty:
             return []
         if query.embedding is not None:
-            return self._get_nodes_with_embeddings(query, self._similarity_top_k, self._vector_store)
-        return self._find_by_words(query, self._embed_model, self._similarity_top_k, self._vector_store)
+            return self._search(query, query.embedding, self._similarity_top_k, self._index.vector_store)
+        return self._find_by_words(query, self._text_model, self._similarity_top_k, self._index.vector_store)
 
     def _find_images(self, query: QueryBundle) -> list[NodeWithScore]:
         if not query.embedding_strs:
             return self._find_images_by_image(query)
-        if not query.embedding_image or self._vector_store_query_mode in _MODES_BY_WORDS_ALONE:
+        if not query.embedding_image or self._mode in _MODES_BY_WORDS_ALONE:
             return self._find_images_by_words(query)
         if self._index.is_image_vector_store_empty:
             return []
         vectors = [self._image_vector(query)]
-        if self._similarity_cutoff is not None or not self._is_unknown_to(self._image_embed_model, query):
-            # What is near the words and near the image: a score is the mean of two cosines.
-            vectors.append(_vector_of_words(self._image_embed_model, query))
-        return self._get_nodes_with_embeddings(
-            replace(query, embedding=mean_agg(vectors)), self._image_similarity_top_k, self._image_vector_store
-        )
+        if self._similarity_cutoff is not None or not self._is_unknown_to(self._image_model, query):
+            # An image near the words and near the given image: its score is the mean of two cosines.
+            vectors.append(_vector_of_words(self._image_model, query))
+        store = self._index.image_vector_store
+        return self._search(query, mean_agg(vectors), self.image_similarity_top_k, store)
 
     def _find_images_by_words(self, query: QueryBundle) -> list[NodeWithScore]:
         if self._index.is_image_vector_store_empty:
             return []
-        top_k = self._image_similarity_top_k
-        return self._find_by_words(query, self._image_embed_model, top_k, self._image_vector_store)
+        store = self._index.image_vector_store
+        return self._find_by_words(query, self._image_model, self.image_similarity_top_k, store)
 
     def _find_images_by_image(self, query: QueryBundle) -> list[NodeWithScore]:
         if self._index.is_image_vector_store_empty or not query.embedding_image:
             return []
-        return self._get_nodes_with_embeddings(
-            replace(query, embedding=self._image_vector(query)), self._image_similarity_top_k, self._image_vector_store
-        )
+        store = self._index.image_vector_store
+        return self._search(query, self._image_vector(query), self.image_similarity_top_k, store)
 
     def _find_by_words(
         self, query: QueryBundle, model: BaseEmbedding, similarity_top_k: int, store: BasePydanticVectorStore
@@ -282,30 +300,21 @@ class ImageRetriever(MultiModalVectorIndexRetriever):
         if not query.embedding_strs:
             return []
         if self._has_full_text(store) and self._is_unknown_to(model, query):
-            return self._find_by_full_text(query, similarity_top_k, store)
+            # Without FTS5 this mode is an error, and the user did not ask for it.
+            return self._search(query, None, similarity_top_k, store, _BY_FULL_TEXT) if store.has_texts() else []
         vector = _vector_of_words(model, query) if store.is_embedding_query else None
-        return self._get_nodes_with_embeddings(replace(query, embedding=vector), similarity_top_k, store)
+        return self._search(query, vector, similarity_top_k, store)
 
     def _image_vector(self, query: QueryBundle) -> Embedding:
-        return unit_embedding(self._image_embed_model.get_image_embedding(query.embedding_image[0]))
-
-    def _find_by_full_text(
-        self, query: QueryBundle, similarity_top_k: int, store: FaissMultiModalVectorStore
-    ) -> list[NodeWithScore]:
-        if not store.has_texts():
-            # An SQLite without FTS5 would raise an error, though nobody asked for this mode.
-            return []
-        by_text = self._build_vector_store_query(query, similarity_top_k)
-        by_text.mode = VectorStoreQueryMode.TEXT_SEARCH
-        return self._search(by_text, store)
+        return unit_embedding(self._image_model.get_image_embedding(query.embedding_image[0]))
 
     def _has_full_text(self, store: BasePydanticVectorStore) -> TypeGuard[FaissMultiModalVectorStore]:
-        """Whether full text may take the place of vectors; who gives a ``similarity_cutoff`` wants cosines."""
+        """Return whether full text may replace vectors; a ``similarity_cutoff`` needs cosines."""
         return self._similarity_cutoff is None and isinstance(store, FaissMultiModalVectorStore)
 
     def _is_unknown_to(self, model: BaseEmbedding, query: QueryBundle) -> bool:
-        """Whether the words of a query are to be embedded by a model that knows no part of them."""
-        if self._vector_store_query_mode not in _MODES_BY_VECTOR or not isinstance(model, KnowsText):
+        """Return whether a model is to embed words of which it knows no part."""
+        if self._mode not in _MODES_BY_VECTOR or not isinstance(model, KnowsText):
             return False
         words = query.embedding_strs
         return bool(words) and not any(map(model.knows_text, words))
@@ -318,37 +327,66 @@ class ImageRetriever(MultiModalVectorIndexRetriever):
                 one_line(" ".join(query.embedding_strs)),
             )
 
-    def _build_vector_store_query(self, query_bundle: QueryBundle, similarity_top_k: int) -> VectorStoreQuery:
-        query = super()._build_vector_store_query(query_bundle, similarity_top_k)
-        # Without words there is the ranking by vectors alone, whose cosines say more than its ranks.
-        if query.mode in _MODES_BY_WORDS and not query_bundle.embedding_strs:
-            query.mode = VectorStoreQueryMode.DEFAULT
-        return query
-
-    def _get_nodes_with_embeddings(
-        self, query_bundle_with_embeddings: QueryBundle, similarity_top_k: int, vector_store: BasePydanticVectorStore
+    def _search(
+        self,
+        query: QueryBundle,
+        vector: Embedding | None,
+        similarity_top_k: int,
+        store: BasePydanticVectorStore,
+        mode: VectorStoreQueryMode | None = None,
     ) -> list[NodeWithScore]:
-        return self._search(
-            self._build_vector_store_query(query_bundle_with_embeddings, similarity_top_k), vector_store
-        )
+        """Query a store, and return its nodes with labels.
 
-    def _search(self, query: VectorStoreQuery, store: BasePydanticVectorStore) -> list[NodeWithScore]:
+        Args:
+            query: The question.
+            vector: Vector to search by; ``None`` for modes by words alone.
+            similarity_top_k: How many nodes to find.
+            store: The store of texts or of images.
+            mode: Query mode; by default the retriever's.
+        """
         # Stores take an empty list of ids for no restriction, as LlamaIndex's own retriever means it.
         if self._node_ids == [] or self._doc_ids == []:
             return []
-        found = self._build_node_list_from_query_result(store.query(query, **self._kwargs))
+        mode = mode or self._mode
+        # Without words only vectors can rank, and their cosines say more than ranks.
+        if mode in _MODES_BY_WORDS and not query.embedding_strs:
+            mode = VectorStoreQueryMode.DEFAULT
+        asked = VectorStoreQuery(
+            query_embedding=vector,
+            similarity_top_k=similarity_top_k,
+            doc_ids=self._doc_ids,
+            node_ids=self._node_ids,
+            query_str=query.query_str,
+            mode=mode,
+            alpha=self._alpha,
+            filters=self._filters,
+            sparse_top_k=self._sparse_top_k,
+        )
+        found = self._results_of(store.query(asked, **self._store_options))
         cutoff = self._similarity_cutoff
         return label_results(
             [result for result in found if cutoff is None or (result.score or 0.0) >= cutoff],
             language=self._language,
             metadata_keys=self._metadata_keys,
-            scores_are_similarities=query.mode == VectorStoreQueryMode.DEFAULT,
+            scores_are_similarities=mode == VectorStoreQueryMode.DEFAULT,
         )
 
+    def _results_of(self, found: VectorStoreQueryResult) -> list[NodeWithScore]:
+        """Return the nodes that a store found; those of stores that keep no nodes are in the docstore."""
+        log_vector_store_query_result(found)
+        nodes = found.nodes
+        if nodes is None:
+            nodes_dict = self._index.index_struct.nodes_dict
+            nodes = self._index.docstore.get_nodes([nodes_dict[id_] for id_ in found.ids or []])
+        scores: Sequence[float | None] = found.similarities or [None] * len(nodes)
+        return [NodeWithScore(node=node, score=score) for node, score in zip(nodes, scores, strict=True)]
+
     def _require_matchable_filters(self) -> None:
+        if self._filters is None:
+            return
         stores = [
             store
-            for store in (self._vector_store, self._image_vector_store)
+            for store in (self._index.vector_store, self._index.image_vector_store)
             if isinstance(store, FaissMultiModalVectorStore) and store.count()
         ]
         require_matchable(self._filters, stores)

@@ -1,209 +1,64 @@
-"""The sources of an answer: which were sent, which could not be, and which the answer cites."""
+"""The sources of an answer: the nodes that are sent to the model, and those that had to be left out."""
 
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import AsyncGenerator, AsyncIterable, Collection, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore
+from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
+from llama_index.core.schema import BaseNode, NodeWithScore
 
-from llama_index_mm_zhipu.embedding.nodes import list_failures
-from llama_index_mm_zhipu.images import ImageError, image_source, load_image, open_image
+from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image, open_image
 from llama_index_mm_zhipu.images.errors import one_line
+from llama_index_mm_zhipu.images.sources import FoundSource
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError
-from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.query.citations import citations_in
 from llama_index_mm_zhipu.query.labels import number_images
+from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
 
-CITATIONS = "citations"
-"""Key of ``response.metadata``: the node id of each image that the answer cites, by name (``图1``)."""
-
-UNKNOWN_CITATIONS = "unknown_citations"
-"""Key of ``response.metadata``: names that the answer cites and that no image has."""
-
-_MAX_RANGE = 50
-
-_RANGE = r"至|到|~|～|–|—|-|to\b|through\b"
-_JOINT = rf"、|，|,\s*and\b|,\s*or\b|,|;|；|和|与|及|以及|或|and\b|or\b|&|{_RANGE}"
-# Not the number of a figure inside an image ("图3.5"), and no part of a name ("图4K", "图5S店").
-_NUMBER = r"(?P<number>\d{1,4})(?!\d|[.．]\d|[A-Za-z])"
-_NAME = r"图片?|[Pp]ictures?"
-# What the prompts ask for: "[图1]". A list may stand in one pair of brackets.
-_BRACKETED = re.compile(
-    rf"[\[【（(]\s*(?:{_NAME})\s*{_NUMBER}(?:\s*(?:{_JOINT})\s*(?:(?:{_NAME})\s*)?\d{{1,4}})*\s*[\]】）)]"
-)
-_FIRST = re.compile(rf"(?:图片?|\b[Pp]icture(?P<plural>s?))\s*[\[【*]{{0,2}}{_NUMBER}[\]】*]{{0,2}}")
-_NAMED = re.compile(rf"\s*(?P<joint>{_JOINT})\s*(?P<shown>(?:{_NAME})\s*{_NUMBER})")
-_BARE = re.compile(rf"\s*(?P<joint>{_JOINT})\s*(?P<shown>{_NUMBER})")
-# Chinese sets no spaces: before 图 stands the end of a word such as 地图 or 户型图, or one of these, which end none.
-_BEFORE = re.compile(
-    r"(?:^|[^\u4e00-\u9fff]|[如见在从和与及或跟对由的是为即据按比看把将向有中而但此以较合自于说用选给若于括除了到至示第请则都也被让使随另同仅只这那述张考阅察显呈取找做作认应需要来去过着得里前后间边处别]|如果|结果)\Z"
-)
-# These make another word of a character above: 组合图, 应用图 and the like.
-_COMPOUND = re.compile(r"(?:用户|组合|集合|应用)\Z")
-# A number that counts or numbers other things: "户型图3室2厅", "图1号楼".
-_OTHER_NUMBER = re.compile(r"\s*[室厅号层楼栋期版维]")
-# What follows a bare number that counts things: "图1和2个苹果", "图1和2号车", "图1，3D打印", "Picture 1 and 2 hats".
-_COUNTED = re.compile(
-    r"\s*[A-Za-z个只张条辆位件块片元年月日岁%％双人种台页点次层本部支朵棵头匹把套幅米克倍天小分秒根扇顶瓶杯盒间座艘架颗粒面堆排箱袋包碗盘串株群号名]"
-)
-_END = re.compile(rf"\s*(?:$|[。．.；;：:！!？?）)\]】”\"\n]|{_JOINT}|[都均全皆各也里中上是为]|分别|显示|所示)")
-
-
-class Citations(NamedTuple):
-    """What an answer cites.
-
-    Attributes:
-        nodes: By name, in the order of first mention.
-        unknown: Names that no image has.
-    """
-
-    nodes: dict[str, BaseNode]
-    unknown: list[str]
-
-    def as_metadata(self) -> dict[str, Any]:
-        """Return what goes into ``response.metadata``; what is unknown is logged, too."""
-        if self.unknown:
-            logger.warning("the answer cites %s, which no image is called", ", ".join(self.unknown))
-        return {
-            CITATIONS: {name: node.node_id for name, node in self.nodes.items()},
-            UNKNOWN_CITATIONS: self.unknown,
-        }
-
-
-class Mention(NamedTuple):
-    """A place in an answer that cites images.
-
-    Attributes:
-        numbers: Of the images; several for the end of a range, ``图1至3``, which stands for those between, too.
-        start: Index of its first character.
-        end: Index after its last one.
-    """
-
-    numbers: tuple[int, ...]
-    start: int
-    end: int
-
-
-def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Language = "zh") -> Citations:
-    """Find the images that an answer cites.
-
-    The prompts ask for ``[图1]``. Understood are names in any brackets, lists and ranges of them (``[图1、图3]``,
-    ``（图1至3）``), and names without brackets where nothing speaks against them: ``图1``, ``图 1``, ``图片1``,
-    ``Picture 1``, ``图1、2和3``, ``图1，2，3都有``. No citations are figures inside an image (``图3.5``), the ends of
-    other words (``流程图2``, ``户型图3室2厅``), and other numbers (``图5S店``, the second of ``图1和2号车``).
-
-    Args:
-        answer: The whole of it.
-        sources: What was sent, images in the order of their numbers.
-        language: Of names.
-    """
-    images = [result.node for result in sources if isinstance(result.node, ImageNode)]
-    name = wording_of(language).name
-    nodes: dict[str, BaseNode] = {}
-    unknown: list[str] = []
-    for number in dict.fromkeys(number for mention in mentions_in(answer) for number in mention.numbers):
-        called = name.format(number=number)
-        if 1 <= number <= len(images):
-            nodes[called] = images[number - 1]
-        else:
-            unknown.append(called)
-    return Citations(nodes, unknown)
-
-
-def mentions_in(answer: str) -> Iterator[Mention]:
-    """Find where an answer cites images, in order; the numbers need not be those of images that there are."""
-    in_brackets = [found.span() for found in _BRACKETED.finditer(answer)]
-    end = 0
-    for first in _FIRST.finditer(answer):
-        if first.start() < end:
-            # The end of a range, "图1至图3", which was read with its beginning.
-            continue
-        bracket_end = next((last for start, last in in_brackets if start < first.start() < last), None)
-        if bracket_end is None and not _is_citation(answer, first):
-            end = first.end()
-            continue
-        mentions = _list_from(answer, first, bracket_end)
-        yield from mentions
-        end = mentions[-1].end if mentions else first.end()
-
-
-def _list_from(answer: str, first: re.Match[str], bracket_end: int | None) -> list[Mention]:
-    """Return a mention and the bare numbers that it is followed by, as in ``图1、2和3``."""
-    mentions = [Mention((int(first["number"]),), first.start(), first.end())]
-    while following := _following(answer, mentions[-1].end, bracket_end, plural=bool(first["plural"])):
-        joint, number = following["joint"], int(following["number"])
-        last = mentions[-1].numbers[-1]
-        numbers: tuple[int, ...] = (number,)
-        if re.fullmatch(_RANGE, joint):
-            if not last < number <= last + _MAX_RANGE:
-                # "图2-1" names a figure inside an image.
-                return mentions[:-1] if joint == "-" else mentions
-            numbers = tuple(range(last + 1, number + 1))
-        mentions.append(Mention(numbers, following.start("shown"), following.end()))
-    return mentions
-
-
-def _is_citation(answer: str, first: re.Match[str]) -> bool:
-    """Whether nothing speaks against a name without brackets."""
-    if answer[first.start()] != "图":
-        return True
-    before = answer[max(0, first.start() - 3) : first.start()]
-    is_word_of_its_own = _BEFORE.search(before) is not None and _COMPOUND.search(before) is None
-    return is_word_of_its_own and _OTHER_NUMBER.match(answer, first.end()) is None
-
-
-def _following(answer: str, place: int, bracket_end: int | None, *, plural: bool) -> re.Match[str] | None:
-    """Find the next number of a list: one with a name of its own is another first number, unless it ends a range."""
-    if (named := _NAMED.match(answer, place)) is not None:
-        return named if re.fullmatch(_RANGE, named["joint"]) else None
-    bare = _BARE.match(answer, place)
-    if bare is None or plural or (bracket_end is not None and bare.end() < bracket_end):
-        return bare
-    # A comma may begin another clause, which may begin with a count of anything.
-    if bare["joint"] in ("，", ",", "；", ";") and not _END.match(answer, bare.end()):
-        return None
-    return None if _COUNTED.match(answer, bare.end()) else bare
-
-
 SKIPPED = "skipped"
-"""Key of ``response.metadata``: reason by node id of images that were found and could not be sent."""
+"""Key of ``response.metadata``: the reason by node id of images that were found and could not be sent."""
 
-# As LlamaIndex's readers call them.
+# Metadata keys of LlamaIndex's readers.
 _FILE_NAME, _FILE_PATH = "file_name", "file_path"
 
-# What LlamaIndex makes of an empty answer, and of one that failed with a ValueError, which it logs.
+# LlamaIndex returns these for an empty answer, and for an answer that failed with a ValueError, which it logs.
 _EMPTY_ANSWERS = ("", "Empty Response")
 
 
-class Sent(list[NodeWithScore]):
-    """Images, numbered in this order, and texts.
+@dataclass(frozen=True)
+class Source:
+    """A node that is sent to the model.
 
     Attributes:
-        skipped: Reason by node id of images that were found and cannot be read.
+        result: The node and its score. An image carries its label.
+        image: Where the bytes of the image are; ``None`` for texts, and where no images are sent.
     """
 
-    skipped: dict[str, str]
+    result: NodeWithScore
+    image: FoundSource | None = None
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Sources of one answer.
+    """The sources of one answer.
 
     Attributes:
-        sent: What goes out.
-        language: Of labels and citations.
-        expects_answer: False where no model is asked.
+        sent: The sources in the order of the prompt; images are numbered in this order.
+        language: Language of labels and citations.
+        skipped: The images that were found and cannot be read.
+        expects_answer: Whether a model is asked.
     """
 
-    sent: Sent
+    sent: Sequence[Source]
     language: Language
+    skipped: Skipped = field(default_factory=Skipped)
     expects_answer: bool = True
 
     @classmethod
@@ -217,63 +72,95 @@ class Sources:
         needs_images: bool = True,
         expects_answer: bool = True,
     ) -> Sources:
-        """Take what was retrieved, without images whose file vanished or was damaged since it was indexed.
+        """Number the images of results; images whose file vanished or was damaged since indexing are left out.
 
         Args:
-            results: What was retrieved, or what this function took of it before.
-            language: Of labels.
-            metadata_keys: Metadata to show of images besides.
-            on_error: ``"skip"`` such images, or ``"raise"`` at the first.
-            needs_images: Whether the images are sent at all.
+            results: Retrieved nodes.
+            language: Language of the labels.
+            metadata_keys: Metadata of images that the model sees besides the label.
+            on_error: ``"skip"`` images that cannot be read, or ``"raise"`` at the first.
+            needs_images: Whether the images themselves are sent.
             expects_answer: Whether a model is asked.
 
         Raises:
-            ImageError: There is such an image, and ``on_error`` is ``"raise"``; or nothing else was found.
+            ImageError: An image cannot be read and ``on_error`` is ``"raise"``, or no result can be read.
         """
-        if isinstance(results, Sent):
-            return cls(results, language, expects_answer)
-        readable, skipped = _readable(results, on_error) if needs_images else (list(results), {})
+        skipped = Skipped()
+        readable: list[NodeWithScore] = []
+        images: list[FoundSource | None] = []
+        for result in results:
+            try:
+                image = readable_image(result.node) if needs_images else None
+            except ImageError as error:
+                if on_error == "raise":
+                    raise _cannot_be_sent(result.node, error) from None
+                skipped.add(result.node.node_id, str(error))
+                continue
+            readable.append(result)
+            images.append(image)
         if skipped:
-            told = list_failures(list(skipped.items()), len(results))
+            summary = skipped.summary(len(results))
             if not readable:
-                raise ImageError(f"none of the images found can be sent: {told}")
-            logger.warning("%s", told)
-        sent = Sent(number_images(readable, language=language, metadata_keys=metadata_keys))
-        sent.skipped = skipped
-        return cls(sent, language, expects_answer)
+                raise ImageError(f"none of the images found can be sent: {summary}")
+            logger.warning("%s", summary)
+        numbered = number_images(readable, language=language, metadata_keys=metadata_keys)
+        return cls([*map(Source, numbered, images)], language, skipped, expects_answer)
+
+    @property
+    def results(self) -> list[NodeWithScore]:
+        """The nodes that are sent, with their scores."""
+        return [source.result for source in self.sent]
 
     def metadata(self) -> dict[str, Any]:
-        """Return the metadata of the response: of each node by its id, as LlamaIndex has it, and what was skipped.
+        """Return the metadata of the response: that of each node by its id, as in LlamaIndex, and what was skipped.
 
-        Of a node it holds what the model was shown, and the name of its file; paths of this machine stay here.
+        For a node it holds what the model was shown, and the name of its file. It never holds a path.
         """
-        return {
-            **{result.node.node_id: _shown_metadata(result.node) for result in self.sent},
-            SKIPPED: self.sent.skipped,
-        }
+        shown = {source.result.node.node_id: _shown_metadata(source.result.node) for source in self.sent}
+        return {**shown, SKIPPED: dict(self.skipped)}
 
     def citations_in(self, answer: str) -> dict[str, Any]:
-        """Return the metadata that tells what an answer cites.
+        """Return the metadata that tells which images an answer cites.
 
         Raises:
-            EmptyAnswerError: It is empty.
-            ImageError: It is, because an image could not be read to its end.
+            EmptyAnswerError: The answer is empty.
+            ImageError: The answer is empty because an image could not be read to its end.
         """
         if self.sent and self.expects_answer and answer.strip() in _EMPTY_ANSWERS:
-            for result in self.sent:
-                _require_whole(result.node)
+            for source in self.sent:
+                _require_whole(source)
             raise EmptyAnswerError(
                 f"the model answered nothing to a question with {len(self.sent)} sources; ask again, or raise "
                 "max_tokens (if LlamaIndex logged a structured response error before, that is the cause)"
             )
-        return citations_in(answer, self.sent, self.language).as_metadata()
+        return citations_in(answer, self.results, self.language).as_metadata()
+
+    def cited_in(self, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
+        """Give the response of one of LlamaIndex's synthesizers its sources and citations.
+
+        Raises:
+            EmptyAnswerError: The answer is empty.
+            ImageError: The answer is empty because an image could not be read to its end.
+        """
+        metadata = self.metadata()
+        response.source_nodes = self.results
+        response.metadata = metadata
+        if isinstance(response, StreamingResponse):
+            response.response_gen = self.watched(response.response_gen, metadata)
+        elif isinstance(response, AsyncStreamingResponse):
+            response.response_gen = self.awatched(response.response_gen, metadata)
+        else:
+            # An empty response would call itself "None".
+            answer = (response.response or "") if isinstance(response, Response) else str(response)
+            metadata.update(self.citations_in(answer))
+        return response
 
     def watched(self, pieces: Iterable[str], metadata: dict[str, Any]) -> Generator[str, None, None]:
-        """Pass on an answer that streams, and tell at its end what it cites.
+        """Yield the pieces of a streamed answer, and add its citations to the metadata when it has ended.
 
         Args:
-            pieces: Of the answer.
-            metadata: Of the response, which is completed.
+            pieces: Pieces of the answer.
+            metadata: Metadata of the response.
         """
         answer = ""
         for piece in pieces:
@@ -290,6 +177,24 @@ class Sources:
         metadata.update(self.citations_in(answer))
 
 
+def readable_image(node: BaseNode) -> FoundSource | None:
+    """Return where the bytes of a node's image are; ``None`` if the node holds no image.
+
+    The header of an image file is read. Images in the store are whole, and URLs are for the model to fetch.
+
+    Raises:
+        ImageError: The image file is missing or is no image.
+    """
+    if not has_image(node):
+        return None
+    source = image_source(node)
+    if isinstance(source, Path):
+        with open_image(source):
+            # The header can be read.
+            pass
+    return source
+
+
 def _shown_metadata(node: BaseNode) -> dict[str, Any]:
     path = getattr(node, "image_path", None) or node.metadata.get(_FILE_PATH)
     file_name = node.metadata.get(_FILE_NAME) or (Path(str(path)).name if path else None)
@@ -298,38 +203,13 @@ def _shown_metadata(node: BaseNode) -> dict[str, Any]:
     return {_FILE_NAME: file_name, **shown} if file_name else shown
 
 
-def require_readable(node: BaseNode) -> None:
-    """Read the header of an image in a file: those in the store are whole, addresses are the LLM's to fetch.
-
-    Raises:
-        ImageError: There is no such image.
-    """
-    if isinstance(node, ImageNode) and not node.image and isinstance(source := image_source(node), Path):
-        with open_image(source):
-            pass
-
-
-def _readable(results: Sequence[NodeWithScore], on_error: OnError) -> tuple[list[NodeWithScore], dict[str, str]]:
-    readable: list[NodeWithScore] = []
-    reasons: dict[str, str] = {}
-    for result in results:
-        try:
-            require_readable(result.node)
-            readable.append(result)
-        except ImageError as error:
-            if on_error == "raise":
-                raise _cannot_be_sent(result.node, error) from None
-            reasons[result.node.node_id] = str(error)
-    return readable, reasons
-
-
-def _require_whole(node: BaseNode) -> None:
-    if not isinstance(node, ImageNode) or isinstance(image_source(node), str):
+def _require_whole(source: Source) -> None:
+    if source.image is None or isinstance(source.image, str):
         return
     try:
-        load_image(node)
+        load_image(source.image)
     except ImageError as error:
-        raise _cannot_be_sent(node, error) from None
+        raise _cannot_be_sent(source.result.node, error) from None
 
 
 def _cannot_be_sent(node: BaseNode, error: ImageError) -> ImageError:

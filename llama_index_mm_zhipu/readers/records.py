@@ -33,7 +33,7 @@ SOURCE_LOCATION = "source_location"
 """Metadata key of the path of an image, or of the source that holds it with its id; hidden from both, too."""
 
 RESERVED_KEYS = frozenset(
-    {CONTENT_HASH, SOURCE_ROOT, SOURCE_LOCATION, *(wording.metadata_key for wording in WORDING.values())}
+    {CONTENT_HASH, SOURCE_ROOT, SOURCE_LOCATION, *(wording.label_key for wording in WORDING.values())}
 )
 """Metadata keys that this package writes itself, so that data may not be called so."""
 

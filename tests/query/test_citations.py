@@ -12,7 +12,7 @@ from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.query import citations_in
-from llama_index_mm_zhipu.query.sources import mentions_in
+from llama_index_mm_zhipu.query.citations import mentions_in
 from llama_index_mm_zhipu.testing import MockGLMServer, Says
 
 SOURCES = [

@@ -52,7 +52,7 @@ def test_english_prompts(index: ImageIndex, llm: ZhipuMultiModal, server: MockGL
         IMAGE,
         "Question: Where is a hat?",
     ]
-    assert system_of(request).startswith("Answer only from the images")
+    assert system_of(request).startswith("Answer only from the pictures")
 
 
 def test_an_unknown_language_is_refused(index: ImageIndex, llm: ZhipuMultiModal) -> None:

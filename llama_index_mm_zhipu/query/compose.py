@@ -1,0 +1,161 @@
+"""Turn a question, its sources and the chat before it into the messages of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.prompts import BasePromptTemplate
+from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
+
+from llama_index_mm_zhipu.images import ImageSource, read_bytes
+from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
+from llama_index_mm_zhipu.images.sources import FoundSource
+from llama_index_mm_zhipu.llm.images import ASKED_ABOUT, NumberedImageBlock
+from llama_index_mm_zhipu.prompts.templates import as_quoted_lines, in_one_line
+from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
+from llama_index_mm_zhipu.query.labels import IMAGE_LABEL
+from llama_index_mm_zhipu.query.question import has_words, images_of
+from llama_index_mm_zhipu.query.sources import Source, Sources, readable_image
+from llama_index_mm_zhipu.types import Language
+
+Blocks = list[TextBlock | ImageBlock]
+
+
+@dataclass(frozen=True)
+class Composer:
+    """Composes messages from questions and sources. Query engines and chat engines share it.
+
+    Args:
+        language: Language of labels and explanations.
+        include_images: Whether images are sent, those of the question too; otherwise labels with captions alone.
+        metadata_keys: Metadata of sources that is sent besides labels and texts.
+    """
+
+    language: Language = "zh"
+    include_images: bool = True
+    metadata_keys: Collection[str] = ()
+
+    def compose(
+        self,
+        question: QueryBundle,
+        sources: Sources,
+        template: BasePromptTemplate,
+        *,
+        history: Sequence[ChatMessage] = (),
+        system_prompt: str = "",
+    ) -> list[ChatMessage]:
+        """Return the messages of one request: the rules, the chat before, the sources and the question.
+
+        Args:
+            question: Words, images, or both.
+            sources: The sources to answer from.
+            template: Template with the variables ``context_messages`` and ``query_str``, see ``PROMPTS``.
+            history: Messages that go between the rules and the sources.
+            system_prompt: Text that goes before the rules.
+
+        Raises:
+            ImageError: An image of the question or of the history cannot be read.
+        """
+        shown = [*map(self.blocks_of_source, sources.sent)] or [self.blocks_without_sources()]
+        prompt = template.format_messages(
+            context_messages=[ChatMessage(blocks=blocks) for blocks in shown],
+            query_str=question.query_str,
+            query_blocks=self.blocks_of_question(question),
+        )
+        rules = [message.content or "" for message in prompt if message.role == MessageRole.SYSTEM]
+        system = "\n\n".join(filter(None, [system_prompt, *rules]))
+        return [
+            *([ChatMessage(role=MessageRole.SYSTEM, content=system)] if system else []),
+            *map(self._of_history, history),
+            *(message for message in prompt if message.role != MessageRole.SYSTEM),
+        ]
+
+    def nodes_for_synthesizer(self, sources: Sources) -> list[NodeWithScore]:
+        """Return nodes whose content blocks are those of the sources, for LlamaIndex's response synthesizers."""
+        return [
+            NodeWithScore(
+                node=PromptNode(source.result.node.node_id, self.blocks_of_source(source)), score=source.result.score
+            )
+            for source in sources.sent
+        ]
+
+    def blocks_of_source(self, source: Source) -> Blocks:
+        """Return the blocks that the prompt shows of a source: metadata, label and image, or metadata and text."""
+        node, wording = source.result.node, wording_of(self.language)
+        labels = (wording.label_key, IMAGE_LABEL)
+        keys = [key for key in self.metadata_keys if key in node.metadata and key not in labels]
+        # Metadata is quoted like captions: anybody may have written it.
+        metadata = [f"> {in_one_line(key)}: {in_one_line(str(node.metadata[key]))}" for key in keys]
+        if not isinstance(node, ImageNode):
+            lines = as_quoted_lines(node.get_content(metadata_mode=MetadataMode.NONE))
+            return [TextBlock(text="\n".join([wording.text, *metadata, lines]))]
+        text = TextBlock(text="\n".join([*metadata, self._label(node, wording)]))
+        if source.image is None:
+            return [text]
+        return [text, self._image_block(source.image, node.metadata[IMAGE_LABEL]["number"])]
+
+    def blocks_without_sources(self) -> Blocks:
+        """Return the blocks that the prompt shows in place of sources where there are none."""
+        return [TextBlock(text=wording_of(self.language).no_sources)]
+
+    def blocks_of_question(self, question: QueryBundle) -> Blocks:
+        """Return the images that a question is about, marked as such; empty if there are none.
+
+        Raises:
+            ImageError: One of them cannot be read.
+        """
+        if not self.include_images:
+            return []
+        return [block for image in images_of(question) for block in self._blocks_of_own_image(image)]
+
+    def _label(self, node: BaseNode, wording: Wording) -> str:
+        label = str(node.metadata[wording.label_key])
+        has_content = self.include_images or caption_of(node)
+        return label if has_content else label + wording.colon + wording.no_caption
+
+    def _blocks_of_own_image(self, image: ImageSource) -> Blocks:
+        source = readable_image(node_of_image(image))
+        # A node made of an image holds one.
+        assert source is not None
+        return [TextBlock(text=wording_of(self.language).own_image), self._image_block(source, ASKED_ABOUT)]
+
+    def _image_block(self, source: FoundSource, number: int) -> NumberedImageBlock:
+        if isinstance(source, Path):
+            return NumberedImageBlock(path=source, number=number, language=self.language)
+        if isinstance(source, str):
+            return NumberedImageBlock(url=source, number=number, language=self.language)
+        return NumberedImageBlock(image=read_bytes(source), number=number, language=self.language)
+
+    def _of_history(self, message: ChatMessage) -> ChatMessage:
+        """Return an earlier message as it is sent: its images are marked as the user's."""
+        if message.role != MessageRole.USER:
+            return message
+        blocks = [each for block in message.blocks for each in self._blocks_of_history(block)]
+        if not any(not isinstance(each, TextBlock) or has_words(each.text) for each in blocks):
+            # The API refuses empty messages.
+            blocks = [TextBlock(text=wording_of(self.language).image_alone)]
+        return ChatMessage(role=message.role, blocks=blocks)
+
+    def _blocks_of_history(self, block: Any) -> list[Any]:
+        if not isinstance(block, ImageBlock):
+            return [block]
+        return [*self._blocks_of_own_image(block)] if self.include_images else []
+
+
+class PromptNode(TextNode):
+    """A node with given content blocks, which LlamaIndex's synthesizers put into their prompts."""
+
+    _blocks: Blocks = PrivateAttr()
+
+    def __init__(self, node_id: str, blocks: Blocks) -> None:
+        super().__init__(id_=node_id, text="\n".join(block.text for block in blocks if isinstance(block, TextBlock)))
+        self._blocks = blocks
+
+    def get_content_blocks(self, metadata_mode: MetadataMode = MetadataMode.NONE) -> list[Any]:
+        """Return the blocks."""
+        return list(self._blocks)
