@@ -613,7 +613,7 @@ def test_an_update_that_fails_loses_nothing(
 ) -> None:
     index = build_index([Document(id_="text", text="红苹果")], tiny_embedding)
     with monkeypatch.context() as patched:
-        patched.setattr("llama_index_mm_zhipu.index.multimodal.embed_text_nodes", lambda *given: 1 / 0)
+        patched.setattr("llama_index_mm_zhipu.index.write.embed_text_nodes", lambda *given: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             index.update_ref_doc(Document(id_="text", text="绿苹果"))
     assert [node.get_content() for node in index.text_store.get_nodes()] == ["红苹果"]

@@ -25,8 +25,8 @@ from llama_index_mm_zhipu import (
     read_folder,
 )
 from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.index.input import image_of_document, items_of, nodes_of
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.index.read import image_of_document, items_of, nodes_of
 
 
 def images_in(index: ImageIndex) -> list[ImageNode]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import llama_index.core
 import pytest
 
-from llama_index_mm_zhipu.index.input import nltk_errors_explained
+from llama_index_mm_zhipu.index.read import nltk_errors_explained
 
 PROGRAM = """
 from llama_index.core import Document

@@ -6,30 +6,27 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from llama_index.core import Settings, StorageContext
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
-from llama_index.core.ingestion import run_transformations
-from llama_index.core.schema import BaseNode, Document, TransformComponent
+from llama_index.core.schema import BaseNode, TransformComponent
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice
-from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.index.input import (
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.index.read import (
     IndexInput,
     IndexItem,
     items_of,
-    nltk_errors_explained,
     nodes_of,
     roots_of,
     text_files_of,
+    transformed,
 )
-from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.index.settings import fingerprint_of, multimodal_or_default, record_precision
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
-from llama_index_mm_zhipu.index.stores import fingerprint_of
-from llama_index_mm_zhipu.reporting import report
+from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
@@ -39,8 +36,6 @@ TEXT_NAMESPACE = "default"
 IMAGE_NAMESPACE = MultiModalVectorStoreIndex.image_namespace
 INSERT_BATCH_SIZE = 256
 """Nodes embedded and written at a time: what a crash in the middle can cost."""
-
-_PRECISION = "precision"
 
 
 @explicit_arguments
@@ -84,7 +79,8 @@ def build_index(
             that the given nodes were read from, and old parts of the given texts' files. Nodes of other folders, and
             those without a file, stay. A folder that is not there or cannot be listed is an error, and nothing is
             deleted.
-        transformations: Applied to text documents; by default ``Settings.transformations``, the sentence splitter.
+        transformations: Applied to documents; by default ``Settings.transformations``, the sentence splitter. Images
+            pass through those that split no text, such as ``ImageCaptioner``.
         insert_batch_size: Nodes embedded and written at a time.
         show_progress: Show progress bars.
 
@@ -103,10 +99,10 @@ def build_index(
     in_range(caption_weight, "caption_weight", 0, 1)
     if insert_batch_size < 1:
         raise ValueError(f"insert_batch_size is {insert_batch_size}; it must be at least 1")
-    embed_model = _multimodal(embed_model)
+    embed_model = multimodal_or_default(embed_model)
     items = items_of(nodes_or_documents)
     given_whole = isinstance(items, Sequence)
-    skipped: dict[str, str] = {}
+    skipped = Skipped()
     roots: set[Path] = set()
     text_files: set[str] = set()
 
@@ -133,11 +129,12 @@ def build_index(
         show_progress=show_progress,
     )
     index.skipped = skipped
+    applied = transformations or Settings.transformations
     try:
         if given_whole:
-            index.insert_nodes(_as_nodes(first or [], index._transformations))
+            index.insert_nodes(transformed(first or [], applied))
         else:
-            index.insert_batches(_as_nodes(batch, index._transformations) for batch in chain([first or []], batches))
+            index.insert_batches(transformed(batch, applied) for batch in chain([first or []], batches))
         if index.kept:
             report(f"Kept {index.kept:,} images that have not changed.")
         if remove_missing:
@@ -177,7 +174,7 @@ def load_index(
         ModelMismatchError: It was built with another model.
         TypeError: There is no multimodal embedding model.
     """
-    embed_model = _multimodal(embed_model)
+    embed_model = multimodal_or_default(embed_model)
     if not has_index(persist_dir):
         raise FileNotFoundError(_no_index_in(as_path(persist_dir, "persist_dir")))
     return _open_index(
@@ -202,7 +199,11 @@ def _open_index(
     *,
     embed_model: MultiModalEmbedding,
     text_embed_model: BaseEmbedding | None,
-    **kwargs: Any,
+    caption_weight: float | None,
+    on_error: OnError,
+    transformations: list[TransformComponent] | None,
+    insert_batch_size: int,
+    show_progress: bool,
 ) -> ImageIndex:
     if text_embed_model is not None and not isinstance(text_embed_model, BaseEmbedding):
         raise TypeError(f"text_embed_model is {text_embed_model!r:.80}; give one of LlamaIndex's embedding models")
@@ -212,14 +213,18 @@ def _open_index(
     images.require_model(fingerprint_of(embed_model))
     text_embed_model = text_embed_model or _for_long_texts(embed_model)
     texts.require_model(fingerprint_of(text_embed_model))
-    _note_precision(images, embed_model)
+    record_precision(images, embed_model)
     return ImageIndex(
         nodes=[],
         storage_context=StorageContext.from_defaults(vector_store=texts),
         image_vector_store=images,
         embed_model=text_embed_model,
         image_embed_model=embed_model,
-        **kwargs,
+        caption_weight=caption_weight,
+        on_error=on_error,
+        transformations=transformations,
+        insert_batch_size=insert_batch_size,
+        show_progress=show_progress,
     )
 
 
@@ -236,23 +241,6 @@ def _remove_missing(index: ImageIndex, roots: Iterable[Path], text_files: Collec
     report(f"Removed {len(missing):,} images whose files are gone.")
     if missing_texts:
         report(f"Removed {len(missing_texts):,} texts whose files are gone or have changed.")
-
-
-def _multimodal(embed_model: object) -> MultiModalEmbedding:
-    """Return the given model, or that of ``Settings``.
-
-    Raises:
-        TypeError: It is none that embeds images.
-    """
-    # Settings.embed_model would make one of OpenAI's when nobody set it.
-    model = Settings._embed_model if embed_model is None else embed_model
-    if isinstance(model, MultiModalEmbedding):
-        return model
-    wanted = "give embed_model=ChineseClipEmbedding(…), or set Settings.embed_model to it"
-    if model is None:
-        raise TypeError(f"no embedding model for images: {wanted}")
-    given = repr(model) if isinstance(model, str) else type(model).__name__
-    raise TypeError(f"embed_model is {given:.80}, which does not embed images: {wanted}")
 
 
 def _no_index_in(folder: Path) -> str:
@@ -289,28 +277,3 @@ def _for_long_texts(embed_model: MultiModalEmbedding) -> BaseEmbedding:
     if "long_text" in type(embed_model).model_fields:
         return embed_model.model_copy(update={"long_text": "mean"})
     return embed_model
-
-
-def _note_precision(store: FaissMultiModalVectorStore, model: BaseEmbedding) -> None:
-    """Record the precision of the first vectors: another one finds them too, and is no other model."""
-    precision = getattr(model, "effective_precision", None)
-    recorded = store.get_setting(_PRECISION)
-    if precision and recorded is None:
-        store.set_setting(_PRECISION, precision)
-    elif precision and precision != recorded:
-        logger.warning(
-            "this index was begun with vectors in %s, the embedding model now computes in %s; they may be mixed, and "
-            "ChineseClipEmbedding.check_precision says how near they are",
-            recorded,
-            precision,
-        )
-
-
-def _as_nodes(items: Sequence[BaseNode], transformations: list[TransformComponent]) -> list[BaseNode]:
-    """Documents become nodes: images as they are, texts split."""
-    documents = [item for item in items if isinstance(item, Document) and not has_image(item)]
-    nodes = [item for item in items if has_image(item) or not isinstance(item, Document)]
-    if not documents:
-        return nodes
-    with nltk_errors_explained():
-        return [*nodes, *run_transformations(documents, transformations)]

@@ -1,43 +1,35 @@
-"""``ImageIndex``: core's multimodal index without its traps."""
+"""``ImageIndex``: LlamaIndex's multimodal index, with each image in one store and captions in the prompts."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from llama_index.core import Settings, StorageContext
 from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.data_structs.data_structs import IndexDict
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.llms.utils import LLMType
-from llama_index.core.schema import BaseNode, Document, ImageNode
-from llama_index.core.utils import iter_batch
-from llama_index.core.vector_stores.types import VectorStoreQueryMode
-from tqdm.auto import tqdm
+from llama_index.core.schema import BaseNode, Document, TransformComponent
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQueryMode,
+)
 from typing_extensions import Unpack
 
-from llama_index_mm_zhipu.arguments import as_ids, chosen, keyword_names, member_of, require_known
-from llama_index_mm_zhipu.embedding.nodes import Outcome, embed_text_nodes, failure_of, image_bar, stream_image_nodes
-from llama_index_mm_zhipu.images import ImageError, has_image
-from llama_index_mm_zhipu.images.nodes import as_image_node
-from llama_index_mm_zhipu.index.input import IndexInput, IndexItem, items_of, nltk_errors_explained, nodes_of
-from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
-from llama_index_mm_zhipu.index.stores import (
-    ImageIndexStruct,
-    faiss_store,
-    fingerprint_of,
-    follow_caption_weight,
-    is_stored_alike,
-    own_stores,
-    recorded_weight,
-    register_index,
-)
-from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
+from llama_index_mm_zhipu.arguments import as_ids, chosen, explicit_arguments, keyword_names, member_of, require_known
+from llama_index_mm_zhipu.embedding.nodes import image_bar
+from llama_index_mm_zhipu.images import has_image
+from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, items_of, nodes_of, transformed
+from llama_index_mm_zhipu.index.settings import record_weight, recorded_weight, require_models
+from llama_index_mm_zhipu.index.stored_files import is_stored_alike
+from llama_index_mm_zhipu.index.stores import ImageIndexStruct, IndexStore, as_index_store, register_index, stores_in
+from llama_index_mm_zhipu.index.write import Destination, NodeWriter
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
 from llama_index_mm_zhipu.query.engine import ImageQueryEngine
@@ -47,23 +39,13 @@ from llama_index_mm_zhipu.query.options import (
     RetrieverOptions,
     SynthesisOptions,
 )
-from llama_index_mm_zhipu.query.retriever import ImageRetriever
+from llama_index_mm_zhipu.query.retriever import ImageRetriever, QueryMode
 from llama_index_mm_zhipu.query.simple_chat import ImageCondenseQuestionChatEngine, ImageSimpleChatEngine
 from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, without_text_templates
-from llama_index_mm_zhipu.types import OnError
-from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.vector_store.nodes import storable_node
+from llama_index_mm_zhipu.reporting import Skipped
+from llama_index_mm_zhipu.types import Language, OnError
 
-logger = logging.getLogger(__name__)
-
-# Compared with the store together: some queries for all of them, and their vectors in memory.
-_PLANNED_AT_A_TIME = 1_000
-
-# Those of LlamaIndex's classes, which swallow others; "show_progress" and the like are declared by several.
-_CONSTRUCTOR = frozenset[str]().union(
-    *(keyword_names(each.__init__) for each in MultiModalVectorStoreIndex.__mro__[:3])  # type: ignore[misc]
-)
-_CHAT_ENGINES: dict[ChatMode, type[ImageContextChatEngine] | type[ImageCondensePlusContextChatEngine]] = {
+_CHAT_ENGINES: dict[ChatMode, type[ImageContextChatEngine]] = {
     ChatMode.CONTEXT: ImageContextChatEngine,
     ChatMode.CONDENSE_PLUS_CONTEXT: ImageCondensePlusContextChatEngine,
     ChatMode.BEST: ImageCondensePlusContextChatEngine,
@@ -71,90 +53,173 @@ _CHAT_ENGINES: dict[ChatMode, type[ImageContextChatEngine] | type[ImageCondenseP
 
 
 class ImageIndex(MultiModalVectorStoreIndex):
-    """A ``MultiModalVectorStoreIndex`` over two ``FaissMultiModalVectorStore`` objects, without core's traps.
+    """A ``MultiModalVectorStoreIndex`` that stores each image once and shows captions to the LLM.
 
-    Each image is stored once, captions or not; what is empty is asked of the stores; deletions reach both of them;
-    the query engine shows captions to the LLM.
+    LlamaIndex's own puts captioned images into both stores, forgets after a reload which store is empty, and leaves
+    images behind when their document is deleted. ``build_index`` and ``load_index`` make the index.
+
+    Args:
+        nodes: Nodes to index.
+        index_struct: LlamaIndex's structure of an index that was stored.
+        embed_model: Embeds texts and, if it is multimodal and ``image_embed_model`` is not given, images.
+        storage_context: Holds the store of texts, and that of images unless ``image_vector_store`` is given.
+        use_async: Ignored: insertions run in the calling thread, ``ainsert_nodes`` in a worker thread.
+        show_progress: Whether insertions show progress bars.
+        image_vector_store: The store of images.
+        image_embed_model: Embeds images and the words that images are searched by.
+        callback_manager: LlamaIndex's.
+        transformations: Applied to documents that are inserted, see ``build_index``.
+        insert_batch_size: How many nodes are written in one transaction.
+        objects: LlamaIndex's index nodes.
+        store_nodes_override: Passed to LlamaIndex's index.
+        is_image_to_text: Passed to LlamaIndex's index.
+        is_image_vector_store_empty: Ignored: the store is asked.
+        is_text_vector_store_empty: Ignored: the store is asked.
+        caption_weight: As in ``build_index``.
+        on_error: As in ``build_index``.
 
     Attributes:
-        skipped: Message by id of the nodes left out because of ``on_error="skip"``.
-        written_texts: Ids of the texts that the last insert wrote.
-        kept: How many images were not embedded again, as the store had them with the same content and caption.
+        skipped: The nodes that were left out because of ``on_error="skip"``, with the reasons.
+        written_texts: Ids of the texts that the last insertion wrote.
+        kept: How many images were not embedded again because the store has them with the same content and caption.
+
+    Raises:
+        ModelMismatchError: A store was filled with another model.
+        TypeError: There is no multimodal embedding model.
+        ValueError: The storage context does not hold two stores that keep nodes.
     """
 
     index_struct_cls = ImageIndexStruct
 
+    @explicit_arguments
     def __init__(
         self,
         nodes: Sequence[BaseNode] | None = None,
         index_struct: Any = None,
         embed_model: BaseEmbedding | None = None,
         storage_context: StorageContext | None = None,
+        use_async: bool = False,
+        store_nodes_override: bool = False,
+        show_progress: bool = False,
+        image_vector_store: BasePydanticVectorStore | None = None,
+        image_embed_model: MultiModalEmbedding | str | None = None,
+        is_image_to_text: bool = False,
+        is_image_vector_store_empty: bool = False,
+        is_text_vector_store_empty: bool = False,
         *,
+        callback_manager: CallbackManager | None = None,
+        transformations: list[TransformComponent] | None = None,
+        insert_batch_size: int = 2048,
+        objects: Sequence[Any] | None = None,
         caption_weight: float | None = None,
         on_error: OnError = "raise",
-        **kwargs: Any,
     ) -> None:
-        self.skipped: dict[str, str] = {}
-        self.kept = 0
-        self._caption_weight = caption_weight
-        self._on_error = on_error
-        # What was said of captions while batches come in: None for a single insert, which sees all of its images.
-        self._said: set[str] | None = None
-        self._updater: ImageUpdater | None = None
-        self.written_texts: set[str] = set()
-        require_known("ImageIndex", kwargs, _CONSTRUCTOR)
-        stores = own_stores(storage_context, kwargs.get("image_vector_store"))
+        texts, images = stores_in(storage_context, image_vector_store)
         embed_model = embed_model or Settings._embed_model
-        image_model = kwargs.pop("image_embed_model", None)
         # LlamaIndex's default is the name of OpenAI's CLIP.
-        image_model = embed_model if image_model is None or isinstance(image_model, str) else image_model
+        image_model = (
+            embed_model if image_embed_model is None or isinstance(image_embed_model, str) else image_embed_model
+        )
         if not isinstance(image_model, MultiModalEmbedding) or not isinstance(embed_model, BaseEmbedding):
             raise TypeError("give embed_model=ChineseClipEmbedding(…), the model of this index")
+        self._given_transformations = transformations
+        self._destination = Destination(
+            texts=as_index_store(texts),
+            images=as_index_store(images),
+            text_model=embed_model,
+            image_model=image_model,
+            caption_weight=caption_weight,
+            on_error=on_error,
+            batch_size=insert_batch_size,
+        )
+        self._with_progress = show_progress
+        self._traces = callback_manager or Settings.callback_manager
+        self.skipped = Skipped()
+        self.kept = 0
+        self.written_texts: set[str] = set()
         if index_struct is not None:
-            for store, model in zip(stores, (embed_model, image_model), strict=True):
-                store.require_model(fingerprint_of(model))
+            require_models(self._destination.texts, embed_model, self._destination.images, image_model)
         super().__init__(
             nodes=nodes,
             index_struct=index_struct,
             embed_model=embed_model,
             storage_context=storage_context,
+            use_async=False,
+            store_nodes_override=store_nodes_override,
+            show_progress=show_progress,
+            image_vector_store=image_vector_store,
             image_embed_model=image_model,
-            **kwargs,
+            is_image_to_text=is_image_to_text,
+            callback_manager=callback_manager,
+            transformations=transformations,
+            insert_batch_size=insert_batch_size,
+            objects=objects,
         )
 
     @property
+    def text_store(self) -> Any:
+        """The store of texts: a ``FaissMultiModalVectorStore``, or the one that was given."""
+        return self.vector_store
+
+    @property
+    def image_store(self) -> Any:
+        """The store of images: a ``FaissMultiModalVectorStore``, or the one that was given."""
+        return self.image_vector_store
+
+    @property
+    def _stores(self) -> tuple[IndexStore, IndexStore]:
+        return self._destination.texts, self._destination.images
+
+    @property
     def is_image_vector_store_empty(self) -> bool:
-        """Whether there is no image to find, as the store says now."""
-        return self.image_store.count() == 0
+        """Whether the store holds no image now."""
+        return self._destination.images.is_empty()
 
     @property
     def is_text_vector_store_empty(self) -> bool:
-        """Whether there is no text to find, as the store says now."""
-        return self.text_store.count() == 0
+        """Whether the store holds no text now."""
+        return self._destination.texts.is_empty()
 
     @property
     def caption_weight(self) -> float | None:
         """Share of captions in the images' vectors, as recorded in the store; None before the first image."""
-        return recorded_weight(self.image_store)
+        return recorded_weight(self._destination.images)
 
-    def as_retriever(self, **options: Unpack[RetrieverOptions]) -> ImageRetriever:  # type: ignore[override]
+    @explicit_arguments
+    def as_retriever(  # type: ignore[override]
+        self,
+        *,
+        similarity_top_k: int | None = None,
+        image_similarity_top_k: int | None = None,
+        filters: MetadataFilters | None = None,
+        node_ids: list[str] | None = None,
+        doc_ids: list[str] | None = None,
+        query_mode: QueryMode | None = None,
+        similarity_cutoff: float | None = None,
+        vector_store_query_mode: VectorStoreQueryMode | str | None = None,
+        alpha: float | None = None,
+        sparse_top_k: int | None = None,
+        mmr_threshold: float | None = None,
+        vector_store_kwargs: Mapping[str, Any] | None = None,
+        language: Language | None = None,
+        metadata_keys: Collection[str] | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> ImageRetriever:
         """Return a retriever by words and images.
 
-        Args:
-            **options: Of ``ImageRetriever``. ``vector_store_query_mode`` is ``"default"``, whose scores are cosines,
-                or, where captions are not in the vectors (``caption_weight`` 0), ``"hybrid"``, which finds them by
-                full text and scores by reciprocal ranks; with a ``similarity_cutoff`` it is ``"default"``.
+        The arguments are those of ``ImageRetriever``; ``None`` stands for its default. ``vector_store_query_mode`` is
+        ``"default"``, whose scores are cosines, or, where captions are not in the vectors (``caption_weight`` 0),
+        ``"hybrid"``, which finds captions by full text and scores by reciprocal ranks. With a ``similarity_cutoff`` it
+        is ``"default"``.
 
         Raises:
-            TypeError: A name is not known; the message says which one is meant.
+            TypeError: An argument is not known; the message names the likely one.
+            ValueError: A mode, number or language is not possible.
         """
-        require_known("as_retriever", options, RetrieverOptions.__optional_keys__)
-        # None stands for the default, as elsewhere in LlamaIndex.
-        options = {name: value for name, value in options.items() if value is not None}  # type: ignore[assignment]
-        mode = options.get("vector_store_query_mode") or self._query_mode(options.get("similarity_cutoff"))
-        arguments: dict[str, Any] = {**options, "vector_store_query_mode": mode}
-        return ImageRetriever(self, **arguments)
+        # None stands for the default, as elsewhere in LlamaIndex. This line comes first: it sees the arguments alone.
+        given = {name: value for name, value in locals().items() if name != "self" and value is not None}
+        given.setdefault("vector_store_query_mode", self._query_mode(similarity_cutoff))
+        return ImageRetriever(self, **given)
 
     # Core returns its deprecated engine here, which drops captions.
     def as_query_engine(  # type: ignore[override]
@@ -226,9 +291,34 @@ class ImageIndex(MultiModalVectorStoreIndex):
         advice = "a chat engine streams its answer by stream_chat(message)" if streams else ""
         require_known(f"as_chat_engine({mode.value!r})", options, known, advice)
 
-    def build_index_from_nodes(self, nodes: Sequence[BaseNode], **insert_kwargs: Any) -> IndexDict:
-        """Index all nodes: core would drop images without caption and metadata."""
-        return self._build_index_from_nodes(nodes, **insert_kwargs)
+    def build_index_from_nodes(self, nodes: Sequence[BaseNode]) -> IndexDict:  # type: ignore[override]
+        """Index all nodes: LlamaIndex's own would drop images without caption and metadata."""
+        if nodes:
+            self._write([nodes], is_stream=False, show_progress=False)
+        return self.index_struct_cls()
+
+    @explicit_arguments
+    def insert(self, document: IndexItem, *, show_progress: bool = False) -> None:  # type: ignore[override]
+        """Insert a document, an image in any form, or a folder of images; texts are split."""
+        found = nodes_of(list(items_of(document)), self.skipped, on_error=self._destination.on_error)
+        self._insert_nodes(transformed(found, self._transformations_now()), show_progress=show_progress)
+        for node in found:
+            if isinstance(node, Document) and not has_image(node):
+                self.docstore.set_document_hash(node.id_, node.hash)
+
+    async def ainsert(self, document: IndexItem, *, show_progress: bool = False) -> None:  # type: ignore[override]
+        """As ``insert``, in a worker thread."""
+        await asyncio.to_thread(self.insert, document, show_progress=show_progress)
+
+    @explicit_arguments
+    def insert_nodes(self, nodes: IndexInput, *, show_progress: bool = False) -> None:  # type: ignore[override]
+        """Insert nodes, images in any form, or folders of images; documents are taken as nodes, and not split."""
+        found = nodes_of(list(items_of(nodes)), self.skipped, on_error=self._destination.on_error)
+        self._insert_nodes(found, show_progress=show_progress)
+
+    async def ainsert_nodes(self, nodes: IndexInput, *, show_progress: bool = False) -> None:  # type: ignore[override]
+        """As ``insert_nodes``, in a worker thread."""
+        await asyncio.to_thread(self.insert_nodes, nodes, show_progress=show_progress)
 
     def insert_batches(self, batches: Iterable[Sequence[BaseNode]]) -> None:
         """Insert nodes batch after batch, with one progress bar for all.
@@ -236,50 +326,60 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Whether all images have captions is not known when the first are stored: an index that has recorded no
         ``caption_weight`` takes 0 instead of 0.5.
         """
-        show_progress = self._show_progress
-        self._said, self.written_texts, self._show_progress = set(), set(), False
-        updater = self._updater = ImageUpdater(self.image_store)
+        self._write(batches, is_stream=True, show_progress=False)
+
+    def insert_embedded(self, nodes: Sequence[BaseNode], *, caption_weight: float | None = None) -> None:
+        """Insert nodes that have their vectors, such as those of ``embed_nodes``: nothing is embedded.
+
+        Args:
+            nodes: Images and texts with ``embedding`` set.
+            caption_weight: Share of captions in the vectors of images. None takes the recorded weight, or 0 if the
+                index holds no image.
+
+        Raises:
+            ValueError: A node has no vector, or the index holds images with another caption weight; nothing is stored.
+        """
+        without = next((node.node_id for node in nodes if node.embedding is None), None)
+        if without is not None:
+            raise ValueError(f"node {without} has no embedding; embed_nodes(nodes, embed_model) makes them")
+        recorded = self.caption_weight
+        weight = caption_weight if caption_weight is not None else recorded or 0.0
+        if recorded is not None and weight != recorded:
+            raise ValueError(
+                f"the vectors were made with caption_weight {weight}, and those of the index with {recorded}; "
+                f"embed the nodes with caption_weight={recorded}"
+            )
+        if recorded is None and any(map(has_image, nodes)):
+            record_weight(self._destination.images, weight)
+        self._insert_nodes(nodes)
+
+    def _insert_nodes(self, nodes: Sequence[BaseNode], *, show_progress: bool = False) -> None:
+        with self._traces.as_trace("insert_nodes"):
+            self._write([nodes], is_stream=False, show_progress=show_progress)
+            self.storage_context.index_store.add_index_struct(self.index_struct)
+
+    def _write(self, batches: Iterable[Sequence[BaseNode]], *, is_stream: bool, show_progress: bool) -> None:
+        shown = show_progress or self._with_progress
+        writer = NodeWriter(self._destination, self.skipped, is_stream, shown)
         try:
-            with image_bar(None, show_progress) as bar:
+            with writer, image_bar(None, shown and is_stream) as bar:
                 for batch in batches:
-                    self.insert_nodes(batch)
+                    writer.write(batch)
                     bar.update(len(batch))
         finally:
-            self._said, self._updater, self._show_progress = None, None, show_progress
-            updater.warn()
+            self.kept += writer.kept
+            self.written_texts = writer.written_texts
 
-    def insert(self, document: IndexItem, **insert_kwargs: Any) -> None:
-        """Insert a document, an image in any form, or a folder of images; texts are split."""
-        found = nodes_of(list(items_of(document)), self.skipped, on_error=self._on_error)
-        texts = [node for node in found if isinstance(node, Document) and not has_image(node)]
-        if others := [node for node in found if has_image(node) or not isinstance(node, Document)]:
-            self.insert_nodes(others, **insert_kwargs)
-        for text in texts:
-            with nltk_errors_explained():
-                super().insert(text, **insert_kwargs)
-
-    def insert_nodes(self, nodes: IndexInput, **insert_kwargs: Any) -> None:
-        """Insert nodes, images in any form, or folders of images; documents are taken as nodes, and not split."""
-        super().insert_nodes(nodes_of(list(items_of(nodes)), self.skipped, on_error=self._on_error), **insert_kwargs)
-
-    async def ainsert_nodes(self, nodes: IndexInput, **insert_kwargs: Any) -> None:
-        """As ``insert_nodes``, in a worker thread."""
-        await asyncio.to_thread(self.insert_nodes, nodes, **insert_kwargs)
-
-    async def ainsert(self, document: IndexItem, **insert_kwargs: Any) -> None:
-        """As ``insert``, in a worker thread."""
-        await asyncio.to_thread(self.insert, document, **insert_kwargs)
+    def _transformations_now(self) -> list[TransformComponent]:
+        return self._given_transformations or Settings.transformations
 
     def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
         """Insert a document, and delete what else there is of its id: nothing is lost where the insertion fails."""
         require_known("update_ref_doc", update_kwargs, ("insert_kwargs",))
-        before = [
-            {node.node_id for node in store.get_nodes_of_document(document.id_)}
-            for store in (self.text_store, self.image_store)
-        ]
+        before = [{node.node_id for node in store.get_nodes_of_document(document.id_)} for store in self._stores]
         self.written_texts = set()
         self.insert(document, **update_kwargs.get("insert_kwargs", {}))
-        texts, images = self.text_store, self.image_store
+        texts, images = self._stores
         texts.delete_nodes(sorted(before[0] - self.written_texts))
         # An image has the id of its document; a text may have been an image before.
         images.delete_nodes(sorted(before[1] if self.written_texts else before[1] - {document.id_}))
@@ -302,170 +402,51 @@ class ImageIndex(MultiModalVectorStoreIndex):
         return await asyncio.to_thread(self.refresh_ref_docs, documents, **update_kwargs)
 
     def _refresh(self, document: Document, **update_kwargs: Any) -> bool:
-        texts, images = (store.get_nodes_of_document(document.id_) for store in (self.text_store, self.image_store))
+        texts, images = (store.get_nodes_of_document(document.id_) for store in self._stores)
         if texts and not images and is_stored_alike(document, texts):
             return False
         self.update_ref_doc(document, **update_kwargs)
-        return bool(self.written_texts) or images != self.image_store.get_nodes_of_document(document.id_)
+        return bool(self.written_texts) or images != self._destination.images.get_nodes_of_document(document.id_)
 
-    def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+    def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False) -> None:  # type: ignore[override]
         """Delete all nodes of a document, images and texts; none is no error."""
-        for store in (self.text_store, self.image_store):
-            store.delete(ref_doc_id, **delete_kwargs)
+        for store in self._stores:
+            store.delete(ref_doc_id)
         if delete_from_docstore:
-            self._docstore.delete_ref_doc(ref_doc_id, raise_error=False)
+            self.docstore.delete_ref_doc(ref_doc_id, raise_error=False)
 
-    async def adelete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+    async def adelete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False) -> None:  # type: ignore[override]
         """As ``delete_ref_doc``, in a worker thread."""
-        await asyncio.to_thread(self.delete_ref_doc, ref_doc_id, delete_from_docstore, **delete_kwargs)
+        await asyncio.to_thread(self.delete_ref_doc, ref_doc_id, delete_from_docstore)
 
-    def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any) -> None:
+    def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False) -> None:  # type: ignore[override]
         """Delete nodes by id, images and texts; ids that are not there are passed over."""
         node_ids = as_ids(node_ids, "node_ids") or []
-        for store in (self.text_store, self.image_store):
-            store.delete_nodes(node_ids, **delete_kwargs)
+        for store in self._stores:
+            store.delete_nodes(node_ids)
         if delete_from_docstore:
             for node_id in node_ids:
-                self._docstore.delete_document(node_id, raise_error=False)
+                self.docstore.delete_document(node_id, raise_error=False)
 
-    async def adelete_nodes(
-        self, node_ids: list[str], delete_from_docstore: bool = False, **delete_kwargs: Any
-    ) -> None:
+    async def adelete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False) -> None:  # type: ignore[override]
         """As ``delete_nodes``, in a worker thread."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, delete_from_docstore, **delete_kwargs)
+        await asyncio.to_thread(self.delete_nodes, node_ids, delete_from_docstore)
 
     def checkpoint(self) -> None:
         """Write the stores' faiss caches, so that the next opening is fast. Nodes are on disk without it."""
-        for store in (self.text_store, self.image_store):
-            if store.persist_dir is not None:
-                store.persist()
+        for store in self._stores:
+            store.checkpoint()
 
     def close(self) -> None:
         """Checkpoint and close the stores; the index cannot be used any more."""
-        for store in (self.text_store, self.image_store):
+        for store in self._stores:
             store.close()
 
     def _query_mode(self, similarity_cutoff: float | None) -> VectorStoreQueryMode:
         if similarity_cutoff is not None:
             return VectorStoreQueryMode.DEFAULT
-        store = self.image_store
-        captions_apart = self.caption_weight == 0 and store.has_texts()
+        captions_apart = self.caption_weight == 0 and self._destination.images.has_texts()
         return VectorStoreQueryMode.HYBRID if captions_apart else VectorStoreQueryMode.DEFAULT
-
-    @property
-    def text_store(self) -> FaissMultiModalVectorStore:
-        """The store of texts."""
-        return faiss_store(self._vector_store)
-
-    @property
-    def image_store(self) -> FaissMultiModalVectorStore:
-        """The store of images."""
-        return faiss_store(self._image_vector_store)
-
-    def _add_nodes_to_index(
-        self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
-    ) -> None:
-        nodes = self._storable(nodes)
-        images = [as_image_node(node) for node in nodes if has_image(node)]
-        texts = [node for node in nodes if not has_image(node) and node.get_content()]
-        show_progress = show_progress or self._show_progress
-        if images:
-            self._add_images(images, show_progress, **insert_kwargs)
-        if texts:
-            if self._said is None:
-                self.written_texts = set()
-            texts = with_stored_vectors(self.text_store, texts, self.written_texts)
-        for batch in self._batches(texts, "Embedding texts", show_progress):
-            self._vector_store.add(self._embedded_texts(batch), **insert_kwargs)
-
-    async def _async_add_nodes_to_index(
-        self, index_struct: IndexDict, nodes: Sequence[BaseNode], show_progress: bool = False, **insert_kwargs: Any
-    ) -> None:
-        await asyncio.to_thread(self._add_nodes_to_index, index_struct, nodes, show_progress, **insert_kwargs)
-
-    def _storable(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        """Return the nodes that the stores can hold, so that no image is embedded in vain.
-
-        Raises:
-            ValueError: One cannot be stored, with ``on_error="raise"``.
-        """
-        storable = []
-        for node in nodes:
-            try:
-                storable.append(storable_node(node).node)
-            except ValueError as error:
-                if self._on_error == "raise":
-                    raise
-                self.skipped[node.node_id] = str(error)
-                logger.warning("skipped %s", error)
-        return storable
-
-    def _batches(self, nodes: Sequence[BaseNode], title: str, show_progress: bool) -> Iterator[list[BaseNode]]:
-        with tqdm(total=len(nodes), desc=title, disable=not (show_progress and nodes)) as bar:
-            for batch in iter_batch(nodes, self._insert_batch_size):
-                yield batch
-                bar.update(len(batch))
-
-    def _add_images(self, images: Sequence[ImageNode], show_progress: bool, **insert_kwargs: Any) -> None:
-        weight = follow_caption_weight(
-            self.image_store,
-            images,
-            self._caption_weight,
-            is_stream=self._said is not None,
-            warn=self._warn,
-        )
-        updater = self._updater or ImageUpdater(self.image_store)
-        with image_bar(len(images), show_progress) as bar:
-            for batch in iter_batch(images, max(_PLANNED_AT_A_TIME, self._insert_batch_size)):
-                update = updater.plan(list(batch))
-                self.kept += update.kept
-                bar.update(len(batch) - len(update.to_embed))
-                self._write_images(update, weight, bar, **insert_kwargs)
-        if self._updater is None:
-            updater.warn()
-
-    def _write_images(self, update: ImageUpdate, weight: float, bar: tqdm[None], **insert_kwargs: Any) -> None:
-        done: list[BaseNode] = list(update.with_vectors)
-        outcomes = stream_image_nodes(self._image_embed_model, update.to_embed, weight)
-        try:
-            with closing(outcomes):
-                for node, outcome in outcomes:
-                    done.extend(self._with_embedding(node, outcome))
-                    if len(done) >= self._insert_batch_size:
-                        self._image_vector_store.add(done, **insert_kwargs)
-                        done = []
-                    bar.update()
-        except KeyboardInterrupt:
-            logger.warning("interrupted: the images embedded so far are stored; insert the others again")
-            raise
-        finally:
-            # After an error or Ctrl-C, too: what was embedded is not lost.
-            self._image_vector_store.add(done, **insert_kwargs)
-
-    def _with_embedding(self, node: BaseNode, outcome: Outcome) -> list[BaseNode]:
-        """Return a copy with its vector, the caller's node stays as it was; nothing for an image to be skipped."""
-        if not isinstance(outcome, ImageError):
-            return [node.model_copy(update={"embedding": outcome.tolist()})]
-        if self._on_error == "raise":
-            raise failure_of(node, outcome)
-        self.skipped[node.node_id] = str(outcome)
-        logger.warning("skipped %s", failure_of(node, outcome))
-        return []
-
-    def _embedded_texts(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        ready = [node for node in nodes if node.embedding is not None]
-        waiting = [node for node in nodes if node.embedding is None]
-        vectors = embed_text_nodes(self._embed_model, waiting)
-        embedded = zip(waiting, vectors, strict=True)
-        # Copies: the caller's nodes stay as they were.
-        return [*ready, *(node.model_copy(update={"embedding": vector}) for node, vector in embedded)]
-
-    def _warn(self, message: str, *args: object) -> None:
-        """Warn, once for all batches of an ``insert_batches``."""
-        if self._said is None or message not in self._said:
-            logger.warning(message, *args)
-        if self._said is not None:
-            self._said.add(message)
 
 
 register_index(ImageIndex)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from llama_index.core.schema import BaseNode, MetadataMode, NodeRelationship, RelatedNodeInfo
+from llama_index.core.schema import BaseNode, Document, MetadataMode, NodeRelationship, RelatedNodeInfo
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
+from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.readers.records import (
     CONTENT_HASH,
     SOURCE_LOCATION,
@@ -19,7 +20,6 @@ from llama_index_mm_zhipu.readers.records import (
     is_missing,
     resolved,
 )
-from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 """Ids that LlamaIndex gives nodes and documents that have none."""
@@ -31,9 +31,7 @@ _FILE_NAME = "file_name"
 _NEIGHBOURS = (NodeRelationship.PREVIOUS, NodeRelationship.NEXT)
 
 
-def with_stored_vectors(
-    store: FaissMultiModalVectorStore, nodes: Sequence[BaseNode], written: set[str]
-) -> list[BaseNode]:
+def with_stored_vectors(store: IndexStore, nodes: Sequence[BaseNode], written: set[str]) -> list[BaseNode]:
     """Return text nodes, those that a store holds from the same file with the id and the vector that they have there.
 
     The splitter gives the parts of a document new ids at each reading. A file that was moved is recognised by its name
@@ -50,7 +48,7 @@ def with_stored_vectors(
     candidates = [
         node for node in nodes if node.embedding is None and FILE_PATH in node.metadata and has_random_ids(node)
     ]
-    found = _StoredTexts(store, written).find(candidates) if candidates and store.count() else {}
+    found = _StoredTexts(store, written).find(candidates) if candidates and not store.is_empty() else {}
     new_ids = {node_id: stored.node_id for node_id, stored in found.items()}
     same = [
         found[node.node_id].node_id
@@ -71,10 +69,21 @@ def has_random_ids(node: BaseNode) -> bool:
     return all(RANDOM_ID.fullmatch(each) for each in (node.node_id, node.ref_doc_id or node.node_id))
 
 
+def is_stored_alike(document: Document, stored: Sequence[BaseNode]) -> bool:
+    """Return whether stored nodes were made of this very text document.
+
+    Args:
+        document: A text.
+        stored: Nodes that came from a document with its id.
+    """
+    hashes = {node.source_node.hash if node.source_node is not None else None for node in stored}
+    return hashes == {document.hash}
+
+
 class _StoredTexts:
     """Finds the stored texts that are those of nodes; each is found once."""
 
-    def __init__(self, store: FaissMultiModalVectorStore, taken: set[str]) -> None:
+    def __init__(self, store: IndexStore, taken: set[str]) -> None:
         self._store = store
         self._taken = set(taken)
 
@@ -135,7 +144,7 @@ def _renamed(node: BaseNode, new_ids: dict[str, str]) -> BaseNode:
     return node.model_copy(update={"id_": node_id, "relationships": relationships})
 
 
-def missing_ids(store: FaissMultiModalVectorStore, roots: Iterable[Path]) -> list[str]:
+def missing_ids(store: IndexStore, roots: Iterable[Path]) -> list[str]:
     """Return the ids of stored images that were read from certain folders and whose files are gone.
 
     Args:
@@ -158,7 +167,7 @@ def missing_ids(store: FaissMultiModalVectorStore, roots: Iterable[Path]) -> lis
 
 
 def missing_text_ids(
-    store: FaissMultiModalVectorStore, roots: Iterable[Path], files: Collection[str], written: Collection[str]
+    store: IndexStore, roots: Iterable[Path], files: Collection[str], written: Collection[str]
 ) -> list[str]:
     """Return the ids of stored texts whose files are gone, and of old parts of files that have changed.
 
@@ -201,9 +210,7 @@ def _is_gone_from(folders: Collection[str], file: str) -> bool:
     return folder in folders and is_missing(file, folder)
 
 
-def _missing_of_earlier_version(
-    store: FaissMultiModalVectorStore, folders: tuple[str, ...], locations: dict[str, str]
-) -> list[str]:
+def _missing_of_earlier_version(store: IndexStore, folders: tuple[str, ...], locations: Mapping[str, str]) -> list[str]:
     """Return the missing images that readers of earlier versions found, which recorded hashes but no sources.
 
     Their own folder must be there: nobody knows whether one above it was their source.

@@ -1,68 +1,197 @@
-"""Whether captions are in the vectors of images: decided with the first of them, recorded in their store, followed."""
+"""What an index asks of its vector stores, and how any store of LlamaIndex is made to answer.
+
+``FaissMultiModalVectorStore`` has every method of ``IndexStore``. ``as_index_store`` wraps any other
+``BasePydanticVectorStore`` that keeps nodes. The wrapper answers with what the store offers, and is cautious where the
+store offers nothing: unchanged images are not recognised and are embedded again, and nothing is removed that cannot be
+listed.
+"""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from llama_index.core import StorageContext
-from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.data_structs.data_structs import IndexStruct, MultiModelIndexDict
 from llama_index.core.data_structs.registry import INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.indices.base import BaseIndex
 from llama_index.core.indices.registry import INDEX_STRUCT_TYPE_TO_INDEX_CLASS
-from llama_index.core.schema import BaseNode, Document
-
-from llama_index_mm_zhipu.images.nodes import caption_of
-from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
-
-logger = logging.getLogger(__name__)
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
+from numpy.typing import NDArray
 
 
-def own_stores(
-    storage_context: StorageContext | None, image_vector_store: object
-) -> tuple[FaissMultiModalVectorStore, FaissMultiModalVectorStore]:
+@runtime_checkable
+class IndexStore(Protocol):
+    """What an index asks of a vector store.
+
+    Examples:
+        A store of LlamaIndex that lacks most of these methods can be used all the same:
+
+        >>> from llama_index.core.schema import TextNode
+        >>> from llama_index_mm_zhipu import FaissMultiModalVectorStore
+        >>> store = as_index_store(FaissMultiModalVectorStore())
+        >>> store.set_setting("caption_weight", 0.5)
+        >>> store.get_setting("caption_weight"), store.is_empty()
+        (0.5, True)
+    """
+
+    def is_empty(self) -> bool:
+        """Return whether the store holds no node; False if that is not known."""
+
+    def has_texts(self) -> bool:
+        """Return whether full text search can find any node."""
+
+    def add(self, nodes: Sequence[BaseNode]) -> list[str]:
+        """Add nodes with embeddings, in one transaction; a node replaces the one that has its id."""
+
+    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
+        """Return nodes by id or by metadata."""
+
+    def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
+        """Return the nodes that came from a document."""
+
+    def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        """Return the ids that are there and their vectors, shape ``(n, dimension)``."""
+
+    def metadata_texts(self, key: str) -> Mapping[str, str]:
+        """Return the texts under a metadata key by node id."""
+
+    def image_paths(self) -> Mapping[str, str]:
+        """Return the paths of images that are files by node id."""
+
+    def delete(self, ref_doc_id: str) -> None:
+        """Delete the nodes of a document."""
+
+    def delete_nodes(self, node_ids: list[str]) -> None:
+        """Delete nodes by id; unknown ids are ignored."""
+
+    def get_setting(self, key: str) -> Any:
+        """Return a value that ``set_setting`` recorded, or None."""
+
+    def set_setting(self, key: str, value: Any) -> None:
+        """Record a JSON value beside the nodes."""
+
+    def require_model(self, fingerprint: str) -> None:
+        """Record the embedding model of an empty store; raise ``ModelMismatchError`` if another filled it."""
+
+    def checkpoint(self) -> None:
+        """Write caches, so that the next opening is fast."""
+
+    def close(self) -> None:
+        """Close the store's files and connections."""
+
+
+class OtherStore:
+    """Answers what an index asks, over any ``BasePydanticVectorStore`` that keeps nodes.
+
+    Settings, among them the embedding model and the caption weight, are kept in this object only: give the same
+    ``caption_weight`` and model whenever you open the store.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: BasePydanticVectorStore) -> None:
+        self._store = store
+        self._settings: dict[str, Any] = {}
+
+    def is_empty(self) -> bool:
+        """Return False: a search in an empty store finds nothing anyway."""
+        return False
+
+    def has_texts(self) -> bool:
+        """Return False: whether the store searches Chinese text is not known."""
+        return False
+
+    def add(self, nodes: Sequence[BaseNode]) -> list[str]:
+        """Replace and add nodes."""
+        if nodes:
+            # Not every store replaces a node that has the id of a new one.
+            self.delete_nodes([node.node_id for node in nodes])
+        return self._store.add(list(nodes)) if nodes else []
+
+    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
+        """Return nodes; empty if the store cannot list them."""
+        try:
+            return self._store.get_nodes(node_ids, filters)
+        except NotImplementedError:
+            return []
+
+    def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
+        """Return an empty list: LlamaIndex's stores do not list nodes by document."""
+        return []
+
+    def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        """Return no vectors: they are made again."""
+        return [], np.empty((0, 0), dtype=np.float32)
+
+    def metadata_texts(self, key: str) -> Mapping[str, str]:
+        """Return an empty mapping."""
+        return {}
+
+    def image_paths(self) -> Mapping[str, str]:
+        """Return an empty mapping."""
+        return {}
+
+    def delete(self, ref_doc_id: str) -> None:
+        """Delete the nodes of a document."""
+        self._store.delete(ref_doc_id)
+
+    def delete_nodes(self, node_ids: list[str]) -> None:
+        """Delete nodes by id, if the store can."""
+        try:
+            self._store.delete_nodes(node_ids)
+        except NotImplementedError:
+            return
+
+    def get_setting(self, key: str) -> Any:
+        """Return a value that ``set_setting`` recorded in this object, or None."""
+        return self._settings.get(key)
+
+    def set_setting(self, key: str, value: Any) -> None:
+        """Record a value in this object."""
+        self._settings[key] = value
+
+    def require_model(self, fingerprint: str) -> None:
+        """Do nothing: the store has no place to record the model."""
+
+    def checkpoint(self) -> None:
+        """Do nothing: the store writes its own files."""
+
+    def close(self) -> None:
+        """Close the store, if it can be closed."""
+        close = getattr(self._store, "close", None)
+        if close is not None:
+            close()
+
+
+def as_index_store(store: BasePydanticVectorStore) -> IndexStore:
+    """Return a store as one that an index can use: itself if it has all methods, otherwise wrapped."""
+    return store if isinstance(store, IndexStore) else OtherStore(store)
+
+
+def stores_in(
+    storage_context: StorageContext | None, image_vector_store: BasePydanticVectorStore | None
+) -> tuple[BasePydanticVectorStore, BasePydanticVectorStore]:
     """Return the stores of texts and of images.
 
     Raises:
-        ValueError: They are not of this package, such as those that ``load_index_from_storage`` reads from JSON.
+        ValueError: A store is missing or keeps no nodes, such as those that ``load_index_from_storage`` reads from
+            JSON.
     """
     stores = storage_context.vector_stores if storage_context is not None else {}
     texts, images = stores.get("default"), image_vector_store or stores.get(MultiModalVectorStoreIndex.image_namespace)
-    if isinstance(texts, FaissMultiModalVectorStore) and isinstance(images, FaissMultiModalVectorStore):
+    if texts is not None and images is not None and texts.stores_text and images.stores_text:
         return texts, images
     raise ValueError(
         "the storage context does not hold the stores of this index: build_index(…) makes one, and load_index(folder, "
         "embed_model=…) opens one, also from a folder that storage_context.persist(folder) wrote"
     )
-
-
-def fingerprint_of(model: BaseEmbedding) -> str:
-    """Return by what a store recognises an embedding model."""
-    known = getattr(model, "fingerprint", None)
-    return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
-
-
-def faiss_store(store: Any) -> FaissMultiModalVectorStore:
-    """Return a store of this package, which the index was opened with."""
-    assert isinstance(store, FaissMultiModalVectorStore)
-    return store
-
-
-def is_stored_alike(document: Document, stored: list[BaseNode]) -> bool:
-    """Whether the parts of a text document that a store holds were made of the very same document.
-
-    Args:
-        document: A text.
-        stored: Nodes that came from a document of its id.
-    """
-    hashes = {node.source_node.hash if node.source_node is not None else None for node in stored}
-    return hashes == {document.hash}
 
 
 class _StructType(str, Enum):
@@ -87,71 +216,3 @@ def register_index(index_class: type[BaseIndex[Any]]) -> None:
     indices: dict[object, type[BaseIndex[Any]]] = INDEX_STRUCT_TYPE_TO_INDEX_CLASS  # type: ignore[assignment]
     structs[_StructType.IMAGE_INDEX] = ImageIndexStruct
     indices[_StructType.IMAGE_INDEX] = index_class
-
-
-_CAPTION_WEIGHT = "caption_weight"
-
-
-def recorded_weight(store: FaissMultiModalVectorStore) -> float | None:
-    """Return the share of captions in the vectors of a store; None before the first image."""
-    recorded: float | None = store.get_setting(_CAPTION_WEIGHT)
-    return recorded
-
-
-def follow_caption_weight(
-    store: FaissMultiModalVectorStore,
-    images: Sequence[BaseNode],
-    asked: float | None,
-    *,
-    is_stream: bool,
-    warn: Callable[..., None],
-) -> float:
-    """Return the share of captions that the vectors of new images get; a store without one records it.
-
-    Args:
-        store: The store of images.
-        images: What is to be added.
-        asked: What the user asked for; None takes 0.5 if all images have captions and vectors are made of all, else 0.
-        is_stream: Whether more images follow, of which nobody knows whether they have captions.
-        warn: Logs a warning, by a format and its arguments.
-    """
-    captioned = sum(bool(caption_of(node)) for node in images)
-    # Nobody knows whether a caption is in a vector that a node came with.
-    unknown = sum(node.embedding is not None and bool(caption_of(node)) for node in images)
-    recorded = recorded_weight(store)
-    if recorded is None:
-        weight = asked
-        if weight is None:
-            weight = 0.5 if not is_stream and captioned == len(images) and not unknown else 0.0
-        store.set_setting(_CAPTION_WEIGHT, weight)
-        logger.info(
-            "caption_weight %s: %d of %d images have captions; recorded in the store", weight, captioned, len(images)
-        )
-        return weight
-    if asked not in (None, recorded):
-        warn("caption_weight %s is not followed: the index was built with %s", asked, recorded)
-    if recorded:
-        if captioned < len(images):
-            warn(
-                "%d of %d images have no caption, but the index was built with caption_weight %s: captioned images "
-                "will rank before them; build it anew with caption_weight=0 to mix both",
-                len(images) - captioned,
-                len(images),
-                recorded,
-            )
-        if unknown:
-            warn(
-                "%d of %d images came with a vector and a caption, and the index was built with caption_weight %s: the "
-                "caption is found only if it is in the vector; leave the vector out to have it made",
-                unknown,
-                len(images),
-                recorded,
-            )
-    elif captioned and not is_stream and not store.has_texts():
-        warn(
-            "%d of %d images have captions, but the index was built with caption_weight 0: their captions are "
-            "found by full text and are not in their vectors",
-            captioned,
-            len(images),
-        )
-    return float(recorded)

@@ -13,6 +13,7 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.readers.records import (
     CONTENT_HASH,
     SOURCE_LOCATION,
@@ -22,7 +23,6 @@ from llama_index_mm_zhipu.readers.records import (
     name_in_source,
     resolved,
 )
-from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class ImageUpdater:
         store: The store of images.
     """
 
-    def __init__(self, store: FaissMultiModalVectorStore) -> None:
+    def __init__(self, store: IndexStore) -> None:
         self._store = store
         self._matcher = ImageMatcher(store)
         self._ids_by_location: dict[str, str] = {}
@@ -165,9 +165,9 @@ class ImageMatcher:
         store: The store of images.
     """
 
-    def __init__(self, store: FaissMultiModalVectorStore) -> None:
+    def __init__(self, store: IndexStore) -> None:
         self._store = store
-        self._is_empty = store.count() == 0
+        self._is_empty = store.is_empty()
         self._adopted: set[str] = set()
         self._is_missing: dict[str, bool] = {}
         self.by_id: dict[str, ImageNode] = {}

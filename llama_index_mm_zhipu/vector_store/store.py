@@ -156,6 +156,10 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
             self._cache.follow(reader)
             return len(self._cache.index) if self._cache.index is not None else 0
 
+    def is_empty(self) -> bool:
+        """Return whether the store holds no node."""
+        return self.count() == 0
+
     def has_texts(self) -> bool:
         """Whether full text can find any node: one with text, on an SQLite with FTS5."""
         with self._database.reading() as reader:
@@ -408,6 +412,11 @@ class FaissMultiModalVectorStore(KnownFields, ThreadedVectorStore):
             self._cache.follow(reader)
         self._cache.write()
         self._database.checkpoint()
+
+    def checkpoint(self) -> None:
+        """Write the faiss cache, so that the next opening is fast; nodes are on disk without it."""
+        if self.persist_dir is not None:
+            self.persist()
 
     def close(self) -> None:
         """Write the faiss cache and close the file; the store cannot be used any more."""

@@ -18,7 +18,7 @@ from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image, read_bytes, sniff_format
 from llama_index_mm_zhipu.images import streams as image_files
 from llama_index_mm_zhipu.images.streams import LimitedStream
-from llama_index_mm_zhipu.index.input import image_of_document
+from llama_index_mm_zhipu.index.read import image_of_document
 from llama_index_mm_zhipu.readers import FolderReader, PageReader, RecordError, read_folder, read_jsonl
 from llama_index_mm_zhipu.readers.image_nodes import image_of_file
 

@@ -1,4 +1,4 @@
-"""What people hand to an index, as nodes: folders, files, images of every form, and documents that stand for images."""
+"""Read what a user gives to an index: folders, files, images in any form, documents and nodes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TypeAlias, cast
 
+from llama_index.core import Settings
 from llama_index.core.base.llms.types import ImageBlock
-from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship, NodeWithScore
+from llama_index.core.ingestion import run_transformations
+from llama_index.core.node_parser import NodeParser
+from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship, NodeWithScore, TransformComponent
 
 from llama_index_mm_zhipu.images import (
     IMAGE_TYPES,
@@ -38,6 +41,7 @@ from llama_index_mm_zhipu.readers.records import (
     path_in,
     short_hash,
 )
+from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.text import looks_binary
 from llama_index_mm_zhipu.types import OnError
 
@@ -97,9 +101,57 @@ def items_of(given: IndexInput) -> Iterable[IndexItem]:
     return given
 
 
+def read_nodes(
+    given: IndexInput,
+    *,
+    transformations: list[TransformComponent] | None = None,
+    on_error: OnError = "raise",
+    show_progress: bool = False,
+) -> list[BaseNode]:
+    """Read images and texts as nodes: the first stage of ``build_index``, whose next is ``embed_nodes``.
+
+    Args:
+        given: As ``nodes_or_documents`` of ``build_index``; iterators are read to their end.
+        transformations: Applied to documents, as in ``build_index``.
+        on_error: ``"raise"`` at the first image that cannot be used, or ``"skip"`` such images; they are logged.
+        show_progress: Whether to show a progress bar for folders.
+
+    Raises:
+        ImageError: Something is no image.
+        TypeError: Something is neither a node nor an image.
+        ValueError: A file holds many images, or a document holds the bytes of a binary file.
+
+    Examples:
+        >>> from llama_index.core.schema import ImageNode
+        >>> [node.node_id for node in read_nodes([ImageNode(id_="apple", image_path="apple.jpg")])]
+        ['apple']
+    """
+    nodes = nodes_of(list(items_of(given)), Skipped(), on_error=on_error, show_progress=show_progress)
+    return transformed(nodes, transformations or Settings.transformations)
+
+
+def transformed(nodes: Sequence[BaseNode], transformations: Sequence[TransformComponent]) -> list[BaseNode]:
+    """Apply transformations: all of them to text documents, and those that split no text to images.
+
+    Returns:
+        Images and text nodes first, then what the text documents became.
+    """
+    texts: list[BaseNode] = [node for node in nodes if isinstance(node, Document) and not has_image(node)]
+    others = [node for node in nodes if not isinstance(node, Document) and not has_image(node)]
+    images = [node for node in nodes if has_image(node)]
+    # A splitter would make texts of captions, and drop the images.
+    for_images = [each for each in transformations if not isinstance(each, NodeParser)]
+    if images and for_images:
+        images = list(run_transformations(images, for_images))
+    if texts:
+        with nltk_errors_explained():
+            texts = list(run_transformations(texts, list(transformations)))
+    return [*images, *others, *texts]
+
+
 def nodes_of(
     items: Sequence[IndexItem],
-    skipped: dict[str, str],
+    skipped: Skipped,
     *,
     on_error: OnError = "raise",
     allow_empty: bool = False,
@@ -109,7 +161,7 @@ def nodes_of(
 
     Args:
         items: Nodes, documents, images in any form, folders.
-        skipped: Where the reasons go by the names of items that are skipped.
+        skipped: Takes the reasons of items that are skipped.
         on_error: ``"raise"`` at the first image that cannot be used, or ``"skip"`` such images.
         allow_empty: Whether folders may be without images.
         show_progress: Show a progress bar for folders.
@@ -131,7 +183,7 @@ def nodes_of(
             if on_error == "raise":
                 raise
             name = one_line(str(item.metadata.get("file_name") or item.node_id)) if isinstance(item, BaseNode) else ""
-            skipped[name or describe(item)] = str(error)
+            skipped.add(name or describe(item), str(error))
             logger.warning("skipped %s", error)
     return nodes
 

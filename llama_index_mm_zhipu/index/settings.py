@@ -1,0 +1,167 @@
+"""What an index records about itself in its image store: embedding model, precision and caption weight."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from llama_index.core import Settings
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.embeddings import MultiModalEmbedding
+from llama_index.core.schema import BaseNode
+
+from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.index.stores import IndexStore
+
+logger = logging.getLogger(__name__)
+
+# Keys in the store. Stores on disk have them: they cannot be renamed.
+_CAPTION_WEIGHT = "caption_weight"
+_PRECISION = "precision"
+
+DEFAULT_CAPTION_WEIGHT = 0.5
+"""Share of captions in vectors where every image has a caption."""
+
+
+def multimodal_or_default(embed_model: object) -> MultiModalEmbedding:
+    """Return the given model, or that of ``Settings``.
+
+    Raises:
+        TypeError: The model does not embed images, or there is none.
+    """
+    # Settings.embed_model would make one of OpenAI's if none was set.
+    model = Settings._embed_model if embed_model is None else embed_model
+    if isinstance(model, MultiModalEmbedding):
+        return model
+    wanted = "give embed_model=ChineseClipEmbedding(…), or set Settings.embed_model to it"
+    if model is None:
+        raise TypeError(f"no embedding model for images: {wanted}")
+    given = repr(model) if isinstance(model, str) else type(model).__name__
+    raise TypeError(f"embed_model is {given:.80}, which does not embed images: {wanted}")
+
+
+def fingerprint_of(model: BaseEmbedding) -> str:
+    """Return the text by which a store recognises an embedding model."""
+    known = getattr(model, "fingerprint", None)
+    return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
+
+
+def require_models(
+    texts: IndexStore, text_model: BaseEmbedding, images: IndexStore, image_model: BaseEmbedding
+) -> None:
+    """Record the embedding models of new stores.
+
+    Raises:
+        ModelMismatchError: A store was filled with another model.
+    """
+    for store, model in ((images, image_model), (texts, text_model)):
+        store.require_model(fingerprint_of(model))
+
+
+def record_precision(store: IndexStore, model: BaseEmbedding) -> None:
+    """Record the precision of the first vectors; warn if the model now computes in another one, which is allowed."""
+    precision = getattr(model, "effective_precision", None)
+    recorded = store.get_setting(_PRECISION)
+    if precision and recorded is None:
+        store.set_setting(_PRECISION, precision)
+    elif precision and precision != recorded:
+        logger.warning(
+            "this index was begun with vectors in %s, the embedding model now computes in %s; they may be mixed, and "
+            "ChineseClipEmbedding.check_precision says how near they are",
+            recorded,
+            precision,
+        )
+
+
+def recorded_weight(store: IndexStore) -> float | None:
+    """Return the share of captions in the vectors of a store; None before the first image."""
+    recorded: float | None = store.get_setting(_CAPTION_WEIGHT)
+    return recorded
+
+
+def record_weight(store: IndexStore, weight: float) -> None:
+    """Record the share of captions in the vectors of a store that holds no image yet."""
+    store.set_setting(_CAPTION_WEIGHT, weight)
+
+
+def weight_for_images(
+    store: IndexStore,
+    images: Sequence[BaseNode],
+    given: float | None,
+    *,
+    is_stream: bool,
+    warn: Callable[..., None],
+) -> float:
+    """Return the share of captions in the vectors of new images: the recorded one, or one that is recorded now.
+
+    Args:
+        store: The store of images.
+        images: The images to add.
+        given: The weight that the user gave. None takes ``DEFAULT_CAPTION_WEIGHT`` if every image has a caption and
+            needs a vector, otherwise 0.
+        is_stream: Whether more images follow, so that it is not known whether all have captions.
+        warn: Logs a warning; takes a format and its arguments.
+    """
+    captioned = sum(bool(caption_of(node)) for node in images)
+    # Whether the caption is in a vector that a node came with is not known.
+    with_vectors = sum(node.embedding is not None and bool(caption_of(node)) for node in images)
+    recorded = recorded_weight(store)
+    if recorded is not None:
+        _warn_of_other_captions(store, recorded, given, (len(images), captioned, with_vectors), is_stream, warn)
+        return float(recorded)
+    weight = given
+    if weight is None:
+        all_captioned = not is_stream and captioned == len(images) and not with_vectors
+        weight = DEFAULT_CAPTION_WEIGHT if all_captioned else 0.0
+    record_weight(store, weight)
+    logger.info(
+        "caption_weight %s: %d of %d images have captions; recorded in the store", weight, captioned, len(images)
+    )
+    return weight
+
+
+def _warn_of_other_captions(
+    store: IndexStore,
+    recorded: float,
+    given: float | None,
+    counts: tuple[int, int, int],
+    is_stream: bool,
+    warn: Callable[..., None],
+) -> None:
+    """Warn where new images will not rank beside those in the store.
+
+    Args:
+        store: The store of images.
+        recorded: The weight of the images in the store.
+        given: The weight that the user gave.
+        counts: How many new images there are, how many of them have captions, and how many of these came with vectors.
+        is_stream: Whether more images follow.
+        warn: Logs a warning; takes a format and its arguments.
+    """
+    total, captioned, with_vectors = counts
+    if given not in (None, recorded):
+        warn("caption_weight %s is not followed: the index was built with %s", given, recorded)
+    if recorded and captioned < total:
+        warn(
+            "%d of %d images have no caption, but the index was built with caption_weight %s: captioned images "
+            "will rank before them; build it again with caption_weight=0 to mix both",
+            total - captioned,
+            total,
+            recorded,
+        )
+    if recorded and with_vectors:
+        warn(
+            "%d of %d images came with a vector and a caption, and the index was built with caption_weight %s: the "
+            "caption is found only if it is in the vector; leave the vector out to have it made",
+            with_vectors,
+            total,
+            recorded,
+        )
+    if not recorded and captioned and not is_stream and not store.has_texts():
+        warn(
+            "%d of %d images have captions, but the index was built with caption_weight 0: their captions are "
+            "found by full text and are not in their vectors",
+            captioned,
+            total,
+        )
