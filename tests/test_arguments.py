@@ -156,7 +156,7 @@ def test_similarity_top_k_reaches_the_retrievers_of_engines(image_index: ImageIn
     assert len(engine.retriever.retrieve("帽子")) == 5
     for mode in ("context", "condense_plus_context"):
         chat = image_index.as_chat_engine(mode, llm, similarity_top_k=5)
-        assert len(chat._get_nodes("帽子")) == 5
+        assert len(chat._begin("帽子", None, None)[1].sent) == 5
 
 
 @pytest.mark.parametrize(

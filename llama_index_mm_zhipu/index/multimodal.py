@@ -294,7 +294,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
     def build_index_from_nodes(self, nodes: Sequence[BaseNode]) -> IndexDict:  # type: ignore[override]
         """Index all nodes: LlamaIndex's own would drop images without caption and metadata."""
         if nodes:
-            self._write([nodes], is_stream=False, show_progress=False)
+            self._write([nodes], is_stream=False)
         return self.index_struct_cls()
 
     @explicit_arguments
@@ -326,7 +326,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Whether all images have captions is not known when the first are stored: an index that has recorded no
         ``caption_weight`` takes 0 instead of 0.5.
         """
-        self._write(batches, is_stream=True, show_progress=False)
+        self._write(batches, is_stream=True)
 
     def insert_embedded(self, nodes: Sequence[BaseNode], *, caption_weight: float | None = None) -> None:
         """Insert nodes that have their vectors, such as those of ``embed_nodes``: nothing is embedded.
@@ -351,16 +351,25 @@ class ImageIndex(MultiModalVectorStoreIndex):
             )
         if recorded is None and any(map(has_image, nodes)):
             record_weight(self._destination.images, weight)
-        self._insert_nodes(nodes)
+        self._insert_nodes(nodes, is_embedded=True)
 
-    def _insert_nodes(self, nodes: Sequence[BaseNode], *, show_progress: bool = False) -> None:
+    def _insert_nodes(
+        self, nodes: Sequence[BaseNode], *, show_progress: bool = False, is_embedded: bool = False
+    ) -> None:
         with self._traces.as_trace("insert_nodes"):
-            self._write([nodes], is_stream=False, show_progress=show_progress)
+            self._write([nodes], is_stream=False, show_progress=show_progress, is_embedded=is_embedded)
             self.storage_context.index_store.add_index_struct(self.index_struct)
 
-    def _write(self, batches: Iterable[Sequence[BaseNode]], *, is_stream: bool, show_progress: bool) -> None:
+    def _write(
+        self,
+        batches: Iterable[Sequence[BaseNode]],
+        *,
+        is_stream: bool,
+        show_progress: bool = False,
+        is_embedded: bool = False,
+    ) -> None:
         shown = show_progress or self._with_progress
-        writer = NodeWriter(self._destination, self.skipped, is_stream, shown)
+        writer = NodeWriter(self._destination, self.skipped, is_stream, shown, is_embedded)
         try:
             with writer, image_bar(None, shown and is_stream) as bar:
                 for batch in batches:

@@ -66,6 +66,7 @@ class NodeWriter:
         is_stream: Whether the nodes come in many batches: then each warning is logged once, and whether all images have
             captions is not known when the first are written.
         show_progress: Whether to show progress bars.
+        is_embedded: Whether all nodes have vectors, whose caption weight was checked and recorded.
 
     Attributes:
         kept: How many images were not embedded again.
@@ -76,6 +77,7 @@ class NodeWriter:
     skipped: Skipped
     is_stream: bool = False
     show_progress: bool = False
+    is_embedded: bool = False
     kept: int = 0
     written_texts: set[str] = field(default_factory=set)
 
@@ -122,9 +124,11 @@ class NodeWriter:
         return storable
 
     def _write_images(self, images: Sequence[ImageNode]) -> None:
-        weight = weight_for_images(
-            self.to.images, images, self.to.caption_weight, is_stream=self.is_stream, warn=self._warn
-        )
+        weight = 0.0
+        if not self.is_embedded:
+            weight = weight_for_images(
+                self.to.images, images, self.to.caption_weight, is_stream=self.is_stream, warn=self._warn
+            )
         updater = self._updater = self._updater or ImageUpdater(self.to.images)
         # A stream has one progress bar for all of its batches.
         with image_bar(len(images), self.show_progress and not self.is_stream) as bar:

@@ -1,0 +1,104 @@
+"""An index works over any vector store that keeps nodes, with what the store offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from llama_index.core import StorageContext
+from llama_index.core.bridge.pydantic import PrivateAttr
+from llama_index.core.schema import BaseNode, ImageNode, TextNode
+from llama_index.core.vector_stores import SimpleVectorStore
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryResult,
+)
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore
+from llama_index_mm_zhipu.index import ImageIndex, IndexStore, as_index_store
+
+
+class ListStore(BasePydanticVectorStore):
+    """A store that has no more than LlamaIndex asks of every vector store; ``add`` does not replace nodes."""
+
+    stores_text: bool = True
+    _nodes: list[BaseNode] = PrivateAttr(default_factory=list)
+
+    @property
+    def client(self) -> Any:
+        return None
+
+    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
+        self._nodes.extend(nodes)
+        return [node.node_id for node in nodes]
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        self._nodes = [node for node in self._nodes if (node.ref_doc_id or node.node_id) != ref_doc_id]
+
+    def delete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> None:
+        self._nodes = [node for node in self._nodes if node.node_id not in (node_ids or [])]
+
+    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+        scores = [float(np.dot(query.query_embedding or [], node.get_embedding())) for node in self._nodes]
+        best = sorted(range(len(scores)), key=lambda row: -scores[row])[: query.similarity_top_k]
+        nodes = [self._nodes[row] for row in best]
+        return VectorStoreQueryResult(nodes, [scores[row] for row in best], [node.node_id for node in nodes])
+
+
+@pytest.fixture
+def index(tiny_embedding: ChineseClipEmbedding) -> ImageIndex:
+    storage_context = StorageContext.from_defaults(vector_store=ListStore())
+    return ImageIndex(
+        nodes=[], embed_model=tiny_embedding, storage_context=storage_context, image_vector_store=ListStore()
+    )
+
+
+def found_by(index: ImageIndex, question: Any) -> list[str]:
+    return [result.node.node_id for result in index.as_retriever(similarity_top_k=9).retrieve(question)]
+
+
+def test_images_and_texts_are_found(index: ImageIndex, photos: list[Path]) -> None:
+    images = [ImageNode(id_=photo.name, image_path=str(photo), text="图") for photo in photos[:3]]
+    index.insert_nodes([*images, TextNode(id_="text", text="红色的帽子")])
+    assert found_by(index, photos[1])[0] == photos[1].name
+    assert sorted(found_by(index, "红色的帽子")) == sorted(["text", *(photo.name for photo in photos[:3])])
+
+
+def test_a_node_replaces_the_one_that_has_its_id(index: ImageIndex, photos: list[Path]) -> None:
+    for photo in photos[:2]:
+        index.insert_nodes([ImageNode(id_="one", image_path=str(photo))])
+    assert found_by(index, photos[1]) == ["one"]
+    assert index.as_retriever().retrieve(photos[1])[0].score == pytest.approx(1, abs=1e-3)
+
+
+def test_deletions_reach_both_stores(index: ImageIndex, photos: list[Path]) -> None:
+    index.insert_nodes([ImageNode(id_="image", image_path=str(photos[0])), TextNode(id_="text", text="帽子")])
+    index.delete_nodes(["image"])
+    assert found_by(index, "帽子") == ["text"]
+    index.delete_ref_doc("text")
+    assert found_by(index, "帽子") == []
+
+
+def test_the_caption_weight_is_followed_while_the_index_is_open(index: ImageIndex, photos: list[Path]) -> None:
+    index.insert_nodes([ImageNode(id_="captioned", image_path=str(photos[0]), text="帽子")])
+    assert index.caption_weight == 0.5
+    index.close()
+
+
+def test_a_store_of_ours_needs_no_wrapper() -> None:
+    store = FaissMultiModalVectorStore()
+    assert isinstance(store, IndexStore)
+    assert as_index_store(store) is store
+
+
+def test_a_store_without_nodes_is_refused(tiny_embedding: ChineseClipEmbedding) -> None:
+    storage_context = StorageContext.from_defaults(vector_store=SimpleVectorStore())
+    with pytest.raises(ValueError, match="does not hold the stores of this index"):
+        ImageIndex(nodes=[], embed_model=tiny_embedding, storage_context=storage_context)
