@@ -1,4 +1,8 @@
-"""Prompts of answers that rest on images: ordinary templates of LlamaIndex, in Chinese and in English."""
+"""Templates of the prompts for answers from images, in Chinese and in English, and the quoting of data in them.
+
+Captions, texts and metadata may come from anybody. They enter prompts as quotations, in which nothing can pass for a
+label, an instruction or an image block.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,16 @@ from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
 from llama_index_mm_zhipu.text import with_whole_characters
 from llama_index_mm_zhipu.types import Language
 
-# Emoji of several people and flags are joined by these; other characters without a shape can hide words, or turn their
-# order round.
+# These join the parts of emoji such as families and flags. Other invisible characters can hide words or reverse their
+# order.
 _JOINERS = "\u200c\u200d"
 _HIDDEN = frozenset({"Cc", "Cf", "Co"})
-# Versions of banks below 2.5 read an image block, with the path of any file, out of a value that is so marked.
+# Versions of banks below 2.5 make an image block, with the path of any file, of a value that holds this tag.
 _BLOCK = re.compile(r"<(?=/?\s*content_block)", re.IGNORECASE)
 
 
 def without_hidden_characters(text: str) -> str:
-    """Return a text without controls, marks of direction and other characters that nobody sees; line ends stay."""
+    """Return a text without control characters, direction marks and other invisible characters; line ends stay."""
     shown = (
         character
         for character in with_whole_characters(text)
@@ -36,39 +40,39 @@ def without_hidden_characters(text: str) -> str:
 
 
 def without_block_marks(text: str) -> str:
-    """Return a text in which no template engine finds an image block."""
+    """Return a text in which the template engine finds no image block."""
     return _BLOCK.sub("＜", text)
 
 
 def in_one_line(text: str) -> str:
     """Return a text, such as a metadata value, as a line without hidden characters."""
-    # Python and models know more line ends than "\n".
+    # Python and models take other characters than "\n" for line ends, too.
     return " ".join(without_hidden_characters(" ".join(text.split())).split())
 
 
 def quoted(text: str, wording: Wording) -> str:
-    """Return a caption in quotation marks, on one line; marks inside become inner ones, so that none ends it early."""
+    """Return a caption in quotation marks, on one line; inner marks cannot end the quotation."""
     opening, closing = wording.quotes
     inner = str.maketrans({opening: wording.inner_quotes[0], closing: wording.inner_quotes[1]})
     return f"{opening}{in_one_line(text).translate(inner)}{closing}"
 
 
 def as_quoted_lines(text: str) -> str:
-    """Return a text whose every line begins with ``> ``, as quotations in mail do."""
+    """Return a text in which every line begins with ``> ``, as quotations in e-mails do."""
     return "\n".join(f"> {without_hidden_characters(line)}" for line in text.splitlines())
 
 
 QUERY_BLOCKS = "query_blocks"
-"""Argument of an ``ImagePromptTemplate`` with the blocks of the question's own image."""
+"""Name of the argument of an ``ImagePromptTemplate`` that holds the blocks of the question's own images."""
 
 _SCHEME = "picture"
 
 
 class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
-    """A ``RichPromptTemplate`` whose images reach the LLM as they are.
+    """A ``RichPromptTemplate`` that does not pass images through Jinja.
 
-    LlamaIndex's own passes every image through Jinja as base64, which takes 30 ms for each megabyte. The image that
-    a question is about stands first in the user's message, whatever the template.
+    LlamaIndex's own passes every image through Jinja as base64, which takes 30 ms for each megabyte. The images that a
+    question is about come first in the user's message, whatever the template.
     """
 
     def __init__(self, template_str: str, **settings: Any) -> None:
@@ -76,10 +80,10 @@ class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
 
     @classmethod
     def of(cls, template: BasePromptTemplate) -> ImagePromptTemplate:
-        """Return a ``RichPromptTemplate`` as one of this class.
+        """Convert a ``RichPromptTemplate`` to this class.
 
         Raises:
-            ValueError: It is another template, which cannot show images.
+            ValueError: The template is of another class, which cannot show images.
         """
         if isinstance(template, cls):
             return template
@@ -99,7 +103,7 @@ class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
         own.kwargs.update(template.kwargs)
         return own
 
-    # LlamaIndex measures templates, filled with nothing, several times for each question, and compiles them anew.
+    # LlamaIndex measures empty templates several times for each question, and compiles them each time.
     def format(
         self,
         llm: BaseLLM | None = None,
@@ -117,17 +121,17 @@ class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
         """Fill the template.
 
         Args:
-            llm: Without effect.
+            llm: Ignored.
             **kwargs: ``query_str``, ``context_messages`` with text and images, ``existing_answer`` (to refine),
                 ``query_blocks`` (the question's own image).
         """
         query_blocks = kwargs.pop(QUERY_BLOCKS, [])
-        # A question, or the answer that is to be refined, is nobody's template.
+        # Questions and answers are data: image blocks in them must not be parsed.
         kwargs = {
             name: without_block_marks(value) if isinstance(value, str) else value for name, value in kwargs.items()
         }
         images: list[ImageBlock] = []
-        context = [_with_stand_ins(message, images) for message in kwargs.get("context_messages", ())]
+        context = [_with_placeholders(message, images) for message in kwargs.get("context_messages", ())]
         messages = super().format_messages(llm, **{**kwargs, "context_messages": context})
         whole = [_with_images(message, images) for message in messages]
         return _with_first_blocks(whole, query_blocks) if query_blocks else whole
@@ -139,24 +143,24 @@ def _filled(template_str: str, values: tuple[tuple[str, str], ...]) -> str:
     return RichPromptTemplate(template_str, template_vars=list(filled)).format(**filled)
 
 
-class _StandIn(ImageBlock):
-    """Stands for an image while Jinja fills the template."""
+class _ImagePlaceholder(ImageBlock):
+    """Placeholder of an image while Jinja fills the template."""
 
     def inline_url(self) -> str:
         return str(self.url)
 
 
-def _with_stand_ins(message: ChatMessage, images: list[ImageBlock]) -> ChatMessage:
-    return message.model_copy(update={"blocks": [_stand_in(block, images) for block in message.blocks]})
+def _with_placeholders(message: ChatMessage, images: list[ImageBlock]) -> ChatMessage:
+    return message.model_copy(update={"blocks": [_placeholder(block, images) for block in message.blocks]})
 
 
-def _stand_in(block: Any, images: list[ImageBlock]) -> Any:
+def _placeholder(block: Any, images: list[ImageBlock]) -> Any:
     if isinstance(block, TextBlock):
         return TextBlock(text=without_block_marks(block.text))
     if not isinstance(block, ImageBlock):
         return block
     images.append(block)
-    return _StandIn(url=f"{_SCHEME}://{len(images) - 1}")
+    return _ImagePlaceholder(url=f"{_SCHEME}://{len(images) - 1}")
 
 
 def _with_images(message: ChatMessage, images: Sequence[ImageBlock]) -> ChatMessage:
@@ -170,12 +174,12 @@ def _image_for(block: Any, images: Sequence[ImageBlock]) -> Any:
 
 
 def _with_first_blocks(messages: list[ChatMessage], blocks: Sequence[Any]) -> list[ChatMessage]:
-    """Put blocks at the beginning of the last message of the user."""
-    place = max((i for i, message in enumerate(messages) if message.role == MessageRole.USER), default=None)
-    if place is None:
+    """Put blocks at the beginning of the user's last message."""
+    position = max((i for i, message in enumerate(messages) if message.role == MessageRole.USER), default=None)
+    if position is None:
         return [*messages, ChatMessage(role=MessageRole.USER, blocks=list(blocks))]
-    asked = messages[place]
-    messages[place] = ChatMessage(role=asked.role, blocks=[*blocks, *asked.blocks])
+    asked = messages[position]
+    messages[position] = ChatMessage(role=asked.role, blocks=[*blocks, *asked.blocks])
     return messages
 
 
@@ -184,11 +188,11 @@ class Prompts:
     """The templates of one language.
 
     Attributes:
-        qa: Answers a question, in most response modes.
-        refine: Improves an answer with further sources.
-        summary: Answers from sources, or from answers to parts of them, in mode ``tree_summarize``.
-        simple: Answers without sources, in mode ``generation``.
-        condense: Makes a question of a chat and its newest message.
+        qa: Asks for an answer, in most response modes.
+        refine: Asks to improve an answer with further sources.
+        summary: Asks for an answer from sources, or from partial answers, in mode ``tree_summarize``.
+        simple: Asks for an answer without sources, in mode ``generation``.
+        condense: Asks for a question that stands for a chat and its newest message.
     """
 
     qa: ImagePromptTemplate
@@ -272,14 +276,14 @@ PROMPTS: dict[Language, Prompts] = {
         ),
     ),
 }
-"""Sources first, the question last, answers that cite images by number."""
+"""Prompts with sources first and the question last, whose answers cite images by number."""
 
 
 def prompts_of(language: Language) -> Prompts:
     """Return the templates of a language.
 
     Raises:
-        ValueError: There are none.
+        ValueError: The language is not known.
     """
     wording_of(language)
     return PROMPTS[language]

@@ -1,4 +1,4 @@
-"""The words that prompts put around images, in Chinese and in English."""
+"""The words that prompts, plots and galleries put around images, in Chinese and in English."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ _UNSPACED = re.compile(f"[{UNSPACED}]")
 
 @dataclass(frozen=True)
 class Wording:
-    """Words of one language.
+    """The words of one language.
 
     Attributes:
-        label_key: Under it, copies of retrieved pictures carry their label.
-        name: What an image is called; ``{number}`` is from 1.
-        similarity: Stands behind the name where the score is a cosine.
-        score: Stands there where it is another score.
-        colon: Between name and caption.
-        quotes: Around captions.
-        inner_quotes: What stands for these in a caption.
-        text: Stands before a text, whose lines follow as quotations.
-        own_image: Stands before the image that a question is about.
-        no_caption: Stands for an image without caption where only captions are sent.
-        no_sources: Stands in place of sources where there are none.
-        left_out: Stands for an image that the model would not take besides the others.
-        gone: Stands in a history for an image that cannot be read any more.
-        look: Added to a message of images alone, which the API refuses.
-        watch: Added to a message of a video alone.
-        read: Added to a message of files alone.
-        image_alone: Stands in a history for a message of an image alone.
+        label_key: Metadata key under which copies of retrieved images carry their label.
+        name: Name of an image; ``{number}`` counts from 1.
+        similarity: Follows the name if the score is a cosine similarity; ``{score}``.
+        score: Follows the name if the score is another one; ``{score}``.
+        colon: Separates name and caption.
+        quotes: Enclose captions.
+        inner_quotes: Replace these quotes inside captions.
+        text: Precedes a text, whose lines follow as quotations.
+        own_image: Precedes the image that a question is about.
+        no_caption: Replaces a missing caption where only captions are sent.
+        no_sources: Replaces the sources where there are none.
+        left_out: Replaces an image that is more than the model takes.
+        gone: Replaces an image of the history that can no longer be read.
+        look: Text for a message that holds images alone, which the API refuses.
+        watch: Text for a message that holds a video alone.
+        read: Text for a message that holds files alone.
+        image_alone: Replaces a message of the history that holds an image alone.
         sheet: Explains a contact sheet; ``{count}``, ``{numbers}``, ``{number}``.
-        on_sheet: Stands for an image that is on a sheet above; ``{number}``.
-        comma: Between numbers.
-        html_language: Code of the language in HTML.
-        query: Stands above a query in plots and galleries.
-        answer: Stands above an answer in galleries.
+        on_sheet: Replaces an image that is on a sheet above; ``{number}``.
+        comma: Separates numbers.
+        html_language: Language code in HTML.
+        query: Title of the query in plots and galleries.
+        answer: Title of the answer in galleries.
         cited: Marks an image that the answer cites in galleries.
         not_shown: Says in galleries how many results are left out; ``{count}``.
     """
@@ -135,7 +135,7 @@ def wording_of(language: Language) -> Wording:
     """Return the words of a language.
 
     Raises:
-        ValueError: There are none.
+        ValueError: The language is not known.
     """
     if language not in WORDING:
         raise ValueError(f"language {language!r} is not known; use one of {', '.join(map(repr, WORDING))}")
@@ -143,5 +143,5 @@ def wording_of(language: Language) -> Wording:
 
 
 def language_of_text(text: str) -> Language:
-    """Return the language to put around a text: Chinese if any of its characters is, or if it has no letters."""
+    """Return the language to use around a text: Chinese if the text has a Chinese character, or no letter at all."""
     return "zh" if _UNSPACED.search(text) or not any(map(str.isalpha, text)) else "en"

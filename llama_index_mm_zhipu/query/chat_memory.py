@@ -1,4 +1,4 @@
-"""``ImageMemory``: a chat's memory that keeps the user's images, and none of their bytes in the store behind it."""
+"""``ImageMemory``: a chat memory that keeps the user's images without writing their bytes to a chat store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.query.question import has_words, images_of
 logger = logging.getLogger(__name__)
 
 _SCHEME = "session-image:"
-"""Begins the URL that stands in the store for an image given as bytes."""
+"""Scheme of the URL that replaces, in the chat store, an image given as bytes."""
 
 
 class UnprintedImageBlock(ImageBlock):
@@ -33,11 +33,11 @@ class UnprintedImageBlock(ImageBlock):
 
 
 class ImageMemory(BaseMemory):
-    """A memory around another one, which may write its messages to a database.
+    """A memory that wraps another one, which may write its messages to a database.
 
-    The other memory gets a URL for each image: ``file://`` for a file, that of an image on the web, or
-    ``session-image:`` and a hash for one that was given as bytes. Those bytes stay in this object, and are forgotten
-    with ``reset``. Messages come back with their images; an image that is not there any more is replaced by a text.
+    The wrapped memory gets a URL for each image: ``file://`` for a file, the URL of an image on the web, or
+    ``session-image:`` and a hash for an image given as bytes. These bytes stay in this object until ``reset``. Messages
+    come back with their images; a text replaces an image that no longer exists.
     """
 
     _memory: BaseMemory = PrivateAttr()
@@ -49,7 +49,7 @@ class ImageMemory(BaseMemory):
 
     @classmethod
     def of(cls, memory: BaseMemory) -> ImageMemory:
-        """Return a memory as one of this class."""
+        """Wrap a memory, unless it is of this class."""
         return memory if isinstance(memory, cls) else cls(memory)
 
     @classmethod
@@ -59,7 +59,7 @@ class ImageMemory(BaseMemory):
 
     @classmethod
     def from_defaults(cls, **kwargs: Any) -> ImageMemory:
-        """Refuse: this memory is made around another one.
+        """Raise an error: this memory needs another one to wrap.
 
         Raises:
             NotImplementedError: Always.
@@ -68,12 +68,12 @@ class ImageMemory(BaseMemory):
 
     @property
     def tokenizer_fn(self) -> Callable[[str], list[Any]]:
-        """The tokenizer of the other memory, by which ``SimpleChatEngine`` counts its first messages."""
+        """The tokenizer of the wrapped memory, with which ``SimpleChatEngine`` counts its first messages."""
         tokenizer: Callable[[str], list[Any]] = self._memory.tokenizer_fn  # type: ignore[attr-defined]
         return tokenizer
 
     def get(self, input: str | None = None, **kwargs: Any) -> list[ChatMessage]:  # noqa: A002
-        """Return the messages to send, as the other memory chooses them."""
+        """Return the messages to send, as the wrapped memory selects them."""
         return self._restored(self._memory.get(input=input, **kwargs))
 
     async def aget(self, input: str | None = None, **kwargs: Any) -> list[ChatMessage]:  # noqa: A002
@@ -164,7 +164,7 @@ class ImageMemory(BaseMemory):
 
 
 class RemembersImages:
-    """A chat engine whose history keeps the user's images."""
+    """Mixin of chat engines whose history keeps the user's images."""
 
     _memory: BaseMemory
 
@@ -173,19 +173,19 @@ class RemembersImages:
         self._memory = ImageMemory.of(self._memory)
 
     def _begin_with(self, chat_history: list[ChatMessage] | None, memory: BaseMemory | None) -> None:
-        """Take a history into the engine's own memory; as in LlamaIndex, a memory that is given keeps what it has.
+        """Put a history into the engine's own memory; as in LlamaIndex, a given memory keeps what it has.
 
-        LlamaIndex's ``from_defaults`` would put the images into the store.
+        LlamaIndex's ``from_defaults`` would put the images into the chat store.
         """
         if chat_history and memory is None:
             self._memory.set(chat_history)
 
 
 def image_block(image: ImageSource, detail: str | None = None) -> ImageBlock:
-    """Return a block of an image in any form: a file by its path, an image on the web by its URL, others by content.
+    """Return an image in any form as a block: a file by its path, a web image by its URL, others by their bytes.
 
     Raises:
-        ImageError: It is no image, or cannot be read.
+        ImageError: The image cannot be read.
     """
     source = image_source(image)
     if isinstance(source, str):
@@ -197,7 +197,7 @@ def image_block(image: ImageSource, detail: str | None = None) -> ImageBlock:
 
 
 def message_of(question: QueryBundle) -> ChatMessage:
-    """Return a question as the message of the user, its images first.
+    """Return a question as the user's message, images first.
 
     Raises:
         ImageError: An image cannot be read.

@@ -1,4 +1,4 @@
-"""``ImageQueryEngine``: answers that rest on images, and say on which."""
+"""``ImageQueryEngine``: answers from images, with citations."""
 
 from __future__ import annotations
 
@@ -64,21 +64,24 @@ _ONE_REQUEST = (ResponseMode.COMPACT, ResponseMode.SIMPLE_SUMMARIZE)
 class ImageQueryEngine(RetrieverQueryEngine):
     """Answers from the images and texts that a retriever finds, and from the image of the question.
 
-    Sources go out as text blocks with a label (number, similarity, caption), each right before its image; nothing
-    else of a node does, unless ``metadata_keys`` asks for it. ``response.source_nodes`` are what was sent, images in
-    the order of their numbers. ``response.metadata`` holds, besides what LlamaIndex puts there: ``"citations"``, the
-    node of each image cited, by name (``图1``); ``"unknown_citations"``, names cited that no image has;
-    ``"skipped"``, the reason by node id of images that were found and cannot be read any more. Of streams, citations
-    are there when the stream has ended.
+    The prompt shows a label (number, similarity, caption) directly before each image, and of nodes nothing else but
+    the metadata in ``metadata_keys``. ``response.source_nodes`` are the nodes that were sent, images in the order of
+    their numbers. ``response.metadata`` holds the metadata that the model was shown by node id, and:
+
+    - ``"citations"``: the node id of each cited image by name (``图1``);
+    - ``"unknown_citations"``: cited names that no image has;
+    - ``"skipped"``: the reason by node id of images that were found and can no longer be read.
+
+    For a stream, citations are there when it has ended.
 
     Args:
-        retriever: Usually ``ImageRetriever``; any that finds image or text nodes.
+        retriever: Usually an ``ImageRetriever``; any retriever of image or text nodes.
         response_synthesizer: A multimodal one, see ``from_args``.
         node_postprocessors: Applied in order; images are numbered after them.
         callback_manager: LlamaIndex's.
-        language: Of labels: ``"zh"`` or ``"en"``.
-        include_images: Whether images go out; else labels with captions alone.
-        metadata_keys: Metadata that goes out besides.
+        language: ``"zh"`` or ``"en"``, the language of labels.
+        include_images: Whether images are sent; otherwise labels with captions alone.
+        metadata_keys: Metadata of sources that is sent besides.
         on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
     """
 
@@ -137,29 +140,29 @@ class ImageQueryEngine(RetrieverQueryEngine):
         """Build an engine.
 
         Args:
-            retriever: Finds the sources.
+            retriever: Retriever of the sources.
             llm: A chat LLM that takes images; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
-            response_synthesizer: In place of one made of the arguments below.
+            response_synthesizer: Synthesizer in place of one made of the arguments below.
             node_postprocessors: Such as ``ImageReranker``.
             callback_manager: LlamaIndex's.
-            language: ``"zh"`` or ``"en"``, of prompts and labels.
-            include_images: Whether images go out; else labels with captions alone.
-            metadata_keys: Metadata that goes out besides.
-            on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
-            response_mode: LlamaIndex's. ``compact``, ``simple_summarize`` and ``tree_summarize`` send all images in
-                one request, ``refine`` and ``accumulate`` one after the other.
-            chat_content_qa_template: A ``RichPromptTemplate`` in place of the package's; the same holds for the others.
-            chat_content_refine_template: For further sources.
-            chat_summary_template: For mode ``tree_summarize``.
-            simple_template: For mode ``generation``, which looks at the question and its image alone.
-            output_cls: A pydantic model, for structured answers.
-            use_async: Whether requests that do not need each other go out together.
+            language: ``"zh"`` or ``"en"``, the language of prompts and labels.
+            include_images: Whether images are sent; otherwise labels with captions alone.
+            metadata_keys: Metadata of sources that is sent besides.
+            on_error: ``"skip"`` images that can no longer be read, or ``"raise"`` at the first.
+            response_mode: One of LlamaIndex's response modes. ``compact``, ``simple_summarize`` and
+                ``tree_summarize`` send all images in one request, ``refine`` and ``accumulate`` one after the other.
+            chat_content_qa_template: A ``RichPromptTemplate`` in place of the package's, like the next three.
+            chat_content_refine_template: Template for further sources.
+            chat_summary_template: Template for mode ``tree_summarize``.
+            simple_template: Template for mode ``generation``, which uses the question and its image alone.
+            output_cls: A pydantic model for structured answers.
+            use_async: Whether independent requests are sent at the same time.
             streaming: Whether answers stream.
             verbose: LlamaIndex's.
             **text_templates: LlamaIndex's templates for texts, which must be None.
 
         Raises:
-            TypeError: An argument is not known; the message says which one is meant.
+            TypeError: An argument is not known; the message names the likely one.
             ValueError: A template is for texts, or a language or mode is unknown.
         """
         wording_of(language)
@@ -267,7 +270,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
 
         Args:
             str_or_query_bundle: Words; an image in any form but a string; or both in a ``QueryBundle`` or in a
-                ``ChatMessage``. The first image of a message is searched by, and all are shown to the LLM.
+                ``ChatMessage``. Retrieval uses the first image of a message; the LLM sees all of them.
 
         Raises:
             EmptyAnswerError: The model answered nothing.
@@ -282,7 +285,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
         return await super().aquery(await asyncio.to_thread(self._checked, as_bundle(str_or_query_bundle)))
 
     def retrieve(self, query_bundle: Question) -> list[NodeWithScore]:
-        """Find sources, and apply the postprocessors."""
+        """Retrieve sources and apply the postprocessors."""
         return find_nodes(self.retriever, self._postprocessors, as_bundle(query_bundle))
 
     async def aretrieve(self, query_bundle: Question) -> list[NodeWithScore]:
@@ -291,14 +294,14 @@ class ImageQueryEngine(RetrieverQueryEngine):
 
     @_dispatcher.span
     def image_query(self, image_path: QueryBundle | ImageSource, prompt_str: str) -> RESPONSE_TYPE:
-        """Search by an image alone, and answer a question about it and the images found.
+        """Retrieve by an image alone, and answer a question about it and the images found.
 
-        LlamaIndex's own engines have this method, too; they neither show the image itself to the LLM nor apply
+        LlamaIndex's own engines have this method too, but they neither show the image itself to the LLM nor apply
         postprocessors.
 
         Args:
             image_path: The image in any form; a string is its path or URL.
-            prompt_str: The question, which is not searched by.
+            prompt_str: The question; retrieval does not use it.
 
         Raises:
             EmptyAnswerError: The model answered nothing.

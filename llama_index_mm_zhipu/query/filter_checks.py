@@ -1,4 +1,4 @@
-"""Checks of metadata filters against what the stores hold: filters that cannot match anything are errors."""
+"""Check metadata filters against the metadata in the stores: a filter that cannot match anything is an error."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _ON_WHOLE_LISTS = {FilterOperator.EQ, FilterOperator.NE}
 
 
 def require_matchable(filters: MetadataFilters | None, stores: Sequence[FaissMultiModalVectorStore]) -> None:
-    """Refuse filters that hold for no node, or for every node, without saying why.
+    """Raise an error for filters that would match no node, or every node, because of a wrong key or value type.
 
     Args:
-        filters: May be nested.
-        stores: Where they will be applied; without any, everything passes.
+        filters: The filters, which may be nested.
+        stores: The stores that will apply them. Without stores nothing is checked.
 
     Raises:
         ValueError: No node has the key of a filter, a filter compares numbers with text or text with numbers, or
@@ -48,10 +48,10 @@ def require_matchable(filters: MetadataFilters | None, stores: Sequence[FaissMul
 def _require_same_kind(filter_: MetadataFilter, examples: Sequence[MetadataExample]) -> None:
     asked = _compared(filter_.value)
     if filter_.operator in _ON_ITEMS:
-        # Of a list, or a part of a text.
+        # The value is an item of a list, or a part of a text.
         held = list(examples)
     else:
-        # A list is compared with lists, unless it says which values are meant.
+        # EQ and NE compare a list with whole lists; with other operators a list names the values to compare with.
         is_list = isinstance(filter_.value, list) and filter_.operator in _ON_WHOLE_LISTS
         held = [example for example in examples if example.is_item == is_list]
     kinds = {isinstance(value, str) for value in asked}
@@ -79,12 +79,12 @@ def _kind(is_text: bool) -> str:
 
 
 def _compared(value: Any) -> list[str | int | float]:
-    """Return the texts and numbers that a filter compares with."""
+    """Return the texts and numbers that a filter's value holds."""
     values = value if isinstance(value, list) else [value]
     return [
         each
         for each in values
-        # NaN equals nothing, of whatever kind.
+        # NaN equals nothing, whatever its type.
         if isinstance(each, str | int) or (isinstance(each, float) and not math.isnan(each))
     ]
 

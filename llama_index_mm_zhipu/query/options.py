@@ -1,4 +1,4 @@
-"""Keyword arguments of ``as_retriever``, ``as_query_engine`` and ``as_chat_engine``, with their types."""
+"""Types of the keyword arguments of ``as_query_engine`` and ``as_chat_engine``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llama_index_mm_zhipu.types import Language, OnError
 
 
 class RetrieverOptions(TypedDict, total=False):
-    """Keyword arguments of ``as_retriever``; ``ImageRetriever`` says what each does."""
+    """Keyword arguments of ``as_retriever``; ``ImageRetriever`` documents them."""
 
     similarity_top_k: int
     image_similarity_top_k: int | None
@@ -39,7 +39,7 @@ class RetrieverOptions(TypedDict, total=False):
 
 
 class _AnswerOptions(TypedDict, total=False):
-    """What engines of both kinds can be told of answers."""
+    """Keyword arguments that query engines and chat engines share."""
 
     language: Language
     include_images: bool
@@ -51,7 +51,7 @@ class _AnswerOptions(TypedDict, total=False):
 
 
 class SynthesisOptions(_AnswerOptions, total=False):
-    """Keyword arguments of ``ImageQueryEngine.from_args``, which says what each does."""
+    """Keyword arguments of ``ImageQueryEngine.from_args``, which documents them."""
 
     response_synthesizer: BaseSynthesizer | None
     callback_manager: CallbackManager | None
@@ -65,7 +65,7 @@ class SynthesisOptions(_AnswerOptions, total=False):
 
 
 class ChatOptions(_AnswerOptions, total=False):
-    """Keyword arguments of the chat engines' ``from_defaults``, which says what each does."""
+    """Keyword arguments of the chat engines' ``from_defaults``, which documents them."""
 
     chat_history: list[ChatMessage] | None
     memory: BaseMemory | None

@@ -1,4 +1,4 @@
-"""How sources are packed into as few requests as possible."""
+"""Fit questions and sources into requests: check their length, and pack sources into as few requests as possible."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 
 _PADDING = 5
-# Room that texts leave for each image, and the share of the context that they leave at most.
+# Tokens that texts leave free for each image, and for all images together a quarter of the context at most.
 _IMAGE_TOKENS = 1000
 _LARGEST_SHARE = 4
 
 
-# Characters of a question that are counted for each token that the model takes: a question of megabytes is refused
-# without counting all of it.
+# At most this many characters per token of the model's context are counted, so that a question of megabytes is refused
+# quickly.
 _COUNTED = 8
-# More characters than this a token of a GLM model does not have on average: the service documents 1.8 of Chinese.
+# A token of a GLM model has fewer characters than this on average: the service documents 1.8 characters of Chinese.
 _CHARACTERS_OF_A_TOKEN = 8
 _UNSPACED_CHARACTERS_OF_A_TOKEN = 2
 
@@ -39,17 +39,17 @@ _SHORTEN = (
 
 
 def require_fitting(question: str, metadata: LLMMetadata, *, packed: bool) -> None:
-    """Refuse a question that leaves a model no room: LlamaIndex's own error does not name the question.
+    """Raise an error for a question that leaves a model no room: LlamaIndex's own error does not name the question.
 
     Args:
-        question: Its words.
-        metadata: Of the LLM.
-        packed: Whether sources are packed around the question. Then tokens are those of LlamaIndex's tokenizer, which
-            counts the rest of the prompt, too, and finds more in Chinese than GLM models do. Else the question is only
-            refused if no tokenizer could make it fit.
+        question: Words of the question.
+        metadata: Metadata of the LLM.
+        packed: Whether sources are packed around the question. If so, LlamaIndex's tokenizer counts the tokens; it
+            counts the rest of the prompt too, and finds more tokens in Chinese than GLM models do. Otherwise the
+            question is refused only if no tokenizer could make it fit.
 
     Raises:
-        ValueError: It does.
+        ValueError: The question is too long.
     """
     answer = max(metadata.num_output, 0)
     room = metadata.context_window - answer
@@ -100,12 +100,12 @@ def _count_at_least(text: str) -> int:
 
 
 class WholeImagesPromptHelper(ChatPromptHelper):
-    """A ``ChatPromptHelper`` that never parts an image from its label, nor images from each other without need.
+    """A ``ChatPromptHelper`` that keeps images with their labels, and in one request if possible.
 
     LlamaIndex's own counts 2,125 tokens for each image, so that a model with a context of 8 K gets three at a time,
-    reads every file several times to do so, and may end a request between a label and its image. Here images go
-    out together, however many, as long as texts and labels leave room: ``ZhipuMultiModal`` fits them into what the
-    model takes. Texts keep their lines, and are split where one is too long.
+    reads every file several times, and may end a request between a label and its image. This helper sends any number of
+    images together as long as texts and labels leave room: ``ZhipuMultiModal`` fits the images into what the model
+    takes. Texts keep their lines, and are split where one is too long.
     """
 
     @classmethod
@@ -121,7 +121,7 @@ class WholeImagesPromptHelper(ChatPromptHelper):
         llm: LLM | None = None,
         tools: list[BaseTool] | None = None,
     ) -> list[ChatMessage]:
-        """Pack messages, in order, into the fewest that their texts need."""
+        """Pack messages, in order, into as few as their texts need."""
         images = sum(map(_has_image, messages))
         size = self._room(prompt, llm, tools) - padding - _image_room(images, self.context_window)
         packs: list[list[ChatMessage]] = [[]]
@@ -147,7 +147,7 @@ class WholeImagesPromptHelper(ChatPromptHelper):
         return sum(self._token_counter.get_string_tokens(b.text) for b in message.blocks if isinstance(b, TextBlock))
 
     def _room(self, prompt: BasePromptTemplate, llm: LLM | None, tools: list[BaseTool] | None) -> int:
-        """Return the tokens that a request has for sources, as LlamaIndex's own method counts them but for roles."""
+        """Return how many tokens of a request are left for sources; counted as in LlamaIndex, but without roles."""
         texts = [get_empty_prompt_txt(prompt), getattr(llm, "system_prompt", None) or ""]
         functions = [tool.metadata.to_openai_tool() for tool in self._get_tools_from_llm(llm, tools)]
         counter = self._token_counter
@@ -171,7 +171,7 @@ class WholeImagesPromptHelper(ChatPromptHelper):
         llm: LLM | None = None,
         tools: list[BaseTool] | None = None,
     ) -> Sequence[ChatMessage]:
-        """Shorten messages that are of text alone."""
+        """Shorten messages that hold text alone."""
         return [
             message
             if _has_image(message)

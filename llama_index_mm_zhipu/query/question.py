@@ -1,4 +1,4 @@
-"""What is asked: words, images, or both."""
+"""Questions: words, images, or both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Question: TypeAlias = "str | QueryBundle | ChatMessage | ImageSource"
 """Words; an image in any form but a string; or both in a ``QueryBundle`` or in a ``ChatMessage``."""
 
 _INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
-"""Unicode categories of spaces, line ends, controls and zero-width characters."""
+"""Unicode categories of spaces, line ends, control characters and zero-width characters."""
 
 
 @dataclass(repr=False)
@@ -27,8 +27,8 @@ class ImageQuestion(QueryBundle):
     """A ``QueryBundle`` with all images of a question; its ``repr`` shows none of their bytes.
 
     Attributes:
-        images: Shown to the LLM as the question's own images, in this order. ``image_path`` is the one of them that is
-            searched by, or None.
+        images: Images that the LLM sees as the question's own, in this order. ``image_path`` is the one to search by,
+            or None.
     """
 
     images: Sequence[ImageSource] = field(default_factory=tuple)
@@ -40,7 +40,7 @@ class ImageQuestion(QueryBundle):
 
 
 def has_words(text: str) -> bool:
-    """Whether a text holds anything but blanks, such as spaces of any width, line ends and zero-width characters."""
+    """Return whether a text holds visible characters: not only spaces, line ends and zero-width characters."""
     return any(unicodedata.category(character) not in _INVISIBLE for character in text)
 
 
@@ -52,15 +52,17 @@ def images_of(question: QueryBundle) -> Sequence[ImageSource]:
 
 
 def as_bundle(question: Question) -> QueryBundle:
-    """Return a question in the form that may hold images, with whole characters.
+    """Convert a question to a ``QueryBundle``, which may hold images.
+
+    Halves of surrogate pairs in the words are replaced.
 
     Raises:
-        ImageError: It is neither words nor an image.
+        ImageError: The question is neither words nor an image.
         ValueError: A message holds something other than text and images.
     """
     if isinstance(question, QueryBundle):
         whole = replace(question, query_str=with_whole_characters(question.query_str))
-        # Of a subclass only its author knows how to make another.
+        # Only the author of a subclass knows how to copy it.
         if type(question) is QueryBundle and question.image_path:
             asked = image_question(whole.query_str, [question.image_path])
             return replace(asked, custom_embedding_strs=whole.custom_embedding_strs, embedding=whole.embedding)
@@ -71,10 +73,10 @@ def as_bundle(question: Question) -> QueryBundle:
 
 
 def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:
-    """Return a question by an image alone; a string is the image's path or URL.
+    """Convert an image to a question by this image alone; a string is the image's path or URL.
 
     Raises:
-        ImageError: It is no image.
+        ImageError: The object is no image.
     """
     if isinstance(image, QueryBundle):
         return image
@@ -84,19 +86,19 @@ def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:
 
 
 def image_question(words: str, images: Sequence[ImageSource]) -> ImageQuestion:
-    """Return a question with images, the first of which is searched by."""
-    # Some streams can be read once only, and an image is read to search by it, to show it and to keep it.
+    """Return a question with images; retrieval uses the first."""
+    # A stream may be readable only once, but its image is read to embed it, to show it and to keep it.
     kept = [image_source(image) if isinstance(image, IOBase) else image for image in images]
-    # LlamaIndex declares a path, and hands it to the embedding model as it is.
+    # LlamaIndex declares ``image_path`` as a path, and hands any value on to the embedding model.
     searched_by: Any = kept[0]
     return ImageQuestion(words, image_path=searched_by, images=kept)
 
 
 def as_query(question: Question) -> QueryBundle:
-    """Return a copy of a question to search by: blanks are no words.
+    """Return a copy of a question to search by, in which a blank text is no text.
 
     Raises:
-        ImageError: It is neither words nor an image.
+        ImageError: The question is neither words nor an image.
     """
     query = as_bundle(question)
     custom = query.custom_embedding_strs

@@ -93,7 +93,7 @@ def _items(text: str) -> Iterator[dict[str, Any]]:
 
 
 def _decoded(text: str, place: int) -> tuple[dict[str, Any], int]:
-    """Decode the object that begins at a place; of a broken one, what can be told."""
+    """Decode the object that begins at a position; of a broken one, the fields that can be read."""
     try:
         value, end = decode_json(text, place)
     except ValueError:
@@ -115,39 +115,39 @@ def _number(value: Any) -> float | None:
 
 
 RERANK_REASON = "rerank_reason"
-"""Metadata key of reranked nodes: why the model gave its score, or why it gave none."""
+"""Metadata key of reranked nodes: why the model gave its score, or why there is no score."""
 
 NOT_READ = "not reranked: the model's answer could not be read"
 
 _NOT_SCORED = "the model gave no score"
 
-# Images of so many requests lie decoded in memory.
+# The decoded images of this many requests are in memory at a time.
 _PREPARED_AT_A_TIME = 2
 
 _BEGINNING = 200
 
 
 class ImageReranker(KnownFields, BaseNodePostprocessor):
-    """A node postprocessor: the model scores each candidate from 0 to 10 and says why.
+    """Node postprocessor that has a multimodal LLM score each candidate from 0 to 10, with a reason.
 
-    Scores take the place of those of retrieval; reasons are in ``node.metadata["rerank_reason"]``, hidden from LLMs.
-    What the model gave no score comes last. Where an answer cannot be read, all stay in the order of retrieval with
-    their scores, and a warning and the reasons say so.
+    Scores replace those of retrieval. Reasons are in ``node.metadata["rerank_reason"]``, hidden from LLMs. Candidates
+    without a score come last. If an answer cannot be read, all candidates keep their order and scores, and a warning
+    and the reasons say so.
 
     Args:
         llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
         top_n: How many candidates to keep.
-        mode: ``"sheet"``: up to ``choice_batch_size`` candidates on one numbered contact sheet, the cheaper way, or
-            ``"single"``: a request for each, all at a time, in full size.
-        choice_batch_size: Candidates on a sheet.
-        language: ``"zh"`` or ``"en"``, of prompt and reasons.
+        mode: ``"sheet"`` puts up to ``choice_batch_size`` candidates on one numbered contact sheet, which is cheaper;
+            ``"single"`` sends a request for each candidate, in full size, all at the same time.
+        choice_batch_size: How many candidates a sheet holds.
+        language: ``"zh"`` or ``"en"``, the language of prompt and reasons.
     """
 
     llm: SerializeAsAny[LLM] = Field(description="Scores the candidates.")
     top_n: int = Field(default=5, gt=0, description="How many candidates to keep.")
     mode: Literal["sheet", "single"] = Field(default="sheet", description="On numbered sheets, or one by one.")
-    choice_batch_size: int = Field(default=9, gt=0, description="Candidates on a sheet.")
-    language: Language = Field(default="zh", description="Of prompt and reasons.")
+    choice_batch_size: int = Field(default=9, gt=0, description="How many candidates a sheet holds.")
+    language: Language = Field(default="zh", description="Language of prompt and reasons.")
 
     def __init__(self, llm: LLM | None = None, **kwargs: Any) -> None:
         self._require_known_fields(kwargs)
@@ -171,23 +171,23 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
         if not nodes:
             return []
         size = self.choice_batch_size if self.mode == "sheet" else 1
-        turn = asyncio.Semaphore(_PREPARED_AT_A_TIME)
-        judged = await together(self._judge(batch, query_bundle, turn) for batch in iter_batch(nodes, size))
+        preparing = asyncio.Semaphore(_PREPARED_AT_A_TIME)
+        judged = await together(self._judge(batch, query_bundle, preparing) for batch in iter_batch(nodes, size))
         if any(verdicts is None for verdicts in judged):
             logger.warning("the model's answer with scores could not be read: %d results stay as retrieved", len(nodes))
             return [_with_reason(result, NOT_READ, result.score) for result in nodes[: self.top_n]]
         verdicts = [verdict for batch in judged for verdict in batch or ()]
         if missing := sum(verdict.score < 0 for verdict in verdicts):
             logger.warning("%d of %d candidates got no score, and come last", missing, len(nodes))
-        order = sorted(range(len(nodes)), key=lambda place: -verdicts[place].score)
-        scored = [_with_reason(nodes[place], verdicts[place].reason, verdicts[place].score) for place in order]
+        order = sorted(range(len(nodes)), key=lambda row: -verdicts[row].score)
+        scored = [_with_reason(nodes[row], verdicts[row].reason, verdicts[row].score) for row in order]
         return scored[: self.top_n]
 
     async def _judge(
-        self, batch: list[NodeWithScore], query: QueryBundle, turn: asyncio.Semaphore
+        self, batch: list[NodeWithScore], query: QueryBundle, preparing: asyncio.Semaphore
     ) -> list[Verdict] | None:
-        """Return a verdict for each candidate, or None where the answer cannot be read."""
-        async with turn:
+        """Return a verdict for each candidate, or None if the answer cannot be read."""
+        async with preparing:
             blocks, failed = await asyncio.to_thread(self._blocks, batch, query)
         try:
             answer = await self.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
@@ -207,7 +207,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
     def _blocks(
         self, batch: Sequence[NodeWithScore], query: QueryBundle
     ) -> tuple[list[TextBlock | ImageBlock], dict[int, str]]:
-        """Return the content of a request, and the reason by number of images that cannot be read."""
+        """Return the content of a request, and the reasons, by number, of images that cannot be read."""
         wording = _WORDING[self.language]
         lines = [wording["introduction"]]
         on_sheet: dict[int, Image.Image] = {}
@@ -226,7 +226,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
                 if self.mode == "single":
                     singly.append(image_block(node))
                 elif isinstance(image_source(node), str):
-                    # What lies on the web goes out by its address.
+                    # Images on the web are sent by their URL.
                     singly += [TextBlock(text=name), image_block(node)]
                 else:
                     on_sheet[number] = _small(node)

@@ -1,4 +1,4 @@
-"""``ImageRetriever``: retrieval by words, by an image, or by both, in every mode of the store."""
+"""``ImageRetriever``: retrieve images and texts by words, by an image, or by both."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from llama_index_mm_zhipu.types import Language
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
-"""What of a question images are looked for by: its words, its image, or the mean of both vectors."""
+"""Which part of a question images are searched by: its words, its image, or the mean of both vectors."""
 
 _MODES_BY_WORDS_ALONE = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
 _MODES_BY_WORDS = (VectorStoreQueryMode.HYBRID, *_MODES_BY_WORDS_ALONE)
@@ -51,46 +51,46 @@ logger = logging.getLogger(__name__)
 
 @runtime_checkable
 class KnowsText(Protocol):
-    """An embedding model that can tell which texts it knows no part of, as ``ChineseClipEmbedding`` can."""
+    """An embedding model that can tell whether it knows any part of a text, as ``ChineseClipEmbedding`` can."""
 
     def knows_text(self, text: str) -> bool:
-        """Return whether the model's vocabulary has any part of a text."""
+        """Return whether the model's vocabulary holds any part of a text."""
 
 
 class ImageRetriever(MultiModalRetriever):
-    """Finds images and texts by words, by an image, or by both.
+    """Retriever of images and texts by words, by an image, or by both.
 
-    If the embedding model knows no part of a question's words (emoji, rare characters), their vector has no meaning: a
-    warning names them, and they are searched by full text instead; an image beside them is searched by its vector
-    alone. With a ``similarity_cutoff``, which needs cosines, the words keep their vector and there is only the warning.
+    The vector of a question has no meaning if the embedding model knows no part of its words (emoji, rare characters).
+    The retriever then warns and searches for the words by full text; an image beside them is searched by its vector
+    alone. With a ``similarity_cutoff``, which needs cosines, it searches by the vector and only warns.
 
-    Results are copies of the stored nodes: images with number, similarity and caption as a label that LLMs see, other
-    metadata hidden from them. Texts come first, images in rank order after them.
+    Results are copies of the stored nodes. Images carry a label with number, similarity and caption for the LLM; other
+    metadata is hidden from it. Texts come first, then images in rank order.
 
     Args:
-        index: What ``build_index`` or ``load_index`` returned, or LlamaIndex's own.
-        similarity_top_k: How many texts to find, and how many images where ``image_similarity_top_k`` is None.
+        index: An index from ``build_index`` or ``load_index``, or LlamaIndex's own multimodal index.
+        similarity_top_k: How many texts to find, and how many images if ``image_similarity_top_k`` is None.
         image_similarity_top_k: How many images to find.
-        filters: What metadata of the results must be.
-        node_ids: Ids of the nodes to look among; None is all, an empty list is none.
-        doc_ids: Ids of the documents to look among; None is all, an empty list is none.
-        query_mode: ``"text"``, ``"image"`` or ``"fused"``: by the words of a question, its image, or both. Fused
-            takes whichever is there.
-        similarity_cutoff: Least cosine of a result. Not for other modes than ``"default"``, whose scores are none.
+        filters: Metadata filters that results must match.
+        node_ids: Ids of the nodes to search; None searches all, an empty list none.
+        doc_ids: Ids of the documents to search; None searches all, an empty list none.
+        query_mode: ``"text"``, ``"image"`` or ``"fused"``: search by the words of a question, by its image, or by
+            both. Fused takes whichever is there.
+        similarity_cutoff: Minimum cosine of a result; for mode ``"default"`` alone, as other scores are no cosines.
         vector_store_query_mode: ``"default"``, ``"mmr"``, ``"text_search"`` (full text of captions; also
             ``"sparse"``) or ``"hybrid"``; see ``FaissMultiModalVectorStore.query``.
-        alpha: Share of the vectors in mode ``"hybrid"``, by default 0.5.
-        sparse_top_k: How many results of full text mode ``"hybrid"`` looks at, by default ``similarity_top_k``.
-        mmr_threshold: Of mode ``"mmr"``: 1 is relevance alone, 0 variety alone, by default 0.5.
+        alpha: Share of the vectors in mode ``"hybrid"``, 0 to 1; 0.5 by default.
+        sparse_top_k: How many full text results mode ``"hybrid"`` uses; ``similarity_top_k`` by default.
+        mmr_threshold: For mode ``"mmr"``: 1 is relevance alone, 0 variety alone; 0.5 by default.
         vector_store_kwargs: Further arguments of the store's ``query``.
-        language: ``"zh"`` or ``"en"``, of labels.
-        metadata_keys: Metadata that LLMs see besides.
-        callback_manager: LlamaIndex's.
+        language: ``"zh"`` or ``"en"``, the language of labels.
+        metadata_keys: Metadata that the LLM sees besides.
+        callback_manager: LlamaIndex's callback manager.
 
     Raises:
-        TypeError: An argument is not known; the message says which one is meant.
-        ValueError: A mode, number or language is not possible, or the cut-off does not go with the mode. At retrieval:
-            no node has the key of a filter, or the filter compares numbers with text.
+        TypeError: An argument is not known; the message names the likely one.
+        ValueError: A mode, number or language is not possible, or the mode has no cosines for the cut-off. At
+            retrieval: no node has the key of a filter, or the filter compares numbers with text.
     """
 
     @explicit_arguments
@@ -344,7 +344,7 @@ class ImageRetriever(MultiModalRetriever):
             store: The store of texts or of images.
             mode: Query mode; by default the retriever's.
         """
-        # Stores take an empty list of ids for no restriction, as LlamaIndex's own retriever means it.
+        # Stores take an empty list of ids for no restriction, because LlamaIndex's own retriever passes one.
         if self._node_ids == [] or self._doc_ids == []:
             return []
         mode = mode or self._mode
@@ -412,6 +412,6 @@ def _count_of(argument: str, value: int) -> int:
 
 
 def _vector_of_words(model: BaseEmbedding, query: QueryBundle) -> Embedding:
-    """Return the mean of the vectors of a question's words, each of unit length."""
+    """Return the mean of the unit vectors of a question's texts."""
     vectors = [unit_embedding(model.get_query_embedding(words)) for words in query.embedding_strs]
     return mean_agg(vectors) if len(vectors) > 1 else vectors[0]

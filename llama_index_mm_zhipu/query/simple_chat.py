@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.query.question import ImageQuestion, Question, as_bund
 
 
 class _TakesImages(RemembersImages):
-    """Passes a message with images to LlamaIndex's engine as content blocks, which this puts into a ``ChatMessage``."""
+    """Mixin that hands messages with images to LlamaIndex's engine as content blocks of a ``ChatMessage``."""
 
     _llm: LLM
 
@@ -29,12 +29,12 @@ class _TakesImages(RemembersImages):
     def with_history(
         cls, chat_history: list[ChatMessage] | None = None, memory: BaseMemory | None = None, **settings: Any
     ) -> Self:
-        """Build an engine as ``from_defaults`` does.
+        """Build an engine, as ``from_defaults`` does.
 
         Args:
-            chat_history: What was said before; its images are kept as those of new messages are.
-            memory: LlamaIndex's; it keeps what it has, and ``chat_history`` is then without effect.
-            **settings: Others of ``from_defaults``.
+            chat_history: Earlier messages, whose images are kept too. Ignored if ``memory`` is given.
+            memory: One of LlamaIndex's memories.
+            **settings: Further arguments of ``from_defaults``.
         """
         engine: Self = cls.from_defaults(memory=memory, **settings)  # type: ignore[attr-defined]
         engine._begin_with(chat_history, memory)
@@ -45,7 +45,7 @@ class _TakesImages(RemembersImages):
 
         Args:
             message: Words; an image in any form but a string; or both in a ``QueryBundle`` or in a ``ChatMessage``.
-            chat_history: What was said before, as in LlamaIndex's engine.
+            chat_history: Replaces the earlier messages, as in LlamaIndex's engine.
 
         Raises:
             ImageError: An image of the message cannot be read.
@@ -84,14 +84,14 @@ class _TakesImages(RemembersImages):
 
 
 class ImageSimpleChatEngine(_TakesImages, SimpleChatEngine):
-    """LlamaIndex's engine without sources, for messages with images, which stay in the history."""
+    """Chat engine without retrieval; images of messages stay in the history."""
 
 
 class ImageCondenseQuestionChatEngine(_TakesImages, CondenseQuestionChatEngine):
-    """Has the LLM make a question of message and history, and asks the query engine.
+    """Chat engine that has the LLM condense history and message to a question, and asks a query engine.
 
-    The query engine sees the images of the message; if it has none, the newest ones of the history are shown with the
-    question, and the search is by its words.
+    The query engine gets the images of the message. If the message has none, it gets the newest images of the history
+    to show them, and retrieves by words.
     """
 
     def _condense_question(self, chat_history: list[ChatMessage], last_message: Any) -> Any:

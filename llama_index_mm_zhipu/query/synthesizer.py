@@ -1,4 +1,4 @@
-"""LlamaIndex's multimodal response synthesizers, with this package's prompts and packing."""
+"""Make LlamaIndex's multimodal response synthesizers with this package's prompts and prompt helper."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from llama_index_mm_zhipu.query.prompt_helper import WholeImagesPromptHelper
 from llama_index_mm_zhipu.types import Language
 
 TEXT_TEMPLATES = ("text_qa_template", "refine_template", "summary_template", "image_qa_template")
-"""LlamaIndex's own, which a multimodal synthesizer never uses."""
+"""LlamaIndex's templates for texts, which a multimodal synthesizer never uses."""
 
-# LlamaIndex would make an LLM of OpenAI's for them.
+# For these, LlamaIndex would create an LLM of OpenAI's if none is given.
 _MODES_WITHOUT_LLM: dict[ResponseMode, type[BaseSynthesizer]] = {
     ResponseMode.NO_TEXT: NoText,
     ResponseMode.CONTEXT_ONLY: ContextOnly,
@@ -38,10 +38,10 @@ def image_synthesizer(
 
     Args:
         llm: A chat LLM that takes images.
-        language: Of prompts.
-        response_mode: LlamaIndex's.
+        language: Language of the prompts.
+        response_mode: One of LlamaIndex's response modes.
         streaming: Whether answers stream.
-        **settings: Templates and others of ``get_response_synthesizer``; None takes the package's template.
+        **settings: Further arguments of ``get_response_synthesizer``; a template that is None is the package's.
     """
     if response_mode in _MODES_WITHOUT_LLM:
         return _MODES_WITHOUT_LLM[response_mode](llm=llm, streaming=streaming, multimodal=True)
@@ -65,17 +65,17 @@ def image_synthesizer(
 
 
 def asks_an_llm(synthesizer: BaseSynthesizer) -> bool:
-    """Whether a synthesizer asks a model at all."""
+    """Return whether a synthesizer asks a model at all."""
     return not isinstance(synthesizer, tuple(_MODES_WITHOUT_LLM.values()))
 
 
 def looks_at_sources(synthesizer: BaseSynthesizer) -> bool:
-    """Whether a synthesizer looks at more than the question."""
+    """Return whether a synthesizer uses sources, and not the question alone."""
     return not isinstance(synthesizer, Generation)
 
 
 def without_text_templates(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments without the templates that are None, as LlamaIndex passes them on.
+    """Return options without templates for texts, which LlamaIndex passes on as None.
 
     Raises:
         ValueError: A template for texts is given.
@@ -85,10 +85,10 @@ def without_text_templates(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_no_text_templates(names: Iterable[str]) -> None:
-    """Refuse templates that would never be used.
+    """Raise an error for templates that would never be used.
 
     Raises:
-        ValueError: One of the names is of a template for texts.
+        ValueError: One of the names belongs to a template for texts.
     """
     for name in names:
         if name in TEXT_TEMPLATES:
