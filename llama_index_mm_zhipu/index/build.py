@@ -1,4 +1,4 @@
-"""``build_index`` and ``load_index``: images and texts in one LlamaIndex index, wired from the parts."""
+"""``build_index`` and ``load_index``: make an index of images and texts, with its stores and models."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 TEXT_NAMESPACE = "default"
 IMAGE_NAMESPACE = MultiModalVectorStoreIndex.image_namespace
 INSERT_BATCH_SIZE = 256
-"""Nodes embedded and written at a time: what a crash in the middle can cost."""
+"""How many nodes are embedded and written together: a crash can lose at most these."""
 
 
 @explicit_arguments
@@ -54,44 +54,43 @@ def build_index(
 ) -> ImageIndex:
     """Index images and texts, durably if a folder is given.
 
-    Images and texts lie in two stores of one folder. What was written is kept, and building again only embeds what is
-    new or has changed: an image with the same content and caption keeps its vector, also where its folder was moved or
-    renamed. Images of two folders or files never replace each other; other nodes replace what has their id.
+    Images and texts are in two stores of one folder. Building an index again keeps what is stored and embeds only what
+    is new or has changed: an image with the same content and caption keeps its vector, even if its folder was moved or
+    renamed. Images of different folders or files never replace each other; other nodes replace the node with their id.
 
     Args:
         nodes_or_documents: A folder of images, as ``read_folder`` takes it; images in any form (paths, URLs,
             ``bytes``, ``PIL.Image``); image nodes or documents, with captions as their text or without; text nodes,
             and text documents, which are split; or any number of these. Documents that ``SimpleDirectoryReader`` made
-            of image files are indexed as these images. Iterators, such as ``reader.lazy_load_data(…)``, are read as
-            they are indexed, ``insert_batch_size`` at a time, so memory use does not grow with the data set.
-        embed_model: Embeds images and words, usually ``ChineseClipEmbedding``; by default ``Settings.embed_model`` if
-            that is a multimodal one.
+            of image files are indexed as these images. Iterators, such as ``reader.lazy_load_data(…)``, are streamed
+            in batches of ``insert_batch_size``, so memory use does not grow with the data set.
+        embed_model: Model for images and words, usually ``ChineseClipEmbedding``; by default ``Settings.embed_model``
+            if that is a multimodal one.
         persist_dir: Folder of the stores; None keeps them in memory.
-        text_embed_model: Embeds text nodes; by default ``embed_model``, long texts as the mean over windows.
+        text_embed_model: Model for text nodes; by default ``embed_model``, with long texts as the mean over windows.
         caption_weight: Share of the caption in a captioned image's vector, 0 to 1. None takes 0.5 when every image
-            has a caption, and otherwise 0, with captions found by full text; it is recorded in the store. (Averaged
-            only where there are some, captions would rank all captioned images before all others. Of what is read as
-            it is indexed nobody knows that beforehand, nor whether captions are in vectors that images came with:
-            there, None takes 0.)
-        on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images; they are logged
-            and listed in ``index.skipped``.
-        remove_missing: Whether to delete the images and texts whose files are gone from the folders that are given, or
-            that the given nodes were read from, and old parts of the given texts' files. Nodes of other folders, and
-            those without a file, stay. A folder that is not there or cannot be listed is an error, and nothing is
-            deleted.
+            has a caption, and otherwise 0, with captions found by full text; the store records it. (If captions were
+            averaged into some vectors only, captioned images would rank before all others. For iterators, and for
+            images that come with vectors, None takes 0, because it is not known whether all have captions.)
+        on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images, log them and list them
+            in ``index.skipped``.
+        remove_missing: Whether to delete images and texts whose files no longer exist in the given folders, or in the
+            folders that the given nodes were read from, and old parts of the given texts' files. Nodes of other
+            folders, and nodes without a file, stay. A missing folder, or one that cannot be listed, is an error, and
+            nothing is deleted.
         transformations: Applied to documents; by default ``Settings.transformations``, the sentence splitter. Images
             pass through those that split no text, such as ``ImageCaptioner``.
-        insert_batch_size: Nodes embedded and written at a time.
-        show_progress: Show progress bars.
+        insert_batch_size: How many nodes are embedded and written together.
+        show_progress: Whether to show progress bars.
 
     Returns:
         A ``MultiModalVectorStoreIndex``.
 
     Raises:
-        ImageError: An image cannot be read; those before it are stored, as they are when Ctrl-C is pressed.
+        ImageError: An image cannot be read. The images before it are stored, as they are after Ctrl-C.
         ModelMismatchError: The folder was filled with another model.
-        TypeError: There is no multimodal embedding model, or something is neither a node nor an image.
-        PermissionError: nltk refuses the data of the text splitter; the message says how to install it.
+        TypeError: There is no multimodal embedding model, or an item is neither a node nor an image.
+        PermissionError: nltk refuses the data of the text splitter; the message tells how to install it.
         OSError: With ``remove_missing``, a folder cannot be listed.
         ValueError: There is nothing to index.
     """
@@ -141,7 +140,7 @@ def build_index(
             _remove_missing(index, roots, text_files)
         index.checkpoint()
     except BaseException:
-        # Notebooks keep the last error, and all that it knows of, open files too.
+        # Notebooks keep the last error and every object that it refers to, open files too.
         index.close()
         raise
     return index
@@ -162,16 +161,17 @@ def load_index(
 
     Args:
         persist_dir: The folder given to ``build_index``.
-        embed_model: The model that it was built with; by default ``Settings.embed_model`` if that is a multimodal one.
-        text_embed_model: The text model that it was built with, if one was given.
-        on_error: As in ``build_index``, for later inserts; the same holds for the rest.
-        transformations: Applied to text documents that are inserted.
-        insert_batch_size: Nodes embedded and written at a time.
-        show_progress: Show progress bars when inserting.
+        embed_model: Model that the index was built with; by default ``Settings.embed_model`` if that is a multimodal
+            one.
+        text_embed_model: Text model that the index was built with, if one was given.
+        on_error: As in ``build_index``, for later insertions, like the rest of the arguments.
+        transformations: Applied to documents that are inserted.
+        insert_batch_size: How many nodes are embedded and written together.
+        show_progress: Whether insertions show progress bars.
 
     Raises:
         FileNotFoundError: There is no index in the folder.
-        ModelMismatchError: It was built with another model.
+        ModelMismatchError: The index was built with another model.
         TypeError: There is no multimodal embedding model.
     """
     embed_model = multimodal_or_default(embed_model)
@@ -190,7 +190,7 @@ def load_index(
 
 
 def has_index(persist_dir: str | Path) -> bool:
-    """Whether ``build_index`` has begun an index in a folder."""
+    """Return whether ``build_index`` has begun an index in a folder."""
     return (as_path(persist_dir, "persist_dir") / f"{IMAGE_NAMESPACE}.sqlite3").is_file()
 
 
@@ -209,7 +209,7 @@ def _open_index(
         raise TypeError(f"text_embed_model is {text_embed_model!r:.80}; give one of LlamaIndex's embedding models")
     texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE)
     images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE)
-    # Asked before the model is copied for texts: the copy then knows it, and the weights are read and hashed once.
+    # The fingerprint is computed before the model is copied for texts, so that weights are read and hashed once.
     images.require_model(fingerprint_of(embed_model))
     text_embed_model = text_embed_model or _for_long_texts(embed_model)
     texts.require_model(fingerprint_of(text_embed_model))
@@ -234,7 +234,7 @@ def _remove_missing(index: ImageIndex, roots: Iterable[Path], text_files: Collec
     texts, images = index.text_store, index.image_store
     missing = missing_ids(images, roots)
     missing_texts = missing_text_ids(texts, roots, text_files, index.written_texts)
-    # Each from its own store: a text and an image may have one id.
+    # A text and an image may have the same id: each is deleted from its own store.
     for store, node_ids in ((images, missing), (texts, missing_texts)):
         if node_ids:
             store.delete_nodes(node_ids)
@@ -264,7 +264,7 @@ def _batches(items: Iterable[IndexItem], batch_size: int) -> Iterator[list[Index
                 yield batch
                 batch = []
     except (Exception, KeyboardInterrupt):
-        # What was read before it broke off is not lost.
+        # What was read before the error is not lost.
         if batch:
             yield batch
         raise
@@ -273,7 +273,7 @@ def _batches(items: Iterable[IndexItem], batch_size: int) -> Iterator[list[Index
 
 
 def _for_long_texts(embed_model: MultiModalEmbedding) -> BaseEmbedding:
-    """Share the model, with long texts embedded whole: a default text chunk is ten times what Chinese-CLIP takes."""
+    """Return the model with long texts embedded whole: Chinese-CLIP takes a tenth of a default chunk."""
     if "long_text" in type(embed_model).model_fields:
         return embed_model.model_copy(update={"long_text": "mean"})
     return embed_model

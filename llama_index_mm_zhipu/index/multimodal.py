@@ -221,7 +221,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         given.setdefault("vector_store_query_mode", self._query_mode(similarity_cutoff))
         return ImageRetriever(self, **given)
 
-    # Core returns its deprecated engine here, which drops captions.
+    # LlamaIndex returns its deprecated engine here, which drops captions.
     def as_query_engine(  # type: ignore[override]
         self, llm: LLMType | None = None, **options: Unpack[QueryEngineOptions]
     ) -> ImageQueryEngine:
@@ -229,18 +229,18 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
         Args:
             llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
-            **options: Of ``as_retriever`` and of ``ImageQueryEngine.from_args`` (``language``, ``streaming``,
+            **options: Arguments of ``as_retriever`` and of ``ImageQueryEngine.from_args`` (``language``, ``streaming``,
                 ``response_mode``, ``node_postprocessors``, ``include_images``, …).
 
         Raises:
-            TypeError: A name is not known; the message says which one is meant.
+            TypeError: An argument is not known; the message names the likely one.
         """
         given = without_text_templates(options)
         require_known("as_query_engine", given, {*QueryEngineOptions.__optional_keys__, "llm"})
         retriever = self.as_retriever(**chosen(given, RetrieverOptions.__optional_keys__))
         return ImageQueryEngine.from_args(retriever, llm, **chosen(given, SynthesisOptions.__optional_keys__))
 
-    # Core's engines of these modes drop captions.
+    # LlamaIndex's engines of these modes drop captions.
     def as_chat_engine(  # type: ignore[override]
         self,
         chat_mode: ChatMode | str = ChatMode.BEST,
@@ -250,17 +250,17 @@ class ImageIndex(MultiModalVectorStoreIndex):
         """Return an engine that answers from the images and texts found, over several turns.
 
         Args:
-            chat_mode: ``"context"`` looks for sources by each message as it is; ``"condense_plus_context"``, the
-                default, has the LLM make a question of message and history first. ``"condense_question"`` asks the
-                query engine so, and ``"simple"`` answers without sources. The user's images stay in the history.
+            chat_mode: ``"context"`` retrieves by each message as it is. ``"condense_plus_context"``, the default, has
+                the LLM condense message and history to a question first. ``"condense_question"`` asks the query engine
+                this question. ``"simple"`` answers without sources. The user's images stay in the history.
             llm: As in ``as_query_engine``.
-            **options: Of ``as_retriever`` and of the mode's engine: ``language``, ``include_images``,
+            **options: Arguments of ``as_retriever`` and of the mode's engine: ``language``, ``include_images``,
                 ``metadata_keys``, ``on_error``, ``chat_content_qa_template``; ``system_prompt``, ``memory``,
                 ``chat_history``, ``node_postprocessors`` and the like of LlamaIndex.
 
         Raises:
-            TypeError: The mode's engine does not know a name; the message says which one is meant.
-            ValueError: There is no such mode.
+            TypeError: The mode's engine does not know an argument; the message names the likely one.
+            ValueError: The mode does not exist.
         """
         require_no_text_templates(name for name, value in options.items() if value is not None)
         mode = member_of(ChatMode, chat_mode, "chat_mode")
@@ -383,7 +383,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         return self._given_transformations or Settings.transformations
 
     def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
-        """Insert a document, and delete what else there is of its id: nothing is lost where the insertion fails."""
+        """Insert a document, then delete the older nodes with its id; nothing is lost if the insertion fails."""
         require_known("update_ref_doc", update_kwargs, ("insert_kwargs",))
         before = [{node.node_id for node in store.get_nodes_of_document(document.id_)} for store in self._stores]
         self.written_texts = set()
@@ -398,11 +398,11 @@ class ImageIndex(MultiModalVectorStoreIndex):
         await asyncio.to_thread(self.update_ref_doc, document, **update_kwargs)
 
     def refresh_ref_docs(self, documents: Sequence[Document], **update_kwargs: Any) -> list[bool]:
-        """Insert the documents that are new or have changed, which their ids tell.
+        """Insert the documents that are new or changed, compared by their ids.
 
         Returns:
-            Whether each was written. Texts that have not changed are not embedded again, nor are images whose content
-            is known (see ``build_index``).
+            Whether each document was written. Unchanged texts are not embedded again, nor are images whose content is
+            known (see ``build_index``).
         """
         return [self._refresh(document, **update_kwargs) for document in documents]
 
@@ -418,7 +418,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         return bool(self.written_texts) or images != self._destination.images.get_nodes_of_document(document.id_)
 
     def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False) -> None:  # type: ignore[override]
-        """Delete all nodes of a document, images and texts; none is no error."""
+        """Delete all nodes of a document, images and texts; an unknown id is no error."""
         for store in self._stores:
             store.delete(ref_doc_id)
         if delete_from_docstore:
@@ -429,7 +429,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         await asyncio.to_thread(self.delete_ref_doc, ref_doc_id, delete_from_docstore)
 
     def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False) -> None:  # type: ignore[override]
-        """Delete nodes by id, images and texts; ids that are not there are passed over."""
+        """Delete nodes by id, images and texts; unknown ids are ignored."""
         node_ids = as_ids(node_ids, "node_ids") or []
         for store in self._stores:
             store.delete_nodes(node_ids)
@@ -447,7 +447,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
             store.checkpoint()
 
     def close(self) -> None:
-        """Checkpoint and close the stores; the index cannot be used any more."""
+        """Checkpoint and close the stores; the index cannot be used afterwards."""
         for store in self._stores:
             store.close()
 
@@ -462,7 +462,7 @@ register_index(ImageIndex)
 
 
 def _chat_names(engine: type[BaseChatEngine]) -> frozenset[str]:
-    """Return what a chat engine can be told, besides what the index gives it."""
-    # Every chat engine of LlamaIndex has this constructor, and their base class does not declare it.
+    """Return the arguments of a chat engine that the index does not provide."""
+    # Every chat engine of LlamaIndex has from_defaults, but their base class does not declare it.
     names = keyword_names(engine.from_defaults)  # type: ignore[attr-defined]
     return names - {"retriever", "query_engine", "llm", "multi_modal_llm"}

@@ -52,9 +52,9 @@ _CORE = "llama-index-core"
 
 @contextmanager
 def nltk_errors_explained() -> Iterator[None]:
-    """Say what to do where nltk refuses the data that llama-index-core ships for its sentence splitter.
+    """Explain the error with which nltk refuses the data of llama-index-core's sentence splitter.
 
-    nltk ≥ 3.10.3 opens no file that has two names, and uv installs such files: it links them from its cache.
+    nltk ≥ 3.10.3 opens no hard-linked file, and uv links the files that it installs from its cache.
 
     Raises:
         PermissionError: nltk refused the data; the message holds the command that helps.
@@ -72,12 +72,12 @@ def nltk_errors_explained() -> Iterator[None]:
 
 
 IndexItem: TypeAlias = "BaseNode | NodeWithScore | ImageSource"
-"""A node or document, or an image in any form: path, URL, ``bytes``, ``PIL.Image``, …; a path may be a folder."""
+"""A node or document, or an image in any form: path, URL, ``bytes``, ``PIL.Image``, …. A path may be a folder."""
 
 IndexInput: TypeAlias = "IndexItem | Iterable[IndexItem]"
-"""What ``build_index`` takes: an item, or any number of them."""
+"""Input of ``build_index``: an item, or any number of them."""
 
-# Suffixes of files that hold many images, and who reads them.
+# Suffixes of files that hold many images, and the call that reads them.
 _READERS = {
     **dict.fromkeys((".pdf", *SLIDES), "PageReader().load_data({path!r})"),
     ".jsonl": "read_jsonl({path!r})",
@@ -86,11 +86,11 @@ _READERS = {
 
 
 def items_of(given: IndexInput) -> Iterable[IndexItem]:
-    """Return what was given as items; a sequence stays one, as its length says something of all.
+    """Return the input as items; a sequence stays a sequence.
 
     Raises:
-        FileNotFoundError: A single path leads nowhere.
-        TypeError: It is nothing that can be indexed.
+        FileNotFoundError: A single path does not exist.
+        TypeError: The input cannot be indexed.
     """
     if isinstance(given, IMAGE_TYPES):
         if isinstance(path := _path_of(given), Path) and not path.exists():
@@ -157,19 +157,20 @@ def nodes_of(
     allow_empty: bool = False,
     show_progress: bool = False,
 ) -> list[BaseNode]:
-    """Return the nodes of items; texts stay documents.
+    """Convert items to nodes; text documents stay documents.
 
     Args:
         items: Nodes, documents, images in any form, folders.
         skipped: Takes the reasons of items that are skipped.
         on_error: ``"raise"`` at the first image that cannot be used, or ``"skip"`` such images.
         allow_empty: Whether folders may be without images.
-        show_progress: Show a progress bar for folders.
+        show_progress: Whether to show a progress bar for folders.
 
     Raises:
-        ImageError: Something is no image.
-        TypeError: Something is neither a node nor an image.
-        ValueError: A file holds many images, or a document the bytes of a binary file; the message says who reads it.
+        ImageError: An item is no image.
+        TypeError: An item is neither a node nor an image.
+        ValueError: A file holds many images, or a document holds the bytes of a binary file; the message names the
+            reader for it.
     """
     nodes: list[BaseNode] = []
     for item in items:
@@ -179,7 +180,7 @@ def nodes_of(
             if not allow_empty:
                 raise
         except ValueError as error:
-            # Of images and of files; a wrong type is a mistake of the program.
+            # Images and files that cannot be read; a TypeError is a mistake of the program.
             if on_error == "raise":
                 raise
             name = one_line(str(item.metadata.get("file_name") or item.node_id)) if isinstance(item, BaseNode) else ""
@@ -211,15 +212,15 @@ def _nodes_of_item(item: IndexItem, on_error: OnError, show_progress: bool) -> I
 
 
 def image_of_document(document: Document) -> ImageNode | None:
-    """Return the image of the file that a document of ``SimpleDirectoryReader`` stands for; None for other documents.
+    """Return the image that a document of ``SimpleDirectoryReader`` stands for; None for other documents.
 
-    Without ``llama-index-readers-file`` that reader gives the bytes of every image as text, with it those of ``.bmp``,
-    ``.tif`` and other formats. A text that is none of these bytes is the image's caption. Documents that were given an
-    id keep it; those with a random one get that of their file, so that they are found again at the next reading.
+    Without ``llama-index-readers-file`` that reader returns the bytes of every image as text, with it those of
+    ``.bmp``, ``.tif`` and other formats. Any other text is the image's caption. Documents that were given an id keep
+    it; those with a random id get one from their file, so that the next reading recognises them.
 
     Raises:
-        ImageError: The document stands for an image file that is not there, or that cannot be read.
-        ValueError: It holds the bytes of another binary file.
+        ImageError: The document stands for an image file that does not exist or cannot be read.
+        ValueError: The document holds the bytes of another binary file.
     """
     text = caption_of(document)
     is_binary = not has_image(document) and looks_binary(text)
@@ -228,7 +229,7 @@ def image_of_document(document: Document) -> ImageNode | None:
     is_image = str(document.metadata.get("file_type") or "").startswith("image/")
     if path is not None and path.is_file():
         is_readable = is_image_file(path)
-        # What Pillow cannot read is refused, or skipped, when it is embedded.
+        # An image that Pillow cannot read is an error, or is skipped, when it is embedded.
         if is_image or is_readable:
             return _node_of_document(document, path, text if is_readable and not is_binary else "")
     if has_image(document) or not (is_binary or is_image):
@@ -250,13 +251,13 @@ def _node_of_document(document: Document, path: Path, caption: str) -> ImageNode
     node = ImageRecord.of(own_id or path.name, digest, image_path=str(path), text=caption, metadata=metadata)
     node.excluded_llm_metadata_keys += document.excluded_llm_metadata_keys
     node.excluded_embed_metadata_keys += document.excluded_embed_metadata_keys
-    # It is deleted with its document, whatever id that has at this reading.
+    # The source node links the image to its document, so that deleting the document deletes the image.
     node.relationships = {NodeRelationship.SOURCE: document.as_related_node_info(), **document.relationships}
     return node if own_id else Source.of(path.parent).place(node)
 
 
 def _path_of(item: IndexItem) -> Path | str | None:
-    """Return the path or URL of an item that is one; None for what holds the image itself, and for nodes."""
+    """Return the path or URL of an item; None for nodes and for items that hold the image itself."""
     if not isinstance(item, str | Path | ImageBlock):
         return None
     if isinstance(item, str) and not item.strip():
@@ -274,14 +275,14 @@ def _node_of_file(path: Path) -> ImageNode:
     try:
         digest = content_hash(read_file(path))
     except ImageError:
-        # The embedding says what is wrong, or skips the image.
+        # The embedding reports the error, or skips the image.
         digest = None
     node = ImageRecord.of(path.name, digest, image_path=str(path), metadata={"file_name": path.name})
     return Source.of(path.parent).place(node)
 
 
 def _id_of_url(url: str) -> str:
-    # The part after "?" may be a secret, and may tell images apart.
+    # The part after "?" may be a secret, and may distinguish images.
     return f"{describe(url)}#{short_hash(url)}"
 
 
@@ -293,7 +294,7 @@ def _cannot_index(given: object) -> TypeError:
 
 
 def text_files_of(nodes: Iterable[BaseNode]) -> Iterator[str]:
-    """Return the files that texts were read from, as LlamaIndex's readers name them; those that are there."""
+    """Yield the existing files that texts were read from, as LlamaIndex's readers name them in the metadata."""
     for node in nodes:
         file = node.metadata.get(FILE_PATH)
         if isinstance(file, str) and not has_image(node) and Path(file).is_file():
@@ -301,10 +302,10 @@ def text_files_of(nodes: Iterable[BaseNode]) -> Iterator[str]:
 
 
 def roots_of(items: Iterable[object]) -> set[Path]:
-    """Return the folders that items are, or that readers found them in.
+    """Return the folders among items, and those that readers found items in.
 
     Raises:
-        FileNotFoundError: A path leads nowhere: it may be a folder that is not mounted.
+        FileNotFoundError: A path does not exist; it may be a folder that is not mounted.
     """
     roots = set()
     for item in items:

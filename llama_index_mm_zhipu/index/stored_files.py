@@ -1,4 +1,4 @@
-"""Texts of files that an index holds already: indexing a folder again must not double them."""
+"""Match an index with the files that it was read from: texts that it holds already, and nodes whose files are gone."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llama_index_mm_zhipu.readers.records import (
 )
 
 RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
-"""Ids that LlamaIndex gives nodes and documents that have none."""
+"""Matches the random ids that LlamaIndex gives nodes and documents."""
 
 FILE_PATH = "file_path"
 """Metadata key under which LlamaIndex's readers name the file of a document."""
@@ -32,18 +32,18 @@ _NEIGHBOURS = (NodeRelationship.PREVIOUS, NodeRelationship.NEXT)
 
 
 def with_stored_vectors(store: IndexStore, nodes: Sequence[BaseNode], written: set[str]) -> list[BaseNode]:
-    """Return text nodes, those that a store holds from the same file with the id and the vector that they have there.
+    """Return text nodes; those that the store holds from the same file get their stored id and vector.
 
-    The splitter gives the parts of a document new ids at each reading. A file that was moved is recognised by its name
-    and by the part's text; the part is embedded again, as LlamaIndex embeds the path with it. Nodes and documents that
-    were given an id keep it, and are not looked at, nor are nodes without the metadata ``file_path``, as LlamaIndex's
-    readers give it.
+    The splitter gives the parts of a document new ids at each reading, so that indexing a folder again would double
+    its texts. A moved file is recognised by its name and the part's text; the part is embedded again, because
+    LlamaIndex embeds the path with it. Nodes with a given id keep it, as do nodes without the metadata ``file_path``
+    of LlamaIndex's readers.
 
     Args:
         store: The store of texts.
-        nodes: Text nodes; they stay as they are, and those that came with a vector keep it.
-        written: Ids of nodes that the same call has written: equal parts of one file are different nodes. The ids of
-            these nodes are added.
+        nodes: Text nodes. They are not changed; those that came with a vector keep it.
+        written: Ids of the nodes that this insertion has written, because equal parts of one file are different nodes.
+            The ids of these nodes are added.
     """
     candidates = [
         node for node in nodes if node.embedding is None and FILE_PATH in node.metadata and has_random_ids(node)
@@ -65,7 +65,7 @@ def with_stored_vectors(store: IndexStore, nodes: Sequence[BaseNode], written: s
 
 
 def has_random_ids(node: BaseNode) -> bool:
-    """Whether nobody gave a node, or its document, an id."""
+    """Return whether a node and its document have ids that LlamaIndex made up."""
     return all(RANDOM_ID.fullmatch(each) for each in (node.node_id, node.ref_doc_id or node.node_id))
 
 
@@ -81,7 +81,7 @@ def is_stored_alike(document: Document, stored: Sequence[BaseNode]) -> bool:
 
 
 class _StoredTexts:
-    """Finds the stored texts that are those of nodes; each is found once."""
+    """Finds the stored text of each node; each stored text is found once."""
 
     def __init__(self, store: IndexStore, taken: set[str]) -> None:
         self._store = store
@@ -116,7 +116,7 @@ class _StoredTexts:
 
 
 def _part_of(node: BaseNode, key: str) -> tuple[str, str, str]:
-    """Return what is the same for one part of one file at each reading: its file, page and words."""
+    """Return what identifies a part of a file at each reading: file, page and words."""
     return str(node.metadata.get(key)), str(node.metadata.get("page_label")), node.get_content(MetadataMode.NONE)
 
 
@@ -132,7 +132,7 @@ def _embedded(node: BaseNode) -> str:
 
 
 def _renamed(node: BaseNode, new_ids: dict[str, str]) -> BaseNode:
-    """Return a node by its id in the store, with its neighbours by theirs."""
+    """Return a node with its stored id, and with the stored ids of its neighbours."""
     relationships = dict(node.relationships)
     for relation in _NEIGHBOURS:
         neighbour = relationships.get(relation)
@@ -145,16 +145,15 @@ def _renamed(node: BaseNode, new_ids: dict[str, str]) -> BaseNode:
 
 
 def missing_ids(store: IndexStore, roots: Iterable[Path]) -> list[str]:
-    """Return the ids of stored images that were read from certain folders and whose files are gone.
+    """Return the ids of stored images that were read from certain folders and whose files no longer exist.
 
     Args:
         store: The store of images.
-        roots: Folders, absolute and without links. Images that were read from other folders, also from folders in
-            these, are not looked at, nor are those without a source (``bytes``, ``PIL.Image``, nodes that no reader
-            made).
+        roots: Absolute folders without links. Images of other folders stay, even of folders below these, as do
+            images without a source (``bytes``, ``PIL.Image``, nodes that no reader made).
 
     Raises:
-        OSError: A folder is not there or cannot be listed, such as a network share that is not mounted.
+        OSError: A folder does not exist or cannot be listed, such as a network share that is not mounted.
     """
     folders = _listed(roots)
     locations = store.metadata_texts(SOURCE_LOCATION)
@@ -169,14 +168,14 @@ def missing_ids(store: IndexStore, roots: Iterable[Path]) -> list[str]:
 def missing_text_ids(
     store: IndexStore, roots: Iterable[Path], files: Collection[str], written: Collection[str]
 ) -> list[str]:
-    """Return the ids of stored texts whose files are gone, and of old parts of files that have changed.
+    """Return the ids of stored texts whose files no longer exist, and of old parts of changed files.
 
     Args:
         store: The store of texts.
-        roots: Folders. Texts of files in other folders, also in folders in these, are not looked at, nor are those
-            without the metadata ``file_path``.
-        files: Of the texts that were read anew, as their metadata name them.
-        written: Ids of these texts. Others of the same files are old, unless they were given their ids.
+        roots: Folders. Texts of files in other folders stay, even of folders below these, as do texts without the
+            metadata ``file_path``.
+        files: Files that were read again, as the texts' metadata name them.
+        written: Ids of the texts of these files. Other texts of the files are old, unless they have a given id.
 
     Raises:
         OSError: As ``missing_ids``.
@@ -195,12 +194,12 @@ def _listed(roots: Iterable[Path]) -> dict[str, Path]:
     """Return the folders among the roots by their location.
 
     Raises:
-        OSError: One is not there or cannot be listed.
+        OSError: A folder does not exist or cannot be listed.
     """
     folders = {Source.of(root).location: root for root in roots if not root.is_file()}
     for folder in folders.values():
         with os.scandir(folder):
-            # It can be listed.
+            # The folder can be listed.
             pass
     return folders
 
@@ -211,9 +210,9 @@ def _is_gone_from(folders: Collection[str], file: str) -> bool:
 
 
 def _missing_of_earlier_version(store: IndexStore, folders: tuple[str, ...], locations: Mapping[str, str]) -> list[str]:
-    """Return the missing images that readers of earlier versions found, which recorded hashes but no sources.
+    """Return the missing images of stores of earlier versions, whose readers recorded hashes but no sources.
 
-    Their own folder must be there: nobody knows whether one above it was their source.
+    Their own folder must exist, because it is not known whether a folder above it was their source.
     """
     hashed = store.metadata_texts(CONTENT_HASH)
     paths = {

@@ -29,13 +29,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class ImageUpdate:
-    """What is to be done for images.
+    """How a batch of images changes the store.
 
     Attributes:
-        to_embed: Images that are new or whose content or caption changed, by the ids that they have in the store.
-        with_vectors: Images that came with a vector, or whose stored vector still holds: only their metadata changed,
-            or their place.
-        kept: How many images need not be embedded again.
+        to_embed: Images that are new, or whose content or caption changed, with the ids that they have in the store.
+        with_vectors: Images that came with a vector, or whose stored vector is still right because only their metadata
+            or location changed.
+        kept: How many images are not embedded again.
     """
 
     to_embed: list[ImageNode] = field(default_factory=list)
@@ -46,10 +46,10 @@ class ImageUpdate:
 class ImageUpdater:
     """Compares images with those of a store, batch after batch.
 
-    Nodes of readers say where their image comes from. Such a node takes the id of the stored image from the same place,
-    else of one with the same content that was moved. It never replaces an image from another place: where its id is
-    taken, it gets another. Nodes that were given an id keep it, and replace what has it, with a warning if that is of
-    another file.
+    Readers record the source of an image in its node. Such a node takes the id of the stored image from the same
+    location, or otherwise of a moved image with the same content. It never replaces an image from another location: if
+    its id is taken, it gets another one. Nodes with a given id keep it and replace the image with this id, with a
+    warning if that is from another file.
 
     Args:
         store: The store of images.
@@ -65,13 +65,13 @@ class ImageUpdater:
         self._uncaptioned: list[str] = []
 
     def plan(self, nodes: Sequence[ImageNode]) -> ImageUpdate:
-        """Return what is to be done for a batch; of an image that is given twice, the last node counts.
+        """Return how a batch changes the store; the last node counts if an image is given twice.
 
         Args:
-            nodes: Images; they stay as they are.
+            nodes: Image nodes. They are not changed.
 
         Raises:
-            ValueError: Two different images of this batch were given one id.
+            ValueError: Two different images of this batch have the same given id.
         """
         entries: dict[str, tuple[ImageNode, ImageNode | None]] = {}
         for node, stored in zip(nodes, self._matcher.find(nodes), strict=True):
@@ -83,7 +83,7 @@ class ImageUpdater:
         return self._update_of(list(entries.values()))
 
     def warn(self) -> None:
-        """Say which ids belonged to images of other files, and which images lost their caption."""
+        """Log how many images replaced those of other files, got other ids, or lost their caption."""
         if self._replaced:
             logger.warning(
                 "%d images replaced images of other files that had their ids, such as %s; give them ids of their own, "
@@ -127,11 +127,11 @@ class ImageUpdater:
         return update
 
     def _named(self, node: ImageNode, stored: ImageNode | None) -> ImageNode:
-        """Return a node by its id in the store, which an image from the same place keeps its source in."""
+        """Return a node with its id in the store; an image from the same location keeps its recorded source."""
         location = location_of(node)
         if location is None or not has_reader_id(node):
-            if stored is not None and (place := _replaced_place(node, stored)):
-                self._replaced.append(f"{one_line(node.node_id)} of {one_line(place)}")
+            if stored is not None and (location_before := _replaced_location(node, stored)):
+                self._replaced.append(f"{one_line(node.node_id)} of {one_line(location_before)}")
             self._planned.add(node.node_id)
             return node
         node_id = self._ids_by_location.get(location) or (stored.node_id if stored is not None else None)
@@ -147,7 +147,7 @@ class ImageUpdater:
 
     def _free_id(self, wanted: str) -> str:
         number, node_id = 1, wanted
-        # Whose id is wanted was looked up with the whole batch.
+        # The wanted id was looked up together with the whole batch.
         while (
             node_id in self._planned
             or node_id in self._matcher.by_id
@@ -159,7 +159,7 @@ class ImageUpdater:
 
 
 class ImageMatcher:
-    """Finds the stored images that are those of nodes, batch after batch; each is found once.
+    """Finds the stored image of each node, batch after batch; each stored image is found once.
 
     Args:
         store: The store of images.
@@ -187,23 +187,23 @@ class ImageMatcher:
         by_location: dict[str, ImageNode] = {}
         for stored in self._with_metadata(SOURCE_LOCATION, {location_of(node) for node in nodes}):
             location = str(location_of(stored))
-            # A copy that somebody gave an id of its own gives way to the reader's.
+            # The reader's node goes before a copy with a given id.
             if location not in by_location or has_reader_id(stored):
                 by_location[location] = stored
-        found = [self._in_place(node, by_location) for node in nodes]
-        # Those in their place first: what was moved is looked for among the others, by ever weaker signs.
+        found = [self._at_location(node, by_location) for node in nodes]
+        # First come images that did not move. Moved ones are searched for among the others, by the stronger sign first.
         for search in (self._moved_with_source, self._renamed_in_source):
             found = [stored or search(node) for node, stored in zip(nodes, found, strict=True)]
         return found
 
-    def _in_place(self, node: ImageNode, by_location: dict[str, ImageNode]) -> ImageNode | None:
+    def _at_location(self, node: ImageNode, by_location: dict[str, ImageNode]) -> ImageNode | None:
         location = location_of(node)
         if location is None or not has_reader_id(node):
             return self._adopt(self.by_id.get(node.node_id))
         return self._adopt(by_location.get(location) or self._of_earlier_version(node))
 
     def _of_earlier_version(self, node: ImageNode) -> ImageNode | None:
-        """Return the image that an earlier version stored under its id within the source, without a location."""
+        """Return the image that an earlier version stored without a location, under its id within the source."""
         for name in (name_in_source(node), node.node_id):
             stored = self.by_id.get(name or "")
             if stored is None or location_of(stored) is not None or stored.node_id in self._adopted:
@@ -216,7 +216,7 @@ class ImageMatcher:
         return None
 
     def _moved_with_source(self, node: ImageNode) -> ImageNode | None:
-        """Return an image of the same content and name whose place is gone: its whole source was moved or renamed."""
+        """Return an image of the same content and name whose file is gone: its whole source was moved or renamed."""
         if not has_reader_id(node):
             return None
         for stored in self._by_name.get((_hash_of(node), name_in_source(node)), []):
@@ -225,15 +225,15 @@ class ImageMatcher:
         return None
 
     def _renamed_in_source(self, node: ImageNode) -> ImageNode | None:
-        """Return an image of the same content that is gone from a source that is there: its file was renamed or moved.
+        """Return an image of the same content whose file is gone from an existing source: it was renamed or moved.
 
-        A source that is not there, and whose images have other names, may just not be mounted.
+        A missing source whose images have other names may just not be mounted.
         """
         content = _hash_of(node)
         if not has_reader_id(node) or content not in self._by_content:
             return None
         if content not in self._renamed:
-            # Once for all images of a content: there may be thousands of placeholders.
+            # Computed once per content: thousands of images may be the same placeholder.
             self._renamed[content] = [
                 stored
                 for stored in self._by_content[content]
@@ -246,7 +246,7 @@ class ImageMatcher:
         return None
 
     def _may_be(self, node: ImageNode, stored: ImageNode) -> bool:
-        """Whether a stored image is not taken by another node, and loses nothing to this one."""
+        """Return whether a stored image is still free, and would keep its caption with this node."""
         return stored.node_id not in self._adopted and bool(caption_of(node) or not caption_of(stored))
 
     def _adopt(self, stored: ImageNode | None) -> ImageNode | None:
@@ -259,16 +259,16 @@ class ImageMatcher:
         return not self._is_missing_at(root, root)
 
     def _is_surely_missing(self, stored: ImageNode) -> bool:
-        place = location_of(stored) or stored.image_path
-        return bool(place) and self._is_missing_at(str(place), stored.metadata.get(SOURCE_ROOT))
+        location = location_of(stored) or stored.image_path
+        return bool(location) and self._is_missing_at(str(location), stored.metadata.get(SOURCE_ROOT))
 
-    def _is_missing_at(self, place: str, root: str | None) -> bool:
-        if place not in self._is_missing:
+    def _is_missing_at(self, location: str, root: str | None) -> bool:
+        if location not in self._is_missing:
             try:
-                self._is_missing[place] = is_missing(place, root)
+                self._is_missing[location] = is_missing(location, root)
             except OSError:
-                self._is_missing[place] = False
-        return self._is_missing[place]
+                self._is_missing[location] = False
+        return self._is_missing[location]
 
     def _with_metadata(self, key: str, values: set[str | None]) -> Iterator[ImageNode]:
         wanted = sorted(value for value in values if value is not None)
@@ -282,7 +282,7 @@ class ImageMatcher:
 
 
 def has_reader_id(node: ImageNode) -> bool:
-    """Whether a node has the id that its reader gave it, or one that the index made of that; False for one's own."""
+    """Return whether a node has the id of its reader, or one that the index made of it; False for a given id."""
     name = name_in_source(node)
     if name is None:
         return False
@@ -292,7 +292,7 @@ def has_reader_id(node: ImageNode) -> bool:
 
 
 def _with_root_of(earlier: ImageNode, node: ImageNode) -> ImageNode:
-    """Return a node from the same place with the same source: of a folder and one in it, the first stays the source."""
+    """Return a node from the same location with the earlier source: a folder stays the source if one below is read."""
     root = earlier.metadata.get(SOURCE_ROOT)
     if not root or location_of(earlier) != location_of(node) or root == node.metadata.get(SOURCE_ROOT):
         return node
@@ -300,7 +300,7 @@ def _with_root_of(earlier: ImageNode, node: ImageNode) -> ImageNode:
 
 
 def _name_of_stored(stored: ImageNode) -> str | None:
-    """Return the id of a stored image within its source; in stores of earlier versions, that is its id."""
+    """Return the id of a stored image within its source; stores of earlier versions have only its id."""
     return name_in_source(stored) or stored.node_id
 
 
@@ -310,14 +310,14 @@ def _hash_of(node: ImageNode) -> str | None:
 
 
 def _is_same_image(first: ImageNode, second: ImageNode) -> bool:
-    """Whether two nodes of one id are of one image: from one place, or of one content."""
+    """Return whether two nodes with the same id are the same image: of the same location or the same content."""
     if location_of(first) is not None and location_of(first) == location_of(second):
         return True
     return _hash_of(first) is not None and _hash_of(first) == _hash_of(second)
 
 
 def _is_embedded_alike(node: ImageNode, stored: ImageNode) -> bool:
-    """Whether two nodes have one vector: content and caption are all that goes into it."""
+    """Return whether two nodes have the same vector: content and caption determine it."""
     same_content = _hash_of(node) is not None and _hash_of(node) == _hash_of(stored)
     return same_content and caption_of(node) == caption_of(stored)
 
@@ -327,9 +327,9 @@ def _is_stored_alike(node: ImageNode, stored: ImageNode) -> bool:
     return node.node_id == stored.node_id and node.model_dump(exclude=left_out) == stored.model_dump(exclude=left_out)
 
 
-def _replaced_place(node: ImageNode, stored: ImageNode) -> str | None:
-    """Return the file or URL of a stored image that another file's is about to replace; None if it is the same."""
+def _replaced_location(node: ImageNode, stored: ImageNode) -> str | None:
+    """Return the file or URL of a stored image that a node of another file would replace; None if it is the same."""
     if node.image_path and stored.image_path:
         return None if resolved(node.image_path) == resolved(stored.image_path) else stored.image_path
-    places = [location_of(each) or each.image_url for each in (node, stored)]
-    return places[1] if all(places) and places[0] != places[1] else None
+    locations = [location_of(each) or each.image_url for each in (node, stored)]
+    return locations[1] if all(locations) and locations[0] != locations[1] else None
