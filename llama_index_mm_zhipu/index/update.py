@@ -1,4 +1,4 @@
-"""What images mean for an index that may hold them already: which are new, changed, moved, or the same as before."""
+"""Compare images with those that an index holds: which are new, changed, moved, or unchanged."""
 
 from __future__ import annotations
 
