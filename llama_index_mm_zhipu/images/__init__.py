@@ -9,7 +9,7 @@ from __future__ import annotations
 from llama_index_mm_zhipu.images.errors import ImageError, describe
 from llama_index_mm_zhipu.images.fetch import MAX_DOWNLOAD_BYTES, NO_URLS, UrlRules
 from llama_index_mm_zhipu.images.formats import sniff_format
-from llama_index_mm_zhipu.images.loading import encode_image, load_image, load_squashed, read_bytes
+from llama_index_mm_zhipu.images.loading import encode_image, load_image, load_resized, read_bytes
 from llama_index_mm_zhipu.images.opening import OnTruncated, open_image
 from llama_index_mm_zhipu.images.pixels import orientation_of
 from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, decode_base64, has_image, image_source
@@ -28,7 +28,7 @@ __all__ = [
     "has_image",
     "image_source",
     "load_image",
-    "load_squashed",
+    "load_resized",
     "open_image",
     "orientation_of",
     "read_bytes",

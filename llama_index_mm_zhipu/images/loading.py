@@ -45,7 +45,7 @@ _REDUCING_GAP = 3.0
 _JPEG_GAP = 2
 
 
-def load_squashed(
+def load_resized(
     source: ImageSource, side: int, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn"
 ) -> Image.Image:
     """Decode an image into a small upright RGB square; its sides are scaled apart, nothing is cut off.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image, features
 
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, sniff_format
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized, sniff_format
 
 CASES = 150
 """Damaged files of each kind."""
@@ -98,7 +98,7 @@ def reason_of_refusal(data: bytes) -> str:
     sniff_format(data)
     try:
         assert load_image(data).mode == "RGB"
-        assert load_squashed(data, 4).size == (4, 4)
+        assert load_resized(data, 4).size == (4, 4)
     except ImageError as error:
         return str(error)
     return ""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized
 
 SIZE = (64, 48)
 COLOURS = [(210, 40, 30), (40, 170, 60), (30, 60, 200), (230, 210, 40)]
@@ -198,7 +198,7 @@ def test_colours_are_where_they_belong(kind: str) -> None:
     assert whole.mode == "RGB"
     np.testing.assert_allclose(quarter_colours(whole), colours, atol=tolerance)
     for side in (8, 224):
-        square = load_squashed(data, side)
+        square = load_resized(data, side)
         assert (square.mode, square.size) == ("RGB", (side, side))
         # Edges ring a little.
         np.testing.assert_allclose(quarter_colours(square), colours, atol=tolerance + 6)
@@ -230,7 +230,7 @@ def test_images_of_every_mode_are_taken_and_left_alone(mode: str) -> None:
     assert image.mode == mode
     before = image.tobytes()
 
-    for loaded in (load_image(image), load_squashed(image, 8), load_squashed(image, 224)):
+    for loaded in (load_image(image), load_resized(image, 8), load_resized(image, 224)):
         np.testing.assert_allclose(quarter_colours(loaded), colours, atol=6)
     assert (image.mode, image.tobytes()) == (mode, before)
 
@@ -259,14 +259,14 @@ def test_images_come_upright(image_format: str, orientation: int) -> None:
     whole = load_image(data)
     assert whole.size == SIZE
     assert not whole.getexif()
-    for image in (whole, load_squashed(data, 8), load_squashed(data, 224)):
+    for image in (whole, load_resized(data, 8), load_resized(data, 224)):
         np.testing.assert_allclose(quarter_colours(image), COLOURS, atol=20)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
 def test_damaged_exif_data_does_not_matter(exif: bytes) -> None:
     data = encoded(IMAGE, "JPEG", quality=95, exif=exif)
-    for image in (load_image(data), load_squashed(data, 8)):
+    for image in (load_image(data), load_resized(data, 8)):
         np.testing.assert_allclose(quarter_colours(image), COLOURS, atol=16)
 
 
@@ -338,7 +338,7 @@ def test_refusals_name_the_file_and_say_why(tmp_path: Path, monkeypatch: pytest.
     path = Path("image.jpg")
     make(path)
 
-    for load in (load_image, lambda source: load_squashed(source, 32)):
+    for load in (load_image, lambda source: load_resized(source, 32)):
         with pytest.raises(ImageError, match=reason) as caught:
             load(path)
         assert "image.jpg" in str(caught.value)

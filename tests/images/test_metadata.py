@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image, orientation_of
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized, open_image, orientation_of
 
 SIZE = (64, 48)
 MEGABYTE = 1 << 20
@@ -91,7 +91,7 @@ def test_metadata_of_any_size_do_not_matter(kind: str) -> None:
     data = LARGE[kind]()
     plain = {"PNG": "PNG", "ico": "PNG", "JPE": "JPEG", "GIF": "GIF"}[kind[:3]]
     np.testing.assert_array_equal(np.asarray(load_image(data)), np.asarray(load_image(encoded(plain))))
-    assert load_squashed(data, 16).size == (16, 16)
+    assert load_resized(data, 16).size == (16, 16)
 
 
 def test_limits_of_pillow_stay_as_they_are() -> None:

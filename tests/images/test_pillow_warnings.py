@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.images import load_image, load_squashed, open_image, sniff_format
+from llama_index_mm_zhipu.images import load_image, load_resized, open_image, sniff_format
 from llama_index_mm_zhipu.images.formats import pillow_warnings_ignored
 
 NOISE = Image.effect_noise((64, 48), 60).convert("RGB")
@@ -63,7 +63,7 @@ def test_odd_metadata_are_nobodys_business(kind: str, action: Any) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter(action)
         assert load_image(data).size == (64, 48)
-        assert load_squashed(data, 8).size == (8, 8)
+        assert load_resized(data, 8).size == (8, 8)
         assert sniff_format(data)
         with open_image(data) as image:
             image.load()

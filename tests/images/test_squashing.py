@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_squashed
+from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_resized
 
 SIDE = 64
 
@@ -22,7 +22,7 @@ def resized(source: Any, side: int = SIDE) -> np.ndarray:
 
 
 def squashed(source: Any, side: int = SIDE) -> np.ndarray:
-    return np.asarray(load_squashed(source, side)).astype(int)
+    return np.asarray(load_resized(source, side)).astype(int)
 
 
 def photo_as(photo: Path, mode: str, size: tuple[int, int]) -> Image.Image:
@@ -75,7 +75,7 @@ def test_a_large_jpeg_is_decoded_at_twice_the_side_at_least(
     )
     data = encode_image(photo_as(photos[0], "RGB", (1500, 1101)))
     decoded.clear()
-    load_squashed(data, SIDE)
+    load_resized(data, SIDE)
     assert decoded[0] == (188, 138)
 
 
@@ -100,7 +100,7 @@ def test_deep_greys_are_scaled_by_the_brightest_pixel_of_all() -> None:
 
 def test_a_given_image_is_left_as_it_is(photos: list[Path]) -> None:
     image = Image.open(photos[0])
-    load_squashed(image, 16)
+    load_resized(image, 16)
     np.testing.assert_array_equal(np.asarray(image), np.asarray(Image.open(photos[0])))
 
 
@@ -108,22 +108,22 @@ def test_damage_is_named(photos: list[Path], tmp_path: Path) -> None:
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(photos[0].read_bytes()[:5000])
     with pytest.raises(ImageError, match=r"cut\.jpg is damaged: image file is truncated"):
-        load_squashed(cut, SIDE, on_truncated="raise")
+        load_resized(cut, SIDE, on_truncated="raise")
 
 
 PEAK = """
 import sys
 from PIL import Image
-from llama_index_mm_zhipu.images import load_squashed
+from llama_index_mm_zhipu.images import load_resized
 
 def peak():
     status = open("/proc/self/status").read()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
-load_squashed(Image.new("RGBA", (99, 99)), 8)
+load_resized(Image.new("RGBA", (99, 99)), 8)
 before = peak()
 for path in sys.argv[1:]:
-    load_squashed(path, 224)
+    load_resized(path, 224)
 print(peak() - before)
 """
 

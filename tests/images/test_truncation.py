@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import image_pixels
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized, open_image
 
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "JPEG": ("RGB", "JPEG", {}),
@@ -57,7 +57,7 @@ def test_they_are_refused_on_request(kind: str, tmp_path: Path, caplog: pytest.L
     data = encoded(*KINDS[kind])
     path = tmp_path / "cut.img"
     path.write_bytes(data[: len(data) * 2 // 3])
-    for load in (load_image, lambda source, **options: load_squashed(source, 8, **options)):
+    for load in (load_image, lambda source, **options: load_resized(source, 8, **options)):
         with pytest.raises(ImageError, match=r"cut\.img is damaged: image file is truncated.*; replace the file"):
             load(path, on_truncated="raise")
     assert caplog.text == ""
@@ -73,7 +73,7 @@ def test_a_jpeg_without_its_last_bytes_looks_as_the_whole_one(
     shown = np.asarray(load_image(data[:-missing])).astype(int)
     assert np.abs(shown - np.asarray(load_image(data)))[:180].mean() < 4
     assert len(caplog.records) == 1
-    assert load_squashed(data[:-missing], 32).size == (32, 32)
+    assert load_resized(data[:-missing], 32).size == (32, 32)
 
 
 def test_a_progressive_jpeg_is_coarse_where_scans_are_missing() -> None:

@@ -15,7 +15,7 @@ from llama_index.core.schema import Document, ImageNode
 from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image, read_bytes, sniff_format
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized, open_image, read_bytes, sniff_format
 from llama_index_mm_zhipu.images import streams as image_files
 from llama_index_mm_zhipu.images.streams import LimitedStream
 from llama_index_mm_zhipu.index.read import image_of_document
@@ -70,7 +70,7 @@ FAILED = r"^cannot read the image .*bad\.(jpg|png|tif|webp): Input/output error$
 def test_a_disk_that_fails_is_named_wherever_an_image_is_read(tmp_path: Path, photo: Path, ending: str) -> None:
     bad = tmp_path / f"bad.{ending}"
     Image.open(photo).convert("RGB").save(bad)
-    for read in (load_image, read_bytes, lambda source: load_squashed(source, 8)):
+    for read in (load_image, read_bytes, lambda source: load_resized(source, 8)):
         with pytest.raises(ImageError, match=FAILED):
             read(bad)
     with pytest.raises(ImageError, match=FAILED), open_image(ImageNode(image_path=str(bad))) as image:
@@ -104,7 +104,7 @@ def test_readers_and_indexes_go_on_past_a_disk_that_fails(
 def test_a_file_of_the_system_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     link = tmp_path / "memory.jpg"
     link.symlink_to("/proc/self/mem")
-    for read in (load_image, read_bytes, lambda source: load_squashed(source, 8)):
+    for read in (load_image, read_bytes, lambda source: load_resized(source, 8)):
         with pytest.raises(ImageError, match=r"^cannot read the image .*memory\.jpg: Input/output error$"):
             read(link)
 

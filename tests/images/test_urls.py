@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.images import (
     ImageError,
     UrlRules,
     load_image,
-    load_squashed,
+    load_resized,
     open_image,
     read_bytes,
 )
@@ -188,12 +188,12 @@ def test_images_are_fetched(server: Server, path: str) -> None:
 def test_every_way_to_a_image_fetches_it(server: Server) -> None:
     node = ImageNode(image_url=f"{server.url}/image")
     assert load_image(node, urls=HERE).size == (40, 30)
-    assert load_squashed(node, 8, urls=HERE).size == (8, 8)
+    assert load_resized(node, 8, urls=HERE).size == (8, 8)
     with open_image(node, urls=HERE) as image:
         assert image.format == "PNG"
 
 
-@pytest.mark.parametrize("read", [read_bytes, load_image, lambda source: load_squashed(source, 8)])
+@pytest.mark.parametrize("read", [read_bytes, load_image, lambda source: load_resized(source, 8)])
 def test_nothing_is_fetched_unless_it_is_allowed(server: Server, read: Callable[[Any], object]) -> None:
     with pytest.raises(ImageError, match=r"/image is an address and addresses are not fetched; set allow_urls=True$"):
         read(ImageNode(image_url=f"{server.url}/image"))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.images import ImageError, containers, load_image, load_squashed, ppm, streams
+from llama_index_mm_zhipu.images import ImageError, containers, load_image, load_resized, ppm, streams
 
 SIZE = (64, 48)
 NOISE = Image.effect_noise(SIZE, 60).convert("RGB")
@@ -147,10 +147,10 @@ def test_a_jpeg_of_many_scans_is_refused() -> None:
 def test_scans_count_by_their_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     data = repeated_scans(20)
     monkeypatch.setattr(containers, "MAX_SCANNED_PIXELS", 31 * 64 * 48)
-    assert load_squashed(data, 8).size == (8, 8)
+    assert load_resized(data, 8).size == (8, 8)
     monkeypatch.setattr(containers, "MAX_SCANNED_PIXELS", 20 * 64 * 48)
     with pytest.raises(ImageError, match="has 21 or more scans of 3,072 pixels"):
-        load_squashed(data, 8)
+        load_resized(data, 8)
 
 
 def test_scans_behind_the_end_are_those_of_a_thumbnail() -> None:
