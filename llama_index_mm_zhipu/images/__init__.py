@@ -12,7 +12,7 @@ from llama_index_mm_zhipu.images.formats import sniff_format
 from llama_index_mm_zhipu.images.loading import encode_image, load_image, load_resized, read_bytes
 from llama_index_mm_zhipu.images.opening import OnTruncated, open_image
 from llama_index_mm_zhipu.images.pixels import orientation_of
-from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, decode_base64, has_image, image_source
+from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, decode_base64, has_image, resolve_source
 
 __all__ = [
     "IMAGE_TYPES",
@@ -26,11 +26,11 @@ __all__ = [
     "describe",
     "encode_image",
     "has_image",
-    "image_source",
     "load_image",
     "load_resized",
     "open_image",
     "orientation_of",
     "read_bytes",
+    "resolve_source",
     "sniff_format",
 ]

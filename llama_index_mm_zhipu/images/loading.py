@@ -11,7 +11,7 @@ from llama_index_mm_zhipu.images.fetch import NO_URLS, UrlRules
 from llama_index_mm_zhipu.images.formats import pillow_warnings_ignored
 from llama_index_mm_zhipu.images.opening import OnTruncated, fetched, open_image
 from llama_index_mm_zhipu.images.pixels import is_plain, on_white, reduced, to_rgb, turned_upright
-from llama_index_mm_zhipu.images.sources import ImageSource, image_source
+from llama_index_mm_zhipu.images.sources import ImageSource, resolve_source
 from llama_index_mm_zhipu.images.streams import read_file
 
 
@@ -117,7 +117,7 @@ def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
     Raises:
         ImageError: There is no such file, or the address may not be fetched or did not answer.
     """
-    found = image_source(source)
+    found = resolve_source(source)
     if isinstance(found, bytes):
         return found
     if isinstance(found, Path):

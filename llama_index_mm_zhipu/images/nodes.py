@@ -7,7 +7,7 @@ from pathlib import Path
 
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeRelationship
 
-from llama_index_mm_zhipu.images import ImageSource, describe, image_source, read_bytes
+from llama_index_mm_zhipu.images import ImageSource, describe, read_bytes, resolve_source
 
 
 def caption_of(node: BaseNode) -> str:
@@ -51,7 +51,7 @@ def node_of_image(image: ImageSource) -> ImageNode:
     Raises:
         ImageError: It is no image, or cannot be read.
     """
-    source = image_source(image)
+    source = resolve_source(image)
     if isinstance(source, Path):
         return ImageNode(id_=source.name, image_path=str(source))
     if isinstance(source, str):

@@ -17,7 +17,7 @@ from PIL import Image
 from llama_index_mm_zhipu.images.errors import ImageError, one_line
 from llama_index_mm_zhipu.images.fetch import NO_URLS, UrlRules
 from llama_index_mm_zhipu.images.formats import OpenedImage, open_stream, pillow_warnings_ignored
-from llama_index_mm_zhipu.images.sources import ImageSource, image_source, name_of
+from llama_index_mm_zhipu.images.sources import ImageSource, name_of, resolve_source
 from llama_index_mm_zhipu.images.streams import open_file
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def open_image(
     """
     if on_truncated not in ("warn", "raise"):
         raise ValueError(f"on_truncated is {on_truncated!r}; it must be 'warn' or 'raise'")
-    found = image_source(source)
+    found = resolve_source(source)
     name = name_of(source, found)
     with _named_errors(name):
         if isinstance(found, Image.Image):

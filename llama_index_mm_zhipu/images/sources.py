@@ -67,7 +67,7 @@ _THIS_MACHINE = ("", "localhost")
 _reading = threading.Lock()
 
 
-def image_source(source: ImageSource) -> FoundSource:
+def resolve_source(source: ImageSource) -> FoundSource:
     """Reduce any image source to the one of four kinds that says where its bytes are.
 
     Returns:
@@ -87,7 +87,7 @@ def image_source(source: ImageSource) -> FoundSource:
     if isinstance(source, str):
         return _source_of_string(source)
     if isinstance(source, NodeWithScore):
-        return image_source(source.node)
+        return resolve_source(source.node)
     if isinstance(source, (BaseNode, ImageBlock)):
         return _source_of_node(source)
     if hasattr(source, "read"):
@@ -100,7 +100,7 @@ def name_of(source: ImageSource, found: FoundSource) -> str:
 
     Args:
         source: As the user gave it.
-        found: What ``image_source`` made of it.
+        found: What ``resolve_source`` made of it.
     """
     return describe(found if isinstance(found, (Path, str)) or not isinstance(source, BaseNode) else source)
 
@@ -193,14 +193,14 @@ def _source_of_node(node: BaseNode | ImageBlock) -> FoundSource:
         path = getattr(node, "image_path", None) or getattr(node, "path", None)
         url = getattr(node, "image_url", None) or getattr(node, "url", None)
     if isinstance(inline, IOBase):
-        return image_source(inline)
+        return resolve_source(inline)
     if inline:
         # LlamaIndex keeps inline images as base64, in str or bytes.
         return decode_base64(inline, describe(node))
     if path:
-        return image_source(path)
+        return resolve_source(path)
     if url:
-        return image_source(str(url))
+        return resolve_source(str(url))
     raise ImageError(f"{describe(node)} is missing: it has no image, image_path or image_url")
 
 

@@ -22,8 +22,8 @@ from llama_index_mm_zhipu.images import (
     ImageSource,
     describe,
     has_image,
-    image_source,
     read_bytes,
+    resolve_source,
 )
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.formats import is_image_file
@@ -261,7 +261,7 @@ def _path_of(item: IndexItem) -> Path | str | None:
         return None
     if isinstance(item, str) and not item.strip():
         raise ValueError("the path of an image or folder is empty; the present folder is '.'")
-    source = image_source(cast("ImageSource", item))
+    source = resolve_source(cast("ImageSource", item))
     if isinstance(source, Path):
         return source.absolute()
     return source if isinstance(source, str) else None

@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
 from llama_index_mm_zhipu.embedding.nodes import list_failures
-from llama_index_mm_zhipu.images import describe, has_image, image_source, read_bytes
+from llama_index_mm_zhipu.images import describe, has_image, read_bytes, resolve_source
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import caption_of, with_caption
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
@@ -293,7 +293,7 @@ class _Run:
 
     def _key(self, node: BaseNode) -> str:
         """Name what a caption depends on: the image's content (or address), the model and the prompt."""
-        source = image_source(node)
+        source = resolve_source(node)
         image = source.encode() if isinstance(source, str) else read_bytes(source)
         parts = [hashlib.sha256(image).hexdigest(), _name_of(self._captioner.llm), self._prompt]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

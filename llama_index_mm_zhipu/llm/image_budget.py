@@ -17,9 +17,9 @@ from llama_index_mm_zhipu.images import (
     ImageError,
     UrlRules,
     describe,
-    image_source,
     load_image,
     read_bytes,
+    resolve_source,
 )
 from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
@@ -144,7 +144,7 @@ class ImageBudget:
         return encode_within_limits(sheet, self.max_side)
 
     def _key_of(self, image: ImageBlock) -> str:
-        source = image_source(image)
+        source = resolve_source(image)
         if not isinstance(source, str):
             return content_key(read_bytes(source))
         if not self.urls.allowed:

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import QueryBundle
 
-from llama_index_mm_zhipu.images import ImageSource, describe, image_source
+from llama_index_mm_zhipu.images import ImageSource, describe, resolve_source
 from llama_index_mm_zhipu.text import with_whole_characters
 
 Question: TypeAlias = "str | QueryBundle | ChatMessage | ImageSource"
@@ -81,14 +81,14 @@ def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:
     if isinstance(image, QueryBundle):
         return image
     if not isinstance(image, IOBase):
-        image_source(image)
+        resolve_source(image)
     return image_question("", [image])
 
 
 def image_question(words: str, images: Sequence[ImageSource]) -> ImageQuestion:
     """Return a question with images; retrieval uses the first."""
     # A stream may be readable only once, but its image is read to embed it, to show it and to keep it.
-    kept = [image_source(image) if isinstance(image, IOBase) else image for image in images]
+    kept = [resolve_source(image) if isinstance(image, IOBase) else image for image in images]
     # LlamaIndex declares ``image_path`` as a path, and hands any value on to the embedding model.
     searched_by: Any = kept[0]
     return ImageQuestion(words, image_path=searched_by, images=kept)
@@ -116,7 +116,7 @@ def _bundle_of_message(message: ChatMessage) -> QueryBundle:
         if isinstance(block, TextBlock):
             words.append(with_whole_characters(block.text))
         elif isinstance(block, ImageBlock):
-            source = image_source(block)
+            source = resolve_source(block)
             images.append(str(source) if isinstance(source, Path) else source)
         else:
             raise ValueError(f"a question takes text and images, not a {type(block).__name__}; leave it out")

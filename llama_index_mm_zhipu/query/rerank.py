@@ -19,7 +19,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
-from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image
+from llama_index_mm_zhipu.images import ImageError, has_image, load_image, resolve_source
 from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
@@ -225,7 +225,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
             try:
                 if self.mode == "single":
                     singly.append(image_block(node))
-                elif isinstance(image_source(node), str):
+                elif isinstance(resolve_source(node), str):
                     # Images on the web are sent by their URL.
                     singly += [TextBlock(text=name), image_block(node)]
                 else:

@@ -11,7 +11,7 @@ from typing import Any
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.schema import BaseNode, NodeWithScore
 
-from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image, open_image
+from llama_index_mm_zhipu.images import ImageError, has_image, load_image, open_image, resolve_source
 from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.sources import FoundSource
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError
@@ -187,7 +187,7 @@ def readable_image(node: BaseNode) -> FoundSource | None:
     """
     if not has_image(node):
         return None
-    source = image_source(node)
+    source = resolve_source(node)
     if isinstance(source, Path):
         with open_image(source):
             # The header can be read.

@@ -20,10 +20,10 @@ from llama_index_mm_zhipu.images import (
     describe,
     encode_image,
     has_image,
-    image_source,
     load_image,
     open_image,
     read_bytes,
+    resolve_source,
     sniff_format,
 )
 
@@ -116,7 +116,7 @@ def test_base64_that_begins_like_a_path_is_a_image(photo: Path) -> None:
     small = encode_image(load_image(photo).resize((8, 8)), quality=20)
     text = base64.b64encode(small).decode()
     assert text.startswith("/9j/")
-    assert image_source(text) == small
+    assert resolve_source(text) == small
 
 
 def test_formats_are_sniffed(photo: Path) -> None:
