@@ -18,7 +18,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.images.errors import ImageError, describe, is_address, one_line
 from llama_index_mm_zhipu.images.formats import sniff_format
-from llama_index_mm_zhipu.images.streams import require_possible
+from llama_index_mm_zhipu.images.streams import require_valid_path
 
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]+)*?;base64,", re.IGNORECASE)
 
@@ -78,7 +78,7 @@ def resolve_source(source: ImageSource) -> FoundSource:
             image.
     """
     if isinstance(source, Path):
-        require_possible(source)
+        require_valid_path(source)
         return source
     if isinstance(source, (bytes, Image.Image)):
         return source
@@ -132,7 +132,7 @@ def _source_of_string(text: str) -> Path | str | bytes:
         return text
     if text[:7].lower() == "file://":
         path = _path_of_file_address(text)
-        require_possible(path)
+        require_valid_path(path)
         return path
     if is_address(text):
         raise ImageError(f"{describe(text)} is of a kind that is not fetched; download it, or give an http(s) address")
@@ -142,7 +142,7 @@ def _source_of_string(text: str) -> Path | str | bytes:
         # A JPEG in base64 begins with "/9j/", which reads as an absolute path: what exists is a path.
         path = _path(text)
         if _exists(path) or not _looks_like_base64_image(text):
-            require_possible(path)
+            require_valid_path(path)
             return path
     return decode_base64(text, f"a string of {len(text)} characters")
 

@@ -24,7 +24,7 @@ _KINDS = {
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def require_possible(path: Path) -> None:
+def require_valid_path(path: Path) -> None:
     """Refuse a path that no file can have: the system's calls raise errors about it that do not name it.
 
     Raises:
