@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 
-def with_whole_characters(text: str) -> str:
+def replace_lone_surrogates(text: str) -> str:
     """Return a text with U+FFFD for each half of a surrogate pair.
 
     JSON can spell such halves, and readers of PDF files give them; no file, database or request can hold them.
@@ -20,7 +20,7 @@ def with_whole_characters(text: str) -> str:
 
 @dataclass
 class WholeCharacters:
-    """As ``with_whole_characters``, of a text that comes in pieces: a pair may be cut between two of them."""
+    """As ``replace_lone_surrogates``, of a text that comes in pieces: a pair may be cut between two of them."""
 
     _held: str = ""
 
@@ -34,7 +34,7 @@ class WholeCharacters:
         text = self._held + piece
         is_cut = not last and "\ud800" <= text[-1:] <= "\udbff"
         self._held = text[-1:] if is_cut else ""
-        return with_whole_characters(text[:-1] if is_cut else text)
+        return replace_lone_surrogates(text[:-1] if is_cut else text)
 
 
 UNSPACED = "\u2e80-\u2fdf\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_index_mm_zhipu.text import WholeCharacters, with_whole_characters
+from llama_index_mm_zhipu.text import WholeCharacters, replace_lone_surrogates
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from llama_index_mm_zhipu.text import WholeCharacters, with_whole_characters
     ],
 )
 def test_whole_characters_stay_and_halves_are_marked(text: str, whole: str) -> None:
-    assert with_whole_characters(text) == whole
+    assert replace_lone_surrogates(text) == whole
     for cut in range(len(text) + 1):
         pieces = WholeCharacters()
         assert pieces.add(text[:cut], last=False) + pieces.add(text[cut:], last=True) == whole

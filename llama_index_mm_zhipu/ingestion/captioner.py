@@ -31,7 +31,7 @@ from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.shared_folders import make_folder
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
@@ -286,7 +286,7 @@ class _Run:
         answer = await self._captioner.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
         if answer.additional_kwargs.get("finish_reason") == "length":
             raise ValueError(f"the answer about {describe(node)} was cut; raise max_tokens of the LLM")
-        caption = caption_in(with_whole_characters(answer.message.content or ""))
+        caption = caption_in(replace_lone_surrogates(answer.message.content or ""))
         if not caption:
             raise EmptyAnswerError(f"the model answered nothing about {describe(node)}; run again to ask once more")
         return caption

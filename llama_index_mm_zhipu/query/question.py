@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import QueryBundle
 
 from llama_index_mm_zhipu.images import ImageSource, describe, resolve_source
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 Question: TypeAlias = "str | QueryBundle | ChatMessage | ImageSource"
 """Words; an image in any form but a string; or both in a ``QueryBundle`` or in a ``ChatMessage``."""
@@ -61,7 +61,7 @@ def as_bundle(question: Question) -> QueryBundle:
         ValueError: A message holds something other than text and images.
     """
     if isinstance(question, QueryBundle):
-        whole = replace(question, query_str=with_whole_characters(question.query_str))
+        whole = replace(question, query_str=replace_lone_surrogates(question.query_str))
         # Only the author of a subclass knows how to copy it.
         if type(question) is QueryBundle and question.image_path:
             asked = image_question(whole.query_str, [question.image_path])
@@ -69,7 +69,7 @@ def as_bundle(question: Question) -> QueryBundle:
         return whole
     if isinstance(question, ChatMessage):
         return _bundle_of_message(question)
-    return QueryBundle(with_whole_characters(question)) if isinstance(question, str) else as_image_bundle(question)
+    return QueryBundle(replace_lone_surrogates(question)) if isinstance(question, str) else as_image_bundle(question)
 
 
 def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:
@@ -114,7 +114,7 @@ def _bundle_of_message(message: ChatMessage) -> QueryBundle:
     images: list[ImageSource] = []
     for block in message.blocks:
         if isinstance(block, TextBlock):
-            words.append(with_whole_characters(block.text))
+            words.append(replace_lone_surrogates(block.text))
         elif isinstance(block, ImageBlock):
             source = resolve_source(block)
             images.append(str(source) if isinstance(source, Path) else source)
