@@ -19,7 +19,7 @@ def replace_lone_surrogates(text: str) -> str:
 
 
 @dataclass
-class WholeCharacters:
+class SurrogateReplacer:
     """As ``replace_lone_surrogates``, of a text that comes in pieces: a pair may be cut between two of them."""
 
     _held: str = ""

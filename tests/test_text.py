@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_index_mm_zhipu.text import WholeCharacters, replace_lone_surrogates
+from llama_index_mm_zhipu.text import SurrogateReplacer, replace_lone_surrogates
 
 
 @pytest.mark.parametrize(
@@ -21,5 +21,5 @@ from llama_index_mm_zhipu.text import WholeCharacters, replace_lone_surrogates
 def test_whole_characters_stay_and_halves_are_marked(text: str, whole: str) -> None:
     assert replace_lone_surrogates(text) == whole
     for cut in range(len(text) + 1):
-        pieces = WholeCharacters()
+        pieces = SurrogateReplacer()
         assert pieces.add(text[:cut], last=False) + pieces.add(text[cut:], last=True) == whole
