@@ -43,7 +43,7 @@ def make_folder(folder: Path, mode: int = PRIVATE) -> None:
 
 
 @contextlib.contextmanager
-def being_written(file: Path) -> Iterator[None]:
+def write_lock(file: Path) -> Iterator[None]:
     """Hold a lock on a file, made if missing, by which ``stale_files`` tells that it is in work.
 
     The lock ends with the process, however that ends.
@@ -65,7 +65,7 @@ def being_written(file: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stale_files(folder: Path, pattern: str) -> Iterator[list[Path]]:
-    """Return the files of a pattern that no process holds with ``being_written``, and hold them meanwhile.
+    """Return the files of a pattern that no process holds with ``write_lock``, and hold them meanwhile.
 
     Args:
         folder: Where they lie; it need not exist.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.shared_folders import being_written, make_folder, stale, stale_files
+from llama_index_mm_zhipu.shared_folders import make_folder, stale, stale_files, write_lock
 
 
 def test_only_what_nobody_changed_for_an_hour_is_stale(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, m
 
 def test_a_file_is_stale_unless_somebody_writes_it(tmp_path: Path) -> None:
     (tmp_path / "a.left").write_bytes(b"of a killed process")
-    with being_written(tmp_path / "a.new"), stale_files(tmp_path, "a.*") as stale_now:
+    with write_lock(tmp_path / "a.new"), stale_files(tmp_path, "a.*") as stale_now:
         assert stale_now == [tmp_path / "a.left"]
     with stale_files(tmp_path, "a.*") as stale_now:
         assert sorted(stale_now) == [tmp_path / "a.left", tmp_path / "a.new"]
@@ -51,7 +51,7 @@ def test_a_file_that_is_removed_as_stale_before_it_is_locked_is_made_again(tmp_p
     entered, written = threading.Event(), threading.Event()
 
     def write() -> None:
-        with being_written(file):
+        with write_lock(file):
             entered.set()
             file.write_bytes(b"whole")
         written.set()
