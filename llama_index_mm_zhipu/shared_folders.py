@@ -81,7 +81,7 @@ def stale_files(folder: Path, pattern: str) -> Iterator[list[Path]]:
         yield stale
 
 
-def stale(folder: Path, pattern: str) -> Iterator[Path]:
+def old_paths(folder: Path, pattern: str) -> Iterator[Path]:
     """Yield the files and folders of a pattern that nobody changed for an hour: younger ones may be in work.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.shared_folders import make_folder, stale, stale_files, write_lock
+from llama_index_mm_zhipu.shared_folders import make_folder, old_paths, stale_files, write_lock
 
 
 def test_only_what_nobody_changed_for_an_hour_is_stale(tmp_path: Path) -> None:
@@ -18,8 +18,8 @@ def test_only_what_nobody_changed_for_an_hour_is_stale(tmp_path: Path) -> None:
         path.mkdir()
     os.utime(old, (0, 0))
     os.utime(other, (0, 0))
-    assert list(stale(tmp_path, "a.*")) == [old]
-    assert not list(stale(tmp_path / "nowhere", "a.*"))
+    assert list(old_paths(tmp_path, "a.*")) == [old]
+    assert not list(old_paths(tmp_path / "nowhere", "a.*"))
 
 
 def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,7 +31,7 @@ def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, m
         return iter([gone, old])
 
     monkeypatch.setattr(Path, "glob", listed_before)
-    assert list(stale(tmp_path, "a.*")) == [old]
+    assert list(old_paths(tmp_path, "a.*")) == [old]
 
 
 def test_a_file_is_stale_unless_somebody_writes_it(tmp_path: Path) -> None:
