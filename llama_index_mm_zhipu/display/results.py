@@ -16,7 +16,7 @@ from llama_index_mm_zhipu.images import (
     describe,
     load_image,
 )
-from llama_index_mm_zhipu.images.errors import is_address
+from llama_index_mm_zhipu.images.errors import is_url
 from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
 from llama_index_mm_zhipu.images.sources import is_data_uri
 from llama_index_mm_zhipu.prompts.wording import language_of_text
@@ -61,7 +61,7 @@ def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
     try:
         return "", load_image(query, urls=urls)
     except ImageError:
-        return describe(query) if is_address(query) or is_data_uri(query) else query, None
+        return describe(query) if is_url(query) or is_data_uri(query) else query, None
 
 
 def language_of(words: str, results: Iterable[NodeWithScore]) -> Language:

@@ -32,7 +32,7 @@ def describe(source: object) -> str:
     if isinstance(source, Path):
         return one_line(str(source))
     if isinstance(source, str):
-        if is_address(source):
+        if is_url(source):
             return one_line(_without_secrets(source))
         if source.startswith(_INLINE):
             return f"an image given as {len(source)} characters"
@@ -57,7 +57,7 @@ def one_line(text: str) -> str:
     return f"{printable[:half]}…{printable[-half:]}"
 
 
-def is_address(text: str) -> bool:
+def is_url(text: str) -> bool:
     """Whether a text begins with a scheme, such as ``https://``."""
     return _ADDRESS.match(text) is not None
 

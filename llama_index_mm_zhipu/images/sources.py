@@ -16,7 +16,7 @@ from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeWithScore
 from PIL import Image
 
-from llama_index_mm_zhipu.images.errors import ImageError, describe, is_address, one_line
+from llama_index_mm_zhipu.images.errors import ImageError, describe, is_url, one_line
 from llama_index_mm_zhipu.images.formats import sniff_format
 from llama_index_mm_zhipu.images.streams import require_valid_path
 
@@ -134,7 +134,7 @@ def _source_of_string(text: str) -> Path | str | bytes:
         path = _path_of_file_address(text)
         require_valid_path(path)
         return path
-    if is_address(text):
+    if is_url(text):
         raise ImageError(f"{describe(text)} is of a kind that is not fetched; download it, or give an http(s) address")
     if is_data_uri(text):
         return decode_base64(text, "a data URI")
