@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 
 import httpx
 
-from llama_index_mm_zhipu.images.errors import ImageError, describe, one_line
+from llama_index_mm_zhipu.images.errors import ImageError, describe
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.tls import tls_context
 
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024

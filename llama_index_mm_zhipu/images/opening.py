@@ -14,11 +14,12 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 
 from PIL import Image
 
-from llama_index_mm_zhipu.images.errors import ImageError, one_line
+from llama_index_mm_zhipu.images.errors import ImageError
 from llama_index_mm_zhipu.images.fetch import NO_URLS, UrlRules
 from llama_index_mm_zhipu.images.formats import OpenedImage, open_stream, pillow_warnings_ignored
 from llama_index_mm_zhipu.images.sources import ImageSource, name_of, resolve_source
 from llama_index_mm_zhipu.images.streams import open_file
+from llama_index_mm_zhipu.text import one_line
 
 logger = logging.getLogger(__name__)
 

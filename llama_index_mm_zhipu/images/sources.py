@@ -16,9 +16,10 @@ from llama_index.core.base.llms.types import ImageBlock
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeWithScore
 from PIL import Image
 
-from llama_index_mm_zhipu.images.errors import ImageError, describe, is_url, one_line
+from llama_index_mm_zhipu.images.errors import ImageError, describe, is_url
 from llama_index_mm_zhipu.images.formats import sniff_format
 from llama_index_mm_zhipu.images.streams import require_valid_path
+from llama_index_mm_zhipu.text import one_line
 
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]+)*?;base64,", re.IGNORECASE)
 

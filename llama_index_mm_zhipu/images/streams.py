@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from llama_index_mm_zhipu.images.errors import ImageError, describe, one_line
+from llama_index_mm_zhipu.images.errors import ImageError, describe
+from llama_index_mm_zhipu.text import one_line
 
 _KINDS = {
     stat.S_IFDIR: "a folder",

@@ -25,7 +25,6 @@ from llama_index_mm_zhipu.images import (
     read_bytes,
     resolve_source,
 )
-from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.formats import is_image_file
 from llama_index_mm_zhipu.images.nodes import caption_of
 from llama_index_mm_zhipu.images.streams import is_folder, read_file
@@ -42,7 +41,7 @@ from llama_index_mm_zhipu.readers.records import (
     short_hash,
 )
 from llama_index_mm_zhipu.reporting import Skipped
-from llama_index_mm_zhipu.text import looks_binary
+from llama_index_mm_zhipu.text import looks_binary, one_line
 from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)

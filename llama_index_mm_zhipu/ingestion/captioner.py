@@ -24,14 +24,13 @@ from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
 from llama_index_mm_zhipu.embedding.nodes import list_failures
 from llama_index_mm_zhipu.images import describe, has_image, read_bytes, resolve_source
-from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import caption_of, with_caption
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.shared_folders import make_folder
-from llama_index_mm_zhipu.text import replace_lone_surrogates
+from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)

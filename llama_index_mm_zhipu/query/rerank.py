@@ -21,7 +21,6 @@ from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
 from llama_index_mm_zhipu.images import ImageError, has_image, load_image, resolve_source
 from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
-from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
 from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
 from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
@@ -30,6 +29,7 @@ from llama_index_mm_zhipu.llm.structured_answers import decode_json
 from llama_index_mm_zhipu.prompts.templates import quoted
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.compose import Composer
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language
 
 logger = logging.getLogger(__name__)

@@ -12,12 +12,12 @@ from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingR
 from llama_index.core.schema import BaseNode, NodeWithScore
 
 from llama_index_mm_zhipu.images import ImageError, has_image, load_image, open_image, resolve_source
-from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.images.sources import FoundSource
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError
 from llama_index_mm_zhipu.query.citations import citations_in
 from llama_index_mm_zhipu.query.labels import number_images
 from llama_index_mm_zhipu.reporting import Skipped
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)

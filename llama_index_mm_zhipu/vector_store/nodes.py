@@ -24,8 +24,7 @@ from llama_index.core.schema import (
 )
 from pydantic_core import PydanticSerializationError, to_json
 
-from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.text import replace_lone_surrogates
+from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 
 PAGE_SIZE = 16384
