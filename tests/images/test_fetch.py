@@ -148,7 +148,8 @@ ANSWERS: dict[str, Callable[[Handler], None]] = {
     "nothing": lambda handler: handler.send(),
     "gone": lambda handler: handler.send(b"gone", status=404),
     "broken": lambda handler: handler.send(b"broken", status=500),
-    "garbage": lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n"),
+    "greeting": lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n"),
+    "garbage": lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n\r\n"),
     "hang-up": lambda handler: None,
     "too-long": lambda handler: handler.send(IMAGE, Content_Length=str(len(IMAGE) + 7)),
     "too-short": lambda handler: handler.send(IMAGE, Content_Length=str(len(IMAGE) - 40)),
@@ -195,7 +196,7 @@ def test_every_way_to_a_image_fetches_it(server: Server) -> None:
 
 @pytest.mark.parametrize("read", [read_bytes, load_image, lambda source: load_resized(source, 8)])
 def test_nothing_is_fetched_unless_it_is_allowed(server: Server, read: Callable[[Any], object]) -> None:
-    with pytest.raises(ImageError, match=r"/image is an address and addresses are not fetched; set allow_urls=True$"):
+    with pytest.raises(ImageError, match=r"/image is a URL and URLs are not fetched; set allow_urls=True$"):
         read(ImageNode(image_url=f"{server.url}/image"))
     assert server.requests == []
 
@@ -203,22 +204,23 @@ def test_nothing_is_fetched_unless_it_is_allowed(server: Server, read: Callable[
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("gone", "/gone answered 404; check the address"),
-        ("broken", "/broken answered 500; check the address"),
+        ("gone", "/gone answered 404; check the URL"),
+        ("broken", "/broken answered 500; check the URL"),
+        ("greeting", "^cannot fetch the image .*/greeting: Server disconnected"),
         ("garbage", "^cannot fetch the image .*/garbage: .*220 mail"),
-        ("hang-up", "^cannot fetch the image .*/hang-up: Remote end closed connection"),
+        ("hang-up", "^cannot fetch the image .*/hang-up: Server disconnected"),
         ("no-gzip", "^cannot fetch the image .*/no-gzip: .*incorrect header"),
         ("page", "/page is not an image"),
         ("nothing", "/nothing is empty"),
         ("too-long", "/too-long was cut off: 7 bytes are missing; try again"),
         ("too-short", "/too-short is damaged: "),
         ("chunked-and-cut", "^cannot fetch the image .*/chunked-and-cut: "),
-        ("loop", "/loop redirects more than 5 times; check the address"),
-        ("hop/6", "/hop/6 redirects more than 5 times; check the address"),
-        ("nowhere", "/nowhere answered 302 without an address"),
-        ("to-file", "/to-file redirects to an address of the kind file:, which is not fetched"),
-        ("to-ftp", "/to-ftp redirects to an address of the kind ftp:, which is not fetched"),
-        ("to-no-address", "/to-no-address redirects to what is no address"),
+        ("loop", "/loop redirects more than 5 times; check the URL"),
+        ("hop/6", "/hop/6 redirects more than 5 times; check the URL"),
+        ("nowhere", "/nowhere redirects without a Location header"),
+        ("to-file", "/to-file redirects to a file: URL, which is not fetched"),
+        ("to-ftp", "/to-ftp redirects to a ftp: URL, which is not fetched"),
+        ("to-no-address", "/to-no-address redirects to an invalid URL"),
         ("to-gone", r"/to-gone, redirected to http://127\.0\.0\.1:\d+/gone, answered 404"),
     ],
 )
@@ -254,13 +256,13 @@ def test_a_slow_resolver_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("address", ["http:///a.jpg", "http://[::1", "http://a:99999/", "https://", "http://a\nb/"])
 def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ImageError, match=r"is no http\(s\) address that could be fetched; check it"):
+    with pytest.raises(ImageError, match=r"is not a valid http\(s\) URL; check it"):
         read_bytes(address, urls=HERE)
 
 
 @pytest.mark.parametrize("host", ["nobody.invalid", "a" * 70 + ".com"])
 def test_hosts_that_do_not_exist_are_named(host: str) -> None:
-    with pytest.raises(ImageError, match=f"^cannot fetch the image http://{host}/a.jpg: .*; check the address"):
+    with pytest.raises(ImageError, match=f"^cannot fetch the image http://{host}/a.jpg: .*; check the URL"):
         read_bytes(f"http://{host}/a.jpg", urls=HERE)
 
 

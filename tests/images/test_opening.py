@@ -49,7 +49,7 @@ def test_the_rows_that_are_there_are_taken(kind: str, caplog: pytest.LogCaptureF
     np.testing.assert_array_equal(shown[:60], whole[:60])
     assert (shown != whole).any()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "is truncated: what is missing stays empty" in caplog.text
+    assert "is truncated: the missing part stays empty" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -150,12 +150,12 @@ def test_secrets_in_addresses_are_not_shown(address: str, shown: str) -> None:
 
 
 def test_addresses_of_other_kinds_are_refused() -> None:
-    with pytest.raises(ImageError, match=r"^ftp://example\.com/a\.jpg is of a kind that is not fetched"):
+    with pytest.raises(ImageError, match=r"^ftp://example\.com/a\.jpg has a URL scheme that is not fetched"):
         load_image("ftp://me:s3cr3t@example.com/a.jpg?s3cr3t")
 
 
 def test_a_file_address_that_cannot_be_parsed_is_refused() -> None:
-    with pytest.raises(ImageError, match=r"file://.* is no file address"):
+    with pytest.raises(ImageError, match=r"file://.* is not a valid file URL"):
         load_image("file://[x/y.jpg")
 
 
