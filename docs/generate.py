@@ -91,8 +91,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
     "images": {
         "llama_index_mm_zhipu.images.loading": ["load_image", "load_resized", "read_bytes", "encode_image"],
         "llama_index_mm_zhipu.images.opening": ["open_image"],
-        "llama_index_mm_zhipu.images.sources": ["decode_base64"],
-        "llama_index_mm_zhipu.images.fetch": ["UrlRules"],
+        "llama_index_mm_zhipu.images.sources": ["UrlRules", "decode_base64"],
         "llama_index_mm_zhipu.images.errors": ["ImageError"],
     },
     "testing": {
