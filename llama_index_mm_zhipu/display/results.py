@@ -13,12 +13,13 @@ from llama_index_mm_zhipu.images import (
     ImageError,
     ImageSource,
     UrlRules,
+    caption_of,
     describe,
+    is_data_uri,
+    is_url,
     load_image,
+    node_of_image,
 )
-from llama_index_mm_zhipu.images.errors import is_url
-from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
-from llama_index_mm_zhipu.images.sources import is_data_uri
 from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.types import Language
 

@@ -17,8 +17,15 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Vector
 from llama_index_mm_zhipu.embedding.contract import unit, unit_embedding
-from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, load_image, read_bytes, resolve_source
-from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.images import (
+    ImageError,
+    caption_of,
+    encode_image,
+    has_image,
+    load_image,
+    read_bytes,
+    resolve_source,
+)
 from llama_index_mm_zhipu.text import looks_binary, one_line
 from llama_index_mm_zhipu.types import OnError
 

@@ -20,14 +20,15 @@ from llama_index_mm_zhipu.images import (
     IMAGE_TYPES,
     ImageError,
     ImageSource,
+    caption_of,
     describe,
     has_image,
+    is_folder,
+    is_image_file,
     read_bytes,
+    read_file,
     resolve_source,
 )
-from llama_index_mm_zhipu.images.formats import is_image_file
-from llama_index_mm_zhipu.images.nodes import caption_of
-from llama_index_mm_zhipu.images.streams import is_folder, read_file
 from llama_index_mm_zhipu.index.stored_files import FILE_PATH, RANDOM_ID
 from llama_index_mm_zhipu.readers import FolderReader
 from llama_index_mm_zhipu.readers.pages import SLIDES

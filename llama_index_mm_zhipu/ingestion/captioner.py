@@ -23,8 +23,7 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
 from llama_index_mm_zhipu.embedding.nodes import list_failures
-from llama_index_mm_zhipu.images import describe, has_image, read_bytes, resolve_source
-from llama_index_mm_zhipu.images.nodes import caption_of, with_caption
+from llama_index_mm_zhipu.images import caption_of, describe, has_image, read_bytes, resolve_source, with_caption
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default

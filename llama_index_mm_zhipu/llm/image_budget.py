@@ -13,15 +13,16 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from PIL import Image
 
 from llama_index_mm_zhipu.images import (
+    CELL_SIDE,
     NO_URLS,
     ImageError,
     UrlRules,
+    contact_sheet,
     describe,
     load_image,
     read_bytes,
     resolve_source,
 )
-from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
 from llama_index_mm_zhipu.llm.images import (
     ASKED_ABOUT,

@@ -19,9 +19,16 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
-from llama_index_mm_zhipu.images import ImageError, has_image, load_image, resolve_source
-from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
-from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
+from llama_index_mm_zhipu.images import (
+    CELL_SIDE,
+    ImageError,
+    as_image_node,
+    caption_of,
+    contact_sheet,
+    has_image,
+    load_image,
+    resolve_source,
+)
 from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
 from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default

@@ -11,8 +11,7 @@ from typing import Any
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.schema import BaseNode, NodeWithScore
 
-from llama_index_mm_zhipu.images import ImageError, has_image, load_image, open_image, resolve_source
-from llama_index_mm_zhipu.images.sources import FoundSource
+from llama_index_mm_zhipu.images import ImageError, ResolvedSource, has_image, load_image, open_image, resolve_source
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError
 from llama_index_mm_zhipu.query.citations import citations_in
 from llama_index_mm_zhipu.query.labels import number_images
@@ -42,7 +41,7 @@ class Source:
     """
 
     result: NodeWithScore
-    image: FoundSource | None = None
+    image: ResolvedSource | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Sources:
         """
         skipped = Skipped()
         readable: list[NodeWithScore] = []
-        images: list[FoundSource | None] = []
+        images: list[ResolvedSource | None] = []
         for result in results:
             try:
                 image = readable_image(result.node) if needs_images else None
@@ -177,7 +176,7 @@ class Sources:
         metadata.update(self.citations_in(answer))
 
 
-def readable_image(node: BaseNode) -> FoundSource | None:
+def readable_image(node: BaseNode) -> ResolvedSource | None:
     """Return where the bytes of a node's image are; ``None`` if the node holds no image.
 
     The header of an image file is read. Images in the store are whole, and URLs are for the model to fetch.

@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.arguments import (
     require_choice,
     require_known,
 )
-from llama_index_mm_zhipu.images.streams import require_valid_path
+from llama_index_mm_zhipu.images import require_valid_path
 from llama_index_mm_zhipu.readers.records import EmptySourceError, RecordError, Source
 from llama_index_mm_zhipu.types import OnError
 
