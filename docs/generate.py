@@ -89,10 +89,9 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.display.gallery": ["show", "Gallery"],
     },
     "images": {
-        "llama_index_mm_zhipu.images.loading": ["load_image", "load_squashed", "read_bytes", "encode_image"],
+        "llama_index_mm_zhipu.images.loading": ["load_image", "load_resized", "read_bytes", "encode_image"],
         "llama_index_mm_zhipu.images.opening": ["open_image"],
-        "llama_index_mm_zhipu.images.sources": ["decode_base64"],
-        "llama_index_mm_zhipu.images.fetch": ["UrlRules"],
+        "llama_index_mm_zhipu.images.sources": ["UrlRules", "decode_base64"],
         "llama_index_mm_zhipu.images.errors": ["ImageError"],
     },
     "testing": {

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from llama_index.core.bridge.pydantic import BaseModel, ValidationError, model_validator
 
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -245,7 +245,7 @@ def as_ids(value: Iterable[str] | None, argument: str) -> list[str] | None:
     wrong = next((each for each in ids if not isinstance(each, str)), None)
     if wrong is not None:
         raise TypeError(f"{argument} holds {wrong!r:.60}; ids are strings")
-    return list(map(with_whole_characters, ids))
+    return list(map(replace_lone_surrogates, ids))
 
 
 def as_path(value: str | Path, argument: str) -> Path:

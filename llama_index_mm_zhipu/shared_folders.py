@@ -1,4 +1,4 @@
-"""Folders that several processes use: made private, and cleared of what killed processes left."""
+"""Folders that several processes share: created private, with write locks that tell files in use from stale ones."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment, unused-ignore]
 
 PRIVATE = 0o700
-"""Permissions of folders that hold somebody's data: for their owner alone."""
+"""Permissions of folders with user data: only their owner has access."""
 
 _STALE_SECONDS = 3600.0
 
 
 def make_folder(folder: Path, mode: int = PRIVATE) -> None:
-    """Make a folder and those above it that are missing; a folder that is there keeps its permissions.
+    """Create a folder and its missing parents; an existing folder keeps its permissions.
 
     Args:
         folder: The folder.
-        mode: Permissions of each folder that is made, whatever the umask.
+        mode: Permissions of each created folder, whatever the umask.
 
     Raises:
-        OSError: It cannot be made, or a file is in its place.
+        OSError: The folder cannot be created, or its path is a file.
     """
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
@@ -43,21 +43,21 @@ def make_folder(folder: Path, mode: int = PRIVATE) -> None:
 
 
 @contextlib.contextmanager
-def being_written(file: Path) -> Iterator[None]:
-    """Hold a lock on a file, made if missing, by which ``stale_files`` tells that it is in work.
+def write_lock(file: Path) -> Iterator[None]:
+    """Hold a lock on a file, which is created if missing, so that ``stale_files`` leaves it out.
 
-    The lock ends with the process, however that ends.
+    The operating system releases the lock when the process ends, even if it is killed.
 
     Raises:
-        OSError: The file cannot be made.
+        OSError: The file cannot be created.
     """
     while True:
         with file.open("ab") as opened:
             if fcntl is not None:
-                # Some network file systems know no locks: there, the age of the file tells.
+                # Some network file systems have no locks; there, ``stale_files`` goes by the age of the file.
                 with contextlib.suppress(OSError):
                     fcntl.flock(opened, fcntl.LOCK_EX)
-            # Another process may have removed it as stale before it was locked.
+            # Another process may have removed the file as stale before it was locked.
             if file.exists() and os.path.samestat(os.fstat(opened.fileno()), file.stat()):
                 yield
                 return
@@ -65,11 +65,11 @@ def being_written(file: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stale_files(folder: Path, pattern: str) -> Iterator[list[Path]]:
-    """Return the files of a pattern that no process holds with ``being_written``, and hold them meanwhile.
+    """Yield the matching files on which no process holds a ``write_lock``, and lock them until the block ends.
 
     Args:
-        folder: Where they lie; it need not exist.
-        pattern: As for ``Path.glob``.
+        folder: Folder of the files; it need not exist.
+        pattern: Pattern for ``Path.glob``.
     """
     with contextlib.ExitStack() as held:
         stale = []
@@ -81,33 +81,33 @@ def stale_files(folder: Path, pattern: str) -> Iterator[list[Path]]:
         yield stale
 
 
-def stale(folder: Path, pattern: str) -> Iterator[Path]:
-    """Yield the files and folders of a pattern that nobody changed for an hour: younger ones may be in work.
+def old_paths(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield the matching files and folders that were not modified within the last hour; newer ones may be in use.
 
     Args:
-        folder: Where they lie; it need not exist.
-        pattern: As for ``Path.glob``.
+        folder: Folder of the files; it need not exist.
+        pattern: Pattern for ``Path.glob``.
     """
     for path in folder.glob(pattern):
-        # Another process may just have removed it, or finished it under its own name.
+        # Another process may just have removed or renamed it.
         with contextlib.suppress(FileNotFoundError):
-            if not _is_young(path):
+            if not _is_recent(path):
                 yield path
 
 
 def _is_locked(opened: BinaryIO) -> bool:
-    """Whether another process, or another handle of this one, holds a file."""
+    """Lock an open file; return whether another process, or another handle of this one, already holds the lock."""
     if fcntl is None:
-        return _is_young(Path(opened.name))
+        return _is_recent(Path(opened.name))
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return _is_young(Path(opened.name))
+        return _is_recent(Path(opened.name))
     return False
 
 
-def _is_young(path: Path) -> bool:
-    """Whether somebody changed a file or folder within the last hour, and so may still be at it."""
+def _is_recent(path: Path) -> bool:
+    """Return whether a file or folder was modified within the last hour."""
     return time.time() - path.stat().st_mtime <= _STALE_SECONDS

@@ -1,15 +1,29 @@
-"""Helpers for text."""
+"""Text helpers: lone surrogates, one-line messages, CJK character ranges and detection of binary data."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 
+CJK_RANGES = "\u2e80-\u2fdf\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+"""Ranges for a regular expression: Han with its extensions and 〇, kana and hangul."""
 
-def with_whole_characters(text: str) -> str:
-    """Return a text with U+FFFD for each half of a surrogate pair.
+_MAX_LINE_LENGTH = 300
 
-    JSON can spell such halves, and readers of PDF files give them; no file, database or request can hold them.
+# PDF and Office files. Other binary files are recognised by their control characters.
+_BINARY_PREFIXES = ("%PDF-", "PK\x03\x04")
+# Text may contain a few: PDF readers write "\0" for ligatures, terminals write colours with "\x1b".
+_UNUSUAL_CONTROLS = re.compile(r"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
+_MAX_CONTROL_SHARE = 0.05
+_SAMPLE_LENGTH = 4096
+
+
+def replace_lone_surrogates(text: str) -> str:
+    """Return the text with U+FFFD in place of each lone surrogate.
+
+    JSON escapes and PDF readers can produce lone surrogates, which cannot be encoded as UTF-8 and therefore cannot be
+    written to a file, a database or a request. A high surrogate followed by a low one becomes the character that they
+    encode.
     """
     try:
         text.encode()
@@ -19,39 +33,43 @@ def with_whole_characters(text: str) -> str:
 
 
 @dataclass
-class WholeCharacters:
-    """As ``with_whole_characters``, of a text that comes in pieces: a pair may be cut between two of them."""
+class SurrogateReplacer:
+    """Incremental ``replace_lone_surrogates`` for streamed text, where a pair may be split between two pieces."""
 
-    _held: str = ""
+    _pending: str = ""
 
     def add(self, piece: str, *, last: bool) -> str:
-        """Take a piece and return what can be said of the text for sure.
+        """Add a piece and return the text that is complete so far.
 
         Args:
-            piece: The next piece, as it came.
-            last: Whether it is the last one: then the first half of a pair is not held back for the second.
+            piece: The next piece of the stream.
+            last: Whether the stream ends with this piece. Otherwise a high surrogate at its end is held back until
+                the next piece shows whether a low one follows.
         """
-        text = self._held + piece
-        is_cut = not last and "\ud800" <= text[-1:] <= "\udbff"
-        self._held = text[-1:] if is_cut else ""
-        return with_whole_characters(text[:-1] if is_cut else text)
+        text = self._pending + piece
+        is_split = not last and "\ud800" <= text[-1:] <= "\udbff"
+        self._pending = text[-1:] if is_split else ""
+        return replace_lone_surrogates(text[:-1] if is_split else text)
 
 
-UNSPACED = "\u2e80-\u2fdf\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
-"""Han with its extensions and 〇, kana and hangul: scripts whose words are not set apart."""
+def one_line(text: str) -> str:
+    """Return the text as one line of at most 301 characters, for messages.
 
-
-# Of PDF and of Office files; other binary files are known by their control characters.
-_BINARY_STARTS = ("%PDF-", "PK\x03\x04")
-# Extracted text and logs hold some: PDF readers give "\0" for ligatures, terminals colours with "\x1b".
-_UNUSUAL_CONTROLS = re.compile(r"[\x00-\x06\x0e-\x1a\x1c-\x1f]")
-_MAX_CONTROL_SHARE = 0.05
-_SAMPLE_CHARACTERS = 4096
+    Unprintable characters, line breaks included, are escaped; the middle of a longer text is replaced by ``…``.
+    """
+    if not text.isprintable():
+        text = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+        )
+    if len(text) <= _MAX_LINE_LENGTH:
+        return text
+    half = _MAX_LINE_LENGTH // 2
+    return f"{text[:half]}…{text[-half:]}"
 
 
 def looks_binary(text: str) -> bool:
-    """Whether a text is the bytes of a binary file, by its beginning."""
-    sample = text[:_SAMPLE_CHARACTERS]
-    if sample.startswith(_BINARY_STARTS):
+    """Return whether a text, judged by its first 4,096 characters, is a binary file decoded as text."""
+    sample = text[:_SAMPLE_LENGTH]
+    if sample.startswith(_BINARY_PREFIXES):
         return True
     return len(_UNUSUAL_CONTROLS.findall(sample)) > _MAX_CONTROL_SHARE * len(sample)

@@ -1,4 +1,4 @@
-"""Folders are made private, and what killed processes left is told from what others work at."""
+"""Shared folders are created private, and files in use are told from stale ones."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.shared_folders import being_written, make_folder, stale, stale_files
+from llama_index_mm_zhipu.shared_folders import make_folder, old_paths, stale_files, write_lock
 
 
-def test_only_what_nobody_changed_for_an_hour_is_stale(tmp_path: Path) -> None:
-    old, young, other = (tmp_path / name for name in ("a.old", "a.young", "b.old"))
-    for path in (old, young, other):
+def test_only_paths_that_were_not_modified_for_an_hour_are_old(tmp_path: Path) -> None:
+    old, recent, other = (tmp_path / name for name in ("a.old", "a.recent", "b.old"))
+    for path in (old, recent, other):
         path.mkdir()
     os.utime(old, (0, 0))
     os.utime(other, (0, 0))
-    assert list(stale(tmp_path, "a.*")) == [old]
-    assert not list(stale(tmp_path / "nowhere", "a.*"))
+    assert list(old_paths(tmp_path, "a.*")) == [old]
+    assert not list(old_paths(tmp_path / "nowhere", "a.*"))
 
 
-def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_that_another_process_removes_meanwhile_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone, old = tmp_path / "a.gone", tmp_path / "a.old"
     old.mkdir()
     os.utime(old, (0, 0))
@@ -31,36 +33,36 @@ def test_what_another_process_removes_meanwhile_is_passed_over(tmp_path: Path, m
         return iter([gone, old])
 
     monkeypatch.setattr(Path, "glob", listed_before)
-    assert list(stale(tmp_path, "a.*")) == [old]
+    assert list(old_paths(tmp_path, "a.*")) == [old]
 
 
-def test_a_file_is_stale_unless_somebody_writes_it(tmp_path: Path) -> None:
+def test_a_file_is_stale_unless_it_is_locked_for_writing(tmp_path: Path) -> None:
     (tmp_path / "a.left").write_bytes(b"of a killed process")
-    with being_written(tmp_path / "a.new"), stale_files(tmp_path, "a.*") as stale_now:
-        assert stale_now == [tmp_path / "a.left"]
-    with stale_files(tmp_path, "a.*") as stale_now:
-        assert sorted(stale_now) == [tmp_path / "a.left", tmp_path / "a.new"]
-    with stale_files(tmp_path / "nowhere", "a.*") as stale_now:
-        assert not stale_now
+    with write_lock(tmp_path / "a.new"), stale_files(tmp_path, "a.*") as stale:
+        assert stale == [tmp_path / "a.left"]
+    with stale_files(tmp_path, "a.*") as stale:
+        assert sorted(stale) == [tmp_path / "a.left", tmp_path / "a.new"]
+    with stale_files(tmp_path / "nowhere", "a.*") as stale:
+        assert not stale
 
 
-def test_a_file_that_is_removed_as_stale_before_it_is_locked_is_made_again(tmp_path: Path) -> None:
+def test_a_file_that_is_removed_as_stale_before_it_is_locked_is_created_again(tmp_path: Path) -> None:
     pytest.importorskip("fcntl")
     file = tmp_path / "a.new"
     file.touch()
     entered, written = threading.Event(), threading.Event()
 
     def write() -> None:
-        with being_written(file):
+        with write_lock(file):
             entered.set()
             file.write_bytes(b"whole")
         written.set()
 
     writer = threading.Thread(target=write)
-    with stale_files(tmp_path, "a.*") as stale_now:
-        assert stale_now == [file]
+    with stale_files(tmp_path, "a.*") as stale:
+        assert stale == [file]
         writer.start()
-        # It waits for the lock, as long as the file may be removed.
+        # The writer waits for the lock as long as the file may be removed.
         assert not entered.wait(0.1)
         file.unlink()
     writer.join()
@@ -68,7 +70,7 @@ def test_a_file_that_is_removed_as_stale_before_it_is_locked_is_made_again(tmp_p
     assert file.read_bytes() == b"whole"
 
 
-def test_folders_that_are_made_are_private_and_others_stay(tmp_path: Path) -> None:
+def test_created_folders_are_private_and_existing_ones_keep_their_permissions(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir(mode=0o755)
     make_folder(tmp_path / "there" / "one" / "two")
     make_folder(tmp_path / "there" / "shared", mode=0o770)

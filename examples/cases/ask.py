@@ -19,7 +19,7 @@ from typing import NamedTuple
 from llama_index.core.schema import BaseNode, ImageNode
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, plot_results
-from llama_index_mm_zhipu.images.nodes import with_caption
+from llama_index_mm_zhipu.images import with_caption
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.readers import PageReader
 from llama_index_mm_zhipu.testing import connect_glm

@@ -18,8 +18,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
-from llama_index_mm_zhipu.images import ImageError, UrlRules, encode_image, has_image, load_image
-from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.images import ImageError, UrlRules, caption_of, encode_image, has_image, load_image
 from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
 from llama_index_mm_zhipu.query.citations import CITATIONS, mentions_in
 from llama_index_mm_zhipu.query.sources import SKIPPED

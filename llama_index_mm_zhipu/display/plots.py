@@ -20,8 +20,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
-from llama_index_mm_zhipu.images import ImageError, UrlRules, has_image, load_image
-from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.images import ImageError, UrlRules, caption_of, has_image, load_image
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.types import Language
 

@@ -13,12 +13,13 @@ from llama_index_mm_zhipu.images import (
     ImageError,
     ImageSource,
     UrlRules,
+    caption_of,
     describe,
+    is_data_uri,
+    is_url,
     load_image,
+    node_of_image,
 )
-from llama_index_mm_zhipu.images.errors import is_address
-from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
-from llama_index_mm_zhipu.images.sources import is_data_uri
 from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.types import Language
 
@@ -61,7 +62,7 @@ def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
     try:
         return "", load_image(query, urls=urls)
     except ImageError:
-        return describe(query) if is_address(query) or is_data_uri(query) else query, None
+        return describe(query) if is_url(query) or is_data_uri(query) else query, None
 
 
 def language_of(words: str, results: Iterable[NodeWithScore]) -> Language:

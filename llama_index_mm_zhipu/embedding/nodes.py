@@ -17,10 +17,16 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Vector
 from llama_index_mm_zhipu.embedding.contract import unit, unit_embedding
-from llama_index_mm_zhipu.images import ImageError, encode_image, has_image, image_source, load_image, read_bytes
-from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.images.nodes import caption_of
-from llama_index_mm_zhipu.text import looks_binary
+from llama_index_mm_zhipu.images import (
+    ImageError,
+    caption_of,
+    encode_image,
+    has_image,
+    load_image,
+    read_bytes,
+    resolve_source,
+)
+from llama_index_mm_zhipu.text import looks_binary, one_line
 from llama_index_mm_zhipu.types import OnError
 
 Outcome: TypeAlias = "Vector | ImageError"
@@ -179,7 +185,7 @@ def _argument_or_error(node: BaseNode) -> str | BytesIO | ImageError:
     """Give an image in one of the two forms that every ``MultiModalEmbedding`` takes."""
     try:
         load_image(node)
-        source = image_source(node)
+        source = resolve_source(node)
         if isinstance(source, Path):
             return str(source)
         return BytesIO(encode_image(source, "PNG") if not isinstance(source, (bytes, str)) else read_bytes(source))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode, ImageNode
 
-from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.images import caption_of
 from llama_index_mm_zhipu.readers import (
     ChineseClipReader,
     CocoCnReader,

@@ -16,8 +16,7 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.evaluation.dataset import RetrievalDataset
-from llama_index_mm_zhipu.images import has_image
-from llama_index_mm_zhipu.images.nodes import as_image_node
+from llama_index_mm_zhipu.images import as_image_node, has_image
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.update import ImageMatcher
 

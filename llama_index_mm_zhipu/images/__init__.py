@@ -1,36 +1,63 @@
-"""One door for every image: whatever a user calls an image in, a safe image out.
+"""Images from any source, opened safely: the only place where bytes become images and images become bytes.
 
-Paths, ``file://`` and ``http(s)://`` addresses, data URIs, base64, ``bytes``, file objects, ``PIL.Image`` objects
-and LlamaIndex nodes become an upright RGB ``PIL.Image`` or the encoded bytes, here and nowhere else.
+Paths, ``file://`` and ``http(s)://`` URLs, data URIs, base64, ``bytes``, file objects, ``PIL.Image`` objects and
+LlamaIndex nodes are loaded as upright RGB ``PIL.Image`` objects or read as encoded bytes.
 """
 
 from __future__ import annotations
 
-from llama_index_mm_zhipu.images.errors import ImageError, describe
-from llama_index_mm_zhipu.images.fetch import MAX_DOWNLOAD_BYTES, NO_URLS, UrlRules
-from llama_index_mm_zhipu.images.formats import sniff_format
-from llama_index_mm_zhipu.images.loading import encode_image, load_image, load_squashed, read_bytes
+from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
+from llama_index_mm_zhipu.images.errors import ImageError, describe, is_url
+from llama_index_mm_zhipu.images.formats import FORMATS, is_image_file, sniff_format
+from llama_index_mm_zhipu.images.loading import encode_image, load_image, load_resized, read_bytes
+from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of, node_of_image, with_caption
 from llama_index_mm_zhipu.images.opening import OnTruncated, open_image
 from llama_index_mm_zhipu.images.pixels import orientation_of
-from llama_index_mm_zhipu.images.sources import IMAGE_TYPES, ImageSource, decode_base64, has_image, image_source
+from llama_index_mm_zhipu.images.sources import (
+    IMAGE_TYPES,
+    MAX_DOWNLOAD_BYTES,
+    NO_URLS,
+    ImageSource,
+    ResolvedSource,
+    UrlRules,
+    decode_base64,
+    has_image,
+    is_data_uri,
+    resolve_source,
+)
+from llama_index_mm_zhipu.images.streams import is_folder, read_file, require_valid_path
 
 __all__ = [
+    "CELL_SIDE",
+    "FORMATS",
     "IMAGE_TYPES",
     "MAX_DOWNLOAD_BYTES",
     "NO_URLS",
     "ImageError",
     "ImageSource",
     "OnTruncated",
+    "ResolvedSource",
     "UrlRules",
+    "as_image_node",
+    "caption_of",
+    "contact_sheet",
     "decode_base64",
     "describe",
     "encode_image",
     "has_image",
-    "image_source",
+    "is_data_uri",
+    "is_folder",
+    "is_image_file",
+    "is_url",
     "load_image",
-    "load_squashed",
+    "load_resized",
+    "node_of_image",
     "open_image",
     "orientation_of",
     "read_bytes",
+    "read_file",
+    "require_valid_path",
+    "resolve_source",
     "sniff_format",
+    "with_caption",
 ]

@@ -1,353 +1,275 @@
-"""Images from ``http(s)`` addresses."""
+"""Download images over HTTP and HTTPS, safely enough for URLs that come from strangers.
+
+httpcore, the network layer of httpx, speaks HTTP and TLS; httpx itself would log URLs and decompress whole answers.
+Connections are made here: a host name is resolved once, all its addresses are checked, and the connection goes to one
+of the checked addresses, so a second answer of the name server cannot lead elsewhere. Proxies are not used.
+"""
 
 from __future__ import annotations
 
 import base64
-import io
 import ipaddress
+import os
 import queue
 import socket
+import ssl
 import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
 
+import httpcore
 import httpx
 
-from llama_index_mm_zhipu.images.errors import ImageError, describe, one_line
-from llama_index_mm_zhipu.tls import tls_context
+from llama_index_mm_zhipu.images.errors import ImageError, describe
+from llama_index_mm_zhipu.images.sources import UrlRules
+from llama_index_mm_zhipu.reporting import errors_only
+from llama_index_mm_zhipu.text import one_line
 
-MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
-"""Larger answers to an address are refused unless the rules say otherwise."""
-
-
-@dataclass(frozen=True)
-class UrlRules:
-    """Whether images given by ``http(s)`` address are fetched, and within which limits.
-
-    Attributes:
-        allowed: Whether to fetch at all.
-        private: Whether names may lead to this machine or a private network.
-        max_bytes: Of the answer, as sent and as unpacked.
-        timeout: Seconds for the whole download, redirects included.
-        max_redirects: Redirects that are followed.
-    """
-
-    allowed: bool = False
-    private: bool = False
-    max_bytes: int = MAX_DOWNLOAD_BYTES
-    timeout: float = 30.0
-    max_redirects: int = 5
-
-
-NO_URLS = UrlRules()
-"""Addresses are refused."""
-
-
-class Deadline:
-    """A moment by which all steps must be done.
-
-    Args:
-        seconds: From now on.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def left(self) -> float:
-        """Return the seconds that are left.
-
-        Raises:
-            TimeoutError: None are.
-        """
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
-
-
-IPAddress: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
-
+_REDIRECTS = (301, 302, 303, 307, 308)
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
 # Translators between IPv6 and IPv4 (RFC 6052) put the IPv4 address at the end.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
-@dataclass(frozen=True)
-class Address:
-    """One address of a host.
-
-    Attributes:
-        family: ``socket.AF_INET`` or ``socket.AF_INET6``.
-        socket_address: As ``socket.connect`` takes it.
-    """
-
-    family: int
-    socket_address: Any
-
-
-def checked_addresses(host: str, port: int, name: str, deadline: Deadline, *, private: bool) -> list[Address]:
-    """Look up a host.
+def download(url: str, rules: UrlRules) -> bytes:
+    """Return the content at a URL.
 
     Args:
-        host: Name or number, in any form that the system's resolver takes.
-        port: TCP.
-        name: What to call the image in an error.
-        deadline: For the answer.
-        private: Whether addresses of this machine and of private networks may be among the answers.
+        url: An ``http`` or ``https`` URL. A user and password in it are sent.
+        rules: Whether the URL may be fetched, and within which limits.
 
     Raises:
-        ImageError: One of the addresses is private.
-        OSError: There is no such host, or no answer in time.
+        ImageError: The rules forbid it, or the server did not answer in time or with success.
     """
-    found = _look_up(host, port, deadline)
-    for *_, (number, *_) in found:
-        if not private and not is_public(ipaddress.ip_address(number)):
-            raise ImageError(
-                f"{name} leads to the private address {number}; set allow_private_urls=True if that is meant"
-            )
-    return [Address(family, socket_address) for family, _, _, _, socket_address in found]
-
-
-def is_public(address: IPAddress) -> bool:
-    """Whether an address is one of the public internet; an IPv6 form of an IPv4 address is judged by that."""
-    if isinstance(address, ipaddress.IPv6Address):
-        if (inner := _inner_ipv4(address)) is not None:
-            return is_public(inner)
-        if address.is_site_local:
-            return False
-    return address.is_global and not (address.is_multicast or address.is_reserved)
-
-
-def _inner_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    if address in _NAT64:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    return address.ipv4_mapped or address.sixtofour
-
-
-def _look_up(host: str, port: int, deadline: Deadline) -> list[Any]:
-    """Ask the resolver in a thread: it knows no timeout, and may be slow to give up."""
-    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-
-    def ask() -> None:
-        try:
-            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, ValueError) as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, name="image-address", daemon=True).start()
-    try:
-        answer = answers.get(timeout=deadline.left())
-    except queue.Empty:
-        raise TimeoutError from None
-    if isinstance(answer, OSError):
-        raise answer
-    if isinstance(answer, ValueError):
-        raise OSError("no host can have this name")
-    return list(answer)
-
-
-_AGENT = "llama-index-mm-zhipu"
-
-
-@contextmanager
-def http_get(url: httpx.URL, addresses: Sequence[Address], deadline: Deadline) -> Iterator[HTTPResponse]:
-    """Ask for what is at an address; redirects are not followed, and proxies are not used.
-
-    Args:
-        url: ``http`` or ``https``. User and password are sent.
-        addresses: Of its host. They are tried in turn; certificates are checked against the host's name.
-        deadline: For everything, until the statement ends.
-
-    Yields:
-        The answer, its body not read yet.
-
-    Raises:
-        OSError: No connection, or no more time.
-        http.client.HTTPException: The answer is not HTTP.
-    """
-    connection = _connect(addresses, deadline)
-    try:
-        if url.scheme == "https":
-            connection.settimeout(deadline.left())
-            connection = tls_context().wrap_socket(connection, server_hostname=url.raw_host.decode("ascii"))
-        connection.settimeout(deadline.left())
-        connection.sendall(_request(url))
-        with HTTPResponse(_Readable(connection, deadline), method="GET") as response:  # type: ignore[arg-type]
-            response.begin()
-            yield response
-    finally:
-        connection.close()
-
-
-class _Readable:
-    """What ``HTTPResponse`` needs of a socket."""
-
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
-        self._reader = _Reader(connection, deadline)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self._reader)
-
-
-class _Reader(io.RawIOBase):
-    """Reads that end with the deadline, however often a few bytes come."""
-
-    def __init__(self, connection: socket.socket, deadline: Deadline) -> None:
-        self._connection = connection
-        self._deadline = deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(self._deadline.left())
-        return self._connection.recv_into(buffer)
-
-
-def _connect(addresses: Sequence[Address], deadline: Deadline) -> socket.socket:
-    failure: OSError = OSError("the host has no address")
-    for place, address in enumerate(addresses):
-        connection = socket.socket(address.family, socket.SOCK_STREAM)
-        try:
-            # Where one address does not answer, the others have their share of the time.
-            connection.settimeout(deadline.left() / (len(addresses) - place))
-            connection.connect(address.socket_address)
-            return connection
-        except OSError as error:
-            connection.close()
-            failure = error
-    raise failure
-
-
-def _request(url: httpx.URL) -> bytes:
-    lines = [
-        b"GET " + url.raw_path + b" HTTP/1.1",
-        b"Host: " + url.netloc,
-        b"User-Agent: " + _AGENT.encode(),
-        b"Accept: */*",
-        b"Accept-Encoding: identity",
-        b"Connection: close",
-    ]
-    if url.username or url.password:
-        credentials = f"{url.username}:{url.password}".encode()
-        lines.append(b"Authorization: Basic " + base64.b64encode(credentials))
-    return b"\r\n".join([*lines, b"", b""])
-
-
-_REDIRECTS = (301, 302, 303, 307, 308)
-_BLOCK_BYTES = 1 << 16
-_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32
-
-
-def download(address: str, rules: UrlRules) -> bytes:
-    """Fetch what is at an address.
-
-    Args:
-        address: ``http`` or ``https``.
-        rules: Whether it may be fetched, and within which limits.
-
-    Raises:
-        ImageError: The rules forbid it, it did not answer in time, or not with success.
-    """
-    name = describe(address)
+    name = describe(url)
     if not rules.allowed:
-        raise ImageError(f"{name} is an address and addresses are not fetched; set allow_urls=True")
-    deadline = Deadline(rules.timeout)
-    url = _parsed(address, name)
+        raise ImageError(f"{name} is a URL and URLs are not fetched; set allow_urls=True")
+    deadline = time.monotonic() + rules.timeout
+    target = _parse_url(url, name)
     for _ in range(rules.max_redirects + 1):
-        answer = _fetch(url, name, rules, deadline)
+        answer = _get(target, name, rules, deadline)
         if isinstance(answer, bytes):
             return answer
-        url = answer
-        name = f"{describe(address)}, redirected to {describe(str(url))},"
-    raise ImageError(f"{describe(address)} redirects more than {rules.max_redirects} times; check the address")
+        target = answer
+        name = f"{describe(url)}, redirected to {describe(str(target))},"
+    raise ImageError(f"{describe(url)} redirects more than {rules.max_redirects} times; check the URL")
 
 
-def _fetch(url: httpx.URL, name: str, rules: UrlRules, deadline: Deadline) -> bytes | httpx.URL:
-    """Return the body of the answer, or where it redirects to."""
-    try:
-        host, port = url.raw_host.decode("ascii"), url.port or (443 if url.scheme == "https" else 80)
-        addresses = checked_addresses(host, port, name, deadline, private=rules.private)
-        with http_get(url, addresses, deadline) as response:
-            if response.status in _REDIRECTS:
-                return _redirected(url, response, name)
-            if not 200 <= response.status < 300:
-                raise ImageError(f"{name} answered {response.status}; check the address")
-            return _body(response, name, rules.max_bytes)
-    except TimeoutError:
-        raise ImageError(
-            f"{name} did not answer in {rules.timeout:g} seconds; try again or download it first"
-        ) from None
-    except (OSError, HTTPException, zlib.error) as error:
-        reason = one_line(getattr(error, "strerror", None) or str(error)) or type(error).__name__
-        raise ImageError(f"cannot fetch the image {name}: {reason}; check the address") from None
+def tls_context() -> ssl.SSLContext:
+    """Return the TLS context for HTTPS clients; certificates are read once, because reading them takes 20 ms.
+
+    The certificates are certifi's, or those that ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` name when this is called.
+
+    Raises:
+        OSError: The certificates that the environment names cannot be read.
+    """
+    return _tls_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
-def _parsed(address: str, name: str) -> httpx.URL:
+@lru_cache(maxsize=4)
+def _tls_context(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
+    # httpx reads the environment itself; the arguments only serve as the cache key.
+    return httpx.create_ssl_context()
+
+
+def _parse_url(url: str, name: str) -> httpx.URL:
     with suppress(httpx.InvalidURL, ValueError):
-        url = httpx.URL(address)
-        if _is_fetchable(url):
-            return url
-    raise ImageError(f"{name} is no http(s) address that could be fetched; check it")
+        parsed = httpx.URL(url)
+        if _is_fetchable(parsed):
+            return parsed
+    raise ImageError(f"{name} is not a valid http(s) URL; check it")
 
 
 def _is_fetchable(url: httpx.URL) -> bool:
     return url.scheme in ("http", "https") and bool(url.host) and 0 < (url.port or 1) < 65536
 
 
-def _redirected(url: httpx.URL, response: HTTPResponse, name: str) -> httpx.URL:
-    # Servers send UTF-8 in it, which HTTPResponse takes for Latin-1.
-    location = response.getheader("Location", "").encode("latin-1", "replace").decode("utf-8", "replace")
-    if not location:
-        raise ImageError(f"{name} answered {response.status} without an address; check the address")
+def _get(url: httpx.URL, name: str, rules: UrlRules, deadline: float) -> bytes | httpx.URL:
+    """Send one request; return the body of the response, or the URL that it redirects to."""
+    target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    network = _CheckedNetwork(name, deadline, allow_private=rules.private)
     try:
+        tls = tls_context() if url.scheme == "https" else None
+        with (
+            # At level DEBUG, httpcore logs response headers; the URL in a Location header may contain secrets.
+            errors_only("httpcore"),
+            httpcore.HTTPConnection(target.origin, ssl_context=tls, network_backend=network) as connection,
+            connection.stream("GET", target, headers=_request_headers(url)) as response,
+        ):
+            headers = {key.lower(): value.decode("utf-8", "replace") for key, value in response.headers}
+            if response.status in _REDIRECTS:
+                return _redirect_target(url, headers.get(b"location"), name)
+            if not 200 <= response.status < 300:
+                raise ImageError(f"{name} answered {response.status}; check the URL")
+            return _read_body(response, headers, name, rules.max_bytes)
+    except TimeoutError:
+        raise ImageError(
+            f"{name} did not answer in {rules.timeout:g} seconds; try again or download it first"
+        ) from None
+    except (OSError, httpcore.ProtocolError, zlib.error) as error:
+        reason = one_line(getattr(error, "strerror", None) or str(error)).rstrip(".") or type(error).__name__
+        raise ImageError(f"cannot fetch the image {name}: {reason}; check the URL") from None
+
+
+def _request_headers(url: httpx.URL) -> dict[str | bytes, str | bytes]:
+    headers: dict[str | bytes, str | bytes] = {
+        "Host": url.netloc,
+        "User-Agent": "llama-index-mm-zhipu",
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
+    if url.username or url.password:
+        headers["Authorization"] = b"Basic " + base64.b64encode(f"{url.username}:{url.password}".encode())
+    return headers
+
+
+def _redirect_target(url: httpx.URL, location: str | None, name: str) -> httpx.URL:
+    if not location:
+        raise ImageError(f"{name} redirects without a Location header; check the URL")
+    target = httpx.URL("")
+    with suppress(httpx.InvalidURL, ValueError):
         target = url.join(location)
-    except (httpx.InvalidURL, ValueError):
-        target = httpx.URL("")
     if target.scheme not in ("", "http", "https"):
-        raise ImageError(f"{name} redirects to an address of the kind {target.scheme}:, which is not fetched")
+        raise ImageError(f"{name} redirects to a {target.scheme}: URL, which is not fetched")
     if not _is_fetchable(target):
-        raise ImageError(f"{name} redirects to what is no address; check the address")
+        raise ImageError(f"{name} redirects to an invalid URL; check the URL")
     return target
 
 
-def _body(response: HTTPResponse, name: str, most_bytes: int) -> bytes:
-    _check_length(response.length or 0, name, most_bytes)
+def _read_body(response: httpcore.Response, headers: dict[bytes, str], name: str, max_bytes: int) -> bytes:
+    length = int(headers.get(b"content-length", 0))
+    # Some servers compress although they are asked not to.
+    is_compressed = headers.get(b"content-encoding", "").lower() in ("gzip", "x-gzip", "deflate")
+    decompressor = zlib.decompressobj(_GZIP_OR_ZLIB) if is_compressed else None
     body = bytearray()
-    for block in _unpacked(_blocks(response, name, most_bytes), response.getheader("Content-Encoding", "")):
-        body += block
-        _check_length(len(body), name, most_bytes)
-    if response.length:
-        raise ImageError(f"{name} was cut off: {response.length:,} bytes are missing; try again")
+    received = 0
+    try:
+        _check_size(length, name, max_bytes)
+        for block in response.iter_stream():
+            received += len(block)
+            # A compressed block may hold a thousand times its size: no more than needed is decompressed.
+            body += decompressor.decompress(block, max_bytes + 1 - len(body)) if decompressor else block
+            _check_size(max(received, len(body)), name, max_bytes)
+    except httpcore.RemoteProtocolError:
+        if received < length:
+            raise ImageError(f"{name} was cut off: {length - received:,} bytes are missing; try again") from None
+        raise
     return bytes(body)
 
 
-def _check_length(length: int, name: str, most_bytes: int) -> None:
-    if length > most_bytes:
-        raise ImageError(f"{name} is larger than {most_bytes:,} bytes; download and shrink it first")
+def _check_size(size: int, name: str, max_bytes: int) -> None:
+    if size > max_bytes:
+        raise ImageError(f"{name} is larger than {max_bytes:,} bytes; download and shrink it first")
 
 
-def _blocks(response: HTTPResponse, name: str, most_bytes: int) -> Iterator[bytes]:
-    received = 0
-    while block := response.read1(_BLOCK_BYTES):
-        received += len(block)
-        _check_length(received, name, most_bytes)
-        yield block
+def _seconds_left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
-def _unpacked(blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """Undo gzip and deflate, which some servers use unasked, a small block at a time."""
-    if encoding.lower() not in ("gzip", "x-gzip", "deflate"):
-        yield from blocks
-        return
-    inflater = zlib.decompressobj(_GZIP_OR_ZLIB)
-    for packed in blocks:
-        unpacked = inflater.decompress(packed, _BLOCK_BYTES)
-        yield unpacked
-        while inflater.unconsumed_tail or len(unpacked) == _BLOCK_BYTES:
-            unpacked = inflater.decompress(inflater.unconsumed_tail, _BLOCK_BYTES)
-            yield unpacked
+class _CheckedNetwork(httpcore.NetworkBackend):
+    """Opens connections for httpcore, to checked addresses only."""
+
+    def __init__(self, name: str, deadline: float, *, allow_private: bool) -> None:
+        self._name = name
+        self._deadline = deadline
+        self._allow_private = allow_private
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        """Connect to the first address of the host that answers, unless one of them is private."""
+        addresses = _resolve(host, port, self._deadline)
+        for *_, (number, *_) in addresses:
+            if not self._allow_private and not _is_public(ipaddress.ip_address(number)):
+                raise ImageError(
+                    f"{self._name} leads to the private address {number}; set allow_private_urls=True if that is meant"
+                )
+        failure = OSError("the host has no address")
+        for position, (family, *_, address) in enumerate(addresses):
+            connection = socket.socket(family, socket.SOCK_STREAM)
+            try:
+                # An address that does not answer must leave time for the others.
+                connection.settimeout(_seconds_left(self._deadline) / (len(addresses) - position))
+                connection.connect(address)
+                return _Stream(connection, self._deadline)
+            except OSError as error:
+                connection.close()
+                failure = error
+        raise failure
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection whose reads and writes share one deadline; httpcore's timeouts are for a single read."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self._connection.settimeout(_seconds_left(self._deadline))
+        return self._connection.recv(max_bytes)
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._connection.settimeout(_seconds_left(self._deadline))
+        self._connection.sendall(buffer)
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        try:
+            self._connection.settimeout(_seconds_left(self._deadline))
+            return _Stream(ssl_context.wrap_socket(self._connection, server_hostname=server_hostname), self._deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def _resolve(host: str, port: int, deadline: float) -> list[Any]:
+    """Return the answer of ``socket.getaddrinfo``, which runs in a thread because it has no timeout."""
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def resolve() -> None:
+        try:
+            answers.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except OSError as error:
+            answers.put(error)
+        except ValueError:
+            answers.put(OSError("invalid host name"))
+
+    threading.Thread(target=resolve, name="resolve-image-host", daemon=True).start()
+    try:
+        answer = answers.get(timeout=_seconds_left(deadline))
+    except queue.Empty:
+        raise TimeoutError from None
+    if isinstance(answer, OSError):
+        raise answer
+    return list(answer)
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Return whether an address belongs to the public internet; an IPv6 form of an IPv4 address counts as that."""
+    if isinstance(address, ipaddress.IPv6Address):
+        in_ipv4 = address.ipv4_mapped or address.sixtofour
+        if address in _NAT64:
+            in_ipv4 = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if in_ipv4 is not None:
+            return _is_public(in_ipv4)
+        if address.is_site_local:
+            return False
+    return address.is_global and not (address.is_multicast or address.is_reserved)

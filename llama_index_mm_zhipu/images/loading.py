@@ -1,4 +1,4 @@
-"""Images as models see them: small squares, without a detour over a second image of full size."""
+"""Load images as upright RGB, whole or resized for a model, and read or write them as encoded bytes."""
 
 from __future__ import annotations
 
@@ -7,95 +7,104 @@ from pathlib import Path
 
 from PIL import Image
 
-from llama_index_mm_zhipu.images.fetch import NO_URLS, UrlRules
 from llama_index_mm_zhipu.images.formats import pillow_warnings_ignored
-from llama_index_mm_zhipu.images.opening import OnTruncated, fetched, open_image
-from llama_index_mm_zhipu.images.pixels import is_plain, on_white, reduced, to_rgb, turned_upright
-from llama_index_mm_zhipu.images.sources import ImageSource, image_source
+from llama_index_mm_zhipu.images.opening import OnTruncated, fetch_url, open_image
+from llama_index_mm_zhipu.images.pixels import apply_orientation, is_plain, on_white, reduce_blocks, to_rgb
+from llama_index_mm_zhipu.images.sources import NO_URLS, ImageSource, UrlRules, resolve_source
 from llama_index_mm_zhipu.images.streams import read_file
+
+# A large image is reduced to this multiple of the target size before it is resized. From 3 on, Pillow documents the
+# result as nearly equal to that of a plain resize; for the reduced sizes at which JPEG can be decoded, 2 is enough.
+_REDUCING_GAP = 3.0
+_JPEG_GAP = 2
+
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
 
 def load_image(source: ImageSource, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn") -> Image.Image:
     """Decode an image into an upright RGB image.
 
-    EXIF orientation is applied, transparency is laid on white, the first frame of an animation is taken.
+    The EXIF orientation is applied, transparent pixels become white, and of an animation the first frame is used.
 
     Args:
-        source: A path, ``file://`` or ``http(s)://`` address, data URI, base64 string, ``bytes``, binary file object,
+        source: A path, ``file://`` or ``http(s)://`` URL, data URI, base64 string, ``bytes``, binary file object,
             ``PIL.Image`` or LlamaIndex node.
-        urls: Whether addresses are fetched, and within which limits.
-        on_truncated: A file that lacks its end is taken as far as it goes, with a ``"warn"``ing, or an error
-            (``"raise"``). What shows nothing at all is an error either way.
+        urls: Whether URLs are fetched, and within which limits.
+        on_truncated: Whether a file that lacks its end gives the pixels that are there and a warning (``"warn"``), or
+            an error (``"raise"``). A file without any pixels is an error either way.
 
     Returns:
-        A new image of mode ``RGB``; a given ``PIL.Image`` is left as it is.
+        A new image of mode ``RGB``; a given ``PIL.Image`` is not changed.
 
     Raises:
-        ImageError: There is no such image, it may not be fetched, is too large, or cannot be decoded.
+        ImageError: The image does not exist, may not be fetched, is too large, or cannot be decoded.
     """
     with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
         image.load()
-        upright = turned_upright(to_rgb(image), image)
-    # Its EXIF data would ask to turn it again.
+        upright = apply_orientation(to_rgb(image), image)
+    # The EXIF data that may be in it would rotate the image again.
     upright.info.clear()
     return upright
 
 
-_REDUCING_GAP = 3.0
-_JPEG_GAP = 2
-
-
-def load_squashed(
+def load_resized(
     source: ImageSource, side: int, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn"
 ) -> Image.Image:
-    """Decode an image into a small upright RGB square; its sides are scaled apart, nothing is cut off.
+    """Decode an image and resize it to an upright RGB square, without cropping and without keeping its aspect ratio.
 
-    What ``load_image`` and a bicubic ``resize`` give, but faster, and with no more than one image of full size in
-    memory: a large JPEG is decoded at a fraction of its size, and other large images are averaged over whole pixels
-    first.
+    The result is that of ``load_image`` and a bicubic ``resize``, up to rounding for large images, but it takes less
+    time and at most one image of full size is in memory: a large JPEG is decoded at a fraction of its size, and other
+    large images are first averaged over blocks of pixels.
 
     Args:
-        source: A path, ``file://`` or ``http(s)://`` address, data URI, base64 string, ``bytes``, binary file object,
+        source: A path, ``file://`` or ``http(s)://`` URL, data URI, base64 string, ``bytes``, binary file object,
             ``PIL.Image`` or LlamaIndex node.
-        side: Pixels.
-        urls: Whether addresses are fetched, and within which limits.
-        on_truncated: A file that lacks its end is taken as far as it goes, with a ``"warn"``ing, or an error
-            (``"raise"``). What shows nothing at all is an error either way.
+        side: Width and height of the result in pixels.
+        urls: Whether URLs are fetched, and within which limits.
+        on_truncated: Whether a file that lacks its end gives the pixels that are there and a warning (``"warn"``), or
+            an error (``"raise"``). A file without any pixels is an error either way.
 
     Returns:
-        A new image of mode ``RGB``; a given ``PIL.Image`` is left as it is.
+        A new image of mode ``RGB`` and size ``(side, side)``; a given ``PIL.Image`` is not changed.
 
     Raises:
-        ImageError: There is no such image, it may not be fetched, is too large, or cannot be decoded.
+        ImageError: The image does not exist, may not be fetched, is too large, or cannot be decoded.
     """
     with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
-        # For a JPEG that is not decoded yet, and nothing else.
+        # Only has an effect on a JPEG that is not decoded yet.
         image.draft(None, (_JPEG_GAP * side, _JPEG_GAP * side))
         image.load()
-        square = turned_upright(_squashed(image, side), image)
+        square = apply_orientation(_resize(image, side), image)
     square.info.clear()
     return square
 
 
-def _squashed(image: Image.Image, side: int) -> Image.Image:
-    bicubic = Image.Resampling.BICUBIC
-    if is_plain(image):
-        return image.resize((side, side), bicubic, reducing_gap=_REDUCING_GAP).convert("RGB")
-    columns, rows = (max(1, int(length / side / _REDUCING_GAP)) for length in image.size)
-    if columns == rows == 1:
-        return to_rgb(image).resize((side, side), bicubic)
-    box = (0, 0, image.width / columns, image.height / rows)
-    return on_white(reduced(image, columns, rows).resize((side, side), bicubic, box))
+def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
+    """Return the encoded bytes of an image unchanged; a ``PIL.Image`` is encoded as PNG.
 
+    Args:
+        source: An image in any form that ``load_image`` takes.
+        urls: Whether URLs are fetched, and within which limits.
 
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+    Raises:
+        ImageError: The file does not exist, or the URL may not be fetched or does not answer.
+    """
+    resolved = resolve_source(source)
+    if isinstance(resolved, bytes):
+        return resolved
+    if isinstance(resolved, Path):
+        return read_file(resolved)
+    if isinstance(resolved, str):
+        return fetch_url(resolved, urls)
+    with open_image(resolved) as image:
+        return encode_image(image, "PNG")
 
 
 def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int = 90) -> bytes:
     """Encode an image.
 
     Args:
-        image: Converted to RGB for JPEG, and for PNG where that has no such mode.
+        image: The image. It is converted to RGB for JPEG, and for PNG if PNG does not have its mode.
         image_format: ``"JPEG"`` or ``"PNG"``.
         quality: JPEG quality, 1 to 95.
     """
@@ -107,22 +116,12 @@ def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int
     return buffer.getvalue()
 
 
-def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
-    """Return the encoded bytes of an image as they are; a ``PIL.Image`` is encoded as PNG.
-
-    Args:
-        source: As for ``load_image``.
-        urls: Whether addresses are fetched, and within which limits.
-
-    Raises:
-        ImageError: There is no such file, or the address may not be fetched or did not answer.
-    """
-    found = image_source(source)
-    if isinstance(found, bytes):
-        return found
-    if isinstance(found, Path):
-        return read_file(found)
-    if isinstance(found, str):
-        return fetched(found, urls)
-    with open_image(found) as image:
-        return encode_image(image, "PNG")
+def _resize(image: Image.Image, side: int) -> Image.Image:
+    bicubic = Image.Resampling.BICUBIC
+    if is_plain(image):
+        return image.resize((side, side), bicubic, reducing_gap=_REDUCING_GAP).convert("RGB")
+    columns, rows = (max(1, int(length / side / _REDUCING_GAP)) for length in image.size)
+    if columns == rows == 1:
+        return to_rgb(image).resize((side, side), bicubic)
+    box = (0, 0, image.width / columns, image.height / rows)
+    return on_white(reduce_blocks(image, columns, rows).resize((side, side), bicubic, box))

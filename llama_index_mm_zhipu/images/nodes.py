@@ -1,4 +1,4 @@
-"""LlamaIndex's nodes that hold an image: their captions, whatever their class."""
+"""LlamaIndex nodes that hold an image: their captions, and image nodes from documents and from images."""
 
 from __future__ import annotations
 
@@ -7,25 +7,30 @@ from pathlib import Path
 
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeRelationship
 
-from llama_index_mm_zhipu.images import ImageSource, describe, image_source, read_bytes
+from llama_index_mm_zhipu.images.errors import describe
+from llama_index_mm_zhipu.images.loading import read_bytes
+from llama_index_mm_zhipu.images.sources import ImageSource, resolve_source
 
 
 def caption_of(node: BaseNode) -> str:
-    """Return the text of an image node, without its metadata; empty where there is none."""
+    """Return the caption of an image node, which is its text without metadata; empty if there is none."""
     resource = getattr(node, "text_resource", None)
     text = getattr(node, "text", None) or getattr(resource, "text", None) or ""
     return str(text).strip()
 
 
 def with_caption(node: BaseNode, caption: str) -> BaseNode:
-    """Return a copy of an image node with a caption; the given node stays as it was."""
+    """Return a copy of an image node with a caption; the given node is not changed."""
     if isinstance(node, ImageNode):
         return node.model_copy(update={"text": caption})
     return node.model_copy(update={"text_resource": MediaResource(text=caption)})
 
 
 def as_image_node(node: BaseNode) -> ImageNode:
-    """Turn an image document into the node that LlamaIndex's engines know as an image."""
+    """Return an ``ImageNode`` for a node with an image resource, such as an ``ImageDocument``.
+
+    LlamaIndex's query engines only treat nodes of this class as images.
+    """
     if isinstance(node, ImageNode):
         return node
     resource = node.image_resource  # type: ignore[attr-defined]
@@ -46,12 +51,12 @@ def as_image_node(node: BaseNode) -> ImageNode:
 
 
 def node_of_image(image: ImageSource) -> ImageNode:
-    """Make a node of an image in any form, named after its file, its URL or what it is.
+    """Return a node for an image in any form; its id is the file name, the URL or a description of the image.
 
     Raises:
-        ImageError: It is no image, or cannot be read.
+        ImageError: The source is not an image, or it cannot be read.
     """
-    source = image_source(image)
+    source = resolve_source(image)
     if isinstance(source, Path):
         return ImageNode(id_=source.name, image_path=str(source))
     if isinstance(source, str):

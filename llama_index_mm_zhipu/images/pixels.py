@@ -1,4 +1,4 @@
-"""Pixels of every mode to 8-bit RGB, a band of rows at a time: no second image of full size is ever in memory."""
+"""Convert pixels of every mode to upright 8-bit RGB, in bands of rows to avoid a second image of full size."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Conversion: TypeAlias = Callable[[Image.Image], Image.Image]
 
 _DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 
-# Larger bands leave the processor's caches, smaller ones cost more calls.
+# Larger bands do not fit into the processor's caches, smaller ones need more calls.
 _BAND_PIXELS = 1 << 17
 
 
 def is_plain(image: Image.Image) -> bool:
-    """Whether an image is RGB or grey as it is, with 8 bits and without transparency."""
+    """Return whether an image is 8-bit RGB or grey without transparency."""
     return image.mode in ("RGB", "L") and not image.has_transparency_data
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB; transparency is laid on white.
+    """Convert an image to RGB; transparent pixels become white.
 
     Args:
-        image: Of any mode; loaded.
+        image: A loaded image of any mode.
 
     Returns:
         A new image.
@@ -43,19 +43,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return rgb
 
 
-def reduced(image: Image.Image, columns: int, rows: int) -> Image.Image:
+def reduce_blocks(image: Image.Image, columns: int, rows: int) -> Image.Image:
     """Average an image over blocks of pixels.
 
     Args:
-        image: Of any mode; loaded.
-        columns: Width of a block.
-        rows: Its height. Blocks at the right and lower edge may be smaller.
+        image: A loaded image of any mode.
+        columns: Width of a block in pixels.
+        rows: Height of a block in pixels. Blocks at the right and lower edge may be smaller.
 
     Returns:
-        A new image with one pixel for each block, RGB, or RGBa where there is transparency.
+        A new image with one pixel for each block: RGB, or RGBa if the image has transparency.
     """
     transparent = image.has_transparency_data and image.mode not in _DEEP_MODES
-    # With the alpha multiplied in, so that the colour of transparent pixels does not count.
+    # Premultiplied by alpha, so that the colours of transparent pixels do not count.
     convert = _premultiplied if transparent else _rgb_conversion(image)
     small = Image.new("RGBa" if transparent else "RGB", (-(-image.width // columns), -(-image.height // rows)))
     for top, band in _bands(image, rows):
@@ -64,7 +64,7 @@ def reduced(image: Image.Image, columns: int, rows: int) -> Image.Image:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode but the deep greys to RGB, transparency laid on white."""
+    """Convert an image of any mode but the deep greys to RGB on a white background."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     rgba = _to_rgba(image)
@@ -72,20 +72,20 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def _bands(image: Image.Image, step: int = 1) -> Iterator[tuple[int, Image.Image]]:
-    """Yield the first row of each band, and the band; all but the last have a multiple of so many rows."""
+    """Yield bands of an image with their first rows; the heights of all but the last are multiples of ``step``."""
     height = max(1, _BAND_PIXELS // (image.width * step)) * step
     for top in range(0, image.height, height):
         yield top, image.crop((0, top, image.width, min(top + height, image.height)))
 
 
 def _rgb_conversion(image: Image.Image) -> Conversion:
-    return partial(_eight_bits, white=_white(image)) if image.mode in _DEEP_MODES else on_white
+    return partial(_to_eight_bits, white=_white_value(image)) if image.mode in _DEEP_MODES else on_white
 
 
 def _to_rgba(band: Image.Image) -> Image.Image:
     if band.mode == "RGBA":
         return band
-    # Pillow knows no direct way from La.
+    # Pillow cannot convert La directly.
     return (band.convert("LA") if band.mode == "La" else band).convert("RGBA")
 
 
@@ -93,26 +93,29 @@ def _premultiplied(band: Image.Image) -> Image.Image:
     return band if band.mode == "RGBa" else _to_rgba(band).convert("RGBa")
 
 
-def _white(image: Image.Image) -> float:
-    """Return the value of white: as the mode does not tell how many bits are meant, the brightest pixel does."""
+def _white_value(image: Image.Image) -> float:
+    """Return the value of white in a deep grey image.
+
+    The mode does not tell how many bits are used, so the brightest pixel decides between 1.0, 8 and 16 bits and more.
+    """
     brightest = max(float(np.nan_to_num(np.asarray(band)).max()) for _, band in _bands(image))
     if brightest > 255:
         return max(brightest, 65535.0)
     return 1.0 if image.mode == "F" and brightest <= 1 else 255.0
 
 
-def _eight_bits(band: Image.Image, *, white: float) -> Image.Image:
-    """Scale 16- and 32-bit greys to 0…255: Pillow's own conversion clips them to white."""
+def _to_eight_bits(band: Image.Image, *, white: float) -> Image.Image:
+    """Scale 16- and 32-bit greys to 0…255; Pillow's own conversion clips them to white."""
     values = np.nan_to_num(np.asarray(band)).astype(np.float64).clip(0, white)
     return Image.fromarray((values * (255.0 / white)).astype(np.uint8)).convert("RGB")
 
 
-_ORIENTATION = 0x0112
-_EXIF = b"Exif\0\0"
+_ORIENTATION_TAG = 0x0112
+_EXIF_PREFIX = b"Exif\0\0"
 _SHORT, _LONG = 3, 4
-_IN_XMP = re.compile(r'tiff:Orientation(?:="|>)([0-9])')
+_XMP_ORIENTATION = re.compile(r'tiff:Orientation(?:="|>)([0-9])')
 
-_TURNS = {
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -123,62 +126,63 @@ _TURNS = {
 }
 
 
-def turned_upright(pixels: Image.Image, image: Image.Image) -> Image.Image:
-    """Turn pixels as the EXIF data of the image that they come from asks.
+def apply_orientation(pixels: Image.Image, image: Image.Image) -> Image.Image:
+    """Rotate or flip pixels according to the EXIF orientation of the image that they come from.
 
     Args:
-        pixels: Converted or shrunk.
-        image: Loaded: Pillow turns TIFF itself.
+        pixels: The pixels, converted or reduced.
+        image: The image, loaded, because Pillow rotates TIFF itself when it loads it.
 
     Returns:
-        A new image, or the given one where it is upright already.
+        A new image, or ``pixels`` if they are upright already.
     """
-    turn = _TURNS.get(orientation_of(image))
-    return pixels if turn is None else pixels.transpose(turn)
+    transposition = _TRANSPOSITIONS.get(orientation_of(image))
+    return pixels if transposition is None else pixels.transpose(transposition)
 
 
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation of an image, from 1 (upright) to 8.
 
-    Pillow reads all of the EXIF data for it, of which a kilobyte can take gigabytes of memory.
+    ``Image.getexif`` reads all EXIF data for it, and a kilobyte of these can take gigabytes of memory.
     """
-    # Whatever is wrong with it: the pixels are as good as ever.
+    # Damaged metadata must not make the image unusable.
     with suppress(Exception):
         if getattr(image, "_exif", None) is not None:
-            # It was read before, and may have been changed since.
-            return int(image.getexif().get(_ORIENTATION, 1))
-        return _in_exif(_exif_of(image.info)) or _in_xmp(image.info) or 1
+            # The user has read the EXIF data, and may have changed it.
+            return int(image.getexif().get(_ORIENTATION_TAG, 1))
+        return _exif_orientation(_exif_bytes(image.info)) or _xmp_orientation(image.info) or 1
     return 1
 
 
-def _exif_of(info: Mapping[Any, Any]) -> bytes:
+def _exif_bytes(info: Mapping[Any, Any]) -> bytes:
     exif = info.get("exif")
     if isinstance(exif, bytes):
         return exif
-    # ImageMagick writes it to PNG as hexadecimal digits, behind a name and a length.
+    # In PNG, ImageMagick writes it as hexadecimal digits after a name and a length.
     lines = str(info.get("Raw profile type exif", "")).split("\n")[3:]
     return bytes.fromhex("".join(lines))
 
 
-def _in_exif(exif: bytes) -> int | None:
-    while exif.startswith(_EXIF):
-        exif = exif[len(_EXIF) :]
+def _exif_orientation(exif: bytes) -> int | None:
+    while exif.startswith(_EXIF_PREFIX):
+        exif = exif[len(_EXIF_PREFIX) :]
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return None
     found = None
+    # A table that is cut off may still contain the tag.
     with suppress(struct.error):
         (start,) = struct.unpack_from(f"{order}I", exif, 4)
         (count,) = struct.unpack_from(f"{order}H", exif, start)
         for position in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", exif, position)
-            if tag == _ORIENTATION and kind in (_SHORT, _LONG):
-                (found,) = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), exif, position + 8)
+            tag, field_type = struct.unpack_from(f"{order}HH", exif, position)
+            if tag == _ORIENTATION_TAG and field_type in (_SHORT, _LONG):
+                (found,) = struct.unpack_from(order + ("H" if field_type == _SHORT else "I"), exif, position + 8)
     return found
 
 
-def _in_xmp(info: Mapping[Any, Any]) -> int | None:
+def _xmp_orientation(info: Mapping[Any, Any]) -> int | None:
     xmp = info.get("XML:com.adobe.xmp") or info.get("xmp") or ""
     text = xmp.decode("latin-1") if isinstance(xmp, bytes) else str(xmp)
-    match = _IN_XMP.search(text)
+    match = _XMP_ORIENTATION.search(text)
     return int(match[1]) if match else None

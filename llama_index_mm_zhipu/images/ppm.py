@@ -1,18 +1,19 @@
-"""PPM files in forms that Pillow reads at once: it decodes plain text and unusual maximum values pixel by pixel."""
+"""Rewrite PPM files that Pillow reads slowly: it decodes plain text and unusual maximum values pixel by pixel."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from llama_index_mm_zhipu.images.errors import ImageError
-from llama_index_mm_zhipu.images.streams import LimitedStream, PiecedStream, SafeStream
+from llama_index_mm_zhipu.images.streams import LimitedStream, SafeStream, SplicedStream
 
 MAX_PLAIN_BYTES = 128 << 20
-"""Of a plain file (P1, P2, P3): numbers written as text take long to read."""
+"""Maximum size of a plain file (P1, P2, P3), whose numbers are text and take long to parse."""
 
 _MAX_HEADER_BYTES = 1 << 16
 _BLOCK_BYTES = 1 << 20
@@ -29,51 +30,52 @@ _PLAIN = (b"P1", b"P2", b"P3")
 _COLOURED = (b"P3", b"P6")
 _MAGICS = (*_PLAIN, b"P4", b"P5", b"P6")
 
-CheckSize = Callable[[tuple[int, int]], None]
+CheckSize: TypeAlias = Callable[[tuple[int, int]], None]
+Values: TypeAlias = npt.NDArray[np.integer]
 
 
-def simple_ppm(stream: LimitedStream, name: str, check_size: CheckSize) -> SafeStream:
-    """Return a PPM file without comments, and with binary values of 8 or 16 bits.
+def simplify_ppm(stream: LimitedStream, name: str, check_size: CheckSize) -> SafeStream:
+    """Return a PPM file as a binary file without comments, with values of 8 or 16 bits.
 
     Args:
         stream: The file.
-        name: What to call it in errors.
-        check_size: Raises an error where width and height are too large.
+        name: Name of the image for errors.
+        check_size: Raises an error if width and height are too large.
 
     Returns:
-        The same image; or the file as it is, where Pillow knows better what it is.
+        The same image, or the file unchanged if it is not a valid PPM file, which Pillow will refuse.
 
     Raises:
-        ImageError: It is too large, or holds what is no number.
+        ImageError: The image is too large, or contains values that are not numbers.
     """
     stream.seek(0)
     head = stream.read(_MAX_HEADER_BYTES)
     magic = head[:2]
     if magic not in _MAGICS:
         return stream
-    header = _numbers(head, 2 if magic in _BITS else 3)
+    header = _parse_header(head, 2 if magic in _BITS else 3)
     if header is None:
         if len(head) == _MAX_HEADER_BYTES:
             raise ImageError(f"{name} has a header of more than {_MAX_HEADER_BYTES:,} bytes; save it without comments")
         return stream
     (width, height, *rest), start = header
     check_size((width, height))
-    highest = rest[0] if rest else 1
-    if width <= 0 or height <= 0 or not 0 < highest < 65536:
+    max_value = rest[0] if rest else 1
+    if width <= 0 or height <= 0 or not 0 < max_value < 65536:
         return stream
-    values = width * height * (3 if magic in _COLOURED else 1)
+    count = width * height * (3 if magic in _COLOURED else 1)
     if magic in _PLAIN:
-        body = _plain_values(stream, name, magic, start, values, highest)
-    elif magic == b"P4" or highest == 255 or (magic == b"P5" and highest == 65535):
-        form = b"%s\n%d %d\n" % (magic, width, height) + (b"" if magic in _BITS else b"%d\n" % highest)
-        return PiecedStream(stream, [form, range(start, stream.size)])
+        values = _read_plain(stream, name, magic, start, count, max_value)
+    elif magic == b"P4" or max_value == 255 or (magic == b"P5" and max_value == 65535):
+        new_head = b"%s\n%d %d\n" % (magic, width, height) + (b"" if magic in _BITS else b"%d\n" % max_value)
+        return SplicedStream(stream, [new_head, range(start, stream.size)])
     else:
-        body = _binary_values(stream, start, values, highest)
-    return _written(stream, magic, (width, height), body, highest)
+        values = _read_binary(stream, start, count, max_value)
+    return _encode(stream, magic, (width, height), values, max_value)
 
 
-def _numbers(head: bytes, count: int) -> tuple[list[int], int] | None:
-    """Return the numbers behind the magic ones, and where the pixels begin; None where there are none."""
+def _parse_header(head: bytes, count: int) -> tuple[list[int], int] | None:
+    """Return the numbers after the magic bytes and the position of the pixels, or None if the header is invalid."""
     position = 2
     numbers = []
     for _ in range(count):
@@ -85,21 +87,21 @@ def _numbers(head: bytes, count: int) -> tuple[list[int], int] | None:
     return numbers, position + 1
 
 
-def _plain_values(
-    stream: LimitedStream, name: str, magic: bytes, start: int, count: int, highest: int
-) -> npt.NDArray[np.integer]:
+def _read_plain(stream: LimitedStream, name: str, magic: bytes, start: int, count: int, max_value: int) -> Values:
+    """Parse at most ``count`` values that are written as text."""
     if stream.size - start > MAX_PLAIN_BYTES:
         raise ImageError(
             f"{name} holds more than {MAX_PLAIN_BYTES:,} bytes of numbers as text; save it as a binary PPM or as PNG"
         )
     stream.seek(start)
-    text = _without_comments(stream)
+    text = _read_without_comments(stream)
     if magic == b"P1":
-        # Zeros and ones may stand side by side.
+        # Zeros and ones may be written without space between them.
         digits = text.translate(None, _SPACE)
         _require(not digits.translate(None, b"01"), name)
         return np.frombuffer(digits[:count], dtype=np.uint8) - ord("0")
-    blocks: list[npt.NDArray[np.integer]] = [np.zeros(0, dtype=np.uint16)]
+    # In blocks, because the parsed numbers take eight bytes each until they are checked.
+    blocks: list[Values] = [np.zeros(0, dtype=np.uint16)]
     position = found = 0
     while position < len(text) and found < count:
         blank = _BLANK.search(text, position + _BLOCK_BYTES)
@@ -108,18 +110,18 @@ def _plain_values(
         _require(not block.translate(None, _SPACE + b"0123456789"), name)
         if block.strip():
             numbers = np.fromstring(block, dtype=np.int64, sep=" ")
-            _require(int(numbers.max()) <= highest, name)
+            _require(int(numbers.max()) <= max_value, name)
             blocks.append(numbers.astype(np.uint16))
             found += len(numbers)
     return np.concatenate(blocks)[:count]
 
 
-def _without_comments(stream: LimitedStream) -> bytes:
+def _read_without_comments(stream: LimitedStream) -> bytes:
     parts: list[bytes] = []
     in_comment = False
     while block := stream.read(_BLOCK_BYTES):
         if in_comment:
-            # It began in an earlier block.
+            # The comment began in an earlier block.
             block = b"#" + block
         last = block.rfind(b"#")
         in_comment = last >= 0 and _LINE_END.search(block, last) is None
@@ -127,32 +129,32 @@ def _without_comments(stream: LimitedStream) -> bytes:
     return b"".join(parts)
 
 
-def _binary_values(stream: LimitedStream, start: int, count: int, highest: int) -> npt.NDArray[np.integer]:
-    width = 1 if highest < 256 else 2
+def _read_binary(stream: LimitedStream, start: int, count: int, max_value: int) -> Values:
+    width = 1 if max_value < 256 else 2
     stream.seek(start)
     data = stream.read(count * width)
     return np.frombuffer(data[: len(data) // width * width], dtype=">u2" if width == 2 else np.uint8)
 
 
-def _written(
-    stream: LimitedStream, magic: bytes, size: tuple[int, int], values: npt.NDArray[np.integer], highest: int
-) -> PiecedStream:
+def _encode(
+    stream: LimitedStream, magic: bytes, size: tuple[int, int], values: Values, max_value: int
+) -> SplicedStream:
+    """Write values as a binary file, scaled like in Pillow: colours to 8 bits, deeper greys to 16."""
     head = b"%d %d\n" % size
     if magic in _BITS:
-        return PiecedStream(stream, [b"P4\n" + head, _packed(values, size)])
-    form = b"P6" if magic in _COLOURED else b"P5"
-    # As Pillow scales them: colours to 8 bits, greys of more to 16.
-    top = 65535 if form == b"P5" and highest > 255 else 255
-    scale = np.rint(np.arange(65536) / highest * top).clip(0, top).astype(">u2" if top > 255 else np.uint8)
-    return PiecedStream(stream, [form + b"\n" + head + b"%d\n" % top, scale[values].tobytes()])
+        return SplicedStream(stream, [b"P4\n" + head, _pack_bits(values, size)])
+    new_magic = b"P6" if magic in _COLOURED else b"P5"
+    top = 65535 if new_magic == b"P5" and max_value > 255 else 255
+    scale = np.rint(np.arange(65536) / max_value * top).clip(0, top).astype(">u2" if top > 255 else np.uint8)
+    return SplicedStream(stream, [new_magic + b"\n" + head + b"%d\n" % top, scale[values].tobytes()])
 
 
-def _packed(bits: npt.NDArray[np.integer], size: tuple[int, int]) -> bytes:
+def _pack_bits(bits: Values, size: tuple[int, int]) -> bytes:
     width = size[0]
     rows = -(-len(bits) // width)
-    whole = np.zeros(rows * width, dtype=np.uint8)
-    whole[: len(bits)] = bits
-    return np.packbits(whole.reshape(rows, width), axis=1).tobytes()
+    padded = np.zeros(rows * width, dtype=np.uint8)
+    padded[: len(bits)] = bits
+    return np.packbits(padded.reshape(rows, width), axis=1).tobytes()
 
 
 def _require(valid: bool, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Streams that Pillow reads image files from: bounded in reads and bytes, with errors that name the file."""
+"""Image files and the streams that Pillow reads them from, with limits on work and errors that name the file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,28 @@ import errno
 import io
 import os
 import stat
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-from llama_index_mm_zhipu.images.errors import ImageError, describe, one_line
+from llama_index_mm_zhipu.images.errors import ImageError, describe
+from llama_index_mm_zhipu.text import one_line
 
-_KINDS = {
+MAX_READS = 1 << 20
+"""Maximum number of reads of a file: parsers read each chunk, segment or box, and more take many seconds."""
+
+MAX_BITMAP_READS = 1 << 22
+"""The same for BMP, where Pillow reads compressed pixels two bytes at a time."""
+
+# A file may be read four times, and 16 MB more.
+_READ_FACTOR = 4
+_READ_SLACK = 16 << 20
+
+_MAX_ENDINGS = 8
+
+_FILE_TYPES = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -20,25 +35,25 @@ _KINDS = {
     stat.S_IFBLK: "a device",
 }
 
-# Not to wait where the file became a pipe since it was looked at; Windows has no such flag.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+# O_NONBLOCK: do not wait if the file was replaced by a pipe since it was checked. Windows has no such flag.
+_OPEN_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def require_possible(path: Path) -> None:
-    """Refuse a path that no file can have: the system's calls raise errors about it that do not name it.
+def require_valid_path(path: Path) -> None:
+    """Refuse a path with a NUL character, for which system calls raise errors that do not name the path.
 
     Raises:
-        ImageError: It holds a NUL.
+        ImageError: The path contains a NUL.
     """
     if "\0" in str(path):
-        raise ImageError(f"cannot read the image {describe(path)}: no file can have this name")
+        raise ImageError(f"cannot read the image {describe(path)}: a file name cannot contain NUL")
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder.
+    """Return whether a path is a folder.
 
     Raises:
-        ImageError: That cannot be said, such as on a network share that does not answer.
+        ImageError: The file system cannot tell, for example because a network share does not answer.
     """
     try:
         return path.is_dir()
@@ -50,14 +65,14 @@ def open_file(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises:
-        ImageError: There is no such file, it is of another kind, or may not be read.
+        ImageError: There is no such file, it is not a regular file, or it cannot be read.
     """
     try:
-        # Looked at before, as opening some devices does something, and after, as it may be another file by then.
-        _check_kind(path.stat().st_mode)
-        stream = os.fdopen(os.open(path, _FLAGS), "rb")
+        # Checked before, because opening some devices has an effect, and after, because the path may have changed.
+        _require_regular_file(path.stat().st_mode)
+        stream = os.fdopen(os.open(path, _OPEN_FLAGS), "rb")
         try:
-            _check_kind(os.fstat(stream.fileno()).st_mode)
+            _require_regular_file(os.fstat(stream.fileno()).st_mode)
         except OSError:
             stream.close()
             raise
@@ -67,14 +82,14 @@ def open_file(path: Path) -> BinaryIO:
     except OSError as error:
         raise ImageError(f"cannot read the image {describe(path)}: {error.strerror or error}") from None
     except ValueError:
-        raise ImageError(f"cannot read the image {describe(path)}: no file can have this name") from None
+        raise ImageError(f"cannot read the image {describe(path)}: a file name cannot contain NUL") from None
 
 
 def read_file(path: Path) -> bytes:
-    """Read a regular file.
+    """Return the content of a regular file.
 
     Raises:
-        ImageError: There is no such file, it is of another kind, or cannot be read.
+        ImageError: There is no such file, it is not a regular file, or it cannot be read.
     """
     with open_file(path) as stream:
         try:
@@ -83,25 +98,13 @@ def read_file(path: Path) -> bytes:
             raise ImageError(f"cannot read the image {describe(path)}: {error.strerror or error}") from None
 
 
-def _check_kind(mode: int) -> None:
+def _require_regular_file(mode: int) -> None:
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+        raise OSError(errno.EINVAL, f"it is {_FILE_TYPES.get(stat.S_IFMT(mode), 'something else')}, not a file")
 
 
-MAX_READS = 1 << 20
-"""Parsers read each chunk, segment or box on its own: more of them would take longer than a few seconds."""
-
-MAX_BITMAP_READS = 1 << 22
-"""The same for BMP, where compressed pixels are read two bytes at a time."""
-
-_READ_FACTOR = 4
-_READ_SLACK = 16 << 20
-
-_MAX_ENDINGS = 8
-
-
-class _BorrowedStream(io.RawIOBase):
-    """A readable, seekable stream over a file of somebody else."""
+class _UnownedStream(io.RawIOBase):
+    """A readable, seekable stream over a file that somebody else opened and closes."""
 
     def readable(self) -> bool:
         """Return True."""
@@ -116,19 +119,18 @@ class _BorrowedStream(io.RawIOBase):
         return self.read()
 
     def close(self) -> None:
-        """Leave the file open: who opened it closes it."""
+        """Leave the file open."""
 
 
-class LimitedStream(_BorrowedStream):
-    """A binary file that may be read so many times, and so many bytes of it.
+class LimitedStream(_UnownedStream):
+    """A binary file with limits on how often it is read and how many bytes are read.
 
-    A few bytes of a file can ask for more work than its size suggests: a million empty chunks, or thousands of TIFF
-    tags that all point to the same megabyte. The limits are on the work, not on time, so the same file is always
-    accepted or always refused.
+    A small file can ask for more work than its size suggests: a million empty chunks, or thousands of TIFF tags that
+    point to the same megabyte. The limits count work, not time, so the same file is always accepted or always refused.
 
     Args:
-        file: Stays open.
-        name: What to call it in errors.
+        file: The file. It stays open.
+        name: Name of the image for errors.
     """
 
     def __init__(self, file: BinaryIO, name: str) -> None:
@@ -136,15 +138,15 @@ class LimitedStream(_BorrowedStream):
         self._file = file
         self._name = name
         self._reads_left = MAX_BITMAP_READS if self._is_bitmap() else MAX_READS
-        self.size = self._seek(0, io.SEEK_END)
+        self.size = self.seek(0, io.SEEK_END)
         self._bytes_left = _READ_FACTOR * self.size + _READ_SLACK
-        self._seek(0, io.SEEK_SET)
+        self.seek(0)
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read bytes; fewer than asked for at the end of the file.
+        """Return at most ``size`` bytes, fewer at the end of the file.
 
         Raises:
-            ImageError: The file cannot be read, or was read more often than the limits allow.
+            ImageError: The file cannot be read, or a limit is reached.
         """
         self._reads_left -= 1
         try:
@@ -155,32 +157,33 @@ class LimitedStream(_BorrowedStream):
         if self._reads_left < 0 or self._bytes_left < 0:
             raise ImageError(
                 f"{self._name} has too many parts to be read in reasonable time; open it in an image editor and save "
-                "it anew, or leave it out"
+                "it again, or leave it out"
             )
         return data
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, and return it."""
-        return self._seek(offset, whence)
+        """Move to a position and return it.
+
+        Raises:
+            ImageError: The file cannot be read.
+        """
+        try:
+            return self._file.seek(offset, whence)
+        except OSError as error:
+            raise self._unreadable(error) from None
 
     def tell(self) -> int:
         """Return the position."""
         return self._file.tell()
 
     def fileno(self) -> int:
-        """Return the descriptor of the file, which lets libtiff read it without a copy in memory."""
+        """Return the file descriptor, with which libtiff reads the file without a copy in memory."""
         return self._file.fileno()
 
     def _is_bitmap(self) -> bool:
-        self._seek(0, io.SEEK_SET)
+        self.seek(0)
         try:
             return self._file.read(2) == b"BM"
-        except OSError as error:
-            raise self._unreadable(error) from None
-
-    def _seek(self, offset: int, whence: int) -> int:
-        try:
-            return self._file.seek(offset, whence)
         except OSError as error:
             raise self._unreadable(error) from None
 
@@ -192,55 +195,58 @@ Piece: TypeAlias = bytes | range
 """Bytes in memory, or positions in a file."""
 
 
-class PiecedStream(_BorrowedStream):
-    """A file put together from pieces of another one and from bytes in memory.
+class SplicedStream(_UnownedStream):
+    """A stream that joins parts of another stream and bytes in memory.
 
     Args:
-        source: The other file.
-        pieces: In order; empty ones are allowed.
-        ending: Returned by reads behind the last piece, a few times: a cut off JPEG file gets an end marker, without
-            which the decoder would wait for more data.
+        source: The other stream.
+        pieces: The parts in order, at least one; empty ones are allowed.
+        ending: Bytes that the first few reads behind the last piece return. A truncated JPEG gets an end marker in
+            this way, without which the decoder would wait for more data.
     """
 
     def __init__(self, source: LimitedStream, pieces: Sequence[Piece], *, ending: bytes = b"") -> None:
         super().__init__()
         self._source = source
         self._pieces = pieces
-        self.size = sum(map(len, pieces))
+        self._ends = list(accumulate(map(len, pieces)))
+        self.size = self._ends[-1]
         self._position = 0
         self._ending = ending
         self._endings_left = _MAX_ENDINGS if ending else 0
 
     @property
     def was_extended(self) -> bool:
-        """Whether the ending was read: the file lacks its own."""
+        """Whether the ending was read, so the file has none of its own."""
         return bool(self._ending) and self._endings_left < _MAX_ENDINGS
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read bytes; fewer than asked for at the end.
+        """Return at most ``size`` bytes, fewer at the end.
 
         Raises:
-            ImageError: The other file cannot be read, or was read more often than its limits allow.
+            ImageError: The other stream cannot be read, or one of its limits is reached.
         """
         wanted = self.size - self._position if size is None or size < 0 else size
         parts: list[bytes] = []
-        for piece, start in self._rest():
-            if wanted <= 0:
-                break
+        index = bisect_right(self._ends, self._position)
+        while wanted > 0 and index < len(self._pieces):
+            piece = self._pieces[index]
+            start = self._position - (self._ends[index] - len(piece))
             part = piece[start : start + wanted]
-            data = part if isinstance(part, bytes) else self._from_source(part)
+            data = part if isinstance(part, bytes) else self._read_source(part)
             parts.append(data)
             wanted -= len(data)
             self._position += len(data)
             if len(data) < len(part):
                 break
+            index += 1
         if not parts and wanted > 0 and self._endings_left:
             self._endings_left -= 1
             return self._ending
         return b"".join(parts)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a position, and return it."""
+        """Move to a position and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError(f"negative seek position {base + offset}")
@@ -251,20 +257,10 @@ class PiecedStream(_BorrowedStream):
         """Return the position."""
         return self._position
 
-    def _rest(self) -> list[tuple[Piece, int]]:
-        """Return the pieces from the position on, and where in each of them to start."""
-        rest: list[tuple[Piece, int]] = []
-        end = 0
-        for piece in self._pieces:
-            start, end = end, end + len(piece)
-            if end > self._position:
-                rest.append((piece, max(0, self._position - start)))
-        return rest
-
-    def _from_source(self, part: range) -> bytes:
+    def _read_source(self, part: range) -> bytes:
         self._source.seek(part.start)
         return self._source.read(len(part))
 
 
-SafeStream: TypeAlias = LimitedStream | PiecedStream
-"""What Pillow is given to read."""
+SafeStream: TypeAlias = LimitedStream | SplicedStream
+"""What Pillow reads."""

@@ -20,15 +20,15 @@ from llama_index_mm_zhipu.images import (
     IMAGE_TYPES,
     ImageError,
     ImageSource,
+    caption_of,
     describe,
     has_image,
-    image_source,
+    is_folder,
+    is_image_file,
     read_bytes,
+    read_file,
+    resolve_source,
 )
-from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.images.formats import is_image_file
-from llama_index_mm_zhipu.images.nodes import caption_of
-from llama_index_mm_zhipu.images.streams import is_folder, read_file
 from llama_index_mm_zhipu.index.stored_files import FILE_PATH, RANDOM_ID
 from llama_index_mm_zhipu.readers import FolderReader
 from llama_index_mm_zhipu.readers.pages import SLIDES
@@ -42,7 +42,7 @@ from llama_index_mm_zhipu.readers.records import (
     short_hash,
 )
 from llama_index_mm_zhipu.reporting import Skipped
-from llama_index_mm_zhipu.text import looks_binary
+from llama_index_mm_zhipu.text import looks_binary, one_line
 from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)
@@ -262,7 +262,7 @@ def _path_of(item: IndexItem) -> Path | str | None:
         return None
     if isinstance(item, str) and not item.strip():
         raise ValueError("the path of an image or folder is empty; the present folder is '.'")
-    source = image_source(cast("ImageSource", item))
+    source = resolve_source(cast("ImageSource", item))
     if isinstance(source, Path):
         return source.absolute()
     return source if isinstance(source, str) else None

@@ -11,7 +11,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
-from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.images import caption_of
 from llama_index_mm_zhipu.index.stores import IndexStore
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,7 @@ from pathlib import PurePosixPath
 from llama_index.core.schema import ImageNode
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
-from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.images.nodes import caption_of
+from llama_index_mm_zhipu.images import caption_of
 from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.readers.records import (
     CONTENT_HASH,
@@ -23,6 +22,7 @@ from llama_index_mm_zhipu.readers.records import (
     name_in_source,
     resolved,
 )
+from llama_index_mm_zhipu.text import one_line
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from llama_index.core.utils import iter_batch
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.nodes import Outcome, embed_text_nodes, failure_of, image_bar, stream_image_nodes
-from llama_index_mm_zhipu.images import ImageError, has_image
-from llama_index_mm_zhipu.images.nodes import as_image_node
+from llama_index_mm_zhipu.images import ImageError, as_image_node, has_image
 from llama_index_mm_zhipu.index.settings import weight_for_images
 from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
 from llama_index_mm_zhipu.index.stores import IndexStore

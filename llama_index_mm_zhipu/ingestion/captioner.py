@@ -23,15 +23,13 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
 from llama_index_mm_zhipu.embedding.nodes import list_failures
-from llama_index_mm_zhipu.images import describe, has_image, image_source, read_bytes
-from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.images.nodes import caption_of, with_caption
+from llama_index_mm_zhipu.images import caption_of, describe, has_image, read_bytes, resolve_source, with_caption
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.shared_folders import make_folder
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
@@ -286,14 +284,14 @@ class _Run:
         answer = await self._captioner.llm.achat([ChatMessage(role=MessageRole.USER, blocks=blocks)])
         if answer.additional_kwargs.get("finish_reason") == "length":
             raise ValueError(f"the answer about {describe(node)} was cut; raise max_tokens of the LLM")
-        caption = caption_in(with_whole_characters(answer.message.content or ""))
+        caption = caption_in(replace_lone_surrogates(answer.message.content or ""))
         if not caption:
             raise EmptyAnswerError(f"the model answered nothing about {describe(node)}; run again to ask once more")
         return caption
 
     def _key(self, node: BaseNode) -> str:
         """Name what a caption depends on: the image's content (or address), the model and the prompt."""
-        source = image_source(node)
+        source = resolve_source(node)
         image = source.encode() if isinstance(source, str) else read_bytes(source)
         parts = [hashlib.sha256(image).hexdigest(), _name_of(self._captioner.llm), self._prompt]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -13,15 +13,16 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from PIL import Image
 
 from llama_index_mm_zhipu.images import (
+    CELL_SIDE,
     NO_URLS,
     ImageError,
     UrlRules,
+    contact_sheet,
     describe,
-    image_source,
     load_image,
     read_bytes,
+    resolve_source,
 )
-from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
 from llama_index_mm_zhipu.llm.images import (
     ASKED_ABOUT,
@@ -144,7 +145,7 @@ class ImageBudget:
         return encode_within_limits(sheet, self.max_side)
 
     def _key_of(self, image: ImageBlock) -> str:
-        source = image_source(image)
+        source = resolve_source(image)
         if not isinstance(source, str):
             return content_key(read_bytes(source))
         if not self.urls.allowed:

@@ -23,11 +23,11 @@ from llama_index_mm_zhipu.images import (
     describe,
     encode_image,
     has_image,
-    image_source,
     load_image,
     open_image,
     orientation_of,
     read_bytes,
+    resolve_source,
 )
 from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.types import Language
@@ -115,7 +115,7 @@ def image_url(block: ImageBlock, *, max_side: int = MAX_SIDE, urls: UrlRules = N
     Raises:
         ImageError: The image cannot be read.
     """
-    source = image_source(block)
+    source = resolve_source(block)
     if isinstance(source, str) and not urls.allowed:
         return source
     if isinstance(source, str):
@@ -158,7 +158,7 @@ def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock
 
 def image_block(image: ImageSource) -> ImageBlock:
     """Turn an image of any form into a content block; an address stays one."""
-    source = image_source(image)
+    source = resolve_source(image)
     return ImageBlock(url=source) if isinstance(source, str) else ImageBlock(image=read_bytes(source))
 
 

@@ -27,7 +27,7 @@ from llama_index_mm_zhipu.llm.images import language_of_chat
 from llama_index_mm_zhipu.llm.models import takes_files, takes_video
 from llama_index_mm_zhipu.llm.tools import calls_in_history
 from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 Part = dict[str, Any]
 
@@ -112,7 +112,7 @@ def _plain(blocks: Iterable[Any]) -> Iterator[Any]:
 def _part(block: Any, receiver: Receiver) -> Part | None:
     """Return the part of a block; None for one that is no content."""
     if isinstance(block, TextBlock):
-        return {"type": "text", "text": with_whole_characters(block.text)}
+        return {"type": "text", "text": replace_lone_surrogates(block.text)}
     if isinstance(block, ImageBlock):
         return {"type": "image_url", "image_url": {"url": receiver.encode(block)}}
     if isinstance(block, VideoBlock):
@@ -151,7 +151,7 @@ def _document_part(block: DocumentBlock, receiver: Receiver) -> Part:
             f"{receiver.model} takes {only} here, and the document {block.title!r:.80} is not at hand as text; "
             "give its text as a TextBlock, or its pages as images, which PageReader makes"
         )
-    return {"type": "text", "text": with_whole_characters(text)}
+    return {"type": "text", "text": replace_lone_surrogates(text)}
 
 
 def _text_of(block: DocumentBlock) -> str | None:

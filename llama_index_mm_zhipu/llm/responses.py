@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.llm.errors import (
     new_error,
 )
 from llama_index_mm_zhipu.llm.tools import ToolCalls, api_tool_call
-from llama_index_mm_zhipu.text import WholeCharacters
+from llama_index_mm_zhipu.text import SurrogateReplacer
 
 THINK = ("<think>", "</think>")
 BOX = ("<|begin_of_box|>", "<|end_of_box|>")
@@ -174,8 +174,8 @@ class Answer:
     _marked: MarkedText = field(default_factory=MarkedText)
     _reasoning: str = ""
     _has_content: bool = False
-    _characters: WholeCharacters = field(default_factory=WholeCharacters)
-    _reasoning_characters: WholeCharacters = field(default_factory=WholeCharacters)
+    _characters: SurrogateReplacer = field(default_factory=SurrogateReplacer)
+    _reasoning_characters: SurrogateReplacer = field(default_factory=SurrogateReplacer)
     _body: dict[str, Any] = field(default_factory=dict)
 
     @property

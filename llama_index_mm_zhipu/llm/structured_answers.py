@@ -20,7 +20,7 @@ from llama_index.core.program.utils import create_flexible_model
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 
-from llama_index_mm_zhipu.images.errors import one_line
+from llama_index_mm_zhipu.text import one_line
 
 _dispatcher = get_dispatcher(__name__)
 

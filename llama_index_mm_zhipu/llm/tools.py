@@ -14,7 +14,7 @@ from llama_index.core.tools import BaseTool
 
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, GLMToolCallError, new_error
 from llama_index_mm_zhipu.llm.models import MODELS, ModelLimits, table_name
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 _QUOTED_CHARACTERS = 80
 
@@ -67,7 +67,7 @@ class ToolCalls:
             {
                 "id": call.id,
                 "type": "function",
-                "function": {"name": call.name, "arguments": with_whole_characters(call.arguments)},
+                "function": {"name": call.name, "arguments": replace_lone_surrogates(call.arguments)},
             }
             for call in self._calls
         ]
@@ -97,7 +97,7 @@ class ToolCalls:
     def _complete_arguments(self, call: _Call, finish_reason: str | None) -> str:
         if not call.name:
             raise _error("a tool without naming it", call.arguments)
-        arguments = with_whole_characters(call.arguments)
+        arguments = replace_lone_surrogates(call.arguments)
         if not arguments.strip() and call.name in self._without_parameters and finish_reason not in (None, "length"):
             return "{}"
         if finish_reason == "length" and _parsed(arguments) is None:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from llama_index_mm_zhipu.concurrency import start_when_forgotten
+from llama_index_mm_zhipu.images.fetch import tls_context
 from llama_index_mm_zhipu.llm.bodies import (
     ACCEPT_ENCODING,
     EventReader,
@@ -35,7 +36,6 @@ from llama_index_mm_zhipu.llm.errors import (
     is_error,
     new_error,
 )
-from llama_index_mm_zhipu.tls import tls_context
 
 Body = dict[str, Any]
 T = TypeVar("T")

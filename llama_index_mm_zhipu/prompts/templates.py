@@ -18,7 +18,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate, RichPromptTemplate
 
 from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language
 
 # These join the parts of emoji such as families and flags. Other invisible characters can hide words or reverse their
@@ -33,7 +33,7 @@ def without_hidden_characters(text: str) -> str:
     """Return a text without control characters, direction marks and other invisible characters; line ends stay."""
     shown = (
         character
-        for character in with_whole_characters(text)
+        for character in replace_lone_surrogates(text)
         if character in _JOINERS or character in "\n\t" or unicodedata.category(character) not in _HIDDEN
     )
     return without_block_marks("".join(shown))

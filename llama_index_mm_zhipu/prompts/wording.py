@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from llama_index_mm_zhipu.text import UNSPACED
+from llama_index_mm_zhipu.text import CJK_RANGES
 from llama_index_mm_zhipu.types import Language
 
-_UNSPACED = re.compile(f"[{UNSPACED}]")
+_UNSPACED = re.compile(f"[{CJK_RANGES}]")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.memory import BaseMemory
 from llama_index.core.schema import QueryBundle
 
-from llama_index_mm_zhipu.images import ImageError, ImageSource, image_source, open_image, read_bytes
+from llama_index_mm_zhipu.images import ImageError, ImageSource, open_image, read_bytes, resolve_source
 from llama_index_mm_zhipu.llm.images import content_key, language_of_chat
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.question import has_words, images_of
@@ -129,7 +129,7 @@ class ImageMemory(BaseMemory):
     def _without_bytes(self, block: Any) -> Any:
         if not isinstance(block, ImageBlock) or _key_of(block) is not None:
             return block
-        source = image_source(block)
+        source = resolve_source(block)
         if isinstance(source, Path):
             url = source.absolute().as_uri()
         elif isinstance(source, str):
@@ -187,7 +187,7 @@ def image_block(image: ImageSource, detail: str | None = None) -> ImageBlock:
     Raises:
         ImageError: The image cannot be read.
     """
-    source = image_source(image)
+    source = resolve_source(image)
     if isinstance(source, str):
         return ImageBlock(url=source, detail=detail)
     if isinstance(source, Path):

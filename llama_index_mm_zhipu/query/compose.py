@@ -12,9 +12,7 @@ from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from llama_index_mm_zhipu.images import ImageSource, read_bytes
-from llama_index_mm_zhipu.images.nodes import caption_of, node_of_image
-from llama_index_mm_zhipu.images.sources import FoundSource
+from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, node_of_image, read_bytes
 from llama_index_mm_zhipu.llm.images import ASKED_ABOUT, NumberedImageBlock
 from llama_index_mm_zhipu.prompts.templates import as_quoted_lines, in_one_line
 from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
@@ -124,7 +122,7 @@ class Composer:
         assert source is not None
         return [TextBlock(text=wording_of(self.language).own_image), self._image_block(source, ASKED_ABOUT)]
 
-    def _image_block(self, source: FoundSource, number: int) -> NumberedImageBlock:
+    def _image_block(self, source: ResolvedSource, number: int) -> NumberedImageBlock:
         if isinstance(source, Path):
             return NumberedImageBlock(path=source, number=number, language=self.language)
         if isinstance(source, str):

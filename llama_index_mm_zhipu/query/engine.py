@@ -52,7 +52,7 @@ from llama_index_mm_zhipu.query.synthesizer import (
     require_no_text_templates,
     without_text_templates,
 )
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language, OnError
 
 _dispatcher = get_dispatcher(__name__)
@@ -397,7 +397,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
 
 
 def _question_about(image: QueryBundle | ImageSource, prompt: str) -> QueryBundle:
-    question = replace(as_bundle(as_image_bundle(image)), query_str=with_whole_characters(prompt))
+    question = replace(as_bundle(as_image_bundle(image)), query_str=replace_lone_surrogates(prompt))
     if not question.image_path:
         raise ValueError("image_path is a question without an image; give an image, or QueryBundle(image_path=…)")
     return question

@@ -13,12 +13,12 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.prompt_utils import get_empty_prompt_txt
 from llama_index.core.utils import get_tokenizer
 
-from llama_index_mm_zhipu.text import UNSPACED
+from llama_index_mm_zhipu.text import CJK_RANGES
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
 
-_UNSPACED = re.compile(f"[{UNSPACED}]")
+_UNSPACED = re.compile(f"[{CJK_RANGES}]")
 
 _PADDING = 5
 # Tokens that texts leave free for each image, and for all images together a quarter of the context at most.

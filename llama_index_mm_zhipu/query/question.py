@@ -12,8 +12,8 @@ from typing import Any, TypeAlias
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import QueryBundle
 
-from llama_index_mm_zhipu.images import ImageSource, describe, image_source
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.images import ImageSource, describe, resolve_source
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 Question: TypeAlias = "str | QueryBundle | ChatMessage | ImageSource"
 """Words; an image in any form but a string; or both in a ``QueryBundle`` or in a ``ChatMessage``."""
@@ -61,7 +61,7 @@ def as_bundle(question: Question) -> QueryBundle:
         ValueError: A message holds something other than text and images.
     """
     if isinstance(question, QueryBundle):
-        whole = replace(question, query_str=with_whole_characters(question.query_str))
+        whole = replace(question, query_str=replace_lone_surrogates(question.query_str))
         # Only the author of a subclass knows how to copy it.
         if type(question) is QueryBundle and question.image_path:
             asked = image_question(whole.query_str, [question.image_path])
@@ -69,7 +69,7 @@ def as_bundle(question: Question) -> QueryBundle:
         return whole
     if isinstance(question, ChatMessage):
         return _bundle_of_message(question)
-    return QueryBundle(with_whole_characters(question)) if isinstance(question, str) else as_image_bundle(question)
+    return QueryBundle(replace_lone_surrogates(question)) if isinstance(question, str) else as_image_bundle(question)
 
 
 def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:
@@ -81,14 +81,14 @@ def as_image_bundle(image: QueryBundle | ImageSource) -> QueryBundle:
     if isinstance(image, QueryBundle):
         return image
     if not isinstance(image, IOBase):
-        image_source(image)
+        resolve_source(image)
     return image_question("", [image])
 
 
 def image_question(words: str, images: Sequence[ImageSource]) -> ImageQuestion:
     """Return a question with images; retrieval uses the first."""
     # A stream may be readable only once, but its image is read to embed it, to show it and to keep it.
-    kept = [image_source(image) if isinstance(image, IOBase) else image for image in images]
+    kept = [resolve_source(image) if isinstance(image, IOBase) else image for image in images]
     # LlamaIndex declares ``image_path`` as a path, and hands any value on to the embedding model.
     searched_by: Any = kept[0]
     return ImageQuestion(words, image_path=searched_by, images=kept)
@@ -114,9 +114,9 @@ def _bundle_of_message(message: ChatMessage) -> QueryBundle:
     images: list[ImageSource] = []
     for block in message.blocks:
         if isinstance(block, TextBlock):
-            words.append(with_whole_characters(block.text))
+            words.append(replace_lone_surrogates(block.text))
         elif isinstance(block, ImageBlock):
-            source = image_source(block)
+            source = resolve_source(block)
             images.append(str(source) if isinstance(source, Path) else source)
         else:
             raise ValueError(f"a question takes text and images, not a {type(block).__name__}; leave it out")

@@ -19,10 +19,16 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
-from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image
-from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
-from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of
+from llama_index_mm_zhipu.images import (
+    CELL_SIDE,
+    ImageError,
+    as_image_node,
+    caption_of,
+    contact_sheet,
+    has_image,
+    load_image,
+    resolve_source,
+)
 from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
 from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
@@ -30,6 +36,7 @@ from llama_index_mm_zhipu.llm.structured_answers import decode_json
 from llama_index_mm_zhipu.prompts.templates import quoted
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.compose import Composer
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language
 
 logger = logging.getLogger(__name__)
@@ -225,7 +232,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
             try:
                 if self.mode == "single":
                     singly.append(image_block(node))
-                elif isinstance(image_source(node), str):
+                elif isinstance(resolve_source(node), str):
                     # Images on the web are sent by their URL.
                     singly += [TextBlock(text=name), image_block(node)]
                 else:

@@ -29,11 +29,11 @@ from llama_index.core.vector_stores.types import (
 from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range, member_of
 from llama_index_mm_zhipu.embedding.contract import unit_embedding
 from llama_index_mm_zhipu.images import ImageSource
-from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, as_query
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 

@@ -11,13 +11,12 @@ from typing import Any
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.schema import BaseNode, NodeWithScore
 
-from llama_index_mm_zhipu.images import ImageError, has_image, image_source, load_image, open_image
-from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.images.sources import FoundSource
+from llama_index_mm_zhipu.images import ImageError, ResolvedSource, has_image, load_image, open_image, resolve_source
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError
 from llama_index_mm_zhipu.query.citations import citations_in
 from llama_index_mm_zhipu.query.labels import number_images
 from llama_index_mm_zhipu.reporting import Skipped
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ class Source:
     """
 
     result: NodeWithScore
-    image: FoundSource | None = None
+    image: ResolvedSource | None = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Sources:
         """
         skipped = Skipped()
         readable: list[NodeWithScore] = []
-        images: list[FoundSource | None] = []
+        images: list[ResolvedSource | None] = []
         for result in results:
             try:
                 image = readable_image(result.node) if needs_images else None
@@ -177,7 +176,7 @@ class Sources:
         metadata.update(self.citations_in(answer))
 
 
-def readable_image(node: BaseNode) -> FoundSource | None:
+def readable_image(node: BaseNode) -> ResolvedSource | None:
     """Return where the bytes of a node's image are; ``None`` if the node holds no image.
 
     The header of an image file is read. Images in the store are whole, and URLs are for the model to fetch.
@@ -187,7 +186,7 @@ def readable_image(node: BaseNode) -> FoundSource | None:
     """
     if not has_image(node):
         return None
-    source = image_source(node)
+    source = resolve_source(node)
     if isinstance(source, Path):
         with open_image(source):
             # The header can be read.

@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.arguments import (
     require_choice,
     require_known,
 )
-from llama_index_mm_zhipu.images.streams import require_possible
+from llama_index_mm_zhipu.images import require_valid_path
 from llama_index_mm_zhipu.readers.records import EmptySourceError, RecordError, Source
 from llama_index_mm_zhipu.types import OnError
 
@@ -120,7 +120,7 @@ class ImageReader(BaseReader):
             raise TypeError(f"{call}: {error}; it takes {', '.join(signature.parameters)}") from None
         argument, value = next(iter(bound.arguments.items()))
         path = as_path(value, argument)
-        require_possible(path)
+        require_valid_path(path)
         root = self._root(path)
         return Source.of(root, self.id_prefix, ids_are_files=self.ids_are_files)
 

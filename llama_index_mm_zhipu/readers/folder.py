@@ -10,9 +10,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments
-from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.images.formats import FORMATS
-from llama_index_mm_zhipu.images.streams import read_file
+from llama_index_mm_zhipu.images import FORMATS, ImageError, read_file
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.folder_files import (
     FILE_NAME,

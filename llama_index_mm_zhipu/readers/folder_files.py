@@ -8,13 +8,13 @@ import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.readers.image_nodes import Captions, captions_in, joined
 from llama_index_mm_zhipu.readers.parsing.encodings import GB18030, detect_encoding
 from llama_index_mm_zhipu.readers.parsing.json import is_no_number
 from llama_index_mm_zhipu.readers.parsing.lines import lines_of
 from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, header_of, rows_of
 from llama_index_mm_zhipu.readers.records import RESERVED_KEYS, RecordError
+from llama_index_mm_zhipu.text import one_line
 
 logger = logging.getLogger(__name__)
 

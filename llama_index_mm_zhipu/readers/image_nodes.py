@@ -12,11 +12,10 @@ from urllib.parse import urlsplit
 
 from llama_index.core.schema import ImageNode
 
-from llama_index_mm_zhipu.images import ImageError, decode_base64, sniff_format
-from llama_index_mm_zhipu.images.streams import read_file
+from llama_index_mm_zhipu.images import ImageError, decode_base64, read_file, sniff_format
 from llama_index_mm_zhipu.readers.parsing.json import described, is_no_number
 from llama_index_mm_zhipu.readers.records import ImageRecord, RecordError, content_hash
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 _MAX_EXACT = 2**53
 
@@ -94,7 +93,7 @@ def captions_in(value: object, key: str, place: str) -> list[str] | RecordError:
 
 def in_one_line(text: str) -> str:
     """Return a caption without line ends, as nodes hold a caption a line."""
-    return " ".join(filter(None, map(str.strip, with_whole_characters(text).splitlines())))
+    return " ".join(filter(None, map(str.strip, replace_lone_surrogates(text).splitlines())))
 
 
 def image_of_file(

@@ -13,7 +13,6 @@ from typing import Any
 from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
-from llama_index_mm_zhipu.images.errors import one_line
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.columns import column_reader_call
 from llama_index_mm_zhipu.readers.image_nodes import Captions, captions_in, image_id_of, inline_image
@@ -21,6 +20,7 @@ from llama_index_mm_zhipu.readers.parsing.encodings import checked_encoding, enc
 from llama_index_mm_zhipu.readers.parsing.json import object_of, storable
 from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, lines_of
 from llama_index_mm_zhipu.readers.records import RESERVED_KEYS, RecordError
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from math import ceil
 from time import perf_counter, sleep, thread_time
 from typing import TYPE_CHECKING, Any
 
-from llama_index_mm_zhipu.text import UNSPACED
+from llama_index_mm_zhipu.text import CJK_RANGES
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -140,7 +140,7 @@ def _parts(pdfium: Any, drawn: Any, most: int) -> int:
     return parts
 
 
-_CHARACTER = re.compile(f"[{UNSPACED}]")
+_CHARACTER = re.compile(f"[{CJK_RANGES}]")
 _FULL = 0.8
 """Share of the longest line from which on a line may have been broken for lack of room."""
 

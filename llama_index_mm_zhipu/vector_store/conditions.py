@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
@@ -226,7 +226,7 @@ def one_of(column: str, values: Iterable[str]) -> Condition:
 
 def of_document(ref_doc_id: str) -> Condition:
     """The node came from this document, or is it: a node without a source is its own, as in LlamaIndex's pipelines."""
-    document_id = with_whole_characters(ref_doc_id)
+    document_id = replace_lone_surrogates(ref_doc_id)
     test, parameters = "ref_doc_id = ? or (ref_doc_id is null and node_id = ?)", (document_id, document_id)
     return Condition(
         Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and ({test}))", parameters),

@@ -14,7 +14,7 @@ import unicodedata
 from functools import cache, lru_cache
 from itertools import pairwise
 
-from llama_index_mm_zhipu.text import UNSPACED
+from llama_index_mm_zhipu.text import CJK_RANGES
 
 ASCII_SYMBOLS = "$+<=>^`|~"
 """The symbols by Unicode category that FTS5's tokenizer for ASCII would take for separators."""
@@ -30,7 +30,7 @@ _WITHOUT_JOINERS = dict.fromkeys([0x200D, *range(0xFE00, 0xFE10)])
 _IN_WORDS = "\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089\u3371-\u337a\u3380-\u33df"
 _ANY_IN_WORDS = re.compile(f"[{_IN_WORDS}]")
 # From the start of a word only, or each character of a long one would be tried as the start.
-_WORDS_WITH_THESE = re.compile(rf"(?<![^\W{UNSPACED}])[^\W{UNSPACED}]*[{_IN_WORDS}][^\W{UNSPACED}]*")
+_WORDS_WITH_THESE = re.compile(rf"(?<![^\W{CJK_RANGES}])[^\W{CJK_RANGES}]*[{_IN_WORDS}][^\W{CJK_RANGES}]*")
 # Of a word: its letters and its digits.
 _PARTS = re.compile(r"\d+|[^\W\d_]+")
 
@@ -135,11 +135,11 @@ def _spelled_out(symbols: str) -> str:
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return the patterns of symbols and of runs; made at first use, which takes some milliseconds."""
-    every = re.sub(f"[{UNSPACED}]+", "", "".join(map(chr, range(0x10000))))
+    every = re.sub(f"[{CJK_RANGES}]+", "", "".join(map(chr, range(0x10000))))
     found = [character for character in every if unicodedata.category(character) in _SYMBOL_CATEGORIES]
     symbols = re.escape("".join(found)) + _EMOJI_OF_OTHER_CATEGORIES + _SYMBOL_BLOCKS
     return (
         # Joiners and variation selectors end no run: they make one emoji of several, or choose its looks.
         re.compile(f"([{symbols}][{symbols}{_JOINERS}]*)"),
-        re.compile(rf"([^\W{UNSPACED}{symbols}]+)|([{UNSPACED}]+)|([{symbols}]+)"),
+        re.compile(rf"([^\W{CJK_RANGES}{symbols}]+)|([{CJK_RANGES}]+)|([{symbols}]+)"),
     )

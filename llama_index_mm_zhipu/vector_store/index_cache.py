@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.shared_folders import being_written, stale_files
+from llama_index_mm_zhipu.shared_folders import stale_files, write_lock
 from llama_index_mm_zhipu.vector_store.ann import FLAT, UNTRAINED, AnnIndex, load_faiss
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE
 from llama_index_mm_zhipu.vector_store.database import Database
@@ -52,7 +52,7 @@ class SnapshotFile:
         file = self._folder / f"{self._namespace}.{uuid.uuid4().hex[:8]}.faiss"
         with ExitStack() as held:
             try:
-                held.enter_context(being_written(file))
+                held.enter_context(write_lock(file))
                 index.write(file)
                 _sync(file)
             except OSError as error:

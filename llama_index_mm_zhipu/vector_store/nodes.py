@@ -24,8 +24,7 @@ from llama_index.core.schema import (
 )
 from pydantic_core import PydanticSerializationError, to_json
 
-from llama_index_mm_zhipu.images.errors import one_line
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 
 PAGE_SIZE = 16384
@@ -187,7 +186,7 @@ def _mended(node: BaseNode, error: Exception) -> StorableNode:
 
 def _with_whole_characters(value: Any) -> Any:
     if isinstance(value, str):
-        return with_whole_characters(value)
+        return replace_lone_surrogates(value)
     if isinstance(value, dict):
         return {_with_whole_characters(key): _with_whole_characters(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):

@@ -1,4 +1,4 @@
-"""Files with wrong bytes in them are images or an ``ImageError``, and nothing else."""
+"""Damaged files load or raise ``ImageError``, and never another error."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image, features
 
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, sniff_format
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized, sniff_format
 
 CASES = 150
-"""Damaged files of each kind."""
+"""Number of damaged files of each format."""
 
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "JPEG": ("RGB", "JPEG", {}),
@@ -40,7 +40,7 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 
 def sample(mode: str, image_format: str, options: dict[str, Any]) -> bytes:
-    """A small file of a kind, with EXIF data and, where the format has them, two frames."""
+    """Return a small file with EXIF data and two frames, as far as its format has them."""
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "an image"
     grey = Image.effect_noise((40, 32), 60)
@@ -55,7 +55,7 @@ def sample(mode: str, image_format: str, options: dict[str, Any]) -> bytes:
 
 
 def damaged(data: bytes, chance: random.Random) -> bytes:
-    """Some bytes flipped, most of them in the headers at the front, or a piece cut out, doubled or cut off."""
+    """Change some bytes, most of them in the header, or remove, repeat or truncate a part."""
     damage = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 8, 40))):
         end = min(len(damage), chance.choice((64, 256, len(damage))))
@@ -69,7 +69,7 @@ def damaged(data: bytes, chance: random.Random) -> bytes:
 
 @pytest.mark.parametrize("strict", [False, True], ids=["", "warnings are errors"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_damaged_files_are_images_or_refused(kind: str, strict: bool) -> None:
+def test_damaged_files_load_or_are_refused(kind: str, strict: bool) -> None:
     whole = sample(*KINDS[kind])
     assert load_image(whole).mode == "RGB"
     chance = random.Random(f"{kind} {strict}")
@@ -78,7 +78,7 @@ def test_damaged_files_are_images_or_refused(kind: str, strict: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_first_bytes_alone_are_refused(kind: str) -> None:
+def test_files_of_only_a_few_bytes_are_refused(kind: str) -> None:
     whole = sample(*KINDS[kind])
     assert {outcome(whole[:length], strict=True) for length in range(60)} == {"refused"}
 
@@ -87,18 +87,18 @@ def outcome(data: bytes, *, strict: bool) -> str:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("error" if strict else "always")
         reason = reason_of_refusal(data)
-    # Pillow may tell of odd metadata; of sizes it must not have to.
+    # Sizes are checked before Pillow would warn of them.
     assert not [warning for warning in caught if issubclass(warning.category, Image.DecompressionBombWarning)]
     assert "\n" not in reason
     assert len(reason) < 600
-    return "refused" if reason else "taken"
+    return "refused" if reason else "loaded"
 
 
 def reason_of_refusal(data: bytes) -> str:
     sniff_format(data)
     try:
         assert load_image(data).mode == "RGB"
-        assert load_squashed(data, 4).size == (4, 4)
+        assert load_resized(data, 4).size == (4, 4)
     except ImageError as error:
         return str(error)
     return ""

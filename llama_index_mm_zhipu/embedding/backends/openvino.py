@@ -32,7 +32,7 @@ from llama_index_mm_zhipu.embedding.backends.openvino_runtime import (
 )
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, load_model
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import PADDING
-from llama_index_mm_zhipu.shared_folders import stale
+from llama_index_mm_zhipu.shared_folders import old_paths
 
 if TYPE_CHECKING:
     import torch
@@ -149,7 +149,7 @@ def _written_whole(folder: Path) -> Iterator[Path]:
     if folder.exists():
         raise _in_the_way(folder)
     # What killed conversions left.
-    for other in stale(folder.parent, f"{glob.escape(folder.name)}.????????"):
+    for other in old_paths(folder.parent, f"{glob.escape(folder.name)}.????????"):
         shutil.rmtree(other, ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

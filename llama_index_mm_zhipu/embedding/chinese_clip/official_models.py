@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from llama_index_mm_zhipu.embedding.backends.base import CheckpointError, in_one_line
 from llama_index_mm_zhipu.reporting import errors_only, report, reported_when_slow
-from llama_index_mm_zhipu.tls import tls_context
 
 DEFAULT_DOWNLOAD_ROOT = "~/.cache/clip"
 """Where cn_clip's own ``load_from_name`` keeps its files."""
@@ -260,6 +259,8 @@ def _fetch(source: _Source, path: Path) -> None:
 def _size(url: str) -> int | None:
     """Ask for the size in bytes, once: this fails soon where nobody answers."""
     import httpx
+
+    from llama_index_mm_zhipu.images.fetch import tls_context
 
     timeout = httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
     answer = httpx.head(url, follow_redirects=True, timeout=timeout, verify=tls_context())

@@ -31,7 +31,7 @@ from llama_index_mm_zhipu.images import (
     ImageSource,
     OnTruncated,
     UrlRules,
-    load_squashed,
+    load_resized,
     open_image,
 )
 
@@ -135,7 +135,7 @@ def image_pixels(
         ImageError: There is no such image, or it cannot be decoded.
     """
     if not exact:
-        return normalised(load_squashed(source, side, urls=urls, on_truncated=on_truncated))
+        return normalised(load_resized(source, side, urls=urls, on_truncated=on_truncated))
     with open_image(source, urls=urls, on_truncated=on_truncated) as image:
         return normalised(image.resize((side, side), Image.Resampling.BICUBIC).convert("RGB"))
 

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, encoding_error, reading
 from llama_index_mm_zhipu.readers.records import RecordError
-from llama_index_mm_zhipu.text import with_whole_characters
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 _TYPES: dict[type, str] = {bool: "a boolean", float: "a float", int: "an integer", str: "a string", list: "a list"}
 
@@ -35,7 +35,7 @@ def described(value: object) -> str:
 
 def storable(value: Any) -> Any:
     """Return a value without what no store can hold: NaN and infinity become None, halves of characters are marked."""
-    text = with_whole_characters(json.dumps(value, ensure_ascii=False))
+    text = replace_lone_surrogates(json.dumps(value, ensure_ascii=False))
     # Of values within values, too; 1e999 is written as Infinity.
     return _DECODER.decode(text)
 

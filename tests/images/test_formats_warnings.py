@@ -1,4 +1,4 @@
-"""Pillow's warnings of odd metadata reach nobody, and those of users' own code do."""
+"""Pillow's warnings of odd metadata are not shown, and warnings from the user's own code are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.images import load_image, load_squashed, open_image, sniff_format
+from llama_index_mm_zhipu.images import load_image, load_resized, open_image, sniff_format
 from llama_index_mm_zhipu.images.formats import pillow_warnings_ignored
 
 NOISE = Image.effect_noise((64, 48), 60).convert("RGB")
@@ -40,7 +40,7 @@ ODD: dict[str, Callable[[], bytes]] = {
     "TIFF, too many entries": lambda: tiff((305, 4, 2, 8), (256, 4, 1, 64), (34665, 4, 3, 8)),
     "TIFF, tag beyond the end": lambda: tiff((305, 2, 400, 90_000)),
     "TIFF, large tag": lambda: tiff((305, 2, 400_000_000, 8)),
-    "TIFF, EXIF that is none": lambda: tiff((34665, 4, 1, 4_000_000_000)),
+    "TIFF, EXIF beyond the end": lambda: tiff((34665, 4, 1, 4_000_000_000)),
     "JPEG, EXIF cut off": lambda: encoded("JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"),
     "JPEG, EXIF that leads nowhere": lambda: encoded(
         "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\2\0\x0e\1\2\0\xff\0\0\0\xff\xff\0\0"
@@ -58,19 +58,19 @@ ODD: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("action", ["error", "always", "default"])
 @pytest.mark.parametrize("kind", ODD)
-def test_odd_metadata_are_nobodys_business(kind: str, action: Any) -> None:
+def test_odd_metadata_raises_no_warnings(kind: str, action: Any) -> None:
     data = ODD[kind]()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter(action)
         assert load_image(data).size == (64, 48)
-        assert load_squashed(data, 8).size == (8, 8)
+        assert load_resized(data, 8).size == (8, 8)
         assert sniff_format(data)
         with open_image(data) as image:
             image.load()
     assert caught == []
 
 
-def test_warnings_of_a_users_own_code_are_shown() -> None:
+def test_warnings_from_user_code_are_shown() -> None:
     data = ODD["TIFF, tag beyond the end"]()
     load_image(data)
     with warnings.catch_warnings(record=True) as caught:
@@ -87,7 +87,7 @@ def test_warnings_of_a_users_own_code_are_shown() -> None:
     assert len(messages) > 2
 
 
-def test_threads_do_not_silence_each_other() -> None:
+def test_warnings_of_other_threads_are_shown() -> None:
     data = ODD["TIFF, tag beyond the end"]()
     inside, done = threading.Event(), threading.Event()
 
@@ -109,7 +109,7 @@ def test_threads_do_not_silence_each_other() -> None:
         thread.join()
 
 
-def test_filters_do_not_pile_up() -> None:
+def test_filters_do_not_accumulate() -> None:
     data = encoded("PNG")
     load_image(data)
     with warnings.catch_warnings():

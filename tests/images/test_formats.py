@@ -1,4 +1,4 @@
-"""Every kind of image comes in with its colours where they belong, or is refused in a line that says why."""
+"""Images of every format and mode load with the right colours; other files are refused with the reason."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized
 
 SIZE = (64, 48)
 COLOURS = [(210, 40, 30), (40, 170, 60), (30, 60, 200), (230, 210, 40)]
-"""Of the quarters: upper left, upper right, lower left, lower right."""
+"""Colours of the quarters: upper left, upper right, lower left, lower right."""
 
 GREYS = [(10,) * 3, (90,) * 3, (170,) * 3, (250,) * 3]
 WHITE = (255, 255, 255)
 
 
 def quarters(colours: list[Any], size: tuple[int, int] = SIZE, mode: str = "RGB") -> Image.Image:
-    """An image whose quarters have these colours."""
+    """Return an image whose quarters have these colours."""
     width, height = size
     image = Image.new(mode, size, colours[0])
     image.paste(colours[1], (width // 2, 0, width, height))
@@ -36,15 +36,15 @@ def quarters(colours: list[Any], size: tuple[int, int] = SIZE, mode: str = "RGB"
 
 
 def quarter_colours(image: Image.Image) -> np.ndarray:
-    """The colours in the middle of the quarters."""
+    """Return the colours in the middle of the quarters."""
     width, height = image.size
-    places = [(x * width // 4, y * height // 4) for y in (1, 3) for x in (1, 3)]
-    return np.array([image.getpixel(place) for place in places])
+    middles = [(x * width // 4, y * height // 4) for y in (1, 3) for x in (1, 3)]
+    return np.array([image.getpixel(middle) for middle in middles])
 
 
 def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
     buffer = BytesIO()
-    # A copy, as Pillow keeps the settings of one format in the image for the next.
+    # A copy, because Pillow stores the settings of one format in the image and uses them for the next.
     image.copy().save(buffer, image_format, **options)
     return buffer.getvalue()
 
@@ -52,7 +52,7 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
 IMAGE = quarters(COLOURS)
 GREY = quarters([grey[0] for grey in GREYS], mode="L")
 BLACK = Image.new("RGB", SIZE)
-# The second quarter is glass, with a colour that must not show.
+# The second quarter is transparent, with a colour that must not be visible.
 GLASS = quarters([(*COLOURS[0], 255), (255, 0, 255, 0), (*COLOURS[2], 255), (*COLOURS[3], 255)], mode="RGBA")
 GREY_GLASS = quarters([(10, 255), (90, 0), (170, 255), (250, 255)], mode="LA")
 ON_WHITE = [COLOURS[0], WHITE, *COLOURS[2:]]
@@ -71,7 +71,7 @@ def deep(values: list[float], dtype: str) -> Image.Image:
 
 
 def ycck() -> bytes:
-    """A CMYK JPEG whose first three channels are stored as luminance and chrominance, as Photoshop does."""
+    """Return a CMYK JPEG with its first three channels stored as luminance and chrominance, as Photoshop does."""
     *colours, black = IMAGE.convert("CMYK").split()
     stored = Image.merge("RGB", colours).convert("YCbCr").point(lambda value: 255 - value).split()
     data = encoded(Image.merge("CMYK", [*stored, black]), "JPEG", quality=95, subsampling=0)
@@ -85,7 +85,7 @@ def sixteen_bit_rgb_png() -> bytes:
 
 
 def png(header: tuple[int, int, int, int], rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG file by hand: width, height, bits and colour type; filtered rows; further chunks."""
+    """Return a PNG file from width, height, bits and colour type, from filtered rows and from further chunks."""
     parts = [(b"IHDR", struct.pack(">IIBBxxx", *header)), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
@@ -97,7 +97,7 @@ def animated(image_format: str, **options: Any) -> bytes:
 
 
 Kind = tuple[Callable[[], bytes], list[tuple[int, ...]], int]
-"""Makes the file; colours of the quarters; how far each channel may be off."""
+"""Function that makes the file, colours of its quarters, and tolerance of each channel."""
 
 KINDS: dict[str, Kind] = {
     "JPEG": (lambda: encoded(IMAGE, "JPEG", quality=95), COLOURS, 8),
@@ -190,7 +190,7 @@ KINDS: dict[str, Kind] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_colours_are_where_they_belong(kind: str) -> None:
+def test_every_format_loads_with_the_right_colours(kind: str) -> None:
     make, colours, tolerance = KINDS[kind]
     data = make()
 
@@ -198,9 +198,9 @@ def test_colours_are_where_they_belong(kind: str) -> None:
     assert whole.mode == "RGB"
     np.testing.assert_allclose(quarter_colours(whole), colours, atol=tolerance)
     for side in (8, 224):
-        square = load_squashed(data, side)
+        square = load_resized(data, side)
         assert (square.mode, square.size) == ("RGB", (side, side))
-        # Edges ring a little.
+        # Resizing overshoots a little at edges.
         np.testing.assert_allclose(quarter_colours(square), colours, atol=tolerance + 6)
 
 
@@ -224,18 +224,18 @@ def glass_pa() -> Image.Image:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_images_of_every_mode_are_taken_and_left_alone(mode: str) -> None:
+def test_images_of_every_mode_load_and_are_not_changed(mode: str) -> None:
     make, colours = MODES[mode]
     image = make()
     assert image.mode == mode
     before = image.tobytes()
 
-    for loaded in (load_image(image), load_squashed(image, 8), load_squashed(image, 224)):
+    for loaded in (load_image(image), load_resized(image, 8), load_resized(image, 224)):
         np.testing.assert_allclose(quarter_colours(loaded), colours, atol=6)
     assert (image.mode, image.tobytes()) == (mode, before)
 
 
-# How upright pixels are stored for each value of the EXIF orientation.
+# Transposition that stores an upright image for each value of the EXIF orientation.
 TURNED = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -250,7 +250,7 @@ TURNED = {
 
 @pytest.mark.parametrize("orientation", TURNED)
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP", "TIFF"])
-def test_images_come_upright(image_format: str, orientation: int) -> None:
+def test_images_load_upright(image_format: str, orientation: int) -> None:
     turn = TURNED[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -259,14 +259,14 @@ def test_images_come_upright(image_format: str, orientation: int) -> None:
     whole = load_image(data)
     assert whole.size == SIZE
     assert not whole.getexif()
-    for image in (whole, load_squashed(data, 8), load_squashed(data, 224)):
+    for image in (whole, load_resized(data, 8), load_resized(data, 224)):
         np.testing.assert_allclose(quarter_colours(image), COLOURS, atol=20)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"Exif\0\0"])
-def test_damaged_exif_data_does_not_matter(exif: bytes) -> None:
+def test_damaged_exif_data_is_ignored(exif: bytes) -> None:
     data = encoded(IMAGE, "JPEG", quality=95, exif=exif)
-    for image in (load_image(data), load_squashed(data, 8)):
+    for image in (load_image(data), load_resized(data, 8)):
         np.testing.assert_allclose(quarter_colours(image), COLOURS, atol=16)
 
 
@@ -284,7 +284,7 @@ def loop(path: Path) -> None:
 
 
 def large_gif_frame(path: Path) -> None:
-    """A small screen with a frame that reaches far over it."""
+    """Write a GIF with a frame that is far larger than the screen."""
     data = bytearray(encoded(IMAGE.convert("P"), "GIF"))
     frame = data.index(b",", 13 + 3 * 2 ** ((data[10] & 7) + 1))
     data[frame + 5 : frame + 9] = struct.pack("<HH", 20_000, 10_000)
@@ -304,7 +304,7 @@ POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\ns
 HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(64)
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "nothing there": (lambda path: None, r"^no such image: .*; check the path$"),
+    "missing": (lambda path: None, r"^no such image: .*; check the path$"),
     "empty": (write(b""), r"is empty; replace the file"),
     "text": (write(b"this is no image"), r"is not an image that Pillow can read; .*JPEG, PNG, GIF"),
     "web page": (write(b"<!DOCTYPE html><html></html>"), "is not an image"),
@@ -317,8 +317,8 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "named pipe": (pipe, "it is a named pipe, not a file"),
     "socket": (bound_socket, "it is a socket, not a file"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "it is a device, not a file"),
-    "links in a circle": (loop, "symbolic links"),
-    "link to nothing": (lambda path: path.symlink_to("gone"), "no such image"),
+    "symlink loop": (loop, "symbolic links"),
+    "broken symlink": (lambda path: path.symlink_to("gone"), "no such image"),
     "bomb": (write(png((30_000, 10_000, 8, 0), b"")), r"is too large to decode: 30000×10000 pixels.*MAX_IMAGE_PIXELS"),
     "just over the limit": (write(png((9_460, 9_460, 8, 0), b"")), "is too large to decode"),
     "bomb in a GIF": (large_gif_frame, "is too large to decode: 20000×10000"),
@@ -328,17 +328,19 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.skipif(os.name != "posix", reason="pipes, sockets and links as Unix has them")
+@pytest.mark.skipif(os.name != "posix", reason="needs Unix pipes, sockets and symlinks")
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", REFUSED)
-def test_refusals_name_the_file_and_say_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+def test_other_files_are_refused_with_name_and_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
     make, reason = REFUSED[kind]
-    # The path of a socket may not be long.
+    # A relative path, because the path of a socket must be short.
     monkeypatch.chdir(tmp_path)
     path = Path("image.jpg")
     make(path)
 
-    for load in (load_image, lambda source: load_squashed(source, 32)):
+    for load in (load_image, lambda source: load_resized(source, 32)):
         with pytest.raises(ImageError, match=reason) as caught:
             load(path)
         assert "image.jpg" in str(caught.value)
@@ -348,21 +350,21 @@ def test_refusals_name_the_file_and_say_why(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("a\0b.jpg", r"cannot read the image .*a\\x00b\.jpg: no file can have this name"),
+        ("a\0b.jpg", r"cannot read the image .*a\\x00b\.jpg: a file name cannot contain NUL"),
         ("x" * 5000 + ".jpg", "cannot read the image .*x…x.*: File name too long"),
         ("two\nlines.jpg", r"no such image: .*two\\nlines\.jpg"),
         ("\udcff.jpg", r"no such image: .*\\udcff\.jpg"),
     ],
 )
-def test_odd_names_are_shown_in_one_short_line(tmp_path: Path, name: str, reason: str) -> None:
+def test_odd_file_names_are_shown_in_one_short_line(tmp_path: Path, name: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason) as caught:
         load_image(tmp_path / name)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_files_that_may_not_be_read_are_named(tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root can read everything")
+def test_files_without_read_permission_are_named(tmp_path: Path) -> None:
     path = tmp_path / "secret.png"
     path.write_bytes(encoded(IMAGE, "PNG"))
     path.chmod(0)
@@ -371,7 +373,7 @@ def test_files_that_may_not_be_read_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_the_limit_on_pixels_is_pillows_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_of_pixels_is_that_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(IMAGE, "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 48)
     assert load_image(data).size == SIZE

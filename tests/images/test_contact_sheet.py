@@ -1,4 +1,4 @@
-"""Contact sheets show every image under its number, within the limit."""
+"""Contact sheets show every image under its number and stay within the size limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLOURS = ["red", "green", "blue", "orange", "purple", "brown", "navy"]
 
 
 @pytest.mark.parametrize("count", range(1, 8))
-def test_every_image_is_there_whole_and_in_its_own_size(count: int) -> None:
+def test_every_image_is_shown_whole_and_in_its_own_size(count: int) -> None:
     images = [Image.new("RGB", (60, 40), colour) for colour in COLOURS[:count]]
 
     sheet = contact_sheet(images, range(1, count + 1))
@@ -21,7 +21,7 @@ def test_every_image_is_there_whole_and_in_its_own_size(count: int) -> None:
     assert all(counted[image.getpixel((0, 0))] == 60 * 40 for image in images)
 
 
-def test_images_stand_in_reading_order() -> None:
+def test_images_are_in_reading_order() -> None:
     images = [Image.new("RGB", (60, 40), colour) for colour in COLOURS[:5]]
     sheet = contact_sheet(images, range(1, 6))
     boxes = [_box_of(sheet, image.getpixel((0, 0))) for image in images]
@@ -47,12 +47,12 @@ def test_each_image_has_its_number_above_it() -> None:
     ("sizes", "max_side"),
     [([(3000, 2000)] * 4, 4096), ([(6000, 10)] * 9, 6000), ([(10, 6000)] * 9, 6000), ([(800, 600)] * 60, 1500)],
 )
-def test_sheets_stay_within_the_limit(sizes: list[tuple[int, int]], max_side: int) -> None:
+def test_sheets_stay_within_the_size_limit(sizes: list[tuple[int, int]], max_side: int) -> None:
     sheet = contact_sheet([Image.new("RGB", size, "red") for size in sizes], range(len(sizes)), max_side=max_side)
     assert max(sheet.size) <= min(max_side, 4096)
 
 
-def test_large_images_stay_legible() -> None:
+def test_large_images_keep_a_legible_size() -> None:
     sheet = contact_sheet([Image.new("RGB", (4000, 3000), "red")] * 4, [1, 2, 3, 4])
     assert sheet.width >= 2 * 1024
 
@@ -62,7 +62,7 @@ def test_a_white_image_has_a_frame() -> None:
     assert (176, 176, 176) in {colour for _, colour in contact_sheet([white], [1]).getcolors(1 << 24)}  # type: ignore[misc]
 
 
-def test_given_images_stay_as_they_are() -> None:
+def test_given_images_are_not_changed() -> None:
     image = Image.new("RGB", (3000, 2000), "red")
     contact_sheet([image, image], [1, 2])
     assert image.size == (3000, 2000)

@@ -1,4 +1,4 @@
-"""Every form of an image comes in as the same upright RGB image; what is no image is named."""
+"""Every form of image source loads as the same RGB image, and other objects are refused with a clear message."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from llama_index_mm_zhipu.images import (
     describe,
     encode_image,
     has_image,
-    image_source,
     load_image,
     open_image,
     read_bytes,
+    resolve_source,
     sniff_format,
 )
 
@@ -42,7 +42,7 @@ def _pixels(image: Image.Image) -> np.ndarray:
     [
         "path",
         "string",
-        "file address",
+        "file URL",
         "bytes",
         "bytearray",
         "buffer",
@@ -57,13 +57,13 @@ def _pixels(image: Image.Image) -> np.ndarray:
         "image block",
     ],
 )
-def test_every_form_gives_the_same_image(photo: Path, form: str) -> None:
+def test_every_form_loads_as_the_same_image(photo: Path, form: str) -> None:
     data = photo.read_bytes()
     text = base64.b64encode(data).decode()
     source = {
         "path": photo,
         "string": str(photo),
-        "file address": photo.as_uri(),
+        "file URL": photo.as_uri(),
         "bytes": data,
         "bytearray": bytearray(data),
         "buffer": BytesIO(data),
@@ -89,13 +89,13 @@ def test_a_buffer_can_be_read_twice(photo: Path) -> None:
     assert load_image(buffer).size == load_image(buffer).size
 
 
-def test_a_given_image_is_left_as_it_is(photo: Path) -> None:
+def test_a_given_image_is_not_changed(photo: Path) -> None:
     given = Image.open(photo).convert("RGB")
     load_image(given).paste("red", (0, 0, 10, 10))
     np.testing.assert_array_equal(_pixels(given), _pixels(Image.open(photo)))
 
 
-def test_bytes_never_reach_a_message() -> None:
+def test_messages_do_not_contain_the_content() -> None:
     secret = base64.b64encode(b"not an image, but secret" * 300).decode()
     with pytest.raises(ImageError) as caught:
         load_image(secret)
@@ -103,7 +103,7 @@ def test_bytes_never_reach_a_message() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_what_is_no_image_is_refused() -> None:
+def test_other_objects_and_empty_nodes_are_refused() -> None:
     with pytest.raises(ImageError, match="type int"):
         load_image(5)  # type: ignore[arg-type]
     with pytest.raises(ImageError, match="it has no image, image_path or image_url"):
@@ -112,11 +112,11 @@ def test_what_is_no_image_is_refused() -> None:
         decode_base64("???")
 
 
-def test_base64_that_begins_like_a_path_is_a_image(photo: Path) -> None:
+def test_base64_that_begins_like_a_path_is_an_image(photo: Path) -> None:
     small = encode_image(load_image(photo).resize((8, 8)), quality=20)
     text = base64.b64encode(small).decode()
     assert text.startswith("/9j/")
-    assert image_source(text) == small
+    assert resolve_source(text) == small
 
 
 def test_formats_are_sniffed(photo: Path) -> None:
@@ -125,7 +125,7 @@ def test_formats_are_sniffed(photo: Path) -> None:
     assert sniff_format(b"text") is None
 
 
-def test_nodes_know_whether_they_hold_a_image(photo: Path) -> None:
+def test_has_image_tells_image_nodes_from_text_nodes(photo: Path) -> None:
     assert has_image(ImageNode(image_path=str(photo)))
     assert has_image(ImageDocument(image_path=str(photo)))
     assert not has_image(TextNode(text="飞机"))
@@ -133,7 +133,7 @@ def test_nodes_know_whether_they_hold_a_image(photo: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "shown"),
+    ("url", "shown"),
     [
         ("https://example.com/a.jpg", "https://example.com/a.jpg"),
         ("HTTPS://me:s3cr3t@example.com:8443/a.jpg?token=s3cr3t#s3cr3t", "HTTPS://example.com:8443/a.jpg"),
@@ -145,21 +145,21 @@ def test_nodes_know_whether_they_hold_a_image(photo: Path) -> None:
         ("http://example.com/" + "x" * 1000, "http://example.com/" + "x" * 131 + "…" + "x" * 150),
     ],
 )
-def test_secrets_in_addresses_are_not_shown(address: str, shown: str) -> None:
-    assert describe(address) == shown
+def test_secrets_in_urls_are_not_shown(url: str, shown: str) -> None:
+    assert describe(url) == shown
 
 
-def test_addresses_of_other_kinds_are_refused() -> None:
-    with pytest.raises(ImageError, match=r"^ftp://example\.com/a\.jpg is of a kind that is not fetched"):
+def test_urls_of_other_schemes_are_refused() -> None:
+    with pytest.raises(ImageError, match=r"^ftp://example\.com/a\.jpg has a URL scheme that is not fetched"):
         load_image("ftp://me:s3cr3t@example.com/a.jpg?s3cr3t")
 
 
-def test_a_file_address_that_cannot_be_parsed_is_refused() -> None:
-    with pytest.raises(ImageError, match=r"file://.* is no file address"):
+def test_an_invalid_file_url_is_refused() -> None:
+    with pytest.raises(ImageError, match=r"file://.* is not a valid file URL"):
         load_image("file://[x/y.jpg")
 
 
-def test_small_images_in_base64_are_not_shown() -> None:
+def test_small_base64_images_are_not_shown() -> None:
     buffer = BytesIO()
     Image.new("1", (1, 1)).save(buffer, "PNG")
     text = base64.b64encode(buffer.getvalue()).decode()
@@ -167,20 +167,20 @@ def test_small_images_in_base64_are_not_shown() -> None:
     assert describe(f"data:image/png;base64,{text}").startswith("an image given as")
 
 
-def test_file_addresses_are_unquoted_once(tmp_path: Path, photo: Path) -> None:
+def test_file_urls_are_unquoted_once(tmp_path: Path, photo: Path) -> None:
     path = tmp_path / "100%25 雪#?.jpg"
     path.write_bytes(photo.read_bytes())
     assert read_bytes(path.as_uri()) == photo.read_bytes()
     assert read_bytes("FILE" + path.as_uri()[4:]) == photo.read_bytes()
 
 
-def test_the_home_of_nobody_is_a_name_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_with_an_unknown_user_is_part_of_the_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ImageError, match=r"no such image: ~nobody-here/a\.jpg"):
         load_image("~nobody-here/a.jpg")
 
 
-def test_file_objects_that_do_not_read_are_named(photo: Path) -> None:
+def test_file_objects_that_cannot_be_read_are_refused(photo: Path) -> None:
     closed = BytesIO(photo.read_bytes())
     closed.close()
     with pytest.raises(ImageError, match="cannot read the image from an object of type BytesIO: I/O operation on"):
@@ -189,7 +189,7 @@ def test_file_objects_that_do_not_read_are_named(photo: Path) -> None:
         load_image(text)  # type: ignore[arg-type]
 
 
-def test_one_file_object_may_be_read_by_many_threads(photo: Path) -> None:
+def test_many_threads_can_read_one_file_object(photo: Path) -> None:
     with photo.open("rb") as file, ThreadPoolExecutor(8) as pool:
         sizes = {image.size for image in pool.map(load_image, [file] * 64)}
     assert len(sizes) == 1
@@ -201,7 +201,7 @@ def test_images_without_pixels_are_refused(mode: str) -> None:
         load_image(Image.new(mode, (0, 5)))
 
 
-def test_whatever_a_file_object_raises_names_the_image(tmp_path: Path) -> None:
+def test_errors_of_any_type_from_a_file_object_name_the_image(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
         archive.writestr("a.png", b"image")
     content = (tmp_path / "images.zip").read_bytes()
@@ -214,13 +214,13 @@ def test_whatever_a_file_object_raises_names_the_image(tmp_path: Path) -> None:
         load_image(file)
 
 
-def test_a_damaged_image_in_a_node_is_named_by_the_node(photo: Path) -> None:
+def test_the_error_for_a_damaged_inline_image_names_its_node(photo: Path) -> None:
     cut = base64.b64encode(photo.read_bytes()[:5000]).decode()
     with pytest.raises(ImageError, match=r"^the image of node 7 is damaged: image file is truncated"):
         load_image(ImageNode(id_="7", image=cut), on_truncated="raise")
 
 
-def test_an_opened_image_is_as_its_file_has_it(photo: Path) -> None:
+def test_an_opened_image_keeps_its_mode(photo: Path) -> None:
     palette = Image.open(photo).quantize()
     for source in (encode_image(palette, "PNG"), palette):
         with open_image(source) as image:
@@ -228,7 +228,7 @@ def test_an_opened_image_is_as_its_file_has_it(photo: Path) -> None:
             np.testing.assert_array_equal(_pixels(image), _pixels(palette))
 
 
-def test_damage_is_named_where_the_pixels_of_an_opened_image_are_read(photo: Path) -> None:
+def test_damage_is_reported_when_the_pixels_of_an_opened_image_are_read(photo: Path) -> None:
     cut = photo.read_bytes()[:5000]
     with (
         pytest.raises(ImageError, match="is damaged: image file is truncated"),
@@ -237,7 +237,7 @@ def test_damage_is_named_where_the_pixels_of_an_opened_image_are_read(photo: Pat
         np.asarray(image)
 
 
-def test_other_errors_pass_where_an_image_is_opened(photo: Path) -> None:
+def test_other_errors_inside_open_image_are_not_changed(photo: Path) -> None:
     with pytest.raises(ValueError, match="mine") as caught, open_image(photo):
         raise ValueError("mine")
     assert not isinstance(caught.value, ImageError)
@@ -249,7 +249,7 @@ def test_descriptions_are_short(photo: Path) -> None:
     assert describe(photo.read_bytes()) == f"an image given as {photo.stat().st_size} bytes"
 
 
-def test_threads_may_share_an_image_that_is_not_loaded_yet(photos: list[Path]) -> None:
+def test_threads_can_share_an_image_that_is_not_loaded_yet(photos: list[Path]) -> None:
     for photo in photos:
         image = Image.open(photo)
         with ThreadPoolExecutor(4) as pool:

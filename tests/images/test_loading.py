@@ -1,4 +1,4 @@
-"""Small squares for models: what a bicubic resize of the whole image gives, in less memory."""
+"""``load_resized`` gives nearly the pixels of a bicubic resize of the whole image, in less memory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_squashed
+from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_resized
 
 SIDE = 64
 
 
-def resized(source: Any, side: int = SIDE) -> np.ndarray:
+def reference(source: Any, side: int = SIDE) -> np.ndarray:
     return np.asarray(load_image(source).resize((side, side), Image.Resampling.BICUBIC)).astype(int)
 
 
-def squashed(source: Any, side: int = SIDE) -> np.ndarray:
-    return np.asarray(load_squashed(source, side)).astype(int)
+def resized(source: Any, side: int = SIDE) -> np.ndarray:
+    return np.asarray(load_resized(source, side)).astype(int)
 
 
 def photo_as(photo: Path, mode: str, size: tuple[int, int]) -> Image.Image:
@@ -35,35 +35,35 @@ def photo_as(photo: Path, mode: str, size: tuple[int, int]) -> Image.Image:
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA", "CMYK", "I;16", "F"])
 @pytest.mark.parametrize("size", [(20, 15), (64, 64), (250, 190), (5, 300)])
-def test_images_that_are_not_much_larger_are_resized_as_a_whole(
+def test_images_up_to_a_few_times_the_target_size_are_resized_exactly(
     photos: list[Path], mode: str, size: tuple[int, int]
 ) -> None:
     image = photo_as(photos[0], mode if mode != "I;16" else "I", size).convert(mode)
-    np.testing.assert_array_equal(squashed(image), resized(image))
+    np.testing.assert_array_equal(resized(image), reference(image))
 
 
-def test_jpegs_that_are_not_much_larger_are_decoded_whole(photos: list[Path]) -> None:
+def test_jpegs_up_to_a_few_times_the_target_size_are_resized_exactly(photos: list[Path]) -> None:
     data = encode_image(photo_as(photos[0], "RGB", (250, 255)))
-    np.testing.assert_array_equal(squashed(data), resized(data))
+    np.testing.assert_array_equal(resized(data), reference(data))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "F"])
 @pytest.mark.parametrize("size", [(1500, 1101), (1501, 90), (90, 1503)])
-def test_large_images_come_out_nearly_the_same(photos: list[Path], mode: str, size: tuple[int, int]) -> None:
+def test_large_images_are_resized_nearly_exactly(photos: list[Path], mode: str, size: tuple[int, int]) -> None:
     image = photo_as(photos[0], mode, size)
-    difference = np.abs(squashed(image) - resized(image))
+    difference = np.abs(resized(image) - reference(image))
     assert difference.mean() < 1
     assert difference.max() < 24
 
 
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_large_jpegs_come_out_nearly_the_same(photos: list[Path], options: dict[str, Any]) -> None:
+def test_large_jpegs_are_resized_nearly_exactly(photos: list[Path], options: dict[str, Any]) -> None:
     buffer = BytesIO()
     photo_as(photos[0], "RGB", (1500, 1101)).save(buffer, "JPEG", quality=90, **options)
-    assert np.abs(squashed(buffer.getvalue()) - resized(buffer.getvalue())).mean() < 2
+    assert np.abs(resized(buffer.getvalue()) - reference(buffer.getvalue())).mean() < 2
 
 
-def test_a_large_jpeg_is_decoded_at_twice_the_side_at_least(
+def test_a_large_jpeg_is_decoded_at_no_less_than_twice_the_target_size(
     photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[tuple[int, int]] = []
@@ -75,7 +75,7 @@ def test_a_large_jpeg_is_decoded_at_twice_the_side_at_least(
     )
     data = encode_image(photo_as(photos[0], "RGB", (1500, 1101)))
     decoded.clear()
-    load_squashed(data, SIDE)
+    load_resized(data, SIDE)
     assert decoded[0] == (188, 138)
 
 
@@ -83,54 +83,54 @@ def test_a_large_jpeg_is_decoded_at_twice_the_side_at_least(
 def test_the_colour_of_transparent_pixels_does_not_bleed(size: tuple[int, int]) -> None:
     image = Image.new("RGBA", size, (255, 0, 255, 0))
     image.paste((0, 128, 0, 255), (0, 0, size[0] // 2, size[1]))
-    red, green, blue = squashed(image).reshape(-1, 3).T
-    # Between green and white, nothing is more red or blue than it is green.
+    red, green, blue = resized(image).reshape(-1, 3).T
+    # A mixture of green and white has no more red or blue than green.
     assert (red <= green + 2).all()
     assert (blue <= green + 2).all()
 
 
 def test_deep_greys_are_scaled_by_the_brightest_pixel_of_all() -> None:
-    """Bands of their own would take the dark upper part for 8 bits."""
+    """Scaling each band on its own would treat the dark upper part as 8-bit."""
     values = np.full((3000, 400), 200, dtype=np.uint16)
     values[2900:] = 60_000
-    square = squashed(Image.fromarray(values))
+    square = resized(Image.fromarray(values))
     assert square[:50].max() == 0
     assert abs(int(square[-1].min()) - 60_000 // 257) <= 8
 
 
-def test_a_given_image_is_left_as_it_is(photos: list[Path]) -> None:
+def test_a_given_image_is_not_changed(photos: list[Path]) -> None:
     image = Image.open(photos[0])
-    load_squashed(image, 16)
+    load_resized(image, 16)
     np.testing.assert_array_equal(np.asarray(image), np.asarray(Image.open(photos[0])))
 
 
-def test_damage_is_named(photos: list[Path], tmp_path: Path) -> None:
+def test_a_damaged_file_is_named(photos: list[Path], tmp_path: Path) -> None:
     cut = tmp_path / "cut.jpg"
     cut.write_bytes(photos[0].read_bytes()[:5000])
     with pytest.raises(ImageError, match=r"cut\.jpg is damaged: image file is truncated"):
-        load_squashed(cut, SIDE, on_truncated="raise")
+        load_resized(cut, SIDE, on_truncated="raise")
 
 
 PEAK = """
 import sys
 from PIL import Image
-from llama_index_mm_zhipu.images import load_squashed
+from llama_index_mm_zhipu.images import load_resized
 
 def peak():
     status = open("/proc/self/status").read()
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
-load_squashed(Image.new("RGBA", (99, 99)), 8)
+load_resized(Image.new("RGBA", (99, 99)), 8)
 before = peak()
 for path in sys.argv[1:]:
-    load_squashed(path, 224)
+    load_resized(path, 224)
 print(peak() - before)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_no_second_image_of_full_size_is_in_memory(tmp_path: Path) -> None:
-    # Each takes 44 MB, a palette image with a quarter of the bytes for a pixel.
+    # Each decoded image takes 44 MB; a palette image needs four times the pixels for that.
     sizes = {"RGB": (3840, 2880), "RGBA": (3840, 2880), "LA": (3840, 2880), "CMYK": (3840, 2880), "P": (7680, 5760)}
     paths = [tmp_path / f"{mode}.tif" for mode in sizes]
     for path, (mode, size) in zip(paths, sizes.items(), strict=True):

@@ -1,4 +1,4 @@
-"""Files that lack their end are taken as far as they go, with one warning, or refused on request."""
+"""Truncated files load with the pixels that are there and one warning, or are refused on request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import image_pixels
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized, open_image
 
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "JPEG": ("RGB", "JPEG", {}),
@@ -39,7 +39,7 @@ def encoded(mode: str, image_format: str, options: dict[str, Any]) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_rows_that_are_there_are_taken(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_truncated_files_load_with_a_warning(kind: str, caplog: pytest.LogCaptureFixture) -> None:
     data = encoded(*KINDS[kind])
     whole = np.asarray(load_image(data))
     assert caplog.text == ""
@@ -49,15 +49,15 @@ def test_the_rows_that_are_there_are_taken(kind: str, caplog: pytest.LogCaptureF
     np.testing.assert_array_equal(shown[:60], whole[:60])
     assert (shown != whole).any()
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert "is truncated: what is missing stays empty" in caplog.text
+    assert "is truncated: the missing part stays empty" in caplog.text
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_they_are_refused_on_request(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_truncated_files_are_refused_on_request(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = encoded(*KINDS[kind])
     path = tmp_path / "cut.img"
     path.write_bytes(data[: len(data) * 2 // 3])
-    for load in (load_image, lambda source, **options: load_squashed(source, 8, **options)):
+    for load in (load_image, lambda source, **options: load_resized(source, 8, **options)):
         with pytest.raises(ImageError, match=r"cut\.img is damaged: image file is truncated.*; replace the file"):
             load(path, on_truncated="raise")
     assert caplog.text == ""
@@ -66,14 +66,14 @@ def test_they_are_refused_on_request(kind: str, tmp_path: Path, caplog: pytest.L
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 50])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}])
-def test_a_jpeg_without_its_last_bytes_looks_as_the_whole_one(
+def test_a_jpeg_without_its_last_bytes_looks_like_the_whole_one(
     missing: int, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     data = encoded("RGB", "JPEG", options)
     shown = np.asarray(load_image(data[:-missing])).astype(int)
     assert np.abs(shown - np.asarray(load_image(data)))[:180].mean() < 4
     assert len(caplog.records) == 1
-    assert load_squashed(data[:-missing], 32).size == (32, 32)
+    assert load_resized(data[:-missing], 32).size == (32, 32)
 
 
 def test_a_progressive_jpeg_is_coarse_where_scans_are_missing() -> None:
@@ -83,18 +83,18 @@ def test_a_progressive_jpeg_is_coarse_where_scans_are_missing() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_files_of_which_nothing_can_be_shown_are_refused(kind: str) -> None:
+def test_truncated_files_without_any_pixels_are_refused(kind: str) -> None:
     data = encoded(*KINDS[kind])
     pixels = {"JPEG": b"\xff\xda", "PNG": b"IDAT", "GIF": b",\0\0\0\0", "WEBP": b"VP8", "PPM": b"255\n"}
     start = data.index(mark) + len(mark) if (mark := pixels.get(KINDS[kind][1])) else 100
     if mark == pixels["JPEG"]:
-        # The rest of the head of the scan.
+        # The rest of the scan header.
         start += data[start + 1]
     with pytest.raises(ImageError, match=r"is damaged|is not an image"):
         load_image(data[:start])
 
 
-def test_the_opened_image_of_a_cut_file_has_pixels_for_every_use(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_pixels_of_an_opened_truncated_file_can_be_used(caplog: pytest.LogCaptureFixture) -> None:
     data = encoded("RGB", "PNG", {})
     with open_image(data[:-20_000]) as image:
         assert image.convert("L").getextrema()[1] > 0
@@ -103,14 +103,14 @@ def test_the_opened_image_of_a_cut_file_has_pixels_for_every_use(caplog: pytest.
     assert len(caplog.records) == 1
 
 
-def test_wrong_bytes_are_no_missing_end() -> None:
+def test_wrong_bytes_are_not_taken_for_a_missing_end() -> None:
     data = bytearray(encoded("RGB", "PNG", {}))
     data[30_000:32_000] = b"\xff" * 2000
     with pytest.raises(ImageError, match="is damaged"):
         load_image(bytes(data))
 
 
-def test_pixels_for_models_follow_the_same_choice() -> None:
+def test_pixels_for_models_respect_on_truncated() -> None:
     cut = encoded("RGB", "JPEG", {})[:-500]
     for exact in (False, True):
         assert image_pixels(cut, 16, exact=exact).shape == (3, 16, 16)
@@ -118,11 +118,11 @@ def test_pixels_for_models_follow_the_same_choice() -> None:
             image_pixels(cut, 16, exact=exact, on_truncated="raise")
 
 
-def test_pillow_settings_of_the_process_stay_as_they_are() -> None:
+def test_global_settings_of_pillow_are_not_changed() -> None:
     load_image(encoded("RGB", "PNG", {})[:-20_000])
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
-def test_other_choices_are_refused() -> None:
+def test_other_values_of_on_truncated_are_refused() -> None:
     with pytest.raises(ValueError, match="on_truncated is 'ignore'; it must be 'warn' or 'raise'"):
         load_image(b"", on_truncated="ignore")  # type: ignore[arg-type]

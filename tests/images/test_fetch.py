@@ -1,4 +1,4 @@
-"""Images from addresses: fetched only when allowed, from where it is allowed, within time and size."""
+"""Images are fetched from URLs only if allowed, only from allowed addresses, and within limits of time and size."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import subprocess
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
@@ -26,7 +27,7 @@ from llama_index_mm_zhipu.images import (
     ImageError,
     UrlRules,
     load_image,
-    load_squashed,
+    load_resized,
     open_image,
     read_bytes,
 )
@@ -36,7 +37,7 @@ PUBLIC = UrlRules(allowed=True, timeout=PATIENCE)
 HURRIED = UrlRules(allowed=True, private=True, timeout=0.4)
 SMALL = UrlRules(allowed=True, private=True, max_bytes=100_000, timeout=PATIENCE)
 
-PUBLIC_NUMBER = "93.184.215.14"
+PUBLIC_ADDRESS = "93.184.215.14"
 
 
 def _image() -> bytes:
@@ -49,7 +50,7 @@ IMAGE = _image()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers each path with the function of that name below."""
+    """Answers a path with the function of ``ANSWERS`` that its first part names."""
 
     server: Server
     protocol_version = "HTTP/1.1"
@@ -57,10 +58,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.requests.append((self.path, dict(self.headers)))
         self.close_connection = True
-        try:
+        # The client may close the connection.
+        with suppress(OSError):
             ANSWERS[self.path.split("?")[0].split("/")[1]](self)
-        except OSError:
-            """The client has had enough."""
 
     def log_message(self, *args: object) -> None:
         pass
@@ -73,13 +73,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def trickle(self, piece: bytes) -> None:
-        """Send a piece again and again, until the client leaves."""
+        """Send a piece again and again until the client closes the connection."""
         while not self.server.closing.wait(0.02):
             self.wfile.write(piece)
 
 
 class Server(ThreadingHTTPServer):
-    """HTTP on loopback that keeps what it was asked."""
+    """HTTP server on loopback that records requests."""
 
     daemon_threads = True
 
@@ -126,7 +126,7 @@ def chunked_and_cut(handler: Handler) -> None:
 
 
 def hop(handler: Handler) -> None:
-    """Redirect so many times as the path says."""
+    """Redirect as often as the number in the path says."""
     left = int(handler.path.split("?")[0].split("/")[2])
     handler.send(status=302, Location=f"/hop/{left - 1}" if left > 1 else "../image")
 
@@ -148,7 +148,8 @@ ANSWERS: dict[str, Callable[[Handler], None]] = {
     "nothing": lambda handler: handler.send(),
     "gone": lambda handler: handler.send(b"gone", status=404),
     "broken": lambda handler: handler.send(b"broken", status=500),
-    "garbage": lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n"),
+    "greeting": lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n"),
+    "garbage": lambda handler: handler.wfile.write(b"220 mail.example.com ESMTP\r\n\r\n"),
     "hang-up": lambda handler: None,
     "too-long": lambda handler: handler.send(IMAGE, Content_Length=str(len(IMAGE) + 7)),
     "too-short": lambda handler: handler.send(IMAGE, Content_Length=str(len(IMAGE) - 40)),
@@ -164,7 +165,7 @@ ANSWERS: dict[str, Callable[[Handler], None]] = {
     "unicode": unicode_redirect,
     "to-file": lambda handler: handler.send(status=302, Location="file:///etc/passwd"),
     "to-ftp": lambda handler: handler.send(status=302, Location="ftp://me:s3cr3t@example.com/a.jpg"),
-    "to-no-address": lambda handler: handler.send(status=302, Location="http://s3cr3t@a:99999/"),
+    "to-invalid-url": lambda handler: handler.send(status=302, Location="http://s3cr3t@a:99999/"),
     "to-private": lambda handler: handler.send(status=302, Location="http://10.1.2.3/a.jpg?s3cr3t"),
     "to-gone": lambda handler: handler.send(status=302, Location="/gone?s3cr3t"),
 }
@@ -185,17 +186,17 @@ def test_images_are_fetched(server: Server, path: str) -> None:
     assert read_bytes(f"{server.url}/{path}", urls=HERE) == IMAGE
 
 
-def test_every_way_to_a_image_fetches_it(server: Server) -> None:
+def test_every_loading_function_fetches_a_url(server: Server) -> None:
     node = ImageNode(image_url=f"{server.url}/image")
     assert load_image(node, urls=HERE).size == (40, 30)
-    assert load_squashed(node, 8, urls=HERE).size == (8, 8)
+    assert load_resized(node, 8, urls=HERE).size == (8, 8)
     with open_image(node, urls=HERE) as image:
         assert image.format == "PNG"
 
 
-@pytest.mark.parametrize("read", [read_bytes, load_image, lambda source: load_squashed(source, 8)])
-def test_nothing_is_fetched_unless_it_is_allowed(server: Server, read: Callable[[Any], object]) -> None:
-    with pytest.raises(ImageError, match=r"/image is an address and addresses are not fetched; set allow_urls=True$"):
+@pytest.mark.parametrize("read", [read_bytes, load_image, lambda source: load_resized(source, 8)])
+def test_urls_are_refused_unless_they_are_allowed(server: Server, read: Callable[[Any], object]) -> None:
+    with pytest.raises(ImageError, match=r"/image is a URL and URLs are not fetched; set allow_urls=True$"):
         read(ImageNode(image_url=f"{server.url}/image"))
     assert server.requests == []
 
@@ -203,26 +204,27 @@ def test_nothing_is_fetched_unless_it_is_allowed(server: Server, read: Callable[
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("gone", "/gone answered 404; check the address"),
-        ("broken", "/broken answered 500; check the address"),
+        ("gone", "/gone answered 404; check the URL"),
+        ("broken", "/broken answered 500; check the URL"),
+        ("greeting", "^cannot fetch the image .*/greeting: Server disconnected"),
         ("garbage", "^cannot fetch the image .*/garbage: .*220 mail"),
-        ("hang-up", "^cannot fetch the image .*/hang-up: Remote end closed connection"),
+        ("hang-up", "^cannot fetch the image .*/hang-up: Server disconnected"),
         ("no-gzip", "^cannot fetch the image .*/no-gzip: .*incorrect header"),
         ("page", "/page is not an image"),
         ("nothing", "/nothing is empty"),
         ("too-long", "/too-long was cut off: 7 bytes are missing; try again"),
         ("too-short", "/too-short is damaged: "),
         ("chunked-and-cut", "^cannot fetch the image .*/chunked-and-cut: "),
-        ("loop", "/loop redirects more than 5 times; check the address"),
-        ("hop/6", "/hop/6 redirects more than 5 times; check the address"),
-        ("nowhere", "/nowhere answered 302 without an address"),
-        ("to-file", "/to-file redirects to an address of the kind file:, which is not fetched"),
-        ("to-ftp", "/to-ftp redirects to an address of the kind ftp:, which is not fetched"),
-        ("to-no-address", "/to-no-address redirects to what is no address"),
+        ("loop", "/loop redirects more than 5 times; check the URL"),
+        ("hop/6", "/hop/6 redirects more than 5 times; check the URL"),
+        ("nowhere", "/nowhere redirects without a Location header"),
+        ("to-file", "/to-file redirects to a file: URL, which is not fetched"),
+        ("to-ftp", "/to-ftp redirects to a ftp: URL, which is not fetched"),
+        ("to-invalid-url", "/to-invalid-url redirects to an invalid URL"),
         ("to-gone", r"/to-gone, redirected to http://127\.0\.0\.1:\d+/gone, answered 404"),
     ],
 )
-def test_other_answers_are_refused(server: Server, path: str, reason: str) -> None:
+def test_failed_responses_are_refused_with_the_reason(server: Server, path: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason) as caught:
         load_image(f"{server.url}/{path}?token=s3cr3t", urls=HERE)
     assert "s3cr3t" not in str(caught.value)
@@ -231,36 +233,36 @@ def test_other_answers_are_refused(server: Server, path: str, reason: str) -> No
 
 
 @pytest.mark.parametrize("path", ["endless", "large", "gzip-bomb"])
-def test_large_answers_are_refused(server: Server, path: str) -> None:
+def test_large_responses_are_refused(server: Server, path: str) -> None:
     with pytest.raises(ImageError, match=f"/{path} is larger than 100,000 bytes; download and shrink it first"):
         read_bytes(f"{server.url}/{path}", urls=SMALL)
     assert not server.sent_everything
 
 
 @pytest.mark.parametrize("path", ["slow-body", "slow-headers", "silent"])
-def test_slow_answers_are_given_up(server: Server, path: str) -> None:
-    # The server would keep it waiting for ever.
+def test_slow_responses_time_out(server: Server, path: str) -> None:
+    # The server never finishes its response.
     with pytest.raises(ImageError, match=f"/{path} did not answer in 0.4 seconds; try again"):
         read_bytes(f"{server.url}/{path}", urls=HURRIED)
 
 
-def test_a_slow_resolver_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    given_up = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **options: given_up.wait())
+def test_a_slow_resolver_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *given, **options: answered.wait())
     with pytest.raises(ImageError, match=r"did not answer in 0\.4 seconds"):
         read_bytes("http://example.com/a.jpg", urls=HURRIED)
-    given_up.set()
+    answered.set()
 
 
-@pytest.mark.parametrize("address", ["http:///a.jpg", "http://[::1", "http://a:99999/", "https://", "http://a\nb/"])
-def test_what_is_no_address_is_refused(address: str) -> None:
-    with pytest.raises(ImageError, match=r"is no http\(s\) address that could be fetched; check it"):
-        read_bytes(address, urls=HERE)
+@pytest.mark.parametrize("url", ["http:///a.jpg", "http://[::1", "http://a:99999/", "https://", "http://a\nb/"])
+def test_invalid_urls_are_refused(url: str) -> None:
+    with pytest.raises(ImageError, match=r"is not a valid http\(s\) URL; check it"):
+        read_bytes(url, urls=HERE)
 
 
 @pytest.mark.parametrize("host", ["nobody.invalid", "a" * 70 + ".com"])
-def test_hosts_that_do_not_exist_are_named(host: str) -> None:
-    with pytest.raises(ImageError, match=f"^cannot fetch the image http://{host}/a.jpg: .*; check the address"):
+def test_unknown_hosts_are_named(host: str) -> None:
+    with pytest.raises(ImageError, match=f"^cannot fetch the image http://{host}/a.jpg: .*; check the URL"):
         read_bytes(f"http://{host}/a.jpg", urls=HERE)
 
 
@@ -270,7 +272,7 @@ def test_a_closed_port_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "number"),
+    ("host", "address"),
     [
         ("127.0.0.1", "127.0.0.1"),
         ("127.1", "127.0.0.1"),
@@ -298,8 +300,8 @@ def test_a_closed_port_is_named() -> None:
     ],
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_private_addresses_are_refused(scheme: str, host: str, number: str) -> None:
-    expected = rf"/a\.jpg leads to the private address {number}; set allow_private_urls=True if that is meant$"
+def test_private_addresses_are_refused(scheme: str, host: str, address: str) -> None:
+    expected = rf"/a\.jpg leads to the private address {address}; set allow_private_urls=True if that is meant$"
     with pytest.raises(ImageError, match=expected) as caught:
         load_image(f"{scheme}://{host}/a.jpg?s3cr3t", urls=PUBLIC)
     assert "s3cr3t" not in str(caught.value)
@@ -307,39 +309,39 @@ def test_private_addresses_are_refused(scheme: str, host: str, number: str) -> N
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch, server: Server) -> dict[str, list[list[str]]]:
-    """What the resolver answers to each name, one list of numbers a question; a public number leads to the server."""
+    """Answers of a fake resolver by host name, one list of addresses per lookup; the public address is the server."""
     answers: dict[str, list[list[str]]] = {}
     connect = socket.socket.connect
 
     def resolve(host: str, port: int, **options: Any) -> list[Any]:
-        numbers = answers[host].pop(0) if host in answers else [host]
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, port)) for number in numbers]
+        addresses = answers[host].pop(0) if host in answers else [host]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
 
     def connect_here(connection: socket.socket, address: Any) -> None:
-        connect(connection, ("127.0.0.1", server.server_port) if address[0] == PUBLIC_NUMBER else address)
+        connect(connection, ("127.0.0.1", server.server_port) if address[0] == PUBLIC_ADDRESS else address)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     monkeypatch.setattr(socket.socket, "connect", connect_here)
     return answers
 
 
-def test_a_name_is_looked_up_once(names: dict[str, list[list[str]]], server: Server) -> None:
-    """A second answer, private this time, is never asked for."""
-    names["example.com"] = [[PUBLIC_NUMBER], ["127.0.0.1"]]
+def test_a_host_name_is_looked_up_once(names: dict[str, list[list[str]]], server: Server) -> None:
+    """A second lookup would give a private address (DNS rebinding)."""
+    names["example.com"] = [[PUBLIC_ADDRESS], ["127.0.0.1"]]
     assert read_bytes("http://example.com/image", urls=PUBLIC) == IMAGE
     assert names["example.com"] == [["127.0.0.1"]]
     assert server.requests[0][1]["Host"] == "example.com"
 
 
 def test_one_private_address_among_others_is_refused(names: dict[str, list[list[str]]], server: Server) -> None:
-    names["example.com"] = [[PUBLIC_NUMBER, "10.0.0.1"]]
+    names["example.com"] = [[PUBLIC_ADDRESS, "10.0.0.1"]]
     with pytest.raises(ImageError, match=r"leads to the private address 10\.0\.0\.1"):
         read_bytes("http://example.com/image", urls=PUBLIC)
     assert server.requests == []
 
 
 def test_every_redirect_is_checked(names: dict[str, list[list[str]]], server: Server) -> None:
-    names["example.com"] = [[PUBLIC_NUMBER]]
+    names["example.com"] = [[PUBLIC_ADDRESS]]
     expected = (
         r"^http://example\.com/to-private, redirected to http://10\.1\.2\.3/a\.jpg, leads to the private address 10\.1"
     )
@@ -348,18 +350,21 @@ def test_every_redirect_is_checked(names: dict[str, list[list[str]]], server: Se
 
 
 def test_the_next_address_is_tried(names: dict[str, list[list[str]]]) -> None:
-    # Nothing listens at the first one.
-    names["example.com"] = [["127.0.0.9", PUBLIC_NUMBER]]
+    # Nothing listens at the first address.
+    names["example.com"] = [["127.0.0.9", PUBLIC_ADDRESS]]
     assert read_bytes("http://example.com:9/image", urls=HERE) == IMAGE
 
 
 def test_secrets_are_sent_and_not_logged(server: Server, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    address = server.url.replace("://", "://me:s3cr3t%21@") + "/image?token=s3cr3t#s3cr3t"
-    assert read_bytes(address, urls=HERE) == IMAGE
+    url = server.url.replace("://", "://me:s3cr3t%21@") + "/image?token=s3cr3t#s3cr3t"
+    assert read_bytes(url, urls=HERE) == IMAGE
     path, headers = server.requests[0]
     assert path == "/image?token=s3cr3t"
     assert headers["Authorization"] == "Basic bWU6czNjcjN0IQ=="
+    with pytest.raises(ImageError):
+        read_bytes(f"{server.url}/to-gone", urls=HERE)
+    assert server.requests[-1][0] == "/gone?s3cr3t"
     assert "s3cr3t" not in caplog.text
 
 
@@ -383,11 +388,11 @@ def test_certificates_are_checked_against_the_name(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "certificate.pem", tmp_path / "key.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    address = f"https://localhost:{server.server_port}/image"
+    url = f"https://localhost:{server.server_port}/image"
 
     with pytest.raises(ImageError, match="certificate verify failed"):
-        read_bytes(address, urls=HERE)
+        read_bytes(url, urls=HERE)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate.pem"))
-    assert read_bytes(address, urls=HERE) == IMAGE
+    assert read_bytes(url, urls=HERE) == IMAGE
     with pytest.raises(ImageError, match="certificate verify failed"):
-        read_bytes(address.replace("localhost", "127.0.0.1"), urls=HERE)
+        read_bytes(url.replace("localhost", "127.0.0.1"), urls=HERE)

@@ -1,4 +1,4 @@
-"""Metadata of any size do not stand in the way of the pixels, and the orientation in them is found."""
+"""Metadata of any size are ignored, except for the orientation, which is found in all its forms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin, features
 
-from llama_index_mm_zhipu.images import ImageError, load_image, load_squashed, open_image, orientation_of
+from llama_index_mm_zhipu.images import ImageError, load_image, load_resized, open_image, orientation_of
 
 SIZE = (64, 48)
 MEGABYTE = 1 << 20
@@ -87,14 +87,14 @@ def gif_with(extension: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("kind", LARGE)
-def test_metadata_of_any_size_do_not_matter(kind: str) -> None:
+def test_metadata_of_any_size_are_ignored(kind: str) -> None:
     data = LARGE[kind]()
     plain = {"PNG": "PNG", "ico": "PNG", "JPE": "JPEG", "GIF": "GIF"}[kind[:3]]
     np.testing.assert_array_equal(np.asarray(load_image(data)), np.asarray(load_image(encoded(plain))))
-    assert load_squashed(data, 16).size == (16, 16)
+    assert load_resized(data, 16).size == (16, 16)
 
 
-def test_limits_of_pillow_stay_as_they_are() -> None:
+def test_limits_of_pillow_are_not_changed() -> None:
     before = PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY
     load_image(png_with(profile(2 * MEGABYTE)))
     assert before == (PngImagePlugin.MAX_TEXT_CHUNK, PngImagePlugin.MAX_TEXT_MEMORY)
@@ -134,32 +134,32 @@ def little_endian_exif() -> Image.Exif:
 
 
 @pytest.mark.parametrize("kind", TURNED)
-def test_orientation_is_found_wherever_it_stands(kind: str) -> None:
+def test_the_orientation_is_found_in_all_its_forms(kind: str) -> None:
     data = TURNED[kind]()
     assert load_image(data).size == (48, 64)
     if kind == "JPEG, XMP":
-        # Older versions of Pillow do not keep it.
+        # Older versions of Pillow drop XMP.
         return
     with Image.open(BytesIO(data)) as given:
         given.load()
         assert load_image(given).size == (48, 64)
 
 
-def test_a_change_of_a_given_images_orientation_counts() -> None:
+def test_a_changed_orientation_of_a_given_image_is_used() -> None:
     given = Image.open(BytesIO(TURNED["PNG"]()))
     given.getexif()[0x0112] = 1
     assert load_image(given).size == SIZE
 
 
 def exif_bomb() -> bytes:
-    """Sixty-five thousand tags that all point to the same half megabyte."""
+    """Return EXIF data with 65,535 tags that all point to the same half megabyte."""
     count = 65_535
     tags = b"".join(struct.pack(">HHII", tag, 7, 500_000, 0) for tag in range(count))
     return b"MM\0*\0\0\0\x08" + struct.pack(">H", count) + tags + bytes(4)
 
 
-def test_exif_data_are_not_read_for_the_orientation(monkeypatch: pytest.MonkeyPatch) -> None:
-    # They would fill 30 GB.
+def test_only_the_orientation_is_read_from_exif_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    # All of it would fill 30 GB.
     monkeypatch.setattr(Image.Exif, "load", lambda *_: pytest.fail("reads all EXIF data"))
     for data in (png_with(chunk(b"eXIf", exif_bomb())), encoded("WEBP", exif=b"Exif\0\0" + exif_bomb())):
         assert load_image(data).size == SIZE
@@ -167,7 +167,7 @@ def test_exif_data_are_not_read_for_the_orientation(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="needs AVIF")
-def test_exif_data_of_avif_are_hidden_from_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exif_data_in_avif_is_hidden_from_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     turned = encoded("AVIF", exif=EXIF)
     monkeypatch.setattr(Image.Exif, "load", lambda *_: pytest.fail("reads all EXIF data"))
     with open_image(turned) as image:
@@ -175,18 +175,18 @@ def test_exif_data_of_avif_are_hidden_from_pillow(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("exif", ["text", None, 5, b"Exif\0\0", EXIF[:20], b"II*\0\xff\xff\xff\xff"])
-def test_what_is_no_exif_data_tells_nothing(exif: object) -> None:
+def test_invalid_exif_data_means_upright(exif: object) -> None:
     image = NOISE.copy()
     image.info["exif"] = exif
     assert orientation_of(image) == 1
 
 
-def test_a_image_in_base64_with_a_profile_is_taken() -> None:
+def test_a_base64_image_with_a_large_profile_loads() -> None:
     text = base64.b64encode(png_with(profile(2 * MEGABYTE))).decode()
     assert load_image(f"data:image/png;base64,{text}").size == SIZE
 
 
-def test_a_png_without_pixels_is_refused_by_name(tmp_path: object) -> None:
+def test_a_png_without_pixels_is_refused() -> None:
     data = png_with()
     with pytest.raises(ImageError, match="is damaged: it ends before its pixels"):
         load_image(data[: data.index(b"IDAT") - 4])
