@@ -150,7 +150,7 @@ def name_in_source(node: BaseNode) -> str | None:
     return location[len(root) :].lstrip("/")
 
 
-def resolved(path: str) -> str:
+def location_of_file(path: str) -> str:
     """Return the path of a file as it stands in locations: its folder without links, its name as it is."""
     file = Path(path).expanduser().absolute()
     return _storable(f"{file.parent.resolve().as_posix().rstrip('/')}/{file.name}")
