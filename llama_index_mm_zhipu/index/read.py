@@ -38,7 +38,7 @@ from llama_index_mm_zhipu.readers.records import (
     ImageRecord,
     Source,
     content_hash,
-    path_in,
+    path_of_location,
     short_hash,
 )
 from llama_index_mm_zhipu.reporting import Skipped
@@ -311,7 +311,7 @@ def roots_of(items: Iterable[object]) -> set[Path]:
     for item in items:
         if isinstance(item, BaseNode):
             if root := item.metadata.get(SOURCE_ROOT):
-                roots.add(Path(path_in(root)))
+                roots.add(Path(path_of_location(root)))
             roots.update(Path(file).resolve().parent for file in text_files_of([item]))
         elif isinstance(item, str | Path) and isinstance(path := _path_of(item), Path):
             if not path.exists():

@@ -168,7 +168,7 @@ def is_missing(location: str, root: str | None = None) -> bool:
     """
     if root is not None and location.startswith(f"{root}{RECORD_SEPARATOR}"):
         location = root
-    candidates = {location, path_in(location)}
+    candidates = {location, path_of_location(location)}
     return all(_is_missing(Path(candidate)) for candidate in candidates)
 
 
@@ -196,7 +196,7 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
 
 
-def path_in(location: str) -> str:
+def path_of_location(location: str) -> str:
     """Return the path that a location, or a part of it, stands for."""
     return location.translate(_DECODED_BYTES)
 
