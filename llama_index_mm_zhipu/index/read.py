@@ -253,7 +253,7 @@ def _node_of_document(document: Document, path: Path, caption: str) -> ImageNode
     node.excluded_embed_metadata_keys += document.excluded_embed_metadata_keys
     # The source node links the image to its document, so that deleting the document deletes the image.
     node.relationships = {NodeRelationship.SOURCE: document.as_related_node_info(), **document.relationships}
-    return node if own_id else Source.of(path.parent).place(node)
+    return node if own_id else Source.of(path.parent).identify(node)
 
 
 def _path_of(item: IndexItem) -> Path | str | None:
@@ -278,7 +278,7 @@ def _node_of_file(path: Path) -> ImageNode:
         # The embedding reports the error, or skips the image.
         digest = None
     node = ImageRecord.of(path.name, digest, image_path=str(path), metadata={"file_name": path.name})
-    return Source.of(path.parent).place(node)
+    return Source.of(path.parent).identify(node)
 
 
 def _id_of_url(url: str) -> str:

@@ -101,7 +101,7 @@ class ImageReader(BaseReader):
         for node in self._usable(self._records(*args, **load_kwargs)):
             count += 1
             node.metadata = {**extra_info, **node.metadata}
-            yield source.place(node)
+            yield source.identify(node)
         if not count:
             reasons = f"; skipped {self.skipped_count} records, first {self.skipped[0]}" if self.skipped else ""
             raise EmptySourceError(self._nothing_read(*args, **load_kwargs) + reasons)

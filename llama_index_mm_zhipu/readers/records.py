@@ -124,7 +124,7 @@ class Source:
         """The root, as it stands in metadata."""
         return _storable(self.root.as_posix().rstrip("/"))
 
-    def place(self, node: ImageNode) -> ImageNode:
+    def identify(self, node: ImageNode) -> ImageNode:
         """Give a node, whose id is unique within the source, an id and a location that are unique beyond it."""
         name = node.node_id
         node.id_ = self.id_of(name)
