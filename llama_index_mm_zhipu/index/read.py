@@ -31,7 +31,7 @@ from llama_index_mm_zhipu.images.nodes import caption_of
 from llama_index_mm_zhipu.images.streams import is_folder, read_file
 from llama_index_mm_zhipu.index.stored_files import FILE_PATH, RANDOM_ID
 from llama_index_mm_zhipu.readers import FolderReader
-from llama_index_mm_zhipu.readers.pages import SLIDES
+from llama_index_mm_zhipu.readers.pages import SLIDE_SUFFIXES
 from llama_index_mm_zhipu.readers.records import (
     SOURCE_ROOT,
     EmptySourceError,
@@ -79,7 +79,7 @@ IndexInput: TypeAlias = "IndexItem | Iterable[IndexItem]"
 
 # Suffixes of files that hold many images, and the call that reads them.
 _READERS = {
-    **dict.fromkeys((".pdf", *SLIDES), "PageReader().load_data({path!r})"),
+    **dict.fromkeys((".pdf", *SLIDE_SUFFIXES), "PageReader().load_data({path!r})"),
     ".jsonl": "read_jsonl({path!r})",
     **dict.fromkeys((".csv", ".tsv", ".json"), "ColumnReader(Columns(…)).load_data({path!r})"),
 }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SLIDES = (".pptx", ".ppt", ".odp")
+SLIDE_SUFFIXES = (".pptx", ".ppt", ".odp")
 """Endings of the files that LibreOffice is asked to convert."""
 
 TIMEOUT_SECONDS = 300
@@ -103,7 +103,7 @@ LONGEST_SIDE = 2048
 """Pixels of a page's longer side: small print stays legible, and a page is a JPEG of some 300 KB."""
 
 _PDF = ".pdf"
-_ENDINGS = (_PDF, *SLIDES)
+_ENDINGS = (_PDF, *SLIDE_SUFFIXES)
 _ENDINGS_LISTED = ", ".join(_ENDINGS)
 
 MOST_PIXELS = 8192
