@@ -26,13 +26,15 @@ def file(demo_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "a.jsonl"
 
 
-def test_the_first_of_what_is_skipped_is_listed_and_all_counted(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_all_skipped_records_are_counted_and_the_first_listed(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     reader = JsonlReader(on_error="skip")
     assert len(reader.load_data(file)) == 3
-    assert (reader.skipped_count, len(reader.skipped)) == (25, 20)
-    assert "skipped 25 of 28 records: " in caplog.text
+    assert (reader.skipped.count, len(reader.skipped)) == (25, 20)
+    assert list(reader.skipped) == [f"{file}, line {number}" for number in range(3, 23)]
+    assert f"skipped 25 of 28 records: {file}, line 3: not an object with image_id, " in caplog.text
+    assert caplog.text.rstrip().endswith("; and 5 more")
     assert len(reader.load_data(file)) == 3
-    assert reader.skipped_count == 25
+    assert reader.skipped.count == 25
 
 
 def test_a_reading_that_is_left_early_says_so_too(file: Path, caplog: pytest.LogCaptureFixture) -> None:

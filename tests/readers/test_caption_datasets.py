@@ -56,8 +56,9 @@ def test_what_is_wrong_is_named_or_skipped(folder: Path, images: Path) -> None:
         Flickr8kCnReader().load_data(folder, images)
     reader = Flickr8kCnReader(on_error="skip")
     assert len(reader.load_data(folder, images)) == 2
-    assert reader.skipped_count == 2
-    assert "line 4: there is no image" in reader.skipped[1]
+    assert reader.skipped.count == 2
+    assert list(reader.skipped) == [f"{folder / 'flickr8kzhc.caption.txt'}, line {number}" for number in (5, 4)]
+    assert list(reader.skipped.values())[1].startswith("there is no image")
 
 
 def test_missing_files_are_named(folder: Path, images: Path) -> None:
@@ -71,7 +72,7 @@ def test_names_lead_nowhere_but_into_the_folder(folder: Path, images: Path) -> N
     shutil.copy(images / "111_ab.jpg", images.parent / "secret.jpg")
     with (folder / "flickr8kzhc.caption.txt").open("a", encoding="utf-8") as lines:
         lines.write("../secret.jpg#zhc#0 别处的图片\n")
-    with pytest.raises(RecordError, match=r"line 5: '\.\./secret\.jpg' is no image within"):
+    with pytest.raises(RecordError, match=r"line 5: '\.\./secret\.jpg' is not an image within"):
         Flickr8kCnReader().load_data(folder, images)
 
 

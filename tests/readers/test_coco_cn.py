@@ -45,7 +45,7 @@ def test_images_lie_where_their_names_say(folder: Path, images: Path) -> None:
 
 def test_what_is_wrong_is_named(folder: Path, images: Path) -> None:
     (folder / "coco-cn_val.txt").write_text("123\n")
-    with pytest.raises(RecordError, match=r"coco-cn_val\.txt, line 1: '123' is no name such as COCO_val2014"):
+    with pytest.raises(RecordError, match=r"coco-cn_val\.txt, line 1: '123' is not a name such as COCO_val2014"):
         CocoCnReader().load_data(folder, images, split="val")
     (images / "train2014" / f"{TRAIN}.jpg").unlink()
     with pytest.raises(RecordError, match=r"coco-cn_test\.txt, line 2: there is no image .*check the folder"):

@@ -102,7 +102,9 @@ def test_product1m_with_downloaded_images(products: Path, images: Path) -> None:
     reader = ColumnReader(PRODUCT1M, on_error="skip")
     (node,) = reader.load_data(products, images)
     assert node.image_path == str(images / "600000000001.jpg")
-    assert "line 2: there is no image" in reader.skipped[0]
+    (reason,) = reader.skipped.values()
+    assert list(reader.skipped) == [f"{products}, line 2"]
+    assert reason.startswith("there is no image")
 
 
 # What is wrong
@@ -114,10 +116,10 @@ def test_product1m_with_downloaded_images(products: Path, images: Path) -> None:
         ("图片,说明\na.jpg,裙子\n", r"t\.csv, line 1: there is no column 类别, but"),
         ("图片,说明,类别\na.jpg,裙子,x\na.jpg,帽子,x\n", r"t\.csv, line 3: the image id 't/a\.jpg' comes a second"),
         ("图片,说明,类别\nz.jpg,裙子,x\n", r"t\.csv, line 2: there is no image .*z\.jpg"),
-        ("图片,说明,类别\n../a.jpg,裙子,x\n", r"t\.csv, line 2: '\.\./a\.jpg' is no image within"),
-        ("图片,说明,类别\n/a.jpg,裙子,x\n", r"t\.csv, line 2: '/a\.jpg' is no image within"),
+        ("图片,说明,类别\n../a.jpg,裙子,x\n", r"t\.csv, line 2: '\.\./a\.jpg' is not an image within"),
+        ("图片,说明,类别\n/a.jpg,裙子,x\n", r"t\.csv, line 2: '/a\.jpg' is not an image within"),
         ("图片,说明,类别\na\0.jpg,裙子,x\n", r"t\.csv, line 2: "),
-        ("图片,说明,类别\n,裙子,x\n", r"t\.csv, line 2: '' is no image within"),
+        ("图片,说明,类别\n,裙子,x\n", r"t\.csv, line 2: '' is not an image within"),
     ],
 )
 def test_a_bad_record_is_named_or_skipped(tmp_path: Path, images: Path, rows: str, message: str) -> None:
@@ -131,24 +133,24 @@ def test_a_bad_record_is_named_or_skipped(tmp_path: Path, images: Path, rows: st
     else:
         with pytest.raises(ValueError, match=r"holds no images; expected records with 图片, 说明"):
             reader.load_data(tmp_path / "t.csv", images)
-    assert reader.skipped_count == 1
+    assert reader.skipped.count == 1
 
 
 def test_what_is_no_address_is_named(products: Path) -> None:
     products.write_text("1#####标题#####a.jpg\n", encoding="utf-8")
-    with pytest.raises(RecordError, match=r"line 1: 'a\.jpg' is no http address of an image"):
+    with pytest.raises(RecordError, match=r"line 1: 'a\.jpg' is not an http URL of an image"):
         ColumnReader(PRODUCT1M).load_data(products)
 
 
 def test_columns_must_name_a_image() -> None:
     with pytest.raises(ValueError, match="columns without an image: give image, url or base64"):
         Columns()
-    with pytest.raises(TypeError, match=r"'类别' stands where a tuple of columns should: give \('类别',\)"):
+    with pytest.raises(TypeError, match=r"'类别' is a string, not a tuple of columns: give \('类别',\)"):
         Columns(image="图片", metadata="类别")  # type: ignore[arg-type]
 
 
 def test_the_folder_of_images_must_fit_the_columns(products: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="image files alone: give the folder where they lie, images=…"):
+    with pytest.raises(ValueError, match="only image files: give the folder of the images, images=…"):
         ColumnReader(CHINESE).load_data(products)
     with pytest.raises(ValueError, match=r"name no image file: give Columns\(image=…\)"):
         ColumnReader(Columns(url="url")).load_data(products, tmp_path)
@@ -163,7 +165,8 @@ def test_halves_of_characters_reach_no_store(tmp_path: Path, images: Path) -> No
     reader = ColumnReader(CHINESE, on_error="skip")
     (node,) = reader.load_data(tmp_path / "t.json", images)
     assert (node.text, node.metadata["类别"]) == ("裙子\n红 色", "\ufffd")
-    assert "the image id is 't/" in reader.skipped[0]
+    (reason,) = reader.skipped.values()
+    assert reason.startswith("the image id is 't/")
 
 
 # Types and encodings
@@ -257,7 +260,7 @@ def test_nan_is_no_caption_and_no_address(tmp_path: Path, images: Path) -> None:
     (tmp_path / "t.jsonl").write_text('{"图片": "a.jpg", "说明": NaN, "u": NaN}', encoding="utf-8")
     (node,) = ColumnReader(Columns(caption="说明", image="图片")).load_data(tmp_path / "t.jsonl", images)
     assert node.text == ""
-    with pytest.raises(RecordError, match="line 1: NaN is no http address of an image"):
+    with pytest.raises(RecordError, match="line 1: NaN is not an http URL of an image"):
         ColumnReader(Columns(caption="说明", url="u")).load_data(tmp_path / "t.jsonl")
 
 
@@ -268,5 +271,5 @@ def test_metadata_may_not_be_called_as_this_package_s_own() -> None:
 
 
 def test_an_unknown_encoding_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="encoding is 'gb2313', which is no text encoding"):
+    with pytest.raises(ValueError, match="encoding is 'gb2313', which is not a text encoding"):
         ColumnReader(CHINESE, encoding="gb2313")

@@ -76,7 +76,8 @@ def test_what_is_no_image_and_no_utf_8_is_named(tmp_path: Path) -> None:
     reader = JsonlReader(on_error="skip")
     with pytest.raises(ValueError, match="holds no images"):
         reader.load_data(file)
-    assert re.search(r"test\.jsonl, line 2: not UTF-8 \(byte \d\), but perhaps GBK; convert", reader.skipped[1])
+    assert list(reader.skipped) == [f"{file}, line 1", f"{file}, line 2"]
+    assert re.match(r"not UTF-8 \(byte \d\), but perhaps GBK; convert", reader.skipped[f"{file}, line 2"])
 
 
 def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path, image: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -90,9 +91,9 @@ def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path, image: str, ca
     )
     reader = JsonlReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.lazy_load_data(file)] == ["1", "3"]
-    assert reader.skipped_count == 2
-    assert ["line 2" in reader.skipped[0], "line 3" in reader.skipped[1]] == [True, True]
-    assert "no image that Pillow can read" in reader.skipped[1]
+    assert reader.skipped.count == 2
+    assert list(reader.skipped) == [f"{file}, line 2", f"{file}, line 3"]
+    assert "not an image that Pillow can read" in reader.skipped[f"{file}, line 3"]
     assert "skipped 2 of 4 records" in caplog.text
 
 
@@ -113,7 +114,7 @@ def test_the_first_good_line_of_an_id_brings_the_image(tmp_path: Path, image: st
     )
     reader = JsonlReader(id_prefix="", on_error="skip")
     (node,) = reader.load_data(file)
-    assert (node.node_id, node.text, reader.skipped_count) == ("1", "一只猫\n猫在睡觉", 1)
+    assert (node.node_id, node.text, reader.skipped.count) == ("1", "一只猫\n猫在睡觉", 1)
 
 
 def test_an_id_of_two_images_is_an_error(tmp_path: Path, photos: list[Path]) -> None:

@@ -60,5 +60,8 @@ def test_nan_is_no_advertising_line_and_no_id(tmp_path: Path, photos: list[Path]
     )
     reader = MugeCaptionReader(on_error="skip")
     assert [node.text for node in reader.load_data(tmp_path)] == ["", "文案"]
-    assert "line 3: the image id is 2.0, a float, under image_id; an id is a string or an" in reader.skipped[0]
-    assert "line 4: text holds {'zh': '文案'}, an object, not a caption or a list of captions" in reader.skipped[1]
+    file = tmp_path / "IC_train.jsonl"
+    assert list(reader.skipped) == [f"{file}, line 3", f"{file}, line 4"]
+    no_id, no_text = reader.skipped.values()
+    assert no_id.startswith("the image id is 2.0, a float, under image_id; an id is a string or an")
+    assert no_text == "text holds {'zh': '文案'}, an object, not a caption or a list of captions"

@@ -69,7 +69,7 @@ def test_a_name_that_no_store_can_hold_is_refused(tmp_path: Path, photos: list[P
     shutil.copy(tmp_path / "b.pdf", os.fsencode(tmp_path) + "/课件.pdf".encode("gbk"))
     reader = PageReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
-    assert "is not UTF-8; rename the file" in reader.skipped[0]
+    assert list(reader.skipped.values()) == ["the name is not UTF-8; rename it"]
 
 
 def test_a_folder_is_looked_through(tmp_path: Path, photos: list[Path], caplog: pytest.LogCaptureFixture) -> None:
@@ -131,7 +131,7 @@ def test_a_broken_file_is_named_or_skipped(tmp_path: Path, photos: list[Path]) -
         PageReader().load_data(tmp_path)
     reader = PageReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
-    assert reader.skipped_count == 1
+    assert reader.skipped.count == 1
 
 
 def test_what_is_no_page_is_refused(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_page_without_area_is_named(tmp_path: Path, photos: list[Path]) -> Non
     )
     reader = PageReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
-    assert "a.pdf, page 1: cannot be rendered (it has no area)" in reader.skipped[0]
+    assert reader.skipped == {f"{tmp_path / 'a.pdf'}, page 1": "cannot be rendered (it has no area)"}
 
 
 def test_what_was_filled_into_forms_is_drawn() -> None:
@@ -196,7 +196,7 @@ def test_llama_indexs_own_reader_of_folders_takes_it(tmp_path: Path) -> None:
 # Slides
 
 
-def stand_in(folder: Path, script: str) -> None:
+def write_fake_soffice(folder: Path, script: str) -> None:
     """Write a program to be run instead of LibreOffice."""
     (folder / "soffice").write_text(f"#!/bin/sh\n{script}\n")
     (folder / "soffice").chmod(0o755)
@@ -211,7 +211,7 @@ def is_running(process_id: str) -> bool:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a shell")
 def test_what_libreoffice_says_in_other_encodings_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stand_in(tmp_path, "printf 'first\\n\\316\\322 failed\\n'\nexit 1")
+    write_fake_soffice(tmp_path, "printf 'first\\n\\316\\322 failed\\n'\nexit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     with pytest.raises(RecordError, match=r"slides\.pptx: LibreOffice cannot convert it \(.* failed\)"):
         PageReader().load_data(FILES / "slides.pptx")
@@ -232,9 +232,9 @@ def test_slides_are_read_by_way_of_libreoffice(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_libreoffice_is_stopped_with_all_that_it_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     started = tmp_path / "started"
-    stand_in(tmp_path, f"sleep 3600 &\necho $! > {started}\nwait")
+    write_fake_soffice(tmp_path, f"sleep 3600 &\necho $! > {started}\nwait")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(pages, "TIMEOUT_SECONDS", 3)
+    monkeypatch.setattr(pages, "LIBREOFFICE_SECONDS", 3)
     with pytest.raises(RecordError, match=r"slides\.pptx: LibreOffice took longer than 3 s"):
         PageReader().load_data(FILES / "slides.pptx")
     # A process that is killed takes a moment to end; this one would sleep for a minute.
@@ -279,7 +279,7 @@ def test_a_page_that_takes_too_long_is_given_up_and_others_are_read(tmp_path: Pa
         PageReader(page_seconds=0.01).load_data(tmp_path)
     reader = PageReader(page_seconds=0.01, id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(tmp_path)] == ["b.pdf/1"]
-    assert reader.skipped_count == 1
+    assert reader.skipped.count == 1
 
 
 def test_the_rest_of_a_file_of_slow_pages_is_left_out(monkeypatch: pytest.MonkeyPatch, photos: list[Path]) -> None:
@@ -294,7 +294,11 @@ def test_the_rest_of_a_file_of_slow_pages_is_left_out(monkeypatch: pytest.Monkey
     with pytest.raises(ValueError, match="holds no pages"):
         reader.load_data(CASES / "lecture.pdf")
     assert len(drawn) == 3
-    assert "pages 4 to 10 are left out after 3 slow ones" in reader.skipped[-1]
+    assert list(reader.skipped) == [
+        *(f"{CASES / 'lecture.pdf'}, page {n}" for n in (1, 2, 3)),
+        str(CASES / "lecture.pdf"),
+    ]
+    assert reader.skipped[str(CASES / "lecture.pdf")] == "pages 4 to 10 are left out after 3 slow ones"
 
 
 def test_pages_are_drawn_in_steps_as_they_are_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

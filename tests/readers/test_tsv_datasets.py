@@ -49,8 +49,8 @@ def test_images_with_all_their_captions(folder: Path, photos: list[Path]) -> Non
         ("valid_imgs.tsv", "1009\t%%%", "valid_imgs.tsv, line 4: the image of '1009' is not base64"),
         ("valid_imgs.tsv", "1000\t/9j/", "valid_imgs.tsv, line 4: the image id '1000' comes a second time"),
         ("valid_texts.jsonl", "{", "valid_texts.jsonl, line 4: not an object with text and image_ids"),
-        ("valid_texts.jsonl", '{"text": "猫", "image_ids": 7}', "valid_texts.jsonl, line 4: image_ids is no list"),
-        ("valid_texts.jsonl", '{"text": NaN, "image_ids": [1000]}', "line 4: text is no text, but NaN"),
+        ("valid_texts.jsonl", '{"text": "猫", "image_ids": 7}', "valid_texts.jsonl, line 4: image_ids is not a list"),
+        ("valid_texts.jsonl", '{"text": NaN, "image_ids": [1000]}', "line 4: text is not a text, but NaN"),
         (
             "valid_texts.jsonl",
             '{"text": "猫", "image_ids": [1000.0]}',
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_named_or_skipped(folder: Path, name: str, line: str, m
     assert message in str(caught.value)
     reader = ChineseClipReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(folder, split="valid")] == ["1000", "1001", "1002"]
-    assert reader.skipped_count == 1
+    assert reader.skipped.count == 1
 
 
 def test_nan_in_the_place_of_ids_is_none(folder: Path) -> None:

@@ -34,7 +34,8 @@ def test_downloaded_images(file: Path, tmp_path: Path, photos: list[Path]) -> No
     (node,) = reader.load_data(file, tmp_path / "images")
     assert node.node_id == "007/00001"
     assert node.image_path == str(tmp_path / "images" / "007" / "00001.jpg")
-    assert "line 2: there is no image" in reader.skipped[0]
+    assert list(reader.skipped) == [f"{file}, line 2"]
+    assert reader.skipped[f"{file}, line 2"].startswith("there is no image")
 
 
 def test_bad_rows_keep_their_number(file: Path) -> None:
@@ -42,8 +43,8 @@ def test_bad_rows_keep_their_number(file: Path) -> None:
         lines.write("只有一列\n".encode() + "猫,狗".encode("gbk") + b"\n" + b"https://img.example.cn/c.jpg,c\n")
     reader = WukongReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(file)] == ["007/00000", "007/00001", "007/00004"]
-    assert "line 4: a row without caption" in reader.skipped[0]
-    assert "line 5: not UTF-8" in reader.skipped[1]
+    assert reader.skipped[f"{file}, line 4"] == "a row without caption"
+    assert reader.skipped[f"{file}, line 5"].startswith("not UTF-8")
 
 
 def test_another_header_is_named(file: Path) -> None:
@@ -69,7 +70,7 @@ def test_equal_rows_are_nodes_of_their_own(file: Path) -> None:
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd", "http://[bad/a.jpg"])
 def test_what_is_no_address_is_named(file: Path, url: str) -> None:
     file.write_text(f"url,caption\n{url},猫\n", encoding="utf-8")
-    with pytest.raises(RecordError, match=r"line 2: .* is no http address of an image"):
+    with pytest.raises(RecordError, match=r"line 2: .* is not an http URL of an image"):
         WukongReader().load_data(file)
 
 

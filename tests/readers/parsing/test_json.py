@@ -9,14 +9,14 @@ import pytest
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.readers.parsing import json as json_files
-from llama_index_mm_zhipu.readers.parsing.json import objects_of
+from llama_index_mm_zhipu.readers.parsing.json import read_objects
 
 RECORDS = [{"name": f"{number}.jpg", "text": '他说"好"]}, {\n' * (number % 5), "n": number} for number in range(300)]
 
 
 def read(file: Path, *required: str) -> list[dict[str, object] | str]:
     """Return each object, or the message of what is none."""
-    return [getattr(found, "fields", None) or str(found) for found in objects_of(file, "an object", required)]
+    return [getattr(found, "fields", None) or str(found) for found in read_objects(file, "an object", required)]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
@@ -81,10 +81,11 @@ def test_what_is_no_json_is_seen_without_reading_on(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("[nonsense," + " " * (8 << 20), encoding="utf-8")
     with file.open("rb") as stream:
-        text = json_files._Text(stream, tqdm(disable=True))
+        text = json_files._Window(stream, tqdm(disable=True))
+        text.require_next(json_files._BLANKS)
         text.take("[")
         with pytest.raises(ValueError, match="not JSON"):
-            text.value()
+            text.parse_value()
         assert stream.tell() <= 2 << 20
 
 

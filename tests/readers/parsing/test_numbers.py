@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, number_in
+from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, parse_number
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, number_i
     ],
 )
 def test_plain_numbers(text: str, number: float) -> None:
-    found = number_in(text)
+    found = parse_number(text)
     assert (found, type(found)) == (number, type(number))
 
 
@@ -37,15 +37,15 @@ def test_plain_numbers(text: str, number: float) -> None:
     ],
 )
 def test_what_stays_text(text: str) -> None:
-    assert number_in(text) is None
+    assert parse_number(text) is None
 
 
 def converted(*values: str) -> list[str | int | float]:
     """Return the values of a column."""
     columns = NumericColumns(["a"])
     for value in values:
-        columns.see({"a": value})
-    return [columns.value("a", value) for value in values if value.strip()]
+        columns.add_row({"a": value})
+    return [columns.convert("a", value) for value in values if value.strip()]
 
 
 def test_a_column_has_one_type() -> None:
@@ -59,8 +59,8 @@ def test_a_column_has_one_type() -> None:
 
 def test_only_the_named_columns_are_converted_and_rows_may_lack_them() -> None:
     columns = NumericColumns(["a"])
-    columns.see({"b": "1"})
+    columns.add_row({"b": "1"})
     assert columns.may_hold_numbers
-    columns.see({"a": "x", "b": "1"})
+    columns.add_row({"a": "x", "b": "1"})
     assert not columns.may_hold_numbers
-    assert columns.value("b", "1") == "1"
+    assert columns.convert("b", "1") == "1"

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from llama_index_mm_zhipu.readers.parsing.tables import MAX_FIELD_CHARACTERS, rows_of
+from llama_index_mm_zhipu.readers.parsing.tables import MAX_FIELD_CHARACTERS, read_rows
 
 
 def read(path: Path, content: str, **options: Any) -> list[dict[str, str] | str]:
     """Return the fields of each row, or the message of what is none."""
     path.write_bytes(content.encode())
-    return [getattr(row, "fields", None) or str(row) for row in rows_of(path, **{"required": ("a",), **options})]
+    return [getattr(row, "fields", None) or str(row) for row in read_rows(path, **{"required": ("a",), **options})]
 
 
 def test_fields_in_quotes_hold_commas_and_line_ends(tmp_path: Path) -> None:
@@ -73,11 +73,11 @@ def test_the_limit_of_the_csv_module_is_what_it_was(tmp_path: Path) -> None:
     before = csv.field_size_limit(131_072)
     try:
         (tmp_path / "t.csv").write_text(f"a,b\n1,{'A' * 200_000}\n2,x\n3,{'B' * 200_000}\n", encoding="utf-8")
-        for row in rows_of(tmp_path / "t.csv", required=("a",)):
+        for row in read_rows(tmp_path / "t.csv", required=("a",)):
             assert not isinstance(row, Exception)
             assert csv.field_size_limit() == 131_072
         # Of a reading that is left early, of one that ends in an error, and of fields over many lines.
-        assert next(rows_of(tmp_path / "t.csv", required=("a",))).fields["a"] == "1"
+        assert next(read_rows(tmp_path / "t.csv", required=("a",))).fields["a"] == "1"
         (error,) = read(tmp_path / "t.csv", 'a,b\n1,"' + "x\n" * 200_000)
         assert "line 2: not a row of a CSV" in str(error)
         (row,) = read(tmp_path / "t.csv", 'a,b\n1,"' + "x\n" * 200_000 + '"\n')
@@ -96,7 +96,7 @@ def test_many_threads_read_long_fields_and_leave_the_limit(tmp_path: Path) -> No
         (tmp_path / "t.csv").write_text("a\n" + f"{'A' * 150_000}\nx\n" * 20, encoding="utf-8")
 
         def lengths(_: int) -> list[int]:
-            return [len(row.fields["a"]) for row in rows_of(tmp_path / "t.csv", required=("a",))]
+            return [len(row.fields["a"]) for row in read_rows(tmp_path / "t.csv", required=("a",))]
 
         with ThreadPoolExecutor(8) as pool:
             assert list(pool.map(lengths, range(16))) == [[150_000, 1] * 20] * 16
