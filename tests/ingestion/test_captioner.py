@@ -1,4 +1,4 @@
-"""Captions for images without: written once each, several at a time, kept on disk, failures listed."""
+"""``ImageCaptioner``: concurrent requests, errors, cached captions, and the parsing of answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from llama_index_mm_zhipu import (
 )
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.ingestion import CaptionCacheError, ImageCaptioner
+from llama_index_mm_zhipu.ingestion.captioner import CaptionCache, parse_answer
 from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError, GLMServerError
 from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer, Says, Stall
 
@@ -150,8 +152,8 @@ def test_failures_are_listed_and_asked_about_again(
     nodes = captioner(slides[:4])
 
     assert [bool(node.get_content()) for node in nodes] == [False, False, False, True]
-    assert list(captioner.failures) == [node.node_id for node in slides[:3]]
-    reasons = list(captioner.failures.values())
+    assert list(captioner.skipped) == [node.node_id for node in slides[:3]]
+    reasons = list(captioner.skipped.values())
     assert reasons[0].startswith("GLMServerError: ")
     assert reasons[1].startswith("EmptyAnswerError: the model answered nothing about ")
     assert "vanished.jpg" in reasons[2]
@@ -160,7 +162,7 @@ def test_failures_are_listed_and_asked_about_again(
     asked = len(server.requests)
     slides[2].image_path = slides[0].image_path
     assert all(node.get_content() for node in captioner(slides[:4]))
-    assert captioner.failures == {}
+    assert captioner.skipped == {}
     assert len(server.requests) == asked + 2
 
 
@@ -220,7 +222,7 @@ def test_a_cut_answer_is_a_failure_and_not_kept(
     path = tmp_path / "captions.sqlite3"
     cut = ImageCaptioner(llm=connect(max_tokens=5), cache_path=path)
     assert not cut(slides[:1])[0].get_content()
-    assert "was cut; raise max_tokens" in next(iter(cut.failures.values()))
+    assert "was cut; raise max_tokens" in next(iter(cut.skipped.values()))
     assert ImageCaptioner(llm=connect(), cache_path=path)(slides[:1])[0].get_content()
 
 
@@ -373,3 +375,112 @@ def test_an_index_of_captioned_slides(
     index = build_index(captioner(read_folder(folder)), embed_model=demo_embedding)
     assert index.image_store.get_setting("caption_weight") == 0.5
     assert index.image_store.has_texts()
+
+
+# The cache of captions
+
+
+def test_what_was_put_is_there_for_others(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "captions.sqlite3"
+    CaptionCache(path).put("key", "一只猫")
+    assert CaptionCache(path).get("key") == "一只猫"
+    assert CaptionCache(path).get("other") is None
+
+
+def test_threads_share_it(tmp_path: Path) -> None:
+    path = tmp_path / "captions.sqlite3"
+    CaptionCache(path)
+
+    def write(start: int) -> None:
+        for number in range(start, start + 20):
+            CaptionCache(path).put(str(number), f"图{number}")
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in range(0, 80, 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [CaptionCache(path).get(str(number)) for number in range(80)] == [f"图{number}" for number in range(80)]
+
+
+def test_by_default_it_lies_in_llamaindex_s_cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(tmp_path))
+    assert CaptionCache().path == tmp_path / "llama_index_mm_zhipu" / "captions.sqlite3"
+
+
+def test_another_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "captions.sqlite3"
+    path.write_bytes(b"no database at all, but text that is long enough")
+    with pytest.raises(CaptionCacheError, match=r"captions\.sqlite3 cannot be used: .*; give another path"):
+        CaptionCache(path)
+
+
+# Parsing of answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "caption"),
+    [
+        ("说明：一只猫\n文字：无", "一只猫"),
+        ("说明：一只猫。\n文字：停车\n禁止", "一只猫。\n停车\n禁止"),
+        ("**说明**：一只猫\n\n**文字**: SALE", "一只猫\nSALE"),
+        ("**说明：** 一只猫\n**文字：** SALE", "一只猫\nSALE"),
+        ("说明:一只猫\n坐着\n文字:没有文字。", "一只猫\n坐着"),
+        ("1. 说明：一只猫\n2. 文字：SALE", "一只猫\nSALE"),
+        ("- 说明：一只猫\n- 文字：SALE", "一只猫\nSALE"),
+        ("说明：一只猫。文字：无", "一只猫。"),
+        ("文字：SALE\n说明：一只猫", "一只猫\nSALE"),
+        ("说明：一只猫", "一只猫"),
+        ("文字：无", ""),
+        ("```\n说明：一只猫\n文字：SALE\n```", "一只猫\nSALE"),
+        ("<think>\n说明：草稿\n</think>\n说明：一只猫\n文字：SALE", "一只猫\nSALE"),
+        ("Caption: A cat\nText: none", "A cat"),
+        ("Caption: A cat\nText: STOP", "A cat\nSTOP"),
+        ("Description: A cat\nText: No legible text.", "A cat"),
+        ("  一只猫坐着  ", "一只猫坐着"),
+        ("产品说明：见附件", "产品说明：见附件"),
+        ("说明：封面\n文字：产品名\n说明：请勿折叠", "封面\n产品名\n说明：请勿折叠"),
+        ("说明：\n文字：停车", "停车"),
+        ("一个红苹果。\n文字：ABC", "一个红苹果。\nABC"),
+        ("A blue sign.\nText: STOP", "A blue sign.\nSTOP"),
+        ("这张图片的说明：苹果\n文字：无", "苹果"),
+        ('"说明：苹果\n文字：无"', "苹果"),
+        ("【说明】苹果。\n【文字】无", "苹果。"),
+        ("**图片内容说明**：苹果\n**文字**：无", "苹果"),
+        ("**说明（图片内容）**：苹果\n文字：无", "苹果"),
+        ("图片描述：苹果\n图片文字：ABC", "苹果\nABC"),
+        ("（1）说明：苹果\n（2）文字：ABC", "苹果\nABC"),
+        ("一、说明：苹果\n二、文字：ABC", "苹果\nABC"),
+        ("", ""),
+    ],
+)
+def test_what_an_answer_gives(answer: str, caption: str) -> None:
+    assert parse_answer(answer) == caption
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "无文字",
+        "图中没有文字。",
+        "没有可见的文字",
+        "n/a",
+        "“无”",
+        "No text in the image",
+        "（无）",
+        "无法辨认",
+        "没有可识别的文字信息",
+        "图片中没有清晰可见的文字",
+        "No text is visible.",
+    ],
+)
+def test_ways_to_say_that_there_is_no_text(text: str) -> None:
+    assert parse_answer(f"说明：一只猫\n文字：{text}") == "一只猫"
+
+
+@pytest.mark.parametrize("filler", ["\n", " \n", "*", "- ", "说明：", "<think>"])
+def test_an_answer_that_runs_away_takes_no_time(filler: str) -> None:
+    start = time.process_time()
+    parse_answer("说明：猫" + filler * 5000 + "。")
+    parse_answer(filler * 5000)
+    assert time.process_time() - start < 1
