@@ -1,4 +1,4 @@
-"""Pages of PDF files and slides become images with the text that stands on them."""
+"""Pages of PDF files and slides become images with their text."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from waiting import wait_until
 
 from llama_index_mm_zhipu.images import load_image
 from llama_index_mm_zhipu.readers import PageReader, RecordError, page_drawing, pages
+from llama_index_mm_zhipu.readers.pages import clean_text_layer
 
 CASES = Path(__file__).parents[2] / "examples" / "cases"
 FILES = Path(__file__).parents[1] / "data" / "pages"
@@ -362,3 +363,32 @@ def test_a_page_of_many_small_objects_is_not_refused(monkeypatch: pytest.MonkeyP
 def test_the_time_of_a_page_is_a_positive_number() -> None:
     with pytest.raises(ValueError, match="page_seconds is 0; it is a number of seconds above 0"):
         PageReader(page_seconds=0)
+
+
+# Text layers
+
+
+def test_sentences_that_reach_the_margin_go_on() -> None:
+    lines = [
+        "梯度下降",
+        "学习率决定每一步迈多大，是最需要细",
+        " 心调节的超参数。",
+        "",
+        "过大时损失会来回震荡甚至发散，过小",
+        "则收敛。",
+    ]
+    assert clean_text_layer("\r\n".join(lines)).splitlines() == [
+        "梯度下降",
+        "学习率决定每一步迈多大，是最需要细心调节的超参数。",
+        "过大时损失会来回震荡甚至发散，过小则收敛。",
+    ]
+
+
+def test_sentences_that_end_at_the_margin_stay_apart() -> None:
+    assert clean_text_layer("这一句刚好到头。\n下一句也刚好到\n") == "这一句刚好到头。\n下一句也刚好到"
+
+
+def test_other_scripts_keep_their_lines() -> None:
+    assert clean_text_layer("a line of English\nand another line\n") == "a line of English\nand another line"
+    assert clean_text_layer("auto\ufffe\nmatic\x02") == "auto-\nmatic-"
+    assert clean_text_layer(" \n\n") == ""
