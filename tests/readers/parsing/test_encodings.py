@@ -1,4 +1,4 @@
-"""Encodings are detected from the whole file, and what is given is taken as it is."""
+"""Detection of encodings, and reading with a given encoding."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def test_each_encoding_is_detected_and_read(
     assert [line.text for line in lines if isinstance(line, Line)] == TEXT.split("\r\n")[:-1]
 
 
-def test_gbk_is_read_with_a_warning_and_without_one_where_it_is_given(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_detected_gbk_is_a_warning_and_given_gbk_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "goods.csv"
     file.write_bytes("一条裙子\n".encode("gbk") * 1000)
     assert resolve_encoding(file, "gb18030") == "gb18030"
@@ -56,25 +54,25 @@ def test_gbk_is_read_with_a_warning_and_without_one_where_it_is_given(
 @pytest.mark.parametrize(
     "content",
     [
-        # Valid GB18030 as a whole, and nonsense: "裙子" is "瑁欏瓙" in it.
+        # The whole file is valid GB18030, but would be read as nonsense: "裙子" as "瑁欏瓙".
         "裙子裙子\n".encode() + b"\xb0\xa1\n" + "红色红色\n".encode(),
         "裙子\n".encode() + b"\xff\xff\n",
         "裙子\n".encode("gbk") + b"\x81\n",
         b"",
     ],
 )
-def test_a_damaged_file_stays_utf_8(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_read_as_utf_8(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)
     assert detect_encoding(tmp_path / "a.txt") is None
 
 
 @pytest.mark.parametrize("encoding", ["gbkk", "", "base64", "a\0b"])
-def test_an_encoding_that_is_none_is_refused(encoding: str) -> None:
+def test_an_invalid_encoding_is_an_error(encoding: str) -> None:
     with pytest.raises(ValueError, match=r"^encoding is .*, which is not a text encoding .*'gb18030' \(GBK"):
         normalize_encoding(encoding)
 
 
-def test_names_of_utf_8_are_one(tmp_path: Path) -> None:
+def test_names_of_encodings_are_normalized(tmp_path: Path) -> None:
     assert {normalize_encoding(name) for name in ("utf8", "UTF-8", "utf-8-sig", "U8")} == {"utf-8"}
     assert normalize_encoding("CP936") == "gbk"
     assert normalize_encoding(None) is None
@@ -88,7 +86,7 @@ def test_names_of_utf_8_are_one(tmp_path: Path) -> None:
         ("gb18030", "line 2: not gb18030; give another encoding, such as encoding='utf-8', or none to have it"),
     ],
 )
-def test_a_line_that_is_not_in_the_given_encoding_is_named(tmp_path: Path, encoding: str, message: str) -> None:
+def test_a_line_in_another_encoding_than_given_is_an_error(tmp_path: Path, encoding: str, message: str) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes(b"one\nx\xff\nthree\n")
     first, error, last = read_lines(file, encoding=encoding)
@@ -97,13 +95,13 @@ def test_a_line_that_is_not_in_the_given_encoding_is_named(tmp_path: Path, encod
     assert message in str(error)
 
 
-def test_utf_16_without_a_mark_is_named(tmp_path: Path) -> None:
+def test_utf_16_without_a_byte_order_mark_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a,b\n1,2\n")
     (error,) = read_lines(tmp_path / "a.txt", encoding="utf-16")
     assert "line 1: not utf-16" in str(error)
 
 
-def test_the_bar_counts_the_bytes_of_the_file(tmp_path: Path) -> None:
+def test_the_progress_bar_counts_bytes_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes("裙子\n".encode("utf-16") * 5000)
     with file.open("rb") as stream, tqdm(total=0, disable=False) as bar:

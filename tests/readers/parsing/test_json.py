@@ -1,4 +1,4 @@
-"""Arrays of objects are read object by object, however long and in whatever layout."""
+"""Streaming of JSON arrays in any layout, and positions in errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECORDS = [{"name": f"{number}.jpg", "text": '他说"好"]}, {\n' * (number % 5)
 
 
 def read(file: Path, *required: str) -> list[dict[str, object] | str]:
-    """Return each object, or the message of what is none."""
+    """Return each object, or the message of an error."""
     return [getattr(found, "fields", None) or str(found) for found in read_objects(file, "an object", required)]
 
 
@@ -28,7 +28,9 @@ def read(file: Path, *required: str) -> list[dict[str, object] | str]:
         lambda: '{ "RECORDS" :\n' + json.dumps(RECORDS) + "}",
     ],
 )
-def test_all_layouts_and_all_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout, chunk: int) -> None:
+def test_arrays_are_read_in_all_layouts_and_chunk_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout, chunk: int
+) -> None:
     monkeypatch.setattr(json_files, "_CHUNK_BYTES", chunk)
     (tmp_path / "a.json").write_text(layout(), encoding="utf-8")
     assert read(tmp_path / "a.json") == RECORDS
@@ -52,32 +54,32 @@ def test_all_layouts_and_all_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ('[{"name": 1},\n{"nam": 7}]', "a.json, line 2, object 2: not an object, but with nam"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, content: str, message: str) -> None:
+def test_errors_name_line_and_object(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "a.json").write_text(content, encoding="utf-8")
     *_, last = read(tmp_path / "a.json", "name")
     assert str(last).startswith(f"{tmp_path}/{message}")
 
 
-def test_the_array_may_stand_behind_other_things(tmp_path: Path) -> None:
+def test_the_array_may_follow_other_values(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"count": 1, "of": {"x": "]"}, "RECORDS": [{"name": 1}], "more": 2}', "utf-8")
     assert read(tmp_path / "a.json") == [{"name": 1}]
 
 
-def test_what_stands_before_another_encoding_is_read(tmp_path: Path) -> None:
+def test_objects_before_a_decoding_error_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes('[\n{"name": "一"},\n'.encode() + '{"name": "裙子"}]'.encode("gbk"))
     good, error = read(tmp_path / "a.json")
     assert good == {"name": "一"}
     assert "a.json, line 3: not UTF-8 (byte 31), but perhaps GBK" in str(error)
 
 
-def test_numbers_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_that_cross_chunks_are_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text('{"of": 1.5e3, "RECORDS": [{"name": 1}]}', encoding="utf-8")
     for chunk in range(1, 30):
         monkeypatch.setattr(json_files, "_CHUNK_BYTES", chunk)
         assert read(tmp_path / "a.json") == [{"name": 1}]
 
 
-def test_what_is_no_json_is_seen_without_reading_on(tmp_path: Path) -> None:
+def test_a_syntax_error_is_found_without_reading_the_whole_file(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text("[nonsense," + " " * (8 << 20), encoding="utf-8")
     with file.open("rb") as stream:
@@ -89,7 +91,7 @@ def test_what_is_no_json_is_seen_without_reading_on(tmp_path: Path) -> None:
         assert stream.tell() <= 2 << 20
 
 
-def test_another_encoding_is_named(tmp_path: Path) -> None:
+def test_another_encoding_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes('[\n{"name": "裙子"}]'.encode("gbk"))
     (error,) = read(tmp_path / "a.json")
     assert "a.json, line 2: not UTF-8 (byte 14), but perhaps GBK; convert the file with" in str(error)

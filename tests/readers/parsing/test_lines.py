@@ -1,4 +1,4 @@
-"""Lines of any file: UTF-8, ends that are none, marks, sizes; what is wrong is named."""
+"""Lines of text files: line ends, byte order marks, encodings and sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def texts_of(file: Path) -> list[str]:
     return [line.text for line in read_lines(file) if isinstance(line, Line)]
 
 
-def test_lines_end_with_a_line_feed_alone(tmp_path: Path) -> None:
+def test_only_line_feeds_end_lines(tmp_path: Path) -> None:
     file = tmp_path / "captions.txt"
     file.write_bytes("\ufeff一只猫\r\n\n两只\r猫\u2028们\n \n末行".encode())
     assert texts_of(file) == ["一只猫", "两只\r猫\u2028们", "末行"]
@@ -24,7 +24,7 @@ def test_lines_end_with_a_line_feed_alone(tmp_path: Path) -> None:
     ]
 
 
-def test_a_line_in_another_encoding_is_an_error_and_the_others_are_not(tmp_path: Path) -> None:
+def test_lines_around_a_line_in_another_encoding_are_read(tmp_path: Path) -> None:
     file = tmp_path / "captions.txt"
     file.write_bytes("一只猫\n".encode() + "两只猫\n".encode("gbk") + b"\xff\xff\n" + "三只".encode())
     first, gbk, neither, last = read_lines(file)
@@ -36,7 +36,7 @@ def test_a_line_in_another_encoding_is_an_error_and_the_others_are_not(tmp_path:
     assert str(neither).endswith("line 3: not UTF-8 (byte 0); save the file as UTF-8")
 
 
-def test_a_file_without_lines_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_without_line_ends_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1 << 20)
     file = tmp_path / "film.mp4"
     file.write_bytes(b"x" * (3 << 20))
@@ -45,7 +45,7 @@ def test_a_file_without_lines_is_not_read_whole(tmp_path: Path, monkeypatch: pyt
     assert "line 1: longer than 1 MiB; is this a text file?" in str(error)
 
 
-def test_a_bar_shows_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_progress_bar_is_shown_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "captions.txt"
     file.write_text("一只猫\n" * 1000, encoding="utf-8")
     list(read_lines(file))
@@ -54,6 +54,6 @@ def test_a_bar_shows_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "Reading captions.txt: 100%" in capsys.readouterr().err
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such file: .*gone\.txt"):
         list(read_lines(tmp_path / "gone.txt"))

@@ -13,23 +13,23 @@ from llama_index_mm_zhipu.readers.parsing.tables import MAX_FIELD_CHARACTERS, Nu
 
 
 def read(path: Path, content: str, **options: Any) -> list[dict[str, str] | str]:
-    """Return the fields of each row, or the message of what is none."""
+    """Return the fields of each row, or the message of an error."""
     path.write_bytes(content.encode())
     return [getattr(row, "fields", None) or str(row) for row in read_rows(path, **{"required": ("a",), **options})]
 
 
-def test_fields_in_quotes_hold_commas_and_line_ends(tmp_path: Path) -> None:
+def test_quoted_fields_may_contain_commas_and_line_ends(tmp_path: Path) -> None:
     rows = read(tmp_path / "t.csv", '\ufeffa,b\r\n"一, 二","行\n行"\r\n带\r回车,"他说""好"""\r\n')
     assert rows == [{"a": "一, 二", "b": "行\n行"}, {"a": "带 回车", "b": '他说"好"'}]
 
 
-def test_other_delimiters_know_no_quotes(tmp_path: Path) -> None:
+def test_quotes_are_plain_text_with_other_delimiters(tmp_path: Path) -> None:
     assert read(tmp_path / "t.tsv", 'a\tb\n"一\t二"\n', delimiter="\t") == [{"a": '"一', "b": '二"'}]
     rows = read(tmp_path / "t.txt", "1##一##x##y\n2##二\n", delimiter="##", names=("a", "b", "c"))
     assert rows == [{"a": "1", "b": "一", "c": "x##y"}, {"a": "2", "b": "二"}]
 
 
-def test_bad_rows_are_named_and_the_others_read(tmp_path: Path) -> None:
+def test_invalid_rows_are_errors_and_others_are_read(tmp_path: Path) -> None:
     rows = read(tmp_path / "t.csv", 'b,a\n"一"二,三\n1\n1,2,3\n四,五\n')
     assert rows == [
         f"{tmp_path}/t.csv, line 2: not a row of a CSV (',' expected after '\"')",
@@ -39,12 +39,12 @@ def test_bad_rows_are_named_and_the_others_read(tmp_path: Path) -> None:
     ]
 
 
-def test_a_quote_that_nobody_closes_is_named_where_it_opens(tmp_path: Path) -> None:
+def test_the_error_of_an_unclosed_quote_names_the_line_where_it_opens(tmp_path: Path) -> None:
     (error,) = read(tmp_path / "t.csv", 'a,b\n1,"二\n3,四\n')
     assert "line 2: not a row of a CSV (unexpected end of data)" in str(error)
 
 
-def test_a_wrong_column_is_one_error(tmp_path: Path) -> None:
+def test_a_missing_column_is_a_single_error(tmp_path: Path) -> None:
     assert read(tmp_path / "t.csv", "x,y\n1,2\n3,4\n") == [
         f"{tmp_path}/t.csv, line 1: there is no column a, but ['x', 'y']"
     ]
@@ -56,11 +56,11 @@ def test_fields_may_be_longer_than_the_csv_module_allows(tmp_path: Path) -> None
     assert read(tmp_path / "t.csv", f"a\n{long}\n") == [{"a": long}]
 
 
-def test_a_column_that_comes_twice_is_one_error(tmp_path: Path) -> None:
+def test_a_duplicate_column_is_a_single_error(tmp_path: Path) -> None:
     assert read(tmp_path / "t.csv", "a,b,a\n1,2,3\n") == [
         f"{tmp_path}/t.csv, line 1: more than one column is called 'a'"
     ]
-    # As spreadsheets write them.
+    # Spreadsheets write empty names for unused columns.
     assert read(tmp_path / "t.csv", "a,,\n1,,\n") == [{"a": "1", "": ""}]
 
 
@@ -69,14 +69,14 @@ def test_an_empty_file_has_no_rows(tmp_path: Path, content: str) -> None:
     assert read(tmp_path / "t.csv", content) == []
 
 
-def test_the_limit_of_the_csv_module_is_what_it_was(tmp_path: Path) -> None:
+def test_the_field_limit_of_the_csv_module_is_restored(tmp_path: Path) -> None:
     before = csv.field_size_limit(131_072)
     try:
         (tmp_path / "t.csv").write_text(f"a,b\n1,{'A' * 200_000}\n2,x\n3,{'B' * 200_000}\n", encoding="utf-8")
         for row in read_rows(tmp_path / "t.csv", required=("a",)):
             assert not isinstance(row, Exception)
             assert csv.field_size_limit() == 131_072
-        # Of a reading that is left early, of one that ends in an error, and of fields over many lines.
+        # Also when reading stops early or ends with an error, and with fields of many lines.
         assert next(read_rows(tmp_path / "t.csv", required=("a",))).fields["a"] == "1"
         (error,) = read(tmp_path / "t.csv", 'a,b\n1,"' + "x\n" * 200_000)
         assert "line 2: not a row of a CSV" in str(error)
@@ -90,7 +90,7 @@ def test_the_limit_of_the_csv_module_is_what_it_was(tmp_path: Path) -> None:
         csv.field_size_limit(before)
 
 
-def test_many_threads_read_long_fields_and_leave_the_limit(tmp_path: Path) -> None:
+def test_threads_read_long_fields_and_restore_the_limit(tmp_path: Path) -> None:
     before = csv.field_size_limit(131_072)
     try:
         (tmp_path / "t.csv").write_text("a\n" + f"{'A' * 150_000}\nx\n" * 20, encoding="utf-8")
@@ -124,7 +124,7 @@ def test_many_threads_read_long_fields_and_leave_the_limit(tmp_path: Path) -> No
         ("19.9000000000000000000", 19.9),
     ],
 )
-def test_plain_numbers(text: str, number: float) -> None:
+def test_plain_numbers_are_parsed(text: str, number: float) -> None:
     found = parse_number(text)
     assert (found, type(found)) == (number, type(number))
 
@@ -137,19 +137,19 @@ def test_plain_numbers(text: str, number: float) -> None:
         *(".5", "5.", "-", "", "- 1", "--1", "1-", "9007199254740993", "6901234567890123", "12345678901234567.5"),
     ],
 )
-def test_what_stays_text(text: str) -> None:
+def test_other_texts_are_not_numbers(text: str) -> None:
     assert parse_number(text) is None
 
 
 def converted(*values: str) -> list[str | int | float]:
-    """Return the values of a column."""
+    """Return the converted values of a column that are not blank."""
     columns = NumericColumns(["a"])
     for value in values:
         columns.add_row({"a": value})
     return [columns.convert("a", value) for value in values if value.strip()]
 
 
-def test_a_column_has_one_type() -> None:
+def test_all_values_of_a_column_have_the_same_type() -> None:
     assert converted("1", "", " ", "3") == [1, 3]
     assert [type(value) for value in converted("1", "2.5", "3")] == [float, float, float]
     assert converted("1", "2.5", "n/a", "3") == ["1", "2.5", "n/a", "3"]
