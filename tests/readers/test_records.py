@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from llama_index_mm_zhipu.readers import (
     JsonlReader,
     MugeRetrievalReader,
     PageReader,
+    RecordError,
 )
 from llama_index_mm_zhipu.readers.records import SOURCE_LOCATION, SOURCE_ROOT, is_missing
 from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader
@@ -314,3 +316,11 @@ def test_an_image_can_be_deleted_as_a_document(
     index = build_index(read_folder(tmp_path, id_prefix=""), embed_model=tiny_embedding)
     index.delete_ref_doc(photos[0].name)
     assert [node.node_id for node in index.image_store.get_nodes()] == [photos[1].name]
+
+
+# Errors
+
+
+def test_errors_have_a_position_and_a_reason_and_can_be_pickled() -> None:
+    for error in (RecordError("a.csv, line 2", "a row without a"), pickle.loads(pickle.dumps(RecordError("a", "b")))):
+        assert str(error) == f"{error.position}: {error.reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,14 @@ def test_another_encoding_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes('[\n{"name": "裙子"}]'.encode("gbk"))
     (error,) = read(tmp_path / "a.json")
     assert "a.json, line 2: not UTF-8 (byte 14), but perhaps GBK; convert the file with" in str(error)
+
+
+def test_values_that_only_python_and_pandas_write_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(
+        '[{"nan": NaN, "low": -Infinity, "integer": 123456789012345678901234567890, "half": "\\ud800"}]',
+        encoding="utf-8",
+    )
+    (record,) = read(tmp_path / "a.json")
+    assert isinstance(record, dict)
+    assert math.isnan(record.pop("nan"))
+    assert record == {"low": -math.inf, "integer": 123456789012345678901234567890, "half": "\ud800"}
