@@ -167,7 +167,7 @@ class PageReader(ImageReader):
             yield _page_node(name, number, image, text, folder)
         if without_text:
             logger.warning(
-                "%d of %d pages of %s have no text layer: words do not find them by what they say, unless "
+                "%d of %d pages of %s have no text layer: full text search finds them only if "
                 "ImageCaptioner describes them",
                 without_text,
                 count,
