@@ -309,6 +309,16 @@ def test_unreadable_images_are_errors_with_on_error_raise(llm: ZhipuMultiModal, 
         captioner([ImageNode(image_path=str(tmp_path / "vanished.jpg"))])
 
 
+def test_a_skipped_node_is_reported_by_its_id_and_logged_on_one_line(
+    captioner: ImageCaptioner, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    captioner([ImageNode(id_="a\nb", image_path=str(tmp_path / "vanished.jpg"))])
+    assert list(captioner.skipped) == ["a\nb"]
+    (message,) = caplog.messages
+    assert message.startswith("skipped 1 of 1 images: a\\nb: ImageError: ")
+    assert "\n" not in message
+
+
 def test_urls_of_images_are_sent_unchanged(captioner: ImageCaptioner, server: MockGLMServer) -> None:
     (node,) = captioner([ImageNode(image_url="http://127.0.0.1:9/cat.jpg")])
     assert server.requests[0]["messages"][0]["content"][0]["image_url"]["url"] == "http://127.0.0.1:9/cat.jpg"
