@@ -31,14 +31,14 @@ from llama_index_mm_zhipu.images import (
 )
 from llama_index_mm_zhipu.index.stored_files import FILE_PATH, RANDOM_ID
 from llama_index_mm_zhipu.readers import FolderReader
-from llama_index_mm_zhipu.readers.pages import SLIDES
+from llama_index_mm_zhipu.readers.pages import SLIDE_SUFFIXES
 from llama_index_mm_zhipu.readers.records import (
     SOURCE_ROOT,
     EmptySourceError,
     ImageRecord,
     Source,
     content_hash,
-    path_in,
+    path_of_location,
     short_hash,
 )
 from llama_index_mm_zhipu.reporting import Skipped
@@ -79,7 +79,7 @@ IndexInput: TypeAlias = "IndexItem | Iterable[IndexItem]"
 
 # Suffixes of files that hold many images, and the call that reads them.
 _READERS = {
-    **dict.fromkeys((".pdf", *SLIDES), "PageReader().load_data({path!r})"),
+    **dict.fromkeys((".pdf", *SLIDE_SUFFIXES), "PageReader().load_data({path!r})"),
     ".jsonl": "read_jsonl({path!r})",
     **dict.fromkeys((".csv", ".tsv", ".json"), "ColumnReader(Columns(…)).load_data({path!r})"),
 }
@@ -253,7 +253,7 @@ def _node_of_document(document: Document, path: Path, caption: str) -> ImageNode
     node.excluded_embed_metadata_keys += document.excluded_embed_metadata_keys
     # The source node links the image to its document, so that deleting the document deletes the image.
     node.relationships = {NodeRelationship.SOURCE: document.as_related_node_info(), **document.relationships}
-    return node if own_id else Source.of(path.parent).place(node)
+    return node if own_id else Source.of(path.parent).identify(node)
 
 
 def _path_of(item: IndexItem) -> Path | str | None:
@@ -278,7 +278,7 @@ def _node_of_file(path: Path) -> ImageNode:
         # The embedding reports the error, or skips the image.
         digest = None
     node = ImageRecord.of(path.name, digest, image_path=str(path), metadata={"file_name": path.name})
-    return Source.of(path.parent).place(node)
+    return Source.of(path.parent).identify(node)
 
 
 def _id_of_url(url: str) -> str:
@@ -311,7 +311,7 @@ def roots_of(items: Iterable[object]) -> set[Path]:
     for item in items:
         if isinstance(item, BaseNode):
             if root := item.metadata.get(SOURCE_ROOT):
-                roots.add(Path(path_in(root)))
+                roots.add(Path(path_of_location(root)))
             roots.update(Path(file).resolve().parent for file in text_files_of([item]))
         elif isinstance(item, str | Path) and isinstance(path := _path_of(item), Path):
             if not path.exists():

@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.readers.records import (
     SOURCE_ROOT,
     Source,
     is_missing,
-    resolved,
+    location_of_file,
 )
 
 RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -122,7 +122,7 @@ def _part_of(node: BaseNode, key: str) -> tuple[str, str, str]:
 
 def _has_lost_its_file(stored: BaseNode) -> bool:
     try:
-        return is_missing(resolved(str(stored.metadata.get(FILE_PATH))))
+        return is_missing(location_of_file(str(stored.metadata.get(FILE_PATH))))
     except OSError:
         return False
 
@@ -182,7 +182,7 @@ def missing_text_ids(
     """
     folders = _listed(roots)
     stored = store.metadata_texts(FILE_PATH)
-    gone = {file for file in set(stored.values()) if _is_gone_from(folders, resolved(file))}
+    gone = {file for file in set(stored.values()) if _is_gone_from(folders, location_of_file(file))}
     old = [node_id for node_id, file in stored.items() if file in files and node_id not in written]
     return [
         *(node_id for node_id, file in stored.items() if file in gone),
@@ -222,5 +222,5 @@ def _missing_of_earlier_version(store: IndexStore, folders: tuple[str, ...], loc
     return [
         node_id
         for node_id, path in paths.items()
-        if resolved(path).startswith(prefixes) and Path(path).parent.is_dir() and is_missing(path)
+        if location_of_file(path).startswith(prefixes) and Path(path).parent.is_dir() and is_missing(path)
     ]

@@ -19,8 +19,8 @@ from llama_index_mm_zhipu.readers.records import (
     SOURCE_ROOT,
     is_missing,
     location_of,
+    location_of_file,
     name_in_source,
-    resolved,
 )
 from llama_index_mm_zhipu.text import one_line
 
@@ -209,7 +209,7 @@ class ImageMatcher:
             if stored is None or location_of(stored) is not None or stored.node_id in self._adopted:
                 continue
             if stored.image_path and node.image_path:
-                if resolved(stored.image_path) == resolved(node.image_path):
+                if location_of_file(stored.image_path) == location_of_file(node.image_path):
                     return stored
             elif not stored.image_path and _hash_of(node) is not None and _hash_of(node) == _hash_of(stored):
                 return stored
@@ -330,6 +330,6 @@ def _is_stored_alike(node: ImageNode, stored: ImageNode) -> bool:
 def _replaced_location(node: ImageNode, stored: ImageNode) -> str | None:
     """Return the file or URL of a stored image that a node of another file would replace; None if it is the same."""
     if node.image_path and stored.image_path:
-        return None if resolved(node.image_path) == resolved(stored.image_path) else stored.image_path
+        return None if location_of_file(node.image_path) == location_of_file(stored.image_path) else stored.image_path
     locations = [location_of(each) or each.image_url for each in (node, stored)]
     return locations[1] if all(locations) and locations[0] != locations[1] else None

@@ -1,4 +1,4 @@
-"""For LlamaIndex's ingestion pipelines: captions for images that have none, docstores that know what is stored."""
+"""Components for LlamaIndex's ingestion pipelines: captions for images, and repair of docstores."""
 
 from llama_index_mm_zhipu.ingestion.captioner import CaptionCacheError, ImageCaptioner
 from llama_index_mm_zhipu.ingestion.docstores import forget_missing

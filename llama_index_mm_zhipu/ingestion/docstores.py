@@ -1,4 +1,4 @@
-"""What LlamaIndex's pipelines hold for done, and what a store really has."""
+"""Consistency of LlamaIndex's docstores with the vector store."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 
 def forget_missing(docstore: BaseDocumentStore, vector_store: FaissMultiModalVectorStore) -> list[str]:
-    """Take documents that the store does not hold out of a docstore, so that a pipeline ingests them again.
+    """Delete the documents from a docstore that the vector store lacks, so that a pipeline ingests them again.
 
-    A pipeline deletes changed documents from the store before it embeds them. If that fails, and the documents change
-    back, it would hold them for done for ever; so it does with images that were skipped.
+    A pipeline deletes changed documents from the vector store before it embeds them. If embedding fails and the
+    documents change back, or if images were skipped, the docstore lists documents that are not stored, and the pipeline
+    would never ingest them again.
 
     Args:
-        docstore: Of an ``IngestionPipeline``.
-        vector_store: Of the same.
+        docstore: Docstore of an ``IngestionPipeline``.
+        vector_store: Vector store of the same pipeline.
 
     Returns:
-        The ids of these documents.
+        The ids of the deleted documents.
     """
     missing = sorted(set(docstore.get_all_document_hashes().values()) - set(vector_store.document_ids()))
     for document_id in missing:

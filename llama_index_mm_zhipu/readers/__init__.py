@@ -1,7 +1,12 @@
-"""Readers of image sets."""
+"""Readers for folders, tables, published data sets, PDF files and slides."""
 
 from llama_index_mm_zhipu.readers.base import ImageReader
-from llama_index_mm_zhipu.readers.caption_datasets import CocoCnReader, Flickr8kCnReader, Flickr30kCnReader
+from llama_index_mm_zhipu.readers.caption_datasets import (
+    CocoCnReader,
+    Flickr8kCnReader,
+    Flickr30kCnReader,
+    WukongReader,
+)
 from llama_index_mm_zhipu.readers.columns import PRODUCT1M, WUDAOMM, ColumnReader, Columns
 from llama_index_mm_zhipu.readers.folder import FolderReader, read_folder
 from llama_index_mm_zhipu.readers.jsonl import JsonlReader, read_jsonl
@@ -11,7 +16,6 @@ from llama_index_mm_zhipu.readers.tsv_datasets import (
     ChineseClipReader,
     MugeCaptionReader,
     MugeRetrievalReader,
-    WukongReader,
 )
 
 __all__ = [

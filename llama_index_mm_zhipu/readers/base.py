@@ -1,4 +1,4 @@
-"""What all readers of image sets have in common."""
+"""``ImageReader``: the base class of all readers of image sets."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from llama_index_mm_zhipu.arguments import (
 )
 from llama_index_mm_zhipu.images import require_valid_path
 from llama_index_mm_zhipu.readers.records import EmptySourceError, RecordError, Source
+from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)
@@ -30,32 +31,33 @@ NodeOrError: TypeAlias = ImageNode | RecordError
 
 T = TypeVar("T")
 
-_LISTED = 20
+# Data sets have millions of records: the report of skipped records must not grow with them.
+_MAX_LISTED = 20
 
 
 class ImageReader(BaseReader):
-    """Reads images one after the other, in flat memory.
+    """Reads images one at a time, so that memory use does not grow with the data set.
 
-    Node ids are ``<name of the source>-<hash of its path>/<id within the source>``: images of two folders or files
-    never replace each other, and indexing one of them again finds its images. Moved or renamed sources have other ids,
-    and ``build_index`` finds their images by content.
+    Node ids are ``<name of the source>-<hash of its path>/<id within the source>``. Images of two folders or files
+    never replace each other, and indexing a source again finds its images. A source that is moved or renamed has other
+    ids; ``build_index`` then recognizes its images by their content.
 
     Args:
-        id_prefix: What node ids begin with instead, before a slash; ``""`` for the ids within the source alone.
-        on_error: ``"raise"`` at the first record that cannot be used, or ``"skip"`` such records: they are counted in
-            ``skipped_count``, and the first of them stand in ``skipped`` and in a warning.
-        show_progress: Show a progress bar.
+        id_prefix: Prefix of node ids, which replaces name and hash of the source; ``""`` for ids without a prefix.
+        on_error: ``"raise"`` an error at the first record that cannot be used, or ``"skip"`` such records and list them
+            in ``skipped`` and in a warning.
+        show_progress: Whether to show a progress bar.
 
     Attributes:
-        skipped: Messages of the first records left out by the last reading.
-        skipped_count: How many were left out.
+        skipped: Records that the last reading skipped, with reasons by position (file and line). It holds the first 20
+            reasons; ``skipped.count`` is the number of all skipped records.
     """
 
     ids_are_files: ClassVar[bool] = False
-    """Whether ids within the source are paths of files; else they are those of records."""
+    """Whether ids within the source are paths of files; otherwise they are ids of records."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Have the constructors of all readers refuse unknown arguments."""
+        """Make the constructors of all readers reject unknown arguments."""
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             explicit_constructor(cls)
@@ -68,50 +70,38 @@ class ImageReader(BaseReader):
         self.id_prefix = id_prefix
         self.on_error: OnError = on_error
         self.show_progress = show_progress
-        self.skipped: list[str] = []
-        self.skipped_count = 0
+        self.skipped = Skipped(_MAX_LISTED)
 
-    # LlamaIndex declares documents; it takes nodes all the same, and its engines know images as these.
+    def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
+        """Return all images as a list; arguments and errors are those of ``lazy_load_data``."""
+        return list(self.lazy_load_data(*args, **load_kwargs))
+
+    # LlamaIndex annotates documents, but accepts nodes, and its engines recognize images only as ImageNode.
     def lazy_load_data(  # type: ignore[override]
         self, *args: Any, extra_info: dict[str, Any] | None = None, **load_kwargs: Any
     ) -> Iterator[ImageNode]:
-        """Read images as they are asked for.
+        """Yield one node per image while reading.
 
         Args:
-            *args: What is read, as each reader says.
-            extra_info: Metadata for every node, as ``SimpleDirectoryReader`` gives it to its file extractors.
-            **load_kwargs: As ``args``.
+            *args: What to read; see the class of the reader.
+            extra_info: Metadata to add to every node; ``SimpleDirectoryReader`` passes it to its file extractors.
+            **load_kwargs: The same arguments by keyword.
 
         Returns:
-            A node an image, with its captions as text, a line each.
+            Nodes with captions as text, one a line.
 
         Raises:
-            RecordError: A record cannot be used, with ``on_error="raise"``.
-            FileNotFoundError: A file is missing.
-            TypeError: An argument is not known; the message says which one is meant.
-            ValueError: There is no image at all.
+            RecordError: A record cannot be used, and ``on_error="raise"``.
+            FileNotFoundError: A file does not exist.
+            TypeError: An argument is unknown; the message suggests the closest one.
+            ValueError: There are no images.
         """
         known = keyword_names(self._records) | {"extra_info"}
         require_known(f"{type(self).__name__}.load_data", load_kwargs, known)
         return self._read(extra_info or {}, *args, **load_kwargs)
 
-    def _read(self, extra_info: dict[str, Any], *args: Any, **load_kwargs: Any) -> Iterator[ImageNode]:
-        source = self.source_of(*args, **load_kwargs)
-        count = 0
-        for node in self._usable(self._records(*args, **load_kwargs)):
-            count += 1
-            node.metadata = {**extra_info, **node.metadata}
-            yield source.place(node)
-        if not count:
-            reasons = f"; skipped {self.skipped_count} records, first {self.skipped[0]}" if self.skipped else ""
-            raise EmptySourceError(self._nothing_read(*args, **load_kwargs) + reasons)
-
-    def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
-        """Read all images."""
-        return list(self.lazy_load_data(*args, **load_kwargs))
-
     def source_of(self, *args: Any, **load_kwargs: Any) -> Source:
-        """Return the source that ``load_data`` with these arguments reads: what its first argument names."""
+        """Return the source that ``load_data`` reads with the same arguments: the first one is its path."""
         signature = inspect.signature(self._records)
         try:
             bound = signature.bind(*args, **load_kwargs)
@@ -121,24 +111,25 @@ class ImageReader(BaseReader):
         argument, value = next(iter(bound.arguments.items()))
         path = as_path(value, argument)
         require_valid_path(path)
-        root = self._root(path)
-        return Source.of(root, self.id_prefix, ids_are_files=self.ids_are_files)
+        return Source.of(self._root(path), self.id_prefix, ids_are_files=self.ids_are_files)
 
-    def _root(self, path: Path) -> Path:
-        """Return the folder or file within which ids are unique."""
-        return path
+    def _read(self, extra_info: dict[str, Any], *args: Any, **load_kwargs: Any) -> Iterator[ImageNode]:
+        source = self.source_of(*args, **load_kwargs)
+        count = 0
+        for node in self._without_errors(self._records(*args, **load_kwargs)):
+            count += 1
+            node.metadata = {**extra_info, **node.metadata}
+            yield source.identify(node)
+        if not count:
+            message = self._empty_message(*args, **load_kwargs)
+            if self.skipped:
+                position, reason = next(iter(self.skipped.items()))
+                message += f"; skipped {self.skipped.count} records, first {position}: {reason}"
+            raise EmptySourceError(message)
 
-    @abstractmethod
-    def _records(self, *args: Any, **load_kwargs: Any) -> Iterator[NodeOrError]:
-        """Yield each image, or the error of its record."""
-
-    @abstractmethod
-    def _nothing_read(self, *args: Any, **load_kwargs: Any) -> str:
-        """Say that there was no image, and what was expected."""
-
-    def _usable(self, records: Iterator[T | RecordError]) -> Iterator[T]:
-        """Yield the records that can be used; the first that cannot ends it, or such are counted."""
-        self.skipped, self.skipped_count = [], 0
+    def _without_errors(self, records: Iterator[T | RecordError]) -> Iterator[T]:
+        """Yield records; an error is raised, or added to ``skipped`` with ``on_error="skip"``."""
+        self.skipped = Skipped(_MAX_LISTED)
         count = 0
         try:
             for record in records:
@@ -148,14 +139,20 @@ class ImageReader(BaseReader):
                 elif self.on_error == "raise":
                     raise record
                 else:
-                    self._skip(record)
+                    self.skipped.add(record.position, record.reason)
         finally:
-            # Of a reading that is left early, too.
-            if self.skipped_count:
-                listed = "; ".join(self.skipped)
-                logger.warning("skipped %d of %d records: %s", self.skipped_count, self.skipped_count + count, listed)
+            # The caller may stop reading early; the report is logged then, too.
+            if self.skipped:
+                logger.warning("%s", self.skipped.summary(self.skipped.count + count, "records"))
 
-    def _skip(self, error: RecordError) -> None:
-        self.skipped_count += 1
-        if len(self.skipped) < _LISTED:
-            self.skipped.append(str(error))
+    def _root(self, path: Path) -> Path:
+        """Return the folder or file within which ids are unique."""
+        return path
+
+    @abstractmethod
+    def _records(self, *args: Any, **load_kwargs: Any) -> Iterator[NodeOrError]:
+        """Yield each image, or the error of its record. Parameters are those of ``load_data``."""
+
+    @abstractmethod
+    def _empty_message(self, *args: Any, **load_kwargs: Any) -> str:
+        """Return the message for a source without images, which says what was expected."""

@@ -1,36 +1,35 @@
-"""Pages of PDF files as images, drawn in steps: a page that takes too long is given up, and others go on meanwhile."""
+"""Drawing of PDF pages as images in short steps, so that slow pages can be cancelled and other threads can draw."""
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
-from itertools import pairwise
 from math import ceil
 from time import perf_counter, sleep, thread_time
 from typing import TYPE_CHECKING, Any
-
-from llama_index_mm_zhipu.text import CJK_RANGES
 
 if TYPE_CHECKING:
     from PIL import Image
     from pypdfium2 import PdfPage
 
 PAGE_SECONDS = 5.0
-"""Processor time to draw a page; an ordinary one takes some hundredths of a second."""
+"""Default for the processor time to draw a page; an ordinary page takes some hundredths of a second."""
 
 MAX_PARTS = 500_000
-"""Of the large objects of a page: points of paths, and four for each object in a form. pdfium pauses only between the
-objects of the page itself, some hundred at a time."""
+"""Limit for the parts of large objects on a page: points of paths, and four for each object in a form.
 
-_PARTS_OF_OBJECT = 4
+pdfium checks for a pause only between the objects of the page itself, every few hundred of them. A single object with
+millions of parts would be drawn without a pause.
+"""
+
+_PARTS_PER_FORM_OBJECT = 4
 _FEW_PARTS = 100
 
 _STEP_SECONDS = 0.1
 _WHITE = 0xFFFFFFFF
 
-# pdfium must not run in two threads at a time.
-# A lock that its thread may take twice: the garbage collector may close a document while another is read.
+# pdfium is not thread-safe. The lock is reentrant: while a thread holds it, the garbage collector may close another
+# document in the same thread.
 pdfium_lock = threading.RLock()
 
 
@@ -39,16 +38,16 @@ class SlowPageError(ValueError):
 
 
 def draw_page(page: PdfPage, longest_side: int, seconds: float) -> Image.Image:
-    """Draw a page.
+    """Return a page as an RGB image.
 
     Args:
-        page: The lock need not be held; it is given up between steps.
-        longest_side: Pixels.
-        seconds: Processor time, so that other work of the machine does not count.
+        page: The page. The function takes the lock itself, and releases it between steps.
+        longest_side: Longer side of the image in pixels.
+        seconds: Limit of the processor time of this thread; time that other threads take does not count.
 
     Raises:
-        SlowPageError: It would take longer.
-        ValueError: It has no area, or pdfium fails.
+        SlowPageError: The page takes longer, or has objects that would.
+        ValueError: The page has no area, or pdfium fails.
     """
     import pypdfium2.raw as pdfium
     from pypdfium2 import PdfBitmap
@@ -64,13 +63,13 @@ def draw_page(page: PdfPage, longest_side: int, seconds: float) -> Image.Image:
             raise ValueError("it has no area")
         bitmap = PdfBitmap.new_native(*size, pdfium.FPDFBitmap_BGR)
         pdfium.FPDFBitmap_FillRect(bitmap.raw, 0, 0, *size, _WHITE)
-    where = (bitmap.raw, page.raw, 0, 0, *size, 0, pdfium.FPDF_ANNOT)
+    target = (bitmap.raw, page.raw, 0, 0, *size, 0, pdfium.FPDF_ANNOT)
     try:
-        _draw_in_steps(pdfium, page, where, seconds)
+        _draw_in_steps(pdfium, page, target, seconds)
         with pdfium_lock:
             if page.formenv:
-                # What was filled into forms.
-                pdfium.FPDF_FFLDraw(page.formenv.raw, *where)
+                # The values of form fields are a layer of their own.
+                pdfium.FPDF_FFLDraw(page.formenv.raw, *target)
             image: Image.Image = bitmap.to_pil().convert("RGB")
             return image
     finally:
@@ -78,19 +77,19 @@ def draw_page(page: PdfPage, longest_side: int, seconds: float) -> Image.Image:
             bitmap.close()
 
 
-def _draw_in_steps(pdfium: Any, page: PdfPage, where: tuple[Any, ...], seconds: float) -> None:
+def _draw_in_steps(pdfium: Any, page: PdfPage, target: tuple[Any, ...], seconds: float) -> None:
     began = thread_time()
     pause, start_step = _pause_after_each_step(pdfium)
     try:
         with pdfium_lock:
             start_step()
-            status = pdfium.FPDF_RenderPageBitmap_Start(*where, pause)
+            status = pdfium.FPDF_RenderPageBitmap_Start(*target, pause)
         while status == pdfium.FPDF_RENDER_TOBECONTINUED:
             if thread_time() - began > seconds:
                 raise SlowPageError(
                     f"it takes longer than {seconds:g} s to draw; give PageReader(page_seconds=…) more, or leave it out"
                 )
-            # Otherwise this thread would take the lock again before one that waits for it.
+            # Lets a waiting thread take the lock; without the pause this thread would usually get it again.
             sleep(0.001)
             with pdfium_lock:
                 start_step()
@@ -103,7 +102,7 @@ def _draw_in_steps(pdfium: Any, page: PdfPage, where: tuple[Any, ...], seconds: 
 
 
 def _pause_after_each_step(pdfium: Any) -> tuple[Any, Callable[[], None]]:
-    """Return what pdfium asks, between objects, whether to pause, and a function that begins a step."""
+    """Return the callback by which pdfium asks whether to pause, and a function that starts a step."""
     end = 0.0
 
     def start_step() -> None:
@@ -116,49 +115,25 @@ def _pause_after_each_step(pdfium: Any) -> tuple[Any, Callable[[], None]]:
 
 
 def _require_few_parts(pdfium: Any, page: PdfPage) -> None:
-    left = MAX_PARTS
-    for position in range(pdfium.FPDFPage_CountObjects(page.raw)):
-        parts = _parts(pdfium, pdfium.FPDFPage_GetObject(page.raw, position), left)
-        # Between objects of few parts pdfium pauses often enough.
-        left -= parts if parts > _FEW_PARTS else 0
-        if left < 0:
+    remaining = MAX_PARTS
+    for index in range(pdfium.FPDFPage_CountObjects(page.raw)):
+        parts = _count_parts(pdfium, pdfium.FPDFPage_GetObject(page.raw, index), remaining)
+        # Small objects do not count: pdfium pauses between them.
+        remaining -= parts if parts > _FEW_PARTS else 0
+        if remaining < 0:
             raise SlowPageError(f"it has objects of more than {MAX_PARTS:,} parts; leave it out, or save it as images")
 
 
-def _parts(pdfium: Any, drawn: Any, most: int) -> int:
-    """Count the parts of an object; at more than ``most`` the count ends."""
-    kind = pdfium.FPDFPageObj_GetType(drawn)
-    if kind == pdfium.FPDF_PAGEOBJ_PATH:
-        return int(pdfium.FPDFPath_CountSegments(drawn))
+def _count_parts(pdfium: Any, page_object: Any, limit: int) -> int:
+    """Return the number of parts of an object; counting stops above the limit."""
+    object_type = pdfium.FPDFPageObj_GetType(page_object)
+    if object_type == pdfium.FPDF_PAGEOBJ_PATH:
+        return int(pdfium.FPDFPath_CountSegments(page_object))
     parts = 1
-    if kind == pdfium.FPDF_PAGEOBJ_FORM:
-        for position in range(pdfium.FPDFFormObj_CountObjects(drawn)):
-            parts += _PARTS_OF_OBJECT
-            parts += _parts(pdfium, pdfium.FPDFFormObj_GetObject(drawn, position), most - parts)
-            if parts > most:
+    if object_type == pdfium.FPDF_PAGEOBJ_FORM:
+        for index in range(pdfium.FPDFFormObj_CountObjects(page_object)):
+            parts += _PARTS_PER_FORM_OBJECT
+            parts += _count_parts(pdfium, pdfium.FPDFFormObj_GetObject(page_object, index), limit - parts)
+            if parts > limit:
                 break
     return parts
-
-
-_CHARACTER = re.compile(f"[{CJK_RANGES}]")
-_FULL = 0.8
-"""Share of the longest line from which on a line may have been broken for lack of room."""
-
-
-def tidied(text: str) -> str:
-    """Return a text layer without blank lines and pdfium's marks at hyphens, Chinese sentences in one line.
-
-    A line that reaches the margin and ends within Chinese goes on in the next one: words and sentences stay whole.
-    """
-    lines = [line.strip().replace("\ufffe", "-").replace("\x02", "-") for line in text.splitlines()]
-    lines = [line for line in lines if line]
-    margin = _FULL * max(map(_width, lines), default=0)
-    whole = ""
-    for line, following in pairwise([*lines, ""]):
-        goes_on = _width(line) >= margin and _CHARACTER.match(line[-1]) and _CHARACTER.match(following)
-        whole += line if goes_on else f"{line}\n"
-    return whole.strip()
-
-
-def _width(line: str) -> int:
-    return len(line) + len(_CHARACTER.findall(line))

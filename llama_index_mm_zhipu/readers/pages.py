@@ -1,16 +1,18 @@
-"""``PageReader``: pages of PDF files and slides, as images with their text."""
+"""``PageReader``: pages of PDF files and slides as images with their text."""
 
 from __future__ import annotations
 
 import base64
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -20,9 +22,10 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
-from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, name_error, visible_files
-from llama_index_mm_zhipu.readers.page_drawing import PAGE_SECONDS, SlowPageError, draw_page, pdfium_lock, tidied
-from llama_index_mm_zhipu.readers.records import ImageRecord, RecordError, content_hash
+from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
+from llama_index_mm_zhipu.readers.page_drawing import PAGE_SECONDS, SlowPageError, draw_page, pdfium_lock
+from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
+from llama_index_mm_zhipu.text import CJK_RANGES
 from llama_index_mm_zhipu.types import OnError
 
 if TYPE_CHECKING:
@@ -30,112 +33,55 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SLIDES = (".pptx", ".ppt", ".odp")
-"""Endings of the files that LibreOffice is asked to convert."""
+LONGEST_SIDE = 2048
+"""Default for the longer side of a page in pixels: small print is legible, and a page is a JPEG of about 300 KB."""
 
-TIMEOUT_SECONDS = 300
+MAX_LONGEST_SIDE = 8192
+"""Limit for the longer side of a page in pixels: ``images`` would not open a larger square."""
 
-# Where LibreOffice's own installers put it, off the PATH.
+SLIDE_SUFFIXES = (".pptx", ".ppt", ".odp")
+"""Suffixes of files that LibreOffice converts to PDF."""
+
+LIBREOFFICE_SECONDS = 300
+
+_PDF = ".pdf"
+_SUFFIXES = (_PDF, *SLIDE_SUFFIXES)
+_SUFFIXES_LISTED = ", ".join(_SUFFIXES)
+_PAGE_LABEL = "page_label"
+_MAX_SLOW_PAGES = 3
+
+# LibreOffice's installers put it here, outside of PATH.
 _INSTALLED = (
     "/Applications/LibreOffice.app/Contents/MacOS/soffice",
     r"C:\Program Files\LibreOffice\program\soffice.exe",
 )
 
 
-def slides_to_pdf(file: Path, folder: Path) -> Path:
-    """Convert slides.
-
-    Args:
-        file: The slides.
-        folder: Where the PDF file goes.
-
-    Returns:
-        The PDF file.
-
-    Raises:
-        RecordError: LibreOffice is not there, or cannot read the file.
-    """
-    program = shutil.which("soffice") or next(filter(shutil.which, _INSTALLED), None)
-    if program is None:
-        raise RecordError(
-            f"{file}: slides need LibreOffice to become images: install it (its soffice must be on the PATH), or "
-            "save them as PDF"
-        )
-    # A profile of its own: an open LibreOffice would take the request over, and not answer.
-    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
-    command = [program, profile, "--headless", "--convert-to", "pdf", "--outdir", str(folder), str(file)]
-    try:
-        status, said = _run(command, folder / "said.txt")
-    except subprocess.TimeoutExpired:
-        raise RecordError(f"{file}: LibreOffice took longer than {TIMEOUT_SECONDS} s; save it as PDF") from None
-    pdf = folder / f"{file.stem}.pdf"
-    if not pdf.is_file():
-        # Warnings stand above the error.
-        reason = said.strip().splitlines()[-1:] or [f"exit status {status}"]
-        raise RecordError(f"{file}: LibreOffice cannot convert it ({reason[0]})")
-    return pdf
-
-
-def _run(command: list[str], output: Path) -> tuple[int, str]:
-    """Run LibreOffice, which starts further processes, and leave none of them behind."""
-    # A file, not a pipe, which those processes would hold open.
-    with output.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            status = process.wait(timeout=TIMEOUT_SECONDS)
-        except BaseException:
-            _kill_all(process)
-            raise
-    return status, output.read_text(encoding="utf-8", errors="replace")
-
-
-def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    if sys.platform == "win32":
-        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
-    else:
-        # They may be gone already.
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-LONGEST_SIDE = 2048
-"""Pixels of a page's longer side: small print stays legible, and a page is a JPEG of some 300 KB."""
-
-_PDF = ".pdf"
-_ENDINGS = (_PDF, *SLIDES)
-_ENDINGS_LISTED = ", ".join(_ENDINGS)
-
-MOST_PIXELS = 8192
-"""Of a page's longer side: a larger square would not be opened again (``images`` limits the size of images)."""
-
-_MAX_SLOW_PAGES = 3
-
-
 class PageReader(ImageReader):
-    """Reads each page as an image, with its text layer as the caption: full text finds what the page says.
+    """Reads each page as an image, with its text layer as the caption, so that full text search finds the page.
 
-    ``load_data(path, images)``: ``path`` is a file or a folder of them, looked through with its subfolders. Images
-    are held by the nodes themselves, or, with ``images``, are JPEG files in that folder. Node ids are
-    ``lecture.pdf/3``, metadata ``file_name`` and ``page_label``, as LlamaIndex's readers of PDF files have them. Pages
-    without a text layer, such as scans, are warned of: ``ImageCaptioner`` describes them.
+    ``load_data(path, images)``: ``path`` is a file, or a folder of files that is searched recursively. By default nodes
+    contain the images; with ``images``, they refer to JPEG files that are written to that folder. Node ids end with
+    ``lecture.pdf/3``; metadata are ``file_name`` and ``page_label``, as in LlamaIndex's readers of PDF files. A warning
+    is logged for pages without a text layer, such as scans; ``ImageCaptioner`` can describe them.
 
-    PDF files need the extra ``pages``; slides (``.pptx``, ``.ppt``, ``.odp``) LibreOffice, too, which makes PDF files
-    of them.
+    PDF files need the extra ``pages``. Slides (``.pptx``, ``.ppt``, ``.odp``) also need LibreOffice, which converts
+    them to PDF.
 
     Args:
-        longest_side: Pixels of a page's longer side; 3840 makes 3840 × 2880 of a slide.
-        page_seconds: Processor time to draw a page. One that takes longer is an error; after three of them the rest of
-            the file is left out.
-        password: Of encrypted PDF files.
-        follow_links: Follow links that lead out of the folder, and links to folders. Else such links are left out, with
-            a warning.
-        id_prefix: What node ids begin with, as of ``ImageReader``.
-        on_error: ``"raise"`` or ``"skip"``, as of ``ImageReader``.
-        show_progress: Show a progress bar.
+        longest_side: Longer side of a page in pixels, at most 8192; a slide at 3840 is 3840 × 2880.
+        page_seconds: Processor time for drawing a page. A page that takes longer is an error; after three such pages
+            the rest of the file is left out.
+        password: Password of encrypted PDF files.
+        follow_links: Whether to follow links that lead out of the folder, and links to folders. By default they are
+            left out with a warning.
+        id_prefix: Prefix of node ids, see ``ImageReader``.
+        on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``.
+        show_progress: Whether to show a progress bar.
 
     Raises:
-        ImportError: The extra is missing.
+        ImportError: The extra is not installed.
+        ValueError: ``longest_side`` or ``page_seconds`` is out of range.
     """
 
     ids_are_files = True
@@ -152,19 +98,19 @@ class PageReader(ImageReader):
         show_progress: bool = False,
     ) -> None:
         super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
-        if not 1 <= longest_side <= MOST_PIXELS:
-            raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MOST_PIXELS}")
+        if not 1 <= longest_side <= MAX_LONGEST_SIDE:
+            raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MAX_LONGEST_SIDE}")
         if page_seconds <= 0:
             raise ValueError(f"page_seconds is {page_seconds}; it is a number of seconds above 0")
         self.longest_side = longest_side
         self.page_seconds = page_seconds
         self._password = password
         self.follow_links = follow_links
-        self._left_out = ""
+        self._excluded_links = ""
         _require_pdfium()
 
     def _root(self, path: Path) -> Path:
-        # A file alone is named as in its folder.
+        # A single file has the same ids as when its folder is read.
         return path.parent if path.expanduser().is_file() else path
 
     def _records(self, path: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
@@ -180,26 +126,26 @@ class PageReader(ImageReader):
             except RecordError as error:
                 yield error
 
-    def _nothing_read(self, path: str | Path, images: str | Path | None = None) -> str:
-        return f"{path} holds no pages; {self._left_out or f'expected {_ENDINGS_LISTED} files'}"
+    def _empty_message(self, path: str | Path, images: str | Path | None = None) -> str:
+        return f"{path} holds no pages; {self._excluded_links or f'expected {_SUFFIXES_LISTED} files'}"
 
     def _files(self, root: Path) -> list[Path]:
         if root.is_file():
-            if root.suffix.lower() not in _ENDINGS:
-                raise ValueError(f"{root} is none of {_ENDINGS_LISTED}")
+            if root.suffix.lower() not in _SUFFIXES:
+                raise ValueError(f"{root} is none of {_SUFFIXES_LISTED}")
             return [root]
         if not root.is_dir():
             raise FileNotFoundError(f"no such file or folder: {root}")
         links = OutsideLinks(root, self.follow_links)
-        files = visible_files(root, _ENDINGS, links=links)
+        files = list_files(root, _SUFFIXES, links=links)
         links.warn()
-        self._left_out = links.left_out()
+        self._excluded_links = links.summary()
         return files
 
     def _pages_of(self, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
         with TemporaryDirectory() as scratch:
             pdf = file if file.suffix.lower() == _PDF else slides_to_pdf(file, Path(scratch))
-            with _opened(pdf, file, self._password) as document:
+            with _open_pdf(pdf, file, self._password) as document:
                 yield from self._nodes(document, file, name, folder)
 
     def _nodes(self, document: PdfDocument, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
@@ -211,17 +157,17 @@ class PageReader(ImageReader):
             try:
                 image, text = self._page(document, number)
             except (_pdfium_error(), ValueError) as error:
-                yield RecordError(f"{file}, page {number}: cannot be rendered ({error})")
+                yield RecordError(f"{file}, page {number}", f"cannot be rendered ({error})")
                 slow += isinstance(error, SlowPageError)
                 if slow == _MAX_SLOW_PAGES and number < count:
-                    yield RecordError(f"{file}: pages {number + 1} to {count} are left out after {slow} slow ones")
+                    yield RecordError(str(file), f"pages {number + 1} to {count} are left out after {slow} slow ones")
                     break
                 continue
             without_text += not text
-            yield _node(name, number, image, text, folder)
+            yield _page_node(name, number, image, text, folder)
         if without_text:
             logger.warning(
-                "%d of %d pages of %s have no text layer: words do not find them by what they say, unless "
+                "%d of %d pages of %s have no text layer: full text search finds them only if "
                 "ImageCaptioner describes them",
                 without_text,
                 count,
@@ -238,32 +184,33 @@ class PageReader(ImageReader):
         finally:
             with pdfium_lock:
                 page.close()
-        return encode_image(image), tidied(text)
+        return encode_image(image), clean_text_layer(text)
 
 
-def _node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
+def _page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
     source: dict[str, Any] = {"image": base64.b64encode(image).decode("ascii")}
     if folder is not None:
         file = folder / f"{name}-{number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(image)
         source = {"image_path": str(file)}
-    metadata = {"file_name": name, "page_label": str(number)}
+    metadata = {FILE_NAME: name, _PAGE_LABEL: str(number)}
     return ImageRecord.of(f"{name}/{number}", content_hash(image), text=text, metadata=metadata, **source)
 
 
 @contextmanager
-def _opened(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument]:
+def _open_pdf(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument]:
+    """Open a PDF file that was made from a file, or is that file, which errors name."""
     from pypdfium2 import PdfDocument
 
     try:
         with pdfium_lock:
             document = PdfDocument(pdf, password=password)
-            # What was filled into forms is drawn only then.
+            # Without this, the values of form fields are not drawn.
             document.init_forms()
     except _pdfium_error() as error:
         hint = "give PageReader(password=…)" if "password" in str(error).lower() else "is it damaged?"
-        raise RecordError(f"{file}: cannot be opened as a PDF ({error}); {hint}") from None
+        raise RecordError(str(file), f"cannot be opened as a PDF ({error}); {hint}") from None
     try:
         yield document
     finally:
@@ -283,3 +230,91 @@ def _require_pdfium() -> None:
         import pypdfium2  # noqa: F401
     except ImportError:
         raise ImportError('PageReader needs pypdfium2: pip install "llama-index-mm-zhipu[pages]"') from None
+
+
+# Text layers
+
+_UNSPACED_CHARACTER = re.compile(f"[{CJK_RANGES}]")
+_MARGIN = 0.8
+"""A line of at least this share of the longest line may have been broken for lack of space."""
+
+
+def clean_text_layer(text: str) -> str:
+    """Return the text of a page without blank lines and pdfium's marks for hyphens.
+
+    A line that reaches the margin and ends with a Chinese character is joined with the next one if that begins with a
+    Chinese character, so that words and sentences are whole.
+    """
+    lines = [line.strip().replace("\ufffe", "-").replace("\x02", "-") for line in text.splitlines()]
+    lines = [line for line in lines if line]
+    margin = _MARGIN * max(map(_width, lines), default=0)
+    joined = ""
+    for line, following in pairwise([*lines, ""]):
+        continues = (
+            _width(line) >= margin and _UNSPACED_CHARACTER.match(line[-1]) and _UNSPACED_CHARACTER.match(following)
+        )
+        joined += line if continues else f"{line}\n"
+    return joined.strip()
+
+
+def _width(line: str) -> int:
+    """Return the width of a line in columns: Chinese characters take two."""
+    return len(line) + len(_UNSPACED_CHARACTER.findall(line))
+
+
+# Slides
+
+
+def slides_to_pdf(file: Path, folder: Path) -> Path:
+    """Convert slides with LibreOffice, and return the PDF file.
+
+    Args:
+        file: The slides.
+        folder: Folder for the PDF file.
+
+    Raises:
+        RecordError: LibreOffice is not installed, cannot read the file, or takes too long.
+    """
+    program = shutil.which("soffice") or next(filter(shutil.which, _INSTALLED), None)
+    if program is None:
+        raise RecordError(
+            str(file),
+            "slides need LibreOffice to become images: install it (its soffice must be on the PATH), or save them as "
+            "PDF",
+        )
+    # With the default profile, a running LibreOffice would take over the request and this process would not wait.
+    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
+    command = [program, profile, "--headless", "--convert-to", "pdf", "--outdir", str(folder), str(file)]
+    try:
+        status, output = _run(command, folder / "output.txt")
+    except subprocess.TimeoutExpired:
+        raise RecordError(str(file), f"LibreOffice took longer than {LIBREOFFICE_SECONDS} s; save it as PDF") from None
+    pdf = folder / f"{file.stem}.pdf"
+    if not pdf.is_file():
+        # The last line is the error, earlier lines are warnings.
+        reason = output.strip().splitlines()[-1:] or [f"exit status {status}"]
+        raise RecordError(str(file), f"LibreOffice cannot convert it ({reason[0]})")
+    return pdf
+
+
+def _run(command: list[str], output: Path) -> tuple[int, str]:
+    """Run LibreOffice, and return exit status and output; on errors all its processes are killed."""
+    # The output goes to a file: further processes that LibreOffice starts would keep a pipe open.
+    with output.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            status = process.wait(timeout=LIBREOFFICE_SECONDS)
+        except BaseException:
+            _kill_process_group(process)
+            raise
+    return status, output.read_text(encoding="utf-8", errors="replace")
+
+
+def _kill_process_group(process: subprocess.Popen[bytes]) -> None:
+    if sys.platform == "win32":
+        subprocess.run(["taskkill", "/T", "/F", "/PID", str(process.pid)], capture_output=True, check=False)
+    else:
+        # The processes may have ended meanwhile.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,4 +1,4 @@
-"""Where images come from: ids that tell sources apart, and the location by which an index finds an image again."""
+"""Image records: their nodes, ids, locations and errors."""
 
 from __future__ import annotations
 
@@ -14,88 +14,120 @@ from llama_index.core.schema import BaseNode, ImageNode
 
 from llama_index_mm_zhipu.prompts.wording import WORDING
 
+FILE_NAME = "file_name"
+"""Metadata key of the name of a file, or of its path within a folder of images, as in LlamaIndex's readers."""
 
-class RecordError(ValueError):
-    """A record of a data set cannot be used. The message names file and line, and says what is wrong."""
-
-
-class EmptySourceError(ValueError):
-    """A folder or file holds no image. The message says what was expected."""
-
+FILE_PATH = "file_path"
+"""Metadata key of the path of a file, as in LlamaIndex's readers."""
 
 CONTENT_HASH = "content_hash"
 """Metadata key of the SHA-256 of an image's bytes, hidden from LLMs and embedding models."""
 
 SOURCE_ROOT = "source_root"
-"""Metadata key of the folder or file that an image was read from; hidden from both, too."""
+"""Metadata key of the folder or file from which an image was read, hidden from LLMs and embedding models."""
 
 SOURCE_LOCATION = "source_location"
-"""Metadata key of the path of an image, or of the source that holds it with its id; hidden from both, too."""
+"""Metadata key of the location of an image (see ``Source``), hidden from LLMs and embedding models."""
 
 RESERVED_KEYS = frozenset(
     {CONTENT_HASH, SOURCE_ROOT, SOURCE_LOCATION, *(wording.label_key for wording in WORDING.values())}
 )
-"""Metadata keys that this package writes itself, so that data may not be called so."""
+"""Metadata keys that this package writes itself; data sets must not use them."""
+
+RECORD_SEPARATOR = "//"
+"""Separates the source from the id of the record in a location; no path contains it."""
+
+_HASH_DIGITS = 6
+
+# Python represents bytes of file names that are not UTF-8 as surrogates, which no store can hold.
+_PRIVATE_OF_SURROGATE = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+_SURROGATE_OF_PRIVATE = {private: surrogate for surrogate, private in _PRIVATE_OF_SURROGATE.items()}
+
+
+class RecordError(ValueError):
+    """A record of a data set cannot be used.
+
+    Attributes:
+        position: File and line of the record, or the file alone.
+        reason: What is wrong, and how to correct it.
+    """
+
+    def __init__(self, position: str, reason: str) -> None:
+        # Both arguments are passed on, so that the error can be pickled.
+        super().__init__(position, reason)
+        self.position = position
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.position}: {self.reason}"
+
+
+class EmptySourceError(ValueError):
+    """A folder or file contains no images. The message says what was expected."""
 
 
 class ImageRecord(ImageNode):
-    """An ``ImageNode`` that LlamaIndex's ``IngestionPipeline`` finds changed when its image, caption or metadata did.
+    """An ``ImageNode`` whose hash depends on its image, caption and metadata.
 
-    The hash of a plain one depends on the path, and metadata is what the pipeline's cache tells nodes apart by.
+    LlamaIndex's ``IngestionPipeline`` compares hashes to find changed documents. The hash of a plain ``ImageNode``
+    depends on the path of the image, not on its content.
     """
 
     @classmethod
     def of(
-        cls, node_id: str, digest: str | None, *, metadata: dict[str, Any] | None = None, **fields: Any
+        cls,
+        node_id: str,
+        digest: str | None,
+        *,
+        image: str | None = None,
+        image_path: str | None = None,
+        image_url: str | None = None,
+        text: str = "",
+        metadata: dict[str, Any] | None = None,
     ) -> ImageNode:
-        """Make a node.
+        """Return a node.
 
         Args:
-            node_id: Its id, and that of the document which it is: ``delete_ref_doc(node_id)`` removes it.
-            digest: Of the image's content, if known.
-            metadata: What else to say of it.
-            **fields: Of ``ImageNode``.
+            node_id: Id of the node, which is also its document: ``delete_ref_doc(node_id)`` removes it.
+            digest: Hash of the image's content, or None if it is unknown.
+            image: The image in base64.
+            image_path: Path of the image.
+            image_url: URL of the image.
+            text: Captions, one a line.
+            metadata: Metadata of the node; ``content_hash`` is added.
         """
         hidden = [CONTENT_HASH] if digest is not None else []
         return cls(
             id_=node_id,
+            image=image,
+            image_path=image_path,
+            image_url=image_url,
+            text=text,
             metadata={**(metadata or {}), **dict.fromkeys(hidden, digest)},
             excluded_llm_metadata_keys=hidden,
             excluded_embed_metadata_keys=hidden,
-            **fields,
         )
 
     @property
     def hash(self) -> str:
         """Hash of id, content, path, caption and metadata."""
-        # The id, as docstores list documents by hash: equal images would be one to them.
+        # Docstores list documents by hash. Without the id, equal images would be one document.
         metadata = json.dumps(self.metadata, ensure_ascii=False, sort_keys=True, default=str)
         identity = f"{self.node_id}-{super().hash}-{metadata}"
         return hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def content_hash(data: bytes) -> str:
-    """Return the SHA-256 of an image's bytes, in hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
-RECORD_SEPARATOR = "//"
-"""Stands in locations between a file, or a folder of a data set, and the id of a record in it; no path holds it."""
-
-_HASH_DIGITS = 6
-
-_CODED_BYTES = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
-_DECODED_BYTES = {coded: byte for byte, coded in _CODED_BYTES.items()}
-
-
 @dataclass(frozen=True)
 class Source:
-    """A folder, or a file that holds several images.
+    """A folder, or a file that contains several images.
+
+    The location of an image is ``<root>/<path>`` for a file in a folder and ``<root>//<id>`` for a record.
 
     Attributes:
-        root: The folder or file, absolute and without links.
-        id_prefix: Before the slash of node ids.
-        ids_are_files: Whether ids within the source are paths of files, or of pages in files; else they are of records.
+        root: The folder or file as an absolute path without links.
+        id_prefix: Prefix of node ids, without the slash after it.
+        ids_are_files: Whether ids within the source are paths of files, or of pages in files; otherwise they are ids
+            of records.
     """
 
     root: Path
@@ -104,28 +136,28 @@ class Source:
 
     @classmethod
     def of(cls, root: Path, id_prefix: str | None = None, *, ids_are_files: bool = True) -> Source:
-        """Make a source.
+        """Return the source of a folder or file.
 
         Args:
             root: The folder or file.
-            id_prefix: What ids begin with; ``""`` leaves them as they are. None makes one of the name of the source
-                and of a hash of its path: two folders of one name have different ids.
-            ids_are_files: As the attribute.
+            id_prefix: Prefix of node ids; ``""`` adds none. None makes a prefix from the name of the source and a hash
+                of its path, so that two folders of the same name have different ids.
+            ids_are_files: See the attribute.
         """
         resolved = root.expanduser().resolve()
         return cls(resolved, default_prefix(resolved) if id_prefix is None else id_prefix.rstrip("/"), ids_are_files)
 
-    def id_of(self, name: str) -> str:
-        """Return the id of the node that has a certain id within the source."""
-        return f"{self.id_prefix}/{name}" if self.id_prefix else name
-
     @property
     def location(self) -> str:
-        """The root, as it stands in metadata."""
-        return _storable(self.root.as_posix().rstrip("/"))
+        """The root as it is written in metadata."""
+        return _without_surrogates(self.root.as_posix().rstrip("/"))
 
-    def place(self, node: ImageNode) -> ImageNode:
-        """Give a node, whose id is unique within the source, an id and a location that are unique beyond it."""
+    def id_of(self, name: str) -> str:
+        """Return the node id for an id within the source."""
+        return f"{self.id_prefix}/{name}" if self.id_prefix else name
+
+    def identify(self, node: ImageNode) -> ImageNode:
+        """Set the globally unique id and the location of a node whose id is unique within the source."""
         name = node.node_id
         node.id_ = self.id_of(name)
         separator = "/" if self.ids_are_files else RECORD_SEPARATOR
@@ -136,71 +168,76 @@ class Source:
         return node
 
 
+def content_hash(data: bytes) -> str:
+    """Return the SHA-256 of an image's bytes in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def default_prefix(root: Path) -> str:
+    """Return the name of a folder or file without its suffix, and a short hash of its path."""
+    name = root.name if root.is_dir() else root.stem
+    return _without_surrogates(f"{name}-{short_hash(str(root))}")
+
+
+def short_hash(text: str) -> str:
+    """Return six hexadecimal digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
+
+
 def location_of(node: BaseNode) -> str | None:
-    """Return where a reader found an image; None for nodes that no reader made, and in stores of earlier versions."""
+    """Return the location of an image, or None if no reader, or an earlier version of one, made the node."""
     location = node.metadata.get(SOURCE_LOCATION)
     return location if isinstance(location, str) else None
 
 
 def name_in_source(node: BaseNode) -> str | None:
-    """Return the id of a node of a reader within its source, which is all of its id with ``id_prefix=""``."""
+    """Return the id within the source of a node that a reader made, or None; with ``id_prefix=""`` it is the id."""
     location, root = location_of(node), node.metadata.get(SOURCE_ROOT)
     if location is None or not isinstance(root, str) or not location.startswith(root):
         return None
     return location[len(root) :].lstrip("/")
 
 
-def resolved(path: str) -> str:
-    """Return the path of a file as it stands in locations: its folder without links, its name as it is."""
+def location_of_file(path: str) -> str:
+    """Return the location of an image file: links in its folder are resolved, the file itself may be a link."""
     file = Path(path).expanduser().absolute()
-    return _storable(f"{file.parent.resolve().as_posix().rstrip('/')}/{file.name}")
+    return _without_surrogates(f"{file.parent.resolve().as_posix().rstrip('/')}/{file.name}")
+
+
+def path_of_location(location: str) -> str:
+    """Return the path for a location, or for the beginning of one."""
+    return location.translate(_SURROGATE_OF_PRIVATE)
 
 
 def is_missing(location: str, root: str | None = None) -> bool:
-    """Whether neither an image's file nor a file that holds it is there any more.
+    """Return whether neither the file of an image nor a file that contains the image exists.
 
     Args:
-        location: Of the image.
-        root: Of its source, if it is known.
+        location: Location of the image.
+        root: Location of its source, if it is known.
 
     Raises:
-        OSError: That cannot be said: a folder on the way cannot be looked into, or is a link that leads nowhere.
+        OSError: A parent folder cannot be accessed or is a broken link, so it is unknown whether the file exists.
     """
     if root is not None and location.startswith(f"{root}{RECORD_SEPARATOR}"):
         location = root
-    candidates = {location, path_in(location)}
+    candidates = {location, path_of_location(location)}
     return all(_is_missing(Path(candidate)) for candidate in candidates)
 
 
-def _is_missing(place: Path) -> bool:
-    for path in (place, *place.parents):
+def _is_missing(file: Path) -> bool:
+    for path in (file, *file.parents):
         try:
             mode = path.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            if path != place and path.is_symlink():
-                raise OSError(errno.ENOENT, "a link to a folder leads nowhere", str(path)) from None
+            if path != file and path.is_symlink():
+                raise OSError(errno.ENOENT, "the link to a folder is broken", str(path)) from None
             continue
-        # What leads through a file is inside of it: a page of a PDF.
-        return path != place and stat.S_ISDIR(mode)
+        # A path below a file is within it, as a page is within a PDF.
+        return path != file and stat.S_ISDIR(mode)
     return True
 
 
-def default_prefix(root: Path) -> str:
-    """Return the name of a folder or file, without its suffix, and some digits of the hash of its path."""
-    name = root.name if root.is_dir() else root.stem
-    return _storable(f"{name}-{short_hash(str(root))}")
-
-
-def short_hash(text: str) -> str:
-    """Return some hexadecimal digits that tell texts apart in ids."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_DIGITS]
-
-
-def path_in(location: str) -> str:
-    """Return the path that a location, or a part of it, stands for."""
-    return location.translate(_DECODED_BYTES)
-
-
-def _storable(text: str) -> str:
-    """Code what is not UTF-8 in the names of files, which Python gives as surrogates, in characters of private use."""
-    return text.translate(_CODED_BYTES)
+def _without_surrogates(text: str) -> str:
+    """Replace surrogates, which stand for bytes that are not UTF-8, with private use characters."""
+    return text.translate(_PRIVATE_OF_SURROGATE)

@@ -1,4 +1,4 @@
-"""Captions for images without: written once each, several at a time, kept on disk, failures listed."""
+"""``ImageCaptioner``: concurrent requests, errors, cached captions, and the parsing of answers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from llama_index_mm_zhipu import (
 )
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.ingestion import CaptionCacheError, ImageCaptioner
+from llama_index_mm_zhipu.ingestion.captioner import CaptionCache, parse_answer
 from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError, GLMServerError
 from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer, Says, Stall
 
@@ -47,11 +49,11 @@ def slides(photos: list[Path]) -> list[ImageNode]:
 
 @pytest.fixture
 def captioner(llm: ZhipuMultiModal, tmp_path: Path) -> ImageCaptioner:
-    """A captioner with a cache of its own."""
+    """A captioner with its own cache."""
     return ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3")
 
 
-def test_images_get_captions_and_others_stay(
+def test_only_images_without_captions_are_captioned(
     captioner: ImageCaptioner, slides: list[ImageNode], server: MockGLMServer
 ) -> None:
     server.script(Says(TAIL))
@@ -70,7 +72,7 @@ def test_images_get_captions_and_others_stay(
 
 
 class HalfEmoji(MockLLM):
-    """Answers with half of a surrogate pair, as JSON can spell it."""
+    """An LLM that answers with half of a surrogate pair, which JSON can represent."""
 
     _asked: int = PrivateAttr(default=0)
 
@@ -79,7 +81,7 @@ class HalfEmoji(MockLLM):
         return ChatResponse(message=ChatMessage(content="说明：红\ud83d苹果😀\n文字：无"))
 
 
-def test_a_caption_with_half_an_emoji_is_kept(
+def test_half_a_surrogate_pair_in_a_caption_is_replaced(
     slides: list[ImageNode], tmp_path: Path, tiny_embedding: ChineseClipEmbedding
 ) -> None:
     llm = HalfEmoji()
@@ -91,7 +93,7 @@ def test_a_caption_with_half_an_emoji_is_kept(
     assert build_index([captioned], tiny_embedding).image_store.get_nodes()[0].get_content() == "红�苹果😀"
 
 
-def test_documents_are_images_too(captioner: ImageCaptioner, photos: list[Path], server: MockGLMServer) -> None:
+def test_image_documents_are_captioned(captioner: ImageCaptioner, photos: list[Path], server: MockGLMServer) -> None:
     server.script(Says(TAIL))
     document = ImageDocument(image_resource=MediaResource(path=photos[0]))
     (captioned, untouched) = captioner([document, Document(text="文字")])
@@ -99,7 +101,7 @@ def test_documents_are_images_too(captioner: ImageCaptioner, photos: list[Path],
     assert untouched.get_content() == "文字"
 
 
-def test_captions_can_be_replaced_and_asked_for_otherwise(
+def test_captions_can_be_overwritten_with_another_prompt(
     llm: ZhipuMultiModal, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     server.script(Says("a dress"))
@@ -109,7 +111,7 @@ def test_captions_can_be_replaced_and_asked_for_otherwise(
     assert server.requests[0]["messages"][0]["content"][-1]["text"] == "What is it?"
 
 
-def test_the_cache_knows_images_by_content_model_and_prompt(
+def test_cache_keys_depend_on_content_model_and_prompt(
     connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "captions.sqlite3"
@@ -127,7 +129,7 @@ def test_the_cache_knows_images_by_content_model_and_prompt(
     assert len(server.requests) == 3
 
 
-def test_requests_go_out_together_as_many_as_allowed(slides: list[ImageNode], tmp_path: Path) -> None:
+def test_num_workers_requests_are_concurrent(slides: list[ImageNode], tmp_path: Path) -> None:
     with MockGLMServer() as server:
         server.script(*[Together(threading.Barrier(4))] * 4)
         llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
@@ -135,11 +137,11 @@ def test_requests_go_out_together_as_many_as_allowed(slides: list[ImageNode], tm
         assert all(node.get_content() for node in captioner(slides))
         llm.close()
     assert len(server.requests) == len(slides)
-    # Each request that goes on beside others has a connection of its own.
+    # Each concurrent request has its own connection.
     assert server.connections == 4
 
 
-def test_failures_are_listed_and_asked_about_again(
+def test_failed_images_are_skipped_and_asked_about_in_the_next_run(
     connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     slides[2].image_path = str(tmp_path / "vanished.jpg")
@@ -150,8 +152,8 @@ def test_failures_are_listed_and_asked_about_again(
     nodes = captioner(slides[:4])
 
     assert [bool(node.get_content()) for node in nodes] == [False, False, False, True]
-    assert list(captioner.failures) == [node.node_id for node in slides[:3]]
-    reasons = list(captioner.failures.values())
+    assert list(captioner.skipped) == [node.node_id for node in slides[:3]]
+    reasons = list(captioner.skipped.values())
     assert reasons[0].startswith("GLMServerError: ")
     assert reasons[1].startswith("EmptyAnswerError: the model answered nothing about ")
     assert "vanished.jpg" in reasons[2]
@@ -160,11 +162,11 @@ def test_failures_are_listed_and_asked_about_again(
     asked = len(server.requests)
     slides[2].image_path = slides[0].image_path
     assert all(node.get_content() for node in captioner(slides[:4]))
-    assert captioner.failures == {}
+    assert captioner.skipped == {}
     assert len(server.requests) == asked + 2
 
 
-def test_a_run_that_broke_off_goes_on_where_it_was(
+def test_a_run_continues_after_an_error(
     connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     captioner = ImageCaptioner(
@@ -178,7 +180,7 @@ def test_a_run_that_broke_off_goes_on_where_it_was(
     assert len(server.requests) == 4 + len(slides) - 3
 
 
-async def test_a_cancelled_run_keeps_what_it_has(slides: list[ImageNode], tmp_path: Path) -> None:
+async def test_a_run_continues_after_cancellation(slides: list[ImageNode], tmp_path: Path) -> None:
     with MockGLMServer() as server:
         server.script(None, None, None, Stall())
         llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
@@ -197,7 +199,7 @@ async def test_a_cancelled_run_keeps_what_it_has(slides: list[ImageNode], tmp_pa
 @pytest.mark.parametrize(
     ("code", "error"), [("1000", GLMAuthenticationError), ("1113", GLMQuotaError)], ids=["key", "balance"]
 )
-def test_what_would_fail_for_all_images_is_an_error_at_once(
+def test_errors_that_concern_all_images_are_raised_at_once(
     captioner: ImageCaptioner, slides: list[ImageNode], server: MockGLMServer, code: str, error: type[Exception]
 ) -> None:
     server.fail_next(401, code, "身份验证失败。", times=20)
@@ -205,7 +207,7 @@ def test_what_would_fail_for_all_images_is_an_error_at_once(
         captioner(slides)
 
 
-def test_a_cache_that_cannot_be_used_is_an_error_before_anything_is_asked(
+def test_an_unusable_cache_is_an_error_before_any_request(
     llm: ZhipuMultiModal, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     (tmp_path / "captions.sqlite3").write_bytes(b"no database at all, but text that is long enough")
@@ -214,13 +216,13 @@ def test_a_cache_that_cannot_be_used_is_an_error_before_anything_is_asked(
     assert server.requests == []
 
 
-def test_a_cut_answer_is_a_failure_and_not_kept(
+def test_a_truncated_answer_is_an_error_and_not_cached(
     connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "captions.sqlite3"
     cut = ImageCaptioner(llm=connect(max_tokens=5), cache_path=path)
     assert not cut(slides[:1])[0].get_content()
-    assert "was cut; raise max_tokens" in next(iter(cut.failures.values()))
+    assert "was cut; raise max_tokens" in next(iter(cut.skipped.values()))
     assert ImageCaptioner(llm=connect(), cache_path=path)(slides[:1])[0].get_content()
 
 
@@ -232,7 +234,7 @@ def test_llms_without_a_name_do_not_share_captions(slides: list[ImageNode], tmp_
     assert captions[0] != captions[1]
 
 
-def test_errors_of_a_single_image_are_what_they_are(
+def test_an_empty_answer_raises_its_own_error(
     llm: ZhipuMultiModal, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     server.script(Says(""))
@@ -240,7 +242,7 @@ def test_errors_of_a_single_image_are_what_they_are(
         ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", on_error="raise")(slides[:1])
 
 
-def test_an_llm_that_asks_another_one(
+def test_an_llm_may_ask_another_llm(
     llm: ZhipuMultiModal, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
 ) -> None:
     class Wrapper(CustomLLM):
@@ -258,13 +260,13 @@ def test_an_llm_that_asks_another_one(
     assert all("你好" in node.get_content() for node in captioner(slides[:2]))
 
 
-async def test_it_may_be_called_from_a_running_loop(captioner: ImageCaptioner, slides: list[ImageNode]) -> None:
+async def test_it_can_be_called_in_a_running_event_loop(captioner: ImageCaptioner, slides: list[ImageNode]) -> None:
     assert all(node.get_content() for node in captioner(slides[:3]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 @pytest.mark.parametrize("in_a_loop", [False, True], ids=["script", "notebook"])
-def test_ctrl_c_stops_the_run_and_keeps_what_came(slides: list[ImageNode], tmp_path: Path, in_a_loop: bool) -> None:
+def test_ctrl_c_stops_the_run_and_keeps_captions(slides: list[ImageNode], tmp_path: Path, in_a_loop: bool) -> None:
     with MockGLMServer() as server:
         server.script(None, None, Stall())
         program = textwrap.dedent(f"""
@@ -280,18 +282,18 @@ def test_ctrl_c_stops_the_run_and_keeps_what_came(slides: list[ImageNode], tmp_p
                 captioner(nodes)
 
             try:
-                # Notebooks run a loop of their own, which does not handle SIGINT as asyncio.run does.
+                # The event loop of a notebook does not handle SIGINT as asyncio.run does.
                 asyncio.new_event_loop().run_until_complete(notebook()) if {in_a_loop} else captioner(nodes)
             except KeyboardInterrupt:
-                time.sleep(0.5)  # whatever went on would ask meanwhile
+                time.sleep(0.5)  # a worker that was not stopped would send a request
                 print("interrupted")
         """)
         paths = [str(node.image_path) for node in slides]
         with start_program(program, *paths, stdout=subprocess.PIPE) as running:
             assert wait_until(lambda: len(server.requests) == 3)
             running.send_signal(signal.SIGINT)
-            said, _ = running.communicate(timeout=PATIENCE)
-        assert said == "interrupted\n"
+            output, _ = running.communicate(timeout=PATIENCE)
+        assert output == "interrupted\n"
         assert len(server.requests) == 3
         llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
         assert all(
@@ -301,19 +303,29 @@ def test_ctrl_c_stops_the_run_and_keeps_what_came(slides: list[ImageNode], tmp_p
         llm.close()
 
 
-def test_bad_images_are_errors_if_wanted(llm: ZhipuMultiModal, tmp_path: Path) -> None:
+def test_unreadable_images_are_errors_with_on_error_raise(llm: ZhipuMultiModal, tmp_path: Path) -> None:
     captioner = ImageCaptioner(llm=llm, cache_path=tmp_path / "captions.sqlite3", on_error="raise")
     with pytest.raises(ImageError, match=r"vanished\.jpg"):
         captioner([ImageNode(image_path=str(tmp_path / "vanished.jpg"))])
 
 
-def test_images_by_address_go_out_as_they_are(captioner: ImageCaptioner, server: MockGLMServer) -> None:
+def test_a_skipped_node_is_reported_by_its_id_and_logged_on_one_line(
+    captioner: ImageCaptioner, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    captioner([ImageNode(id_="a\nb", image_path=str(tmp_path / "vanished.jpg"))])
+    assert list(captioner.skipped) == ["a\nb"]
+    (message,) = caplog.messages
+    assert message.startswith("skipped 1 of 1 images: a\\nb: ImageError: ")
+    assert "\n" not in message
+
+
+def test_urls_of_images_are_sent_unchanged(captioner: ImageCaptioner, server: MockGLMServer) -> None:
     (node,) = captioner([ImageNode(image_url="http://127.0.0.1:9/cat.jpg")])
     assert server.requests[0]["messages"][0]["content"][0]["image_url"]["url"] == "http://127.0.0.1:9/cat.jpg"
     assert node.get_content()
 
 
-def test_a_bar_shows_the_progress(
+def test_a_progress_bar_is_shown_on_request(
     captioner: ImageCaptioner, slides: list[ImageNode], capsys: pytest.CaptureFixture[str]
 ) -> None:
     captioner(slides[:2])
@@ -322,14 +334,14 @@ def test_a_bar_shows_the_progress(
     assert "Captioning images: 100%" in capsys.readouterr().err
 
 
-def test_settings_serialise_without_the_key(captioner: ImageCaptioner, key: str) -> None:
-    told = str(captioner.to_dict()) + repr(captioner)
-    assert "glm-4v-flash" in told
+def test_settings_are_serialized_without_the_api_key(captioner: ImageCaptioner, key: str) -> None:
+    shown = str(captioner.to_dict()) + repr(captioner)
+    assert "glm-4v-flash" in shown
     with pytest.raises(ValueError, match="give it anew, as in from_dict"):
         ImageCaptioner.from_dict(captioner.to_dict())
     again = ImageCaptioner.from_dict(captioner.to_dict(), llm=captioner.llm)
     assert again.cache_path == captioner.cache_path
-    assert not any(part in told for part in key.split("."))
+    assert not any(part in shown for part in key.split("."))
 
 
 # In pipelines and indexes
@@ -363,7 +375,7 @@ async def test_captions_reach_vector_full_text_and_prompt(
     await llm.aclose()
 
 
-def test_an_index_of_captioned_slides(
+def test_captioned_slides_are_indexed_with_caption_weight(
     captioner: ImageCaptioner, photos: list[Path], demo_embedding: ChineseClipEmbedding, tmp_path: Path
 ) -> None:
     folder = tmp_path / "slides"
@@ -373,3 +385,113 @@ def test_an_index_of_captioned_slides(
     index = build_index(captioner(read_folder(folder)), embed_model=demo_embedding)
     assert index.image_store.get_setting("caption_weight") == 0.5
     assert index.image_store.has_texts()
+
+
+# The cache of captions
+
+
+def test_a_cached_caption_is_visible_to_other_connections(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "captions.sqlite3"
+    CaptionCache(path).put("key", "一只猫")
+    assert CaptionCache(path).get("key") == "一只猫"
+    assert CaptionCache(path).get("other") is None
+
+
+def test_threads_share_the_cache(tmp_path: Path) -> None:
+    path = tmp_path / "captions.sqlite3"
+    CaptionCache(path)
+
+    def write(start: int) -> None:
+        for number in range(start, start + 20):
+            CaptionCache(path).put(str(number), f"图{number}")
+
+    threads = [threading.Thread(target=write, args=(start,)) for start in range(0, 80, 20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [CaptionCache(path).get(str(number)) for number in range(80)] == [f"图{number}" for number in range(80)]
+
+
+def test_the_default_is_in_the_cache_folder_of_llama_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(tmp_path))
+    assert CaptionCache().path == tmp_path / "llama_index_mm_zhipu" / "captions.sqlite3"
+
+
+def test_a_file_of_another_format_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "captions.sqlite3"
+    path.write_bytes(b"no database at all, but text that is long enough")
+    with pytest.raises(CaptionCacheError, match=r"captions\.sqlite3 cannot be used: .*; give another path"):
+        CaptionCache(path)
+
+
+# Parsing of answers
+
+
+@pytest.mark.parametrize(
+    ("answer", "caption"),
+    [
+        ("说明：一只猫\n文字：无", "一只猫"),
+        ("说明：一只猫。\n文字：停车\n禁止", "一只猫。\n停车\n禁止"),
+        ("**说明**：一只猫\n\n**文字**: SALE", "一只猫\nSALE"),
+        ("**说明：** 一只猫\n**文字：** SALE", "一只猫\nSALE"),
+        ("说明:一只猫\n坐着\n文字:没有文字。", "一只猫\n坐着"),
+        ("1. 说明：一只猫\n2. 文字：SALE", "一只猫\nSALE"),
+        ("- 说明：一只猫\n- 文字：SALE", "一只猫\nSALE"),
+        ("说明：一只猫。文字：无", "一只猫。"),
+        ("文字：SALE\n说明：一只猫", "一只猫\nSALE"),
+        ("说明：一只猫", "一只猫"),
+        ("文字：无", ""),
+        ("```\n说明：一只猫\n文字：SALE\n```", "一只猫\nSALE"),
+        ("<think>\n说明：草稿\n</think>\n说明：一只猫\n文字：SALE", "一只猫\nSALE"),
+        ("Caption: A cat\nText: none", "A cat"),
+        ("Caption: A cat\nText: STOP", "A cat\nSTOP"),
+        ("Description: A cat\nText: No legible text.", "A cat"),
+        ("  一只猫坐着  ", "一只猫坐着"),
+        ("产品说明：见附件", "产品说明：见附件"),
+        ("说明：封面\n文字：产品名\n说明：请勿折叠", "封面\n产品名\n说明：请勿折叠"),
+        ("说明：\n文字：停车", "停车"),
+        ("一个红苹果。\n文字：ABC", "一个红苹果。\nABC"),
+        ("A blue sign.\nText: STOP", "A blue sign.\nSTOP"),
+        ("这张图片的说明：苹果\n文字：无", "苹果"),
+        ('"说明：苹果\n文字：无"', "苹果"),
+        ("【说明】苹果。\n【文字】无", "苹果。"),
+        ("**图片内容说明**：苹果\n**文字**：无", "苹果"),
+        ("**说明（图片内容）**：苹果\n文字：无", "苹果"),
+        ("图片描述：苹果\n图片文字：ABC", "苹果\nABC"),
+        ("（1）说明：苹果\n（2）文字：ABC", "苹果\nABC"),
+        ("一、说明：苹果\n二、文字：ABC", "苹果\nABC"),
+        ("", ""),
+    ],
+)
+def test_description_and_text_are_parsed(answer: str, caption: str) -> None:
+    assert parse_answer(answer) == caption
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "无文字",
+        "图中没有文字。",
+        "没有可见的文字",
+        "n/a",
+        "“无”",
+        "No text in the image",
+        "（无）",
+        "无法辨认",
+        "没有可识别的文字信息",
+        "图片中没有清晰可见的文字",
+        "No text is visible.",
+        "No text in the picture.",
+    ],
+)
+def test_phrases_for_no_text_are_recognized(text: str) -> None:
+    assert parse_answer(f"说明：一只猫\n文字：{text}") == "一只猫"
+
+
+@pytest.mark.parametrize("filler", ["\n", " \n", "*", "- ", "说明：", "<think>"])
+def test_endlessly_repeated_text_is_parsed_fast(filler: str) -> None:
+    start = time.process_time()
+    parse_answer("说明：猫" + filler * 5000 + "。")
+    parse_answer(filler * 5000)
+    assert time.process_time() - start < 1

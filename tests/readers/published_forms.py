@@ -1,4 +1,4 @@
-"""Writes images and captions as each data set is published."""
+"""Writers of images and captions in the published format of each data set."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Example(NamedTuple):
 
 
 class Form(NamedTuple):
-    """How a data set is read, and how ids within it are made of numbers."""
+    """Reader and writer of a data set, and the id within it by the number of an image."""
 
     reader: Callable[..., ImageReader]
     write: Callable[[Path, list[Example]], tuple[object, ...]]
@@ -48,7 +48,7 @@ class Form(NamedTuple):
 
 
 def write_lines(file: Path, lines: list[object]) -> Path:
-    """Write a line each: strings as they are, others as JSON."""
+    """Write one line per item: strings unchanged, other values as JSON."""
     file.parent.mkdir(parents=True, exist_ok=True)
     texts = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in lines]
     file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
@@ -188,4 +188,4 @@ FORMS = {
         lambda number: f"t/{number}.jpg",
     ),
 }
-"""By data set; examples are numbered from 1."""
+"""Formats by data set; examples are numbered from 1."""

@@ -1,4 +1,4 @@
-"""A folder of images becomes nodes, whatever else lies in it."""
+"""Images in folders, with captions and metadata from sidecar files and CSV files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llama_index_mm_zhipu.readers import (
 )
 
 
-def test_images_are_found_sorted_and_named_by_their_path(tmp_path: Path, photos: list[Path]) -> None:
+def test_images_are_sorted_and_their_ids_are_paths(tmp_path: Path, photos: list[Path]) -> None:
     (tmp_path / "slides").mkdir()
     shutil.copy(photos[0], tmp_path / "slides" / "b.JPG")
     shutil.copy(photos[1], tmp_path / "a.jpeg")
@@ -47,7 +47,7 @@ def test_a_folder_without_images_is_an_error(tmp_path: Path) -> None:
         read_folder(tmp_path / "nowhere")
 
 
-def test_hidden_files_and_what_is_no_image_are_left_out(tmp_path: Path, photos: list[Path]) -> None:
+def test_hidden_files_and_other_files_are_left_out(tmp_path: Path, photos: list[Path]) -> None:
     shutil.copy(photos[0], tmp_path / "a.jpg")
     (tmp_path / "._a.jpg").write_bytes(b"of macOS")
     (tmp_path / ".thumbnails").mkdir()
@@ -56,7 +56,7 @@ def test_hidden_files_and_what_is_no_image_are_left_out(tmp_path: Path, photos: 
     assert [node.node_id for node in read_folder(tmp_path, id_prefix="")] == ["a.jpg"]
 
 
-def test_paths_hold_from_every_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_absolute(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copy(photos[0], tmp_path / "a.jpg")
     monkeypatch.chdir(tmp_path)
     (node,) = read_folder(".")
@@ -65,9 +65,9 @@ def test_paths_hold_from_every_folder(tmp_path: Path, photos: list[Path], monkey
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any name")
-def test_a_name_that_is_no_utf_8_is_named(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_name_that_is_not_utf_8_is_an_error(tmp_path: Path, photos: list[Path]) -> None:
     shutil.copy(photos[0], os.path.join(os.fsencode(tmp_path), b"\xff.jpg"))  # noqa: PTH118
-    with pytest.raises(ValueError, match=r"the name of .*\.jpg is not UTF-8; rename the file"):
+    with pytest.raises(ValueError, match=r"\.jpg: the name is not UTF-8; rename it"):
         read_folder(tmp_path)
 
 
@@ -82,7 +82,7 @@ def folder(tmp_path: Path, photos: list[Path]) -> Path:
     return tmp_path / "photos"
 
 
-def test_captions_beside_the_images(folder: Path) -> None:
+def test_captions_are_read_from_sidecar_files(folder: Path) -> None:
     (folder / "a.txt").write_text("\ufeff一条裙子\n\n红色的\n", encoding="utf-8")
     (folder / "b.json").write_text('{"caption": "帽子"}', encoding="utf-8")
     (folder / "deep" / "c.json").write_text('["外套", "蓝色"]', encoding="utf-8")
@@ -91,7 +91,7 @@ def test_captions_beside_the_images(folder: Path) -> None:
     assert {node.text for node in read_folder(folder)} == {""}
 
 
-def test_captions_in_a_table(folder: Path, tmp_path: Path) -> None:
+def test_captions_are_read_from_a_csv(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "captions.csv"
     table.write_text(
         '\ufefffile_name,caption\n./a.jpg,"裙子, 红色"\n\ndeep\\c.jpg,外套\na.jpg,"两行\n说明"\n', encoding="utf-8"
@@ -113,13 +113,13 @@ def test_captions_in_a_table(folder: Path, tmp_path: Path) -> None:
         ("a.json", b'{"name": "x"}', r"a\.json, line 1: not a caption, nor an object with caption"),
     ],
 )
-def test_a_bad_file_beside_a_image_is_named_or_skipped(folder: Path, name: str, content: bytes, message: str) -> None:
+def test_an_invalid_sidecar_file_is_an_error_or_skipped(folder: Path, name: str, content: bytes, message: str) -> None:
     (folder / name).write_bytes(content)
     with pytest.raises(RecordError, match=message):
         read_folder(folder, captions="sidecar")
     reader = FolderReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.load_data(folder, "sidecar")] == ["b.jpg", "d.jpg", "deep/c.jpg"]
-    assert reader.skipped_count == 1
+    assert reader.skipped.count == 1
 
 
 @pytest.mark.parametrize(
@@ -131,27 +131,27 @@ def test_a_bad_file_beside_a_image_is_named_or_skipped(folder: Path, name: str, 
         ),
         ("a;b\n1;2", r"captions\.csv, line 1: there is no column file_name nor caption, but \['a;b'\]"),
         ("file_name,caption,p,p\n", r"captions\.csv, line 1: more than one column is called 'p'"),
-        ("file_name,caption,content_hash\n", r"captions\.csv, line 1: the column 'content_hash' is called as this"),
-        ("file_name,caption,source_location\n", r"line 1: the column 'source_location' is called as this"),
+        ("file_name,caption,content_hash\n", r"captions\.csv, line 1: the column 'content_hash' has the name of this"),
+        ("file_name,caption,source_location\n", r"line 1: the column 'source_location' has the name of this"),
         ("file_name,caption\n\na.jpg", r"captions\.csv, line 3: a row without caption"),
         ("file_name,caption\nx.jpg,裙子", r"captions\.csv, line 2: there is no image x\.jpg in"),
         ('file_name,caption\na.jpg,"裙"子', r"captions\.csv, line 2: not a row of a CSV"),
-        ("", r"captions\.csv is empty; a header with file_name and caption is expected"),
+        ("", r"captions\.csv: the file is empty; expected a header with file_name and caption"),
     ],
 )
-def test_a_bad_table_is_named(folder: Path, tmp_path: Path, content: str, message: str) -> None:
+def test_an_invalid_csv_is_an_error(folder: Path, tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "captions.csv").write_text(content, encoding="utf-8")
     with pytest.raises(RecordError, match=message):
         read_folder(folder, captions=tmp_path / "captions.csv")
 
 
-def test_columns_may_have_other_names(folder: Path, tmp_path: Path) -> None:
+def test_columns_of_the_csv_may_have_other_names(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("图片,说明\na.jpg,裙子\n", encoding="utf-8")
     reader = FolderReader(name_column="图片", caption_column="说明")
     assert reader.load_data(folder, tmp_path / "captions.csv")[0].text == "裙子"
 
 
-def test_a_table_may_hold_absolute_paths_and_no_captions(folder: Path, tmp_path: Path) -> None:
+def test_a_csv_may_have_absolute_paths_and_no_captions(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "goods.csv").write_text(f"file_name,price\n{folder / 'a.jpg'},5\ndeep/c.jpg,7\n", encoding="utf-8")
     nodes = read_folder(folder, captions=tmp_path / "goods.csv", caption_column=None)
     assert {node.metadata["file_name"]: (node.text, node.metadata.get("price")) for node in nodes} == {
@@ -164,7 +164,7 @@ def test_a_table_may_hold_absolute_paths_and_no_captions(folder: Path, tmp_path:
         read_folder(folder, captions=tmp_path / "goods.csv")
 
 
-def test_captions_in_other_forms_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_captions_in_other_formats_are_an_error(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "captions.jsonl").write_text('{"a.jpg": "裙子"}', encoding="utf-8")
     with pytest.raises(ValueError, match=r"captions\.jsonl is not a CSV; captions are 'sidecar' or a CSV"):
         read_folder(folder, captions=tmp_path / "captions.jsonl")
@@ -185,14 +185,14 @@ COLUMNS = {"name_column": "图片", "caption_column": "标题"}
 
 
 def metadata_by_id(nodes: list[ImageNode]) -> dict[str, dict[str, object]]:
-    """Metadata of nodes, without what they have without a table."""
+    """Return the metadata of nodes that come from a table."""
     own = ("file_name", "content_hash", "source_root", "source_location")
     return {node.node_id: {key: node.metadata[key] for key in node.metadata if key not in own} for node in nodes}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "gbk"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_other_columns_become_metadata_and_numbers_numbers(
+def test_other_columns_become_metadata_with_numbers(
     folder: Path, tmp_path: Path, encoding: str, delimiter: str
 ) -> None:
     table = tmp_path / "goods.csv"
@@ -212,9 +212,7 @@ def test_other_columns_become_metadata_and_numbers_numbers(
     assert {type(node.metadata["价格"]) for node in nodes if "价格" in node.metadata} == {int}
 
 
-def test_a_filter_by_price_finds_what_it_says(
-    folder: Path, tmp_path: Path, demo_embedding: ChineseClipEmbedding
-) -> None:
+def test_a_filter_compares_numbers_of_a_csv(folder: Path, tmp_path: Path, demo_embedding: ChineseClipEmbedding) -> None:
     (tmp_path / "goods.csv").write_text(GOODS, encoding="utf-8")
     nodes = read_folder(folder, captions=tmp_path / "goods.csv", id_prefix="", **COLUMNS)
     index = build_index(nodes, embed_model=demo_embedding)
@@ -226,7 +224,7 @@ def test_a_filter_by_price_finds_what_it_says(
         index.as_retriever(filters=as_text).retrieve("裙子")
 
 
-def test_metadata_is_not_embedded_and_a_new_price_is_a_change(
+def test_metadata_changes_the_hash_and_not_the_vector(
     folder: Path, tmp_path: Path, demo_embedding: ChineseClipEmbedding
 ) -> None:
     table = tmp_path / "goods.csv"
@@ -240,7 +238,7 @@ def test_metadata_is_not_embedded_and_a_new_price_is_a_change(
     assert vectors[0] == vectors[1]
 
 
-def test_the_first_value_of_a_image_with_several_rows_is_kept(
+def test_of_several_rows_of_an_image_the_first_values_are_kept(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     table = tmp_path / "goods.csv"
@@ -253,11 +251,11 @@ def test_the_first_value_of_a_image_with_several_rows_is_kept(
     assert "line 4: price of a.jpg is '6', and '5' before" in message
 
 
-def test_the_name_column_may_be_called_otherwise_only_if_file_name_is_free(folder: Path, tmp_path: Path) -> None:
+def test_another_column_called_file_name_is_an_error(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "goods.csv"
     table.write_text("图片,caption,file_name\na.jpg,裙子,x\n", encoding="utf-8")
     with pytest.raises(
-        RecordError, match=r"goods\.csv, line 1: the column 'file_name' is called as this package's own"
+        RecordError, match=r"goods\.csv, line 1: the column 'file_name' has the name of this package's own"
     ):
         read_folder(folder, captions=table, name_column="图片")
 
@@ -265,7 +263,7 @@ def test_the_name_column_may_be_called_otherwise_only_if_file_name_is_free(folde
 # Encodings
 
 
-def test_gbk_beside_images_is_read_with_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_sidecar_files_in_gbk_are_read_with_one_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     (folder / "a.txt").write_bytes("一条红色的裙子".encode("gbk"))
     (folder / "b.json").write_bytes('{"caption": "一顶很好看的帽子"}'.encode("gbk"))
     found = {node.node_id: node.text for node in read_folder(folder, captions="sidecar", id_prefix="")}
@@ -279,7 +277,7 @@ def test_gbk_beside_images_is_read_with_one_warning(folder: Path, caplog: pytest
 
 
 @pytest.mark.parametrize(("content", "caption"), [("NaN", ""), ('{"caption": NaN}', ""), ('["裙子", NaN]', "裙子")])
-def test_nan_beside_a_image_is_no_caption(folder: Path, content: str, caption: str) -> None:
+def test_nan_in_a_sidecar_file_is_no_caption(folder: Path, content: str, caption: str) -> None:
     (folder / "a.json").write_text(content, encoding="utf-8")
     assert read_folder(folder, captions="sidecar")[0].text == caption
 
@@ -289,7 +287,7 @@ def test_nan_beside_a_image_is_no_caption(folder: Path, content: str, caption: s
 
 @pytest.fixture
 def linked(folder: Path, photos: list[Path], tmp_path: Path) -> Path:
-    """The folder with links to files and folders inside and outside it, and in a circle."""
+    """A folder with links to files and folders inside and outside it, including cycles."""
     outside = tmp_path / "outside"
     outside.mkdir()
     shutil.copy(photos[5], outside / "o.jpg")
@@ -319,7 +317,7 @@ def test_links_out_of_the_folder_are_left_out_with_a_warning(
     )
 
 
-def test_links_are_followed_on_request_and_circles_end(linked: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_links_are_followed_on_request_and_cycles_end(linked: Path, caplog: pytest.LogCaptureFixture) -> None:
     nodes = read_folder(linked, captions="sidecar", follow_links=True, id_prefix="")
     texts = {node.node_id: node.text for node in nodes}
     assert texts.pop("a.jpg") == "secret"
@@ -327,7 +325,7 @@ def test_links_are_followed_on_request_and_circles_end(linked: Path, caplog: pyt
     assert caplog.messages == []
 
 
-def test_a_folder_of_links_alone_says_so(tmp_path: Path, photos: list[Path]) -> None:
+def test_the_error_of_a_folder_with_only_links_names_follow_links(tmp_path: Path, photos: list[Path]) -> None:
     (tmp_path / "links").mkdir()
     try:
         (tmp_path / "links" / "a.jpg").symlink_to(photos[0])
@@ -339,7 +337,7 @@ def test_a_folder_of_links_alone_says_so(tmp_path: Path, photos: list[Path]) -> 
     assert node.node_id == "a.jpg"
 
 
-def test_a_folder_that_is_itself_a_link_is_read(linked: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_a_link_is_read(linked: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(linked, target_is_directory=True)
     nodes = read_folder(tmp_path / "link", recursive=False, id_prefix="")
     assert [node.node_id for node in nodes] == ["a.jpg", "b.jpg", "d.jpg", "inside.jpg"]
@@ -349,18 +347,18 @@ def test_a_folder_that_is_itself_a_link_is_read(linked: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("reader", [FolderReader, JsonlReader, PageReader, MugeRetrievalReader, WukongReader])
-def test_a_misspelt_argument_is_refused(reader: type[ImageReader]) -> None:
+def test_an_unknown_argument_is_an_error(reader: type[ImageReader]) -> None:
     with pytest.raises(TypeError, match="on_eror"):
         reader(on_eror="skip")  # type: ignore[call-arg]
 
 
-def test_an_unknown_encoding_is_refused(folder: Path) -> None:
-    with pytest.raises(ValueError, match="encoding is 'gbkk', which is no text encoding that Python knows"):
+def test_an_unknown_encoding_is_an_error(folder: Path) -> None:
+    with pytest.raises(ValueError, match="encoding is 'gbkk', which is not a text encoding that Python knows"):
         read_folder(folder, encoding="gbkk")
 
 
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="needs permissions that are heeded")
-def test_folders_that_cannot_be_listed_are_told(
+def test_folders_that_cannot_be_listed_are_a_warning(
     tmp_path: Path, photos: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copy(photos[0], tmp_path / "a.jpg")
@@ -377,8 +375,8 @@ def test_folders_that_cannot_be_listed_are_told(
 
 
 @pytest.mark.parametrize("name", ["goods.xlsx", "goods.XLS", "goods.ods"])
-def test_workbooks_are_to_be_saved_as_csv(tmp_path: Path, photos: list[Path], name: str) -> None:
+def test_a_workbook_instead_of_a_csv_is_an_error(tmp_path: Path, photos: list[Path], name: str) -> None:
     shutil.copy(photos[0], tmp_path / "a.jpg")
     (tmp_path / name).write_bytes(b"PK\x03\x04\xff")
-    with pytest.raises(RecordError, match=rf"{name} is a workbook, not a text: save it as CSV"):
+    with pytest.raises(RecordError, match=rf"{name}: a workbook, not a text file; save it as CSV"):
         read_folder(tmp_path, captions=tmp_path / name)

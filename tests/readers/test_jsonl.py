@@ -1,4 +1,4 @@
-"""The article's jsonl is read as it is met in the wild; bad lines are named."""
+"""JSON Lines files of images in base64, including irregular and invalid lines."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_images_captions_and_ids_are_read(tmp_path: Path, image: str) -> None:
         ('{"image_id": "1", "image_base64": "%%%"}', "line 2: the image of '1' is not base64"),
     ],
 )
-def test_a_bad_line_is_named(tmp_path: Path, image: str, line: str, message: str) -> None:
+def test_an_invalid_line_is_an_error_with_its_number(tmp_path: Path, image: str, line: str, message: str) -> None:
     file = write(tmp_path / "bad.jsonl", {"image_id": "0", "image_base64": image, "caption": ""})
     with file.open("a", encoding="utf-8") as lines:
         lines.write(line)
@@ -67,7 +67,7 @@ def test_an_empty_or_missing_file_is_an_error(tmp_path: Path) -> None:
         read_jsonl(tmp_path / "gone.jsonl")
 
 
-def test_what_is_no_image_and_no_utf_8_is_named(tmp_path: Path) -> None:
+def test_missing_images_and_other_encodings_are_errors(tmp_path: Path) -> None:
     file = tmp_path / "test.jsonl"
     file.write_text('{"image_id": 1, "image_base64": null, "caption": "猫"}', encoding="utf-8")
     with pytest.raises(RecordError, match=r"test\.jsonl, line 1: the image of '1' is None, not base64"):
@@ -76,10 +76,11 @@ def test_what_is_no_image_and_no_utf_8_is_named(tmp_path: Path) -> None:
     reader = JsonlReader(on_error="skip")
     with pytest.raises(ValueError, match="holds no images"):
         reader.load_data(file)
-    assert re.search(r"test\.jsonl, line 2: not UTF-8 \(byte \d\), but perhaps GBK; convert", reader.skipped[1])
+    assert list(reader.skipped) == [f"{file}, line 1", f"{file}, line 2"]
+    assert re.match(r"not UTF-8 \(byte \d\), but perhaps GBK; convert", reader.skipped[f"{file}, line 2"])
 
 
-def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path, image: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_lines_can_be_skipped(tmp_path: Path, image: str, caplog: pytest.LogCaptureFixture) -> None:
     text = base64.b64encode(b"no image").decode()
     file = write(
         tmp_path / "mixed.jsonl",
@@ -90,13 +91,13 @@ def test_bad_lines_can_be_skipped_and_are_counted(tmp_path: Path, image: str, ca
     )
     reader = JsonlReader(id_prefix="", on_error="skip")
     assert [node.node_id for node in reader.lazy_load_data(file)] == ["1", "3"]
-    assert reader.skipped_count == 2
-    assert ["line 2" in reader.skipped[0], "line 3" in reader.skipped[1]] == [True, True]
-    assert "no image that Pillow can read" in reader.skipped[1]
+    assert reader.skipped.count == 2
+    assert list(reader.skipped) == [f"{file}, line 2", f"{file}, line 3"]
+    assert "not an image that Pillow can read" in reader.skipped[f"{file}, line 3"]
     assert "skipped 2 of 4 records" in caplog.text
 
 
-def test_images_come_as_they_are_asked_for(tmp_path: Path, image: str) -> None:
+def test_images_are_read_lazily(tmp_path: Path, image: str) -> None:
     good = {"image_id": 1, "image_base64": image}
     file = write(tmp_path / "test.jsonl", good, "a string")
     images = iter(JsonlReader(id_prefix="").lazy_load_data(file))
@@ -105,7 +106,7 @@ def test_images_come_as_they_are_asked_for(tmp_path: Path, image: str) -> None:
         next(images)
 
 
-def test_the_first_good_line_of_an_id_brings_the_image(tmp_path: Path, image: str) -> None:
+def test_the_image_is_taken_from_the_first_valid_line_of_an_id(tmp_path: Path, image: str) -> None:
     file = write(
         tmp_path / "test.jsonl",
         {"image_id": "1", "image_base64": "%%%", "caption": "一只猫"},
@@ -113,10 +114,10 @@ def test_the_first_good_line_of_an_id_brings_the_image(tmp_path: Path, image: st
     )
     reader = JsonlReader(id_prefix="", on_error="skip")
     (node,) = reader.load_data(file)
-    assert (node.node_id, node.text, reader.skipped_count) == ("1", "一只猫\n猫在睡觉", 1)
+    assert (node.node_id, node.text, reader.skipped.count) == ("1", "一只猫\n猫在睡觉", 1)
 
 
-def test_an_id_of_two_images_is_an_error(tmp_path: Path, photos: list[Path]) -> None:
+def test_an_id_with_two_images_is_an_error(tmp_path: Path, photos: list[Path]) -> None:
     first, second = (base64.b64encode(photo.read_bytes()).decode("ascii") for photo in photos[:2])
     file = write(
         tmp_path / "test.jsonl",
@@ -153,7 +154,7 @@ def test_an_id_of_two_images_is_an_error(tmp_path: Path, photos: list[Path]) -> 
         ("\ud800", "'\\ud800', under image_id, with half of a character"),
     ],
 )
-def test_what_is_no_id_is_named(tmp_path: Path, image: str, image_id: object, message: str) -> None:
+def test_an_invalid_id_is_an_error(tmp_path: Path, image: str, image_id: object, message: str) -> None:
     record = {"image_id": image_id, "image_base64": image}
     (tmp_path / "test.jsonl").write_text(json.dumps(record), encoding="utf-8")
     with pytest.raises(RecordError) as caught:
@@ -161,24 +162,24 @@ def test_what_is_no_id_is_named(tmp_path: Path, image: str, image_id: object, me
     assert str(caught.value) == f"{tmp_path / 'test.jsonl'}, line 1: the image id is {message}"
 
 
-def test_halves_of_characters_are_replaced(tmp_path: Path, image: str) -> None:
+def test_halves_of_surrogate_pairs_in_captions_are_replaced(tmp_path: Path, image: str) -> None:
     record = {"image_id": "1", "image_base64": image, "caption": "a\ud800 \ud83d\ude00"}
     (tmp_path / "test.jsonl").write_text(json.dumps(record), encoding="utf-8")
     (node,) = JsonlReader().load_data(tmp_path / "test.jsonl")
     assert node.text == "a\ufffd 😀"
 
 
-def test_what_is_nested_too_deep_is_named(tmp_path: Path) -> None:
+def test_too_deep_nesting_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text("[" * 200_000, encoding="utf-8")
     with pytest.raises(RecordError, match=r"line 1: not an object with image_id"):
         JsonlReader().load_data(tmp_path / "test.jsonl")
 
 
-# What JSON does not know, and Python and pandas write all the same
+# NaN and other values that Python and pandas write instead of captions and images
 
 
 @pytest.mark.parametrize("caption", [float("nan"), float("inf"), None, [float("nan")], [], "", False])
-def test_what_stands_for_no_caption_is_none(tmp_path: Path, image: str, caption: object) -> None:
+def test_null_nan_and_false_mean_no_caption(tmp_path: Path, image: str, caption: object) -> None:
     (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": image, "caption": caption}))
     assert node.text == ""
 
@@ -191,7 +192,7 @@ def test_what_stands_for_no_caption_is_none(tmp_path: Path, image: str, caption:
         (["裙子", ["红"]], "caption holds ['红'], a list, not a caption"),
     ],
 )
-def test_what_is_no_caption_is_named(tmp_path: Path, image: str, caption: object, message: str) -> None:
+def test_an_invalid_caption_is_an_error(tmp_path: Path, image: str, caption: object, message: str) -> None:
     file = write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": image, "caption": caption})
     with pytest.raises(RecordError) as caught:
         read_jsonl(file)
@@ -203,7 +204,7 @@ def test_numbers_are_captions(tmp_path: Path, image: str) -> None:
     assert node.text == "2024\n款"
 
 
-def test_nan_in_the_place_of_a_image_is_named(tmp_path: Path) -> None:
+def test_nan_instead_of_an_image_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"a\.jsonl, line 1: the image of '1' is NaN, not base64"):
         read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": float("nan")}))
 
@@ -211,7 +212,7 @@ def test_nan_in_the_place_of_a_image_is_named(tmp_path: Path) -> None:
 # Other keys
 
 
-def test_other_keys_are_metadata(tmp_path: Path, image: str) -> None:
+def test_other_keys_become_metadata(tmp_path: Path, image: str) -> None:
     record = {"image_id": 1, "image_base64": image, "caption": "裙子", "price": 199, "tags": ["红", float("nan")]}
     first, second = read_jsonl(write(tmp_path / "a.jsonl", record, {"image_id": 2, "image_base64": image}))
     assert {key: first.metadata[key] for key in ("price", "tags")} == {"price": 199, "tags": ["红", None]}
@@ -237,7 +238,7 @@ def test_other_keys_are_metadata(tmp_path: Path, image: str) -> None:
         ({"image_base64": "IMAGE", "caption": "裙子"}, "caption='caption', base64='image_base64'"),
     ],
 )
-def test_the_reader_of_other_keys_is_named_and_reads_them(
+def test_the_error_suggests_a_column_reader_that_reads_other_keys(
     tmp_path: Path, image: str, record: dict[str, object], columns: str
 ) -> None:
     record = {key: value.replace("IMAGE", image) if isinstance(value, str) else value for key, value in record.items()}
@@ -253,7 +254,7 @@ def test_the_reader_of_other_keys_is_named_and_reads_them(
     assert node.text == "裙子"
 
 
-def test_what_is_not_evident_is_left_open(tmp_path: Path) -> None:
+def test_the_suggested_call_has_gaps_for_unknown_columns(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"ColumnReader\(Columns\(caption=…, base64=…\)\)"):
         read_jsonl(write(tmp_path / "a.jsonl", {"price": 5}))
     file = write(tmp_path / "a.json", {"file": "a.jpg", "说明": "裙子"})
@@ -263,7 +264,7 @@ def test_what_is_not_evident_is_left_open(tmp_path: Path) -> None:
     assert str(caught.value).endswith("a.jsonl', images=…) after renaming it to a.jsonl")
 
 
-def test_captions_under_another_key_are_warned_of(tmp_path: Path, image: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_captions_under_another_key_are_a_warning(tmp_path: Path, image: str, caplog: pytest.LogCaptureFixture) -> None:
     (node,) = read_jsonl(write(tmp_path / "a.jsonl", {"image_id": 1, "image_base64": image, "text": "裙子"}))
     assert (node.text, node.metadata["text"]) == ("", "裙子")
     assert "no line of" in caplog.text

@@ -1,4 +1,4 @@
-"""Readers take no more memory for a large file than for a small one."""
+"""The memory use of readers does not grow with the size of the file."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 MEBIBYTE = 1 << 20
-MOST_MEBIBYTES = 200
-"""Of the whole process; Python with the readers' imports takes about 105."""
+MAX_MEBIBYTES = 200
+"""Limit for the whole process; Python with the imports of the readers takes about 105 MiB."""
 
 PEAK = """
 import resource, sys
@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.readers import *
 count = sum(1 for _ in {reader})
 status = Path("/proc/self/status")
 if status.exists():
-    # ru_maxrss would be the peak of the process that started this one, where that is higher.
+    # ru_maxrss would be the peak of the parent process if that is higher.
     peak = int(status.read_text().split("VmHWM:")[1].split()[0]) // 1024
 else:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 20
@@ -31,12 +31,12 @@ print(count, peak)
 
 @pytest.fixture
 def image(photos: list[Path]) -> str:
-    """A photograph of about a megabyte in base64: JPEG readers pass over what follows the image's end."""
+    """A photograph of about a megabyte in base64: JPEG decoders ignore bytes after the end of the image."""
     return base64.b64encode(photos[0].read_bytes().ljust(3 * MEBIBYTE // 4, b"\0")).decode()
 
 
-def read_in_a_process_of_its_own(reader: str) -> tuple[int, int, str]:
-    """Return the count of images, the peak memory in MiB, and what was shown."""
+def read_in_new_process(reader: str) -> tuple[int, int, str]:
+    """Return the number of images, the peak memory in MiB, and stderr."""
     done = subprocess.run(
         [sys.executable, "-c", PEAK.format(reader=reader)], capture_output=True, text=True, check=True
     )
@@ -45,38 +45,38 @@ def read_in_a_process_of_its_own(reader: str) -> tuple[int, int, str]:
 
 
 @pytest.mark.parametrize("mebibytes", [256, pytest.param(2048, marks=pytest.mark.slow)])
-def test_a_tsv_of_any_size(tmp_path: Path, image: str, mebibytes: int) -> None:
+def test_memory_does_not_grow_with_a_tsv(tmp_path: Path, image: str, mebibytes: int) -> None:
     with (tmp_path / "train_imgs.tsv").open("w") as tsv:
         tsv.writelines(f"{number}\t{image}\n" for number in range(mebibytes))
     (tmp_path / "train_texts.jsonl").write_text('{"text_id": 1, "text": "猫", "image_ids": [1]}\n', encoding="utf-8")
 
-    count, peak, shown = read_in_a_process_of_its_own(
+    count, peak, shown = read_in_new_process(
         f"ChineseClipReader(show_progress=True).lazy_load_data({str(tmp_path)!r}, 'train')"
     )
 
     assert count == mebibytes
-    assert peak <= MOST_MEBIBYTES
+    assert peak <= MAX_MEBIBYTES
     assert "Reading train_imgs.tsv: 100%" in shown
 
 
-def test_a_table_in_gbk_with_a_column_of_numbers(tmp_path: Path, image: str) -> None:
+def test_memory_does_not_grow_with_a_csv_in_gbk(tmp_path: Path, image: str) -> None:
     with (tmp_path / "goods.csv").open("w", encoding="gbk") as table:
         table.write("编号,图,标题,价格\n")
         table.writelines(f"{number},{image},一条裙子,{number}.5\n" for number in range(128))
     reader = "ColumnReader(Columns(base64='图', id='编号', caption='标题', metadata=('价格',)))"
-    count, peak, _ = read_in_a_process_of_its_own(f"{reader}.lazy_load_data({str(tmp_path / 'goods.csv')!r})")
+    count, peak, _ = read_in_new_process(f"{reader}.lazy_load_data({str(tmp_path / 'goods.csv')!r})")
     assert count == 128
-    assert peak <= MOST_MEBIBYTES
+    assert peak <= MAX_MEBIBYTES
 
 
 @pytest.mark.slow
-def test_an_array_in_one_line(tmp_path: Path, image: str) -> None:
+def test_memory_does_not_grow_with_a_json_array_on_one_line(tmp_path: Path, image: str) -> None:
     record = json.dumps({"id": "%d", "data": image, "caption": "猫"}, ensure_ascii=False)
     with (tmp_path / "a.json").open("w", encoding="utf-8") as array:
         array.write("[")
         array.writelines(f"{',' if number else ''}{record % number}" for number in range(512))
         array.write("]")
     reader = "ColumnReader(Columns(base64='data', id='id'))"
-    count, peak, _ = read_in_a_process_of_its_own(f"{reader}.lazy_load_data({str(tmp_path / 'a.json')!r})")
+    count, peak, _ = read_in_new_process(f"{reader}.lazy_load_data({str(tmp_path / 'a.json')!r})")
     assert count == 512
-    assert peak <= MOST_MEBIBYTES
+    assert peak <= MAX_MEBIBYTES

@@ -1,4 +1,4 @@
-"""Every data set goes from its files into an index, and is found there by its captions."""
+"""Data sets are indexed from their files and found by their captions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llama_index_mm_zhipu.readers import RecordError, WukongReader
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-def test_from_files_to_figures(
+def test_every_data_set_is_indexed_and_found_by_its_captions(
     form: Form, examples: list[Example], demo_embedding: ChineseClipEmbedding, tmp_path: Path
 ) -> None:
     arguments = form.write(tmp_path / "data", examples)
@@ -30,7 +30,7 @@ def test_from_files_to_figures(
     index.close()
 
 
-def test_a_record_that_cannot_be_read_costs_nothing_that_was_indexed(
+def test_records_before_an_error_stay_indexed(
     examples: list[Example], demo_embedding: ChineseClipEmbedding, tmp_path: Path
 ) -> None:
     form = FORMS["article"]
@@ -48,12 +48,12 @@ def test_a_record_that_cannot_be_read_costs_nothing_that_was_indexed(
         )
 
     index = load_index(tmp_path / "store", embed_model=demo_embedding)
-    # All ten that stand before it, the last in a batch that was not full.
+    # All ten images before the invalid line are stored, the last one in an incomplete batch.
     assert index.image_store.count() == 10
     index.close()
 
 
-def test_an_address_that_answers_404_is_named_or_skipped(
+def test_a_url_that_answers_404_is_an_error_or_skipped(
     file_server: str, photos: list[Path], tiny_model: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "wukong_100m_0.csv"

@@ -1,1 +1,1 @@
-"""Text files of any size, record by record: lines, tables, JSON."""
+"""Streaming parsers for text files: lines, tables and JSON in any encoding."""

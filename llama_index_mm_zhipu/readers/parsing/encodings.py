@@ -1,4 +1,4 @@
-"""Encodings of text files: which one a file is in, and its content as UTF-8."""
+"""Detection of text encodings, and transcoding of files to UTF-8."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 UTF_8 = "utf-8"
 GB18030 = "gb18030"
-"""A superset of GBK, in which Excel saves CSV files on Chinese Windows."""
+"""A superset of GBK, the encoding of CSV files that Excel saves on Chinese Windows."""
 
 _CHUNK_BYTES = 1 << 20
 _UTF_16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _REPLACEMENT = "\ufffd"
-# Chinese takes three bytes and more in UTF-8. Two bytes of GBK often happen to be one character of two.
+# Chinese characters take at least three bytes in UTF-8. Two bytes of GBK are often a valid two-byte character.
 _THREE_BYTES = re.compile("[\u0800-\ufffc\U00010000-\U0010ffff]")
 
-# A lone surrogate makes invalid UTF-8 of the line, so that lines are checked for errors in one way only.
+# A lone surrogate is invalid in UTF-8: after transcoding, errors are found in the same way as in UTF-8 files.
 _UNDECODABLE = "\udc80"
 _MARK_ERRORS = "llama_index_mm_zhipu.mark_errors"
 
@@ -40,32 +40,32 @@ def _mark_error(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_MARK_ERRORS, _mark_error)
 
 
-def checked_encoding(encoding: str | None) -> str | None:
-    """Return Python's name of an encoding, or None to have it detected.
+def normalize_encoding(encoding: str | None) -> str | None:
+    """Return Python's name of an encoding; None stays None, which means detection.
 
     Raises:
-        ValueError: Python does not know it, or it is no encoding of text.
+        ValueError: Python does not know the encoding, or it is not a text encoding.
     """
     if encoding is None:
         return None
     try:
         codec = codecs.lookup(encoding)
-        # base64 and the like are codecs, too, but not of text.
+        # Codecs such as base64 are known, but do not encode text.
         "".encode(encoding)
     except (LookupError, TypeError, ValueError):
         raise ValueError(
-            f"encoding is {encoding!r}, which is no text encoding that Python knows; give 'utf-8', 'gb18030' (GBK, "
+            f"encoding is {encoding!r}, which is not a text encoding that Python knows; give 'utf-8', 'gb18030' (GBK, "
             "Excel's on Chinese Windows), 'big5' or another one, or leave it out to have it detected"
         ) from None
     return UTF_8 if codec.name in (UTF_8, "utf-8-sig") else codec.name
 
 
-def encoding_of(file: Path, encoding: str | None) -> str | None:
-    """Return the encoding to read a file with, None for UTF-8 by default, and log a warning where it is a guess.
+def resolve_encoding(file: Path, encoding: str | None) -> str | None:
+    """Return the encoding of a file, None for UTF-8, and log a warning if the encoding is a guess.
 
     Args:
-        file: The file; one that is missing is left to whoever reads it.
-        encoding: As it was given; None to detect it, which reads the file once.
+        file: The file; for a missing file None is returned, as reading it raises an error.
+        encoding: Encoding that the user named; None to detect it, which reads the file once.
     """
     if encoding is not None:
         return encoding
@@ -79,10 +79,11 @@ def encoding_of(file: Path, encoding: str | None) -> str | None:
 
 
 def detect_encoding(file: Path) -> str | None:
-    """Return ``"utf-16"`` where a byte order mark says so, ``"gb18030"``, or None for UTF-8.
+    """Return ``"utf-16"`` for a file with its byte order mark, ``"gb18030"``, or None for UTF-8.
 
-    GB18030 is returned only if the whole file is valid GB18030 and mostly invalid UTF-8: a UTF-8 file with a damaged
-    line stays UTF-8, whose errors name the line. The file is read in chunks, once if it is UTF-8, else twice.
+    GB18030 is returned only if the whole file is valid GB18030 and mostly invalid UTF-8. A UTF-8 file with a
+    damaged line is still read as UTF-8, and the error names the line. The file is read in chunks, once if it is UTF-8,
+    otherwise twice.
     """
     if not file.is_file():
         return None
@@ -97,12 +98,12 @@ def detect_encoding(file: Path) -> str | None:
 
 
 def as_utf_8(stream: BinaryIO, encoding: str, bar: tqdm) -> BinaryIO:
-    """Return a stream of the same text in UTF-8; what cannot be decoded becomes invalid UTF-8.
+    """Return a stream of the same text in UTF-8; bytes that cannot be decoded become invalid UTF-8.
 
     Args:
         stream: A file of any size, at its beginning.
-        encoding: Of the file.
-        bar: Progress bar, which counts the bytes of the file.
+        encoding: Encoding of the file.
+        bar: Progress bar, updated by the bytes read from the file.
     """
     return io.BufferedReader(_Transcoded(stream, encoding, bar), _CHUNK_BYTES)
 
@@ -126,7 +127,7 @@ class _Transcoded(io.RawIOBase):
             try:
                 text = self._decoder.decode(raw, final=self._is_at_end)
             except UnicodeError:
-                # Of the whole stream, not of a character: UTF-16 without a byte order mark.
+                # The whole stream cannot be decoded: UTF-16 without a byte order mark.
                 text, self._is_at_end = _UNDECODABLE, True
             self._pending = memoryview(text.encode(UTF_8, "surrogatepass"))
         target = memoryview(buffer).cast("B")
@@ -153,7 +154,7 @@ def _is_gb18030(stream: BinaryIO) -> bool:
     try:
         while raw := stream.read(_CHUNK_BYTES):
             decoder.decode(raw)
-            # UTF-8 with a damaged line may be valid GB18030, too, and would be read as nonsense.
+            # UTF-8 with a damaged line may also be valid GB18030, and would be read as wrong characters.
             text = raw.decode(UTF_8, "replace")
             invalid += text.count(_REPLACEMENT)
             valid += len(_THREE_BYTES.findall(text))

@@ -1,141 +1,164 @@
-"""JSON files that hold one array of objects, read object by object."""
+"""JSON values of lines, and streams of objects from files that hold one array.
+
+Arrays are parsed with the decoder of the standard library, object by object. It is as fast as ijson where ijson has to
+count lines, and reads what ijson rejects but Python and pandas write: NaN, integers of any size, halves of surrogate
+pairs. The memory use of ijson grows with the square of the nesting depth.
+"""
 
 from __future__ import annotations
 
 import codecs
 import json
 import math
+import re
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, encoding_error, reading
+from llama_index_mm_zhipu.readers.parsing.lines import (
+    LineOrError,
+    Record,
+    RecordOrError,
+    encoding_error,
+    open_as_utf_8,
+)
 from llama_index_mm_zhipu.readers.records import RecordError
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 _TYPES: dict[type, str] = {bool: "a boolean", float: "a float", int: "an integer", str: "a string", list: "a list"}
 
-_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+_DECODER = json.JSONDecoder()
+_FINITE_DECODER = json.JSONDecoder(parse_constant=lambda _: None)
+
+_CHUNK_BYTES = 1 << 20
+_MAX_OBJECT_CHARACTERS = 1 << 26
+# Length of an escape sequence, of a word such as "-Infinity", and of what may follow the first digits of a number.
+_MAX_TOKEN = 16
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_SEPARATORS = re.compile(r"[ \t\r\n,]*")
 
 
-def is_no_number(value: object) -> bool:
-    """Whether a value is NaN or infinite, which JSON does not know and Python's and pandas' files hold all the same."""
+def is_not_finite(value: object) -> bool:
+    """Return whether a value is NaN or infinite; JSON has no such values, but Python and pandas write them."""
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def described(value: object) -> str:
-    """Return a value with its type, for errors: ``1.0, a float``, ``NaN``, ``null``, ``[1], a list``."""
+def describe_value(value: object) -> str:
+    """Return a value with its type for error messages: ``1.0, a float``, ``NaN``, ``null``, ``[1], a list``."""
     if value is None:
         return "null"
     spelled = json.dumps(value, default=str) if isinstance(value, bool | float) else f"{value!r:.40}"
-    return spelled if is_no_number(value) else f"{spelled}, {_TYPES.get(type(value), 'an object')}"
+    return spelled if is_not_finite(value) else f"{spelled}, {_TYPES.get(type(value), 'an object')}"
 
 
 def storable(value: Any) -> Any:
-    """Return a value without what no store can hold: NaN and infinity become None, halves of characters are marked."""
+    """Return a JSON value that every store can hold.
+
+    NaN and infinite numbers become None, halves of surrogate pairs become U+FFFD, at any depth.
+    """
     text = replace_lone_surrogates(json.dumps(value, ensure_ascii=False))
-    # Of values within values, too; 1e999 is written as Infinity.
-    return _DECODER.decode(text)
+    # 1e999 has been parsed as infinity, which dumps writes as Infinity.
+    return _FINITE_DECODER.decode(text)
 
 
-def object_of(line: LineOrError, form: str, *required: str) -> RecordOrError:
-    """Return the object of a line, or the error of a line that holds none.
+def parse_object(line: LineOrError, expected: str, *required: str) -> RecordOrError:
+    """Return the object in a line of JSON Lines, or an error.
 
     Args:
-        line: As ``lines_of`` yields it.
-        form: What was expected, for the error: ``"an object with image_id and text"``.
-        required: Keys that it must have.
+        line: A line from ``read_lines``; an error is returned as it is.
+        expected: Description of the object for errors: ``"an object with image_id and text"``.
+        required: Keys that the object must have.
     """
     if isinstance(line, RecordError):
         return line
     try:
         value = json.loads(line.text)
     except (ValueError, RecursionError) as error:
-        return RecordError(f"{line.place}: not {form} ({error})")
-    return checked_object(value, line.place, form, required)
+        return RecordError(line.position, f"not {expected} ({error})")
+    return check_object(value, line.position, expected, required)
 
 
-def checked_object(value: object, place: str, form: str, required: Collection[str]) -> RecordOrError:
-    """Return an object with all keys that it must have, or an error.
+def check_object(value: object, position: str, expected: str, required: Collection[str]) -> RecordOrError:
+    """Return a value as a record if it is an object with the required keys, otherwise an error.
 
     Args:
-        value: Any value of JSON.
-        place: File and line.
-        form: As in ``object_of``.
-        required: Keys that it must have.
+        value: Any JSON value.
+        position: File and line.
+        expected: Description of the object for errors, as for ``parse_object``.
+        required: Keys that the object must have.
     """
     if not isinstance(value, dict):
-        return RecordError(f"{place}: not {form}")
+        return RecordError(position, f"not {expected}")
     if not set(required) <= value.keys():
-        return RecordError(f"{place}: not {form}, but with {', '.join(map(str, value)) or 'no key'}")
-    return Record(place, value)
+        return RecordError(position, f"not {expected}, but with {', '.join(map(str, value)) or 'no key'}")
+    return Record(position, value)
 
 
-_CHUNK_BYTES = 1 << 20
-_MAX_OBJECT_CHARACTERS = 1 << 26
-# What an escape, a number or a word such as "-Infinity" takes at most.
-_LONGEST_TOKEN = 16
-_NO_ARRAY = 'not an array of objects, nor one as {"RECORDS": […]}'
-_BLANKS = " \t\r\n"
-
-
-def objects_of(
-    file: Path, form: str, required: Sequence[str], show_progress: bool = False, encoding: str | None = None
+def read_objects(
+    file: Path, expected: str, required: Sequence[str], show_progress: bool = False, encoding: str | None = None
 ) -> Iterator[RecordOrError]:
-    """Read the objects of an array, ``[{…}, …]``, or of an object around it, ``{"RECORDS": [{…}, …]}``.
+    """Read the objects of an array, ``[{…}, …]``, which may be wrapped in an object, ``{"RECORDS": [{…}, …]}``.
 
     Args:
         file: The file.
-        form: Of an object, for errors: ``"an object with name and captions"``.
-        required: Keys that it must have.
-        show_progress: Show a progress bar.
-        encoding: Of the file; None for UTF-8.
+        expected: Description of an object for errors: ``"an object with name and captions"``.
+        required: Keys that every object must have.
+        show_progress: Whether to show a progress bar.
+        encoding: Encoding of the file; None for UTF-8.
 
     Yields:
-        Each object, or the error of what is none. After what is no JSON there is nothing more to read.
+        Each object, or the error of an element that is not such an object. Reading ends at a syntax error.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
     """
-    with reading(file, show_progress, encoding) as (stream, bar):
-        text = _Text(stream, bar)
+    with open_as_utf_8(file, show_progress, encoding) as (stream, bar):
+        text = _Window(stream, bar)
         number = 0
         try:
             is_wrapped = _enter_array(text)
-            while text.skip(f"{_BLANKS},") != "]":
+            while text.require_next(_SEPARATORS) != "]":
                 number += 1
-                place = f"{file}, line {text.line}, object {number}"
-                yield checked_object(text.value(), place, form, required)
+                position = f"{file}, line {text.line}, object {number}"
+                yield check_object(text.parse_value(), position, expected, required)
             text.take("]")
             if not is_wrapped and text.next(_BLANKS):
                 raise ValueError("there is more after the array")
         except UnicodeDecodeError as error:
-            place = f"{file}, line {text.line_of_end()}"
-            yield encoding_error(place, error, text.bytes_read - len(error.object) + error.start, encoding)
+            position = f"{file}, line {text.last_line()}"
+            yield encoding_error(position, error, text.bytes_read - len(error.object) + error.start, encoding)
         except (ValueError, RecursionError) as error:
-            yield RecordError(f"{file}, line {text.line}: {error}; the rest of the file is not read")
+            yield RecordError(f"{file}, line {text.line}", f"{error}; the rest of the file is not read")
 
 
-def _enter_array(text: _Text) -> bool:
-    """Go to the first object of the array, and return whether it is in an object: the first array there is taken."""
-    is_wrapped = text.skip(_BLANKS) == "{"
+def _enter_array(text: _Window) -> bool:
+    """Move to the first element of the array, and return whether an object wraps it.
+
+    In an object, the first value that is an array is taken.
+    """
+    is_wrapped = text.require_next(_BLANKS) == "{"
     if is_wrapped:
         text.take("{")
-        while text.skip(f"{_BLANKS},") != "}":
-            text.value()
-            text.skip(_BLANKS)
+        while text.require_next(_SEPARATORS) != "}":
+            text.parse_value()
+            text.require_next(_BLANKS)
             text.take(":")
-            if text.skip(_BLANKS) == "[":
+            if text.require_next(_BLANKS) == "[":
                 break
-            text.value()
+            text.parse_value()
     text.take("[")
     return is_wrapped
 
 
-class _Text:
-    """A window on a text: what was read leaves it at the front, the file comes in at the back."""
+class _Window:
+    """The part of a text that is in memory, from the next character to be parsed up to what has been read.
+
+    Attributes:
+        line: Line of the next character.
+        bytes_read: Number of bytes read so far.
+    """
 
     def __init__(self, stream: BinaryIO, bar: tqdm) -> None:
         self.line = 1
@@ -143,63 +166,67 @@ class _Text:
         self._stream = stream
         self._bar = bar
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
-        self._window = ""
-        self._failure: UnicodeDecodeError | None = None
+        self._text = ""
         self._position = 0
+        self._failure: UnicodeDecodeError | None = None
 
-    def line_of_end(self) -> int:
-        """Return the line of the last character that was read."""
-        return self.line + self._window.count("\n", self._position)
+    def last_line(self) -> int:
+        """Return the line of the last character that has been read."""
+        return self.line + self._text.count("\n", self._position)
 
-    def next(self, passed_over: str) -> str:
-        """Pass over characters, and return the next one, empty at the end of the file."""
+    def next(self, skipped: re.Pattern[str]) -> str:
+        """Skip characters, and return the next one without moving past it; ``""`` at the end of the file."""
         while True:
-            while self._position < len(self._window):
-                if self._window[self._position] not in passed_over:
-                    return self._window[self._position]
-                self._advance(self._position + 1)
-            if not self._grow(_CHUNK_BYTES):
-                return ""
+            found = skipped.match(self._text, self._position)
+            self._move_to(found.end() if found else self._position)
+            if self._position < len(self._text) or not self._read_more(_CHUNK_BYTES):
+                return self._text[self._position : self._position + 1]
 
-    def skip(self, characters: str) -> str:
-        """Pass over characters, and return the next one, of which there must be one."""
-        if not (character := self.next(characters)):
+    def require_next(self, skipped: re.Pattern[str]) -> str:
+        """As ``next``, but raise ``ValueError`` at the end of the file."""
+        if not (character := self.next(skipped)):
             raise ValueError("the file ends before its array does")
         return character
 
-    def take(self, character: str) -> None:
-        """Pass over one character, which must be next."""
-        if self.skip("") != character:
-            raise ValueError(_NO_ARRAY)
-        self._advance(self._position + 1)
+    def take(self, expected: str) -> None:
+        """Move past the next character, or raise ``ValueError`` if it is another one."""
+        if not self._text.startswith(expected, self._position):
+            raise ValueError('not an array of objects, nor one as {"RECORDS": […]}')
+        self._move_to(self._position + 1)
 
-    def value(self) -> Any:
-        """Read one JSON value."""
+    def parse_value(self) -> Any:
+        """Parse a JSON value, and move past it.
+
+        Raises:
+            ValueError: It is not JSON, or too long.
+        """
         while True:
             try:
-                value, end = json.JSONDecoder().raw_decode(self._window, self._position)
+                value, end = _DECODER.raw_decode(self._text, self._position)
             except json.JSONDecodeError as error:
-                # It may be there in part; twice as much each time, as parsing begins anew.
-                size = max(_CHUNK_BYTES, len(self._window) - self._position)
-                if not self._may_go_on(error) or size > _MAX_OBJECT_CHARACTERS or not self._grow(size):
+                # The value may continue beyond the window. Parsing starts again at its first character, so the window
+                # is doubled each time: the total time remains proportional to the length.
+                size = max(_CHUNK_BYTES, len(self._text) - self._position)
+                is_at_end = error.msg.startswith("Unterminated") or error.pos > len(self._text) - _MAX_TOKEN
+                if not is_at_end or size > _MAX_OBJECT_CHARACTERS or not self._read_more(size):
                     raise ValueError(f"not JSON ({error.msg})") from None
             else:
-                # A number at the window's end, "1" of "1.5", may go on behind it.
-                length = end - self._position
-                is_whole = end + _LONGEST_TOKEN < len(self._window) or self._failure is not None
-                if is_whole or not self._grow(_CHUNK_BYTES):
-                    self._advance(self._position + length)
+                # Only a number may continue: "1" of "1.5".
+                is_whole = not isinstance(value, int | float) or end + _MAX_TOKEN < len(self._text)
+                if is_whole or not self._read_more(_CHUNK_BYTES):
+                    self._move_to(end)
                     return value
 
-    def _may_go_on(self, error: json.JSONDecodeError) -> bool:
-        """Whether an error may be the end of what has been read, not of what stands there."""
-        return error.msg.startswith("Unterminated") or error.pos > len(self._window) - _LONGEST_TOKEN
-
-    def _advance(self, position: int) -> None:
-        self.line += self._window.count("\n", self._position, position)
+    def _move_to(self, position: int) -> None:
+        self.line += self._text.count("\n", self._position, position)
         self._position = position
 
-    def _grow(self, size: int) -> bool:
+    def _read_more(self, size: int) -> bool:
+        """Append the next bytes to the window; return whether there were any.
+
+        Raises:
+            UnicodeDecodeError: They are not UTF-8. The valid text before them has been appended by an earlier call.
+        """
         if self._failure is not None:
             raise self._failure
         raw = self._stream.read(size)
@@ -208,11 +235,11 @@ class _Text:
         try:
             text = self._decode(raw, final=not raw)
         except UnicodeDecodeError as error:
-            # What stands before it is good.
             self._failure = error
             text = error.object[: error.start].decode("utf-8-sig")
             if not raw:
                 raise
-        self._window = self._window[self._position :] + text
-        self._position = 0
+        if raw:
+            self._text = self._text[self._position :] + text
+            self._position = 0
         return bool(raw)

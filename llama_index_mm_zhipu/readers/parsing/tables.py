@@ -1,4 +1,4 @@
-"""Tables in text files: CSV, TSV, and those with a separator of several characters."""
+"""Tables in text files: CSV, TSV and tables with any delimiter, and the detection of numeric columns."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, lines_of
+from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, read_lines
 from llama_index_mm_zhipu.readers.records import RecordError
 
 QUOTED_DELIMITERS = (",", ";")
-"""With these, fields may stand in quotes, as in CSV (RFC 4180); with others, a quote is a character like any."""
+"""Delimiters of tables whose fields may be quoted, as in CSV (RFC 4180); in other tables quotes are plain text."""
 
 MAX_FIELD_CHARACTERS = 1 << 26
-"""Longest field in a CSV, 64 Mi: after a quote that nobody closed, the rest of the file would be one field."""
+"""Maximum length of a field in a CSV, 64 Mi: after a missing closing quote, the rest of the file would be one field."""
 
 _limit_lock = threading.Lock()
 
 
-def rows_of(
+def read_rows(
     file: Path,
     *,
     required: Sequence[str],
@@ -36,16 +36,16 @@ def rows_of(
     Args:
         file: The file.
         required: Columns that every row must have.
-        delimiter: Between fields.
-        quoted: Whether fields may stand in quotes; None for yes with ``QUOTED_DELIMITERS`` alone.
-        names: Of the columns; None if the first row has them. Last fields may be missing from a row.
-        show_progress: Show a progress bar.
-        encoding: Of the file; None for UTF-8.
+        delimiter: Delimiter between fields.
+        quoted: Whether fields may be quoted; None means only with ``QUOTED_DELIMITERS``.
+        names: Names of the columns; None if the first row contains them. A row may lack its last fields.
+        show_progress: Whether to show a progress bar.
+        encoding: Encoding of the file; None for UTF-8.
 
     Yields:
-        Each row, or the error of one. A table without the required columns is one error.
+        Each row, or its error. A table without the required columns is a single error.
     """
-    lines = lines_of(file, show_progress, encoding)
+    lines = read_lines(file, show_progress, encoding)
     if quoted is None:
         quoted = delimiter in QUOTED_DELIMITERS
     rows = _quoted_rows(lines, delimiter) if quoted else _plain_rows(lines, delimiter, names)
@@ -53,47 +53,45 @@ def rows_of(
         if isinstance(row, RecordError):
             yield row
             continue
-        place, fields = row
+        position, fields = row
         if names is None:
             names = [field.strip() for field in fields]
             if twice := [column for column in required if names.count(column) > 1]:
-                yield RecordError(f"{place}: more than one column is called {' or '.join(map(repr, twice))}")
+                yield RecordError(position, f"more than one column is called {' or '.join(map(repr, twice))}")
                 return
             if missing := [column for column in required if column not in names]:
-                yield RecordError(f"{place}: there is no column {' nor '.join(missing)}, but {names}")
+                yield RecordError(position, f"there is no column {' nor '.join(missing)}, but {names}")
                 return
         elif len(fields) > len(names):
-            yield RecordError(f"{place}: {len(fields)} fields in a table of {len(names)} columns")
+            yield RecordError(position, f"{len(fields)} fields in a table of {len(names)} columns")
         else:
-            yield _checked(Record(place, dict(zip(names, fields, strict=False))), required)
+            record = Record(position, dict(zip(names, fields, strict=False)))
+            missing = [column for column in required if column not in record.fields]
+            yield RecordError(position, f"a row without {' and '.join(missing)}") if missing else record
 
 
-def header_of(file: Path, delimiter: str, encoding: str | None = None) -> tuple[str, list[str]] | RecordError | None:
-    """Return place and names of the first row of a table with quotes; None of an empty file."""
-    with closing(_quoted_rows(lines_of(file, encoding=encoding), delimiter)) as rows:
+def read_header(file: Path, delimiter: str, encoding: str | None = None) -> tuple[str, list[str]] | RecordError | None:
+    """Return the position and the column names of the first row of a CSV; None for an empty file."""
+    with closing(_quoted_rows(read_lines(file, encoding=encoding), delimiter)) as rows:
         row = next(rows, None)
     return row if row is None or isinstance(row, RecordError) else (row[0], [name.strip() for name in row[1]])
-
-
-def _checked(row: Record, required: Sequence[str]) -> RecordOrError:
-    missing = [column for column in required if column not in row.fields]
-    return RecordError(f"{row.place}: a row without {' and '.join(missing)}") if missing else row
 
 
 def _plain_rows(
     lines: Iterator[LineOrError], delimiter: str, names: Sequence[str] | None
 ) -> Iterator[tuple[str, list[str]] | RecordError]:
-    # From left to right: the last field may hold the delimiter.
+    # With known columns, further delimiters are part of the last field.
     limit = len(names) - 1 if names is not None else -1
     for line in lines:
-        yield line if isinstance(line, RecordError) else (line.place, line.text.split(delimiter, limit))
+        yield line if isinstance(line, RecordError) else (line.position, line.text.split(delimiter, limit))
 
 
 def _quoted_rows(
     lines: Iterator[LineOrError], delimiter: str
 ) -> Generator[tuple[str, list[str]] | RecordError, None, None]:
     errors: list[RecordError] = []
-    places: list[str] = []
+    # Position of the first line of the row that is being parsed: a quoted field may span several lines.
+    positions: list[str] = []
     limit = _FieldLimit()
 
     def texts() -> Iterator[str]:
@@ -101,19 +99,19 @@ def _quoted_rows(
             if isinstance(line, RecordError):
                 errors.append(line)
                 continue
-            if not places:
-                places.append(line.place)
+            if not positions:
+                positions.append(line.position)
             limit.allow(len(line.text) + 1)
-            # The csv module takes a carriage return within a field for the end of a row.
+            # The csv module reads a carriage return in a field as the end of the row.
             yield line.text.replace("\r", " ") + "\n"
 
     rows = csv.reader(texts(), delimiter=delimiter, strict=True)
     while True:
-        places.clear()
+        positions.clear()
         try:
             row = next(rows, None)
         except csv.Error as error:
-            yield RecordError(f"{places[0]}: not a row of a CSV ({error})")
+            yield RecordError(positions[0], f"not a row of a CSV ({error})")
             continue
         finally:
             limit.restore()
@@ -121,13 +119,14 @@ def _quoted_rows(
         errors.clear()
         if row is None:
             return
-        yield places[0], row
+        yield positions[0], row
 
 
 class _FieldLimit:
-    """Raises the csv module's limit on fields, one of the whole process, while a row is parsed that may exceed it.
+    """Raises the field size limit of the csv module while a row is parsed whose fields may exceed it.
 
-    Its default, 128 KiB, is less than an image in base64. Rows that are shorter, as most are, leave it untouched.
+    The default limit, 128 KiB, is less than an image in base64 needs. The limit is global to the process, so it is
+    changed only for long rows, and by one reader at a time.
     """
 
     def __init__(self) -> None:
@@ -135,21 +134,21 @@ class _FieldLimit:
         self._raised_from: int | None = None
 
     def allow(self, characters: int) -> None:
-        """Make room for so many more characters of the row that is being parsed."""
+        """Raise the limit if the row, with these additional characters, may exceed it."""
         self._characters += characters
         if self._raised_from is None and self._characters > csv.field_size_limit():
-            # Held until the row is parsed: another reader must not lower the limit meanwhile.
+            # Released by ``restore``: another reader must not lower the limit while this row is parsed.
             _limit_lock.acquire()
             self._raised_from = csv.field_size_limit()
             csv.field_size_limit(max(self._raised_from, MAX_FIELD_CHARACTERS))
 
     def restore(self) -> None:
-        """Put the limit back at the end of a row."""
+        """Restore the limit at the end of a row."""
         self._characters = 0
         if self._raised_from is None:
             return
         try:
-            # Unless somebody else has set another one.
+            # Keep a limit that other code has set meanwhile.
             if csv.field_size_limit() == MAX_FIELD_CHARACTERS:
                 csv.field_size_limit(self._raised_from)
         finally:
@@ -157,18 +156,18 @@ class _FieldLimit:
             _limit_lock.release()
 
 
-# ASCII digits, no sign but "-", no leading zeros: "007", "+1", "1,000", "1e5", "50%" and "nan" stay text.
-_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?")
+# ASCII digits, "-" as the only sign, no leading zeros: "007", "+1", "1,000", "1e5", "50%" and "nan" stay text.
+_PLAIN_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?")
 
 _MAX_DIGITS = 15
-"""What a float holds exactly, whatever the digits. Longer ones are codes rather than quantities."""
+"""Digits that every float can hold exactly. Longer numbers are probably codes, not quantities."""
 
 
 class NumericColumns:
-    """Decides which columns of a table hold numbers only, and converts these.
+    """Finds the columns of a table that contain only numbers, and converts their values.
 
-    A column is one of integers if every value is one, and one of floats if every value is a number; empty values say
-    nothing. Call ``see`` with every row first.
+    A column is of integers if all its values are integers, and of floats if all are numbers; empty values are ignored.
+    Call ``add_row`` with every row before ``convert``.
 
     Args:
         columns: Names of the columns that may be converted.
@@ -180,16 +179,16 @@ class NumericColumns:
 
     @property
     def may_hold_numbers(self) -> bool:
-        """Whether any column may still be one of numbers."""
+        """Whether any column may still be numeric."""
         return bool(self._candidates)
 
-    def see(self, fields: Mapping[str, str]) -> None:
-        """Take a row into account."""
+    def add_row(self, fields: Mapping[str, str]) -> None:
+        """Exclude the columns whose value in a row is not a number."""
         for column in self._candidates[:]:
             text = fields.get(column)
             if text is None or not text.strip():
                 continue
-            number = number_in(text)
+            number = parse_number(text)
             if number is None:
                 self._candidates.remove(column)
                 self._types.pop(column, None)
@@ -198,32 +197,32 @@ class NumericColumns:
             else:
                 self._types.setdefault(column, int)
 
-    def value(self, column: str, text: str) -> str | int | float:
-        """Return a value as its column holds it."""
+    def convert(self, column: str, text: str) -> str | int | float:
+        """Return a value of a column as an integer, a float or a string, depending on the column."""
         column_type = self._types.get(column)
-        number = number_in(text) if column_type is not None else None
+        number = parse_number(text) if column_type is not None else None
         if column_type is None or number is None:
             return text
         return column_type(number)
 
 
-def number_in(text: str) -> int | float | None:
-    """Return the number that a text spells plainly, or None.
+def parse_number(text: str) -> int | float | None:
+    """Return the number in a text, or None if the text is not a plain number.
 
     Args:
-        text: Blanks around the number do not matter.
+        text: The text; blanks around the number are ignored.
 
     Examples:
-        >>> [number_in(text) for text in ("199", "-0.5", "1,000", "007", "6901234567890123", "nan")]
+        >>> [parse_number(text) for text in ("199", "-0.5", "1,000", "007", "6901234567890123", "nan")]
         [199, -0.5, None, None, None, None]
     """
     digits = text.strip()
-    found = _PLAIN.fullmatch(digits)
+    found = _PLAIN_NUMBER.fullmatch(digits)
     if found is None:
         return None
     if found.group(1) is None:
         return int(digits) if len(digits.lstrip("-")) <= _MAX_DIGITS else None
     number = float(digits)
     significant = digits.lstrip("-").replace(".", "").strip("0")
-    # Longer ones are floats, too, as other programs write them: 0.30000000000000004.
+    # Programs write longer ones, too, for a float that needs them: 0.30000000000000004.
     return number if len(significant) <= _MAX_DIGITS or repr(number) == digits else None

@@ -1,4 +1,4 @@
-"""Encodings are detected from the whole file, and what is given is taken as it is."""
+"""Detection of encodings, and reading with a given encoding."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ import pytest
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.readers.parsing import encodings
-from llama_index_mm_zhipu.readers.parsing.encodings import as_utf_8, checked_encoding, detect_encoding, encoding_of
-from llama_index_mm_zhipu.readers.parsing.lines import Line, lines_of
+from llama_index_mm_zhipu.readers.parsing.encodings import (
+    as_utf_8,
+    detect_encoding,
+    normalize_encoding,
+    resolve_encoding,
+)
+from llama_index_mm_zhipu.readers.parsing.lines import Line, read_lines
 
 TEXT = "编号,说明\r\n一,𠮷野家的碗\r\n二,“好看”的裙子\r\n"
 
@@ -32,18 +37,16 @@ def test_each_encoding_is_detected_and_read(
     file = tmp_path / "a.csv"
     file.write_bytes(TEXT.encode(codec))
     assert detect_encoding(file) == detected
-    lines = list(lines_of(file, encoding=detected))
+    lines = list(read_lines(file, encoding=detected))
     assert [line.text for line in lines if isinstance(line, Line)] == TEXT.split("\r\n")[:-1]
 
 
-def test_gbk_is_read_with_a_warning_and_without_one_where_it_is_given(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_detected_gbk_is_a_warning_and_given_gbk_is_not(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "goods.csv"
     file.write_bytes("一条裙子\n".encode("gbk") * 1000)
-    assert encoding_of(file, "gb18030") == "gb18030"
+    assert resolve_encoding(file, "gb18030") == "gb18030"
     assert caplog.messages == []
-    assert encoding_of(file, None) == "gb18030"
+    assert resolve_encoding(file, None) == "gb18030"
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert f"{file} is not UTF-8 and is read as GB18030 (GBK)" in caplog.text
 
@@ -51,28 +54,28 @@ def test_gbk_is_read_with_a_warning_and_without_one_where_it_is_given(
 @pytest.mark.parametrize(
     "content",
     [
-        # Valid GB18030 as a whole, and nonsense: "裙子" is "瑁欏瓙" in it.
+        # The whole file is valid GB18030, but would be read as nonsense: "裙子" as "瑁欏瓙".
         "裙子裙子\n".encode() + b"\xb0\xa1\n" + "红色红色\n".encode(),
         "裙子\n".encode() + b"\xff\xff\n",
         "裙子\n".encode("gbk") + b"\x81\n",
         b"",
     ],
 )
-def test_a_damaged_file_stays_utf_8(tmp_path: Path, content: bytes) -> None:
+def test_a_damaged_file_is_read_as_utf_8(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.txt").write_bytes(content)
     assert detect_encoding(tmp_path / "a.txt") is None
 
 
 @pytest.mark.parametrize("encoding", ["gbkk", "", "base64", "a\0b"])
-def test_an_encoding_that_is_none_is_refused(encoding: str) -> None:
-    with pytest.raises(ValueError, match=r"^encoding is .*, which is no text encoding .*'gb18030' \(GBK"):
-        checked_encoding(encoding)
+def test_an_invalid_encoding_is_an_error(encoding: str) -> None:
+    with pytest.raises(ValueError, match=r"^encoding is .*, which is not a text encoding .*'gb18030' \(GBK"):
+        normalize_encoding(encoding)
 
 
-def test_names_of_utf_8_are_one(tmp_path: Path) -> None:
-    assert {checked_encoding(name) for name in ("utf8", "UTF-8", "utf-8-sig", "U8")} == {"utf-8"}
-    assert checked_encoding("CP936") == "gbk"
-    assert checked_encoding(None) is None
+def test_names_of_encodings_are_normalized(tmp_path: Path) -> None:
+    assert {normalize_encoding(name) for name in ("utf8", "UTF-8", "utf-8-sig", "U8")} == {"utf-8"}
+    assert normalize_encoding("CP936") == "gbk"
+    assert normalize_encoding(None) is None
 
 
 @pytest.mark.parametrize(
@@ -83,22 +86,22 @@ def test_names_of_utf_8_are_one(tmp_path: Path) -> None:
         ("gb18030", "line 2: not gb18030; give another encoding, such as encoding='utf-8', or none to have it"),
     ],
 )
-def test_a_line_that_is_not_in_the_given_encoding_is_named(tmp_path: Path, encoding: str, message: str) -> None:
+def test_a_line_in_another_encoding_than_given_is_an_error(tmp_path: Path, encoding: str, message: str) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes(b"one\nx\xff\nthree\n")
-    first, error, last = lines_of(file, encoding=encoding)
+    first, error, last = read_lines(file, encoding=encoding)
     assert isinstance(first, Line)
     assert isinstance(last, Line)
     assert message in str(error)
 
 
-def test_utf_16_without_a_mark_is_named(tmp_path: Path) -> None:
+def test_utf_16_without_a_byte_order_mark_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"a,b\n1,2\n")
-    (error,) = lines_of(tmp_path / "a.txt", encoding="utf-16")
+    (error,) = read_lines(tmp_path / "a.txt", encoding="utf-16")
     assert "line 1: not utf-16" in str(error)
 
 
-def test_the_bar_counts_the_bytes_of_the_file(tmp_path: Path) -> None:
+def test_the_progress_bar_counts_bytes_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes("裙子\n".encode("utf-16") * 5000)
     with file.open("rb") as stream, tqdm(total=0, disable=False) as bar:

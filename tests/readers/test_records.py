@@ -1,4 +1,4 @@
-"""Node ids tell the folders and files apart that images come from, and locations say where each was found."""
+"""Ids, locations and hashes of records."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from llama_index_mm_zhipu.readers import (
     JsonlReader,
     MugeRetrievalReader,
     PageReader,
+    RecordError,
 )
 from llama_index_mm_zhipu.readers.records import SOURCE_LOCATION, SOURCE_ROOT, is_missing
 from llama_index_mm_zhipu.readers.tsv_datasets import TsvReader
@@ -34,19 +36,19 @@ def ids_of(nodes: list[ImageNode]) -> list[str]:
 
 
 def digits(path: Path) -> str:
-    """The digits that a source has in the ids of its images."""
+    """Return the hash digits in the ids of the images of a source."""
     return hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]
 
 
 def write_photo(folder: Path, photo: Path) -> Path:
-    """Put a photograph as ``1.jpg`` into a folder."""
+    """Copy a photograph into a folder as ``1.jpg``."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(photo, folder / "1.jpg")
     return folder
 
 
 def write_jsonl(file: Path, photo: Path) -> Path:
-    """Write a photograph under the ids 0 and 1."""
+    """Write a JSON Lines file with a photograph under the ids 0 and 1."""
     image = base64.b64encode(photo.read_bytes()).decode()
     records = [{"image_id": number, "image_base64": image, "caption": "猫", "price": 199} for number in range(2)]
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -61,24 +63,24 @@ def write_pdf(file: Path, photo: Path) -> Path:
     return file
 
 
-# Sources are told apart
+# Ids of different sources
 
 
-def test_folders_of_one_name_have_ids_of_their_own(tmp_path: Path, photos: list[Path]) -> None:
+def test_images_in_folders_of_the_same_name_have_different_ids(tmp_path: Path, photos: list[Path]) -> None:
     first, second = (write_photo(tmp_path / place / "photos", photos[0]) for place in ("a", "b"))
     assert ids_of(read_folder(first)) == [f"photos-{digits(first)}/1.jpg"]
     assert ids_of(read_folder(second)) == [f"photos-{digits(second)}/1.jpg"]
     assert digits(first) != digits(second)
 
 
-def test_files_of_equal_ids_have_ids_of_their_own(tmp_path: Path, photos: list[Path]) -> None:
+def test_equal_ids_in_different_files_become_different_node_ids(tmp_path: Path, photos: list[Path]) -> None:
     files = [write_jsonl(tmp_path / name, photos[0]) for name in ("a.jsonl", "b.jsonl", "deep/a.jsonl")]
     found = [ids_of(read_jsonl(file)) for file in files]
     assert found == [[f"{file.stem}-{digits(file)}/{number}" for number in range(2)] for file in files]
     assert len({node_id for ids in found for node_id in ids}) == 6
 
 
-def test_a_pdf_is_named_as_in_its_folder(tmp_path: Path, photos: list[Path]) -> None:
+def test_a_single_pdf_has_the_ids_of_its_folder(tmp_path: Path, photos: list[Path]) -> None:
     files = [write_pdf(tmp_path / place / "slides.pdf", photos[0]) for place in ("a", "b")]
     reader = PageReader(longest_side=64)
     alone = [ids_of(reader.load_data(file)) for file in files]
@@ -88,7 +90,7 @@ def test_a_pdf_is_named_as_in_its_folder(tmp_path: Path, photos: list[Path]) -> 
     assert alone == [[page.node_id for page in files.load_data()] for files in by_llama_index]
 
 
-# A source has the same ids however it is reached
+# Ids of the same source by different paths
 
 
 READINGS: dict[str, Callable[[Path], list[ImageNode]]] = {
@@ -119,7 +121,7 @@ WAYS: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 @pytest.mark.parametrize("read", READINGS.values(), ids=READINGS.keys())
-def test_ids_and_locations_are_the_same_on_every_way(
+def test_ids_and_locations_do_not_depend_on_how_the_path_is_written(
     read: Callable[[Path], list[ImageNode]],
     way: Callable[[Path], Path],
     tmp_path: Path,
@@ -137,17 +139,19 @@ def test_ids_and_locations_are_the_same_on_every_way(
     assert found == expected
 
 
-def test_the_working_folder_has_its_name(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_working_directory_has_the_id_of_its_name(
+    tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_photo(tmp_path / "photos", photos[0])
     monkeypatch.chdir(folder)
     assert ids_of(read_folder(".")) == ids_of(read_folder(folder))
 
 
-# What ids begin with may be chosen
+# Prefixes
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-def test_every_reader_takes_a_prefix(form: Form, examples: list[Example], tmp_path: Path) -> None:
+def test_every_reader_supports_id_prefix(form: Form, examples: list[Example], tmp_path: Path) -> None:
     arguments = form.write(tmp_path / "data", examples[:2])
     source = Path(str(arguments[0]))
     name = source.name if source.is_dir() else source.stem
@@ -161,7 +165,7 @@ def test_every_reader_takes_a_prefix(form: Form, examples: list[Example], tmp_pa
         assert sorted(ids_of(nodes)) == sorted(f"{prefix}{form.node_id(example.number)}" for example in examples[:2])
 
 
-def test_pages_and_short_ways_take_a_prefix_too(tmp_path: Path, photos: list[Path]) -> None:
+def test_read_functions_and_pages_support_id_prefix(tmp_path: Path, photos: list[Path]) -> None:
     folder = write_photo(tmp_path / "photos", photos[0])
     file = write_jsonl(tmp_path / "test.jsonl", photos[0])
     pdf = write_pdf(tmp_path / "slides.pdf", photos[0])
@@ -176,7 +180,7 @@ def test_pages_and_short_ways_take_a_prefix_too(tmp_path: Path, photos: list[Pat
 @pytest.mark.parametrize(
     ("form", "reader"), [("chinese-clip", ChineseClipReader), ("muge-retrieval", MugeRetrievalReader)]
 )
-def test_texts_name_images_by_their_node_ids(
+def test_texts_refer_to_images_by_node_id(
     form: str, reader: type[TsvReader], id_prefix: str | None, examples: list[Example], tmp_path: Path
 ) -> None:
     arguments = FORMS[form].write(tmp_path, examples)
@@ -196,7 +200,7 @@ def test_the_location_of_a_file_is_its_path(tmp_path: Path, photos: list[Path]) 
         assert node.metadata[SOURCE_LOCATION] == f"{root}/photos/deep/1.jpg"
 
 
-def test_the_location_of_a_page_is_in_its_file(tmp_path: Path, photos: list[Path]) -> None:
+def test_the_location_of_a_page_is_below_its_file(tmp_path: Path, photos: list[Path]) -> None:
     file = write_pdf(tmp_path / "slides.pdf", photos[0])
     for source in (file, tmp_path):
         (page,) = PageReader(longest_side=64).load_data(source, tmp_path / "pages")
@@ -210,7 +214,7 @@ def test_the_location_of_a_record_is_its_file_and_id(tmp_path: Path, photos: lis
         assert locations == [f"{file.resolve().as_posix()}//{number}" for number in range(2)]
 
 
-def test_the_location_of_a_record_of_a_data_set_is_its_folder_and_id(examples: list[Example], tmp_path: Path) -> None:
+def test_the_location_of_a_record_in_a_data_set_is_its_folder_and_id(examples: list[Example], tmp_path: Path) -> None:
     arguments = FORMS["chinese-clip"].write(tmp_path, examples[:1])
     (node,) = ChineseClipReader().load_data(*arguments)
     assert node.metadata[SOURCE_LOCATION] == f"{tmp_path.resolve().as_posix()}//1"
@@ -222,15 +226,15 @@ def test_locations_are_hidden_from_models(tmp_path: Path, photos: list[Path]) ->
     (image,) = read_folder(write_photo(tmp_path / "photos", photos[0]))
     for node, shown in ((first, "price: 199"), (page, "page_label: 1"), (image, "file_name: 1.jpg")):
         for mode in (MetadataMode.LLM, MetadataMode.EMBED):
-            said = node.get_content(mode)
-            assert shown in said
-            assert SOURCE_LOCATION not in said
-            assert "content_hash" not in said
-            assert node.metadata[SOURCE_LOCATION] not in said
+            content = node.get_content(mode)
+            assert shown in content
+            assert SOURCE_LOCATION not in content
+            assert "content_hash" not in content
+            assert node.metadata[SOURCE_LOCATION] not in content
         assert node.metadata[SOURCE_LOCATION] in node.get_content(MetadataMode.ALL)
 
 
-def test_metadata_from_outside_is_kept(tmp_path: Path, photos: list[Path]) -> None:
+def test_extra_info_is_added_to_metadata(tmp_path: Path, photos: list[Path]) -> None:
     folder = write_photo(tmp_path / "photos", photos[0])
     (node,) = FolderReader().load_data(folder, extra_info={"owner": "王", "file_name": "x"})
     assert node.metadata == {
@@ -246,7 +250,7 @@ def test_metadata_from_outside_is_kept(tmp_path: Path, photos: list[Path]) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any name")
-def test_a_source_whose_name_is_no_utf_8_can_be_stored(
+def test_images_of_a_source_whose_name_is_not_utf_8_can_be_stored(
     tmp_path: Path, photos: list[Path], tiny_embedding: ChineseClipEmbedding
 ) -> None:
     folders = [tmp_path / os.fsdecode(name) for name in (b"\xfe", b"\xff")]
@@ -261,3 +265,62 @@ def test_a_source_whose_name_is_no_utf_8_can_be_stored(
     stored = {node.node_id: node.metadata for node in index.image_store.get_nodes()}
     assert stored == {node.node_id: node.metadata for node in first}
     index.close()
+
+
+# Hashes
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    return {node.node_id: node.hash for node in read_folder(folder, id_prefix="")}
+
+
+def test_the_hash_of_a_file_depends_on_its_content(tmp_path: Path, photos: list[Path]) -> None:
+    shutil.copy(photos[0], tmp_path / "a.jpg")
+    shutil.copy(photos[1], tmp_path / "b.jpg")
+    before = hashes(tmp_path)
+    assert before["a.jpg"] != before["b.jpg"]
+    shutil.copy(photos[2], tmp_path / "a.jpg")
+    after = hashes(tmp_path)
+    assert after["a.jpg"] != before["a.jpg"]
+    assert after["b.jpg"] == before["b.jpg"]
+
+
+def test_the_hash_of_a_line_depends_on_image_and_caption(tmp_path: Path, photos: list[Path]) -> None:
+    def node_of(photo: Path, caption: str) -> ImageNode:
+        record = {"image_id": 1, "image_base64": base64.b64encode(photo.read_bytes()).decode(), "caption": caption}
+        (tmp_path / "test.jsonl").write_text(json.dumps(record))
+        return read_jsonl(tmp_path / "test.jsonl")[0]
+
+    nodes = [node_of(photos[0], "猫"), node_of(photos[0], "狗"), node_of(photos[1], "猫"), node_of(photos[0], "猫")]
+    assert [node.hash == nodes[0].hash for node in nodes] == [True, False, False, True]
+    # The cache of a pipeline compares these contents.
+    contents = [node.get_content(MetadataMode.ALL) for node in nodes]
+    assert len(set(contents)) == 3
+
+
+def test_the_content_hash_is_hidden_from_models(tmp_path: Path, photos: list[Path]) -> None:
+    shutil.copy(photos[0], tmp_path / "a.jpg")
+    (node,) = read_folder(tmp_path)
+    assert len(node.metadata["content_hash"]) == 64
+    assert "content_hash" not in node.get_content(MetadataMode.LLM) + node.get_content(MetadataMode.EMBED)
+    (unread,) = read_folder(tmp_path, hash_contents=False)
+    folder = tmp_path.resolve().as_posix()
+    assert unread.metadata == {"file_name": "a.jpg", "source_root": folder, "source_location": f"{folder}/a.jpg"}
+
+
+def test_an_image_can_be_deleted_as_a_document(
+    tmp_path: Path, photos: list[Path], tiny_embedding: ChineseClipEmbedding
+) -> None:
+    for photo in photos[:2]:
+        shutil.copy(photo, tmp_path)
+    index = build_index(read_folder(tmp_path, id_prefix=""), embed_model=tiny_embedding)
+    index.delete_ref_doc(photos[0].name)
+    assert [node.node_id for node in index.image_store.get_nodes()] == [photos[1].name]
+
+
+# Errors
+
+
+def test_errors_have_a_position_and_a_reason_and_can_be_pickled() -> None:
+    for error in (RecordError("a.csv, line 2", "a row without a"), pickle.loads(pickle.dumps(RecordError("a", "b")))):
+        assert str(error) == f"{error.position}: {error.reason}"

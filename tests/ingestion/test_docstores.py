@@ -1,4 +1,4 @@
-"""Re-running a pipeline over a folder embeds what changed, and removes what is gone."""
+"""Repeated runs of a pipeline embed changed images, and delete those that were removed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llama_index_mm_zhipu.ingestion import forget_missing
 
 
 class EmbeddedImages(BaseCallbackHandler):
-    """Names of the images that were embedded."""
+    """Callback handler that collects the names of embedded images."""
 
     def __init__(self) -> None:
         super().__init__([], [])
@@ -69,7 +69,7 @@ def pipeline_into(
 
 
 def ingest(folder: Path, persist_dir: Path, embedding: ChineseClipEmbedding) -> None:
-    """One run, as by a script that starts anew each time."""
+    """Run the pipeline once, like a script that is started each time."""
     path = persist_dir / "docstore.json"
     docstore = SimpleDocumentStore.from_persist_path(str(path)) if path.exists() else SimpleDocumentStore()
     with FaissMultiModalVectorStore(persist_dir, namespace="image", model=embedding.fingerprint) as store:
@@ -79,7 +79,7 @@ def ingest(folder: Path, persist_dir: Path, embedding: ChineseClipEmbedding) -> 
     docstore.persist(str(path))
 
 
-def test_a_thousand_images_of_which_few_changed(
+def test_only_changed_images_of_a_thousand_are_embedded_again(
     tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedImages
 ) -> None:
     folder, persist_dir = tmp_path / "slides", tmp_path / "store"
@@ -114,7 +114,7 @@ def test_a_thousand_images_of_which_few_changed(
     assert embedded.names == []
 
 
-def test_one_image_that_changes_again_and_again(
+def test_an_image_that_changes_repeatedly_is_embedded_each_time(
     tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedImages
 ) -> None:
     store = FaissMultiModalVectorStore()
@@ -122,12 +122,12 @@ def test_one_image_that_changes_again_and_again(
     for seed in (1, 2, 3):
         draw(tmp_path / "a.jpg", seed)
         pipeline.run(nodes=read_folder(tmp_path, id_prefix=""))
-    # The cache of a pipeline tells nodes apart by their text and metadata alone.
+    # The cache of a pipeline compares only text and metadata of nodes.
     assert embedded.names == ["a.jpg"] * 3
     assert store.count() == 1
 
 
-def test_a_image_that_was_broken_for_a_while_is_back(
+def test_an_image_that_was_unreadable_once_is_ingested_again(
     tmp_path: Path, embedding: ChineseClipEmbedding, embedded: EmbeddedImages
 ) -> None:
     folder, persist_dir = tmp_path / "slides", tmp_path / "store"
@@ -149,7 +149,7 @@ def test_a_image_that_was_broken_for_a_while_is_back(
         assert store.count() == 3
 
 
-def test_what_is_missing_is_forgotten() -> None:
+def test_missing_documents_are_deleted_from_the_docstore() -> None:
     docstore, store = SimpleDocumentStore(), FaissMultiModalVectorStore()
     nodes = [TextNode(id_=name, text=name, embedding=[1.0, 0.0]) for name in ("a", "b")]
     nodes[1].relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id="document")
@@ -160,7 +160,9 @@ def test_what_is_missing_is_forgotten() -> None:
     assert sorted(docstore.get_all_document_hashes().values()) == ["a", "document"]
 
 
-def test_one_of_two_equal_images_can_go(tmp_path: Path, embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+def test_one_of_two_equal_images_can_be_removed(
+    tmp_path: Path, embedding: ChineseClipEmbedding, photos: list[Path]
+) -> None:
     image = base64.b64encode(photos[0].read_bytes()).decode()
     lines = [json.dumps({"image_id": number, "image_base64": image, "caption": "帽子"}) for number in (1, 2)]
     store, docstore, file = FaissMultiModalVectorStore(), SimpleDocumentStore(), tmp_path / "test.jsonl"
