@@ -1,4 +1,4 @@
-"""Download images over HTTP and HTTPS, safely enough for URLs that come from strangers.
+"""Download images over HTTP and HTTPS, from URLs that may come from strangers.
 
 httpcore, the network layer of httpx, speaks HTTP and TLS; httpx itself would log URLs and decompress whole answers.
 Connections are made here: a host name is resolved once, all its addresses are checked, and the connection goes to one
@@ -175,7 +175,7 @@ def _seconds_left(deadline: float) -> float:
 
 
 class _CheckedNetwork(httpcore.NetworkBackend):
-    """Opens connections for httpcore, to checked addresses only."""
+    """Opens connections for httpcore, to checked addresses and within a deadline; httpcore sets no timeouts."""
 
     def __init__(self, name: str, deadline: float, *, allow_private: bool) -> None:
         self._name = name
