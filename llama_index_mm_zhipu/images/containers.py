@@ -40,6 +40,7 @@ _PNG_KEPT = (b"IHDR", b"PLTE", b"tRNS")
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _START_OF_SCAN = 0xDA
+_END_OF_IMAGE = b"\xff\xd9"
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _FRAMES = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0))
 # Frames, Huffman and arithmetic tables, quantisation tables, restart intervals.
@@ -213,7 +214,10 @@ def _strip_jpeg(stream: LimitedStream, name: str) -> StrippedFile:
     if frame[:1] and (frame[0] in _PROGRESSIVE or _has_several_scans(stream, position, frame)):
         height, width = struct.unpack(">HH", frame[2:6])
         _check_scans(stream, position, width * height, name)
-    return StrippedFile(SplicedStream(stream, [*pieces, range(position, stream.size)], ending=b"\xff\xd9"), info)
+    stream.seek(max(position, stream.size - len(_END_OF_IMAGE)))
+    # Without an end marker the decoder would wait for more data.
+    ending = b"" if stream.read(len(_END_OF_IMAGE)) == _END_OF_IMAGE else _END_OF_IMAGE
+    return StrippedFile(SplicedStream(stream, [*pieces, range(position, stream.size)], ending=ending), info)
 
 
 def _next_marker(stream: LimitedStream, position: int) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import sys
 import threading
@@ -19,7 +20,7 @@ from PIL import Image
 from llama_index_mm_zhipu.images.containers import strip_metadata
 from llama_index_mm_zhipu.images.errors import ImageError
 from llama_index_mm_zhipu.images.ppm import simplify_ppm
-from llama_index_mm_zhipu.images.streams import LimitedStream, SafeStream, open_file
+from llama_index_mm_zhipu.images.streams import LimitedStream, SafeStream, SplicedStream, open_file
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "DIB", "TIFF", "AVIF", "HEIF", "JPEG2000", "ICO", "PPM")
 """Pillow's names of the formats that are opened. MPO is opened as JPEG; HEIF needs a plugin."""
@@ -31,6 +32,11 @@ _PLUGINS = ("Avif", "Bmp", "Gif", "Ico", "Jpeg", "Jpeg2K", "Mpo", "Png", "Ppm", 
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 _PREFIX_BYTES = 16
+
+# Files whose parts were all read, and counted, when their metadata was stripped: for other formats a buffer would hide
+# from the limits of ``LimitedStream`` how often a small file is read.
+_SCANNED = ("JPEG", "PNG")
+_BUFFER_BYTES = 1 << 16
 
 
 class OpenedImage(NamedTuple):
@@ -104,8 +110,11 @@ def _open_as(image_format: str, stream: SafeStream, prefix: bytes) -> Image.Imag
     if factory is None or accept is None or not (accepted := accept(prefix)) or isinstance(accepted, str):
         return None
     stream.seek(0)
+    # The plugins read headers in pieces of one or two bytes, each of which would be a call of a Python method.
+    is_buffered = image_format in _SCANNED and isinstance(stream, SplicedStream) and not stream.can_be_extended
+    file = io.BufferedReader(stream, _BUFFER_BYTES) if is_buffered else stream
     # Plugins only use read, seek and tell.
-    return factory(cast("BinaryIO", stream), "")
+    return factory(cast("BinaryIO", file), "")
 
 
 @cache

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from llama_index_mm_zhipu.images.errors import ImageError, describe
 from llama_index_mm_zhipu.text import one_line
@@ -114,6 +114,12 @@ class _UnownedStream(io.RawIOBase):
         """Return True."""
         return True
 
+    def readinto(self, buffer: Any, /) -> int:
+        """Read into a buffer, and return the number of bytes."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
     def readall(self) -> bytes:
         """Read up to the end."""
         return self.read()
@@ -214,6 +220,11 @@ class SplicedStream(_UnownedStream):
         self._position = 0
         self._ending = ending
         self._endings_left = _MAX_ENDINGS if ending else 0
+
+    @property
+    def can_be_extended(self) -> bool:
+        """Whether reads behind the last piece return an ending, so that they must not happen ahead of time."""
+        return bool(self._ending)
 
     @property
     def was_extended(self) -> bool:
