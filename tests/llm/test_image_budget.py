@@ -182,7 +182,7 @@ def test_texts_for_images_follow_the_language_of_the_chat(image: ImageBlock) -> 
     new = ChatMessage(role="user", blocks=[image, image, question])
     first, second = ImageBudget(1).fit([old, new])
     assert first.blocks[0] == TextBlock(text="[image left out]")
-    assert "contact sheet of 2 images" in str(second.content)
+    assert "contact sheet of 2 pictures" in str(second.content)
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1, False), (2, True), (5, True)])
