@@ -16,16 +16,6 @@ import httpx
 
 from llama_index_mm_zhipu.concurrency import start_when_forgotten
 from llama_index_mm_zhipu.images.fetch import tls_context
-from llama_index_mm_zhipu.llm.bodies import (
-    ACCEPT_ENCODING,
-    EventReader,
-    LineSplitter,
-    beside_the_loop,
-    parse_json,
-    parse_object,
-    read_body,
-    slices,
-)
 from llama_index_mm_zhipu.llm.endpoint import Style, openai_body, secrets_of, split_address, without_secrets
 from llama_index_mm_zhipu.llm.errors import (
     GLMConnectionError,
@@ -35,6 +25,16 @@ from llama_index_mm_zhipu.llm.errors import (
     error_of_answer,
     is_error,
     new_error,
+)
+from llama_index_mm_zhipu.llm.sse import (
+    ACCEPT_ENCODING,
+    EventReader,
+    LineSplitter,
+    beside_the_loop,
+    parse_json,
+    parse_object,
+    read_body,
+    slices,
 )
 
 Body = dict[str, Any]

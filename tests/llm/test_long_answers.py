@@ -13,8 +13,8 @@ from waiting import PATIENCE, wait_until
 from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMProtocolError, GLMTimeoutError, bodies
-from llama_index_mm_zhipu.llm.bodies import parse_json, slices
+from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMProtocolError, GLMTimeoutError, sse
+from llama_index_mm_zhipu.llm.sse import parse_json, slices
 from llama_index_mm_zhipu.testing import Compressed, Endless, MockGLMServer, RawAnswer
 
 Connect = Callable[..., ZhipuMultiModal]
@@ -117,6 +117,6 @@ async def test_damaged_data_is_an_error() -> None:
 @pytest.mark.parametrize("value", ["1,", "{},", "[", '"",'])
 @pytest.mark.parametrize("as_bytes", [False, True])
 def test_json_of_very_many_values_is_not_parsed(value: str, as_bytes: bool) -> None:
-    text = "[" + value * (bodies.MAX_VALUES + 1) + "1" + "]" * value.count("[")
+    text = "[" + value * (sse.MAX_VALUES + 1) + "1" + "]" * value.count("[")
     assert parse_json(text.encode() if as_bytes else text) is None
     assert parse_json(f'["{"x" * 3_000_000}"]') == ["x" * 3_000_000]

@@ -11,8 +11,8 @@ from llama_index_mm_zhipu.llm import (
     GLMProtocolError,
     GLMRateLimitError,
 )
-from llama_index_mm_zhipu.llm import bodies as sse_module
-from llama_index_mm_zhipu.llm.bodies import EventReader, LineSplitter
+from llama_index_mm_zhipu.llm import sse as sse_module
+from llama_index_mm_zhipu.llm.sse import EventReader, LineSplitter
 from llama_index_mm_zhipu.testing.gateway_faults import ODD_EVENTS
 
 EVENT = {"choices": [{"delta": {}}]}
