@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,9 @@ import pytest
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run
+from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run, run_on_own_loop
+from llama_index_mm_zhipu.llm import GLMTimeoutError
+from llama_index_mm_zhipu.llm.client import Turns
 
 
 class Stream:
@@ -156,3 +159,74 @@ def test_a_call_that_would_wait_for_itself_is_refused(llm: ZhipuMultiModal) -> N
     with pytest.raises(RuntimeError, match="on its own event loop; await the asynchronous one"):
         run(ask())
     assert "你好" in llm.complete("你好").text
+
+
+# Coroutines in a loop of their own
+
+
+SEEN: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="nothing")
+
+
+async def answer() -> str:
+    await asyncio.sleep(0)
+    return SEEN.get()
+
+
+async def fail() -> None:
+    raise RuntimeError("what was wrong")
+
+
+def test_results_and_errors_are_what_they_are() -> None:
+    assert run_on_own_loop(answer()) == "nothing"
+    with pytest.raises(RuntimeError, match="what was wrong"):
+        run_on_own_loop(fail())
+
+
+async def test_it_runs_beside_a_running_loop_in_the_caller_s_context() -> None:
+    token = SEEN.set("a span")
+    assert run_on_own_loop(answer()) == "a span"
+    SEEN.reset(token)
+
+
+# Limiter
+
+
+async def take(turns: Turns, seconds: float, order: list[int], number: int) -> None:
+    async with turns.turn(is_stream=False):
+        order.append(number)
+        await asyncio.sleep(seconds)
+
+
+async def test_turns_come_in_the_order_of_asking() -> None:
+    turns, order = Turns(2, patience=PATIENCE), []
+    await asyncio.gather(*(take(turns, 0.01, order, number) for number in range(20)))
+    assert order == list(range(20))
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[Turns]:
+    """One turn, which somebody has."""
+    turns = Turns(1, patience=0.1)
+    async with turns.turn(is_stream=True):
+        yield turns
+
+
+async def test_waiting_ends_when_nothing_else_does(held: Turns) -> None:
+    with pytest.raises(GLMTimeoutError, match=r"none of the 1 calls of max_concurrency ended within 0\.1 s"):
+        await take(held, 0, [], 0)
+
+
+@pytest.mark.parametrize("pause", [0, 1, 2, 3])
+async def test_a_cancelled_wait_gives_its_turn_back(pause: int) -> None:
+    """However many steps of the loop lie between the turn and the cancellation."""
+    turns = Turns(1, patience=PATIENCE)
+    first = asyncio.create_task(take(turns, 0.01, [], 0))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(take(turns, PATIENCE, [], 1))
+    await first
+    for _ in range(pause):
+        await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await asyncio.wait_for(take(turns, 0, [], 2), PATIENCE)
