@@ -147,7 +147,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_loop)
 
 
-def run_on_own_loop(call: Coroutine[Any, Any, T]) -> T:
+def run_in_new_loop(call: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end in a thread with a loop of its own; an interruption cancels it and waits for its end.
 
     Other loops are not used: the caller's may be running, as in notebooks, and the one of ``ZhipuMultiModal`` must not

@@ -15,7 +15,7 @@ import pytest
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run, run_on_own_loop
+from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run, run_in_new_loop
 from llama_index_mm_zhipu.llm import GLMTimeoutError
 from llama_index_mm_zhipu.llm.client import Turns
 
@@ -177,14 +177,14 @@ async def fail() -> None:
 
 
 def test_results_and_errors_are_what_they_are() -> None:
-    assert run_on_own_loop(answer()) == "nothing"
+    assert run_in_new_loop(answer()) == "nothing"
     with pytest.raises(RuntimeError, match="what was wrong"):
-        run_on_own_loop(fail())
+        run_in_new_loop(fail())
 
 
 async def test_it_runs_beside_a_running_loop_in_the_caller_s_context() -> None:
     token = SEEN.set("a span")
-    assert run_on_own_loop(answer()) == "a span"
+    assert run_in_new_loop(answer()) == "a span"
     SEEN.reset(token)
 
 

@@ -21,7 +21,7 @@ from llama_index.core.utils import get_cache_dir
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import KnownFields
-from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
+from llama_index_mm_zhipu.concurrency import run_in_new_loop, together
 from llama_index_mm_zhipu.images import caption_of, describe, has_image, read_bytes, resolve_source, with_caption
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.images import image_block
@@ -129,7 +129,7 @@ class ImageCaptioner(KnownFields, TransformComponent):
             ImageError: An image cannot be read, and ``on_error="raise"``.
             CaptionCacheError: The cache cannot be used.
         """
-        return run_on_own_loop(self.acall(nodes, **kwargs))
+        return run_in_new_loop(self.acall(nodes, **kwargs))
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
         """As ``__call__``."""

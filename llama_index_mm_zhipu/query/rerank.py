@@ -18,7 +18,7 @@ from llama_index.core.utils import iter_batch
 from PIL import Image
 
 from llama_index_mm_zhipu.arguments import KnownFields
-from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
+from llama_index_mm_zhipu.concurrency import run_in_new_loop, together
 from llama_index_mm_zhipu.images import (
     CELL_SIDE,
     ImageError,
@@ -168,7 +168,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return run_on_own_loop(self._apostprocess_nodes(nodes, query_bundle))
+        return run_in_new_loop(self._apostprocess_nodes(nodes, query_bundle))
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
