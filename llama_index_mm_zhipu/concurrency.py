@@ -180,7 +180,7 @@ def run_in_new_loop(call: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+async def gather_or_cancel(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Await all calls; when one fails or this is cancelled, the others are cancelled and awaited first."""
     tasks = [asyncio.create_task(call) for call in calls]
     try:
