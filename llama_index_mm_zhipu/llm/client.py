@@ -25,7 +25,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from llama_index_mm_zhipu.llm.endpoint import Style, secrets_of, without_secrets
+from llama_index_mm_zhipu.llm.endpoint import Style, mask_secrets, secrets_of
 from llama_index_mm_zhipu.llm.errors import GLMError, GLMTimeoutError, new_error
 from llama_index_mm_zhipu.llm.requests import learn_limits
 from llama_index_mm_zhipu.llm.responses import PARTIAL_TOOL_CALLS, Answer
@@ -353,7 +353,7 @@ class Client:
         """Name the request in its error if it had a name, and take out secrets should the API have quoted them."""
         if self.settings.style == "glm":
             error.request_id = body["request_id"]
-        error.args = (without_secrets(str(error), self._secrets),)
+        error.args = (mask_secrets(str(error), self._secrets),)
 
 
 def _request_id(given: object, number: int) -> str:

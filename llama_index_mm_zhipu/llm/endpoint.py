@@ -19,7 +19,7 @@ _PLACEHOLDERS = ("empty", "none", "null", "dummy", "anything", "no-key", "not-ne
 _BEFORE_LAST_AT = re.compile(r".*@", re.DOTALL)
 
 
-def is_address(text: str) -> bool:
+def is_http_url(text: str) -> bool:
     """Whether a text is an http(s) address with a host."""
     try:
         url = httpx.URL(text)
@@ -29,14 +29,14 @@ def is_address(text: str) -> bool:
     return url.scheme in ("http", "https") and bool(url.host) and 0 < (url.port or 1) < 65536
 
 
-def without_password(address: str) -> str:
+def without_credentials(address: str) -> str:
     """Return an address without its user and password, to be shown; of what is no address, the part after ``@``."""
-    if not is_address(address):
+    if not is_http_url(address):
         return _BEFORE_LAST_AT.sub("…@", address)
-    return split_address(address)[0]
+    return split_credentials(address)[0]
 
 
-def split_address(address: str) -> tuple[str, tuple[str, str] | None]:
+def split_credentials(address: str) -> tuple[str, tuple[str, str] | None]:
     """Return an address without its user and password, and these two if there are any."""
     url = httpx.URL(address)
     if not url.userinfo:
@@ -47,7 +47,7 @@ def split_address(address: str) -> tuple[str, tuple[str, str] | None]:
 def secrets_of(api_key: str, api_base: str) -> tuple[str, ...]:
     """Return all texts that must not be in an error or a log, longest first: the key, its secret half, the password."""
     secrets = set() if api_key.lower() in _PLACEHOLDERS else {api_key, api_key.rpartition(".")[2]}
-    _, login = split_address(api_base)
+    _, login = split_credentials(api_base)
     if login is not None:
         # Also as the header and as the address spell them.
         secrets |= {login[1] or login[0], base64.b64encode(":".join(login).encode()).decode()}
@@ -55,7 +55,7 @@ def secrets_of(api_key: str, api_base: str) -> tuple[str, ...]:
     return tuple(sorted((secret for secret in secrets if len(secret) >= _MIN_SECRET_LENGTH), key=len, reverse=True))
 
 
-def without_secrets(text: str, secrets: Iterable[str]) -> str:
+def mask_secrets(text: str, secrets: Iterable[str]) -> str:
     """Return a text with ``…`` for each secret in it."""
     for secret in secrets:
         text = text.replace(secret, "…")

@@ -45,10 +45,10 @@ from llama_index_mm_zhipu.llm.endpoint import (
     DEFAULT_API_BASE,
     ApiStyle,
     checked_key,
-    is_address,
+    is_http_url,
     key_and_base,
     style_at,
-    without_password,
+    without_credentials,
 )
 from llama_index_mm_zhipu.llm.image_budget import ImagePolicy
 from llama_index_mm_zhipu.llm.images import MAX_SIDE, Images
@@ -191,18 +191,18 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     @field_validator("api_base")
     @classmethod
     def _is_an_address(cls, api_base: str) -> str:
-        if not is_address(api_base):
-            raise ValueError(f"api_base {without_password(api_base)!r} is no address such as {DEFAULT_API_BASE}")
+        if not is_http_url(api_base):
+            raise ValueError(f"api_base {without_credentials(api_base)!r} is no address such as {DEFAULT_API_BASE}")
         return api_base
 
     @field_serializer("api_base")
     def _serialize_address(self, api_base: str) -> str:
-        return without_password(api_base)
+        return without_credentials(api_base)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Show the settings, without a password in the address."""
         yield from super().__repr_args__()
-        yield "api_base", without_password(self.api_base)
+        yield "api_base", without_credentials(self.api_base)
 
     @classmethod
     def class_name(cls) -> str:

@@ -16,7 +16,7 @@ import httpx
 
 from llama_index_mm_zhipu.concurrency import start_when_forgotten
 from llama_index_mm_zhipu.images.fetch import tls_context
-from llama_index_mm_zhipu.llm.endpoint import Style, openai_body, secrets_of, split_address, without_secrets
+from llama_index_mm_zhipu.llm.endpoint import Style, mask_secrets, openai_body, secrets_of, split_credentials
 from llama_index_mm_zhipu.llm.errors import (
     GLMConnectionError,
     GLMError,
@@ -70,7 +70,7 @@ class Transport:
         self, api_key: str, api_base: str, timeout: float, *, style: Style, require_finish_reason: bool
     ) -> None:
         # httpx logs the address of every request.
-        address, login = split_address(api_base)
+        address, login = split_credentials(api_base)
         self._url = f"{address.rstrip('/')}/chat/completions"
         self._timeout = timeout
         self._style = style
@@ -80,7 +80,7 @@ class Transport:
             self._headers = {**_credentials(api_key, address, style), **_HEADERS}
             self._client = _new_client(timeout, login)
         except (httpx.InvalidURL, ImportError, OSError, ValueError) as error:
-            said = without_secrets(f"{type(error).__name__}: {error}", secrets_of(api_key, api_base))
+            said = mask_secrets(f"{type(error).__name__}: {error}", secrets_of(api_key, api_base))
         if said:
             raise GLMConnectionError(
                 f"no connection to the GLM API ({said}); check the environment's proxy and certificate settings"

@@ -10,7 +10,7 @@ from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError
-from llama_index_mm_zhipu.llm.endpoint import secrets_of, without_secrets
+from llama_index_mm_zhipu.llm.endpoint import mask_secrets, secrets_of
 from llama_index_mm_zhipu.llm.transport import Transport
 from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer
 
@@ -134,4 +134,4 @@ async def test_a_key_of_any_form_is_masked(
 def test_placeholders_for_keys_are_words() -> None:
     for key in ("EMPTY", "none", "not-needed"):
         message = f"the answer is {key}"
-        assert without_secrets(message, secrets_of(key, "http://localhost")) == message
+        assert mask_secrets(message, secrets_of(key, "http://localhost")) == message

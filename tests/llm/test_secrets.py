@@ -17,11 +17,11 @@ from ways import CHAT, Way
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMTimeoutError
 from llama_index_mm_zhipu.llm.endpoint import (
-    is_address,
+    is_http_url,
+    mask_secrets,
     secrets_of,
-    split_address,
-    without_password,
-    without_secrets,
+    split_credentials,
+    without_credentials,
 )
 from llama_index_mm_zhipu.testing import (
     Compressed,
@@ -116,8 +116,8 @@ def test_a_long_message_is_not_cut_within_the_key(
 
 
 def test_short_halves_of_made_up_keys_are_words() -> None:
-    assert without_secrets("check the key", secrets_of("demo.key", "http://localhost")) == "check the key"
-    assert without_secrets("demo.key", secrets_of("demo.key", "http://localhost")) == "…"
+    assert mask_secrets("check the key", secrets_of("demo.key", "http://localhost")) == "check the key"
+    assert mask_secrets("demo.key", secrets_of("demo.key", "http://localhost")) == "…"
 
 
 # A password in the address
@@ -193,6 +193,6 @@ def test_an_environment_that_is_refused_quotes_no_key(key: str, monkeypatch: pyt
     ],
 )
 def test_addresses_are_shown_without_their_login(address: str, shown: str, login: tuple[str, str] | None) -> None:
-    assert is_address(address)
-    assert without_password(address) == shown
-    assert split_address(address) == (shown, login)
+    assert is_http_url(address)
+    assert without_credentials(address) == shown
+    assert split_credentials(address) == (shown, login)
