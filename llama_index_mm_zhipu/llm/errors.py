@@ -121,7 +121,7 @@ class GLMBudgetError(GLMError):
     advice = "raise max_cost or max_total_tokens, or count from zero with llm.usage.reset()"
 
 
-KIND_BY_CODE: dict[str, type[GLMError]] = {
+ERROR_BY_CODE: dict[str, type[GLMError]] = {
     **dict.fromkeys(
         ("1000", "1001", "1002", "1003", "1004", "1005", "1110", "1111", "1112", "1121"), GLMAuthenticationError
     ),
@@ -182,7 +182,7 @@ def is_error(body: dict[str, Any]) -> bool:
     return body.get("success") is False or (has_message and _as_code(body.get("code")) not in _SUCCESS_CODES)
 
 
-def error_of_answer(http_status: int, body: Any, retry_after: float | None = None) -> GLMError:
+def error_from_answer(http_status: int, body: Any, retry_after: float | None = None) -> GLMError:
     """Build the error that an answer stands for.
 
     The business code decides; where there is none, the HTTP status, which gateways also write as code or message.
@@ -194,7 +194,7 @@ def error_of_answer(http_status: int, body: Any, retry_after: float | None = Non
     """
     code, message = _code_and_message(body)
     status = _meant_status(http_status, code, message)
-    kind = KIND_BY_CODE.get(code or "") or _kind_by_status(status)
+    kind = ERROR_BY_CODE.get(code or "") or _kind_by_status(status)
     if kind is GLMInvalidRequestError and _CONTEXT_TOO_LONG.search(message):
         kind = GLMContextTooLongError
     said = f": {message}" if message else ""

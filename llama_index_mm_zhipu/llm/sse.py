@@ -14,7 +14,7 @@ import httpx
 from llama_index_mm_zhipu.llm.errors import (
     GLMConnectionError,
     GLMProtocolError,
-    error_of_answer,
+    error_from_answer,
     is_error,
     new_error,
 )
@@ -309,7 +309,7 @@ class EventReader:
 
     def _raise_error(self, event: dict[str, Any]) -> None:
         if is_error(event):
-            raise error_of_answer(self._status, event)
+            raise error_from_answer(self._status, event)
 
 
 def _has_finish_reason(choices: Any) -> bool:

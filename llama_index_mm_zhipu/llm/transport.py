@@ -22,7 +22,7 @@ from llama_index_mm_zhipu.llm.errors import (
     GLMError,
     GLMProtocolError,
     GLMTimeoutError,
-    error_of_answer,
+    error_from_answer,
     is_error,
     new_error,
 )
@@ -242,10 +242,10 @@ async def _not_a_stream(response: httpx.Response) -> GLMError:
 async def _read_answer(response: httpx.Response, read: Callable[[Body], T]) -> T:
     def work(data: bytes) -> T:
         if response.status_code != 200:
-            raise error_of_answer(response.status_code, parse_json(data), _retry_after(response))
+            raise error_from_answer(response.status_code, parse_json(data), _retry_after(response))
         body = parse_object(data)
         if is_error(body):
-            raise error_of_answer(response.status_code, body, _retry_after(response))
+            raise error_from_answer(response.status_code, body, _retry_after(response))
         return read(body)
 
     return await beside_the_loop(work, await read_body(response))
