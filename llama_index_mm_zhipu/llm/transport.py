@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from llama_index_mm_zhipu.concurrency import start_when_forgotten
+from llama_index_mm_zhipu.concurrency import start_when_collected
 from llama_index_mm_zhipu.images.fetch import tls_context
 from llama_index_mm_zhipu.llm.endpoint import Style, mask_secrets, openai_body, secrets_of, split_credentials
 from llama_index_mm_zhipu.llm.errors import (
@@ -86,7 +86,7 @@ class Transport:
                 f"no connection to the GLM API ({said}); check the environment's proxy and certificate settings"
             )
         # The loop holds open sockets: without this, those of a forgotten transport would stay.
-        start_when_forgotten(self, self._client.aclose)
+        start_when_collected(self, self._client.aclose)
 
     async def post(self, body: Body, read: Callable[[Body], T]) -> T:
         """Send a request and return what is read from the answer.

@@ -179,7 +179,9 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
             return []
         size = self.choice_batch_size if self.mode == "sheet" else 1
         preparing = asyncio.Semaphore(_PREPARED_AT_A_TIME)
-        judged = await gather_or_cancel(self._judge(batch, query_bundle, preparing) for batch in iter_batch(nodes, size))
+        judged = await gather_or_cancel(
+            self._judge(batch, query_bundle, preparing) for batch in iter_batch(nodes, size)
+        )
         if any(verdicts is None for verdicts in judged):
             logger.warning("the model's answer with scores could not be read: %d results stay as retrieved", len(nodes))
             return [_with_reason(result, NOT_READ, result.score) for result in nodes[: self.top_n]]

@@ -331,7 +331,7 @@ def test_what_is_no_address_is_refused_at_once(key: str, monkeypatch: pytest.Mon
     if not api_base:
         assert ZhipuMultiModal(api_key=key).api_base == "https://open.bigmodel.cn/api/paas/v4"
         return
-    with pytest.raises(ValueError, match="is no address such as"):
+    with pytest.raises(ValueError, match="is not a URL such as"):
         ZhipuMultiModal(api_key=key)
 
 

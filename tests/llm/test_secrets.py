@@ -167,10 +167,10 @@ def test_copies_keep_the_password(address: str, key: str) -> None:
     "address", ["http://u:hunter2@", "http://u:hunter2@h:99999", "u:hunter2@h", "http://u:hunter2/x@h"]
 )
 def test_a_bad_address_is_refused_without_its_password(key: str, address: str, llm: ZhipuMultiModal) -> None:
-    with pytest.raises(ValueError, match="is no address such as") as caught:
+    with pytest.raises(ValueError, match="is not a URL such as") as caught:
         ZhipuMultiModal(api_key=key, api_base=address)
     assert_no_password(str(caught.value))
-    with pytest.raises(ValueError, match="is no address such as") as caught:
+    with pytest.raises(ValueError, match="is not a URL such as") as caught:
         llm.api_base = address
     assert_no_password(str(caught.value))
 
