@@ -1,15 +1,18 @@
-"""Server-sent events of a streamed answer: their lines, their JSON, and whether the answer came to its end."""
+"""Server-sent events of a streamed answer: lines, events, their JSON, and whether the answer is complete.
+
+This is a parser of our own because httpx splits lines at characters such as U+2028, which JSON may contain, and
+because neither httpx nor the packages for server-sent events limit the length of a line. They also do not handle what
+gateways send: errors that are not events, keep-alive events, events without a blank line after them, and ``[DONE]``
+after answers that were cut off.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-import zlib
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
-
-import httpx
 
 from llama_index_mm_zhipu.llm.errors import (
     GLMConnectionError,
@@ -22,154 +25,26 @@ from llama_index_mm_zhipu.llm.errors import (
 T = TypeVar("T")
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Of a line of a stream or of a body, decompressed. The longest answer of any model, 131,072 tokens with every
-character escaped, takes some 2 MB."""
+"""Maximum size of a line of a stream or of a whole body, decompressed. The longest answer of any model, 131,072 tokens
+with every character escaped, takes some 2 MB."""
 
 MAX_VALUES = 2_000_000
-"""Values in the JSON of a line or body. Python runs no other thread while it parses JSON: this many take 0.2 s and some
-200 MB, while 64 MiB of empty objects would take 2 s and 2 GB."""
+"""Maximum number of values in the JSON of a line or body. Python runs no other thread while it parses JSON: this many
+values take 0.2 s and some 200 MB, while 64 MiB of empty objects would take 2 s and 2 GB."""
 
-ACCEPT_ENCODING = "gzip, deflate"
-"""Encodings that can be decompressed in slices; httpx unpacks a chunk at once, to up to a thousand times its size."""
-
-# All calls share the event loop: it handles this much of one answer before it looks at the others.
-_SLICE_BYTES = 16 * 1024
 # Parsing less than this takes a millisecond, which is not worth a thread.
-_LONG_BYTES = 256 * 1024
+_MIN_THREAD_BYTES = 256 * 1024
 _COUNTED_BYTES = 1024 * 1024
 
-
-async def slices(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """Yield the decompressed body of a response that was opened with ``stream=True``; other calls run in between.
-
-    Raises:
-        GLMError: The body is compressed in a way that was not asked for, or damaged.
-    """
-    unpack = _unpacker(response.headers.get("content-encoding", ""))
-    async for data in response.aiter_raw():
-        for number, piece in enumerate(unpack(data)):
-            if number:
-                await asyncio.sleep(0)
-            yield piece
-
-
-async def read_body(response: httpx.Response) -> bytes:
-    """Read a body to its end.
-
-    Raises:
-        GLMError: It is longer than ``MAX_BYTES``, or cannot be decompressed.
-    """
-    pieces = []
-    length = 0
-    async for piece in slices(response):
-        pieces.append(piece)
-        length += len(piece)
-        if length > MAX_BYTES:
-            raise too_long("an answer")
-    return b"".join(pieces)
-
-
-def too_long(what: str) -> GLMProtocolError:
-    """Return the error of a line or a body that exceeds ``MAX_BYTES``."""
-    return new_error(GLMProtocolError, f"the GLM API sent {what} of more than {MAX_BYTES} bytes")
-
-
-async def beside_the_loop(work: Callable[[bytes], T], data: bytes) -> T:
-    """Do some work on data, in a thread if there is much of it."""
-    return await asyncio.to_thread(work, data) if len(data) > _LONG_BYTES else work(data)
-
-
-def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Parse a JSON object.
-
-    Raises:
-        GLMProtocolError: It is none.
-    """
-    parsed = parse_json(text)
-    if not isinstance(parsed, dict):
-        raise new_error(GLMProtocolError, f"the GLM API sent {len(text)} characters that are no JSON object")
-    return parsed
-
-
-def parse_json(text: str | bytes) -> Any:
-    """Parse JSON, of bytes in any encoding of Unicode; return None where it is none or has too many values."""
-    try:
-        return None if _has_too_many_values(text) else json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _has_too_many_values(text: str | bytes) -> bool:
-    """Count what begins a value or stands between two; those within strings count too, which does not matter."""
-    if len(text) <= MAX_VALUES:
-        return False
-    count = 0
-    for start in range(0, len(text), _COUNTED_BYTES):
-        part = text[start : start + _COUNTED_BYTES]
-        if isinstance(part, str):
-            count += part.count(",") + part.count("[") + part.count("{")
-        else:
-            count += part.count(b",") + part.count(b"[") + part.count(b"{")
-        if count > MAX_VALUES:
-            return True
-    return False
-
-
-def _unpacker(content_encoding: str) -> Callable[[bytes], Iterator[bytes]]:
-    names = [name.strip().lower() for name in content_encoding.split(",")]
-    names = [name for name in names if name not in ("", "identity")]
-    if not names:
-        return _cut
-    if names not in (["gzip"], ["x-gzip"], ["deflate"]):
-        what = f"the GLM API sent an answer with the encoding {content_encoding!r:.40}, which was not asked for"
-        raise new_error(GLMProtocolError, what)
-    return _Inflater().unpack
-
-
-def _cut(data: bytes) -> Iterator[bytes]:
-    return (data[start : start + _SLICE_BYTES] for start in range(0, len(data), _SLICE_BYTES))
-
-
-class _Inflater:
-    """Decompresses gzip and both forms of deflate, no more than a slice at a time."""
-
-    def __init__(self) -> None:
-        # Detects the headers of gzip and of zlib.
-        self._stream = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        self._is_first = True
-
-    def unpack(self, data: bytes) -> Iterator[bytes]:
-        while True:
-            piece = self._inflate(data)
-            data = self._stream.unconsumed_tail
-            if piece:
-                yield piece
-            # A full slice may leave output behind even when all input was taken.
-            if not data and len(piece) < _SLICE_BYTES:
-                return
-
-    def _inflate(self, data: bytes) -> bytes:
-        is_first, self._is_first = self._is_first, False
-        try:
-            return self._stream.decompress(data, _SLICE_BYTES)
-        except zlib.error as error:
-            if not is_first:
-                what = f"the GLM API sent compressed data that is damaged ({error})"
-                raise new_error(GLMConnectionError, what) from None
-        # "deflate" without a header, as some servers understand it.
-        self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
-        return self._inflate(data)
-
-
-# Not bytes.splitlines, nor httpx's lines: JSON may hold U+2028 and its like as they are.
+# Neither ``bytes.splitlines`` nor httpx's lines: JSON may contain U+2028 and similar characters unescaped.
 _LINE_END = re.compile(rb"\r\n?|\n")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# What is kept of lines that are no events: an error in bare JSON is short.
+# How much to keep of lines that are not events: an error in bare JSON is short.
 _MAX_OTHER_CHARACTERS = 100_000
 
 
 class LineSplitter:
-    """Splits a stream of bytes into lines; the time it takes grows with the length of the stream, not of a line."""
+    """Splits a stream of bytes into lines, in time proportional to the length of the stream."""
 
     def __init__(self) -> None:
         self._rest: list[bytes] = []
@@ -178,7 +53,7 @@ class LineSplitter:
         self._ended_in_cr = False
 
     def split(self, data: bytes) -> list[bytes]:
-        """Return the lines that end in the next bytes of the stream, which may be none.
+        """Return the lines that end in the next bytes of the stream.
 
         Raises:
             GLMProtocolError: A line is longer than ``MAX_BYTES``.
@@ -195,7 +70,7 @@ class LineSplitter:
         return lines
 
     def last(self) -> bytes:
-        """Return what came after the last line end."""
+        """Return the text after the last line end."""
         return self._complete(b"")
 
     def _complete(self, end: bytes) -> bytes:
@@ -209,11 +84,11 @@ class LineSplitter:
 
 
 class EventReader:
-    """Reads a stream line by line.
+    """Reads the events of a stream line by line.
 
     Args:
-        http_status: Status of the answer.
-        require_finish_reason: Whether ``[DONE]`` alone does not complete an answer.
+        http_status: HTTP status of the answer.
+        require_finish_reason: Whether an answer that ends in ``[DONE]`` also needs a ``finish_reason`` to be complete.
 
     Attributes:
         done: Whether ``[DONE]`` came.
@@ -232,14 +107,14 @@ class EventReader:
         self.finished = False
 
     def read(self, line: str) -> dict[str, Any] | None:
-        """Return the event that a line ends, if any.
+        """Return the event that ends with this line, or None.
 
-        A line of data that is a whole event counts as one, also without a blank line after it; other lines of data
-        belong together until the blank line. Events that hold neither a choice nor usage, which gateways send to keep a
-        connection alive, are passed over.
+        A data line that is a whole event ends it, even without a blank line after it; other data lines are joined
+        until the blank line. Events without choices and without usage, which gateways send to keep the connection
+        alive, are skipped.
 
         Raises:
-            GLMError: The event is an error, or no JSON.
+            GLMError: The event is an error, or not a JSON object.
         """
         if not line.strip():
             return self._event(parse_object("\n".join(self._data))) if self._data else None
@@ -253,23 +128,23 @@ class EventReader:
         if not data:
             return None
         self._keep_data(data)
-        # A second line is not tried at once: a thousand lines would be parsed a thousand times.
+        # Only the first line is tried on its own, or an event of a thousand lines would be parsed a thousand times.
         event = parse_json(data) if len(self._data) == 1 and data.endswith("}") else None
         return None if event is None else self._event(event)
 
     def check_complete(self) -> None:
-        """Check, at the end of the stream, that it is the end of the answer.
+        """Check, at the end of the stream, that the answer is complete.
 
-        A ``finish_reason`` completes an answer, with ``[DONE]`` or without. ``[DONE]`` alone does not: relays append it
-        to answers that were cut off.
+        A ``finish_reason`` completes an answer, with or without ``[DONE]``. ``[DONE]`` alone does not, because relays
+        append it to answers that were cut off.
 
         Raises:
-            GLMError: The answer is not complete, there is none, or what came was an error without being an event.
+            GLMError: The answer is incomplete or missing, or the stream was an error in bare JSON.
         """
         if self.finished:
             return
         if not self.done:
-            # Errors also come as bare JSON under the content type of a stream.
+            # Errors also come as bare JSON with the content type of a stream.
             if not self._has_answer and parse_json(text := "\n".join(self._other)) is not None:
                 self._raise_error(parse_object(text))
             raise new_error(GLMConnectionError, "the stream of the GLM API ended before the answer did")
@@ -313,6 +188,52 @@ class EventReader:
 
 
 def _has_finish_reason(choices: Any) -> bool:
-    """Look into what should be a list of choices; whoever reads the answer complains if it is not."""
+    """Return whether the first choice is finished. Malformed choices are reported by ``responses``."""
     first = choices[0] if isinstance(choices, list) else None
     return isinstance(first, dict) and bool(first.get("finish_reason"))
+
+
+async def parse_in_thread_if_long(parse: Callable[[bytes], T], data: bytes) -> T:
+    """Parse a line or a body, in a thread if it is long enough to delay other calls."""
+    return await asyncio.to_thread(parse, data) if len(data) > _MIN_THREAD_BYTES else parse(data)
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises:
+        GLMProtocolError: The text is not a JSON object.
+    """
+    parsed = parse_json(text)
+    if not isinstance(parsed, dict):
+        raise new_error(GLMProtocolError, f"the GLM API sent {len(text)} characters that are no JSON object")
+    return parsed
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse JSON, as text or as bytes in any Unicode encoding. Return None if it is invalid or has too many values."""
+    try:
+        return None if _has_too_many_values(text) else json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def too_long(what: str) -> GLMProtocolError:
+    """Return the error for a line or body that exceeds ``MAX_BYTES``."""
+    return new_error(GLMProtocolError, f"the GLM API sent {what} of more than {MAX_BYTES} bytes")
+
+
+def _has_too_many_values(text: str | bytes) -> bool:
+    """Estimate the number of values by the characters that start or separate them, including those in strings."""
+    if len(text) <= MAX_VALUES:
+        return False
+    count = 0
+    for start in range(0, len(text), _COUNTED_BYTES):
+        part = text[start : start + _COUNTED_BYTES]
+        if isinstance(part, str):
+            count += part.count(",") + part.count("[") + part.count("{")
+        else:
+            count += part.count(b",") + part.count(b"[") + part.count(b"{")
+        if count > MAX_VALUES:
+            return True
+    return False

@@ -14,7 +14,8 @@ from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMProtocolError, GLMTimeoutError, sse
-from llama_index_mm_zhipu.llm.sse import parse_json, slices
+from llama_index_mm_zhipu.llm.sse import parse_json
+from llama_index_mm_zhipu.llm.transport import slices
 from llama_index_mm_zhipu.testing import Compressed, Endless, MockGLMServer, RawAnswer
 
 Connect = Callable[..., ZhipuMultiModal]
