@@ -34,7 +34,7 @@ from turns import in_random_turns
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMError, images
-from llama_index_mm_zhipu.llm.images import forget_images
+from llama_index_mm_zhipu.llm.images import clear_encodings
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -236,7 +236,7 @@ async def _time_pillow(file: Path) -> float:
 
 
 async def _time_image(file: Path) -> float:
-    forget_images()
+    clear_encodings()
     block = ImageBlock(path=file)
     start = time.perf_counter()
     images.image_url(block)
