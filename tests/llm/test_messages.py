@@ -1,4 +1,4 @@
-"""Messages as the API takes them: empty ones are named or left out, and calls are read where others leave them."""
+"""Messages and content blocks are converted to the form of the API, or refused with advice."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def tool(content: str | None) -> ChatMessage:
         ([*CHAT, ChatMessage(role="assistant", content=""), user(" \n")], r"messages\[2\] \(role 'user'\) is empty"),
     ],
 )
-async def test_an_empty_message_is_named_before_anything_is_sent(
+async def test_an_empty_user_message_is_refused_before_anything_is_sent(
     chat: list[ChatMessage], message: str, way: Way, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     with pytest.raises(GLMInvalidRequestError, match=message) as caught:
@@ -62,12 +62,12 @@ async def test_an_empty_message_is_named_before_anything_is_sent(
     assert server.requests == []
 
 
-def test_an_empty_prompt_is_named(llm: ZhipuMultiModal) -> None:
+def test_an_empty_prompt_is_refused(llm: ZhipuMultiModal) -> None:
     with pytest.raises(GLMInvalidRequestError, match=r"messages\[0\] \(role 'user'\) is empty"):
         llm.complete("")
 
 
-async def test_empty_messages_of_llama_index_are_left_out(
+async def test_empty_messages_of_llama_index_are_not_sent(
     way: Way, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     empty: list[Any] = [ChatMessage(role=role, content="") for role in ("system", "assistant")]
@@ -83,7 +83,7 @@ async def test_a_tool_may_return_nothing(
     assert [message["role"] for message in server.requests[0]["messages"]] == ["user", "assistant", "tool"]
 
 
-def test_an_image_alone_is_not_empty(llm: ZhipuMultiModal) -> None:
+def test_an_image_without_text_is_not_empty(llm: ZhipuMultiModal) -> None:
     blocks = [ImageBlock(url="https://example.org/a.jpg"), TextBlock(text=" ")]
     assert "收到 1 张图片" in str(llm.chat([ChatMessage(role="user", blocks=blocks)]))
 
@@ -92,14 +92,14 @@ def test_an_image_alone_is_not_empty(llm: ZhipuMultiModal) -> None:
 
 
 class Function(BaseModel):
-    """As OpenAI's SDK has it."""
+    """A function as in OpenAI's SDK."""
 
     name: str
     arguments: str
 
 
 class ToolCall(BaseModel):
-    """As OpenAI's SDK has it, in streams with an index."""
+    """A tool call as in OpenAI's SDK, which has an index in streams."""
 
     id: str
     function: Function
@@ -143,21 +143,21 @@ async def test_a_function_call_and_its_result_get_an_id(
     assert messages[1]["tool_calls"][0]["function"] == SENT_CALL["function"]
 
 
-def test_results_without_an_id_answer_the_call_of_their_name(connect: Connect, server: MockGLMServer) -> None:
+def test_results_without_an_id_answer_the_call_of_the_same_function(connect: Connect, server: MockGLMServer) -> None:
     blocks = [ToolCallBlock(tool_call_id=f"c-{name}", tool_name=name, tool_kwargs={}) for name in ("a", "b")]
     results = [ChatMessage(role="function", content=name, additional_kwargs={"name": name}) for name in ("b", "a")]
     connect(model="glm-4.6v").chat([*CHAT, ChatMessage(role="assistant", blocks=blocks), *results])
     assert [message["tool_call_id"] for message in server.requests[0]["messages"][2:]] == ["c-b", "c-a"]
 
 
-def test_blocks_win_over_listed_calls(connect: Connect, server: MockGLMServer) -> None:
+def test_tool_call_blocks_are_preferred_to_listed_calls(connect: Connect, server: MockGLMServer) -> None:
     block = ToolCallBlock(tool_call_id="c1", tool_name="price", tool_kwargs={"name": "苹果"})
     answer = ChatMessage(role="assistant", blocks=[block], additional_kwargs={"tool_calls": [{"id": "other"}]})
     connect(model="glm-4.6v").chat([*CHAT, answer, tool("5")])
     assert server.requests[0]["messages"][1]["tool_calls"] == [SENT_CALL]
 
 
-def test_what_is_no_call_is_refused(llm: ZhipuMultiModal) -> None:
+def test_entries_that_are_no_tool_calls_are_refused(llm: ZhipuMultiModal) -> None:
     answer = ChatMessage(role="assistant", content="", additional_kwargs={"tool_calls": ["price()"]})
     with pytest.raises(ValueError, match="the tool calls of a message hold a str; give them as ToolCallBlock"):
         llm.chat([*CHAT, answer])
@@ -165,8 +165,6 @@ def test_what_is_no_call_is_refused(llm: ZhipuMultiModal) -> None:
 
 # Content blocks
 
-
-Connect = Callable[..., ZhipuMultiModal]
 
 MODEL = "glm-4.6v-flash"
 VIDEO = "https://example.org/a.mp4"
@@ -178,7 +176,7 @@ POINT = CachePoint(cache_control=CacheControl(type="ephemeral"))
 
 @pytest.fixture
 def own_server() -> Iterator[MockGLMServer]:
-    """Stands in for vLLM."""
+    """A mock of a self-hosted server such as vLLM."""
     with MockGLMServer(api_style="openai") as running:
         yield running
 
@@ -231,7 +229,7 @@ SENT = {
 
 
 @pytest.mark.parametrize(("blocks", "sent"), SENT.values(), ids=SENT)
-async def test_blocks_go_out_as_the_api_takes_them(
+async def test_blocks_are_sent_in_the_form_of_the_api(
     blocks: list[Any], sent: Any, way: Way, connect: Connect, server: MockGLMServer
 ) -> None:
     messages = chat(*blocks)
@@ -262,7 +260,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("blocks", "model", "message"), [case for name, case in REFUSED.items()], ids=REFUSED)
-async def test_blocks_that_the_model_does_not_take_say_what_to_do(
+async def test_blocks_that_the_model_does_not_accept_are_refused_with_advice(
     blocks: list[Any], model: str, message: str, way: Way, connect: Connect, server: MockGLMServer
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -279,7 +277,7 @@ def test_files_of_videos_and_texts_are_read(connect: Connect, server: MockGLMSer
     assert server.requests[0]["messages"][0]["content"] == [video(expected), text("说明书")]
 
 
-async def test_a_server_of_ones_own_gets_videos_as_data_uris_and_no_files(way: Way, own_server: MockGLMServer) -> None:
+async def test_self_hosted_servers_get_videos_as_data_uris_and_no_files(way: Way, own_server: MockGLMServer) -> None:
     llm = ZhipuMultiModal("zai-org/GLM-4.6V-Flash", api_key="EMPTY", api_base=own_server.url)
     await way.ask(llm, chat(VideoBlock(video=MP4), TextBlock(text="看")))
     expected = f"data:video/mp4;base64,{base64.b64encode(MP4).decode()}"
@@ -288,10 +286,12 @@ async def test_a_server_of_ones_own_gets_videos_as_data_uris_and_no_files(way: W
         await way.ask(llm, chat(DocumentBlock(url=FILE), TextBlock(text="读")))
 
 
-# The budget of images
+# Number of images
 
 
-def test_images_of_citable_blocks_count_and_videos_do_not(connect: Connect, server: MockGLMServer) -> None:
+def test_images_in_citable_blocks_count_towards_the_limit_but_videos_do_not(
+    connect: Connect, server: MockGLMServer
+) -> None:
     cited = CitableBlock(title="t", source="s", content=[TextBlock(text="文"), IMAGE, IMAGE])
     answered = ChatMessage(role="assistant", content="好")
     history = [*chat(cited, cited), answered, *chat(VideoBlock(url=VIDEO)), answered]
@@ -305,7 +305,7 @@ def test_images_of_citable_blocks_count_and_videos_do_not(connect: Connect, serv
     assert (types.count("image_url"), types.count("video_url")) == (5, 1)
 
 
-def test_media_are_found_within_citable_blocks() -> None:
+def test_media_in_citable_blocks_are_found() -> None:
     cited = CitableBlock(title="t", source="s", content=[IMAGE])
     assert [holds_media(chat(block)) for block in (cited, VideoBlock(url=VIDEO), DocumentBlock(url=FILE))] == [True] * 3
     assert not holds_media(chat(TextBlock(text="？"), POINT))

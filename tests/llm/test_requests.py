@@ -1,4 +1,4 @@
-"""The body of a request is made for the model that is asked, and a chain of models holds none in vain."""
+"""Bodies of requests, their parameters, learned limits of models, and thinking."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_each_model_is_asked_once(
     assert request_body(**parameters).models("glm-4.6v", fallbacks) == expected
 
 
-def test_images_of_a_prompt_are_read_once_and_late(tmp_path: Path, photos: list[Path]) -> None:
+def test_images_of_a_prompt_are_read_once_and_only_when_needed(tmp_path: Path, photos: list[Path]) -> None:
     image = tmp_path / "late.jpg"
     messages = prompt_messages("什么颜色？", [image])
     assert request_body(messages).holds_images
@@ -105,7 +105,7 @@ def test_a_chat_of_texts_holds_no_images(ten_images: Sequence[ChatMessage]) -> N
         ("reasoning_effort", "max"),
     ],
 )
-def test_values_go_out_as_given(name: str, value: Any) -> None:
+def test_values_are_sent_as_given(name: str, value: Any) -> None:
     assert chosen_parameters(GLMParameters(**{name: value}), {}, {}) == {name: value}
     assert chosen_parameters(GLMParameters(), {}, {name: value}) == {name: value}
 
@@ -142,14 +142,14 @@ def test_values_out_of_range_are_errors(name: str, value: Any) -> None:
         chosen_parameters(GLMParameters(), {}, {name: value})
 
 
-def test_one_stop_is_a_list_of_one() -> None:
+def test_a_single_stop_becomes_a_list() -> None:
     assert chosen_parameters(GLMParameters(), {}, {"stop": "。"}) == {"stop": ["。"]}
 
 
 @pytest.mark.parametrize(
     ("thinking", "kind"), [("enabled", "enabled"), ("disabled", "disabled"), (True, "enabled"), (False, "disabled")]
 )
-def test_a_word_for_thinking_is_its_type(thinking: Any, kind: str) -> None:
+def test_short_forms_of_thinking_become_the_form_of_the_api(thinking: Any, kind: str) -> None:
     assert chosen_parameters(GLMParameters(thinking=thinking), {}, {}) == {"thinking": {"type": kind}}
     assert chosen_parameters(GLMParameters(), {}, {"thinking": thinking}) == {"thinking": {"type": kind}}
 
@@ -171,7 +171,7 @@ OFF, ON = {"thinking": {"type": "disabled"}}, {"thinking": {"type": "enabled"}}
         ("some-model", {**OFF, "reasoning_effort": "high"}, {**OFF, "reasoning_effort": "high"}, ""),
     ],
 )
-def test_thinking_is_fitted_to_the_model(
+def test_thinking_is_adapted_to_the_model(
     model: str, parameters: dict[str, Any], sent: dict[str, Any], warning: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = limits_of(model)
@@ -190,7 +190,7 @@ def test_max_tokens_are_lowered_only_to_a_known_limit() -> None:
         assert body == {"max_tokens": sent}
 
 
-def test_later_values_win_and_none_takes_out() -> None:
+def test_later_values_win_and_none_removes_a_field() -> None:
     settings = GLMParameters(temperature=0.1, top_p=0.2, max_tokens=3, user_id="user-1")
     additional = {"top_p": 0.3, "seed": 1}
     overrides = {"temperature": 0.4, "seed": 2, "max_tokens": None, "additional_kwargs": {"temperature": 0.5}}
@@ -223,7 +223,7 @@ def body(model: str = "glm-4v-flash", images: int = 0, **fields: Any) -> dict[st
     }
 
 
-def test_unknown_models_have_stated_defaults() -> None:
+def test_limits_are_those_of_the_table_until_one_is_learned() -> None:
     assert limits_at(BASE, "glm-9v") is UNKNOWN_GLM
     assert limits_at(BASE, "GLM-4V-Flash") is MODELS["glm-4v-flash"]
 
@@ -239,13 +239,13 @@ def test_later_refusals_never_raise_a_limit() -> None:
     model = "glm-4.1v-thinking-flash"
     assert learn_limits(TOO_MANY, BASE, body(model, 5))
     assert limits_at(BASE, model).images == 1
-    # A request that was under way with fifty needs only be built again.
+    # A concurrent request with fifty images was refused too, and only has to be built again.
     assert learn_limits(TOO_MANY, BASE, body(model, 50))
     assert limits_at(BASE, model).images == 1
 
 
 @pytest.mark.parametrize("fields", [{}, {"max_tokens": 512}, {"max_tokens": "5000"}])
-def test_a_range_that_was_kept_teaches_nothing(fields: dict[str, int]) -> None:
+def test_a_range_that_the_request_respects_is_not_learned(fields: dict[str, int]) -> None:
     assert not learn_limits(RANGE, BASE, body(**fields))
 
 
@@ -262,7 +262,7 @@ def test_a_range_that_was_kept_teaches_nothing(fields: dict[str, int]) -> None:
         ("glm-9v", 7, 5),
     ],
 )
-def test_too_many_images_fall_back_on_what_is_documented(model: str, sent: int, expected: int | None) -> None:
+def test_refused_images_lower_the_limit_to_the_documented_number(model: str, sent: int, expected: int | None) -> None:
     assert learn_limits(TOO_MANY, BASE, body(model, sent)) == (expected is not None)
     if expected is not None:
         assert limits_at(BASE, model).images == expected
@@ -271,13 +271,13 @@ def test_too_many_images_fall_back_on_what_is_documented(model: str, sent: int, 
 @pytest.mark.parametrize(
     "message", ["The number of images exceeds the limit", "Image count exceeded", "Too many images"]
 )
-def test_the_international_service_is_understood(message: str) -> None:
+def test_refusals_of_the_international_service_are_recognised(message: str) -> None:
     assert learn_limits(GLMInvalidRequestError(message, code="1210"), BASE, body(images=5))
 
 
-@pytest.mark.parametrize(("most", "expected"), [(4, 4), (1, 1), (60, None)])
-def test_a_server_of_one_s_own_says_how_many_images_it_takes(most: int, expected: int | None) -> None:
-    refusal = GLMInvalidRequestError(f"At most {most} image(s) may be provided in one request.", code="400")
+@pytest.mark.parametrize(("limit", "expected"), [(4, 4), (1, 1), (60, None)])
+def test_the_limit_that_a_self_hosted_server_names_is_learned(limit: int, expected: int | None) -> None:
+    refusal = GLMInvalidRequestError(f"At most {limit} image(s) may be provided in one request.", code="400")
     assert learn_limits(refusal, BASE, body("glm-4.6v", 10)) == (expected is not None)
     assert limits_at(BASE, "glm-4.6v").images == (expected or MODELS["glm-4.6v"].images)
 
@@ -289,7 +289,7 @@ def test_a_model_that_always_thinks_is_learned() -> None:
     assert limits_at(BASE, "glm-9v").always_thinks
 
 
-def test_other_refusals_teach_nothing() -> None:
+def test_other_refusals_change_no_limit() -> None:
     refusal = GLMInvalidRequestError("API 调用参数有误，请检查文档。", code="1210")
     assert not learn_limits(refusal, BASE, body(images=5, max_tokens=1000))
 
@@ -321,7 +321,7 @@ async def test_thinking_is_set_per_object_and_per_call(way: Way, connect: Connec
     assert sent(server) == [({"type": "disabled"}, None), ({"type": "enabled"}, None)]
 
 
-async def test_a_model_that_always_thinks_thinks_little_instead_of_not(
+async def test_a_model_that_always_thinks_gets_a_low_effort_if_thinking_is_disabled(
     way: Way, connect: Connect, server: MockGLMServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await way.ask(connect(model="glm-5.3-flashx", thinking="disabled"))).message.content
@@ -347,7 +347,7 @@ async def test_other_efforts_are_refused_before_anything_is_sent(
     assert server.requests == []
 
 
-async def test_efforts_in_additional_kwargs_are_the_api_s_to_refuse(way: Way, connect: Connect) -> None:
+async def test_efforts_in_additional_kwargs_are_not_checked(way: Way, connect: Connect) -> None:
     llm = connect(model="glm-5.3-flash", additional_kwargs={"reasoning_effort": "medium"})
     with pytest.raises(GLMInvalidRequestError, match="always engages in thinking"):
         await way.ask(llm)

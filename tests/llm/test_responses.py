@@ -1,4 +1,4 @@
-"""Answers, whole or in pieces, become LlamaIndex's responses; what is no answer becomes an error."""
+"""Answers, whole or in pieces, become LlamaIndex's responses; malformed answers become errors."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def test_content_is_text_or_parts(content: Any) -> None:
     assert Answer().whole(whole({"content": content})).message.content == "红色"
 
 
-def test_marks_are_kept_aside() -> None:
+def test_marks_are_removed_from_the_text() -> None:
     response = Answer().whole(whole({"content": "<think>想</think>是<|begin_of_box|>红色<|end_of_box|>"}))
     assert response.message.blocks == [ThinkingBlock(content="想"), TextBlock(text="是红色")]
     assert response.additional_kwargs["boxed"] == "红色"
 
 
-def test_reasoning_may_end_without_having_begun() -> None:
+def test_reasoning_may_end_without_an_opening_mark() -> None:
     response = Answer().whole(whole({"content": "看颜色</think>\n红色"}))
     assert response.message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
     responses = streamed(
@@ -88,7 +88,7 @@ def test_reasoning_may_end_without_having_begun() -> None:
     assert responses[-1].message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
 
 
-def test_text_held_back_for_a_mark_comes_at_the_end() -> None:
+def test_text_held_back_for_a_mark_is_returned_at_the_end() -> None:
     *_, last = streamed(piece(content="a <"))
     assert (last.delta, last.message.content) == ("<", "a <")
 
@@ -112,7 +112,7 @@ def test_tool_calls_come_whole_or_in_pieces() -> None:
     assert last.message.blocks[-1] == expected
 
 
-def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
+def test_tool_calls_without_an_index_are_distinguished_by_their_ids() -> None:
     *_, last = streamed(
         piece(tool_calls=[{"id": "c1", "function": {"name": "a", "arguments": '{"n": '}}]),
         piece(tool_calls=[{"function": {"arguments": "1}"}}]),
@@ -126,7 +126,7 @@ def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
     ]
 
 
-def test_arguments_may_go_on_after_a_finish_reason() -> None:
+def test_arguments_may_continue_after_a_finish_reason() -> None:
     responses = streamed(
         piece("tool_calls", tool_calls=[{"index": 0, "id": "c1", "function": {"name": "a", "arguments": '{"n": '}}]),
         piece("tool_calls", tool_calls=[{"index": 0, "function": {"arguments": "1}"}}]),
@@ -142,22 +142,22 @@ def test_content_filter_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind"),
+    ("reason", "error_type"),
     [
         ("sensitive", GLMContentFilteredError),
         ("network_error", GLMServerError),
         ("model_context_window_exceeded", GLMContextTooLongError),
     ],
 )
-def test_failed_endings_are_errors(reason: str, kind: type[GLMError]) -> None:
-    with pytest.raises(kind, match=f"'{reason}' after 2 characters"):
+def test_finish_reasons_of_failures_are_errors(reason: str, error_type: type[GLMError]) -> None:
+    with pytest.raises(error_type, match=f"'{reason}' after 2 characters"):
         Answer().whole(whole({"content": "红色"}, finish_reason=reason))
-    with pytest.raises(kind):
+    with pytest.raises(error_type):
         streamed(piece(content="红色"), piece(reason, content=""))
 
 
 @pytest.mark.parametrize("reason", ["length", "stop", "tool_calls", None, "anything new"])
-def test_other_endings_are_told(reason: str | None) -> None:
+def test_other_finish_reasons_are_returned(reason: str | None) -> None:
     response = Answer().whole(whole({"content": "红色"}, finish_reason=reason))
     assert response.additional_kwargs["finish_reason"] == reason
 
@@ -182,7 +182,7 @@ def test_other_endings_are_told(reason: str | None) -> None:
         whole({"content": "红色"}, usage=[1]),
     ],
 )
-def test_what_is_no_answer_is_an_error(body: dict[str, Any]) -> None:
+def test_malformed_answers_are_errors(body: dict[str, Any]) -> None:
     with pytest.raises(GLMProtocolError):
         Answer().whole(body)
 
@@ -203,7 +203,7 @@ def test_an_empty_answer_is_an_answer() -> None:
     assert Answer().whole(whole({"content": ""})).message.content == ""
 
 
-def test_halves_of_characters_are_joined_across_pieces_or_replaced() -> None:
+def test_surrogate_pairs_are_joined_across_pieces_and_lone_halves_replaced() -> None:
     responses = streamed(
         piece(content="好\ud83d", reasoning_content="想\ud83d"),
         piece(content="\ude00坏\ud83d", reasoning_content="\ude00"),
@@ -248,14 +248,14 @@ CASES = [
 
 @pytest.mark.parametrize(("raw", "text", "reasoning", "boxed"), CASES)
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
-def test_marks_are_found_however_the_text_is_cut(raw: str, text: str, reasoning: str, boxed: str, size: int) -> None:
+def test_marks_are_found_wherever_the_text_is_cut(raw: str, text: str, reasoning: str, boxed: str, size: int) -> None:
     pieces = [raw[start : start + size] for start in range(0, len(raw), size)] or [""]
     marked = MarkedText()
 
     deltas = [marked.add(piece, last=number == len(pieces)) for number, piece in enumerate(pieces, start=1)]
 
     assert (marked.text, marked.reasoning, marked.boxed) == (text, reasoning, boxed)
-    # What was passed on before a lone mark cannot be taken back.
+    # Text that was returned before a lone closing mark cannot be taken back.
     assert "".join(deltas).endswith(text)
     assert "".join(deltas) == text or "</think>" in raw
 
@@ -266,7 +266,7 @@ def test_marks_are_found_however_the_text_is_cut(raw: str, text: str, reasoning:
     ),
     st.randoms(use_true_random=False),
 )
-def test_cuts_never_change_what_is_found(raw: str, random: object) -> None:
+def test_cuts_do_not_change_the_result(raw: str, random: object) -> None:
     whole = MarkedText()
     whole.add(raw, last=True)
 
@@ -281,14 +281,14 @@ def test_cuts_never_change_what_is_found(raw: str, random: object) -> None:
     assert (cut.text, cut.reasoning, cut.boxed) == (whole.text, whole.reasoning, whole.boxed)
 
 
-def test_what_cannot_be_a_mark_is_not_held_back() -> None:
+def test_text_that_cannot_begin_a_mark_is_not_held_back() -> None:
     marked = MarkedText()
     assert marked.add("红", last=False) == "红"
     assert marked.add("色 <", last=False) == "色 "
     assert marked.add("3", last=False) == "<3"
 
 
-def test_text_before_a_lone_mark_becomes_reasoning() -> None:
+def test_text_before_a_lone_closing_mark_becomes_reasoning() -> None:
     marked = MarkedText()
     assert marked.add("先看颜色", last=False) == "先看颜色"
     assert (marked.text, marked.reasoning) == ("先看颜色", "")

@@ -1,4 +1,4 @@
-"""The five kinds of service that a client may be given: each takes its own key, path, header and form of request."""
+"""Calls work with each kind of service: Zhipu, Coding Plan, Z.ai, self-hosted servers and gateways."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from llama_index_mm_zhipu.testing import Cut, GatewayError, MockGLMServer, NoFin
 
 
 @dataclass(frozen=True)
-class Door:
-    """A kind of service.
+class Service:
+    """A service that clients may be configured for.
 
     Attributes:
-        base_path: Path of its API.
-        key: Key that it takes.
-        model: Name of a model there.
-        style: Form of requests that it takes.
-        api_style: What a user sets.
+        base_path: Path of the API.
+        key: Key that the service accepts.
+        model: Name of a model of the service.
+        style: Form of requests that the service accepts.
+        api_style: ``api_style`` that a user sets.
     """
 
     base_path: str
@@ -35,51 +35,53 @@ class Door:
     api_style: ApiStyle = "auto"
 
 
-DOORS = {
-    "Zhipu": Door("/api/paas/v4", "0123456789abcdef.s3cr3tpart", "glm-4.6v-flash", "glm"),
-    "Coding Plan": Door("/api/coding/paas/v4", "fedcba9876543210.Pl4nSecret", "glm-4.6v", "glm"),
-    "Z.ai": Door("/api/paas/v4/", "00112233445566778899.Z41Secret", "glm-4.5v", "glm"),
-    "own server": Door("/v1", "EMPTY", "zai-org/GLM-4.6V-Flash", "openai"),
-    "gateway": Door("/zhipu/v1", "sk-0123456789abcdefABCDEF", "glm-4.6v-flash", "glm", api_style="glm"),
+SERVICES = {
+    "Zhipu": Service("/api/paas/v4", "0123456789abcdef.s3cr3tpart", "glm-4.6v-flash", "glm"),
+    "Coding Plan": Service("/api/coding/paas/v4", "fedcba9876543210.Pl4nSecret", "glm-4.6v", "glm"),
+    "Z.ai": Service("/api/paas/v4/", "00112233445566778899.Z41Secret", "glm-4.5v", "glm"),
+    "own server": Service("/v1", "EMPTY", "zai-org/GLM-4.6V-Flash", "openai"),
+    "gateway": Service("/zhipu/v1", "sk-0123456789abcdefABCDEF", "glm-4.6v-flash", "glm", api_style="glm"),
 }
 
 
-@pytest.fixture(params=DOORS.values(), ids=DOORS)
-def door(request: pytest.FixtureRequest) -> Door:
-    """Each kind of service."""
+@pytest.fixture(params=SERVICES.values(), ids=SERVICES)
+def service(request: pytest.FixtureRequest) -> Service:
+    """Each service."""
     return request.param
 
 
 @pytest.fixture
-def service(door: Door) -> Iterator[MockGLMServer]:
-    """One that stands in for it."""
-    with MockGLMServer(api_style=door.style, base_path=door.base_path.rstrip("/"), api_key=door.key) as running:
+def mock(service: Service) -> Iterator[MockGLMServer]:
+    """A mock of the service."""
+    with MockGLMServer(
+        api_style=service.style, base_path=service.base_path.rstrip("/"), api_key=service.key
+    ) as running:
         yield running
 
 
-def client(door: Door, service: MockGLMServer, key: str) -> ZhipuMultiModal:
-    base = service.url + ("/" if door.base_path.endswith("/") else "")
-    return ZhipuMultiModal(door.model, api_key=key, api_base=base, api_style=door.api_style)
+def client(service: Service, mock: MockGLMServer, key: str) -> ZhipuMultiModal:
+    base = mock.url + ("/" if service.base_path.endswith("/") else "")
+    return ZhipuMultiModal(service.model, api_key=key, api_base=base, api_style=service.api_style)
 
 
-async def test_a_question_about_an_image_passes_each_door(
-    door: Door, service: MockGLMServer, way: Way, photos: list[Path]
+async def test_a_question_about_an_image_is_answered_by_each_service(
+    service: Service, mock: MockGLMServer, way: Way, photos: list[Path]
 ) -> None:
-    llm = client(door, service, f"“{door.key}”\n")
+    llm = client(service, mock, f"“{service.key}”\n")
     chat = [ChatMessage(role="user", blocks=[ImageBlock(path=photos[0]), TextBlock(text="图里是什么？")])]
     response = await way.ask(llm, chat)
     assert "收到 1 张图片" in (response.message.content or "")
     assert response.additional_kwargs["total_tokens"] > 0
-    assert service.authorizations == [f"Bearer {door.key}"]
-    (request,) = service.requests
+    assert mock.authorizations == [f"Bearer {service.key}"]
+    (request,) = mock.requests
     url = request["messages"][0]["content"][0]["image_url"]["url"]
-    assert request["model"] == door.model
-    assert ("request_id" in request, url.startswith("/9j/")) == (door.style == "glm", door.style == "glm")
+    assert request["model"] == service.model
+    assert ("request_id" in request, url.startswith("/9j/")) == (service.style == "glm", service.style == "glm")
 
 
-async def test_a_wrong_key_is_an_error_that_does_not_show_it(door: Door, service: MockGLMServer, way: Way) -> None:
+async def test_a_wrong_key_is_an_error_that_does_not_show_it(service: Service, mock: MockGLMServer, way: Way) -> None:
     with pytest.raises(GLMAuthenticationError) as caught:
-        await way.ask(client(door, service, "sk-of-another-service"))
+        await way.ask(client(service, mock, "sk-of-another-service"))
     assert "sk-of-another-service" not in str(caught.value)
 
 
@@ -89,7 +91,7 @@ async def test_a_wrong_key_is_an_error_that_does_not_show_it(door: Door, service
 ANSWER_TEXT = "（本地替身，不是模型）问题：图里的飞机是什么颜色？\n收到 0 张图片。"
 
 
-async def test_the_words_of_a_gateway_reach_the_user(
+async def test_errors_quote_the_message_of_a_gateway(
     way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     server.script(GatewayError(500, "404 NOT_FOUND"), GatewayError(401, "令牌已过期或验证不正确"))
@@ -99,14 +101,14 @@ async def test_the_words_of_a_gateway_reach_the_user(
         await way.ask(connect())
 
 
-async def test_a_wrong_path_says_to_check_the_address(
+async def test_a_wrong_path_is_an_error_that_says_to_check_api_base(
     way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     with pytest.raises(GLMInvalidRequestError, match=r"HTTP 404.*check api_base: it ends before /chat/completions"):
         await way.ask(connect(api_base=f"{server.url}/v4"))
 
 
-async def test_a_gateway_may_never_send_a_finish_reason(
+async def test_streams_without_a_finish_reason_can_be_accepted(
     way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     llm = connect(require_finish_reason=False, max_retries=0)
