@@ -253,7 +253,7 @@ def _count(folder: Path) -> dict[str, Trace]:
     index = build_index(nodes[:_INDEXED], embed_model=embed_model, persist_dir=folder / "index")
     counted: dict[str, Trace] = {}
 
-    with llm_asking.stand_in() as server:
+    with llm_asking.mock_server() as server:
         llm = ZhipuMultiModal(api_key="benchmark.key", api_base=server.url)
         engine = index.as_query_engine(llm=llm, similarity_top_k=1)
 

@@ -1,9 +1,9 @@
-"""Measure what ``ZhipuMultiModal`` adds to bare HTTP and to bare Pillow, and what it keeps of broken off streams.
+"""Measure the overhead of ``ZhipuMultiModal`` over bare HTTP and bare Pillow, and what abandoned streams leave behind.
 
     python benchmarks/llm.py
     python benchmarks/llm.py --quick --json llm.json
 
-A stand-in for the API answers, on loopback and from a process of its own. Contenders take turns in random order.
+A mock of the API in another process answers on loopback. Contenders take turns in random order.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from typing import Any, TypeVar
 
 import llm_asking
 from llama_index.core.base.llms.types import ImageBlock
-from llm_asking import ACHAT, ASTREAM_CHAT, LEAVES, WAYS, Ask, Clients, Leave, Question, StandIn, Way
+from llm_asking import ACHAT, ASTREAM_CHAT, LEAVES, WAYS, Ask, Clients, Leave, MockServer, Question, Way
 from PIL import Image
 from turns import in_random_turns
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMError, images
-from llama_index_mm_zhipu.llm.images import forget_images
+from llama_index_mm_zhipu.llm.images import clear_encodings
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -45,7 +45,8 @@ _LATENCY = 0.05
 _DEFAULT_CONCURRENCY = 10
 _LARGE = (3840, 2880)
 _WARM_UP_STREAMS = 100
-_COLLECT_EVERY = 50
+# Streams in reference cycles keep their slots until they are collected: fewer than ``max_concurrency`` at a time.
+_COLLECT_EVERY = 20
 _DEADLINE = 60.0
 _CLOSING_SECONDS = 5.0
 _LINES = (1_000_000, 5_000_000, 20_000_000)
@@ -53,7 +54,7 @@ _LINES = (1_000_000, 5_000_000, 20_000_000)
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is measured."""
+    """Numbers of repetitions."""
 
     calls: int
     crowds: int
@@ -67,23 +68,23 @@ _QUICK = Amounts(calls=20, crowds=3, images=3, streams=100, lines=3)
 
 
 def main() -> None:
-    """Measure all parts, and print a table for each."""
+    """Measure all parts and print a table for each."""
     settings = _parser().parse_args()
     amounts = _QUICK if settings.quick else _FULL
     order = random.Random(settings.seed)
     figures: Figures = {}
 
-    # First: the other parts leave memory free, in which what streams hold on to would not show.
-    with llm_asking.stand_in() as server:
+    # First, because the other parts leave free memory, which would hide what streams keep.
+    with llm_asking.mock_server() as server:
         figures["streams"] = asyncio.run(_measure_streams(server, amounts.streams))
-        _print("Streams broken off after their first piece", _streams_table(figures["streams"]))
-    with llm_asking.stand_in() as server:
+        _print("Streams abandoned after their first piece", _streams_table(figures["streams"]))
+    with llm_asking.mock_server() as server:
         figures["calls"] = asyncio.run(_measure_calls(server.url, amounts.calls, order))
         _print("Calls with a JPEG of 200 kB, ms: median (p95)", _calls_table(figures["calls"]))
-    with llm_asking.stand_in(_LATENCY) as server:
+    with llm_asking.mock_server(_LATENCY) as server:
         figures["crowds"] = asyncio.run(_measure_crowds(server.url, amounts.crowds, order))
         _print(f"{_CALLS} calls at once that take {_LATENCY:g} s each", _crowds_table(figures["crowds"]))
-    with llm_asking.stand_in() as server:
+    with llm_asking.mock_server() as server:
         figures["lines"] = asyncio.run(_measure_lines(server, amounts.lines, order))
         _print("A stream with a long line, s: median (worst)", _lines_table(figures["lines"]))
     figures["image"] = asyncio.run(_measure_image(amounts.images, order))
@@ -94,16 +95,16 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the raw figures")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of turns")
+    parser.add_argument("--quick", action="store_true", help="measure a tenth of everything")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the raw figures")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of turns")
     return parser
 
 
 async def _in_turn(
     contenders: Mapping[str, Callable[[Item], Awaitable[T]]], items: Iterable[Item], order: random.Random
 ) -> dict[str, list[T]]:
-    """Give each item to every contender, in random order; the first item is a warm-up and does not count."""
+    """Return the results of each contender for all items but the first, which is a warm-up, in random order."""
     results: dict[str, list[T]] = {name: [] for name in contenders}
     for name, item in in_random_turns(contenders, items, order):
         results[name].append(await contenders[name](item))
@@ -111,7 +112,7 @@ async def _in_turn(
 
 
 async def _measure_calls(url: str, rounds: int, order: random.Random) -> list[Figures]:
-    """Ask about an image in every way, the same image each time and another each time."""
+    """Time questions about an image in every way, with the same image and with a new image each time."""
     figures = []
     with tempfile.TemporaryDirectory() as folder:
         for way in WAYS:
@@ -145,13 +146,13 @@ async def _time(ask: Ask, clients: Clients, question: Question) -> tuple[float, 
 
 
 async def _measure_crowds(url: str, rounds: int, order: random.Random) -> list[Figures]:
-    """Make many calls at once; the ideal is their latency alone, in as many turns as it takes."""
+    """Time many concurrent calls. The ideal is the latency times the number of rounds that the limit requires."""
     figures = []
     for at_a_time in (_DEFAULT_CONCURRENCY, 50):
         async with llm_asking.clients(url, max_concurrency=at_a_time) as clients:
             contenders = {
                 "bare": partial(_time_crowd, ACHAT.bare, clients, asyncio.Semaphore(at_a_time)),
-                # It has its own limit.
+                # It limits its calls by itself.
                 "ours": partial(_time_crowd, ACHAT.ours, clients, asyncio.Semaphore(_CALLS)),
             }
             crowds = ([llm_asking.question() for _ in range(_CALLS)] for _ in range(1 + rounds))
@@ -161,11 +162,11 @@ async def _measure_crowds(url: str, rounds: int, order: random.Random) -> list[F
     return figures
 
 
-async def _time_crowd(ask: Ask, clients: Clients, turns: asyncio.Semaphore, questions: Sequence[Question]) -> float:
+async def _time_crowd(ask: Ask, clients: Clients, limit: asyncio.Semaphore, questions: Sequence[Question]) -> float:
     """Return the seconds until all questions are answered."""
 
     async def call(question: Question) -> None:
-        async with turns:
+        async with limit:
             async for _ in ask(clients, question):
                 pass
 
@@ -174,8 +175,8 @@ async def _time_crowd(ask: Ask, clients: Clients, turns: asyncio.Semaphore, ques
     return time.perf_counter() - start
 
 
-async def _measure_lines(server: StandIn, rounds: int, order: random.Random) -> list[Figures]:
-    """Read streams with a long line, alone, and with this package also beside other calls, one after the other."""
+async def _measure_lines(server: MockServer, rounds: int, order: random.Random) -> list[Figures]:
+    """Time streams with a long line, and other calls of this package during such a stream."""
     figures = []
     for length in _LINES:
         async with llm_asking.clients(server.url) as clients:
@@ -190,15 +191,15 @@ async def _measure_lines(server: StandIn, rounds: int, order: random.Random) -> 
     return figures
 
 
-async def _time_line(ask: Ask, clients: Clients, server: StandIn, length: int) -> float:
+async def _time_line(ask: Ask, clients: Clients, server: MockServer, length: int) -> float:
     """Return the seconds until the end of the stream."""
     server.send_long_line(length)
     _, milliseconds = await _time(ask, clients, llm_asking.question(streams=True))
     return milliseconds / 1000
 
 
-async def _begin_line(clients: Clients, server: StandIn, length: int) -> Awaitable[None]:
-    """Read a stream to its long line, and return how to read the rest."""
+async def _begin_line(clients: Clients, server: MockServer, length: int) -> Awaitable[None]:
+    """Read a stream up to its long line, and return an awaitable that reads the rest."""
     server.send_long_line(length)
     pieces = ASTREAM_CHAT.ours(clients, llm_asking.question(streams=True))
     await anext(pieces)
@@ -211,7 +212,7 @@ async def _begin_line(clients: Clients, server: StandIn, length: int) -> Awaitab
 
 
 async def _time_calls(clients: Clients, work: Awaitable[object]) -> list[float]:
-    """Return the milliseconds of each call, one after the other until some work ends."""
+    """Return the milliseconds of consecutive calls until some work ends."""
     working = asyncio.ensure_future(work)
     times: list[float] = []
     while not working.done() or not times:
@@ -221,7 +222,7 @@ async def _time_calls(clients: Clients, work: Awaitable[object]) -> list[float]:
 
 
 async def _measure_image(rounds: int, order: random.Random) -> Figures:
-    """Make an image ready to send that is too large as it is, beside what Pillow alone needs for it."""
+    """Time the encoding of an image that is too large to send, by this package and by Pillow alone."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "image.png"
         llm_asking.enlarged_photo(_LARGE, noise=2).save(file)
@@ -236,7 +237,7 @@ async def _time_pillow(file: Path) -> float:
 
 
 async def _time_image(file: Path) -> float:
-    forget_images()
+    clear_encodings()
     block = ImageBlock(path=file)
     start = time.perf_counter()
     images.image_url(block)
@@ -249,11 +250,10 @@ def _reencoded(file: Path) -> bytes:
         return llm_asking.jpeg(image.convert("RGB"), 90)
 
 
-async def _measure_streams(server: StandIn, count: int) -> list[Figures]:
-    """Break streams off in three ways, and see what is left of them."""
+async def _measure_streams(server: MockServer, count: int) -> list[Figures]:
+    """Abandon streams in three ways, and measure connections and memory that remain."""
     figures = []
     for name, leaves in LEAVES.items():
-        # More streams than max_concurrency lie in cycles before they are collected: Python has to collect some earlier.
         llm = llm_asking.new_llm(server.url, deadline=_DEADLINE)
         await _break_off(llm, leaves, _WARM_UP_STREAMS)
         before = _resident_bytes()
@@ -269,7 +269,7 @@ async def _measure_streams(server: StandIn, count: int) -> list[Figures]:
 
 
 async def _break_off(llm: ZhipuMultiModal, leaves: Sequence[Leave], count: int) -> int:
-    """Return how many streams failed to begin: those that stay open would leave no room for others."""
+    """Abandon streams, and return how many could not start because others still held their slots."""
     failed = 0
     for number in range(1, count + 1):
         try:
@@ -282,8 +282,8 @@ async def _break_off(llm: ZhipuMultiModal, leaves: Sequence[Leave], count: int) 
     return failed
 
 
-async def _open_connections(server: StandIn) -> int:
-    """Return how many connections are open when the server had time to see their end."""
+async def _open_connections(server: MockServer) -> int:
+    """Return how many connections are open after the server had time to notice closed ones."""
     end = time.monotonic() + _CLOSING_SECONDS
     while (number := server.open_connections()) and time.monotonic() < end:
         await asyncio.sleep(0.05)
@@ -294,7 +294,7 @@ def _resident_bytes() -> int:
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    # Not on Windows. The highest value so far, in bytes on macOS; it grows no less than the present one.
+    # The highest value so far, in bytes on macOS. Not available on Windows.
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,4 +1,4 @@
-"""Who is asked and who asks in ``llm.py``: a stand-in for the API, bare httpx, and this package."""
+"""Server and clients of ``llm.py``: a mock of the API in its own process, bare httpx and this package."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.testing import MockGLMServer, RawAnswer
 
 _TEXT = "图里的人穿着什么颜色的裙子？"
-# The stand-in repeats the question: so long an answer is still under way when its stream is broken off.
+# The mock repeats the question. Such a long answer is still being sent when its stream is abandoned.
 _LONG_QUESTION = [ChatMessage(role="user", content=_TEXT * 150)]
 
 _KEY = "benchmark.key"
@@ -37,30 +37,30 @@ _JPEG_BYTES = 200_000
 
 
 @dataclass(frozen=True)
-class StandIn:
-    """The stand-in for the API, in a process of its own: its work must not slow down who asks.
+class MockServer:
+    """A mock of the API in its own process, so that its work does not slow down the clients.
 
     Attributes:
-        url: What ``ZhipuMultiModal(api_base=…)`` takes.
-        pipe: Answers None with the number of open connections; a number is the length of a line in the next answer.
+        url: ``api_base`` for ``ZhipuMultiModal``.
+        pipe: Answers None with the number of open connections. A number is the length of a line in the next answer.
     """
 
     url: str
     pipe: Connection
 
     def open_connections(self) -> int:
-        """Ask how many connections are open now."""
+        """Return how many connections are open."""
         self.pipe.send(None)
         return int(self.pipe.recv())
 
     def send_long_line(self, length: int) -> None:
-        """Answer the next request with a stream of a short line and one of so many bytes."""
+        """Answer the next request with a stream of a short line and a line of this many bytes."""
         self.pipe.send(length)
         self.pipe.recv()
 
 
-# Each connection has a thread in the stand-in, and glibc gives each thread memory of its own, which it hands back to
-# the system after every image or keeps, as chance has it: up to 3 ms a request, on one connection and not on another.
+# Each connection has a thread in the mock, with its own memory arena. glibc may or may not return its memory to the
+# system after every image, which costs up to 3 ms a request on some connections.
 _KEEPING_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -69,8 +69,8 @@ _KEEPING_MEMORY = {
 
 
 @contextlib.contextmanager
-def stand_in(latency: float = 0.0) -> Iterator[StandIn]:
-    """Run the stand-in.
+def mock_server(latency: float = 0.0) -> Iterator[MockServer]:
+    """Run the mock server.
 
     Args:
         latency: Seconds before each answer.
@@ -82,7 +82,7 @@ def stand_in(latency: float = 0.0) -> Iterator[StandIn]:
         process.start()
     childs_end.close()
     try:
-        yield StandIn(pipe.recv(), pipe)
+        yield MockServer(pipe.recv(), pipe)
     finally:
         pipe.close()
         process.join()
@@ -101,7 +101,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 def _serve(pipe: Connection, latency: float) -> None:
     with MockGLMServer(latency=latency) as server, contextlib.suppress(EOFError):
-        # Thousands of requests with an image would fill the memory.
+        # Do not keep requests: thousands with an image would fill the memory.
         server.requests = deque(maxlen=0)  # type: ignore[assignment]
         pipe.send(server.url)
         while True:
@@ -123,7 +123,7 @@ def _long_line(length: int) -> RawAnswer:
 
 @dataclass(frozen=True)
 class Clients:
-    """Who asks."""
+    """The clients."""
 
     llm: ZhipuMultiModal
     http: httpx.Client
@@ -132,23 +132,23 @@ class Clients:
 
 @dataclass(frozen=True)
 class Question:
-    """One question twice: the messages of a chat, and the body of the request that comes of them."""
+    """A question as messages of a chat and as the body of the corresponding request."""
 
     chat: list[ChatMessage]
     body: bytes
 
 
 Ask: TypeAlias = Callable[[Clients, Question], AsyncGenerator[object, None]]
-"""Yields the pieces of an answer; of one that is not streamed, its only piece."""
+"""Yields the pieces of an answer, or the whole answer if it is not streamed."""
 
 
 Leave: TypeAlias = Callable[[ZhipuMultiModal], Awaitable[None]]
-"""Begins a stream and leaves it after its first piece."""
+"""Starts a stream and abandons it after its first piece."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to ask, barely and with this package."""
+    """A kind of call, with bare httpx and with this package."""
 
     name: str
     streams: bool
@@ -157,17 +157,17 @@ class Way:
 
 
 def new_llm(url: str, **settings: Any) -> ZhipuMultiModal:
-    """Return a client of the stand-in."""
+    """Return a client of the mock server."""
     return ZhipuMultiModal(_MODEL, _KEY, api_base=url, **settings)
 
 
 @contextlib.asynccontextmanager
 async def clients(url: str, **settings: Any) -> AsyncIterator[Clients]:
-    """Open clients of the stand-in, and close them.
+    """Open clients of the mock server, and close them.
 
     Args:
-        url: Of the stand-in.
-        **settings: Of ``ZhipuMultiModal``.
+        url: URL of the server.
+        **settings: Settings of ``ZhipuMultiModal``.
     """
     headers = {"Authorization": f"Bearer {_KEY}", "Content-Type": "application/json"}
     llm = new_llm(url, **settings)
@@ -183,8 +183,8 @@ def question(image: Path | None = None, *, streams: bool = False) -> Question:
     """Return a question.
 
     Args:
-        image: What it is about, if it is about an image.
-        streams: Whether the body asks for a streamed answer.
+        image: Image that the question is about, if any.
+        streams: Whether the body asks for a stream.
     """
     if image is None:
         return Question([ChatMessage(role="user", content=_TEXT)], _body(_TEXT, streams=streams))
@@ -205,11 +205,11 @@ def _body(content: str | list[dict[str, Any]], *, streams: bool) -> bytes:
 
 
 def jpegs(file: Path, *, new: bool) -> Iterator[Path]:
-    """Write a JPEG and yield its path again and again.
+    """Write a JPEG and yield its path repeatedly.
 
     Args:
-        file: Where to.
-        new: Whether it is another image each time: one with other bytes after its end.
+        file: Path of the JPEG.
+        new: Whether its content changes each time, by other bytes after its end.
     """
     photo = enlarged_photo((1024, 768), noise=7.75)
     sizes = [jpeg(photo, quality) for quality in range(70, 91)]
@@ -222,7 +222,7 @@ def jpegs(file: Path, *, new: bool) -> Iterator[Path]:
 
 
 def enlarged_photo(size: tuple[int, int], noise: float) -> Image.Image:
-    """Enlarge a photograph, and add noise: a large photograph has more detail than a small one enlarged."""
+    """Enlarge a photograph, and add noise in place of the detail of a large photograph."""
     with Image.open(_PHOTO) as photo:
         smooth = np.asarray(ImageOps.fit(photo.convert("RGB"), size, Image.Resampling.BICUBIC))
     grain = np.random.default_rng(0).normal(0, noise, (*smooth.shape[:2], 1))
@@ -236,7 +236,7 @@ def jpeg(image: Image.Image, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-# All are asynchronous, so that one function times them. Those that block the event loop have it for themselves.
+# All are asynchronous, so that one function can time them. Nothing else runs in the loop that some of them block.
 
 
 async def _bare_chat(clients: Clients, question: Question) -> AsyncGenerator[object, None]:
@@ -324,7 +324,7 @@ async def _aleave_in_cycle(llm: ZhipuMultiModal) -> None:
 
 
 def _make_cycle(held: object) -> None:
-    """Leave something to the garbage collector."""
+    """Put an object into a reference cycle, which only the garbage collector frees."""
     cycle = [held]
     cycle.append(cycle)
 

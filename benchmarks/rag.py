@@ -180,7 +180,7 @@ def _median_and_p95(values: Sequence[float]) -> str:
 
 def _measure_captions(folder: Path, images: int) -> dict[str, Any]:
     nodes = [ImageNode(image_path=str(_photo(folder / f"photo{number}.jpg", number))) for number in range(images)]
-    with llm_asking.stand_in(latency=1.0) as server:
+    with llm_asking.mock_server(latency=1.0) as server:
         llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
         captioner = ImageCaptioner(llm=llm, cache_path=folder / "captions.sqlite3", num_workers=10)
         seconds = []

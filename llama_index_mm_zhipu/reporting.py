@@ -11,13 +11,13 @@ from contextlib import ExitStack, contextmanager
 from tqdm.auto import tqdm
 
 SLOW_SECONDS = 2.0
-"""After so long people wonder what is going on."""
+"""Time after which ``reported_when_slow`` prints its message."""
 
-_quiet: dict[logging.Logger, tuple[int, int]] = {}
+_MAX_LISTED = 20
+
+# How many threads keep a logger quiet, and the level to restore.
+_quiet_loggers: dict[logging.Logger, tuple[int, int]] = {}
 _quiet_lock = threading.Lock()
-
-
-_LISTED = 20
 
 
 class Skipped(dict[str, str]):
@@ -47,19 +47,19 @@ class Skipped(dict[str, str]):
             total: How many items there were, skipped or not.
             what: Plural name of the items.
         """
-        listed = [f"{name}: {reason}" for name, reason in list(self.items())[:_LISTED]]
+        listed = [f"{name}: {reason}" for name, reason in list(self.items())[:_MAX_LISTED]]
         more = [f"and {self.count - len(listed)} more"] if self.count > len(listed) else []
         return f"skipped {self.count} of {total} {what}: " + "; ".join([*listed, *more])
 
 
 def report(message: str) -> None:
-    """Print a line on stderr, above progress bars that are shown there."""
+    """Print a line on stderr, above any progress bars there."""
     tqdm.write(message, file=sys.stderr)
 
 
 @contextmanager
 def reported_when_slow(message: str) -> Iterator[None]:
-    """Print a line if what happens inside takes longer than ``SLOW_SECONDS``."""
+    """Print a line if the block takes longer than ``SLOW_SECONDS``."""
     timer = threading.Timer(SLOW_SECONDS, report, (message,))
     timer.daemon = True
     timer.start()
@@ -71,10 +71,10 @@ def reported_when_slow(message: str) -> Iterator[None]:
 
 @contextmanager
 def errors_only(*logger_names: str) -> Iterator[None]:
-    """Keep what other packages log below errors from the user while they work for us, in however many threads.
+    """Hide log records of other packages below level ERROR during the block. Blocks in several threads may overlap.
 
     Args:
-        *logger_names: Loggers; those below them follow.
+        *logger_names: Names of the loggers. Their descendants inherit the level.
     """
     with ExitStack() as stack:
         for name in logger_names:
@@ -84,17 +84,17 @@ def errors_only(*logger_names: str) -> Iterator[None]:
 
 @contextmanager
 def _errors_only(logger: logging.Logger) -> Iterator[None]:
-    # The level is the process's: the first that comes in changes it, the last that leaves restores it.
+    # All threads share the level: the first block changes it, and the last one restores it.
     with _quiet_lock:
-        count, level = _quiet.get(logger, (0, logger.level))
-        _quiet[logger] = (count + 1, level)
+        count, level = _quiet_loggers.get(logger, (0, logger.level))
+        _quiet_loggers[logger] = (count + 1, level)
         logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
         with _quiet_lock:
-            count, level = _quiet.pop(logger)
+            count, level = _quiet_loggers.pop(logger)
             if count > 1:
-                _quiet[logger] = (count - 1, level)
+                _quiet_loggers[logger] = (count - 1, level)
             else:
                 logger.setLevel(level)

@@ -22,7 +22,7 @@ import llama_index_mm_zhipu.readers
 import llama_index_mm_zhipu.testing
 import llama_index_mm_zhipu.vector_store
 from llama_index_mm_zhipu.llm import MODELS
-from llama_index_mm_zhipu.llm.errors import KIND_BY_CODE, error_of_answer
+from llama_index_mm_zhipu.llm.errors import ERROR_BY_CODE, error_from_answer
 from llama_index_mm_zhipu.testing import MockGLMServer
 
 ROOT = Path(__file__).parents[1]
@@ -139,13 +139,13 @@ def error_rows() -> list[list[str]]:
 def test_every_code_is_in_the_table_of_errors() -> None:
     rows = error_rows()
     codes = {code for cells in rows for code in re.findall(r"\b1\d{3}\b", cells[0])}
-    assert codes == set(KIND_BY_CODE)
+    assert codes == set(ERROR_BY_CODE)
     for named, kind, retried, _ in rows:
         for code in re.findall(r"\b1\d{3}\b", named):
-            error = error_of_answer(400, {"error": {"code": code}})
+            error = error_from_answer(400, {"error": {"code": code}})
             assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == "yes"), code
         for status in re.findall(r"\b[45]\d\d\b", named) if named.startswith("HTTP") else []:
-            error = error_of_answer(int(status), None)
+            error = error_from_answer(int(status), None)
             assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == "yes"), status
 
 

@@ -1,4 +1,4 @@
-"""People are told what takes long, and nothing about what does not."""
+"""Progress lines for slow work, quiet loggers, and reports of skipped items."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from llama_index_mm_zhipu.embedding.chinese_clip import shared_models
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 
-def test_a_model_that_takes_long_to_load_says_so(
+def test_loading_a_model_slowly_prints_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tiny_checkpoint(tmp_path / "model")
     load, report, reported = shared_models._load, reporting.report, threading.Event()
 
-    def report_and_tell(message: str) -> None:
+    def report_and_signal(message: str) -> None:
         report(message)
         reported.set()
 
@@ -30,13 +30,13 @@ def test_a_model_that_takes_long_to_load_says_so(
         return load(*args)
 
     monkeypatch.setattr(reporting, "SLOW_SECONDS", 0.01)
-    monkeypatch.setattr(reporting, "report", report_and_tell)
+    monkeypatch.setattr(reporting, "report", report_and_signal)
     monkeypatch.setattr(shared_models, "_load", load_slowly)
     ChineseClipEmbedding(model, backend="torch", device="cpu")
     assert capsys.readouterr().err == f"Loading the model {model / 'model.pt'} …\n"
 
 
-def test_what_is_quick_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quick_work_prints_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(reporting, "SLOW_SECONDS", PATIENCE)
     before = threading.active_count()
     with reporting.reported_when_slow("Working …"):
@@ -48,7 +48,7 @@ def test_what_is_quick_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err == ""
 
 
-def test_other_packages_log_errors_only_for_the_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_other_packages_log_only_errors_during_the_block(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("other.package")
     with reporting.errors_only("other"):
         logger.warning("trying again")
@@ -57,7 +57,7 @@ def test_other_packages_log_errors_only_for_the_time(caplog: pytest.LogCaptureFi
     assert caplog.messages == ["failed", "heard again"]
 
 
-def test_overlapping_threads_leave_the_level_as_it_was() -> None:
+def test_overlapping_blocks_restore_the_level() -> None:
     logger = logging.getLogger("other.package")
     logger.setLevel(logging.INFO)
     first, second = reporting.errors_only("other.package"), reporting.errors_only("other.package")
@@ -68,3 +68,13 @@ def test_overlapping_threads_leave_the_level_as_it_was() -> None:
     second.__exit__(None, None, None)
     assert logger.level == logging.INFO
     logger.setLevel(logging.NOTSET)
+
+
+def test_skipped_items_are_counted_and_summarised() -> None:
+    skipped = reporting.Skipped(max_listed=2)
+    for number in range(3):
+        skipped.add(f"{number}.jpg", "is damaged")
+    assert dict(skipped) == {"0.jpg": "is damaged", "1.jpg": "is damaged"}
+    assert skipped.count == 3
+    assert skipped.summary(10) == "skipped 3 of 10 images: 0.jpg: is damaged; 1.jpg: is damaged; and 1 more"
+    assert reporting.Skipped().summary(10, "files") == "skipped 0 of 10 files: "

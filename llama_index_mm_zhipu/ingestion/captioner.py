@@ -21,7 +21,7 @@ from llama_index.core.utils import get_cache_dir
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import KnownFields
-from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
+from llama_index_mm_zhipu.concurrency import gather_or_cancel, run_in_new_loop
 from llama_index_mm_zhipu.images import caption_of, describe, has_image, read_bytes, resolve_source, with_caption
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.images import image_block
@@ -129,7 +129,7 @@ class ImageCaptioner(KnownFields, TransformComponent):
             ImageError: An image cannot be read, and ``on_error="raise"``.
             CaptionCacheError: The cache cannot be used.
         """
-        return run_on_own_loop(self.acall(nodes, **kwargs))
+        return run_in_new_loop(self.acall(nodes, **kwargs))
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
         """As ``__call__``."""
@@ -180,7 +180,7 @@ class _Run:
         """Caption the nodes at these positions with ``num_workers`` concurrent workers."""
         remaining = iter(positions)
         count = min(self._captioner.num_workers, len(positions))
-        await together(self._work(remaining, bar) for _ in range(count))
+        await gather_or_cancel(self._work(remaining, bar) for _ in range(count))
 
     async def _work(self, remaining: Iterator[int], bar: tqdm[None]) -> None:
         """Take positions from an iterator that all workers share, until none is left."""

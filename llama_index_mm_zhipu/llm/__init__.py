@@ -1,4 +1,4 @@
-"""Zhipu's GLM vision models."""
+"""LLM part: Zhipu's GLM vision models, with their errors, limits, prices and usage."""
 
 from llama_index_mm_zhipu.llm.errors import (
     EmptyAnswerError,

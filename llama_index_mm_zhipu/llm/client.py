@@ -1,19 +1,18 @@
-"""One call of the API from its beginning to its end: its turn, its tries, its deadline, and limits that it meets."""
+"""A call of the GLM API from start to end: concurrency limit, deadline, fallback models, learned limits and retries."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import logging
-import time
+import os
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse
 from tenacity import (
@@ -25,7 +24,8 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from llama_index_mm_zhipu.llm.endpoint import Style, secrets_of, without_secrets
+from llama_index_mm_zhipu.concurrency import ConcurrencyLimiter, arun, fork_safe_lock, run
+from llama_index_mm_zhipu.llm.endpoint import Style, mask_secrets, secrets_of
 from llama_index_mm_zhipu.llm.errors import GLMError, GLMTimeoutError, new_error
 from llama_index_mm_zhipu.llm.requests import learn_limits
 from llama_index_mm_zhipu.llm.responses import PARTIAL_TOOL_CALLS, Answer
@@ -35,120 +35,22 @@ from llama_index_mm_zhipu.llm.usage import Account
 
 logger = logging.getLogger(__name__)
 
-# Streams that nobody reads any more may lie in reference cycles, which Python collects when it likes. A collection
-# stops all threads for a moment: not sooner, not more often.
-_COLLECT_AFTER_SECONDS = 5.0
-_COLLECT_EVERY_SECONDS = 60.0
-
-
-class Turns:
-    """Lets calls and streams go on; all coroutines run on one event loop.
-
-    Args:
-        most: How many at a time.
-        patience: Seconds without the end of any call or stream after which waiting is given up.
-    """
-
-    def __init__(self, most: int, patience: float) -> None:
-        self._most = most
-        self._patience = patience
-        self._free = asyncio.Semaphore(most)
-        self._streams = 0
-        self._ended = 0
-        self._collected = -_COLLECT_EVERY_SECONDS
-
-    @asynccontextmanager
-    async def turn(self, *, is_stream: bool) -> AsyncIterator[None]:
-        """Wait for a turn, and have it until the block ends.
-
-        Raises:
-            GLMTimeoutError: The line does not move: streams are neither read nor closed.
-        """
-        await self._wait()
-        self._streams += is_stream
-        try:
-            yield
-        finally:
-            self._streams -= is_stream
-            self._ended += 1
-            self._free.release()
-
-    async def _wait(self) -> None:
-        acquiring = asyncio.ensure_future(self._free.acquire())
-        try:
-            if not await self._moves(acquiring, min(_COLLECT_AFTER_SECONDS, self._patience)):
-                await self._collect_forgotten_streams()
-            while not acquiring.done():
-                if not await self._moves(acquiring, self._patience):
-                    raise new_error(
-                        GLMTimeoutError,
-                        f"none of the {self._most} calls of max_concurrency ended within {self._patience:g} s: "
-                        "read streams to their end, or close them",
-                    )
-        except BaseException:
-            if acquiring.done() and not acquiring.cancelled():
-                self._free.release()
-            acquiring.cancel()
-            raise
-
-    async def _moves(self, acquiring: asyncio.Future[Any], seconds: float) -> bool:
-        """Wait for the turn, and tell whether it came or any other ended meanwhile."""
-        ended = self._ended
-        await asyncio.wait({acquiring}, timeout=seconds)
-        return acquiring.done() or self._ended > ended
-
-    async def _collect_forgotten_streams(self) -> None:
-        now = time.monotonic()
-        if self._streams == self._most and now - self._collected > _COLLECT_EVERY_SECONDS:
-            self._collected = now
-            await asyncio.to_thread(gc.collect)
-
-
-BACKOFF = wait_random_exponential(multiplier=0.5, max=20.0)
-"""Seconds before the next try: random, up to 0.5, 1, 2, … 20."""
-
-
-def retrying(max_retries: int, deadline: float) -> AsyncRetrying:
-    """Retry what may pass, with jittered back-off that respects ``Retry-After``; the last error is raised.
-
-    Args:
-        max_retries: Further tries after the first.
-        deadline: Seconds; a wait that would end later is not begun.
-    """
-    return AsyncRetrying(
-        stop=stop_after_attempt(max_retries + 1) | stop_before_delay(deadline),
-        wait=_wait,
-        retry=retry_if_exception(lambda error: isinstance(error, GLMError) and error.retryable),
-        before_sleep=_log,
-        reraise=True,
-    )
-
-
-def _wait(state: RetryCallState) -> float:
-    asked = getattr(_error(state), "retry_after", None) or 0.0
-    return max(asked, BACKOFF(state))
-
-
-def _log(state: RetryCallState) -> None:
-    logger.info("trying again in %.1f s, after try %d: %s", state.upcoming_sleep, state.attempt_number, _error(state))
-
-
-def _error(state: RetryCallState) -> BaseException | None:
-    return state.outcome.exception() if state.outcome is not None else None
-
-
 T = TypeVar("T")
 
-
 FALLBACK_CODES = frozenset({"1113", "1211", "1302", "1305", "1312"})
-"""Business codes that say nothing of the request: another model may answer it."""
+"""Business codes of failures that depend on the model, not on the request: another model may answer."""
 
-_LONGEST_REQUEST_ID = 64
-_BUILDERS = 4
+BACKOFF = wait_random_exponential(multiplier=0.5, max=20.0)
+"""Seconds to wait before the next attempt: random, at most 0.5, 1, 2, … 20."""
+
+_MAX_REQUEST_ID_LENGTH = 64
+_BODY_BUILDERS = 4
+
+_opening = fork_safe_lock()
 
 
 class RateLimiter(Protocol):
-    """What is used of ``llama_index.core.rate_limiter``."""
+    """The part of ``llama_index.core.rate_limiter`` that is used."""
 
     async def async_acquire(self, num_tokens: int = 0) -> None:
         """Wait until a request is allowed."""
@@ -156,18 +58,18 @@ class RateLimiter(Protocol):
 
 @dataclass(frozen=True)
 class ClientSettings:
-    """What connections depend on.
+    """The settings that a client and its connections are made with.
 
     Attributes:
         api_key: Key of any form.
-        api_base: Address of the API.
+        api_base: URL of the API.
         style: Form of requests.
         timeout: Seconds to wait for each part of an answer.
-        deadline: Seconds for a call with all its tries, of a stream until its first token.
-        max_retries: Further tries after a failure that may pass.
-        max_concurrency: Calls and streams at a time; None for no limit.
-        require_finish_reason: Whether a stream without one is an error.
-        process: Id of the process that opened the connections: a forked child must not use them.
+        deadline: Seconds for a call with all its attempts; of a stream, until its first token.
+        max_retries: Number of attempts after the first.
+        max_concurrency: Maximum number of concurrent calls and open streams; None for no limit.
+        require_finish_reason: Whether a stream that ends without a ``finish_reason`` is an error.
+        process: Id of the process that opened the connections, which a forked child must not use.
     """
 
     api_key: str = field(repr=False)
@@ -178,19 +80,19 @@ class ClientSettings:
     max_retries: int
     max_concurrency: int | None
     require_finish_reason: bool
-    process: int
+    process: int = field(default_factory=os.getpid)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to ask.
+    """A request, independent of the model that answers it.
 
     Attributes:
-        build: Makes the body for a model; called again when a limit was learned.
-        models: Names of the models to ask, in turn.
-        holds_images: Whether building may take its time.
-        limiter: Asked before every further try: LlamaIndex asks it before a call, and knows nothing of those.
-        account: Asked before a model is, and told what its answers used.
+        build: Builds the body for a model. Called again when a limit of the model was learned.
+        models: Names of the models to ask, in order.
+        holds_images: Whether building may take long enough to need a thread.
+        limiter: Acquired before every attempt but the first, which LlamaIndex has acquired already.
+        account: Checked before a model is asked, and charged with the tokens of its answer.
     """
 
     build: Callable[[str], Body]
@@ -201,7 +103,7 @@ class Request:
 
 
 class Client:
-    """Makes calls; all coroutines run on ``event_loop``."""
+    """Makes calls over one pool of connections. All coroutines run on the background loop of ``concurrency``."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -213,26 +115,27 @@ class Client:
             require_finish_reason=settings.require_finish_reason,
         )
         self._secrets = secrets_of(settings.api_key, settings.api_base)
-        self._turns = Turns(settings.max_concurrency, settings.deadline) if settings.max_concurrency else None
-        # Threads of their own: the event loop's look up addresses, and must not wait for images.
-        self._builders = ThreadPoolExecutor(_BUILDERS, thread_name_prefix="llama-index-mm-zhipu-images")
+        limit = settings.max_concurrency
+        self._limiter = None if limit is None else ConcurrencyLimiter(limit, settings.deadline)
+        # Not the default threads of the event loop: those resolve host names, which must not wait for images.
+        self._builders = ThreadPoolExecutor(_BODY_BUILDERS, thread_name_prefix="llama-index-mm-zhipu-images")
 
     async def answer(self, request: Request) -> ChatResponse:
         """Return the whole answer.
 
         Raises:
-            GLMError: There is none.
+            GLMError: The call failed.
         """
-        async with self._turn(is_stream=False):
+        async with self._slot():
             return await self._until_answered(partial(self._ask, request.account), request)
 
     async def pieces(self, request: Request) -> AsyncGenerator[ChatResponse, None]:
-        """Yield the answer so far with each of its pieces. Tried again only before the first token.
+        """Yield the answer so far with each piece of a stream. Only failures before the first token are retried.
 
         Raises:
-            GLMError: The answer failed; what came of it is in ``partial_text``.
+            GLMError: The call failed; the text that had come is in ``partial_text``.
         """
-        async with self._turn(is_stream=True):
+        async with self._slot():
             head, rest = await self._until_answered(partial(self._begin, request.account), request)
             async with aclosing(rest):
                 for response in head:
@@ -244,13 +147,26 @@ class Client:
         """Close all connections."""
         await self._transport.aclose()
 
-    def _turn(self, *, is_stream: bool) -> AbstractAsyncContextManager[None]:
-        return nullcontext() if self._turns is None else self._turns.turn(is_stream=is_stream)
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """Hold one of the ``max_concurrency`` slots."""
+        if self._limiter is None:
+            yield
+            return
+        try:
+            await self._limiter.acquire()
+        except TimeoutError as error:
+            raise new_error(GLMTimeoutError, f"{error}: read streams to their end, or close them") from None
+        try:
+            yield
+        finally:
+            self._limiter.release()
 
     async def _until_answered(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
+        """Ask within the deadline."""
         answering = asyncio.ensure_future(self._ask_models(ask, request))
         try:
-            # Not wait_for, which before Python 3.12 can lose a cancellation.
+            # Not ``wait_for``, which can lose a cancellation before Python 3.12.
             await asyncio.wait({answering}, timeout=self.settings.deadline)
         except asyncio.CancelledError:
             answering.cancel()
@@ -261,12 +177,12 @@ class Client:
         return answering.result()
 
     async def _ask_models(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
-        """Ask the models in turn, until one answers or fails for a reason that other models would share."""
-        tries = itertools.count(1)
+        """Ask the models in order, until one answers or fails in a way that does not depend on the model."""
+        attempts = itertools.count(1)
         failed: list[str] = []
         for model in request.models:
             try:
-                return await self._ask_within_limits(ask, request, model, tries)
+                return await self._ask_within_limits(ask, request, model, attempts)
             except GLMError as error:
                 is_last = model == request.models[-1]
                 if is_last or error.code not in FALLBACK_CODES:
@@ -278,15 +194,17 @@ class Client:
         raise AssertionError("a request names at least one model")
 
     async def _ask_within_limits(
-        self, ask: Callable[[Body], Awaitable[T]], request: Request, model: str, tries: Iterator[int]
+        self, ask: Callable[[Body], Awaitable[T]], request: Request, model: str, attempts: Iterator[int]
     ) -> T:
+        """Ask one model, and build the request again when its refusal names a limit that was not known."""
         while True:
             request.account.check(model)
             body = await self._build(request, model)
             try:
-                return await self._try(ask, body, tries, request.limiter)
+                return await self._attempt(ask, body, attempts, request.limiter)
             except GLMError as refused:
-                # Ends, as each lesson is a lower limit than the last. Errors without a status do not quote the API.
+                # The loop ends because each learned limit is lower than the last. Errors without a status come from
+                # this package and do not quote the API.
                 if refused.http_status is None or not learn_limits(refused, self.settings.api_base, body):
                     raise
 
@@ -295,16 +213,18 @@ class Client:
             return request.build(model)
         return await asyncio.get_running_loop().run_in_executor(self._builders, request.build, model)
 
-    async def _try(
-        self, ask: Callable[[Body], Awaitable[T]], body: Body, tries: Iterator[int], limiter: RateLimiter | None
+    async def _attempt(
+        self, ask: Callable[[Body], Awaitable[T]], body: Body, attempts: Iterator[int], limiter: RateLimiter | None
     ) -> T:
+        """Send a body, and send it again after failures that may pass."""
+
         async def attempt() -> T:
-            number = next(tries)
+            number = next(attempts)
             if number > 1 and limiter is not None:
                 await limiter.async_acquire()
             return await ask({**body, "request_id": _request_id(body.get("request_id"), number)})
 
-        answer: T = await retrying(self.settings.max_retries, self.settings.deadline)(attempt)
+        answer: T = await _retrying(self.settings.max_retries, self.settings.deadline)(attempt)
         return answer
 
     async def _ask(self, account: Account, body: Body) -> ChatResponse:
@@ -312,7 +232,7 @@ class Client:
         try:
             return await self._transport.post(body, answer.whole)
         except GLMError as error:
-            self._complete(error, body)
+            self._complete_error(error, body)
             raise
         finally:
             _count(account, body, answer)
@@ -320,7 +240,7 @@ class Client:
     async def _begin(
         self, account: Account, body: Body
     ) -> tuple[list[ChatResponse], AsyncGenerator[ChatResponse, None]]:
-        """Start a stream and read to its first token: return what came until then, and the rest."""
+        """Open a stream and read to its first token. Return the responses so far and the rest of the stream."""
         responses = self._responses(account, body)
         head = []
         try:
@@ -342,26 +262,92 @@ class Client:
             if (rest := answer.end()) is not None:
                 yield rest
         except GLMError as error:
-            self._complete(error, body)
+            self._complete_error(error, body)
             error.partial_text = answer.rest()
             raise
         finally:
-            # Also where a stream is closed early, or fails: what it used is billed all the same.
+            # Streams that fail or are closed early are billed as well.
             _count(account, body, answer)
 
-    def _complete(self, error: GLMError, body: Body) -> None:
-        """Name the request in its error if it had a name, and take out secrets should the API have quoted them."""
+    def _complete_error(self, error: GLMError, body: Body) -> None:
+        """Add the request's id to its error, and mask secrets that the API may have quoted."""
         if self.settings.style == "glm":
             error.request_id = body["request_id"]
-        error.args = (without_secrets(str(error), self._secrets),)
+        error.args = (mask_secrets(str(error), self._secrets),)
+
+
+class ClientHolder:
+    """Opens a client at the first call, and another one when the settings change or the process forks."""
+
+    def __init__(self) -> None:
+        self._client: Client | None = None
+
+    async def get(self, settings: ClientSettings) -> Client:
+        """Return a client with these settings."""
+        client = self._client
+        if client is None or client.settings != settings:
+            # The first client of a process imports the SDK, which takes a second.
+            client = await asyncio.to_thread(self._open, settings)
+        return client
+
+    def close(self) -> None:
+        """Close the connections of the client; the next call opens a new one."""
+        if (client := self._pop()) is not None:
+            run(client.aclose())
+
+    async def aclose(self) -> None:
+        """Close the connections of the client as ``close`` does, on any event loop."""
+        if (client := self._pop()) is not None:
+            await arun(client.aclose())
+
+    def _open(self, settings: ClientSettings) -> Client:
+        with _opening:
+            if self._client is None or self._client.settings != settings:
+                self._client = Client(settings)
+            return self._client
+
+    def _pop(self) -> Client | None:
+        client, self._client = self._client, None
+        return client if client is not None and client.settings.process == os.getpid() else None
+
+
+def _retrying(max_retries: int, deadline: float) -> AsyncRetrying:
+    """Return a retry policy for failures that may pass: jittered back-off, not shorter than ``Retry-After``.
+
+    Args:
+        max_retries: Number of attempts after the first. The error of the last one is raised.
+        deadline: Seconds. A wait that would end later does not begin.
+    """
+    return AsyncRetrying(
+        stop=stop_after_attempt(max_retries + 1) | stop_before_delay(deadline),
+        wait=_wait,
+        retry=retry_if_exception(lambda error: isinstance(error, GLMError) and error.retryable),
+        before_sleep=_log_retry,
+        reraise=True,
+    )
+
+
+def _wait(state: RetryCallState) -> float:
+    retry_after = getattr(_error_of(state), "retry_after", None) or 0.0
+    return max(retry_after, BACKOFF(state))
+
+
+def _log_retry(state: RetryCallState) -> None:
+    logger.info(
+        "trying again in %.1f s, after attempt %d: %s", state.upcoming_sleep, state.attempt_number, _error_of(state)
+    )
+
+
+def _error_of(state: RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome is not None else None
 
 
 def _request_id(given: object, number: int) -> str:
-    """Name a try: the API takes no name twice (code 1231)."""
+    """Return the id of an attempt: the API refuses an id that it has seen (code 1231)."""
     if given is None:
         return uuid.uuid4().hex
     suffix = f"-{number}" if number > 1 else ""
-    return str(given)[: _LONGEST_REQUEST_ID - len(suffix)] + suffix
+    return str(given)[: _MAX_REQUEST_ID_LENGTH - len(suffix)] + suffix
 
 
 def _new_answer(body: Body) -> Answer:

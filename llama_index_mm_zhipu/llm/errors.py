@@ -1,4 +1,4 @@
-"""What can go wrong with the GLM API, by kind, from the business codes of its documentation."""
+"""Errors of the GLM API by type, from the business codes in its documentation and the forms that gateways use."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ E = TypeVar("E", bound="GLMError")
 
 
 class GLMError(Exception):
-    """A call of the GLM API failed.
+    """Raised when a call of the GLM API fails.
 
     Attributes:
-        code: The API's business code, such as ``"1302"``, if it sent one.
-        http_status: Status of the answer, if there was one.
-        request_id: Name of the request, for the API's support.
+        code: Business code of the API, such as ``"1302"``; None if it sent none.
+        http_status: HTTP status of the answer; None if there was no answer.
+        request_id: Id of the request, for the API's support.
         retryable: Whether the same call may succeed later.
-        retry_after: Seconds after which the API asks to try again, if it does.
-        partial_text: What came of the answer before a stream failed.
+        retry_after: Seconds after which the API asks to try again; None if it does not say.
+        partial_text: Text that a stream had delivered before it failed.
     """
 
     advice = "see the message of the API"
@@ -42,12 +42,12 @@ class GLMError(Exception):
         self.partial_text = partial_text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle with the attributes, which ``Exception`` would not pass to the constructor."""
+        """Pickle the attributes as well, which ``Exception`` does not pass to the constructor."""
         return _rebuilt, (type(self), str(self), dict(vars(self)))
 
 
 class GLMAuthenticationError(GLMError):
-    """The key is wrong, expired, or its account is locked."""
+    """Raised when the key is wrong or expired, or its account is locked."""
 
     advice = (
         "check ZHIPUAI_API_KEY, ZAI_API_KEY or api_key, and that api_base is of the service that gave the key; Zhipu's "
@@ -56,72 +56,72 @@ class GLMAuthenticationError(GLMError):
 
 
 class GLMQuotaError(GLMError):
-    """The account has no balance, or a daily or plan limit is reached: waiting a moment does not help."""
+    """Raised when the account has no balance or its daily or plan limit is reached. Retrying soon does not help."""
 
     advice = "check balance and plan of the account, or take a free model such as glm-4.6v-flash"
 
 
 class GLMRateLimitError(GLMError):
-    """Too many requests at a time, or the service is busy."""
+    """Raised when there are too many concurrent requests or the service is busy."""
 
     advice = "wait, or send fewer requests at a time"
 
 
 class GLMInvalidRequestError(GLMError):
-    """The API does not take the request as it is."""
+    """Raised when the API, or this package on its behalf, refuses the request."""
 
     advice = "check model name, parameters and images; with inline_urls=True images are sent that the API cannot fetch"
 
 
 class GLMContextTooLongError(GLMInvalidRequestError):
-    """Prompt and images are longer than the model's context."""
+    """Raised when prompt and images exceed the model's context window."""
 
     advice = "send fewer images or less text, or take a model with a larger context"
 
 
 class GLMContentFilteredError(GLMError):
-    """The API found the question, an image or the answer unsafe."""
+    """Raised when the API considers the question, an image or the answer unsafe."""
 
     advice = "rephrase the question or leave the image out"
 
 
 class GLMServerError(GLMError):
-    """The service failed."""
+    """Raised when the service fails."""
 
     advice = "try again later"
 
 
 class GLMConnectionError(GLMError):
-    """The service could not be reached, or the connection was cut."""
+    """Raised when the service cannot be reached or the connection is cut."""
 
     advice = "check the network and api_base"
 
 
 class GLMTimeoutError(GLMConnectionError):
-    """The service did not answer in time."""
+    """Raised when the service does not answer in time."""
 
     advice = "raise timeout or deadline: images can take two minutes at busy hours"
 
 
 class GLMProtocolError(GLMError):
-    """The answer is none that the API is documented to give."""
+    """Raised when an answer does not have the documented form."""
 
     advice = "check api_base; a proxy may have answered instead"
 
 
 class GLMToolCallError(GLMError):
-    """The model called a tool, but its arguments are cut off, or not one JSON object: no tool runs with a guess."""
+    """Raised when the arguments of a tool call are cut off or not one JSON object. Arguments are never guessed."""
 
     advice = "ask again; raise max_tokens where it cut the answer off"
 
 
 class GLMBudgetError(GLMError):
-    """The budget of ``max_cost`` or ``max_total_tokens`` is used up; nothing was sent."""
+    """Raised before a request is sent when the budget of ``max_cost`` or ``max_total_tokens`` is used up."""
 
     advice = "raise max_cost or max_total_tokens, or count from zero with llm.usage.reset()"
 
 
-KIND_BY_CODE: dict[str, type[GLMError]] = {
+ERROR_BY_CODE: dict[str, type[GLMError]] = {
     **dict.fromkeys(
         ("1000", "1001", "1002", "1003", "1004", "1005", "1110", "1111", "1112", "1121"), GLMAuthenticationError
     ),
@@ -135,20 +135,20 @@ KIND_BY_CODE: dict[str, type[GLMError]] = {
     "1301": GLMContentFilteredError,
     **dict.fromkeys(("1120", "1200", "1230", "1234"), GLMServerError),
 }
-"""Kinds of error by the API's business codes."""
+"""Error types by the API's business codes."""
 
-# Images in base64, also in lines of 76 characters, should the API quote them; no message has words this long.
+# Base64 of images that the API may quote, also in lines of 76 characters. No word in a message is this long.
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{60,}")
-_LONGEST_MESSAGE = 500
-# Where a message is cut: half a key would not be found and masked.
+_MAX_MESSAGE_LENGTH = 500
+# The last word of a message that is cut: part of a key would not be recognised and masked.
 _CUT_WORD = re.compile(r"[!-~]{1,64}$")
-_LONGEST_CODE = 64
+_MAX_CODE_LENGTH = 64
 
-_RETRYABLE_KINDS = (GLMRateLimitError, GLMServerError, GLMConnectionError)
+_RETRYABLE_TYPES = (GLMRateLimitError, GLMServerError, GLMConnectionError)
 
-# Gateways pass on the status of the server behind them in this form: 404 NOT_FOUND "No matching handler".
+# Form in which gateways pass on the status of the server behind them: 404 NOT_FOUND "No matching handler".
 _STATUS_IN_MESSAGE = re.compile(r"\s*([45]\d\d) [A-Z][A-Z_]+\b")
-# Servers of one's own have no code for this.
+# Self-hosted servers have no code for this.
 _CONTEXT_TOO_LONG = re.compile(r"(maximum|model's) context length|longer than the model's context", re.IGNORECASE)
 _SUCCESS_CODES = (None, "0", "200")
 
@@ -170,7 +170,7 @@ _ADVICE_BY_MESSAGE = (
 
 
 def is_error(body: dict[str, Any]) -> bool:
-    """Whether the JSON of an answer or an event says that the call failed, in the form of the API or of a gateway.
+    """Return whether the JSON of an answer or event is an error, in the form of the API or of a gateway.
 
     Gateways answer ``{"code": 500, "msg": …, "success": false}`` with HTTP status 200.
     """
@@ -182,52 +182,52 @@ def is_error(body: dict[str, Any]) -> bool:
     return body.get("success") is False or (has_message and _as_code(body.get("code")) not in _SUCCESS_CODES)
 
 
-def error_of_answer(http_status: int, body: Any, retry_after: float | None = None) -> GLMError:
-    """Build the error that an answer stands for.
+def error_from_answer(http_status: int, body: Any, retry_after: float | None = None) -> GLMError:
+    """Return the error for an answer.
 
-    The business code decides; where there is none, the HTTP status, which gateways also write as code or message.
+    Its type depends on the business code, else on the HTTP status, which gateways also write as code or message.
 
     Args:
-        http_status: Status of the answer.
-        body: Its parsed JSON, expected as ``{"error": {"code": …, "message": …}}``.
+        http_status: HTTP status of the answer.
+        body: Parsed JSON of the answer, normally ``{"error": {"code": …, "message": …}}``.
         retry_after: Seconds that the answer asks to wait.
     """
     code, message = _code_and_message(body)
     status = _meant_status(http_status, code, message)
-    kind = KIND_BY_CODE.get(code or "") or _kind_by_status(status)
-    if kind is GLMInvalidRequestError and _CONTEXT_TOO_LONG.search(message):
-        kind = GLMContextTooLongError
-    said = f": {message}" if message else ""
-    named = f"HTTP {http_status}" + (f", code {code}" if code else "")
+    error_type = ERROR_BY_CODE.get(code or "") or _type_by_status(status)
+    if error_type is GLMInvalidRequestError and _CONTEXT_TOO_LONG.search(message):
+        error_type = GLMContextTooLongError
+    answered = f"HTTP {http_status}" + (f", code {code}" if code else "") + (f": {message}" if message else "")
     return new_error(
-        kind,
-        f"the GLM API answered {named}{said}",
-        advice=_advice(kind, code, status, message),
+        error_type,
+        f"the GLM API answered {answered}",
+        advice=_advice(error_type, code, status, message),
         code=code,
         http_status=http_status,
         retry_after=retry_after,
     )
 
 
-def new_error(kind: type[E], what: str, *, advice: str | None = None, **attributes: Any) -> E:
-    """Build an error of a kind with its advice, or another one; kinds that may pass are retryable."""
-    return kind(f"{what}; {advice or kind.advice}", retryable=issubclass(kind, _RETRYABLE_KINDS), **attributes)
+def new_error(error_type: type[E], what: str, *, advice: str | None = None, **attributes: Any) -> E:
+    """Return an error of a type, with the given advice or that of the type, retryable if the failure may pass."""
+    retryable = issubclass(error_type, _RETRYABLE_TYPES)
+    return error_type(f"{what}; {advice or error_type.advice}", retryable=retryable, **attributes)
 
 
-def _advice(kind: type[GLMError], code: str | None, status: int, message: str) -> str:
+def _advice(error_type: type[GLMError], code: str | None, status: int, message: str) -> str:
     for pattern, advice in _ADVICE_BY_MESSAGE:
         if pattern.search(message):
             return advice
     if code == "1113":
-        return f"{_CODING_PLAN}; {kind.advice}"
-    # 1211 is a model that does not exist, 1222 an API.
+        return f"{_CODING_PLAN}; {error_type.advice}"
+    # 1211: the model does not exist. 1222: the API does not exist.
     if code == "1222" or (status == 404 and code != "1211"):
-        return f"{_WRONG_PATH}; {kind.advice}"
-    return kind.advice
+        return f"{_WRONG_PATH}; {error_type.advice}"
+    return error_type.advice
 
 
 def _code_and_message(body: Any) -> tuple[str | None, str]:
-    """Find the code and the message of an error, which gateways in front of the API write in forms of their own."""
+    """Return the code and the message of an error in the form of the API or of a gateway."""
     outer = body if isinstance(body, dict) else {}
     error = outer.get("error")
     if isinstance(error, str):
@@ -238,28 +238,28 @@ def _code_and_message(body: Any) -> tuple[str | None, str]:
     words = (part.get(name) for part in (error, outer) for name in ("message", "msg"))
     message = next((str(word) for word in words if word), "")
     message = _LONG_RUN.sub("…", message)
-    if len(message) > _LONGEST_MESSAGE:
-        message = _CUT_WORD.sub("", message[:_LONGEST_MESSAGE]) + "…"
+    if len(message) > _MAX_MESSAGE_LENGTH:
+        message = _CUT_WORD.sub("", message[:_MAX_MESSAGE_LENGTH]) + "…"
     return code, message
 
 
 def _as_code(value: Any) -> str | None:
-    """Return a code as text: the API sends text, gateways also numbers."""
+    """Return a code as text. The API sends text, gateways also send numbers."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    return None if value is None or isinstance(value, bool) else str(value)[:_LONGEST_CODE]
+    return None if value is None or isinstance(value, bool) else str(value)[:_MAX_CODE_LENGTH]
 
 
 def _meant_status(http_status: int, code: str | None, message: str) -> int:
-    """Return the HTTP status that an answer means: gateways answer 200 and write it into the message or the code."""
-    named = _STATUS_IN_MESSAGE.match(message)
-    if named is not None:
-        return int(named[1])
+    """Return the actual HTTP status: gateways answer 200 and write the status into the message or the code."""
+    found = _STATUS_IN_MESSAGE.match(message)
+    if found is not None:
+        return int(found[1])
     is_status = code is not None and re.fullmatch(r"[45]\d\d", code) is not None
     return int(code) if code is not None and is_status else http_status
 
 
-def _kind_by_status(status: int) -> type[GLMError]:
+def _type_by_status(status: int) -> type[GLMError]:
     if status in (401, 403):
         return GLMAuthenticationError
     if status == 429:
@@ -271,11 +271,11 @@ def _kind_by_status(status: int) -> type[GLMError]:
     return GLMInvalidRequestError if status >= 400 else GLMProtocolError
 
 
-def _rebuilt(kind: type[GLMError], message: str, attributes: dict[str, Any]) -> GLMError:
-    error = kind(message)
+def _rebuilt(error_type: type[GLMError], message: str, attributes: dict[str, Any]) -> GLMError:
+    error = error_type(message)
     vars(error).update(attributes)
     return error
 
 
 class EmptyAnswerError(RuntimeError):
-    """The model was asked and answered nothing."""
+    """Raised when a model answers with empty text."""

@@ -1,4 +1,4 @@
-"""More images than a model takes: which ones go out, which ones share a contact sheet, which ones give way."""
+"""Fits the images of a chat into the number that a model accepts: keeps, drops or merges them into contact sheets."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ from llama_index_mm_zhipu.llm.images import (
     ASKED_ABOUT,
     MAX_SIDE,
     NumberedImageBlock,
+    cached_encoding,
     content_key,
     encode_within_limits,
     language_of_chat,
-    remembered,
 )
 from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
 
 logger = logging.getLogger(__name__)
 
 ImagePolicy: TypeAlias = Literal["auto", "grid", "newest", "error"]
-"""What to do with more images than a model takes.
+"""What to do with more images than a model accepts.
 
-``"auto"``: images of older messages give way first, then those of the newest message that has any share contact
-sheets, also to leave room for one of the user's own from an earlier message of a chat engine;
-``"grid"``: images of every message share contact sheets, and none gives way unless more messages hold some than the
-model takes images;
-``"newest"``: the newest messages' images go out, of one message the first ones, and no contact sheet is made;
-``"error"``: a ``GLMInvalidRequestError``, before anything is sent.
+``"auto"``: images of older messages are dropped first, then those of the newest message with images are merged into
+contact sheets, which also leaves room for one image that the user attached to an earlier message of a chat engine;
+``"grid"``: images of every message are merged into contact sheets, and an image is dropped only if more messages
+contain images than the model accepts;
+``"newest"``: the newest images are sent, of one message the first ones, without contact sheets;
+``"error"``: a ``GLMInvalidRequestError`` is raised before anything is sent.
 """
 
 
 @dataclass(frozen=True)
 class ImageBudget:
-    """How many images may go out, and how.
+    """The number of images that may be sent, and what to do with more.
 
     Attributes:
-        images: What the model takes over the whole history.
-        policy: What to do with more.
-        max_side: Pixels of a contact sheet.
-        urls: Whether images given by address are fetched for one, and within which limits.
+        images: Maximum number of images in the whole history.
+        policy: What to do with more images.
+        max_side: Maximum width and height of a contact sheet in pixels.
+        urls: Whether, and within which limits, images given by URL are fetched for a contact sheet.
     """
 
     images: int
@@ -66,14 +66,14 @@ class ImageBudget:
     urls: UrlRules = NO_URLS
 
     def fit(self, messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-        """Return messages that hold no more images than the model takes; the given ones stay as they are.
+        """Return messages with no more images than the model accepts. The given messages are not changed.
 
         Args:
             messages: The whole history, oldest first.
 
         Raises:
-            GLMInvalidRequestError: There are too many, and the policy is ``"error"``.
-            ImageError: An image for a contact sheet cannot be read, or must be fetched and may not.
+            GLMInvalidRequestError: There are too many images and the policy is ``"error"``.
+            ImageError: An image for a contact sheet cannot be read, or is not allowed to be fetched.
         """
         counts = [len(_images_in(message)) for message in messages]
         if sum(counts) <= self.images:
@@ -85,7 +85,7 @@ class ImageBudget:
                 'send fewer, or set image_policy="auto"',
             )
         slots = _slots(counts, self.images, self._kept_for_older(messages))
-        on_sheets = [slot > 0 and self._may_share(place, counts) for place, slot in enumerate(slots)]
+        on_sheets = [slot > 0 and self._may_share(index, counts) for index, slot in enumerate(slots)]
         _log(counts, slots, on_sheets, self.images)
         wording = wording_of(language_of_chat(messages))
         return [
@@ -94,15 +94,16 @@ class ImageBudget:
         ]
 
     def _kept_for_older(self, messages: Sequence[ChatMessage]) -> int:
-        """Return how many of the older messages keep a slot, whatever the newest one holds."""
+        """Return how many of the older messages keep a slot regardless of the newest message."""
         if self.policy != "auto":
             return len(messages) if self.policy == "grid" else 0
         *older, newest = filter(None, map(_images_in, messages))
         can_share = len(newest) - _count_asked_about(newest) > 1
         return int(can_share and any(map(_count_asked_about, older)))
 
-    def _may_share(self, place: int, counts: list[int]) -> bool:
-        is_newest = not any(counts[place + 1 :])
+    def _may_share(self, index: int, counts: list[int]) -> bool:
+        """Return whether the images of a message may share contact sheets."""
+        is_newest = not any(counts[index + 1 :])
         return self.policy == "grid" or (self.policy == "auto" and is_newest)
 
     def _fit_message(self, message: ChatMessage, slots: int, wording: Wording, *, sheets: bool) -> ChatMessage:
@@ -110,20 +111,20 @@ class ImageBudget:
         return message.model_copy(update={"blocks": blocks})
 
     def _on_sheets(self, message: ChatMessage, slots: int, wording: Wording) -> list[Any]:
-        """Replace the first image of each group by the group's sheet, and the others by a reference to it."""
+        """Replace the first image of each group with the contact sheet of the group, the others with references."""
         images = _images_in(message)
         names = _names(images)
         groups = {group[0]: group for group in _groups(len(images), _count_asked_about(images), slots)}
-        place = -1
+        index = -1
         blocks: list[Any] = []
         for block in message.blocks:
             if not isinstance(block, ImageBlock):
                 blocks.append(block)
                 continue
-            place += 1
-            group = groups.get(place)
+            index += 1
+            group = groups.get(index)
             if group is None:
-                blocks.append(TextBlock(text=wording.on_sheet.format(number=names[place])))
+                blocks.append(TextBlock(text=wording.on_sheet.format(number=names[index])))
             elif len(group) == 1:
                 blocks.append(block)
             else:
@@ -134,7 +135,7 @@ class ImageBudget:
 
     def _sheet(self, images: list[ImageBlock], names: list[str]) -> ImageBlock:
         keys = [self._key_of(image) for image in images]
-        encoded = remembered(
+        encoded = cached_encoding(
             (*keys, *names, self.max_side, self.urls),
             lambda: base64.b64encode(self._draw(images, names)).decode("ascii"),
         )
@@ -145,6 +146,7 @@ class ImageBudget:
         return encode_within_limits(sheet, self.max_side)
 
     def _key_of(self, image: ImageBlock) -> str:
+        """Return the part of the cache key for one image."""
         source = resolve_source(image)
         if not isinstance(source, str):
             return content_key(read_bytes(source))
@@ -156,7 +158,7 @@ class ImageBudget:
         return source
 
     def _small(self, block: ImageBlock) -> Image.Image:
-        """Load an image no larger than a contact sheet shows it, so that only one is ever in memory whole."""
+        """Load an image in the size of a contact sheet's cell, so that only one full-size image is in memory."""
         image = load_image(block, urls=self.urls)
         image.thumbnail((CELL_SIDE, CELL_SIDE), Image.Resampling.LANCZOS)
         return image
@@ -182,33 +184,39 @@ def _log(counts: list[int], slots: list[int], on_sheets: list[bool], limit: int)
 
 
 def _slots(counts: list[int], images: int, kept: int) -> list[int]:
-    """Divide what the model takes among messages, the newest first, with a slot for each of so many older ones."""
+    """Return how many images each message may send, the newest message first.
+
+    Args:
+        counts: Number of images of each message.
+        images: Number of images that the model accepts.
+        kept: How many of the older messages keep a slot.
+    """
     slots = [0] * len(counts)
     left = images
-    for place in range(len(counts) - 1, -1, -1):
-        older = min(sum(count > 0 for count in counts[:place]), kept)
-        slots[place] = min(counts[place], max(left - older, min(left, 1)))
-        left -= slots[place]
-        kept = max(kept - (slots[place] > 0), 0)
+    for index in range(len(counts) - 1, -1, -1):
+        older = min(sum(count > 0 for count in counts[:index]), kept)
+        slots[index] = min(counts[index], max(left - older, min(left, 1)))
+        left -= slots[index]
+        kept = max(kept - (slots[index] > 0), 0)
     return slots
 
 
 def _names(images: list[ImageBlock]) -> list[str]:
-    """Return what a sheet calls each image: its own number, else its place from 1.
+    """Return the name of each image on a contact sheet: its number in the prompt, else its position from 1.
 
-    Several images that the question is about, which have no numbers, are called A, B and so on.
+    If the question is about several images, which have no numbers, these are called A, B and so on.
     """
     own = _count_asked_about(images)
     return [
-        chr(ord("A") + place)
-        if place < own and own > 1
-        else str(image.number if isinstance(image, NumberedImageBlock) else place + 1)
-        for place, image in enumerate(images)
+        chr(ord("A") + index)
+        if index < own and own > 1
+        else str(image.number if isinstance(image, NumberedImageBlock) else index + 1)
+        for index, image in enumerate(images)
     ]
 
 
 def _count_asked_about(images: list[ImageBlock]) -> int:
-    """Return how many images the question is about: these come first."""
+    """Return how many images the question is about. They come first."""
     return [*map(_is_asked_about, images), False].index(False)
 
 
@@ -217,15 +225,15 @@ def _is_asked_about(block: Any) -> bool:
 
 
 def _groups(count: int, asked_about: int, slots: int) -> list[list[int]]:
-    """Divide the places of images into groups, each for one slot; the images asked about get slots of their own."""
+    """Divide the indexes of images into one group per slot. Images that the question is about get their own slots."""
     alone = min(asked_about, slots - 1)
     shared = _even_groups(count - alone, slots - alone)
-    return [[place] for place in range(alone)] + [[place + alone for place in group] for group in shared]
+    return [[index] for index in range(alone)] + [[index + alone for index in group] for group in shared]
 
 
 def _even_groups(count: int, groups: int) -> list[list[int]]:
-    """Divide 0 … count - 1 into consecutive groups whose sizes differ by one at most."""
-    bounds = [round(place * count / groups) for place in range(groups + 1)]
+    """Divide 0 … count - 1 into consecutive groups whose sizes differ by at most one."""
+    bounds = [round(number * count / groups) for number in range(groups + 1)]
     return [list(range(start, end)) for start, end in pairwise(bounds)]
 
 

@@ -1,4 +1,4 @@
-"""Images as the GLM API takes them: raw base64 of an upright JPEG or PNG within its limits, or an address."""
+"""Images in the form that the GLM API accepts: raw base64 of an upright JPEG or PNG within its limits, or a URL."""
 
 from __future__ import annotations
 
@@ -32,44 +32,38 @@ from llama_index_mm_zhipu.images import (
 from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.types import Language
 
-_CHARACTERS = 64 * 1024 * 1024
-_SECONDS = 600.0
+MAX_SIDE = 6000
+"""Maximum width and height in pixels that the API accepts."""
 
-_encoded: TTLCache[Hashable, str] = TTLCache(_CHARACTERS, _SECONDS, getsizeof=len)
-_lock = fork_safe_lock()
+MAX_ENCODED_BYTES = 5_000_000
+"""The API's limit of 5 MB, applied to the base64 text: the documentation does not say whether it means text or file."""
 
+_SENDABLE_MODES = ("RGB", "L", "P", "1")
+# Marks near the end of complete files. Other bytes may follow, such as the padding of a camera.
+_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+_END_BYTES = 1024
 
-def remembered(key: Hashable, encode: Callable[[], str]) -> str:
-    """Return what was encoded under a key in the last ten minutes, else encode it; up to 64 MiB are kept."""
-    with _lock:
-        known = _encoded.get(key)
-    if known is not None:
-        return known
-    encoded = encode()
-    if len(encoded) <= _CHARACTERS:
-        with _lock:
-            _encoded[key] = encoded
-    return encoded
+_MAX_CACHED_CHARACTERS = 64 * 1024 * 1024
+_CACHE_SECONDS = 600.0
 
+_encodings: TTLCache[Hashable, str] = TTLCache(_MAX_CACHED_CHARACTERS, _CACHE_SECONDS, getsizeof=len)
+_encodings_lock = fork_safe_lock()
 
-def forget_images() -> None:
-    """Forget all."""
-    with _lock:
-        _encoded.clear()
-
+Images: TypeAlias = "ImageSource | Iterable[ImageSource]"
+"""One image or several, as ``complete(image_documents=…)`` accepts them."""
 
 ASKED_ABOUT = 0
-"""Number of the image that a question is about: the others are numbered from 1."""
+"""Number of an image that the question is about. The other images are numbered from 1."""
 
 
 class NumberedImageBlock(ImageBlock):
-    """An image with the number that the prompt calls it by, which a contact sheet then shows.
+    """An image with the number that the prompt gives it, which contact sheets show.
 
-    Images without one are numbered by their place in the message.
+    Images of other types are numbered by their position in the message.
 
     Attributes:
-        number: From 1 on, or ``ASKED_ABOUT``.
-        language: In which a contact sheet is explained.
+        number: Number from 1, or ``ASKED_ABOUT``.
+        language: Language in which a contact sheet is explained.
     """
 
     number: int
@@ -79,38 +73,23 @@ class NumberedImageBlock(ImageBlock):
 def language_of_chat(messages: Sequence[ChatMessage]) -> Language:
     """Return the language for texts that are added to a chat.
 
-    It is that of numbered images, which engines set; else that of the chat's texts, Chinese if there are none.
+    It is the language of numbered images, which engines set, else that of the chat's texts, else Chinese.
     """
     blocks = (block for message in messages for block in message.blocks)
     set_by_engine = (block.language for block in blocks if isinstance(block, NumberedImageBlock))
     return next(set_by_engine, None) or language_of_text("\n".join(message.content or "" for message in messages))
 
 
-Images: TypeAlias = "ImageSource | Iterable[ImageSource]"
-"""An image or several, as ``complete(image_documents=…)`` takes them."""
-
-MAX_SIDE = 6000
-"""Pixels that the API takes on each side."""
-
-MAX_ENCODED_BYTES = 5_000_000
-"""The API's 5 MB, kept for the base64 text: whether it means the text or the file is not documented."""
-
-_SENDABLE_MODES = ("RGB", "L", "P", "1")
-# Where a whole file of the format ends; more may follow, such as the padding of a camera.
-_END_MARKS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-_END_BYTES = 1024
-
-
 def image_url(block: ImageBlock, *, max_side: int = MAX_SIDE, urls: UrlRules = NO_URLS) -> str:
-    """Return what goes into ``image_url.url``: the address of an image on the web, else raw base64.
+    """Return the value of ``image_url.url``: the URL of an image on the web, else raw base64.
 
-    Raw, because some deployments refuse a ``data:`` prefix. What was encoded is kept for ten minutes, up to 64 MiB, by
-    content or address.
+    The base64 has no ``data:`` prefix, which some deployments refuse. Encodings are cached by content or URL for ten
+    minutes, up to 64 MiB.
 
     Args:
         block: The image.
-        max_side: Pixels; larger images are shrunk.
-        urls: Whether to fetch an image on the web and send it in base64, and within which limits.
+        max_side: Maximum width and height in pixels; larger images are shrunk.
+        urls: Whether, and within which limits, to fetch an image on the web and return its base64.
 
     Raises:
         ImageError: The image cannot be read.
@@ -119,18 +98,37 @@ def image_url(block: ImageBlock, *, max_side: int = MAX_SIDE, urls: UrlRules = N
     if isinstance(source, str) and not urls.allowed:
         return source
     if isinstance(source, str):
-        return remembered((source, urls, max_side), lambda: _fetched_base64(source, urls, max_side))
+        return cached_encoding((source, urls, max_side), lambda: _fetched_base64(source, urls, max_side))
     data = read_bytes(source)
-    return remembered((content_key(data), max_side), lambda: _base64(data, source, max_side))
+    return cached_encoding((content_key(data), max_side), lambda: _base64(data, source, max_side))
+
+
+def cached_encoding(key: Hashable, encode: Callable[[], str]) -> str:
+    """Return the cached encoding for a key, or call ``encode`` and cache its result."""
+    with _encodings_lock:
+        cached = _encodings.get(key)
+    if cached is not None:
+        return cached
+    encoded = encode()
+    if len(encoded) <= _MAX_CACHED_CHARACTERS:
+        with _encodings_lock:
+            _encodings[key] = encoded
+    return encoded
+
+
+def clear_encodings() -> None:
+    """Empty the cache of encodings."""
+    with _encodings_lock:
+        _encodings.clear()
 
 
 def content_key(data: bytes) -> str:
-    """Return what an image with this content is remembered by."""
+    """Return the cache key for an image with this content."""
     return hashlib.sha256(data).hexdigest()
 
 
 def image_list(images: Images | None) -> list[Any]:
-    """Return an image or several as a list: a single path is not a sequence of letters."""
+    """Return one image or several as a list. A string is one image."""
     if images is None:
         return []
     if isinstance(images, IMAGE_TYPES):
@@ -141,7 +139,7 @@ def image_list(images: Images | None) -> list[Any]:
 
 
 def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock]:
-    """Turn what ``complete(image_documents=…)`` is given into content blocks, a node's caption before its image.
+    """Convert ``image_documents`` of ``complete`` to content blocks, with a node's caption before its image.
 
     Args:
         documents: ``ImageNode``, ``ImageDocument``, ``NodeWithScore``, ``ImageBlock``, paths, URLs, ``bytes``,
@@ -157,17 +155,17 @@ def blocks_of_documents(documents: Sequence[Any]) -> list[ImageBlock | TextBlock
 
 
 def image_block(image: ImageSource) -> ImageBlock:
-    """Turn an image of any form into a content block; an address stays one."""
+    """Convert an image of any form to a content block. A URL is kept as a URL."""
     source = resolve_source(image)
     return ImageBlock(url=source) if isinstance(source, str) else ImageBlock(image=read_bytes(source))
 
 
 def encode_within_limits(image: Image.Image, max_side: int = MAX_SIDE) -> bytes:
-    """Encode an image as JPEG, shrunk as far as the API's limits ask.
+    """Encode an image as JPEG, shrunk until it is within the API's limits.
 
     Args:
-        image: RGB; it is shrunk in place.
-        max_side: Pixels.
+        image: RGB image, which is shrunk in place.
+        max_side: Maximum width and height in pixels.
     """
     image.thumbnail((max_side, max_side))
     data = encode_image(image)
@@ -177,22 +175,23 @@ def encode_within_limits(image: Image.Image, max_side: int = MAX_SIDE) -> bytes:
     return data
 
 
-def _fetched_base64(address: str, urls: UrlRules, max_side: int) -> str:
-    data = read_bytes(address, urls=urls)
+def _fetched_base64(url: str, urls: UrlRules, max_side: int) -> str:
+    data = read_bytes(url, urls=urls)
     try:
         return _base64(data, data, max_side)
     except ImageError as error:
-        raise ImageError(f"what {describe(address)} answered: {error}") from None
+        raise ImageError(f"what {describe(url)} answered: {error}") from None
 
 
 def _base64(data: bytes, source: ImageSource, max_side: int) -> str:
     if not _is_sendable(data, max_side):
-        # A file is read again, as errors name it then.
+        # Reads a file again, so that errors name it.
         data = encode_within_limits(load_image(source if isinstance(source, Path) else data), max_side)
     return base64.b64encode(data).decode("ascii")
 
 
 def _is_sendable(data: bytes, max_side: int) -> bool:
+    """Return whether the API accepts a file as it is."""
     if _encoded_length(data) >= MAX_ENCODED_BYTES:
         return False
     try:
@@ -206,7 +205,7 @@ def _is_sendable(data: bytes, max_side: int) -> bool:
                 and orientation_of(image) == 1
             )
     except ImageError:
-        # load_image, which comes next, says what is wrong.
+        # The caller loads the image next, which raises an error that says what is wrong.
         return False
 
 

@@ -1,10 +1,8 @@
-"""``ZhipuMultiModal``: Zhipu's GLM vision models as LlamaIndex expects a multimodal LLM."""
+"""``ZhipuMultiModal``, the LLM class of Zhipu's GLM vision models, and the default LLM of indexes and engines."""
 
 from __future__ import annotations
 
-import asyncio
 import copy
-import os
 import uuid
 from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator, Sequence
 from contextlib import aclosing
@@ -16,12 +14,7 @@ from llama_index.core.base.llms.generic_utils import (
     chat_response_to_completion_response,
     stream_chat_response_to_completion_response,
 )
-from llama_index.core.base.llms.types import (
-    ChatMessage,
-    ChatResponse,
-    CompletionResponse,
-    LLMMetadata,
-)
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata
 from llama_index.core.bridge.pydantic import (
     ConfigDict,
     Field,
@@ -38,17 +31,17 @@ from llama_index.core.multi_modal_llms import MultiModalLLM
 from llama_index.core.tools import BaseTool
 
 from llama_index_mm_zhipu.arguments import KnownFields
-from llama_index_mm_zhipu.concurrency import aiterate, arun, fork_safe_lock, iterate, run
+from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run
 from llama_index_mm_zhipu.images import UrlRules
-from llama_index_mm_zhipu.llm.client import Client, ClientSettings, Request
+from llama_index_mm_zhipu.llm.client import Client, ClientHolder, ClientSettings, Request
 from llama_index_mm_zhipu.llm.endpoint import (
     DEFAULT_API_BASE,
     ApiStyle,
     checked_key,
-    is_address,
+    is_http_url,
     key_and_base,
     style_at,
-    without_password,
+    without_credentials,
 )
 from llama_index_mm_zhipu.llm.image_budget import ImagePolicy
 from llama_index_mm_zhipu.llm.images import MAX_SIDE, Images
@@ -66,98 +59,104 @@ from llama_index_mm_zhipu.llm.structured_answers import StructuredAnswers
 from llama_index_mm_zhipu.llm.tools import keep_first_tool_call, require_function_calls, tool_calls, tool_fields
 from llama_index_mm_zhipu.llm.usage import Account, Price, Usage, UsageMeter
 
-_LONGEST_REQUEST_NAME = 55
+# Leaves room for the suffix that makes the id of each request unique.
+_MAX_REQUEST_ID_PREFIX = 55
 
-_connecting = fork_safe_lock()
+# Strings that ``resolve_llm`` of LlamaIndex understands, up to their first colon.
+_LLM_NAMES_OF_LLAMA_INDEX = ("default", "local")
 
 
 class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCallingLLM, GLMParameters):
-    """Zhipu's GLM vision models: questions about images, sync, async and streaming.
+    """Zhipu's GLM vision models, with sync, async and streaming calls.
 
-    Images are whatever ``llama_index_mm_zhipu.images`` takes; they go out as raw base64 JPEG or PNG within the API's
-    limits, addresses as they are. All calls raise ``GLMError``. Connections are shared by all threads and event loops.
+    Images may have any form that ``llama_index_mm_zhipu.images`` reads. They are sent as raw base64 of a JPEG or PNG
+    within the API's limits; URLs are sent as they are. Failed calls raise ``GLMError``. Threads and event loops share
+    connections.
 
     Args:
         model: Name of the model, ``glm-4v-flash`` by default.
-        api_key: Key of Zhipu, Z.ai, a Coding Plan or a gateway; ``"EMPTY"`` for a server that takes any. By default
-            ``ZHIPUAI_API_KEY``, else ``ZAI_API_KEY``. Quotes and blanks around it are taken off. It appears in no
-            ``repr``, ``to_dict`` or error, but a pickle of this object holds it, as copies must work: treat pickles as
-            secrets.
-        api_base: Address of the API. By default ``ZHIPUAI_BASE_URL`` or ``ZAI_BASE_URL``, the one that belongs to the
-            key first; else Z.ai's address for a key of ``ZAI_API_KEY``, Zhipu's for any other. A user and a password
-            in it (``https://user:password@host/…``) are sent in place of the key, and hidden wherever the key is.
-        api_style: Form of requests: ``"glm"`` for Zhipu's own API and proxies of it; ``"openai"`` for vLLM, SGLang and
-            gateways: standard fields only, images as data URIs. ``"auto"``: ``"glm"`` at hosts of Zhipu and Z.ai and at
-            addresses that end in ``/v4``, else ``"openai"``.
+        api_key: Key for Zhipu, Z.ai, a Coding Plan or a gateway; ``"EMPTY"`` for a server that accepts any key. By
+            default ``ZHIPUAI_API_KEY``, else ``ZAI_API_KEY``. Quotes and spaces around it are stripped. It appears in
+            no ``repr``, ``to_dict`` or error, but pickles of this object contain it, because copies must work: treat
+            them as secrets.
+        api_base: URL of the API. By default ``ZHIPUAI_BASE_URL`` or ``ZAI_BASE_URL``, first the one that belongs to the
+            key; else Z.ai's URL for a key from ``ZAI_API_KEY`` and Zhipu's for any other. A user and password in the
+            URL (``https://user:password@host/…``) are sent instead of the key, and are hidden like the key.
+        api_style: Form of requests. ``"glm"``: Zhipu's own API and proxies of it. ``"openai"``: standard fields only
+            and images as data URIs, for vLLM, SGLang and gateways. ``"auto"``: ``"glm"`` for hosts of Zhipu and Z.ai
+            and URLs that end in ``/v4``, else ``"openai"``.
         temperature: 0 to 1; the API's default is 0.8.
         top_p: 0.01 to 1; the API's default is 0.6.
-        do_sample: False for always the likeliest token; the API then ignores ``temperature`` and ``top_p``.
-        max_tokens: Longest answer in tokens; more than the model gives is lowered with a warning.
-        stop: One to four texts that end the answer. Reported to fail on glm-4v-plus.
-        request_id: Name of a request, 6 to 64 characters; by default a new one each. As the API takes no name twice,
-            requests get a suffix of their own where it is set here, further tries where it is given to a call.
-        user_id: Name of your end user for the API, 6 to 128 characters.
-        thinking: Whether a model thinks that can choose: ``"enabled"`` or ``"disabled"``, True or False, or the API's
-            ``{"type": "enabled"}``. Models that always think get the lowest ``reasoning_effort`` for ``"disabled"``,
-            models that cannot think get no ``thinking``, each with a warning.
-        reasoning_effort: ``"low"``, ``"high"`` or ``"max"``: how much a model thinks that always does. It is left out
-            with a warning for models of the table that do not know it.
-        fallback_models: Models to ask in turn where the model before cannot answer: it does not exist for this account
-            (code 1211), it is busy or its limit is reached, after all its tries (1302, 1305, 1312), or the account has
-            no balance for it (1113). Each is asked within its own limits; for functions, only models that call them.
-        image_policy: What to do with more images than the model takes over the whole history. ``"auto"``: older
-            messages' images give way first, but for one of the user's own in chat engines, then those of the newest
-            one share numbered contact sheets; ``"grid"``: every message's images may share contact sheets;
-            ``"newest"``: no contact sheets; ``"error"``: raise.
-        max_image_side: Pixels; larger images are shrunk. At most, and by default, the API's 6,000.
-        inline_urls: Whether to fetch images given by address and send them, for addresses that the API cannot reach,
-            or for contact sheets. Proxies are not used.
-        allow_private_urls: Whether such addresses may lead to this machine or a private network.
-        timeout: Seconds to wait for each part of an answer; five images can take two minutes at busy hours.
-        deadline: Seconds for a call with all its tries, of a stream until its first token. Waiting for a turn does not
-            count, as long as others end.
-        max_retries: Further tries after a failure that may pass.
-        max_concurrency: Calls and open streams at a time, sync and async together; more wait. None for no limit.
-        require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error, as
+        do_sample: False to always choose the likeliest token; the API then ignores ``temperature`` and ``top_p``.
+        max_tokens: Maximum length of the answer in tokens. A value above the model's limit is lowered with a warning.
+        stop: One to four texts that end the answer. Reported not to work with glm-4v-plus.
+        request_id: Id of a request, 6 to 64 characters; by default each request gets a new one. The API accepts an id
+            only once, so a suffix is added to each request if the id is set here, and to each retry if it is given to
+            a call.
+        user_id: Id of your end user for the API, 6 to 128 characters.
+        thinking: Whether the model reasons before it answers, if it has the choice: ``"enabled"`` or ``"disabled"``,
+            True or False, or the API's ``{"type": "enabled"}``. For ``"disabled"``, models that always think get the
+            lowest ``reasoning_effort`` instead; for models that cannot think, it is left out. Both log a warning.
+        reasoning_effort: ``"low"``, ``"high"`` or ``"max"``: how much a model thinks that always thinks. Left out with
+            a warning for other models in ``MODELS``.
+        fallback_models: Models to ask in order if the one before is not available to the account (code 1211), is busy
+            or rate-limited after all retries (1302, 1305, 1312), or is not covered by the balance (1113). Each is asked
+            within its own limits; requests with tools skip models that call no functions.
+        image_policy: What to do with more images than the model accepts in the whole history. ``"auto"``: drop images
+            of older messages first, except one that the user attached in a chat engine, then put those of the newest
+            message on numbered contact sheets. ``"grid"``: put the images of any message on contact sheets.
+            ``"newest"``: drop images, without contact sheets. ``"error"``: raise an error.
+        max_image_side: Maximum width and height in pixels; larger images are shrunk. By default, and at most, 6,000,
+            the API's limit.
+        inline_urls: Whether to fetch images given by URL and send their content, for URLs that the API cannot reach
+            and for contact sheets. Proxies are not used.
+        allow_private_urls: Whether such URLs may point to this machine or a private network.
+        timeout: Seconds to wait for each part of an answer. Five images can take two minutes at busy hours.
+        deadline: Seconds for a call with all its attempts; of a stream, until its first token. Time spent waiting for
+            other calls because of ``max_concurrency`` does not count, as long as some of them end.
+        max_retries: Number of attempts after the first, for failures that may pass.
+        max_concurrency: Maximum number of concurrent calls and open streams, sync and async together; further calls
+            wait. None for no limit.
+        require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error, because
             gateways append ``[DONE]`` to answers that were cut off. False for a gateway that never sends one.
         prices: Yuan per million tokens by model, ``{"glm-4.6v": Price(input=…, output=…)}``, for the cost in ``usage``
-            and for ``max_cost``. Models that Zhipu gives away cost nothing.
-        max_cost: Yuan that all calls of this object may cost. When they are spent, further calls are refused with a
-            ``GLMBudgetError``; calls under way are not stopped, and each may go beyond it.
-        max_total_tokens: The same for tokens of questions and answers.
-        additional_kwargs: Further fields of the request, over the parameters above.
+            and for ``max_cost``. Zhipu's free models cost nothing.
+        max_cost: Budget in yuan for all calls of this object. Once it is spent, further calls raise a
+            ``GLMBudgetError``; calls that are already running continue, so the cost may exceed the budget.
+        max_total_tokens: Budget in tokens of prompts and answers.
+        additional_kwargs: Further fields of the request; they override the parameters above.
 
-    Parameters and further fields can also be given to each call, and win there; None leaves one out.
+    Parameters and further fields can also be passed to each call, where they override these; None removes a field.
 
     Raises:
-        TypeError: An argument is not known; the message says which one is meant.
-        ValueError: There is no key, it holds characters that no key has, or a parameter is out of range.
+        TypeError: An argument is unknown; the message suggests a known one.
+        ValueError: There is no key, the key has invalid characters, or a parameter is out of range.
     """
 
-    # pydantic would quote an api_base with its password.
+    # pydantic would quote an ``api_base`` with its password.
     model_config = ConfigDict(validate_assignment=True, hide_input_in_errors=True)
 
     model: str = Field(default="glm-4v-flash", description="Name of the model.")
     api_key: SecretStr = Field(default=SecretStr(""), exclude=True, repr=False, description="Key of the API.")
-    api_base: str = Field(default=DEFAULT_API_BASE, repr=False, description="Address of the API.")
-    fallback_models: tuple[str, ...] = Field(default=(), description="Models to ask where that one cannot answer.")
-    api_style: ApiStyle = Field(default="auto", description="Form of requests: Zhipu's, or OpenAI's.")
-    image_policy: ImagePolicy = Field(default="auto", description="What to do with more images than the model takes.")
-    max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Pixels of an image's longer side.")
-    inline_urls: bool = Field(default=False, description="Whether to fetch images given by address.")
-    allow_private_urls: bool = Field(default=False, description="Whether to fetch them from private networks too.")
+    api_base: str = Field(default=DEFAULT_API_BASE, repr=False, description="URL of the API.")
+    fallback_models: tuple[str, ...] = Field(default=(), description="Models to ask if the first cannot answer.")
+    api_style: ApiStyle = Field(default="auto", description="Form of requests: Zhipu's or OpenAI's.")
+    image_policy: ImagePolicy = Field(default="auto", description="What to do with more images than the model accepts.")
+    max_image_side: int = Field(default=MAX_SIDE, ge=1, le=MAX_SIDE, description="Maximum image side in pixels.")
+    inline_urls: bool = Field(default=False, description="Whether to fetch images given by URL.")
+    allow_private_urls: bool = Field(default=False, description="Whether to fetch images from private networks.")
     timeout: float = Field(default=120.0, gt=0, description="Seconds to wait for each part of an answer.")
-    deadline: float = Field(default=600.0, gt=0, description="Seconds for a call with all its tries.")
-    max_retries: int = Field(default=3, ge=0, description="Further tries after a failure that may pass.")
-    max_concurrency: int | None = Field(default=10, gt=0, description="Calls and open streams at a time.")
-    require_finish_reason: bool = Field(default=True, description="Whether streams without one are cut off.")
+    deadline: float = Field(default=600.0, gt=0, description="Seconds for a call with all its attempts.")
+    max_retries: int = Field(default=3, ge=0, description="Number of attempts after the first.")
+    max_concurrency: int | None = Field(default=10, gt=0, description="Maximum number of concurrent calls and streams.")
+    require_finish_reason: bool = Field(default=True, description="Whether streams must end with a finish_reason.")
     additional_kwargs: dict[str, Any] = Field(default_factory=dict, description="Further fields of the request.")
 
     prices: dict[str, Price] = Field(default_factory=dict, description="Yuan per million tokens, by model.")
-    max_cost: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Yuan to spend.")
-    max_total_tokens: int | None = Field(default=None, ge=0, description="Tokens to use.")
+    max_cost: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="Budget in yuan.")
+    max_total_tokens: int | None = Field(default=None, ge=0, description="Budget in tokens.")
 
-    _client: Client | None = PrivateAttr(default=None)
+    _client: ClientHolder = PrivateAttr(default_factory=ClientHolder)
     _meter: UsageMeter = PrivateAttr(default_factory=UsageMeter)
 
     def __init__(self, model: str = "glm-4v-flash", api_key: str | SecretStr | None = None, **kwargs: Any) -> None:
@@ -166,18 +165,18 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         super().__init__(model=model, api_key=key, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the settings only: connections are opened anew."""
+        """Pickle the settings only, without connections and usage."""
         return {**super(ZhipuMultiModal, self.__copy__()).__getstate__(), "__pydantic_private__": None}
 
     def __copy__(self) -> ZhipuMultiModal:
-        """Copy the settings; connections are opened anew, and usage is counted from zero."""
+        """Copy the settings; the copy opens its own connections and counts its usage from zero."""
         copied: ZhipuMultiModal = super().__copy__()
-        copied._client = None
+        copied._client = ClientHolder()
         copied._meter = UsageMeter()
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> ZhipuMultiModal:
-        """Copy the settings deeply; callbacks and the rate limiter stay shared."""
+        """Copy the settings deeply, but share callbacks and the rate limiter."""
         copied = self.__copy__()
         for name in ("additional_kwargs", "prices", "thinking", "stop"):
             setattr(copied, name, copy.deepcopy(getattr(self, name)))
@@ -185,28 +184,28 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     @field_validator("api_key")
     @classmethod
-    def _is_a_key(cls, api_key: SecretStr) -> SecretStr:
+    def _check_key(cls, api_key: SecretStr) -> SecretStr:
         return checked_key(api_key)
 
     @field_validator("api_base")
     @classmethod
-    def _is_an_address(cls, api_base: str) -> str:
-        if not is_address(api_base):
-            raise ValueError(f"api_base {without_password(api_base)!r} is no address such as {DEFAULT_API_BASE}")
+    def _check_url(cls, api_base: str) -> str:
+        if not is_http_url(api_base):
+            raise ValueError(f"api_base {without_credentials(api_base)!r} is not a URL such as {DEFAULT_API_BASE}")
         return api_base
 
     @field_serializer("api_base")
-    def _serialize_address(self, api_base: str) -> str:
-        return without_password(api_base)
+    def _serialize_url(self, api_base: str) -> str:
+        return without_credentials(api_base)
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Show the settings, without a password in the address."""
+        """Show the settings, with the URL but not its password."""
         yield from super().__repr_args__()
-        yield "api_base", without_password(self.api_base)
+        yield "api_base", without_credentials(self.api_base)
 
     @classmethod
     def class_name(cls) -> str:
-        """Return the name under which LlamaIndex knows this as a multimodal LLM: it looks for "multi"."""
+        """Return the type name for serialisation. LlamaIndex recognises multimodal LLMs by "multi" in it."""
         return "zhipu_multi_modal_llm"
 
     @classmethod
@@ -215,7 +214,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     @property
     def metadata(self) -> LLMMetadata:  # type: ignore[override]  # both bases declare it, with two classes
-        """Context, output limit and abilities of the model."""
+        """Context window, output limit and abilities of the model."""
         limits = limits_at(self.api_base, self.model)
         wanted = self.max_tokens or limits.default_max_tokens
         return LLMMetadata(
@@ -228,40 +227,44 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     @property
     def usage(self) -> Usage:
-        """What the calls of this object have used since it was made, or since ``usage.reset()``."""
+        """Tokens and cost of this object's calls since it was created or ``usage.reset()`` was called."""
         return self._meter.read(self.prices)
 
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer a chat.
 
         Args:
-            messages: With text and images in any order; the guide says what goes out of videos and documents.
-            **kwargs: Parameters of the constructor, ``model``, ``tools``, ``tool_choice``, ``response_format`` and
-                ``additional_kwargs`` of the request; they win over those of the constructor.
+            messages: The history, with text and images in any order. The guide lists what is sent of videos and
+                documents.
+            **kwargs: Parameters of the constructor, and ``model``, ``tools``, ``tool_choice``, ``response_format`` and
+                ``additional_kwargs`` of the request. They override those of the constructor.
 
         Returns:
-            The answer: reasoning, text and tool calls as blocks; ``finish_reason``, token counts and, where there are
-            any, ``content_filter`` and ``boxed`` (what the model put in a box) in ``additional_kwargs``; the API's JSON
-            in ``raw``; the model that answered as ``model`` in both.
+            The answer. Its blocks hold reasoning, text and tool calls; ``additional_kwargs`` holds ``finish_reason``,
+            token counts and, if the API sent them, ``content_filter`` and ``boxed`` (the text that the model put in a
+            box); ``raw`` holds the API's JSON. ``model`` in the last two is the model that answered.
 
         Raises:
-            GLMError: The API did not answer.
+            GLMError: The call failed.
             ImageError: An image cannot be read.
-            TypeError: A field is not known; further ones go into ``additional_kwargs``.
+            TypeError: A field is unknown; further fields go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
         """
         return run(self._answer(list(messages), kwargs))
 
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        """As ``chat``."""
+        """Answer a chat as ``chat`` does."""
         return await arun(self._answer(list(messages), kwargs))
 
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
-        """As ``chat``, yielding the answer so far with each piece; a failed answer's text is in ``partial_text``."""
+        """Yield the answer so far with each piece of a stream; arguments and errors are those of ``chat``.
+
+        If the stream fails, ``partial_text`` of the error holds the text that had come.
+        """
         return iterate(self._pieces(list(messages), kwargs))
 
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
-        """As ``stream_chat``."""
+        """Yield the answer so far as ``stream_chat`` does."""
         return aiterate(self._pieces(list(messages), kwargs))
 
     # The two base classes disagree on the second argument of these four: core calls them in both ways.
@@ -269,23 +272,22 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     def complete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
-        """Answer a prompt, with images or without.
+        """Answer a prompt, with or without images.
 
         Args:
-            prompt: The question; it stands after the images.
-            image_documents: An image or several: ``ImageNode``, ``ImageDocument``, ``NodeWithScore``, ``ImageBlock``,
-                paths, URLs, ``bytes``, ``PIL.Image``; a node's text stands before its image.
-            formatted: Without effect; LlamaIndex passes it to completion models.
-            **kwargs: Parameters of the constructor, ``model``, ``tools``, ``tool_choice``, ``response_format`` and
-                ``additional_kwargs`` of the request; they win over those of the constructor.
+            prompt: The question; it is sent after the images.
+            image_documents: One image or several: ``ImageNode``, ``ImageDocument``, ``NodeWithScore``, ``ImageBlock``,
+                paths, URLs, ``bytes``, ``PIL.Image``. A node's text is sent before its image.
+            formatted: Ignored; LlamaIndex passes it to completion models.
+            **kwargs: Parameters of the request, as for ``chat``.
 
         Returns:
-            The text of the answer, and all else that ``chat`` returns in ``additional_kwargs`` and ``raw``.
+            The text of the answer, with ``additional_kwargs`` and ``raw`` as in ``chat``.
 
         Raises:
-            GLMError: The API did not answer.
+            GLMError: The call failed.
             ImageError: An image cannot be read.
-            TypeError: A field is not known; further ones go into ``additional_kwargs``.
+            TypeError: A field is unknown; further fields go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
         """
         return chat_response_to_completion_response(run(self._answer(prompt_messages(prompt, image_documents), kwargs)))
@@ -293,7 +295,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     async def acomplete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
-        """As ``complete``."""
+        """Answer a prompt as ``complete`` does."""
         return chat_response_to_completion_response(
             await arun(self._answer(prompt_messages(prompt, image_documents), kwargs))
         )
@@ -301,7 +303,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     def stream_complete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
-        """As ``complete``, yielding the answer so far with each piece."""
+        """Yield the answer so far with each piece of a stream; arguments and errors are those of ``complete``."""
         return stream_chat_response_to_completion_response(
             iterate(self._pieces(prompt_messages(prompt, image_documents), kwargs))
         )
@@ -309,7 +311,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     async def astream_complete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> AsyncGenerator[CompletionResponse, None]:
-        """As ``stream_complete``."""
+        """Yield the answer so far as ``stream_complete`` does."""
         return astream_chat_response_to_completion_response(
             aiterate(self._pieces(prompt_messages(prompt, image_documents), kwargs))
         )
@@ -317,14 +319,14 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     def get_tool_calls_from_response(
         self, response: ChatResponse, error_on_no_tool_call: bool = True, **kwargs: Any
     ) -> list[ToolSelection]:
-        """Return the tools that the model chose, with complete arguments.
+        """Return the tools that the model called, with complete arguments.
 
-        Responses of a stream that has not ended yet choose none: their calls are in ``partial_tool_calls`` of
+        A response from the middle of a stream has none: its calls are in ``partial_tool_calls`` of
         ``additional_kwargs``.
 
         Raises:
-            GLMToolCallError: The arguments are not one complete JSON object.
-            ValueError: It chose none, and ``error_on_no_tool_call``.
+            GLMToolCallError: Arguments are not one complete JSON object.
+            ValueError: The model called no tool, and ``error_on_no_tool_call`` is True.
         """
         calls = tool_calls(response)
         if not calls and error_on_no_tool_call:
@@ -333,28 +335,26 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        if (client := self._forget_client()) is not None:
-            run(client.aclose())
+        self._client.close()
 
     async def aclose(self) -> None:
-        """As ``close``."""
-        if (client := self._forget_client()) is not None:
-            await arun(client.aclose())
+        """Close the connections as ``close`` does."""
+        await self._client.aclose()
 
     def _answer(self, messages: Messages, overrides: dict[str, Any]) -> Coroutine[Any, Any, ChatResponse]:
         require_known_fields(overrides)
-        return self._answered(messages, overrides)
+        return self._get_answer(messages, overrides)
 
     def _pieces(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
-        # At the call, not when the first piece is asked for.
+        # Raised by the call itself, not when the first piece is read.
         require_known_fields(overrides)
-        return self._streamed(messages, overrides)
+        return self._get_pieces(messages, overrides)
 
-    async def _answered(self, messages: Messages, overrides: dict[str, Any]) -> ChatResponse:
+    async def _get_answer(self, messages: Messages, overrides: dict[str, Any]) -> ChatResponse:
         client = await self._connect()
         return await client.answer(self._request(messages, overrides))
 
-    async def _streamed(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
+    async def _get_pieces(self, messages: Messages, overrides: dict[str, Any]) -> AsyncGenerator[ChatResponse, None]:
         client = await self._connect()
         async with aclosing(client.pieces(self._request(messages, {**overrides, "stream": True}))) as pieces:
             async for piece in pieces:
@@ -363,7 +363,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     def _request(self, messages: Messages, overrides: dict[str, Any]) -> Request:
         parameters = chosen_parameters(self, self.additional_kwargs, overrides)
         if self.request_id is not None and parameters.get("request_id") == self.request_id:
-            parameters["request_id"] = f"{self.request_id[:_LONGEST_REQUEST_NAME]}-{uuid.uuid4().hex[:8]}"
+            parameters["request_id"] = f"{self.request_id[:_MAX_REQUEST_ID_PREFIX]}-{uuid.uuid4().hex[:8]}"
         model = parameters.pop("model", self.model)
         body = RequestBody(
             parameters=parameters,
@@ -383,25 +383,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         )
 
     async def _connect(self) -> Client:
-        client = self._client
-        if client is None or client.settings != self._client_settings:
-            # The first client of a process imports the SDK, which takes a second.
-            client = await asyncio.to_thread(self._new_client)
-        return client
-
-    def _new_client(self) -> Client:
-        with _connecting:
-            if self._client is None or self._client.settings != self._client_settings:
-                self._client = Client(self._client_settings)
-            return self._client
-
-    def _forget_client(self) -> Client | None:
-        client, self._client = self._client, None
-        return client if client is not None and client.settings.process == os.getpid() else None
-
-    @property
-    def _client_settings(self) -> ClientSettings:
-        return ClientSettings(
+        settings = ClientSettings(
             api_key=self.api_key.get_secret_value(),
             api_base=self.api_base,
             style=style_at(self.api_style, self.api_base),
@@ -410,8 +392,10 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             max_retries=self.max_retries,
             max_concurrency=self.max_concurrency,
             require_finish_reason=self.require_finish_reason,
-            process=os.getpid(),
         )
+        return await self._client.get(settings)
+
+    # Hooks of ``FunctionCallingLLM``: core's ``chat_with_tools`` and its variants call them.
 
     def _prepare_chat_with_tools(
         self,
@@ -440,19 +424,18 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         return response
 
 
-_NAMES_OF_LLAMA_INDEX = ("default", "local")
-
-
 def llm_or_default(llm: LLMType | None) -> LLM:
-    """Return the given LLM, else that of ``Settings`` if one was set, else ``ZhipuMultiModal()``.
+    """Return the given LLM, else ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
 
     Raises:
-        TypeError: What was given is no LLM.
-        ValueError: None was given or set, and there is no API key; or a serialised one was given.
+        TypeError: The value given is not an LLM.
+        ValueError: None was given or set and there is no API key, or a serialised LLM was given.
     """
     if isinstance(llm, dict):
-        raise ValueError("an LLM holds a key and is not made from a dict: give it anew, as in from_dict(data, llm=…)")
-    if isinstance(llm, str) and llm.partition(":")[0] not in _NAMES_OF_LLAMA_INDEX:
+        raise ValueError(
+            "an LLM holds a key and is not restored from a dict: pass it again, as in from_dict(data, llm=…)"
+        )
+    if isinstance(llm, str) and llm.partition(":")[0] not in _LLM_NAMES_OF_LLAMA_INDEX:
         raise TypeError(f"llm is {llm!r:.60}; give an LLM, such as ZhipuMultiModal({llm!r:.60})")
     if llm is not None:
         try:
@@ -460,9 +443,7 @@ def llm_or_default(llm: LLMType | None) -> LLM:
         except AssertionError:
             given = type(llm).__name__
             raise TypeError(f"llm is a {given}; give an LLM of LlamaIndex, such as ZhipuMultiModal(…)") from None
-    # Settings.llm would make one of OpenAI's when nobody set it.
+    # ``Settings.llm`` creates an OpenAI LLM if none was set, and there is no public way to ask whether one was.
     if Settings._llm is not None:
         return Settings._llm
-    from llama_index_mm_zhipu.llm.llm import ZhipuMultiModal
-
     return ZhipuMultiModal()

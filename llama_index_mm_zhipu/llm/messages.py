@@ -1,4 +1,4 @@
-"""Content blocks of a message to the parts that the API takes: text, images, videos and files."""
+"""Converts LlamaIndex's chat messages and their content blocks to the messages and parts of the API."""
 
 from __future__ import annotations
 
@@ -31,20 +31,34 @@ from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 Part = dict[str, Any]
 
+_ROLES = {
+    MessageRole.SYSTEM: "system",
+    MessageRole.DEVELOPER: "system",
+    MessageRole.USER: "user",
+    MessageRole.ASSISTANT: "assistant",
+    MessageRole.CHATBOT: "assistant",
+    MessageRole.MODEL: "assistant",
+    MessageRole.TOOL: "tool",
+    MessageRole.FUNCTION: "tool",
+}
+
+_ADVICE_IF_EMPTY = "give it a text or an image, or leave it out"
+
+# Types of documents whose content is sent as text.
 _TEXT_TYPES = re.compile(r"text/|application/(json|xml|yaml|x-yaml|toml|javascript)|.*\+(json|xml)$")
 _ENCODINGS = ("utf-8-sig", "gb18030")
-# Text has none of these; what is no text can still be decoded by GB18030.
+# Text has none of these. Binary data may still be valid GB18030.
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 
 @dataclass(frozen=True)
 class Receiver:
-    """What a request is made for.
+    """The target of a request.
 
     Attributes:
         model: Name of the model.
         style: Form of the request.
-        encode: Returns the ``url`` of an image.
+        encode: Returns the ``url`` of an image, which may be base64.
     """
 
     model: str
@@ -52,16 +66,81 @@ class Receiver:
     encode: Callable[[ImageBlock], str]
 
 
-def plain_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
-    """Return messages with the content of citable blocks in place of these, and without cache points.
+def api_messages(messages: Sequence[ChatMessage], receiver: Receiver) -> list[dict[str, Any]]:
+    """Return the ``messages`` of a request for a chat. The given messages are not changed.
 
-    Images within citable blocks then count as any other. The given messages stay as they are.
+    The API refuses messages without text, so a message of images alone gets a text in the language of the chat. Tool
+    calls are read from blocks, else from ``tool_calls`` or ``function_call`` of ``additional_kwargs``, where other LLM
+    integrations put them.
+
+    Args:
+        messages: The whole history, oldest first, as ``plain_messages`` returns it.
+        receiver: Target of the request.
+
+    Raises:
+        GLMInvalidRequestError: A user message is empty, or there are no messages.
+        ValueError: A message has content that the model does not accept.
+    """
+    wording = wording_of(language_of_chat(messages))
+    converted: list[dict[str, Any]] = []
+    for message in messages:
+        converted.append(_api_message(message, converted, receiver, wording))
+    _check_filled(converted)
+    # LlamaIndex's chat engines send an empty system prompt if none was set, and keep empty answers. Empty results of
+    # tools are sent, because every tool call needs a result.
+    filled = [
+        message for message in converted if message["content"] or message.get("tool_calls") or message["role"] == "tool"
+    ]
+    if not filled:
+        raise _empty("the chat has no message that says anything", "give it one with a text or an image")
+    return filled
+
+
+def _check_filled(messages: list[dict[str, Any]]) -> None:
+    """Refuse empty user messages. The API would refuse the request without saying which message it means."""
+    for index, message in enumerate(messages):
+        content = message["content"]
+        is_empty = not content.strip() if isinstance(content, str) else not content
+        if is_empty and message["role"] == "user":
+            raise _empty(f"messages[{index}] (role 'user') is empty", _ADVICE_IF_EMPTY)
+
+
+def _empty(what: str, advice: str) -> GLMInvalidRequestError:
+    return new_error(GLMInvalidRequestError, f"{what}, and the API refuses that with code 1214", advice=advice)
+
+
+def _api_message(
+    message: ChatMessage, before: Sequence[dict[str, Any]], receiver: Receiver, wording: Wording
+) -> dict[str, Any]:
+    api: dict[str, Any] = {"role": _ROLES[message.role], "content": content_of(message, receiver, wording)}
+    if api["role"] == "assistant" and (calls := calls_in_history(message, f"call_{len(before)}")):
+        api["tool_calls"] = calls
+    if api["role"] == "tool":
+        api["tool_call_id"] = _answered_call(message, before)
+    return api
+
+
+def _answered_call(message: ChatMessage, before: Sequence[dict[str, Any]]) -> Any:
+    """Return the id of the call that a tool message answers. Results of a ``function_call`` only name the function."""
+    given = message.additional_kwargs.get("tool_call_id")
+    if given is not None:
+        return given
+    name = message.additional_kwargs.get("name")
+    answered = {earlier.get("tool_call_id") for earlier in before}
+    calls = [call for earlier in before for call in earlier.get("tool_calls", ()) if call["id"] not in answered]
+    return next((call["id"] for call in calls if name in (None, call["function"]["name"])), None)
+
+
+def plain_messages(messages: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """Return messages in which citable blocks are replaced by their content and cache points are dropped.
+
+    Images inside citable blocks then count like other images. The given messages are not changed.
     """
     return [message.model_copy(update={"blocks": list(_plain(message.blocks))}) for message in messages]
 
 
 def holds_media(messages: Sequence[ChatMessage]) -> bool:
-    """Whether content has to be read or encoded, which may take its time."""
+    """Return whether messages contain images, videos or documents, which may take long to read and encode."""
     media = (ImageBlock, VideoBlock, DocumentBlock)
     return any(isinstance(block, media) for message in messages for block in _plain(message.blocks))
 
@@ -69,11 +148,11 @@ def holds_media(messages: Sequence[ChatMessage]) -> bool:
 def content_of(message: ChatMessage, receiver: Receiver, wording: Wording) -> str | list[Part]:
     """Return the content of a message for the API.
 
-    Text alone is a string, which every model takes. Otherwise these are parts in the order of the blocks, but videos
-    first, and with a text, without which the API refuses them.
+    Text alone is returned as a string, which every model accepts. Other content is returned as parts in the order of
+    the blocks, but with videos first, and with a text, because the API refuses messages without one.
 
     Raises:
-        ValueError: The model does not take a block, or not beside the others.
+        ValueError: The model does not accept a block, or not together with the others.
     """
     parts: list[Part] = []
     for block in message.blocks:
@@ -100,6 +179,7 @@ def content_of(message: ChatMessage, receiver: Receiver, wording: Wording) -> st
 
 
 def _plain(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Yield blocks, with citable blocks replaced by their content and without cache points."""
     for block in blocks:
         if isinstance(block, CitableBlock):
             yield from block.content
@@ -110,7 +190,7 @@ def _plain(blocks: Iterable[Any]) -> Iterator[Any]:
 
 
 def _part(block: Any, receiver: Receiver) -> Part | None:
-    """Return the part of a block; None for one that is no content."""
+    """Return the part for a block, or None if the block is sent elsewhere or not at all."""
     if isinstance(block, TextBlock):
         return {"type": "text", "text": replace_lone_surrogates(block.text)}
     if isinstance(block, ImageBlock):
@@ -128,7 +208,7 @@ def _part(block: Any, receiver: Receiver) -> Part | None:
 
 
 def _video_url(block: VideoBlock, receiver: Receiver) -> str:
-    """Return the URL of a video, else its content in the form that images have there."""
+    """Return the URL of a video, or its content as base64 or, for self-hosted servers, as a data URI."""
     if not takes_video(receiver.model):
         raise ValueError(
             f"{receiver.model} takes no video; choose a model that does, such as glm-4.6v-flash, or leave it out"
@@ -140,6 +220,7 @@ def _video_url(block: VideoBlock, receiver: Receiver) -> str:
 
 
 def _document_part(block: DocumentBlock, receiver: Receiver) -> Part:
+    """Return a document as a URL if the model reads files, else as text."""
     url = block.url or ""
     is_on_the_web = url.startswith(("http://", "https://"))
     if is_on_the_web and receiver.style == "glm" and takes_files(receiver.model):
@@ -155,7 +236,7 @@ def _document_part(block: DocumentBlock, receiver: Receiver) -> Part:
 
 
 def _text_of(block: DocumentBlock) -> str | None:
-    """Return the text of a document; None if it is something else."""
+    """Return the text of a document, or None if it is not a text document."""
     if block.document_mimetype and not _TEXT_TYPES.match(block.document_mimetype):
         return None
     data: bytes = _read("document", str(block.path or ""), lambda: block.resolve_document().read())
@@ -170,88 +251,9 @@ def _text_of(block: DocumentBlock) -> str | None:
     return None
 
 
-def _read(kind: str, path: str, read: Callable[[], Any]) -> Any:
+def _read(what: str, path: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (OSError, ValueError) as error:
-        said = f"{type(error).__name__}: {error}" if path else "it is empty, or no base64"
-    raise ValueError(f"the {kind} {path or 'of a message'} cannot be read ({said}); check its data or path")
-
-
-_ROLES = {
-    MessageRole.SYSTEM: "system",
-    MessageRole.DEVELOPER: "system",
-    MessageRole.USER: "user",
-    MessageRole.ASSISTANT: "assistant",
-    MessageRole.CHATBOT: "assistant",
-    MessageRole.MODEL: "assistant",
-    MessageRole.TOOL: "tool",
-    MessageRole.FUNCTION: "tool",
-}
-
-_WHEN_EMPTY = "give it a text or an image, or leave it out"
-
-
-def api_messages(messages: Sequence[ChatMessage], receiver: Receiver) -> list[dict[str, Any]]:
-    """Turn a chat into the ``messages`` of a request; the given messages stay as they are.
-
-    A message of images alone, which the API refuses, gets a text in the language of the chat's other texts, in Chinese
-    if there are none. Calls of tools are read from blocks, else from ``tool_calls`` or ``function_call`` of
-    ``additional_kwargs``, where histories of other LLMs have them.
-
-    Args:
-        messages: The whole history, oldest first, as ``plain_messages`` returns it.
-        receiver: What the request is made for.
-
-    Raises:
-        GLMInvalidRequestError: A message of the user is empty, or there are no messages.
-        ValueError: A message holds something that the model does not take.
-    """
-    wording = wording_of(language_of_chat(messages))
-    converted: list[dict[str, Any]] = []
-    for message in messages:
-        converted.append(_api_message(message, converted, receiver, wording))
-    _check_filled(converted)
-    # LlamaIndex's chat engines send an empty system prompt where none was set, and keep an answer that was empty.
-    # What a tool returned may be nothing, and the call that it answers must have an answer.
-    filled = [
-        message for message in converted if message["content"] or message.get("tool_calls") or message["role"] == "tool"
-    ]
-    if not filled:
-        raise _empty("the chat has no message that says anything", "give it one with a text or an image")
-    return filled
-
-
-def _check_filled(messages: list[dict[str, Any]]) -> None:
-    """Refuse empty messages of users: the API would refuse the request, and not say which one it means."""
-    for place, message in enumerate(messages):
-        content = message["content"]
-        is_empty = not content.strip() if isinstance(content, str) else not content
-        if is_empty and message["role"] == "user":
-            raise _empty(f"messages[{place}] (role 'user') is empty", _WHEN_EMPTY)
-
-
-def _empty(what: str, advice: str) -> GLMInvalidRequestError:
-    return new_error(GLMInvalidRequestError, f"{what}, and the API refuses that with code 1214", advice=advice)
-
-
-def _api_message(
-    message: ChatMessage, before: Sequence[dict[str, Any]], receiver: Receiver, wording: Wording
-) -> dict[str, Any]:
-    api: dict[str, Any] = {"role": _ROLES[message.role], "content": content_of(message, receiver, wording)}
-    if api["role"] == "assistant" and (calls := calls_in_history(message, f"call_{len(before)}")):
-        api["tool_calls"] = calls
-    if api["role"] == "tool":
-        api["tool_call_id"] = _answered_call(message, before)
-    return api
-
-
-def _answered_call(message: ChatMessage, before: Sequence[dict[str, Any]]) -> Any:
-    """Return the id of the call that a tool's message answers; results of a ``function_call`` have only its name."""
-    given = message.additional_kwargs.get("tool_call_id")
-    if given is not None:
-        return given
-    name = message.additional_kwargs.get("name")
-    answered = {earlier.get("tool_call_id") for earlier in before}
-    calls = [call for earlier in before for call in earlier.get("tool_calls", ()) if call["id"] not in answered]
-    return next((call["id"] for call in calls if name in (None, call["function"]["name"])), None)
+        reason = f"{type(error).__name__}: {error}" if path else "it is empty, or no base64"
+    raise ValueError(f"the {what} {path or 'of a message'} cannot be read ({reason}); check its data or path")

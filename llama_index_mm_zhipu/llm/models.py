@@ -1,4 +1,4 @@
-"""What each GLM vision model takes and gives: one table, from Zhipu's documentation and reports of live behaviour."""
+"""Limits and abilities of the GLM vision models, from Zhipu's documentation and reports of live behaviour."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """Limits of one model.
+    """Limits and abilities of one model.
 
     Attributes:
-        context_window: Tokens of prompt and answer together.
-        default_max_tokens: Longest answer in tokens where ``max_tokens`` is not given.
-        max_tokens: Largest ``max_tokens`` that the API takes; None where none is documented.
-        images: Images in one request, over the whole history, that are known to work; where nothing is known, what
-            the sibling models take.
-        documented_images: What the documentation promises; None where it says nothing.
-        video: Whether the model takes videos.
+        context_window: Maximum number of tokens of prompt and answer together.
+        default_max_tokens: Maximum length of an answer in tokens if ``max_tokens`` is not set.
+        max_tokens: Largest ``max_tokens`` that the API accepts; None if none is documented.
+        images: Maximum number of images in one request, including the history, that is known to work. If nothing is
+            known, that of similar models.
+        documented_images: Maximum number of images according to the documentation; None if it does not say.
+        video: Whether the model accepts videos.
         tools: Whether the model calls functions.
         thinking: Whether the model can reason before it answers.
-        always_thinks: Whether this cannot be switched off; such models take a ``reasoning_effort`` instead.
-        free: Whether Zhipu gives it away.
+        always_thinks: Whether thinking cannot be disabled. Such models accept a ``reasoning_effort`` instead.
+        free: Whether the model costs nothing.
     """
 
     context_window: int
@@ -41,7 +41,7 @@ class ModelLimits:
 
 
 MODELS: dict[str, ModelLimits] = {
-    # Documented for one image; one to five are answered in practice, six are refused.
+    # Documented for one image. In practice the API answers up to five and refuses six.
     "glm-4v-flash": ModelLimits(16_384, 1_024, 1_024, 5, 1, free=True),
     "glm-4v": ModelLimits(2_048, 1_024, None, 5, 1),
     "glm-4v-plus": ModelLimits(8_192, 1_024, None, 5, 5, video=True),
@@ -52,7 +52,7 @@ MODELS: dict[str, ModelLimits] = {
     "glm-4.6v": ModelLimits(131_072, 16_384, 32_768, 50, 50, video=True, tools=True, thinking=True),
     "glm-4.6v-flash": ModelLimits(131_072, 16_384, 32_768, 50, 50, video=True, tools=True, thinking=True, free=True),
     "glm-4.6v-flashx": ModelLimits(131_072, 16_384, 32_768, 50, 50, video=True, tools=True, thinking=True),
-    # Sources disagree on its tools; gateways that pass requests on to Zhipu list them.
+    # Sources disagree about its tools, which are listed by gateways that forward requests to Zhipu.
     "glm-5v-turbo": ModelLimits(204_800, 65_536, 131_072, 50, 50, video=True, tools=True, thinking=True),
     "glm-5.3-flash": ModelLimits(
         1_000_000, 16_384, 128_000, 50, None, video=True, tools=True, thinking=True, always_thinks=True
@@ -63,25 +63,24 @@ MODELS: dict[str, ModelLimits] = {
 }
 
 UNKNOWN_GLM = ModelLimits(131_072, 16_384, None, 50, None, video=True, tools=True, thinking=True)
-"""Assumed of a GLM model that is not in the table: it is probably newer than the table. The API says where this is
-wrong."""
+"""Assumed limits of a GLM model that is not in ``MODELS``, which is probably newer. The API refuses what is wrong."""
 
 UNKNOWN_MODEL = ModelLimits(16_384, 1_024, None, 5, None)
-"""Assumed of any other model: what the smallest GLM vision model takes."""
+"""Assumed limits of any other model: those of the smallest GLM vision model."""
 
-# Weights that were published under a name of their own.
+# Names of published weights that differ from the name of the API's model.
 _PUBLISHED_AS = {"glm-4.1v-9b-thinking": "glm-4.1v-thinking-flash"}
 
 _GLM = re.compile(r"(?<![a-z0-9])glm[-_ ]?([^/]+)")
-# A tag, a date, a size or a number format. Any other word makes it another model: glm-4v-plus is no glm-4v.
+# A tag, date, size or number format. Any other suffix makes it another model: glm-4v-plus is not glm-4v.
 _SUFFIX = re.compile(r"[:@]|[-.](\d|[a-z]{0,2}fp[48]|bf16|int[48]|[qw]\d|awq|gptq|gguf|mlx|exl\d|latest|preview|free)")
 
 
 def limits_of(model: str) -> ModelLimits:
-    """Return the limits of a model, known or not.
+    """Return the limits of a model, assumed ones if it is unknown.
 
     Args:
-        model: Its name. Upper case, the owner before it and a date or a number format after it do not matter:
+        model: Name of the model. Case, an owner before it and a date or number format after it are ignored:
             ``zai-org/GLM-4.6V-Flash-FP8`` is ``glm-4.6v-flash``.
     """
     name = table_name(model)
@@ -94,7 +93,7 @@ def limits_of(model: str) -> ModelLimits:
 
 
 def table_name(model: str) -> str | None:
-    """Return the name under which a model stands in ``MODELS``; None if it does not."""
+    """Return the key of a model in ``MODELS``, or None if it is not there."""
     if model.lower() in MODELS:
         return model.lower()
     found = _GLM.findall(model.lower())
@@ -103,11 +102,11 @@ def table_name(model: str) -> str | None:
     name = "glm-" + re.sub(r"[_ ]", "-", found[-1])
     names = {**{known: known for known in MODELS}, **_PUBLISHED_AS}
     matching = [known for known in names if name == known or _SUFFIX.match(name.removeprefix(known))]
-    # removeprefix leaves a name alone that does not begin so, and no name begins like a suffix.
+    # If the prefix does not match, ``removeprefix`` returns the whole name, which no suffix matches.
     return names[max(matching, key=len)] if matching else None
 
 
-# Cached, so that each model is warned of once in a process.
+# Cached, so that each model is logged once per process.
 @cache
 def _warn_of_assumed_limits(model: str) -> None:
     logger.warning(
@@ -119,7 +118,7 @@ def _warn_of_assumed_limits(model: str) -> None:
     )
 
 
-# Whatever is not named here, unknown models too, is left to the API to refuse.
+# For all other models, including unknown ones, videos and files are sent and the API decides.
 _WITHOUT_VIDEO = ("glm-4v", "glm-4v-flash")
 _WITHOUT_FILES = (
     *_WITHOUT_VIDEO,
@@ -131,10 +130,10 @@ _WITHOUT_FILES = (
 
 
 def takes_video(model: str) -> bool:
-    """Whether a model takes videos."""
+    """Return whether videos may be sent to a model."""
     return table_name(model) not in _WITHOUT_VIDEO
 
 
 def takes_files(model: str) -> bool:
-    """Whether a model takes documents by their URL."""
+    """Return whether URLs of documents may be sent to a model."""
     return table_name(model) not in _WITHOUT_FILES

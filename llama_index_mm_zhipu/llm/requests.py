@@ -1,4 +1,4 @@
-"""The parameters of a request: their ranges, and which of several values goes out."""
+"""The body of a request: its parameters and their ranges, and limits of models that refusals of the API reveal."""
 
 from __future__ import annotations
 
@@ -24,39 +24,42 @@ from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of, table_name
 logger = logging.getLogger(__name__)
 
 FURTHER_FIELDS = "further fields of the request go into additional_kwargs={…}"
-"""What to do with an argument that is not known."""
+"""Advice in errors about unknown arguments."""
 
 _IMAGES = "image_documents"
 
 
+# Parameters
+
+
 def _parameter(description: str, **limits: Any) -> Any:
-    # Strict: True is no temperature, and "no" no answer to do_sample.
+    # Strict, because pydantic would accept True as a temperature and "no" for ``do_sample``.
     return Field(default=None, strict=True, description=description, **limits)
 
 
 class GLMParameters(BaseModel):
-    """What the API lets one choose, within the ranges of its documentation; None leaves a choice to the API."""
+    """Parameters of a request, with the ranges in the API's documentation. None stands for the API's default."""
 
-    temperature: float | None = _parameter("Sampling temperature; the API takes 0.8.", ge=0, le=1)
-    top_p: float | None = _parameter("Nucleus sampling; the API takes 0.6.", ge=0.01, le=1)
-    do_sample: bool | None = _parameter("False: always the likeliest token.")
-    max_tokens: int | None = _parameter("Longest answer in tokens.", gt=0)
+    temperature: float | None = _parameter("Sampling temperature; the API's default is 0.8.", ge=0, le=1)
+    top_p: float | None = _parameter("Nucleus sampling; the API's default is 0.6.", ge=0.01, le=1)
+    do_sample: bool | None = _parameter("False to always choose the likeliest token.")
+    max_tokens: int | None = _parameter("Maximum length of the answer in tokens.", gt=0)
     stop: list[str] | None = _parameter("Texts that end the answer.", min_length=1, max_length=4)
-    request_id: str | None = _parameter("Name of the request.", min_length=6, max_length=64)
-    user_id: str | None = _parameter("Name of the end user.", min_length=6, max_length=128)
+    request_id: str | None = _parameter("Id of the request.", min_length=6, max_length=64)
+    user_id: str | None = _parameter("Id of the end user.", min_length=6, max_length=128)
     thinking: dict[str, Any] | None = _parameter('{"type": "enabled"} or {"type": "disabled"}.')
     reasoning_effort: Literal["low", "high", "max"] | None = Field(
-        default=None, description="How much a model thinks that always does."
+        default=None, description="How much a model thinks that always thinks."
     )
 
     @field_validator("stop", mode="before")
     @classmethod
-    def _one_stop_is_a_list(cls, stop: Any) -> Any:
+    def _stop_as_list(cls, stop: Any) -> Any:
         return [stop] if isinstance(stop, str) else stop
 
     @field_validator("thinking", mode="before")
     @classmethod
-    def _a_word_for_thinking_is_its_type(cls, thinking: Any) -> Any:
+    def _thinking_as_dict(cls, thinking: Any) -> Any:
         if isinstance(thinking, bool):
             return {"type": "enabled" if thinking else "disabled"}
         return {"type": thinking} if thinking in ("enabled", "disabled") else thinking
@@ -73,10 +76,10 @@ _FIELDS_OF_CALLS = {
 
 
 def require_known_fields(fields: dict[str, Any]) -> None:
-    """Refuse fields of a call that are not known: the API would ignore them in silence.
+    """Refuse unknown fields of a call, which the API would ignore silently.
 
     Raises:
-        TypeError: One is not known.
+        TypeError: A field is unknown.
     """
     require_known("ZhipuMultiModal", fields, {*_FIELDS_OF_CALLS, _IMAGES}, FURTHER_FIELDS)
     if _IMAGES in fields:
@@ -84,12 +87,14 @@ def require_known_fields(fields: dict[str, Any]) -> None:
 
 
 def chosen_parameters(settings: GLMParameters, additional: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """Merge parameters: settings, then additional fields, then those of the call with its own additional fields last.
+    """Return the merged parameters of a request.
+
+    Later ones win: settings, additional fields of the LLM, parameters of the call, additional fields of the call.
 
     Args:
-        settings: Of the LLM.
-        additional: Its ``additional_kwargs``, which go out as they are.
-        overrides: Of the call, checked like the settings; None takes a field out.
+        settings: Parameters of the LLM.
+        additional: ``additional_kwargs`` of the LLM, which are not checked.
+        overrides: Parameters of the call, checked like the settings. None removes a field.
 
     Raises:
         ValueError: A parameter of the call is out of range; pydantic's error names it.
@@ -107,17 +112,17 @@ def chosen_parameters(settings: GLMParameters, additional: dict[str, Any], overr
 
 
 def fit_to_model(parameters: dict[str, Any], limits: ModelLimits, model: str) -> None:
-    """Change parameters that a model is known to refuse, each with a warning.
+    """Change parameters that a model is known to refuse, and log a warning for each.
 
     Args:
-        parameters: Fields of a request; they are changed in place.
-        limits: Of the model.
-        model: Its name.
+        parameters: Fields of a request, which are changed in place.
+        limits: Limits of the model.
+        model: Name of the model.
     """
     _clamp_max_tokens(parameters, limits, model)
     if limits.always_thinks:
-        _think_little_instead_of_not(parameters, model)
-    # Of a model that is not in the table nothing is known: the API decides.
+        _lower_effort_instead_of_disabling(parameters, model)
+    # For a model that is not in the table, the API decides.
     elif table_name(model) is not None:
         _leave_out(parameters, "reasoning_effort", f"{model} does not know it")
         if not limits.thinking:
@@ -125,12 +130,12 @@ def fit_to_model(parameters: dict[str, Any], limits: ModelLimits, model: str) ->
 
 
 def disables_thinking(parameters: dict[str, Any]) -> bool:
-    """Whether a request asks the model not to think."""
+    """Return whether a request disables thinking."""
     thinking = parameters.get("thinking")
     return isinstance(thinking, dict) and thinking.get("type") == "disabled"
 
 
-def _think_little_instead_of_not(parameters: dict[str, Any], model: str) -> None:
+def _lower_effort_instead_of_disabling(parameters: dict[str, Any], model: str) -> None:
     if disables_thinking(parameters):
         del parameters["thinking"]
         parameters["reasoning_effort"] = "low"
@@ -143,49 +148,52 @@ def _leave_out(parameters: dict[str, Any], name: str, reason: str) -> None:
 
 
 def _clamp_max_tokens(parameters: dict[str, Any], limits: ModelLimits, model: str) -> None:
-    """Lower ``max_tokens`` to what the model gives, with a warning."""
+    """Lower ``max_tokens`` to the model's limit, with a warning."""
     wanted = parameters.get("max_tokens")
     if limits.max_tokens is not None and exceeds(wanted, limits.max_tokens):
         logger.warning("max_tokens %s lowered to %d: %s gives no more", wanted, limits.max_tokens, model)
         parameters["max_tokens"] = limits.max_tokens
 
 
-def exceeds(max_tokens: Any, highest: int) -> bool:
-    """Whether a ``max_tokens`` of any type is a number above another."""
-    return isinstance(max_tokens, (int, float)) and max_tokens > highest
+def exceeds(max_tokens: Any, limit: int) -> bool:
+    """Return whether a ``max_tokens`` of any type is a number above a limit."""
+    return isinstance(max_tokens, (int, float)) and max_tokens > limit
+
+
+# Learned limits
 
 
 _MAX_TOKENS_RANGE = re.compile(r"max_tokens.*?\[\s*\d+\s*,\s*(\d+)\s*\]")
-# The international service answers in English.
+# In Chinese, or in English from the international service.
 _TOO_MANY_IMAGES = re.compile(
     r"图片数量|(number|count) of (images|pictures)|(image|picture) (number|count)|too many (images|pictures)",
     re.IGNORECASE,
 )
-# vLLM says how many: "At most 4 image(s) may be provided in one request."
+# vLLM also names the limit: "At most 4 image(s) may be provided in one request."
 _AT_MOST_IMAGES = re.compile(r"at most (\d+) image", re.IGNORECASE)
 _ALWAYS_THINKS = re.compile("always engages in thinking", re.IGNORECASE)
-# Tried in turn where no number of images is documented: what the older models take.
+# Tried in order if no number of images is documented: the limits of older models.
 _FEWER_IMAGES = (5, 1)
 
 _learned: dict[tuple[str, str], ModelLimits] = {}
 
 
 def limits_at(api_base: str, model: str) -> ModelLimits:
-    """Return the limits of a model at an address, with what this process learned about them."""
+    """Return the limits of a model at a URL, including those that this process has learned."""
     return _learned.get((api_base, model.lower())) or limits_of(model)
 
 
 def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
-    """Take a limit from a refusal, for the rest of the process.
+    """Learn a limit from a refusal for the rest of the process.
 
     Args:
-        error: The API's refusal: it names the range of ``max_tokens``, says that there are too many images, and not
-            how many it takes, or that the model always thinks.
-        api_base: Address of the API.
+        error: The API's refusal. It names the range of ``max_tokens``, says that there are too many images (but not
+            how many it accepts), or that the model always thinks.
+        api_base: URL of the API.
         body: The request that was refused.
 
     Returns:
-        Whether the same request, built again, now differs.
+        Whether the same request would differ if it was built again.
     """
     model = str(body["model"])
     limits = limits_at(api_base, model)
@@ -205,21 +213,20 @@ def learn_limits(error: GLMError, api_base: str, body: dict[str, Any]) -> bool:
 
 
 def _lower_max_tokens(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
-    named = _MAX_TOKENS_RANGE.search(message)
-    if named is None or not exceeds(body.get("max_tokens"), int(named[1])):
+    found = _MAX_TOKENS_RANGE.search(message)
+    if found is None or not exceeds(body.get("max_tokens"), limit := int(found[1])):
         return None
-    highest = int(named[1])
-    return replace(limits, max_tokens=highest, default_max_tokens=min(limits.default_max_tokens, highest))
+    return replace(limits, max_tokens=limit, default_max_tokens=min(limits.default_max_tokens, limit))
 
 
 def _fewer_images(limits: ModelLimits, message: str, body: dict[str, Any]) -> ModelLimits | None:
     sent = _count_images(body)
-    if (named := _AT_MOST_IMAGES.search(message)) is not None and int(named[1]) < sent:
-        return replace(limits, images=int(named[1]))
+    if (found := _AT_MOST_IMAGES.search(message)) is not None and int(found[1]) < sent:
+        return replace(limits, images=int(found[1]))
     if not _TOO_MANY_IMAGES.search(message):
         return None
     if limits.images < sent:
-        # Another call was faster to learn.
+        # A concurrent call has learned the limit already.
         return limits
     candidates = (limits.documented_images,) if limits.documented_images else _FEWER_IMAGES
     fewer = next((number for number in candidates if number < sent), None)
@@ -238,22 +245,24 @@ def _count_images(body: dict[str, Any]) -> int:
     return sum(part["type"] == "image_url" for part in parts)
 
 
+# Body
+
 Messages: TypeAlias = "Sequence[ChatMessage] | Callable[[], Sequence[ChatMessage]]"
-"""A chat, or a function that makes it: that may have to read images."""
+"""A chat, or a function that returns it and may read images."""
 
 
 @dataclass(frozen=True)
 class RequestBody:
-    """What goes into a request, whichever model is asked.
+    """The content of a request, from which the body for each model is built.
 
     Attributes:
         parameters: Fields other than ``model`` and ``messages``.
         messages: The chat.
-        api_base: Address of the API: deployments differ in their limits.
+        api_base: URL of the API, which the limits depend on.
         api_style: Form of requests.
-        image_policy: What to do with more images than the model takes.
-        max_image_side: Pixels.
-        urls: Whether images given by address are fetched.
+        image_policy: What to do with more images than the model accepts.
+        max_image_side: Maximum width and height of images in pixels.
+        urls: Whether, and within which limits, images given by URL are fetched.
     """
 
     parameters: dict[str, Any]
@@ -266,16 +275,16 @@ class RequestBody:
 
     @property
     def holds_images(self) -> bool:
-        """Whether building it may take its time."""
+        """Whether the body may have to read images, which takes time."""
         if callable(self.messages):
             return True
         return holds_media(self.messages)
 
     def build(self, model: str) -> dict[str, Any]:
-        """Return the body for a model, within its limits as far as they are known.
+        """Return the body for a model, within its known limits.
 
         Raises:
-            GLMInvalidRequestError: There are too many images, and the policy is ``"error"``.
+            GLMInvalidRequestError: There are too many images and the policy is ``"error"``.
             ImageError: An image cannot be read.
         """
         limits = limits_at(self.api_base, model)
@@ -292,11 +301,11 @@ class RequestBody:
         return {**body, "messages": api_messages(budget.fit(chat), Receiver(model, style, encode))}
 
     def models(self, first: str, fallbacks: Iterable[str]) -> tuple[str, ...]:
-        """Return the models to ask in turn: each once, and none that cannot call the functions of the request.
+        """Return the models to ask in order, each once, without fallbacks that cannot call the request's functions.
 
         Args:
-            first: Asked in any case.
-            fallbacks: Asked after it.
+            first: Model to ask in any case.
+            fallbacks: Models to ask after it.
         """
         others = [model for model in dict.fromkeys(fallbacks) if model != first]
         if not self.parameters.get("tools"):
@@ -308,7 +317,7 @@ class RequestBody:
 
 
 def prompt_messages(prompt: str, image_documents: Images | None) -> Messages:
-    """Return the chat of a prompt with images; they are read once, when the chat is needed."""
+    """Return the chat for a prompt with images, which are read once and only when the chat is needed."""
     question = TextBlock(text=prompt)
     images = image_list(image_documents)
     if not images:

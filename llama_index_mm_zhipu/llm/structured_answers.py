@@ -1,4 +1,9 @@
-"""Structured answers of models without function calls: JSON is read from what a model wrote around it."""
+"""Structured answers of models without function calls: objects are parsed from JSON in the text of an answer.
+
+``parse_partial_json`` of LlamaIndex parses the answer so far of a stream. The complete answer has a stricter parser: it
+finds JSON between other text and tolerates trailing commas, but refuses JSON that is cut or broken and answers that can
+be read in more than one way, because the missing part would be guessed.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +11,21 @@ import json
 import re
 from collections.abc import AsyncGenerator, Generator
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any
 
-from llama_index.core.base.llms.types import ChatResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 from llama_index.core.bridge.pydantic import BaseModel, ValidationError
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.events.llm import LLMStructuredPredictEndEvent, LLMStructuredPredictStartEvent
+from llama_index.core.instrumentation.events.llm import (
+    LLMStructuredPredictEndEvent,
+    LLMStructuredPredictInProgressEvent,
+    LLMStructuredPredictStartEvent,
+)
 from llama_index.core.llms import LLM
 from llama_index.core.llms.utils import parse_partial_json
 from llama_index.core.output_parsers import PydanticOutputParser
-from llama_index.core.program import LLMTextCompletionProgram
 from llama_index.core.program.utils import create_flexible_model
-from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
+from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.types import PydanticProgramMode
 
 from llama_index_mm_zhipu.text import one_line
@@ -25,148 +33,19 @@ from llama_index_mm_zhipu.text import one_line
 _dispatcher = get_dispatcher(__name__)
 
 _DECODER = json.JSONDecoder(strict=False)
-# Strings are matched so that commas in them stay.
+# Matches whole strings as well, so that commas in them are kept.
 _TRAILING_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|(,)(?=\s*[}\]])', re.DOTALL)
 _OPENING = re.compile(r'\{(?=\s*["}])|\[(?=\s*[\[{"\d\]tfn-])')
 
-_BEGINNING = 200
+_MAX_QUOTED_CHARACTERS = 200
 
 
 class UnreadableAnswerError(RuntimeError):
-    """A model was asked for JSON, and its answer cannot be read as what was asked for, or in more than one way."""
-
-
-def decode_json(text: str, place: int) -> tuple[Any, int]:
-    """Return the JSON value that begins at a place, and where it ends; commas before a closing bracket are ignored.
-
-    Raises:
-        ValueError: None begins there, or it is cut, broken or nested too deep.
-    """
-    try:
-        return _DECODER.raw_decode(text, place)
-    except RecursionError as error:
-        raise ValueError(str(error)) from None
-    except ValueError:
-        commas = [found.start(1) for found in _TRAILING_COMMA.finditer(text, place) if found[1]]
-        if not commas:
-            raise
-    starts, ends = [place, *(comma + 1 for comma in commas)], [*commas, len(text)]
-    parts = [text[start:end] for start, end in zip(starts, ends, strict=True)]
-    value, end = _DECODER.raw_decode("".join(parts))
-    return value, place + end + sum(length < end for length in accumulate(map(len, parts[:-1])))
-
-
-def json_values_in(text: str) -> list[Any]:
-    """Return the JSON objects and arrays of a text, without those inside of others.
-
-    Raises:
-        ValueError: An object is cut or broken: one inside of it must not be taken for the whole.
-    """
-    values: list[Any] = []
-    place = 0
-    while found := _OPENING.search(text, place):
-        try:
-            value, place = decode_json(text, found.start())
-        except ValueError:
-            if found[0] == "{":
-                raise ValueError("it holds JSON that is cut or broken") from None
-            place = found.end()
-        else:
-            values.append(value)
-    return values
-
-
-class AnswerParser(PydanticOutputParser[Any]):
-    """Reads an answer with words, fences or trailing commas around or in its JSON, if there is one way to read it."""
-
-    def parse(self, text: str) -> Any:
-        """Return the object that an answer holds.
-
-        Raises:
-            UnreadableAnswerError: It holds none, or several that differ.
-        """
-        reason = "it holds no JSON object"
-        read: list[BaseModel] = []
-        try:
-            values = json_values_in(text)
-        except ValueError as error:
-            reason, values = f"{error}; raise max_tokens if it is cut", []
-        for value in values:
-            objects, problem = self._objects_of(value)
-            reason = problem or reason
-            read += [each for each in objects if each not in read]
-        if len(read) == 1:
-            return read[0]
-        if read:
-            reason = f"it holds {len(read)} that differ"
-        raise UnreadableAnswerError(
-            f"the model's answer cannot be read as {self.output_cls.__name__}: {reason}; it begins: "
-            f"{one_line(text.strip()[:_BEGINNING])!r}"
-        )
-
-    def _objects_of(self, value: Any) -> tuple[list[BaseModel], str]:
-        """Return what a JSON value can be read as, and what is wrong with it if it cannot."""
-        try:
-            return [self._validated(value)], ""
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            problem = f"{'.'.join(map(str, first['loc'])) or 'its JSON'}: {first['msg']}"
-        read: list[BaseModel] = []
-        for item in value if isinstance(value, list) else []:
-            # Models put the one object that they were asked for into an array.
-            objects, _ = self._objects_of(item) if isinstance(item, dict) else ([], "")
-            read += objects
-        return read, problem
-
-    def _validated(self, value: Any) -> BaseModel:
-        # In pydantic's mode for JSON, in which text may be a date or an array a tuple.
-        validated: BaseModel = self.output_cls.model_validate_json(json.dumps(value))
-        return validated
-
-
-class _AnswerProgram(LLMTextCompletionProgram[Any]):
-    """Asks for JSON in text; streams hold what can be read so far, and at their end the whole answer."""
-
-    def stream_call(
-        self, *args: Any, llm_kwargs: dict[str, Any] | None = None, **kwargs: Any
-    ) -> Generator[Any, None, None]:
-        text = ""
-        for response in self._llm.stream_chat(self._messages(kwargs), **(llm_kwargs or {})):
-            text = response.message.content or ""
-            if (partial := self._partial(text)) is not None:
-                yield partial
-        yield self._output_parser.parse(text)
-
-    async def astream_call(
-        self, *args: Any, llm_kwargs: dict[str, Any] | None = None, **kwargs: Any
-    ) -> AsyncGenerator[Any, None]:
-        responses: AsyncGenerator[ChatResponse, None] = await self._llm.astream_chat(
-            self._messages(kwargs), **(llm_kwargs or {})
-        )
-
-        async def objects() -> AsyncGenerator[Any, None]:
-            text = ""
-            async for response in responses:
-                text = response.message.content or ""
-                if (partial := self._partial(text)) is not None:
-                    yield partial
-            yield self._output_parser.parse(text)
-
-        return objects()
-
-    def _messages(self, values: dict[str, Any]) -> Any:
-        return self._llm._extend_messages(self._prompt.format_messages(llm=self._llm, **values))
-
-    def _partial(self, text: str) -> BaseModel | None:
-        try:
-            fields = parse_partial_json(text[text.index("{") :])
-            return create_flexible_model(self._output_cls).model_validate(fields)
-        except ValueError:
-            return None
+    """Raised when a model was asked for JSON and its answer has none of the expected form, or several that differ."""
 
 
 class StructuredAnswers(LLM):
-    """An LLM whose structured answers are read by ``AnswerParser``, unless they come as a function call."""
+    """An LLM whose structured answers are parsed by ``AnswerParser`` if the model calls no functions."""
 
     def structured_predict(
         self,
@@ -175,22 +54,21 @@ class StructuredAnswers(LLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Any:
-        """Answer with an object of a class.
+        """Answer a prompt with an object.
 
         Args:
-            output_cls: A pydantic model.
+            output_cls: Pydantic model of the object.
             prompt: The question.
             llm_kwargs: Further arguments of ``chat``.
             **prompt_args: Values of the prompt's variables.
 
         Raises:
-            UnreadableAnswerError: The model answered in text, in which no such object can be read.
+            UnreadableAnswerError: No object can be parsed from the text of the answer.
         """
-        program = self._answer_program(output_cls, prompt)
-        if program is None:
+        if not self._answers_in_text():
             return super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-        _report_start(output_cls, prompt, prompt_args)
-        return _reported(program(llm_kwargs=llm_kwargs, **prompt_args))
+        question = _JsonQuestion(self, output_cls, prompt, prompt_args)
+        return question.parse(self.chat(question.messages, **(llm_kwargs or {})))
 
     async def astructured_predict(
         self,
@@ -199,55 +77,190 @@ class StructuredAnswers(LLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Any:
-        """As ``structured_predict``."""
-        program = self._answer_program(output_cls, prompt)
-        if program is None:
+        """Answer a prompt with an object as ``structured_predict`` does."""
+        if not self._answers_in_text():
             return await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
-        _report_start(output_cls, prompt, prompt_args)
-        return _reported(await program.acall(llm_kwargs=llm_kwargs, **prompt_args))
+        question = _JsonQuestion(self, output_cls, prompt, prompt_args)
+        return question.parse(await self.achat(question.messages, **(llm_kwargs or {})))
 
-    # What stream_structured_predict and astream_structured_predict of LlamaIndex call.
-
-    def _structured_stream_call(
+    def stream_structured_predict(
         self,
         output_cls: type[Any],
-        prompt: PromptTemplate,
+        prompt: BasePromptTemplate,
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
-    ) -> Any:
-        program = self._answer_program(output_cls, prompt)
-        if program is None:
-            return super()._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        return program.stream_call(llm_kwargs=llm_kwargs, **prompt_args)
+    ) -> Generator[Any, None, None]:
+        """Yield the object so far with each piece of a stream, and finally the whole object.
 
-    async def _structured_astream_call(
+        Arguments and errors are those of ``structured_predict``. Objects before the last one may lack fields, whose
+        values are not validated.
+        """
+        if not self._answers_in_text():
+            yield from super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+            return
+        question = _JsonQuestion(self, output_cls, prompt, prompt_args)
+        response = None
+        for response in self.stream_chat(question.messages, **(llm_kwargs or {})):
+            if (partial := question.parse_partial(response)) is not None:
+                yield partial
+        yield question.parse(response, ends_stream=True)
+
+    async def astream_structured_predict(
         self,
         output_cls: type[Any],
-        prompt: PromptTemplate,
+        prompt: BasePromptTemplate,
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
-    ) -> Any:
-        program = self._answer_program(output_cls, prompt)
-        if program is None:
-            return await super()._structured_astream_call(output_cls, prompt, llm_kwargs, **prompt_args)
-        return await program.astream_call(llm_kwargs=llm_kwargs, **prompt_args)
+    ) -> AsyncGenerator[Any, None]:
+        """Yield the object so far as ``stream_structured_predict`` does."""
+        if not self._answers_in_text():
+            return await super().astream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
 
-    def _answer_program(self, output_cls: type[Any], prompt: BasePromptTemplate) -> _AnswerProgram | None:
-        """Return what asks for JSON in text; None where the model calls a function instead."""
-        mode = self.pydantic_program_mode
-        calls_functions = mode == PydanticProgramMode.DEFAULT and self.metadata.is_function_calling_model
-        if calls_functions or mode not in (PydanticProgramMode.DEFAULT, PydanticProgramMode.LLM):
-            return None
-        program = _AnswerProgram.from_defaults(
-            output_parser=AnswerParser(output_cls), output_cls=output_cls, prompt=prompt, llm=self
+        async def objects() -> AsyncGenerator[Any, None]:
+            question = _JsonQuestion(self, output_cls, prompt, prompt_args)
+            response = None
+            async for response in await self.astream_chat(question.messages, **(llm_kwargs or {})):
+                if (partial := question.parse_partial(response)) is not None:
+                    yield partial
+            yield question.parse(response, ends_stream=True)
+
+        return objects()
+
+    def _answers_in_text(self) -> bool:
+        """Return whether objects come in the text of an answer, and not as a function call or in another way."""
+        if self.pydantic_program_mode == PydanticProgramMode.DEFAULT:
+            return not self.metadata.is_function_calling_model
+        return self.pydantic_program_mode == PydanticProgramMode.LLM
+
+
+class _JsonQuestion:
+    """A prompt that asks for JSON, and the parsing of its answer. Reports both as LlamaIndex's events.
+
+    Attributes:
+        messages: The prompt with the JSON schema of the object.
+    """
+
+    def __init__(
+        self, llm: LLM, output_cls: type[Any], prompt: BasePromptTemplate, prompt_args: dict[str, Any]
+    ) -> None:
+        _dispatcher.event(
+            LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
         )
-        return cast("_AnswerProgram", program)
+        self._parser = AnswerParser(output_cls)
+        self._partial_cls = create_flexible_model(output_cls)
+        # A copy: LlamaIndex's own programs leave the parser in the caller's prompt, which then always asks for JSON.
+        with_schema = prompt.model_copy(update={"output_parser": self._parser})
+        self.messages: list[ChatMessage] = with_schema.format_messages(llm=llm, **prompt_args)
+        if llm.system_prompt:
+            self.messages = [ChatMessage(role=MessageRole.SYSTEM, content=llm.system_prompt), *self.messages]
+
+    def parse(self, response: ChatResponse | None, *, ends_stream: bool = False) -> Any:
+        """Return the object of a complete answer."""
+        output = self._parser.parse(_text_of(response))
+        if ends_stream:
+            _dispatcher.event(LLMStructuredPredictInProgressEvent(output=output))
+        _dispatcher.event(LLMStructuredPredictEndEvent(output=output))
+        return output
+
+    def parse_partial(self, response: ChatResponse) -> BaseModel | None:
+        """Return the object of the answer so far, or None if it cannot be parsed yet."""
+        text = _text_of(response)
+        try:
+            partial = self._partial_cls.model_validate(parse_partial_json(text[text.index("{") :]))
+        except (ValueError, RecursionError):
+            return None
+        _dispatcher.event(LLMStructuredPredictInProgressEvent(output=partial))
+        return partial
 
 
-def _report_start(output_cls: type[Any], prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> None:
-    _dispatcher.event(LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args))
+def _text_of(response: ChatResponse | None) -> str:
+    return "" if response is None else response.message.content or ""
 
 
-def _reported(answer: Any) -> Any:
-    _dispatcher.event(LLMStructuredPredictEndEvent(output=answer))
-    return answer
+class AnswerParser(PydanticOutputParser[Any]):
+    """Parses an object from JSON with other text, code fences or trailing commas, if there is one way to read it."""
+
+    def parse(self, text: str) -> Any:
+        """Return the object in an answer.
+
+        Raises:
+            UnreadableAnswerError: The answer holds no such object, or several that differ.
+        """
+        reason = "it holds no JSON object"
+        found: list[BaseModel] = []
+        try:
+            values = json_values_in(text)
+        except ValueError as error:
+            reason, values = f"{error}; raise max_tokens if it is cut", []
+        for value in values:
+            objects, problem = self._objects_in(value)
+            reason = problem or reason
+            found += [each for each in objects if each not in found]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            reason = f"it holds {len(found)} that differ"
+        raise UnreadableAnswerError(
+            f"the model's answer cannot be read as {self.output_cls.__name__}: {reason}; it begins: "
+            f"{one_line(text.strip()[:_MAX_QUOTED_CHARACTERS])!r}"
+        )
+
+    def _objects_in(self, value: Any) -> tuple[list[BaseModel], str]:
+        """Return the objects that a JSON value can be read as, and what is wrong with the value itself."""
+        try:
+            return [self._validated(value)], ""
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            problem = f"{'.'.join(map(str, first['loc'])) or 'its JSON'}: {first['msg']}"
+        found: list[BaseModel] = []
+        for item in value if isinstance(value, list) else []:
+            # Models that are asked for one object also write an array with one object.
+            objects, _ = self._objects_in(item) if isinstance(item, dict) else ([], "")
+            found += objects
+        return found, problem
+
+    def _validated(self, value: Any) -> BaseModel:
+        # From JSON, because pydantic then converts text to dates and arrays to tuples.
+        validated: BaseModel = self.output_cls.model_validate_json(json.dumps(value))
+        return validated
+
+
+def json_values_in(text: str) -> list[Any]:
+    """Return the outermost JSON objects and arrays of a text.
+
+    Raises:
+        ValueError: An object is cut or broken. An object inside it must not be taken for the whole.
+    """
+    values: list[Any] = []
+    position = 0
+    while found := _OPENING.search(text, position):
+        try:
+            value, position = decode_json(text, found.start())
+        except ValueError:
+            if found[0] == "{":
+                raise ValueError("it holds JSON that is cut or broken") from None
+            position = found.end()
+        else:
+            values.append(value)
+    return values
+
+
+def decode_json(text: str, start: int) -> tuple[Any, int]:
+    """Return the JSON value that begins at ``start``, and the position after it. Trailing commas are ignored.
+
+    Raises:
+        ValueError: No value begins there, or it is cut, broken or nested too deeply.
+    """
+    try:
+        return _DECODER.raw_decode(text, start)
+    except RecursionError as error:
+        raise ValueError(str(error)) from None
+    except ValueError:
+        commas = [found.start(1) for found in _TRAILING_COMMA.finditer(text, start) if found[1]]
+        if not commas:
+            raise
+    # Decode the text without the trailing commas, then add those before the end of the value to its position.
+    starts, ends = [start, *(comma + 1 for comma in commas)], [*commas, len(text)]
+    parts = [text[part_start:part_end] for part_start, part_end in zip(starts, ends, strict=True)]
+    value, length = _DECODER.raw_decode("".join(parts))
+    return value, start + length + sum(before < length for before in accumulate(map(len, parts[:-1])))

@@ -1,4 +1,4 @@
-"""A model's calls of tools, as they arrive and when they are complete: their arguments are never guessed."""
+"""Tools in requests and tool calls in answers. Incomplete arguments raise an error and are never guessed."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, GLMToolCallE
 from llama_index_mm_zhipu.llm.models import MODELS, ModelLimits, table_name
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 
-_QUOTED_CHARACTERS = 80
+_MAX_QUOTED_CHARACTERS = 80
 
-# Any of these in the schema of a function says that it may take arguments.
-_PARAMETERS = ("properties", "patternProperties", "additionalProperties", "$ref", "allOf", "anyOf", "oneOf")
+# A function whose schema has any of these may take arguments.
+_PARAMETER_KEYS = ("properties", "patternProperties", "additionalProperties", "$ref", "allOf", "anyOf", "oneOf")
 
 
 @dataclass
 class _Call:
-    """One call, as far as it came."""
+    """A tool call, which may still be incomplete."""
 
     index: Any = None
     id: str = ""
@@ -33,10 +33,10 @@ class _Call:
 
 
 class ToolCalls:
-    """The calls of one answer.
+    """Collects the tool calls of one answer.
 
     Args:
-        without_parameters: Names of functions that take no arguments: of these the API may send an empty text.
+        without_parameters: Names of functions that take no arguments. The API may send empty arguments for them.
     """
 
     def __init__(self, without_parameters: Collection[str] = ()) -> None:
@@ -44,11 +44,11 @@ class ToolCalls:
         self._calls: list[_Call] = []
 
     def add(self, calls: Iterable[dict[str, Any]], *, whole: bool) -> None:
-        """Take the ``tool_calls`` of an answer or of a piece of a stream.
+        """Add the ``tool_calls`` of an answer or of a piece of a stream.
 
         Args:
-            calls: As the API sent them.
-            whole: Whether each is a whole call, instead of a fragment that may belong to an earlier one.
+            calls: The calls as the API sent them.
+            whole: Whether each is a whole call, and not a fragment that may continue an earlier one.
         """
         for part in calls:
             function = part.get("function") or {}
@@ -62,7 +62,7 @@ class ToolCalls:
             call.arguments += _as_text(function.get("arguments"))
 
     def partial(self) -> list[dict[str, Any]]:
-        """Return the calls as far as they came, in the API's form."""
+        """Return the calls so far in the API's form, with arguments that may be incomplete."""
         return [
             {
                 "id": call.id,
@@ -73,10 +73,10 @@ class ToolCalls:
         ]
 
     def complete(self, finish_reason: str | None) -> list[ToolCallBlock]:
-        """Return the calls of an answer that is at its end.
+        """Return the calls of a complete answer.
 
         Args:
-            finish_reason: Of the answer; None if the API sent none.
+            finish_reason: The answer's ``finish_reason``, or None if the API sent none.
 
         Raises:
             GLMToolCallError: A call has no name, or its arguments are not one JSON object.
@@ -89,7 +89,7 @@ class ToolCalls:
         ]
 
     def _call_of(self, index: Any, call_id: str, name: str) -> _Call | None:
-        """Return the call that a fragment continues, None if it begins one; without an index it is the newest."""
+        """Return the call that a fragment continues, by default the newest one, or None if it begins a new call."""
         same_index = [call for call in self._calls if index is None or call.index == index]
         newest = same_index[-1] if same_index else None
         return None if newest is None or _begins_another(newest, call_id, name) else newest
@@ -110,7 +110,7 @@ def read_arguments(name: str, arguments: str) -> dict[str, Any]:
     """Parse the complete arguments of a tool.
 
     Raises:
-        GLMToolCallError: They are not one JSON object.
+        GLMToolCallError: The arguments are not one JSON object.
     """
     parsed = _parsed(arguments)
     if not isinstance(parsed, dict):
@@ -129,13 +129,13 @@ def functions_without_parameters(tools: Any) -> frozenset[str]:
 
 
 def _takes_arguments(schema: Any) -> bool:
-    return isinstance(schema, dict) and any(schema.get(key) for key in _PARAMETERS)
+    return isinstance(schema, dict) and any(schema.get(key) for key in _PARAMETER_KEYS)
 
 
 def _begins_another(call: _Call, call_id: str, name: str) -> bool:
-    """Whether a fragment on the index of a call begins another call.
+    """Return whether a fragment with the same index as a call begins another call.
 
-    Some servers send all calls on one index, some give each fragment of one call an id of its own; only the first
+    Some servers send all calls with one index, others give every fragment of a call a different id. Only the first
     fragment of a call has a name.
     """
     if not name or not call.name:
@@ -144,19 +144,19 @@ def _begins_another(call: _Call, call_id: str, name: str) -> bool:
         return True
     if call_id and call.id:
         return call_id != call.id
-    # Nothing can follow a whole object: what else comes is another call of the same function.
+    # Nothing can follow a complete object, so this is another call of the same function.
     return isinstance(_parsed(call.arguments), dict)
 
 
 def _as_text(arguments: Any) -> str:
-    """Return arguments as JSON text; some servers send the object itself."""
+    """Return arguments as JSON text. Some servers send the object itself."""
     if arguments is None:
         return ""
     return arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
 
 
 def _parsed(arguments: str) -> Any:
-    """Parse JSON; None where it is none. Line breaks within strings, as models write them, leave no doubt."""
+    """Parse JSON, or return None if it is invalid. Line breaks in strings, which models write, are accepted."""
     try:
         return json.loads(arguments, strict=False, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -168,27 +168,27 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _error(what: str, arguments: str) -> GLMToolCallError:
-    beginning = arguments[:_QUOTED_CHARACTERS]
-    quoted = f"{beginning!r}{'…' if len(arguments) > _QUOTED_CHARACTERS else ''}"
+    beginning = arguments[:_MAX_QUOTED_CHARACTERS]
+    quoted = f"{beginning!r}{'…' if len(arguments) > _MAX_QUOTED_CHARACTERS else ''}"
     return new_error(GLMToolCallError, f"the model called {what}: {quoted}")
 
 
 def tool_fields(tools: Sequence[BaseTool]) -> dict[str, Any]:
-    """Return the fields of a request that offer tools to the model."""
+    """Return the request fields that offer tools to the model."""
     specifications = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in tools]
-    # The API knows no other choice than "auto".
+    # The API accepts no other choice.
     return {"tools": specifications, "tool_choice": "auto"} if specifications else {}
 
 
 def require_function_calls(model: str, limits: ModelLimits) -> None:
-    """Refuse functions for a model of the table that calls none; of other models the API knows more.
+    """Refuse functions for a model in ``MODELS`` that calls none. For unknown models, the API decides.
 
     Args:
         model: Name of the model.
-        limits: Its limits.
+        limits: Limits of the model.
 
     Raises:
-        GLMInvalidRequestError: It calls none; the message names models that do.
+        GLMInvalidRequestError: The model calls no functions; the message names models that do.
     """
     if limits.tools or table_name(model) is None:
         return
@@ -201,10 +201,10 @@ def require_function_calls(model: str, limits: ModelLimits) -> None:
 
 
 def tool_calls(response: ChatResponse) -> list[ToolSelection]:
-    """Return the tools that the model chose, with their arguments.
+    """Return the tools that the model called, with their arguments.
 
     Raises:
-        GLMToolCallError: The arguments are not one complete JSON object.
+        GLMToolCallError: Arguments are not one complete JSON object.
     """
     return [
         ToolSelection(
@@ -218,22 +218,22 @@ def tool_calls(response: ChatResponse) -> list[ToolSelection]:
 
 
 def api_tool_call(call: ToolCallBlock) -> dict[str, Any]:
-    """Return a call in the API's form, with arguments as JSON text."""
+    """Return a tool call in the API's form, with arguments as JSON text."""
     return _api_call(call.tool_call_id, call.tool_name, call.tool_kwargs)
 
 
 def calls_in_history(message: ChatMessage, new_id: str) -> list[dict[str, Any]]:
-    """Return the calls of an earlier answer in the API's form.
+    """Return the tool calls of an earlier answer in the API's form.
 
-    They are in its blocks, or where other integrations leave them: in ``tool_calls`` of ``additional_kwargs`` as JSON
-    or as objects of OpenAI's SDK, in old histories one call in ``function_call``.
+    They are read from its blocks, or from ``additional_kwargs``, where other integrations put them: in ``tool_calls``
+    as JSON or as objects of OpenAI's SDK or, in old histories, one call in ``function_call``.
 
     Args:
         message: The answer.
         new_id: Id for a ``function_call``, which has none.
 
     Raises:
-        ValueError: What is there is no call.
+        ValueError: An entry is not a tool call.
     """
     if blocks := [block for block in message.blocks if isinstance(block, ToolCallBlock)]:
         return [api_tool_call(block) for block in blocks]
@@ -263,7 +263,7 @@ def _api_call(call_id: Any, name: Any, arguments: Any) -> dict[str, Any]:
 
 
 def keep_first_tool_call(response: ChatResponse) -> None:
-    """Drop all tool calls of an answer but the first."""
+    """Remove all tool calls of an answer except the first."""
     message = response.message
     first = next((block for block in message.blocks if isinstance(block, ToolCallBlock)), None)
     if first is not None:

@@ -1,4 +1,4 @@
-"""What calls have used of an account: tokens as the service counts them, their cost, and a budget for both."""
+"""Token usage of calls as counted by the service, its cost, and a budget for both."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from llama_index_mm_zhipu.concurrency import fork_safe_lock
 from llama_index_mm_zhipu.llm.errors import GLMBudgetError, new_error
 from llama_index_mm_zhipu.llm.models import MODELS, table_name
 
-_TOKENS_OF_A_PRICE = 1_000_000
+_TOKENS_PER_PRICE_UNIT = 1_000_000
 
-# One lock for all meters, held for additions only: a lock of each meter could be held by another thread at a fork.
-_counting = fork_safe_lock()
+# One lock for all meters, held for additions only, because fork-safe locks are never freed.
+_meter_lock = fork_safe_lock()
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Price:
     """Price of a model.
 
     Attributes:
-        input: Yuan for a million tokens of prompts, images included.
-        output: Yuan for a million tokens of answers, reasoning included.
+        input: Yuan per million tokens of prompts, including images.
+        output: Yuan per million tokens of answers, including reasoning.
 
     Raises:
-        ValueError: One of them is negative or not a finite number.
+        ValueError: A price is negative or not a finite number.
     """
 
     input: float
@@ -41,15 +41,15 @@ class Price:
 
 @dataclass(frozen=True)
 class ModelUsage:
-    """What calls of one model have used.
+    """Usage of one model.
 
     Attributes:
-        calls: Answers, whole or broken off. One without token counts, such as a stream that was closed early, adds no
-            tokens.
-        prompt_tokens: Of questions and images, as the service counts them.
-        completion_tokens: Of answers and reasoning.
-        total_tokens: Both.
-        cost: Yuan; None where no price is known.
+        calls: Number of answers, complete or not. Answers without token counts, such as streams that were closed
+            early, add no tokens.
+        prompt_tokens: Tokens of questions and images, as counted by the service.
+        completion_tokens: Tokens of answers and reasoning.
+        total_tokens: Sum of both.
+        cost: Cost in yuan; None if no price is known.
     """
 
     calls: int = 0
@@ -61,10 +61,10 @@ class ModelUsage:
 
 @dataclass(frozen=True)
 class Usage:
-    """What the calls of one ``ZhipuMultiModal`` had used when this was read.
+    """Usage of one ``ZhipuMultiModal`` at the time when it was read.
 
     Attributes:
-        models: By the name of the model that was asked.
+        models: Usage by name of the model that was asked.
     """
 
     models: Mapping[str, ModelUsage]
@@ -72,7 +72,7 @@ class Usage:
 
     @property
     def calls(self) -> int:
-        """Answers of all models."""
+        """Number of answers of all models."""
         return sum(used.calls for used in self.models.values())
 
     @property
@@ -92,18 +92,18 @@ class Usage:
 
     @property
     def cost(self) -> float | None:
-        """Yuan; None where the price of a model that was asked is not known."""
+        """Cost in yuan; None if the price of a model that was asked is unknown."""
         costs = [used.cost for used in self.models.values()]
         known = [cost for cost in costs if cost is not None]
         return sum(known) if len(known) == len(costs) else None
 
     def reset(self) -> None:
-        """Count from zero again; what was read before stays as it is."""
+        """Count from zero again. This object does not change."""
         self._meter.reset()
 
 
 class UsageMeter:
-    """Adds up what calls use; from any thread."""
+    """Adds up the usage of calls. Thread-safe."""
 
     def __init__(self) -> None:
         self._used: dict[str, ModelUsage] = {}
@@ -113,11 +113,11 @@ class UsageMeter:
 
         Args:
             model: The model that was asked.
-            usage: The token counts of the service; empty if it sent none.
+            usage: Token counts of the service, or empty if it sent none.
         """
         prompt, completion = (_count(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
         total = _count(usage.get("total_tokens")) or prompt + completion
-        with _counting:
+        with _meter_lock:
             used = self._used.get(model, ModelUsage())
             self._used[model] = ModelUsage(
                 calls=used.calls + 1,
@@ -127,27 +127,27 @@ class UsageMeter:
             )
 
     def read(self, prices: Mapping[str, Price]) -> Usage:
-        """Return what was used since the last reset, at these prices."""
-        with _counting:
+        """Return the usage since the last reset, at these prices."""
+        with _meter_lock:
             used = dict(self._used)
         models = {model: replace(each, cost=_cost(each, price_of(model, prices))) for model, each in used.items()}
         return Usage(MappingProxyType(models), self)
 
     def reset(self) -> None:
         """Count from zero again."""
-        with _counting:
+        with _meter_lock:
             self._used.clear()
 
 
 @dataclass(frozen=True)
 class Account:
-    """A meter and the budget that it is read against.
+    """A usage meter and its budget.
 
     Attributes:
-        meter: Counts the calls.
-        prices: By name of the model.
-        max_cost: Yuan; None for no limit.
-        max_total_tokens: None for no limit.
+        meter: Meter of the calls.
+        prices: Prices by name of the model.
+        max_cost: Budget in yuan; None for no limit.
+        max_total_tokens: Budget in tokens; None for no limit.
     """
 
     meter: UsageMeter
@@ -156,10 +156,10 @@ class Account:
     max_total_tokens: int | None
 
     def check(self, model: str) -> None:
-        """Refuse a call of a model if the budget is used up, or cannot be kept.
+        """Refuse a call of a model if the budget is used up.
 
         Raises:
-            GLMBudgetError: It is, or ``max_cost`` is set and the price of a model is not known.
+            GLMBudgetError: The budget is used up, or ``max_cost`` is set and the price of a model is unknown.
         """
         used = self.meter.read(self.prices)
         if self.max_total_tokens is not None and used.total_tokens >= self.max_total_tokens:
@@ -177,7 +177,7 @@ class Account:
 
 
 def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
-    """Return the price of a model: the one of its name, else of the model that it is in the table; free ones cost 0."""
+    """Return the price of a model by its name or another name of the same model; 0 for free models, else None."""
     if (price := prices.get(model)) is not None:
         return price
     name = table_name(model)
@@ -190,9 +190,9 @@ def price_of(model: str, prices: Mapping[str, Price]) -> Price | None:
 def _cost(used: ModelUsage, price: Price | None) -> float | None:
     if price is None:
         return None
-    return (used.prompt_tokens * price.input + used.completion_tokens * price.output) / _TOKENS_OF_A_PRICE
+    return (used.prompt_tokens * price.input + used.completion_tokens * price.output) / _TOKENS_PER_PRICE_UNIT
 
 
 def _count(value: Any) -> int:
-    """Return a token count; gateways send null, or text, for what they do not know."""
+    """Return a token count. Gateways send null or text for unknown counts, which are 0."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0

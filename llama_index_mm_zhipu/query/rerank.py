@@ -18,7 +18,7 @@ from llama_index.core.utils import iter_batch
 from PIL import Image
 
 from llama_index_mm_zhipu.arguments import KnownFields
-from llama_index_mm_zhipu.concurrency import run_on_own_loop, together
+from llama_index_mm_zhipu.concurrency import gather_or_cancel, run_in_new_loop
 from llama_index_mm_zhipu.images import (
     CELL_SIDE,
     ImageError,
@@ -168,7 +168,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
-        return run_on_own_loop(self._apostprocess_nodes(nodes, query_bundle))
+        return run_in_new_loop(self._apostprocess_nodes(nodes, query_bundle))
 
     async def _apostprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
@@ -179,7 +179,9 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
             return []
         size = self.choice_batch_size if self.mode == "sheet" else 1
         preparing = asyncio.Semaphore(_PREPARED_AT_A_TIME)
-        judged = await together(self._judge(batch, query_bundle, preparing) for batch in iter_batch(nodes, size))
+        judged = await gather_or_cancel(
+            self._judge(batch, query_bundle, preparing) for batch in iter_batch(nodes, size)
+        )
         if any(verdicts is None for verdicts in judged):
             logger.warning("the model's answer with scores could not be read: %d results stay as retrieved", len(nodes))
             return [_with_reason(result, NOT_READ, result.score) for result in nodes[: self.top_n]]

@@ -16,7 +16,7 @@ from typing import Any
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.llm import ZhipuMultiModal
-from llama_index_mm_zhipu.llm.endpoint import Style, has_key_in_environment, without_password
+from llama_index_mm_zhipu.llm.endpoint import Style, has_key_in_environment, without_credentials
 from llama_index_mm_zhipu.testing.answers import answer_to
 from llama_index_mm_zhipu.testing.checks import check_key, check_request
 from llama_index_mm_zhipu.testing.faults import ErrorAnswer, Fault
@@ -331,7 +331,7 @@ def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
     """
     if has_key_in_environment():
         llm = ZhipuMultiModal(model)
-        print(f"Asking {llm.model} at {without_password(llm.api_base)}.")
+        print(f"Asking {llm.model} at {without_credentials(llm.api_base)}.")
         return llm
     server = MockGLMServer()
     server.__enter__()

@@ -337,7 +337,7 @@ def test_a_progress_bar_is_shown_on_request(
 def test_settings_are_serialized_without_the_api_key(captioner: ImageCaptioner, key: str) -> None:
     shown = str(captioner.to_dict()) + repr(captioner)
     assert "glm-4v-flash" in shown
-    with pytest.raises(ValueError, match="give it anew, as in from_dict"):
+    with pytest.raises(ValueError, match="pass it again, as in from_dict"):
         ImageCaptioner.from_dict(captioner.to_dict())
     again = ImageCaptioner.from_dict(captioner.to_dict(), llm=captioner.llm)
     assert again.cache_path == captioner.cache_path

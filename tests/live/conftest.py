@@ -1,4 +1,4 @@
-"""Prints the table of what the service did at the end of a live run."""
+"""Prints a table of assumed and observed outcomes at the end of a live run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from probes import PROBES
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table; with ``LIVE_TABLE`` in the environment, write it to the file of this name as Markdown."""
+    """Print the table, and write it as Markdown to the file that ``LIVE_TABLE`` in the environment names."""
     seen = _outcomes(terminalreporter)
     rows = [probe.row(seen[probe.name]) for probe in PROBES if probe.name in seen]
     if not rows:
         return
-    terminalreporter.section("assumed of the GLM API, and seen")
+    terminalreporter.section("GLM API, assumed and observed")
     for line in terminal_table(rows):
         terminalreporter.write_line(line)
     differing = sum(row[-1] == "≠" for row in rows)
@@ -27,7 +27,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def _outcomes(terminalreporter: Any) -> dict[str, str]:
-    """Collect what the live tests recorded, by probe."""
+    """Return the outcomes that the live tests recorded, by probe."""
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     calls = [report for report in reports if isinstance(report, pytest.TestReport) and report.when == "call"]
     recorded = [{name: str(value) for name, value in report.user_properties} for report in calls]

@@ -1,4 +1,4 @@
-"""Raw requests to a deployment of the GLM API, and what comes of them in a few words."""
+"""Raw requests to a deployment of the GLM API, and short descriptions of failures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import httpx
 
 # Five images can take two minutes at busy hours.
 _TIMEOUT = httpx.Timeout(180.0, connect=15.0)
-_LONGEST_MESSAGE = 160
+_MAX_MESSAGE_LENGTH = 160
 
 
-class NoAnswer(Exception):  # noqa: N818  # a refusal is as good an outcome as an answer
-    """The API did not answer; the text says what it did instead."""
+class NoAnswer(Exception):  # noqa: N818  # a refusal is an expected outcome
+    """Raised when the API does not answer; the message describes what it did instead."""
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Api:
     """A deployment of the API and a key for it.
 
     Attributes:
-        base: Its address.
-        key: ``id.secret``.
+        base: URL of the API.
+        key: Key in the form ``id.secret``.
     """
 
     base: str
@@ -34,8 +34,8 @@ class Api:
         """Send a request.
 
         Args:
-            body: Its body.
-            headers: Instead of the one that holds the key.
+            body: Body of the request.
+            headers: Headers to send instead of the one with the key.
         """
         headers = self.bearer(self.key) if headers is None else headers
         return self._http.post(f"{self.base.rstrip('/')}/chat/completions", json=dict(body), headers=dict(headers))
@@ -44,7 +44,7 @@ class Api:
         """Send a request and return the parsed answer.
 
         Raises:
-            NoAnswer: It was refused.
+            NoAnswer: The request was refused.
         """
         return answer_in(self.send(body, headers))
 
@@ -52,7 +52,7 @@ class Api:
         """Send a request for a stream and return the data of its events.
 
         Raises:
-            NoAnswer: It was refused.
+            NoAnswer: The request was refused.
         """
         response = self.send({**body, "stream": True})
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -62,7 +62,7 @@ class Api:
         return [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
 
     def hide_key(self, text: str) -> str:
-        """Take the key out of a text, should the API quote it."""
+        """Return a text without the key, which the API may quote."""
         for part in (self.key, self.key.rpartition(".")[2]):
             text = text.replace(part, "***")
         return text
@@ -73,15 +73,15 @@ class Api:
 
     @staticmethod
     def bearer(token: str) -> dict[str, str]:
-        """Return the header that holds a key or a token."""
+        """Return the header with a key or a token."""
         return {"Authorization": f"Bearer {token}"}
 
 
 def answer_in(response: httpx.Response) -> dict[str, Any]:
-    """Parse an answer.
+    """Return the parsed JSON of an answer.
 
     Raises:
-        NoAnswer: There is none.
+        NoAnswer: The answer is an error, or not a JSON object.
     """
     try:
         body = response.json()
@@ -89,7 +89,7 @@ def answer_in(response: httpx.Response) -> dict[str, Any]:
         raise NoAnswer(f"{response.status_code} {media_type(response)}, no JSON") from None
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, dict):
-        message = " ".join(str(error.get("message")).split())[:_LONGEST_MESSAGE]
+        message = " ".join(str(error.get("message")).split())[:_MAX_MESSAGE_LENGTH]
         raise NoAnswer(f"{response.status_code} {error.get('code')} {message}")
     if response.status_code != 200 or not isinstance(body, dict):
         raise NoAnswer(f"{response.status_code}, JSON of another form")
@@ -97,5 +97,5 @@ def answer_in(response: httpx.Response) -> dict[str, Any]:
 
 
 def media_type(response: httpx.Response) -> str:
-    """Return what the body of an answer claims to be."""
+    """Return the media type in the header of an answer."""
     return str(response.headers.get("content-type", "nothing")).partition(";")[0]

@@ -1,4 +1,4 @@
-"""The table of what was assumed and what was seen, for terminals and as Markdown."""
+"""The table of assumed and observed outcomes, for terminals and as Markdown."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from itertools import zip_longest
 
 Row = Sequence[str]
 
-HEADER = ("probe", "fact", "assumed", "stand-in", "service", "")
+HEADER = ("probe", "fact", "assumed", "mock server", "service", "")
 LEGEND = (
-    "fact: D documented, L reported of the live service, R read in Zhipu's SDK, ? said nowhere. "
-    "≠: the service differs from what is assumed."
+    "fact: D documented, L reported by users of the service, R read in Zhipu's SDK, ? stated nowhere. "
+    "≠: the service differs from the assumption."
 )
 
 _WIDTHS = (28, 40, 34, 34, 34, 1)
@@ -34,12 +34,12 @@ def markdown_table(rows: Sequence[Row]) -> str:
 
 
 def width_of(text: str) -> int:
-    """Return how many columns of a terminal a text fills: Chinese characters fill two."""
+    """Return the width of a text in terminal columns. Chinese characters take two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Cut a text into lines of at most this many columns: at spaces, and within words that are wider than a line."""
+    """Wrap a text into lines of at most this many columns, at spaces or inside words that are wider than a line."""
     lines = [""]
     for word in text.split(" "):
         addition = f" {word}" if lines[-1] else word

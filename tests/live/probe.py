@@ -1,4 +1,4 @@
-"""A probe: one thing that is said of the GLM API, and the requests that show whether it is so."""
+"""Probes: assumptions about the GLM API, and the requests that test them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import httpx
 from live_api import Api, NoAnswer
 
 Ask = Callable[[Api], str]
-"""Sends requests and says in a few words what came of them."""
+"""Sends requests and returns a short description of the outcome."""
 
 GREETING = "你好"
 
@@ -25,29 +25,29 @@ _PATIENCE = (5, 15, 45)
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing that is said of the API.
+    """An assumption about the API and a way to test it.
 
     Attributes:
-        name: Short and unique.
-        fact: What is said, and by whom: see ``live_table.LEGEND``.
-        expected: The outcome that this package relies on; where it relies on none, the best reported one.
-        ask: Sends the requests and returns the outcome; refusals and failures may be raised.
-        stand_in: The outcome of the stand-in where it is known to differ.
+        name: Short, unique name.
+        fact: The assumption and its source; see ``live_table.LEGEND``.
+        expected: Outcome that this package relies on, else the best reported one.
+        ask: Sends the requests and returns the outcome. Refusals and failures may be raised.
+        mock: Outcome of the mock server, if it is known to differ.
     """
 
     name: str
     fact: str
     expected: str
     ask: Ask
-    stand_in: str | None = None
+    mock: str | None = None
 
     @property
-    def on_stand_in(self) -> str:
-        """What the stand-in does."""
-        return self.stand_in or self.expected
+    def on_mock(self) -> str:
+        """Outcome of the mock server."""
+        return self.mock or self.expected
 
     def outcome(self, api: Api) -> str:
-        """Ask, and say in a few words what came of it."""
+        """Send the requests and return the outcome."""
         try:
             return api.hide_key(self.ask(api))
         except NoAnswer as refused:
@@ -58,11 +58,11 @@ class Probe:
             return api.hide_key(f"an answer of another form, {error!r}")
 
     def outcome_when_not_busy(self, api: Api, pause: float) -> str:
-        """Ask after a pause, and again after longer ones where the service is busy.
+        """Return the outcome after a pause, and retry after longer pauses if the service is busy.
 
         Args:
-            api: Who is asked.
-            pause: Seconds.
+            api: Deployment to test.
+            pause: Length of the first pause in seconds.
         """
         time.sleep(pause)
         outcome = self.outcome(api)
@@ -74,39 +74,39 @@ class Probe:
         return outcome
 
     def row(self, outcome: str) -> tuple[str, ...]:
-        """Return the line of the table that says what the service did."""
+        """Return the row of the table for an outcome of the service."""
         mark = "=" if outcome == self.expected else "≠"
-        return (self.name, self.fact, self.expected, self.on_stand_in, outcome, mark)
+        return (self.name, self.fact, self.expected, self.on_mock, outcome, mark)
 
 
 def body(content: Any = GREETING, model: str = "glm-4v-flash", **fields: Any) -> dict[str, Any]:
     """Return a request for a short answer.
 
     Args:
-        content: Of its one message.
-        model: Which model is asked.
-        **fields: Further ones, or others than these.
+        content: Content of its only message.
+        model: Name of the model.
+        **fields: Further fields, or replacements of these.
     """
     return {"model": model, "messages": [user(content)], "max_tokens": 8, **fields}
 
 
 def user(content: Any) -> dict[str, Any]:
-    """Return a message of the user."""
+    """Return a user message."""
     return {"role": "user", "content": content}
 
 
 def text(content: str) -> dict[str, Any]:
-    """Return the part of a message that holds text."""
+    """Return the part of a message for text."""
     return {"type": "text", "text": content}
 
 
 def asking(content: Any = GREETING, **fields: Any) -> Ask:
-    """Return what sends one request and says whether it is answered; arguments as for ``body``."""
-    return lambda api: said_of(api.post(body(content, **fields)))
+    """Return a function that sends one request and returns whether it is answered. Arguments are those of ``body``."""
+    return lambda api: answered_or_empty(api.post(body(content, **fields)))
 
 
-def said_of(answer: dict[str, Any]) -> str:
-    """Tell whether there is anything in an answer."""
+def answered_or_empty(answer: dict[str, Any]) -> str:
+    """Return whether an answer has content, in words."""
     message = answer["choices"][0]["message"]
     is_filled = any(message.get(part) for part in ("content", "reasoning_content", "tool_calls"))
     return ANSWERED if is_filled else EMPTY

@@ -1,7 +1,7 @@
-"""What is said of Zhipu's GLM vision API and cannot be known without a key, as probes.
+"""Probes of assumptions about Zhipu's GLM vision API that cannot be verified without a key.
 
-Where a live run shows another outcome than the expected one, put it there, and what the stand-in does, if it was not
-changed, into ``stand_in``.
+If a live run shows another outcome than the expected one, put it there. If the mock server is not changed accordingly,
+put its outcome into ``mock``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import jwt
 from live_api import Api, NoAnswer, answer_in, media_type
 from live_images import encoded, encoded_file_of, image, images
-from probe import ANSWERED, GREETING, Ask, Probe, asking, body, said_of, text, user
+from probe import ANSWERED, GREETING, Ask, Probe, answered_or_empty, asking, body, text, user
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMError
@@ -28,14 +28,14 @@ from llama_index_mm_zhipu.llm.requests import limits_at
 
 TOOL_MODEL = "glm-4.6v-flash"
 THINKING_MODEL = "glm-4.1v-thinking-flash"
-# Not free: only asked for what it refuses.
+# Not free, so only sent requests that it refuses.
 ALWAYS_THINKING_MODEL = "glm-5.3-flash"
 
 # From the quick start of Zhipu's documentation.
-ADDRESS = "https://cdn.bigmodel.cn/static/logo/register.png"
+IMAGE_URL = "https://cdn.bigmodel.cn/static/logo/register.png"
 VIDEO = "https://cdn.bigmodel.cn/agent-demos/lark/113123.mov"
 FILE = "https://cdn.bigmodel.cn/static/demo/demo2.txt"
-DEAD_ADDRESS = "https://cdn.bigmodel.cn/static/logo/no-such-image.png"
+DEAD_URL = "https://cdn.bigmodel.cn/static/logo/no-such-image.png"
 
 QUESTION = text("这张图片是什么颜色？")
 TOOL = {
@@ -57,19 +57,19 @@ ALWAYS_THINKS = "400 1210 This model always engages in thinking and cannot be di
 BAD_TOKEN = "401 1002 Authorization Token非法，请确认Authorization Token正确传递。"
 
 
-def range_of_max_tokens(most: int) -> str:
-    """Return how a ``max_tokens`` out of range is refused."""
-    return f"400 1210 max_tokens参数非法：限制数值范围[1,{most}]"
+def range_of_max_tokens(limit: int) -> str:
+    """Return the refusal of a ``max_tokens`` that is out of range."""
+    return f"400 1210 max_tokens参数非法：限制数值范围[1,{limit}]"
 
 
-# Requests that take more than one line
+# Requests with more than one line of code
 
 
 def _image_file_of(length: int) -> Ask:
-    return lambda api: said_of(api.post(body([image(encoded_file_of(length)), QUESTION])))
+    return lambda api: answered_or_empty(api.post(body([image(encoded_file_of(length)), QUESTION])))
 
 
-def _tokens_for_a_image(api: Api) -> str:
+def _tokens_for_an_image(api: Api) -> str:
     without, with_one = (
         api.post(body(content))["usage"]["prompt_tokens"] for content in ([QUESTION], [*images(1), QUESTION])
     )
@@ -88,7 +88,7 @@ def _finish_reason(api: Api) -> str:
 
 
 def _request_id_of(length: int) -> Ask:
-    return lambda api: said_of(api.post(body(request_id=(uuid.uuid4().hex * 3)[:length])))
+    return lambda api: answered_or_empty(api.post(body(request_id=(uuid.uuid4().hex * 3)[:length])))
 
 
 def _request_id_in_answer(api: Api) -> str:
@@ -108,11 +108,11 @@ def _same_request_id_twice(api: Api) -> str:
 
 def _too_long(api: Api) -> str:
     characters = random.Random(0).choices([chr(code) for code in range(0x4E00, 0x9000)], k=40_000)
-    return said_of(api.post(body("".join(characters))))
+    return answered_or_empty(api.post(body("".join(characters))))
 
 
 def _in_english(content: Any, **fields: Any) -> Ask:
-    return lambda api: said_of(
+    return lambda api: answered_or_empty(
         api.post(body(content, **fields), {**Api.bearer(api.key), "Accept-Language": "en-US,en"})
     )
 
@@ -153,21 +153,21 @@ def _refused_stream(api: Api) -> str:
 
 
 def _with_headers(headers: dict[str, str]) -> Ask:
-    return lambda api: said_of(api.post(body(), headers))
+    return lambda api: answered_or_empty(api.post(body(), headers))
 
 
 def _with_token(seconds: int) -> Ask:
-    """Send a JWT that ends in so many seconds."""
+    """Send a JWT that expires in so many seconds."""
 
     def ask(api: Api) -> str:
         name, _, secret = api.key.partition(".")
         now = int(time.time() * 1000)
         claims = {"api_key": name, "exp": now + seconds * 1000, "timestamp": now}
         with warnings.catch_warnings():
-            # Zhipu's secrets are shorter than PyJWT wants them.
+            # PyJWT warns about secrets as short as Zhipu's.
             warnings.simplefilter("ignore")
             token = jwt.encode(claims, secret, algorithm="HS256", headers={"sign_type": "SIGN"})
-        return said_of(api.post(body(), Api.bearer(token)))
+        return answered_or_empty(api.post(body(), Api.bearer(token)))
 
     return ask
 
@@ -196,7 +196,9 @@ def _answer_to_tool_result(api: Api, content: str) -> str:
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "content": content, "tool_call_id": "call_1"},
     ]
-    return said_of(api.post(body(model=TOOL_MODEL, messages=history, tools=[TOOL], thinking={"type": "disabled"})))
+    return answered_or_empty(
+        api.post(body(model=TOOL_MODEL, messages=history, tools=[TOOL], thinking={"type": "disabled"}))
+    )
 
 
 def _reasons(**fields: Any) -> Ask:
@@ -225,7 +227,7 @@ def _simultaneous(api: Api) -> str:
     def ask(_: int) -> str:
         response = api.send(body())
         try:
-            return said_of(answer_in(response))
+            return answered_or_empty(answer_in(response))
         except NoAnswer as refused:
             return f"{refused}, {'with' if 'retry-after' in response.headers else 'without'} Retry-After"
 
@@ -308,29 +310,29 @@ _FORMS = [
         "base64 is looked at",
         "?: an image in base64 costs tokens",
         "more prompt_tokens than without",
-        _tokens_for_a_image,
+        _tokens_for_an_image,
     ),
     Probe(
         "base64 with data: prefix",
         "L: taken by the service, refused by some deployments",
         ANSWERED,
         asking([image(f"data:image/jpeg;base64,{encoded()}"), QUESTION]),
-        stand_in=BAD_IMAGE,
+        mock=BAD_IMAGE,
     ),
     Probe(
         "PNG named as JPEG",
         "?: the bytes count, not the name in the data: prefix",
         ANSWERED,
         asking([image(f"data:image/jpeg;base64,{encoded('PNG')}"), QUESTION]),
-        stand_in=BAD_IMAGE,
+        mock=BAD_IMAGE,
     ),
-    Probe("address", "D: addresses are fetched", ANSWERED, asking([image(ADDRESS), QUESTION])),
+    Probe("URL", "D: URLs are fetched", ANSWERED, asking([image(IMAGE_URL), QUESTION])),
     Probe(
-        "address of nothing",
+        "URL of nothing",
         "L: refused like a broken image",
         BAD_IMAGE,
-        asking([image(DEAD_ADDRESS), QUESTION]),
-        stand_in=ANSWERED,
+        asking([image(DEAD_URL), QUESTION]),
+        mock=ANSWERED,
     ),
     Probe("PNG", "D: taken", ANSWERED, asking([image(encoded("PNG")), QUESTION])),
     Probe("WebP", "D: only JPEG and PNG", BAD_IMAGE, asking([image(encoded("WEBP")), QUESTION])),
@@ -390,7 +392,7 @@ _MESSAGES = [
         "L: refused with 1213, naming prompt",
         "400 1213 未正常接收到prompt参数。",
         asking(""),
-        stand_in="400 1214 messages.content 参数非法。请检查文档。",
+        mock="400 1214 messages.content 参数非法。请检查文档。",
     ),
     Probe("no messages", "L: refused with 1214", "400 1214 messages 参数非法。请检查文档。", asking(messages=[])),
     Probe(
@@ -398,7 +400,7 @@ _MESSAGES = [
         "L: refused with 1214",
         "400 1214 角色信息不正确",
         asking(messages=[{"role": "developer", "content": GREETING}, user(GREETING)]),
-        stand_in="400 1214 messages.role 参数非法，取值范围 ['system', 'user', 'assistant', 'tool']",
+        mock="400 1214 messages.role 参数非法，取值范围 ['system', 'user', 'assistant', 'tool']",
     ),
     Probe(
         "history",
@@ -411,7 +413,7 @@ _MESSAGES = [
         "D: 1261, L: in these words",
         "400 1261 Prompt exceeds max length",
         _too_long,
-        stand_in="400 1261 Prompt 超长",
+        mock="400 1261 Prompt 超长",
     ),
 ]
 
@@ -476,7 +478,7 @@ _PARAMETERS = [
         "L: refused, naming the range",
         "400 1210 temperature参数非法：限制数值范围[0,1]",
         asking(temperature=1.5),
-        stand_in=PARAMETER,
+        mock=PARAMETER,
     ),
     Probe(
         "temperature 0.333",
@@ -526,14 +528,14 @@ _KEYS = [
         "L: 1003",
         "401 1003 Authorization Token已过期，请重新生成/获取。",
         _with_token(-210),
-        stand_in=ANSWERED,
+        mock=ANSWERED,
     ),
     Probe(
         "wrong key",
         "D: one of 1000 to 1004, L: 401 as the code",
         "401 401 令牌已过期或验证不正确",
         _with_headers(Api.bearer(f"{'0' * 32}.wrong")),
-        stand_in=ANSWERED,
+        mock=ANSWERED,
     ),
     Probe("malformed key", "D: 1002", BAD_TOKEN, _with_headers(Api.bearer("malformed"))),
     Probe(
@@ -573,7 +575,7 @@ _TOOLS = [
         "D: reasoning_content",
         "with reasoning_content",
         _reasons(thinking={"type": "enabled"}),
-        stand_in="without reasoning_content",
+        mock="without reasoning_content",
     ),
     Probe(
         "thinking disabled, glm-4.6v-flash",
@@ -586,21 +588,21 @@ _TOOLS = [
         "L: enabled on GLM-4.6 and 4.7",
         "with reasoning_content",
         _reasons(),
-        stand_in="without reasoning_content",
+        mock="without reasoning_content",
     ),
     Probe(
         "marks, glm-4.1v",
         "D: reasoning_content, L: marks in the text of GLM-4.5V",
         "reasoning_content",
         _marks(THINKING_MODEL),
-        stand_in="none",
+        mock="none",
     ),
     Probe(
         "marks, glm-4.6v-flash",
         "D: reasoning_content, L: marks in the text of GLM-4.5V",
         "reasoning_content",
         _marks(TOOL_MODEL),
-        stand_in="none",
+        mock="none",
     ),
 ]
 
@@ -610,7 +612,7 @@ _SERVICE = [
         "D: ten, later as the account allows, L: others get 1302",
         "10 × answered; 2 × 429 1302 您的账户已达到速率限制，请您控制请求频率, without Retry-After",
         _simultaneous,
-        stand_in="12 × answered",
+        mock="12 × answered",
     ),
     Probe("headers of an answer", "?: none that could be of use", "none", _header_names),
     Probe(

@@ -1,8 +1,8 @@
 """Every probe against Zhipu's service: ``ZHIPUAI_API_KEY=… pytest -m live``.
 
 ``ZHIPUAI_BASE_URL`` names another deployment, ``LIVE_TABLE`` a file for the table in Markdown, ``LIVE_PAUSE`` the
-seconds between probes. Only free models are asked. A probe whose outcome is not what was assumed fails: then the
-service's outcome belongs into ``probes.py``, and the package or its stand-in may have to follow.
+seconds between probes. Only free models are asked. A probe fails if its outcome is not the assumed one. Then put the
+service's outcome into ``probes.py``, and change the package or its mock server if needed.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ PAUSE = float(os.environ.get("LIVE_PAUSE", "1"))
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Api]:
-    """Zhipu's service, or the one of ``ZHIPUAI_BASE_URL``."""
+    """Zhipu's service, or the deployment at ``ZHIPUAI_BASE_URL``."""
     api = Api(os.environ.get("ZHIPUAI_BASE_URL") or DEFAULT_API_BASE, os.environ["ZHIPUAI_API_KEY"].strip())
     yield api
     api.close()
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
-def test_the_service_does_what_is_assumed(
+def test_the_service_behaves_as_assumed(
     probe: Probe, service: Api, record_property: Callable[[str, object], None]
 ) -> None:
     outcome = probe.outcome_when_not_busy(service, PAUSE)

@@ -1,4 +1,4 @@
-"""The probes themselves work: against the stand-in each has the outcome that is said of it."""
+"""The probes themselves work: each has its stated outcome with the mock server."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ RATE = "您的账户已达到速率限制，请您控制请求频率"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MockGLMServer]:
-    """A stand-in for all probes."""
+    """A mock server for all probes."""
     with MockGLMServer() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def api(server: MockGLMServer) -> Iterator[Api]:
-    """The stand-in, and a key."""
-    stand_in = Api(server.url, KEY)
-    yield stand_in
-    stand_in.close()
+    """The mock server and a key."""
+    mocked = Api(server.url, KEY)
+    yield mocked
+    mocked.close()
 
 
 @pytest.fixture
@@ -51,26 +51,26 @@ def greeting() -> Probe:
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
-def test_a_probe_sees_what_the_stand_in_does(probe: Probe, api: Api) -> None:
-    assert probe.outcome(api) == probe.on_stand_in
+def test_a_probe_has_the_stated_outcome_with_the_mock_server(probe: Probe, api: Api) -> None:
+    assert probe.outcome(api) == probe.on_mock
 
 
-def test_names_are_unique_and_differences_are_differences() -> None:
+def test_names_are_unique_and_stated_differences_differ() -> None:
     assert len({probe.name for probe in PROBES}) == len(PROBES)
-    assert all(probe.stand_in != probe.expected for probe in PROBES)
+    assert all(probe.mock != probe.expected for probe in PROBES)
 
 
 # Outcomes
 
 
-def test_the_key_is_hidden_where_the_api_quotes_it(greeting: Probe, server: MockGLMServer, api: Api) -> None:
+def test_the_key_is_hidden_if_the_api_quotes_it(greeting: Probe, server: MockGLMServer, api: Api) -> None:
     server.fail_next(401, "1000", f"{KEY} and s3cr3tpart")
     outcome = greeting.outcome(api)
     assert outcome == "401 1000 *** and ***"
     assert "s3cr3tpart" not in f"{api!r} {terminal_table([greeting.row(outcome)])}"
 
 
-def test_what_is_no_answer_is_an_outcome(greeting: Probe, server: MockGLMServer, api: Api) -> None:
+def test_malformed_answers_are_outcomes(greeting: Probe, server: MockGLMServer, api: Api) -> None:
     server.script(RawAnswer("<html>", status=502), RawAnswer("[]"), RawAnswer('{"choices": []}'))
     assert [greeting.outcome(api) for _ in range(3)] == [
         "502 text/html, no JSON",
@@ -79,7 +79,7 @@ def test_what_is_no_answer_is_an_outcome(greeting: Probe, server: MockGLMServer,
     ]
 
 
-def test_a_busy_service_is_asked_again(greeting: Probe, server: MockGLMServer, api: Api) -> None:
+def test_a_busy_service_is_retried(greeting: Probe, server: MockGLMServer, api: Api) -> None:
     server.fail_next(429, "1305", "busy", times=3)
     assert greeting.outcome_when_not_busy(api, 0) == ANSWERED
     server.fail_next(429, "1305", "busy", times=5)
@@ -103,7 +103,7 @@ def test_a_busy_service_is_asked_again(greeting: Probe, server: MockGLMServer, a
         ("this package, text only", [ErrorAnswer(401, "401", "no")], "GLMAuthenticationError"),
     ],
 )
-def test_a_probe_sees_what_the_stand_in_does_not_do_by_itself(
+def test_a_probe_recognises_scripted_faults(
     name: str, faults: list[Fault], outcome: str, server: MockGLMServer, api: Api
 ) -> None:
     probe = next(probe for probe in PROBES if probe.name == name)
@@ -111,14 +111,14 @@ def test_a_probe_sees_what_the_stand_in_does_not_do_by_itself(
     assert probe.outcome(api).startswith(outcome)
 
 
-def test_a_service_out_of_reach_is_an_outcome(greeting: Probe) -> None:
+def test_an_unreachable_service_is_an_outcome(greeting: Probe) -> None:
     with MockGLMServer() as gone:
         unreachable = Api(gone.url, KEY)
     assert greeting.outcome(unreachable) == "no answer, ConnectError"
     unreachable.close()
 
 
-def test_a_whole_answer_is_no_stream(server: MockGLMServer, api: Api) -> None:
+def test_a_whole_answer_is_not_a_stream(server: MockGLMServer, api: Api) -> None:
     server.script(RawAnswer("{}", content_type="application/json"))
     probe = Probe("stream", "D: a stream", "", lambda api: str(api.stream({})))
     assert probe.outcome(api) == "a whole answer instead of a stream"
@@ -127,8 +127,8 @@ def test_a_whole_answer_is_no_stream(server: MockGLMServer, api: Api) -> None:
 # Table
 
 
-def test_the_lines_of_the_table_are_equally_wide() -> None:
-    lines = terminal_table([probe.row(probe.on_stand_in) for probe in PROBES])
+def test_the_lines_of_the_table_have_equal_width() -> None:
+    lines = terminal_table([probe.row(probe.on_mock) for probe in PROBES])
     assert len({width_of(line) for line in lines}) == 1
 
 
@@ -144,7 +144,7 @@ def test_the_lines_of_the_table_are_equally_wide() -> None:
         ("a 速率限", ["a", "速率限"]),
     ],
 )
-def test_cells_are_wrapped_by_their_width_on_the_screen(text: str, lines: list[str]) -> None:
+def test_cells_are_wrapped_by_their_width_in_columns(text: str, lines: list[str]) -> None:
     assert wrap(text, 6) == lines
 
 
@@ -185,11 +185,11 @@ def test_a_live_run_prints_the_table_and_not_the_key(tmp_path: Path) -> None:
     with MockGLMServer() as server:
         run = run_live(ZHIPUAI_API_KEY=KEY, ZHIPUAI_BASE_URL=server.url, LIVE_PAUSE="0", LIVE_TABLE=str(table))
 
-    differing = [probe for probe in PROBES if probe.stand_in]
+    differing = [probe for probe in PROBES if probe.mock]
     assert run.returncode == 1
     assert f"{len(PROBES)} probes, {len(differing)} differ" in run.stdout
     assert f"{len(differing)} failed, {len(PROBES) - len(differing)} passed" in run.stdout
-    assert all(f"assumed: {probe.expected}\nservice: {probe.stand_in}\n" in run.stdout for probe in differing)
+    assert all(f"assumed: {probe.expected}\nservice: {probe.mock}\n" in run.stdout for probe in differing)
     written = table.read_text(encoding="utf-8")
     assert all(f"\n| {probe.name} |" in written for probe in PROBES)
     assert not any(part in text for part in KEY.split(".") for text in (run.stdout, run.stderr, written))

@@ -1,4 +1,4 @@
-"""The four ways to ask, and no memory between tests."""
+"""Fixtures for tests of the LLM: the four ways to ask, and no learned limits from other tests."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 @pytest.fixture(autouse=True)
-def _forget_learned_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def _reset_learned_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(requests, "_learned", {})
 
 
 @pytest.fixture
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Further tries come at once, but for what ``Retry-After`` asks."""
+    """Retries do not wait, except for ``Retry-After``."""
     monkeypatch.setattr(client, "BACKOFF", wait_none())

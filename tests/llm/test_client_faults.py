@@ -1,4 +1,4 @@
-"""Whatever goes wrong, each way to ask ends in the right error or answer, in time, and leaves nothing open."""
+"""After any fault, each way to ask ends in time with the right error or answer and leaves no connection open."""
 
 from __future__ import annotations
 
@@ -68,23 +68,23 @@ class End:
     """How a call ends.
 
     Attributes:
-        error: Its error; None for an answer.
-        tries: Requests that it took.
-        text: Whether the error carries some of the answer.
+        error: Type of the error; None for an answer.
+        attempts: Number of requests.
+        text: Whether the error has some text of the answer.
     """
 
     error: type[GLMError] | None = None
-    tries: int = 1
+    attempts: int = 1
     text: bool = False
 
 
 ANSWER = End()
-SECOND_TRY = End(tries=2)
+SECOND_ATTEMPT = End(attempts=2)
 
 
 @dataclass(frozen=True)
 class Script:
-    """What happens to the requests of a call, and how the call ends, streamed or not, with two retries."""
+    """Faults of the requests of a call, and how the call ends with two retries, whole or streamed."""
 
     name: str
     faults: list[Fault]
@@ -96,8 +96,8 @@ def script(name: str, *faults: Fault, whole: End, streamed: End | None = None) -
     return Script(name, list(faults), whole, streamed or whole)
 
 
-def cut_short(name: str, fault: Fault, error: type[GLMError], whole: End = SECOND_TRY) -> Script:
-    """A stream that fails after some of its text."""
+def cut_short(name: str, fault: Fault, error: type[GLMError], whole: End = SECOND_ATTEMPT) -> Script:
+    """Return a script whose stream fails after some of its text."""
     return script(name, fault, whole=whole, streamed=End(error, text=True))
 
 
@@ -111,8 +111,8 @@ SCRIPTS = [
     *(code(400, number, End(GLMAuthenticationError)) for number in ("1110", "1111", "1112", "1121")),
     *(code(429, number, End(GLMQuotaError)) for number in ("1113", "1304", "1308", "1309", "1310", "1311")),
     *(code(429, str(number), End(GLMQuotaError)) for number in range(1313, 1322)),
-    *(code(429, number, SECOND_TRY) for number in ("1302", "1303", "1305", "1312")),
-    *(code(500, number, SECOND_TRY) for number in ("1120", "1200", "1230", "1234")),
+    *(code(429, number, SECOND_ATTEMPT) for number in ("1302", "1303", "1305", "1312")),
+    *(code(500, number, SECOND_ATTEMPT) for number in ("1120", "1200", "1230", "1234")),
     *(
         code(400, number, End(GLMInvalidRequestError))
         for number in ("1210", "1211", "1212", "1213", "1214", "1215", "1221", "1222", "1231")
@@ -122,20 +122,20 @@ SCRIPTS = [
     code(200, "1301", End(GLMContentFilteredError)),
     code(403, "1220", End(GLMInvalidRequestError)),
     # Retries
-    script("busy twice", BUSY, BUSY, whole=End(tries=3)),
-    script("busy for too long", BUSY, BUSY, BUSY, whole=End(GLMRateLimitError, tries=3)),
-    script("busy, then cut", BUSY, Cut(), whole=End(tries=3)),
-    script("busy, then no balance", BUSY, ErrorAnswer(429, "1113", "欠费"), whole=End(GLMQuotaError, tries=2)),
-    script("busy for a moment", ErrorAnswer(429, "1302", "慢", retry_after=0), whole=SECOND_TRY),
+    script("busy twice", BUSY, BUSY, whole=End(attempts=3)),
+    script("busy for too long", BUSY, BUSY, BUSY, whole=End(GLMRateLimitError, attempts=3)),
+    script("busy, then cut", BUSY, Cut(), whole=End(attempts=3)),
+    script("busy, then no balance", BUSY, ErrorAnswer(429, "1113", "欠费"), whole=End(GLMQuotaError, attempts=2)),
+    script("busy for a moment", ErrorAnswer(429, "1302", "慢", retry_after=0), whole=SECOND_ATTEMPT),
     script("busy beyond the deadline", ErrorAnswer(429, "1302", "慢", retry_after=3600), whole=End(GLMRateLimitError)),
-    # Errors of others
-    script("503 of a proxy", RawAnswer(HTML, status=503), whole=SECOND_TRY),
-    script("429 of a proxy", RawAnswer(HTML, status=429), whole=SECOND_TRY),
+    # Errors of proxies
+    script("503 of a proxy", RawAnswer(HTML, status=503), whole=SECOND_ATTEMPT),
+    script("429 of a proxy", RawAnswer(HTML, status=429), whole=SECOND_ATTEMPT),
     script("403 of a proxy", RawAnswer(HTML, status=403), whole=End(GLMAuthenticationError)),
     script("404 of a proxy", RawAnswer(HTML, status=404), whole=End(GLMInvalidRequestError)),
     script("434", RawAnswer("", status=434), whole=End(GLMInvalidRequestError)),
     script("a redirection", RawAnswer("", status=302), whole=End(GLMProtocolError)),
-    # Answers that are none
+    # Answers without the form of an answer
     script("HTML", RawAnswer(HTML), whole=End(GLMProtocolError)),
     script("nothing", RawAnswer("", content_type=JSON), whole=End(GLMProtocolError)),
     script("bad JSON", RawAnswer('{"choices": [', content_type=JSON), whole=End(GLMProtocolError)),
@@ -152,7 +152,7 @@ SCRIPTS = [
     # Gateways
     script("a wrong path", GatewayError(500, "404 NOT_FOUND"), whole=End(GLMInvalidRequestError)),
     script("a wrong key", GatewayError(401, "令牌已过期或验证不正确"), whole=End(GLMAuthenticationError)),
-    script("a failure", GatewayError(500, "系统异常"), whole=SECOND_TRY),
+    script("a failure", GatewayError(500, "系统异常"), whole=SECOND_ATTEMPT),
     script("a wrong key as an event", GatewayError(401, "令牌错", after=0), whole=End(GLMAuthenticationError)),
     cut_short(
         "a wrong key in the middle",
@@ -160,7 +160,7 @@ SCRIPTS = [
         GLMAuthenticationError,
         End(GLMAuthenticationError),
     ),
-    script("a number as code", ErrorAnswer(200, 1302, "慢"), whole=SECOND_TRY),
+    script("a number as code", ErrorAnswer(200, 1302, "慢"), whole=SECOND_ATTEMPT),
     script("a status as code", ErrorAnswer(200, 401, "令牌错"), whole=End(GLMAuthenticationError)),
     script("a number as code of an event", ErrorEvent(401, "令牌错", after=0), whole=End(GLMAuthenticationError)),
     # Bodies
@@ -172,17 +172,20 @@ SCRIPTS = [
     script("two encodings", Compressed(header="gzip, gzip"), whole=End(GLMProtocolError)),
     script("no gzip at all", Compressed("raw deflate", header="gzip"), whole=ANSWER),
     # Connections
-    script("cut before the answer", Cut(), whole=SECOND_TRY),
-    script("reset before the answer", Cut(reset=True), whole=SECOND_TRY),
-    script("cut every time", Cut(), Cut(), Cut(), whole=End(GLMConnectionError, tries=3)),
-    script("cut before the first token", Cut(after=0), whole=SECOND_TRY),
+    script("cut before the answer", Cut(), whole=SECOND_ATTEMPT),
+    script("reset before the answer", Cut(reset=True), whole=SECOND_ATTEMPT),
+    script("cut every time", Cut(), Cut(), Cut(), whole=End(GLMConnectionError, attempts=3)),
+    script("cut before the first token", Cut(after=0), whole=SECOND_ATTEMPT),
     cut_short("cut in the middle", Cut(after=3), GLMConnectionError),
     script(
-        "reset in the middle", Cut(after=3, reset=True), whole=SECOND_TRY, streamed=End(GLMConnectionError, text=True)
+        "reset in the middle",
+        Cut(after=3, reset=True),
+        whole=SECOND_ATTEMPT,
+        streamed=End(GLMConnectionError, text=True),
     ),
     script("a late answer", Delay(0.1), whole=ANSWER),
     script("a slow answer", Trickle(0.02), whole=ANSWER),
-    # Streams; what is not streamed ends otherwise or not at all
+    # Streams; calls that are not streamed end differently
     script("no [DONE]", MissingDone(), whole=ANSWER),
     cut_short("[DONE] after a cut answer", NoFinishReason(after=2), GLMConnectionError, whole=ANSWER),
     cut_short("no finish_reason", NoFinishReason(), GLMConnectionError, whole=ANSWER),
@@ -198,11 +201,11 @@ SCRIPTS = [
         whole=End(GLMQuotaError),
     ),
     cut_short("garbage in the middle", GarbageEvent(3), GLMProtocolError, whole=End(GLMProtocolError)),
-    script("busy before the first token", ErrorEvent("1305", "忙", after=0), whole=SECOND_TRY),
+    script("busy before the first token", ErrorEvent("1305", "忙", after=0), whole=SECOND_ATTEMPT),
     script(
         "busy in the middle",
         ErrorEvent("1305", "忙", after=3),
-        whole=SECOND_TRY,
+        whole=SECOND_ATTEMPT,
         streamed=End(GLMRateLimitError, text=True),
     ),
     cut_short(
@@ -213,11 +216,11 @@ SCRIPTS = [
     ),
     script("sensitive question", Ending("sensitive", after=0), whole=End(GLMContentFilteredError)),
     script("sensitive answer", Ending("sensitive", after=3), whole=End(GLMContentFilteredError, text=True)),
-    script("network error at once", Ending("network_error", after=0), whole=SECOND_TRY),
+    script("network error at once", Ending("network_error", after=0), whole=SECOND_ATTEMPT),
     script(
         "network error later",
         Ending("network_error", after=3),
-        whole=SECOND_TRY,
+        whole=SECOND_ATTEMPT,
         streamed=End(GLMServerError, text=True),
     ),
     script(
@@ -229,18 +232,18 @@ SCRIPTS = [
     script("an answer in a box", Wrapped("<|begin_of_box|>", "<|end_of_box|>"), whole=ANSWER),
 ]
 
-# Each lasts as long as the client's timeout, which other answers must meet however busy the machine is.
+# Separate, because each lasts as long as the timeout, which must be long enough for other answers on a busy machine.
 SILENCES = [
-    script("silence before the answer", Stall(), whole=SECOND_TRY),
-    script("silence every time", Stall(), Stall(), Stall(), whole=End(GLMTimeoutError, tries=3)),
-    script("silence before the first token", Stall(after=0), whole=SECOND_TRY),
+    script("silence before the answer", Stall(), whole=SECOND_ATTEMPT),
+    script("silence every time", Stall(), Stall(), Stall(), whole=End(GLMTimeoutError, attempts=3)),
+    script("silence before the first token", Stall(after=0), whole=SECOND_ATTEMPT),
     cut_short("silence in the middle", Stall(after=3), GLMTimeoutError),
 ]
 
 
 @pytest.mark.usefixtures("no_backoff")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
-async def test_calls_end_right_and_leave_nothing_open(
+async def test_calls_end_as_expected_and_leave_no_connection_open(
     script: Script, way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     await require_end(script, way, connect(deadline=PATIENCE, max_retries=2), server)
@@ -248,7 +251,7 @@ async def test_calls_end_right_and_leave_nothing_open(
 
 @pytest.mark.usefixtures("no_backoff")
 @pytest.mark.parametrize("script", SILENCES, ids=lambda script: script.name)
-async def test_silence_is_given_up_and_leaves_nothing_open(script: Script, key: str) -> None:
+async def test_silence_ends_in_a_timeout_and_leaves_no_connection_open(script: Script, key: str) -> None:
     async def ask(way: Way) -> None:
         with MockGLMServer() as server:
             llm = ZhipuMultiModal(
@@ -260,7 +263,7 @@ async def test_silence_is_given_up_and_leaves_nothing_open(script: Script, key: 
 
 
 async def require_end(script: Script, way: Way, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
-    """Ask while the script happens, and check how the call ends and what it leaves."""
+    """Make a call with the faults of a script; check how it ends and that no connection stays open."""
     server.script(*script.faults)
     end = script.streamed if way.streams else script.whole
 
@@ -276,14 +279,14 @@ async def require_end(script: Script, way: Way, llm: ZhipuMultiModal, server: Mo
         assert bool(caught.value.partial_text) == end.text
         assert caught.value.request_id == server.requests[-1]["request_id"]
 
-    assert len(server.requests) == end.tries
-    assert len({request["request_id"] for request in server.requests}) == end.tries
+    assert len(server.requests) == end.attempts
+    assert len({request["request_id"] for request in server.requests}) == end.attempts
     await llm.aclose()
     assert await asyncio.to_thread(wait_until, lambda: server.open_connections == 0)
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if not way.streams], ids=["sync", "async"])
-async def test_a_trickling_answer_meets_the_deadline(
+async def test_a_slow_answer_ends_at_the_deadline(
     way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     server.script(Trickle(3600))
@@ -291,7 +294,7 @@ async def test_a_trickling_answer_meets_the_deadline(
         await way.ask(connect(deadline=0.5))
 
 
-async def test_the_deadline_of_a_stream_is_for_its_first_token(key: str) -> None:
+async def test_the_deadline_of_a_stream_applies_to_its_first_token(key: str) -> None:
     async def ask(way: Way) -> None:
         with MockGLMServer() as server:
             server.script(Trickle(0.5))
@@ -306,7 +309,9 @@ async def test_the_deadline_of_a_stream_is_for_its_first_token(key: str) -> None
 
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-async def test_only_line_ends_end_lines(start: str, line_end: str, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
+async def test_unicode_line_separators_do_not_end_lines(
+    start: str, line_end: str, llm: ZhipuMultiModal, server: MockGLMServer
+) -> None:
     text = "一\u2028二\u2029三\x85四"
     choice = {"index": 0, "delta": {"content": text}, "finish_reason": "stop"}
     event = json.dumps({"choices": [choice]}, ensure_ascii=False)
@@ -316,7 +321,9 @@ async def test_only_line_ends_end_lines(start: str, line_end: str, llm: ZhipuMul
     assert last.message.content == text
 
 
-def test_text_held_back_is_in_the_error(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
+def test_partial_text_of_the_error_includes_text_that_was_held_back(
+    llm: ZhipuMultiModal, server: MockGLMServer
+) -> None:
     event = json.dumps({"choices": [{"index": 0, "delta": {"content": "价格 3 <|begin_of"}}]})
     server.script(RawAnswer(f"data: {event}\n\n", content_type=SSE))
     with pytest.raises(GLMConnectionError) as caught:
@@ -325,7 +332,7 @@ def test_text_held_back_is_in_the_error(llm: ZhipuMultiModal, server: MockGLMSer
 
 
 @pytest.mark.parametrize("fault", [Cut(after=-1), Cut(after=-1, reset=True), Stall(after=-1)], ids=repr)
-async def test_a_broken_end_of_a_finished_stream_loses_nothing(
+async def test_a_finished_answer_is_kept_if_the_end_of_its_stream_is_broken(
     fault: Fault, way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     if way.streams:
@@ -336,13 +343,16 @@ async def test_a_broken_end_of_a_finished_stream_loses_nothing(
         assert response.additional_kwargs["total_tokens"] > 0
 
 
-def test_comments_are_no_answer(key: str) -> None:
-    """A gateway that only keeps the connection alive meets the time limit all the same."""
+def test_comments_do_not_extend_the_timeout(key: str) -> None:
+    """A gateway that only keeps the connection alive runs into the timeout."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=_send_comments, args=(server,), daemon=True)
         thread.start()
         llm = ZhipuMultiModal(
-            api_key=key, api_base=f"http://127.0.0.1:{server.getsockname()[1]}", timeout=SILENCE_SECONDS, max_retries=0
+            api_key=key,
+            api_base=f"http://127.0.0.1:{server.getsockname()[1]}",
+            timeout=SILENCE_SECONDS,
+            max_retries=0,
         )
         with pytest.raises(GLMTimeoutError, match=f"no event for {SILENCE_SECONDS:g} s"):
             list(llm.stream_chat(CHAT))
@@ -368,7 +378,7 @@ async def test_retry_after_is_respected(way: Way, llm: ZhipuMultiModal, server: 
     assert time.monotonic() - begun >= 1.0
 
 
-async def test_a_server_that_is_not_there_is_named(way: Way, key: str) -> None:
+async def test_a_server_that_does_not_run_is_a_connection_error(way: Way, key: str) -> None:
     with MockGLMServer() as gone:
         url = gone.url
     llm = ZhipuMultiModal(api_key=key, api_base=url, max_retries=0)

@@ -1,4 +1,4 @@
-"""Every business code becomes the right kind of error, with the API's own words and an advice."""
+"""Every business code raises the right type of error, with the API's message and advice."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.llm import (
     GLMServerError,
     GLMTimeoutError,
 )
-from llama_index_mm_zhipu.llm.errors import error_of_answer, is_error
+from llama_index_mm_zhipu.llm.errors import error_from_answer, is_error
 
 TABLE: list[tuple[int, str | None, type[GLMError], bool]] = [
     (401, "1000", GLMAuthenticationError, False),
@@ -46,22 +46,24 @@ TABLE: list[tuple[int, str | None, type[GLMError], bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("status", "code", "kind", "retryable"), TABLE)
-def test_kinds_by_code_and_status(status: int, code: str | None, kind: type[GLMError], retryable: bool) -> None:
+@pytest.mark.parametrize(("status", "code", "error_type", "retryable"), TABLE)
+def test_error_types_by_code_and_status(
+    status: int, code: str | None, error_type: type[GLMError], retryable: bool
+) -> None:
     body = {"error": {"code": code, "message": "请检查文档。"}} if code else None
 
-    error = error_of_answer(status, body, 3.0)
+    error = error_from_answer(status, body, 3.0)
 
-    assert type(error) is kind
+    assert type(error) is error_type
     assert (error.code, error.http_status, error.retry_after, error.retryable) == (code, status, 3.0, retryable)
     assert str(error).startswith(f"the GLM API answered HTTP {status}")
-    assert str(error).endswith(f"; {kind.advice}")
+    assert str(error).endswith(f"; {error_type.advice}")
     assert ("请检查文档。" in str(error)) == bool(code)
 
 
 @pytest.mark.parametrize("body", [None, [], "text", {"error": "text"}, {"error": {}}, {"error": {"code": 1302}}])
-def test_odd_bodies_are_no_crash(body: object) -> None:
-    assert isinstance(error_of_answer(429, body), GLMRateLimitError)
+def test_malformed_bodies_still_make_an_error(body: object) -> None:
+    assert isinstance(error_from_answer(429, body), GLMRateLimitError)
 
 
 @pytest.mark.parametrize(
@@ -73,8 +75,8 @@ def test_odd_bodies_are_no_crash(body: object) -> None:
     ],
 )
 def test_other_forms_of_errors_keep_their_text(body: object, said: str) -> None:
-    assert said in str(error_of_answer(500, body))
-    assert len(str(error_of_answer(500, body))) < 700
+    assert said in str(error_from_answer(500, body))
+    assert len(str(error_from_answer(500, body))) < 700
 
 
 GATEWAY: list[tuple[object, type[GLMError], str | None, str]] = [
@@ -96,15 +98,15 @@ GATEWAY: list[tuple[object, type[GLMError], str | None, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "kind", "code", "said"), GATEWAY)
+@pytest.mark.parametrize(("body", "error_type", "code", "said"), GATEWAY)
 def test_gateways_answer_errors_with_status_200(
-    body: dict[str, object], kind: type[GLMError], code: str | None, said: str
+    body: dict[str, object], error_type: type[GLMError], code: str | None, said: str
 ) -> None:
     assert is_error(body)
-    error = error_of_answer(200, body)
-    assert type(error) is kind
+    error = error_from_answer(200, body)
+    assert type(error) is error_type
     assert (error.code, error.http_status) == (code, 200)
-    assert error.retryable == (kind in (GLMRateLimitError, GLMServerError))
+    assert error.retryable == (error_type in (GLMRateLimitError, GLMServerError))
     assert said in str(error)
 
 
@@ -119,7 +121,7 @@ def test_gateways_answer_errors_with_status_200(
         {},
     ],
 )
-def test_other_answers_are_no_errors(body: dict[str, object]) -> None:
+def test_other_bodies_are_not_errors(body: dict[str, object]) -> None:
     assert not is_error(body)
 
 
@@ -140,23 +142,23 @@ def test_other_answers_are_no_errors(body: dict[str, object]) -> None:
     ],
 )
 def test_refusals_name_their_remedy(status: int, code: object, message: str, advice: str) -> None:
-    assert advice in str(error_of_answer(status, {"error": {"code": code, "message": message}}))
+    assert advice in str(error_from_answer(status, {"error": {"code": code, "message": message}}))
 
 
-def test_only_the_right_refusals_get_an_advice_of_their_own() -> None:
+def test_similar_refusals_get_the_general_advice() -> None:
     both = "messages.content.type 参数非法，取值范围 ['text', 'image_url']"
-    assert "no images" not in str(error_of_answer(400, {"error": {"code": "1210", "message": both}}))
+    assert "no images" not in str(error_from_answer(400, {"error": {"code": "1210", "message": both}}))
     missing = {"error": {"code": "1211", "message": "模型不存在"}}
-    assert "check api_base" not in str(error_of_answer(404, missing))
+    assert "check api_base" not in str(error_from_answer(404, missing))
 
 
-def test_images_in_lines_of_base64_are_left_out() -> None:
+def test_base64_in_messages_is_removed() -> None:
     lines = "\n".join(["/9j/" + "A" * 72] * 5)
-    assert "AAAA" not in str(error_of_answer(400, {"error": {"code": "1210", "message": lines}}))
+    assert "AAAA" not in str(error_from_answer(400, {"error": {"code": "1210", "message": lines}}))
 
 
-def test_errors_pickle_whole() -> None:
-    error = error_of_answer(429, {"error": {"code": "1302", "message": "慢"}}, 3.0)
+def test_errors_keep_their_attributes_when_pickled() -> None:
+    error = error_from_answer(429, {"error": {"code": "1302", "message": "慢"}}, 3.0)
     copied = pickle.loads(pickle.dumps(error))
     assert type(copied) is type(error)
     assert str(copied) == str(error)
@@ -170,7 +172,7 @@ def test_errors_pickle_whole() -> None:
         "The input (9000 tokens) is longer than the model's context length (8192 tokens).",
     ],
 )
-def test_a_prompt_too_long_for_a_server_of_ones_own_is_named(message: str) -> None:
+def test_a_prompt_that_is_too_long_for_a_self_hosted_server_is_recognised(message: str) -> None:
     flat = {"object": "error", "message": message, "type": "BadRequestError", "param": None, "code": 400}
     for body in (flat, {"error": {"message": message, "type": "BadRequestError", "code": 400}}):
-        assert type(error_of_answer(400, body)) is GLMContextTooLongError
+        assert type(error_from_answer(400, body)) is GLMContextTooLongError

@@ -1,4 +1,4 @@
-"""More images than a model takes: older ones give way, the newest share contact sheets, or as one wishes."""
+"""More images than a model accepts are dropped or merged into contact sheets, according to the policy."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def image() -> ImageBlock:
 
 
 def chat(image: ImageBlock, *counts: int) -> list[ChatMessage]:
-    """A message for each count, with a question after so many images."""
+    """Return a message for each count, with so many images and a question."""
     return [ChatMessage(role="user", blocks=[*[image] * count, TextBlock(text="?")]) for count in counts]
 
 
 def outline(messages: list[ChatMessage], image: ImageBlock) -> list[str]:
-    """A letter for each block: p an image as it was, s a contact sheet, t text."""
+    """Return a letter for each block: p for an unchanged image, s for a contact sheet, t for text."""
     letters = {True: "p", False: "s"}
     return [
         "".join(letters[block is image] if isinstance(block, ImageBlock) else "t" for block in message.blocks)
@@ -55,7 +55,7 @@ def outline(messages: list[ChatMessage], image: ImageBlock) -> list[str]:
         ("error", 5, (2, 3), ["ppt", "pppt"]),
     ],
 )
-def test_plans(
+def test_images_are_kept_merged_or_dropped_by_policy(
     image: ImageBlock, policy: ImagePolicy, limit: int, counts: tuple[int, ...], expected: list[str]
 ) -> None:
     fitted = ImageBudget(limit, policy).fit(chat(image, *counts))
@@ -63,7 +63,7 @@ def test_plans(
     assert outline(fitted, image) == expected
 
 
-def test_placeholders_stand_where_images_were(image: ImageBlock) -> None:
+def test_dropped_images_are_replaced_by_a_text(image: ImageBlock) -> None:
     old, _ = ImageBudget(1).fit(chat(image, 1, 1))
     assert [block.text for block in old.blocks if isinstance(block, TextBlock)] == ["[图片略]", "?"]
 
@@ -99,7 +99,7 @@ def test_a_sheet_is_drawn_once(image: ImageBlock, monkeypatch: pytest.MonkeyPatc
     assert len(drawn) == 1
 
 
-def test_addresses_are_fetched_for_a_sheet_only_when_allowed(file_server: str, photos: list[Path]) -> None:
+def test_urls_are_fetched_for_a_sheet_only_if_allowed(file_server: str, photos: list[Path]) -> None:
     message = ChatMessage(role="user", blocks=[ImageBlock(url=f"{file_server}/{photo.name}") for photo in photos[:3]])
     with pytest.raises(ImageError, match=r"would have to be fetched for a contact sheet; set inline_urls=True, or"):
         ImageBudget(1).fit([message])
@@ -109,26 +109,26 @@ def test_addresses_are_fetched_for_a_sheet_only_when_allowed(file_server: str, p
     assert unfetched.blocks[0] is message.blocks[0]
 
 
-def test_given_messages_stay_as_they_are(image: ImageBlock) -> None:
+def test_given_messages_are_not_changed(image: ImageBlock) -> None:
     messages = chat(image, 2, 3)
     before = [list(message.blocks) for message in messages]
     ImageBudget(1).fit(messages)
     assert [list(message.blocks) for message in messages] == before
 
 
-def test_error_says_how_many_are_too_many(image: ImageBlock) -> None:
+def test_the_policy_error_names_both_numbers(image: ImageBlock) -> None:
     with pytest.raises(GLMInvalidRequestError, match=r"7 images, and the model takes 5.*image_policy") as caught:
         ImageBudget(5, "error").fit(chat(image, 3, 4))
     assert not caught.value.retryable
 
 
-def test_what_happens_is_logged(image: ImageBlock, caplog: pytest.LogCaptureFixture) -> None:
+def test_merged_and_dropped_images_are_logged(image: ImageBlock, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     ImageBudget(2).fit(chat(image, 1, 3))
     assert "4 images, and the model takes 2 in one request: 3 share contact sheets, 1 are left out" in caplog.text
 
 
-# Images with numbers of their own
+# Numbered images
 
 
 def numbered(image: ImageBlock, *numbers: int) -> ChatMessage:
@@ -146,7 +146,7 @@ def test_a_sheet_shows_the_numbers_of_the_prompt(image: ImageBlock) -> None:
     assert sheets_of(message) == ["7、8"]
 
 
-def test_the_image_asked_about_is_not_on_a_sheet(image: ImageBlock) -> None:
+def test_the_image_that_the_question_is_about_is_not_on_a_sheet(image: ImageBlock) -> None:
     message = numbered(image, ASKED_ABOUT, 1, 2, 3, 4)
     (fitted,) = ImageBudget(3).fit([message])
     assert fitted.blocks[0] is message.blocks[0]
@@ -161,12 +161,12 @@ def test_a_sheet_is_explained_in_the_language_of_the_prompt(image: ImageBlock) -
     assert texts[1] == "[number 2 on the contact sheet above]"
 
 
-def test_unless_there_is_room_for_one_image_only(image: ImageBlock) -> None:
+def test_the_image_that_the_question_is_about_is_on_the_sheet_if_only_one_image_fits(image: ImageBlock) -> None:
     (fitted,) = ImageBudget(1).fit([numbered(image, ASKED_ABOUT, 1, 2)])
     assert sheets_of(fitted) == ["0、1、2"]
 
 
-def test_several_images_asked_about_are_told_apart_on_a_sheet(image: ImageBlock) -> None:
+def test_several_images_that_the_question_is_about_get_letters_on_a_sheet(image: ImageBlock) -> None:
     message = numbered(image, ASKED_ABOUT, ASKED_ABOUT, ASKED_ABOUT, 1, 2)
     (spread,) = ImageBudget(4).fit([message])
     assert [spread.blocks[place] is message.blocks[place] for place in range(3)] == [True] * 3
@@ -176,19 +176,17 @@ def test_several_images_asked_about_are_told_apart_on_a_sheet(image: ImageBlock)
     assert sheets_of(fitted) == ["B、C、1、2"]
 
 
-def test_texts_for_images_follow_the_language_of_the_chat(image: ImageBlock) -> None:
+def test_texts_about_images_are_in_the_language_of_the_chat(image: ImageBlock) -> None:
     question = TextBlock(text="What is on the left?")
     old = ChatMessage(role="user", blocks=[image, question])
     new = ChatMessage(role="user", blocks=[image, image, question])
     first, second = ImageBudget(1).fit([old, new])
     assert first.blocks[0] == TextBlock(text="[image left out]")
-    assert "contact sheet of 2 images" in str(second.content)
+    assert "contact sheet of 2 pictures" in str(second.content)
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1, False), (2, True), (5, True)])
-def test_images_found_share_a_sheet_rather_than_push_out_the_user_s_own(
-    image: ImageBlock, limit: int, kept: bool
-) -> None:
+def test_retrieved_images_share_a_sheet_to_keep_an_image_of_the_user(image: ImageBlock, limit: int, kept: bool) -> None:
     chat = [numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT), numbered(image, 1, 2, 3, 4, 5)]
     oldest, own, newest = ImageBudget(limit).fit(chat)
     assert not any(isinstance(block, ImageBlock) for block in oldest.blocks)
@@ -197,7 +195,7 @@ def test_images_found_share_a_sheet_rather_than_push_out_the_user_s_own(
     assert sheets_of(newest)
 
 
-def test_the_newest_message_s_own_images_give_no_room_to_older_ones(image: ImageBlock) -> None:
+def test_images_of_the_user_in_the_newest_message_are_preferred_to_older_ones(image: ImageBlock) -> None:
     chat = [numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT, 1)]
     for limit, sent in ((2, [0, 0, 2]), (3, [0, 1, 2])):
         fitted = ImageBudget(limit).fit(chat)

@@ -1,4 +1,4 @@
-"""Images go out as the API takes them, encoded again only when needed, and once."""
+"""Images are sent in a form that the API accepts, re-encoded only if needed and only once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llama_index.core.base.llms.types import ImageBlock
 from PIL import Image
 
 from llama_index_mm_zhipu.images import ImageError, UrlRules
-from llama_index_mm_zhipu.llm import images as images
+from llama_index_mm_zhipu.llm import images
 from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, image_block, image_url
 
 
@@ -23,7 +23,7 @@ def encoded(image: Image.Image, image_format: str, **options: Any) -> bytes:
 
 
 def sent(data: bytes, **options: Any) -> Image.Image:
-    """The image as it arrives."""
+    """Return the image as the API receives it."""
     return Image.open(BytesIO(base64.b64decode(image_url(ImageBlock(image=data), **options), validate=True)))
 
 
@@ -41,11 +41,11 @@ RED = Image.new("RGB", (40, 20), "red")
         encoded(RED.convert("1"), "PNG"),
     ],
 )
-def test_what_the_api_takes_goes_out_as_it_is(data: bytes) -> None:
+def test_files_that_the_api_accepts_are_sent_unchanged(data: bytes) -> None:
     assert base64.b64decode(image_url(ImageBlock(image=data))) == data
 
 
-def test_bytes_count_and_names_do_not(tmp_path: Path) -> None:
+def test_the_format_is_read_from_the_content_not_the_name(tmp_path: Path) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(encoded(RED, "WEBP"))
     with Image.open(BytesIO(base64.b64decode(image_url(ImageBlock(path=path))))) as image:
@@ -65,7 +65,7 @@ def test_bytes_count_and_names_do_not(tmp_path: Path) -> None:
         (RED, "TIFF"),
     ],
 )
-def test_everything_else_becomes_an_rgb_jpeg(image: Image.Image, image_format: str) -> None:
+def test_other_formats_and_modes_become_an_rgb_jpeg(image: Image.Image, image_format: str) -> None:
     received = sent(encoded(image, image_format))
     assert (received.format, received.mode, received.size) == ("JPEG", "RGB", (40, 20))
 
@@ -75,7 +75,7 @@ def test_transparency_becomes_white() -> None:
     assert sent(palette).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_sideways_images_are_turned() -> None:
+def test_images_are_rotated_by_their_exif_orientation() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     assert sent(encoded(RED, "JPEG", exif=exif)).size == (20, 40)
@@ -98,7 +98,7 @@ def test_heavy_images_are_shrunk_below_five_megabytes() -> None:
 
 
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
-def test_a_file_that_is_cut_off_goes_out_whole(
+def test_a_truncated_file_is_sent_as_a_complete_jpeg(
     image_format: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "cut.bin"
@@ -118,18 +118,18 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB", "HSV", "I", "F", "RGBa", "RGBX", "PA"])
-def test_images_of_every_mode_go_out(mode: str) -> None:
+def test_images_of_every_mode_are_sent(mode: str) -> None:
     image = image_url(image_block(Image.new(mode, (8, 8))))
     assert base64.b64decode(image)[:4] in (b"\x89PNG", b"\xff\xd8\xff\xe0")
 
 
-def test_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match="too large to decode"):
         image_url(ImageBlock(image=encoded(Image.new("RGB", (43, 21)), "PNG")))
 
 
-def test_a_image_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     encodings: list[object] = []
     encode = images.encode_within_limits
     monkeypatch.setattr(images, "encode_within_limits", lambda *given: encodings.append(given) or encode(*given))
@@ -142,19 +142,19 @@ def test_a_image_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(encodings) == 2
 
 
-def test_addresses_go_out_as_they_are_or_are_fetched(file_server: str, photos: list[Path]) -> None:
+def test_urls_are_sent_as_they_are_or_fetched(file_server: str, photos: list[Path]) -> None:
     block = ImageBlock(url=f"{file_server}/{photos[0].name}")
     assert image_url(block) == f"{file_server}/{photos[0].name}"
     assert base64.b64decode(image_url(block, urls=FETCHED)) == photos[0].read_bytes()
 
 
-def test_what_was_fetched_by_one_rule_is_not_given_out_by_another(file_server: str, photos: list[Path]) -> None:
+def test_a_cached_image_is_not_returned_for_stricter_url_rules(file_server: str, photos: list[Path]) -> None:
     block = ImageBlock(url=f"{file_server}/{photos[1].name}")
     image_url(block, urls=FETCHED)
     with pytest.raises(ImageError, match="leads to the private address"):
         image_url(block, urls=UrlRules(allowed=True))
 
 
-def test_an_address_that_answers_with_no_image_is_named(file_server: str) -> None:
+def test_a_url_whose_answer_is_not_an_image_is_named(file_server: str) -> None:
     with pytest.raises(ImageError, match=r"^what http://.*/labels\.jsonl answered: .* is not an image"):
         image_url(ImageBlock(url=f"{file_server}/labels.jsonl?s3cr3t"), urls=FETCHED)

@@ -1,4 +1,4 @@
-"""LlamaIndex's own parts work with ``ZhipuMultiModal``: agents, structured output, settings, events, token counts."""
+"""``ZhipuMultiModal`` works in LlamaIndex: structured output, agents, settings, chat engines, events, token counts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Connect = Callable[..., ZhipuMultiModal]
 
 
 class Product(BaseModel):
-    """What an image shows."""
+    """A product that an image shows."""
 
     name: str
     price: float = Field(description="in yuan")
@@ -44,13 +44,13 @@ def colour_of(part: str) -> str:
 COLOUR_OF = FunctionTool.from_defaults(colour_of)
 
 
-def test_core_s_generic_calls_work(llm: ZhipuMultiModal) -> None:
+def test_predict_and_stream_work(llm: ZhipuMultiModal) -> None:
     assert isinstance(llm, LLM)
     assert "你好" in llm.predict(PromptTemplate("{greeting}"), greeting="你好")
     assert "你好" in "".join(llm.stream(PromptTemplate("{greeting}"), greeting="你好"))
 
 
-# Structured output: by function calls where the model has them, by text elsewhere
+# Structured output, by function call if the model has them, else in text
 
 
 @pytest.mark.parametrize("model", ["glm-4v-flash", "glm-4.6v-flash"])
@@ -96,7 +96,7 @@ async def test_a_function_calling_agent_uses_its_tool(connect: Connect, server: 
 
 
 @pytest.mark.parametrize(("model", "kind"), [("glm-4v-flash", ReActAgent), ("glm-4.6v-flash", FunctionAgent)])
-async def test_a_workflow_takes_the_agent_that_fits_the_model(
+async def test_a_workflow_chooses_the_agent_by_the_model(
     connect: Connect, server: MockGLMServer, model: str, kind: type
 ) -> None:
     workflow = AgentWorkflow.from_tools_or_functions([COLOUR_OF], llm=connect(model=model))
@@ -114,7 +114,7 @@ async def test_a_react_agent_uses_its_tool(connect: Connect, server: MockGLMServ
     assert all("tools" not in request for request in server.requests)
 
 
-async def test_agents_take_images(connect: Connect, server: MockGLMServer, photos: list[Any]) -> None:
+async def test_agents_accept_images(connect: Connect, server: MockGLMServer, photos: list[Any]) -> None:
     agent = FunctionAgent(tools=[COLOUR_OF], llm=connect(model="glm-4.6v-flash"))
     blocks = [ImageBlock(path=photos[0]), TextBlock(text="这是什么？")]
     await agent.run(ChatMessage(role="user", blocks=blocks))
@@ -126,7 +126,7 @@ async def test_agents_take_images(connect: Connect, server: MockGLMServer, photo
 
 @pytest.fixture
 def settings() -> Iterator[Any]:
-    """LlamaIndex's settings, put back afterwards."""
+    """LlamaIndex's settings, which are restored afterwards."""
     before = Settings._llm
     yield Settings
     Settings._llm = before
@@ -165,7 +165,7 @@ async def test_a_failed_call_ends_its_event(way: Way, connect: Connect, server: 
     assert isinstance(end.payload["exception"], GLMQuotaError)
 
 
-async def test_tokens_are_the_api_s_own_count(way: Way, connect: Connect, server: MockGLMServer) -> None:
+async def test_token_counters_get_the_counts_of_the_api(way: Way, connect: Connect, server: MockGLMServer) -> None:
     counter = TokenCountingHandler(tokenizer=list)
     response = await way.ask(connect(callback_manager=CallbackManager([counter])))
     usage = response.additional_kwargs
@@ -191,7 +191,7 @@ def recorder() -> Iterator[_Recorder]:
     dispatcher.event_handlers.remove(recording)
 
 
-async def test_instrumentation_sees_calls_and_no_key(
+async def test_instrumentation_gets_events_without_the_key(
     way: Way, llm: ZhipuMultiModal, recorder: _Recorder, key: str
 ) -> None:
     await way.ask(llm)

@@ -46,7 +46,7 @@ def photo(photos: list[Path]) -> Path:
     return photos[0]
 
 
-def test_it_is_what_core_looks_for(llm: ZhipuMultiModal) -> None:
+def test_core_recognises_a_multimodal_function_calling_llm(llm: ZhipuMultiModal) -> None:
     assert isinstance(llm, MultiModalLLM)
     assert isinstance(llm, FunctionCallingLLM)
     assert "multi" in llm.class_name()
@@ -84,7 +84,7 @@ def test_streams_grow_piece_by_piece_and_end_with_usage(llm: ZhipuMultiModal) ->
 @pytest.mark.parametrize(
     "form", ["path", "string", "base64", "bytes", "buffer", "PIL", "node", "node with base64", "document", "block"]
 )
-def test_images_of_every_form_go_out_as_raw_base64(
+def test_images_of_every_form_are_sent_as_raw_base64(
     llm: ZhipuMultiModal, server: MockGLMServer, photo: Path, form: str
 ) -> None:
     data = photo.read_bytes()
@@ -112,14 +112,14 @@ def test_images_of_every_form_go_out_as_raw_base64(
 
 
 @pytest.mark.parametrize("form", ["string", "node", "block"])
-def test_addresses_go_out_as_they_are(llm: ZhipuMultiModal, server: MockGLMServer, form: str) -> None:
+def test_urls_are_sent_as_they_are(llm: ZhipuMultiModal, server: MockGLMServer, form: str) -> None:
     url = "https://example.com/a.jpg"
     document = {"string": url, "node": ImageNode(image_url=url), "block": ImageBlock(url=url)}[form]
     llm.complete("图里是什么？", image_documents=[document])
     assert sent_parts(server)[0] == {"type": "image_url", "image_url": {"url": url}}
 
 
-def test_addresses_are_fetched_by_the_settings_of_the_client(
+def test_urls_are_fetched_according_to_the_settings(
     connect: Callable[..., ZhipuMultiModal], server: MockGLMServer, file_server: str, photos: list[Path]
 ) -> None:
     document = ImageNode(image_url=f"{file_server}/{photos[0].name}")
@@ -131,7 +131,7 @@ def test_addresses_are_fetched_by_the_settings_of_the_client(
     assert sent_parts(server)[0] == {"type": "image_url", "image_url": {"url": text}}
 
 
-def test_captions_stand_before_their_images(llm: ZhipuMultiModal, photos: list[Path]) -> None:
+def test_captions_are_sent_before_their_images(llm: ZhipuMultiModal, photos: list[Path]) -> None:
     nodes = [ImageNode(image_path=str(photo), text=name) for photo, name in zip(photos, ["裙子", "帽子"], strict=False)]
     answer = llm.complete("哪张是帽子？", image_documents=nodes).text
     assert "第1张图片：JPEG 400×534" in answer
@@ -175,7 +175,7 @@ def test_blocks_keep_their_order_and_history_is_sent(llm: ZhipuMultiModal, serve
     ]
 
 
-def test_an_empty_system_prompt_is_left_out(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
+def test_an_empty_system_prompt_is_not_sent(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     llm.chat([ChatMessage(role="system", content=""), user("你好")])
     assert [message["role"] for message in server.requests[-1]["messages"]] == ["user"]
 
@@ -188,7 +188,7 @@ def test_a_message_of_images_alone_gets_a_text(llm: ZhipuMultiModal, server: Moc
     assert sent_parts(server)[1]["text"] == "Look at the image."
 
 
-def test_more_images_than_the_model_takes_leave_placeholders(
+def test_images_beyond_the_limit_are_replaced_by_placeholders(
     llm: ZhipuMultiModal, server: MockGLMServer, photo: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     image = ImageBlock(path=photo)
@@ -206,7 +206,9 @@ def test_more_images_than_the_model_takes_leave_placeholders(
 
 
 @pytest.mark.parametrize("kind", ["sideways", "too wide", "webp", "too heavy"])
-def test_images_are_made_such_as_the_api_takes(llm: ZhipuMultiModal, server: MockGLMServer, kind: str) -> None:
+def test_images_are_converted_to_a_form_that_the_api_accepts(
+    llm: ZhipuMultiModal, server: MockGLMServer, kind: str
+) -> None:
     buffer = BytesIO()
     if kind == "sideways":
         exif = Image.Exif()
@@ -229,7 +231,7 @@ def test_images_are_made_such_as_the_api_takes(llm: ZhipuMultiModal, server: Moc
         assert max(sent.size) > 15
 
 
-def test_only_parameters_that_were_set_go_out(connect: Connect, server: MockGLMServer) -> None:
+def test_only_parameters_that_were_set_are_sent(connect: Connect, server: MockGLMServer) -> None:
     connect().complete("你好")
     assert set(server.requests[-1]) == {"model", "messages", "request_id"}
     connect(temperature=0, top_p=0.5, max_tokens=100, additional_kwargs={"do_sample": False}).complete(
@@ -247,7 +249,7 @@ def test_too_many_tokens_are_lowered_with_a_warning(
     assert "max_tokens 4096 lowered to 1024: glm-4v-flash gives no more" in caplog.text
 
 
-def test_async_calls_work_in_one_event_loop_after_another(llm: ZhipuMultiModal) -> None:
+def test_async_calls_work_in_several_event_loops(llm: ZhipuMultiModal) -> None:
     for _ in range(3):
         assert "你好" in asyncio.run(llm.acomplete("你好")).text
 
@@ -284,7 +286,7 @@ def test_the_key_appears_nowhere(
         ("s3cr3t key", "holds a blank or a character outside ASCII"),
     ],
 )
-def test_a_missing_or_malformed_key_is_one_line(
+def test_a_missing_or_malformed_key_is_an_error_of_one_line(
     monkeypatch: pytest.MonkeyPatch, given: str | None, message: str
 ) -> None:
     for name in ("ZHIPUAI_API_KEY", "ZAI_API_KEY"):
@@ -295,7 +297,7 @@ def test_a_missing_or_malformed_key_is_one_line(
     assert "s3cr3t" not in str(caught.value)
 
 
-def test_key_and_address_come_from_the_environment(
+def test_key_and_url_are_read_from_the_environment(
     key: str, monkeypatch: pytest.MonkeyPatch, server: MockGLMServer
 ) -> None:
     monkeypatch.setenv("ZHIPUAI_API_KEY", key)
@@ -303,7 +305,7 @@ def test_key_and_address_come_from_the_environment(
     assert "你好" in ZhipuMultiModal().complete("你好").text
 
 
-def test_it_pickles_and_copies(llm: ZhipuMultiModal, caplog: pytest.LogCaptureFixture) -> None:
+def test_pickles_and_copies_work(llm: ZhipuMultiModal, caplog: pytest.LogCaptureFixture) -> None:
     llm.complete("你好")
     for other in (pickle.loads(pickle.dumps(llm)), copy.deepcopy(llm)):
         assert "再见" in other.complete("再见").text
@@ -326,12 +328,12 @@ def test_copies_share_no_settings(connect: Connect) -> None:
     "api_base",
     ["localhost:1", "htp://x", "http://", "http://[::1", "http://a:abc", "http://a:99999", "http://xn--a", ""],
 )
-def test_what_is_no_address_is_refused_at_once(key: str, monkeypatch: pytest.MonkeyPatch, api_base: str) -> None:
+def test_an_invalid_url_is_refused_by_the_constructor(key: str, monkeypatch: pytest.MonkeyPatch, api_base: str) -> None:
     monkeypatch.setenv("ZHIPUAI_BASE_URL", api_base)
     if not api_base:
         assert ZhipuMultiModal(api_key=key).api_base == "https://open.bigmodel.cn/api/paas/v4"
         return
-    with pytest.raises(ValueError, match="is no address such as"):
+    with pytest.raises(ValueError, match="is not a URL such as"):
         ZhipuMultiModal(api_key=key)
 
 
@@ -343,18 +345,18 @@ def test_settings_are_checked_when_they_are_changed(llm: ZhipuMultiModal) -> Non
     assert "你好" in llm.complete("你好").text
 
 
-def test_what_cannot_be_json_is_refused(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
+def test_values_that_json_cannot_hold_are_refused(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     for value in ({1, 2}, float("nan")):
         with pytest.raises(ValueError, match="cannot be sent as JSON"):
             llm.complete("你好", additional_kwargs={"extra": value})
     assert server.requests == []
 
 
-def test_half_a_surrogate_pair_goes_out(llm: ZhipuMultiModal, photo: Path) -> None:
+def test_half_a_surrogate_pair_can_be_sent(llm: ZhipuMultiModal, photo: Path) -> None:
     assert llm.complete("半个\ud83d字", image_documents=[photo]).text
 
 
-def test_messages_are_taken_when_a_stream_is_asked_for(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
+def test_messages_are_copied_when_a_stream_is_created(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     history = [user("第一问")]
     stream = llm.stream_chat(history)
     history.append(user("第二问"))
@@ -362,7 +364,7 @@ def test_messages_are_taken_when_a_stream_is_asked_for(llm: ZhipuMultiModal, ser
     assert len(server.requests[-1]["messages"]) == 1
 
 
-def test_histories_of_other_llms_are_understood(connect: Connect, server: MockGLMServer) -> None:
+def test_histories_of_other_llms_are_accepted(connect: Connect, server: MockGLMServer) -> None:
     calls = [{"id": "c1", "type": "function", "function": {"name": "price", "arguments": "{}"}}]
     connect(model="glm-4.6v-flash").chat(
         [

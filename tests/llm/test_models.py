@@ -1,4 +1,4 @@
-"""Models are known by their names, however these are written; of others something is assumed."""
+"""Models are recognised by different spellings of their names; unknown models get assumed limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llama_index_mm_zhipu.llm.models import UNKNOWN_GLM, UNKNOWN_MODEL, limits_o
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_name_of_the_table_is_itself(name: str) -> None:
+def test_every_name_in_the_table_is_recognised(name: str) -> None:
     assert table_name(name) == name
 
 
@@ -51,7 +51,7 @@ def test_a_model_that_was_added_to_the_table_is_found(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("name", ["glm-9v", "glm-5v", "zai-org/GLM-6V-Flash", "glm-4v-ultra", "glm-4.7v-flash-1201"])
-def test_glm_models_that_are_not_in_the_table_are_modern(name: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_glm_models_get_the_limits_of_new_models(name: str, caplog: pytest.LogCaptureFixture) -> None:
     assert table_name(name) is None
     assert limits_of(name) is UNKNOWN_GLM
     assert (UNKNOWN_GLM.context_window, UNKNOWN_GLM.default_max_tokens, UNKNOWN_GLM.tools) == (131_072, 16_384, True)
@@ -88,5 +88,5 @@ def test_the_newest_models_have_a_long_context_and_always_think(name: str) -> No
         ("glm-5.3-flash", True, True),
     ],
 )
-def test_what_a_model_takes_besides_images(model: str, video: bool, files: bool) -> None:
+def test_videos_and_files_are_sent_only_to_models_that_may_accept_them(model: str, video: bool, files: bool) -> None:
     assert (takes_video(model), takes_files(model)) == (video, files)

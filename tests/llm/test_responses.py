@@ -1,10 +1,12 @@
-"""Answers, whole or in pieces, become LlamaIndex's responses; what is no answer becomes an error."""
+"""Answers, whole or in pieces, become LlamaIndex's responses; malformed answers become errors."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from llama_index.core.base.llms.types import ChatResponse, TextBlock, ThinkingBlock, ToolCallBlock
 
 from llama_index_mm_zhipu.llm import (
@@ -14,7 +16,7 @@ from llama_index_mm_zhipu.llm import (
     GLMProtocolError,
     GLMServerError,
 )
-from llama_index_mm_zhipu.llm.responses import Answer
+from llama_index_mm_zhipu.llm.responses import Answer, MarkedText
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "prompt_tokens_details": {"cached_tokens": 0}}
 
@@ -68,13 +70,13 @@ def test_content_is_text_or_parts(content: Any) -> None:
     assert Answer().whole(whole({"content": content})).message.content == "红色"
 
 
-def test_marks_are_kept_aside() -> None:
+def test_marks_are_removed_from_the_text() -> None:
     response = Answer().whole(whole({"content": "<think>想</think>是<|begin_of_box|>红色<|end_of_box|>"}))
     assert response.message.blocks == [ThinkingBlock(content="想"), TextBlock(text="是红色")]
     assert response.additional_kwargs["boxed"] == "红色"
 
 
-def test_reasoning_may_end_without_having_begun() -> None:
+def test_reasoning_may_end_without_an_opening_mark() -> None:
     response = Answer().whole(whole({"content": "看颜色</think>\n红色"}))
     assert response.message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
     responses = streamed(
@@ -86,7 +88,7 @@ def test_reasoning_may_end_without_having_begun() -> None:
     assert responses[-1].message.blocks == [ThinkingBlock(content="看颜色"), TextBlock(text="红色")]
 
 
-def test_text_held_back_for_a_mark_comes_at_the_end() -> None:
+def test_text_held_back_for_a_mark_is_returned_at_the_end() -> None:
     *_, last = streamed(piece(content="a <"))
     assert (last.delta, last.message.content) == ("<", "a <")
 
@@ -110,7 +112,7 @@ def test_tool_calls_come_whole_or_in_pieces() -> None:
     assert last.message.blocks[-1] == expected
 
 
-def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
+def test_tool_calls_without_an_index_are_distinguished_by_their_ids() -> None:
     *_, last = streamed(
         piece(tool_calls=[{"id": "c1", "function": {"name": "a", "arguments": '{"n": '}}]),
         piece(tool_calls=[{"function": {"arguments": "1}"}}]),
@@ -124,7 +126,7 @@ def test_tool_calls_without_an_index_are_told_apart_by_their_ids() -> None:
     ]
 
 
-def test_arguments_may_go_on_after_a_finish_reason() -> None:
+def test_arguments_may_continue_after_a_finish_reason() -> None:
     responses = streamed(
         piece("tool_calls", tool_calls=[{"index": 0, "id": "c1", "function": {"name": "a", "arguments": '{"n": '}}]),
         piece("tool_calls", tool_calls=[{"index": 0, "function": {"arguments": "1}"}}]),
@@ -140,22 +142,22 @@ def test_content_filter_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "kind"),
+    ("reason", "error_type"),
     [
         ("sensitive", GLMContentFilteredError),
         ("network_error", GLMServerError),
         ("model_context_window_exceeded", GLMContextTooLongError),
     ],
 )
-def test_failed_endings_are_errors(reason: str, kind: type[GLMError]) -> None:
-    with pytest.raises(kind, match=f"'{reason}' after 2 characters"):
+def test_finish_reasons_of_failures_are_errors(reason: str, error_type: type[GLMError]) -> None:
+    with pytest.raises(error_type, match=f"'{reason}' after 2 characters"):
         Answer().whole(whole({"content": "红色"}, finish_reason=reason))
-    with pytest.raises(kind):
+    with pytest.raises(error_type):
         streamed(piece(content="红色"), piece(reason, content=""))
 
 
 @pytest.mark.parametrize("reason", ["length", "stop", "tool_calls", None, "anything new"])
-def test_other_endings_are_told(reason: str | None) -> None:
+def test_other_finish_reasons_are_returned(reason: str | None) -> None:
     response = Answer().whole(whole({"content": "红色"}, finish_reason=reason))
     assert response.additional_kwargs["finish_reason"] == reason
 
@@ -180,7 +182,7 @@ def test_other_endings_are_told(reason: str | None) -> None:
         whole({"content": "红色"}, usage=[1]),
     ],
 )
-def test_what_is_no_answer_is_an_error(body: dict[str, Any]) -> None:
+def test_malformed_answers_are_errors(body: dict[str, Any]) -> None:
     with pytest.raises(GLMProtocolError):
         Answer().whole(body)
 
@@ -201,7 +203,7 @@ def test_an_empty_answer_is_an_answer() -> None:
     assert Answer().whole(whole({"content": ""})).message.content == ""
 
 
-def test_halves_of_characters_are_joined_across_pieces_or_replaced() -> None:
+def test_surrogate_pairs_are_joined_across_pieces_and_lone_halves_replaced() -> None:
     responses = streamed(
         piece(content="好\ud83d", reasoning_content="想\ud83d"),
         piece(content="\ude00坏\ud83d", reasoning_content="\ude00"),
@@ -213,3 +215,84 @@ def test_halves_of_characters_are_joined_across_pieces_or_replaced() -> None:
     assert thoughts == ["想😀"]
     assert streamed(piece(content="好\ud83d"))[-1].message.content == "好�"
     assert Answer().whole(whole({"content": "好\ude00😀"})).message.content == "好�😀"
+
+
+# Marks of reasoning and boxes
+
+
+CASES = [
+    ("红色的飞机", "红色的飞机", "", ""),
+    ("", "", "", ""),
+    ("<think>先看颜色</think>\n\n红色", "红色", "先看颜色", ""),
+    ("\n<think>\n先看颜色\n</think>红色", "红色", "先看颜色\n", ""),
+    ("<think>还没想完", "", "还没想完", ""),
+    ("<think></think>红色", "红色", "", ""),
+    ("答案是<|begin_of_box|>红色<|end_of_box|>。", "答案是红色。", "", "红色"),
+    ("<think>想</think><|begin_of_box|>红色<|end_of_box|>", "红色", "想", "红色"),
+    ("<|begin_of_box|>一<|end_of_box|>或<|begin_of_box|>二<|end_of_box|>", "一或二", "", "二"),
+    ("用 <think> 标签包住", "用 <think> 标签包住", "", ""),
+    ("a < b，b <| c", "a < b，b <| c", "", ""),
+    ("以 < 结尾 <", "以 < 结尾 <", "", ""),
+    ("<thin", "<thin", "", ""),
+    ("先看颜色</think>\n\n红色", "红色", "先看颜色", ""),
+    ("\n先看颜色\n</think>红色", "红色", "先看颜色\n", ""),
+    ("</think>红色", "红色", "", ""),
+    ("先看颜色</think>", "", "先看颜色", ""),
+    ("想<|begin_of_box|>蓝<|end_of_box|></think>是<|begin_of_box|>红<|end_of_box|>", "是红", "想蓝", "红"),
+    ("想<|begin_of_box|>蓝</think>红", "红", "想蓝", ""),
+    ("先</think>再</think>三", "再</think>三", "先", ""),
+    ("<think>想</think>用 </think> 结尾", "用 </think> 结尾", "想", ""),
+    ("写 <think> 和 </think>", "写 <think> 和 </think>", "", ""),
+]
+
+
+@pytest.mark.parametrize(("raw", "text", "reasoning", "boxed"), CASES)
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+def test_marks_are_found_wherever_the_text_is_cut(raw: str, text: str, reasoning: str, boxed: str, size: int) -> None:
+    pieces = [raw[start : start + size] for start in range(0, len(raw), size)] or [""]
+    marked = MarkedText()
+
+    deltas = [marked.add(piece, last=number == len(pieces)) for number, piece in enumerate(pieces, start=1)]
+
+    assert (marked.text, marked.reasoning, marked.boxed) == (text, reasoning, boxed)
+    # Text that was returned before a lone closing mark cannot be taken back.
+    assert "".join(deltas).endswith(text)
+    assert "".join(deltas) == text or "</think>" in raw
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "<|begin_of_box|>", "<|end_of_box|>", "<", "字", " ", "\n"])).map(
+        "".join
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_cuts_do_not_change_the_result(raw: str, random: object) -> None:
+    whole = MarkedText()
+    whole.add(raw, last=True)
+
+    cut = MarkedText()
+    rest = raw
+    while rest:
+        length = random.randint(1, 9)  # type: ignore[attr-defined]
+        cut.add(rest[:length], last=False)
+        rest = rest[length:]
+    cut.add("", last=True)
+
+    assert (cut.text, cut.reasoning, cut.boxed) == (whole.text, whole.reasoning, whole.boxed)
+
+
+def test_text_that_cannot_begin_a_mark_is_not_held_back() -> None:
+    marked = MarkedText()
+    assert marked.add("红", last=False) == "红"
+    assert marked.add("色 <", last=False) == "色 "
+    assert marked.add("3", last=False) == "<3"
+
+
+def test_text_before_a_lone_closing_mark_becomes_reasoning() -> None:
+    marked = MarkedText()
+    assert marked.add("先看颜色", last=False) == "先看颜色"
+    assert (marked.text, marked.reasoning) == ("先看颜色", "")
+    assert marked.add("</think>红", last=False) == "红"
+    assert (marked.text, marked.reasoning) == ("红", "先看颜色")
+    assert marked.add("色", last=True) == "色"
+    assert (marked.text, marked.reasoning) == ("红色", "先看颜色")

@@ -1,4 +1,4 @@
-"""Key, password and images are in no error, not even in what an error holds on to, and in no log or listing."""
+"""Key, password and images appear in no error, log or repr, not even in objects that an error refers to."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ways import CHAT, Way
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMTimeoutError
 from llama_index_mm_zhipu.llm.endpoint import (
-    is_address,
+    is_http_url,
+    mask_secrets,
     secrets_of,
-    split_address,
-    without_password,
-    without_secrets,
+    split_credentials,
+    without_credentials,
 )
 from llama_index_mm_zhipu.testing import (
     Compressed,
@@ -41,7 +41,7 @@ LOGIN = "gateway-user:hunter2%2Fp%C3%A4ssword@"
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and all that it holds on to."""
+    """Yield the error and the errors in its context."""
     while error is not None:
         yield error
         assert error.__cause__ is None
@@ -63,7 +63,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
     ],
     ids=repr,
 )
-async def test_an_error_holds_on_to_nothing(fault: Fault, way: Way, connect: Connect, server: MockGLMServer) -> None:
+async def test_an_error_has_no_context(fault: Fault, way: Way, connect: Connect, server: MockGLMServer) -> None:
     server.script(fault)
     settings = {"timeout": 0.3} if isinstance(fault, Stall) else {}
     with pytest.raises(GLMError) as caught:
@@ -71,7 +71,7 @@ async def test_an_error_holds_on_to_nothing(fault: Fault, way: Way, connect: Con
     assert [*chain(caught.value)] == [caught.value]
 
 
-async def test_nothing_is_held_on_to_without_a_server(way: Way, key: str) -> None:
+async def test_a_connection_error_has_no_context(way: Way, key: str) -> None:
     with MockGLMServer() as gone:
         url = gone.url
     with pytest.raises(GLMConnectionError) as caught:
@@ -92,7 +92,7 @@ async def test_a_printed_traceback_shows_neither_key_nor_image(
 
 
 @pytest.mark.parametrize("quote", ["{key}", "Bearer {key}", "{secret}", "secret={secret}!", "{key} {secret}"])
-async def test_what_the_api_quotes_of_the_key_is_masked(
+async def test_parts_of_the_key_that_the_api_quotes_are_masked(
     quote: str, way: Way, connect: Connect, server: MockGLMServer, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -105,27 +105,27 @@ async def test_what_the_api_quotes_of_the_key_is_masked(
         assert secret not in caplog.text + repr(caught.value) + str(vars(caught.value))
 
 
-@pytest.mark.parametrize("place", range(470, 501, 5))
-def test_a_long_message_is_not_cut_within_the_key(
-    place: int, connect: Connect, server: MockGLMServer, key: str
+@pytest.mark.parametrize("position", range(470, 501, 5))
+def test_a_long_message_is_not_cut_inside_the_key(
+    position: int, connect: Connect, server: MockGLMServer, key: str
 ) -> None:
-    server.fail_next(401, "1002", f"{'错' * place}{key} {'错' * 100}")
+    server.fail_next(401, "1002", f"{'错' * position}{key} {'错' * 100}")
     with pytest.raises(GLMError) as caught:
         connect().chat(CHAT)
     assert not any(part[:4] in str(caught.value) for part in key.split("."))
 
 
-def test_short_halves_of_made_up_keys_are_words() -> None:
-    assert without_secrets("check the key", secrets_of("demo.key", "http://localhost")) == "check the key"
-    assert without_secrets("demo.key", secrets_of("demo.key", "http://localhost")) == "…"
+def test_short_parts_of_made_up_keys_are_not_masked() -> None:
+    assert mask_secrets("check the key", secrets_of("demo.key", "http://localhost")) == "check the key"
+    assert mask_secrets("demo.key", secrets_of("demo.key", "http://localhost")) == "…"
 
 
-# A password in the address
+# A password in the URL
 
 
 @pytest.fixture
-def address(server: MockGLMServer) -> str:
-    """The server's address with a password, which it does not ask for."""
+def url(server: MockGLMServer) -> str:
+    """The server's URL with a password, which it does not ask for."""
     return server.url.replace("http://", f"http://{LOGIN}")
 
 
@@ -134,11 +134,11 @@ def assert_no_password(text: str) -> None:
     assert not any(secret in text for secret in (PASSWORD, LOGIN, "hunter2", "ssword", basic))
 
 
-async def test_a_password_is_in_no_listing_error_or_log(
-    way: Way, address: str, key: str, server: MockGLMServer, caplog: pytest.LogCaptureFixture
+async def test_a_password_is_in_no_repr_error_or_log(
+    way: Way, url: str, key: str, server: MockGLMServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    llm = ZhipuMultiModal(api_key=key, api_base=address, max_retries=0)
+    llm = ZhipuMultiModal(api_key=key, api_base=url, max_retries=0)
     basic = base64.b64encode(f"gateway-user:{PASSWORD}".encode()).decode()
     server.script(ErrorAnswer(200, "1210", f"Basic {basic}, {PASSWORD}, {LOGIN}"))
     with pytest.raises(GLMError, match="Basic …, …, gateway-user:…@") as caught:
@@ -148,34 +148,34 @@ async def test_a_password_is_in_no_listing_error_or_log(
         "".join(shown) + str(llm.to_payload()) + caplog.text + repr(caught.value) + str(vars(caught.value))
     )
     assert all(server.url in text for text in shown)
-    assert llm.api_base == address
+    assert llm.api_base == url
 
 
-async def test_a_password_is_sent_in_place_of_the_key(way: Way, address: str, key: str, server: MockGLMServer) -> None:
-    # The stand-in takes keys only, and says so.
+async def test_a_password_is_sent_instead_of_the_key(way: Way, url: str, key: str, server: MockGLMServer) -> None:
+    # The mock server only accepts keys.
     with pytest.raises(GLMError, match="code 1002"):
-        await way.ask(ZhipuMultiModal(api_key=key, api_base=address))
+        await way.ask(ZhipuMultiModal(api_key=key, api_base=url))
 
 
-def test_copies_keep_the_password(address: str, key: str) -> None:
-    llm = ZhipuMultiModal(api_key=key, api_base=address)
+def test_copies_keep_the_password(url: str, key: str) -> None:
+    llm = ZhipuMultiModal(api_key=key, api_base=url)
     for other in (copy.copy(llm), copy.deepcopy(llm), pickle.loads(pickle.dumps(llm))):
-        assert other.api_base == address
+        assert other.api_base == url
 
 
 @pytest.mark.parametrize(
-    "address", ["http://u:hunter2@", "http://u:hunter2@h:99999", "u:hunter2@h", "http://u:hunter2/x@h"]
+    "url", ["http://u:hunter2@", "http://u:hunter2@h:99999", "u:hunter2@h", "http://u:hunter2/x@h"]
 )
-def test_a_bad_address_is_refused_without_its_password(key: str, address: str, llm: ZhipuMultiModal) -> None:
-    with pytest.raises(ValueError, match="is no address such as") as caught:
-        ZhipuMultiModal(api_key=key, api_base=address)
+def test_an_invalid_url_is_refused_without_showing_its_password(key: str, url: str, llm: ZhipuMultiModal) -> None:
+    with pytest.raises(ValueError, match="is not a URL such as") as caught:
+        ZhipuMultiModal(api_key=key, api_base=url)
     assert_no_password(str(caught.value))
-    with pytest.raises(ValueError, match="is no address such as") as caught:
-        llm.api_base = address
+    with pytest.raises(ValueError, match="is not a URL such as") as caught:
+        llm.api_base = url
     assert_no_password(str(caught.value))
 
 
-def test_an_environment_that_is_refused_quotes_no_key(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_about_the_environment_do_not_quote_the_key(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"htp://{key}@proxy")
     with pytest.raises(GLMConnectionError, match="check the environment's proxy") as caught:
         ZhipuMultiModal(api_key=key).chat(CHAT)
@@ -184,7 +184,7 @@ def test_an_environment_that_is_refused_quotes_no_key(key: str, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("address", "shown", "login"),
+    ("url", "shown", "login"),
     [
         ("https://host/api", "https://host/api", None),
         ("https://user:pass@host:8443/api", "https://host:8443/api", ("user", "pass")),
@@ -192,7 +192,7 @@ def test_an_environment_that_is_refused_quotes_no_key(key: str, monkeypatch: pyt
         ("https://host/@me", "https://host/@me", None),
     ],
 )
-def test_addresses_are_shown_without_their_login(address: str, shown: str, login: tuple[str, str] | None) -> None:
-    assert is_address(address)
-    assert without_password(address) == shown
-    assert split_address(address) == (shown, login)
+def test_urls_are_shown_without_their_credentials(url: str, shown: str, login: tuple[str, str] | None) -> None:
+    assert is_http_url(url)
+    assert without_credentials(url) == shown
+    assert split_credentials(url) == (shown, login)

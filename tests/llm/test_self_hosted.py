@@ -1,4 +1,4 @@
-"""A server of one's own, such as vLLM, gets standard fields and data URIs only, and its answers are understood."""
+"""Self-hosted servers such as vLLM get only standard fields and data URIs, and their answers are understood."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Connect = Callable[..., ZhipuMultiModal]
 
 @pytest.fixture
 def own_server() -> Iterator[MockGLMServer]:
-    """Stands in for vLLM."""
+    """A mock of a self-hosted server such as vLLM."""
     with MockGLMServer(api_style="openai") as running:
         yield running
 
 
 @pytest.fixture
 def connect_own(own_server: MockGLMServer) -> Connect:
-    """Builds clients of it."""
+    """Builds clients of the self-hosted server."""
 
     def build(**settings: Any) -> ZhipuMultiModal:
         return ZhipuMultiModal(**{"model": MODEL, "api_key": "EMPTY", "api_base": own_server.url, **settings})
@@ -46,7 +46,7 @@ def price(name: str) -> float:
 PRICE = FunctionTool.from_defaults(price)
 
 
-# Which form
+# Form of requests
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ PRICE = FunctionTool.from_defaults(price)
         ("http://localhost:30000", "openai"),
     ],
 )
-def test_the_address_says_which_form_requests_have(api_base: str, style: str) -> None:
+def test_the_url_determines_the_form_of_requests(api_base: str, style: str) -> None:
     assert style_at("auto", api_base) == style
     assert style_at("glm", api_base) == "glm"
     assert style_at("openai", api_base) == "openai"
@@ -97,7 +97,7 @@ async def test_images_are_data_uris(
     assert "收到 2 张图片" in (response.message.content or "")
 
 
-async def test_only_standard_fields_go_out(way: Way, connect_own: Connect, own_server: MockGLMServer) -> None:
+async def test_only_standard_fields_are_sent(way: Way, connect_own: Connect, own_server: MockGLMServer) -> None:
     llm = connect_own(
         do_sample=False, temperature=0.5, top_p=0.5, user_id="user-1", request_id="request-1", max_tokens=100
     )
@@ -115,7 +115,7 @@ async def test_only_standard_fields_go_out(way: Way, connect_own: Connect, own_s
     }
 
 
-def test_fields_that_were_given_are_kept() -> None:
+def test_given_standard_fields_are_kept() -> None:
     body = {
         "thinking": {"type": "enabled"},
         "chat_template_kwargs": {"enable_thinking": False, "x": 1},
@@ -136,7 +136,7 @@ def test_fields_that_were_given_are_kept() -> None:
     assert "thinking" in body
 
 
-async def test_any_key_goes_out_and_a_wrong_one_is_an_error(way: Way) -> None:
+async def test_any_key_is_sent_and_a_wrong_one_is_an_error(way: Way) -> None:
     with MockGLMServer(api_style="openai", api_key="sk-of-my-server") as server:
         await way.ask(ZhipuMultiModal(MODEL, api_key="sk-of-my-server", api_base=server.url))
         with pytest.raises(GLMAuthenticationError, match="HTTP 401, code 401: Unauthorized; check "):
@@ -148,9 +148,7 @@ async def test_any_key_goes_out_and_a_wrong_one_is_an_error(way: Way) -> None:
 
 
 @pytest.mark.parametrize("flat", [True, False], ids=["object error", "error"])
-async def test_the_form_of_zhipu_is_refused_in_the_words_of_the_server(
-    flat: bool, way: Way, photos: list[Path]
-) -> None:
+async def test_errors_for_fields_of_zhipu_quote_the_server(flat: bool, way: Way, photos: list[Path]) -> None:
     with MockGLMServer(api_style="openai", flat_errors=flat) as server:
         llm = ZhipuMultiModal(MODEL, api_key="EMPTY", api_base=server.url, api_style="glm")
         with pytest.raises(
@@ -185,7 +183,7 @@ async def test_tool_calls_come_without_content_and_in_fragments(way: Way, connec
     assert not response.message.content
 
 
-async def test_parallel_tool_calls_are_told_apart_by_index(
+async def test_parallel_tool_calls_are_distinguished_by_index(
     way: Way, connect_own: Connect, own_server: MockGLMServer
 ) -> None:
     own_server.script(ToolCalls([("price", '{"name": "苹果"}'), ("price", '{"name": "梨"}')]))
@@ -194,7 +192,9 @@ async def test_parallel_tool_calls_are_told_apart_by_index(
     assert [call.tool_kwargs for call in calls] == [{"name": "苹果"}, {"name": "梨"}]
 
 
-async def test_reasoning_has_a_field_of_its_own(way: Way, connect_own: Connect, own_server: MockGLMServer) -> None:
+async def test_reasoning_is_read_from_its_own_field_or_the_text(
+    way: Way, connect_own: Connect, own_server: MockGLMServer
+) -> None:
     own_server.script(Reasoning("先看图"), Reasoning("先看图", key="reasoning"), Wrapped("先看图</think>"))
     for _ in range(3):
         response = await way.ask(connect_own())

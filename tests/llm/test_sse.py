@@ -1,4 +1,4 @@
-"""Lines are split in linear time; events are read line by line, errors among them raised, and only an end is an end."""
+"""Streams are split into lines in linear time, events are parsed, errors raised and incomplete streams detected."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llama_index_mm_zhipu.llm import (
     GLMProtocolError,
     GLMRateLimitError,
 )
-from llama_index_mm_zhipu.llm import bodies as sse_module
-from llama_index_mm_zhipu.llm.bodies import EventReader, LineSplitter
+from llama_index_mm_zhipu.llm import sse as sse_module
+from llama_index_mm_zhipu.llm.sse import EventReader, LineSplitter
 from llama_index_mm_zhipu.testing.gateway_faults import ODD_EVENTS
 
 EVENT = {"choices": [{"delta": {}}]}
@@ -30,7 +30,7 @@ def read_all(reader: EventReader, *lines: str) -> None:
 
 
 @pytest.mark.parametrize("line", ["", ":", ": keep-alive", "event: message", "id: 1", "retry: 3", "data:", "data: "])
-def test_other_lines_are_no_events(reader: EventReader, line: str) -> None:
+def test_other_lines_are_not_events(reader: EventReader, line: str) -> None:
     assert reader.read(line) is None
     assert not reader.done
 
@@ -41,14 +41,14 @@ def test_events_are_parsed(reader: EventReader, line: str) -> None:
 
 
 @pytest.mark.parametrize("lines", ODD_EVENTS)
-def test_events_without_choices_are_passed_over(reader: EventReader, lines: str) -> None:
+def test_events_without_choices_are_skipped(reader: EventReader, lines: str) -> None:
     events = [reader.read(line) for line in (*lines.split("\n"), "")]
     assert [event for event in events if event] == [event for event in events if event and event["usage"]]
     with pytest.raises(GLMConnectionError, match="ended before the answer did"):
         reader.check_complete()
 
 
-def test_a_finish_reason_is_the_end(reader: EventReader) -> None:
+def test_a_finish_reason_completes_an_answer(reader: EventReader) -> None:
     reader.read(f"data: {DATA}")
     with pytest.raises(GLMConnectionError, match="ended before the answer did"):
         reader.check_complete()
@@ -57,7 +57,7 @@ def test_a_finish_reason_is_the_end(reader: EventReader) -> None:
 
 
 @pytest.mark.parametrize("reason", ["", ', "finish_reason": null', ', "finish_reason": ""'])
-def test_done_alone_is_the_end_only_where_that_is_allowed(reason: str) -> None:
+def test_done_alone_completes_an_answer_only_if_allowed(reason: str) -> None:
     lines = ['data: {"choices": [{"delta": {}' + reason + "}]}", "data: [DONE]"]
     read_all(strict := EventReader(200), *lines)
     with pytest.raises(GLMConnectionError, match=r"without a finish_reason.*set require_finish_reason=False"):
@@ -66,14 +66,14 @@ def test_done_alone_is_the_end_only_where_that_is_allowed(reason: str) -> None:
     lenient.check_complete()
 
 
-def test_a_stream_of_nothing_is_an_error(reader: EventReader) -> None:
+def test_an_empty_stream_is_an_error(reader: EventReader) -> None:
     reader.read("data: [DONE]")
     with pytest.raises(GLMProtocolError, match="without an answer"):
         reader.check_complete()
 
 
 @pytest.mark.parametrize(
-    ("line", "kind"),
+    ("line", "error_type"),
     [
         ('data: {"error": {"code": "1305", "message": "x"}}', GLMRateLimitError),
         ('data: {"error": {"code": 1305, "message": "x"}}', GLMRateLimitError),
@@ -83,12 +83,12 @@ def test_a_stream_of_nothing_is_an_error(reader: EventReader) -> None:
         ("data: " + "[" * 100_000, GLMProtocolError),
     ],
 )
-def test_errors_among_events_are_raised(reader: EventReader, line: str, kind: type[GLMError]) -> None:
-    with pytest.raises(kind):
+def test_error_events_are_raised(reader: EventReader, line: str, error_type: type[GLMError]) -> None:
+    with pytest.raises(error_type):
         read_all(reader, line, "")
 
 
-def test_errors_without_an_event_are_raised_at_the_end(reader: EventReader) -> None:
+def test_errors_that_are_not_events_are_raised_at_the_end(reader: EventReader) -> None:
     for line in [": ping", "{", '  "error": {"code": "1302", "message": "x"}', "}", ""]:
         assert reader.read(line) is None
     with pytest.raises(GLMRateLimitError):
@@ -104,17 +104,17 @@ def test_events_may_have_several_lines(reader: EventReader) -> None:
 
 
 def test_an_event_of_many_lines_is_parsed_once(reader: EventReader) -> None:
-    # Each line but the first could end an object: to try them all would take hours.
+    # Every line but the first might end an object. Parsing each time would take hours.
     read_all(reader, 'data: {"choices": [{"delta": {', *["data: }"] * 300_000)
     with pytest.raises(GLMProtocolError):
         reader.read("")
 
 
-def test_no_error_is_none(reader: EventReader) -> None:
+def test_a_null_error_is_ignored(reader: EventReader) -> None:
     assert reader.read('data: {"error": null, "choices": [{"delta": {}}]}') == {"error": None, **EVENT}
 
 
-def test_lines_that_are_no_events_are_not_kept_for_ever(reader: EventReader) -> None:
+def test_lines_that_are_not_events_take_limited_memory(reader: EventReader) -> None:
     read_all(reader, *[": " + "x" * 1000] * 1000)
     assert sum(map(len, reader._other)) <= 100_000
 
@@ -138,14 +138,14 @@ def split(*pieces: bytes) -> list[bytes]:
         (b"", [b""]),
     ],
 )
-def test_lines_are_the_same_however_the_stream_is_cut(text: bytes, lines: list[bytes]) -> None:
+def test_lines_are_the_same_wherever_the_stream_is_cut(text: bytes, lines: list[bytes]) -> None:
     assert split(text) == lines
     for size in (1, 2, 3):
         assert split(*(text[start : start + size] for start in range(0, len(text), size))) == lines
 
 
 def test_a_long_line_in_small_pieces_takes_linear_time() -> None:
-    # Splitting the rest again for each piece would take days.
+    # Splitting the rest again with each piece would take days.
     (line, rest) = split(*[b"0123456789" * 10] * 200_000, b"\n")
     assert (len(line), rest) == (20_000_000, b"")
 

@@ -1,4 +1,4 @@
-"""JSON in the text of an answer: read where there is one way to read it, else an error that shows the text."""
+"""Objects are parsed from JSON in the text of an answer; ambiguous or broken JSON is an error that quotes the text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llama_index_mm_zhipu.testing import MockGLMServer, Says
 
 
 class Product(BaseModel):
-    """What an image shows."""
+    """A product that an image shows."""
 
     name: str
     colours: list[str] = []
@@ -45,7 +45,7 @@ PROMPT = PromptTemplate("{question}")
     ],
     ids=["plain", "fenced", "talkative", "braces", "comma", "last comma", "array", "twice", "number", "lines"],
 )
-def test_forms(answer: str) -> None:
+def test_json_is_found_in_different_forms_of_answers(answer: str) -> None:
     assert AnswerParser(Product).parse(answer) == EXPECTED
 
 
@@ -65,7 +65,7 @@ def test_forms(answer: str) -> None:
         ('{"name":' * 5000, "it holds JSON that is cut or broken"),
     ],
 )
-def test_what_cannot_be_read_is_shown(answer: str, reason: str) -> None:
+def test_errors_quote_answers_that_cannot_be_parsed(answer: str, reason: str) -> None:
     with pytest.raises(UnreadableAnswerError) as caught:
         AnswerParser(Product).parse(answer)
     said = str(caught.value)
@@ -74,14 +74,14 @@ def test_what_cannot_be_read_is_shown(answer: str, reason: str) -> None:
     assert len(said) < 500
 
 
-def test_arrays_may_be_what_was_asked_for() -> None:
+def test_root_models_may_be_arrays() -> None:
     class Names(RootModel[list[str]]):
-        """Some names."""
+        """A list of names."""
 
     assert AnswerParser(Names).parse('名称：["裙子", "裤子",]').root == ["裙子", "裤子"]
 
 
-def test_commas_in_strings_stay_and_ends_are_those_of_the_text() -> None:
+def test_commas_in_strings_are_kept_and_positions_refer_to_the_text() -> None:
     text = 'x {"a": "1,}", "b": [1,],} y {"c": ",]"}'
     value, end = decode_json(text, 2)
     assert value == {"a": "1,}", "b": [1]}
@@ -90,7 +90,9 @@ def test_commas_in_strings_stay_and_ends_are_those_of_the_text() -> None:
     assert json_values_in('5" {"a": "x,}"} [1,]') == [{"a": "x,}"}, [1]]
 
 
-async def test_every_call_reads_the_answer(connect: Callable[..., ZhipuMultiModal], server: MockGLMServer) -> None:
+async def test_every_kind_of_call_parses_the_answer(
+    connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
+) -> None:
     llm = connect()
     said = Says(f"好的：\n```json\n{PLAIN[:-1]},}}\n```")
     server.script(*[said] * 5)
@@ -108,7 +110,7 @@ async def test_every_call_reads_the_answer(connect: Callable[..., ZhipuMultiModa
     await llm.aclose()
 
 
-async def test_every_call_says_what_cannot_be_read(
+async def test_every_kind_of_call_quotes_an_answer_that_cannot_be_parsed(
     connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
     llm = connect()

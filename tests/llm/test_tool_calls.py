@@ -1,4 +1,4 @@
-"""What a model hands to code is never guessed: calls are told apart, and no tool runs with half its arguments."""
+"""Tool calls are assembled without guessing: calls are distinguished, and incomplete arguments are errors."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Connect = Callable[..., ZhipuMultiModal]
 TWO = [("count", '{"folder": "甲"}'), ("count", '{"folder": "乙"}')]
 STYLES = ["index", "one index", "no index", "new ids", "no ids"]
 
-# Name, arguments, finish reason, and what the error says.
+# Name, arguments, finish reason, and part of the error message.
 BROKEN = [
     ("glued", '{"folder": "甲"}{"folder": "乙"}', "tool_calls", "that are not one JSON object"),
     ("cut", '{"folder": "甲', "length", "that max_tokens cut off"),
     ("cut before the value", '{"folder": ', "length", "that max_tokens cut off"),
-    ("cut and not told", '{"folder": "甲', "tool_calls", "that are not one JSON object"),
+    ("cut without notice", '{"folder": "甲', "tool_calls", "that are not one JSON object"),
     ("no JSON", "folder=甲", "tool_calls", "that are not one JSON object"),
     ("a list", '["甲"]', "tool_calls", "that are not one JSON object"),
     ("text", '"甲"', "stop", "that are not one JSON object"),
@@ -48,7 +48,7 @@ class Folder(BaseModel):
 
 
 class Counter:
-    """A tool that says with which folders it ran."""
+    """A tool that records the folders that it ran with."""
 
     def __init__(self) -> None:
         self.ran: list[str] = []
@@ -80,14 +80,14 @@ def llm(connect: Connect) -> ZhipuMultiModal:
 
 
 async def selected(way: Way, llm: ZhipuMultiModal, *tools: FunctionTool) -> list[tuple[str, dict[str, Any]]]:
-    """Ask with tools, and return the names and arguments of what the model chose."""
+    """Ask with tools, and return the names and arguments of the model's calls."""
     fields = llm._prepare_chat_with_tools(tools)
     answer = await way.ask(llm, CHAT, tools=fields["tools"])
     return [(call.tool_name, call.tool_kwargs) for call in llm.get_tool_calls_from_response(answer)]
 
 
 @pytest.mark.parametrize("style", STYLES)
-async def test_two_calls_are_two_however_a_stream_tells_them_apart(
+async def test_two_calls_are_distinguished_in_every_style_of_streams(
     way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter, style: Any
 ) -> None:
     server.script(Calls(TWO, style))
@@ -95,7 +95,7 @@ async def test_two_calls_are_two_however_a_stream_tells_them_apart(
     assert await selected(way, llm, counter.tool) == expected
 
 
-async def test_calls_of_two_functions_on_one_index_are_two(
+async def test_calls_of_two_functions_with_one_index_are_distinguished(
     way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter
 ) -> None:
     for style in ("one index", "no ids"):
@@ -105,7 +105,7 @@ async def test_calls_of_two_functions_on_one_index_are_two(
 
 
 @pytest.mark.parametrize(("name", "arguments", "reason", "said"), BROKEN, ids=[case[0] for case in BROKEN])
-async def test_arguments_that_are_not_whole_are_an_error(
+async def test_incomplete_arguments_are_an_error(
     way: Way,
     llm: ZhipuMultiModal,
     server: MockGLMServer,
@@ -147,8 +147,10 @@ async def test_a_cut_call_of_a_function_without_parameters_is_an_error(
         await selected(way, llm, FunctionTool.from_defaults(now))
 
 
-async def test_a_stream_without_a_finish_reason_ends_no_call(connect: Connect, server: MockGLMServer, way: Way) -> None:
-    """Where such streams are accepted, whole arguments are; nothing is not."""
+async def test_empty_arguments_are_an_error_without_a_finish_reason(
+    connect: Connect, server: MockGLMServer, way: Way
+) -> None:
+    """If such streams are accepted, complete arguments are accepted, but empty ones are not."""
     llm = connect(model="glm-4.6v-flash", require_finish_reason=False)
     server.script(NoFinishReason())
     answer = await way.ask(llm, CHAT, tools=llm._prepare_chat_with_tools([Counter().tool])["tools"])
@@ -165,7 +167,7 @@ def _event(call: str) -> RawAnswer:
     return RawAnswer(body, content_type="text/event-stream")
 
 
-async def test_responses_before_the_end_show_no_call_as_complete(
+async def test_responses_in_the_middle_of_a_stream_have_no_complete_calls(
     way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter
 ) -> None:
     server.script(Calls(TWO))
@@ -181,11 +183,11 @@ async def test_responses_before_the_end_show_no_call_as_complete(
     assert len(last) == 2
 
 
-# LlamaIndex's callers
+# In LlamaIndex
 
 
 @pytest.mark.parametrize("parallel", [False, True])
-async def test_predict_and_call_runs_whole_calls_only(
+async def test_predict_and_call_runs_only_complete_calls(
     llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter, parallel: bool
 ) -> None:
     server.script(Calls(TWO), Calls(TWO))
@@ -203,7 +205,7 @@ async def test_predict_and_call_runs_whole_calls_only(
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-async def test_an_agent_runs_whole_calls_only(
+async def test_an_agent_runs_only_complete_calls(
     llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter, streaming: bool
 ) -> None:
     agent = FunctionAgent(tools=[counter.tool], llm=llm, streaming=streaming)
@@ -221,7 +223,9 @@ async def test_an_agent_runs_whole_calls_only(
     assert counter.ran == []
 
 
-async def test_structured_output_is_never_made_of_half_arguments(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
+async def test_structured_output_is_not_made_from_incomplete_arguments(
+    llm: ZhipuMultiModal, server: MockGLMServer
+) -> None:
     prompt = PromptTemplate("哪个文件夹？")
     for _, arguments, reason, _ in BROKEN:
         server.script(*[Calls([("Folder", arguments)], finish_reason=reason)] * 4)
@@ -240,7 +244,7 @@ async def test_structured_output_is_never_made_of_half_arguments(llm: ZhipuMulti
     assert last == Folder(folder="甲")
 
 
-async def test_a_call_in_an_answer_that_was_cut_by_the_api_does_not_run(
+async def test_a_call_in_an_answer_that_the_api_cut_is_an_error(
     way: Way, llm: ZhipuMultiModal, server: MockGLMServer, counter: Counter
 ) -> None:
     server.script(Ending("length", after=2))
@@ -262,7 +266,7 @@ def joined(*fragments: Any, whole: bool = False) -> list[tuple[str | None, str, 
     return [(call.tool_call_id, call.tool_name, call.tool_kwargs) for call in calls.complete("tool_calls")]
 
 
-def test_fragments_with_new_ids_and_no_name_belong_to_the_call_before() -> None:
+def test_fragments_with_new_ids_and_no_name_continue_the_call() -> None:
     parts = [fragment('{"a"', call_id="1", name="f"), fragment(": 1", call_id="2"), fragment("}", call_id="3")]
     assert joined(*parts) == [("1", "f", '{"a": 1}')]
     assert joined(*({**part, "index": None} for part in parts)) == [("1", "f", '{"a": 1}')]
@@ -305,7 +309,7 @@ def test_arguments_may_be_sent_as_an_object() -> None:
         [fragment('{"a": 1}', call_id="1", name="f"), fragment('{"a": 2}')],
     ],
 )
-def test_what_cannot_be_told_for_sure_is_an_error(parts: list[Any]) -> None:
+def test_ambiguous_fragments_are_an_error(parts: list[Any]) -> None:
     with pytest.raises(GLMToolCallError):
         joined(*parts)
 
@@ -317,7 +321,7 @@ async def test_calls_of_another_form_are_an_error(way: Way, llm: ZhipuMultiModal
             await way.ask(llm)
 
 
-def test_only_functions_that_take_nothing_are_without_parameters() -> None:
+def test_functions_without_parameters_are_recognised_by_their_schema() -> None:
     schemas: dict[str, Any] = {
         "a": {"type": "object", "properties": {}},
         "b": None,

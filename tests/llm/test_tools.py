@@ -1,4 +1,4 @@
-"""Tools go out as the API takes them, and its calls come back as LlamaIndex's selections."""
+"""Tools are sent in the form of the API, and its calls are returned as LlamaIndex's tool selections."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_other_arguments_are_an_error(llm: ZhipuMultiModal, arguments: str) -> N
     assert f"'price' with arguments that are not one JSON object: {arguments!r}" in str(caught.value)
 
 
-def test_one_call_is_kept_of_many() -> None:
+def test_only_the_first_call_is_kept() -> None:
     several = response(call("{}", "c1"), call("{}", "c1"), call("{}", "c3"))
     keep_first_tool_call(several)
     assert several.message.blocks == [TextBlock(text="好"), call("{}", "c1")]
@@ -111,7 +111,9 @@ def test_no_tool_call_is_an_error_where_one_is_needed(llm: ZhipuMultiModal) -> N
     assert llm.get_tool_calls_from_response(answer, error_on_no_tool_call=False) == []
 
 
-async def test_models_without_functions_name_those_that_have_them(llm: ZhipuMultiModal, server: MockGLMServer) -> None:
+async def test_errors_for_models_without_functions_name_models_with_functions(
+    llm: ZhipuMultiModal, server: MockGLMServer
+) -> None:
     assert not llm.metadata.is_function_calling_model
     reason = r"glm-4v-flash calls no functions; take a model that does \(.*glm-4\.6v-flash,.*glm-5\.3-flash.*ReActAgent"
     with pytest.raises(GLMInvalidRequestError, match=reason):
@@ -126,7 +128,7 @@ async def test_models_without_functions_name_those_that_have_them(llm: ZhipuMult
     assert llm.chat_with_tools([PRICE], "苹果多少钱？", model="glm-4.6v-flash").message.blocks
 
 
-def test_functions_of_a_plain_chat_are_the_api_s_to_refuse(llm: ZhipuMultiModal) -> None:
+def test_tools_of_a_plain_chat_are_not_checked(llm: ZhipuMultiModal) -> None:
     with pytest.raises(GLMInvalidRequestError, match="code 1210"):
         llm.chat(CHAT, tools=[PRICE.metadata.to_openai_tool()])
 
@@ -136,7 +138,7 @@ def test_a_chat_without_tools_needs_no_functions(llm: ZhipuMultiModal) -> None:
 
 
 @pytest.mark.parametrize("model", ["glm-9v", "some-other-model"])
-def test_models_that_are_not_known_are_asked_to_call(connect: Connect, server: MockGLMServer, model: str) -> None:
+def test_tools_are_sent_to_unknown_models(connect: Connect, server: MockGLMServer, model: str) -> None:
     with pytest.raises(GLMInvalidRequestError, match="code 1211"):
         connect(model=model).chat_with_tools([PRICE], "苹果多少钱？")
     assert server.requests[-1]["tools"]

@@ -1,4 +1,4 @@
-"""Calls are counted in the service's tokens, cost what their models cost, and keep within a budget."""
+"""Token usage as counted by the service, its cost, and budgets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PRICE = Price(input=1.0, output=3.0)
 # Tokens
 
 
-async def test_calls_add_up_to_the_service_s_own_count(way: Way, connect: Connect) -> None:
+async def test_usage_is_the_sum_of_the_counts_of_the_service(way: Way, connect: Connect) -> None:
     llm = connect()
     answers = [(await way.ask(llm)).additional_kwargs for _ in range(2)]
     for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
@@ -36,7 +36,7 @@ async def test_calls_add_up_to_the_service_s_own_count(way: Way, connect: Connec
     assert llm.usage.calls == 2
 
 
-async def test_models_are_counted_apart(way: Way, connect: Connect) -> None:
+async def test_models_are_counted_separately(way: Way, connect: Connect) -> None:
     llm = connect()
     for model in ("glm-4v-flash", "glm-4.6v", "glm-4.6v"):
         await way.ask(llm, model=model)
@@ -52,13 +52,13 @@ async def test_a_fallback_model_is_counted_under_its_own_name(
     assert [*llm.usage.models] == ["glm-4.6v-flash"]
 
 
-async def test_an_image_is_counted_as_an_image(way: Way, connect: Connect, photos: list[Path]) -> None:
+async def test_images_are_counted_as_tokens(way: Way, connect: Connect, photos: list[Path]) -> None:
     llm = connect()
     await way.ask(llm, [ChatMessage(role="user", blocks=[ImageBlock(path=photos[0]), TextBlock(text="？")])])
     assert 1_000 <= llm.usage.prompt_tokens < 1_700
 
 
-async def test_what_fails_without_an_answer_uses_nothing(way: Way, connect: Connect, server: MockGLMServer) -> None:
+async def test_calls_without_an_answer_are_not_counted(way: Way, connect: Connect, server: MockGLMServer) -> None:
     llm = connect()
     server.script(ErrorAnswer(429, "1113", "您的账户已欠费，请充值后重试。"))
     with pytest.raises(GLMQuotaError):
@@ -76,7 +76,7 @@ async def test_an_answer_that_was_filtered_is_counted(way: Way, connect: Connect
 
 
 @pytest.mark.parametrize("usage", ["null", "{}", '{"prompt_tokens": "12", "completion_tokens": null}'])
-def test_an_answer_without_counts_is_a_call_of_no_tokens(connect: Connect, server: MockGLMServer, usage: str) -> None:
+def test_an_answer_without_counts_is_a_call_without_tokens(connect: Connect, server: MockGLMServer, usage: str) -> None:
     llm = connect()
     body = f'{{"choices": [{{"index": 0, "finish_reason": "stop", "message": {{"content": "好"}}}}], "usage": {usage}}}'
     server.script(RawAnswer(body, content_type="application/json"))
@@ -84,7 +84,7 @@ def test_an_answer_without_counts_is_a_call_of_no_tokens(connect: Connect, serve
     assert llm.usage.models == {"glm-4v-flash": ModelUsage(calls=1, cost=0.0)}
 
 
-def test_a_stream_that_is_closed_early_is_a_call(connect: Connect) -> None:
+def test_a_stream_that_is_closed_early_counts_as_a_call(connect: Connect) -> None:
     llm = connect()
     stream = llm.stream_chat(CHAT)
     next(stream)
@@ -92,10 +92,10 @@ def test_a_stream_that_is_closed_early_is_a_call(connect: Connect) -> None:
     assert wait_until(lambda: llm.usage.calls == 1)
 
 
-# A session
+# Reset, copies and threads
 
 
-def test_usage_is_read_only_and_starts_anew_when_reset(llm: ZhipuMultiModal) -> None:
+def test_usage_is_read_only_and_starts_at_zero_after_a_reset(llm: ZhipuMultiModal) -> None:
     llm.complete("你好")
     before = llm.usage
     with pytest.raises(AttributeError):
@@ -108,7 +108,7 @@ def test_usage_is_read_only_and_starts_anew_when_reset(llm: ZhipuMultiModal) -> 
     assert llm.usage == before
 
 
-def test_copies_count_for_themselves(connect: Connect) -> None:
+def test_copies_have_their_own_usage(connect: Connect) -> None:
     llm = connect(prices={"glm-4.6v": PRICE}, max_cost=5, fallback_models=("glm-4.6v",))
     llm.complete("你好")
     for other in (copy.copy(llm), copy.deepcopy(llm), pickle.loads(pickle.dumps(llm))):
@@ -117,14 +117,14 @@ def test_copies_count_for_themselves(connect: Connect) -> None:
     assert llm.usage.calls == 1
 
 
-def test_threads_lose_no_count() -> None:
+def test_counting_is_thread_safe() -> None:
     meter = UsageMeter()
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda _: meter.add("glm-4.6v", {"prompt_tokens": 1, "completion_tokens": 2}), range(2000)))
     assert meter.read({}).models == {"glm-4.6v": ModelUsage(2000, 2000, 4000, 6000, None)}
 
 
-async def test_calls_at_the_same_time_are_all_counted(connect: Connect) -> None:
+async def test_concurrent_calls_are_all_counted(connect: Connect) -> None:
     llm = connect()
     await asyncio.gather(*(llm.achat(CHAT) for _ in range(20)), asyncio.to_thread(llm.chat, CHAT))
     assert llm.usage.calls == 21
@@ -150,7 +150,7 @@ def test_prices_are_found_by_any_spelling_of_a_name(model: str, price: Price | N
     assert price_of(model, prices) == price
 
 
-async def test_a_session_costs_what_its_tokens_cost(way: Way, connect: Connect) -> None:
+async def test_cost_is_the_sum_over_models_and_none_if_a_price_is_unknown(way: Way, connect: Connect) -> None:
     llm = connect(model="glm-4.6v", prices={"glm-4.6v": PRICE})
     assert llm.usage.cost == 0
     await way.ask(llm)
@@ -162,12 +162,12 @@ async def test_a_session_costs_what_its_tokens_cost(way: Way, connect: Connect) 
 
 
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
-def test_prices_are_numbers(value: float) -> None:
+def test_invalid_prices_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="give yuan for a million tokens"):
         Price(input=value, output=1)
 
 
-def test_settings_with_prices_survive_a_dict(connect: Connect, key: str) -> None:
+def test_prices_and_budgets_are_restored_from_a_dict(connect: Connect, key: str) -> None:
     llm = connect(prices={"glm-4.6v": PRICE}, max_total_tokens=9)
     again = ZhipuMultiModal.from_dict({**llm.to_dict(), "api_key": key})
     assert again.prices == {"glm-4.6v": PRICE}
@@ -194,7 +194,7 @@ async def test_a_budget_that_is_used_up_refuses_further_calls(
     await way.ask(llm)
 
 
-async def test_a_cost_that_cannot_be_known_is_refused(way: Way, connect: Connect, server: MockGLMServer) -> None:
+async def test_a_cost_budget_refuses_models_without_a_price(way: Way, connect: Connect, server: MockGLMServer) -> None:
     llm = connect(model="glm-4.6v", max_cost=1)
     with pytest.raises(GLMBudgetError, match=r'price of glm-4\.6v is not known; give prices=\{"glm-4\.6v": Price'):
         await way.ask(llm)
@@ -203,6 +203,6 @@ async def test_a_cost_that_cannot_be_known_is_refused(way: Way, connect: Connect
 
 
 @pytest.mark.parametrize("budget", [{"max_cost": -1}, {"max_cost": float("nan")}, {"max_total_tokens": -1}])
-def test_budgets_are_numbers(connect: Connect, budget: dict[str, float]) -> None:
+def test_invalid_budgets_are_refused(connect: Connect, budget: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(budget))):
         connect(**budget)

@@ -1,4 +1,4 @@
-"""The four ways to ask, for tests of what holds in all of them."""
+"""The four ways to ask: sync or async, whole or streamed. Tests use them for behaviour that they share."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Way:
     streams: bool
 
     async def ask(self, llm: ZhipuMultiModal, chat: Sequence[ChatMessage] = CHAT, **fields: Any) -> ChatResponse:
-        """Return the answer, of a stream its last state; sync calls run in a thread."""
+        """Return the answer or the last response of a stream. Sync calls run in a thread."""
         if not self.is_async:
             return await asyncio.to_thread(self._ask, llm, chat, fields)
         if not self.streams:

@@ -1,4 +1,4 @@
-"""Where a model cannot answer, the next one of the chain does, within its own limits."""
+"""Fallback models: if a model cannot answer, the next one is asked, within its own limits."""
 
 from __future__ import annotations
 
@@ -56,14 +56,16 @@ async def test_a_model_that_answers_is_the_only_one_asked(way: Way, connect: Con
 
 
 @pytest.mark.usefixtures("no_backoff")
-async def test_a_busy_model_is_tried_again_before_the_next(way: Way, connect: Connect, server: MockGLMServer) -> None:
+async def test_a_busy_model_is_retried_before_the_next_is_asked(
+    way: Way, connect: Connect, server: MockGLMServer
+) -> None:
     server.script(*[UNAVAILABLE[1]] * 2)
     await way.ask(connect(**{**CHAIN, "max_retries": 1}), request_id="my-request")
     assert asked(server) == ["glm-4.6v", "glm-4.6v", "glm-4.6v-flash"]
     assert [request["request_id"] for request in server.requests] == ["my-request", "my-request-2", "my-request-3"]
 
 
-async def test_other_errors_are_final(way: Way, connect: Connect, server: MockGLMServer) -> None:
+async def test_other_errors_are_raised_without_fallback(way: Way, connect: Connect, server: MockGLMServer) -> None:
     for fault in (ErrorAnswer(400, "1210", "API 调用参数有误，请检查文档。"), ErrorAnswer(400, "1301", "敏感")):
         server.script(fault)
         with pytest.raises(GLMError, match=f"code {fault.code}"):
@@ -71,7 +73,7 @@ async def test_other_errors_are_final(way: Way, connect: Connect, server: MockGL
     assert asked(server) == ["glm-4.6v"] * 2
 
 
-async def test_the_error_of_the_last_model_names_those_before(
+async def test_the_error_of_the_last_model_names_the_failed_ones(
     way: Way, connect: Connect, server: MockGLMServer
 ) -> None:
     server.script(UNAVAILABLE[4], UNAVAILABLE[0], UNAVAILABLE[1])
@@ -80,7 +82,7 @@ async def test_the_error_of_the_last_model_names_those_before(
         await way.ask(connect(**CHAIN))
 
 
-async def test_images_and_max_tokens_are_those_of_the_model_that_is_asked(
+async def test_images_and_max_tokens_follow_the_limits_of_the_model_that_is_asked(
     way: Way, connect: Connect, server: MockGLMServer, photos: list[Path]
 ) -> None:
     chat = [ChatMessage(role="user", blocks=[*(ImageBlock(path=photo) for photo in photos), TextBlock(text="？")])]
@@ -106,22 +108,22 @@ async def test_a_stream_falls_back_only_before_its_first_token(
     assert len(server.requests) == 2 - streams
 
 
-async def test_a_cut_connection_is_no_reason_for_another_model(
-    way: Way, connect: Connect, server: MockGLMServer
-) -> None:
+async def test_a_cut_connection_causes_no_fallback(way: Way, connect: Connect, server: MockGLMServer) -> None:
     server.script(Cut())
     with pytest.raises(GLMConnectionError):
         await way.ask(connect(**CHAIN))
     assert asked(server) == ["glm-4.6v"]
 
 
-async def test_the_model_of_a_call_is_the_first_of_the_chain(way: Way, connect: Connect, server: MockGLMServer) -> None:
+async def test_the_model_of_a_call_is_asked_before_the_fallbacks(
+    way: Way, connect: Connect, server: MockGLMServer
+) -> None:
     server.script(UNAVAILABLE[0])
     await way.ask(connect(**CHAIN), model="glm-4.6v-flash")
     assert asked(server) == ["glm-4.6v-flash", "glm-4v-flash"]
 
 
-async def test_models_without_functions_are_not_asked_for_them(connect: Connect, server: MockGLMServer) -> None:
+async def test_requests_with_tools_skip_models_without_functions(connect: Connect, server: MockGLMServer) -> None:
     def price(name: str) -> float:
         """Price of a product."""
         return len(name) / 2
@@ -132,6 +134,6 @@ async def test_models_without_functions_are_not_asked_for_them(connect: Connect,
     assert asked(server) == ["glm-4.6v", "glm-4.6v-flash"]
 
 
-def test_a_name_alone_is_no_chain(connect: Connect) -> None:
+def test_a_string_is_refused_as_fallback_models(connect: Connect) -> None:
     with pytest.raises(ValueError, match="fallback_models"):
         connect(fallback_models="glm-4v-flash")

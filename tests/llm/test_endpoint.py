@@ -1,4 +1,4 @@
-"""Keys of every form are sent as they are, are found in the environment, and never shown; each goes to its service."""
+"""Keys of any form are sent unchanged to the right service, read from the environment and never shown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError
-from llama_index_mm_zhipu.llm.endpoint import secrets_of, without_secrets
+from llama_index_mm_zhipu.llm.endpoint import mask_secrets, secrets_of
 from llama_index_mm_zhipu.llm.transport import Transport
 from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer
 
@@ -26,11 +26,11 @@ def _empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(f"{prefix}_{name}", raising=False)
 
 
-# Forms
+# Keys
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_keys_of_any_form_are_the_bearer_of_the_header(key: str) -> None:
+def test_keys_of_any_form_are_sent_as_bearer_tokens(key: str) -> None:
     transport = Transport(key, "http://127.0.0.1:1/v4", 1.0, style="glm", require_finish_reason=True)
     assert transport._headers["Authorization"] == f"Bearer {key}"
 
@@ -47,7 +47,7 @@ def test_keys_of_any_form_are_the_bearer_of_the_header(key: str) -> None:
         "\ufeff\u3000`id.secret`",
     ],
 )
-def test_quotes_and_blanks_around_a_key_are_taken_off(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quotes_and_spaces_around_a_key_are_stripped(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ZhipuMultiModal(api_key=given).api_key.get_secret_value() == "id.secret"
     assert ZhipuMultiModal(api_key=SecretStr(given)).api_key.get_secret_value() == "id.secret"
     monkeypatch.setenv("ZHIPUAI_API_KEY", given)
@@ -58,7 +58,7 @@ def test_quotes_and_blanks_around_a_key_are_taken_off(given: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("given", ["Bearer s3cr3t", "s3cr3t密钥", "s3cr3t\x00", "s3 cr3t"])
-def test_a_key_with_characters_of_no_key_is_refused_without_showing_it(given: str) -> None:
+def test_a_key_with_invalid_characters_is_refused_without_showing_it(given: str) -> None:
     with pytest.raises(ValueError, match="holds a blank or a character outside ASCII") as caught:
         ZhipuMultiModal(api_key=given)
     assert "cr3t" not in str(caught.value)
@@ -69,7 +69,7 @@ def test_a_key_with_characters_of_no_key_is_refused_without_showing_it(given: st
 
 
 @pytest.mark.parametrize("given", ["", "  ", '""', "“”"])
-def test_a_key_of_nothing_is_none(given: str) -> None:
+def test_an_empty_key_counts_as_missing(given: str) -> None:
     with pytest.raises(ValueError, match=r'no API key.*any key, give api_key="EMPTY"'):
         ZhipuMultiModal(api_key=given)
 
@@ -96,7 +96,7 @@ def test_a_key_of_nothing_is_none(given: str) -> None:
         ({"ZHIPUAI_API_KEY": "a.zhipu", "ZAI_API_KEY": "b.zai", "ZAI_BASE_URL": "http://zai"}, "a.zhipu", ZHIPU),
     ],
 )
-def test_a_key_of_the_environment_goes_to_its_own_service(
+def test_a_key_from_the_environment_is_sent_to_its_own_service(
     environment: dict[str, str], key: str, base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment.items():
@@ -131,7 +131,7 @@ async def test_a_key_of_any_form_is_masked(
     assert key not in shown + repr(caught.value) + str(vars(caught.value))
 
 
-def test_placeholders_for_keys_are_words() -> None:
+def test_placeholders_for_keys_are_not_masked() -> None:
     for key in ("EMPTY", "none", "not-needed"):
         message = f"the answer is {key}"
-        assert without_secrets(message, secrets_of(key, "http://localhost")) == message
+        assert mask_secrets(message, secrets_of(key, "http://localhost")) == message

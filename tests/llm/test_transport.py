@@ -1,4 +1,4 @@
-"""Long lines and bodies: read in linear time up to a limit, with the clock looked at, and beside all other calls."""
+"""Long lines and bodies are read up to a limit, within the timeout, and without delaying other calls."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from waiting import PATIENCE, wait_until
 from ways import Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMProtocolError, GLMTimeoutError, bodies
-from llama_index_mm_zhipu.llm.bodies import parse_json, slices
+from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMProtocolError, GLMTimeoutError, sse
+from llama_index_mm_zhipu.llm.sse import parse_json
+from llama_index_mm_zhipu.llm.transport import slices
 from llama_index_mm_zhipu.testing import Compressed, Endless, MockGLMServer, RawAnswer
 
 Connect = Callable[..., ZhipuMultiModal]
@@ -48,15 +49,17 @@ async def test_a_line_or_body_ends_at_the_limit(
 @pytest.mark.parametrize(
     "repeated", ["x", "\n: keep-alive\n", '\ndata: {"type": "ping"}\n'], ids=["line", "comment", "ping"]
 )
-async def test_time_ends_where_no_event_comes(repeated: str, way: Way, connect: Connect, server: MockGLMServer) -> None:
-    """After the first token there is no deadline, and each byte of a line ends the silence for httpx."""
+async def test_a_stream_without_events_ends_in_a_timeout(
+    repeated: str, way: Way, connect: Connect, server: MockGLMServer
+) -> None:
+    """The deadline ends with the first token, and every byte restarts the timeout of httpx."""
     server.script(Endless(repeated, pause=0.01, after=2))
     with pytest.raises(GLMTimeoutError):
         await way.ask(connect(timeout=0.5 if way.streams else PATIENCE, deadline=0.5, max_retries=0))
     assert await asyncio.to_thread(wait_until, lambda: server.open_connections == 0)
 
 
-async def test_other_calls_go_on_beside_an_endless_line(way: Way, connect: Connect, server: MockGLMServer) -> None:
+async def test_an_endless_line_does_not_block_other_calls(way: Way, connect: Connect, server: MockGLMServer) -> None:
     llm = connect(timeout=PATIENCE, deadline=PATIENCE)
     server.script(Endless("x" * 1000, pause=0.01))
     endless = asyncio.create_task(way.ask(llm))
@@ -73,7 +76,7 @@ async def test_other_calls_go_on_beside_an_endless_line(way: Way, connect: Conne
 
 
 class Body(httpx.AsyncByteStream):
-    """A body in one piece."""
+    """A body that is sent in one piece."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -90,7 +93,7 @@ async def sliced(data: bytes, encoding: str = "") -> list[bytes]:
 @pytest.mark.parametrize(
     ("encoding", "bits"), [("", 0), ("identity", 0), ("GZip", 31), ("x-gzip", 31), ("deflate", 15)]
 )
-async def test_a_body_comes_in_small_slices(encoding: str, bits: int) -> None:
+async def test_a_body_is_decompressed_in_small_slices(encoding: str, bits: int) -> None:
     data = b"0123456789" * 500_000
     compressor = zlib.compressobj(wbits=bits) if bits else None
     parts = await sliced(compressor.compress(data) + compressor.flush() if compressor else data, encoding)
@@ -98,7 +101,7 @@ async def test_a_body_comes_in_small_slices(encoding: str, bits: int) -> None:
     assert max(map(len, parts)) <= 16_384
 
 
-async def test_a_body_without_the_header_of_zlib_is_understood() -> None:
+async def test_deflate_without_a_zlib_header_is_decompressed() -> None:
     compressor = zlib.compressobj(wbits=-15)
     assert await sliced(compressor.compress(b"hello") + compressor.flush(), "deflate") == [b"hello"]
 
@@ -116,7 +119,7 @@ async def test_damaged_data_is_an_error() -> None:
 
 @pytest.mark.parametrize("value", ["1,", "{},", "[", '"",'])
 @pytest.mark.parametrize("as_bytes", [False, True])
-def test_json_of_very_many_values_is_not_parsed(value: str, as_bytes: bool) -> None:
-    text = "[" + value * (bodies.MAX_VALUES + 1) + "1" + "]" * value.count("[")
+def test_json_with_too_many_values_is_not_parsed(value: str, as_bytes: bool) -> None:
+    text = "[" + value * (sse.MAX_VALUES + 1) + "1" + "]" * value.count("[")
     assert parse_json(text.encode() if as_bytes else text) is None
     assert parse_json(f'["{"x" * 3_000_000}"]') == ["x" * 3_000_000]

@@ -1,12 +1,13 @@
-"""Calls run on one loop in the background, from threads, event loops, forgotten streams and forked children."""
+"""Calls on the background loop, coroutines in a new loop, concurrent coroutines and the concurrency limiter."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,18 +15,27 @@ import pytest
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ZhipuMultiModal
-from llama_index_mm_zhipu.concurrency import aiterate, arun, iterate, run
+from llama_index_mm_zhipu.concurrency import (
+    ConcurrencyLimiter,
+    aiterate,
+    arun,
+    iterate,
+    run,
+    run_in_new_loop,
+)
+
+SPAN: contextvars.ContextVar[str] = contextvars.ContextVar("span", default="none")
 
 
 class Stream:
-    """A call that yields numbers and notes when it is closed."""
+    """An async generator of numbers that records when it starts and when it is closed."""
 
     def __init__(self) -> None:
         self.started = threading.Event()
         self.closed = threading.Event()
 
     async def numbers(self, count: int = 1000, pause: float = 0.0) -> AsyncGenerator[int, None]:
-        """Yield so many numbers."""
+        """Yield the numbers below ``count``."""
         try:
             for number in range(count):
                 self.started.set()
@@ -44,6 +54,9 @@ async def _fail() -> None:
     raise KeyError("gone")
 
 
+# Background loop
+
+
 @pytest.mark.parametrize("call", ["run", "arun"])
 def test_calls_return_and_raise(call: str) -> None:
     make: Callable[[Any], Any] = run if call == "run" else (lambda coroutine: asyncio.run(arun(coroutine)))
@@ -52,7 +65,7 @@ def test_calls_return_and_raise(call: str) -> None:
         make(_fail())
 
 
-async def test_streams_yield_everything_and_are_closed() -> None:
+async def test_streams_yield_all_items_and_are_closed() -> None:
     stream = Stream()
     assert list(iterate(stream.numbers(5))) == [0, 1, 2, 3, 4]
     assert stream.closed.is_set()
@@ -61,7 +74,7 @@ async def test_streams_yield_everything_and_are_closed() -> None:
     assert stream.closed.is_set()
 
 
-def test_calls_run_side_by_side() -> None:
+def test_calls_run_concurrently() -> None:
     arrived: list[int] = []
     all_are_here = asyncio.Event()
 
@@ -77,7 +90,7 @@ def test_calls_run_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("way", ["close", "break", "exception", "cycle", "interrupt"])
-def test_a_stream_that_is_left_is_closed(way: str) -> None:
+def test_a_stream_that_is_not_read_to_its_end_is_closed(way: str) -> None:
     stream = Stream()
     numbers = iterate(stream.numbers())
     next(numbers)
@@ -98,7 +111,7 @@ def test_a_stream_that_is_left_is_closed(way: str) -> None:
     assert stream.closed.wait(PATIENCE)
 
 
-async def test_an_async_stream_that_is_left_is_closed() -> None:
+async def test_an_async_stream_that_is_not_read_to_its_end_is_closed() -> None:
     stream = Stream()
     async for _ in aiterate(stream.numbers()):
         break
@@ -136,13 +149,13 @@ async def test_cancelling_the_task_cancels_the_call() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_a_forked_child_has_a_loop_of_its_own() -> None:
+def test_a_forked_child_starts_its_own_loop() -> None:
     stream = Stream()
     numbers = iterate(stream.numbers())
     assert next(numbers) == 0
     child = os.fork()
     if child == 0:
-        # What is open belongs to the parent, and closing it here must not wait for the parent's loop.
+        # The stream belongs to the parent. Closing it here must not wait for the parent's loop.
         numbers.close()
         os._exit(0 if run(_double(21)) == 42 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -156,3 +169,71 @@ def test_a_call_that_would_wait_for_itself_is_refused(llm: ZhipuMultiModal) -> N
     with pytest.raises(RuntimeError, match="on its own event loop; await the asynchronous one"):
         run(ask())
     assert "你好" in llm.complete("你好").text
+
+
+# New loop
+
+
+async def _span() -> str:
+    await asyncio.sleep(0)
+    return SPAN.get()
+
+
+def test_a_new_loop_returns_results_and_raises_errors() -> None:
+    assert run_in_new_loop(_span()) == "none"
+    with pytest.raises(KeyError, match="gone"):
+        run_in_new_loop(_fail())
+
+
+async def test_a_new_loop_runs_while_another_runs_and_keeps_context_variables() -> None:
+    token = SPAN.set("a span")
+    assert run_in_new_loop(_span()) == "a span"
+    SPAN.reset(token)
+
+
+# Limiter
+
+
+async def _hold(limiter: ConcurrencyLimiter, seconds: float, order: list[int], number: int) -> None:
+    await limiter.acquire()
+    try:
+        order.append(number)
+        await asyncio.sleep(seconds)
+    finally:
+        limiter.release()
+
+
+async def test_slots_are_granted_in_the_order_of_the_calls() -> None:
+    limiter, order = ConcurrencyLimiter(2, patience=PATIENCE), []
+    await asyncio.gather(*(_hold(limiter, 0.01, order, number) for number in range(20)))
+    assert order == list(range(20))
+
+
+@pytest.fixture
+async def held() -> AsyncIterator[ConcurrencyLimiter]:
+    """A limiter whose only slot is taken."""
+    limiter = ConcurrencyLimiter(1, patience=0.1)
+    await limiter.acquire()
+    yield limiter
+    limiter.release()
+
+
+async def test_waiting_ends_when_no_slot_is_released(held: ConcurrencyLimiter) -> None:
+    with pytest.raises(TimeoutError, match=r"none of the 1 calls of max_concurrency ended within 0\.1 s"):
+        await _hold(held, 0, [], 0)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3])
+async def test_a_cancelled_call_gives_its_slot_back(steps: int) -> None:
+    """The number of loop steps between the grant and the cancellation does not matter."""
+    limiter = ConcurrencyLimiter(1, patience=PATIENCE)
+    first = asyncio.create_task(_hold(limiter, 0.01, [], 0))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(_hold(limiter, PATIENCE, [], 1))
+    await first
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    await asyncio.wait_for(_hold(limiter, 0, [], 2), PATIENCE)
