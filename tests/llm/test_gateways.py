@@ -11,7 +11,7 @@ from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMAuthenticationError, GLMConnectionError, GLMInvalidRequestError
 from llama_index_mm_zhipu.testing import Cut, GatewayError, MockGLMServer, NoFinishReason
 
-ANSWER_TEXT = "（本地替身，不是模型）问题：图里的飞机是什么颜色？\n收到 0 张图片。"
+ANSWER_TEXT = "（本地模拟服务，不是模型）问题：图里的飞机是什么颜色？\n收到 0 张图片。"
 
 
 async def test_the_words_of_a_gateway_reach_the_user(
