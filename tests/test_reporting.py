@@ -1,4 +1,4 @@
-"""People are told what takes long, and nothing about what does not."""
+"""Slow steps are reported, and messages of other packages are silenced below errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llama_index_mm_zhipu.embedding.chinese_clip import shared_models
 from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 
-def test_a_model_that_takes_long_to_load_says_so(
+def test_a_model_that_loads_slowly_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tiny_checkpoint(tmp_path / "model")
@@ -36,7 +36,7 @@ def test_a_model_that_takes_long_to_load_says_so(
     assert capsys.readouterr().err == f"Loading the model {model / 'model.pt'} …\n"
 
 
-def test_what_is_quick_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_quick_step_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(reporting, "SLOW_SECONDS", PATIENCE)
     before = threading.active_count()
     with reporting.reported_when_slow("Working …"):
@@ -48,7 +48,7 @@ def test_what_is_quick_is_not_reported(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert capsys.readouterr().err == ""
 
 
-def test_other_packages_log_errors_only_for_the_time(caplog: pytest.LogCaptureFixture) -> None:
+def test_other_packages_log_only_errors_inside_the_block(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("other.package")
     with reporting.errors_only("other"):
         logger.warning("trying again")
@@ -57,7 +57,7 @@ def test_other_packages_log_errors_only_for_the_time(caplog: pytest.LogCaptureFi
     assert caplog.messages == ["failed", "heard again"]
 
 
-def test_overlapping_threads_leave_the_level_as_it_was() -> None:
+def test_overlapping_blocks_restore_the_level() -> None:
     logger = logging.getLogger("other.package")
     logger.setLevel(logging.INFO)
     first, second = reporting.errors_only("other.package"), reporting.errors_only("other.package")
