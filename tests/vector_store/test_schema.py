@@ -105,7 +105,7 @@ def test_filters_see_in_an_older_file_what_is_read_back(version_2: Path) -> None
 
 def test_a_migration_that_fails_leaves_the_file_as_it_was(version_1: Path) -> None:
     with sqlite3.connect(version_1 / "default.sqlite3") as database:
-        database.execute("drop index nodes_by_image")
+        database.execute("drop index nodes_by_picture")
     with pytest.raises(StoreError, match="cannot open the vector store"):
         FaissMultiModalVectorStore.from_persist_dir(version_1)
     with sqlite3.connect(version_1 / "default.sqlite3") as database:

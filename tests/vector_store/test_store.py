@@ -125,19 +125,19 @@ def test_the_callers_nodes_stay_as_they_were(store: FaissMultiModalVectorStore, 
     assert [node.model_dump() for node in every_kind] == before
 
 
-def test_a_image_is_kept_once_as_bytes(tmp_path: Path, photos: list[Path]) -> None:
+def test_an_image_is_kept_once_as_bytes(tmp_path: Path, photos: list[Path]) -> None:
     data = photos[0].read_bytes()
     text = base64.b64encode(data).decode()
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add([ImageNode(id_=name, image=text, embedding=[1, 0]) for name in "ab"])
 
         with sqlite3.connect(tmp_path / "default.sqlite3") as database:
-            assert database.execute("select data from images").fetchall() == [(data,)]
+            assert database.execute("select data from pictures").fetchall() == [(data,)]
         store.delete_nodes(["a"])
         assert store.get_nodes(["b"])[0].image == text  # type: ignore[attr-defined]
         store.delete_nodes(["b"])
         with sqlite3.connect(tmp_path / "default.sqlite3") as database:
-            assert database.execute("select count(*) from images").fetchone() == (0,)
+            assert database.execute("select count(*) from pictures").fetchone() == (0,)
 
 
 def test_adding_an_id_again_overwrites_it(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
