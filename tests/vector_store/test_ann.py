@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llama_index_mm_zhipu.vector_store import ann
-from llama_index_mm_zhipu.vector_store.ann import AnnIndex, kind_for, search_exactly
+from llama_index_mm_zhipu.vector_store.ann import AnnIndex, index_type_for, search_exactly
 
 RANDOM = np.random.default_rng(7)
 VECTORS = RANDOM.standard_normal((3000, 16)).astype(np.float32)
@@ -58,7 +58,7 @@ def test_parts_that_are_searched_at_once_find_the_same(monkeypatch: pytest.Monke
     query, allowed = np.float32([1, 2, 0, 1]), IDS[::3]
     expected = whole.search(query, k), whole.search(query, k, allowed)
 
-    monkeypatch.setattr(ann, "_LEAST_PART", 100)
+    monkeypatch.setattr(ann, "_MIN_PART", 100)
     assert (parted.search(query, k), parted.search(query, k, allowed)) == expected
     assert parted._threads._threads
 
@@ -72,7 +72,7 @@ def test_deleted_and_other_ids_are_never_found(kind: str) -> None:
 
     assert len(index) == 2995
     assert not set(ids_of(index.search(QUERY, 20))) & set(deleted.tolist())
-    among = ids_of(index.search(QUERY, 20, allowed, breadth=256))
+    among = ids_of(index.search(QUERY, 20, allowed, ef_search=256, nprobe=256))
     assert among
     assert set(among) <= set(allowed.tolist()) - set(deleted.tolist())
 
@@ -103,7 +103,7 @@ def test_a_file_gives_the_same_index_back(tmp_path: Path, kind: str) -> None:
 
     read = AnnIndex.read(tmp_path / "index.faiss", kind)
 
-    assert (len(read), read.kind, read.dimension) == (len(index), kind, 16)
+    assert (len(read), read.index_type, read.dimension) == (len(index), kind, 16)
     assert read.search(QUERY, 10) == index.search(QUERY, 10)
     read.add(np.array([10_000]), QUERY[None] * 100)
     assert ids_of(read.search(QUERY, 1)) == [10_000]
@@ -119,7 +119,7 @@ def test_a_wider_search_finds_more_of_the_nearest() -> None:
     index = AnnIndex.empty(16, "IVF64,Flat", VECTORS)
     index.add(IDS, VECTORS)
     true = set(nearest(50))
-    found = [len(true & set(ids_of(index.search(QUERY, 50, breadth=breadth)))) for breadth in (1, 8, 64)]
+    found = [len(true & set(ids_of(index.search(QUERY, 50, nprobe=nprobe)))) for nprobe in (1, 8, 64)]
     assert found == sorted(found)
     assert found[0] < found[2] == 50
 
@@ -127,9 +127,9 @@ def test_a_wider_search_finds_more_of_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("kind", "sample", "message"),
     [
-        ("nonsense", VECTORS, "no index of kind 'nonsense' for 16 dimensions"),
+        ("nonsense", VECTORS, "no index of type 'nonsense' for 16 dimensions"),
         ("IVF64,Flat", VECTORS[:10], "cannot be trained with 10 vectors"),
-        ("PQ3x4", VECTORS, "no index of kind 'PQ3x4'"),
+        ("PQ3x4", VECTORS, "no index of type 'PQ3x4'"),
     ],
 )
 def test_kinds_that_cannot_be_made_are_refused(kind: str, sample: np.ndarray, message: str) -> None:
@@ -144,4 +144,4 @@ def test_exact_search_keeps_the_older_of_equals_first() -> None:
 
 
 def test_auto_is_flat_until_that_takes_too_long() -> None:
-    assert [kind_for(size) for size in (0, 200_000, 200_001, 10**9)] == ["flat", "flat", "hnsw", "hnsw"]
+    assert [index_type_for(size) for size in (0, 200_000, 200_001, 10**9)] == ["flat", "flat", "hnsw", "hnsw"]

@@ -136,7 +136,7 @@ def test_listing_by_metadata_reads_neither_images_nor_vectors(filled: FaissMulti
     with filled._database.reading() as reader:
         reader._connection.set_authorizer(note)
         reader.select_ids(compile_filters(filters))
-        reader.select_those_that_meet([1, 2, 3], compile_filters(filters))
+        reader.select_matching([1, 2, 3], compile_filters(filters))
         reader._connection.set_authorizer(None)
     assert tables == {"nodes", "metadata", "json_each"}
 

@@ -200,7 +200,7 @@ def test_groups_find_what_the_oracle_finds(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(conditions, "MAX_TESTS", max_tests)
-        patch.setattr(compiling, "_WAITING_IDS", limits[0])
+        patch.setattr(compiling, "_MAX_COLLECTED_IDS", limits[0])
         patch.setattr(compiling, "_STEPS_PER_TEST", limits[1])
         found, expected = ids_from_both(rich, filters)
     assert found == expected
@@ -220,7 +220,7 @@ def test_a_rare_condition_spares_listing_the_common_ones(monkeypatch: pytest.Mon
             return select_ids(condition)
 
         monkeypatch.setattr(reader, "select_ids", listing)
-        found = compiling.resolved(condition, reader)
+        found = compiling.resolve(condition, reader)
     assert found.listings[0].parameters == ("[8]",)
     # The others were asked of its node.
     assert [condition.listings[0].parameters for condition in listed] == [("own", 7)]

@@ -95,7 +95,7 @@ def test_an_empty_store_has_nothing_to_train_a_kind_with(store: FaissMultiModalV
 @pytest.mark.parametrize("kind", ["nonsense", "IVF512,Flat"])
 def test_a_kind_that_cannot_be_built_leaves_the_store_as_it_was(store: FaissMultiModalVectorStore, kind: str) -> None:
     store.add(nodes(0, 100))
-    with pytest.raises(ValueError, match=f"index of kind '{kind}'"):
+    with pytest.raises(ValueError, match=f"index of type '{kind}'"):
         store.reindex(kind)
     assert type(store.client).__name__ == "IndexFlatIP"
     assert ask(store, 5) == nearest(5, 5, range(100))
@@ -123,13 +123,13 @@ def test_queries_and_changes_go_on_while_an_index_is_built(store: FaissMultiModa
 def test_auto_builds_a_graph_in_the_background_once_flat_is_slow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ann, "AUTO_KINDS", ((1000, "flat"), (10**9, "hnsw")))
+    monkeypatch.setattr(ann, "AUTO_TYPES", ((1000, "flat"), (10**9, "hnsw")))
     with FaissMultiModalVectorStore(tmp_path, index_type="auto") as store:
         store.add(nodes(0, 1000))
-        assert store._builder is None
+        assert store._cache._builder is None
         store.add(nodes(1000, 1100))
-        assert store._builder is not None
-        store._builder.join()
+        assert store._cache._builder is not None
+        store._cache._builder.join()
         assert type(store.client).__name__ == "IndexHNSWFlat"
         assert ask(store, 1050) == nearest(1050, 5, range(1100))
 
@@ -139,20 +139,20 @@ def test_a_graph_of_mostly_deleted_nodes_is_built_anew(tmp_path: Path) -> None:
         store.add(nodes(0, 3000))
         store.reindex("hnsw")
         store.delete_nodes([f"n{i}" for i in range(2000)])
-        assert store._builder is not None
-        store._builder.join()
+        assert store._cache._builder is not None
+        store._cache._builder.join()
         assert store.client.ntotal == store.count() == 1000
         assert ask(store, 2500) == nearest(2500, 5, range(2000, 3000))
 
 
 def test_closing_ends_a_build_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ann, "AUTO_KINDS", ((1000, "flat"), (10**9, "hnsw")))
+    monkeypatch.setattr(ann, "AUTO_TYPES", ((1000, "flat"), (10**9, "hnsw")))
     monkeypatch.setattr(index_cache, "_BATCH", 16)
     store = FaissMultiModalVectorStore(tmp_path, index_type="auto")
     store.add(nodes(0, 4000))
     store.close()
-    assert store._builder is not None
-    store._builder.join()
+    assert store._cache._builder is not None
+    store._cache._builder.join()
     with FaissMultiModalVectorStore(tmp_path) as again:
         assert ask(again, 3999) == nearest(3999, 5)
 
