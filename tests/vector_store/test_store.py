@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
-import pickle
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +24,6 @@ from llama_index.core.vector_stores import FilterOperator, MetadataFilter, Metad
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.vector_store import ModelMismatchError, StoreError
 
 MakeNode = Callable[..., TextNode]
 
@@ -271,30 +266,6 @@ async def test_async_calls_leave_the_event_loop_free(store: FaissMultiModalVecto
     assert await work == ["a"]
 
 
-def test_another_model_is_refused_by_name(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
-    store.require_model("ViT-B-16 sha256:1")
-    store.require_model("RN50 sha256:2")  # nothing is stored yet
-    store.add([make_node("a")])
-    store.require_model("RN50 sha256:2")
-    with pytest.raises(ModelMismatchError, match="filled with the model RN50 sha256:2, not with ViT-B-16 sha256:1"):
-        store.require_model("ViT-B-16 sha256:1")
-
-
-def test_the_model_is_checked_at_opening_and_at_adding(tmp_path: Path, make_node: MakeNode) -> None:
-    store = FaissMultiModalVectorStore(tmp_path, model="ViT-B-16 sha256:1")
-    store.add([make_node("a")])
-    with pytest.raises(ModelMismatchError, match="filled with the model ViT-B-16 sha256:1, not with RN50 sha256:2"):
-        FaissMultiModalVectorStore(tmp_path, model="RN50 sha256:2")
-
-    with FaissMultiModalVectorStore(tmp_path) as other:
-        other.clear()
-        other.require_model("RN50 sha256:2")
-        other.add([make_node("b")])
-    with pytest.raises(ModelMismatchError):
-        store.add([make_node("c")])
-    assert [node.node_id for node in store.get_nodes()] == ["b"]
-
-
 def test_vectors_of_zeros_have_no_direction_and_do_no_harm(
     store: FaissMultiModalVectorStore, make_node: MakeNode
 ) -> None:
@@ -302,184 +273,6 @@ def test_vectors_of_zeros_have_no_direction_and_do_no_harm(
     assert store.query(ask(1, 0)).ids == ["a", "zero", "b"]
     result = store.query(ask(1, 0, mode=VectorStoreQueryMode.MMR))
     assert sorted(result.ids or []) == ["a", "b", "zero"]
-
-
-# Files
-
-
-def reopened(folder: Path) -> FaissMultiModalVectorStore:
-    return FaissMultiModalVectorStore.from_persist_dir(folder)
-
-
-def test_a_store_reopens_with_and_without_a_clean_close(tmp_path: Path, make_node: MakeNode) -> None:
-    crashed = FaissMultiModalVectorStore(tmp_path)
-    crashed.add([make_node("a", 1, 0), make_node("b", 0, 1)])
-    with reopened(tmp_path) as store:
-        assert store.query(ask(1, 0)).ids == ["a", "b"]
-        store.delete_nodes(["a"])
-        store.add([make_node("c", 2, 0)])
-    assert list(tmp_path.glob("*.faiss"))
-    with reopened(tmp_path) as store:
-        assert store.query(ask(1, 0)).ids == ["c", "b"]
-
-
-def test_a_snapshot_is_brought_up_to_date(tmp_path: Path, make_node: MakeNode) -> None:
-    store = FaissMultiModalVectorStore(tmp_path)
-    store.add([make_node("a"), make_node("b", 0.9), make_node("c", 0.8)])
-    store.persist()
-    store.delete_nodes(["a"])
-    store.add([make_node("d", 0.7), make_node("b", 0.1)])
-    store.delete_nodes(["d"])
-
-    assert reopened(tmp_path).query(ask(1, 0)).ids == ["c", "b"]
-
-
-def test_what_a_killed_process_had_added_is_there(tmp_path: Path) -> None:
-    program = f"""
-import os
-from llama_index.core.schema import TextNode
-from llama_index_mm_zhipu import FaissMultiModalVectorStore
-store = FaissMultiModalVectorStore({str(tmp_path)!r})
-store.add([TextNode(id_="kept", text="x", embedding=[1, 0])])
-print("added", flush=True)
-os.kill(os.getpid(), 9)
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.strip()) == (-9, "added")
-    assert reopened(tmp_path).query(ask(1, 0)).ids == ["kept"]
-
-
-@pytest.mark.parametrize("damage", ["missing", "cut", "garbage"])
-def test_a_damaged_faiss_file_is_rebuilt_with_a_warning(
-    tmp_path: Path, make_node: MakeNode, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with FaissMultiModalVectorStore(tmp_path) as store:
-        store.add([make_node("a")])
-    (file,) = tmp_path.glob("*.faiss")
-    if damage == "missing":
-        file.unlink()
-    else:
-        file.write_bytes(file.read_bytes()[:20] if damage == "cut" else b"garbage")
-
-    assert reopened(tmp_path).query(ask(1, 0)).ids == ["a"]
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert file.name in caplog.text
-
-
-def test_a_damaged_database_is_an_error_and_is_left_alone(tmp_path: Path) -> None:
-    file = tmp_path / "default.sqlite3"
-    file.write_bytes(b"this is not a database" * 100)
-    with pytest.raises(StoreError, match=r"cannot open the vector store .*default\.sqlite3"):
-        FaissMultiModalVectorStore(tmp_path)
-    assert file.read_bytes().startswith(b"this is not a database")
-
-
-def test_a_missing_store_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no vector store at"):
-        reopened(tmp_path / "nowhere")
-    assert not (tmp_path / "nowhere").exists()
-
-
-def test_an_emptied_database_is_not_taken_for_a_new_one(tmp_path: Path, make_node: MakeNode) -> None:
-    with FaissMultiModalVectorStore(tmp_path) as store:
-        store.add([make_node("a")])
-    (tmp_path / "default.sqlite3").write_bytes(b"")
-    with pytest.raises(StoreError, match=r"default\.sqlite3 has no bytes, but a faiss file lies beside it"):
-        FaissMultiModalVectorStore(tmp_path)
-
-
-def test_a_closed_store_says_so(tmp_path: Path, make_node: MakeNode) -> None:
-    store = FaissMultiModalVectorStore(tmp_path)
-    store.close()
-    store.close()
-    for call in (lambda: store.add([make_node("a")]), lambda: store.query(ask(1, 0)), store.count, store.persist):
-        with pytest.raises(StoreError, match=r"default\.sqlite3 is closed; open it again"):
-            call()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_handle_refuses_to_work_across_a_fork(tmp_path: Path, make_node: MakeNode) -> None:
-    store = FaissMultiModalVectorStore(tmp_path)
-    store.add([make_node("a")])
-    child = os.fork()
-    if not child:
-        try:
-            store.add([make_node("b")])
-        except StoreError as error:
-            os._exit(0 if "was opened before this process was forked" in str(error) else 1)
-        os._exit(2)
-    assert os.waitpid(child, 0)[1] == 0
-    assert store.count() == 1
-
-
-def test_a_folder_may_be_named_like_a_uri(tmp_path: Path, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for folder in ("file:store", "file:store?mode=memory"):
-        with FaissMultiModalVectorStore(folder) as store:
-            store.add([make_node("a")])
-            store.persist(f"{folder} copy/default.json")
-        for written in (folder, f"{folder} copy"):
-            assert (tmp_path / written / "default.sqlite3").is_file()
-            with FaissMultiModalVectorStore.from_persist_dir(written) as opened:
-                assert opened.count() == 1
-
-
-def test_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
-    with (
-        FaissMultiModalVectorStore(tmp_path, namespace="image") as images,
-        FaissMultiModalVectorStore(tmp_path) as texts,
-    ):
-        images.add([make_node("image")])
-        texts.add([make_node("text")])
-    assert [node.node_id for node in FaissMultiModalVectorStore.from_persist_dir(tmp_path, "image").get_nodes()] == [
-        "image"
-    ]
-    assert [node.node_id for node in reopened(tmp_path).get_nodes()] == ["text"]
-
-
-def test_persisting_never_writes_the_json_that_core_would_read(tmp_path: Path, make_node: MakeNode) -> None:
-    own, other = tmp_path / "own", tmp_path / "other"
-    with FaissMultiModalVectorStore(own) as store:
-        store.add([make_node("a")])
-        store.persist(str(own / "default__vector_store.json"))
-        store.persist(str(other / "default__vector_store.json"))
-    assert sorted(path.suffix for path in own.iterdir() if not path.name.endswith(("-wal", "-shm"))) == [
-        ".faiss",
-        ".sqlite3",
-    ]
-    assert [path.name for path in other.iterdir()] == ["default.sqlite3"]
-    assert reopened(other).query(ask(1, 0)).ids == ["a"]
-
-
-def test_a_store_in_memory_persists_only_to_a_path(make_node: MakeNode, tmp_path: Path) -> None:
-    store = FaissMultiModalVectorStore()
-    store.add([make_node("a")])
-    with pytest.raises(ValueError, match="the store is in memory"):
-        store.persist()
-    store.persist(str(tmp_path / "x.json"))
-    assert reopened(tmp_path).count() == 1
-    with pytest.raises(TypeError, match="cannot be pickled"):
-        pickle.dumps(store)
-
-
-def test_another_handle_sees_what_was_committed(tmp_path: Path, make_node: MakeNode) -> None:
-    writer, reader = FaissMultiModalVectorStore(tmp_path), FaissMultiModalVectorStore(tmp_path)
-    writer.add([make_node("a"), make_node("b", 0.5)])
-    assert reader.query(ask(1, 0)).ids == ["a", "b"]
-    writer.delete_nodes(["a"])
-    assert reader.query(ask(1, 0)).ids == ["b"]
-    writer.clear()
-    writer.add([TextNode(id_="c", text="x", embedding=[1, 0, 0])])
-    assert reader.query(VectorStoreQuery(query_embedding=[1, 0, 0], similarity_top_k=5)).ids == ["c"]
-
-
-def test_it_pickles_as_a_handle_of_the_same_files(
-    tmp_path: Path, make_node: MakeNode, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = FaissMultiModalVectorStore(tmp_path)
-    store.add([make_node("a")])
-    assert pickle.loads(pickle.dumps(store)).query(ask(1, 0)).ids == ["a"]
-    assert not caplog.records
 
 
 def test_a_query_right_after_a_commit_sees_it(
