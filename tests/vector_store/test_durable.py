@@ -30,7 +30,7 @@ def reopened(folder: Path) -> FaissMultiModalVectorStore:
     return FaissMultiModalVectorStore.from_persist_dir(folder)
 
 
-def test_a_store_reopens_with_and_without_a_clean_close(tmp_path: Path, make_node: MakeNode) -> None:
+def test_a_store_can_be_reopened_with_and_without_closing_it(tmp_path: Path, make_node: MakeNode) -> None:
     crashed = FaissMultiModalVectorStore(tmp_path)
     crashed.add([make_node("a", 1, 0), make_node("b", 0, 1)])
     with reopened(tmp_path) as store:
@@ -42,7 +42,7 @@ def test_a_store_reopens_with_and_without_a_clean_close(tmp_path: Path, make_nod
         assert store.query(ask(1, 0)).ids == ["c", "b"]
 
 
-def test_a_snapshot_is_brought_up_to_date(tmp_path: Path, make_node: MakeNode) -> None:
+def test_changes_after_the_faiss_file_was_written_are_found(tmp_path: Path, make_node: MakeNode) -> None:
     store = FaissMultiModalVectorStore(tmp_path)
     store.add([make_node("a"), make_node("b", 0.9), make_node("c", 0.8)])
     store.persist()
@@ -53,7 +53,7 @@ def test_a_snapshot_is_brought_up_to_date(tmp_path: Path, make_node: MakeNode) -
     assert reopened(tmp_path).query(ask(1, 0)).ids == ["c", "b"]
 
 
-def test_what_a_killed_process_had_added_is_there(tmp_path: Path) -> None:
+def test_nodes_that_a_killed_process_added_are_stored(tmp_path: Path) -> None:
     program = f"""
 import os
 from llama_index.core.schema import TextNode
@@ -85,7 +85,7 @@ def test_a_damaged_faiss_file_is_rebuilt_with_a_warning(
     assert file.name in caplog.text
 
 
-def test_a_damaged_database_is_an_error_and_is_left_alone(tmp_path: Path) -> None:
+def test_a_damaged_database_is_an_error_and_is_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "default.sqlite3"
     file.write_bytes(b"this is not a database" * 100)
     with pytest.raises(StoreError, match=r"cannot open the vector store .*default\.sqlite3"):
@@ -93,13 +93,13 @@ def test_a_damaged_database_is_an_error_and_is_left_alone(tmp_path: Path) -> Non
     assert file.read_bytes().startswith(b"this is not a database")
 
 
-def test_a_missing_store_is_named(tmp_path: Path) -> None:
+def test_opening_a_missing_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no vector store at"):
         reopened(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_an_emptied_database_is_not_taken_for_a_new_one(tmp_path: Path, make_node: MakeNode) -> None:
+def test_a_database_of_0_bytes_that_held_nodes_is_an_error(tmp_path: Path, make_node: MakeNode) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add([make_node("a")])
     (tmp_path / "default.sqlite3").write_bytes(b"")
@@ -107,7 +107,7 @@ def test_an_emptied_database_is_not_taken_for_a_new_one(tmp_path: Path, make_nod
         FaissMultiModalVectorStore(tmp_path)
 
 
-def test_a_closed_store_says_so(tmp_path: Path, make_node: MakeNode) -> None:
+def test_a_closed_store_cannot_be_used(tmp_path: Path, make_node: MakeNode) -> None:
     store = FaissMultiModalVectorStore(tmp_path)
     store.close()
     store.close()
@@ -117,7 +117,7 @@ def test_a_closed_store_says_so(tmp_path: Path, make_node: MakeNode) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_handle_refuses_to_work_across_a_fork(tmp_path: Path, make_node: MakeNode) -> None:
+def test_a_store_cannot_be_used_across_a_fork(tmp_path: Path, make_node: MakeNode) -> None:
     store = FaissMultiModalVectorStore(tmp_path)
     store.add([make_node("a")])
     child = os.fork()
@@ -131,7 +131,9 @@ def test_a_handle_refuses_to_work_across_a_fork(tmp_path: Path, make_node: MakeN
     assert store.count() == 1
 
 
-def test_a_folder_may_be_named_like_a_uri(tmp_path: Path, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_name_may_look_like_a_uri(
+    tmp_path: Path, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in ("file:store", "file:store?mode=memory"):
         with FaissMultiModalVectorStore(folder) as store:
@@ -143,7 +145,7 @@ def test_a_folder_may_be_named_like_a_uri(tmp_path: Path, make_node: MakeNode, m
                 assert opened.count() == 1
 
 
-def test_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
+def test_several_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
     with (
         FaissMultiModalVectorStore(tmp_path, namespace="image") as images,
         FaissMultiModalVectorStore(tmp_path) as texts,
@@ -156,7 +158,7 @@ def test_namespaces_share_a_folder(tmp_path: Path, make_node: MakeNode) -> None:
     assert [node.node_id for node in reopened(tmp_path).get_nodes()] == ["text"]
 
 
-def test_persisting_never_writes_the_json_that_core_would_read(tmp_path: Path, make_node: MakeNode) -> None:
+def test_persist_never_writes_json_that_llama_index_would_read(tmp_path: Path, make_node: MakeNode) -> None:
     own, other = tmp_path / "own", tmp_path / "other"
     with FaissMultiModalVectorStore(own) as store:
         store.add([make_node("a")])
@@ -170,7 +172,7 @@ def test_persisting_never_writes_the_json_that_core_would_read(tmp_path: Path, m
     assert reopened(other).query(ask(1, 0)).ids == ["a"]
 
 
-def test_a_store_in_memory_persists_only_to_a_path(make_node: MakeNode, tmp_path: Path) -> None:
+def test_a_store_in_memory_can_be_persisted_to_a_path_only(make_node: MakeNode, tmp_path: Path) -> None:
     store = FaissMultiModalVectorStore()
     store.add([make_node("a")])
     with pytest.raises(ValueError, match="the store is in memory"):
@@ -181,7 +183,7 @@ def test_a_store_in_memory_persists_only_to_a_path(make_node: MakeNode, tmp_path
         pickle.dumps(store)
 
 
-def test_another_handle_sees_what_was_committed(tmp_path: Path, make_node: MakeNode) -> None:
+def test_another_store_object_sees_committed_changes(tmp_path: Path, make_node: MakeNode) -> None:
     writer, reader = FaissMultiModalVectorStore(tmp_path), FaissMultiModalVectorStore(tmp_path)
     writer.add([make_node("a"), make_node("b", 0.5)])
     assert reader.query(ask(1, 0)).ids == ["a", "b"]
@@ -192,9 +194,7 @@ def test_another_handle_sees_what_was_committed(tmp_path: Path, make_node: MakeN
     assert reader.query(VectorStoreQuery(query_embedding=[1, 0, 0], similarity_top_k=5)).ids == ["c"]
 
 
-def test_it_pickles_as_a_handle_of_the_same_files(
-    tmp_path: Path, make_node: MakeNode, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unpickling_opens_the_same_files(tmp_path: Path, make_node: MakeNode, caplog: pytest.LogCaptureFixture) -> None:
     store = FaissMultiModalVectorStore(tmp_path)
     store.add([make_node("a")])
     assert pickle.loads(pickle.dumps(store)).query(ask(1, 0)).ids == ["a"]
@@ -204,16 +204,16 @@ def test_it_pickles_as_a_handle_of_the_same_files(
 # The embedding model
 
 
-def test_another_model_is_refused_by_name(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_another_model_is_an_error_that_names_both(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.require_model("ViT-B-16 sha256:1")
-    store.require_model("RN50 sha256:2")  # nothing is stored yet
+    store.require_model("RN50 sha256:2")  # The store is still empty.
     store.add([make_node("a")])
     store.require_model("RN50 sha256:2")
     with pytest.raises(ModelMismatchError, match="filled with the model RN50 sha256:2, not with ViT-B-16 sha256:1"):
         store.require_model("ViT-B-16 sha256:1")
 
 
-def test_the_model_is_checked_at_opening_and_at_adding(tmp_path: Path, make_node: MakeNode) -> None:
+def test_the_model_is_checked_when_opening_and_when_adding(tmp_path: Path, make_node: MakeNode) -> None:
     store = FaissMultiModalVectorStore(tmp_path, model="ViT-B-16 sha256:1")
     store.add([make_node("a")])
     with pytest.raises(ModelMismatchError, match="filled with the model ViT-B-16 sha256:1, not with RN50 sha256:2"):
@@ -238,7 +238,7 @@ def ids_in(folder: Path, namespace: str = "default") -> list[str]:
 
 @pytest.mark.parametrize("namespaces", [("default", "default"), ("goods", "image"), ("image", "default")])
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_storage_context_names_the_copies(
+def test_a_storage_context_names_copies_by_namespace(
     tmp_path: Path, make_node: MakeNode, namespaces: tuple[str, str], durable: bool
 ) -> None:
     texts, images = (
@@ -256,14 +256,14 @@ def test_a_storage_context_names_the_copies(
     assert sorted(path.name for path in (tmp_path / "copy").glob("*.sqlite3")) == ["default.sqlite3", "image.sqlite3"]
 
 
-def test_another_path_keeps_the_namespace(tmp_path: Path, make_node: MakeNode) -> None:
+def test_copies_to_other_paths_keep_the_namespace(tmp_path: Path, make_node: MakeNode) -> None:
     store = FaissMultiModalVectorStore(namespace="goods")
     store.add([make_node("a")])
     store.persist(str(tmp_path / "backup.db"))
     assert ids_in(tmp_path, "goods") == ["a"]
 
 
-def test_nodes_of_another_store_are_not_replaced(tmp_path: Path, make_node: MakeNode) -> None:
+def test_a_copy_does_not_replace_another_store(tmp_path: Path, make_node: MakeNode) -> None:
     with FaissMultiModalVectorStore(tmp_path) as other:
         other.add([make_node("other")])
     store = FaissMultiModalVectorStore()
@@ -271,21 +271,21 @@ def test_nodes_of_another_store_are_not_replaced(tmp_path: Path, make_node: Make
     with pytest.raises(StoreError, match=r"default\.sqlite3 holds another vector store; choose another folder"):
         store.persist(str(tmp_path / "default__vector_store.json"))
     assert ids_in(tmp_path) == ["other"]
-    # Without nodes there is nothing to lose.
+    # An empty store may be replaced.
     with FaissMultiModalVectorStore(tmp_path) as other:
         other.clear()
     store.persist(str(tmp_path / "default__vector_store.json"))
     assert ids_in(tmp_path) == ["a"]
 
 
-def test_an_earlier_copy_is_replaced_unless_it_was_written_to(tmp_path: Path, make_node: MakeNode) -> None:
+def test_an_earlier_copy_is_replaced_unless_it_was_changed(tmp_path: Path, make_node: MakeNode) -> None:
     store = FaissMultiModalVectorStore(tmp_path / "store")
     path = str(tmp_path / "copy" / "default__vector_store.json")
     for node_id in ("a", "b"):
         store.add([make_node(node_id)])
         store.persist(path)
     assert ids_in(tmp_path / "copy") == ["a", "b"]
-    # A copy is a store of its own: its copies are not those of the first one.
+    # A copy is a store of its own: its copies are not copies of the first store.
     with FaissMultiModalVectorStore(tmp_path / "copy") as copied:
         copied.persist(str(tmp_path / "second" / "default__vector_store.json"))
         copied.delete_nodes(["a"])
@@ -297,7 +297,7 @@ def test_an_earlier_copy_is_replaced_unless_it_was_written_to(tmp_path: Path, ma
     assert ids_in(tmp_path / "second") == ["a", "b"]
 
 
-def test_another_program_s_file_is_not_replaced(tmp_path: Path, make_node: MakeNode) -> None:
+def test_a_copy_does_not_replace_a_file_of_another_program(tmp_path: Path, make_node: MakeNode) -> None:
     store = FaissMultiModalVectorStore()
     store.add([make_node("a")])
     (tmp_path / "image.sqlite3").write_text("no database")
@@ -311,7 +311,7 @@ def test_another_program_s_file_is_not_replaced(tmp_path: Path, make_node: MakeN
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda store: store.model_copy(deep=True)])
-def test_a_deep_copy_is_a_handle_of_the_same_files(
+def test_a_deep_copy_opens_the_same_files(
     tmp_path: Path, make_node: MakeNode, duplicate: Callable[[FaissMultiModalVectorStore], FaissMultiModalVectorStore]
 ) -> None:
     store = FaissMultiModalVectorStore(tmp_path, namespace="goods", model="m")

@@ -1,4 +1,4 @@
-"""Every filter operator means what LlamaIndex means by it."""
+"""Filters have LlamaIndex's meaning, whatever their size, and SQL that grows in proportion to them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def found(store: FaissMultiModalVectorStore, filters: MetadataFilters) -> list[s
 
 
 @pytest.mark.parametrize(("key", "value", "operator"), CASES)
-def test_operators_agree_with_llama_index(
+def test_operators_select_the_same_nodes_as_llama_index(
     filled: FaissMultiModalVectorStore, key: str, value: object, operator: FilterOperator
 ) -> None:
     filters = MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])  # type: ignore[arg-type]
@@ -97,7 +97,9 @@ def test_every_operator_is_covered() -> None:
         (None, ["car"]),
     ],
 )
-def test_conditions(filled: FaissMultiModalVectorStore, condition: FilterCondition | None, expected: list[str]) -> None:
+def test_conditions_combine_filters(
+    filled: FaissMultiModalVectorStore, condition: FilterCondition | None, expected: list[str]
+) -> None:
     filters = MetadataFilters(
         filters=[
             MetadataFilter(key="page", value=3, operator=FilterOperator.LT),
@@ -108,7 +110,7 @@ def test_conditions(filled: FaissMultiModalVectorStore, condition: FilterConditi
     assert found(filled, filters) == expected
 
 
-def test_conditions_nest(filled: FaissMultiModalVectorStore) -> None:
+def test_conditions_can_be_nested(filled: FaissMultiModalVectorStore) -> None:
     cheap_or_late = MetadataFilters(
         filters=[
             MetadataFilter(key="price", value=1, operator=FilterOperator.LT),
@@ -124,14 +126,14 @@ def test_conditions_nest(filled: FaissMultiModalVectorStore) -> None:
     assert found(filled, cheap_or_late) == ["cat", "map"]
 
 
-def test_no_filters_match_all(filled: FaissMultiModalVectorStore) -> None:
+def test_empty_filters_match_every_node(filled: FaissMultiModalVectorStore) -> None:
     assert found(filled, MetadataFilters(filters=[])) == list(METADATA)
 
 
 @pytest.mark.parametrize(
     ("operator", "value", "error"), [(FilterOperator.TEXT_MATCH, 5, TypeError), (FilterOperator.IN, None, ValueError)]
 )
-def test_filters_that_make_no_sense_are_refused(
+def test_values_of_the_wrong_type_are_errors(
     filled: FaissMultiModalVectorStore, operator: FilterOperator, value: object, error: type[Exception]
 ) -> None:
 
@@ -139,7 +141,7 @@ def test_filters_that_make_no_sense_are_refused(
         found(filled, MetadataFilters(filters=[MetadataFilter(key="title", value=value, operator=operator)]))  # type: ignore[arg-type]
 
 
-def test_listing_by_metadata_reads_neither_images_nor_vectors(filled: FaissMultiModalVectorStore) -> None:
+def test_filters_read_neither_images_nor_vectors(filled: FaissMultiModalVectorStore) -> None:
     tables: set[str] = set()
 
     def note(action: int, table: str | None, *_: str | None) -> int:
@@ -157,14 +159,14 @@ def test_listing_by_metadata_reads_neither_images_nor_vectors(filled: FaissMulti
 
 
 @pytest.mark.parametrize("common_first", [True, False])
-def test_the_rarest_of_several_filters_begins_the_search(common_first: bool) -> None:
+def test_listing_begins_with_the_rarest_of_several_filters(common_first: bool) -> None:
     store = FaissMultiModalVectorStore()
     nodes = [TextNode(id_=str(i), text="x", embedding=[1.0], metadata={"all": 1, "own": i}) for i in range(5000)]
     store.add(nodes)
     parts = [MetadataFilter(key="all", value=1), MetadataFilter(key="own", value=7)]
     condition = compile_filters(MetadataFilters(filters=parts if common_first else parts[::-1]))
     with store._database.reading() as reader:
-        # Listing the common one alone would take more steps than this.
+        # Listing by the common filter would take more steps than this.
         ids = reader.select_ids_within(condition, budget=2000)
     assert ids is not None
     assert ids.tolist() == [8]
@@ -190,7 +192,7 @@ def node_id(number: int) -> str:
 
 @pytest.fixture
 def store() -> FaissMultiModalVectorStore:
-    """Ten nodes whose numbers are among the first 10,000, and two whose numbers are above."""
+    """A store with ten nodes whose numbers are below 10,000, and two whose numbers are not."""
     store = FaissMultiModalVectorStore()
     store.add(
         [
@@ -304,7 +306,7 @@ def test_sql_grows_in_proportion_to_the_filters(
         with store._database.reading() as reader:
             reader._connection.set_trace_callback(None)
         lengths.append(sum(map(len, statements)))
-    # Quadratic would be 16 times as long.
+    # Quadratic growth would make it 16 times as long.
     assert lengths[1] < 8 * lengths[0]
 
 
@@ -326,13 +328,13 @@ def test_deeply_nested_filters_find_what_the_oracle_finds(levels: int, alternati
     assert found == expected
 
 
-def test_filters_beyond_the_limit_of_nesting_are_refused(store: FaissMultiModalVectorStore) -> None:
+def test_filters_nested_more_than_100_levels_deep_are_an_error(store: FaissMultiModalVectorStore) -> None:
     for levels in (101, 900, 5000):
         with pytest.raises(ValueError, match="nested more than 100 levels deep; write groups"):
             store.get_nodes(filters=nested(levels, (AND, OR)))
 
 
-# Evaluated in parts
+# Filters that are evaluated part by part
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +355,7 @@ def test_groups_find_what_the_oracle_finds(
     assert found == expected
 
 
-def test_a_rare_condition_spares_listing_the_common_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rare_condition_avoids_listing_the_common_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     store = FaissMultiModalVectorStore()
     store.add([TextNode(id_=str(i), text="x", embedding=[1.0], metadata={"all": 1, "own": i}) for i in range(3000)])
     common = [one("all", -i, FilterOperator.GTE) for i in range(100)]
@@ -369,5 +371,5 @@ def test_a_rare_condition_spares_listing_the_common_ones(monkeypatch: pytest.Mon
         monkeypatch.setattr(reader, "select_ids", listing)
         found = compiling.resolve(condition, reader)
     assert found.listings[0].parameters == ("[8]",)
-    # The others were asked of its node.
+    # The other conditions were tested on its node.
     assert [condition.listings[0].parameters for condition in listed] == [("own", 7)]

@@ -1,4 +1,4 @@
-"""What the store promises: nodes come back as they went in, calls are all or nothing, files outlive the process."""
+"""Adding, querying, getting and deleting nodes: they come back unchanged, and each call is all or nothing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def where(key: str, value: object, operator: FilterOperator = FilterOperator.EQ)
     return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])  # type: ignore[arg-type]
 
 
-def test_the_nearest_come_first_with_their_inner_products(
+def test_the_nearest_nodes_come_first_with_their_inner_products(
     store: FaissMultiModalVectorStore, make_node: MakeNode
 ) -> None:
     assert store.add([make_node("a", 1, 0), make_node("b", 0.5, 0.5), make_node("c", -1, 0)]) == ["a", "b", "c"]
@@ -49,21 +49,21 @@ def test_the_nearest_come_first_with_their_inner_products(
     assert [node.get_content() for node in result.nodes] == ["text of a", "text of b", "text of c"]
 
 
-def test_equal_scores_keep_the_order_of_adding(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_equal_scores_keep_the_order_of_addition(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node(name) for name in "zyx"])
     assert store.query(ask(1, 0)).ids == ["z", "y", "x"]
     assert store.query(ask(1, 0, k=2)).ids == ["z", "y"]
 
 
 @pytest.mark.parametrize(("k", "found"), [(0, 0), (1, 1), (100, 3)])
-def test_as_many_as_there_are_and_were_asked_for(
+def test_at_most_similarity_top_k_nodes_are_found(
     store: FaissMultiModalVectorStore, make_node: MakeNode, k: int, found: int
 ) -> None:
     store.add([make_node(name) for name in "abc"])
     assert len(store.query(ask(1, 0, k=k)).ids or []) == found
 
 
-def test_an_empty_store_answers_with_nothing(store: FaissMultiModalVectorStore) -> None:
+def test_an_empty_store_returns_nothing(store: FaissMultiModalVectorStore) -> None:
     result = store.query(ask(1, 0))
     assert (result.nodes, result.similarities, result.ids) == ([], [], [])
     assert store.get_nodes() == []
@@ -73,14 +73,14 @@ def test_an_empty_store_answers_with_nothing(store: FaissMultiModalVectorStore) 
     store.delete_nodes(["nothing"])
 
 
-def test_a_store_has_no_truth_value_of_its_own(store: FaissMultiModalVectorStore) -> None:
+def test_a_store_is_always_true(store: FaissMultiModalVectorStore) -> None:
     assert not hasattr(type(store), "__len__")
     assert not hasattr(type(store), "__bool__")
 
 
 @pytest.fixture
-def every_kind(photos: list[Path]) -> list[BaseNode]:
-    """A node of every kind, with all that a node can carry."""
+def of_every_class(photos: list[Path]) -> list[BaseNode]:
+    """One node of each class, with all fields that it can have."""
     source = {
         NodeRelationship.SOURCE: RelatedNodeInfo(node_id="doc", metadata={"file": "a.pdf"}),
         NodeRelationship.CHILD: [RelatedNodeInfo(node_id="kid")],
@@ -106,21 +106,21 @@ def every_kind(photos: list[Path]) -> list[BaseNode]:
     ]
 
 
-def test_nodes_come_back_as_they_went_in(store: FaissMultiModalVectorStore, every_kind: list[BaseNode]) -> None:
-    store.add(every_kind)
+def test_nodes_come_back_unchanged(store: FaissMultiModalVectorStore, of_every_class: list[BaseNode]) -> None:
+    store.add(of_every_class)
 
-    for given, kept in zip(every_kind, store.get_nodes(), strict=True):
+    for given, kept in zip(of_every_class, store.get_nodes(), strict=True):
         assert type(kept) is type(given)
         assert kept.model_dump(exclude={"embedding"}) == given.model_dump(exclude={"embedding"})
 
 
-def test_the_callers_nodes_stay_as_they_were(store: FaissMultiModalVectorStore, every_kind: list[BaseNode]) -> None:
-    before = [node.model_dump() for node in every_kind]
-    store.add(every_kind)
-    assert [node.model_dump() for node in every_kind] == before
+def test_the_given_nodes_are_not_changed(store: FaissMultiModalVectorStore, of_every_class: list[BaseNode]) -> None:
+    before = [node.model_dump() for node in of_every_class]
+    store.add(of_every_class)
+    assert [node.model_dump() for node in of_every_class] == before
 
 
-def test_an_image_is_kept_once_as_bytes(tmp_path: Path, photos: list[Path]) -> None:
+def test_an_inline_image_is_stored_once_as_bytes(tmp_path: Path, photos: list[Path]) -> None:
     data = photos[0].read_bytes()
     text = base64.b64encode(data).decode()
     with FaissMultiModalVectorStore(tmp_path) as store:
@@ -135,7 +135,7 @@ def test_an_image_is_kept_once_as_bytes(tmp_path: Path, photos: list[Path]) -> N
             assert database.execute("select count(*) from pictures").fetchone() == (0,)
 
 
-def test_adding_an_id_again_overwrites_it(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_adding_an_id_again_replaces_its_node(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node("a", 1, 0, colour="红"), make_node("b", 0, 1)])
     store.add([make_node("a", -1, 0, colour="蓝")])
 
@@ -153,7 +153,7 @@ def test_adding_an_id_again_overwrites_it(store: FaissMultiModalVectorStore, mak
         ([1.0, float("nan")], "the vector of node bad holds NaN"),
     ],
 )
-def test_one_bad_node_adds_none_and_loses_none(
+def test_one_bad_node_adds_none_and_deletes_none(
     store: FaissMultiModalVectorStore, make_node: MakeNode, embedding: list[float] | None, message: str
 ) -> None:
     store.add([make_node("old")])
@@ -166,13 +166,13 @@ def test_one_bad_node_adds_none_and_loses_none(
     assert store.query(ask(1, 0)).ids == ["old"]
 
 
-def test_an_id_twice_in_one_call_is_refused(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_giving_an_id_twice_is_an_error(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     with pytest.raises(ValueError, match="node a is given twice"):
         store.add([make_node("a"), make_node("a")])
     assert store.count() == 0
 
 
-def test_queries_that_make_no_sense_are_refused(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_invalid_queries_are_errors(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node("a")])
     with pytest.raises(ValueError, match="query's vector has dimension 3"):
         store.query(VectorStoreQuery(query_embedding=[1, 0, 0], similarity_top_k=1))
@@ -182,7 +182,7 @@ def test_queries_that_make_no_sense_are_refused(store: FaissMultiModalVectorStor
         store.query(ask(1, 0, mode=VectorStoreQueryMode.SVM))
 
 
-def test_queries_can_be_restricted(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_queries_can_be_restricted_by_ids_and_filters(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node(f"n{i}", 1 - i / 10, 0, ref_doc=f"d{i % 3}", page=i) for i in range(9)])
 
     assert store.query(ask(1, 0, node_ids=["n7", "n3", "gone"])).ids == ["n3", "n7"]
@@ -191,32 +191,32 @@ def test_queries_can_be_restricted(store: FaissMultiModalVectorStore, make_node:
     assert store.query(ask(1, 0, doc_ids=["d1"], filters=where("page", 4, FilterOperator.GT))).ids == ["n7"]
 
 
-def test_nodes_are_got_by_id_and_filter(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_nodes_can_be_got_by_id_and_filter(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node(name, page=i) for i, name in enumerate("abc")])
     assert [node.node_id for node in store.get_nodes(["c", "gone", "a"])] == ["c", "a"]
     assert [node.node_id for node in store.get_nodes(filters=where("page", 1, FilterOperator.GTE))] == ["b", "c"]
     assert store.get_nodes([]) == []
 
 
-def test_nodes_are_got_with_their_vectors_for_another_store(
-    store: FaissMultiModalVectorStore, every_kind: list[BaseNode], tmp_path: Path
+def test_nodes_can_be_got_with_their_vectors_for_another_store(
+    store: FaissMultiModalVectorStore, of_every_class: list[BaseNode], tmp_path: Path
 ) -> None:
-    store.add(every_kind)
+    store.add(of_every_class)
     assert {node.embedding is None for node in store.get_nodes()} == {True}
 
     with FaissMultiModalVectorStore(tmp_path / "other") as other:
-        assert other.add(store.get_nodes(include_embeddings=True)) == [node.node_id for node in every_kind]
+        assert other.add(store.get_nodes(include_embeddings=True)) == [node.node_id for node in of_every_class]
         assert [node.model_dump() for node in other.get_nodes(include_embeddings=True)] == [
             node.model_dump() for node in store.get_nodes(include_embeddings=True)
         ]
-    last_first = [node.node_id for node in reversed(every_kind)]
+    last_first = [node.node_id for node in reversed(of_every_class)]
     assert [node.embedding for node in store.get_nodes(last_first, include_embeddings=True)] == [
-        node.embedding for node in reversed(every_kind)
+        node.embedding for node in reversed(of_every_class)
     ]
     assert store.get_nodes(["gone"], include_embeddings=True) == []
 
 
-def test_deleted_nodes_are_gone(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_deleted_nodes_are_not_found(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node(f"n{i}", 1 - i / 10, 0, ref_doc=f"d{i % 2}", page=i) for i in range(6)])
 
     store.delete("d0")
@@ -234,7 +234,7 @@ def test_deleted_nodes_are_gone(store: FaissMultiModalVectorStore, make_node: Ma
     assert store.count() == 1
 
 
-def test_a_cleared_store_takes_another_dimension(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_a_cleared_store_accepts_another_dimension(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.require_model("one")
     store.add([make_node("a")])
     store.clear()
@@ -245,7 +245,7 @@ def test_a_cleared_store_takes_another_dimension(store: FaissMultiModalVectorSto
     assert store.query(VectorStoreQuery(query_embedding=[1, 0, 0], similarity_top_k=5)).ids == ["b"]
 
 
-async def test_async_twins_do_the_same(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+async def test_async_methods_do_the_same(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     assert await store.async_add([make_node("a", ref_doc="d"), make_node("b", 0, 1), make_node("c")]) == ["a", "b", "c"]
     assert (await store.aquery(ask(1, 0, k=1))).ids == ["a"]
     assert [node.embedding for node in await store.aget_nodes(["b"], include_embeddings=True)] == [[0, 1]]
@@ -256,9 +256,9 @@ async def test_async_twins_do_the_same(store: FaissMultiModalVectorStore, make_n
     assert store.count() == 0
 
 
-async def test_async_calls_leave_the_event_loop_free(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+async def test_async_calls_do_not_block_the_event_loop(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     work = asyncio.create_task(store.async_add([make_node("a")]))
-    # Held by this thread: another waits for it, and a call in this thread would be done at the first tick.
+    # This thread holds the lock. A worker thread waits for it; a call in this thread would finish at once.
     with store._database._write_lock:
         for _ in range(20):
             await asyncio.sleep(0.001)
@@ -266,19 +266,17 @@ async def test_async_calls_leave_the_event_loop_free(store: FaissMultiModalVecto
     assert await work == ["a"]
 
 
-def test_vectors_of_zeros_have_no_direction_and_do_no_harm(
-    store: FaissMultiModalVectorStore, make_node: MakeNode
-) -> None:
+def test_vectors_of_zeros_are_stored_and_ranked(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node("zero", 0, 0), make_node("a", 1, 0), make_node("b", 0, 1)])
     assert store.query(ask(1, 0)).ids == ["a", "zero", "b"]
     result = store.query(ask(1, 0, mode=VectorStoreQueryMode.MMR))
     assert sorted(result.ids or []) == ["a", "b", "zero"]
 
 
-def test_a_query_right_after_a_commit_sees_it(
+def test_a_query_right_after_a_commit_sees_the_change(
     store: FaissMultiModalVectorStore, make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another thread may ask after a change is committed and before the thread that made it has updated the index."""
+    """Another thread may query after a change is committed and before the thread that made it updates the index."""
     seen: list[tuple[list[str] | None, int]] = []
 
     def query(changed: FaissMultiModalVectorStore) -> None:
@@ -294,7 +292,7 @@ def test_a_query_right_after_a_commit_sees_it(
     assert seen == [(["a", "b", "c"], 3), (["b", "c"], 2), (["c", "b"], 2), (["c"], 1), ([], 0)]
 
 
-def test_threads_may_add_delete_and_query_at_once(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_threads_can_add_delete_and_query_at_once(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     errors: list[BaseException] = []
 
     def work(worker: int) -> None:
@@ -318,7 +316,7 @@ def test_threads_may_add_delete_and_query_at_once(store: FaissMultiModalVectorSt
     assert len(store.query(ask(1, 0, k=100)).ids or []) == 40
 
 
-def test_metadata_examples_are_one_of_each_kind() -> None:
+def test_metadata_examples_are_one_of_each_type() -> None:
     store = FaissMultiModalVectorStore()
     values: list[object] = [5, 2.5, "b", "a", "", ["x", 3, None], {"k": 1}, None, True]
     store.add([TextNode(text="x", embedding=[1.0], metadata={"key": value, "other": 9}) for value in values])
