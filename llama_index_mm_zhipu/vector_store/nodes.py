@@ -242,11 +242,11 @@ def _without_lone_surrogates(node: BaseNode, error: Exception) -> StorableNode:
     """
     for key, value in node.metadata.items():
         try:
-            to_json(_with_whole_characters(value))
+            to_json(_replace_lone_surrogates(value))
         except (PydanticSerializationError, ValueError):
             reason = f"is a {type(value).__name__}, which JSON does not know; give text"
             raise _not_storable(node, key, reason) from None
-    fields = _with_whole_characters(node.model_dump(exclude=_STORED_SEPARATELY))
+    fields = _replace_lone_surrogates(node.model_dump(exclude=_STORED_SEPARATELY))
     separate = {name: getattr(node, name, None) for name in _STORED_SEPARATELY}
     changed = type(node).model_validate({**fields, **separate})
     try:
@@ -255,13 +255,13 @@ def _without_lone_surrogates(node: BaseNode, error: Exception) -> StorableNode:
         raise ValueError(f"node {one_line(node.node_id)} cannot be stored: {one_line(str(error))}") from None
 
 
-def _with_whole_characters(value: Any) -> Any:
+def _replace_lone_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return replace_lone_surrogates(value)
     if isinstance(value, dict):
-        return {_with_whole_characters(key): _with_whole_characters(item) for key, item in value.items()}
+        return {_replace_lone_surrogates(key): _replace_lone_surrogates(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
-        return type(value)(map(_with_whole_characters, value))
+        return type(value)(map(_replace_lone_surrogates, value))
     return value
 
 

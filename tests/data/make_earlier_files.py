@@ -12,8 +12,8 @@ The folder then holds:
 - ``captioned/``: an index that ``build_index(persist_dir=…)`` and ``storage_context.persist`` wrote. Every image has a
   caption, so ``caption_weight`` is 0.5. Nodes were deleted after the faiss files had been written.
 - ``mixed/``: an index in memory that ``storage_context.persist`` copied; some images have captions.
-- ``goods/``: a vector store with an HNSW index, metadata of several types, and a write-ahead log, as a process leaves it
-  that is killed.
+- ``goods/``: a vector store with an HNSW index and metadata of several types, with a write-ahead log, as if the process
+  had been killed.
 - ``captions.sqlite3``: the cache of ``ImageCaptioner``.
 - ``components.json``: ``to_dict()`` of components.
 - ``expected.json``: what the older code found in the indexes and in the store.
@@ -146,7 +146,12 @@ def make_goods() -> dict[str, Any]:
             id_=f"n{number}",
             text=f"第{number}件商品 SU{number}",
             embedding=[1.0, number / 10, 0.0],
-            metadata={"number": number, "half": number / 2, "even": number % 2 == 0, "colours": ["红", "蓝"][: number % 3]},
+            metadata={
+                "number": number,
+                "half": number / 2,
+                "even": number % 2 == 0,
+                "colours": ["红", "蓝"][: number % 3],
+            },
         )
         for number in range(8)
     ]

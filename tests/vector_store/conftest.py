@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -33,6 +34,39 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaissMulti
     """An empty store: each test runs with one on disk and with one in memory."""
     with FaissMultiModalVectorStore(tmp_path / "store" if request.param == "durable" else None) as opened:
         yield opened
+
+
+@pytest.fixture
+def transactions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The statements of every write transaction that is committed from now on, on any SQLite connection."""
+    committed: list[list[str]] = []
+    connect = sqlite3.connect
+
+    def traced(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        connection = connect(*args, **kwargs)
+        statements: list[str] | None = None
+
+        def trace(statement: str) -> None:
+            nonlocal statements
+            verb = statement.lower().split(maxsplit=1)[0]
+            if statement.lower() == "begin immediate":
+                statements = []
+            elif verb == "commit" and statements is not None:
+                committed.append(statements)
+                statements = None
+            elif verb == "rollback":
+                statements = None
+            elif verb in ("insert", "update", "delete", "create", "drop", "alter"):
+                if statements is None:
+                    committed.append([statement])
+                else:
+                    statements.append(statement)
+
+        connection.set_trace_callback(trace)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    return committed
 
 
 @pytest.fixture(scope="session")

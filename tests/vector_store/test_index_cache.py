@@ -188,6 +188,21 @@ def test_closing_after_a_small_change_does_not_write_the_faiss_file_again(tmp_pa
     assert list(tmp_path.glob("*.faiss")) != [file]
 
 
+def test_a_checkpoint_writes_the_faiss_file_after_many_changes_only(tmp_path: Path) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add(nodes(0, 1000))
+        store.checkpoint()
+        assert not list(tmp_path.glob("*.faiss"))
+        store.add(nodes(1000, 1001))
+        store.checkpoint()
+        (file,) = tmp_path.glob("*.faiss")
+        store.add(nodes(1001, 1100))
+        store.checkpoint()
+        assert list(tmp_path.glob("*.faiss")) == [file]
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        assert ask(store, 1050) == nearest(1050, 5, range(1100))
+
+
 def test_a_store_object_follows_after_the_log_of_deletions_was_truncated(tmp_path: Path) -> None:
     reader = FaissMultiModalVectorStore(tmp_path)
     with FaissMultiModalVectorStore(tmp_path) as writer:

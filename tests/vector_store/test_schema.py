@@ -1,4 +1,4 @@
-"""Files with an earlier schema are migrated, files with a later one are refused, and current files are not written."""
+"""Migration of files with an earlier schema, errors for a later one, and the write transactions of a store."""
 
 from __future__ import annotations
 
@@ -146,3 +146,43 @@ def test_full_text_with_tokens_of_an_earlier_version_is_filled_again(tmp_path: P
         for query in ("🎉", "iphone", "™"):
             words = VectorStoreQuery(query_str=query, similarity_top_k=5, mode=VectorStoreQueryMode.TEXT_SEARCH)
             assert store.query(words).ids == ["a"]
+
+
+# Transactions
+
+
+def test_a_store_is_created_in_one_transaction_with_its_model(tmp_path: Path, transactions: list[list[str]]) -> None:
+    with FaissMultiModalVectorStore(tmp_path, model="m") as store:
+        assert len(transactions) == 1
+        assert store.get_setting("model") == "m"
+    assert len(transactions) == 1
+
+
+def test_opening_a_store_writes_nothing(tmp_path: Path, transactions: list[list[str]]) -> None:
+    with FaissMultiModalVectorStore(tmp_path, model="m") as store:
+        store.add([TextNode(text="猫", embedding=[1.0])])
+    (before, _, _), file = transactions, tmp_path / "default.sqlite3"
+    assert before
+    content = file.read_bytes()
+    with FaissMultiModalVectorStore(tmp_path, model="m") as store:
+        store.require_model("m")
+        assert store.query(VectorStoreQuery(query_embedding=[1.0], similarity_top_k=1)).ids
+        store.checkpoint()
+    assert len(transactions) == 3
+    assert file.read_bytes() == content
+
+
+def test_nodes_and_settings_are_added_in_one_transaction(tmp_path: Path, transactions: list[list[str]]) -> None:
+    store = FaissMultiModalVectorStore(tmp_path, model="m")
+    transactions.clear()
+    store.add([TextNode(id_="a", text="猫", embedding=[1.0])], settings={"caption_weight": 0.5, "precision": "fp32"})
+    store.add([TextNode(id_="a", text="狗", embedding=[1.0])])
+    assert len(transactions) == 2
+    store.checkpoint()
+    assert len(transactions) == 2
+    assert (store.get_setting("caption_weight"), store.get_setting("precision")) == (0.5, "fp32")
+    with pytest.raises(ValueError, match="has no embedding"):
+        store.add([TextNode(text="马")], settings={"caption_weight": 0.0})
+    assert store.add([], settings={"caption_weight": 0.0}) == []
+    assert store.get_setting("caption_weight") == 0.5
+    store.close()
