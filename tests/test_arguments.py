@@ -197,7 +197,7 @@ def test_stores_refuse_unknown_arguments() -> None:
     store = FaissMultiModalVectorStore()
     with pytest.raises(TypeError, match="query: unknown argument 'efsearch'; did you mean 'ef_search'"):
         store.query(VectorStoreQuery(query_embedding=[1.0, 0.0]), efsearch=100)
-    with pytest.raises(TypeError, match="add: unknown argument 'batch_size'; it takes no keyword arguments"):
+    with pytest.raises(TypeError, match="add: unknown argument 'batch_size'; it takes settings"):
         store.add([], batch_size=3)
     with pytest.raises(TypeError, match="delete_nodes: unknown argument 'filter'; did you mean 'filters'"):
         store.delete_nodes(["a"], filter=None)

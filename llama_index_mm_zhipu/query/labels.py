@@ -129,7 +129,8 @@ class ImageNumbering(BaseNodePostprocessor):
     @classmethod
     def class_name(cls) -> str:
         """Return the name under which LlamaIndex serialises this component."""
-        return "ImageNumbering"
+        # The name that stored JSON has; the class was called so before.
+        return "PictureNumbering"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

@@ -163,7 +163,8 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
     @classmethod
     def class_name(cls) -> str:
         """Return the name under which LlamaIndex serialises this component."""
-        return "ImageReranker"
+        # The name that stored JSON has; the class was called so before.
+        return "GLMRerank"
 
     def _postprocess_nodes(
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None

@@ -1,4 +1,11 @@
-"""SQL conditions on nodes: each can be asked of one node, and can list all nodes that meet it."""
+"""SQL conditions on nodes, each compiled in two ways: as a test of one node, and as listings of all nodes that meet it.
+
+A query chooses between them by cost. If few nodes meet a condition, an index of SQLite lists them at once, and the
+query compares its vector with these alone. If many nodes meet it, listing them would take longer than the vector
+search: the nearest nodes are searched first and tested then. One form of SQL cannot do both, because
+``x in (select …)`` lists all nodes before its first answer, while ``exists (… where id = nodes.id …)`` cannot use the
+index by value.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +18,226 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 
+LISTED = "select value from json_each(?)"
+"""The values of a JSON list. One parameter holds them all, because SQLite limits the number of parameters."""
+
+_DECODED = "select decoded(value) from json_each(?)"
+
+# SQLite orders every number before every text, and the empty text before all other texts.
+NUMBERS = "value < ''"
+TEXTS = "value >= ''"
+
+MAX_TESTS = 64
+"""Maximum tests in one statement. SQLite's limits are 500 parts of a compound select and expressions 1,000 levels deep.
+Well below them, a larger group is evaluated faster one condition after another (``filters.resolve``)."""
+
+MAX_LEVELS = 8
+"""Maximum levels of nested conditions in one statement. SQLite's parser takes about 20."""
+
+_MAX_LISTINGS = 8
+
+
+class Statement(NamedTuple):
+    """SQL and its parameters."""
+
+    sql: str
+    parameters: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A condition on nodes that one SQL statement can hold.
+
+    Attributes:
+        test: Boolean expression over ``nodes.id``, cheap for one node.
+        listings: One or more queries with a column ``id`` of all nodes that meet the condition. They begin with
+            different parts of the condition, and so differ in cost. An id may occur twice.
+        tests: Number of tests of a node in the SQL.
+        levels: Number of levels of nested conditions.
+        reads_all: Whether every listing reads all nodes, as that of a negation does.
+        inverse: The condition that this one negates.
+    """
+
+    test: Statement
+    listings: tuple[Statement, ...]
+    tests: int = 1
+    levels: int = 1
+    reads_all: bool = False
+    inverse: Condition | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Conditions that are too many, or nested too deeply, for one SQL statement. ``filters.resolve`` evaluates them.
+
+    Attributes:
+        parts: The conditions.
+        holding: Which of them must hold.
+    """
+
+    parts: tuple[AnyCondition, ...]
+    holding: Literal["all", "any", "none"]
+
+    @property
+    def inverse(self) -> Group | None:
+        """The group that this one negates."""
+        return Group(self.parts, "any") if self.holding == "none" else None
+
+
+AnyCondition: TypeAlias = "Condition | Group"
+
+EVERY_NODE = Condition(Statement("true"), (Statement("select id from nodes"),), reads_all=True)
+
+
+# Combinations
+
+
+def all_of(conditions: Sequence[AnyCondition]) -> AnyCondition:
+    """Return the condition that all conditions hold; without any condition, every node meets it.
+
+    Its listings begin with different conditions.
+    """
+    if len(conditions) == 1:
+        return conditions[0]
+    if not conditions:
+        return EVERY_NODE
+    fitting = _within_limits(conditions)
+    if fitting is None:
+        return Group(tuple(conditions), "all")
+    selective = [position for position, condition in enumerate(fitting) if not condition.reads_all]
+    listings = []
+    # Each listing repeats all tests. A limit on their number keeps the SQL proportional to the conditions.
+    for position in selective[:_MAX_LISTINGS] or [0]:
+        begin = fitting[position].listings[0]
+        rest = _joined(" and ", [condition.test for condition in (*fitting[:position], *fitting[position + 1 :])])
+        listings.append(
+            Statement(f"select id from ({begin.sql}) as nodes where {rest.sql}", (*begin.parameters, *rest.parameters))
+        )
+    test = _joined(" and ", [condition.test for condition in fitting])
+    return Condition(test, tuple(listings), *_size(fitting), reads_all=not selective)
+
+
+def any_of(conditions: Sequence[AnyCondition]) -> AnyCondition:
+    """Return the condition that at least one of the conditions holds.
+
+    Args:
+        conditions: At least one condition.
+    """
+    if len(conditions) == 1:
+        return conditions[0]
+    fitting = _within_limits(conditions)
+    if fitting is None:
+        return Group(tuple(conditions), "any")
+    listing = _joined(" union all ", [condition.listings[0] for condition in fitting], brackets=False)
+    test = _joined(" or ", [condition.test for condition in fitting])
+    return Condition(test, (listing,), *_size(fitting), reads_all=any(condition.reads_all for condition in fitting))
+
+
+def negation(condition: AnyCondition) -> AnyCondition:
+    """Return the condition that a condition does not hold."""
+    if condition.inverse is not None:
+        return condition.inverse
+    if isinstance(condition, Group) and condition.holding == "any":
+        return Group(condition.parts, "none")
+    if isinstance(condition, Group) or _within_limits([condition]) is None:
+        return Group((condition,), "none")
+    sql, parameters = condition.test
+    return Condition(
+        Statement(f"not ({sql})", parameters),
+        (Statement(f"select id from nodes where not ({sql})", parameters),),
+        *_size([condition]),
+        reads_all=True,
+        inverse=condition,
+    )
+
+
+def _within_limits(conditions: Sequence[AnyCondition]) -> list[Condition] | None:
+    """Return the conditions if one statement can hold them all, else None."""
+    fitting = [condition for condition in conditions if isinstance(condition, Condition)]
+    if len(fitting) < len(conditions):
+        return None
+    tests, levels = _size(fitting)
+    return fitting if tests <= MAX_TESTS and levels <= MAX_LEVELS else None
+
+
+def _size(conditions: Sequence[Condition]) -> tuple[int, int]:
+    """Return the numbers of tests and levels of a combination of conditions."""
+    return sum(condition.tests for condition in conditions), 1 + max(condition.levels for condition in conditions)
+
+
+def _joined(operator: str, statements: Sequence[Statement], brackets: bool = True) -> Statement:
+    parts = (f"({sql})" if brackets else sql for sql, _ in statements)
+    return Statement(operator.join(parts), tuple(value for statement in statements for value in statement.parameters))
+
+
+# Conditions on one node
+
+
+def has_metadata(key: str, test: str, *parameters: Any) -> Condition:
+    """Return the condition that a metadata row of the node has this key and passes a test of ``kind`` and ``value``."""
+    values = (key, *parameters)
+    return Condition(
+        Statement(f"exists (select 1 from metadata where id = nodes.id and key = ? and {test})", values),
+        (Statement(f"select id from metadata where key = ? and {test}", values),),
+    )
+
+
+def has_metadata_among(key: str, kind: str, values: Sequence[str | int | float]) -> Condition:
+    """Return the condition that a metadata row of the node has this key and kind, and one of these values."""
+    listing, parameters = among("value", values)
+    # The unary plus keeps SQLite from looking up each of the values for each node.
+    test, _ = among("+value", values)
+    same_rows, everything = "key = ? and kind = ?", (key, kind, *parameters)
+    return Condition(
+        Statement(f"exists (select 1 from metadata where id = nodes.id and {same_rows} and {test})", everything),
+        (Statement(f"select id from metadata where {same_rows} and {listing}", everything),),
+    )
+
+
+def one_of(column: str, values: Iterable[str]) -> Condition:
+    """Return the condition that a column of the node has one of the values."""
+    test, parameters = among(column, list(values))
+    return Condition(
+        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and {test})", parameters),
+        (Statement(f"select id from nodes where {test}", parameters),),
+    )
+
+
+def of_document(ref_doc_id: str) -> Condition:
+    """Return the condition that a node came from a document.
+
+    A node without a source is its own document, as in LlamaIndex's pipelines.
+    """
+    document_id = replace_lone_surrogates(ref_doc_id)
+    test, parameters = "ref_doc_id = ? or (ref_doc_id is null and node_id = ?)", (document_id, document_id)
+    return Condition(
+        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and ({test}))", parameters),
+        (Statement(f"select id from nodes where {test}", parameters),),
+    )
+
+
+def of_row_ids(ids: Sequence[int]) -> Condition:
+    """Return the condition that the row id of a node is one of these."""
+    parameters = (json.dumps(list(ids)),)
+    # The unary plus keeps SQLite from looking up each id first and testing the rest of the query on its node.
+    return Condition(
+        Statement(f"+nodes.id in ({LISTED})", parameters),
+        (Statement("select value as id from json_each(?)", parameters),),
+    )
+
+
+def among(column: str, values: Sequence[str | int | float]) -> Statement:
+    """Return the test whether a column has one of the values."""
+    if any(isinstance(value, float) or (isinstance(value, str) and "\0" in value) for value in values):
+        return Statement(f"{column} in ({_DECODED})", (encode_values(values),))
+    return Statement(f"{column} in ({LISTED})", (json.dumps(list(values)),))
+
+
+# Functions that SQL calls
+
 
 def register_functions(connection: sqlite3.Connection) -> None:
-    """Let a connection's SQL call ``lower``, ``decoded`` and ``contains_any``."""
+    """Define the SQL functions ``lower``, ``decoded`` and ``contains_any`` on a connection."""
     # SQLite's own lower() knows ASCII only.
     connection.create_function("lower", 1, _lower, deterministic=True)
     connection.create_function("decoded", 1, _decoded, deterministic=True)
@@ -21,9 +245,9 @@ def register_functions(connection: sqlite3.Connection) -> None:
 
 
 def encode_values(values: Sequence[str | int | float]) -> str:
-    """Return values as a JSON list whose items SQL's ``decoded`` turns back into exactly these values.
+    """Return a JSON list of values for SQL, whose function ``decoded`` restores each of them exactly.
 
-    Plain JSON cannot carry all of them: SQLite cuts texts from JSON at a NUL, and may round fractions.
+    Plain JSON is not enough: SQLite cuts texts from JSON at a NUL, and may round fractions.
     """
     return json.dumps([_encoded(value) for value in values])
 
@@ -54,7 +278,7 @@ def _contains_any(text: str, encoded: str) -> bool:
     by_length = _texts_by_length(encoded)
     if len(text) * len(by_length) > sum(map(len, by_length.values())):
         return any(part in text for parts in by_length.values() for part in parts)
-    # A short text has fewer parts of these lengths than there are texts to look for.
+    # A short text has fewer substrings of these lengths than there are texts to look for.
     return any(
         text[start : start + length] in parts
         for length, parts in by_length.items()
@@ -69,202 +293,3 @@ def _texts_by_length(encoded: str) -> dict[int, set[str]]:
     for text in json.loads(encoded):
         by_length.setdefault(len(text), set()).add(text)
     return by_length
-
-
-LISTED = "select value from json_each(?)"
-"""Values of a JSON list, however many these are: SQLite limits the number of parameters."""
-
-_DECODED = "select decoded(value) from json_each(?)"
-
-# SQLite orders every number before every text: the empty text divides them.
-NUMBERS = "value < ''"
-TEXTS = "value >= ''"
-
-MAX_TESTS = 64
-"""Tests of one statement. SQLite takes 500 in a compound select, and expressions 1,000 deep; well below that, a group
-whose conditions are listed one after another takes less time."""
-
-MAX_LEVELS = 8
-"""Levels of conditions within conditions in one statement; SQLite's parser takes about 20."""
-
-_MAX_LISTINGS = 8
-
-
-class Statement(NamedTuple):
-    """SQL with its parameters."""
-
-    sql: str
-    parameters: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What a node must meet.
-
-    Attributes:
-        test: Boolean expression over ``nodes.id``, cheap for one node.
-        listings: One or more queries of a column ``id``, each of all nodes that meet the condition. They differ in
-            where they begin, and so in cost; an id may come twice.
-        tests: How many tests of a node the SQL is made of.
-        levels: How many levels of conditions within conditions.
-        reads_all: Whether every listing reads all nodes, as that of a negation does.
-        inverse: The condition that this one negates.
-    """
-
-    test: Statement
-    listings: tuple[Statement, ...]
-    tests: int = 1
-    levels: int = 1
-    reads_all: bool = False
-    inverse: Condition | None = None
-
-
-@dataclass(frozen=True)
-class Group:
-    """Conditions that are too many, or nested too deep, for one SQL statement; ``groups.resolved`` evaluates them.
-
-    Attributes:
-        parts: The conditions.
-        holding: How many of them must hold.
-    """
-
-    parts: tuple[AnyCondition, ...]
-    holding: Literal["all", "any", "none"]
-
-    @property
-    def inverse(self) -> Group | None:
-        """The group that this one negates."""
-        return Group(self.parts, "any") if self.holding == "none" else None
-
-
-AnyCondition: TypeAlias = "Condition | Group"
-
-EVERY_NODE = Condition(Statement("true"), (Statement("select id from nodes"),), reads_all=True)
-
-
-def all_of(conditions: Sequence[AnyCondition]) -> AnyCondition:
-    """All hold; none at all means every node. There are listings that begin with different ones."""
-    if len(conditions) == 1:
-        return conditions[0]
-    if not conditions:
-        return EVERY_NODE
-    fitting = _fitting(conditions)
-    if fitting is None:
-        return Group(tuple(conditions), "all")
-    selective = [place for place, condition in enumerate(fitting) if not condition.reads_all]
-    listings = []
-    # Each listing repeats all tests, so a fixed number of listings keeps the SQL proportional to the conditions.
-    for place in selective[:_MAX_LISTINGS] or [0]:
-        begin = fitting[place].listings[0]
-        rest = _joined(" and ", [condition.test for condition in (*fitting[:place], *fitting[place + 1 :])])
-        listings.append(
-            Statement(f"select id from ({begin.sql}) as nodes where {rest.sql}", (*begin.parameters, *rest.parameters))
-        )
-    test = _joined(" and ", [condition.test for condition in fitting])
-    return Condition(test, tuple(listings), *_size(fitting), reads_all=not selective)
-
-
-def any_of(conditions: Sequence[AnyCondition]) -> AnyCondition:
-    """At least one holds; there must be one."""
-    if len(conditions) == 1:
-        return conditions[0]
-    fitting = _fitting(conditions)
-    if fitting is None:
-        return Group(tuple(conditions), "any")
-    listing = _joined(" union all ", [condition.listings[0] for condition in fitting], brackets=False)
-    test = _joined(" or ", [condition.test for condition in fitting])
-    return Condition(test, (listing,), *_size(fitting), reads_all=any(condition.reads_all for condition in fitting))
-
-
-def negation(condition: AnyCondition) -> AnyCondition:
-    """The condition does not hold."""
-    if condition.inverse is not None:
-        return condition.inverse
-    if isinstance(condition, Group) and condition.holding == "any":
-        return Group(condition.parts, "none")
-    if isinstance(condition, Group) or _fitting([condition]) is None:
-        return Group((condition,), "none")
-    sql, parameters = condition.test
-    return Condition(
-        Statement(f"not ({sql})", parameters),
-        (Statement(f"select id from nodes where not ({sql})", parameters),),
-        *_size([condition]),
-        reads_all=True,
-        inverse=condition,
-    )
-
-
-def has_metadata(key: str, test: str, *parameters: Any) -> Condition:
-    """The node has a metadata row of this key that passes a test of ``kind`` and ``value``."""
-    values = (key, *parameters)
-    return Condition(
-        Statement(f"exists (select 1 from metadata where id = nodes.id and key = ? and {test})", values),
-        (Statement(f"select id from metadata where key = ? and {test}", values),),
-    )
-
-
-def has_metadata_among(key: str, kind: str, values: Sequence[str | int | float]) -> Condition:
-    """The node has a metadata row of this key and kind whose value is one of these."""
-    listing, parameters = among("value", values)
-    # The sign keeps SQLite from looking up each of the values for each node.
-    test, _ = among("+value", values)
-    same_rows, everything = "key = ? and kind = ?", (key, kind, *parameters)
-    return Condition(
-        Statement(f"exists (select 1 from metadata where id = nodes.id and {same_rows} and {test})", everything),
-        (Statement(f"select id from metadata where {same_rows} and {listing}", everything),),
-    )
-
-
-def one_of(column: str, values: Iterable[str]) -> Condition:
-    """A column of the node is one of the values."""
-    test, parameters = among(column, list(values))
-    return Condition(
-        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and {test})", parameters),
-        (Statement(f"select id from nodes where {test}", parameters),),
-    )
-
-
-def of_document(ref_doc_id: str) -> Condition:
-    """The node came from this document, or is it: a node without a source is its own, as in LlamaIndex's pipelines."""
-    document_id = replace_lone_surrogates(ref_doc_id)
-    test, parameters = "ref_doc_id = ? or (ref_doc_id is null and node_id = ?)", (document_id, document_id)
-    return Condition(
-        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and ({test}))", parameters),
-        (Statement(f"select id from nodes where {test}", parameters),),
-    )
-
-
-def of_row_ids(ids: Sequence[int]) -> Condition:
-    """The node's row id is one of these."""
-    parameters = (json.dumps(list(ids)),)
-    # The sign keeps SQLite from looking up each id first and asking the rest of a query of it.
-    return Condition(
-        Statement(f"+nodes.id in ({LISTED})", parameters),
-        (Statement("select value as id from json_each(?)", parameters),),
-    )
-
-
-def among(column: str, values: Sequence[str | int | float]) -> Statement:
-    """Test whether a column is one of the values."""
-    if any(isinstance(value, float) or (isinstance(value, str) and "\0" in value) for value in values):
-        return Statement(f"{column} in ({_DECODED})", (encode_values(values),))
-    return Statement(f"{column} in ({LISTED})", (json.dumps(list(values)),))
-
-
-def _fitting(conditions: Sequence[AnyCondition]) -> list[Condition] | None:
-    """Return the conditions if one statement can hold them all."""
-    fitting = [condition for condition in conditions if isinstance(condition, Condition)]
-    if len(fitting) < len(conditions):
-        return None
-    tests, levels = _size(fitting)
-    return fitting if tests <= MAX_TESTS and levels <= MAX_LEVELS else None
-
-
-def _size(conditions: Sequence[Condition]) -> tuple[int, int]:
-    """Return the numbers of tests and levels of a condition that is made of these."""
-    return sum(condition.tests for condition in conditions), 1 + max(condition.levels for condition in conditions)
-
-
-def _joined(word: str, statements: Sequence[Statement], brackets: bool = True) -> Statement:
-    parts = (f"({sql})" if brackets else sql for sql, _ in statements)
-    return Statement(word.join(parts), tuple(value for statement in statements for value in statement.parameters))

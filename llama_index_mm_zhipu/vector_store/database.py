@@ -1,4 +1,8 @@
-"""One SQLite file that is the truth of a vector store: connections, locks, transactions, durability."""
+"""The SQLite file of a store: connections, locks, transactions and durability.
+
+Three situations need care: several processes share the file; a process is forked while the file is open; the file or
+its folder may only be read.
+"""
 
 from __future__ import annotations
 
@@ -6,207 +10,62 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
 from llama_index_mm_zhipu.vector_store.conditions import register_functions
 from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
-from llama_index_mm_zhipu.vector_store.nodes import PAGE_SIZE
 from llama_index_mm_zhipu.vector_store.schema import (
     MIGRATIONS,
+    PAGE_SIZE,
     has_current_full_text,
-    migrate,
-    open_full_text,
+    prepare,
     transaction,
     version_of,
 )
 from llama_index_mm_zhipu.vector_store.sessions import Reader, Writer, write_copy
 
-
-class FileIdentity(NamedTuple):
-    """What a path leads to, as long as somebody has it open.
-
-    Attributes:
-        device: Number of the file system.
-        inode: Number of the file in it.
-    """
-
-    device: int
-    inode: int
-
-
-class OpenFile(Protocol):
-    """Something that has a file open."""
-
-    identity: FileIdentity | None
-
-
-_open: weakref.WeakSet[OpenFile] = weakref.WeakSet()
-_inherited: set[FileIdentity] = set()
-_kept: list[OpenFile] = []
-
-
-def identity_of(path: Path) -> FileIdentity | None:
-    """Return the identity of the file at a path; None if there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return FileIdentity(status.st_dev, status.st_ino)
-
-
-def note_open(file: OpenFile) -> None:
-    """Note that this process has a file open, until the object is forgotten or ``note_closed`` is called."""
-    _open.add(file)
-
-
-def note_closed(file: OpenFile) -> None:
-    """Note that this process has closed a file."""
-    _open.discard(file)
-
-
-def require_not_inherited(path: Path) -> None:
-    """Refuse a file that this process inherited open.
-
-    Raises:
-        StoreError: It did.
-    """
-    if identity_of(path) in _inherited:
-        raise StoreError(
-            f"the vector store {path} was open when this process was forked, and SQLite cannot open it safely here; "
-            "start processes with multiprocessing's 'spawn' or 'forkserver', or close the store before forking"
-        )
-
-
-def _after_fork_in_child() -> None:
-    files = list(_open)
-    _inherited.update(file.identity for file in files if file.identity is not None)
-    # Closing the inherited connections could delete a log that other processes need.
-    _kept.extend(files)
-    _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def may_be_written(path: Path) -> bool:
-    """Whether a file can be written to, and a write-ahead log beside it."""
-    return all(_is_writable(each) for each in (path, path.parent))
-
-
-class ReadOnlyFile:
-    """Opens a store's file without writing anything, and tells when somebody else has changed it.
-
-    With a write-ahead log or its index beside it, others may be writing, and SQLite follows them. Without, SQLite is
-    told that the file is immutable: otherwise it would have to make these files. What is changed meanwhile is then not
-    seen, so that the file must be opened again.
-
-    Args:
-        path: The file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._opened: tuple[int, int] | None = None
-
-    def connect(self) -> sqlite3.Connection:
-        """Open the file.
-
-        Raises:
-            StoreError: It is of an earlier version, or what a crash left in its log cannot be read.
-            sqlite3.Error: It cannot be read.
-        """
-        log, log_index = (self._path.with_name(f"{self._path.name}{suffix}") for suffix in ("-wal", "-shm"))
-        if log.exists() and log_index.exists():
-            try:
-                return self._connect("mode=ro")
-            except sqlite3.OperationalError:
-                # These files may not be read, or not be locked: without content they do not matter.
-                pass
-        if log.exists() and log.stat().st_size:
-            raise StoreError(
-                f"the vector store {self._path} may only be read, and a write-ahead log lies beside it whose content "
-                "would be missing: open it once where it may be written to"
-            )
-        self._opened = self._state()
-        return self._connect("immutable=1")
-
-    def require_unchanged(self) -> None:
-        """Refuse to read a file that was changed since it was opened as immutable.
-
-        Raises:
-            StoreError: It was.
-        """
-        if self._opened is not None and self._state() != self._opened:
-            raise StoreError(f"the vector store {self._path}, opened for reading only, was changed; open it again")
-
-    def _connect(self, option: str) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?{option}", uri=True, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._require_current(version_of(connection))
-        except BaseException:
-            connection.close()
-            raise
-        connection.execute("pragma query_only = on")
-        register_functions(connection)
-        return connection
-
-    def _require_current(self, version: int) -> None:
-        if version != len(MIGRATIONS):
-            raise StoreError(
-                f"the vector store {self._path} may only be read, and its schema ({version}) is not that of this "
-                f"version of llama-index-mm-zhipu ({len(MIGRATIONS)}): open it once where it may be written to"
-            )
-
-    def _state(self) -> tuple[int, int]:
-        status = self._path.stat()
-        return status.st_mtime_ns, status.st_size
-
-
-def _is_writable(path: Path) -> bool:
-    # By who the process acts as, where the system can tell.
-    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-
-
 WAIT_FOR_WRITER_SECONDS = 30.0
-"""How long a call waits while another process writes."""
+"""Maximum time that a call waits while another process writes."""
 
 _CHECKPOINT_PAGES = 4000
-"""Pages in the write-ahead log, 64 MB, before SQLite moves them to the file: fewer moves write each page less often."""
+"""Pages in the write-ahead log, 64 MB, after which SQLite moves them to the file. Fewer moves write each page less
+often."""
 
 _CACHE_KIB = 4_096
 
 
 class Database:
-    """One namespace's nodes in one SQLite file, or in memory.
+    """One SQLite file, or one database in memory, with the nodes of a namespace.
 
-    On disk, reading and writing have a connection each, so that queries do not wait for a long ``add``. In memory
-    there is one connection for both. A file that may only be read is opened for that.
+    A file has one connection for reading and one for writing, so that queries do not wait for a long ``add``. A
+    database in memory has one connection for both. A file that may only be read is opened for reading.
 
     Args:
-        path: The file, made with its schema if missing; None for a database in memory.
-        mode: Permissions of its folder, if that is made.
+        path: The file, which is created with its schema if it is missing; None for a database in memory.
+        mode: Permissions of its folder, if that is created.
+        initial_settings: Settings to record in a new file.
 
     Attributes:
-        path: As above.
-        identity: Of the file that was opened; None in memory.
+        path: Path of the file; None in memory.
+        identity: Identity of the opened file; None in memory.
 
     Raises:
-        StoreError: The file is no such database, is of a newer version, cannot be opened, or was open when this process
+        StoreError: The file is not such a database, has a newer schema, cannot be opened, or was open when this process
             was forked.
     """
 
-    def __init__(self, path: Path | None, mode: int = PRIVATE) -> None:
+    def __init__(
+        self, path: Path | None, mode: int = PRIVATE, initial_settings: Mapping[str, Any] | None = None
+    ) -> None:
         self.path = path
-        self.identity = None
+        self.identity: FileIdentity | None = None
+        self._initial_settings = initial_settings or {}
         self._read_only: ReadOnlyFile | None = None
         self._process = os.getpid()
         self._closed = False
@@ -216,7 +75,7 @@ class Database:
             if path is not None:
                 make_folder(path.parent, mode)
                 _require_not_emptied(path)
-                require_not_inherited(path)
+                _require_not_inherited(path)
             for attempt in Retrying(
                 retry=retry_if_exception(_is_locked),
                 stop=stop_after_delay(WAIT_FOR_WRITER_SECONDS),
@@ -227,7 +86,7 @@ class Database:
                     self._open()
             if path is not None:
                 self.identity = identity_of(path)
-                note_open(self)
+                _open_databases.add(self)
         except (sqlite3.Error, OSError) as error:
             raise StoreError(
                 f"cannot open the vector store {path}: {error}; is it a file of this package, and may it be written to?"
@@ -244,19 +103,19 @@ class Database:
         return self._read_only is not None
 
     def close(self) -> None:
-        """Close the file, with everything in it rather than in the write-ahead log."""
+        """Close the file. The last connection to it moves the write-ahead log into the file."""
         with self._read_lock, self._write_lock:
             self._closed = True
             if not self._is_of_this_process():
-                # Closing could delete a log that the process which opened it needs.
+                # Closing could delete a log that the process that opened the file needs.
                 return
-            note_closed(self)
+            _open_databases.discard(self)
             for connection in {self._reading_connection, self._writing_connection}:
                 connection.close()
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
-        """Let all reads inside see one state of the database.
+        """Return a reader whose reads inside all see the same state of the database.
 
         Raises:
             StoreError: The store is closed, or its file is damaged.
@@ -265,10 +124,10 @@ class Database:
             self._require_usable()
             if self._read_only is not None:
                 self._read_only.require_unchanged()
-            # In memory, a transaction of the same thread may be going on.
-            begun = not self._reading_connection.in_transaction
+            # In memory, a transaction of the same thread may already be open.
+            is_outermost = not self._reading_connection.in_transaction
             try:
-                if begun:
+                if is_outermost:
                     self._reading_connection.execute("begin")
                 yield self._reader
             except sqlite3.Error as error:
@@ -276,12 +135,12 @@ class Database:
                     f"cannot read the vector store {self.path or 'in memory'}: {error}; {advice_on(error)}"
                 ) from None
             finally:
-                if begun and self._reading_connection.in_transaction:
+                if is_outermost and self._reading_connection.in_transaction:
                     self._reading_connection.execute("rollback")
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
-        """Write all that happens inside, or nothing.
+        """Return a writer whose changes inside are committed together, or not at all.
 
         Raises:
             StoreError: SQLite could not write (disk full, folder read-only, another writer); nothing was changed.
@@ -298,23 +157,23 @@ class Database:
                 ) from None
 
     def checkpoint(self) -> None:
-        """Bring the write-ahead log into the database file, as far as no reader needs it."""
+        """Move the write-ahead log into the file, up to what readers still need."""
         if self.is_read_only:
             return
         with self._write_lock:
             self._require_usable()
             try:
-                # The other kinds wait for readers.
+                # The other types of checkpoint wait for readers.
                 self._writing_connection.execute("pragma wal_checkpoint(passive)")
             except sqlite3.Error as error:
                 raise StoreError(f"cannot checkpoint the vector store {self.path}: {error}; nothing is lost") from None
 
     def backup(self, path: Path, mode: int = PRIVATE) -> None:
-        """Copy the database, as it stands, to another file, whose earlier content is kept if that fails.
+        """Copy the current state of the database to another file; if that fails, the file keeps its content.
 
         Args:
             path: The file.
-            mode: Permissions of its folder, if that is made.
+            mode: Permissions of its folder, if that is created.
 
         Raises:
             StoreError: The other file cannot be written, or it holds another store.
@@ -334,8 +193,7 @@ class Database:
             return
         self._writing_connection = self._connect()
         try:
-            migrate(self._writing_connection, self.path)
-            has_full_text = open_full_text(self._writing_connection)
+            has_full_text = prepare(self._writing_connection, self.path, self._initial_settings)
             self._writer = Writer(self._writing_connection, has_full_text)
             self._reading_connection = self._writing_connection
             if self.path is not None:
@@ -351,7 +209,7 @@ class Database:
             _location(self.path), timeout=WAIT_FOR_WRITER_SECONDS, isolation_level=None, check_same_thread=False
         )
         connection.execute(f"pragma page_size = {PAGE_SIZE}")
-        # With WAL, readers never wait for the writer; FULL makes a commit survive a power cut, on macOS with fullfsync.
+        # With WAL, readers never wait for the writer. With FULL, and fullfsync on macOS, a commit survives a power cut.
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma fullfsync = on")
@@ -385,8 +243,86 @@ class Database:
             )
 
 
+class ReadOnlyFile:
+    """Opens the file of a store without writing anything, and detects changes by other processes.
+
+    If a write-ahead log and its index exist, others may be writing, and SQLite follows them. Otherwise SQLite would
+    have to create both files, and is told instead that the file is immutable. It does not see changes then, so that the
+    file must be opened again after a change.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the file.
+
+        Raises:
+            StoreError: The file has an earlier schema, or the write-ahead log of a crashed process cannot be read.
+            sqlite3.Error: The file cannot be read.
+        """
+        log, log_index = (self._path.with_name(f"{self._path.name}{suffix}") for suffix in ("-wal", "-shm"))
+        if log.exists() and log_index.exists():
+            try:
+                return self._connect("mode=ro")
+            except sqlite3.OperationalError:
+                # These files may not be read or not be locked. They do not matter if the log is empty.
+                pass
+        if log.exists() and log.stat().st_size:
+            raise StoreError(
+                f"the vector store {self._path} may only be read, and a write-ahead log lies beside it whose content "
+                "would be missing: open it once where it may be written to"
+            )
+        self._opened = self._state()
+        return self._connect("immutable=1")
+
+    def require_unchanged(self) -> None:
+        """Check that a file that was opened as immutable has not changed.
+
+        Raises:
+            StoreError: The file has changed.
+        """
+        if self._opened is not None and self._state() != self._opened:
+            raise StoreError(f"the vector store {self._path}, opened for reading only, was changed; open it again")
+
+    def _connect(self, option: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{self._path.absolute().as_uri()}?{option}", uri=True, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._require_current(version_of(connection))
+        except BaseException:
+            connection.close()
+            raise
+        connection.execute("pragma query_only = on")
+        register_functions(connection)
+        return connection
+
+    def _require_current(self, version: int) -> None:
+        if version != len(MIGRATIONS):
+            raise StoreError(
+                f"the vector store {self._path} may only be read, and its schema ({version}) is not that of this "
+                f"version of llama-index-mm-zhipu ({len(MIGRATIONS)}): open it once where it may be written to"
+            )
+
+    def _state(self) -> tuple[int, int]:
+        status = self._path.stat()
+        return status.st_mtime_ns, status.st_size
+
+
+def may_be_written(path: Path) -> bool:
+    """Return whether a file can be written to, and a write-ahead log beside it."""
+    # By the effective user and group, where the system supports that.
+    effective = os.access in os.supports_effective_ids
+    return all(os.access(each, os.W_OK, effective_ids=effective) for each in (path, path.parent))
+
+
 def _require_not_emptied(path: Path) -> None:
-    """Refuse a file of no bytes that once held nodes: to SQLite it is a new database."""
+    """Refuse a file of 0 bytes beside a faiss file: it held nodes, and SQLite would take it for a new database."""
     if path.is_file() and path.stat().st_size == 0 and any(path.parent.glob(f"{path.stem}.????????.faiss")):
         raise StoreError(
             f"the vector store {path} has no bytes, but a faiss file lies beside it: it was emptied; "
@@ -395,9 +331,61 @@ def _require_not_emptied(path: Path) -> None:
 
 
 def _location(path: Path | None) -> str:
-    """Return what SQLite opens: it takes a relative path that begins with ``file:`` for a URI."""
+    """Return the location for SQLite, which takes a relative path that begins with ``file:`` for a URI."""
     return ":memory:" if path is None else str(path.absolute())
 
 
 def _is_locked(error: BaseException) -> bool:
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+# Files that are open when the process is forked
+#
+# SQLite's table of locks is inherited by a forked child, which holds none of these locks. The child would open the file
+# without taking a lock, and the parent's close would delete the write-ahead log with what the child has committed.
+
+
+class FileIdentity(NamedTuple):
+    """Identity of a file, whatever its path, while it is open.
+
+    Attributes:
+        device: Number of the file system.
+        inode: Number of the file in it.
+    """
+
+    device: int
+    inode: int
+
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_inherited_files: set[FileIdentity] = set()
+_never_closed: list[Database] = []
+
+
+def identity_of(path: Path) -> FileIdentity | None:
+    """Return the identity of the file at a path; None if there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return FileIdentity(status.st_dev, status.st_ino)
+
+
+def _require_not_inherited(path: Path) -> None:
+    if identity_of(path) in _inherited_files:
+        raise StoreError(
+            f"the vector store {path} was open when this process was forked, and SQLite cannot open it safely here; "
+            "start processes with multiprocessing's 'spawn' or 'forkserver', or close the store before forking"
+        )
+
+
+def _after_fork_in_child() -> None:
+    databases = list(_open_databases)
+    _inherited_files.update(database.identity for database in databases if database.identity is not None)
+    # The garbage collector must not close the inherited connections: that could delete a log that others need.
+    _never_closed.extend(databases)
+    _open_databases.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

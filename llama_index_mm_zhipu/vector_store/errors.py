@@ -1,4 +1,4 @@
-"""What the store raises about its files and its model."""
+"""Errors that the store raises, and advice for errors of SQLite."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ _SIZE_MESSAGES = ("too many", "too large", "too big", "stack overflow")
 
 
 class StoreError(RuntimeError):
-    """A store's files cannot be opened, read or written. The message names the file and says what to do."""
+    """A file of the store cannot be opened, read or written. The message names the file and a remedy."""
 
 
 class ModelMismatchError(ValueError):
-    """A store was filled with one embedding model and asked with another."""
+    """The vectors in the store were made by another embedding model."""
 
 
 def advice_on(error: sqlite3.Error) -> str:
-    """Return what to do about an error of SQLite in reading; only a damaged file is to be restored from a backup."""
+    """Return what to do about an error that SQLite raised while reading.
+
+    Restoring a backup is advised only if the file is damaged.
+    """
     message = str(error).lower()
-    # Python 3.10 does not tell SQLite's name of the error.
+    # Python 3.10 has no sqlite_errorname.
     name = getattr(error, "sqlite_errorname", None)
     if name.startswith(_DAMAGE) if name else any(part in message for part in _DAMAGE_MESSAGES):
         return "the file or its disk is damaged; restore the file from a backup"
     if "locked" in message:
         return "another process is changing it; try again"
     if any(part in message for part in _SIZE_MESSAGES):
-        return "SQLite cannot take so much in one call; give fewer ids or filters"
+        return "the call is too large for SQLite; give fewer ids or filters"
     return "the file is not damaged as far as SQLite can tell; if a new process gets the same error, report it"

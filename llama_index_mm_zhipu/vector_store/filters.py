@@ -1,7 +1,9 @@
-"""LlamaIndex's metadata filters as SQL over the metadata table: pure functions.
+"""LlamaIndex's metadata filters, compiled to conditions in SQL, and the evaluation of conditions too large for SQL.
 
-Semantics are those that LlamaIndex's own tests pin: NE and NIN hold for a node that lacks the key, every other operator
-but IS_EMPTY does not; NOT means that none of its filters hold; no condition means AND.
+Filters mean what LlamaIndex's own tests say: NE and NIN hold for a node without the key, every other operator but
+IS_EMPTY does not; NOT means that none of its filters hold; a missing condition means AND.
+
+Each filter is compiled in two ways, to test one node and to list all nodes that meet it; ``conditions`` says why.
 """
 
 from __future__ import annotations
@@ -38,27 +40,38 @@ from llama_index_mm_zhipu.vector_store.nodes import json_of, scalar
 from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader
 
 MAX_NESTING = 100
-"""Levels of filters within filters."""
+"""Maximum levels of nested filters."""
 
 _SCALAR = "kind = 'scalar' and"
 
-_FEW_TEXTS = 8
-"""Up to so many texts, SQLite's own ``instr`` for each takes less time than one call of a Python function."""
+_MAX_INSTR = 8
+"""Maximum number of texts for which a call of SQLite's ``instr`` each is faster than one call of a Python function."""
+
+_STEPS_PER_TEST = 20
+"""Steps of SQLite's virtual machine to test one node, about. Listing may take as long as testing would."""
+
+_RARE_STEPS = 2_000
+"""Maximum steps to list the nodes of a condition that few nodes meet."""
+
+_MAX_COLLECTED_IDS = 100_000
+"""Number of collected ids at which duplicates are removed."""
+
+_NO_IDS = np.empty(0, np.int64)
 
 
 def compile_filters(filters: MetadataFilters | None) -> AnyCondition:
     """Compile filters to a condition on nodes.
 
     Raises:
-        TypeError: A text operator has a value that is no string, or an order is asked for with a list.
-        ValueError: A list operator has a value that is no list, or filters are nested more than 100 levels deep.
+        TypeError: The value of a text operator is not a string, or the value of an order operator is a list.
+        ValueError: The value of a list operator is not a list, or filters are nested more than 100 levels deep.
     """
     require_nesting_within_limit(filters)
     return _compile_filters(filters)
 
 
 def require_nesting_within_limit(filters: MetadataFilters | None) -> None:
-    """Refuse filters that are nested too deep.
+    """Check how deeply filters are nested.
 
     Raises:
         ValueError: They are nested more than 100 levels deep.
@@ -74,15 +87,15 @@ def require_nesting_within_limit(filters: MetadataFilters | None) -> None:
 
 
 def condition_of_query(query: VectorStoreQuery) -> AnyCondition:
-    """Return what restricts a query: filters, node ids, document ids.
+    """Return the condition of a query: its filters, node ids and document ids.
 
     Raises:
-        TypeError: Ids are no list of strings; or as ``compile_filters``.
-        ValueError: As ``compile_filters``.
+        TypeError: Ids are not a list of strings, or as in ``compile_filters``.
+        ValueError: As in ``compile_filters``.
     """
     parts = [compile_filters(query.filters)] if query.filters and query.filters.filters else []
-    # An empty list of node ids is no restriction: LlamaIndex's VectorIndexRetriever passes one for each store that
-    # keeps its nodes' texts. doc_ids come from users only, and an empty list of permitted documents permits none.
+    # An empty list of node ids is no restriction: LlamaIndex's VectorIndexRetriever passes one to every store that
+    # stores texts. Only users pass doc_ids, and an empty list of permitted documents permits none.
     if node_ids := as_ids(query.node_ids, "node_ids"):
         parts.append(one_of("node_id", node_ids))
     doc_ids = as_ids(query.doc_ids, "doc_ids")
@@ -92,7 +105,7 @@ def condition_of_query(query: VectorStoreQuery) -> AnyCondition:
 
 
 def condition_of_nodes(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> AnyCondition:
-    """Return what selects nodes by id, by filters, or by both; an empty list of ids selects none."""
+    """Return the condition that nodes have one of the ids and meet filters; an empty list of ids selects none."""
     parts = [compile_filters(filters)] if filters and filters.filters else []
     if node_ids is not None:
         parts.append(one_of("node_id", node_ids))
@@ -136,7 +149,7 @@ def _in(key: str, value: Any) -> Condition:
 
 
 def _contains(key: str, value: Any) -> AnyCondition:
-    """A list contains the value, or a string contains it as a part, as Python's ``in`` does."""
+    """Return the condition that a list or a string contains a value, as by Python's ``in``."""
     if value is None:
         return has_metadata(key, "kind = 'none'")
     item = has_metadata(key, "kind = 'item' and value = ?", scalar(value))
@@ -150,7 +163,7 @@ def _any(key: str, value: Any) -> AnyCondition:
     parts: list[AnyCondition] = [has_metadata_among(key, "item", items)]
     if None in values:
         parts.append(_contains(key, None))
-    if len(texts) > _FEW_TEXTS:
+    if len(texts) > _MAX_INSTR:
         parts.append(has_metadata(key, f"{_SCALAR} {TEXTS} and contains_any(value, ?)", encode_texts(texts)))
     else:
         parts += [_text_match(key, text) for text in texts]
@@ -158,7 +171,7 @@ def _any(key: str, value: Any) -> AnyCondition:
 
 
 def _all(key: str, value: Any) -> AnyCondition:
-    # An empty list asks for nothing but the key.
+    # An empty list only requires the key.
     return all_of([_contains(key, item) for item in _listed(key, value)] or [has_metadata(key, "true")])
 
 
@@ -211,101 +224,101 @@ _OPERATORS: dict[FilterOperator, Callable[[str, Any], AnyCondition]] = {
 }
 
 
-_STEPS_PER_TEST = 20
-"""Steps of SQLite's virtual machine in which one node is tested, about: listing may take as long as testing would."""
-
-_RARE_STEPS = 2_000
-"""Steps in which the nodes that meet a condition are listed if they are few."""
-
-_WAITING_IDS = 100_000
-"""Ids that are collected before duplicates are removed."""
-
-_NO_IDS = np.empty(0, np.int64)
+# Evaluation of conditions that one statement cannot hold
 
 
-def resolved(condition: AnyCondition, reader: Reader) -> Condition:
-    """Return a condition that one SQL statement can hold, and that the same nodes meet in the reader's state."""
+def resolve(condition: AnyCondition, reader: Reader) -> Condition:
+    """Return a condition for one SQL statement that the same nodes meet in the reader's state.
+
+    A ``Group`` is evaluated part by part, as sets of row ids.
+    """
     if isinstance(condition, Condition):
         return condition
-    return of_row_ids(_meeting(condition, None, reader).tolist())
+    return of_row_ids(_matching(condition, None, reader).tolist())
 
 
-def _meeting(condition: AnyCondition, within: Ids | None, reader: Reader) -> Ids:
-    """Return the row ids, ascending, that meet a condition, among all nodes or within some."""
+def _matching(condition: AnyCondition, within: Ids | None, reader: Reader) -> Ids:
+    """Return the row ids that meet a condition, ascending.
+
+    Args:
+        condition: The condition.
+        within: Row ids to select from; None for all nodes.
+        reader: Reader of the nodes.
+    """
     if condition.inverse is not None:
-        return _except(within, _meeting(condition.inverse, within, reader), reader)
+        return _without(within, _matching(condition.inverse, within, reader), reader)
     if isinstance(condition, Condition):
-        return _meeting_one(condition, within, reader)
+        return _matching_condition(condition, within, reader)
     if condition.holding == "all":
-        return _meeting_all(condition.parts, within, reader)
-    return _meeting_any(condition.parts, within, reader)
+        return _matching_all(condition.parts, within, reader)
+    return _matching_any(condition.parts, within, reader)
 
 
-def _meeting_one(condition: Condition, within: Ids | None, reader: Reader) -> Ids:
+def _matching_condition(condition: Condition, within: Ids | None, reader: Reader) -> Ids:
     if within is None:
         return reader.select_ids(condition)
     listed = reader.select_ids_within(condition, _STEPS_PER_TEST * (len(within) + 1))
     if listed is None:
-        listed = np.array(sorted(reader.select_those_that_meet(within.tolist(), condition)), dtype=np.int64)
-    return _in_both(listed, within)
+        listed = np.array(sorted(reader.select_matching(within.tolist(), condition)), dtype=np.int64)
+    return _intersection(listed, within)
 
 
-def _meeting_all(parts: Sequence[AnyCondition], within: Ids | None, reader: Reader) -> Ids:
-    positive, negated = _divided(parts)
+def _matching_all(parts: Sequence[AnyCondition], within: Ids | None, reader: Reader) -> Ids:
+    positive, negated = _split_negations(parts)
     if within is None:
-        # Beginning with a condition that few nodes meet saves listing all nodes that meet the others.
+        # Beginning with a condition that few nodes meet avoids listing the nodes of all other conditions.
         rare = next((part for part in positive if _is_rare(part, reader)), None)
         positive.sort(key=lambda part: part is not rare)
     for part in positive:
-        within = _meeting(part, within, reader)
+        within = _matching(part, within, reader)
         if not len(within):
             return within
-    # Few nodes fail one of many inequalities: these are listed, rather than the many that pass each.
-    return _except(within, _meeting_any(negated, within, reader), reader)
+    # Few nodes fail one of many inequalities: these few are listed, not the many that meet each of them.
+    return _without(within, _matching_any(negated, within, reader), reader)
 
 
-def _meeting_any(parts: Sequence[AnyCondition], within: Ids | None, reader: Reader) -> Ids:
-    positive, negated = _divided(parts)
-    found, waiting = [_NO_IDS], 0
+def _matching_any(parts: Sequence[AnyCondition], within: Ids | None, reader: Reader) -> Ids:
+    positive, negated = _split_negations(parts)
+    found, collected = [_NO_IDS], 0
     for part in positive:
-        ids = _meeting(part, within, reader)
+        ids = _matching(part, within, reader)
         found.append(ids)
-        waiting += len(ids)
-        if waiting > _WAITING_IDS:
-            # What was found need not be looked for again.
-            found, waiting = [_united(found)], 0
-            within = _except(within, found[0], reader)
+        collected += len(ids)
+        if collected > _MAX_COLLECTED_IDS:
+            # Ids that were found need not be searched again.
+            found, collected = [_union(found)], 0
+            within = _without(within, found[0], reader)
             if not len(within):
                 return found[0]
     if negated:
-        found.append(_except(within, _meeting_all(negated, within, reader), reader))
-    return _united(found)
+        found.append(_without(within, _matching_all(negated, within, reader), reader))
+    return _union(found)
 
 
 def _is_rare(condition: AnyCondition, reader: Reader) -> bool:
     return isinstance(condition, Condition) and reader.select_ids_within(condition, _RARE_STEPS) is not None
 
 
-def _divided(parts: Sequence[AnyCondition]) -> tuple[list[AnyCondition], list[AnyCondition]]:
-    """Return the parts that negate nothing, and what the others negate."""
+def _split_negations(parts: Sequence[AnyCondition]) -> tuple[list[AnyCondition], list[AnyCondition]]:
+    """Return the parts that are not negations, and the conditions that the other parts negate."""
     positive = [part for part in parts if part.inverse is None]
     return positive, [part.inverse for part in parts if part.inverse is not None]
 
 
-def _except(within: Ids | None, ids: Ids, reader: Reader) -> Ids:
+def _without(within: Ids | None, ids: Ids, reader: Reader) -> Ids:
     every = reader.select_ids(EVERY_NODE) if within is None else within
     return np.setdiff1d(every, ids, assume_unique=True) if len(ids) else every
 
 
-def _in_both(some: Ids, others: Ids) -> Ids:
+def _intersection(some: Ids, others: Ids) -> Ids:
     """Return the common ids of two ascending arrays, in time proportional to the shorter one."""
     short, long = (some, others) if len(some) < len(others) else (others, some)
     if not len(short):
         return short
-    places = np.minimum(np.searchsorted(long, short), len(long) - 1)
-    common: Ids = short[long[places] == short]
+    positions = np.minimum(np.searchsorted(long, short), len(long) - 1)
+    common: Ids = short[long[positions] == short]
     return common
 
 
-def _united(found: Sequence[Ids]) -> Ids:
+def _union(found: Sequence[Ids]) -> Ids:
     return np.unique(np.concatenate(found))

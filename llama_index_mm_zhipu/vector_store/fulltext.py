@@ -1,10 +1,10 @@
-"""Full text over Chinese: the tokens that go into SQLite's FTS5, and the expressions that are asked of it.
+"""Full text for Chinese: the tokens that are stored in SQLite's FTS5, and the expressions that search them.
 
-Three kinds of runs of characters have tokens of their own:
+A text is split into runs of characters of three types, which become tokens in different ways:
 
-- Chinese and other scripts without spaces: single characters and pairs of neighbours.
-- Symbols (emoji, ``+``, ``€``, ``①``, ``²``): likewise, and what NFKC spells out besides, as separate words.
-- Words: the whole run of letters and digits, and its parts between letters and digits.
+- Chinese and other scripts without spaces: single characters, and pairs of neighbours.
+- Symbols (emoji, ``+``, ``€``, ``①``, ``²``): the same, and separate words for the normal form (NFKC) of a symbol.
+- Words: the whole run of letters and digits, and its parts of letters and of digits.
 """
 
 from __future__ import annotations
@@ -17,32 +17,31 @@ from itertools import pairwise
 from llama_index_mm_zhipu.text import CJK_RANGES
 
 ASCII_SYMBOLS = "$+<=>^`|~"
-"""The symbols by Unicode category that FTS5's tokenizer for ASCII would take for separators."""
+"""The ASCII characters that Unicode classifies as symbols, which FTS5's tokenizer would treat as separators."""
 
-# Numbers are symbols here unless they are plain digits: NFKC would make one number, 123, of ①②③.
+# Numbers that are not plain digits are symbols: NFKC would turn ①②③ into one number, 123.
 _SYMBOL_CATEGORIES = frozenset({"Sm", "Sc", "Sk", "So", "No", "Nl"})
 _EMOJI_OF_OTHER_CATEGORIES = "\u203c\u2049\u20e3\u2139\u3030"
-# Whole blocks: what is unassigned in them for this Python's Unicode may be an emoji for the next one.
+# Whole blocks: characters that this Python's Unicode does not assign may be emoji in the next one.
 _SYMBOL_BLOCKS = "\U0001d000-\U0001d3ff\U0001f000-\U0001fbef"
 _JOINERS = "\u200d\ufe00-\ufe0f"
 _WITHOUT_JOINERS = dict.fromkeys([0x200D, *range(0xFE00, 0xFE10)])
-# Superscripts, subscripts and units in one character are written into words: H₂O, B₁₂, m², 100㎡.
+# Superscripts, subscripts and units in one character are parts of words: H₂O, B₁₂, m², 100㎡.
 _IN_WORDS = "\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089\u3371-\u337a\u3380-\u33df"
 _ANY_IN_WORDS = re.compile(f"[{_IN_WORDS}]")
-# From the start of a word only, or each character of a long one would be tried as the start.
+# The lookbehind matches only at the start of a word: otherwise every character of a long word would be tried.
 _WORDS_WITH_THESE = re.compile(rf"(?<![^\W{CJK_RANGES}])[^\W{CJK_RANGES}]*[{_IN_WORDS}][^\W{CJK_RANGES}]*")
-# Of a word: its letters and its digits.
-_PARTS = re.compile(r"\d+|[^\W\d_]+")
+_LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d_]+")
 
 TOKENS_VERSION = 3
-"""To be raised with any change of ``tokens_of`` or of the table: stores fill their full text anew when opened."""
+"""Must be increased with every change of ``tokens_of`` or of the table: stores then fill their full text again."""
 
 RRF_CONSTANT = 60
-"""Of reciprocal rank fusion, as in Cormack, Clarke and Büttcher 2009."""
+"""Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher 2009."""
 
 
 def tokens_of(text: str) -> str:
-    """Return the tokens of a text for the index, set apart by spaces; empty where there are none."""
+    """Return the tokens of a text for the full-text table, separated by spaces; empty if there are none."""
     tokens: list[str] = []
     for word, unspaced, symbols in _runs(text):
         if word:
@@ -56,11 +55,11 @@ def tokens_of(text: str) -> str:
 
 
 def match_expression(query: str) -> str:
-    """Return the FTS5 expression that finds texts with any word, symbol or pair of characters.
+    """Return the FTS5 expression that finds texts with any word, symbol or pair of characters of a query.
 
-    A word of letters and digits is asked for whole and with its parts in order: "iphone15" finds "iPhone15Pro" and
-    "iPhone 15", and not every 15. Single Chinese characters are asked for only where they stand alone: as part of
-    longer words they would match too much.
+    A word of letters and digits is searched whole and by its parts in order: "iphone15" finds "iPhone15Pro" and
+    "iPhone 15", but not every 15. Single Chinese characters are searched only if they stand alone: the characters of a
+    longer word would match too much.
     """
     tokens: set[str] = set()
     for word, unspaced, symbols in _runs(query):
@@ -75,10 +74,10 @@ def fuse(rankings: list[tuple[float, list[int]]]) -> list[tuple[int, float]]:
     """Fuse rankings by reciprocal ranks: the score of an id is the sum of ``weight / (60 + rank)``, ranks from 1.
 
     Args:
-        rankings: A weight and ids, best first, for each ranking.
+        rankings: Weight and ids of each ranking, best first.
 
     Returns:
-        Ids and scores, best first; older ids first among equals.
+        Ids and scores, best first; lower ids first among equal scores.
     """
     scores: dict[int, float] = {}
     for weight, ids in rankings:
@@ -88,10 +87,10 @@ def fuse(rankings: list[tuple[float, list[int]]]) -> list[tuple[int, float]]:
 
 
 def _parts(word: str) -> list[str]:
-    """Split a word between letters and digits, ``iphone15pro`` into three; empty where that leaves it whole."""
+    """Split a word into letters and digits, ``iphone15pro`` into three parts; empty if the word is one part."""
     if word.isalpha() or word.isdecimal():
         return []
-    parts = _PARTS.findall(word)
+    parts = _LETTERS_OR_DIGITS.findall(word)
     return [] if parts == [word] else parts
 
 
@@ -100,9 +99,13 @@ def _pairs(run: str) -> list[str]:
 
 
 def _runs(text: str) -> list[tuple[str, str, str]]:
-    """Split a text into runs: a word, characters of a script without spaces, or symbols; two of three are empty."""
+    """Split a text into runs.
+
+    Returns:
+        For each run a word, characters of a script without spaces, and symbols. Two of the three are empty.
+    """
     symbols, runs = _patterns()
-    # NFC joins a symbol and its accent (= and a stroke are ≠). NFKC comes after the split: it makes words of symbols.
+    # NFC joins a symbol and its accent: = and a stroke become ≠. NFKC turns symbols into words, and so follows later.
     text = unicodedata.normalize("NFC", text)
     pieces = symbols.split(text)
     pieces[::2] = [unicodedata.normalize("NFKC", piece) for piece in pieces[::2]]
@@ -113,10 +116,10 @@ def _runs(text: str) -> list[tuple[str, str, str]]:
     return found
 
 
-# A text and its neighbours repeat few symbols many times.
+# Texts repeat few symbols many times.
 @lru_cache
 def _spelled_out(symbols: str) -> str:
-    """Return a run of symbols, followed by the words that NFKC makes of them, set apart."""
+    """Return a run of symbols, followed by the words that NFKC turns them into, separated by spaces."""
     symbols = symbols.translate(_WITHOUT_JOINERS)
     if unicodedata.is_normalized("NFKC", symbols):
         return symbols
@@ -124,22 +127,22 @@ def _spelled_out(symbols: str) -> str:
     own, words = "", []
     for symbol in symbols:
         form = unicodedata.normalize("NFKC", symbol)
-        # A full-width plus is a plus, but ① is a symbol besides the word 1.
+        # A full-width plus becomes a plus, but ① stays a symbol beside the word 1.
         is_symbol = one_symbol(form) is not None
         own += form if is_symbol else symbol
         words.append(" " if is_symbol else form)
-    # ₁₂ is the number 12 as well. Repetitions would raise the score.
+    # ₁₂ is also the number 12. Repeated words are removed, as they would raise the score.
     return " ".join(dict.fromkeys([own, "".join(words), *words, ""]))
 
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return the patterns of symbols and of runs; made at first use, which takes some milliseconds."""
+    """Return the patterns of symbols and of runs. Building them takes some milliseconds."""
     every = re.sub(f"[{CJK_RANGES}]+", "", "".join(map(chr, range(0x10000))))
     found = [character for character in every if unicodedata.category(character) in _SYMBOL_CATEGORIES]
     symbols = re.escape("".join(found)) + _EMOJI_OF_OTHER_CATEGORIES + _SYMBOL_BLOCKS
     return (
-        # Joiners and variation selectors end no run: they make one emoji of several, or choose its looks.
+        # Joiners and variation selectors do not end a run: they combine emoji, or select the style of one.
         re.compile(f"([{symbols}][{symbols}{_JOINERS}]*)"),
         re.compile(rf"([^\W{CJK_RANGES}{symbols}]+)|([{CJK_RANGES}]+)|([{symbols}]+)"),
     )

@@ -1,4 +1,8 @@
-"""The faiss index of a database: kept up with what any process commits, and built anew in any kind."""
+"""The faiss index of a database, which follows the commits of all processes, and its file.
+
+The database is authoritative: the index can be rebuilt from it at any time, and its file is a snapshot that only makes
+opening a store fast.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +20,245 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.shared_folders import stale_files, write_lock
-from llama_index_mm_zhipu.vector_store.ann import FLAT, UNTRAINED, AnnIndex, load_faiss
+from llama_index_mm_zhipu.vector_store.ann import AUTO, FLAT, UNTRAINED, AnnIndex, index_type_for, load_faiss
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.nodes import Setting
+from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader
 
 logger = logging.getLogger(__name__)
 
-_CHUNK = 1 << 20
+_BATCH = 4096
+_TRAINING_VECTORS = 65_536
+_FEW_CHANGES = 1000
+_FEW_CHANGES_SHARE = 0.01
+_CRC_CHUNK = 1 << 20
+
+
+class Position(NamedTuple):
+    """How far an index has followed the database.
+
+    Attributes:
+        last_id: Largest row id in the index.
+        last_deletion: Position in the log of deletions.
+    """
+
+    last_id: int
+    last_deletion: int
+
+
+class IndexCache:
+    """The index of a database. Callers hold the database's reader, except for ``reindex``, ``write`` and ``stop``.
+
+    Args:
+        database: Database with the vectors.
+        folder: Folder of the faiss file; None for no file.
+        namespace: Beginning of the file's name.
+        auto: Whether to change the index type when the number of vectors makes another one faster.
+
+    Attributes:
+        index: The index, or None while the database never had a vector.
+    """
+
+    def __init__(self, database: Database, folder: Path | None, namespace: str, auto: bool = False) -> None:
+        self.index: AnnIndex | None = None
+        self._database = database
+        self._file = SnapshotFile(database, folder, namespace) if folder is not None else None
+        self._auto = auto
+        self._index_type = FLAT
+        self._last_deletion = 0
+        self._written: Position | None = None
+        self._data_version: tuple[int, int] | None = None
+        self._builder: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self._building = threading.Lock()
+        # Imported now, so that the first addition is not delayed.
+        load_faiss()
+        self._open()
+
+    def follow(self, reader: Reader) -> None:
+        """Apply to the index what any thread or process has committed since the last call."""
+        version = reader.data_version()
+        if version != self._data_version:
+            self.index, self._last_deletion = self._caught_up(self.index, self._last_deletion, reader)
+            self._data_version = version
+
+    def rebuild_if_due(self) -> None:
+        """Start to rebuild the index in a thread if its type does not suit its size, or if much of it was deleted."""
+        due = self._due_index_type()
+        if due is not None and (self._builder is None or not self._builder.is_alive()):
+            self._builder = threading.Thread(target=self._rebuild, args=(due,), daemon=True)
+            self._builder.start()
+
+    def reindex(self, index_type: str, show_progress: bool = False) -> None:
+        """Replace the index by one of another type, record the type, and write the faiss file.
+
+        Args:
+            index_type: As in ``AnnIndex.empty``, or ``"auto"``.
+            show_progress: Show a progress bar.
+
+        Raises:
+            ValueError: faiss does not know the type, or there are too few vectors to train it.
+        """
+        if index_type == AUTO:
+            with self._database.reading() as reader:
+                self.follow(reader)
+                index_type = index_type_for(len(self.index) if self.index is not None else 0)
+        self._build(index_type, show_progress)
+        with self._database.writing() as writer:
+            writer.set_settings({Setting.INDEX_TYPE: self._current_type})
+        self.write()
+
+    def stop(self) -> None:
+        """Abort a build in another thread, and wait for its end."""
+        self._stopped.set()
+        with self._building:
+            pass
+
+    @property
+    def has_file(self) -> bool:
+        """Whether there is a faiss file of this index, however old."""
+        return self._written is not None
+
+    @property
+    def is_far_ahead(self) -> bool:
+        """Whether reading the changes since the faiss file was written would delay the next opening."""
+        written = self._written or Position(0, 0)
+        changes = sum(now - then for now, then in zip(self._position(), written, strict=True))
+        return changes > max(_FEW_CHANGES, _FEW_CHANGES_SHARE * (len(self.index) if self.index is not None else 0))
+
+    def write(self) -> None:
+        """Write the faiss file, if the index has changed since it was written.
+
+        Raises:
+            StoreError: The file cannot be written.
+        """
+        if self._file is None or self._database.is_read_only:
+            return
+        with ExitStack() as stack:
+            # The lock prevents additions to the index while it is written.
+            with self._database.reading():
+                position = self._position()
+                if self.index is None or position == self._written:
+                    return
+                index_type = self.index.index_type
+                file = stack.enter_context(self._file.write(self.index))
+            self._file.record(file, index_type, position.last_deletion)
+        self._written = position
+
+    @property
+    def _current_type(self) -> str:
+        """Type of the index, or the type that it will have once there are vectors."""
+        return self.index.index_type if self.index is not None else self._index_type
+
+    def _position(self) -> Position:
+        return Position(self.index.last_id if self.index is not None else 0, self._last_deletion)
+
+    def _open(self) -> None:
+        read = self._file.read() if self._file is not None else None
+        if read is not None:
+            self.index, self._last_deletion = read
+            self._index_type, self._written = self.index.index_type, self._position()
+        else:
+            self._build_recorded_type()
+        with self._database.reading() as reader:
+            self.follow(reader)
+
+    def _build_recorded_type(self) -> None:
+        with self._database.reading() as reader:
+            index_type = reader.get_setting(Setting.INDEX_TYPE) or FLAT
+        try:
+            self._build(index_type)
+        except ValueError as error:
+            logger.warning("%s; searching flat instead", error)
+            self._build(FLAT)
+
+    def _due_index_type(self) -> str | None:
+        if self.index is None:
+            return None
+        suitable = index_type_for(len(self.index))
+        if self._auto and self.index.is_exact and suitable != self.index.index_type:
+            return suitable
+        return self.index.index_type if self.index.needs_rebuild else None
+
+    def _rebuild(self, index_type: str) -> None:
+        name = self._database.path or "in memory"
+        logger.info("building an index of type %s for the store %s in the background", index_type, name)
+        try:
+            self.reindex(index_type)
+        except Exception as error:
+            if not self._database.is_closed:
+                logger.warning("the index of type %s for the store %s could not be built: %s", index_type, name, error)
+
+    def _build(self, index_type: str, show_progress: bool = False) -> None:
+        """Build an index of the stored vectors, and replace the present one by it.
+
+        Reads the database in short transactions, so that queries and additions can go on.
+        """
+        with self._building:
+            with self._database.reading() as reader:
+                ids = reader.select_ids(EVERY_NODE)
+                last_deletion = reader.last_deletion()
+                sample = reader.vectors_of(_sample(ids, 1 if index_type in UNTRAINED else _TRAINING_VECTORS))
+            if not len(ids):
+                self._begin_with(index_type)
+                return
+            index = AnnIndex.empty(sample.shape[1], index_type, sample)
+            with tqdm(total=len(ids), desc=f"Building {index_type} index", disable=not show_progress) as bar:
+                while not self._stopped.is_set():
+                    with self._database.reading() as reader:
+                        batch, vectors = reader.vectors_after(index.last_id, _BATCH)
+                    if not len(batch):
+                        break
+                    index.add(batch, vectors)
+                    if len(index) == len(batch):
+                        index.require_selection()
+                    bar.update(len(batch))
+            if self._stopped.is_set():
+                return
+            with self._database.reading() as reader:
+                # Some of the vectors were deleted since the beginning; they are in the index and are removed here.
+                self.index, self._last_deletion = self._caught_up(index, last_deletion, reader)
+                self._index_type, self._written = index_type, None
+
+    def _begin_with(self, index_type: str) -> None:
+        if index_type not in UNTRAINED:
+            raise ValueError(f"the store is empty: add nodes before an index of type {index_type!r} is built from them")
+        self.index, self._index_type = None, index_type
+
+    def _caught_up(self, index: AnnIndex | None, last_deletion: int, reader: Reader) -> tuple[AnnIndex | None, int]:
+        """Apply to an index what was committed since it last followed the database.
+
+        Returns:
+            The index, or a new one if it cannot be used, and its position in the log of deletions.
+        """
+        if index is not None and not index.is_consistent:
+            index = None
+        if index is not None and reader.get_setting(Setting.DIMENSION) != index.dimension:
+            # The store was cleared, and may have been filled with vectors of another dimension.
+            index, self._index_type, self._written = None, FLAT, None
+        deletions = reader.deletions_after(last_deletion)
+        if index is not None and not deletions.complete:
+            index.keep_only(reader.select_ids(EVERY_NODE))
+        elif index is not None and len(deletions.ids):
+            index.remove(deletions.ids)
+        while True:
+            ids, vectors = reader.vectors_after(index.last_id if index is not None else 0, _BATCH)
+            if not len(ids):
+                return index, deletions.end
+            if index is None:
+                index = AnnIndex.empty(vectors.shape[1], self._index_type if self._index_type in UNTRAINED else FLAT)
+            index.add(ids, vectors)
 
 
 class SnapshotFile:
-    """Writes an index to a file that the database records, and reads it back.
+    """Writes an index to a file, whose name the database records, and reads it back.
 
     Args:
-        database: Records which file belongs to it.
-        folder: Where the files lie.
-        namespace: Begins their names.
+        database: Database of the index.
+        folder: Folder of the files.
+        namespace: Beginning of their names.
     """
 
     def __init__(self, database: Database, folder: Path, namespace: str) -> None:
@@ -44,15 +268,15 @@ class SnapshotFile:
 
     @contextmanager
     def write(self, index: AnnIndex) -> Iterator[Path]:
-        """Write the index to a new file, which counts only once it is recorded, inside.
+        """Write an index to a new file, which must be recorded inside.
 
         Raises:
-            StoreError: The file cannot be written; none is left.
+            StoreError: The file cannot be written. No part of it is left.
         """
         file = self._folder / f"{self._namespace}.{uuid.uuid4().hex[:8]}.faiss"
-        with ExitStack() as held:
+        with ExitStack() as stack:
             try:
-                held.enter_context(write_lock(file))
+                stack.enter_context(write_lock(file))
                 index.write(file)
                 _sync(file)
             except OSError as error:
@@ -62,24 +286,24 @@ class SnapshotFile:
                 ) from None
             yield file
 
-    def record(self, file: Path, kind: str, last_deletion: int) -> None:
-        """Let a written file be the one that is read, and remove the file that it replaces.
+    def record(self, file: Path, index_type: str, last_deletion: int) -> None:
+        """Record a written file as the current one, and remove the file that it replaces.
 
-        A crash at any point leaves a recorded file that is whole, or none, and files that the next call removes.
+        A crash at any point leaves a recorded file that is complete, or none, and files that the next call removes.
 
         Args:
-            file: Written by ``write``.
-            kind: Kind of its index.
-            last_deletion: How far the index had followed the log of deletions.
+            file: A file that ``write`` wrote.
+            index_type: Type of its index.
+            last_deletion: Position of the index in the log of deletions.
         """
-        record = {"file": file.name, "crc32": _crc32(file), "kind": kind, "last_deletion": last_deletion}
-        with ExitStack() as held:
+        record = {"file": file.name, "crc32": _crc32(file), "kind": index_type, "last_deletion": last_deletion}
+        with ExitStack() as stack:
             with self._database.writing() as writer:
-                writer.set_setting(Setting.SNAPSHOT, record)
-                writer.cut_deletions(last_deletion)
-                # Nobody else records a file meanwhile: what is not being written is the replaced one, or was left by a
-                # process that was killed.
-                stale = held.enter_context(stale_files(self._folder, f"{self._namespace}.????????.faiss"))
+                writer.set_settings({Setting.SNAPSHOT: record})
+                writer.truncate_deletions(last_deletion)
+                # No other process can record a file now. A file that is not locked by its writer is the replaced one,
+                # or was left by a process that was killed.
+                stale = stack.enter_context(stale_files(self._folder, f"{self._namespace}.????????.faiss"))
             for other in stale:
                 if other != file:
                     other.unlink(missing_ok=True)
@@ -88,8 +312,8 @@ class SnapshotFile:
         """Read the recorded file.
 
         Returns:
-            The index and how far it had followed the log of deletions; or None where no file is recorded, or it cannot
-            be used, with a warning.
+            The index and its position in the log of deletions. None if no file is recorded, or, with a warning, if the
+            file cannot be used.
         """
         record = self._record()
         while record is not None:
@@ -106,7 +330,7 @@ class SnapshotFile:
                         "the faiss file %s cannot be used (%s); rebuilding it from the database", file, reason
                     )
                     return None
-                # Another process replaced the file meanwhile.
+                # Another process replaced the file in the meantime.
                 record = newer
         return None
 
@@ -115,8 +339,13 @@ class SnapshotFile:
             return reader.get_setting(Setting.SNAPSHOT)
 
 
+def _sample(ids: Ids, limit: int) -> Ids:
+    """Return at most ``limit`` of the ids, at equal distances."""
+    return ids[np.linspace(0, len(ids) - 1, min(limit, len(ids))).astype(np.int64)]
+
+
 def _sync(file: Path) -> None:
-    """Bring the file to the disk: a power cut must not leave a record of a file with holes."""
+    """Flush a file to the disk: after a power cut, a recorded file must not have holes."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
 
@@ -124,196 +353,6 @@ def _sync(file: Path) -> None:
 def _crc32(file: Path) -> int:
     checksum = 0
     with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
+        while chunk := opened.read(_CRC_CHUNK):
             checksum = zlib.crc32(chunk, checksum)
     return checksum
-
-
-_BATCH = 4096
-_TRAINING_VECTORS = 65_536
-_TAIL = 1000
-_TAIL_SHARE = 0.01
-
-
-class Position(NamedTuple):
-    """How far an index has followed the database.
-
-    Attributes:
-        last_id: Largest row id that it holds.
-        last_deletion: Place in the log of deletions.
-    """
-
-    last_id: int
-    last_deletion: int
-
-
-class IndexCache:
-    """An index that can always be rebuilt from its database. To be used while holding the database's reader.
-
-    Args:
-        database: Holds the vectors.
-        folder: Where the faiss file lies; None for no file.
-        namespace: Begins the file's name.
-
-    Attributes:
-        index: The index, or None while the database never held a vector.
-    """
-
-    def __init__(self, database: Database, folder: Path | None, namespace: str) -> None:
-        self.index: AnnIndex | None = None
-        self._database = database
-        self._file = SnapshotFile(database, folder, namespace) if folder is not None else None
-        self._kind = FLAT
-        self._last_deletion = 0
-        self._written: Position | None = None
-        self._data_version: tuple[int, int] | None = None
-        self._stopped = threading.Event()
-        self._building = threading.Lock()
-        # Now, so that the first addition does not wait for it.
-        load_faiss()
-        self._open()
-
-    @property
-    def kind(self) -> str:
-        """Kind of the index, or what it will be once there are vectors."""
-        return self.index.kind if self.index is not None else self._kind
-
-    def follow(self, reader: Reader) -> None:
-        """Bring the index up to what has been committed since it last looked, by whatever thread or process."""
-        version = reader.data_version()
-        if version != self._data_version:
-            self.replay(reader)
-            self._data_version = version
-
-    def replay(self, reader: Reader) -> None:
-        """Add what was inserted and skip what was deleted since the index last looked."""
-        self.index, self._last_deletion = self._caught_up(self.index, self._last_deletion, reader)
-
-    def build(self, kind: str, show_progress: bool = False) -> None:
-        """Build the index anew from the stored vectors, and put it in the place of the present one.
-
-        The database is read in short turns, so queries and additions go on meanwhile. Not to be called while holding
-        the reader.
-
-        Args:
-            kind: As in ``AnnIndex``.
-            show_progress: Show a progress bar.
-
-        Raises:
-            ValueError: faiss does not know the kind, or there are too few vectors to train it.
-        """
-        with self._building:
-            with self._database.reading() as reader:
-                ids = reader.select_ids(EVERY_NODE)
-                last_deletion = reader.last_deletion()
-                sample = reader.vectors_of(_spread(ids, 1 if kind in UNTRAINED else _TRAINING_VECTORS))
-            if not len(ids):
-                self._begin_with(kind)
-                return
-            index = AnnIndex.empty(sample.shape[1], kind, sample)
-            with tqdm(total=len(ids), desc=f"Building {kind} index", disable=not show_progress) as bar:
-                while not self._stopped.is_set():
-                    with self._database.reading() as reader:
-                        batch, vectors = reader.vectors_after(index.last_id, _BATCH)
-                    if not len(batch):
-                        break
-                    index.add(batch, vectors)
-                    if len(index) == len(batch):
-                        index.require_selection()
-                    bar.update(len(batch))
-            if self._stopped.is_set():
-                return
-            with self._database.reading() as reader:
-                # Deletions since the beginning concern vectors that are in by now, and are replayed here.
-                self.index, self._last_deletion = self._caught_up(index, last_deletion, reader)
-                self._kind, self._written = kind, None
-
-    def stop(self) -> None:
-        """End a build that goes on in another thread, without its result."""
-        self._stopped.set()
-        with self._building:
-            pass
-
-    def write(self) -> None:
-        """Write the faiss file, if the index has moved since it was written.
-
-        Raises:
-            StoreError: The file cannot be written.
-        """
-        if self._file is None or self._database.is_read_only:
-            return
-        with ExitStack() as held:
-            # Nothing may be added to an index that is being written.
-            with self._database.reading():
-                position = self._position()
-                if self.index is None or position == self._written:
-                    return
-                kind = self.index.kind
-                file = held.enter_context(self._file.write(self.index))
-            self._file.record(file, kind, position.last_deletion)
-        self._written = position
-
-    def write_if_far_ahead(self) -> None:
-        """Write the faiss file, unless replaying the changes since the last one takes no time to speak of."""
-        if self.index is None or self._written is None:
-            self.write()
-            return
-        changes = sum(now - then for now, then in zip(self._position(), self._written, strict=True))
-        if changes > max(_TAIL, _TAIL_SHARE * len(self.index)):
-            self.write()
-
-    def _position(self) -> Position:
-        return Position(self.index.last_id if self.index is not None else 0, self._last_deletion)
-
-    def _begin_with(self, kind: str) -> None:
-        if kind not in UNTRAINED:
-            raise ValueError(f"the store is empty: add nodes before an index of kind {kind!r} is built from them")
-        self.index, self._kind = None, kind
-
-    def _open(self) -> None:
-        read = self._file.read() if self._file is not None else None
-        if read is not None:
-            self.index, self._last_deletion = read
-            self._kind, self._written = self.index.kind, self._position()
-        else:
-            self._build_recorded_kind()
-        with self._database.reading() as reader:
-            self.follow(reader)
-
-    def _build_recorded_kind(self) -> None:
-        with self._database.reading() as reader:
-            kind = reader.get_setting(Setting.INDEX_KIND) or FLAT
-        try:
-            self.build(kind)
-        except ValueError as error:
-            logger.warning("%s; searching flat instead", error)
-            self.build(FLAT)
-
-    def _caught_up(self, index: AnnIndex | None, last_deletion: int, reader: Reader) -> tuple[AnnIndex | None, int]:
-        """Bring an index up to the database.
-
-        Returns:
-            The index, a new one where need be, and how far it has followed the log of deletions.
-        """
-        if index is not None and not index.is_whole:
-            index = None
-        if index is not None and reader.get_setting(Setting.DIMENSION) != index.dimension:
-            # The store was cleared meanwhile, and may have been filled with vectors of another dimension.
-            index, self._kind, self._written = None, FLAT, None
-        deletions = reader.deletions_after(last_deletion)
-        if index is not None and not deletions.complete:
-            index.keep_only(reader.select_ids(EVERY_NODE))
-        elif index is not None and len(deletions.ids):
-            index.remove(deletions.ids)
-        while True:
-            ids, vectors = reader.vectors_after(index.last_id if index is not None else 0, _BATCH)
-            if not len(ids):
-                return index, deletions.end
-            if index is None:
-                index = AnnIndex.empty(vectors.shape[1], self._kind if self._kind in UNTRAINED else FLAT)
-            index.add(ids, vectors)
-
-
-def _spread(ids: Ids, limit: int) -> Ids:
-    """Return so many of the ids at even distances."""
-    return ids[np.linspace(0, len(ids) - 1, min(limit, len(ids))).astype(np.int64)]

@@ -1,4 +1,8 @@
-"""LlamaIndex nodes to rows of the database, and back as they were."""
+"""Conversion of LlamaIndex nodes to rows of the database and back.
+
+A node is stored as JSON, without its vector and its inline image, which have tables of their own. Filters see metadata
+as it is read back from this JSON, so that a date, for example, compares as text.
+"""
 
 from __future__ import annotations
 
@@ -27,31 +31,25 @@ from pydantic_core import PydanticSerializationError, to_json
 from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 
-PAGE_SIZE = 16384
-"""Bytes. A vector of 512 dimensions fills half of SQLite's default page, of which the other half would be lost."""
+MAX_NESTING = 100
+"""Levels of lists and mappings in a metadata value."""
 
-
-class Setting:
-    """Keys of the table of settings that the store itself uses."""
-
-    DIMENSION = "dimension"
-    MODEL = "model"
-    INDEX_KIND = "index_kind"
-    SNAPSHOT = "snapshot"
-    FULL_TEXT = "full_text"
-    STORE_ID = "store_id"
-    COPY = "copy"
+_CLASSES: dict[str, type[BaseNode]] = {
+    class_.class_name(): class_ for class_ in (Node, TextNode, ImageNode, IndexNode, Document, ImageDocument)
+}
+_STORED_SEPARATELY = {"embedding", "image"}
+_JSON_SCALARS = frozenset({str, int, bool, type(None)})
 
 
 class NodeRow(NamedTuple):
-    """A node as it is kept.
+    """A row of the table of nodes.
 
     Attributes:
         node_id: LlamaIndex's id.
-        ref_doc_id: Id of the document that it came from, if any.
+        ref_doc_id: Id of the source document, if any.
         class_name: LlamaIndex's name of the node's class.
-        content: The node as JSON, without its vector, and without its image where ``image`` is set.
-        image: SHA-256 of the image's bytes, if it was given inline.
+        content: The node as JSON, without its vector, and without its image if ``image`` is set.
+        image: SHA-256 of the bytes of an inline image.
     """
 
     node_id: str
@@ -67,7 +65,7 @@ class MetadataRow(NamedTuple):
     Attributes:
         key: Metadata key.
         kind: ``"scalar"``, ``"item"`` of a list, ``"none"`` (the item None), or ``"json"`` (a whole list or mapping).
-        value: Text or number; booleans are 0 and 1, as they compare in Python.
+        value: Text or number; booleans are 0 and 1, as in Python.
     """
 
     key: str
@@ -75,161 +73,49 @@ class MetadataRow(NamedTuple):
     value: str | int | float
 
 
-MAX_NESTING = 100
-"""Levels of lists and mappings in a metadata value."""
-
-_PLAIN = frozenset({str, int, bool, type(None)})
-_APART = {"embedding", "image"}
-
-
-class _NotStorableError(ValueError):
-    """Says what is wrong with a value."""
-
-
 class StorableNode(NamedTuple):
-    """A node as it can be stored.
+    """A node that can be stored.
 
     Attributes:
-        node: The given one, where nothing is to be changed.
-        content: It as JSON, without vector and inline image.
+        node: The given node, or a changed copy.
+        content: The node as JSON, without vector and inline image.
     """
 
     node: BaseNode
     content: str
 
 
-def storable_node(node: BaseNode) -> StorableNode:
-    """Return a node as it can be stored; the given one stays as it is.
-
-    Values of numpy, such as those of pandas' rows, become Python's. Halves of characters, in texts, ids and metadata,
-    become U+FFFD.
-
-    Raises:
-        ValueError: JSON does not know a metadata value: NaN, infinity, bytes, an object of some other kind, or one that
-            is nested too deeply.
-    """
-    metadata = _storable_metadata(node)
-    if metadata is not node.metadata:
-        node = node.model_copy(update={"metadata": metadata})
-    try:
-        return StorableNode(node, node.model_dump_json(exclude=_APART))
-    except (PydanticSerializationError, ValueError) as error:
-        return _mended(node, error)
-
-
-def is_plain(metadata: dict[str, Any]) -> bool:
-    """Whether all values are what JSON makes of them: no dates, enums, lists or mappings, and no NaN."""
-    # Asked of every node: a generator would take twice as long.
-    for value in metadata.values():
-        if type(value) not in _PLAIN and not (type(value) is float and math.isfinite(value)):
-            return False
-    return True
-
-
-def _storable_metadata(node: BaseNode) -> dict[str, Any]:
-    metadata = node.metadata
-    if is_plain(metadata):
-        return metadata
-    storable: dict[str, Any] = {}
-    for key, value in metadata.items():
-        try:
-            storable[key] = _storable_value(value, 0)
-        except _NotStorableError as error:
-            raise _refusal(node, key, str(error)) from None
-    return metadata if _are_same(storable.values(), metadata.values()) else storable
-
-
-def _storable_value(value: Any, level: int) -> Any:
-    if type(value) in _PLAIN:
-        return value
-    if level > MAX_NESTING:
-        raise _NotStorableError(f"is nested more than {MAX_NESTING} levels deep; flatten it")
-    if isinstance(value, np.generic | np.ndarray):
-        # Of a 0-dimensional array, too, and of dates, which become Python's.
-        return _storable_value(value.tolist(), level)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _NotStorableError(f"is {value}, which JSON does not know; leave it out, or give None")
-    if isinstance(value, bytes | bytearray | memoryview):
-        raise _NotStorableError("holds bytes; give text, and images as the node's image")
-    if isinstance(value, dict):
-        changed = {_storable_value(key, level): _storable_value(item, level + 1) for key, item in value.items()}
-        same = _are_same(changed.keys(), value.keys()) and _are_same(changed.values(), value.values())
-        return value if same else changed
-    if isinstance(value, list | tuple | set | frozenset):
-        items = [_storable_value(item, level + 1) for item in value]
-        return value if _are_same(items, value) else items
-    return value
-
-
-def _are_same(one: Any, other: Any) -> bool:
-    return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
-
-
-def _mended(node: BaseNode, error: Exception) -> StorableNode:
-    """Return a node that could not be written as JSON with whole characters.
-
-    Raises:
-        ValueError: That is not what was wrong.
-    """
-    for key, value in node.metadata.items():
-        try:
-            to_json(_with_whole_characters(value))
-        except (PydanticSerializationError, ValueError):
-            raise _refusal(node, key, f"is a {type(value).__name__}, which JSON does not know; give text") from None
-    fields = _with_whole_characters(node.model_dump(exclude=_APART))
-    mended = type(node).model_validate({**fields, **{name: getattr(node, name, None) for name in _APART}})
-    try:
-        return StorableNode(mended, mended.model_dump_json(exclude=_APART))
-    except (PydanticSerializationError, ValueError):
-        raise ValueError(f"node {one_line(node.node_id)} cannot be stored: {one_line(str(error))}") from None
-
-
-def _with_whole_characters(value: Any) -> Any:
-    if isinstance(value, str):
-        return replace_lone_surrogates(value)
-    if isinstance(value, dict):
-        return {_with_whole_characters(key): _with_whole_characters(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return type(value)(map(_with_whole_characters, value))
-    return value
-
-
-def _refusal(node: BaseNode, key: str, reason: str) -> ValueError:
-    return ValueError(f"node {one_line(node.node_id)} cannot be stored: its metadata {one_line(str(key))!r} {reason}")
-
-
-_CLASSES: dict[str, type[BaseNode]] = {
-    class_.class_name(): class_ for class_ in (Node, TextNode, ImageNode, IndexNode, Document, ImageDocument)
-}
+class _NotStorableError(ValueError):
+    """The message continues a sentence that begins with a metadata key."""
 
 
 class NewNodes:
-    """Nodes that were checked and are about to be written.
+    """Nodes that were checked and can be inserted.
 
     Args:
         nodes: Nodes with embeddings, at least one.
-        dimension: What the store's vectors have, or None for an empty store.
+        dimension: Dimension of the store's vectors; None for an empty store.
 
     Attributes:
         node_ids: LlamaIndex's ids, in order.
         vectors: Shape ``(n, dimension)``.
 
     Raises:
-        ValueError: A node has no embedding, one of the wrong dimension or with NaN, an id stands twice, or metadata
-            cannot be stored as JSON.
+        ValueError: A node has no embedding, or one of the wrong dimension or with NaN; an id is given twice; or
+            metadata cannot be stored as JSON.
     """
 
     def __init__(self, nodes: Sequence[BaseNode], dimension: int | None) -> None:
         self._nodes: list[BaseNode] = []
         self._contents: list[str] = []
-        # Pairs of all nodes at once would keep Python's garbage collector busy.
+        # Two lists: a list of tuples would keep Python's garbage collector busy.
         for each in nodes:
             node, content = storable_node(each)
             self._nodes.append(node)
             self._contents.append(content)
         nodes = self._nodes
         self.node_ids = [node.node_id for node in nodes]
-        _require_once(self.node_ids)
+        _require_unique(self.node_ids)
         self.vectors = _vectors(nodes, dimension)
         self._images = {node.node_id: data for node in nodes if (data := _inline_image(node)) is not None}
         self._hashes = {node_id: hashlib.sha256(data).hexdigest() for node_id, data in self._images.items()}
@@ -238,45 +124,166 @@ class NewNodes:
         return len(self.node_ids)
 
     def rows(self) -> Iterator[NodeRow]:
-        """Yield each node's row."""
+        """Yield the row of each node."""
         for node, content in zip(self._nodes, self._contents, strict=True):
             image = self._hashes.get(node.node_id)
             if image is None and getattr(node, "image", None):
-                # A text that is not the base64 of an image stays as it is.
+                # The image is not plain base64 and stays in the JSON as it is.
                 content = node.model_dump_json(exclude={"embedding"})
             yield NodeRow(node.node_id, node.ref_doc_id, _class_name(node), content, image)
 
     def images(self) -> Iterator[tuple[str, bytes]]:
-        """Yield hash and bytes of each image that was given inline."""
+        """Yield hash and bytes of each inline image."""
         for node_id, data in self._images.items():
             yield self._hashes[node_id], data
 
     def metadata(self) -> Iterator[Iterator[MetadataRow]]:
-        """Yield each node's metadata rows."""
+        """Yield the metadata rows of each node."""
         return (metadata_rows(_metadata_as_read(*each)) for each in zip(self._nodes, self._contents, strict=True))
 
     def tokens(self) -> Iterator[str]:
-        """Yield each node's tokens for full text, empty where it has none."""
+        """Yield the full-text tokens of each node, separated by spaces; empty for a node without text."""
         return (tokens_of(node.get_content()) for node in self._nodes)
 
 
 def node_from_row(row: NodeRow, image: bytes | None) -> BaseNode:
-    """Build the node that a row was made from."""
+    """Return the node of a row.
+
+    Args:
+        row: Row of the table of nodes.
+        image: Bytes of the inline image; None if there is none, or if it is in the JSON.
+    """
     fields: dict[str, Any] = json.loads(row.content)
     if image is not None:
         fields["image"] = base64.b64encode(image).decode("ascii")
     return _CLASSES[row.class_name].from_dict(fields)
 
 
-def _require_once(node_ids: Sequence[str]) -> None:
-    if len(set(node_ids)) < len(node_ids):
-        seen: set[str] = set()
-        twice = next(node_id for node_id in node_ids if node_id in seen or seen.add(node_id))  # type: ignore[func-returns-value]
-        raise ValueError(f"node {twice} is given twice in one call; nothing was added")
+# Values that can be stored
+
+
+def storable_node(node: BaseNode) -> StorableNode:
+    """Return a node that can be stored; the given node is not changed.
+
+    Values of numpy, such as those of pandas' rows, become Python's. Lone surrogates in texts, ids and metadata become
+    U+FFFD.
+
+    Raises:
+        ValueError: A metadata value cannot be stored as JSON: NaN, infinity, bytes, an object of another class, or
+            lists and mappings that are nested too deeply.
+    """
+    metadata = _storable_metadata(node)
+    if metadata is not node.metadata:
+        node = node.model_copy(update={"metadata": metadata})
+    try:
+        return StorableNode(node, node.model_dump_json(exclude=_STORED_SEPARATELY))
+    except (PydanticSerializationError, ValueError) as error:
+        return _without_lone_surrogates(node, error)
+
+
+def _has_plain_values(metadata: dict[str, Any]) -> bool:
+    """Return whether JSON changes no value: there are no dates, enums, lists or mappings, and no NaN."""
+    # This runs for every node, and a generator takes twice as long.
+    for value in metadata.values():
+        if type(value) not in _JSON_SCALARS and not (type(value) is float and math.isfinite(value)):
+            return False
+    return True
+
+
+def _storable_metadata(node: BaseNode) -> dict[str, Any]:
+    """Return the metadata of a node with storable values: the same object if nothing has to be changed."""
+    metadata = node.metadata
+    if _has_plain_values(metadata):
+        return metadata
+    storable: dict[str, Any] = {}
+    for key, value in metadata.items():
+        try:
+            storable[key] = _storable_value(value, 0)
+        except _NotStorableError as error:
+            raise _not_storable(node, key, str(error)) from None
+    return metadata if _are_same_objects(storable.values(), metadata.values()) else storable
+
+
+def _storable_value(value: Any, level: int) -> Any:
+    if type(value) in _JSON_SCALARS:
+        return value
+    if level > MAX_NESTING:
+        raise _NotStorableError(f"is nested more than {MAX_NESTING} levels deep; flatten it")
+    if isinstance(value, np.generic | np.ndarray):
+        # tolist() also converts arrays of dimension 0, and dates to Python's.
+        return _storable_value(value.tolist(), level)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _NotStorableError(f"is {value}, which JSON does not know; leave it out, or give None")
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise _NotStorableError("holds bytes; give text, and images as the node's image")
+    if isinstance(value, dict):
+        changed = {_storable_value(key, level): _storable_value(item, level + 1) for key, item in value.items()}
+        same = _are_same_objects(changed.keys(), value.keys()) and _are_same_objects(changed.values(), value.values())
+        return value if same else changed
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [_storable_value(item, level + 1) for item in value]
+        return value if _are_same_objects(items, value) else items
+    return value
+
+
+def _are_same_objects(some: Any, others: Any) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
+
+
+def _without_lone_surrogates(node: BaseNode, error: Exception) -> StorableNode:
+    """Return a node that could not be written as JSON with U+FFFD for lone surrogates.
+
+    Args:
+        node: The node.
+        error: The error of writing it.
+
+    Raises:
+        ValueError: Lone surrogates were not the reason.
+    """
+    for key, value in node.metadata.items():
+        try:
+            to_json(_replace_lone_surrogates(value))
+        except (PydanticSerializationError, ValueError):
+            reason = f"is a {type(value).__name__}, which JSON does not know; give text"
+            raise _not_storable(node, key, reason) from None
+    fields = _replace_lone_surrogates(node.model_dump(exclude=_STORED_SEPARATELY))
+    separate = {name: getattr(node, name, None) for name in _STORED_SEPARATELY}
+    changed = type(node).model_validate({**fields, **separate})
+    try:
+        return StorableNode(changed, changed.model_dump_json(exclude=_STORED_SEPARATELY))
+    except (PydanticSerializationError, ValueError):
+        raise ValueError(f"node {one_line(node.node_id)} cannot be stored: {one_line(str(error))}") from None
+
+
+def _replace_lone_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return replace_lone_surrogates(value)
+    if isinstance(value, dict):
+        return {_replace_lone_surrogates(key): _replace_lone_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return type(value)(map(_replace_lone_surrogates, value))
+    return value
+
+
+def _not_storable(node: BaseNode, key: str, reason: str) -> ValueError:
+    return ValueError(f"node {one_line(node.node_id)} cannot be stored: its metadata {one_line(str(key))!r} {reason}")
+
+
+# Checks and parts of a node
+
+
+def _require_unique(node_ids: Sequence[str]) -> None:
+    if len(set(node_ids)) == len(node_ids):
+        return
+    seen: set[str] = set()
+    for node_id in node_ids:
+        if node_id in seen:
+            raise ValueError(f"node {node_id} is given twice in one call; nothing was added")
+        seen.add(node_id)
 
 
 def _vectors(nodes: Sequence[BaseNode], dimension: int | None) -> npt.NDArray[np.float32]:
-    """Check the nodes' embeddings and bring them into one array."""
+    """Check the embeddings of nodes and return them as one array."""
     for node in nodes:
         if node.embedding is None:
             raise ValueError(f"node {node.node_id} has no embedding; embed it first, nothing was added")
@@ -288,6 +295,7 @@ def _vectors(nodes: Sequence[BaseNode], dimension: int | None) -> npt.NDArray[np
             )
     if not dimension:
         raise ValueError(f"node {nodes[0].node_id} has a vector of dimension 0; nothing was added")
+    # struct packs lists of floats faster than numpy converts them.
     pack = struct.Struct(f"{dimension}d").pack
     packed = b"".join([pack(*cast("list[float]", node.embedding)) for node in nodes])
     with np.errstate(over="ignore"):
@@ -300,16 +308,16 @@ def _vectors(nodes: Sequence[BaseNode], dimension: int | None) -> npt.NDArray[np
 
 
 def _class_name(node: BaseNode) -> str:
-    """Name the class to restore a node as: the nearest of LlamaIndex's own for somebody's subclass."""
+    """Return the name of the class to restore a node as: for a user's subclass, its nearest base in LlamaIndex."""
     for class_ in type(node).__mro__:
         for name, known in _CLASSES.items():
             if class_ is known:
                 return name
-    raise TypeError(f"cannot store a {type(node).__name__}: it is none of LlamaIndex's nodes")
+    raise TypeError(f"cannot store a {type(node).__name__}, which is not one of LlamaIndex's nodes")
 
 
 def _inline_image(node: BaseNode) -> bytes | None:
-    """Return the bytes of a base64 image, if these give back the very same text."""
+    """Return the bytes of a base64 image; None if encoding them again would give another text."""
     if not isinstance(node, ImageNode) or not node.image:
         return None
     try:
@@ -321,18 +329,21 @@ def _inline_image(node: BaseNode) -> bytes | None:
 
 def _metadata_as_read(node: BaseNode, content: str) -> dict[str, Any]:
     """Return the metadata that a node has when it is read back: dates and enums, for example, become text."""
-    if is_plain(node.metadata):
+    if _has_plain_values(node.metadata):
         return node.metadata
     metadata: dict[str, Any] = json.loads(content)["metadata"]
     return metadata
 
 
+# Metadata as filters see it
+
+
 def metadata_rows(metadata: dict[str, Any]) -> Iterator[MetadataRow]:
-    """Yield what filters see of metadata: JSON's values, as they are stored."""
+    """Yield the rows that filters see of metadata that was read from JSON."""
     for key, value in metadata.items():
         if isinstance(value, (list, tuple, dict)):
             yield MetadataRow(key, "json", json_of(value))
-            # A mapping contains its keys, as it does in Python.
+            # A mapping contains its keys, as in Python.
             yield from (_item_row(key, item) for item in value)
         elif value is not None:
             yield MetadataRow(key, "scalar", scalar(value))
@@ -343,14 +354,14 @@ def _item_row(key: str, item: Any) -> MetadataRow:
 
 
 def json_of(value: Iterable[Any]) -> str:
-    """Return a list or mapping as text that is equal where the values are equal: 1, 1.0 and true are one value."""
+    """Return a list or mapping as JSON text that is equal for equal values: 1, 1.0 and true are one value."""
     return json.dumps(_comparable(value), ensure_ascii=False, sort_keys=True, default=str)
 
 
 def scalar(value: Any) -> str | int | float:
-    """Return a single value as SQLite compares it."""
+    """Return a single value in the form in which SQLite compares it."""
     if isinstance(value, str):
-        # An enum that is a string is spelled by its value, as JSON does.
+        # str.__str__ returns the value of an enum that is a string, as JSON does.
         return str.__str__(value)
     if isinstance(value, bool):
         return int(value)

@@ -1,51 +1,124 @@
-"""The steps that bring a store's SQLite file, empty at first, to the newest schema."""
+"""Schema of a store's SQLite file: settings, tables with their migrations, and the full-text table."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import ASCII_SYMBOLS, TOKENS_VERSION, tokens_of
-from llama_index_mm_zhipu.vector_store.nodes import NodeRow, Setting, metadata_rows, node_from_row
+from llama_index_mm_zhipu.vector_store.nodes import NodeRow, metadata_rows, node_from_row
+
+PAGE_SIZE = 16384
+"""Bytes. A vector of 512 dimensions fills half of SQLite's default page and would leave the other half empty."""
+
+_SLOW_FROM = 50_000
+
+
+class Setting:
+    """Keys that the store itself uses in the table of settings. Values are JSON."""
+
+    DIMENSION = "dimension"
+    MODEL = "model"
+    INDEX_TYPE = "index_kind"
+    SNAPSHOT = "snapshot"
+    FULL_TEXT = "full_text"
+    STORE_ID = "store_id"
+    COPY = "copy"
+
+
+def prepare(connection: sqlite3.Connection, path: Path | None, initial_settings: Mapping[str, Any]) -> bool:
+    """Bring a file, empty or of an earlier version, to the current schema in one transaction.
+
+    A file that is current already is not written to. The full-text table is filled again if it was filled by other
+    rules, or while SQLite had no FTS5.
+
+    Args:
+        connection: Connection to the file.
+        path: The file, for error messages.
+        initial_settings: Settings to record if the file is empty.
+
+    Returns:
+        Whether the file has full text. Some builds of SQLite lack FTS5, and then only the text modes are unavailable.
+
+    Raises:
+        StoreError: The file was written by a newer version of this package.
+    """
+    has_fts5 = _has_fts5(connection)
+    # Without FTS5, nodes are added without tokens: a process that has FTS5 must then fill the table again.
+    full_text = TOKENS_VERSION if has_fts5 else None
+    if _is_current(connection, full_text):
+        return has_fts5
+    with transaction(connection):
+        settings = initial_settings if version_of(connection) == 0 else {}
+        # Nothing is left to do if another process prepared the file while this one waited for the lock.
+        _migrate(connection, path)
+        if not _is_current(connection, full_text):
+            if has_fts5:
+                _fill_full_text(connection)
+            settings = {**settings, Setting.FULL_TEXT: full_text}
+        set_settings(connection, settings)
+    return has_fts5
 
 
 @contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Write all that happens inside, or nothing; other writers wait from the beginning."""
+    """Commit all changes made inside, or none. Other writers wait from the beginning."""
     connection.execute("begin immediate")
     try:
         yield
         connection.execute("commit")
     except BaseException:
-        # SQLite has rolled back by itself after some errors, a full disk among them.
+        # After some errors, such as a full disk, SQLite has already rolled back.
         if connection.in_transaction:
             connection.execute("rollback")
         raise
 
 
-_SLOW_FROM = 50_000
+def set_settings(connection: sqlite3.Connection, settings: Mapping[str, Any]) -> None:
+    """Record settings, any JSON values."""
+    connection.executemany(
+        "insert or replace into settings values (?, ?)",
+        [(key, json.dumps(value)) for key, value in settings.items()],
+    )
 
 
-def _metadata_as_read(connection: sqlite3.Connection) -> None:
-    """Let filters see metadata as it is read back: dates, enums and the like were kept as ``str`` spells them."""
+def version_of(connection: sqlite3.Connection) -> int:
+    """Return the schema version of a file; an empty file has version 0."""
+    return int(connection.execute("pragma user_version").fetchone()[0])
+
+
+def has_current_full_text(connection: sqlite3.Connection) -> bool:
+    """Return whether the full-text table of a file that cannot be written to is usable."""
+    return _has_fts5(connection) and _is_current(connection, TOKENS_VERSION)
+
+
+# Migrations
+
+
+def _metadata_as_read_back(connection: sqlite3.Connection) -> None:
+    """Replace the metadata that earlier versions wrote by ``str``, such as dates and enums, by JSON's values.
+
+    Filters then see what a node has when it is read back.
+    """
     (count,) = connection.execute("select count(*) from nodes").fetchone()
     if count > _SLOW_FROM:
-        report(f"Renewing the metadata of {count:,} nodes, once …")
+        report(f"Updating the metadata of {count:,} nodes, once …")
     for id_, content in connection.execute("select id, content from nodes"):
-        kept = set(connection.execute("select key, kind, value from metadata where id = ?", (id_,)))
+        stored = set(connection.execute("select key, kind, value from metadata where id = ?", (id_,)))
         rows = set(map(tuple, metadata_rows(json.loads(content).get("metadata") or {})))
-        if rows != kept:
+        if rows != stored:
             connection.execute("delete from metadata where id = ?", (id_,))
             connection.executemany("insert into metadata values (?, ?, ?, ?)", ((id_, *row) for row in rows))
 
 
 MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
-    # Ids are never used twice (autoincrement), so a vector belongs to its id for good.
+    # Autoincrement never reuses an id, so that a vector belongs to its id for good.
     """
     create table settings (key text primary key, value text not null) without rowid;
     create table nodes (
@@ -65,7 +138,7 @@ MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     create index metadata_by_node on metadata (id);
     create table deletions (seq integer primary key autoincrement, id integer not null);
     """,
-    # A filter can be asked of one node, and its nodes can be listed, each from one index alone.
+    # One index suffices to test a filter on a node, and another one to list the nodes that meet it.
     """
     alter table metadata rename to metadata_1;
     create table metadata (
@@ -78,82 +151,54 @@ MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     drop index nodes_by_picture;
     create index nodes_by_picture on nodes (picture) where picture is not null;
     """,
-    # Copies tell which store they are of.
+    # A copy records the id of the store that it was made from.
     """
     insert into settings values ('store_id', '"' || lower(hex(randomblob(16))) || '"');
     """,
-    _metadata_as_read,
+    _metadata_as_read_back,
 )
-"""What brings a file from each version (``pragma user_version``) to the next; append only, no ``;`` inside
-literals."""
+"""Steps from each schema version (``pragma user_version``) to the next, as SQL or as a function.
+
+New steps are appended; the others must not be changed. SQL is split at ``;``, which literals must not contain.
+"""
 
 
-def migrate(connection: sqlite3.Connection, path: Path | None) -> None:
-    """Bring a file, empty at first, to the newest version; all of a step or nothing.
-
-    Raises:
-        StoreError: The file is of a newer version than this package knows.
-    """
-    if version_of(connection) == len(MIGRATIONS):
+def _migrate(connection: sqlite3.Connection, path: Path | None) -> None:
+    version = version_of(connection)
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{path} was written by a newer version of llama-index-mm-zhipu (schema {version}, "
+            f"this one knows {len(MIGRATIONS)}); upgrade the package"
+        )
+    if version == len(MIGRATIONS):
         return
-    with transaction(connection):
-        # Asked again: another process may have done it meanwhile.
-        version = version_of(connection)
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"{path} was written by a newer version of llama-index-mm-zhipu (schema {version}, "
-                f"this one knows {len(MIGRATIONS)}); upgrade the package"
-            )
-        for step in MIGRATIONS[version:]:
-            if callable(step):
-                step(connection)
-                continue
-            for statement in step.split(";"):
-                connection.execute(statement)
-        connection.execute(f"pragma user_version = {len(MIGRATIONS)}")
+    for step in MIGRATIONS[version:]:
+        if callable(step):
+            step(connection)
+            continue
+        for statement in step.split(";"):
+            connection.execute(statement)
+    connection.execute(f"pragma user_version = {len(MIGRATIONS)}")
 
 
-def version_of(connection: sqlite3.Connection) -> int:
-    """Return the version of a file's schema; 0 of an empty file."""
-    return int(connection.execute("pragma user_version").fetchone()[0])
+def _is_current(connection: sqlite3.Connection, full_text: int | None) -> bool:
+    """Return whether a file has the current schema and full text of a version; the version None is no full text."""
+    if version_of(connection) != len(MIGRATIONS):
+        return False
+    row = connection.execute("select value from settings where key = ?", (Setting.FULL_TEXT,)).fetchone()
+    return row is not None and json.loads(row[0]) == full_text
 
 
-def open_full_text(connection: sqlite3.Connection) -> bool:
-    """Make the table, or make it anew if it was written by other rules or by an SQLite without FTS5.
-
-    Returns:
-        Whether there is full text; some builds of SQLite come without FTS5, and then only text modes are missing.
-    """
-    has_fts5 = _has_fts5(connection)
-    wanted = json.dumps(TOKENS_VERSION) if has_fts5 else json.dumps(None)
-    if _recorded(connection) == wanted:
-        return has_fts5
-    with transaction(connection):
-        if _recorded(connection) != wanted:
-            if has_fts5:
-                _fill(connection)
-            # Where there is no FTS5, nodes come and go without the table: the next one who has it fills it anew.
-            connection.execute("insert or replace into settings values (?, ?)", (Setting.FULL_TEXT, wanted))
-    return has_fts5
-
-
-def has_current_full_text(connection: sqlite3.Connection) -> bool:
-    """Whether a file that may only be read has the table as this version fills it."""
-    return _has_fts5(connection) and _recorded(connection) == json.dumps(TOKENS_VERSION)
+# Full text
 
 
 def _has_fts5(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("select 1 from pragma_module_list where name = 'fts5'").fetchone())
 
 
-def _recorded(connection: sqlite3.Connection) -> str | None:
-    row = connection.execute("select value from settings where key = ?", (Setting.FULL_TEXT,)).fetchone()
-    return str(row[0]) if row else None
-
-
-def _fill(connection: sqlite3.Connection) -> None:
+def _fill_full_text(connection: sqlite3.Connection) -> None:
     connection.execute("drop table if exists texts")
-    # Tokens come normalised and set apart by spaces; this is the tokenizer that leaves them most alone.
+    # Tokens are written normalised and separated by spaces; the tokenizer for ASCII changes them least.
     tokenizer = f"ascii tokenchars '_{ASCII_SYMBOLS}'"
     connection.execute(f'create virtual table texts using fts5 (tokens, tokenize = "{tokenizer}")')
     rows = connection.execute("select id, node_id, ref_doc_id, class_name, content, picture from nodes")

@@ -1,11 +1,15 @@
-"""What is asked of a store's SQLite file."""
+"""Queries and changes of a store's SQLite file, over one connection.
+
+``Reader`` and ``Writer`` hold all SQL but that of the schema. A ``Database`` provides them inside of a transaction, so
+that all reads of one call see the same state of the file.
+"""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -13,23 +17,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from llama_index.core.schema import BaseNode
 
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement, among
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, Setting
-from llama_index_mm_zhipu.vector_store.schema import transaction
+from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row
+from llama_index_mm_zhipu.vector_store.schema import Setting, set_settings, transaction
 
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
+_LISTING_BUDGETS = (5_000, 200_000)
+"""Steps of SQLite, up to a few milliseconds, in which each listing of a condition is tried before the first one is run
+to its end."""
+
 
 class Deletions(NamedTuple):
-    """What was deleted since a place in the log.
+    """Entries of the log of deletions after a position.
 
     Attributes:
         ids: Row ids, in the order of deletion.
-        end: The log's end.
-        complete: False where the log was cut since that place, so that ids are missing.
+        end: Position of the end of the log.
+        complete: False if the log was truncated after that position, so that ids are missing.
     """
 
     ids: Ids
@@ -38,12 +47,12 @@ class Deletions(NamedTuple):
 
 
 class MetadataExample(NamedTuple):
-    """A value under a metadata key, for all of its kind.
+    """One of the values under a metadata key.
 
     Attributes:
         value: Text or number; booleans are 0 and 1.
-        is_text: Whether it is text.
-        is_item: Whether it is an item of a list.
+        is_text: Whether the value is text.
+        is_item: Whether the value is an item of a list.
     """
 
     value: str | int | float
@@ -52,11 +61,11 @@ class MetadataExample(NamedTuple):
 
 
 class Reader:
-    """Queries over one connection. Whoever holds a reader holds its connection's lock.
+    """Queries over one connection. The caller holds the lock of the connection.
 
     Args:
-        connection: An open database with the newest schema.
-        has_full_text: Whether there is a full-text table.
+        connection: Open connection to a file with the current schema.
+        has_full_text: Whether the file has a full-text table.
     """
 
     def __init__(self, connection: sqlite3.Connection, has_full_text: bool) -> None:
@@ -70,7 +79,7 @@ class Reader:
 
     def select_ids(self, condition: Condition) -> Ids:
         """Return the row ids of the nodes that meet a condition, ascending."""
-        # The rarest of several filters is the cheapest beginning, and trying tells which it is.
+        # The listing that begins with the rarest of several filters is the cheapest. Trying them finds it.
         for budget in _LISTING_BUDGETS if len(condition.listings) > 1 else ():
             ids = self.select_ids_within(condition, budget)
             if ids is not None:
@@ -78,16 +87,16 @@ class Reader:
         return self._listed(condition.listings[0])
 
     def select_ids_within(self, condition: Condition, budget: int) -> Ids | None:
-        """As ``select_ids``, if that takes little.
+        """Return the same ids as ``select_ids`` if listing them is cheap.
 
         Args:
-            condition: What the nodes meet.
-            budget: Steps of SQLite's virtual machine that may be spent on each listing.
+            condition: Condition on the nodes.
+            budget: Maximum steps of SQLite's virtual machine for each listing.
 
         Returns:
-            The ids, or None where every listing would exceed the budget.
+            The ids, or None if every listing would exceed the budget.
         """
-        # The handler is called once so many steps are done, and a true value ends the query.
+        # SQLite calls the handler after that number of steps, and a true value interrupts the query.
         self._connection.set_progress_handler(lambda: 1, budget)
         try:
             for listing in condition.listings:
@@ -100,23 +109,23 @@ class Reader:
         finally:
             self._connection.set_progress_handler(None, 0)
 
-    def select_those_that_meet(self, ids: Sequence[int], condition: Condition) -> set[int]:
-        """Return which of these row ids meet a condition."""
+    def select_matching(self, ids: Sequence[int], condition: Condition) -> set[int]:
+        """Return the row ids among the given ones that meet a condition."""
         query = f"select nodes.id from nodes where nodes.id in ({LISTED}) and ({condition.test.sql})"
         rows = self._connection.execute(query, (json.dumps(list(ids)), *condition.test.parameters))
         return {id_ for (id_,) in rows}
 
-    def select_rows(self, ids: Sequence[int]) -> dict[int, tuple[NodeRow, bytes | None]]:
-        """Return nodes, with their images, by row id and in ascending order of these."""
+    def nodes(self, ids: Sequence[int]) -> dict[int, BaseNode]:
+        """Return nodes without their vectors by row id, in ascending order of the ids."""
         query = (
             "select nodes.id, node_id, ref_doc_id, class_name, content, picture, data from nodes "
             f"left join pictures on pictures.hash = nodes.picture where nodes.id in ({LISTED}) order by nodes.id"
         )
         rows = self._connection.execute(query, (json.dumps(list(ids)),))
-        return {id_: (NodeRow(*columns), data) for id_, *columns, data in rows}
+        return {id_: node_from_row(NodeRow(*columns), image) for id_, *columns, image in rows}
 
     def search_text(self, expression: str, condition: Condition, limit: int) -> list[tuple[int, float]]:
-        """Return the row ids of nodes whose text matches an FTS5 expression, and their BM25 scores, best first."""
+        """Return row ids and BM25 scores of the nodes whose text matches an FTS5 expression, best first."""
         restriction = "" if condition is EVERY_NODE else f"and ({condition.test.sql})"
         query = (
             "select nodes.id, -bm25(texts) from texts join nodes on nodes.id = texts.rowid "
@@ -125,11 +134,11 @@ class Reader:
         return list(self._connection.execute(query, (expression, *condition.test.parameters, limit)))
 
     def is_empty(self) -> bool:
-        """Whether there is no node."""
+        """Return whether there is no node."""
         return not self._connection.execute("select exists (select 1 from nodes)").fetchone()[0]
 
     def has_texts(self) -> bool:
-        """Whether full text can find any node."""
+        """Return whether full text can find any node."""
         return self.has_full_text and bool(
             self._connection.execute("select exists (select 1 from texts)").fetchone()[0]
         )
@@ -141,7 +150,7 @@ class Reader:
 
     def metadata_keys(self) -> list[str]:
         """Return the keys under which any node has metadata other than None, in order."""
-        # The index is entered once for each key: "select distinct" would read a row for each node.
+        # One look-up in the index for each key; "select distinct" would read a row for each node.
         query = (
             "with recursive keys (key) as (select min(key) from metadata union all "
             "select (select min(key) from metadata where key > keys.key) from keys where key is not null) "
@@ -150,30 +159,30 @@ class Reader:
         return [key for (key,) in self._connection.execute(query)]
 
     def metadata_texts(self, key: str) -> dict[str, str]:
-        """Return the texts under a key by node id."""
+        """Return the texts under a metadata key by node id."""
         is_text = f"key = ? and kind = 'scalar' and {TEXTS}"
         query = f"select node_id, value from metadata join nodes using (id) where {is_text}"
         return dict(self._connection.execute(query, (key,)))
 
     def image_paths(self) -> dict[str, str]:
-        """Return the paths of images in files by node id, without those whose bytes are in the store."""
+        """Return ``image_path`` by node id for the nodes that have one and no inline image."""
         path = "json_extract(content, '$.image_path')"
         query = f"select node_id, {path} from nodes where picture is null and {path} is not null"
         return dict(self._connection.execute(query))
 
     def metadata_examples(self, key: str) -> list[MetadataExample]:
-        """Return an example of each kind of value under a key: numbers, texts, and both as items of lists."""
+        """Return an example each of: a number, a text, a number in a list, a text in a list."""
         examples = []
         for row_kind in ("scalar", "item"):
             for is_text, test in ((False, NUMBERS), (True, TEXTS)):
-                # The first entry of a range of the index, however many nodes there are.
+                # Reads the first entry of a range of the index, whatever the number of nodes.
                 query = f"select value from metadata where key = ? and kind = ? and {test} order by value limit 1"
                 for (value,) in self._connection.execute(query, (key, row_kind)):
                     examples.append(MetadataExample(value, is_text, row_kind == "item"))
         return examples
 
     def vectors_after(self, last_id: int, limit: int) -> tuple[Ids, Vectors]:
-        """Return the vectors of row ids above ``last_id``, at most ``limit``, ascending: ids ``(n,)``, ``(n, dim)``."""
+        """Return ids ``(n,)`` and vectors ``(n, dim)`` of at most ``limit`` row ids above ``last_id``, ascending."""
         return _unpacked(
             self._connection.execute(
                 "select id, vector from vectors where id > ? order by id limit ?", (last_id, limit)
@@ -181,13 +190,13 @@ class Reader:
         )
 
     def vectors_of(self, ids: Sequence[int] | Ids) -> Vectors:
-        """Return the vectors of row ids, all of which must be there, in their order: shape ``(n, dim)``."""
+        """Return the vectors of row ids, in the given order, shape ``(n, dim)``; all ids must exist."""
         query = f"select id, vector from vectors where id in ({LISTED}) order by id"
         found, vectors = _unpacked(self._connection.execute(query, (json.dumps([int(id_) for id_ in ids]),)))
         return vectors[np.searchsorted(found, np.asarray(ids, dtype=np.int64))]
 
     def vectors_of_nodes(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
-        """Return the node ids that are there, as they were added, and their vectors, shape ``(n, dim)``."""
+        """Return the node ids that exist, in the order of insertion, and their vectors, shape ``(n, dim)``."""
         test, parameters = among("node_id", node_ids)
         query = (
             "select nodes.id, node_id, vector from nodes join vectors on vectors.id = nodes.id "
@@ -197,30 +206,30 @@ class Reader:
         _, vectors = _unpacked([(id_, vector) for id_, _, vector in rows])
         return [node_id for _, node_id, _ in rows], vectors
 
-    def deletions_after(self, place: int) -> Deletions:
-        """Return what was deleted since a place in the log."""
+    def deletions_after(self, position: int) -> Deletions:
+        """Return the entries of the log of deletions after a position."""
         end = self.last_deletion()
-        if end == place:
+        if end == position:
             return Deletions(np.empty(0, np.int64), end, complete=True)
-        rows = self._connection.execute("select id from deletions where seq > ? order by seq", (place,)).fetchall()
-        # Numbers in the log are consecutive, so missing rows are seen.
-        return Deletions(_column(rows), end, complete=len(rows) == end - place)
+        rows = self._connection.execute("select id from deletions where seq > ? order by seq", (position,)).fetchall()
+        # Positions are consecutive, so that counting reveals missing rows.
+        return Deletions(_column(rows), end, complete=len(rows) == end - position)
 
     def last_deletion(self) -> int:
-        """Return the end of the log of deletions."""
+        """Return the position of the end of the log of deletions."""
         return self._last_number("deletions")
 
     def data_version(self) -> tuple[int, int]:
-        """Return what differs from the last call's result whenever the database has changed, through any connection.
+        """Return a value that differs from that of the last call if any connection has changed the database since.
 
-        SQLite's ``data_version`` counts the commits of other connections only; ``total_changes`` counts the rows that
-        this connection has written, which matters in memory, where one connection both reads and writes.
+        SQLite's ``data_version`` counts the commits of other connections only. ``total_changes`` counts the rows that
+        this connection wrote: a store in memory reads and writes through one connection.
         """
         others = int(self._connection.execute("pragma data_version").fetchone()[0])
         return others, self._connection.total_changes
 
     def backup(self, target: sqlite3.Connection) -> None:
-        """Copy the database, as it stands, into another."""
+        """Copy the current state of the database into another one."""
         self._connection.backup(target)
 
     def _last_number(self, table: str) -> int:
@@ -231,38 +240,22 @@ class Reader:
         return np.unique(_column(self._connection.execute(*listing).fetchall()))
 
 
-_LISTING_BUDGETS = (5_000, 200_000)
-"""Steps, up to a few milliseconds, that each beginning of a listing is tried for before one is taken whatever it
-costs."""
-
-
-def _column(rows: list[tuple[int]]) -> Ids:
-    return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows))
-
-
-def _unpacked(rows: Iterable[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
-    fetched = list(rows)
-    vectors = np.frombuffer(b"".join([vector for _, vector in fetched]), dtype=np.float32)
-    ids = np.fromiter((id_ for id_, _ in fetched), dtype=np.int64, count=len(fetched))
-    return ids, vectors.reshape(len(fetched), -1) if fetched else vectors.reshape(0, 0)
-
-
 class Writer(Reader):
-    """A reader that can also write; what it reads is what it has written so far."""
+    """A reader that can also write. It reads its own uncommitted changes."""
 
-    def set_setting(self, key: str, value: Any) -> None:
-        """Record a setting, any JSON value."""
-        self._connection.execute("insert or replace into settings values (?, ?)", (key, json.dumps(value)))
+    def set_settings(self, settings: Mapping[str, Any]) -> None:
+        """Record settings, any JSON values."""
+        set_settings(self._connection, settings)
 
     def clear_settings(self, keep: Sequence[str]) -> None:
-        """Forget every recorded setting but these."""
+        """Delete all recorded settings but these."""
         self._connection.execute(f"delete from settings where key not in ({LISTED})", (json.dumps(list(keep)),))
 
     def insert(self, new: NewNodes) -> None:
-        """Insert nodes whose node ids are not there.
+        """Insert nodes whose ids do not exist yet.
 
-        Everything is handed over row by row: lists of all rows would keep Python's garbage collector busy for longer
-        than the writing takes.
+        Rows are passed one by one: a list of all rows would keep Python's garbage collector busy for longer than SQLite
+        takes to write them.
         """
         first = self._last_number("nodes") + 1
         ids = range(first, first + len(new))
@@ -284,7 +277,7 @@ class Writer(Reader):
             )
 
     def delete(self, condition: Condition) -> None:
-        """Delete the nodes that meet a condition, and log it for whoever has an index of them."""
+        """Delete the nodes that meet a condition, and log their row ids for the faiss indexes of all processes."""
         ids = self.select_ids(condition)
         if not len(ids):
             return
@@ -302,21 +295,21 @@ class Writer(Reader):
             "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", images
         )
 
-    def cut_deletions(self, place: int) -> None:
-        """Forget the log of deletions up to a place; who has not read so far compares all ids instead."""
-        self._connection.execute("delete from deletions where seq <= ?", (place,))
+    def truncate_deletions(self, position: int) -> None:
+        """Delete the log of deletions up to a position; an index that is behind it then compares all ids."""
+        self._connection.execute("delete from deletions where seq <= ?", (position,))
 
 
 def write_copy(reader: Reader, path: Path) -> None:
-    """Copy a database, as it stands, to another file, whose earlier content is kept if that fails.
+    """Copy the current state of a database to another file; if that fails, the file keeps its content.
 
     Args:
-        reader: Of the database.
-        path: The file; its folder must be there.
+        reader: Reader of the database.
+        path: The file, in an existing folder.
 
     Raises:
-        StoreError: The file holds nodes, and is no earlier copy of this database or was changed since.
-        sqlite3.Error: It cannot be written.
+        StoreError: The file holds nodes, and it is not an unchanged earlier copy of this database.
+        sqlite3.Error: The file cannot be written.
     """
     store_id = reader.get_setting(Setting.STORE_ID)
     _require_copy_of(store_id, path)
@@ -324,10 +317,14 @@ def write_copy(reader: Reader, path: Path) -> None:
         reader.backup(target)
         writer = Writer(target, reader.has_full_text)
         with transaction(target):
-            # The copy is a store of its own, which has no faiss file yet.
-            writer.set_setting(Setting.STORE_ID, uuid.uuid4().hex)
-            writer.set_setting(Setting.SNAPSHOT, None)
-            writer.set_setting(Setting.COPY, {"of": store_id, "numbers": _numbers_of(target)})
+            # The copy is a store with an id of its own and without a faiss file.
+            writer.set_settings(
+                {
+                    Setting.STORE_ID: uuid.uuid4().hex,
+                    Setting.SNAPSHOT: None,
+                    Setting.COPY: {"of": store_id, "numbers": _sequence_numbers(target)},
+                }
+            )
 
 
 def _require_copy_of(store_id: str, path: Path) -> None:
@@ -340,7 +337,7 @@ def _require_copy_of(store_id: str, path: Path) -> None:
             if earlier.is_empty():
                 return
             copy: dict[str, Any] = earlier.get_setting(Setting.COPY) or {}
-            unchanged = copy.get("numbers") == _numbers_of(target)
+            unchanged = copy.get("numbers") == _sequence_numbers(target)
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{path} is no vector store that this one may replace ({error}); {refused}") from None
     if copy.get("of") != store_id:
@@ -349,6 +346,17 @@ def _require_copy_of(store_id: str, path: Path) -> None:
         raise StoreError(f"{path} is a copy of this vector store that was written to since; {refused}")
 
 
-def _numbers_of(connection: sqlite3.Connection) -> dict[str, int]:
-    """Return the last number of each table that never uses one twice: any change of nodes raises one."""
+def _sequence_numbers(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return the last id of each autoincrement table; every change of nodes increases one of them."""
     return dict(connection.execute("select name, seq from sqlite_sequence order by name"))
+
+
+def _column(rows: list[tuple[int]]) -> Ids:
+    return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows))
+
+
+def _unpacked(rows: Iterable[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
+    fetched = list(rows)
+    vectors = np.frombuffer(b"".join([vector for _, vector in fetched]), dtype=np.float32)
+    ids = np.fromiter((id_ for id_, _ in fetched), dtype=np.int64, count=len(fetched))
+    return ids, vectors.reshape(len(fetched), -1) if fetched else vectors.reshape(0, 0)

@@ -1,4 +1,4 @@
-"""A vector store in plain Python, to compare the real one with: slow, and obviously right."""
+"""A slow and simple vector store in plain Python, whose answers the real store must give."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEXT_OPERATORS = (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITI
 
 
 def matches(metadata: Mapping[str, Any], filters: MetadataFilters | None) -> bool:
-    """Whether a node with this metadata passes filters, nested to any depth; no filters let every node pass."""
+    """Return whether a node with this metadata meets filters of any depth; without filters, every node does."""
     if filters is None or not filters.filters:
         return True
     answers = [
@@ -41,7 +41,7 @@ def _matches_one(metadata: Mapping[str, Any], filter_: MetadataFilter) -> bool:
     try:
         return alone("")
     except TypeError:
-        # A number against a text, or a part of a number: LlamaIndex stumbles, a store of mixed values must not.
+        # LlamaIndex fails to compare a number with text, or to search in a number. A store with mixed values must not.
         return False
 
 
@@ -56,20 +56,20 @@ def _check(filters: MetadataFilters | None) -> None:
 
 
 class Oracle:
-    """Nodes by id, oldest first; an overwritten node counts as new.
+    """Nodes by id, oldest first; a replaced node counts as new.
 
     Attributes:
-        nodes: What the store holds.
+        nodes: The nodes in the store.
     """
 
     def __init__(self) -> None:
         self.nodes: dict[str, BaseNode] = {}
 
     def add(self, nodes: Sequence[BaseNode]) -> list[str]:
-        """Add nodes, all or none, overwriting those whose id is there."""
+        """Add all nodes or none. They replace nodes with the same ids."""
         node_ids = [node.node_id for node in nodes]
         if len(set(node_ids)) < len(node_ids) or any(node.embedding is None for node in nodes):
-            raise ValueError("an id stands twice, or a node has no embedding")
+            raise ValueError("an id is given twice, or a node has no embedding")
         for node in nodes:
             self.nodes.pop(node.node_id, None)
             self.nodes[node.node_id] = node
@@ -80,7 +80,7 @@ class Oracle:
         self.nodes = {id_: node for id_, node in self.nodes.items() if (node.ref_doc_id or id_) != ref_doc_id}
 
     def delete_nodes(self, node_ids: Sequence[str] | None = None, filters: MetadataFilters | None = None) -> None:
-        """Delete what ``get_nodes`` would find, unless nothing was said about what that is."""
+        """Delete the nodes that ``get_nodes`` returns; raise ``ValueError`` if neither ids nor filters are given."""
         if node_ids is None and not (filters and filters.filters):
             raise ValueError("every node would be deleted")
         for node in self.get_nodes(node_ids, filters):
@@ -100,7 +100,7 @@ class Oracle:
         return [node for node in found if matches(node.metadata, filters)]
 
     def query(self, query: VectorStoreQuery) -> VectorStoreQueryResult:
-        """Rank by inner product; older first among equals. Empty node ids restrict nothing."""
+        """Rank nodes by inner product, older ones first among equals. Empty node ids are no restriction."""
         nodes = [
             node
             for node in self.get_nodes(filters=query.filters)
@@ -111,7 +111,7 @@ class Oracle:
         scores = vectors @ np.array(query.query_embedding, dtype=np.float32) if nodes else np.empty(0)
         best = np.argsort(-scores, kind="stable")[: query.similarity_top_k]
         return VectorStoreQueryResult(
-            nodes=[nodes[place] for place in best],
-            similarities=[float(scores[place]) for place in best],
-            ids=[nodes[place].node_id for place in best],
+            nodes=[nodes[position] for position in best],
+            similarities=[float(scores[position]) for position in best],
+            ids=[nodes[position].node_id for position in best],
         )

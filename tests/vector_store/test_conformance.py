@@ -1,4 +1,4 @@
-"""What LlamaIndex expects of a vector store, in sync and async calls, for each kind of index, on disk and in memory."""
+"""What LlamaIndex expects of a vector store: sync and async calls, each index type, on disk and in memory."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ SUPPORTED_MODES = (
 
 
 class Calls:
-    """The calls of a store, or their async twins.
+    """The methods of a store, sync or async.
 
     Args:
         store: The store.
-        use_async: Which.
+        use_async: Whether to call the async methods.
     """
 
     def __init__(self, store: BasePydanticVectorStore, use_async: bool) -> None:
@@ -109,7 +109,7 @@ FILTERS: list[tuple[MetadataFilters, list[str]]] = [
 
 
 class VectorStoreConformance:
-    """The expectations. A subclass provides the fixture ``store``, an empty one."""
+    """The tests. A subclass provides the fixture ``store``, an empty store."""
 
     @pytest.fixture
     def store(self) -> BasePydanticVectorStore:
@@ -121,7 +121,7 @@ class VectorStoreConformance:
 
     @pytest.fixture
     async def filled(self, calls: Calls) -> Calls:
-        """Three nodes, each nearer to the query than the next."""
+        """A store with three nodes; each is nearer to the query than the next one."""
         await calls.add(
             [
                 node("a", 3, "first", "白色的飞机", page=1, colour="红"),
@@ -145,7 +145,7 @@ class VectorStoreConformance:
         assert await filled.found(ask()) == ["a", "b", "c"]
         assert [kept.model_dump() for kept in await filled.get_nodes(["a", "b", "c"])] == before
 
-    async def test_adding_an_id_again_overwrites_its_node(self, filled: Calls) -> None:
+    async def test_adding_an_id_again_replaces_its_node(self, filled: Calls) -> None:
         await filled.add([node("a", -1, "third", "轮船", page=9)])
 
         (kept,) = await filled.get_nodes(["a"])
@@ -177,13 +177,13 @@ class VectorStoreConformance:
                 image.model_dump(exclude={"embedding"}) for image in images
             ]
 
-    async def test_additions_at_the_same_time_are_all_kept(self, store: BasePydanticVectorStore) -> None:
+    async def test_concurrent_additions_are_all_kept(self, store: BasePydanticVectorStore) -> None:
         await asyncio.gather(*[store.async_add([node(f"{i}-{j}") for j in range(5)]) for i in range(8)])
         assert len((await store.aquery(ask(k=100))).ids or []) == len(await store.aget_nodes()) == 40
 
     # Deleting
 
-    async def test_deleting_what_is_missing_is_silent(self, filled: Calls) -> None:
+    async def test_deleting_unknown_ids_is_no_error(self, filled: Calls) -> None:
         await filled.delete("gone")
         await filled.delete_nodes(["gone"])
         await filled.delete_nodes([])
@@ -199,11 +199,11 @@ class VectorStoreConformance:
         await filled.delete_nodes(["c", "gone", "a"])
         assert await filled.ids() == await filled.found(ask()) == ["b"]
 
-    async def test_nodes_are_deleted_that_meet_ids_and_filters(self, filled: Calls) -> None:
+    async def test_nodes_are_deleted_by_ids_and_filters_together(self, filled: Calls) -> None:
         await filled.delete_nodes(["a", "b"], where("page", 2, FilterOperator.GTE))
         assert await filled.ids() == await filled.found(ask()) == ["a", "c"]
 
-    async def test_every_node_is_deleted_by_clear_only(self, filled: Calls) -> None:
+    async def test_only_clear_deletes_every_node(self, filled: Calls) -> None:
         for filters in (None, MetadataFilters(filters=[])):
             with pytest.raises(ValueError, match="needs node_ids or filters"):
                 await filled.delete_nodes(filters=filters)
@@ -222,11 +222,11 @@ class VectorStoreConformance:
 
     # Getting
 
-    async def test_nodes_are_got_in_the_order_of_the_ids(self, filled: Calls) -> None:
+    async def test_get_nodes_returns_them_in_the_order_of_the_ids(self, filled: Calls) -> None:
         assert [kept.node_id for kept in await filled.get_nodes(["c", "gone", "a", "c"])] == ["c", "a"]
         assert await filled.get_nodes([]) == []
 
-    async def test_without_ids_nodes_are_got_as_they_were_added(self, calls: Calls) -> None:
+    async def test_get_nodes_without_ids_returns_them_in_the_order_of_addition(self, calls: Calls) -> None:
         await calls.add([node("z"), node("a")])
         await calls.add([node("m")])
         assert await calls.ids() == ["z", "a", "m"]
@@ -242,22 +242,20 @@ class VectorStoreConformance:
         await filled.delete_nodes(filters=filters)
         assert await filled.ids() == [node_id for node_id in ("a", "b", "c") if node_id not in expected]
 
-    async def test_filters_narrow_before_the_nearest_are_counted(self, filled: Calls) -> None:
+    async def test_filters_apply_before_the_nearest_are_counted(self, filled: Calls) -> None:
         assert await filled.found(ask(k=1, filters=where("page", 3))) == ["c"]
         assert await filled.found(ask(k=1, node_ids=["c", "gone"])) == ["c"]
         assert await filled.found(ask(k=1, doc_ids=["second"])) == ["b"]
         assert await filled.found(ask(k=1, doc_ids=["second"], node_ids=["a", "c"])) == ["c"]
         assert await filled.found(ask(doc_ids=["gone"])) == []
 
-    async def test_empty_filters_and_node_ids_restrict_no_query(self, filled: Calls) -> None:
+    async def test_empty_filters_and_node_ids_do_not_restrict_a_query(self, filled: Calls) -> None:
         empty = MetadataFilters(filters=[])
         assert await filled.found(ask(filters=empty, node_ids=[])) == ["a", "b", "c"]
         assert await filled.ids(empty) == ["a", "b", "c"]
 
     @pytest.mark.parametrize("mode", SUPPORTED_MODES)
-    async def test_an_empty_list_of_document_ids_lets_no_node_through(
-        self, filled: Calls, mode: VectorStoreQueryMode
-    ) -> None:
+    async def test_an_empty_list_of_document_ids_finds_no_node(self, filled: Calls, mode: VectorStoreQueryMode) -> None:
         assert await filled.found(ask(mode=mode, query_str="飞机 猫", doc_ids=[])) == []
 
     # Queries
@@ -270,10 +268,10 @@ class VectorStoreConformance:
         await calls.delete("first")
         await calls.clear()
 
-    def test_an_empty_store_is_not_taken_for_none(self, store: BasePydanticVectorStore) -> None:
+    def test_an_empty_store_is_true(self, store: BasePydanticVectorStore) -> None:
         assert store
 
-    async def test_ids_nodes_and_scores_belong_together(self, filled: Calls) -> None:
+    async def test_ids_nodes_and_scores_correspond(self, filled: Calls) -> None:
         result = await filled.query(ask(k=2))
         assert result.ids == [found.node_id for found in result.nodes or ()] == ["a", "b"]
         assert result.similarities == pytest.approx([3.0, 2.0])
@@ -304,7 +302,7 @@ class VectorStoreConformance:
         assert await filled.found(ask(k=2, query_str="猫", mode=mode, alpha=1.0)) == ["a", "b"]
         assert await filled.found(ask(k=1, query_str="猫", mode=mode, alpha=0.0)) == ["c"]
 
-    async def test_mmr_chooses_as_llama_index_does(self, calls: Calls) -> None:
+    async def test_mmr_selects_the_same_nodes_as_llama_index(self, calls: Calls) -> None:
         vectors = np.random.default_rng(0).normal(size=(31, 8))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         nodes = [
@@ -330,34 +328,36 @@ class VectorStoreConformance:
                 assert result.ids == expected.ids
                 assert result.similarities == pytest.approx(expected.similarities, abs=1e-6)
 
-    async def test_other_modes_are_refused(self, filled: Calls) -> None:
+    async def test_other_modes_are_errors(self, filled: Calls) -> None:
         for mode in set(VectorStoreQueryMode) - set(SUPPORTED_MODES):
             with pytest.raises(ValueError, match=f"query mode '{mode.value}' is not supported"):
                 await filled.query(ask(mode=mode, query_str="猫"))
 
-    async def test_a_vector_query_without_vector_is_refused(self, filled: Calls) -> None:
+    async def test_a_vector_query_without_vector_is_an_error(self, filled: Calls) -> None:
         with pytest.raises(ValueError, match="no embedding"):
             await filled.query(VectorStoreQuery(query_str="猫", similarity_top_k=1))
 
-    async def test_a_vector_of_another_dimension_is_refused(self, filled: Calls) -> None:
+    async def test_a_vector_of_another_dimension_is_an_error(self, filled: Calls) -> None:
         with pytest.raises(ValueError, match="dimension 3"):
             await filled.query(VectorStoreQuery(query_embedding=[1.0, 0.0, 0.0], similarity_top_k=1))
 
 
 class TestFaissMultiModalVectorStore(VectorStoreConformance):
-    """Both kinds of index, on disk and in memory."""
+    """Both index types, on disk and in memory."""
 
     @pytest.fixture(params=["flat", "hnsw"])
-    def kind(self, request: pytest.FixtureRequest) -> str:
+    def index_type(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
 
     @pytest.fixture(params=["durable", "memory"])
-    def store(self, request: pytest.FixtureRequest, kind: str, tmp_path: Path) -> Iterator[FaissMultiModalVectorStore]:
+    def store(
+        self, request: pytest.FixtureRequest, index_type: str, tmp_path: Path
+    ) -> Iterator[FaissMultiModalVectorStore]:
         with FaissMultiModalVectorStore(tmp_path / "store" if request.param == "durable" else None) as opened:
-            if kind == "hnsw":
-                opened.reindex(kind)
+            if index_type == "hnsw":
+                opened.reindex(index_type)
             yield opened
 
-    def test_the_index_is_of_the_kind(self, store: FaissMultiModalVectorStore, kind: str) -> None:
+    def test_the_index_has_the_type(self, store: FaissMultiModalVectorStore, index_type: str) -> None:
         store.add([node("a")])
-        assert type(store.client).__name__ == {"flat": "IndexFlatIP", "hnsw": "IndexHNSWFlat"}[kind]
+        assert type(store.client).__name__ == {"flat": "IndexFlatIP", "hnsw": "IndexHNSWFlat"}[index_type]

@@ -1,4 +1,4 @@
-"""The store answers random calls as a naive one does: whatever was added, deleted, reopened, filtered before."""
+"""The store gives the same answers as a naive one, after any sequence of random calls."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from llama_index_mm_zhipu import FaissMultiModalVectorStore
 
 LIST_OPERATORS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 
-# Few values, so that filters hit; among them what compares oddly in SQL, JSON or floats.
+# Few values, so that filters match; some of them are compared differently by SQL, JSON or floats.
 INTS = (-1, 0, 1, 2, 3, 2**53 + 1, 10**30, 10**400)
 FLOATS = (-0.0, 0.5, 1.0, 2.0, 0.1 + 0.2, 5e-324, float(2**53), 1e300)
 TEXTS = ("", "a", "A", "ab", "1", "1.0", "true", "红", "红色", "一辆红色的汽车", "İ", "ß", "😀", "%", "'", "a\x00b")
@@ -83,7 +83,7 @@ filters = filters_nested(3)
 
 
 class Draft(NamedTuple):
-    """A node that has yet to be given the dimension of its store."""
+    """A node, before the dimension of its vector is known."""
 
     node_id: str
     ref_doc: str | None
@@ -105,7 +105,7 @@ class Draft(NamedTuple):
 
 
 dimensions = st.sampled_from((3, 4))
-# Sums of products of such numbers are exact, and many of them are equal.
+# Inner products of such numbers are exact, and many of them are equal.
 vectors = st.tuples(*[st.integers(-2, 2)] * 4)
 node_ids = st.lists(st.sampled_from((*NODE_IDS, "gone")), max_size=5)
 drafts = st.builds(
@@ -127,26 +127,26 @@ def where(key: str, operator: FilterOperator, value: Any) -> MetadataFilters:
     return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])
 
 
-def opened(folder: Path, kind: str | None) -> FaissMultiModalVectorStore:
+def opened(folder: Path, index_type: str | None) -> FaissMultiModalVectorStore:
     store = FaissMultiModalVectorStore(folder)
-    if kind is not None:
-        store.reindex(kind)
+    if index_type is not None:
+        store.reindex(index_type)
     return store
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """A store on disk and the oracle, given the same calls.
+    """A store on disk and the oracle, which get the same calls.
 
     Args:
-        kind: Kind of index, None for the store's own choice.
-        steps: A number is appended after each run: its calls.
+        index_type: Index type; None for the store's default.
+        steps: List to which each run appends the number of its calls.
     """
 
-    def __init__(self, kind: str | None, steps: list[int]) -> None:
+    def __init__(self, index_type: str | None, steps: list[int]) -> None:
         super().__init__()
-        self.kind = kind
+        self.index_type = index_type
         self.folder = tempfile.TemporaryDirectory()
-        self.store = opened(Path(self.folder.name), kind)
+        self.store = opened(Path(self.folder.name), index_type)
         self.beside: FaissMultiModalVectorStore | None = None
         self.oracle = Oracle()
         self.dimension = 3
@@ -198,17 +198,17 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.delete_nodes(filters=filters)
         self.oracle.delete_nodes(filters=filters)
 
-    # Rarely: a small store has little to get wrong.
+    # Only sometimes: few errors are possible in a small store.
     @precondition(lambda self: len(self.oracle.nodes) > 8)
     @rule(dimension=dimensions)
     def clear(self, dimension: int) -> None:
         self.store.clear()
         self.oracle.clear()
         self.dimension = dimension
-        if self.kind is not None:
-            self.store.reindex(self.kind)
+        if self.index_type is not None:
+            self.store.reindex(self.index_type)
 
-    # Questions
+    # Queries
 
     @rule(
         vector=vectors,
@@ -238,8 +238,8 @@ class StoreMachine(RuleBasedStateMachine):
 
         assert result.similarities == expected.similarities == [scores.get(node_id) for node_id in result.ids or ()]
         assert len(set(result.ids or ())) == len(result.ids or ())
-        # A graph may choose among equals.
-        assert result.ids == expected.ids or self.kind is not None
+        # A graph may return any of several equals.
+        assert result.ids == expected.ids or self.index_type is not None
         assert dumped(result.nodes) == dumped([self.oracle.nodes[node_id] for node_id in result.ids or ()])
 
     @rule(vector=vectors, k=st.integers(1, len(NODE_IDS)))
@@ -263,7 +263,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = FaissMultiModalVectorStore.from_persist_dir(self.folder.name)
 
     @rule()
-    def go_on_with_another_handle(self) -> None:
+    def use_another_store_object(self) -> None:
         other = self.beside or FaissMultiModalVectorStore.from_persist_dir(self.folder.name)
         self.store, self.beside = other, self.store
 
@@ -279,18 +279,18 @@ class StoreMachine(RuleBasedStateMachine):
                 assert dumped(copy.get_nodes()) == dumped(self.oracle.get_nodes())
 
 
-def run(kind: str | None, runs: int, steps_each: int, *, thorough: bool) -> int:
-    """Run the machine and return the number of calls that it made.
+def run(index_type: str | None, runs: int, steps_each: int, *, thorough: bool) -> int:
+    """Run the machine and return the number of its calls.
 
     Args:
-        kind: Kind of index.
-        runs: So many runs, each with a new store.
-        steps_each: Calls of a run.
-        thorough: Other calls each time, and a failure is made small, which takes minutes.
+        index_type: Index type.
+        runs: Number of runs, each with a new store.
+        steps_each: Calls in a run.
+        thorough: Whether to make other calls each time and to shrink a failure, which takes minutes.
     """
     steps: list[int] = []
     run_state_machine_as_test(
-        lambda: StoreMachine(kind, steps),  # type: ignore[arg-type]
+        lambda: StoreMachine(index_type, steps),  # type: ignore[arg-type]
         settings=settings(
             max_examples=runs,
             stateful_step_count=steps_each,
@@ -305,24 +305,24 @@ def run(kind: str | None, runs: int, steps_each: int, *, thorough: bool) -> int:
     return sum(steps)
 
 
-@pytest.mark.parametrize("kind", [None, "hnsw"])
-def test_random_calls_agree_with_the_oracle(kind: str | None) -> None:
-    assert run(kind, runs=24, steps_each=30, thorough=False) >= 300
+@pytest.mark.parametrize("index_type", [None, "hnsw"])
+def test_random_calls_agree_with_the_oracle(index_type: str | None) -> None:
+    assert run(index_type, runs=24, steps_each=30, thorough=False) >= 300
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("kind", [None, "hnsw"])
-def test_many_random_calls_agree_with_the_oracle(kind: str | None) -> None:
-    assert run(kind, runs=300, steps_each=50, thorough=True) >= 10_000
+@pytest.mark.parametrize("index_type", [None, "hnsw"])
+def test_many_random_calls_agree_with_the_oracle(index_type: str | None) -> None:
+    assert run(index_type, runs=300, steps_each=50, thorough=True) >= 10_000
 
 
-# Filters alone, and ties alone
+# Filters and ties
 
 Stores = tuple[FaissMultiModalVectorStore, Oracle]
 
 SINGLE = (*INTS, *FLOATS, *TEXTS)
-OF_EVERY_KIND = (*SINGLE, True, False, None, [], *([value] for value in (*SINGLE, True)), [1, None], ["a", 1.0, False])
+OF_EVERY_TYPE = (*SINGLE, True, False, None, [], *([value] for value in (*SINGLE, True)), [1, None], ["a", 1.0, False])
 
 
 def each_under(key: str, values: Sequence[object]) -> list[dict[str, object]]:
@@ -363,18 +363,18 @@ def rich() -> Stores:
 
 
 @pytest.fixture(scope="module")
-def of_every_kind() -> Stores:
-    return both_with([{}, *each_under("page", OF_EVERY_KIND)])
+def of_every_type() -> Stores:
+    return both_with([{}, *each_under("page", OF_EVERY_TYPE)])
 
 
 @pytest.mark.parametrize("operator", FilterOperator)
-def test_each_operator_finds_what_the_oracle_finds(of_every_kind: Stores, operator: FilterOperator) -> None:
+def test_each_operator_finds_what_the_oracle_finds(of_every_type: Stores, operator: FilterOperator) -> None:
     values: list[object] = [] if operator in LIST_OPERATORS else [*TEXTS]
     if operator not in (*TEXT_OPERATORS, *LIST_OPERATORS):
         values += [*INTS, *FLOATS, None]
     if operator not in (*TEXT_OPERATORS, *ORDER_OPERATORS):
         values += [[], *([value] for value in SINGLE), ["a", "红"], [2.0, 0.5], [3, 1, 1]]
-    answers = {repr(value): ids_from_both(of_every_kind, where("page", operator, value)) for value in values}
+    answers = {repr(value): ids_from_both(of_every_type, where("page", operator, value)) for value in values}
     assert {value: both for value, both in answers.items() if both[0] != both[1]} == {}
 
 
@@ -387,7 +387,7 @@ def test_filters_find_what_the_oracle_finds(rich: Stores, filters: MetadataFilte
 
 @pytest.mark.parametrize("value", [5, 0.5, None, ["红"]])
 @pytest.mark.parametrize("operator", TEXT_OPERATORS)
-def test_text_operators_refuse_what_is_no_text(rich: Stores, operator: FilterOperator, value: object) -> None:
+def test_text_operators_need_text(rich: Stores, operator: FilterOperator, value: object) -> None:
     nested = MetadataFilters(filters=[where("标题", operator, value)], condition=FilterCondition.OR)
     for store in rich:
         with pytest.raises(TypeError):
@@ -396,7 +396,7 @@ def test_text_operators_refuse_what_is_no_text(rich: Stores, operator: FilterOpe
 
 @pytest.mark.parametrize("operator", ORDER_OPERATORS)
 @pytest.mark.parametrize("value", [[], [1], ["a"]])
-def test_operators_of_order_refuse_lists(rich: Stores, operator: FilterOperator, value: list[object]) -> None:
+def test_order_operators_take_no_lists(rich: Stores, operator: FilterOperator, value: list[object]) -> None:
     for store in rich:
         with pytest.raises(TypeError):
             store.get_nodes(filters=where("page", operator, value))
@@ -404,7 +404,7 @@ def test_operators_of_order_refuse_lists(rich: Stores, operator: FilterOperator,
 
 @pytest.mark.parametrize("k", [1, 7, 50, 99, 100, 101, 399, 1000])
 @pytest.mark.parametrize("restricted", [False, True])
-def test_the_oldest_of_many_equals_are_found(k: int, restricted: bool) -> None:
+def test_the_oldest_of_many_equal_vectors_are_found(k: int, restricted: bool) -> None:
     rows = np.random.default_rng(0).integers(-1, 2, (400, 3)).tolist()
     nodes = [TextNode(id_=f"n{i}", text="x", embedding=row, metadata={"page": i % 5}) for i, row in enumerate(rows)]
     query = VectorStoreQuery(
@@ -421,7 +421,7 @@ def test_the_oldest_of_many_equals_are_found(k: int, restricted: bool) -> None:
     assert (result.ids, result.similarities) == (expected.ids, expected.similarities)
 
 
-def test_another_handle_follows_a_store_that_was_cleared_refilled_and_emptied(tmp_path: Path) -> None:
+def test_another_store_object_follows_clearing_and_refilling(tmp_path: Path) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add([TextNode(id_="a", text="x", embedding=[1.0, 0.0, 0.0])])
         with FaissMultiModalVectorStore(tmp_path) as other:

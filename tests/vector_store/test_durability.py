@@ -1,4 +1,4 @@
-"""What was acknowledged stays, through kills, full disks and damaged files; what cannot be done is an error."""
+"""Acknowledged changes survive kills, full disks and damaged files, and calls that fail change nothing."""
 
 from __future__ import annotations
 
@@ -36,24 +36,28 @@ def check(store: FaissMultiModalVectorStore, state: State) -> None:
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(60, marks=pytest.mark.integration)])
-def test_killed_writers_lose_nothing_and_leave_nothing_half_done(tmp_path: Path, ordeal: Ordeal, kills: int) -> None:
+def test_killed_writers_lose_no_acknowledged_call_and_leave_none_half_done(
+    tmp_path: Path, ordeal: Ordeal, kills: int
+) -> None:
     done = ordeal("kills", tmp_path, kills)
     assert (done["kills"], done["warnings"]) == (kills, 0), done
 
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(25, marks=pytest.mark.integration)])
-def test_children_of_a_killed_writer_lose_nothing(tmp_path: Path, ordeal: Ordeal, rounds: int) -> None:
+def test_forked_children_of_a_killed_writer_lose_no_acknowledged_call(
+    tmp_path: Path, ordeal: Ordeal, rounds: int
+) -> None:
     done = ordeal("kills_among_forks", tmp_path, rounds)
     assert (done["kills"], done["warnings"]) == (2 * rounds, 0), done
     assert done["forks"], done
 
 
-# Disks and folders that take nothing
+# Full disks and read-only folders
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
+    """A folder on a file system of 4 MB."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(tmp_path)]
     if not hasattr(os, "getuid") or os.getuid() != 0 or subprocess.run(mount, check=False).returncode != 0:
         pytest.skip("cannot mount a small disk: only root can, where mounts are allowed")
@@ -62,14 +66,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(store: FaissMultiModalVectorStore, kept: State) -> None:
-    """Add nodes until it fails, and note those that were acknowledged."""
+    """Add nodes until that fails, and record in ``kept`` those that were acknowledged."""
     for first in itertools.count(step=50):
         more = nodes(range(first, first + 50))
         add(store, more)
         kept |= more
 
 
-def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
+def test_a_full_disk_loses_no_node(small_disk: Path) -> None:
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(1_000_000))
     store = FaissMultiModalVectorStore(small_disk)
@@ -88,7 +92,7 @@ def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
     assert look(small_disk) == kept
 
 
-def test_a_full_disk_keeps_no_piece_of_a_faiss_file(small_disk: Path) -> None:
+def test_a_full_disk_leaves_no_part_of_a_faiss_file(small_disk: Path) -> None:
     store = FaissMultiModalVectorStore(small_disk)
     add(store, nodes(range(500)))
     ballast = small_disk / "ballast"
@@ -106,13 +110,13 @@ def test_a_full_disk_keeps_no_piece_of_a_faiss_file(small_disk: Path) -> None:
 
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
-    """A folder that every user may read, unlike those of pytest."""
+    """A folder that every user may read; pytest's are private."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
 
 
-def test_a_store_that_may_only_be_read_is_searched_and_refuses_writes(public_folder: Path, ordeal: Ordeal) -> None:
+def test_a_read_only_store_can_be_searched_and_refuses_writes(public_folder: Path, ordeal: Ordeal) -> None:
     with FaissMultiModalVectorStore(public_folder / "closed") as closed:
         add(closed, nodes(range(10)))
     in_use = FaissMultiModalVectorStore(public_folder / "in use")
@@ -121,12 +125,12 @@ def test_a_store_that_may_only_be_read_is_searched_and_refuses_writes(public_fol
     paths = [public_folder, *public_folder.rglob("*")]
     for path in paths:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    said = ordeal("forbidden", public_folder)
+    found = ordeal("forbidden", public_folder)
     for path in paths:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
-    assert {name: found for name, (found, _) in said.items()} == {"closed": 10, "in use": 10, "missing": 0}
-    for name, (_, error) in said.items():
+    assert {name: count for name, (count, _) in found.items()} == {"closed": 10, "in use": 10, "missing": 0}
+    for name, (_, error) in found.items():
         assert re.fullmatch(rf"StoreError: .*{re.escape(str(public_folder / name))}.*", error or ""), (name, error)
     in_use.close()
     assert look(public_folder / "closed") == look(public_folder / "in use") == nodes(range(10))

@@ -1,4 +1,4 @@
-"""Only errors of damaged files advise to restore a backup."""
+"""The advice for errors of SQLite: a backup is to be restored only if the file is damaged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def error_of(message: str, name: str | None) -> sqlite3.Error:
     return error
 
 
-# Python 3.10 tells the message only.
+# Errors of Python 3.10 have no sqlite_errorname.
 @pytest.mark.parametrize("named", [True, False])
 @pytest.mark.parametrize(
     ("message", "name", "advice"),
@@ -37,12 +37,12 @@ def error_of(message: str, name: str | None) -> sqlite3.Error:
     ],
 )
 def test_each_error_has_its_own_advice(message: str, name: str, advice: str, named: bool) -> None:
-    said = advice_on(error_of(message, name if named else None))
-    assert advice in said
-    assert ("backup" in said) == ("backup" in advice)
+    given = advice_on(error_of(message, name if named else None))
+    assert advice in given
+    assert ("backup" in given) == ("backup" in advice)
 
 
-def test_a_file_that_is_damaged_while_open_is_to_be_restored(tmp_path: Path) -> None:
+def test_reading_a_damaged_file_advises_to_restore_a_backup(tmp_path: Path) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add([TextNode(id_=f"n{i}", text="x" * 1000, embedding=[1.0]) for i in range(200)])
     path = tmp_path / "default.sqlite3"
@@ -52,7 +52,7 @@ def test_a_file_that_is_damaged_while_open_is_to_be_restored(tmp_path: Path) -> 
         FaissMultiModalVectorStore(tmp_path).get_nodes()
 
 
-def test_a_healthy_file_is_not_called_damaged(tmp_path: Path) -> None:
+def test_other_errors_do_not_mention_a_backup(tmp_path: Path) -> None:
     store = FaissMultiModalVectorStore(tmp_path)
     with pytest.raises(StoreError, match="no such table") as caught, store._database.reading() as reader:
         reader._connection.execute("select * from missing")

@@ -1,4 +1,4 @@
-"""Full text over Chinese: characters, words, their parts and symbols hit, and both rankings can be fused."""
+"""Full text for Chinese: characters, words, their parts and symbols are found, and rankings can be fused."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ TEXTS = {
 def filled() -> FaissMultiModalVectorStore:
     store = FaissMultiModalVectorStore()
     nodes = [
-        TextNode(id_=name, text=text, embedding=[1.0 - place / 10, 0.0], metadata={"place": place})
-        for place, (name, text) in enumerate(TEXTS.items())
+        TextNode(id_=name, text=text, embedding=[1.0 - position / 10, 0.0], metadata={"position": position})
+        for position, (name, text) in enumerate(TEXTS.items())
     ]
     store.add(nodes)
     return store
@@ -59,14 +59,14 @@ def test_words_and_characters_are_found(filled: FaissMultiModalVectorStore, word
     assert sorted(search(filled, words)) == found
 
 
-def test_the_better_match_comes_first_and_scores_fall(filled: FaissMultiModalVectorStore) -> None:
+def test_the_best_match_comes_first(filled: FaissMultiModalVectorStore) -> None:
     query = VectorStoreQuery(query_str="白色飞机 猫", similarity_top_k=2, mode=VectorStoreQueryMode.TEXT_SEARCH)
     result = filled.query(query)
     assert result.similarities == sorted(result.similarities or [], reverse=True)
     assert len(result.ids or []) == 2
 
 
-def test_deleted_and_overwritten_texts_are_not_found(filled: FaissMultiModalVectorStore) -> None:
+def test_deleted_and_replaced_texts_are_not_found(filled: FaissMultiModalVectorStore) -> None:
     filled.delete_nodes(["cat"])
     filled.add([TextNode(id_="plane", text="轮船", embedding=[0.0, 1.0])])
     assert search(filled, "猫") == search(filled, "飞机") == []
@@ -74,7 +74,7 @@ def test_deleted_and_overwritten_texts_are_not_found(filled: FaissMultiModalVect
 
 
 def test_text_search_obeys_filters(filled: FaissMultiModalVectorStore) -> None:
-    filters = MetadataFilters(filters=[MetadataFilter(key="place", value=0)])
+    filters = MetadataFilters(filters=[MetadataFilter(key="position", value=0)])
     assert search(filled, "机", filters=filters) == ["plane"]
     assert search(filled, "机", node_ids=["phone"]) == ["phone"]
 
@@ -93,7 +93,7 @@ def test_hybrid_fuses_both_rankings(filled: FaissMultiModalVectorStore) -> None:
     assert filled.query(query).ids == ["plane", "phone"]
 
 
-def test_without_fts5_only_text_modes_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_fts5_only_the_text_modes_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "_has_fts5", lambda connection: False)
     store = FaissMultiModalVectorStore()
     store.add([TextNode(id_="a", text="猫", embedding=[1.0])])
@@ -105,7 +105,7 @@ def test_without_fts5_only_text_modes_are_missing(monkeypatch: pytest.MonkeyPatc
         search(store, "猫")
 
 
-def test_tokens_are_characters_and_pairs_of_neighbours() -> None:
+def test_tokens_of_chinese_are_characters_and_pairs_of_neighbours() -> None:
     assert tokens_of("飞机场 纸") == "飞 机 场 飞机 机场 纸"
     assert match_expression("飞机场 纸") == '"机场" OR "纸" OR "飞机"'
     assert tokens_of("二〇二四") == "二 〇 二 四 二〇 〇二 二四"
@@ -116,7 +116,7 @@ def test_tokens_of_words_are_the_whole_and_its_letters_and_digits() -> None:
     assert tokens_of("iPhone15Pro") == "iphone15pro iphone 15 pro"
     assert tokens_of("img_001") == "img_001 img 001"
     assert tokens_of("飞机 Boeing 747 ___") == "飞 机 飞机 boeing 747 ___"
-    # Not every 15, and not every pro.
+    # These expressions match neither every 15 nor every pro.
     assert match_expression("iPhone15Pro") == '"iphone 15 pro" OR "iphone15pro"'
     assert match_expression("SU7 A4") == '"a 4" OR "a4" OR "su 7" OR "su7"'
 
@@ -134,14 +134,14 @@ def test_tokens_of_words_are_the_whole_and_its_letters_and_digits() -> None:
         ("10⁶", "10 ⁶ 6 106"),
         ("Ⅳ", "ⅳ iv"),
         ("㈠", "㈠ 一"),
-        # Both ways to write ≠.
+        # ≠ as one character and as two.
         ("\u2260", "\u2260"),
         ("=\u0338", "\u2260"),
-        # Unassigned in the Unicode of older Pythons.
+        # An emoji that is unassigned in the Unicode of older Pythons.
         ("\U0001fae9", "\U0001fae9"),
     ],
 )
-def test_symbols_are_tokens_beside_what_they_spell(text: str, tokens: str) -> None:
+def test_symbols_are_tokens_beside_their_normal_forms(text: str, tokens: str) -> None:
     assert tokens_of(text) == tokens
     asked = {token.strip('"') for token in match_expression(text).split(" OR ")}
     assert asked <= set(tokens.split())
@@ -185,7 +185,7 @@ def test_a_text_is_found_by_each_of_its_parts(text: str, found_by: list[str]) ->
     assert {words: search(store, words) for words in found_by} == {words: ["it"] for words in found_by}
 
 
-def test_parts_of_a_word_are_found_in_order_alone() -> None:
+def test_parts_of_a_word_are_found_only_in_order() -> None:
     store = FaissMultiModalVectorStore()
     texts = {
         "glued": "iPhone15Pro 手机壳",

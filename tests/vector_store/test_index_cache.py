@@ -1,4 +1,4 @@
-"""Indexes of other kinds are built beside the work that goes on, last, and never change what is found."""
+"""Indexes of other types are built while queries go on, are kept in files, and do not change what is found."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def nodes(start: int, stop: int) -> list[TextNode]:
     ]
 
 
-def nearest(place: int, k: int, among: range = range(4000)) -> list[str]:
-    order = sorted(among, key=lambda i: (-float(VECTORS[i] @ VECTORS[place]), i))
+def nearest(number: int, k: int, among: range = range(4000)) -> list[str]:
+    order = sorted(among, key=lambda i: (-float(VECTORS[i] @ VECTORS[number]), i))
     return [f"n{i}" for i in order[:k]]
 
 
-def ask(store: FaissMultiModalVectorStore, place: int, k: int = 5, **query: object) -> list[str]:
+def ask(store: FaissMultiModalVectorStore, number: int, k: int = 5, **query: object) -> list[str]:
     options = {"ef_search": 200}
-    asked = VectorStoreQuery(query_embedding=VECTORS[place].tolist(), similarity_top_k=k, **query)  # type: ignore[arg-type]
+    asked = VectorStoreQuery(query_embedding=VECTORS[number].tolist(), similarity_top_k=k, **query)  # type: ignore[arg-type]
     return store.query(asked, **options).ids or []
 
 
@@ -44,10 +44,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaissMulti
         yield opened
 
 
-@pytest.mark.parametrize("kind", ["hnsw", "flat", "IVF8,Flat", "SQ8", "HNSW16,SQ8"])
-def test_every_kind_finds_the_nearest_with_exact_scores(store: FaissMultiModalVectorStore, kind: str) -> None:
+@pytest.mark.parametrize("index_type", ["hnsw", "flat", "IVF8,Flat", "SQ8", "HNSW16,SQ8"])
+def test_every_index_type_finds_the_nearest_with_exact_scores(
+    store: FaissMultiModalVectorStore, index_type: str
+) -> None:
     store.add(nodes(0, 1000))
-    store.reindex(kind)
+    store.reindex(index_type)
     store.add(nodes(1000, 1200))
     store.delete_nodes(["n77"])
 
@@ -58,7 +60,9 @@ def test_every_kind_finds_the_nearest_with_exact_scores(store: FaissMultiModalVe
     assert result.similarities == pytest.approx([float(VECTORS[int(i[1:])] @ VECTORS[5]) for i in result.ids], abs=1e-5)
 
 
-def test_the_kind_and_its_file_outlive_the_process(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_reopened_store_has_the_same_index_type_with_and_without_its_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add(nodes(0, 500))
         store.reindex("hnsw")
@@ -74,7 +78,7 @@ def test_the_kind_and_its_file_outlive_the_process(tmp_path: Path, caplog: pytes
         assert ask(store, 550) == nearest(550, 5, range(600))
 
 
-def test_an_empty_store_may_be_told_its_kind(tmp_path: Path) -> None:
+def test_the_index_type_of_an_empty_store_can_be_set(tmp_path: Path) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.reindex("hnsw")
     with FaissMultiModalVectorStore(tmp_path) as store:
@@ -85,18 +89,20 @@ def test_an_empty_store_may_be_told_its_kind(tmp_path: Path) -> None:
         assert type(store.client).__name__ == "IndexFlatIP"
 
 
-def test_an_empty_store_has_nothing_to_train_a_kind_with(store: FaissMultiModalVectorStore) -> None:
+def test_an_index_type_that_is_trained_needs_nodes(store: FaissMultiModalVectorStore) -> None:
     with pytest.raises(ValueError, match="the store is empty: add nodes before"):
         store.reindex("IVF8,Flat")
     store.add(nodes(0, 10))
     assert ask(store, 5) == nearest(5, 5, range(10))
 
 
-@pytest.mark.parametrize("kind", ["nonsense", "IVF512,Flat"])
-def test_a_kind_that_cannot_be_built_leaves_the_store_as_it_was(store: FaissMultiModalVectorStore, kind: str) -> None:
+@pytest.mark.parametrize("index_type", ["nonsense", "IVF512,Flat"])
+def test_an_index_type_that_cannot_be_built_leaves_the_store_unchanged(
+    store: FaissMultiModalVectorStore, index_type: str
+) -> None:
     store.add(nodes(0, 100))
-    with pytest.raises(ValueError, match=f"index of kind '{kind}'"):
-        store.reindex(kind)
+    with pytest.raises(ValueError, match=f"index of type '{index_type}'"):
+        store.reindex(index_type)
     assert type(store.client).__name__ == "IndexFlatIP"
     assert ask(store, 5) == nearest(5, 5, range(100))
 
@@ -120,50 +126,48 @@ def test_queries_and_changes_go_on_while_an_index_is_built(store: FaissMultiModa
     assert not set(ask(store, 2100, k=100)) & {f"n{i}" for i in range(2000, 2500)}
 
 
-def test_auto_builds_a_graph_in_the_background_once_flat_is_slow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ann, "AUTO_KINDS", ((1000, "flat"), (10**9, "hnsw")))
+def test_auto_builds_a_graph_in_the_background_above_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ann, "AUTO_TYPES", ((1000, "flat"), (10**9, "hnsw")))
     with FaissMultiModalVectorStore(tmp_path, index_type="auto") as store:
         store.add(nodes(0, 1000))
-        assert store._builder is None
+        assert store._cache._builder is None
         store.add(nodes(1000, 1100))
-        assert store._builder is not None
-        store._builder.join()
+        assert store._cache._builder is not None
+        store._cache._builder.join()
         assert type(store.client).__name__ == "IndexHNSWFlat"
         assert ask(store, 1050) == nearest(1050, 5, range(1100))
 
 
-def test_a_graph_of_mostly_deleted_nodes_is_built_anew(tmp_path: Path) -> None:
+def test_a_graph_of_mostly_deleted_nodes_is_rebuilt(tmp_path: Path) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add(nodes(0, 3000))
         store.reindex("hnsw")
         store.delete_nodes([f"n{i}" for i in range(2000)])
-        assert store._builder is not None
-        store._builder.join()
+        assert store._cache._builder is not None
+        store._cache._builder.join()
         assert store.client.ntotal == store.count() == 1000
         assert ask(store, 2500) == nearest(2500, 5, range(2000, 3000))
 
 
-def test_closing_ends_a_build_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ann, "AUTO_KINDS", ((1000, "flat"), (10**9, "hnsw")))
+def test_closing_aborts_a_build_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ann, "AUTO_TYPES", ((1000, "flat"), (10**9, "hnsw")))
     monkeypatch.setattr(index_cache, "_BATCH", 16)
     store = FaissMultiModalVectorStore(tmp_path, index_type="auto")
     store.add(nodes(0, 4000))
     store.close()
-    assert store._builder is not None
-    store._builder.join()
+    assert store._cache._builder is not None
+    store._cache._builder.join()
     with FaissMultiModalVectorStore(tmp_path) as again:
         assert ask(again, 3999) == nearest(3999, 5)
 
 
-@pytest.mark.parametrize("kind", ["flat", "hnsw", "SQ8"])
+@pytest.mark.parametrize("index_type", ["flat", "hnsw", "SQ8"])
 @pytest.mark.parametrize("tenth", [None, 3])
-def test_a_filtered_query_returns_as_many_as_there_are(
-    store: FaissMultiModalVectorStore, kind: str, tenth: int | None
+def test_a_filtered_query_returns_all_matching_nodes_if_asked_for(
+    store: FaissMultiModalVectorStore, index_type: str, tenth: int | None
 ) -> None:
     store.add(nodes(0, 2000))
-    store.reindex(kind)
+    store.reindex(index_type)
     filters = None if tenth is None else MetadataFilters(filters=[MetadataFilter(key="tenth", value=tenth)])
     expected = 2000 if tenth is None else 200
     assert len(ask(store, 1, k=3000, filters=filters)) == expected
@@ -171,7 +175,7 @@ def test_a_filtered_query_returns_as_many_as_there_are(
     assert ask(store, 1, filters=filters) == nearest(1, 5, among)  # type: ignore[arg-type]
 
 
-def test_a_small_change_is_replayed_rather_than_written(tmp_path: Path) -> None:
+def test_closing_after_a_small_change_does_not_write_the_faiss_file_again(tmp_path: Path) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add(nodes(0, 2000))
     (file,) = tmp_path.glob("*.faiss")
@@ -184,7 +188,22 @@ def test_a_small_change_is_replayed_rather_than_written(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.faiss")) != [file]
 
 
-def test_a_handle_that_missed_the_log_of_deletions_still_follows(tmp_path: Path) -> None:
+def test_a_checkpoint_writes_the_faiss_file_after_many_changes_only(tmp_path: Path) -> None:
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add(nodes(0, 1000))
+        store.checkpoint()
+        assert not list(tmp_path.glob("*.faiss"))
+        store.add(nodes(1000, 1001))
+        store.checkpoint()
+        (file,) = tmp_path.glob("*.faiss")
+        store.add(nodes(1001, 1100))
+        store.checkpoint()
+        assert list(tmp_path.glob("*.faiss")) == [file]
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        assert ask(store, 1050) == nearest(1050, 5, range(1100))
+
+
+def test_a_store_object_follows_after_the_log_of_deletions_was_truncated(tmp_path: Path) -> None:
     reader = FaissMultiModalVectorStore(tmp_path)
     with FaissMultiModalVectorStore(tmp_path) as writer:
         writer.add(nodes(0, 100))
@@ -197,16 +216,16 @@ def test_a_handle_that_missed_the_log_of_deletions_still_follows(tmp_path: Path)
     reader.close()
 
 
-def test_an_index_that_an_interrupt_left_half_changed_is_built_anew(store: FaissMultiModalVectorStore) -> None:
+def test_an_index_that_an_interrupt_left_inconsistent_is_rebuilt(store: FaissMultiModalVectorStore) -> None:
     store.add(nodes(0, 100))
-    # What Ctrl-C between faiss's addition and that of the ids leaves.
+    # Ctrl-C between the addition to faiss and that of the ids leaves this state.
     store.client.add(VECTORS[:3])
     store.add(nodes(100, 200))
     assert store.client.ntotal == store.count() == 200
     assert ask(store, 150) == nearest(150, 5, range(200))
 
 
-def test_progress_is_shown_where_asked_for(
+def test_a_progress_bar_is_shown_on_request(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)

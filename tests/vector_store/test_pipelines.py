@@ -1,4 +1,4 @@
-"""LlamaIndex's own pipelines, indexes and retrievers work on the store as they do on any other."""
+"""LlamaIndex's own pipelines, indexes and retrievers work with the store."""
 
 from __future__ import annotations
 
@@ -40,10 +40,13 @@ def store(tmp_path: Path) -> Iterator[FaissMultiModalVectorStore]:
 
 @pytest.fixture
 def text_index(store: FaissMultiModalVectorStore, tiny_embedding: ChineseClipEmbedding) -> VectorStoreIndex:
-    """An index of ``TEXTS``, their place in the metadata."""
+    """An index of ``TEXTS``, with their positions in the metadata."""
     index = VectorStoreIndex.from_vector_store(store, embed_model=tiny_embedding)
     index.insert_nodes(
-        [TextNode(id_=name, text=text, metadata={"place": place}) for place, (name, text) in enumerate(TEXTS.items())]
+        [
+            TextNode(id_=name, text=text, metadata={"position": position})
+            for position, (name, text) in enumerate(TEXTS.items())
+        ]
     )
     return index
 
@@ -71,7 +74,7 @@ async def ingest(pipeline: IngestionPipeline, texts: dict[str, str], use_async: 
 
 
 def stored(store: FaissMultiModalVectorStore) -> dict[str, str]:
-    """The text of each document, put together from its nodes."""
+    """Return the text of each document, joined from its nodes."""
     texts: dict[str, str] = {}
     for node in store.get_nodes():
         assert node.ref_doc_id is not None
@@ -100,7 +103,7 @@ async def test_a_changed_document_replaces_its_nodes(
 @pytest.mark.parametrize(
     ("strategy", "left"), [(DocstoreStrategy.UPSERTS, list(DOCUMENTS)), (DocstoreStrategy.UPSERTS_AND_DELETE, ["car"])]
 )
-async def test_a_document_that_is_gone_vanishes_if_asked(
+async def test_a_removed_document_is_deleted_by_the_strategy_for_that(
     store: FaissMultiModalVectorStore, strategy: DocstoreStrategy, left: list[str], use_async: bool
 ) -> None:
     pipeline = pipeline_into(store, strategy)
@@ -112,7 +115,7 @@ async def test_a_document_that_is_gone_vanishes_if_asked(
 # Indexes
 
 
-async def test_a_vector_store_index_lives_on_the_store(
+async def test_a_vector_store_index_can_be_reopened(
     store: FaissMultiModalVectorStore, tiny_embedding: ChineseClipEmbedding
 ) -> None:
     index = VectorStoreIndex.from_vector_store(store, embed_model=tiny_embedding)
@@ -146,11 +149,11 @@ def two_namespaces(folder: Path) -> tuple[FaissMultiModalVectorStore, FaissMulti
     return FaissMultiModalVectorStore(folder), FaissMultiModalVectorStore(folder, namespace="image")
 
 
-async def test_a_multi_modal_index_has_texts_and_images_in_one_folder(
+async def test_a_multi_modal_index_keeps_texts_and_images_in_one_folder(
     tmp_path: Path, photo_nodes: list[ImageNode], tiny_embedding: ChineseClipEmbedding
 ) -> None:
-    for place, node in enumerate(photo_nodes):
-        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=f"album {place % 2}")
+    for number, node in enumerate(photo_nodes):
+        node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id=f"album {number % 2}")
     models: dict[str, Any] = {"embed_model": tiny_embedding, "image_embed_model": tiny_embedding}
     texts, images = two_namespaces(tmp_path)
     MultiModalVectorStoreIndex(
@@ -247,21 +250,21 @@ class AnswerLLM(CustomLLM):
     ("filters", "expected"),
     [
         ([], {"plane", "airport", "cat", "phone"}),
-        ([{"key": "place", "value": 2, "operator": ">="}], {"cat", "phone"}),
+        ([{"key": "position", "value": 2, "operator": ">="}], {"cat", "phone"}),
         (
-            [{"key": "place", "value": [0, 3], "operator": "in"}, {"key": "place", "value": 0, "operator": "!="}],
+            [{"key": "position", "value": [0, 3], "operator": "in"}, {"key": "position", "value": 0, "operator": "!="}],
             {"phone"},
         ),
-        ([{"key": "place", "value": 99}], set()),
+        ([{"key": "position", "value": 99}], set()),
     ],
 )
-async def test_filters_that_a_model_writes_take_effect(
+async def test_filters_that_a_model_writes_are_applied(
     text_index: VectorStoreIndex, filters: list[dict[str, object]], expected: set[str]
 ) -> None:
-    place = MetadataInfo(name="place", type="int", description="Place in the list.")
+    position = MetadataInfo(name="position", type="int", description="Position in the list.")
     retriever = VectorIndexAutoRetriever(
         text_index,
-        VectorStoreInfo(content_info="Names of things", metadata_info=[place]),
+        VectorStoreInfo(content_info="Names of things", metadata_info=[position]),
         llm=AnswerLLM(answer=json.dumps({"query": "飞机", "filters": filters})),
         similarity_top_k=10,
     )
@@ -273,7 +276,7 @@ async def test_filters_that_a_model_writes_take_effect(
 
 
 @pytest.mark.parametrize("folder", ["store", "elsewhere"])
-def test_a_persisted_index_is_loaded_from_its_folder(
+def test_a_persisted_index_can_be_loaded_from_its_folder(
     store: FaissMultiModalVectorStore, tmp_path: Path, folder: str
 ) -> None:
     storage = StorageContext.from_defaults(vector_store=store)

@@ -1,4 +1,4 @@
-"""Modes, numbers and options of a query."""
+"""The modes of a query, its numbers of results, and its options."""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ def test_sparse_is_full_text(filled: FaissMultiModalVectorStore) -> None:
 @pytest.mark.parametrize(
     ("mode", "message"), [("svm", "query mode 'svm' is not supported; use one of"), ("vector", "mode is 'vector'; it")]
 )
-def test_other_strings_are_refused(filled: FaissMultiModalVectorStore, mode: str, message: str) -> None:
+def test_an_unknown_or_unsupported_mode_is_an_error(
+    filled: FaissMultiModalVectorStore, mode: str, message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         filled.query(query(mode))
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("k", [2**31, 2**63, 10**400])
-def test_any_number_of_results_may_be_asked_for(filled: FaissMultiModalVectorStore, mode: str, k: int) -> None:
+def test_the_number_of_results_may_be_of_any_size(filled: FaissMultiModalVectorStore, mode: str, k: int) -> None:
     assert filled.query(query(mode, k)).ids == filled.query(query(mode, 3)).ids
     by_page = MetadataFilters(filters=[MetadataFilter(key="page", value=2, operator=">=")])  # type: ignore[arg-type]
     assert sorted(filled.query(query(mode, k, filters=by_page)).ids or []) == ["b", "c"]
@@ -69,12 +71,12 @@ def test_numbers_of_candidates_may_be_of_any_size(filled: FaissMultiModalVectorS
     assert filled.query(query("default"), ef_search=2**63).ids == ["a", "b", "c"]
 
 
-def test_two_numbers_of_candidates_exclude_each_other(filled: FaissMultiModalVectorStore) -> None:
+def test_two_options_for_the_number_of_candidates_exclude_each_other(filled: FaissMultiModalVectorStore) -> None:
     with pytest.raises(ValueError, match="mmr_prefetch_k and mmr_prefetch_factor"):
         filled.query(query("mmr"), mmr_prefetch_k=10, mmr_prefetch_factor=2.0)
 
 
-def test_a_query_by_filters_alone_names_the_call_for_it(filled: FaissMultiModalVectorStore) -> None:
+def test_the_error_of_a_query_by_filters_alone_suggests_get_nodes(filled: FaissMultiModalVectorStore) -> None:
     by_page = MetadataFilters(filters=[MetadataFilter(key="page", value=2)])
     with pytest.raises(ValueError, match=r"call get_nodes\(filters=…\)"):
         filled.query(VectorStoreQuery(filters=by_page, similarity_top_k=3))

@@ -1,4 +1,4 @@
-"""Files of earlier versions open, those of later ones do not, and several processes may begin a file at once."""
+"""Migration of files with an earlier schema, errors for a later one, and the write transactions of a store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.vector_store.schema import MIGRATIONS
 
 @pytest.fixture
 def version_1(tmp_path: Path) -> Path:
-    """A file as the first version of the schema wrote it: two nodes, one deleted before."""
+    """A folder with a file of schema version 1: two nodes, and a deleted one in the log."""
     node = TextNode(id_="cat", text="一只猫", metadata={"page": 3, "tags": ["动物", "动物"], "deep": {"a": 1}})
     other = TextNode(id_="dog", text="一只狗", metadata={"page": 4})
     with sqlite3.connect(tmp_path / "default.sqlite3") as database:
@@ -48,7 +48,7 @@ def version_1(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_file_of_the_first_version_keeps_all_it_held(version_1: Path) -> None:
+def test_a_file_of_version_1_keeps_its_nodes(version_1: Path) -> None:
     with FaissMultiModalVectorStore.from_persist_dir(version_1) as store:
         assert store.query(VectorStoreQuery(query_embedding=[0, 1], similarity_top_k=5)).ids == ["dog", "cat"]
         assert store.get_nodes(["cat"])[0].metadata["tags"] == ["动物", "动物"]
@@ -64,7 +64,7 @@ def test_a_file_of_the_first_version_keeps_all_it_held(version_1: Path) -> None:
 
 @pytest.fixture
 def version_2(tmp_path: Path) -> Path:
-    """A file as the second version wrote it: what is no JSON was kept for filters as ``str`` spells it."""
+    """A folder with a file of schema version 2, which stored values that JSON does not know as ``str`` spells them."""
     day = datetime.datetime(2026, 1, 2, 3, 4, 5)
     metadata = {"when": day, "tags": {"红"}, "price": Decimal("1.50"), "nothing": math.nan, "n": 1, "list": ["a", "b"]}
     rows = [
@@ -90,7 +90,7 @@ def version_2(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_filters_see_in_an_older_file_what_is_read_back(version_2: Path) -> None:
+def test_filters_on_a_file_of_version_2_see_values_as_they_are_read_back(version_2: Path) -> None:
     with FaissMultiModalVectorStore.from_persist_dir(version_2) as store:
         (node,) = store.get_nodes(["a"])
         for key, operator in (("when", ">="), ("when", "=="), ("price", "=="), ("n", "=="), ("list", "==")):
@@ -103,9 +103,9 @@ def test_filters_see_in_an_older_file_what_is_read_back(version_2: Path) -> None
         assert database.execute("select value from metadata where id = 2").fetchall() == [(2,)]
 
 
-def test_a_migration_that_fails_leaves_the_file_as_it_was(version_1: Path) -> None:
+def test_a_migration_that_fails_leaves_the_file_unchanged(version_1: Path) -> None:
     with sqlite3.connect(version_1 / "default.sqlite3") as database:
-        database.execute("drop index nodes_by_image")
+        database.execute("drop index nodes_by_picture")
     with pytest.raises(StoreError, match="cannot open the vector store"):
         FaissMultiModalVectorStore.from_persist_dir(version_1)
     with sqlite3.connect(version_1 / "default.sqlite3") as database:
@@ -113,7 +113,7 @@ def test_a_migration_that_fails_leaves_the_file_as_it_was(version_1: Path) -> No
         assert database.execute("select count(*) from metadata").fetchone() == (6,)
 
 
-def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_a_newer_schema_is_an_error(tmp_path: Path) -> None:
     FaissMultiModalVectorStore(tmp_path).close()
     with sqlite3.connect(tmp_path / "default.sqlite3") as database:
         database.execute("pragma user_version = 99")
@@ -121,7 +121,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         FaissMultiModalVectorStore(tmp_path)
 
 
-def test_full_text_is_filled_anew_after_a_time_without_fts5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_text_is_filled_again_after_use_without_fts5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(schema, "_has_fts5", lambda connection: False)
         with FaissMultiModalVectorStore(tmp_path) as store:
@@ -131,7 +131,7 @@ def test_full_text_is_filled_anew_after_a_time_without_fts5(tmp_path: Path, monk
         assert store.query(words).ids == ["a"]
 
 
-def test_full_text_by_the_rules_of_an_earlier_version_is_filled_anew(tmp_path: Path) -> None:
+def test_full_text_with_tokens_of_an_earlier_version_is_filled_again(tmp_path: Path) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add([TextNode(id_="a", text="iPhone15Pro™🎉", embedding=[1.0])])
     with sqlite3.connect(tmp_path / "default.sqlite3") as database:
@@ -146,3 +146,43 @@ def test_full_text_by_the_rules_of_an_earlier_version_is_filled_anew(tmp_path: P
         for query in ("🎉", "iphone", "™"):
             words = VectorStoreQuery(query_str=query, similarity_top_k=5, mode=VectorStoreQueryMode.TEXT_SEARCH)
             assert store.query(words).ids == ["a"]
+
+
+# Transactions
+
+
+def test_a_store_is_created_in_one_transaction_with_its_model(tmp_path: Path, transactions: list[list[str]]) -> None:
+    with FaissMultiModalVectorStore(tmp_path, model="m") as store:
+        assert len(transactions) == 1
+        assert store.get_setting("model") == "m"
+    assert len(transactions) == 1
+
+
+def test_opening_a_store_writes_nothing(tmp_path: Path, transactions: list[list[str]]) -> None:
+    with FaissMultiModalVectorStore(tmp_path, model="m") as store:
+        store.add([TextNode(text="猫", embedding=[1.0])])
+    (before, _, _), file = transactions, tmp_path / "default.sqlite3"
+    assert before
+    content = file.read_bytes()
+    with FaissMultiModalVectorStore(tmp_path, model="m") as store:
+        store.require_model("m")
+        assert store.query(VectorStoreQuery(query_embedding=[1.0], similarity_top_k=1)).ids
+        store.checkpoint()
+    assert len(transactions) == 3
+    assert file.read_bytes() == content
+
+
+def test_nodes_and_settings_are_added_in_one_transaction(tmp_path: Path, transactions: list[list[str]]) -> None:
+    store = FaissMultiModalVectorStore(tmp_path, model="m")
+    transactions.clear()
+    store.add([TextNode(id_="a", text="猫", embedding=[1.0])], settings={"caption_weight": 0.5, "precision": "fp32"})
+    store.add([TextNode(id_="a", text="狗", embedding=[1.0])])
+    assert len(transactions) == 2
+    store.checkpoint()
+    assert len(transactions) == 2
+    assert (store.get_setting("caption_weight"), store.get_setting("precision")) == (0.5, "fp32")
+    with pytest.raises(ValueError, match="has no embedding"):
+        store.add([TextNode(text="马")], settings={"caption_weight": 0.0})
+    assert store.add([], settings={"caption_weight": 0.0}) == []
+    assert store.get_setting("caption_weight") == 0.5
+    store.close()

@@ -1,4 +1,4 @@
-"""Values pass through SQL unchanged, and the function that looks for texts agrees with Python's ``in``."""
+"""Values that are passed to SQL come back unchanged, and ``contains_any`` agrees with Python's ``in``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def connection() -> sqlite3.Connection:
     return connection
 
 
-def test_values_come_back_exactly(connection: sqlite3.Connection) -> None:
+def test_encoded_values_come_back_unchanged(connection: sqlite3.Connection) -> None:
     values = [
         0.1 + 0.2,
         5e-324,
@@ -41,7 +41,7 @@ def test_values_come_back_exactly(connection: sqlite3.Connection) -> None:
 
 
 @pytest.mark.parametrize("extra", [[], [0.5], ["a\0b"]])
-def test_lists_of_values_are_one_parameter(connection: sqlite3.Connection, extra: list[float | str]) -> None:
+def test_a_list_of_values_is_one_parameter(connection: sqlite3.Connection, extra: list[float | str]) -> None:
     values = [*range(50_000), *extra]
     sql, parameters = among("value", values)
     assert len(parameters) == 1

@@ -1,4 +1,4 @@
-"""Metadata is filtered as it is read back; what JSON does not know is refused, or becomes what it does know."""
+"""Metadata is filtered as it is read back; values that JSON does not know are converted or are an error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index
 from llama_index_mm_zhipu.vector_store.nodes import MAX_NESTING, storable_node
 
-HALF = "\ud83d"
+SURROGATE = "\ud83d"
 MakeNode = Callable[..., TextNode]
 
 
@@ -62,13 +62,13 @@ def nested(levels: int) -> Any:
         (np.str_("红"), "红"),
     ],
 )
-def test_a_filter_finds_what_is_read_back(
+def test_a_filter_finds_a_value_as_it_is_read_back(
     store: FaissMultiModalVectorStore, make_node: MakeNode, value: Any, read: Any
 ) -> None:
     store.add([make_node("a", value=value)])
     (back,) = (node.metadata["value"] for node in store.get_nodes())
     assert (back, type(back)) == (read, type(read))
-    # LlamaIndex's filters take no booleans.
+    # LlamaIndex's filters do not accept booleans.
     asked = int(back) if isinstance(back, bool) else back
     for operator in ("==", ">=", "<=", "in"):
         assert store.get_nodes(filters=where("value", operator, [asked] if operator == "in" else asked))
@@ -79,7 +79,7 @@ def test_a_filter_finds_what_is_read_back(
 @pytest.mark.parametrize(
     "value", [{"red", "green"}, ("red", Color.RED), [np.str_("red")], np.array(["red", "x"]), {"red": np.int8(1)}]
 )
-def test_filters_look_into_what_becomes_a_list(
+def test_filters_find_items_of_values_that_become_lists(
     store: FaissMultiModalVectorStore, make_node: MakeNode, value: Any
 ) -> None:
     store.add([make_node("a", value=value)])
@@ -101,7 +101,7 @@ def test_filters_look_into_what_becomes_a_list(
         (nested(MAX_NESTING + 2), "is nested more than 100 levels deep; flatten it"),
     ],
 )
-def test_what_json_does_not_know_is_refused_by_name_and_costs_nothing(
+def test_a_value_that_json_does_not_know_is_an_error_and_nothing_is_added(
     store: FaissMultiModalVectorStore, make_node: MakeNode, value: Any, reason: str
 ) -> None:
     store.add([make_node("a")])
@@ -111,25 +111,25 @@ def test_what_json_does_not_know_is_refused_by_name_and_costs_nothing(
     assert [node.metadata for node in store.get_nodes()] == [{}]
 
 
-def test_a_value_that_holds_itself_is_refused(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_a_value_that_contains_itself_is_an_error(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     circle: list[Any] = []
     circle.append(circle)
     with pytest.raises(ValueError, match="nested more than"):
         store.add([make_node("a", value=circle)])
 
 
-def test_deep_values_within_the_limit_are_stored(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+def test_values_nested_up_to_the_limit_are_stored(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node("a", value=nested(MAX_NESTING))])
     assert store.get_nodes()[0].metadata["value"] == nested(MAX_NESTING)
 
 
-def test_halves_of_characters_are_replaced_everywhere(store: FaissMultiModalVectorStore) -> None:
+def test_lone_surrogates_are_replaced_everywhere(store: FaissMultiModalVectorStore) -> None:
     node = TextNode(
-        id_=f"a{HALF}",
-        text=f"红{HALF}苹果",
+        id_=f"a{SURROGATE}",
+        text=f"红{SURROGATE}苹果",
         embedding=[1.0, 0.0],
-        metadata={f"k{HALF}": f"v{HALF}", "list": [f"x{HALF}"], "whole": "😀"},
-        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=f"d{HALF}", metadata={"t": HALF})},
+        metadata={f"k{SURROGATE}": f"v{SURROGATE}", "list": [f"x{SURROGATE}"], "whole": "😀"},
+        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=f"d{SURROGATE}", metadata={"t": SURROGATE})},
     )
     before = node.model_dump()
     assert store.add([node]) == ["a�"]
@@ -139,22 +139,22 @@ def test_halves_of_characters_are_replaced_everywhere(store: FaissMultiModalVect
     assert back.metadata == {"k�": "v�", "list": ["x�"], "whole": "😀"}
     words = VectorStoreQuery(query_str="苹果", similarity_top_k=1, mode=VectorStoreQueryMode.TEXT_SEARCH)
     assert store.query(words).ids == ["a�"]
-    for ids in ([f"a{HALF}"], ["a�"]):
+    for ids in ([f"a{SURROGATE}"], ["a�"]):
         assert [found.node_id for found in store.get_nodes(ids)] == ["a�"]
         assert store.get_vectors(ids)[0] == ["a�"]
         assert store.query(VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=1, node_ids=ids)).ids == ["a�"]
-    assert store.get_nodes_of_document(f"d{HALF}") == [back]
-    store.delete(f"d{HALF}")
+    assert store.get_nodes_of_document(f"d{SURROGATE}") == [back]
+    store.delete(f"d{SURROGATE}")
     assert store.count() == 0
 
 
-@pytest.mark.parametrize("kind", [TextNode, ImageNode])
-def test_a_node_that_can_be_stored_is_not_copied(kind: type[BaseNode]) -> None:
-    node = kind(text="红", metadata={"n": 1, "x": 0.5, "none": None, "list": [1, {"a": (1, 2)}], "day": Color.RED})
+@pytest.mark.parametrize("class_", [TextNode, ImageNode])
+def test_a_node_that_can_be_stored_is_not_copied(class_: type[BaseNode]) -> None:
+    node = class_(text="红", metadata={"n": 1, "x": 0.5, "none": None, "list": [1, {"a": (1, 2)}], "day": Color.RED})
     assert storable_node(node).node is node
 
 
-def test_an_index_looks_before_it_embeds_and_skips_on_request(
+def test_an_index_checks_metadata_before_it_embeds_and_skips_on_request(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def rows(first: Any) -> list[ImageNode]:
@@ -170,7 +170,7 @@ def test_an_index_looks_before_it_embeds_and_skips_on_request(
 
     embedded: list[object] = []
     monkeypatch.setattr(
-        "llama_index_mm_zhipu.index.multimodal.stream_image_nodes", lambda *given: embedded.append(given) or iter(())
+        "llama_index_mm_zhipu.index.write.stream_image_nodes", lambda *given: embedded.append(given) or iter(())
     )
     with pytest.raises(ValueError, match="its metadata 'price' holds bytes"):
         build_index(rows(b"1"), tiny_embedding)
