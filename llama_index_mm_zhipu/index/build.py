@@ -24,7 +24,7 @@ from llama_index_mm_zhipu.index.read import (
     text_files_of,
     transformed,
 )
-from llama_index_mm_zhipu.index.settings import fingerprint_of, multimodal_or_default, record_precision
+from llama_index_mm_zhipu.index.settings import fingerprint_of, multimodal_or_default, warn_of_other_precision
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
 from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.types import OnError
@@ -207,13 +207,13 @@ def _open_index(
 ) -> ImageIndex:
     if text_embed_model is not None and not isinstance(text_embed_model, BaseEmbedding):
         raise TypeError(f"text_embed_model is {text_embed_model!r:.80}; give one of LlamaIndex's embedding models")
-    texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE)
-    images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE)
     # The fingerprint is computed before the model is copied for texts, so that weights are read and hashed once.
-    images.require_model(fingerprint_of(embed_model))
+    fingerprint = fingerprint_of(embed_model)
+    images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE, model=fingerprint)
     text_embed_model = text_embed_model or _for_long_texts(embed_model)
-    texts.require_model(fingerprint_of(text_embed_model))
-    record_precision(images, embed_model)
+    fingerprint = fingerprint_of(text_embed_model)
+    texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE, model=fingerprint)
+    warn_of_other_precision(images, embed_model)
     return ImageIndex(
         nodes=[],
         storage_context=StorageContext.from_defaults(vector_store=texts),

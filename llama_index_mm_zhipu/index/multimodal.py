@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.arguments import as_ids, chosen, explicit_arguments, k
 from llama_index_mm_zhipu.embedding.nodes import image_bar
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, items_of, nodes_of, transformed
-from llama_index_mm_zhipu.index.settings import record_weight, recorded_weight, require_models
+from llama_index_mm_zhipu.index.settings import recorded_weight, require_models
 from llama_index_mm_zhipu.index.stored_files import is_stored_alike
 from llama_index_mm_zhipu.index.stores import ImageIndexStruct, IndexStore, as_index_store, register_index, stores_in
 from llama_index_mm_zhipu.index.write import Destination, NodeWriter
@@ -349,15 +349,13 @@ class ImageIndex(MultiModalVectorStoreIndex):
                 f"the vectors were made with caption_weight {weight}, and those of the index with {recorded}; "
                 f"embed the nodes with caption_weight={recorded}"
             )
-        if recorded is None and any(map(has_image, nodes)):
-            record_weight(self._destination.images, weight)
-        self._insert_nodes(nodes, is_embedded=True)
+        self._insert_nodes(nodes, embedded_with=weight)
 
     def _insert_nodes(
-        self, nodes: Sequence[BaseNode], *, show_progress: bool = False, is_embedded: bool = False
+        self, nodes: Sequence[BaseNode], *, show_progress: bool = False, embedded_with: float | None = None
     ) -> None:
         with self._traces.as_trace("insert_nodes"):
-            self._write([nodes], is_stream=False, show_progress=show_progress, is_embedded=is_embedded)
+            self._write([nodes], is_stream=False, show_progress=show_progress, embedded_with=embedded_with)
             self.storage_context.index_store.add_index_struct(self.index_struct)
 
     def _write(
@@ -366,10 +364,10 @@ class ImageIndex(MultiModalVectorStoreIndex):
         *,
         is_stream: bool,
         show_progress: bool = False,
-        is_embedded: bool = False,
+        embedded_with: float | None = None,
     ) -> None:
         shown = show_progress or self._with_progress
-        writer = NodeWriter(self._destination, self.skipped, is_stream, shown, is_embedded)
+        writer = NodeWriter(self._destination, self.skipped, is_stream, shown, embedded_with)
         try:
             with writer, image_bar(None, shown and is_stream) as bar:
                 for batch in batches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from llama_index.core import Settings
 from llama_index.core.base.embeddings.base import BaseEmbedding
@@ -59,13 +60,11 @@ def require_models(
         store.require_model(fingerprint_of(model))
 
 
-def record_precision(store: IndexStore, model: BaseEmbedding) -> None:
-    """Record the precision of the first vectors; warn if the model now computes in another one, which is allowed."""
+def warn_of_other_precision(store: IndexStore, model: BaseEmbedding) -> None:
+    """Warn if a model computes in another precision than that of the first vectors, which is allowed."""
     precision = getattr(model, "effective_precision", None)
     recorded = store.get_setting(_PRECISION)
-    if precision and recorded is None:
-        store.set_setting(_PRECISION, precision)
-    elif precision and precision != recorded:
+    if precision and recorded and precision != recorded:
         logger.warning(
             "this index was begun with vectors in %s, the embedding model now computes in %s; they may be mixed, and "
             "ChineseClipEmbedding.check_precision says how near they are",
@@ -80,9 +79,18 @@ def recorded_weight(store: IndexStore) -> float | None:
     return recorded
 
 
-def record_weight(store: IndexStore, weight: float) -> None:
-    """Record the share of captions in the vectors of a store that holds no image yet."""
-    store.set_setting(_CAPTION_WEIGHT, weight)
+def settings_of_first_images(store: IndexStore, model: BaseEmbedding, weight: float) -> dict[str, Any]:
+    """Return the settings to record together with the first images of a store; empty if it has them.
+
+    Args:
+        store: The store of images.
+        model: Model of the images' vectors.
+        weight: Share of captions in the vectors.
+    """
+    if recorded_weight(store) is not None:
+        return {}
+    precision = getattr(model, "effective_precision", None)
+    return {_CAPTION_WEIGHT: weight, **({_PRECISION: precision} if precision else {})}
 
 
 def weight_for_images(
@@ -93,7 +101,7 @@ def weight_for_images(
     is_stream: bool,
     warn: Callable[..., None],
 ) -> float:
-    """Return the share of captions in the vectors of new images: the recorded one, or one that is recorded now.
+    """Return the share of captions in the vectors of new images: the recorded one, or one for the first images.
 
     Args:
         store: The store of images.
@@ -114,7 +122,6 @@ def weight_for_images(
     if weight is None:
         all_captioned = not is_stream and captioned == len(images) and not with_vectors
         weight = DEFAULT_CAPTION_WEIGHT if all_captioned else 0.0
-    record_weight(store, weight)
     logger.info(
         "caption_weight %s: %d of %d images have captions; recorded in the store", weight, captioned, len(images)
     )

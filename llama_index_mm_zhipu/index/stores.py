@@ -46,8 +46,8 @@ class IndexStore(Protocol):
     def has_texts(self) -> bool:
         """Return whether full text search can find any node."""
 
-    def add(self, nodes: Sequence[BaseNode]) -> list[str]:
-        """Add nodes with embeddings, in one transaction; a node replaces the one that has its id."""
+    def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None) -> list[str]:
+        """Add nodes with embeddings, and record settings, in one transaction; a node replaces the one with its id."""
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Return nodes by id or by metadata."""
@@ -108,12 +108,14 @@ class OtherStore:
         """Return False: whether the store searches Chinese text is not known."""
         return False
 
-    def add(self, nodes: Sequence[BaseNode]) -> list[str]:
+    def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None) -> list[str]:
         """Replace and add nodes."""
-        if nodes:
-            # Not every store replaces a node that has the id of a new one.
-            self.delete_nodes([node.node_id for node in nodes])
-        return self._store.add(list(nodes)) if nodes else []
+        if not nodes:
+            return []
+        # Not every store replaces a node that has the id of a new one.
+        self.delete_nodes([node.node_id for node in nodes])
+        self._settings.update(settings or {})
+        return self._store.add(list(nodes))
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Return nodes; empty if the store cannot list them."""

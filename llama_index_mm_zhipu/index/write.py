@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
@@ -16,7 +17,7 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.nodes import Outcome, embed_text_nodes, failure_of, image_bar, stream_image_nodes
 from llama_index_mm_zhipu.images import ImageError, as_image_node, has_image
-from llama_index_mm_zhipu.index.settings import weight_for_images
+from llama_index_mm_zhipu.index.settings import settings_of_first_images, weight_for_images
 from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
 from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
@@ -65,7 +66,7 @@ class NodeWriter:
         is_stream: Whether the nodes come in many batches: then each warning is logged once, and whether all images have
             captions is not known when the first are written.
         show_progress: Whether to show progress bars.
-        is_embedded: Whether all nodes have vectors, whose caption weight was checked and recorded.
+        embedded_with: Share of captions in the vectors that all nodes came with; None if vectors are to be made.
 
     Attributes:
         kept: How many images were not embedded again.
@@ -76,12 +77,13 @@ class NodeWriter:
     skipped: Skipped
     is_stream: bool = False
     show_progress: bool = False
-    is_embedded: bool = False
+    embedded_with: float | None = None
     kept: int = 0
     written_texts: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._updater: ImageUpdater | None = None
+        self._settings: dict[str, Any] = {}
         self._warned: set[str] = set()
 
     def __enter__(self) -> NodeWriter:
@@ -123,11 +125,12 @@ class NodeWriter:
         return storable
 
     def _write_images(self, images: Sequence[ImageNode]) -> None:
-        weight = 0.0
-        if not self.is_embedded:
+        weight = self.embedded_with
+        if weight is None:
             weight = weight_for_images(
                 self.to.images, images, self.to.caption_weight, is_stream=self.is_stream, warn=self._warn
             )
+        self._settings = settings_of_first_images(self.to.images, self.to.image_model, weight)
         updater = self._updater = self._updater or ImageUpdater(self.to.images)
         # A stream has one progress bar for all of its batches.
         with image_bar(len(images), self.show_progress and not self.is_stream) as bar:
@@ -145,7 +148,7 @@ class NodeWriter:
                 for node, outcome in outcomes:
                     done.extend(self._with_embedding(node, outcome))
                     if len(done) >= self.to.batch_size:
-                        self.to.images.add(done)
+                        self._add_images(done)
                         done = []
                     bar.update()
         except KeyboardInterrupt:
@@ -153,7 +156,12 @@ class NodeWriter:
             raise
         finally:
             # After an error or Ctrl-C too: what was embedded is not lost.
-            self.to.images.add(done)
+            self._add_images(done)
+
+    def _add_images(self, images: Sequence[BaseNode]) -> None:
+        if images:
+            self.to.images.add(images, settings=self._settings)
+            self._settings = {}
 
     def _with_embedding(self, node: BaseNode, outcome: Outcome) -> list[BaseNode]:
         """Return a copy of a node with its vector; nothing if the image is skipped."""
