@@ -1,6 +1,7 @@
 """Chinese-CLIP embeddings."""
 
-from llama_index_mm_zhipu.embedding.backends.base import BackendError, CheckpointError, PrecisionReport
+from llama_index_mm_zhipu.embedding.backends import BackendError, CheckpointError
+from llama_index_mm_zhipu.embedding.backends.precision import PrecisionReport
 from llama_index_mm_zhipu.embedding.chinese_clip.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.chinese_clip.official_models import OFFICIAL_MODELS
 

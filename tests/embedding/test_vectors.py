@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from llama_index_mm_zhipu.embedding.backends.base import Vectors
+from llama_index_mm_zhipu.embedding.backends import Vectors
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Pixels, image_vectors
 from llama_index_mm_zhipu.images import ImageError
 

@@ -23,7 +23,7 @@ from cachetools import LRUCache
 from llama_index.core.base.embeddings.base import Embedding
 from PIL import Image
 
-from llama_index_mm_zhipu.embedding.backends.base import Backend, Vectors
+from llama_index_mm_zhipu.embedding.backends import Backend, Vectors
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import cn_clip_folder
 from llama_index_mm_zhipu.images import (
     NO_URLS,
