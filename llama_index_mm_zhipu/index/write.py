@@ -126,7 +126,12 @@ class NodeWriter:
         weight = 0.0
         if not self.is_embedded:
             weight = weight_for_images(
-                self.to.images, images, self.to.caption_weight, is_stream=self.is_stream, warn=self._warn
+                self.to.images,
+                images,
+                self.to.caption_weight,
+                model=self.to.image_model,
+                is_stream=self.is_stream,
+                warn=self._warn,
             )
         updater = self._updater = self._updater or ImageUpdater(self.to.images)
         # A stream has one progress bar for all of its batches.
