@@ -9,7 +9,7 @@ A model that knows three colours is enough:
 
     >>> from llama_index.core.embeddings import MultiModalEmbedding
     >>> from llama_index_mm_zhipu.embedding import embed_nodes
-    >>> from llama_index_mm_zhipu.images.nodes import node_of_image
+    >>> from llama_index_mm_zhipu.images import node_of_image
     >>> from PIL import Image
     >>> class ColourEmbedding(MultiModalEmbedding):
     ...     def _get_text_embedding(self, text):
@@ -42,7 +42,7 @@ import numpy.typing as npt
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.embeddings import MultiModalEmbedding
 
-from llama_index_mm_zhipu.images import ImageError, ImageSource, image_source, load_image, read_bytes
+from llama_index_mm_zhipu.images import ImageError, ImageSource, resolve_source, load_image, read_bytes
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 """The embedding of one text or image, of shape ``(dimension,)``."""
@@ -161,7 +161,7 @@ def image_argument(image: ImageSource) -> ImageArgument | ImageError:
     try:
         # Decoded once to be sure that the model can read it.
         load_image(image)
-        source = image_source(image)
+        source = resolve_source(image)
         return str(source) if isinstance(source, Path) else BytesIO(read_bytes(source))
     except ImageError as error:
         return error

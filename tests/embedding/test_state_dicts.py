@@ -199,7 +199,7 @@ def assert_parity(folder: Path, reference: Any, images: list[Image.Image], texts
     side = find_checkpoint(str(folder)).input_resolution
     assert_same_vectors(ours.get_image_embedding_batch(images), image_vectors(reference, images, side), 0.9999)
     assert_same_vectors(ours.get_text_embedding_batch(texts), text_vectors(reference, texts), 0.9999)
-    assert ours._loaded.logit_scale == pytest.approx(reference.logit_scale.exp().item())
+    assert ours._model.backend.logit_scale == pytest.approx(reference.logit_scale.exp().item())
 
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])

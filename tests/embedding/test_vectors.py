@@ -29,8 +29,8 @@ from llama_index_mm_zhipu.embedding.chinese_clip.vectors import (
     knows,
     text_vectors,
     token_batch,
+    tokenize,
     windows,
-    word_pieces,
 )
 from llama_index_mm_zhipu.images import ImageError
 
@@ -39,7 +39,7 @@ def test_tokens_are_those_of_cn_clip_less_the_padding() -> None:
     texts = ["飞机", "一架 Boeing 747 停在机场", ""]
     theirs = cn_clip.clip.tokenize(texts).numpy()
 
-    batch = token_batch([word_pieces(text) for text in texts])
+    batch = token_batch([tokenize(text) for text in texts])
 
     np.testing.assert_array_equal(batch, theirs[:, : batch.shape[1]])
     assert not theirs[:, batch.shape[1] :].any()
@@ -77,8 +77,8 @@ def test_windows_cover_a_long_text_once() -> None:
 def test_tokenizing_does_not_load_torch() -> None:
     code = """
 import sys
-from llama_index_mm_zhipu.embedding.chinese_clip.vectors import word_pieces
-assert len(word_pieces("飞机")) == 2
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import tokenize
+assert len(tokenize("飞机")) == 2
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -91,7 +91,7 @@ TEXTS = ["飞机", "一架白色的飞机停在机场上", "猫", "飞机", "图
 def shapes(tiny_embedding: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of the forward passes that the test causes."""
     seen: list[tuple[int, ...]] = []
-    backend = tiny_embedding._loaded
+    backend = tiny_embedding._model.backend
     run = backend.text_vectors
 
     def record(tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -110,8 +110,7 @@ def one_by_one(model: ChineseClipEmbedding, texts: Sequence[str], long_text: str
 def test_distinct_texts_are_embedded_once_and_sorted_by_length(
     tiny_embedding: ChineseClipEmbedding, shapes: list[tuple[int, ...]]
 ) -> None:
-    vectors, cut = text_vectors(tiny_embedding._loaded, TEXTS, long_text="truncate", batch_size=3)
-    assert cut == 1
+    vectors = text_vectors(tiny_embedding._model.backend, TEXTS, long_text="truncate", batch_size=3)
     # Of nine texts seven are distinct: the empty one, three of one or two characters, three longer ones.
     assert shapes == [(3, 3), (3, 14), (1, 52)]
     np.testing.assert_allclose(vectors, one_by_one(tiny_embedding, TEXTS), atol=3e-6)
@@ -136,8 +135,7 @@ async def test_the_async_call_agrees(tiny_embedding: ChineseClipEmbedding) -> No
 
 def test_windows_of_long_texts_find_back_to_their_text(tiny_embedding: ChineseClipEmbedding) -> None:
     texts = ["天空" * 70, "短", "海洋" * 40, "天空" * 70]
-    vectors, cut = text_vectors(tiny_embedding._loaded, texts, long_text="mean", batch_size=2)
-    assert cut == 0
+    vectors = text_vectors(tiny_embedding._model.backend, texts, long_text="mean", batch_size=2)
     np.testing.assert_allclose(vectors, one_by_one(tiny_embedding, texts, "mean"), atol=3e-6)
 
 
