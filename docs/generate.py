@@ -16,7 +16,8 @@ REFERENCE = Path(__file__).parent / "reference"
 PAGES: dict[str, dict[str, list[str]]] = {
     "embedding": {
         "llama_index_mm_zhipu.embedding.chinese_clip.embedding": ["ChineseClipEmbedding"],
-        "llama_index_mm_zhipu.embedding.backends.base": ["PrecisionReport", "CheckpointError", "BackendError"],
+        "llama_index_mm_zhipu.embedding.backends": ["CheckpointError", "BackendError"],
+        "llama_index_mm_zhipu.embedding.backends.precision": ["PrecisionReport"],
     },
     "vector_store": {
         "llama_index_mm_zhipu.vector_store.store": ["FaissMultiModalVectorStore"],

@@ -27,7 +27,7 @@ from render import DEFAULT_FONT, chinese_names, load_font, render_glyph
 from safetensors.torch import save_file
 from torch.nn import functional
 
-from llama_index_mm_zhipu.embedding.chinese_clip.vectors import pixels_of, token_batch, word_pieces
+from llama_index_mm_zhipu.embedding.chinese_clip.vectors import image_pixels, token_batch, tokenize
 
 HERE = Path(__file__).parent
 
@@ -124,8 +124,8 @@ def _train(
 
 def _batch(glyphs: dict[str, Image.Image], side: int, source: random.Random, size: int) -> Batch:
     names = source.sample(list(glyphs), size)
-    images = np.stack([pixels_of(sample(glyphs[name], side, source), side) for name in names])
-    texts = token_batch([word_pieces(source.choice(TEMPLATES).format(name)) for name in names])
+    images = np.stack([image_pixels(sample(glyphs[name], side, source), side) for name in names])
+    texts = token_batch([tokenize(source.choice(TEMPLATES).format(name)) for name in names])
     return torch.from_numpy(images), torch.from_numpy(texts)
 
 
@@ -166,9 +166,9 @@ def recall(model: CLIP, glyphs: dict[str, Image.Image], side: int, seed: int = 1
     source = random.Random(seed)
     model.eval()
     with torch.inference_mode():
-        images = [pixels_of(sample(glyph, side, source), side) for glyph in glyphs.values()]
+        images = [image_pixels(sample(glyph, side, source), side) for glyph in glyphs.values()]
         image_vectors = _in_batches(model.encode_image, [torch.from_numpy(image) for image in images])
-        tokens = torch.from_numpy(token_batch([word_pieces(name) for name in glyphs]))
+        tokens = torch.from_numpy(token_batch([tokenize(name) for name in glyphs]))
         text_vectors = _in_batches(model.encode_text, list(tokens))
     model.train()
     scores = text_vectors @ image_vectors.T

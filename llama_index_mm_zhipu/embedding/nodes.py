@@ -1,12 +1,12 @@
-"""Vectors for LlamaIndex nodes: an image and its caption to one vector, a text to another."""
+"""Embeddings of LlamaIndex nodes: one vector for an image and its caption, one for a text."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import logging
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from io import BytesIO
-from pathlib import Path
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias, overload
 
 import numpy as np
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
@@ -15,70 +15,175 @@ from llama_index.core.schema import BaseNode, MetadataMode, TextNode
 from llama_index.core.utils import iter_batch
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.embedding.chinese_clip.vectors import Vector
-from llama_index_mm_zhipu.embedding.contract import unit, unit_embedding
-from llama_index_mm_zhipu.images import (
-    ImageError,
-    caption_of,
-    encode_image,
-    has_image,
-    load_image,
-    read_bytes,
-    resolve_source,
+from llama_index_mm_zhipu.arguments import in_range, require_choice
+from llama_index_mm_zhipu.embedding.contract import (
+    EmbedsImagesWithText,
+    ImageArgument,
+    Vector,
+    default_caption_weight_of,
+    fingerprint_of,
+    for_long_texts,
+    image_argument,
+    stream_image_embeddings,
+    unit,
+    unit_embedding,
 )
+from llama_index_mm_zhipu.images import ImageError, caption_of, has_image
+from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.text import looks_binary, one_line
 from llama_index_mm_zhipu.types import OnError
 
-Outcome: TypeAlias = "Vector | ImageError"
+logger = logging.getLogger(__name__)
 
-# Captions are embedded together, ahead of their images: enough for batches of like lengths.
+Outcome: TypeAlias = "Vector | ImageError"
+"""What embedding an image gives: its vector, or the error that reading it caused."""
+
+# Captions are embedded ahead of their images: enough at a time for batches of texts of similar length.
 _CAPTIONS_AHEAD = 256
-_LISTED_FAILURES = 20
+
+
+@dataclass(frozen=True)
+class EmbeddedNodes(Sequence[BaseNode]):
+    """Nodes with their embeddings, ready to be inserted into an index, also on another machine.
+
+    A sequence of ``nodes``; it can be pickled.
+
+    Attributes:
+        nodes: Copies of the given nodes, in order, with ``embedding`` set; skipped images are left out.
+        caption_weight: Share of the captions in the vectors of images, 0 to 1; None if there are no images.
+        fingerprint: The embedding model, as a store records it.
+        skipped: The images that could not be read, by node id.
+    """
+
+    nodes: list[BaseNode]
+    caption_weight: float | None
+    fingerprint: str
+    skipped: Skipped
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    @overload
+    def __getitem__(self, index: int) -> BaseNode: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[BaseNode]: ...
+
+    def __getitem__(self, index: int | slice) -> BaseNode | list[BaseNode]:
+        return self.nodes[index]
 
 
 def embed_nodes(
-    model: MultiModalEmbedding,
     nodes: Sequence[BaseNode],
+    embed_model: MultiModalEmbedding,
     *,
-    caption_weight: float,
+    caption_weight: float | None = None,
     on_error: OnError = "raise",
     show_progress: bool = False,
-) -> tuple[list[Embedding | None], list[tuple[str, str]]]:
-    """Embed images as images and texts as texts, in the order given.
+) -> EmbeddedNodes:
+    """Embed images and texts as an index does, without an index.
+
+    All vectors are held in memory, and an interruption loses them: embed large collections some thousand nodes at a
+    time.
 
     Args:
-        model: Embeds both images and texts.
-        nodes: Image nodes (``ImageNode``, ``ImageDocument``, ``Node`` with an image) and text nodes.
-        caption_weight: Share of the caption in a captioned image's vector; see ``stream_image_nodes``.
+        nodes: Image nodes (``ImageNode``, ``ImageDocument``, ``Node`` with an image) and text nodes. Documents are not
+            split, and existing embeddings are replaced.
+        embed_model: Embeds both images and texts; see ``llama_index_mm_zhipu.embedding.contract``.
+        caption_weight: Share of the caption in a captioned image's vector, 0 to 1. None takes what suits the model,
+            usually 0.5, if all images have captions, and otherwise 0. All parts of a collection need the same.
         on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images.
-        show_progress: Show a progress bar.
+        show_progress: Show progress bars.
 
     Returns:
-        An embedding for each node, None for an image that was skipped; and node id and reason of each of these.
+        The embedded nodes, the caption weight in use and the skipped images.
 
     Raises:
         TypeError: A node is neither an image nor a text.
+        ValueError: A text is the content of a binary file, or an argument is out of range.
         ImageError: An image cannot be read.
     """
-    images = [row for row, node in enumerate(nodes) if has_image(node)]
-    texts = [row for row, node in enumerate(nodes) if not has_image(node)]
-    _require_content([nodes[row] for row in texts])
-    _require_texts([nodes[row] for row in texts])
+    require_choice(on_error, "on_error", "raise", "skip")
+    in_range(caption_weight, "caption_weight", 0, 1)
+    images = [node for node in nodes if has_image(node)]
+    weight = choose_caption_weight(embed_model, images) if caption_weight is None else caption_weight
+    embeddings, skipped = compute_embeddings(
+        nodes,
+        embed_model,
+        text_embed_model=for_long_texts(embed_model),
+        caption_weight=weight,
+        on_error=on_error,
+        show_progress=show_progress,
+    )
+    embedded = [
+        node.model_copy(update={"embedding": embedding})
+        for node, embedding in zip(nodes, embeddings, strict=True)
+        if embedding is not None
+    ]
+    return EmbeddedNodes(embedded, weight if images else None, fingerprint_of(embed_model), skipped)
+
+
+def compute_embeddings(
+    nodes: Sequence[BaseNode],
+    embed_model: MultiModalEmbedding,
+    *,
+    text_embed_model: BaseEmbedding,
+    caption_weight: float,
+    on_error: OnError,
+    show_progress: bool,
+) -> tuple[list[Embedding | None], Skipped]:
+    """Return the embedding of each node, None for a skipped image, and the skipped images; a warning lists them.
+
+    Args:
+        nodes: Image nodes and text nodes.
+        embed_model: Embeds images and captions.
+        text_embed_model: Embeds text nodes.
+        caption_weight: Share of the caption in a captioned image's vector, 0 to 1.
+        on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images.
+        show_progress: Show progress bars.
+
+    Raises:
+        TypeError: A node is neither an image nor a text.
+        ValueError: A text is the content of a binary file.
+        ImageError: An image cannot be read.
+    """
+    images = [index for index, node in enumerate(nodes) if has_image(node)]
+    texts = [index for index, node in enumerate(nodes) if not has_image(node)]
+    _require_content([nodes[index] for index in texts])
+    _require_texts([nodes[index] for index in texts])
     embeddings: list[Embedding | None] = [None] * len(nodes)
-    failures: list[tuple[str, str]] = []
-    outcomes = stream_image_nodes(model, [nodes[row] for row in images], caption_weight)
+    skipped = Skipped()
+    outcomes = stream_image_nodes(embed_model, [nodes[index] for index in images], caption_weight)
     with closing(outcomes), image_bar(len(images), show_progress) as bar:
-        for row, (node, outcome) in zip(images, outcomes, strict=True):
+        for index, (node, outcome) in zip(images, outcomes, strict=True):
             if not isinstance(outcome, ImageError):
-                embeddings[row] = outcome.tolist()
+                embeddings[index] = outcome.tolist()
             elif on_error == "raise":
                 raise failure_of(node, outcome)
             else:
-                failures.append((one_line(node.node_id), str(outcome)))
+                skipped.add(one_line(node.node_id), str(outcome))
             bar.update()
-    for row, vector in zip(texts, embed_text_nodes(model, [nodes[row] for row in texts], show_progress), strict=True):
-        embeddings[row] = vector
-    return embeddings, failures
+    if skipped:
+        logger.warning("%s", skipped.summary(len(images)))
+    vectors = embed_text_nodes(text_embed_model, [nodes[index] for index in texts], show_progress)
+    for index, vector in zip(texts, vectors, strict=True):
+        embeddings[index] = vector
+    return embeddings, skipped
+
+
+def choose_caption_weight(embed_model: BaseEmbedding, images: Sequence[BaseNode]) -> float:
+    """Return the share of captions in the vectors of a collection of images.
+
+    Averaged into the vectors of only some images, captions would rank these images before all others.
+
+    Args:
+        embed_model: The model, which may recommend a share.
+        images: All images of the collection.
+
+    Returns:
+        The model's recommendation if all images have captions, otherwise 0.
+    """
+    return default_caption_weight_of(embed_model) if all(map(caption_of, images)) else 0.0
 
 
 def stream_image_nodes(
@@ -86,8 +191,9 @@ def stream_image_nodes(
 ) -> Generator[tuple[BaseNode, Outcome], None, None]:
     """Embed image nodes batch after batch, in order.
 
-    A captioned image becomes ``(1 - caption_weight) * image + caption_weight * caption``, both of unit length. The
-    mean is not brought back to unit length: its score is the weighted mean of the two cosines.
+    With a ``caption_weight`` above 0 a captioned image gets the vector that the model makes of both if it is one that
+    ``EmbedsImagesWithText``, or else ``(1 - caption_weight) * image + caption_weight * caption``, both of unit length.
+    The mean is not scaled to unit length: its score is the weighted mean of the two cosines.
 
     Args:
         model: Embeds images and texts.
@@ -95,49 +201,96 @@ def stream_image_nodes(
         caption_weight: Share of the caption, 0 to 1.
 
     Yields:
-        Each node in order with its vector, or with the ``ImageError`` that its image caused.
+        Each node with its vector, or with the ``ImageError`` that its image caused.
     """
-    images = _stream_images(model, nodes)
+    if caption_weight and isinstance(model, EmbedsImagesWithText) and model.joins_captions:
+        yield from _stream_with_captions(model, model.get_image_with_text_embeddings, nodes)
+        return
+    images = stream_image_embeddings(model, nodes)
     with closing(images):
         for batch in iter_batch(nodes, _CAPTIONS_AHEAD):
             captions = _caption_vectors(model, batch) if caption_weight else {}
-            for row, node in enumerate(batch):
+            for index, node in enumerate(batch):
                 image = next(images)
-                if not isinstance(image, ImageError):
-                    image = unit(image)
-                if row in captions and not isinstance(image, ImageError):
-                    image = (1 - caption_weight) * image + caption_weight * captions[row]
-                yield node, image
+                if isinstance(image, ImageError):
+                    yield node, image
+                elif index in captions:
+                    yield node, (1 - caption_weight) * unit(image) + caption_weight * captions[index]
+                else:
+                    yield node, unit(image)
 
 
 def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progress: bool = False) -> list[Embedding]:
-    """Embed texts, with the metadata that LlamaIndex shows to embedding models, as vectors of unit length.
+    """Return embeddings of unit length of texts with the metadata that LlamaIndex shows to embedding models.
 
     Raises:
-        ValueError: A text is the bytes of a binary file; nothing is embedded.
+        ValueError: A text is the content of a binary file; nothing is embedded.
     """
     _require_texts(nodes)
-    texts = [node.get_content(metadata_mode=MetadataMode.EMBED) for node in nodes]
+    texts = list(map(_text_of, nodes))
     embeddings = model.get_text_embedding_batch(texts, show_progress=show_progress) if texts else []
     return list(map(unit_embedding, embeddings))
 
 
+def texts_to_embed(nodes: Sequence[BaseNode], caption_weight: float) -> list[str]:
+    """Return the captions and texts that ``compute_embeddings`` embeds."""
+    captions = [caption_of(node) for node in nodes if has_image(node)] if caption_weight else []
+    return [*captions, *(_text_of(node) for node in nodes if not has_image(node))]
+
+
 def image_bar(total: int | None, show_progress: bool) -> tqdm[None]:
-    """Return the progress bar of embedding images; None is for a number that is not known beforehand."""
+    """Return a progress bar for images; a total of None is not known beforehand."""
     disable = not show_progress or total == 0
     return tqdm(total=total, desc="Embedding images", unit="image", disable=disable)
 
 
 def failure_of(node: BaseNode, error: ImageError) -> ImageError:
-    """Say of which node an image cannot be read."""
+    """Return an error that names the node whose image cannot be read."""
     return ImageError(f"node {one_line(node.node_id)}: {error}")
 
 
 def list_failures(failures: Sequence[tuple[str, str]], total: int) -> str:
-    """Say which images were skipped, and why: the first of them, and how many there are."""
-    listed = [f"{name}: {reason}" for name, reason in failures[:_LISTED_FAILURES]]
-    more = [f"and {len(failures) - len(listed)} more"] if len(failures) > len(listed) else []
-    return f"skipped {len(failures)} of {total} images: " + "; ".join([*listed, *more])
+    """Return one line with the number of skipped images and the first reasons."""
+    skipped = Skipped()
+    for name, reason in failures:
+        skipped.add(name, reason)
+    return skipped.summary(total)
+
+
+def _stream_with_captions(
+    model: MultiModalEmbedding,
+    embed_pairs: Callable[[Sequence[ImageArgument], Sequence[str]], Sequence[Embedding]],
+    nodes: Sequence[BaseNode],
+) -> Generator[tuple[BaseNode, Outcome], None, None]:
+    """Embed captioned images together with their captions, and images without caption alone."""
+    for batch in iter_batch(nodes, model.embed_batch_size):
+        images = [image_argument(node) for node in batch]
+        readable = [(index, image) for index, image in enumerate(images) if not isinstance(image, ImageError)]
+        captioned = [(index, image) for index, image in readable if caption_of(batch[index])]
+        others = [(index, image) for index, image in readable if not caption_of(batch[index])]
+        vectors: dict[int, Embedding] = {}
+        if captioned:
+            captions = [caption_of(batch[index]) for index, _ in captioned]
+            pairs = embed_pairs([image for _, image in captioned], captions)
+            vectors |= zip((index for index, _ in captioned), pairs, strict=True)
+        if others:
+            alone = model.get_image_embedding_batch([image for _, image in others])
+            vectors |= zip((index for index, _ in others), alone, strict=True)
+        for index, (node, image) in enumerate(zip(batch, images, strict=True)):
+            yield node, image if isinstance(image, ImageError) else unit(np.asarray(vectors[index], dtype=np.float32))
+
+
+def _text_of(node: BaseNode) -> str:
+    return node.get_content(metadata_mode=MetadataMode.EMBED)
+
+
+def _caption_vectors(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> dict[int, Vector]:
+    """Return the vector of each caption by the index of its node."""
+    captions = {index: caption for index, node in enumerate(nodes) if (caption := caption_of(node))}
+    if not captions:
+        return {}
+    vectors = model.get_text_embedding_batch(list(captions.values()))
+    return dict(zip(captions, unit(np.asarray(vectors, dtype=np.float32)), strict=True))
 
 
 def _require_content(texts: Sequence[BaseNode]) -> None:
@@ -145,7 +298,7 @@ def _require_content(texts: Sequence[BaseNode]) -> None:
         if not isinstance(node, TextNode) and not caption_of(node):
             raise TypeError(
                 f"node {one_line(node.node_id)} ({type(node).__name__}) holds neither an image nor a text; "
-                "ChineseClipEmbedding embeds only these, filter it out before"
+                "only these can be embedded, filter it out before"
             )
 
 
@@ -155,39 +308,5 @@ def _require_texts(nodes: Sequence[BaseNode]) -> None:
             name = one_line(str(node.metadata.get("file_name") or node.node_id))
             raise ValueError(
                 f"a text of {name} is the bytes of a binary file: give the documents of SimpleDirectoryReader to "
-                "build_index as they are, which makes images of those of image files, or read images with read_folder"
+                "build_index as they are, which indexes image files as images, or read images with read_folder"
             )
-
-
-def _caption_vectors(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> dict[int, Vector]:
-    captioned = [row for row, node in enumerate(nodes) if caption_of(node)]
-    if not captioned:
-        return {}
-    vectors = model.get_text_embedding_batch([caption_of(nodes[row]) for row in captioned])
-    return dict(zip(captioned, unit(np.asarray(vectors, dtype=np.float32)), strict=True))
-
-
-def _stream_images(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Generator[Outcome, None, None]:
-    stream = getattr(model, "stream_image_embeddings", None)
-    yield from stream(nodes) if stream else _of_other_model(model, nodes)
-
-
-def _of_other_model(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> Generator[Outcome, None, None]:
-    """Embed with a model that raises errors of its own for a bad image: it gets only those that can be read."""
-    for batch in iter_batch(nodes, model.embed_batch_size):
-        arguments = [_argument_or_error(node) for node in batch]
-        readable = [argument for argument in arguments if not isinstance(argument, ImageError)]
-        vectors = iter(np.asarray(model.get_image_embedding_batch(readable), dtype=np.float32) if readable else ())
-        yield from (argument if isinstance(argument, ImageError) else next(vectors) for argument in arguments)
-
-
-def _argument_or_error(node: BaseNode) -> str | BytesIO | ImageError:
-    """Give an image in one of the two forms that every ``MultiModalEmbedding`` takes."""
-    try:
-        load_image(node)
-        source = resolve_source(node)
-        if isinstance(source, Path):
-            return str(source)
-        return BytesIO(encode_image(source, "PNG") if not isinstance(source, (bytes, str)) else read_bytes(source))
-    except ImageError as error:
-        return error

@@ -14,6 +14,7 @@ from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.schema import BaseNode, TransformComponent
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice
+from llama_index_mm_zhipu.embedding.contract import fingerprint_of, for_long_texts
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.read import (
     IndexInput,
@@ -24,7 +25,7 @@ from llama_index_mm_zhipu.index.read import (
     text_files_of,
     transformed,
 )
-from llama_index_mm_zhipu.index.settings import fingerprint_of, multimodal_or_default, warn_of_other_precision
+from llama_index_mm_zhipu.index.settings import multimodal_or_default, warn_of_other_precision
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
 from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.types import OnError
@@ -210,7 +211,7 @@ def _open_index(
     # The fingerprint is computed before the model is copied for texts, so that weights are read and hashed once.
     fingerprint = fingerprint_of(embed_model)
     images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE, model=fingerprint)
-    text_embed_model = text_embed_model or _for_long_texts(embed_model)
+    text_embed_model = text_embed_model or for_long_texts(embed_model)
     fingerprint = fingerprint_of(text_embed_model)
     texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE, model=fingerprint)
     warn_of_other_precision(images, embed_model)
@@ -270,10 +271,3 @@ def _batches(items: Iterable[IndexItem], batch_size: int) -> Iterator[list[Index
         raise
     if batch:
         yield batch
-
-
-def _for_long_texts(embed_model: MultiModalEmbedding) -> BaseEmbedding:
-    """Return the model with long texts embedded whole: Chinese-CLIP takes a tenth of a default chunk."""
-    if "long_text" in type(embed_model).model_fields:
-        return embed_model.model_copy(update={"long_text": "mean"})
-    return embed_model

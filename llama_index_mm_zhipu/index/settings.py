@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from llama_index.core import Settings
@@ -12,6 +11,7 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
+from llama_index_mm_zhipu.embedding.contract import default_caption_weight_of, fingerprint_of, precision_of
 from llama_index_mm_zhipu.images import caption_of
 from llama_index_mm_zhipu.index.stores import IndexStore
 
@@ -20,9 +20,6 @@ logger = logging.getLogger(__name__)
 # Keys in the store. Stores on disk have them: they cannot be renamed.
 _CAPTION_WEIGHT = "caption_weight"
 _PRECISION = "precision"
-
-DEFAULT_CAPTION_WEIGHT = 0.5
-"""Share of captions in vectors where every image has a caption."""
 
 
 def multimodal_or_default(embed_model: object) -> MultiModalEmbedding:
@@ -42,12 +39,6 @@ def multimodal_or_default(embed_model: object) -> MultiModalEmbedding:
     raise TypeError(f"embed_model is {given:.80}, which does not embed images: {wanted}")
 
 
-def fingerprint_of(model: BaseEmbedding) -> str:
-    """Return the text by which a store recognises an embedding model."""
-    known = getattr(model, "fingerprint", None)
-    return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
-
-
 def require_models(
     texts: IndexStore, text_model: BaseEmbedding, images: IndexStore, image_model: BaseEmbedding
 ) -> None:
@@ -62,7 +53,7 @@ def require_models(
 
 def warn_of_other_precision(store: IndexStore, model: BaseEmbedding) -> None:
     """Warn if a model computes in another precision than that of the first vectors, which is allowed."""
-    precision = getattr(model, "effective_precision", None)
+    precision = precision_of(model)
     recorded = store.get_setting(_PRECISION)
     if precision and recorded and precision != recorded:
         logger.warning(
@@ -89,7 +80,7 @@ def settings_of_first_images(store: IndexStore, model: BaseEmbedding, weight: fl
     """
     if recorded_weight(store) is not None:
         return {}
-    precision = getattr(model, "effective_precision", None)
+    precision = precision_of(model)
     return {_CAPTION_WEIGHT: weight, **({_PRECISION: precision} if precision else {})}
 
 
@@ -98,6 +89,7 @@ def weight_for_images(
     images: Sequence[BaseNode],
     given: float | None,
     *,
+    model: BaseEmbedding,
     is_stream: bool,
     warn: Callable[..., None],
 ) -> float:
@@ -106,8 +98,9 @@ def weight_for_images(
     Args:
         store: The store of images.
         images: The images to add.
-        given: The weight that the user gave. None takes ``DEFAULT_CAPTION_WEIGHT`` if every image has a caption and
-            needs a vector, otherwise 0.
+        given: The weight that the user gave. None takes what the model recommends if every image has a caption
+            and needs a vector, otherwise 0.
+        model: Embeds the images.
         is_stream: Whether more images follow, so that it is not known whether all have captions.
         warn: Logs a warning; takes a format and its arguments.
     """
@@ -121,7 +114,7 @@ def weight_for_images(
     weight = given
     if weight is None:
         all_captioned = not is_stream and captioned == len(images) and not with_vectors
-        weight = DEFAULT_CAPTION_WEIGHT if all_captioned else 0.0
+        weight = default_caption_weight_of(model) if all_captioned else 0.0
     logger.info(
         "caption_weight %s: %d of %d images have captions; recorded in the store", weight, captioned, len(images)
     )

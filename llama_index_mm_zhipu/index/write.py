@@ -128,7 +128,12 @@ class NodeWriter:
         weight = self.embedded_with
         if weight is None:
             weight = weight_for_images(
-                self.to.images, images, self.to.caption_weight, is_stream=self.is_stream, warn=self._warn
+                self.to.images,
+                images,
+                self.to.caption_weight,
+                model=self.to.image_model,
+                is_stream=self.is_stream,
+                warn=self._warn,
             )
         self._settings = settings_of_first_images(self.to.images, self.to.image_model, weight)
         updater = self._updater = self._updater or ImageUpdater(self.to.images)

@@ -7,7 +7,7 @@ import logging
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Protocol, TypeAlias, TypeGuard, runtime_checkable
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 from llama_index.core import Settings
 from llama_index.core.base.base_multi_modal_retriever import MultiModalRetriever
@@ -27,7 +27,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range, member_of
-from llama_index_mm_zhipu.embedding.contract import unit_embedding
+from llama_index_mm_zhipu.embedding.contract import knows_text, unit_embedding
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.filter_checks import require_matchable
@@ -47,14 +47,6 @@ _MODES_BY_VECTOR = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.HYBRID, V
 _BY_FULL_TEXT = VectorStoreQueryMode.TEXT_SEARCH
 
 logger = logging.getLogger(__name__)
-
-
-@runtime_checkable
-class KnowsText(Protocol):
-    """An embedding model that can tell whether it knows any part of a text, as ``ChineseClipEmbedding`` can."""
-
-    def knows_text(self, text: str) -> bool:
-        """Return whether the model's vocabulary holds any part of a text."""
 
 
 class ImageRetriever(MultiModalRetriever):
@@ -314,10 +306,10 @@ class ImageRetriever(MultiModalRetriever):
 
     def _is_unknown_to(self, model: BaseEmbedding, query: QueryBundle) -> bool:
         """Return whether a model is to embed words of which it knows no part."""
-        if self._mode not in _MODES_BY_VECTOR or not isinstance(model, KnowsText):
+        if self._mode not in _MODES_BY_VECTOR:
             return False
         words = query.embedding_strs
-        return bool(words) and not any(map(model.knows_text, words))
+        return bool(words) and not any(knows_text(model, each) for each in words)
 
     def _warn_of_unknown_words(self, query: QueryBundle, *models: BaseEmbedding) -> None:
         if any(self._is_unknown_to(model, query) for model in models):

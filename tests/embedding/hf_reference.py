@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import cn_clip.clip
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from transformers import BertTokenizer, ChineseCLIPConfig, ChineseCLIPImageProcessor, ChineseCLIPModel
 
 Weights = dict[str, torch.Tensor]
@@ -31,6 +33,26 @@ _VISION_NAMES = {
     "ln_post.weight": "post_layernorm.weight",
     "ln_post.bias": "post_layernorm.bias",
 }
+
+
+# The published configurations, as far as they differ from transformers' defaults.
+TEXT_LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24}
+VISION_LARGE = {**TEXT_LARGE, "patch_size": 14}
+VISION_HUGE = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 32,
+    "patch_size": 14,
+}
+FULL: dict[str, dict[str, Any]] = {
+    "ViT-B-16": {"projection_dim": 512, "vision_config": {"patch_size": 16}},
+    "ViT-L-14": {"projection_dim": 768, "vision_config": VISION_LARGE},
+    "ViT-L-14-336": {"projection_dim": 768, "vision_config": {**VISION_LARGE, "image_size": 336}},
+    "ViT-H-14": {"projection_dim": 1024, "vision_config": VISION_HUGE, "text_config": TEXT_LARGE},
+}
+for _config in FULL.values():
+    _config |= {"model_type": "chinese_clip", "text_config": {"vocab_size": 21128, **_config.get("text_config", {})}}
 
 
 def reference_model(config: dict[str, Any], weights: Weights) -> ChineseCLIPModel:
@@ -98,6 +120,34 @@ def random_model(config: dict[str, Any], *, seed: int = 0) -> ChineseCLIPModel:
             elif parameter.ndim == 1:
                 parameter.data.normal_(std=0.1)
     return model.eval()
+
+
+def small_config(name: str) -> dict[str, Any]:
+    """Return the configuration of an architecture with two layers and two heads of the original width per encoder."""
+    full = json.loads(json.dumps(FULL[name]))
+    for encoder in ("text_config", "vision_config"):
+        config = full[encoder]
+        width = config.get("hidden_size", 768) // config.get("num_attention_heads", 12) * 2
+        config |= {
+            "hidden_size": width,
+            "num_attention_heads": 2,
+            "num_hidden_layers": 2,
+            "intermediate_size": 4 * width,
+        }
+    full["vision_config"]["image_size"] = full["vision_config"].get("image_size", 224) // 4
+    return full
+
+
+def write_folder(folder: Path, config: dict[str, Any], *, file: str = "pytorch_model.bin", seed: int = 0) -> Any:
+    """Write a clone of a repository of such a model, and return transformers' model of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = random_model(config, seed=seed)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    if file.endswith(".safetensors"):
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, folder / file)
+    else:
+        torch.save(model.state_dict(), folder / file)
+    return model
 
 
 def _unit(features: Any) -> np.ndarray:

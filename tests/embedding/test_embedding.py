@@ -30,7 +30,7 @@ LONG = "这是一段很长的说明文字" * 20
 def passes(tiny_embedding: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Batch sizes of the forward passes that the test causes."""
     sizes: list[int] = []
-    backend = tiny_embedding._loaded
+    backend = tiny_embedding._model.backend
     for name in ("image_vectors", "text_vectors"):
         method = getattr(backend, name)
         monkeypatch.setattr(backend, name, lambda batch, method=method: (sizes.append(len(batch)), method(batch))[1])
@@ -47,8 +47,8 @@ class HeldBackend:
 
     def __init__(self, embed_model: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> None:
         self.reached, self.released = threading.Event(), threading.Event()
-        self._image_vectors = embed_model._loaded.image_vectors
-        monkeypatch.setattr(embed_model._loaded, "image_vectors", self._wait)
+        self._image_vectors = embed_model._model.backend.image_vectors
+        monkeypatch.setattr(embed_model._model.backend, "image_vectors", self._wait)
 
     def _wait(self, pixels: Any) -> Any:
         self.reached.set()
@@ -102,7 +102,7 @@ def test_cut_texts_are_counted_in_one_warning(
     tiny_embedding.get_text_embedding_batch([LONG, "短"] * 50)
 
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert [record.getMessage()[:45] for record in warnings] == ["50 text(s) longer than 50 word pieces were cu"]
+    assert [record.getMessage()[:40] for record in warnings] == ["50 text(s) longer than 50 tokens were cu"]
 
 
 async def test_cut_texts_are_counted_in_async_calls_too(

@@ -100,7 +100,7 @@ def test_a_model_is_converted_once_beside_its_weights(model: Path, caplog: pytes
     again = ChineseClipEmbedding(str(model), backend="openvino")
 
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == written
-    assert again._loaded.logit_scale == pytest.approx(record["logit_scale"])
+    assert again._model.backend.logit_scale == pytest.approx(record["logit_scale"])
 
 
 @pytest.mark.usefixtures("int8_embedding")

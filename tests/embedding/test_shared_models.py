@@ -86,7 +86,7 @@ def test_objects_that_name_one_model_share_it(model: Path, loads: list[str]) -> 
         ChineseClipEmbedding.from_dict(first.to_dict()),
     ]
     assert loads == ["torch"]
-    assert {id(other._loaded) for other in others} == {id(first._loaded)}
+    assert {id(other._model.backend) for other in others} == {id(first._model.backend)}
 
 
 def test_other_weights_at_the_same_place_are_another_model(model: Path, tmp_path: Path, loads: list[str]) -> None:
@@ -101,14 +101,14 @@ def test_threads_that_want_the_same_model_load_it_once(model: Path, loads: list[
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: ChineseClipEmbedding(str(model), backend="torch"), range(8)))
     assert loads == ["torch"]
-    assert len({id(one._loaded) for one in made}) == 1
+    assert len({id(one._model.backend) for one in made}) == 1
 
 
 def test_closing_frees_the_weights_when_nobody_else_uses_them(model: Path, loads: list[str]) -> None:
     first = ChineseClipEmbedding(str(model), backend="torch")
     second = ChineseClipEmbedding(str(model), backend="torch")
     vector = first.get_text_embedding("飞机")
-    weights = ref(first._loaded)
+    weights = ref(first._model.backend)
 
     first.close()
     gc.collect()

@@ -527,11 +527,11 @@ from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 model, folder, *photos = sys.argv[1:]
 nodes = [ImageNode(id_=str(number), image_path=photos[number % len(photos)]) for number in range(100_000)]
 embed_model = ChineseClipEmbedding(model, device="cpu", embed_batch_size=8)
-run = embed_model._loaded.image_vectors
+run = embed_model._model.backend.image_vectors
 def report(pixels):
     print(len(pixels), flush=True)
     return run(pixels)
-embed_model._loaded.image_vectors = report
+embed_model._model.backend.image_vectors = report
 build_index(nodes, embed_model=embed_model, persist_dir=folder)
 """
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.embedding.backends.base import CPU_BATCH, BackendError, Precision, Vectors, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CPU_BATCH, BackendError, Precision, Vectors, in_one_line
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import (
     EXTRA,
     compiled_tower,

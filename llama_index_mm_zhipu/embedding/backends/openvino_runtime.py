@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, TextIO
 
-from llama_index_mm_zhipu.embedding.backends.base import BackendError, Precision, in_one_line
+from llama_index_mm_zhipu.embedding.backends import BackendError, Precision, in_one_line
 from llama_index_mm_zhipu.reporting import errors_only
 
 EXTRA = 'pip install "llama-index-mm-zhipu[openvino]"'

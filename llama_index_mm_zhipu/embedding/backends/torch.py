@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from llama_index_mm_zhipu.embedding.backends.base import CPU_BATCH, BackendError, Precision, Vectors, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CPU_BATCH, BackendError, Precision, Vectors, in_one_line
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, load_model
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llama_index_mm_zhipu.embedding.backends.base import CheckpointError, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CheckpointError, in_one_line
 from llama_index_mm_zhipu.embedding.chinese_clip.official_models import (
     DEFAULT_DOWNLOAD_ROOT,
     OFFICIAL_MODELS,

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from llama_index_mm_zhipu.embedding.backends.base import CheckpointError, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CheckpointError, in_one_line
 from llama_index_mm_zhipu.reporting import errors_only, report, reported_when_slow
 
 DEFAULT_DOWNLOAD_ROOT = "~/.cache/clip"

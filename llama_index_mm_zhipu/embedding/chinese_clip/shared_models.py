@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 from weakref import WeakValueDictionary
 
-from llama_index_mm_zhipu.embedding.backends.base import Backend, BackendError, BackendName, CheckpointError, Precision
+from llama_index_mm_zhipu.embedding.backends import Backend, BackendError, BackendName, CheckpointError, Precision
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import has_openvino
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, FileState
 from llama_index_mm_zhipu.reporting import reported_when_slow

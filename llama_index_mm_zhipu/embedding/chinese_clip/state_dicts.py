@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from llama_index_mm_zhipu.embedding.backends.base import CheckpointError, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CheckpointError, in_one_line
 
 if TYPE_CHECKING:
     import torch

@@ -1,4 +1,4 @@
-"""Any number of images to vectors: decoded ahead by threads, embedded in full batches, in order."""
+"""From texts and images to vectors: tokens and pixels as Chinese-CLIP was trained with, in batches and in order."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import os
 import threading
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import closing
 from functools import cache, lru_cache
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain, islice
@@ -23,8 +22,9 @@ from cachetools import LRUCache
 from llama_index.core.base.embeddings.base import Embedding
 from PIL import Image
 
-from llama_index_mm_zhipu.embedding.backends.base import Backend, Vectors
+from llama_index_mm_zhipu.embedding.backends import Backend, Vectors
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import cn_clip_folder
+from llama_index_mm_zhipu.embedding.contract import Vector
 from llama_index_mm_zhipu.images import (
     NO_URLS,
     ImageError,
@@ -37,26 +37,76 @@ from llama_index_mm_zhipu.images import (
 
 logger = logging.getLogger(__name__)
 
-MAX_WORD_PIECES = 50
-"""What the text tower takes of a text: 52 positions less [CLS] and [SEP]."""
+LongText = Literal["truncate", "mean"]
+"""How to embed texts of more than ``MAX_TOKENS`` tokens: cut them, or take the mean over windows."""
+
+Pixels = npt.NDArray[np.float32]
+"""Normalised images, of shape ``(3, side, side)`` or ``(n, 3, side, side)``."""
+
+Source = TypeVar("Source")
+Decoded = tuple[Source, "Pixels | ImageError"]
+Embedded = tuple[Source, "Vector | ImageError"]
+
+MAX_TOKENS = 50
+"""Tokens of a text that the text encoder takes: 52 positions without [CLS] and [SEP]."""
 
 PADDING = 0
-"""Id of [PAD]: the text tower's attention mask hides it."""
+"""Id of [PAD], which the attention mask of the text encoder hides."""
 
 _UNKNOWN = "[UNK]"
 
+# Mean and standard deviation of CLIP's training images, in RGB from 0 to 1 (Radford et al. 2021).
+_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
+_STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 
-def word_pieces(text: str) -> list[int]:
-    """Split a text into the ids of its BERT word pieces, without [CLS] and [SEP] and of any length."""
+# For each channel and each of the 256 values, computed in float32 and in the same order of steps as in torchvision.
+_NORMALISED = ((np.arange(256, dtype=np.float32) / np.float32(255))[None] - _MEAN[:, None]) / _STD[:, None]
+
+# While the model works on one batch, the threads decode the next one.
+_BATCHES_AHEAD = 2
+
+
+def text_vectors(backend: Backend, texts: Sequence[str], *, long_text: LongText, batch_size: int) -> Vectors:
+    """Embed texts.
+
+    Args:
+        backend: The model.
+        texts: Any number of texts of any length.
+        long_text: Whether texts of more than ``MAX_TOKENS`` tokens are cut, or embedded as the mean over windows of
+            that length.
+        batch_size: Texts in one forward pass.
+
+    Returns:
+        Unit vectors of shape ``(len(texts), embed_dim)``.
+    """
+    tokens = [tokenize(text) for text in texts]
+    if long_text == "mean":
+        return _mean_over_windows(backend, tokens, batch_size)
+    return _vectors_of_tokens(backend, [of_text[:MAX_TOKENS] for of_text in tokens], batch_size)
+
+
+def warn_of_cut_texts(texts: Sequence[str]) -> None:
+    """Log one warning with the number of texts that ``long_text="truncate"`` cuts, if there are any."""
+    count = sum(len(tokenize(text)) > MAX_TOKENS for text in texts)
+    if count:
+        logger.warning(
+            '%d text(s) longer than %d tokens were cut; ChineseClipEmbedding(long_text="mean") embeds them whole',
+            count,
+            MAX_TOKENS,
+        )
+
+
+def tokenize(text: str) -> list[int]:
+    """Return the ids of the BERT tokens (word pieces) of a text of any length, without [CLS] and [SEP]."""
     tokenizer = _tokenizer()
     ids: list[int] = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
     return ids
 
 
-# A retriever asks for each of its stores.
+# A retriever asks once for each of its stores.
 @lru_cache(maxsize=16)
 def knows(text: str) -> bool:
-    """Whether the vocabulary has any part of a text; beside parts that it does not have, punctuation does not count."""
+    """Return whether the vocabulary has any part of a text, other than punctuation between unknown parts."""
     tokens: list[str] = _tokenizer().tokenize(text)
     known = [token for token in tokens if token != _UNKNOWN]
     if len(known) == len(tokens):
@@ -65,176 +115,64 @@ def knows(text: str) -> bool:
     return any(not unicodedata.category(token[-1]).startswith("P") for token in known)
 
 
-def windows(pieces: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Cut word pieces into runs that the text tower takes; an empty text is one empty run."""
-    for start in range(0, max(len(pieces), 1), MAX_WORD_PIECES):
-        yield pieces[start : start + MAX_WORD_PIECES]
+def windows(tokens: Sequence[int]) -> list[Sequence[int]]:
+    """Split the tokens of a text into runs of at most ``MAX_TOKENS``; an empty text gives one empty run."""
+    return [tokens[start : start + MAX_TOKENS] for start in range(0, max(len(tokens), 1), MAX_TOKENS)]
 
 
 def token_batch(texts: Sequence[Sequence[int]]) -> npt.NDArray[np.int64]:
-    """Frame word pieces with [CLS] and [SEP] and pad them to the longest of the batch.
+    """Enclose tokens in [CLS] and [SEP] and pad them to the length of the longest text.
 
-    A batch need not be padded to all 52 positions.
+    Padding to all 52 positions, as in cn_clip, would give the same vectors more slowly.
 
     Args:
-        texts: Word pieces of each text, at most ``MAX_WORD_PIECES`` each.
+        texts: Tokens of each text, at most ``MAX_TOKENS``.
 
     Returns:
-        Array of shape ``(len(texts), longest + 2)``.
+        Array of shape ``(len(texts), max_length + 2)``.
     """
     start, end = (_tokenizer().vocab[token] for token in ("[CLS]", "[SEP]"))
     batch = np.full((len(texts), max(map(len, texts)) + 2), PADDING, dtype=np.int64)
-    for row, pieces in zip(batch, texts, strict=True):
-        row[: len(pieces) + 2] = [start, *pieces, end]
+    for row, tokens in zip(batch, texts, strict=True):
+        row[: len(tokens) + 2] = [start, *tokens, end]
     return batch
 
 
-@cache
-def _tokenizer() -> Any:
-    """Load cn_clip's own tokenizer from its file: importing the package around it would load torch."""
-    spec = spec_from_file_location(f"{__name__}.of_cn_clip", cn_clip_folder() / "clip" / "bert_tokenizer.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.FullTokenizer()
+def order_by_length(texts: Sequence[str]) -> list[int]:
+    """Return the indices of texts in an order in which equal texts, and texts of similar length, are neighbours."""
+    return sorted(range(len(texts)), key=lambda index: (len(texts[index]), texts[index]))
 
 
-Pixels = npt.NDArray[np.float32]
-
-# The mean and standard deviation of CLIP's training images, in RGB from 0 to 1 (Radford et al. 2021).
-_MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)
-_STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
-
-# Of each channel and each of the 256 values. In float32 and in this order of steps, as torchvision computes them.
-_NORMALISED = ((np.arange(256, dtype=np.float32) / np.float32(255))[None] - _MEAN[:, None]) / _STD[:, None]
+def in_given_order(embeddings: Sequence[Embedding], order: Sequence[int]) -> list[Embedding]:
+    """Return the embeddings of texts that were sorted by ``order_by_length`` in the original order of the texts."""
+    return [embedding for _, embedding in sorted(zip(order, embeddings, strict=True), key=itemgetter(0))]
 
 
-def image_pixels(
-    source: ImageSource,
-    side: int,
-    *,
-    exact: bool = False,
-    urls: UrlRules = NO_URLS,
-    on_truncated: OnTruncated = "warn",
-) -> Pixels:
-    """Squash an image to a square and normalise it.
+class QueryCache:
+    """Vectors of the most recently used queries. Threads may share it; copies and pickles start empty.
 
     Args:
-        source: An image in any form that ``images.load_image`` takes.
-        side: Side of the square in pixels.
-        exact: Give cn_clip's pixels bit for bit: whole images are decoded, and as there EXIF orientation is ignored,
-            transparency dropped, 16-bit greys clipped, and palettes resized to the nearest pixel.
-        urls: Which addresses may be fetched.
-        on_truncated: What to do with files that lack their end, as of ``images.load_image``.
-
-    Returns:
-        Array of shape ``(3, side, side)``.
-
-    Raises:
-        ImageError: There is no such image, or it cannot be decoded.
+        size: Number of vectors to keep.
     """
-    if not exact:
-        return normalised(load_resized(source, side, urls=urls, on_truncated=on_truncated))
-    with open_image(source, urls=urls, on_truncated=on_truncated) as image:
-        return normalised(image.resize((side, side), Image.Resampling.BICUBIC).convert("RGB"))
 
+    def __init__(self, size: int = 256) -> None:
+        self._size = size
+        self._vectors: LRUCache[Hashable, Embedding] = LRUCache(size)
+        self._lock = threading.Lock()
 
-def normalised(image: Image.Image) -> Pixels:
-    """Return the channels of an RGB image, each with mean 0 and deviation 1 over CLIP's training images."""
-    values = np.asarray(image)
-    return np.stack([_NORMALISED[channel][values[..., channel]] for channel in range(3)])
+    def __reduce__(self) -> tuple[type[QueryCache], tuple[int]]:
+        """Copy and pickle as an empty cache."""
+        return QueryCache, (self._size,)
 
-
-_counts: ContextVar[list[int] | None] = ContextVar("_counts", default=None)
-
-
-@contextmanager
-def one_warning_for_cut_texts() -> Iterator[list[int]]:
-    """Give a list to which each batch adds how many texts it cut; the outermost call warns when it is done."""
-    counts = _counts.get()
-    if counts is not None:
-        yield counts
-        return
-    counts = []
-    token = _counts.set(counts)
-    try:
-        yield counts
-    finally:
-        _counts.reset(token)
-        if any(counts):
-            logger.warning(
-                "%d text(s) longer than %d word pieces were cut; "
-                'ChineseClipEmbedding(long_text="mean") embeds them whole',
-                sum(counts),
-                MAX_WORD_PIECES,
-            )
-
-
-Job = TypeVar("Job")
-
-
-def default_threads() -> int:
-    """Return how many threads decode: one per core, at most 8. Pillow decodes without Python's lock."""
-    return min(os.cpu_count() or 1, 8)
-
-
-def decode_ahead(
-    sources: Iterable[Job], decode: Callable[[Job], Pixels], *, ahead: int, threads: int
-) -> Generator[tuple[Job, Pixels | ImageError], None, None]:
-    """Decode images in threads, in order and at most ``ahead`` at a time, whether taken or not.
-
-    Args:
-        sources: Images; read only as far as needed.
-        decode: Turns one of them into pixels; called in threads.
-        ahead: Bounds the memory: images being decoded, or decoded and waiting.
-        threads: How many threads decode.
-
-    Yields:
-        Each source with its pixels, or with the ``ImageError`` that it caused.
-    """
-    sources = iter(sources)
-    first = list(islice(sources, 2))
-    if len(first) < 2:
-        # A query's one image is not worth a thread.
-        yield from ((source, _attempt(decode, source)) for source in first)
-        return
-    waiting: deque[tuple[Job, Future[Pixels | ImageError]]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        try:
-            for source in chain(first, sources):
-                waiting.append((source, pool.submit(_attempt, decode, source)))
-                if len(waiting) >= ahead:
-                    yield _taken(waiting)
-            while waiting:
-                yield _taken(waiting)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-
-
-def _attempt(decode: Callable[[Job], Pixels], source: Job) -> Pixels | ImageError:
-    try:
-        return decode(source)
-    except ImageError as error:
-        # Without its traceback, which holds the pixels decoded so far.
-        return ImageError(*error.args)
-
-
-def _taken(
-    waiting: deque[tuple[Job, Future[Pixels | ImageError]]],
-) -> tuple[Job, Pixels | ImageError]:
-    source, future = waiting.popleft()
-    return source, future.result()
-
-
-Source = TypeVar("Source")
-Vector = npt.NDArray[np.float32]
-Decoded = tuple[Source, "Pixels | ImageError"]
-Embedded = tuple[Source, "Vector | ImageError"]
-
-# While the model has one batch, the threads work on the next.
-_BATCHES_AHEAD = 2
+    def get(self, key: Hashable, compute: Callable[[], Embedding]) -> Embedding:
+        """Return a vector, computed if it is not cached, as a list that the caller may change."""
+        with self._lock:
+            vector = self._vectors.get(key)
+        if vector is None:
+            vector = compute()
+            with self._lock:
+                self._vectors[key] = vector
+        return list(vector)
 
 
 def image_vectors(
@@ -245,21 +183,20 @@ def image_vectors(
     batch_size: int,
     threads: int,
 ) -> Generator[list[Embedded[Source]], None, None]:
-    """Embed images in batches, in order; of all there are, two batches lie in memory.
+    """Embed images in batches, in order; at most two batches of decoded images are in memory.
 
     Args:
-        sources: Images; read only as far as needed.
-        decode: Turns one of them into pixels of shape ``(3, side, side)``; called in threads.
-        embed: Turns the sources of a batch and their pixels, of shape ``(n, 3, side, side)``, into vectors.
-        batch_size: Images in a batch: all but the last are full, also where some of the images cannot be read,
-            as long as these are not more than the others.
-        threads: How many threads decode.
+        sources: Images; consumed only as far as needed.
+        decode: Returns the pixels of an image, of shape ``(3, side, side)``; called in threads.
+        embed: Returns the vectors of a batch, given its sources and their pixels of shape ``(n, 3, side, side)``.
+        batch_size: Images in a batch. All batches but the last are full, also if some images cannot be read, unless
+            these are more than the readable ones.
+        threads: Number of threads that decode.
 
     Yields:
-        Per batch each source with its vector, or with the ``ImageError`` that it caused.
+        For each batch, the sources with their vectors, or with the ``ImageError`` that they caused.
     """
-    decoded_images = decode_ahead(sources, decode, ahead=_BATCHES_AHEAD * batch_size, threads=threads)
-    try:
+    with closing(decode_ahead(sources, decode, ahead=_BATCHES_AHEAD * batch_size, threads=threads)) as decoded_images:
         batch: list[Decoded[Source]] = []
         readable = 0
         for source, decoded in decoded_images:
@@ -270,94 +207,153 @@ def image_vectors(
                 batch, readable = [], 0
         if batch:
             yield _embedded(batch, embed)
-    finally:
-        decoded_images.close()
+
+
+def stack_vectors(batches: Generator[list[Embedded[Source]], None, None]) -> Vectors:
+    """Return the vectors of all images of ``image_vectors`` in one array.
+
+    Raises:
+        ImageError: An image cannot be read.
+    """
+    vectors = []
+    with closing(batches):
+        for _, outcome in chain.from_iterable(batches):
+            if isinstance(outcome, ImageError):
+                raise outcome
+            vectors.append(outcome)
+    return np.stack(vectors)
+
+
+def probabilities(logits: Vectors) -> Vectors:
+    """Return the softmax of each row."""
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(odds / odds.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def image_pixels(
+    source: ImageSource,
+    side: int,
+    *,
+    exact: bool = False,
+    urls: UrlRules = NO_URLS,
+    on_truncated: OnTruncated = "warn",
+) -> Pixels:
+    """Resize an image to a square, without keeping its proportions, and normalise it.
+
+    Args:
+        source: An image in any form that ``images.load_image`` takes.
+        side: Side of the square in pixels.
+        exact: Whether to compute exactly the pixels of cn_clip. The whole image is decoded, and as in cn_clip the EXIF
+            orientation is ignored, transparency is dropped, 16-bit greys are clipped, and palettes are resized to the
+            nearest pixel.
+        urls: Which URLs may be fetched.
+        on_truncated: What to do with incomplete files, as in ``images.load_image``.
+
+    Returns:
+        Array of shape ``(3, side, side)``.
+
+    Raises:
+        ImageError: There is no such image, or it cannot be decoded.
+    """
+    if not exact:
+        return _normalised(load_resized(source, side, urls=urls, on_truncated=on_truncated))
+    with open_image(source, urls=urls, on_truncated=on_truncated) as image:
+        return _normalised(image.resize((side, side), Image.Resampling.BICUBIC).convert("RGB"))
+
+
+def default_threads() -> int:
+    """Return the number of threads that decode: one per core, at most 8. Pillow decodes without the GIL."""
+    return min(os.cpu_count() or 1, 8)
+
+
+def decode_ahead(
+    sources: Iterable[Source], decode: Callable[[Source], Pixels], *, ahead: int, threads: int
+) -> Generator[Decoded[Source], None, None]:
+    """Decode images in threads and yield them in order.
+
+    Args:
+        sources: Images; consumed only as far as needed.
+        decode: Returns the pixels of an image; called in threads.
+        ahead: Maximum number of images that are being decoded or wait to be taken, which bounds the memory.
+        threads: Number of threads.
+
+    Yields:
+        Each source with its pixels, or with the ``ImageError`` that it caused.
+    """
+    sources = iter(sources)
+    first = list(islice(sources, 2))
+    if len(first) < 2:
+        # The one image of a query is decoded here: starting a thread would only take longer.
+        yield from ((source, _pixels_or_error(decode, source)) for source in first)
+        return
+    waiting: deque[tuple[Source, Future[Pixels | ImageError]]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+        try:
+            for source in chain(first, sources):
+                waiting.append((source, pool.submit(_pixels_or_error, decode, source)))
+                if len(waiting) >= ahead:
+                    yield _next_decoded(waiting)
+            while waiting:
+                yield _next_decoded(waiting)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+
+@cache
+def _tokenizer() -> Any:
+    """Load cn_clip's own tokenizer from its file, because importing the package around it would load torch."""
+    spec = spec_from_file_location(f"{__name__}.of_cn_clip", cn_clip_folder() / "clip" / "bert_tokenizer.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FullTokenizer()
+
+
+def _mean_over_windows(backend: Backend, texts: Sequence[Sequence[int]], batch_size: int) -> Vectors:
+    windows_of_texts = [windows(tokens) for tokens in texts]
+    vectors = _vectors_of_tokens(backend, list(chain.from_iterable(windows_of_texts)), batch_size)
+    first_windows = np.cumsum([0, *map(len, windows_of_texts)])[:-1]
+    sums = np.add.reduceat(vectors, first_windows, axis=0)
+    return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), dtype=np.float32)
+
+
+def _vectors_of_tokens(backend: Backend, texts: Sequence[Sequence[int]], batch_size: int) -> Vectors:
+    """Embed each distinct text once; sorted by length, because texts are padded to the longest of their batch."""
+    distinct = sorted({tuple(tokens) for tokens in texts}, key=len)
+    batches = [distinct[start : start + batch_size] for start in range(0, len(distinct), batch_size)]
+    vectors = np.concatenate([backend.text_vectors(token_batch(batch)) for batch in batches])
+    rows = {tokens: row for row, tokens in enumerate(distinct)}
+    return vectors[[rows[tuple(tokens)] for tokens in texts]]
 
 
 def _embedded(
     batch: Sequence[Decoded[Source]], embed: Callable[[Sequence[Source], Pixels], Vectors]
 ) -> list[Embedded[Source]]:
     readable = [(source, decoded) for source, decoded in batch if not isinstance(decoded, ImageError)]
-    vectors: Iterator[Vector] = iter(())
-    if readable:
-        vectors = iter(embed([source for source, _ in readable], np.stack([pixels for _, pixels in readable])))
+    vectors = (
+        iter(embed([source for source, _ in readable], np.stack([pixels for _, pixels in readable])))
+        if readable
+        else iter(())
+    )
     return [(source, decoded if isinstance(decoded, ImageError) else next(vectors)) for source, decoded in batch]
 
 
-LongText = Literal["truncate", "mean"]
+def _pixels_or_error(decode: Callable[[Source], Pixels], source: Source) -> Pixels | ImageError:
+    try:
+        return decode(source)
+    except ImageError as error:
+        # A new error without the traceback, which would keep the pixels decoded so far in memory.
+        return ImageError(*error.args)
 
 
-def text_vectors(
-    backend: Backend, texts: Sequence[str], *, long_text: LongText, batch_size: int
-) -> tuple[Vectors, int]:
-    """Embed texts.
-
-    Args:
-        backend: The model.
-        texts: Any number of them, of any length.
-        long_text: Whether texts of more than ``MAX_WORD_PIECES`` word pieces are cut, or embedded as the mean over
-            windows of so many.
-        batch_size: Texts in one forward pass.
-
-    Returns:
-        Unit vectors of shape ``(len(texts), embed_dim)``, and how many texts were cut.
-    """
-    pieces = [word_pieces(text) for text in texts]
-    if long_text == "mean":
-        return _mean_over_windows(backend, pieces, batch_size), 0
-    vectors = _vectors_of_runs(backend, [text[:MAX_WORD_PIECES] for text in pieces], batch_size)
-    return vectors, sum(len(text) > MAX_WORD_PIECES for text in pieces)
+def _next_decoded(waiting: deque[tuple[Source, Future[Pixels | ImageError]]]) -> Decoded[Source]:
+    source, future = waiting.popleft()
+    return source, future.result()
 
 
-def by_length(texts: Sequence[str]) -> list[int]:
-    """Return the order of texts in which equal ones, and those of about one length, stand together."""
-    return sorted(range(len(texts)), key=lambda index: (len(texts[index]), texts[index]))
-
-
-def in_given_order(embeddings: Sequence[Embedding], order: Sequence[int]) -> list[Embedding]:
-    """Bring the embeddings of texts that ``by_length`` sorted back into the order that these were given in."""
-    return [embedding for _, embedding in sorted(zip(order, embeddings, strict=True), key=itemgetter(0))]
-
-
-def _mean_over_windows(backend: Backend, pieces: Sequence[Sequence[int]], batch_size: int) -> Vectors:
-    runs = [list(windows(text)) for text in pieces]
-    vectors = _vectors_of_runs(backend, [run for text in runs for run in text], batch_size)
-    first_runs = np.cumsum([0, *map(len, runs)])[:-1]
-    sums = np.add.reduceat(vectors, first_runs, axis=0)
-    return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), dtype=np.float32)
-
-
-def _vectors_of_runs(backend: Backend, runs: Sequence[Sequence[int]], batch_size: int) -> Vectors:
-    """Embed runs of word pieces: padding to the longest of a batch costs time, hence like beside like."""
-    distinct = sorted({tuple(run) for run in runs}, key=len)
-    vectors = np.concatenate(
-        [
-            backend.text_vectors(token_batch(distinct[start : start + batch_size]))
-            for start in range(0, len(distinct), batch_size)
-        ]
-    )
-    row_of = {run: row for row, run in enumerate(distinct)}
-    return vectors[[row_of[tuple(run)] for run in runs]]
-
-
-class QueryCache:
-    """The least recently asked leave first. Threads may share it; copies begin empty."""
-
-    def __init__(self, size: int = 256) -> None:
-        self._size = size
-        self._vectors: LRUCache[Hashable, Embedding] = LRUCache(size)
-        self._turn = threading.Lock()
-
-    def __reduce__(self) -> tuple[type[QueryCache], tuple[int]]:
-        """Copy and pickle an empty one."""
-        return QueryCache, (self._size,)
-
-    def get(self, key: Hashable, compute: Callable[[], Embedding]) -> Embedding:
-        """Return a vector that the caller may change."""
-        with self._turn:
-            known = self._vectors.get(key)
-        if known is None:
-            known = compute()
-            with self._turn:
-                self._vectors[key] = known
-        return list(known)
+def _normalised(image: Image.Image) -> Pixels:
+    """Return the channels of an RGB image, normalised to mean 0 and deviation 1 over CLIP's training images."""
+    values = np.asarray(image)
+    return np.stack([_NORMALISED[channel][values[..., channel]] for channel in range(3)])

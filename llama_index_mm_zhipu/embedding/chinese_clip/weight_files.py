@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from llama_index_mm_zhipu.embedding.backends.base import CheckpointError, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CheckpointError, in_one_line
 from llama_index_mm_zhipu.embedding.chinese_clip.official_models import HUGGING_FACE_MIRROR
 
 _LFS_POINTER = b"version https://git-lfs"
