@@ -12,7 +12,7 @@ import llama_index_mm_zhipu as package
 from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
 # Modules that need pytest, which users of its fixture have, and matplotlib, which is an extra.
-skipped = {f"{package.__name__}.{module}" for module in ("testing.fixtures", "display.figure", "display.fonts")}
+skipped = {f"{package.__name__}.{module}" for module in ("testing.fixtures", "display.figure")}
 found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 modules = [module.name for module in found if module.name not in skipped]
 for module in modules:

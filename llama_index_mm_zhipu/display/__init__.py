@@ -1,4 +1,4 @@
-"""Results that people look at: plots and HTML galleries."""
+"""Plots and HTML galleries of search results and answers."""
 
 from llama_index_mm_zhipu.display.gallery import Gallery, show
 from llama_index_mm_zhipu.display.plots import plot_results

@@ -1,4 +1,4 @@
-"""``show``: a query, an answer and its images as HTML, for notebooks and as a page of its own."""
+"""``show``: a query, an answer and its images as HTML, for notebooks and as a standalone page."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from llama_index_mm_zhipu.query.sources import SKIPPED
 from llama_index_mm_zhipu.types import Language
 
 THUMBNAIL_SIDE = 256
-"""Longest side of the images in a gallery, in pixels: some 5 kB each."""
+"""Maximum width and height of the images in a gallery, in pixels. Such an image takes about 5 kB."""
 
 MAX_RESULTS = 50
-"""Results in a gallery; the number of those left out is said below."""
+"""Default for the number of results in a gallery; a line below them says how many were left out."""
 
 _QUALITY = 80
 _MAX_TEXT = 300
 _STYLE = Path(__file__).with_name("gallery.css")
-# Galleries of equal content may stand on one page.
-_numbers = itertools.count(1)
+# Makes element ids unique where one page holds two galleries with the same content.
+_gallery_numbers = itertools.count(1)
 
 
 class Gallery:
-    """A query, an answer and its images as HTML without scripts, which needs no other file.
+    """A query, an answer and its images as HTML that has no scripts and loads no other file.
 
-    As the last line of a notebook cell it shows itself.
+    A notebook displays the gallery if it is the last line of a cell.
 
     Attributes:
-        title: The query in words.
+        title: The words of the query; where it has none, the word "query" in the language of the gallery.
     """
 
     def __init__(self, title: str, body: str, result_count: int) -> None:
@@ -58,16 +58,16 @@ class Gallery:
         return f"<style>{_STYLE.read_text(encoding='utf-8')}</style>\n{self._body}"
 
     def save(self, path: str | Path) -> Path:
-        """Write the gallery as a page of its own, whose images are inside.
+        """Write the gallery as a standalone HTML page, which contains the images.
 
         Args:
-            path: The file, such as ``results.html``; its folder is made if missing.
+            path: The file, such as ``results.html``. Missing directories are created.
 
         Returns:
-            The path.
+            The path of the file, with ``~`` expanded.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         file = Path(path).expanduser()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ class Gallery:
         return file
 
 
-# The policy lets nothing be loaded or run, whatever captions and answers hold.
+# The security policy forbids scripts and requests, whatever captions and answers contain.
 _PAGE = """<!DOCTYPE html>
 <html>
 <head>
@@ -93,13 +93,13 @@ _PAGE = """<!DOCTYPE html>
 
 
 class _Card(NamedTuple):
-    """One result, ready to be written.
+    """One result as it is shown.
 
     Attributes:
-        anchor: Id of its element.
-        number: Of an image, as in prompts; None for texts.
+        anchor: Id of the HTML element.
+        number: Number of the image in prompts and answers; None for a text.
         result: The node and its score.
-        is_cited: Whether the answer cites it.
+        is_cited: Whether the answer cites the image.
     """
 
     anchor: str
@@ -109,12 +109,12 @@ class _Card(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    """What a response says besides its sources.
+    """The parts of a response besides its sources.
 
     Attributes:
-        text: Of the answer, as far as it is known.
-        cited_ids: Node ids that the response says its answer cites.
-        skipped: Reason by node id of the images that were found and could not be read.
+        text: Text of the answer; of a stream, as much as is known.
+        cited_ids: Ids of the nodes that the answer cites, from the metadata of the response.
+        skipped: Reasons by node id for the images that were found but could not be read.
     """
 
     text: str = ""
@@ -134,26 +134,26 @@ def show(
 ) -> Gallery:
     """Show a query and its results, or an answer and its sources, as an HTML gallery.
 
-    In an answer each ``[图1]`` is a link to its image, and cited images are marked. Images are shrunk to 256 pixels;
-    where one cannot be read, the reason stands in its place.
+    In an answer each ``[图1]`` is a link to its image, and cited images are marked. Images are reduced to 256 pixels.
+    If an image cannot be read, the reason is shown in its place.
 
     Args:
-        query: The words of the query, or its image in any form that ``images.load_image`` takes, or a ``QueryBundle``
-            of both; a string that is no image counts as words. None shows the results alone.
-        results: Nodes with or without scores, retriever output, a response of a query engine or a chat engine, streamed
-            or not (a stream is read to its end, unless it is asynchronous), or images by path, URL, ``bytes`` or
-            ``PIL.Image``.
-        language: Of names and headings; None takes that of query and captions.
-        max_results: How many results to show at most.
+        query: The words of the query; its image, in any form that ``images.load_image`` accepts; or a ``QueryBundle``
+            of both. A string that is not an image counts as words. None shows the results alone.
+        results: Nodes with or without scores, retriever output, a response of a query engine or a chat engine, or
+            images given as path, URL, ``bytes`` or ``PIL.Image``. A stream is read to its end, unless it is
+            asynchronous.
+        language: Language of names and headings. The default is the language of the query and the captions.
+        max_results: Maximum number of results to show.
         allow_urls: Whether to fetch images given by ``http(s)`` URL. Proxies are not used.
         allow_private_urls: Whether such URLs may lead to this machine or a private network.
 
     Returns:
-        A gallery, which notebooks show; ``gallery.save("results.html")`` writes a page.
+        A gallery, which notebooks display; ``gallery.save("results.html")`` writes it as a page.
 
     Raises:
-        ImageError: The query's image cannot be read.
-        TypeError: There is something among the results that is neither a node nor an image.
+        ImageError: The image of the query cannot be read.
+        TypeError: A result is neither a node nor an image.
         ValueError: ``max_results`` is below 1.
     """
     if max_results < 1:
@@ -164,30 +164,18 @@ def show(
     words, image = query_parts(query, urls)
     wording = wording_of(language or language_of(words, found))
     cards = _cards(found, answer, _anchor_prefix(words, answer.text, found))
-    shown = cards[:max_results]
-    parts = [
+    sections = [
         _query_html(words, image, wording),
-        _answer_html(answer.text, {card.number: card.anchor for card in shown if card.number}, wording),
-        *(_card_html(card, urls, wording) for card in shown),
-        *(_skipped_html(node_id, reason) for node_id, reason in answer.skipped.items()),
+        _results_html(answer, cards[:max_results], urls, wording),
+        _left_out_html(len(cards) - max_results, wording),
     ]
-    if left_out := len(cards) - len(shown):
-        parts.append(f"<p>{escape(wording.not_shown.format(count=left_out))}</p>")
-    # The last two classes keep notebooks from making formulas of prices in dollars.
-    classes = "mmz-gallery mathjax_ignore tex2jax_ignore"
-    body = f'<div class="{classes}" lang="{wording.html_language}">\n{"".join(parts)}</div>\n'
-    return Gallery(_printable(words or wording.query), _printable(body), len(found))
-
-
-def _printable(text: str) -> str:
-    """Replace lone surrogates, which file names of other encodings hold and no page can."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return Gallery(_printable(words or wording.query), _gallery_html(sections, wording), len(found))
 
 
 def _answer_of(results: Any) -> _Answer:
     if not hasattr(results, "source_nodes"):
         return _Answer()
-    # A stream completes its metadata at its end.
+    # Read the text first: a stream completes its metadata at its end.
     text = _text_of(results)
     metadata = getattr(results, "metadata", None)
     metadata = metadata if isinstance(metadata, dict) else {}
@@ -200,11 +188,11 @@ def _answer_of(results: Any) -> _Answer:
 
 
 def _text_of(response: Any) -> str:
-    """Return the text of a response, of a synchronous stream its whole text."""
+    """Return the text of a response; a synchronous stream is read to its end."""
     if isinstance(response, Response):
         return response.response or ""
     if isinstance(response, StreamingResponse):
-        # Reads what is left of the stream; without effect on one that a loop has read, whose text nobody kept.
+        # Reads the rest of the stream. Of a stream that was read by a loop, LlamaIndex keeps no text.
         str(response)
     if isinstance(response, (StreamingResponse, AsyncStreamingResponse)):
         return response.response_txt or ""
@@ -217,9 +205,9 @@ def _text_of(response: Any) -> str:
 
 
 def _anchor_prefix(words: str, answer: str, results: Sequence[NodeWithScore]) -> str:
-    """Return a beginning for ids that no other gallery on a page has, the same at each run of a program."""
+    """Return a prefix for element ids that is unique on a page, and the same in each run of a program."""
     content = "\0".join([words, answer, *(result.node.node_id for result in results)])
-    return f"mmz-{hashlib.sha256(content.encode('utf-8', 'replace')).hexdigest()[:8]}-{next(_numbers)}"
+    return f"mmz-{hashlib.sha256(content.encode('utf-8', 'replace')).hexdigest()[:8]}-{next(_gallery_numbers)}"
 
 
 def _cards(results: Sequence[NodeWithScore], answer: _Answer, prefix: str) -> list[_Card]:
@@ -233,11 +221,40 @@ def _cards(results: Sequence[NodeWithScore], answer: _Answer, prefix: str) -> li
     return cards
 
 
+# HTML
+
+
+def _gallery_html(sections: Sequence[str], wording: Wording) -> str:
+    # The last two classes keep notebooks from reading prices in dollars as formulas.
+    classes = "mmz-gallery mathjax_ignore tex2jax_ignore"
+    return _printable(f'<div class="{classes}" lang="{wording.html_language}">\n{"".join(sections)}</div>\n')
+
+
+def _printable(text: str) -> str:
+    """Replace lone surrogates, which occur in file names of other encodings and cannot be written to a page."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _query_html(words: str, image: Image.Image | None, wording: Wording) -> str:
     if not words and image is None:
         return ""
     shown = _image_html(image, wording.query) if image is not None else ""
     return f'<div class="mmz-query">{_heading(wording.query)}{shown}<p>{escape(_shortened(words))}</p></div>\n'
+
+
+def _results_html(answer: _Answer, cards: Sequence[_Card], urls: UrlRules, wording: Wording) -> str:
+    anchors = {card.number: card.anchor for card in cards if card.number}
+    return "".join(
+        [
+            _answer_html(answer.text, anchors, wording),
+            *(_card_html(card, urls, wording) for card in cards),
+            *(_skipped_html(node_id, reason) for node_id, reason in answer.skipped.items()),
+        ]
+    )
+
+
+def _left_out_html(count: int, wording: Wording) -> str:
+    return f"<p>{escape(wording.not_shown.format(count=count))}</p>" if count > 0 else ""
 
 
 def _answer_html(answer: str, anchors: Mapping[int, str], wording: Wording) -> str:
@@ -251,7 +268,7 @@ def _answer_html(answer: str, anchors: Mapping[int, str], wording: Wording) -> s
             continue
         name = answer[mention.start : mention.end]
         if "[" not in name and "【" not in name:
-            # Brackets around the name stay outside of the link.
+            # Keep closing brackets and asterisks around the name out of the link.
             name = name.rstrip("]】*")
         pieces += [escape(answer[end : mention.start]), f'<a href="#{anchor}">{escape(name)}</a>']
         end = mention.start + len(name)
@@ -260,7 +277,7 @@ def _answer_html(answer: str, anchors: Mapping[int, str], wording: Wording) -> s
 
 
 def _heading(text: str) -> str:
-    # No <h3>: it would stand in a notebook's table of contents.
+    # An <h3> would appear in the table of contents of a notebook.
     return f'<div class="mmz-heading">{escape(text)}</div>'
 
 

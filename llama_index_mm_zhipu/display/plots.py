@@ -1,21 +1,15 @@
-"""``plot_results``: a query and what it found as one matplotlib figure."""
+"""``plot_results``: a query and the images that were found, as one matplotlib figure."""
 
 from __future__ import annotations
 
-import logging
 import re
 import unicodedata
 from collections.abc import Iterator
-from contextlib import suppress
-from functools import cache
-from io import BytesIO
 from itertools import accumulate, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.schema import NodeWithScore
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findSystemFonts, fontManager, get_font
 from PIL import Image
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
@@ -28,171 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-logger = logging.getLogger(__name__)
-
-_CLOSING = "，。、；：？！）》〉」』】〕”’…％"
-_ASCII_AND_LATIN = r"[!-~\u00c0-\u024f]"
-
-WORDS = re.compile(rf"(?:{_ASCII_AND_LATIN}+|.)[{_CLOSING}]*\s*", re.DOTALL)
-"""Words of scripts with spaces stay whole; elsewhere any character but closing punctuation may begin a line."""
-
-PIECES = re.compile(rf"{_ASCII_AND_LATIN}{{1,30}}\s*|.\s*", re.DOTALL)
-"""Of URLs and paths, which are to be seen whole."""
-
-
-def wrap(text: str, columns: int, max_lines: int, parts: re.Pattern[str] = WORDS) -> list[str]:
-    """Break a text into lines, and end it with "…" where it does not fit.
-
-    Args:
-        text: Its own line breaks are kept.
-        columns: Width of a line.
-        max_lines: Number of lines.
-        parts: What is not broken; longer parts than a line are cut.
-
-    Returns:
-        The lines, at least one.
-    """
-    # One more than there is room for tells that the text does not fit; the rest of a long text is not looked at.
-    lines = list(islice(_lines(text, columns, parts), max_lines + 1)) or [""]
-    if len(lines) > max_lines:
-        lines = [*lines[: max_lines - 1], lines[max_lines - 1] + "…"]
-    return [_cut(line, columns) for line in lines]
-
-
-def _lines(text: str, columns: int, parts: re.Pattern[str]) -> Iterator[str]:
-    for own_line in filter(str.strip, text.splitlines()):
-        line, width = "", 0
-        for match in parts.finditer(" ".join(own_line.split())):
-            part = match.group()
-            if line and width + _width(part.rstrip()) > columns:
-                yield line.rstrip()
-                line, width = "", 0
-            line += part
-            width += _width(part)
-        yield line.rstrip()
-
-
-def _cut(line: str, columns: int) -> str:
-    if _width(line) <= columns:
-        return line
-    # The width up to each character, and the last one that leaves room for the mark.
-    widths = accumulate(map(_width, line))
-    return line[: sum(1 for width in widths if width < columns)] + "…"
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
-
-
-BUNDLED_FONT = Path(__file__).parent / "fonts" / "NotoSansSC-Subset.otf"
-"""ASCII, GB 2312 and some more characters of Noto Sans SC."""
-
-# Families that hold Chinese glyphs, by system: Linux, macOS, Windows.
-_CHINESE_FAMILIES = (
-    "Noto Sans CJK",
-    "Noto Sans SC",
-    "Source Han Sans",
-    "WenQuanYi",
-    "Droid Sans Fallback",
-    "PingFang",
-    "Hiragino Sans GB",
-    "Heiti",
-    "Songti",
-    "Microsoft YaHei",
-    "SimHei",
-    "SimSun",
-    "Noto Serif CJK",
-    "Arial Unicode",
-)
-# Some Chinese fonts have no figures and letters: those come from the one that matplotlib brings.
-_LATIN_FAMILY = "DejaVu Sans"
-_MISSING = "□"
-
-
-class Font:
-    """A font for Chinese and Latin text, without matplotlib's warning for each character that it lacks.
-
-    Args:
-        files: Font files, the first that has a character draws it.
-
-    Attributes:
-        properties: What matplotlib's texts take.
-    """
-
-    def __init__(self, properties: FontProperties, files: tuple[str, ...]) -> None:
-        self.properties = properties
-        self._characters = frozenset({ord("\n")}).union(*(get_font(file).get_charmap() for file in files))
-        self._reported: set[str] = set()
-
-    def drawable(self, text: str) -> str:
-        """Return the text with "□" for what no font has; each such character is logged once."""
-        missing = {character for character in text if ord(character) not in self._characters}
-        if new := missing - self._reported:
-            self._reported |= new
-            logger.warning(
-                "no font has %s: install a larger Chinese font (Debian and Ubuntu: fonts-noto-cjk; Fedora: "
-                "google-noto-sans-cjk-fonts) or give plot_results(font=…)",
-                " ".join(sorted(new)),
-            )
-        return "".join(_MISSING if character in missing else character for character in text)
-
-
-def find_font(file: str | Path | None = None) -> Font:
-    """Return the font for plots.
-
-    Args:
-        file: A font file; by default a Chinese font of the system, else ``BUNDLED_FONT``.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    return _chinese_font() if file is None else _font_of(Path(file))
-
-
-def _font_of(file: Path) -> Font:
-    if not file.is_file():
-        raise FileNotFoundError(f"no such font file: {file}")
-    return Font(FontProperties(fname=file), (str(file),))
-
-
-@cache
-def _chinese_font() -> Font:
-    found = _chinese_family()
-    if found is None:
-        _add_new_fonts()
-        found = _chinese_family()
-    if found is None:
-        fontManager.addfont(BUNDLED_FONT)
-        found = FontProperties(fname=BUNDLED_FONT).get_name()
-    families = [found, _LATIN_FAMILY]
-    files = tuple(fontManager.findfont(FontProperties(family=family)) for family in families)
-    return Font(FontProperties(family=families), files)
-
-
-def _chinese_family() -> str | None:
-    fonts = fontManager.ttflist
-    return next((font.name for family in _CHINESE_FAMILIES for font in fonts if font.name.startswith(family)), None)
-
-
-def _add_new_fonts() -> None:
-    """Add the fonts installed since matplotlib wrote its list of them, which it does once."""
-    for file in set(findSystemFonts()) - {font.fname for font in fontManager.ttflist}:
-        # Some are of kinds that matplotlib does not read.
-        with suppress(Exception):
-            fontManager.addfont(file)
-
-
-_NOTEBOOK_DPI = 100
-
-
-class ResultsFigure(Figure):
-    """A figure that shows itself as the last line of a notebook cell, whatever backend is set."""
-
-    def _repr_png_(self) -> bytes:
-        buffer = BytesIO()
-        self.savefig(buffer, format="png", dpi=_NOTEBOOK_DPI)
-        return buffer.getvalue()
-
+    from llama_index_mm_zhipu.display.figure import Font
 
 _TILE_INCHES = 2.3
 _GAP_INCHES = 0.2
@@ -219,19 +49,20 @@ def plot_results(
     allow_urls: bool = False,
     allow_private_urls: bool = False,
 ) -> Figure:
-    """Draw the query and the images found, best first, with score and caption.
+    """Plot a query and the images that were found, best first, with scores and captions.
 
-    As the last line of a notebook cell the figure shows itself.
+    A notebook displays the figure if it is the last line of a cell.
 
     Args:
-        query: The words of the query, or its image in any form that ``images.load_image`` takes, or a ``QueryBundle``
-            of both; a string that is no image counts as words. None draws the results alone.
-        results: Nodes with or without scores, retriever output, a response with ``source_nodes``, or images by path,
-            URL, ``bytes`` or ``PIL.Image``. Nodes without an image are left out; where an image cannot be read, the
-            reason stands in its place.
-        columns: Images in a row.
-        language: Of the word above the query; None takes that of query and captions.
-        font: File of a font with Chinese glyphs; by default one of the system, else one that comes with the package.
+        query: The words of the query; its image, in any form that ``images.load_image`` accepts; or a ``QueryBundle``
+            of both. A string that is not an image counts as words. None plots the results alone.
+        results: Nodes with or without scores, retriever output, a response with ``source_nodes``, or images given as
+            path, URL, ``bytes`` or ``PIL.Image``. Nodes without an image are left out. If an image cannot be read, its
+            tile shows the reason.
+        columns: Number of images in a row.
+        language: Language of the word above the query. The default is the language of the query and the captions.
+        font: Path of a font file with Chinese glyphs. The default is an installed font, or the font that comes with
+            the package.
         allow_urls: Whether to fetch images given by ``http(s)`` URL. Proxies are not used.
         allow_private_urls: Whether such URLs may lead to this machine or a private network.
 
@@ -240,8 +71,8 @@ def plot_results(
 
     Raises:
         ImportError: matplotlib is not installed.
-        ImageError: The query's image cannot be read.
-        TypeError: There is something among the results that is neither a node nor an image.
+        ImageError: The image of the query cannot be read.
+        TypeError: A result is neither a node nor an image.
     """
     figure_class, drawn_font = _matplotlib(font)
     urls = UrlRules(allowed=allow_urls, private=allow_private_urls)
@@ -254,22 +85,22 @@ def plot_results(
     if query is not None:
         title = wording_of(language or language_of(words, found)).query
         _draw_query(grid[0][0], title, words, image, drawn_font)
-    for position, result in enumerate(found):
-        row, column = divmod(position, columns)
+    for index, result in enumerate(found):
+        row, column = divmod(index, columns)
         _draw_result(grid[row][column + first], result, drawn_font, urls)
     return figure
 
 
 def _matplotlib(font: str | Path | None) -> tuple[type[Figure], Font]:
     try:
-        from llama_index_mm_zhipu.display.plots import ResultsFigure, find_font
+        from llama_index_mm_zhipu.display.figure import ResultsFigure, find_font
     except ImportError:
         raise ImportError('plot_results needs matplotlib: pip install "llama-index-mm-zhipu[plot]"') from None
     return ResultsFigure, find_font(font)
 
 
 def _grid(figure_class: type[Figure], rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
-    """Make a figure of square tiles, each with room for a title of three lines above it."""
+    """Return a figure of square tiles, with room for a title of three lines above each, and its axes by row."""
     width = columns * (_TILE_INCHES + _GAP_INCHES) + _GAP_INCHES
     height = rows * (_TILE_INCHES + _TITLE_INCHES) + _GAP_INCHES
     figure = figure_class(figsize=(width, height))
@@ -284,7 +115,7 @@ def _grid(figure_class: type[Figure], rows: int, columns: int) -> tuple[Figure, 
     grid = figure.subplots(rows, columns, squeeze=False, gridspec_kw=spaces)
     for axes in grid.flat:
         axes.set_axis_off()
-        # Images of all shapes begin at the same height, and with them the titles end there.
+        # Align images of all shapes at the top of their tiles, so that the titles of a row end at the same height.
         axes.set_anchor("N")
     return figure, grid.tolist()
 
@@ -302,7 +133,7 @@ def _draw_result(axes: Axes, result: NodeWithScore, font: Font, urls: UrlRules) 
     try:
         _show_image(axes, load_image(result.node, urls=urls))
     except ImageError as error:
-        _write(axes, wrap(str(error), _REASON_COLUMNS, _REASON_LINES, PIECES), font, size=9)
+        _write(axes, wrap(str(error), _REASON_COLUMNS, _REASON_LINES, CHUNKS), font, size=9)
     lines = wrap(caption_of(result.node) or result.node.node_id, _TITLE_COLUMNS, _TITLE_LINES)
     if result.score is not None:
         lines = [f"{result.score:.4f}", *lines]
@@ -310,7 +141,7 @@ def _draw_result(axes: Axes, result: NodeWithScore, font: Font, urls: UrlRules) 
 
 
 def _show_image(axes: Axes, image: Image.Image) -> None:
-    # More pixels than a tile has at 300 dpi would only cost memory: matplotlib holds each as three floats.
+    # More pixels than a tile has at 300 dpi only cost memory: matplotlib stores each one as three floats.
     image.thumbnail((_MAX_SIDE, _MAX_SIDE))
     axes.imshow(image)
 
@@ -325,5 +156,61 @@ def _write(axes: Axes, lines: list[str], font: Font, *, size: int) -> None:
 
 
 def _text_style(font: Font) -> dict[str, Any]:
-    # A dollar sign would begin a formula.
+    # With parse_math a dollar sign would start a formula.
     return {"fontproperties": font.properties, "linespacing": _LINE_SPACING, "parse_math": False}
+
+
+# Line breaks
+
+_CLOSING = "，。、；：？！）》〉」』】〕”’…％"
+_ASCII_AND_LATIN = r"[!-~\u00c0-\u024f]"
+
+WORDS = re.compile(rf"(?:{_ASCII_AND_LATIN}+|.)[{_CLOSING}]*\s*", re.DOTALL)
+"""Parts of prose: Latin words stay whole, and closing punctuation stays with the character before it."""
+
+CHUNKS = re.compile(rf"{_ASCII_AND_LATIN}{{1,30}}\s*|.\s*", re.DOTALL)
+"""Parts of messages with URLs and paths, which are broken instead of cut off."""
+
+
+def wrap(text: str, columns: int, max_lines: int, parts: re.Pattern[str] = WORDS) -> list[str]:
+    """Break a text into lines, and end it with "…" where it does not fit.
+
+    Args:
+        text: The text; its own line breaks are kept.
+        columns: Width of a line in columns. East Asian characters are two columns wide.
+        max_lines: Number of lines.
+        parts: Matches parts of the text that stay on one line. A part that is longer than a line is cut off.
+
+    Returns:
+        The lines, at least one.
+    """
+    # One line more than there is room for shows that the text does not fit; the rest of a long text is not read.
+    lines = list(islice(_lines(text, columns, parts), max_lines + 1)) or [""]
+    if len(lines) > max_lines:
+        lines = [*lines[: max_lines - 1], lines[max_lines - 1] + "…"]
+    return [_cut(line, columns) for line in lines]
+
+
+def _lines(text: str, columns: int, parts: re.Pattern[str]) -> Iterator[str]:
+    for paragraph in filter(str.strip, text.splitlines()):
+        line, width = "", 0
+        for match in parts.finditer(" ".join(paragraph.split())):
+            part = match.group()
+            if line and width + _width(part.rstrip()) > columns:
+                yield line.rstrip()
+                line, width = "", 0
+            line += part
+            width += _width(part)
+        yield line.rstrip()
+
+
+def _cut(line: str, columns: int) -> str:
+    if _width(line) <= columns:
+        return line
+    # The width up to and including each character; one column stays free for the "…".
+    widths = accumulate(map(_width, line))
+    return line[: sum(1 for width in widths if width < columns)] + "…"
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -1,4 +1,4 @@
-"""What can be shown: nodes, images by path, and the sources of answers."""
+"""Turns the arguments of ``plot_results`` and ``show`` into nodes with scores, words and an image."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.types import Language
 
 Query: TypeAlias = "ImageSource | QueryBundle | None"
-"""Words, or an image in any form that ``images.load_image`` takes, or both of a ``QueryBundle``."""
+"""Words; an image in any form that ``images.load_image`` accepts; or a ``QueryBundle`` of both."""
 
 
 def results_of(results: Any) -> list[NodeWithScore]:
-    """Return what is to be shown, best first, with scores where there are some.
+    """Return the results to show, in their order, with the scores that they have.
 
     Args:
-        results: Nodes with or without scores; images by path, URL, ``bytes`` or ``PIL.Image``; one of these; or a
-            response with ``source_nodes``, of a query engine or a chat engine.
+        results: Nodes with or without scores; images given as path, URL, ``bytes`` or ``PIL.Image``; one of these; or
+            a response of a query engine or a chat engine, which has ``source_nodes``.
 
     Raises:
-        TypeError: There is something else among them.
+        TypeError: A result is neither a node nor an image.
     """
     sources = getattr(results, "source_nodes", results)
     if isinstance(sources, (str, bytes, bytearray, Path, Image.Image, BaseNode, NodeWithScore)):
@@ -46,12 +46,13 @@ def results_of(results: Any) -> list[NodeWithScore]:
 
 
 def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
-    """Return the words of a query and its image.
+    """Return the words and the image of a query.
 
-    A string that is no image counts as words; of a URL that was not fetched, what may be secret is left out.
+    A string that is not an image counts as words. If it is a URL that was not fetched, the words are the URL without
+    user, password, query and fragment, which may be secret.
 
     Raises:
-        ImageError: The image of a query that is not a string cannot be read.
+        ImageError: The query is not a string, and its image cannot be read.
     """
     if query is None:
         return "", None
@@ -66,7 +67,7 @@ def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
 
 
 def language_of(words: str, results: Iterable[NodeWithScore]) -> Language:
-    """Return the language for a query and its results: Chinese if any word is, or if there are none."""
+    """Return the language of a query and its captions: Chinese if any of them is, or if there is no text at all."""
     texts = [words, *(caption_of(result.node) for result in results)]
     return language_of_text("\n".join(texts))
 
@@ -80,6 +81,6 @@ def _with_score(item: Any) -> NodeWithScore:
         return NodeWithScore(node=node_of_image(item))
     except ImageError as error:
         if isinstance(item, str):
-            # Its tile says what is wrong with it.
+            # The tile of this node will show the error.
             return NodeWithScore(node=ImageNode(id_=describe(item), image_path=item))
         raise TypeError(f"cannot show {describe(item)}: give nodes, images or a response ({error})") from None

@@ -1,4 +1,4 @@
-"""A Chinese font is there on every system, and a character that it lacks costs one line, not one warning each."""
+"""Plots find a Chinese font on every system, and log missing characters once."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from llama_index.core.schema import ImageNode
 from matplotlib import font_manager
 
 from llama_index_mm_zhipu import plot_results
-from llama_index_mm_zhipu.display import plots
-from llama_index_mm_zhipu.display.plots import BUNDLED_FONT, find_font
+from llama_index_mm_zhipu.display import figure as figure_module
+from llama_index_mm_zhipu.display.figure import BUNDLED_FONT, find_font
 
 MATPLOTLIB_FONTS = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 
 
 @pytest.fixture
-def fresh_choice() -> Iterator[None]:
-    """The system's fonts are looked at anew."""
-    plots._chinese_font.cache_clear()
+def no_cached_font() -> Iterator[None]:
+    """The cached choice of a font is dropped before and after the test."""
+    figure_module._chinese_font.cache_clear()
     yield
-    plots._chinese_font.cache_clear()
+    figure_module._chinese_font.cache_clear()
 
 
 @pytest.fixture
-def no_chinese_font(fresh_choice: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A system without any Chinese font."""
-    monkeypatch.setattr(plots, "_CHINESE_FAMILIES", ())
+def no_chinese_font(no_cached_font: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system has no Chinese font."""
+    monkeypatch.setattr(figure_module, "_CHINESE_FAMILIES", ())
 
 
 @pytest.mark.usefixtures("no_chinese_font")
-def test_without_a_chinese_font_the_bundled_one_draws_without_a_warning(
+def test_the_bundled_font_is_used_where_the_system_has_no_chinese_font(
     photo_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with warnings.catch_warnings():
@@ -48,7 +48,7 @@ def test_without_a_chinese_font_the_bundled_one_draws_without_a_warning(
 
 
 @pytest.mark.usefixtures("no_chinese_font")
-def test_the_bundled_font_has_every_character_of_the_demo_and_of_gb_2312(demo_folder: Path) -> None:
+def test_the_bundled_font_has_all_characters_of_gb_2312_and_of_the_demo(demo_folder: Path) -> None:
     lines = (demo_folder / "test.jsonl").read_text(encoding="utf-8").splitlines()
     captions = "".join(json.loads(line)["caption"] for line in lines)
     level_1_and_2 = bytes(byte for high in range(0xB0, 0xF8) for low in range(0xA1, 0xFF) for byte in (high, low))
@@ -59,7 +59,7 @@ def test_the_bundled_font_has_every_character_of_the_demo_and_of_gb_2312(demo_fo
 
 
 @pytest.mark.usefixtures("no_chinese_font")
-def test_characters_that_no_font_has_are_boxes_named_in_one_line(
+def test_characters_without_a_glyph_are_drawn_as_boxes_and_logged_once(
     photo_nodes: list[ImageNode], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     node = photo_nodes[0].model_copy(update={"text": "𠮷野家 𠮷\n㐂"})
@@ -74,7 +74,7 @@ def test_characters_that_no_font_has_are_boxes_named_in_one_line(
     assert "fonts-noto-cjk" in record.getMessage()
 
 
-def test_a_given_font_is_used_and_a_missing_one_named(photo_nodes: list[ImageNode], tmp_path: Path) -> None:
+def test_a_font_file_can_be_given_and_must_exist(photo_nodes: list[ImageNode], tmp_path: Path) -> None:
     font = MATPLOTLIB_FONTS / "DejaVuSans.ttf"
     figure = plot_results("hat", photo_nodes, font=font)
     assert figure.axes[0].title.get_fontproperties().get_file() == str(font)
@@ -82,15 +82,15 @@ def test_a_given_font_is_used_and_a_missing_one_named(photo_nodes: list[ImageNod
         plot_results("hat", photo_nodes, font=tmp_path / "gone.ttf")
 
 
-@pytest.mark.usefixtures("fresh_choice")
-def test_a_font_installed_since_matplotlib_listed_them_is_found(
+@pytest.mark.usefixtures("no_cached_font")
+def test_a_font_that_was_installed_after_matplotlib_cached_its_list_is_found(
     photo_nodes: list[ImageNode], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     new = shutil.copy(MATPLOTLIB_FONTS / "STIXGeneral.ttf", tmp_path / "new.ttf")
     kept = list(font_manager.fontManager.ttflist)
     listed = [entry for entry in kept if not entry.name.startswith("STIXGeneral")]
     monkeypatch.setattr(font_manager.fontManager, "ttflist", listed)
-    monkeypatch.setattr(plots, "findSystemFonts", lambda: [str(new), str(tmp_path / "no font.ttf")])
-    monkeypatch.setattr(plots, "_CHINESE_FAMILIES", ("STIXGeneral",))
+    monkeypatch.setattr(figure_module, "findSystemFonts", lambda: [str(new), str(tmp_path / "no font.ttf")])
+    monkeypatch.setattr(figure_module, "_CHINESE_FAMILIES", ("STIXGeneral",))
     figure = plot_results("帽子", photo_nodes)
     assert figure.axes[0].title.get_fontproperties().get_family()[0] == "STIXGeneral"

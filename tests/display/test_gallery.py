@@ -1,4 +1,4 @@
-"""A gallery shows what was found and cited, says what is missing, and lets nothing of the data run."""
+"""``show`` makes a page of results, answers and citations, explains what is missing, and escapes all data."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from llama_index_mm_zhipu.testing import MockGLMServer, Says
 
 
 class Page(HTMLParser):
-    """What a browser makes of a gallery."""
+    """The elements, text and links of a gallery, as an HTML parser sees them."""
 
     def __init__(self, gallery: Gallery) -> None:
         super().__init__()
@@ -54,11 +54,11 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
     def cited(self) -> list[str | None]:
-        """Node ids of the marked cards."""
+        """Return the node ids of the cards that are marked as cited."""
         return [card["title"] for card in self.all("figure") if "mmz-cited" in str(card["class"])]
 
     def linked(self) -> list[tuple[str, str | None]]:
-        """Links of the answer, and the node ids where they lead."""
+        """Return the text of each link in the answer, and the id of the node that it leads to."""
         ids = {card["id"]: card["title"] for card in self.all("figure")}
         return [(name, ids[anchor]) for name, anchor in self.links]
 
@@ -107,7 +107,7 @@ def ask(
     server: MockGLMServer,
     tmp_path: Path,
 ) -> Callable[..., Any]:
-    """Asks an index of the photographs in one of several ways; the answer cites its second image."""
+    """A function that asks an index of photographs by a query or a chat engine; the answer cites the second image."""
     vanishing = tmp_path / "vanished.jpg"
     shutil.copy(results[0].node.image_path, vanishing)
     nodes = [*(result.node for result in results), ImageNode(id_="vanished", image_path=str(vanishing), text="帽子")]
@@ -129,7 +129,7 @@ def ask(
 
 
 @pytest.mark.parametrize("way", ["query", "streamed query", "chat", "streamed chat"])
-def test_responses_of_engines_are_shown_streamed_or_not(way: str, ask: Callable[..., Any]) -> None:
+def test_responses_of_query_and_chat_engines_are_shown(way: str, ask: Callable[..., Any]) -> None:
     response = ask(way)
     page = Page(show("帽子？", response))
     assert "帽子在图2。" in page.text
@@ -138,12 +138,14 @@ def test_responses_of_engines_are_shown_streamed_or_not(way: str, ask: Callable[
 
 
 @pytest.mark.parametrize(("way", "shows_answer"), [("streamed query", False), ("streamed chat", True)])
-def test_a_stream_that_was_read_shows_what_it_cites(way: str, shows_answer: bool, ask: Callable[..., Any]) -> None:
+def test_a_stream_that_was_already_read_shows_its_citations(
+    way: str, shows_answer: bool, ask: Callable[..., Any]
+) -> None:
     response = ask(way)
     assert "".join(response.response_gen) == "帽子在图2。"
     page = Page(show("帽子？", response))
     assert page.cited() == [response.source_nodes[1].node.node_id]
-    # LlamaIndex keeps the text of the one and not of the other.
+    # After a stream was read, LlamaIndex has kept the text of a chat response, not that of a query response.
     assert ("帽子在图2。" in page.text) == shows_answer
 
 
@@ -162,19 +164,19 @@ async def test_async_streams_are_shown_as_far_as_they_were_read(
     await llm.aclose()
 
 
-def test_what_cannot_be_read_says_why_and_texts_are_cards(results: list[NodeWithScore]) -> None:
+def test_an_unreadable_image_shows_the_reason_and_a_text_has_a_card(results: list[NodeWithScore]) -> None:
     gone = ImageNode(id_="gone", image_path="gone.jpg", text="帽子")
     page = Page(show("帽子？", [results[0], gone, TextNode(id_="manual", text="说明书" * 200), results[1]]))
     assert "no such image: gone.jpg" in page.text
     assert "说明书" * 100 + "…" in page.text
     assert [card["title"] for card in page.all("figure")][1:3] == ["gone", "manual"]
     assert len(page.all("img")) == 2
-    # Texts have no number.
+    # Texts are not numbered.
     assert f"图3{results[1].score:.4f}" in page.text
 
 
-def test_images_that_an_answer_left_out_say_why(ask: Callable[..., Any], tmp_path: Path) -> None:
-    """Engines skip what they cannot read any more, and say so in the metadata."""
+def test_images_that_were_skipped_in_an_answer_show_the_reason(ask: Callable[..., Any], tmp_path: Path) -> None:
+    """Engines skip images that have become unreadable, and report them in the metadata."""
     response = ask("query", vanished=True)
     (vanished,) = response.metadata["skipped"]
     page = Page(show("帽子？", response))
@@ -182,13 +184,15 @@ def test_images_that_an_answer_left_out_say_why(ask: Callable[..., Any], tmp_pat
     assert f"no such image: {tmp_path / 'vanished.jpg'}" in page.text
 
 
-def test_only_a_response_says_what_is_cited(results: list[NodeWithScore], photos: list[Path]) -> None:
+def test_only_the_metadata_of_a_response_is_read_for_citations(
+    results: list[NodeWithScore], photos: list[Path]
+) -> None:
     node = ImageNode(image_path=str(photos[0]), metadata={"citations": 12, "skipped": ["a"]})
     for found in (node, [node], Response("", source_nodes=results, metadata={"citations": ["a"], "skipped": 3})):
         assert Page(show("帽子？", found)).cited() == []
 
 
-def test_links_lead_to_what_is_shown(results: list[NodeWithScore]) -> None:
+def test_only_images_that_are_shown_are_linked(results: list[NodeWithScore]) -> None:
     page = Page(show("帽子？", Response("图1至图3，图[2]。", source_nodes=results), max_results=2))
     assert page.linked() == [("图1", results[0].node.node_id), ("图[2]", results[1].node.node_id)]
     assert "图1至图3，图[2]。" in page.text
@@ -196,7 +200,7 @@ def test_links_lead_to_what_is_shown(results: list[NodeWithScore]) -> None:
         show("帽子？", results, max_results=0)
 
 
-def test_names_of_other_encodings_can_be_shown_and_saved(photos: list[Path], tmp_path: Path) -> None:
+def test_file_names_that_are_not_utf_8_can_be_shown_and_saved(photos: list[Path], tmp_path: Path) -> None:
     name = os.fsdecode("帽子.jpg".encode("gbk"))
     shutil.copy(photos[1], tmp_path / name)
     gallery = show("\ud83d 帽子", [tmp_path / name])
@@ -204,14 +208,14 @@ def test_names_of_other_encodings_can_be_shown_and_saved(photos: list[Path], tmp
     assert gallery.save(tmp_path / "results.html").stat().st_size > 1000
 
 
-def test_secrets_of_a_url_and_contents_of_an_image_are_no_words(photos: list[Path]) -> None:
+def test_a_query_that_is_a_url_or_a_data_uri_is_shown_without_secrets_and_bytes(photos: list[Path]) -> None:
     page = Page(show("https://me:s3cr3t@example.com/a.jpg?token=s3cr3t", photos[0]))
     assert "https://example.com/a.jpg" in page.text
     assert "s3cr3t" not in page.text
     assert len(Page(show("data:image/png;base64," + "A" * 100_000, photos[0])).text) < 1000
 
 
-def test_images_by_content_are_described(photos: list[Path]) -> None:
+def test_images_given_by_content_are_described(photos: list[Path]) -> None:
     images = [photos[0].read_bytes(), Image.open(photos[1]), "s3://bucket/a.jpg"]
     texts = [Page(show("x", images)).text for _ in range(2)]
     assert texts[0] == texts[1]
@@ -219,7 +223,7 @@ def test_images_by_content_are_described(photos: list[Path]) -> None:
     assert "s3://bucket/a.jpg has a URL scheme that is not fetched" in texts[0]
 
 
-def test_nothing_in_the_data_becomes_html(photos: list[Path], tmp_path: Path) -> None:
+def test_html_in_the_data_is_escaped(photos: list[Path], tmp_path: Path) -> None:
     evil = '"><script>alert(1)</script>&<img src=x onerror=alert(1)>'
     node = ImageNode(id_=evil, image_path=str(photos[0]), text=evil)
     missing = ImageNode(id_="missing", image_path=f"{evil[:40]}.jpg")
@@ -242,7 +246,7 @@ def test_a_query_image_is_shown_beside_its_words(results: list[NodeWithScore], p
     assert "查询" not in Page(show(None, results)).text
 
 
-def test_many_results_are_cut_and_counted(photos: list[Path]) -> None:
+def test_only_the_first_results_are_shown_and_the_others_counted(photos: list[Path]) -> None:
     page = Page(show("裙子", [photos[0]] * 60))
     assert len(page.all("figure")) == 50
     assert "还有 10 个结果没有显示" in page.text
@@ -250,20 +254,20 @@ def test_many_results_are_cut_and_counted(photos: list[Path]) -> None:
     assert "1 more results are not shown" in page.text
 
 
-def test_galleries_on_one_page_have_ids_of_their_own(results: list[NodeWithScore]) -> None:
+def test_element_ids_of_two_galleries_differ(results: list[NodeWithScore]) -> None:
     response = Response("图1", source_nodes=results)
     ids = [card["id"] for _ in range(2) for card in Page(show("帽子？", response)).all("figure")]
     assert len(set(ids)) == 2 * len(results)
 
 
-def test_a_gallery_shows_itself_in_a_notebook_and_is_short_elsewhere(results: list[NodeWithScore]) -> None:
+def test_a_notebook_displays_the_gallery_and_its_repr_is_short(results: list[NodeWithScore]) -> None:
     gallery = show("帽子？", results)
     data, _ = InteractiveShell.instance().display_formatter.format(gallery)
     assert data["text/html"].count("<figure") == len(results)
     assert data["text/plain"] == "<Gallery of 4 results; .save('results.html') writes it as a page>"
 
 
-def test_a_saved_page_needs_nothing_else(results: list[NodeWithScore], tmp_path: Path) -> None:
+def test_a_saved_page_loads_no_other_file(results: list[NodeWithScore], tmp_path: Path) -> None:
     path = show("帽子？", results).save(tmp_path / "new" / "results.html")
     page = path.read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")

@@ -1,4 +1,4 @@
-"""A saved gallery in Chromium: links lead to images, colours follow the reader's theme, nothing is loaded or run."""
+"""A saved gallery in Chromium: links lead to images, colours follow the theme, nothing is loaded or run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def saved(photo_nodes: list[ImageNode], tmp_path: Path) -> Path:
-    """Twelve images, of which the answer cites the last."""
+    """A page of twelve images; the answer cites the last one."""
     nodes = [
         *photo_nodes,
         photo_nodes[0].model_copy(update={"id_": "evil", "text": EVIL}),
@@ -42,7 +42,7 @@ def saved(photo_nodes: list[ImageNode], tmp_path: Path) -> Path:
 
 
 def open_page(browser: Browser, file: Path, scheme: str) -> tuple[Page, list[str]]:
-    """Open a file in a small window; the list receives what it loads."""
+    """Open a file in a small window; the URLs that the page loads are appended to the list."""
     page = browser.new_page(viewport={"width": 600, "height": 500}, color_scheme=scheme)  # type: ignore[arg-type]
     loaded: list[str] = []
     page.on("request", lambda request: loaded.append(request.url))
@@ -50,7 +50,7 @@ def open_page(browser: Browser, file: Path, scheme: str) -> tuple[Page, list[str
     return page, loaded
 
 
-def test_a_citation_leads_to_its_image(browser: Browser, saved: Path) -> None:
+def test_a_citation_scrolls_to_its_image(browser: Browser, saved: Path) -> None:
     page, _ = open_page(browser, saved, "light")
     card = page.locator("figure", has_text="图12")
     assert page.evaluate("scrollY") == 0
@@ -63,7 +63,7 @@ def test_a_citation_leads_to_its_image(browser: Browser, saved: Path) -> None:
     assert page.locator(".mmz-cited").count() == 1
 
 
-def test_nothing_is_loaded_or_run(browser: Browser, saved: Path) -> None:
+def test_no_request_is_made_and_no_script_is_run(browser: Browser, saved: Path) -> None:
     page, loaded = open_page(browser, saved, "light")
     assert loaded == [saved.as_uri()]
     assert page.title() == EVIL

@@ -1,4 +1,4 @@
-"""Plots of results hold what was found, and say what is missing."""
+"""``plot_results`` draws the query and the images found, and shows why an image is missing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,21 @@ from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextN
 from PIL import Image
 
 from llama_index_mm_zhipu import plot_results
+from llama_index_mm_zhipu.display.plots import CHUNKS, wrap
 
 
 @pytest.fixture
 def results(photo_nodes: list[ImageNode]) -> list[NodeWithScore]:
-    return [NodeWithScore(node=node, score=0.9 - place / 10) for place, node in enumerate(photo_nodes[:7])]
+    return [NodeWithScore(node=node, score=0.9 - index / 10) for index, node in enumerate(photo_nodes[:7])]
 
 
 def titles(figure: Any) -> list[str]:
     return [axes.get_title() for axes in figure.axes if axes.get_title()]
+
+
+def texts(axes: Any) -> str:
+    """Return the text in a tile without spaces, since line breaks replace some of them."""
+    return "".join("".join(text.get_text().split()) for text in axes.texts)
 
 
 def test_query_and_results_are_drawn_in_rows(results: list[NodeWithScore], tmp_path: Path) -> None:
@@ -35,14 +41,14 @@ def test_query_and_results_are_drawn_in_rows(results: list[NodeWithScore], tmp_p
     assert (tmp_path / "results.png").stat().st_size > 10_000
 
 
-def test_nodes_responses_and_retriever_output_are_taken(results: list[NodeWithScore]) -> None:
+def test_results_may_be_nodes_a_response_or_retriever_output(results: list[NodeWithScore]) -> None:
     drawn = titles(plot_results("帽子", results))
     assert titles(plot_results("帽子", Response("是", source_nodes=results))) == drawn
     without_scores = titles(plot_results("帽子", [result.node for result in results]))
     assert without_scores == ["查询", *(result.node.get_content() for result in results)]
 
 
-def test_images_are_taken_by_path_and_content(photos: list[Path]) -> None:
+def test_results_may_be_images_by_path_or_content(photos: list[Path]) -> None:
     images = [str(photos[0]), photos[1], photos[2].read_bytes(), Image.open(photos[3])]
     figure = plot_results("x", images)
     assert [len(axes.images) for axes in figure.axes] == [0, 1, 1, 1, 1]
@@ -67,7 +73,7 @@ def test_images_are_taken_by_path_and_content(photos: list[Path]) -> None:
         (b"image", "", None, "查询"),
     ],
 )
-def test_the_title_of_the_query_is_in_the_language_of_query_and_captions(
+def test_the_title_is_in_the_language_of_the_query_and_the_captions(
     photos: list[Path], query: Any, caption: str, language: Any, title: str
 ) -> None:
     node = ImageNode(id_="1", image_path=str(photos[0]), text=caption)
@@ -75,14 +81,14 @@ def test_the_title_of_the_query_is_in_the_language_of_query_and_captions(
     assert plot_results(query, [node], language=language).axes[0].get_title() == title
 
 
-def test_words_and_image_of_a_query_are_drawn(results: list[NodeWithScore], photos: list[Path]) -> None:
+def test_a_query_bundle_is_drawn_with_its_words_and_its_image(results: list[NodeWithScore], photos: list[Path]) -> None:
     axes = plot_results(QueryBundle("哪顶？", image_path=str(photos[1])), results).axes[0]
     assert len(axes.images) == 1
     assert axes.get_title() == "查询\n哪顶？"
 
 
-def test_titles_end_at_one_height_and_touch_nothing(tmp_path: Path) -> None:
-    """Whatever the shapes of the images and the lengths of the captions."""
+def test_titles_of_a_row_are_aligned_and_overlap_nothing(tmp_path: Path) -> None:
+    """The images have different shapes and the captions different lengths."""
     nodes = []
     for number, size in enumerate([(300, 100), (100, 300), (200, 200), (400, 100), (100, 100), (30, 300)]):
         Image.new("RGB", size, "green").save(tmp_path / f"{number}.png")
@@ -105,13 +111,13 @@ def test_titles_end_at_one_height_and_touch_nothing(tmp_path: Path) -> None:
         assert [other for other in everything if other is not box and box.overlaps(other)] == []
 
 
-def test_a_figure_shows_itself_in_a_notebook(results: list[NodeWithScore]) -> None:
+def test_a_notebook_displays_the_figure(results: list[NodeWithScore]) -> None:
     shell = InteractiveShell.instance()
     data, _ = shell.display_formatter.format(plot_results("帽子", results))
     assert Image.open(BytesIO(data["image/png"])).width > 800
 
 
-def test_large_images_are_drawn_in_few_pixels(tmp_path: Path) -> None:
+def test_large_images_are_reduced_before_they_are_drawn(tmp_path: Path) -> None:
     Image.new("RGB", (4000, 3000), "green").save(tmp_path / "large.jpg")
     query, result = plot_results(tmp_path / "large.jpg", [tmp_path / "large.jpg"]).axes
     assert [axes.images[0].get_array().shape for axes in (query, result)] == [(540, 720, 3)] * 2
@@ -126,11 +132,6 @@ def test_a_query_image_is_drawn(results: list[NodeWithScore], photos: list[Path]
     for query in (photos[0], str(photos[0])):
         assert len(plot_results(query, results).axes[0].images) == 1
     assert len(plot_results("帽子", results).axes[0].images) == 0
-
-
-def texts(axes: Any) -> str:
-    """What is written in a tile, without the spaces, as some are lost where lines break."""
-    return "".join("".join(text.get_text().split()) for text in axes.texts)
 
 
 def test_images_are_fetched_only_when_allowed(file_server: str, photos: list[Path]) -> None:
@@ -150,20 +151,22 @@ def test_images_are_fetched_only_when_allowed(file_server: str, photos: list[Pat
     assert [len(axes.images) for axes in fetched] == [1, 1]
 
 
-def test_a_image_that_cannot_be_read_leaves_the_others(results: list[NodeWithScore], tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read_shows_the_reason_beside_the_others(
+    results: list[NodeWithScore], tmp_path: Path
+) -> None:
     damaged = tmp_path / "$1 or $2.jpg"
     damaged.write_bytes(b"no image")
     figure = plot_results("帽子", [ImageNode(image_path=str(damaged)), *results])
-    assert "or$2.jpgisnotaimage" in texts(figure.axes[1])
+    assert "or$2.jpgisnotanimage" in texts(figure.axes[1])
     assert sum(len(axes.images) for axes in figure.axes) == len(results)
     figure.savefig(tmp_path / "results.png")
 
 
-def test_long_words_are_no_path(results: list[NodeWithScore]) -> None:
+def test_a_query_that_is_too_long_for_a_path_counts_as_words(results: list[NodeWithScore]) -> None:
     assert len(plot_results("飞机" * 100, results).axes[0].images) == 0
 
 
-def test_captions_of_several_lines_keep_them(photo_nodes: list[ImageNode]) -> None:
+def test_line_breaks_of_captions_are_kept(photo_nodes: list[ImageNode]) -> None:
     node = photo_nodes[0].model_copy(update={"text": "第 2 章\n轮胎气压\n\n与磨损"})
     assert plot_results(None, [node]).axes[0].get_title() == "第 2 章\n轮胎气压…"
 
@@ -173,11 +176,10 @@ def test_no_line_begins_with_closing_punctuation(photo_nodes: list[ImageNode]) -
     assert figure.axes[0].texts[0].get_text() == "胎压太低会有什么危\n害？"
 
 
-def test_without_matplotlib_the_error_names_the_extra(
+def test_the_error_names_the_extra_where_matplotlib_is_missing(
     results: list[NodeWithScore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("figure", "fonts"):
-        monkeypatch.delitem(sys.modules, f"llama_index_mm_zhipu.display.{module}", raising=False)
+    monkeypatch.delitem(sys.modules, "llama_index_mm_zhipu.display.figure", raising=False)
     real_import = builtins.__import__
 
     def no_matplotlib(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -188,3 +190,30 @@ def test_without_matplotlib_the_error_names_the_extra(
     monkeypatch.setattr(builtins, "__import__", no_matplotlib)
     with pytest.raises(ImportError, match=r"llama-index-mm-zhipu\[plot\]"):
         plot_results("帽子", results)
+
+
+# Line breaks
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("飞机", ["飞机"]),
+        ("一架白色的飞机", ["一架白色的", "飞机"]),
+        ("一架白色的飞机停在机场的跑道上", ["一架白色的", "飞机停在…"]),
+        ("Blue cap, new", ["Blue cap,", "new"]),
+        ("Donaudampfschiff", ["Donaudamp…"]),
+        ("新款 Long 长袖", ["新款 Long", "长袖"]),
+        ("检查轮胎的GPS，", ["检查轮胎的", "GPS，"]),
+        ("", [""]),
+    ],
+)
+def test_lines_are_broken_by_the_width_of_their_characters(text: str, lines: list[str]) -> None:
+    assert wrap(text, 10, 2) == lines
+
+
+def test_only_the_beginning_of_a_long_text_is_read() -> None:
+    """A data URI may have millions of characters: wrapping all of it would take hours."""
+    assert wrap("A" * 1_000_000, 10, 2) == ["AAAAAAAAA…"]
+    assert wrap("图" * 1_000_000, 10, 2) == ["图图图图图", "图图图图…"]
+    assert wrap("A" * 1_000_000, 40, 2, CHUNKS) == ["A" * 30, "A" * 30 + "…"]
