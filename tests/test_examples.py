@@ -37,7 +37,7 @@ def test_the_script_shows_what_it_finds_and_where_its_plots_are(tmp_path: Path) 
     assert re.search(r"Images like query\.jpg\n +score +id +caption\n +0\.9\d+ +\d+ +红苹果\n", shown)
     assert "Loaded the index again from disk; it finds the same images." in shown
     assert "asking the local stand-in" in shown
-    assert re.search(r"Question: 图里有消防车吗？\nAnswer: .*本地替身", shown)
+    assert re.search(r"Question: 图里有消防车吗？\nAnswer: .*本地模拟服务", shown)
     assert re.search(r"说明：图1（相似度 0\.9\d+）：「消防车」\n", shown)
     assert re.search(r"Cited as 图1: \d+  消防车\n", shown)
     own = shown.partition("Question: 我的图片里是什么？")[2]
@@ -103,7 +103,7 @@ def test_the_notebook_is_kept_with_its_outputs(notebook: nbformat.NotebookNode) 
     assert "stderr" not in shown
     text = (EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8")
     assert "绿色圆" in text
-    assert "本地替身" in text
+    assert "本地模拟服务" in text
     assert len(text.encode()) <= 500_000
     assert str(ROOT) not in text
 

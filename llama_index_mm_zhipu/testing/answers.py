@@ -171,7 +171,7 @@ def _number(schema: Schema, question: str) -> int | float:
     return int(number) if number == int(number) or schema.get("type") == "integer" else number
 
 
-GREETING = "（本地替身，不是模型）"
+GREETING = "（本地模拟服务，不是模型）"
 
 _MOST_CHARACTERS = 80
 """Of what stood before an image: captions are repeated, whole pages not."""

@@ -60,7 +60,7 @@ JSON = "application/json; charset=utf-8"
 SILENCE_SECONDS = 2.0
 BUSY = ErrorAnswer(429, "1302", "您的账户已达到速率限制，请您控制请求频率")
 HTML = "<html>proxy</html>"
-ANSWER_TEXT = "（本地替身，不是模型）问题：图里的飞机是什么颜色？\n收到 0 张图片。"
+ANSWER_TEXT = "（本地模拟服务，不是模型）问题：图里的飞机是什么颜色？\n收到 0 张图片。"
 
 
 @dataclass(frozen=True)

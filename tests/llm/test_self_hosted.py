@@ -169,7 +169,7 @@ async def test_the_usage_of_a_stream_comes_after_its_end(way: Way, connect_own: 
     response = await way.ask(connect_own())
     assert response.additional_kwargs["finish_reason"] == "stop"
     assert response.additional_kwargs["total_tokens"] > 0
-    assert (response.message.content or "").startswith("（本地替身，不是模型）")
+    assert (response.message.content or "").startswith("（本地模拟服务，不是模型）")
 
 
 async def test_tool_calls_come_without_content_and_in_fragments(way: Way, connect_own: Connect) -> None:
@@ -200,4 +200,4 @@ async def test_reasoning_is_read_from_its_own_field_or_the_text(
         response = await way.ask(connect_own())
         thought, text = response.message.blocks
         assert thought.content == "先看图"
-        assert text.text.startswith("（本地替身，不是模型）")
+        assert text.text.startswith("（本地模拟服务，不是模型）")

@@ -75,7 +75,7 @@ def asked_for(output: type[BaseModel], question: str, *, escaped: bool = False) 
     ],
 )
 def test_the_question_is_found_in_the_prompt(shared: Client, prompt: str, question: str) -> None:
-    assert shared.message(prompt)["content"] == f"（本地替身，不是模型）问题：{question}\n收到 0 张图片。"
+    assert shared.message(prompt)["content"] == f"（本地模拟服务，不是模型）问题：{question}\n收到 0 张图片。"
 
 
 def test_images_of_the_whole_history_are_described(shared: Client, red: str) -> None:
@@ -86,7 +86,7 @@ def test_images_of_the_whole_history_are_described(shared: Client, red: str) -> 
         user([image(red), text("新问")]),
     ]
     assert shared.message(messages=messages)["content"].splitlines() == [
-        "（本地替身，不是模型）问题：新问",
+        "（本地模拟服务，不是模型）问题：新问",
         "收到 2 张图片。",
         "第1张图片：PNG 30×20，平均颜色 #ff0000；说明：图1：旧",
         "第2张图片：PNG 30×20，平均颜色 #ff0000",
@@ -106,7 +106,7 @@ def test_answers_are_no_longer_than_asked(shared: Client, stream: bool) -> None:
         (choice,) = response.json()["choices"]
         content = choice["message"]["content"]
         assert response.json()["usage"]["completion_tokens"] == 10
-    assert (content, choice["finish_reason"]) == ("（本地替身，不是模型", "length")
+    assert (content, choice["finish_reason"]) == ("（本地模拟服务，不是", "length")
 
 
 def test_a_long_limit_changes_nothing(shared: Client) -> None:
@@ -116,7 +116,7 @@ def test_a_long_limit_changes_nothing(shared: Client) -> None:
 def test_answers_end_before_the_first_stop(shared: Client) -> None:
     (choice,) = shared.post("你好", stop=["没有", "收到", "问题"]).json()["choices"]
     assert choice["finish_reason"] == "stop"
-    assert choice["message"]["content"] == "（本地替身，不是模型）"
+    assert choice["message"]["content"] == "（本地模拟服务，不是模型）"
 
 
 # Tools
@@ -157,7 +157,7 @@ def test_results_of_tools_are_repeated_with_the_question(shared: Client) -> None
 
     message = shared.message(messages=messages, model=TOOL_MODEL, tools=[tool()])
     assert message["content"].splitlines() == [
-        "（本地替身，不是模型）问题：苹果多少钱？",
+        "（本地模拟服务，不是模型）问题：苹果多少钱？",
         "工具结果：5元",
         "工具结果：每斤",
     ]
@@ -237,13 +237,13 @@ def test_a_schema_in_the_system_prompt_gets_the_user_s_question(shared: Client) 
 
 def test_a_schema_of_an_earlier_question_is_over(shared: Client) -> None:
     messages = [user(asked_for(Tree, "什么树？")), {"role": "assistant", "content": "{}"}, user("谢谢")]
-    assert shared.message(messages=messages)["content"].startswith("（本地替身，不是模型）问题：谢谢")
+    assert shared.message(messages=messages)["content"].startswith("（本地模拟服务，不是模型）问题：谢谢")
 
 
 @pytest.mark.parametrize("schema", ["", "none", "{broken", "[1]"])
 def test_what_is_no_schema_is_not_filled(shared: Client, schema: str) -> None:
     content = shared.message(f"什么树？\nHere's a JSON schema to follow:\n{schema}")["content"]
-    assert content.startswith("（本地替身，不是模型）")
+    assert content.startswith("（本地模拟服务，不是模型）")
 
 
 # ReAct
@@ -282,7 +282,7 @@ def test_react_begins_with_the_first_tool(shared: Client) -> None:
 def test_react_answers_with_what_was_observed(shared: Client) -> None:
     step = ReActOutputParser().parse(shared.message(messages=react_messages("5元", "15元"))["content"])
     assert isinstance(step, ResponseReasoningStep)
-    assert step.response == "15元\n（本地替身，不是模型）问题：3个苹果多少钱？"
+    assert step.response == "15元\n（本地模拟服务，不是模型）问题：3个苹果多少钱？"
 
 
 def test_react_begins_anew_with_another_question(shared: Client) -> None:
@@ -295,4 +295,4 @@ def test_react_begins_anew_with_another_question(shared: Client) -> None:
 def test_react_without_tools_is_described(shared: Client) -> None:
     (system,) = ReActChatFormatter().format([], [])
     messages = [{"role": "system", "content": system.content}, user("你好")]
-    assert shared.message(messages=messages)["content"].startswith("（本地替身，不是模型）问题：你好")
+    assert shared.message(messages=messages)["content"].startswith("（本地模拟服务，不是模型）问题：你好")

@@ -43,7 +43,7 @@ def test_answers_describe_what_was_sent(client: Client, red: str) -> None:
     body = client.post([text("图1：红旗"), image(red), text("资料如上\n问题：什么颜色？")]).json()
 
     assert body["choices"][0]["message"]["content"].splitlines() == [
-        "（本地替身，不是模型）问题：什么颜色？",
+        "（本地模拟服务，不是模型）问题：什么颜色？",
         "收到 1 张图片。",
         "第1张图片：PNG 30×20，平均颜色 #ff0000；说明：图1：红旗",
     ]
@@ -162,7 +162,7 @@ async def test_two_hundred_ask_at_once() -> None:
             answers = await asyncio.gather(*(http.post(url, json=body_of(question)) for question in questions))
         for question, answer in zip(questions, answers, strict=True):
             assert answer.json()["choices"][0]["message"]["content"].startswith(
-                f"（本地替身，不是模型）问题：{question}\n"
+                f"（本地模拟服务，不是模型）问题：{question}\n"
             )
         assert len(server.requests) == 200
         assert wait_until(lambda: server.open_connections == 0)
