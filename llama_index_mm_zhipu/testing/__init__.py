@@ -1,4 +1,4 @@
-"""What users of this package need for tests of their own: a stand-in for the GLM API, random checkpoints."""
+"""Tools for tests of code that uses this package: a mock of the GLM API, faults, and random checkpoints."""
 
 from llama_index_mm_zhipu.testing.checkpoints import tiny_checkpoint
 from llama_index_mm_zhipu.testing.faults import (

@@ -1,7 +1,8 @@
-"""Computes what is answered from what was asked, by rules: there is no model.
+"""Computes the answer to a request by rules, without a model.
 
-Tools are called, schemas filled and LlamaIndex's ReAct format kept; choices are made, candidates scored, captions
-written; any other request is described.
+The answer calls the first tool, fills a JSON schema, follows LlamaIndex's ReAct format, selects a choice, scores
+candidates, or writes a caption, whichever the request asks for. Otherwise it repeats the question and describes the
+images.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import re
 import uuid
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from llama_index_mm_zhipu.testing.wire import (
@@ -17,6 +19,9 @@ from llama_index_mm_zhipu.testing.wire import (
     OBSERVATION,
     Answer,
     Delta,
+    Message,
+    OpenAIAnswer,
+    base64_of,
     count_tokens,
     describe_image,
     last_line,
@@ -27,196 +32,65 @@ from llama_index_mm_zhipu.testing.wire import (
     text_of,
 )
 
-# Prompts of LlamaIndex's selectors, of ImageReranker and of ImageCaptioner.
-_SELECTION = re.compile(r"Some choices are given below\..*?relevant to the question: '(.*)'", re.DOTALL)
-_CHOICE = re.compile(r"^\((\d+)\) (.*)$", re.MULTILINE)
-_SCORING = re.compile(r'\{"number": \d+, "score": ')
-_CANDIDATE = re.compile(r"^(?:编号|Number )(\d+)[：:] *(.+)$", re.MULTILINE)
-_SCORED_QUESTION = re.compile(r"^(?:问题：|Question: )(.*)$", re.MULTILINE)
-_CAPTIONING = re.compile(r"^(说明：|Caption: ).*\n(文字：|Text: )", re.MULTILINE)
-
-Message = dict[str, Any]
-
-
-def selected_choice(messages: list[Message]) -> int | None:
-    """Return the choice, from 1, that a selector's prompt asks for; None for other prompts."""
-    found = _SELECTION.search("\n".join(map(text_of, messages)))
-    choices = _CHOICE.findall(found.group(0)) if found else []
-    if not found or not choices:
-        return None
-    return max((_overlap(found.group(1), text), -int(number)) for number, text in choices)[1] * -1
-
-
-def selection(messages: list[Message]) -> str | None:
-    """Answer the prompt of a selector."""
-    choice = selected_choice(messages)
-    return None if choice is None else _json([{"choice": choice, "reason": "与问题相同的字最多"}])
-
-
-def scores(messages: list[Message]) -> str | None:
-    """Answer a prompt that asks for scores from 0 to 10."""
-    text = text_of(messages[-1])
-    question = _SCORED_QUESTION.search(text)
-    if question is None or not _SCORING.search(text):
-        return None
-    judged = [(int(number), _overlap(question.group(1), caption)) for number, caption in _CANDIDATE.findall(text)]
-    return _json(
-        [
-            {"number": number, "score": round(10 * share, 1), "reason": f"问题中{share:.0%}的字在说明里"}
-            for number, share in judged
-        ]
-    )
-
-
-def caption(messages: list[Message]) -> str | None:
-    """Answer a prompt that asks for a caption and the text in an image."""
-    form = _CAPTIONING.search(text_of(messages[-1]))
-    images = [part["image_url"]["url"] for part in parts_of(messages[-1]) if part["type"] == "image_url"]
-    if form is None or not images:
-        return None
-    return f"{form.group(1)}{describe_image(images[-1])}\n{form.group(2)}无"
-
-
-def _overlap(question: str, text: str) -> float:
-    """Return the share of the question's characters that a text has."""
-    characters = {character for character in question if character.isalnum()}
-    return len(characters & set(text)) / len(characters) if characters else 0.0
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-# Schemas may contain themselves: from here on down, only what must be there is.
-_MAX_DEPTH = 6
-
-Schema = dict[str, Any]
-
-
-def fill(schema: Schema, question: str) -> Any:
-    """Return a value that fits a schema.
-
-    Strings get the question, or the first value of an enumeration; numbers the first number in the question, or 0;
-    booleans are true; arrays have one element; objects have the properties that are required, or all if none is.
-    """
-    return _value(schema, question, {**schema.get("definitions", {}), **schema.get("$defs", {})}, 0)
-
-
-def _value(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> Any:
-    schema = _resolved(schema, definitions, depth)
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    kind = _kind(schema)
-    if kind == "object":
-        return _object(schema, question, definitions, depth)
-    if kind == "array":
-        return _array(schema, question, definitions, depth)
-    if kind in ("integer", "number"):
-        return _number(schema, question)
-    return {"boolean": True, "null": None}.get(kind, question[: schema.get("maxLength")])
-
-
-def _resolved(schema: Schema, definitions: dict[str, Schema], depth: int) -> Schema:
-    """Follow references, and take the first choice that is not null, or null at the bottom."""
-    if reference := schema.get("$ref"):
-        target = definitions.get(str(reference).rpartition("/")[2], {})
-        return _resolved({**target, **_without(schema, "$ref")}, definitions, depth)
-    for key in ("anyOf", "oneOf"):
-        if choices := schema.get(key):
-            nulls = [choice for choice in choices if choice.get("type") == "null"]
-            others = [choice for choice in choices if choice not in nulls]
-            chosen = nulls if nulls and (depth > _MAX_DEPTH or not others) else others
-            return _resolved({**_without(schema, key), **chosen[0]}, definitions, depth)
-    if parts := schema.get("allOf"):
-        merged = _without(schema, "allOf")
-        for part in parts:
-            merged |= _resolved(part, definitions, depth)
-        return _resolved(merged, definitions, depth)
-    return schema
-
-
-def _without(schema: Schema, key: str) -> Schema:
-    return {name: value for name, value in schema.items() if name != key}
-
-
-def _kind(schema: Schema) -> str:
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((name for name in kind if name != "null"), "null")
-    return str(kind or ("object" if "properties" in schema else "string"))
-
-
-def _object(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> dict[str, Any]:
-    properties: dict[str, Schema] = schema.get("properties", {})
-    names = schema.get("required") or (properties if depth <= _MAX_DEPTH else ())
-    return {name: _value(properties.get(name, {}), question, definitions, depth + 1) for name in names}
-
-
-def _array(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> list[Any]:
-    if items := schema.get("prefixItems"):
-        return [_value(item, question, definitions, depth + 1) for item in items]
-    least = schema.get("minItems", 0)
-    count = least if depth > _MAX_DEPTH else max(1, least)
-    return [_value(schema.get("items", {}), question, definitions, depth + 1) for _ in range(count)]
-
-
-def _number(schema: Schema, question: str) -> int | float:
-    found = _NUMBER.search(question)
-    number = float(found.group()) if found else 0.0
-    number = max(number, schema.get("minimum", number), schema.get("exclusiveMinimum", number - 1) + 1)
-    number = min(number, schema.get("maximum", number), schema.get("exclusiveMaximum", number + 1) - 1)
-    return int(number) if number == int(number) or schema.get("type") == "integer" else number
-
-
 GREETING = "（本地模拟服务，不是模型）"
 
-_MOST_CHARACTERS = 80
-"""Of what stood before an image: captions are repeated, whole pages not."""
-
-_SCHEMA_MARK = "Here's a JSON schema to follow:"
-_REACT_MARK = "Action Input:"
-_REACT_TOOL = re.compile(r"^> Tool Name: (\S+)$.*?^Tool Args: (?=\{)", re.MULTILINE | re.DOTALL)
+# A description repeats the text before an image up to this length: enough for a caption, not for a whole page.
+_MAX_CHARACTERS = 80
 
 
 def answer_to(request: dict[str, Any]) -> Answer:
-    """Compute the answer to a request that has been checked."""
+    """Return the answer to a request that has been checked."""
     messages = request["messages"]
     if request.get("tools") and messages[-1]["role"] != "tool":
-        # Numbers of a schema are the first of the question.
         choice = selected_choice(messages)
+        # The number comes first because schemas are filled with the first number of the question.
         question = last_question(messages) if choice is None else f"{choice} {last_question(messages)}"
         deltas, finish_reason = _tool_call(request["tools"][0]["function"], question), "tool_calls"
         length = sum(len(delta["tool_calls"][0]["function"]["arguments"]) for delta in deltas)
     else:
         text, finish_reason = _limited(_text(messages), request.get("stop"), request.get("max_tokens"))
         deltas, length = text_deltas(text), len(text)
-    asked = _count_prompt_tokens(messages)
+    prompt_length = _count_prompt_tokens(messages)
     return Answer(
         model=request["model"],
         deltas=deltas,
         finish_reason=finish_reason,
         usage={
-            "prompt_tokens": asked,
+            "prompt_tokens": prompt_length,
             "completion_tokens": length,
-            "total_tokens": asked + length,
+            "total_tokens": prompt_length + length,
             "prompt_tokens_details": {"cached_tokens": 0},
         },
         request_id=request.get("request_id") or uuid.uuid4().hex,
     )
 
 
+def openai_answer_to(request: dict[str, Any]) -> OpenAIAnswer:
+    """Return the answer of an OpenAI-style server to a request that has been checked."""
+    answer = answer_to({**request, "messages": list(map(_with_base64_images, request["messages"]))})
+    return OpenAIAnswer(
+        **{part.name: getattr(answer, part.name) for part in fields(answer)},
+        include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
+    )
+
+
+def _with_base64_images(message: Message) -> Message:
+    parts = [
+        {**part, "image_url": {"url": base64_of(part["image_url"]["url"])}} if part["type"] == "image_url" else part
+        for part in parts_of(message)
+    ]
+    return {**message, "content": parts}
+
+
 def _count_prompt_tokens(messages: list[Message]) -> int:
-    """Count the tokens of a prompt: every character is one, and an image is as many as its pixels make it."""
-    urls = [part["image_url"]["url"] for message in messages for part in parts_of(message) if "image_url" in part]
+    """Count the tokens of a prompt: one for each character of its JSON, and those of the images."""
+    images = [part["image_url"]["url"] for message in messages for part in parts_of(message) if "image_url" in part]
     texts = [{**message, "content": text_of(message)} for message in messages]
-    return len(json.dumps(texts, ensure_ascii=False)) + sum(map(count_tokens, urls))
+    return len(json.dumps(texts, ensure_ascii=False)) + sum(map(count_tokens, images))
 
 
 def _limited(text: str, stop: Sequence[str] | None, max_tokens: int | None) -> tuple[str, str]:
-    """Cut a text where the request wants it to end; every character is a token."""
+    """Cut a text at a stop string or after ``max_tokens`` characters; return it with the finish reason."""
     for mark in stop or ():
         text = text.partition(mark)[0]
     if max_tokens is not None and len(text) > max_tokens:
@@ -225,7 +99,7 @@ def _limited(text: str, stop: Sequence[str] | None, max_tokens: int | None) -> t
 
 
 def _tool_call(function: dict[str, Any], question: str) -> tuple[Delta, ...]:
-    """Call a function; the arguments come in two pieces or more, its name and the id with the first."""
+    """Return the deltas of a tool call: at least two, of which the first has the id and the name."""
     arguments = _json(fill(function.get("parameters") or {"type": "object"}, question))
     size = min(CHARACTERS_PER_EVENT, len(arguments) - 1)
     first, *others = [arguments[start : start + size] for start in range(0, len(arguments), size)]
@@ -248,43 +122,15 @@ def _text(messages: list[Message]) -> str:
     return _describe(messages)
 
 
-def _repeat_results(messages: list[Message]) -> str:
-    results: list[str] = []
-    for message in reversed(messages):
-        if message["role"] != "tool":
-            break
-        results.insert(0, f"工具结果：{text_of(message)}")
-    return "\n".join([_greeting(messages), *results])
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
 
 
-def _filled_schema(messages: list[Message]) -> str | None:
-    """Fill the schema that LlamaIndex's ``PydanticOutputParser`` puts into a prompt."""
-    for message in (messages[-1], *_system_messages(messages)):
-        before, mark, after = text_of(message).partition(_SCHEMA_MARK)
-        schema = _leading_object(after) if mark else None
-        if schema is not None:
-            own_question = question_in(before) if message["role"] == "user" else ""
-            return _json(fill(schema, own_question or last_question(messages)))
-    return None
-
-
-def _react_step(messages: list[Message]) -> str | None:
-    """Take the next step of LlamaIndex's ``ReActAgent``: use its first tool, then answer with what the tool gave."""
-    prompt = "\n".join(text_of(message) for message in _system_messages(messages))
-    tool = _REACT_TOOL.search(prompt)
-    if _REACT_MARK not in prompt or tool is None:
-        return None
-    question = last_question(messages)
-    observed = text_of(messages[-1])
-    if observed.startswith(OBSERVATION):
-        result = observed.removeprefix(OBSERVATION).strip()
-        return f"Thought: I can answer without using any more tools.\nAnswer: {result}\n{_greeting(messages)}"
-    arguments = fill(_leading_object(prompt[tool.end() :]) or {"type": "object"}, question)
-    return f"Thought: I need to use a tool.\nAction: {tool.group(1)}\nAction Input: {_json(arguments)}"
+# Descriptions
 
 
 def _describe(messages: list[Message]) -> str:
-    """Repeat the question, and say of each image what it is and which text stood before it."""
+    """Repeat the question, then describe each image with the text before it."""
     images = [line for message in messages for line in _described_images(message)]
     numbered = [f"第{number}张图片：{line}" for number, line in enumerate(images, start=1)]
     return "\n".join([_greeting(messages), f"收到 {len(images)} 张图片。", *numbered])
@@ -304,11 +150,106 @@ def _described_images(message: Message) -> list[str]:
 
 
 def _shortened(text: str) -> str:
-    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}…"
 
 
 def _greeting(messages: list[Message]) -> str:
     return f"{GREETING}问题：{last_question(messages)}"
+
+
+def _repeat_results(messages: list[Message]) -> str:
+    """Repeat the question and the results of the tools that were called for it."""
+    results: list[str] = []
+    for message in reversed(messages):
+        if message["role"] != "tool":
+            break
+        results.insert(0, f"工具结果：{text_of(message)}")
+    return "\n".join([_greeting(messages), *results])
+
+
+# Prompts of this package and of LlamaIndex. Each rule returns None for prompts of other kinds.
+
+_SELECTION = re.compile(r"Some choices are given below\..*?relevant to the question: '(.*)'", re.DOTALL)
+_CHOICE = re.compile(r"^\((\d+)\) (.*)$", re.MULTILINE)
+_SCORING = re.compile(r'\{"number": \d+, "score": ')
+_CANDIDATE = re.compile(r"^(?:编号|Number )(\d+)[：:] *(.+)$", re.MULTILINE)
+_SCORED_QUESTION = re.compile(r"^(?:问题：|Question: )(.*)$", re.MULTILINE)
+_CAPTIONING = re.compile(r"^(说明：|Caption: ).*\n(文字：|Text: )", re.MULTILINE)
+_SCHEMA_MARK = "Here's a JSON schema to follow:"
+_REACT_MARK = "Action Input:"
+_REACT_TOOL = re.compile(r"^> Tool Name: (\S+)$.*?^Tool Args: (?=\{)", re.MULTILINE | re.DOTALL)
+
+
+def selected_choice(messages: list[Message]) -> int | None:
+    """Return the number, from 1, of the choice that shares most characters with the question of a selector."""
+    found = _SELECTION.search("\n".join(map(text_of, messages)))
+    choices = _CHOICE.findall(found.group(0)) if found else []
+    if not found or not choices:
+        return None
+    # Of equal choices the first wins, so its number must compare as the largest.
+    return max((_overlap(found.group(1), text), -int(number)) for number, text in choices)[1] * -1
+
+
+def selection(messages: list[Message]) -> str | None:
+    """Answer the prompt of LlamaIndex's ``LLMSingleSelector``."""
+    choice = selected_choice(messages)
+    return None if choice is None else _json([{"choice": choice, "reason": "与问题相同的字最多"}])
+
+
+def scores(messages: list[Message]) -> str | None:
+    """Answer the prompt of ``ImageReranker``: score each candidate from 0 to 10."""
+    text = text_of(messages[-1])
+    question = _SCORED_QUESTION.search(text)
+    if question is None or not _SCORING.search(text):
+        return None
+    judged = [(int(number), _overlap(question.group(1), caption)) for number, caption in _CANDIDATE.findall(text)]
+    return _json(
+        [
+            {"number": number, "score": round(10 * share, 1), "reason": f"问题中{share:.0%}的字在说明里"}
+            for number, share in judged
+        ]
+    )
+
+
+def caption(messages: list[Message]) -> str | None:
+    """Answer the prompt of ``ImageCaptioner``: describe the last image."""
+    form = _CAPTIONING.search(text_of(messages[-1]))
+    images = [part["image_url"]["url"] for part in parts_of(messages[-1]) if part["type"] == "image_url"]
+    if form is None or not images:
+        return None
+    return f"{form.group(1)}{describe_image(images[-1])}\n{form.group(2)}无"
+
+
+def _overlap(question: str, text: str) -> float:
+    """Return the share of the question's letters and digits that occur in a text, from 0 to 1."""
+    characters = {character for character in question if character.isalnum()}
+    return len(characters & set(text)) / len(characters) if characters else 0.0
+
+
+def _filled_schema(messages: list[Message]) -> str | None:
+    """Fill the schema that LlamaIndex's ``PydanticOutputParser`` adds to a prompt."""
+    for message in (messages[-1], *_system_messages(messages)):
+        before, mark, after = text_of(message).partition(_SCHEMA_MARK)
+        schema = _leading_object(after) if mark else None
+        if schema is not None:
+            own_question = question_in(before) if message["role"] == "user" else ""
+            return _json(fill(schema, own_question or last_question(messages)))
+    return None
+
+
+def _react_step(messages: list[Message]) -> str | None:
+    """Take the next step of LlamaIndex's ``ReActAgent``: call its first tool, then answer with the result."""
+    prompt = "\n".join(text_of(message) for message in _system_messages(messages))
+    tool = _REACT_TOOL.search(prompt)
+    if _REACT_MARK not in prompt or tool is None:
+        return None
+    question = last_question(messages)
+    observed = text_of(messages[-1])
+    if observed.startswith(OBSERVATION):
+        result = observed.removeprefix(OBSERVATION).strip()
+        return f"Thought: I can answer without using any more tools.\nAnswer: {result}\n{_greeting(messages)}"
+    arguments = fill(_leading_object(prompt[tool.end() :]) or {"type": "object"}, question)
+    return f"Thought: I need to use a tool.\nAction: {tool.group(1)}\nAction Input: {_json(arguments)}"
 
 
 def _system_messages(messages: list[Message]) -> list[Message]:
@@ -316,9 +257,9 @@ def _system_messages(messages: list[Message]) -> list[Message]:
 
 
 def _leading_object(text: str) -> dict[str, Any] | None:
-    """Parse the JSON object that a text begins with, if it does."""
+    """Parse the JSON object at the beginning of a text; return None if there is none."""
     text = text.lstrip()
-    # LlamaIndex escapes braces for templates and sends some prompts with the escapes left in.
+    # LlamaIndex escapes braces in templates, and sends some prompts with the braces still doubled.
     if text.startswith("{{"):
         text = text.replace("{{", "{").replace("}}", "}")
     try:
@@ -326,3 +267,92 @@ def _leading_object(text: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return value if isinstance(value, dict) else None
+
+
+# JSON schemas
+
+Schema = dict[str, Any]
+
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+# A schema may contain itself. Below this depth only required values are filled in.
+_MAX_DEPTH = 6
+
+
+def fill(schema: Schema, question: str) -> Any:
+    """Return a value that conforms to a schema.
+
+    A string is the question, or the first value of an enumeration; a number is the first number in the question, or 0;
+    a boolean is true; an array has one element; an object has its required properties, or all if none is required.
+    """
+    return _value(schema, question, {**schema.get("definitions", {}), **schema.get("$defs", {})}, 0)
+
+
+def _value(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> Any:
+    schema = _resolved(schema, definitions, depth)
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    value_type = _type_of(schema)
+    if value_type == "object":
+        return _object(schema, question, definitions, depth)
+    if value_type == "array":
+        return _array(schema, question, definitions, depth)
+    if value_type in ("integer", "number"):
+        return _number(schema, question)
+    return {"boolean": True, "null": None}.get(value_type, question[: schema.get("maxLength")])
+
+
+def _resolved(schema: Schema, definitions: dict[str, Schema], depth: int) -> Schema:
+    """Follow references, merge ``allOf``, and take the first alternative that is not null.
+
+    Below the maximum depth null is taken where it is allowed.
+    """
+    if reference := schema.get("$ref"):
+        target = definitions.get(str(reference).rpartition("/")[2], {})
+        return _resolved({**target, **_without(schema, "$ref")}, definitions, depth)
+    for key in ("anyOf", "oneOf"):
+        if choices := schema.get(key):
+            nulls = [choice for choice in choices if choice.get("type") == "null"]
+            others = [choice for choice in choices if choice not in nulls]
+            chosen = nulls if nulls and (depth > _MAX_DEPTH or not others) else others
+            return _resolved({**_without(schema, key), **chosen[0]}, definitions, depth)
+    if parts := schema.get("allOf"):
+        merged = _without(schema, "allOf")
+        for part in parts:
+            merged |= _resolved(part, definitions, depth)
+        return _resolved(merged, definitions, depth)
+    return schema
+
+
+def _without(schema: Schema, key: str) -> Schema:
+    return {name: value for name, value in schema.items() if name != key}
+
+
+def _type_of(schema: Schema) -> str:
+    value_type = schema.get("type")
+    if isinstance(value_type, list):
+        value_type = next((name for name in value_type if name != "null"), "null")
+    return str(value_type or ("object" if "properties" in schema else "string"))
+
+
+def _object(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> dict[str, Any]:
+    properties: dict[str, Schema] = schema.get("properties", {})
+    names = schema.get("required") or (properties if depth <= _MAX_DEPTH else ())
+    return {name: _value(properties.get(name, {}), question, definitions, depth + 1) for name in names}
+
+
+def _array(schema: Schema, question: str, definitions: dict[str, Schema], depth: int) -> list[Any]:
+    if items := schema.get("prefixItems"):
+        return [_value(item, question, definitions, depth + 1) for item in items]
+    min_items = schema.get("minItems", 0)
+    count = min_items if depth > _MAX_DEPTH else max(1, min_items)
+    return [_value(schema.get("items", {}), question, definitions, depth + 1) for _ in range(count)]
+
+
+def _number(schema: Schema, question: str) -> int | float:
+    found = _NUMBER.search(question)
+    number = float(found.group()) if found else 0.0
+    number = max(number, schema.get("minimum", number), schema.get("exclusiveMinimum", number - 1) + 1)
+    number = min(number, schema.get("maximum", number), schema.get("exclusiveMaximum", number + 1) - 1)
+    return int(number) if number == int(number) or schema.get("type") == "integer" else number

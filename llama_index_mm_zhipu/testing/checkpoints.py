@@ -1,4 +1,4 @@
-"""Checkpoints with random weights, for tests of code that embeds with Chinese-CLIP."""
+"""Chinese-CLIP checkpoints with random weights, for tests of code that embeds images or texts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llama_index_mm_zhipu.embedding.chinese_clip.official_models import OFFICIAL
 
 TINY = "tiny"
 
-# cn_clip's CLIP, small enough to be built and run in milliseconds; the vocabulary is that of its tokenizer.
+# Arguments of cn_clip's CLIP for a model that is built and run in milliseconds, with the vocabulary of its tokenizer.
 _TINY_CONFIG = {
     "embed_dim": 32,
     "image_resolution": 32,
@@ -31,31 +31,31 @@ _TINY_CONFIG = {
 }
 
 
-def tiny_checkpoint(path: str | Path, struct: str = TINY, *, seed: int = 0) -> Path:
-    """Write a checkpoint with random weights in the form of the official ones: fp16, ``module.`` prefix.
+def tiny_checkpoint(path: str | Path, architecture: str = TINY, *, seed: int = 0) -> Path:
+    """Write a checkpoint with random weights in the format of the official ones: fp16, names prefixed ``module.``.
 
     Args:
-        path: Folder to write to; made if missing.
-        struct: ``"tiny"`` for a model of 1.5 M parameters, or a name of an official model, which is written in full
-            size under its official file name (``ViT-B-16``: 376 MB).
-        seed: Of the random weights.
+        path: Directory to write to; created if missing.
+        architecture: ``"tiny"`` for a model of 1.5 M parameters, or the name of an official model, which is written in
+            full size under its official file name (``ViT-B-16``: 376 MB).
+        seed: Seed of the random weights.
 
     Returns:
-        What ``ChineseClipEmbedding(model_name=…)`` takes: the folder of a tiny model, the file of another. An
-        official name works too, with ``download_root=path``.
+        A path for ``ChineseClipEmbedding(model_name=…)``: the directory of a tiny model, the file of an official one.
+        The latter also loads by name, with ``download_root=path``.
 
     Raises:
-        ValueError: There is no such struct.
+        ValueError: The architecture is unknown.
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    if struct == TINY:
+    if architecture == TINY:
         (folder / "config.json").write_text(json.dumps(_TINY_CONFIG, indent=2), encoding="utf-8")
         _write_random_weights(folder / "model.pt", _TINY_CONFIG, seed)
         return folder
-    if struct not in OFFICIAL_MODELS:
-        raise ValueError(f"unknown struct {struct!r}: use {TINY!r} or one of {', '.join(OFFICIAL_MODELS)}")
-    file = folder / OFFICIAL_MODELS[struct].filename
+    if architecture not in OFFICIAL_MODELS:
+        raise ValueError(f"unknown architecture {architecture!r}: use {TINY!r} or one of {', '.join(OFFICIAL_MODELS)}")
+    file = folder / OFFICIAL_MODELS[architecture].filename
     file.touch()
     _write_random_weights(file, find_checkpoint(str(file)).config, seed)
     return file
@@ -70,7 +70,7 @@ def _write_random_weights(file: Path, config: dict[str, object], seed: int) -> N
         model = CLIP(**config)
     weights = {f"module.{name}": tensor.half() for name, tensor in model.state_dict().items()}
     hidden = model.bert_config.hidden_size
-    # The published files carry a pooler that CLIP does not use.
+    # The published files contain a pooler that CLIP does not use.
     weights["module.bert.pooler.dense.weight"] = torch.zeros(hidden, hidden).half()
     weights["module.bert.pooler.dense.bias"] = torch.zeros(hidden).half()
     torch.save({"epoch": 0, "state_dict": weights}, file)

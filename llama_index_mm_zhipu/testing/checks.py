@@ -1,136 +1,39 @@
-"""Refuses what the API refuses, in its words: the key, the model, the parameters, the prompt."""
+"""Checks that refuse what a server would refuse, in its words: key, model, parameters, messages, images.
+
+``check_key`` and ``check_request`` follow Zhipu's API, ``check_openai_request`` follows vLLM.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from llama_index_mm_zhipu.llm.models import MODELS, ModelLimits, takes_files, takes_video
-from llama_index_mm_zhipu.testing.wire import Refusal, bad_parameter, decode_image, is_address, parts_of, text_of
+from llama_index_mm_zhipu.testing.wire import (
+    Message,
+    OpenAIRefusal,
+    Refusal,
+    bad_parameter,
+    base64_of,
+    decode_image,
+    is_url,
+    parts_of,
+    text_of,
+)
 
-_ROLES = ("system", "user", "assistant", "tool")
-
-
-def check_messages(messages: Any, max_images: int, model: str) -> None:
-    """Check the messages of a request.
-
-    Args:
-        messages: What stands in the field of this name.
-        max_images: Images in all messages together.
-        model: Name of the model, which says what parts a message may have.
-
-    Raises:
-        Refusal: The API would not take them.
-    """
-    if messages is None:
-        raise Refusal(400, "1213", "未正常接收到messages参数。")
-    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        raise _invalid("messages")
-    called: list[str] = []
-    for message in messages:
-        _check_role(message, called)
-        _check_content(message, _part_types(model))
-        called += _announced_calls(message)
-    urls = [part["image_url"]["url"] for message in messages for part in parts_of(message) if "image_url" in part]
-    if len(urls) > max_images:
-        raise Refusal(400, "1210", "输入图片数量超过限制")
-    for url in urls:
-        _check_image(url)
-
-
-def _check_role(message: dict[str, Any], called: list[str]) -> None:
-    if message.get("role") not in _ROLES:
-        raise Refusal(400, "1214", f"messages.role 参数非法，取值范围 {list(_ROLES)}")
-    if message["role"] == "tool" and message.get("tool_call_id") not in called:
-        raise _invalid("messages.tool_call_id")
-
-
-def _part_types(model: str) -> list[str]:
-    videos = ["video_url"] if takes_video(model) else []
-    files = ["file_url"] if takes_files(model) else []
-    return ["image_url", "text", *videos, *files]
-
-
-def _check_content(message: dict[str, Any], types: list[str]) -> None:
-    content = message.get("content")
-    if not content:
-        # Calls need no words, and tools may give nothing.
-        if (message["role"] == "tool" and content is not None) or message.get("tool_calls"):
-            return
-        raise (
-            Refusal(400, "1213", "未正常接收到messages.content参数。")
-            if content is None
-            else _invalid("messages.content")
-        )
-    if not isinstance(content, (str, list)):
-        raise _invalid("messages.content")
-    for part in parts_of(message):
-        _check_part(part, types)
-    _check_mixture([part["type"] for part in parts_of(message)])
-    if not text_of(message):
-        raise bad_parameter()
-
-
-def _check_part(part: Any, types: list[str]) -> None:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind not in types or set(part) != {"type", kind} or not _is_filled(part[kind], kind):
-        raise Refusal(400, "1210", f"messages.content.type 参数非法，取值范围 {types}")
-
-
-def _check_mixture(types: list[str]) -> None:
-    """A video comes first, and neither videos nor files stand beside anything but text."""
-    media = set(types) - {"text"}
-    if len(media) > 1 or ("video_url" in media and types[0] != "video_url"):
-        raise bad_parameter()
-
-
-def _is_filled(value: Any, kind: str) -> bool:
-    if kind == "text":
-        return isinstance(value, str)
-    return isinstance(value, dict) and set(value) == {"url"} and isinstance(value["url"], str)
-
-
-def _check_image(url: str) -> None:
-    try:
-        if not is_address(url):
-            decode_image(url)
-    except ValueError:
-        raise Refusal(400, "1210", "图片输入格式/解析错误") from None
-
-
-def _announced_calls(message: dict[str, Any]) -> list[str]:
-    """Return the ids of the tools that an assistant's message calls."""
-    calls = message.get("tool_calls") or []
-    if not isinstance(calls, list) or not all(_is_call(call) for call in calls):
-        raise _invalid("messages.tool_calls")
-    return [call["id"] for call in calls] if message["role"] == "assistant" else []
-
-
-def _is_call(call: Any) -> bool:
-    function = call.get("function") if isinstance(call, dict) else None
-    return (
-        isinstance(function, dict)
-        and call.get("type") == "function"
-        and all(isinstance(value, str) for value in (call.get("id"), function.get("name"), function.get("arguments")))
-    )
-
-
-def _invalid(field: str) -> Refusal:
-    return Refusal(400, "1214", f"{field} 参数非法。请检查文档。")
-
-
-# No tokenizer is at hand; a token of Chinese text is rarely more than two characters.
+# The mock server has no tokenizer. A token of Chinese text rarely has more than two characters.
 _CHARACTERS_PER_TOKEN = 2
 _MAX_STOPS = 4
 _EFFORTS = ("low", "high", "max")
+_ROLES = ("system", "user", "assistant", "tool")
 
 
 def check_key(authorization: str | None) -> None:
-    """Check the header ``Authorization``.
+    """Check the ``Authorization`` header.
 
     Raises:
-        Refusal: There is none, or it does not hold an API key (two parts) or a JWT made of one (three parts).
+        Refusal: The header is missing, or has neither an API key (two parts) nor a JWT made from one (three parts).
     """
     if authorization is None:
         raise Refusal(401, "1001", "Header中未收到Authorization参数，无法进行身份验证。")
@@ -140,28 +43,28 @@ def check_key(authorization: str | None) -> None:
 
 
 def check_request(request: dict[str, Any], *, max_images: int | None = None, max_tokens: int | None = None) -> None:
-    """Check the body of a request; fields that the API does not know are let through.
+    """Check the body of a request. Unknown fields are accepted, as by the API.
 
     Args:
         request: The body.
-        max_images: Limit for all models, instead of each model's own.
-        max_tokens: Likewise.
+        max_images: Limit for all models; None takes the limit of each model.
+        max_tokens: Limit for all models; None takes the limit of each model.
 
     Raises:
-        Refusal: The API would not take it.
+        Refusal: The API would refuse the request.
     """
     limits = _limits(request.get("model"), max_images, max_tokens)
     _check_max_tokens(request.get("max_tokens"), limits.max_tokens or limits.context_window)
     for name, is_valid in _PARAMETERS.items():
         value = request.get(name)
-        # Clients send null for what is not set.
+        # Clients send null for a parameter that is not set.
         if value is not None and not is_valid(value):
             raise bad_parameter()
     if (request.get("tools") and not limits.tools) or (request.get("thinking") and not limits.thinking):
         raise bad_parameter()
     if limits.always_thinks:
         _check_effort(request)
-    check_messages(request.get("messages"), limits.images, request["model"])
+    _check_messages(request.get("messages"), limits.images, request["model"])
     _check_length(request["messages"], limits.context_window)
 
 
@@ -176,9 +79,12 @@ def _limits(model: Any, max_images: int | None, max_tokens: int | None) -> Model
     )
 
 
-def _check_max_tokens(value: Any, most: int) -> None:
-    if value is not None and not (type(value) is int and 1 <= value <= most):
-        raise Refusal(400, "1210", f"max_tokens参数非法：限制数值范围[1,{most}]")
+# Parameters
+
+
+def _check_max_tokens(value: Any, maximum: int) -> None:
+    if value is not None and not (type(value) is int and 1 <= value <= maximum):
+        raise Refusal(400, "1210", f"max_tokens参数非法：限制数值范围[1,{maximum}]")
 
 
 def _check_effort(request: dict[str, Any]) -> None:
@@ -189,12 +95,6 @@ def _check_effort(request: dict[str, Any]) -> None:
             "1210",
             "This model always engages in thinking and cannot be disabled; please use low, high, or max",
         )
-
-
-def _check_length(messages: list[dict[str, Any]], context_window: int) -> None:
-    length = sum(len(part.get("text", "")) for message in messages for part in parts_of(message))
-    if length > context_window * _CHARACTERS_PER_TOKEN:
-        raise Refusal(400, "1261", "Prompt 超长")
 
 
 def _is_number_in(low: float, high: float) -> Callable[[Any], bool]:
@@ -247,3 +147,179 @@ _PARAMETERS: dict[str, Callable[[Any], bool]] = {
     "tools": _is_tools,
     "tool_choice": lambda value: value == "auto",
 }
+
+
+# Messages
+
+
+def _check_messages(messages: Any, max_images: int, model: str) -> None:
+    if messages is None:
+        raise Refusal(400, "1213", "未正常接收到messages参数。")
+    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
+        raise _invalid("messages")
+    called: list[str] = []
+    for message in messages:
+        _check_role(message, called)
+        _check_content(message, _part_types(model))
+        called += _call_ids(message)
+    images = [part["image_url"]["url"] for message in messages for part in parts_of(message) if "image_url" in part]
+    if len(images) > max_images:
+        raise Refusal(400, "1210", "输入图片数量超过限制")
+    for image in images:
+        _check_image(image)
+
+
+def _check_role(message: Message, called: list[str]) -> None:
+    if message.get("role") not in _ROLES:
+        raise Refusal(400, "1214", f"messages.role 参数非法，取值范围 {list(_ROLES)}")
+    if message["role"] == "tool" and message.get("tool_call_id") not in called:
+        raise _invalid("messages.tool_call_id")
+
+
+def _part_types(model: str) -> list[str]:
+    videos = ["video_url"] if takes_video(model) else []
+    files = ["file_url"] if takes_files(model) else []
+    return ["image_url", "text", *videos, *files]
+
+
+def _check_content(message: Message, types: list[str]) -> None:
+    content = message.get("content")
+    if not content:
+        # A message with tool calls needs no content, and the result of a tool may be an empty string.
+        if (message["role"] == "tool" and content is not None) or message.get("tool_calls"):
+            return
+        raise (
+            Refusal(400, "1213", "未正常接收到messages.content参数。")
+            if content is None
+            else _invalid("messages.content")
+        )
+    if not isinstance(content, (str, list)):
+        raise _invalid("messages.content")
+    for part in parts_of(message):
+        _check_part(part, types)
+    _check_mixture([part["type"] for part in parts_of(message)])
+    if not text_of(message):
+        raise bad_parameter()
+
+
+def _check_part(part: Any, types: list[str]) -> None:
+    part_type = part.get("type") if isinstance(part, dict) else None
+    if part_type not in types or set(part) != {"type", part_type} or not _is_filled(part[part_type], part_type):
+        raise Refusal(400, "1210", f"messages.content.type 参数非法，取值范围 {types}")
+
+
+def _check_mixture(types: list[str]) -> None:
+    """Check that a message has one type of media besides text, and that a video is the first part."""
+    media = set(types) - {"text"}
+    if len(media) > 1 or ("video_url" in media and types[0] != "video_url"):
+        raise bad_parameter()
+
+
+def _is_filled(value: Any, part_type: str) -> bool:
+    if part_type == "text":
+        return isinstance(value, str)
+    return isinstance(value, dict) and set(value) == {"url"} and isinstance(value["url"], str)
+
+
+def _check_image(image: str) -> None:
+    try:
+        if not is_url(image):
+            decode_image(image)
+    except ValueError:
+        raise Refusal(400, "1210", "图片输入格式/解析错误") from None
+
+
+def _call_ids(message: Message) -> list[str]:
+    """Return the ids of the tool calls in an assistant's message."""
+    calls = message.get("tool_calls") or []
+    if not isinstance(calls, list) or not all(_is_call(call) for call in calls):
+        raise _invalid("messages.tool_calls")
+    return [call["id"] for call in calls] if message["role"] == "assistant" else []
+
+
+def _is_call(call: Any) -> bool:
+    function = call.get("function") if isinstance(call, dict) else None
+    return (
+        isinstance(function, dict)
+        and call.get("type") == "function"
+        and all(isinstance(value, str) for value in (call.get("id"), function.get("name"), function.get("arguments")))
+    )
+
+
+def _check_length(messages: list[Message], context_window: int) -> None:
+    length = sum(len(part.get("text", "")) for message in messages for part in parts_of(message))
+    if length > context_window * _CHARACTERS_PER_TOKEN:
+        raise Refusal(400, "1261", "Prompt 超长")
+
+
+def _invalid(field: str) -> Refusal:
+    return Refusal(400, "1214", f"{field} 参数非法。请检查文档。")
+
+
+# OpenAI-style servers
+
+_OPENAI_FIELDS = {
+    "chat_template_kwargs",
+    "frequency_penalty",
+    "max_completion_tokens",
+    "max_tokens",
+    "messages",
+    "model",
+    "n",
+    "parallel_tool_calls",
+    "presence_penalty",
+    "reasoning_effort",
+    "repetition_penalty",
+    "response_format",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_p",
+    "user",
+}
+_OPENAI_PART_TYPES = ("text", "image_url", "video_url")
+_DATA_URIS = tuple(f"data:image/{subtype};base64," for subtype in ("jpeg", "png"))
+
+
+def check_openai_request(request: dict[str, Any], *, flat_errors: bool) -> None:
+    """Check the body of a request to an OpenAI-style server, which accepts no unknown fields.
+
+    Args:
+        request: The body.
+        flat_errors: Whether refusals have the form of vLLM before 0.10.
+
+    Raises:
+        OpenAIRefusal: The server would refuse the request.
+    """
+    for problem in _openai_problems(request):
+        raise OpenAIRefusal(400, problem, flat=flat_errors)
+
+
+def _openai_problems(request: dict[str, Any]) -> Iterator[str]:
+    for name in sorted(set(request) - _OPENAI_FIELDS):
+        yield f"[{{'type': 'extra_forbidden', 'loc': ('body', '{name}'), 'msg': 'Extra inputs are not permitted'}}]"
+    if request.get("stream_options") and not request.get("stream"):
+        yield "Stream options can only be defined when `stream=True`."
+    if not isinstance(request.get("model"), str) or not request.get("messages"):
+        yield "[{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}]"
+    for part in (part for message in request["messages"] for part in parts_of(message)):
+        if part["type"] not in _OPENAI_PART_TYPES:
+            yield f"Unknown part type: {part['type']}"
+        if part["type"] == "image_url":
+            yield from _openai_image_problems(part["image_url"]["url"])
+
+
+def _openai_image_problems(image: str) -> Iterator[str]:
+    if is_url(image):
+        return
+    if not image.startswith(_DATA_URIS):
+        yield "The URL must be either a HTTP, data or file URL."
+    try:
+        decode_image(base64_of(image))
+    except ValueError:
+        yield "cannot identify image file"

@@ -1,6 +1,6 @@
-"""What a scripted stand-in does to an answer: errors, nonsense, broken and slow connections, odd contents.
+"""Faults for ``MockGLMServer.script``: errors, malformed replies, broken and slow connections, unusual contents.
 
-``after`` is always the number of events of a stream that are out before it happens.
+In all faults ``after`` is the number of events that a stream sends before the fault happens.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ _WRAPPED_CHARACTERS_PER_EVENT = 3
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to one answer; this one, the base of the others, changes nothing."""
+    """Base class of the faults, each of which changes one answer. The base class itself changes nothing."""
 
     def instead(self) -> Reply | None:
-        """Return what is sent whatever was asked, if anything."""
+        """Return a reply that is sent instead of any answer, or None."""
         return None
 
     def alter_answer(self, answer: Answer) -> Answer:
-        """Change what is said."""
+        """Return the answer with other contents."""
         return answer
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Change how it is sent."""
+        """Return the reply as it is sent."""
         return reply
 
 
-# Errors and nonsense
+# Errors and malformed replies
 
 
 @dataclass(frozen=True)
 class ErrorAnswer(Fault):
-    """An error of the API, whatever was asked: a JSON body, also where a stream was asked for.
+    """An error of the API as a JSON body, even if the request asks for a stream.
 
     Attributes:
-        status: HTTP status; 200 also occurs.
+        status: HTTP status; the API also sends errors with 200.
         code: Business code; gateways write it as a number.
-        message: The API's message.
-        retry_after: Header ``Retry-After``.
-        content_filter: What stands in ``contentFilter`` beside the error: ``[{"level": 1, "role": "user"}]``.
+        message: Message of the API.
+        retry_after: Value of ``Retry-After``.
+        content_filter: Value of ``contentFilter`` beside the error, such as ``[{"level": 1, "role": "user"}]``.
     """
 
     status: int
@@ -76,13 +76,13 @@ class ErrorAnswer(Fault):
 
 @dataclass(frozen=True)
 class RawAnswer(Fault):
-    """Any body, whatever was asked: a proxy's HTML, broken JSON, nothing, odd server-sent events.
+    """A body of any kind: HTML of a proxy, broken JSON, an empty body, unusual server-sent events.
 
     Attributes:
-        body: What is sent.
+        body: The body.
         status: HTTP status.
-        content_type: What the body claims to be.
-        retry_after: Header ``Retry-After``.
+        content_type: Value of ``Content-Type``.
+        retry_after: Value of ``Retry-After``.
     """
 
     body: str | bytes
@@ -99,14 +99,14 @@ class RawAnswer(Fault):
 
 @dataclass(frozen=True)
 class ErrorEvent(Fault):
-    """An error in mid-stream, then the end; HTTP 200 with the error as its body where no stream was asked for."""
+    """A stream that ends with an error event; an answer that is not streamed is an error with HTTP status 200."""
 
     code: str | int
     message: str
     after: int = 1
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Break off with the error."""
+        """End the stream with the error."""
         body = error_body(self.code, self.message)
         if not reply.is_stream:
             return json_reply(200, body)
@@ -115,12 +115,12 @@ class ErrorEvent(Fault):
 
 @dataclass(frozen=True)
 class GarbageEvent(Fault):
-    """An event that is no JSON, among the others; a body that is no JSON where no stream was asked for."""
+    """A stream with an event that is not JSON; an answer that is not streamed has a body that is not JSON."""
 
     after: int = 1
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Put the garbage in."""
+        """Insert the invalid event."""
         if not reply.is_stream:
             return whole_reply(200, JSON, _GARBAGE.encode())
         garbage = f"data: {_GARBAGE}\n\n".encode()
@@ -132,12 +132,12 @@ class GarbageEvent(Fault):
 
 @dataclass(frozen=True)
 class Cut(Fault):
-    """The connection is closed.
+    """The connection is closed before the reply is complete.
 
     Attributes:
-        after: None for before the status line; else after so many events, or, where no stream was asked for, in the
-            middle of the body.
-        reset: Whether the client sees a reset instead of an end.
+        after: Number of events before the connection is closed; an answer that is not streamed is cut in the middle of
+            its body. None closes the connection before the status line.
+        reset: Whether the connection is reset instead of closed.
     """
 
     after: int | None = None
@@ -145,28 +145,28 @@ class Cut(Fault):
     reset: bool = False
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Send a part."""
+        """Send only a part of the reply."""
         return _part(reply, self.after, Finish.RESET if self.reset else Finish.CUT)
 
 
 @dataclass(frozen=True)
 class Stall(Fault):
-    """Nothing more is sent, but the connection stays open until the client leaves or the stand-in is closed.
+    """The reply stops, but the connection stays open until the client or the server closes it.
 
     Attributes:
-        after: As for ``Cut``.
+        after: As in ``Cut``.
     """
 
     after: int | None = None
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Send a part."""
+        """Send only a part of the reply."""
         return _part(reply, self.after, Finish.STALL)
 
 
 @dataclass(frozen=True)
 class Delay(Fault):
-    """A normal answer, so many seconds late."""
+    """A normal answer that is sent after so many seconds."""
 
     seconds: float
 
@@ -177,12 +177,12 @@ class Delay(Fault):
 
 @dataclass(frozen=True)
 class Trickle(Fault):
-    """A normal answer, with so many seconds between its events, or between four pieces of its body."""
+    """A normal answer with so many seconds between its events, or between the four pieces of a body."""
 
     seconds: float
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Wait between pieces."""
+        """Wait between the pieces."""
         if reply.is_stream:
             return replace(reply, pause=self.seconds)
         (body,) = reply.pieces
@@ -191,12 +191,12 @@ class Trickle(Fault):
         return replace(reply, pieces=pieces, pause=self.seconds)
 
 
-# Ends of streams; answers that are not streamed stay as they are
+# Ends of streams. Answers that are not streamed stay unchanged.
 
 
 @dataclass(frozen=True)
 class MissingDone(Fault):
-    """A stream that ends without ``[DONE]``, right after the event with its ``finish_reason``."""
+    """A stream that ends after the event with the ``finish_reason``, without ``[DONE]``."""
 
     def alter_reply(self, reply: Reply) -> Reply:
         """Drop the last piece."""
@@ -205,10 +205,10 @@ class MissingDone(Fault):
 
 @dataclass(frozen=True)
 class NoFinalNewline(Fault):
-    """A stream whose last line, ``data: [DONE]``, has no end and no blank line after it."""
+    """A stream whose last line, ``data: [DONE]``, has no line end and no blank line after it."""
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Strip the last piece."""
+        """Strip the line ends from the last piece."""
         return replace(reply, pieces=(*reply.pieces[:-1], DONE.rstrip())) if reply.is_stream else reply
 
 
@@ -217,12 +217,13 @@ class NoFinalNewline(Fault):
 
 @dataclass(frozen=True)
 class Ending(Fault):
-    """The answer ends early with this finish reason: ``length``, ``sensitive``, ``network_error`` and so on.
+    """An answer that ends early with a finish reason such as ``length``, ``sensitive`` or ``network_error``.
 
     Attributes:
-        finish_reason: What the last event says.
-        after: Events before it; an answer that is not streamed has the text of so many.
-        content_filter: What stands beside the choices; for ``sensitive`` there is always something.
+        finish_reason: Value of ``finish_reason``.
+        after: Number of events before the last one; an answer that is not streamed has the text of so many events.
+        content_filter: Value of ``content_filter``. With ``sensitive`` the API always sends one, and so does the
+            default.
     """
 
     finish_reason: str
@@ -231,7 +232,7 @@ class Ending(Fault):
     content_filter: Sequence[Mapping[str, Any]] | None = None
 
     def alter_answer(self, answer: Answer) -> Answer:
-        """Keep the first pieces."""
+        """Keep the first deltas."""
         content_filter = self.content_filter
         if content_filter is None and self.finish_reason == "sensitive":
             content_filter = [{"role": "assistant", "level": 1}]
@@ -245,33 +246,37 @@ class Ending(Fault):
 
 @dataclass(frozen=True)
 class Reasoning(Fault):
-    """The answer also has its reasoning; in streams it comes in pieces of its own before the content.
+    """An answer with reasoning, which a stream sends before the content, in events of its own.
 
     Attributes:
         text: The reasoning.
-        key: Field that it stands in: newer versions of vLLM call it ``reasoning``.
+        key: Name of the field; newer versions of vLLM call it ``reasoning``.
     """
 
     text: str
     key: str = "reasoning_content"
 
     def alter_answer(self, answer: Answer) -> Answer:
-        """Reason first."""
+        """Put the reasoning before the content."""
         return replace(answer, deltas=(*text_deltas(self.text, self.key), *answer.deltas))
 
 
 @dataclass(frozen=True)
 class Wrapped(Fault):
-    """The content stands between these strings, ``<think>…</think>`` or the markers of a box for example.
+    """An answer whose content is enclosed in two strings, such as ``<think>`` and ``</think>``.
 
-    Streams send three characters at a time, so that markers are cut.
+    A stream sends three characters per event, so that these strings are split over several events.
+
+    Attributes:
+        prefix: String before the content.
+        suffix: String after the content.
     """
 
     prefix: str
     suffix: str = ""
 
     def alter_answer(self, answer: Answer) -> Answer:
-        """Wrap the content; tool calls stay as they are."""
+        """Enclose the content; tool calls stay unchanged."""
         content = "".join(delta.get("content", "") for delta in answer.deltas)
         others = [delta for delta in answer.deltas if "content" not in delta]
         pieces = text_deltas(f"{self.prefix}{content}{self.suffix}", size=_WRAPPED_CHARACTERS_PER_EVENT)
@@ -280,34 +285,34 @@ class Wrapped(Fault):
 
 @dataclass(frozen=True)
 class Says(Fault):
-    """The content is this text, which may be empty; requests are checked as ever.
+    """An answer with a given content. The request is checked as usual.
 
     Attributes:
-        text: What is said instead of what the stand-in computes.
+        text: The content; may be empty.
     """
 
     text: str
 
     def alter_answer(self, answer: Answer) -> Answer:
-        """Say it."""
+        """Replace the content."""
         return replace(answer, deltas=text_deltas(self.text) or ({"content": ""},))
 
 
 @dataclass(frozen=True)
 class NullContent(Fault):
-    """The content is ``null``."""
+    """An answer whose content is ``null``."""
 
     def alter_answer(self, answer: Answer) -> Answer:
-        """Say nothing."""
+        """Replace the content."""
         return replace(answer, deltas=({"content": None},))
 
 
 @dataclass(frozen=True)
 class EmptyChoices(Fault):
-    """``choices`` is empty; a stream has one such event."""
+    """An answer whose ``choices`` are empty; a stream has one such event."""
 
     def alter_answer(self, answer: Answer) -> Answer:
-        """Choose nothing."""
+        """Remove the choices."""
         return replace(answer, has_choices=False)
 
 

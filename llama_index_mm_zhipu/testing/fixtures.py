@@ -1,4 +1,4 @@
-"""Pytest fixtures: ``pytest_plugins = ["llama_index_mm_zhipu.testing.fixtures"]`` in a ``conftest.py``."""
+"""A pytest plugin; ``conftest.py`` loads it with ``pytest_plugins = ["llama_index_mm_zhipu.testing.fixtures"]``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from llama_index_mm_zhipu.testing.mock_server import MockGLMServer
 
 @pytest.fixture
 def mock_glm_server() -> Iterator[MockGLMServer]:
-    """A running stand-in for the GLM API, a new one for each test."""
+    """A running mock of the GLM API, a new one for each test."""
     with MockGLMServer() as running:
         yield running

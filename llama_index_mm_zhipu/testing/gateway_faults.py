@@ -1,4 +1,4 @@
-"""What gateways and self-hosted models do: errors and events of their own, odd tool calls, compression, no end."""
+"""Faults of gateways and self-hosted models: other error formats, unusual events and tool calls, compression."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ ODD_EVENTS = (
     'data: {"id": "", "choices": null}',
     'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}',
 )
-"""A comment, a ping object, events without choices, token counts before the end."""
+"""A comment, pings, events without choices, and token counts before the end of the stream."""
 
 _WINDOW_BITS = {"gzip": 31, "deflate": 15, "raw deflate": -15}
 _PADDING = b" " * (1 << 20)
-_BEGUN_LINE = b'data: {"choices": [{"index": 0, "delta": {"content": "'
-_BEGUN_BODY = b'{"choices": [{"index": 0, "message": {"content": "'
+_OPEN_EVENT = b'data: {"choices": [{"index": 0, "delta": {"content": "'
+_OPEN_BODY = b'{"choices": [{"index": 0, "message": {"content": "'
 
 
 @dataclass(frozen=True)
 class GatewayError(Fault):
-    """An error as gateways write it, with HTTP status 200: ``{"code": 500, "msg": "404 NOT_FOUND", "success": false}``.
+    """An error in the form of gateways: ``{"code": 500, "msg": "404 NOT_FOUND", "success": false}``, with status 200.
 
     Attributes:
-        code: A number or text; often an HTTP status.
-        message: What stands in ``msg``.
-        after: None for a JSON body whatever was asked; else an event of a stream, after so many others.
+        code: Value of ``code``, often an HTTP status.
+        message: Value of ``msg``.
+        after: Number of events before the error; None sends the error as a JSON body, even if the request asks for a
+            stream.
     """
 
     code: int | str
@@ -58,16 +59,16 @@ class GatewayError(Fault):
 
 @dataclass(frozen=True)
 class NoFinishReason(Fault):
-    """A stream that ends in ``[DONE]`` without a ``finish_reason``, as relays end answers that were cut off.
+    """A stream that ends with ``[DONE]`` but without a ``finish_reason``, as truncated answers of some gateways do.
 
     Attributes:
-        after: Events that are out; None for all but the last, which would hold the ``finish_reason``.
+        after: Number of events; None sends all but the last, which has the ``finish_reason``.
     """
 
     after: int | None = None
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Drop the last events; answers that are not streamed stay as they are."""
+        """Drop the last events; answers that are not streamed stay unchanged."""
         if not reply.is_stream:
             return reply
         return replace(reply, pieces=(*reply.pieces[:-2][: self.after], DONE))
@@ -75,18 +76,18 @@ class NoFinishReason(Fault):
 
 @dataclass(frozen=True)
 class OddEvents(Fault):
-    """Comments, pings and events without choices stand among the others; what is not streamed stays as it is.
+    """A stream with additional comments, pings and events without choices.
 
     Attributes:
-        events: Lines of each.
-        after: Events before them.
+        events: The additional events, without the blank lines between them.
+        after: Number of events before them.
     """
 
     events: Sequence[str] = ODD_EVENTS
     after: int = 0
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Put them in."""
+        """Insert the additional events; answers that are not streamed stay unchanged."""
         if not reply.is_stream:
             return reply
         odd = tuple(f"{lines}\n\n".encode() for lines in self.events)
@@ -95,12 +96,13 @@ class OddEvents(Fault):
 
 @dataclass(frozen=True)
 class Compressed(Fault):
-    """A normal answer, compressed.
+    """A normal answer that is compressed.
 
     Attributes:
-        encoding: ``gzip``, ``deflate``, or ``raw deflate``: without the header of zlib, as some servers understand it.
-        padding: Blanks before the answer, of a stream as a comment: a thousand of them take a byte.
-        header: What ``Content-Encoding`` claims; by default the truth.
+        encoding: ``gzip``, ``deflate``, or ``raw deflate``, which lacks the zlib header; some servers send it as
+            ``deflate``.
+        padding: Number of spaces before the answer, in a stream as a comment. A thousand of them compress to one byte.
+        header: Value of ``Content-Encoding``; the default names the encoding that is used.
     """
 
     encoding: Literal["gzip", "deflate", "raw deflate"] = "gzip"
@@ -109,7 +111,7 @@ class Compressed(Fault):
     header: str | None = None
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Compress the pieces, each such that it can be read as it comes."""
+        """Compress the pieces, and flush after each so that a client can decode it at once."""
         pieces = tuple(self._compressed(reply))
         length = None if reply.is_stream else sum(map(len, pieces))
         header = self.header or self.encoding.removeprefix("raw ")
@@ -129,13 +131,13 @@ class Compressed(Fault):
 
 @dataclass(frozen=True)
 class Endless(Fault):
-    """A line, of an answer that is not streamed a body, that goes on until the client leaves.
+    """A stream with an event that never ends, or a body that never ends, until the client closes the connection.
 
     Attributes:
-        repeated: What is sent again and again, within the content of an event. What begins with a line end is a line
-            of its own, such as a comment.
-        after: Events before it.
-        pause: Seconds between two of it.
+        repeated: The text that is repeated inside the content. If it begins with a line end, a stream repeats it
+            between events, so that it may be a comment.
+        after: Number of events before the endless one.
+        pause: Seconds between two repetitions.
     """
 
     repeated: str = "x" * 65_536
@@ -144,23 +146,23 @@ class Endless(Fault):
     pause: float = 0.0
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Send the beginning and repeat the rest."""
-        begun = (*reply.pieces[: self.after], _BEGUN_LINE) if reply.is_stream else (_BEGUN_BODY,)
+        """Send the beginning of the reply, then repeat the text."""
+        beginning = (*reply.pieces[: self.after], _OPEN_EVENT) if reply.is_stream else (_OPEN_BODY,)
         if reply.is_stream and self.repeated.startswith("\n"):
-            begun = reply.pieces[: self.after]
-        return replace(reply, pieces=begun, length=None, pause=self.pause, endless=self.repeated.encode())
+            beginning = reply.pieces[: self.after]
+        return replace(reply, pieces=beginning, length=None, pause=self.pause, endless=self.repeated.encode())
 
 
 @dataclass(frozen=True)
 class ToolCalls(Fault):
-    """The model calls these functions, whatever was asked.
+    """An answer that calls functions, whatever the request asks.
 
     Attributes:
-        calls: Name and arguments of each; the arguments go out as they are: cut, glued together, or no JSON at all.
-        style: How a stream tells the calls apart: ``"index"`` as the API does; ``"one index"``: all have index 0;
-            ``"no index"``; ``"new ids"``: each fragment has an id of its own, only the first of a call has a name;
-            ``"no ids"``: all have index 0 and no id.
-        finish_reason: What ends the answer.
+        calls: Name and arguments of each call. The arguments are sent unchanged and need not be JSON.
+        style: How a stream distinguishes the calls. ``"index"``: by index, like the API. ``"one index"``: all calls
+            have index 0. ``"no index"``: no call has an index. ``"new ids"``: each fragment has a different id, and
+            only the first fragment of a call has a name. ``"no ids"``: all calls have index 0 and no id.
+        finish_reason: Value of ``finish_reason``.
     """
 
     calls: Sequence[tuple[str, str]]
@@ -168,7 +170,7 @@ class ToolCalls(Fault):
     finish_reason: str = "tool_calls"
 
     def alter_answer(self, answer: Answer) -> Answer:
-        """Call them."""
+        """Replace the answer with the calls."""
         return replace(answer, deltas=tuple(self._deltas()), finish_reason=self.finish_reason)
 
     def _deltas(self) -> Iterator[Delta]:

@@ -1,202 +1,65 @@
-"""A local HTTP server that answers as the GLM API does, for tests and for demos without a key.
+"""``MockGLMServer``: a local HTTP server that answers like the GLM API, for tests and for demos without an API key.
 
-It is no model: its answers are computed from what it was sent, its refusals carry the API's own codes and messages.
+The package has a server of its own, instead of patches of its client, because tests must cover what lies below the
+client: real connections that break, stall or trickle, events that are cut anywhere, compressed bodies. The server
+records what it was sent, refuses what the API refuses with the API's codes and messages, and computes answers from the
+request without a model.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
+import os
+import socket
+import struct
+import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 from types import TracebackType
 from typing import Any
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.endpoint import Style, has_key_in_environment, without_credentials
-from llama_index_mm_zhipu.testing.answers import answer_to
-from llama_index_mm_zhipu.testing.checks import check_key, check_request
+from llama_index_mm_zhipu.testing.answers import answer_to, openai_answer_to
+from llama_index_mm_zhipu.testing.checks import check_key, check_openai_request, check_request
 from llama_index_mm_zhipu.testing.faults import ErrorAnswer, Fault
-from llama_index_mm_zhipu.testing.http_server import Server
 from llama_index_mm_zhipu.testing.wire import (
     Answer,
+    Finish,
+    OpenAIRefusal,
     Refusal,
     Reply,
     bad_parameter,
-    decode_image,
-    is_address,
-    joined,
-    json_reply,
-    parts_of,
     used_request_id,
 )
 
-_FIELDS = {
-    "chat_template_kwargs",
-    "frequency_penalty",
-    "max_completion_tokens",
-    "max_tokens",
-    "messages",
-    "model",
-    "n",
-    "parallel_tool_calls",
-    "presence_penalty",
-    "reasoning_effort",
-    "repetition_penalty",
-    "response_format",
-    "seed",
-    "stop",
-    "stream",
-    "stream_options",
-    "temperature",
-    "tool_choice",
-    "tools",
-    "top_k",
-    "top_p",
-    "user",
-}
-_PART_TYPES = ("text", "image_url", "video_url")
-_DATA_URIS = tuple(f"data:image/{kind};base64," for kind in ("jpeg", "png"))
-
-
-class OpenAIRefusal(Refusal):
-    """An error answer of such a server.
-
-    Args:
-        status: HTTP status, which is the code as well.
-        message: What is wrong.
-        flat: Whether it has the form of vLLM before 0.10, ``{"object": "error", …}``.
-    """
-
-    def __init__(self, status: int, message: str, *, flat: bool) -> None:
-        super().__init__(status, str(status), message)
-        self._flat = flat
-
-    def reply(self) -> Reply:
-        """Return how it is sent."""
-        error = {"message": self.message, "type": "BadRequestError", "param": None, "code": self.status}
-        return json_reply(self.status, {"object": "error", **error} if self._flat else {"error": error})
-
-
-@dataclass(frozen=True)
-class OpenAIAnswer(Answer):
-    """An answer in OpenAI's form.
-
-    Attributes:
-        include_usage: Whether a stream has an event with the usage, which then comes last and has no choices.
-    """
-
-    include_usage: bool = False
-
-    def whole(self) -> dict[str, Any]:
-        """Return the body of an answer that is not streamed."""
-        message = {"reasoning_content": None, "tool_calls": [], **joined(self.deltas)}
-        calls = [{key: call[key] for key in ("id", "type", "function")} for call in message["tool_calls"]]
-        message |= {"content": message["content"] or None if calls else message["content"], "tool_calls": calls}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
-        return {
-            **self._head("chat.completion"),
-            "choices": [choice] if self.has_choices else [],
-            "usage": self.usage,
-        }
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """Return the events of a stream."""
-        head = self._head("chat.completion.chunk")
-        if self.has_choices:
-            deltas = ({"role": "assistant", "content": ""}, *self.deltas)
-            for delta in deltas:
-                yield {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": None}]}
-            last = {"index": 0, "delta": {"content": None}, "finish_reason": self.finish_reason, "stop_reason": None}
-            yield {**head, "choices": [last]}
-        if self.include_usage:
-            yield {**head, "choices": [], "usage": self.usage}
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": f"chatcmpl-{self.id}", "object": kind, "created": self.created, "model": self.model}
-
-
-def openai_answer_to(request: dict[str, Any]) -> OpenAIAnswer:
-    """Compute the answer to a request that has been checked."""
-    answer = answer_to({**request, "messages": [_with_raw_images(message) for message in request["messages"]]})
-    return OpenAIAnswer(
-        **{part.name: getattr(answer, part.name) for part in fields(answer)},
-        include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
-    )
-
-
-def check_openai_request(request: dict[str, Any], *, flat_errors: bool) -> None:
-    """Check the body of a request.
-
-    Args:
-        request: The body.
-        flat_errors: Whether refusals have the older form.
-
-    Raises:
-        OpenAIRefusal: The server would not take it.
-    """
-    for what in _problems(request):
-        raise OpenAIRefusal(400, what, flat=flat_errors)
-
-
-def _problems(request: dict[str, Any]) -> Iterator[str]:
-    for name in sorted(set(request) - _FIELDS):
-        yield f"[{{'type': 'extra_forbidden', 'loc': ('body', '{name}'), 'msg': 'Extra inputs are not permitted'}}]"
-    if request.get("stream_options") and not request.get("stream"):
-        yield "Stream options can only be defined when `stream=True`."
-    if not isinstance(request.get("model"), str) or not request.get("messages"):
-        yield "[{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}]"
-    for part in (part for message in request["messages"] for part in parts_of(message)):
-        if part["type"] not in _PART_TYPES:
-            yield f"Unknown part type: {part['type']}"
-        if part["type"] == "image_url":
-            yield from _problems_of_image(part["image_url"]["url"])
-
-
-def _problems_of_image(url: str) -> Iterator[str]:
-    if is_address(url):
-        return
-    if not url.startswith(_DATA_URIS):
-        yield "The URL must be either a HTTP, data or file URL."
-    try:
-        decode_image(_raw(url))
-    except ValueError:
-        yield "cannot identify image file"
-
-
-def _with_raw_images(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message with images as Zhipu's API takes them, which are then described."""
-    parts = [
-        {**part, "image_url": {"url": _raw(part["image_url"]["url"])}} if part["type"] == "image_url" else part
-        for part in parts_of(message)
-    ]
-    return {**message, "content": parts}
-
-
-def _raw(url: str) -> str:
-    return url.partition(",")[2] if url.startswith("data:") else url
-
 
 class MockGLMServer:
-    """The server, as a context manager.
+    """A mock of the GLM API on a free port of 127.0.0.1; it serves inside a ``with`` block.
 
     Args:
-        max_images: Images in one request that every model takes, instead of each model's own limit: 1 for
-            deployments that take no more than is documented.
-        max_tokens: Largest ``max_tokens`` that every model takes, instead of each model's own.
+        max_images: Maximum number of images in a request, for all models. The default is the limit of each model; 1
+            mimics deployments that accept no more than the documented single image.
+        max_tokens: Maximum ``max_tokens`` for all models. The default is the limit of each model.
         latency: Seconds before each answer.
-        api_style: ``"openai"`` for a server of one's own such as vLLM: it refuses fields and images of Zhipu's form.
-        base_path: Path of the API; by default ``/api/paas/v4``, ``/v1`` for ``"openai"``.
-        api_key: The only key that is taken; None for any, which Zhipu's API wants in two parts.
-        flat_errors: Whether an ``"openai"`` server refuses in the form of vLLM before 0.10, ``{"object": "error", …}``.
+        api_style: ``"glm"`` for Zhipu's API, ``"openai"`` for a self-hosted server such as vLLM, which refuses fields
+            and images in Zhipu's form.
+        base_path: Path of the API. The default is ``/api/paas/v4``, or ``/v1`` for ``"openai"``.
+        api_key: The only API key that is accepted. By default any key is, with ``"glm"`` any of two parts.
+        flat_errors: Whether errors of an ``"openai"`` server have the form of vLLM before 0.10,
+            ``{"object": "error", …}``.
 
     Attributes:
-        url: What ``ZhipuMultiModal(api_base=…)`` takes.
-        authorizations: Headers ``Authorization`` of the requests received, in order.
-        requests: Parsed bodies of the requests received, in order.
+        url: Base URL for ``ZhipuMultiModal(api_base=…)``.
+        authorizations: ``Authorization`` headers of all requests, in order.
+        requests: Parsed bodies of all requests, in order.
 
     Examples:
         >>> from llama_index_mm_zhipu import ZhipuMultiModal
@@ -229,7 +92,7 @@ class MockGLMServer:
         self._faults: deque[Fault | None] = deque()
         self._request_ids: set[str] = set()
         self._lock = threading.Lock()
-        self._server = Server(self._respond, base_path or ("/v1" if self._is_openai else "/api/paas/v4"))
+        self._server = _Server(self._respond, base_path or ("/v1" if self._is_openai else "/api/paas/v4"))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
         self.url = self._server.url
 
@@ -254,22 +117,22 @@ class MockGLMServer:
         return self._server.open_connections
 
     def script(self, *faults: Fault | None) -> None:
-        """Say what happens to the next requests, one after the other; then all is normal again.
+        """Script what happens to the next requests; requests after these are answered normally.
 
         Args:
-            faults: One for each request; None for a normal answer.
+            *faults: One fault per request, in order; None for a normal answer.
         """
         with self._lock:
             self._faults.extend(faults)
 
     def fail_next(self, status: int, code: str, message: str, *, times: int = 1) -> None:
-        """Answer the next requests with an error, whatever they ask: short for ``script(ErrorAnswer(…))``.
+        """Answer the next requests with an error: a shortcut for ``script(ErrorAnswer(…))``.
 
         Args:
             status: HTTP status.
-            code: Business code.
-            message: The API's message.
-            times: How many requests.
+            code: Business code of the API.
+            message: Message of the API.
+            times: Number of requests.
         """
         self.script(*[ErrorAnswer(status, code, message)] * times)
 
@@ -286,7 +149,7 @@ class MockGLMServer:
         return replace(reply, delay=reply.delay + self._latency)
 
     def _record(self, authorization: str | None, request: dict[str, Any]) -> tuple[Fault, bool]:
-        """Record a request; return what is to happen to it, and whether its id is new."""
+        """Record a request; return the fault that is scripted for it, and whether its ``request_id`` is new."""
         request_id = request.get("request_id")
         is_new = True
         with self._lock:
@@ -321,13 +184,13 @@ class MockGLMServer:
 
 
 def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
-    """Connect to Zhipu's API if there is a key in the environment, else to a stand-in on this machine; print which.
+    """Connect to Zhipu's API if the environment has an API key, else to a mock server; print which one.
 
     Args:
-        model: That answers.
+        model: Name of the model.
 
     Returns:
-        A client; the stand-in runs until the process ends.
+        A client. The mock server runs until the process ends.
     """
     if has_key_in_environment():
         llm = ZhipuMultiModal(model)
@@ -336,5 +199,163 @@ def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
     server = MockGLMServer()
     server.__enter__()
     atexit.register(server.__exit__, None, None, None)
-    print("ZHIPUAI_API_KEY is not set: asking the local stand-in, which describes what it was sent.")
+    print("ZHIPUAI_API_KEY is not set: asking the local mock server, which describes what it was sent.")
     return ZhipuMultiModal(model, api_key="demo.key", api_base=server.url)
+
+
+# HTTP
+
+Respond = Callable[[str | None, bytes], Reply]
+"""Computes the reply from the ``Authorization`` header and the body of a request."""
+
+# SO_LINGER with a timeout of zero: closing the socket resets the connection.
+_NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+
+
+class _Server(ThreadingHTTPServer):
+    """An HTTP server with a thread per connection, which counts its connections and can close them all.
+
+    Attributes:
+        respond: Computes replies.
+        base_path: Path of the API, which ends before ``/chat/completions``.
+        connections: TCP connections accepted so far.
+    """
+
+    # With the default of 5, the sixth of many simultaneous connections waits a second.
+    request_queue_size = 256
+
+    def __init__(self, respond: Respond, base_path: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.respond = respond
+        self.base_path = base_path
+        self.connections = 0
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        self._handlers: list[threading.Thread] = []
+
+    @property
+    def url(self) -> str:
+        """Base URL of the API."""
+        return f"http://127.0.0.1:{self.server_port}{self.base_path}"
+
+    @property
+    def open_connections(self) -> int:
+        """TCP connections that are open now."""
+        with self._lock:
+            return len(self._open)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a new connection in a thread that ``close`` joins."""
+        # Daemon threads, so that an open connection does not keep a program from exiting. The base class keeps no
+        # list of daemon threads, and ``close`` has to join them.
+        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
+        with self._lock:
+            self.connections += 1
+            self._open.add(request)
+            self._handlers = [*(handler for handler in self._handlers if handler.is_alive()), thread]
+            thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection without the base class's shutdown, which would prevent a reset."""
+        with self._lock:
+            self._open.discard(request)
+        self.close_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print unexpected errors; an ``OSError`` only means that the client has closed the connection."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+    def close(self) -> None:
+        """Stop accepting connections, close all that are open, and join their threads."""
+        self.shutdown()
+        self.server_close()
+        with self._lock:
+            for connection in self._open:
+                # Wakes the thread that reads or writes. Fails where the client has closed the connection already.
+                with suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._handlers:
+            thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Serves the requests of one connection."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    # Headers and body are sent in two writes. Nagle's algorithm would delay the second one by 40 ms.
+    disable_nagle_algorithm = True
+
+    def do_POST(self) -> None:
+        """Answer a chat completion; no other path exists."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == f"{self.server.base_path}/chat/completions":
+            self._send(self.server.respond(self.headers.get("Authorization"), body))
+        else:
+            self._refuse_path()
+
+    def do_GET(self) -> None:
+        """Refuse any GET request."""
+        self._refuse_path()
+
+    def log_message(self, *args: object) -> None:
+        """Log nothing."""
+
+    def _refuse_path(self) -> None:
+        self._send(Refusal(404, "1222", f"API {self.path} 不存在").reply())
+
+    def _send(self, reply: Reply) -> None:
+        if self._wait(reply.delay) and self._sends_pieces(reply):
+            self._finish(reply)
+        else:
+            self.close_connection = True
+
+    def _sends_pieces(self, reply: Reply) -> bool:
+        """Send headers and pieces; return whether the client received all of them."""
+        if reply.begins:
+            self._send_head(reply)
+        for number, piece in enumerate(chain(reply.pieces, repeat(reply.endless) if reply.endless else ())):
+            if number and not self._wait(reply.pause):
+                return False
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if reply.is_stream else piece)
+        return True
+
+    def _send_head(self, reply: Reply) -> None:
+        self.send_response(reply.status)
+        self.send_header("Content-Type", reply.content_type)
+        if reply.length is None:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(reply.length))
+        if reply.content_encoding is not None:
+            self.send_header("Content-Encoding", reply.content_encoding)
+        if reply.retry_after is not None:
+            self.send_header("Retry-After", str(reply.retry_after))
+        if reply.finish is Finish.CLOSE:
+            self.send_header("Connection", "close")
+        self.end_headers()
+
+    def _finish(self, reply: Reply) -> None:
+        if reply.finish in (Finish.KEEP, Finish.CLOSE):
+            if reply.is_stream:
+                self.wfile.write(b"0\r\n\r\n")
+        elif reply.finish is Finish.STALL:
+            self._wait(None)
+        elif reply.finish is Finish.RESET:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        if reply.finish is not Finish.KEEP:
+            self.close_connection = True
+
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait until the time is over or the client closes the connection; return whether it is still open."""
+        if seconds == 0:
+            return True
+        self.connection.settimeout(seconds)
+        try:
+            # A client sends nothing before it has the reply, so the socket becomes readable only when it is closed.
+            return bool(self.connection.recv(1, socket.MSG_PEEK))
+        except TimeoutError:
+            return True
+        finally:
+            self.connection.settimeout(None)

@@ -143,5 +143,5 @@ def test_fingerprints_tell_models_apart_and_hold_no_path(tiny_model: Path, tmp_p
 
 
 def test_tiny_checkpoints_of_unknown_structs_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="unknown struct 'ViT-X'"):
+    with pytest.raises(ValueError, match="unknown architecture 'ViT-X'"):
         tiny_checkpoint(tmp_path, "ViT-X")
