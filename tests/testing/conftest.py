@@ -1,4 +1,4 @@
-"""A stand-in, and a client of it."""
+"""A mock server and a client of it."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from llama_index_mm_zhipu.testing import MockGLMServer
 
 @pytest.fixture
 def server() -> Iterator[MockGLMServer]:
-    """A stand-in of the test's own."""
+    """A mock server for one test."""
     with MockGLMServer() as running:
         yield running
 
 
 @pytest.fixture
 def client(server: MockGLMServer) -> Iterator[Client]:
-    """Asks the test's own stand-in."""
-    asking = Client(server)
-    with asking.http:
-        yield asking
+    """A client of the mock server for one test."""
+    own_client = Client(server)
+    with own_client.http:
+        yield own_client
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Client]:
-    """Asks a stand-in that other tests of the module ask, too."""
+    """A client of a mock server that is shared by the tests of a module."""
     with MockGLMServer() as running:
-        asking = Client(running)
-        with asking.http:
-            yield asking
+        shared_client = Client(running)
+        with shared_client.http:
+            yield shared_client
 
 
 @pytest.fixture(scope="session")

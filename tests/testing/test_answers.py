@@ -1,4 +1,4 @@
-"""Answers are computed from requests: tools called, schemas filled, ReAct steps taken, anything else described."""
+"""Answers call tools, fill schemas, take ReAct steps, select, score and write captions, or describe the request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Tree(BaseModel):
 
 
 class Product(BaseModel):
-    """As many kinds of fields as a schema has."""
+    """A model with all types of fields that a schema can have."""
 
     name: str
     code: str = Field(max_length=2)
@@ -99,7 +99,7 @@ def test_images_of_the_whole_history_are_described(shared: Client, red: str) -> 
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_answers_are_no_longer_than_asked(shared: Client, stream: bool) -> None:
+def test_answers_end_at_max_tokens(shared: Client, stream: bool) -> None:
     response = shared.post(max_tokens=10, stream=stream)
     if stream:
         choices = choices_of(response)
@@ -111,11 +111,11 @@ def test_answers_are_no_longer_than_asked(shared: Client, stream: bool) -> None:
     assert (content, choice["finish_reason"]) == ("（本地模拟服务，不是", "length")
 
 
-def test_a_long_limit_changes_nothing(shared: Client) -> None:
+def test_a_limit_above_the_length_changes_nothing(shared: Client) -> None:
     assert shared.post(max_tokens=1000).json()["choices"] == shared.post().json()["choices"]
 
 
-def test_answers_end_before_the_first_stop(shared: Client) -> None:
+def test_answers_end_before_the_first_stop_string(shared: Client) -> None:
     (choice,) = shared.post("你好", stop=["没有", "收到", "问题"]).json()["choices"]
     assert choice["finish_reason"] == "stop"
     assert choice["message"]["content"] == "（本地模拟服务，不是模型）"
@@ -137,7 +137,7 @@ def test_the_first_tool_is_called(shared: Client) -> None:
 
 
 @pytest.mark.parametrize("parameters", [None, {"type": "object", "properties": {"name": {"type": "string"}}}])
-def test_calls_are_streamed_in_pieces(shared: Client, parameters: dict[str, Any] | None) -> None:
+def test_calls_are_streamed_in_fragments(shared: Client, parameters: dict[str, Any] | None) -> None:
     fields = {"model": TOOL_MODEL, "tools": [tool("price", parameters)]}
     choices = choices_of(shared.post("苹果多少钱？", stream=True, **fields))
     pieces = [choice["delta"]["tool_calls"][0] for choice in choices[:-1]]
@@ -152,7 +152,7 @@ def test_calls_are_streamed_in_pieces(shared: Client, parameters: dict[str, Any]
     assert "".join(piece["function"]["arguments"] for piece in pieces) == whole
 
 
-def test_results_of_tools_are_repeated_with_the_question(shared: Client) -> None:
+def test_results_of_tools_are_repeated_after_the_question(shared: Client) -> None:
     called = shared.message("苹果多少钱？", model=TOOL_MODEL, tools=[tool()])
     result = {"role": "tool", "tool_call_id": called["tool_calls"][0]["id"]}
     messages = [user("苹果多少钱？"), called, {**result, "content": "5元"}, {**result, "content": "每斤"}]
@@ -195,21 +195,21 @@ def test_results_of_tools_are_repeated_with_the_question(shared: Client) -> None
     ],
     ids=json.dumps,
 )
-def test_arguments_are_computed_from_the_schema(shared: Client, schema: dict[str, Any], value: Any) -> None:
+def test_arguments_conform_to_the_schema(shared: Client, schema: dict[str, Any], value: Any) -> None:
     named = {"type": "object", "properties": {"name": {"type": "boolean"}, "other": {"type": "integer"}}}
     parameters = {"type": "object", "properties": {"x": schema}, "required": ["x"], "$defs": {"Named": named}}
     message = shared.message("第3件，共-2.5元", model=TOOL_MODEL, tools=[tool("f", parameters)])
     assert arguments_of(message) == {"x": value}
 
 
-def test_numbers_are_zero_where_the_question_has_none(shared: Client) -> None:
+def test_numbers_are_zero_if_the_question_has_none(shared: Client) -> None:
     parameters = {"type": "object", "properties": {"a": {"type": "number"}, "b": {"type": "integer"}}}
     message = shared.message("多少？", model=TOOL_MODEL, tools=[tool("f", parameters)])
     assert arguments_of(message) == {"a": 0, "b": 0}
 
 
 @pytest.mark.parametrize("output", [Product, Tree, Options])
-def test_arguments_fit_what_pydantic_describes(shared: Client, output: type[BaseModel]) -> None:
+def test_arguments_conform_to_schemas_of_pydantic(shared: Client, output: type[BaseModel]) -> None:
     message = shared.message("要99个红苹果", model=TOOL_MODEL, tools=[tool("f", output.model_json_schema())])
     assert output.model_validate(arguments_of(message))
 
@@ -226,24 +226,24 @@ def test_a_schema_in_the_prompt_is_filled(shared: Client, output: type[BaseModel
         assert (parsed.name, parsed.count, parsed.size.width) == ("要99个红苹果", 10, 99)
 
 
-def test_what_llama_index_s_program_sends_is_filled(shared: Client) -> None:
+def test_a_schema_in_a_prompt_of_llama_index_is_filled(shared: Client) -> None:
     prompt = PromptTemplate("描述：{thing}", output_parser=PydanticOutputParser(Size))
     (message,) = prompt.format_messages(thing="宽30厘米")
     assert Size.model_validate_json(shared.message(message.content)["content"]) == Size(width=30, unit="cm")
 
 
-def test_a_schema_in_the_system_prompt_gets_the_user_s_question(shared: Client) -> None:
+def test_a_schema_in_the_system_prompt_is_filled_from_the_user_s_question(shared: Client) -> None:
     messages = [{"role": "system", "content": asked_for(Tree, "你是助手")}, user("这是什么树？")]
     assert json.loads(shared.message(messages=messages)["content"])["name"] == "这是什么树？"
 
 
-def test_a_schema_of_an_earlier_question_is_over(shared: Client) -> None:
+def test_a_schema_of_an_earlier_question_is_ignored(shared: Client) -> None:
     messages = [user(asked_for(Tree, "什么树？")), {"role": "assistant", "content": "{}"}, user("谢谢")]
     assert shared.message(messages=messages)["content"].startswith("（本地模拟服务，不是模型）问题：谢谢")
 
 
 @pytest.mark.parametrize("schema", ["", "none", "{broken", "[1]"])
-def test_what_is_no_schema_is_not_filled(shared: Client, schema: str) -> None:
+def test_an_invalid_schema_is_not_filled(shared: Client, schema: str) -> None:
     content = shared.message(f"什么树？\nHere's a JSON schema to follow:\n{schema}")["content"]
     assert content.startswith("（本地模拟服务，不是模型）")
 
@@ -264,7 +264,7 @@ REACT_TOOLS = [FunctionTool.from_defaults(price), FunctionTool.from_defaults(oth
 
 
 def react_messages(*observations: str) -> list[dict[str, Any]]:
-    """What LlamaIndex's agent sends after so many steps."""
+    """Return the messages that LlamaIndex's agent sends after these observations."""
     steps = []
     for observation in observations:
         steps += [
@@ -275,26 +275,26 @@ def react_messages(*observations: str) -> list[dict[str, Any]]:
     return [{"role": message.role.value, "content": message.content} for message in messages]
 
 
-def test_react_begins_with_the_first_tool(shared: Client) -> None:
+def test_react_calls_the_first_tool(shared: Client) -> None:
     step = ReActOutputParser().parse(shared.message(messages=react_messages())["content"])
     assert isinstance(step, ActionReasoningStep)
     assert (step.action, step.action_input) == ("price", {"name": "3个苹果多少钱？", "count": 3})
 
 
-def test_react_answers_with_what_was_observed(shared: Client) -> None:
+def test_react_answers_with_the_last_observation(shared: Client) -> None:
     step = ReActOutputParser().parse(shared.message(messages=react_messages("5元", "15元"))["content"])
     assert isinstance(step, ResponseReasoningStep)
     assert step.response == "15元\n（本地模拟服务，不是模型）问题：3个苹果多少钱？"
 
 
-def test_react_begins_anew_with_another_question(shared: Client) -> None:
+def test_react_calls_the_tool_again_for_another_question(shared: Client) -> None:
     messages = [*react_messages("5元"), {"role": "assistant", "content": "5元"}, user("7个呢？")]
     step = ReActOutputParser().parse(shared.message(messages=messages)["content"])
     assert isinstance(step, ActionReasoningStep)
     assert step.action_input == {"name": "7个呢？", "count": 7}
 
 
-def test_react_without_tools_is_described(shared: Client) -> None:
+def test_a_react_prompt_without_tools_is_described(shared: Client) -> None:
     (system,) = ReActChatFormatter().format([], [])
     messages = [{"role": "system", "content": system.content}, user("你好")]
     assert shared.message(messages=messages)["content"].startswith("（本地模拟服务，不是模型）问题：你好")
@@ -311,16 +311,16 @@ SELECTOR = (
 SCORING = '编号1：红色的帽子\n编号2：轮胎\n问题：帽子\n格式：[{"number": 1, "score": 8, "reason": "理由"}]'
 
 
-def test_the_choice_with_the_most_characters_of_the_question() -> None:
+def test_a_selector_gets_the_choice_that_shares_most_characters_with_the_question() -> None:
     assert selected_choice([user(SELECTOR)]) == 2
     assert json.loads(selection([user(SELECTOR)]) or "")[0]["choice"] == 2
 
 
-def test_scores_are_shares_of_the_question() -> None:
+def test_scores_are_the_share_of_the_question_s_characters() -> None:
     judged = json.loads(scores([user(SCORING)]) or "")
     assert [(item["number"], item["score"]) for item in judged] == [(1, 10.0), (2, 0.0)]
 
 
-def test_other_prompts_are_not_for_these_rules() -> None:
+def test_other_prompts_match_none_of_these_rules() -> None:
     for rule in (selected_choice, selection, scores, caption):
         assert rule([user("问题：帽子是什么颜色？")]) is None

@@ -1,4 +1,4 @@
-"""What the API refuses is refused, with its codes and messages; what it takes is taken."""
+"""The mock server refuses what the API refuses, with the codes and messages of the API, and accepts the rest."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_bad_keys_are_refused(shared: Client, authorization: str | None, code: s
 
 
 @pytest.mark.parametrize("token", ["id.secret", "header.claims.signature"])
-def test_keys_and_tokens_are_taken(shared: Client, token: str) -> None:
+def test_keys_and_tokens_are_accepted(shared: Client, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     assert shared.http.post("/chat/completions", json=body_of(), headers=headers).status_code == 200
 
@@ -66,7 +66,7 @@ def test_unknown_models_are_refused(shared: Client, model: Any) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_model_of_the_table_is_there(shared: Client, model: str) -> None:
+def test_every_known_model_is_served(shared: Client, model: str) -> None:
     assert shared.post(model=model).json()["model"] == model
 
 
@@ -74,12 +74,12 @@ def test_every_model_of_the_table_is_there(shared: Client, model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "most"), [("glm-4v-flash", 1024), ("glm-4v-plus-0111", 8192), ("glm-4.6v", 32_768), ("glm-4v", 2_048)]
+    ("model", "maximum"), [("glm-4v-flash", 1024), ("glm-4v-plus-0111", 8192), ("glm-4.6v", 32_768), ("glm-4v", 2_048)]
 )
-def test_max_tokens_have_limits(shared: Client, model: str, most: int) -> None:
-    assert shared.post(model=model, max_tokens=most).status_code == 200
-    for value in (most + 1, 0, -1, 1.5, "1", True):
-        message = f"max_tokens参数非法：限制数值范围[1,{most}]"
+def test_max_tokens_has_a_limit_for_each_model(shared: Client, model: str, maximum: int) -> None:
+    assert shared.post(model=model, max_tokens=maximum).status_code == 200
+    for value in (maximum + 1, 0, -1, 1.5, "1", True):
+        message = f"max_tokens参数非法：限制数值范围[1,{maximum}]"
         assert shared.error(model=model, max_tokens=value) == (400, "1210", message)
 
 
@@ -102,24 +102,24 @@ def test_parameters_have_ranges(shared: Client, name: str, good: list[Any], bad:
         assert shared.error(**{name: value}) == PARAMETER, value
 
 
-def test_null_is_not_set(shared: Client) -> None:
+def test_null_counts_as_not_set(shared: Client) -> None:
     nulls = dict.fromkeys(["temperature", "top_p", "max_tokens", "stop", "stream", "tools", "thinking", "request_id"])
     assert shared.http.post("/chat/completions", json={**body_of(), **nulls}).status_code == 200
 
 
-def test_unknown_fields_are_let_through(shared: Client) -> None:
+def test_unknown_fields_are_accepted(shared: Client) -> None:
     assert shared.post(seed=7, response_format={"type": "json_object"}).status_code == 200
 
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("mode", ["enabled", "disabled"])
-def test_thinking_is_for_models_that_can(shared: Client, model: str, mode: str) -> None:
+def test_only_thinking_models_accept_thinking(shared: Client, model: str, mode: str) -> None:
     status = shared.post(model=model, thinking={"type": mode}).status_code
     always = MODELS[model].always_thinks and mode == "disabled"
     assert status == (200 if MODELS[model].thinking and not always else 400)
 
 
-def test_models_that_always_think_refuse_not_to(shared: Client) -> None:
+def test_models_that_always_think_refuse_to_disable_it(shared: Client) -> None:
     refusal = (
         400,
         "1210",
@@ -132,12 +132,12 @@ def test_models_that_always_think_refuse_not_to(shared: Client) -> None:
 
 
 @pytest.mark.parametrize("thinking", ["enabled", {}, {"type": "auto"}, {"type": True}])
-def test_thinking_is_on_or_off(shared: Client, thinking: Any) -> None:
+def test_thinking_must_be_enabled_or_disabled(shared: Client, thinking: Any) -> None:
     assert shared.error(model="glm-4.5v", thinking=thinking) == PARAMETER
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_tools_are_for_models_that_can(shared: Client, model: str) -> None:
+def test_only_tool_models_accept_tools(shared: Client, model: str) -> None:
     assert shared.post(model=model, tools=[tool()]).status_code == (200 if MODELS[model].tools else 400)
 
 
@@ -154,11 +154,11 @@ def test_tools_are_for_models_that_can(shared: Client, model: str) -> None:
         [{"type": "function", "function": {"name": "price", "strict": True}}],
     ],
 )
-def test_tools_have_a_form(shared: Client, tools: Any) -> None:
+def test_malformed_tools_are_refused(shared: Client, tools: Any) -> None:
     assert shared.error(model=TOOL_MODEL, tools=tools) == PARAMETER
 
 
-def test_tools_are_chosen_by_the_model_alone(shared: Client) -> None:
+def test_the_only_tool_choice_is_auto(shared: Client) -> None:
     assert shared.post(model=TOOL_MODEL, tools=[tool()], tool_choice="auto").status_code == 200
     for choice in ("none", "required", {"type": "function", "function": {"name": "price"}}):
         assert shared.error(model=TOOL_MODEL, tools=[tool()], tool_choice=choice) == PARAMETER
@@ -189,7 +189,7 @@ def test_tools_are_chosen_by_the_model_alone(shared: Client) -> None:
         ([user([text("")])], PARAMETER),
     ],
 )
-def test_messages_have_a_form(shared: Client, messages: Any, expected: tuple[int, str, str]) -> None:
+def test_malformed_messages_are_refused(shared: Client, messages: Any, expected: tuple[int, str, str]) -> None:
     assert shared.error(messages=messages) == expected
 
 
@@ -209,18 +209,18 @@ def test_messages_have_a_form(shared: Client, messages: Any, expected: tuple[int
         "x",
     ],
 )
-def test_parts_have_a_form(shared: Client, part: Any) -> None:
+def test_malformed_parts_are_refused(shared: Client, part: Any) -> None:
     assert shared.error([text("x"), part]) == CONTENT_TYPE
 
 
-def test_too_long_a_prompt_is_refused(shared: Client) -> None:
-    most = 2 * MODELS["glm-4v"].context_window
-    assert shared.post("长" * most, model="glm-4v").status_code == 200
-    assert shared.error("长" * (most + 1), model="glm-4v") == (400, "1261", "Prompt 超长")
-    assert shared.error([text("长" * most), text("长")], model="glm-4v") == (400, "1261", "Prompt 超长")
+def test_a_prompt_that_is_too_long_is_refused(shared: Client) -> None:
+    longest = 2 * MODELS["glm-4v"].context_window
+    assert shared.post("长" * longest, model="glm-4v").status_code == 200
+    assert shared.error("长" * (longest + 1), model="glm-4v") == (400, "1261", "Prompt 超长")
+    assert shared.error([text("长" * longest), text("长")], model="glm-4v") == (400, "1261", "Prompt 超长")
 
 
-def test_a_tool_s_result_needs_a_call(shared: Client) -> None:
+def test_the_result_of_a_tool_needs_an_earlier_call(shared: Client) -> None:
     called = {"role": "assistant", "content": None, "tool_calls": [call("c1"), call("c2")]}
     result = {"role": "tool", "content": "1.0", "tool_call_id": "c2"}
     assert shared.post(messages=[user("x"), called, result]).status_code == 200
@@ -238,7 +238,7 @@ def test_a_tool_s_result_needs_a_call(shared: Client) -> None:
 @pytest.mark.parametrize(
     "calls", ["c1", ["c1"], [{"id": "c1"}], [{**call(), "id": 1}], [{**call(), "function": {"name": "price"}}]]
 )
-def test_calls_have_a_form(shared: Client, calls: Any) -> None:
+def test_malformed_calls_are_refused(shared: Client, calls: Any) -> None:
     messages = [user("x"), {"role": "assistant", "content": "x", "tool_calls": calls}]
     assert shared.error(messages=messages) == invalid("messages.tool_calls")
 
@@ -246,7 +246,7 @@ def test_calls_have_a_form(shared: Client, calls: Any) -> None:
 # Images
 
 
-def test_images_need_a_text_beside_them(shared: Client, red: str) -> None:
+def test_images_need_text_in_their_message(shared: Client, red: str) -> None:
     assert shared.error([image(red)]) == PARAMETER
     assert shared.error([image(red), text("")]) == PARAMETER
     assert shared.error(messages=[user("看图"), user([image(red)])]) == PARAMETER
@@ -270,28 +270,28 @@ def test_images_need_a_text_beside_them(shared: Client, red: str) -> None:
     ],
     ids=lambda url: url[:12],
 )
-def test_images_must_be_whole_and_raw(shared: Client, url: str) -> None:
+def test_images_must_be_complete_jpeg_or_png_in_plain_base64(shared: Client, url: str) -> None:
     assert shared.error([image(url), text("?")]) == IMAGE
 
 
 @pytest.mark.parametrize(
-    ("kind", "mode"),
+    ("image_format", "mode"),
     [("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1")],
 )
-def test_images_of_every_mode_are_taken(shared: Client, kind: str, mode: str) -> None:
-    url = encoded(Image.new(mode, (9, 8)), kind)
-    assert f"{kind} 9×8" in shared.message([image(url), text("?")])["content"]
+def test_images_of_every_mode_are_accepted(shared: Client, image_format: str, mode: str) -> None:
+    url = encoded(Image.new(mode, (9, 8)), image_format)
+    assert f"{image_format} 9×8" in shared.message([image(url), text("?")])["content"]
 
 
-def test_the_largest_image_is_taken(shared: Client) -> None:
+def test_the_largest_image_is_accepted(shared: Client) -> None:
     url = encoded(Image.new("1", (MAX_SIDE, 1)))
     assert f"PNG {MAX_SIDE}×1" in shared.message([image(url), text("?")])["content"]
 
 
 @pytest.mark.parametrize("model", ["glm-4v-flash", "glm-4.6v"])
-def test_images_are_counted_over_the_history(shared: Client, red: str, model: str) -> None:
-    most = MODELS[model].images
-    old, new = user([*[image(red)] * 2, text("?")]), [*[image(red)] * (most - 2), text("?")]
+def test_images_are_counted_in_the_whole_history(shared: Client, red: str, model: str) -> None:
+    maximum = MODELS[model].images
+    old, new = user([*[image(red)] * 2, text("?")]), [*[image(red)] * (maximum - 2), text("?")]
     answered = {"role": "assistant", "content": "好"}
     assert shared.post(messages=[old, answered, user(new)], model=model).status_code == 200
     refused = shared.error(messages=[old, answered, user([image(red), *new])], model=model)
@@ -303,10 +303,10 @@ def test_images_are_counted_over_the_history(shared: Client, red: str, model: st
 
 VIDEO = {"type": "video_url", "video_url": {"url": "https://example.org/a.mp4"}}
 FILE = {"type": "file_url", "file_url": {"url": "https://example.org/a.pdf"}}
-ADDRESS = image("https://example.org/a.jpg")
+IMAGE_URL = image("https://example.org/a.jpg")
 
 
-def test_videos_and_files_are_taken_by_models_that_take_them(shared: Client) -> None:
+def test_videos_and_files_are_accepted_by_models_for_them(shared: Client) -> None:
     for part in (VIDEO, FILE):
         assert shared.post([part, text("?")], model=TOOL_MODEL).status_code == 200
         assert shared.error([part, text("?")]) == CONTENT_TYPE
@@ -314,6 +314,6 @@ def test_videos_and_files_are_taken_by_models_that_take_them(shared: Client) -> 
     assert shared.error([FILE, text("?")], model="glm-4v-plus")[1] == "1210"
 
 
-@pytest.mark.parametrize("parts", [[text("?"), VIDEO], [VIDEO, ADDRESS], [FILE, ADDRESS], [VIDEO, FILE]])
-def test_a_video_comes_first_and_media_are_not_mixed(shared: Client, parts: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("parts", [[text("?"), VIDEO], [VIDEO, IMAGE_URL], [FILE, IMAGE_URL], [VIDEO, FILE]])
+def test_a_video_must_come_first_and_media_must_not_be_mixed(shared: Client, parts: list[dict[str, Any]]) -> None:
     assert shared.error([*parts, text("?")], model=TOOL_MODEL) == PARAMETER

@@ -1,4 +1,4 @@
-"""Every fault, in whole answers and in streams, as a client sees it; the request after it is answered normally."""
+"""The effect of each fault on a client, in whole answers and in streams."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STREAM = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"
 
 
 def broken_stream(client: Client, fault: Fault) -> tuple[list[str], httpx.TransportError | None]:
-    """Lines of a stream until it breaks, and how it breaks."""
+    """Return the lines of a stream until it breaks, and the error."""
     client.server.script(fault)
     lines = []
     with client.http.stream("POST", "/chat/completions", json=body_of(stream=True)) as response:
@@ -53,7 +53,7 @@ def broken_stream(client: Client, fault: Fault) -> tuple[list[str], httpx.Transp
 
 @contextmanager
 def connected(client: Client, *, stream: bool) -> Iterator[socket.socket]:
-    """A connection over which a request has gone out, and which the server closes after its answer."""
+    """Open a connection and send a request that asks the server to close the connection after its answer."""
     address = urlsplit(client.server.url)
     body = json.dumps(body_of(stream=stream)).encode()
     head = (
@@ -66,7 +66,7 @@ def connected(client: Client, *, stream: bool) -> Iterator[socket.socket]:
 
 
 def raw_answer(client: Client, fault: Fault, *, stream: bool) -> bytes:
-    """All bytes until the end of the connection."""
+    """Return all bytes of a response until the connection is closed."""
     client.server.script(fault)
     data = b""
     with connected(client, stream=stream) as connection:
@@ -75,7 +75,7 @@ def raw_answer(client: Client, fault: Fault, *, stream: bool) -> bytes:
     return data
 
 
-def test_the_base_of_all_faults_changes_nothing(client: Client) -> None:
+def test_the_base_class_changes_nothing(client: Client) -> None:
     assert (
         client.faulty(Fault(), stream=False).json()["choices"][0]["message"]["content"] == client.message()["content"]
     )
@@ -117,11 +117,11 @@ def test_the_next_request_is_answered_normally(client: Client, fault: Fault, str
     assert wait_until(lambda: client.server.open_connections == 0)
 
 
-# Errors and nonsense
+# Errors and malformed replies
 
 
 @STREAM
-def test_an_error_answer_is_json_whatever_was_asked(client: Client, stream: bool) -> None:
+def test_an_error_answer_is_json_even_for_a_stream(client: Client, stream: bool) -> None:
     fault = ErrorAnswer(400, "1301", "敏感", retry_after=2, content_filter=[{"level": 1, "role": "user"}])
     response = client.faulty(fault, stream=stream, model="gpt")
     assert response.status_code == 400
@@ -144,7 +144,7 @@ def test_an_error_answer_may_come_with_status_200(client: Client) -> None:
     "body",
     ["<html>坏网关</html>", "{broken", "", b"\xff\xfe", '{"choices": []}', "data: {}\r\n\r\n: ping\n\ndata:[DONE]"],
 )
-def test_a_raw_answer_is_sent_as_it_is(client: Client, body: str | bytes, stream: bool) -> None:
+def test_a_raw_answer_is_sent_unchanged(client: Client, body: str | bytes, stream: bool) -> None:
     response = client.faulty(RawAnswer(body), stream=stream)
     assert response.content == (body.encode() if isinstance(body, str) else body)
     assert (response.status_code, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
@@ -165,13 +165,13 @@ def test_an_error_event_ends_the_stream(client: Client, after: int) -> None:
     assert response.headers["Connection"] == "close"
 
 
-def test_an_error_event_of_a_whole_answer_is_its_body(client: Client) -> None:
+def test_an_error_event_becomes_the_body_of_a_whole_answer(client: Client) -> None:
     response = client.faulty(ErrorEvent("1305", "过载"), stream=False)
     assert (response.status_code, response.json()) == (200, {"error": {"code": "1305", "message": "过载"}})
 
 
 @pytest.mark.parametrize("after", [0, 2])
-def test_a_garbage_event_stands_among_the_others(client: Client, after: int) -> None:
+def test_a_garbage_event_is_inserted_among_the_others(client: Client, after: int) -> None:
     lines = lines_of(client.faulty(GarbageEvent(after=after)))
     with pytest.raises(ValueError, match="Unterminated string"):
         json.loads(lines.pop(after))
@@ -179,7 +179,7 @@ def test_a_garbage_event_stands_among_the_others(client: Client, after: int) -> 
     assert [json.loads(line)["choices"][0]["index"] for line in lines[:-1]] == [0] * (len(lines) - 1)
 
 
-def test_a_garbage_event_of_a_whole_answer_is_its_body(client: Client) -> None:
+def test_a_garbage_event_becomes_the_body_of_a_whole_answer(client: Client) -> None:
     response = client.faulty(GarbageEvent(), stream=False)
     assert response.headers["Content-Type"].startswith("application/json")
     with pytest.raises(ValueError, match="Unterminated string"):
@@ -197,7 +197,7 @@ def test_a_cut_before_the_status_line_sends_nothing(client: Client, stream: bool
 
 
 @pytest.mark.parametrize("after", [0, 1, 3])
-def test_a_cut_stream_has_so_many_events_and_no_end(client: Client, after: int) -> None:
+def test_a_cut_stream_has_the_given_number_of_events_and_no_end(client: Client, after: int) -> None:
     data = raw_answer(client, Cut(after=after), stream=True)
     assert data.count(b"data: ") == after
     assert b"Transfer-Encoding: chunked" in data
@@ -209,7 +209,7 @@ def test_a_cut_stream_has_so_many_events_and_no_end(client: Client, after: int) 
 
 
 @pytest.mark.parametrize("after", [0, 1, 99])
-def test_a_cut_whole_answer_has_half_its_body(client: Client, after: int) -> None:
+def test_a_whole_answer_is_cut_in_the_middle_of_its_body(client: Client, after: int) -> None:
     head, body = raw_answer(client, Cut(after=after), stream=False).split(b"\r\n\r\n")
     length = int(head.rpartition(b"Content-Length: ")[2].split()[0])
     assert len(body) == length // 2
@@ -219,7 +219,7 @@ def test_a_cut_whole_answer_has_half_its_body(client: Client, after: int) -> Non
 
 @STREAM
 @pytest.mark.parametrize("after", [None, 1])
-def test_a_reset_is_a_reset(client: Client, after: int | None, stream: bool) -> None:
+def test_a_reset_raises_a_connection_error(client: Client, after: int | None, stream: bool) -> None:
     with pytest.raises(ConnectionResetError):
         raw_answer(client, Cut(after=after, reset=True), stream=stream)
     with pytest.raises(httpx.ReadError):
@@ -233,7 +233,7 @@ def test_events_before_a_reset_arrive(client: Client) -> None:
 
 @STREAM
 @pytest.mark.parametrize("after", [None, 1])
-def test_a_stall_lasts_until_the_client_leaves(client: Client, after: int | None, stream: bool) -> None:
+def test_a_stall_lasts_until_the_client_closes_the_connection(client: Client, after: int | None, stream: bool) -> None:
     client.server.script(Stall(after=after))
     with pytest.raises(httpx.ReadTimeout):
         client.http.post("/chat/completions", json=body_of(stream=stream), timeout=IMPATIENT)
@@ -254,13 +254,13 @@ def test_events_before_a_stall_arrive(client: Client) -> None:
 
 
 @STREAM
-def test_a_delay_is_a_normal_answer_late(client: Client, stream: bool) -> None:
+def test_a_delayed_answer_is_normal(client: Client, stream: bool) -> None:
     start = time.monotonic()
     assert client.faulty(Delay(0.1), stream=stream).status_code == 200
     assert time.monotonic() - start >= 0.1
 
 
-def test_a_client_that_does_not_wait_is_gone_at_once(client: Client) -> None:
+def test_the_server_notices_at_once_that_a_client_did_not_wait(client: Client) -> None:
     client.server.script(Delay(3600.0))
     with pytest.raises(httpx.ReadTimeout):
         client.http.post("/chat/completions", json=body_of(), timeout=IMPATIENT)
@@ -282,7 +282,7 @@ def test_a_trickle_sends_a_whole_answer_in_four_pieces(client: Client) -> None:
     assert time.monotonic() - start >= 0.12
 
 
-def test_slow_and_broken_connections_spoil_refusals_too(client: Client) -> None:
+def test_connection_faults_apply_to_refusals_too(client: Client) -> None:
     client.server.script(Cut())
     with pytest.raises(httpx.RemoteProtocolError):
         client.post(model="gpt")
@@ -291,18 +291,18 @@ def test_slow_and_broken_connections_spoil_refusals_too(client: Client) -> None:
 # Ends of streams
 
 
-def test_a_missing_done_is_a_stream_that_ends_well_without_it(client: Client) -> None:
+def test_a_stream_without_done_is_complete_otherwise(client: Client) -> None:
     lines = lines_of(client.faulty(MissingDone()))
     assert json.loads(lines[-1])["choices"][0]["finish_reason"] == "stop"
     assert client.server.connections == 1
 
 
-def test_the_last_line_may_lack_its_end(client: Client) -> None:
+def test_the_last_line_lacks_its_line_end(client: Client) -> None:
     assert client.faulty(NoFinalNewline()).text.endswith("}\n\ndata: [DONE]")
 
 
 @pytest.mark.parametrize("fault", [MissingDone(), NoFinalNewline()])
-def test_whole_answers_have_no_last_line(client: Client, fault: Fault) -> None:
+def test_faults_of_the_end_of_a_stream_leave_whole_answers_unchanged(client: Client, fault: Fault) -> None:
     assert client.faulty(fault, stream=False).json()["choices"][0]["message"]["content"] == client.message()["content"]
 
 
@@ -315,7 +315,7 @@ def contents_of(response: httpx.Response) -> list[str]:
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 @pytest.mark.parametrize("reason", ["length", "network_error", "model_context_window_exceeded"])
-def test_an_ending_comes_after_so_many_events(client: Client, reason: str, after: int) -> None:
+def test_an_ending_comes_after_the_given_number_of_events(client: Client, reason: str, after: int) -> None:
     response = client.faulty(Ending(reason, after=after))
     choices = choices_of(response)
     assert len(choices) == after + 1
@@ -328,7 +328,7 @@ def test_an_ending_comes_after_so_many_events(client: Client, reason: str, after
     assert whole["message"]["content"] == "".join(contents_of(response)) == client.message()["content"][: 8 * after]
 
 
-def test_a_sensitive_ending_is_told_as_the_api_tells_it(client: Client) -> None:
+def test_a_sensitive_ending_has_the_form_of_the_api(client: Client) -> None:
     response = client.faulty(Ending("sensitive"))
     last = json.loads(lines_of(response)[-2])
     assert last["choices"] == [
@@ -345,7 +345,7 @@ def test_the_content_filter_can_be_given(client: Client, stream: bool) -> None:
     assert body["content_filter"] == [{"role": "user", "level": 3}]
 
 
-def test_an_ending_cuts_the_arguments_of_a_call(client: Client) -> None:
+def test_an_ending_truncates_the_arguments_of_a_call(client: Client) -> None:
     response = client.faulty(Ending("network_error"), stream=False, model=TOOL_MODEL, tools=[tool()])
     (call,) = response.json()["choices"][0]["message"]["tool_calls"]
     assert call["function"] == {"name": "price", "arguments": "{"}
@@ -357,14 +357,14 @@ def test_reasoning_comes_before_the_content(client: Client) -> None:
     assert message == {"role": "assistant", "reasoning_content": thoughts, "content": client.message()["content"]}
 
     deltas = [choice["delta"] for choice in choices_of(client.faulty(Reasoning(thoughts)))]
-    kinds = ["reasoning_content" if "reasoning_content" in delta else "content" for delta in deltas]
-    assert kinds == sorted(kinds, reverse=True)
-    assert kinds.count("reasoning_content") > 1
+    keys = ["reasoning_content" if "reasoning_content" in delta else "content" for delta in deltas]
+    assert keys == sorted(keys, reverse=True)
+    assert keys.count("reasoning_content") > 1
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == thoughts
     assert "".join(delta.get("content", "") for delta in deltas) == client.message()["content"]
 
 
-def test_wrapped_contents_come_in_pieces_of_three_characters(client: Client) -> None:
+def test_wrapped_content_is_streamed_three_characters_at_a_time(client: Client) -> None:
     fault = Wrapped("<think>想</think><|begin_of_box|>", "<|end_of_box|>")
     expected = f"{fault.prefix}{client.message()['content']}{fault.suffix}"
     assert client.faulty(fault, stream=False).json()["choices"][0]["message"]["content"] == expected

@@ -1,4 +1,4 @@
-"""The pytest plugin gives a test a stand-in of its own, and costs nothing to those who do not ask for it."""
+"""The pytest plugin starts a mock server for each test that asks for it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-import llama_index_mm_zhipu.testing.fixtures  # noqa: F401  # else the inner run would import it, and then forget it
+import llama_index_mm_zhipu.testing.fixtures  # noqa: F401  # otherwise the inner run would import the module and unload it at its end
 
 pytest_plugins = ["pytester"]
 
 
-def test_each_test_gets_a_running_stand_in(pytester: pytest.Pytester) -> None:
+def test_each_test_gets_a_running_mock_server(pytester: pytest.Pytester) -> None:
     pytester.makeconftest('pytest_plugins = ["llama_index_mm_zhipu.testing.fixtures"]')
     pytester.makepyfile(
         """
@@ -29,12 +29,12 @@ def test_each_test_gets_a_running_stand_in(pytester: pytest.Pytester) -> None:
             seen.append(mock_glm_server)
 
         def test_it_is_gone_afterwards():
-            assert [stand_in.open_connections for stand_in in seen] == [0, 0]
+            assert [server.open_connections for server in seen] == [0, 0]
         """
     )
     pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=3)
 
 
-def test_the_rest_of_the_package_does_without_pytest() -> None:
+def test_the_testing_package_does_not_import_pytest() -> None:
     program = "import sys, llama_index_mm_zhipu.testing; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

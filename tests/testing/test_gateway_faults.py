@@ -1,4 +1,4 @@
-"""What gateways and self-hosted models do, as a client sees it, in whole answers and in streams."""
+"""The effect of each fault of gateways and self-hosted models on a client, in whole answers and in streams."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ TWO = [("price", '{"name": "苹果"}'), ("price", '{"name": "梨"}{')]
 
 
 @STREAM
-def test_a_gateway_answers_errors_with_status_200(client: Client, stream: bool) -> None:
+def test_a_gateway_error_has_status_200(client: Client, stream: bool) -> None:
     response = client.faulty(GatewayError(500, "404 NOT_FOUND"), stream=stream)
     assert (response.status_code, response.json()) == (200, ERROR)
 
 
-def test_a_gateway_s_error_may_be_an_event(client: Client) -> None:
+def test_a_gateway_error_may_be_an_event(client: Client) -> None:
     lines = lines_of(client.faulty(GatewayError(500, "404 NOT_FOUND", after=2)))
     assert (len(lines), json.loads(lines[-1])) == (3, ERROR)
     assert client.faulty(GatewayError(500, "404 NOT_FOUND", after=2), stream=False).json() == ERROR
 
 
-def test_codes_may_be_numbers(client: Client) -> None:
+def test_error_codes_may_be_numbers(client: Client) -> None:
     assert client.faulty(ErrorAnswer(401, 401, "x")).json()["error"]["code"] == 401
     assert json.loads(lines_of(client.faulty(ErrorEvent(401, "x")))[-1])["error"]["code"] == 401
 
@@ -56,7 +56,7 @@ def test_a_finish_reason_may_be_missing(client: Client, after: int | None) -> No
 
 
 @pytest.mark.parametrize("after", [0, 2])
-def test_odd_events_stand_among_the_others(client: Client, after: int) -> None:
+def test_odd_events_are_inserted_among_the_others(client: Client, after: int) -> None:
     normal = client.post(stream=True).text.split("\n\n")
     odd = client.faulty(OddEvents(after=after)).text.split("\n\n")
     assert odd[after : after + len(ODD_EVENTS)] == list(ODD_EVENTS)
@@ -66,7 +66,7 @@ def test_odd_events_stand_among_the_others(client: Client, after: int) -> None:
 @STREAM
 @pytest.mark.parametrize("padding", [0, 3_000_000])
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "raw deflate"])
-def test_answers_may_be_compressed(client: Client, encoding: Any, padding: int, stream: bool) -> None:
+def test_compressed_answers_can_be_decoded(client: Client, encoding: Any, padding: int, stream: bool) -> None:
     response = client.faulty(Compressed(encoding, padding=padding), stream=stream)
     assert response.headers["Content-Encoding"] == encoding.removeprefix("raw ")
     assert response.num_bytes_downloaded < 10_000
@@ -78,13 +78,15 @@ def test_answers_may_be_compressed(client: Client, encoding: Any, padding: int, 
 
 
 @pytest.mark.parametrize("fault", [NoFinishReason(), OddEvents()])
-def test_whole_answers_stay_as_they_are(client: Client, fault: Fault) -> None:
+def test_faults_of_streams_leave_whole_answers_unchanged(client: Client, fault: Fault) -> None:
     assert client.faulty(fault, stream=False).json()["choices"][0]["message"] == client.message()
 
 
 @STREAM
 @pytest.mark.parametrize("repeated", ["abc", "\n: ping\n"])
-def test_an_endless_answer_lasts_until_the_client_leaves(client: Client, repeated: str, stream: bool) -> None:
+def test_an_endless_answer_lasts_until_the_client_closes_the_connection(
+    client: Client, repeated: str, stream: bool
+) -> None:
     client.server.script(Endless(repeated))
     body = {"model": "glm-4v-flash", "messages": [{"role": "user", "content": "你好"}], "stream": stream}
     text = ""

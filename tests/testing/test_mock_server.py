@@ -1,4 +1,4 @@
-"""The stand-in keeps connections, counts them, records requests, follows its script, and leaves nothing behind."""
+"""The mock server keeps and counts connections, records requests, follows its script, and closes completely."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ def test_an_image_is_as_many_tokens_as_its_pixels_make_it(client: Client, size: 
     assert prompt_tokens(image("https://example.com/a.jpg")) == alone + 1_000
 
 
-def test_images_by_address_are_not_fetched(client: Client) -> None:
+def test_images_given_by_url_are_not_fetched(client: Client) -> None:
     content = client.message([image("https://example.com/a.jpg"), text("?")])["content"]
     assert "网址 https://example.com/a.jpg" in content
 
 
-def test_streams_say_the_same_and_carry_usage_last(client: Client) -> None:
+def test_a_stream_has_the_same_content_and_ends_with_the_usage(client: Client) -> None:
     streamed = client.post("讲一个故事", stream=True)
     lines = lines_of(streamed)
     assert lines[-1] == "[DONE]"
@@ -83,7 +83,7 @@ def test_streams_say_the_same_and_carry_usage_last(client: Client) -> None:
 # Records and scripts
 
 
-def test_requests_are_recorded_in_order_with_all_their_fields(client: Client) -> None:
+def test_requests_are_recorded_in_order_with_all_fields(client: Client) -> None:
     client.post("一", seed=7)
     client.post("二", model="gpt")
     client.server.script(ErrorAnswer(500, "1234", "网络错误"))
@@ -91,20 +91,20 @@ def test_requests_are_recorded_in_order_with_all_their_fields(client: Client) ->
     assert client.server.requests == [body_of("一", seed=7), body_of("二", model="gpt"), body_of("三")]
 
 
-def test_the_script_is_followed_once(client: Client) -> None:
+def test_a_script_applies_once(client: Client) -> None:
     client.server.script(ErrorAnswer(500, "1234", "网络错误"), None)
     client.server.fail_next(429, "1302", "您的账户已达到速率限制，请您控制请求频率", times=2)
     client.server.script(None, ErrorAnswer(400, "1261", "Prompt 超长"))
     assert [client.post().status_code for _ in range(7)] == [500, 200, 429, 429, 200, 400, 200]
 
 
-def test_a_refused_request_takes_its_turn_in_the_script(client: Client) -> None:
+def test_a_refused_request_uses_up_its_fault(client: Client) -> None:
     client.server.script(Delay(0.0))
     client.server.fail_next(500, "1234", "网络错误")
     assert [client.post(model="gpt").status_code, client.post().status_code] == [400, 500]
 
 
-def test_a_request_id_serves_once(client: Client) -> None:
+def test_a_request_id_is_accepted_once(client: Client) -> None:
     client.server.fail_next(500, "1234", "网络错误")
     assert client.post(request_id="first-1").status_code == 500
     assert client.error(request_id="first-1") == (400, "1231", "您已有请求：first-1")
@@ -114,7 +114,7 @@ def test_a_request_id_serves_once(client: Client) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1, 2]", b'"text"', b"\xff\xfe\xfd"])
-def test_a_body_that_is_no_object_is_refused_and_not_recorded(client: Client, body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused_and_not_recorded(client: Client, body: bytes) -> None:
     response = client.http.post("/chat/completions", content=body)
     assert (response.status_code, response.json()["error"]["code"]) == (400, "1210")
     assert client.server.requests == []
@@ -134,7 +134,7 @@ def test_one_connection_serves_answers_streams_and_errors(client: Client) -> Non
     assert (client.server.connections, client.server.open_connections) == (1, 1)
 
 
-def test_a_stream_left_early_closes_its_connection(client: Client) -> None:
+def test_the_server_closes_the_connection_of_a_stream_that_a_client_leaves(client: Client) -> None:
     client.server.script(Trickle(5.0))
     with client.http.stream("POST", "/chat/completions", json=body_of(stream=True)) as response:
         pieces = response.iter_raw()
@@ -152,7 +152,7 @@ def test_connections_are_counted(server: MockGLMServer) -> None:
     assert server.connections == 5
 
 
-async def test_two_hundred_ask_at_once() -> None:
+async def test_two_hundred_simultaneous_requests_are_answered() -> None:
     questions = [f"第{number}问" for number in range(200)]
     with MockGLMServer() as server:
         server.script(*[Together(threading.Barrier(200))] * 200)
@@ -168,7 +168,7 @@ async def test_two_hundred_ask_at_once() -> None:
         assert wait_until(lambda: server.open_connections == 0)
 
 
-def test_two_hundred_connections_are_open_together(server: MockGLMServer) -> None:
+def test_two_hundred_connections_can_be_open_at_once(server: MockGLMServer) -> None:
     connections = [connect(server) for _ in range(200)]
     assert wait_until(lambda: server.open_connections == 200)
     for connection in connections:
@@ -205,7 +205,7 @@ def test_limits_can_be_set_for_all_models(red: str) -> None:
                 assert client.error(model=model, max_tokens=11)[2] == "max_tokens参数非法：限制数值范围[1,10]"
 
 
-# The end
+# Closing
 
 
 _WAYS_TO_WAIT = {
@@ -218,13 +218,13 @@ _WAYS_TO_WAIT = {
 
 @contextmanager
 def busy(server: MockGLMServer, how: str) -> Iterator[socket.socket]:
-    """A connection that keeps its thread in the server waiting."""
+    """Open a connection that makes its thread in the server wait."""
     with closing(connect(server)) as connection:
         if how == "half a request":
             connection.sendall(b"POST /api/paas/v4/chat/completions HTTP/1.1\r\nContent-Length: 99\r\n\r\n{")
         elif how != "idle":
             server.script(_WAYS_TO_WAIT.get(how))
-            # More than fits into the buffers between the two.
+            # An answer that is larger than the socket buffers.
             content = "长" * 200_000 if how == "unread" else "你好"
             send(connection, model="glm-4.6v", content=content, stream=True)
             assert wait_until(lambda: len(server.requests) == 1)
@@ -234,12 +234,12 @@ def busy(server: MockGLMServer, how: str) -> Iterator[socket.socket]:
 
 
 @pytest.mark.parametrize("how", ["idle", "half a request", *_WAYS_TO_WAIT, "unread"])
-def test_leaving_waits_for_no_client_and_leaves_nothing(how: str) -> None:
+def test_closing_waits_for_no_client_and_ends_all_threads(how: str) -> None:
     threads = set(threading.enumerate())
     server = MockGLMServer()
     server.__enter__()
     with busy(server, how) as connection:
-        # Waiting for the client would take an hour.
+        # The faults last an hour: the test would time out if closing waited for them.
         server.__exit__(None, None, None)
         assert server.open_connections == 0
         assert set(threading.enumerate()) <= threads
@@ -247,7 +247,7 @@ def test_leaving_waits_for_no_client_and_leaves_nothing(how: str) -> None:
             pass
 
 
-def test_leaving_an_answered_client_closes_its_connection() -> None:
+def test_closing_ends_idle_connections() -> None:
     with MockGLMServer() as server:
         client = Client(server)
         client.post(stream=True)
@@ -258,21 +258,22 @@ def test_leaving_an_answered_client_closes_its_connection() -> None:
     client.http.close()
 
 
-# OpenAI-style servers
+# OpenAI-style servers: requests, refusals and answers have the form of vLLM
 
 
 RAW = encoded(Image.new("RGB", (4, 4)))
 
 
 @pytest.fixture(params=[False, True], ids=["error", "object error"])
-def own(request: pytest.FixtureRequest) -> Iterator[Client]:
-    """Asks a server with each form of refusals."""
+def openai_client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client of an OpenAI-style server, with both forms of errors."""
     with MockGLMServer(api_style="openai", flat_errors=request.param) as server:
         yield Client(server)
 
 
-def refusal(own: Client, content: Any = "你好", **fields: Any) -> str:
-    response = own.post(content, **fields)
+def refusal(client: Client, content: Any = "你好", **fields: Any) -> str:
+    """Return the message of a refusal."""
+    response = client.post(content, **fields)
     assert response.status_code == 400
     body = response.json()
     error = body if body.get("object") == "error" else body["error"]
@@ -281,35 +282,36 @@ def refusal(own: Client, content: Any = "你好", **fields: Any) -> str:
 
 
 @pytest.mark.parametrize("field", ["request_id", "do_sample", "user_id", "thinking"])
-def test_fields_of_zhipu_are_refused(own: Client, field: str) -> None:
-    message = refusal(own, **{field: "value"})
+def test_openai_fields_only_are_accepted(openai_client: Client, field: str) -> None:
+    message = refusal(openai_client, **{field: "value"})
     assert f"('body', '{field}')" in message
     assert "Extra inputs are not permitted" in message
 
 
-def test_images_are_data_uris_or_addresses(own: Client) -> None:
-    assert "must be either a HTTP, data or file URL" in refusal(own, [image(RAW), text("?")])
-    assert "cannot identify image file" in refusal(own, [image("data:image/png;base64,AAAA"), text("?")])
+def test_openai_images_are_data_uris_or_urls(openai_client: Client) -> None:
+    assert "must be either a HTTP, data or file URL" in refusal(openai_client, [image(RAW), text("?")])
+    assert "cannot identify image file" in refusal(openai_client, [image("data:image/png;base64,AAAA"), text("?")])
     for url in (f"data:image/png;base64,{RAW}", "https://example.org/a.png"):
-        assert "收到 1 张图片" in own.message([image(url), text("?")])["content"]
+        assert "收到 1 张图片" in openai_client.message([image(url), text("?")])["content"]
 
 
-def test_other_faults_are_refused(own: Client) -> None:
-    assert "only be defined when `stream=True`" in refusal(own, stream_options={"include_usage": True})
-    assert "Field required" in refusal(own, messages=[])
-    assert "Unknown part type: file_url" in refusal(own, [{"type": "file_url", "file_url": {"url": "x"}}])
+def test_other_errors_are_refused_as_by_vllm(openai_client: Client) -> None:
+    assert "only be defined when `stream=True`" in refusal(openai_client, stream_options={"include_usage": True})
+    assert "Field required" in refusal(openai_client, messages=[])
+    assert "Unknown part type: file_url" in refusal(openai_client, [{"type": "file_url", "file_url": {"url": "x"}}])
 
 
-def test_calls_have_null_for_content(own: Client) -> None:
-    message = own.message("苹果", tools=[tool(parameters={"type": "object", "properties": {"a": {"type": "string"}}})])
+def test_the_content_of_an_openai_call_is_null(openai_client: Client) -> None:
+    parameters = {"type": "object", "properties": {"a": {"type": "string"}}}
+    message = openai_client.message("苹果", tools=[tool(parameters=parameters)])
     (call,) = message["tool_calls"]
     assert (message["content"], set(call)) == (None, {"id", "type", "function"})
 
 
-def test_the_usage_of_a_stream_comes_only_where_it_is_asked_for(own: Client) -> None:
-    plain = choices_of(own.post(stream=True))
+def test_an_openai_stream_has_usage_only_on_request(openai_client: Client) -> None:
+    plain = choices_of(openai_client.post(stream=True))
     assert [choice["finish_reason"] for choice in plain] == [None] * (len(plain) - 1) + ["stop"]
-    *_, last, done = lines_of(own.post(stream=True, stream_options={"include_usage": True}))
+    *_, last, done = lines_of(openai_client.post(stream=True, stream_options={"include_usage": True}))
     assert done == "[DONE]"
     assert json.loads(last)["choices"] == []
     assert json.loads(last)["usage"]["total_tokens"] > 0
