@@ -1,6 +1,6 @@
-"""The command that measures retrieval on a data set, and sets published figures beside it.
+"""Command that measures retrieval on a data set and prints the published results beside the measured ones.
 
-The three tables of Chinese-CLIP::
+For the three tables of Chinese-CLIP::
 
     python -m llama_index_mm_zhipu.evaluation muge MUGE
     python -m llama_index_mm_zhipu.evaluation flickr30k-cn Flickr30k-CN --model ViT-H-14
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
-from llama_index_mm_zhipu.evaluation.dataset import FORMS, PUBLISHED, Form, RetrievalDataset, form_of
+from llama_index_mm_zhipu.evaluation.dataset import FORMATS, PUBLISHED, DatasetFormat, RetrievalDataset, format_of
 from llama_index_mm_zhipu.evaluation.retrieval import evaluate_retrieval, table_of
 from llama_index_mm_zhipu.index.build import IMAGE_NAMESPACE, build_index, has_index, load_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
@@ -24,22 +24,22 @@ from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, StoreError
 
 _BUILT_FROM = "evaluated_data_set"
-"""Setting of a kept index: from what it was built, and whether to the end."""
+"""Setting of a kept index: the data set that it was built from, and whether building has finished."""
 
 _INTERRUPTED = 130
-"""Exit status of a command that Ctrl-C ended, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read a data set, index its images without their captions, and print the table."""
+    """Read a data set, index its images without their captions, and print a table of the results."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # An old console must not cost the figures.
+        # A console without "→" in its encoding must not lose the results.
         sys.stdout.reconfigure(errors="replace")
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        form = _checked_form(parser, given)
-        rows = _measure(form, given)
+        dataset_format = _checked_format(parser, given)
+        rows = _measure(dataset_format, given)
     except KeyboardInterrupt:
         parser.exit(_INTERRUPTED, "interrupted\n")
     except (OSError, ValueError, StoreError) as error:
@@ -48,18 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    forms = "; ".join(f"{name}: {form.described}" for name, form in FORMS.items())
+    formats = "; ".join(f"{name}: {each.described}" for name, each in FORMATS.items())
     parser = argparse.ArgumentParser(
         "python -m llama_index_mm_zhipu.evaluation",
-        description=f"Measure how well a model finds the images of a data set by their captions, and back. {forms}.",
+        description=f"Measure how well a model finds images by their captions and captions by their images. {formats}.",
     )
-    parser.add_argument("dataset", choices=FORMS, help="form of the data set")
-    parser.add_argument("path", type=_path, help="its folder or file")
-    parser.add_argument("--images", type=_path, help="folder of the images, where they lie elsewhere")
-    parser.add_argument("--split", help="by default valid for muge, else test")
-    parser.add_argument("--model", default="ViT-B-16", help="name or folder of a Chinese-CLIP (default: %(default)s)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda and so on; by default the fastest there is")
-    parser.add_argument("--index", type=_path, help="folder to keep the index in, to measure it again")
+    parser.add_argument("dataset", choices=FORMATS, help="format of the data set")
+    parser.add_argument("path", type=_path, help="folder or file of the data set")
+    parser.add_argument("--images", type=_path, help="folder of the images if they are not in the data set")
+    parser.add_argument("--split", help="default: valid for muge, otherwise test")
+    parser.add_argument(
+        "--model", default="ViT-B-16", help="name or folder of a Chinese-CLIP model (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, … (default: the fastest that is available)")
+    parser.add_argument("--index", type=_path, help="folder in which to keep the index for another run")
     parser.add_argument("--skip", action="store_true", help="leave out records and images that cannot be read")
     return parser
 
@@ -68,37 +70,37 @@ def _path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def _checked_form(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Form:
-    """Return the form of the data set, and complete the options by it."""
+def _checked_format(parser: argparse.ArgumentParser, given: argparse.Namespace) -> DatasetFormat:
+    """Return the format of the data set, check the options for it, and fill in its default split."""
     if not given.path.exists():
         raise FileNotFoundError(f"no such file or folder: {given.path}")
-    form = form_of(given.dataset, given.path)
-    if form.has_images_elsewhere and given.images is None:
-        parser.error(f"{given.dataset} has its images elsewhere: give their folder with --images")
-    if given.images is not None and not form.has_images_elsewhere:
-        parser.error("--images: this data set has its images with it")
-    if given.split is not None and form.split is None:
+    dataset_format = format_of(given.dataset, given.path)
+    if dataset_format.has_separate_images and given.images is None:
+        parser.error(f"{given.dataset} comes without its images: give their folder with --images")
+    if given.images is not None and not dataset_format.has_separate_images:
+        parser.error("--images: this data set contains its images")
+    if given.split is not None and dataset_format.split is None:
         parser.error(f"--split: {given.dataset} has no splits")
-    given.split = given.split or form.split
-    return form
+    given.split = given.split or dataset_format.split
+    return dataset_format
 
 
-def _measure(form: Form, given: argparse.Namespace) -> list[tuple[str, list[float]]]:
+def _measure(dataset_format: DatasetFormat, given: argparse.Namespace) -> list[tuple[str, list[float]]]:
     on_error: OnError = "skip" if given.skip else "raise"
-    # Before the images: a split without captions is no reason to embed it.
-    queries = form.queries(given.path, given.images, given.split, on_error)
-    index = _indexed(form, given, on_error)
+    # Read the queries first: if the split has no captions, no image needs to be embedded.
+    queries = dataset_format.queries(given.path, given.images, given.split, on_error)
+    index = _indexed(dataset_format, given, on_error)
     try:
         answerable = _answerable(index, queries, given.skip)
         rows = evaluate_retrieval(index, answerable, show_progress=True).rows()
     finally:
         index.close()
-    is_whole = answerable == queries and given.split == form.split
+    is_whole = answerable == queries and given.split == dataset_format.split
     return [*rows, *(_published_rows(given.dataset, given.model) if is_whole else [])]
 
 
-def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> ImageIndex:
-    """Open the kept index of this data set if it was built to the end, else build it or go on building it."""
+def _indexed(dataset_format: DatasetFormat, given: argparse.Namespace, on_error: OnError) -> ImageIndex:
+    """Return the kept index of the data set if it is complete; otherwise build it, or continue building it."""
     embed_model = ChineseClipEmbedding(given.model, device=given.device)
     source = " ".join(filter(None, [given.dataset, str(given.path.resolve()), given.split]))
     if given.index is not None:
@@ -107,7 +109,7 @@ def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> ImageI
         with FaissMultiModalVectorStore(given.index, namespace=IMAGE_NAMESPACE) as store:
             store.set_setting(_BUILT_FROM, {"source": source, "finished": False})
     index = build_index(
-        form.read(given.path, given.images, given.split, on_error),
+        dataset_format.read(given.path, given.images, given.split, on_error),
         embed_model=embed_model,
         persist_dir=given.index,
         caption_weight=0,
@@ -119,10 +121,10 @@ def _indexed(form: Form, given: argparse.Namespace, on_error: OnError) -> ImageI
 
 
 def _is_finished(folder: Path, source: str) -> bool:
-    """Whether a folder keeps an index of a data set that was built to the end.
+    """Whether a folder has a complete index of a data set.
 
     Raises:
-        ValueError: The index there is of other data.
+        ValueError: The folder has an index of other data.
     """
     if not has_index(folder):
         return False
@@ -136,17 +138,21 @@ def _is_finished(folder: Path, source: str) -> bool:
 
 
 def _answerable(index: ImageIndex, queries: RetrievalDataset, skip: bool) -> RetrievalDataset:
-    """Return the queries less the images that were left out; without ``--skip`` none may be missing."""
+    """Return the queries for the images that the index has; with ``--skip`` images may be missing.
+
+    Raises:
+        ValueError: Images are missing, and ``skip`` is false.
+    """
     wanted = queries.texts_by_image()
     stored, _ = index.image_store.get_vectors(list(wanted))
-    lacking = len(wanted) - len(stored)
-    if not lacking or not stored:
+    missing = len(wanted) - len(stored)
+    if not missing or not stored:
         return queries
     if not skip:
-        raise ValueError(f"{lacking} of {len(wanted)} images are not in the index; leave them out with --skip")
+        raise ValueError(f"{missing} of {len(wanted)} images are not in the index; leave them out with --skip")
     answerable = queries.restricted_to(set(stored))
     texts = len(queries.queries) - len(answerable.queries)
-    print(f"left out {lacking} of {len(wanted)} images and {texts} of {len(queries.queries)} texts", file=sys.stderr)
+    print(f"left out {missing} of {len(wanted)} images and {texts} of {len(queries.queries)} texts", file=sys.stderr)
     return answerable
 
 
@@ -156,7 +162,7 @@ def _published_rows(dataset: str, model: str) -> list[tuple[str, list[float]]]:
         return []
     directions = zip(("texts → images", "images → texts"), published, strict=True)
     return [
-        (f"published, {name}", [figure / 100 for figure in (*recall, sum(recall) / len(recall))])
+        (f"published, {name}", [percent / 100 for percent in (*recall, sum(recall) / len(recall))])
         for name, recall in directions
         if recall is not None
     ]

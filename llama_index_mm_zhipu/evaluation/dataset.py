@@ -1,4 +1,4 @@
-"""What an index is asked, and which images it should find."""
+"""Evaluation data: queries with the ids of their images, formats of data sets, and published results."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from llama_index_mm_zhipu.types import OnError
 
 
 class RetrievalQuery(NamedTuple):
-    """A text and the images that answer it.
+    """A text and the images that it should find.
 
     Attributes:
-        text: What is asked.
-        image_ids: Node ids of its images, one or several.
+        text: The query.
+        image_ids: Node ids of the images; at least one.
     """
 
     text: str
@@ -38,14 +38,14 @@ class RetrievalQuery(NamedTuple):
 
 @dataclass(frozen=True)
 class RetrievalDataset:
-    """Queries with their images: your own, or the captions of a data set.
+    """Queries with the ids of their images: your own questions, or the captions of a data set.
 
     Attributes:
-        queries: At least one.
+        queries: The queries; at least one.
 
     Raises:
-        ValueError: There is no query, or one without an image.
-        TypeError: The images of a query are no list of ids.
+        ValueError: There is no query, or a query has no image.
+        TypeError: A query is not a text with a tuple of node ids.
 
     Examples:
         >>> questions = RetrievalDataset([RetrievalQuery("机油多久换一次？", ("manual/1",))])
@@ -54,26 +54,26 @@ class RetrievalDataset:
     queries: list[RetrievalQuery]
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be evaluated."""
+        """Check and normalise the queries."""
         queries = [_checked(query) for query in self.queries]
         if not queries:
-            raise ValueError("no queries: no image has a caption, nor was a question given")
+            raise ValueError("no queries: no image has a caption, and no question was given")
         object.__setattr__(self, "queries", queries)
 
     @classmethod
     def from_nodes(cls, nodes: Iterable[BaseNode], *, merge_equal_captions: bool = True) -> RetrievalDataset:
-        """Take the captions of images for queries, a line each.
+        """Return a data set whose queries are the captions of images, one query per line.
 
         Args:
-            nodes: Image nodes as readers yield them; they are not kept.
-            merge_equal_captions: Make one query of captions that are the same, which any of their images answers.
-                Otherwise each is a query of its own with one image, as in the tables of Flickr30k-CN and COCO-CN.
+            nodes: Image nodes of a reader; they are read once and not kept.
+            merge_equal_captions: Whether equal captions become one query that has all of their images. Otherwise each
+                caption is a query with one image, as in the published tables of Flickr30k-CN and COCO-CN.
         """
         queries: list[tuple[str, list[str]]] = []
         by_text: dict[str, list[str]] = {}
         for node in nodes:
             if not isinstance(node, BaseNode):
-                raise TypeError(f"{node!r:.60} is no node; questions of your own are RetrievalDataset([…])")
+                raise TypeError(f"{node!r:.60} is not a node; for your own questions use RetrievalDataset([…])")
             for text in filter(None, map(str.strip, caption_of(node).split("\n"))):
                 if merge_equal_captions and text in by_text:
                     by_text[text].append(node.node_id)
@@ -84,45 +84,45 @@ class RetrievalDataset:
 
     @classmethod
     def from_texts(cls, texts: Iterable[tuple[Any, ...]]) -> RetrievalDataset:
-        """Take the texts of a data set that names the images of each, as MUGE and Chinese-CLIP's form do.
+        """Return a data set of texts that have image ids of their own, as in MUGE and in Chinese-CLIP's format.
 
         Args:
-            texts: Text, ids of its images and whatever else, as ``reader.load_texts(…)`` gives them; those without
-                images are left out.
+            texts: Tuples of a text, the ids of its images and further values, as ``reader.load_texts(…)`` returns them.
+                Texts without images are left out.
         """
         return cls([RetrievalQuery(text, tuple(image_ids)) for text, image_ids, *_ in texts if image_ids])
 
     def restricted_to(self, image_ids: Collection[str]) -> RetrievalDataset:
-        """Return the queries with those of their images that are given; queries without any are left out."""
+        """Return the queries with only the given images. Queries that have none of them are left out."""
         kept = [(text, [each for each in wanted if each in image_ids]) for text, wanted in self.queries]
         return self.from_texts(kept)
 
     def texts_by_image(self) -> dict[str, list[int]]:
-        """Return the positions of each image's texts in ``queries``, by node id."""
+        """Return by node id the indexes of an image's queries in ``queries``."""
         found: dict[str, list[int]] = {}
-        for position, query in enumerate(self.queries):
+        for index, query in enumerate(self.queries):
             for image_id in query.image_ids:
-                found.setdefault(image_id, []).append(position)
+                found.setdefault(image_id, []).append(index)
         return found
 
 
 def _checked(query: tuple[Any, ...]) -> RetrievalQuery:
     if not isinstance(query, tuple) or len(query) != 2 or not isinstance(query[0], str):
-        raise TypeError(f"{query!r:.60} is no text with a tuple of node ids")
+        raise TypeError(f"{query!r:.60} is not a text with a tuple of node ids")
     text, image_ids = query
     if isinstance(image_ids, str | int):
         raise TypeError(f"the images of {text!r:.60} are {image_ids!r:.40}; give a tuple of node ids")
     if not image_ids:
-        raise ValueError(f"the query {text!r:.60} has no image that answers it")
+        raise ValueError(f"the query {text!r:.60} has no image")
     return RetrievalQuery(text, tuple(dict.fromkeys(map(str, image_ids))))
 
 
 class PublishedRecall(NamedTuple):
-    """Recall at 1, 5 and 10, in percent.
+    """Published recall at 1, 5 and 10, in percent.
 
     Attributes:
-        text_to_image: Texts asked, images found.
-        image_to_text: Images asked, texts found; None where it was not published.
+        text_to_image: Recall of images by text.
+        image_to_text: Recall of texts by image; None if it was not published.
     """
 
     text_to_image: tuple[float, float, float]
@@ -152,26 +152,26 @@ PUBLISHED: dict[str, dict[str, PublishedRecall]] = {
         "ViT-H-14": PublishedRecall((69.2, 89.9, 96.1), (63.0, 86.6, 92.9)),
     },
 }
-"""By data set and model: MUGE's validation split, the test splits of the others."""
+"""Results of Chinese-CLIP by data set and model: on the validation split of MUGE, and on the test split of the others."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """A form of data sets.
+class DatasetFormat:
+    """A format in which data sets are published.
 
     Attributes:
-        described: In words.
-        reader: Makes its reader.
-        split: The one that is measured by default; None where there are none.
-        has_images_elsewhere: Whether the folder of images is another one.
+        described: Description for the help of the command.
+        reader: Class of the reader.
+        split: Default split; None if the format has no splits.
+        has_separate_images: Whether the images are in a folder of their own, which has to be given.
         merge_equal_captions: As in ``RetrievalDataset.from_nodes``.
-        more: Further arguments of ``load_data``.
+        more: Further arguments of the reader's ``load_data``.
     """
 
     described: str
     reader: Callable[..., ImageReader]
     split: str | None = None
-    has_images_elsewhere: bool = False
+    has_separate_images: bool = False
     merge_equal_captions: bool = True
     more: tuple[str, ...] = ()
 
@@ -180,7 +180,7 @@ class Form:
         return self.reader(on_error=on_error).lazy_load_data(*self._arguments(path, images, split))
 
     def queries(self, path: Path, images: Path | None, split: str | None, on_error: OnError) -> RetrievalDataset:
-        """Return what is asked of a data set: its texts where it lists them, else the captions of its images."""
+        """Return the queries of a data set: its list of texts if it has one, otherwise the captions of its images."""
         reader = self.reader(on_error=on_error)
         if isinstance(reader, TsvReader):
             return RetrievalDataset.from_texts(reader.load_texts(*self._arguments(path, images, split)))
@@ -188,26 +188,29 @@ class Form:
         return RetrievalDataset.from_nodes(nodes, merge_equal_captions=self.merge_equal_captions)
 
     def _arguments(self, path: Path, images: Path | None, split: str | None) -> list[Any]:
-        optional = [images if self.has_images_elsewhere else None, split]
+        optional = [images if self.has_separate_images else None, split]
         return [path, *(each for each in optional if each is not None), *self.more]
 
 
-FORMS = {
-    "muge": Form("MUGE's retrieval task", MugeRetrievalReader, "valid"),
-    "flickr30k-cn": Form(
-        "Flickr30k-CN", Flickr30kCnReader, "test", has_images_elsewhere=True, merge_equal_captions=False
+FORMATS = {
+    "muge": DatasetFormat("MUGE's retrieval task", MugeRetrievalReader, "valid"),
+    "flickr30k-cn": DatasetFormat(
+        "Flickr30k-CN", Flickr30kCnReader, "test", has_separate_images=True, merge_equal_captions=False
     ),
-    "coco-cn": Form("COCO-CN", CocoCnReader, "test", has_images_elsewhere=True, merge_equal_captions=False),
-    "flickr8k-cn": Form("Flickr8k-CN", Flickr8kCnReader, "test", has_images_elsewhere=True),
-    "chinese-clip": Form("a folder in the form of Chinese-CLIP's scripts", ChineseClipReader, "test"),
-    "jsonl": Form("lines of image_id, image_base64, caption", JsonlReader),
-    "folder": Form("images with captions beside them", FolderReader, more=("sidecar",)),
+    "coco-cn": DatasetFormat("COCO-CN", CocoCnReader, "test", has_separate_images=True, merge_equal_captions=False),
+    "flickr8k-cn": DatasetFormat("Flickr8k-CN", Flickr8kCnReader, "test", has_separate_images=True),
+    "chinese-clip": DatasetFormat("a folder in the format of Chinese-CLIP's scripts", ChineseClipReader, "test"),
+    "jsonl": DatasetFormat("lines of image_id, image_base64, caption", JsonlReader),
+    "folder": DatasetFormat("images with captions beside them", FolderReader, more=("sidecar",)),
 }
-"""By the name that the command takes."""
+"""Formats by the name that the command accepts."""
 
 
-def form_of(name: str, path: Path) -> Form:
-    """Return the form of a data set: MUGE, Flickr30k-CN and COCO-CN are published in that of Chinese-CLIP, too."""
+def format_of(name: str, path: Path) -> DatasetFormat:
+    """Return the format of a data set.
+
+    MUGE, Flickr30k-CN and COCO-CN are also published in the format of Chinese-CLIP, which is recognised by its files.
+    """
     if name in PUBLISHED and any(path.glob("*_texts.jsonl")):
-        return Form(FORMS[name].described, ChineseClipReader, FORMS[name].split)
-    return FORMS[name]
+        return DatasetFormat(FORMATS[name].described, ChineseClipReader, FORMATS[name].split)
+    return FORMATS[name]

@@ -1,4 +1,4 @@
-"""Captions become queries, a line each, once or as often as they stand there."""
+"""Queries are made from captions, from texts with image ids, and from questions."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ def test_equal_captions_are_one_query_of_several_images() -> None:
     assert dataset.texts_by_image() == {"1": [0, 1], "2": [0]}
 
 
-def test_equal_captions_may_be_queries_of_their_own() -> None:
+def test_equal_captions_may_stay_separate_queries() -> None:
     dataset = RetrievalDataset.from_nodes(NODES, merge_equal_captions=False)
     assert [query.image_ids for query in dataset.queries] == [("1",), ("1",), ("2",), ("2",)]
     assert dataset.texts_by_image() == {"1": [0, 1], "2": [2, 3]}
 
 
-def test_what_cannot_be_asked_is_refused() -> None:
+def test_invalid_queries_are_refused() -> None:
     with pytest.raises(ValueError, match="no queries: no image has a caption"):
         RetrievalDataset.from_nodes(NODES[2:])
-    with pytest.raises(ValueError, match="the query '猫' has no image that answers it"):
+    with pytest.raises(ValueError, match="the query '猫' has no image"):
         RetrievalDataset([RetrievalQuery("猫", ())])
     with pytest.raises(TypeError, match="the images of '猫' are '12'; give a tuple of node ids"):
         RetrievalDataset([RetrievalQuery("猫", "12")])  # type: ignore[arg-type]
     for query in (("猫",), (5, ("1",)), "猫"):
-        with pytest.raises(TypeError, match="is no text with a tuple of node ids"):
+        with pytest.raises(TypeError, match="is not a text with a tuple of node ids"):
             RetrievalDataset([query])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match=r"is no node; questions of your own are RetrievalDataset\(\[…\]\)"):
+    with pytest.raises(TypeError, match=r"is not a node; for your own questions use RetrievalDataset\(\[…\]\)"):
         RetrievalDataset.from_nodes([RetrievalQuery("猫", ("1",))])  # type: ignore[list-item]
 
 
@@ -50,18 +50,18 @@ def test_ids_may_be_numbers_and_queries_a_generator() -> None:
     assert dataset.queries == [RetrievalQuery("猫", ("12", "3"))]
 
 
-def test_texts_of_a_data_set_are_queries_of_their_own() -> None:
+def test_equal_texts_of_a_data_set_stay_separate_queries() -> None:
     dataset = RetrievalDataset.from_texts([("猫", ["1", "2"]), ("无", []), ("猫", ["3"])])
     assert dataset.queries == [RetrievalQuery("猫", ("1", "2")), RetrievalQuery("猫", ("3",))]
 
 
-def test_texts_are_taken_as_readers_give_them(examples: list[Example], tmp_path: Path) -> None:
+def test_texts_of_a_reader_become_queries(examples: list[Example], tmp_path: Path) -> None:
     chinese_clip(tmp_path, examples[:2])
     dataset = RetrievalDataset.from_texts(ChineseClipReader().load_texts(tmp_path, "test"))
     first, second = (Source.of(tmp_path).id_of(number) for number in ("1", "2"))
     assert dataset.queries == [RetrievalQuery("飞机", (first,)), RetrievalQuery("闹钟", (second,))]
 
 
-def test_images_that_are_left_out_are_asked_for_no_more() -> None:
+def test_a_data_set_can_be_restricted_to_some_images() -> None:
     dataset = RetrievalDataset([RetrievalQuery("猫", ("1", "2")), RetrievalQuery("狗", ("3",))])
     assert dataset.restricted_to({"2", "9"}).queries == [RetrievalQuery("猫", ("2",))]

@@ -1,4 +1,4 @@
-"""The figures of an index are those that a plain comparison of all texts with all images gives."""
+"""Scores equal those of a plain comparison of all texts with all images; reports are tables in percent."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from llama_index.core.schema import ImageNode, MetadataMode
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, read_jsonl
 from llama_index_mm_zhipu.evaluation import (
+    PUBLISHED,
     DirectionScores,
     RetrievalDataset,
     RetrievalQuery,
@@ -26,7 +27,7 @@ COUNT = 150
 
 @pytest.fixture(scope="module")
 def nodes(demo_folder: Path) -> list[ImageNode]:
-    """Emoji, half of them with two captions, some of which several share."""
+    """Emoji. Half of them have a second caption, and some of these are equal."""
     nodes = read_jsonl(demo_folder / "test.jsonl")[:COUNT]
     return [
         node.model_copy(update={"text": f"{node.text}\n{node.text[-1]}"}) if row % 2 else node
@@ -42,7 +43,7 @@ def index(nodes: list[ImageNode], demo_embedding: ChineseClipEmbedding) -> Image
 def compared_one_by_one(
     nodes: list[ImageNode], dataset: RetrievalDataset, model: ChineseClipEmbedding
 ) -> RetrievalReport:
-    """Rank everything by loops over all cosines."""
+    """Return the report of a plain loop over all cosines."""
     ids = [node.node_id for node in nodes]
     texts = np.array(model.get_text_embedding_batch([query.text for query in dataset.queries]))
     images = np.array([model.get_image_embedding(f"data:image/jpeg;base64,{node.image}") for node in nodes])
@@ -59,15 +60,15 @@ def compared_one_by_one(
 
 
 @pytest.mark.parametrize("merge", [True, False])
-def test_figures_are_those_of_a_plain_comparison(
+def test_scores_equal_those_of_a_plain_comparison(
     index: ImageIndex,
     nodes: list[ImageNode],
     demo_embedding: ChineseClipEmbedding,
     merge: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retrieval, "_IMAGES_AT_A_TIME", 7)
-    monkeypatch.setattr(retrieval, "_TEXTS_AT_A_TIME", 50)
+    monkeypatch.setattr(retrieval, "_IMAGE_BATCH", 7)
+    monkeypatch.setattr(retrieval, "_TEXT_BATCH", 50)
     dataset = RetrievalDataset.from_nodes(nodes, merge_equal_captions=merge)
     report = evaluate_retrieval(index, dataset)
     plain = compared_one_by_one(nodes, dataset, demo_embedding)
@@ -75,20 +76,20 @@ def test_figures_are_those_of_a_plain_comparison(
     for measured, expected in zip(
         (report.text_to_image, report.image_to_text), (plain.text_to_image, plain.image_to_text), strict=True
     ):
-        # A near tie may turn round: the store computes in other batches.
+        # Near ties may be ordered differently, because the store computes cosines in other batches.
         assert measured.recall == pytest.approx(expected.recall, abs=2 / COUNT)
         assert measured.mrr == pytest.approx(expected.mrr, abs=2 / COUNT)
         assert measured.count == expected.count
 
 
-def test_of_equal_scores_the_earlier_comes_first(index: ImageIndex, nodes: list[ImageNode]) -> None:
+def test_equal_scores_are_ranked_in_the_order_of_the_data_set(index: ImageIndex, nodes: list[ImageNode]) -> None:
     dataset = RetrievalDataset([RetrievalQuery("飞机", (node.node_id,)) for node in nodes[:30]])
     report = evaluate_retrieval(index, dataset)
-    # Each image's own text is as far down among thirty equal ones as it stands in the data set.
+    # All thirty texts are equal, so the rank of each image's own text is its position in the data set.
     assert report.image_to_text.recall == {1: 1 / 30, 5: 5 / 30, 10: 10 / 30}
 
 
-def test_images_that_the_index_lacks_are_not_found(
+def test_images_that_the_index_lacks_count_as_not_found(
     index: ImageIndex, nodes: list[ImageNode], caplog: pytest.LogCaptureFixture
 ) -> None:
     absent = [ImageNode(id_=f"absent {number}", text=f"不在{number}") for number in range(COUNT)]
@@ -97,11 +98,11 @@ def test_images_that_the_index_lacks_are_not_found(
     assert f"the index lacks {COUNT} of {2 * COUNT} images" in caplog.text
     assert half.image_to_text.count == 2 * COUNT
     assert half.image_to_text.recall[10] <= whole.image_to_text.recall[10] / 2
-    with pytest.raises(ValueError, match=r"holds none of the 150 images, such as 'absent 0'; build it from the same"):
+    with pytest.raises(ValueError, match=r"has none of the 150 images, such as 'absent 0'; build it from the same"):
         evaluate_retrieval(index, absent)
 
 
-def test_questions_of_ones_own_are_asked_by_their_words_too(index: ImageIndex, nodes: list[ImageNode]) -> None:
+def test_the_query_mode_applies_to_texts(index: ImageIndex, nodes: list[ImageNode]) -> None:
     questions = RetrievalDataset(
         [RetrievalQuery(f"请问{node.text.splitlines()[0]}在哪里？", (node.node_id,)) for node in nodes[::5]]
     )
@@ -111,7 +112,7 @@ def test_questions_of_ones_own_are_asked_by_their_words_too(index: ImageIndex, n
     assert by_both.image_to_text == by_vector.image_to_text
 
 
-def test_captions_in_the_vectors_are_warned_of(
+def test_captions_in_the_vectors_cause_a_warning(
     nodes: list[ImageNode], demo_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
 ) -> None:
     index = build_index(nodes[:20], embed_model=demo_embedding)
@@ -120,7 +121,7 @@ def test_captions_in_the_vectors_are_warned_of(
     assert "evaluate an index built with caption_weight=0" in caplog.text
 
 
-def test_progress_is_shown_if_asked(
+def test_progress_bars_are_optional(
     index: ImageIndex, nodes: list[ImageNode], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -132,18 +133,47 @@ def test_progress_is_shown_if_asked(
     assert "Finding" not in capsys.readouterr().err
 
 
-def test_stored_nodes_stay_as_they_were(index: ImageIndex, nodes: list[ImageNode]) -> None:
+def test_stored_nodes_stay_unchanged(index: ImageIndex, nodes: list[ImageNode]) -> None:
     evaluate_retrieval(index, nodes)
     stored = {node.node_id: node.get_content(MetadataMode.ALL) for node in index.image_store.get_nodes()}
     assert stored == {node.node_id: node.get_content(MetadataMode.ALL) for node in nodes}
 
 
-def test_one_very_long_text_costs_no_more_than_itself(index: ImageIndex, nodes: list[ImageNode]) -> None:
+def test_one_very_long_text_does_not_multiply_memory(index: ImageIndex, nodes: list[ImageNode]) -> None:
     long = [RetrievalQuery("长" * 100_000, (nodes[0].node_id,))]
     dataset = RetrievalDataset([*long, *RetrievalDataset.from_nodes(nodes).queries])
     tracemalloc.start()
     evaluate_retrieval(index, dataset)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    # An array of strings would be 400 kB for each of some 200 texts.
+    # A numpy array of strings would take 400 kB for each of about 200 texts.
     assert peak < 60_000_000
+
+
+# Scores and tables
+
+
+def test_scores_are_computed_from_ranks() -> None:
+    scores = DirectionScores.of_ranks([1, 2, 6, 11, None])
+    assert scores.recall == {1: 0.2, 5: 0.4, 10: 0.6}
+    assert scores.mean_recall == pytest.approx(0.4)
+    # Ranks beyond ten count zero.
+    assert scores.mrr == pytest.approx((1 + 1 / 2 + 1 / 6) / 5)
+
+
+def test_a_report_prints_a_table_in_percent() -> None:
+    report = RetrievalReport(DirectionScores.of_ranks([1] * 1_999 + [4]), DirectionScores.of_ranks([1, None]))
+    titles, texts, images = str(report).splitlines()
+    assert titles.split() == ["R@1", "R@5", "R@10", "mean", "recall", "MRR@10"]
+    assert texts.split() == ["2,000", "texts", "→", "images", "100.0", "100.0", "100.0", "100.0", "100.0"]
+    assert images.split() == ["2", "images", "→", "texts", "50.0", "50.0", "50.0", "50.0", "50.0"]
+    assert len({len(line) for line in (titles, texts, images)}) == 1
+
+
+def test_published_recalls_increase_with_depth_and_have_the_published_means() -> None:
+    for models in PUBLISHED.values():
+        for recall in (direction for published in models.values() for direction in published if direction):
+            assert sorted(recall) == list(recall)
+    means = {model: round(sum(published.text_to_image) / 3, 1) for model, published in PUBLISHED["muge"].items()}
+    # From the repository of the paper, beside the three recalls.
+    assert means == {"RN50": 63.0, "ViT-B-16": 71.1, "ViT-L-14": 74.1, "ViT-L-14-336": 76.1, "ViT-H-14": 78.8}

@@ -1,4 +1,4 @@
-"""The command reads a data set in its published form and sets published figures beside the measured ones."""
+"""The command evaluates data sets in their published formats and prints published results beside the measured ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.readers.records import Source
 
 
 def rows_of(output: str) -> dict[str, list[float]]:
-    """Return the figures of the printed table by the name of their row."""
+    """Return the values of the printed table by the title of the row."""
     rows = {}
     for line in output.splitlines()[1:]:
         words = line.split()
@@ -29,7 +29,7 @@ def rows_of(output: str) -> dict[str, list[float]]:
 
 @pytest.fixture
 def measure(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, list[float]]]:
-    """Runs the command with the demo model, and returns the figures by the name of their row."""
+    """A function that runs the command with the demo model and returns the values by the title of the row."""
 
     def run(*arguments: object) -> dict[str, list[float]]:
         main([*map(str, arguments), "--model", str(demo_folder / "model"), "--device", "cpu"])
@@ -40,7 +40,7 @@ def measure(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[.
 
 @pytest.fixture
 def fails(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Runs the command, which must fail, and returns the last line of what it says."""
+    """A function that runs the command, checks its exit status, and returns the last line of its error output."""
 
     def run(status: int, *arguments: object) -> str:
         with pytest.raises(SystemExit) as left:
@@ -54,7 +54,7 @@ def fails(demo_folder: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...
 
 
 PERFECT = [100.0] * 5
-FORMS_OF_THE_COMMAND = {
+FORM_BY_FORMAT = {
     "muge": "muge-retrieval",
     "flickr30k-cn": "flickr30k-cn",
     "coco-cn": "coco-cn",
@@ -65,27 +65,27 @@ FORMS_OF_THE_COMMAND = {
 }
 
 
-@pytest.mark.parametrize("name", FORMS_OF_THE_COMMAND)
-def test_data_sets_in_their_own_form(
+@pytest.mark.parametrize("name", FORM_BY_FORMAT)
+def test_every_format_is_evaluated(
     name: str, examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
 ) -> None:
-    root, *rest = FORMS[FORMS_OF_THE_COMMAND[name]].write(tmp_path, examples)
+    root, *rest = FORMS[FORM_BY_FORMAT[name]].write(tmp_path, examples)
     images = ["--images", rest[0]] if len(rest) == 2 else []
     assert measure(name, root, *images) == {"10 texts → images": PERFECT, "10 images → texts": PERFECT}
 
 
 @pytest.mark.parametrize(("name", "queries"), [("flickr30k-cn", 10), ("coco-cn", 10), ("flickr8k-cn", 1), ("jsonl", 1)])
-def test_equal_captions_are_one_query_but_where_the_published_tables_have_them_apart(
+def test_equal_captions_are_one_query_unless_the_published_tables_keep_them_separate(
     name: str, queries: int, examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
 ) -> None:
     same = [example._replace(caption="一张图") for example in examples]
-    root, *rest = FORMS[FORMS_OF_THE_COMMAND[name]].write(tmp_path, same)
+    root, *rest = FORMS[FORM_BY_FORMAT[name]].write(tmp_path, same)
     figures = measure(name, root, *(["--images", rest[0]] if rest else []))
-    # Ten queries of one image each find it in ten places; one query of all ten finds one at once.
+    # Ten equal queries with one image each find it at ten different ranks; one query with all ten finds one at rank 1.
     assert figures[f"{queries} texts → images"][0] == pytest.approx(100.0 / queries)
 
 
-def test_other_forms_keep_theirs_beside_a_file_of_chinese_clip(
+def test_only_formats_with_published_results_are_also_recognised_as_chinese_clip(
     examples: list[Example], tmp_path: Path, measure: Callable[..., dict[str, list[float]]]
 ) -> None:
     root, _ = FORMS["folder"].write(tmp_path, examples)
@@ -109,7 +109,7 @@ def test_a_text_with_several_images_is_one_query(
 
 @pytest.mark.integration
 @pytest.mark.parametrize("documented_model", ["ViT-B-16"], indirect=True)
-def test_published_figures_stand_beside_those_of_an_official_model(
+def test_published_results_are_printed_for_official_models(
     examples: list[Example], documented_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["flickr30k-cn", str(tmp_path / "Flickr30k-CN"), "--model", documented_model, "--device", "cpu"]
@@ -118,13 +118,13 @@ def test_published_figures_stand_beside_those_of_an_official_model(
     rows = rows_of(capsys.readouterr().out)
     assert rows["published, texts → images"] == [62.7, 86.9, 92.8, 80.8]
     assert rows["published, images → texts"] == [74.6, 93.5, 97.1, 88.4]
-    # They are of the test split.
+    # The published results are those of the test split.
     chinese_clip(tmp_path / "Flickr30k-CN", examples, "valid")
     main([*arguments, "--split", "valid"])
     assert "published" not in capsys.readouterr().out
 
 
-def test_a_kept_index_is_measured_again(
+def test_a_kept_index_is_not_built_again(
     examples: list[Example],
     tmp_path: Path,
     measure: Callable[..., dict[str, list[float]]],
@@ -139,11 +139,11 @@ def test_a_kept_index_is_measured_again(
 
 
 def damaged(example: Example) -> Example:
-    """Overwrite a part of an image so that only its decoding shows it."""
+    """Overwrite a part of an image so that only decoding finds the damage."""
     return example._replace(image=example.image[:-900] + b"\xff" * 300 + example.image[-600:])
 
 
-def test_an_index_that_was_broken_off_is_finished(
+def test_an_incomplete_index_is_completed(
     examples: list[Example],
     tmp_path: Path,
     measure: Callable[..., dict[str, list[float]]],
@@ -177,7 +177,7 @@ def test_an_index_of_other_data_is_refused(
     assert "was not built by this command" in fails(1, "jsonl", first, "--index", tmp_path / "mine")
 
 
-def test_what_is_left_out_is_said_and_is_no_miss(
+def test_skipped_images_are_reported_and_not_counted_as_misses(
     examples: list[Example],
     demo_folder: Path,
     tmp_path: Path,
@@ -199,15 +199,15 @@ def test_what_is_left_out_is_said_and_is_no_miss(
     assert fails(1, *arguments) == "error: 1 of 10 images are not in the index; leave them out with --skip"
 
 
-def test_what_is_wrong_is_one_line(
+def test_errors_are_one_line(
     examples: list[Example], tmp_path: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chinese_clip(tmp_path, examples)
     chinese_clip(tmp_path, examples, "bare")
     write_lines(tmp_path / "bare_texts.jsonl", [{"text_id": 1, "text": "飞机", "image_ids": []}])
     assert fails(1, "jsonl", tmp_path / "no.jsonl") == f"error: no such file or folder: {tmp_path}/no.jsonl"
-    assert fails(2, "coco-cn", tmp_path / "..").endswith("elsewhere: give their folder with --images")
-    assert fails(2, "muge", tmp_path, "--images", tmp_path).endswith("--images: this data set has its images with it")
+    assert fails(2, "coco-cn", tmp_path / "..").endswith("without its images: give their folder with --images")
+    assert fails(2, "muge", tmp_path, "--images", tmp_path).endswith("--images: this data set contains its images")
     assert fails(2, "folder", tmp_path, "--split", "test").endswith("--split: folder has no splits")
     assert fails(1, "chinese-clip", tmp_path, "--split", "bare").startswith("error: no queries")
     assert fails(1, "chinese-clip", tmp_path, "--split", "dev").endswith("there are the splits bare, test")
@@ -222,7 +222,9 @@ def test_what_is_wrong_is_one_line(
     assert fails(130, "chinese-clip", tmp_path) == "interrupted"
 
 
-def test_an_old_console_does_not_cost_the_figures(examples: list[Example], demo_folder: Path, tmp_path: Path) -> None:
+def test_the_table_is_printed_on_a_console_with_another_encoding(
+    examples: list[Example], demo_folder: Path, tmp_path: Path
+) -> None:
     chinese_clip(tmp_path, examples)
     command = [sys.executable, "-m", "llama_index_mm_zhipu.evaluation", "chinese-clip", str(tmp_path)]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}

@@ -1,4 +1,4 @@
-"""LlamaIndex's own evaluators on what our retriever finds and our engine answers, with our LLM as the judge."""
+"""LlamaIndex's evaluators judge the results of our retriever and the answers of our query engine by our LLM."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ Connect = Callable[..., ZhipuMultiModal]
 QUESTION = "哪张图里有帽子？"
 NAMES = ("飞机", "闹钟", "太阳", "彩虹", "香蕉", "柠檬", "红苹果", "青苹果", "樱桃", "西瓜")
 METRICS = ["hit_rate", "mrr", "precision", "recall", "ap", "ndcg"]
-# As the demo model ranks these. Neighbours' scores are at least 0.02 apart: no backend's rounding turns them round.
+# Rankings of the demo model. Adjacent scores differ by at least 0.02, so all backends give the same order.
 FOUND = {"飞机": ["飞机", "香蕉", "红苹果"], "苹果": ["彩虹", "红苹果", "柠檬"], "香蕉": ["香蕉", "太阳", "飞机"]}
-# One is found first, one of two second, one not at all.
+# The first query finds its image at rank 1, the second one of its two images at rank 2, the third none.
 EXPECTED = {"飞机": ["飞机"], "苹果": ["青苹果", "红苹果"], "香蕉": ["柠檬"]}
 SCORES = {
     "飞机": {"hit_rate": 1, "mrr": 1, "precision": 1 / 3, "recall": 1, "ap": 1, "ndcg": 1},
@@ -54,47 +54,47 @@ SCORES = {
 
 FAITHFULNESS = "Information: {answer}\nContext: {captions}\n"
 RELEVANCY = "Question: {question}\nResponse: {answer}\nContext: \n {captions}\n"
-MULTI_MODAL = [
+MULTI_MODAL_EVALUATORS = [
     pytest.param(MultiModalFaithfulnessEvaluator, FAITHFULNESS, id="faithfulness"),
     pytest.param(MultiModalRelevancyEvaluator, RELEVANCY, id="relevancy"),
 ]
-OF_TEXTS = [
+TEXT_EVALUATORS = [
     pytest.param(FaithfulnessEvaluator, FAITHFULNESS, id="faithfulness"),
     pytest.param(RelevancyEvaluator, RELEVANCY, id="relevancy"),
 ]
 VERDICTS = [("YES", True), ("No.", False)]
 
 
-# What is found
+# Retrieval
 
 
 @pytest.fixture(scope="module")
 def emoji(demo_folder: Path) -> list[ImageNode]:
-    """Ten emoji that the demo model knows, their names as node ids."""
+    """Ten emoji that the demo model knows, with their names as node ids."""
     nodes = [node for node in read_jsonl(demo_folder / "test.jsonl") if node.text in NAMES]
     return [node.model_copy(update={"id_": node.text}) for node in nodes]
 
 
 @pytest.fixture(scope="module")
 def emoji_index(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> ImageIndex:
-    """These, in memory."""
+    """An index of the ten emoji."""
     return build_index(emoji, embed_model=demo_embedding)
 
 
 @pytest.mark.parametrize("evaluator_class", [MultiModalRetrieverEvaluator, RetrieverEvaluator])
 @pytest.mark.parametrize("question", EXPECTED)
-def test_metrics_are_those_of_the_ranks(emoji_index: ImageIndex, question: str, evaluator_class: Any) -> None:
+def test_metrics_follow_from_the_ranks(emoji_index: ImageIndex, question: str, evaluator_class: Any) -> None:
     evaluator = evaluator_class.from_metric_names(METRICS, retriever=emoji_index.as_retriever(image_similarity_top_k=3))
     result = evaluator.evaluate(question, EXPECTED[question], mode="image")
     assert result.retrieved_ids == result.retrieved_texts == FOUND[question]
     assert result.metric_vals_dict == pytest.approx(SCORES[question])
 
 
-async def test_questions_are_evaluated_together(emoji_index: ImageIndex) -> None:
+async def test_questions_are_evaluated_concurrently(emoji_index: ImageIndex) -> None:
     evaluator = MultiModalRetrieverEvaluator.from_metric_names(
         METRICS, retriever=emoji_index.as_retriever(image_similarity_top_k=3)
     )
-    # No longer core's: aevaluate_dataset and EmbeddingQAFinetuneDataset were there in 0.14.19 and are gone in 0.14.22.
+    # Core removed aevaluate_dataset and EmbeddingQAFinetuneDataset between 0.14.19 and 0.14.22.
     results = await asyncio.gather(
         *(evaluator.aevaluate(question, expected, mode="image") for question, expected in EXPECTED.items())
     )
@@ -103,7 +103,7 @@ async def test_questions_are_evaluated_together(emoji_index: ImageIndex) -> None
     assert means == pytest.approx({name: mean(SCORES[question][name] for question in EXPECTED) for name in METRICS})
 
 
-def test_mode_image_leaves_texts_out_and_mode_text_counts_images_after_them(
+def test_mode_image_ignores_texts_and_mode_text_ranks_images_after_them(
     demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]
 ) -> None:
     texts = [Document(id_=f"text {number}", text=text) for number, text in enumerate(["轮胎气压", "更换机油"])]
@@ -117,7 +117,7 @@ def test_mode_image_leaves_texts_out_and_mode_text_counts_images_after_them(
     assert (as_images.metric_vals_dict, as_texts.metric_vals_dict) == ({"mrr": 1}, {"mrr": 1 / 3})
 
 
-def test_image_documents_are_images(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> None:
+def test_image_documents_count_as_images(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> None:
     documents = [
         Document(id_=node.text, image_resource=MediaResource(data=str(node.image).encode()), text=node.text)
         for node in emoji
@@ -130,7 +130,7 @@ def test_image_documents_are_images(demo_embedding: ChineseClipEmbedding, emoji:
     assert (result.retrieved_ids[0], result.metric_vals_dict) == ("飞机", {"hit_rate": 1})
 
 
-async def test_a_second_look_shows_in_the_metrics(
+async def test_reranking_improves_the_metrics(
     emoji_index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     retriever = emoji_index.as_retriever(image_similarity_top_k=3)
@@ -144,12 +144,12 @@ async def test_a_second_look_shows_in_the_metrics(
     assert len(server.requests) == 1
 
 
-# What is answered
+# Answers judged with images
 
 
 @pytest.fixture
 def index(demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> ImageIndex:
-    """Ten captioned photographs, in memory."""
+    """An index of ten captioned photographs."""
     return build_index(photo_nodes, embed_model=demo_embedding)
 
 
@@ -174,7 +174,7 @@ def sent_bytes(request: dict[str, Any]) -> list[bytes]:
 
 @pytest.mark.parametrize("use_async", [False, True])
 @pytest.mark.parametrize(("verdict", "passing"), VERDICTS)
-@pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL)
+@pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL_EVALUATORS)
 async def test_the_judge_sees_images_captions_and_answer(
     index: ImageIndex,
     llm: ZhipuMultiModal,
@@ -197,8 +197,8 @@ async def test_the_judge_sees_images_captions_and_answer(
     assert (result.passing, result.score, result.feedback) == (passing, float(passing), verdict)
 
 
-@pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL)
-def test_images_go_to_the_judge_only_if_they_are_named(
+@pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL_EVALUATORS)
+def test_the_judge_sees_images_only_if_their_paths_are_given(
     index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, evaluator_class: Any, form: str
 ) -> None:
     response: Any = index.as_query_engine(llm=llm).query(QUESTION)
@@ -209,7 +209,7 @@ def test_images_go_to_the_judge_only_if_they_are_named(
 
 @pytest.mark.parametrize("use_async", [False, True])
 @pytest.mark.parametrize("evaluator_class", [MultiModalFaithfulnessEvaluator, MultiModalRelevancyEvaluator])
-async def test_images_inside_nodes_go_as_data_addresses_and_contexts_can_name_them(
+async def test_images_can_be_given_as_data_uris_and_contexts_with_their_names(
     emoji_index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, evaluator_class: Any, use_async: bool
 ) -> None:
     response: Any = emoji_index.as_query_engine(llm=llm).query("飞机")
@@ -218,7 +218,7 @@ async def test_images_inside_nodes_go_as_data_addresses_and_contexts_can_name_th
     asked = {
         "query": "飞机",
         "response": str(response),
-        # The captions of evaluate_response are without the names by which the answer cites images.
+        # evaluate_response passes captions without the names by which the answer cites images.
         "contexts": [source.node.get_content(metadata_mode=MetadataMode.LLM) for source in response.source_nodes],
         "image_urls": [f"data:image/jpeg;base64,{source.node.image}" for source in response.source_nodes],
     }
@@ -234,8 +234,8 @@ async def test_images_inside_nodes_go_as_data_addresses_and_contexts_can_name_th
     assert result.passing
 
 
-@pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL)
-def test_more_images_than_the_judge_takes_go_out_in_one_request(
+@pytest.mark.parametrize(("evaluator_class", "form"), MULTI_MODAL_EVALUATORS)
+def test_more_images_than_the_judge_accepts_are_sent_in_one_request(
     index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, evaluator_class: Any, form: str
 ) -> None:
     response: Any = index.as_query_engine(llm=llm, image_similarity_top_k=8).query(QUESTION)
@@ -254,11 +254,11 @@ def test_more_images_than_the_judge_takes_go_out_in_one_request(
 
 @pytest.mark.parametrize("evaluator_class", [MultiModalFaithfulnessEvaluator, MultiModalRelevancyEvaluator])
 @pytest.mark.parametrize("verdict", ["YES", "NO"])
-def test_what_the_judge_thinks_is_no_verdict(
+def test_the_reasoning_of_the_judge_is_not_its_verdict(
     index: ImageIndex, connect: Connect, server: MockGLMServer, evaluator_class: Any, verdict: str
 ) -> None:
     class Hesitates(Says):
-        """Weighs both verdicts, then says one."""
+        """Mentions both verdicts in its reasoning and answers with one."""
 
         def alter_answer(self, answer: Any) -> Any:
             return Reasoning("YES or NO? Yes and no.").alter_answer(super().alter_answer(answer))
@@ -271,7 +271,7 @@ def test_what_the_judge_thinks_is_no_verdict(
     assert (result.passing, result.feedback) == (verdict == "YES", verdict)
 
 
-async def test_answers_that_streamed_are_judged_when_they_have_ended(
+async def test_streamed_answers_are_judged_after_their_end(
     index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
     engine = index.as_query_engine(llm=llm, streaming=True)
@@ -289,7 +289,7 @@ async def test_answers_that_streamed_are_judged_when_they_have_ended(
 
 
 @pytest.mark.filterwarnings("ignore:asyncio_module:DeprecationWarning")
-async def test_a_batch_of_answers(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
+async def test_a_batch_of_answers_is_judged(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     questions = ["帽子", "鞋子"]
     engine = index.as_query_engine(llm=llm, image_similarity_top_k=1)
     responses: list[Any] = [engine.query(question) for question in questions]
@@ -297,7 +297,7 @@ async def test_a_batch_of_answers(index: ImageIndex, llm: ZhipuMultiModal, serve
         "faithfulness": MultiModalFaithfulnessEvaluator(multi_modal_llm=llm),
         "relevancy": MultiModalRelevancyEvaluator(multi_modal_llm=llm),
     }
-    # One at a time, so that the verdicts meet the requests in order.
+    # One worker, so that the scripted verdicts match the order of the requests.
     runner = BatchEvalRunner(evaluators, workers=1)
     server.script(Says("YES"), Says("NO"), Says("NO"), Says("YES"))
     files: Any = [files_of(response) for response in responses]
@@ -311,13 +311,13 @@ async def test_a_batch_of_answers(index: ImageIndex, llm: ZhipuMultiModal, serve
     assert [sent_bytes(request) for request in server.requests[2:]] == [[images[0]]] * 2 + [[images[1]]] * 2
 
 
-# Core's evaluators of texts
+# Answers judged by text
 
 
 @pytest.mark.parametrize("use_async", [False, True])
 @pytest.mark.parametrize(("verdict", "passing"), VERDICTS)
-@pytest.mark.parametrize(("evaluator_class", "form"), OF_TEXTS)
-async def test_evaluators_of_texts_judge_by_captions(
+@pytest.mark.parametrize(("evaluator_class", "form"), TEXT_EVALUATORS)
+async def test_text_evaluators_judge_by_captions(
     index: ImageIndex,
     llm: ZhipuMultiModal,
     server: MockGLMServer,
