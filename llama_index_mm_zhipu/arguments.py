@@ -1,4 +1,4 @@
-"""Errors for arguments that are not understood: each names the argument, and what to write instead."""
+"""Checks of arguments. Each error names the argument and says what to write instead."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 C = TypeVar("C")
 Member = TypeVar("Member", bound=Enum)
 
-_SIMILAR = 0.75
+_MIN_SIMILARITY = 0.75
 _MAX_LISTED = 40
 
 ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
@@ -41,7 +41,7 @@ ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "endpoint": ("api_base",),
     "fp16": ("precision",),
     "files": ("image_documents", "nodes_or_documents"),
-    "image": ("image_documents", "image"),
+    "image": ("image_documents",),
     "image_files": ("image_documents",),
     "folder": ("persist_dir",),
     "gpu": ("device",),
@@ -76,6 +76,7 @@ ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "persist_directory": ("persist_dir",),
     "persist_path": ("persist_dir",),
     "prune": ("remove_missing",),
+    "picture": ("image", "image_documents"),
     "postprocessors": ("node_postprocessors",),
     "query_type": ("vector_store_query_mode",),
     "rerank": ("node_postprocessors",),
@@ -100,20 +101,20 @@ ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "zhipu_api_key": ("api_key",),
     "zhipuai_api_key": ("api_key",),
 }
-"""Names of arguments in other libraries, and ours for the same thing, the likeliest first."""
+"""Names of arguments in other libraries, with the names in this package for the same thing, most likely first."""
 
 
 def require_known(owner: str, given: Iterable[str], known: Collection[str], advice: str = "") -> None:
-    """Refuse arguments that nobody takes: left alone, ``include_image=False`` would send images.
+    """Raise an error for an unknown argument. If it were ignored, ``include_image=False`` would still send images.
 
     Args:
-        owner: What was called, for the message.
-        given: Names of the arguments.
-        known: Names that are taken.
-        advice: What to do if no known name is similar; by default the known names are listed.
+        owner: Name of the function or class that was called.
+        given: Names of the given arguments.
+        known: Names of the accepted arguments.
+        advice: Advice if no known name is similar. By default the known names are listed.
 
     Raises:
-        TypeError: A name is not known; the message names one that is similar, or that means the same.
+        TypeError: A name is unknown. The message suggests a name that is similar or means the same.
     """
     unknown = [name for name in given if name not in known]
     if not unknown:
@@ -129,9 +130,9 @@ def require_known(owner: str, given: Iterable[str], known: Collection[str], advi
 
 
 def explicit_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a function so that an unknown keyword argument is refused with the name that was probably meant."""
+    """Decorate a function so that an unknown keyword argument raises an error that suggests the right name."""
     if any(each.kind == each.VAR_KEYWORD for each in inspect.signature(function).parameters.values()):
-        # A subclass that passes others on: its base class checks them.
+        # The constructor of a subclass that passes further arguments on to its base class, which checks them.
         return function
     known = keyword_names(function)
     owner = function.__qualname__.removesuffix(".__init__")
@@ -145,27 +146,27 @@ def explicit_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def explicit_constructor(cls: type[C]) -> type[C]:
-    """Decorate a class so that its constructor refuses unknown arguments as ``explicit_arguments`` does."""
+    """Decorate a class with ``explicit_arguments`` for its constructor."""
     cls.__init__ = explicit_arguments(cls.__init__)  # type: ignore[method-assign]
     return cls
 
 
 def keyword_names(function: Callable[..., Any]) -> frozenset[str]:
-    """Return the names that a function takes as keyword arguments."""
+    """Return the names of the parameters that can be passed by keyword, without ``self`` and ``cls``."""
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = inspect.signature(function).parameters.values()
     return frozenset(each.name for each in parameters if each.kind in named) - {"self", "cls"}
 
 
 def chosen(given: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Return the arguments that have one of these names."""
+    """Return the given arguments that have one of the names."""
     return {name: value for name, value in given.items() if name in names}
 
 
 class KnownFields(BaseModel):
-    """A pydantic model whose constructor refuses arguments that are no fields, where LlamaIndex's would drop them.
+    """A pydantic model whose constructor refuses unknown fields, which LlamaIndex's models ignore.
 
-    Values that a field does not take are a ``ValueError`` of one line.
+    An invalid value raises a ``ValueError`` of one line.
     """
 
     def __init__(self, **fields: Any) -> None:
@@ -177,7 +178,7 @@ class KnownFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _only_known_fields(cls, data: Any) -> Any:
-        # pydantic passes a TypeError on as it is.
+        # Pydantic does not wrap a TypeError.
         if isinstance(data, dict):
             cls._require_known_fields(data)
         return data
@@ -197,7 +198,7 @@ class KnownFields(BaseModel):
         for each in error.errors(include_url=False):
             name = ".".join(map(str, each["loc"])) or "the value"
             field = cls.model_fields.get(str(each["loc"][0])) if each["loc"] else None
-            # What is left out of a repr may be a secret.
+            # The value of a field that its repr hides may be secret.
             given = f" is {each['input']!r:.60}" if field is None or field.repr else ""
             wanted = each["msg"].removeprefix("Value error, ").replace("Input should", "it should", 1)
             parts.append(f"{name}{given}; {wanted}")
@@ -205,7 +206,7 @@ class KnownFields(BaseModel):
 
     @classmethod
     def _advice(cls) -> str:
-        """Say what to do with an argument that no field is similar to; empty lists the fields."""
+        """Return advice for an argument to which no field is similar; an empty string lists the fields."""
         return ""
 
 
@@ -213,12 +214,12 @@ def member_of(enum: type[Member], value: Any, argument: str) -> Member:
     """Return a member of an enum by its value.
 
     Args:
-        enum: Of strings.
-        value: The member, or its value.
-        argument: Whose value it is, for the message.
+        enum: An enum of strings.
+        value: The member or its value.
+        argument: Name of the argument.
 
     Raises:
-        ValueError: There is none of this value.
+        ValueError: The enum has no such value.
     """
     try:
         return enum(value)
@@ -228,14 +229,14 @@ def member_of(enum: type[Member], value: Any, argument: str) -> Member:
 
 
 def as_ids(value: Iterable[str] | None, argument: str) -> list[str] | None:
-    """Return ids as a list, with whole characters as in the store; None stays None.
+    """Return ids as a list, without lone surrogates, as the store writes them; None stays None.
 
     Args:
-        value: Of the argument.
-        argument: Its name, for the message.
+        value: Value of the argument.
+        argument: Name of the argument.
 
     Raises:
-        TypeError: It is a string, which would be taken for a list of letters, or an id is no string.
+        TypeError: The value is a string, which would count as a list of characters, or an id is not a string.
     """
     if value is None:
         return None
@@ -252,40 +253,40 @@ def as_path(value: str | Path, argument: str) -> Path:
     """Return a path with ``~`` expanded.
 
     Args:
-        value: Of the argument.
-        argument: Its name, for the message.
+        value: Value of the argument.
+        argument: Name of the argument.
 
     Raises:
-        TypeError: It is no path.
-        ValueError: It is empty, which would mean the present folder.
+        TypeError: The value is not a path.
+        ValueError: The value is empty, which would mean the current directory.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{argument} is {value!r:.60}; give a path, as text or pathlib.Path")
     if not os.fspath(value).strip():
-        raise ValueError(f"{argument} is empty; the present folder is '.'")
+        raise ValueError(f"{argument} is empty; the current directory is '.'")
     return Path(value).expanduser()
 
 
 def require_choice(value: object, argument: str, *choices: str) -> None:
-    """Refuse a value that is none of the choices.
+    """Raise an error if a value is not one of the choices.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The value is not one of the choices.
     """
     if value not in choices:
         raise ValueError(f"{argument} is {value!r:.60}; it must be {' or '.join(map(repr, choices))}")
 
 
-def in_range(value: float | None, argument: str, least: float, most: float) -> float | None:
-    """Return a number that is within limits; None stays None.
+def in_range(value: float | None, argument: str, minimum: float, maximum: float) -> float | None:
+    """Return a number from ``minimum`` to ``maximum`` as a float; None stays None.
 
     Raises:
-        ValueError: It is none, or outside of the limits.
+        ValueError: The value is not a number or is out of range.
     """
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, Real) or not least <= value <= most:
-        raise ValueError(f"{argument} is {value!r:.60}; it must be a number from {least:g} to {most:g}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not minimum <= value <= maximum:
+        raise ValueError(f"{argument} is {value!r:.60}; it must be a number from {minimum:g} to {maximum:g}")
     return float(value)
 
 
@@ -293,12 +294,12 @@ def _likely_name(name: str, known: Collection[str]) -> str | None:
     for same_meaning in _ELSEWHERE_PLAIN.get(_plain(name), ()):
         if same_meaning in known:
             return same_meaning
-    similar = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_SIMILAR)
+    similar = difflib.get_close_matches(name.lower(), known, n=1, cutoff=_MIN_SIMILARITY)
     return similar[0] if similar else None
 
 
 def _plain(name: str) -> str:
-    """Spell ``topK``, ``top-k`` and ``top_k`` alike."""
+    """Return a name without its punctuation and case: ``topK``, ``top-k`` and ``top_k`` become ``topk``."""
     return "".join(filter(str.isalnum, name.lower()))
 
 
