@@ -152,7 +152,7 @@ PUBLISHED: dict[str, dict[str, PublishedRecall]] = {
         "ViT-H-14": PublishedRecall((69.2, 89.9, 96.1), (63.0, 86.6, 92.9)),
     },
 }
-"""Results of Chinese-CLIP by data set and model, on the validation split of MUGE and on the test splits of the others."""
+"""Results of Chinese-CLIP by data set and model, on the validation split of MUGE and the test splits of the others."""
 
 
 @dataclass(frozen=True)
