@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Search images by Chinese words and by image, and ask about them
 #
-# Runs offline on the demo set with the demo model and a local stand-in for the GLM API. With real weights and a key the
-# same steps use the real models: `python examples/quickstart.py --model ViT-B-16 --data test.jsonl`, or a folder of
-# images as `--data`, and `ZHIPUAI_API_KEY` set. `quickstart.ipynb` holds the same steps.
+# This example runs offline: it uses the demo images, the demo model and a local mock of the GLM API. To use the real
+# models, set `ZHIPUAI_API_KEY` and run `python examples/quickstart.py --model ViT-B-16 --data test.jsonl`; `--data` may
+# also be a folder of images. `quickstart.ipynb` has the same steps.
 
 # %%
 import argparse
@@ -34,29 +34,31 @@ DEMO = Path("demo") if IN_NOTEBOOK else Path(__file__).parent / "demo"
 
 # %% [markdown]
 # ## Settings
-# On the command line these are options; in the notebook, change the defaults here.
+# The script reads these from the command line. In the notebook, change the defaults.
 
 # %%
 parser = argparse.ArgumentParser(description="Search images by Chinese words and by image, and ask about them.")
-parser.add_argument("--data", type=Path, default=DEMO / "test.jsonl", help="jsonl as in the demo, or folder of images")
-parser.add_argument("--model", default=str(DEMO / "model"), help="such as ViT-B-16, or the path of other weights")
-parser.add_argument("--words", default="绿色", help="what to search for")
-parser.add_argument("--image", type=Path, help="an image of your own; by default one of the set, turned and shrunk")
-parser.add_argument("--question", default="图里有消防车吗？", help="what to ask")
-parser.add_argument("--glm", default="glm-4v-flash", help="model that answers")
+parser.add_argument(
+    "--data", type=Path, default=DEMO / "test.jsonl", help="jsonl file as in the demo, or a folder of images"
+)
+parser.add_argument("--model", default=str(DEMO / "model"), help="name such as ViT-B-16, or path of weights")
+parser.add_argument("--words", default="绿色", help="words to search for")
+parser.add_argument("--image", type=Path, help="image to search by (default: a rotated, smaller image of the set)")
+parser.add_argument("--question", default="图里有消防车吗？", help="question about the images")
+parser.add_argument("--glm", default="glm-4v-flash", help="GLM model")
 parser.add_argument("--output", type=Path, default=DEMO / "output", help="folder for the store, plots and pages")
 settings = parser.parse_args([] if IN_NOTEBOOK else None)
 
 
 def print_results(title: str, results: Sequence[NodeWithScore]) -> None:
-    """Print what was found: score, id, caption."""
+    """Print score, id and caption of each result."""
     print(f"\n{title}\n{'score':>7}  {'id':>5}  caption")
     for result in results:
         print(f"{result.score:7.4f}  {result.node.node_id:>5}  {result.node.get_content()}")
 
 
 def print_answer(question: str, response: RESPONSE_TYPE) -> None:
-    """Print an answer, and which images it cites."""
+    """Print an answer and the images that it cites."""
     print(f"\nQuestion: {question}\nAnswer: {response}")
     sources = {source.node.node_id: source.node for source in response.source_nodes}
     for name, node_id in response.metadata["citations"].items():
@@ -64,7 +66,7 @@ def print_answer(question: str, response: RESPONSE_TYPE) -> None:
 
 
 def save(shown: Figure | Gallery, name: str) -> Figure | Gallery:
-    """Save a plot or a gallery and say where; in a notebook, the last line of a cell shows it."""
+    """Save a plot or a gallery and print its path; a notebook displays the return value."""
     path = settings.output / name
     if isinstance(shown, Gallery):
         shown.save(path)
@@ -74,14 +76,14 @@ def save(shown: Figure | Gallery, name: str) -> Figure | Gallery:
     return shown
 
 
-def image_of_ones_own(nodes: Sequence[ImageNode]) -> Path:
-    """Return the image given, or make one that is not in the set."""
+def query_image(nodes: Sequence[ImageNode]) -> Path:
+    """Return the image of the option, or make one that is not in the set."""
     if settings.image is not None:
         return settings.image
     original = load_image(next((node for node in nodes if node.text == "红苹果"), nodes[0]))
-    turned = original.rotate(12, fillcolor="white").resize((original.width * 3 // 4, original.height * 3 // 4))
+    rotated = original.rotate(12, fillcolor="white").resize((original.width * 3 // 4, original.height * 3 // 4))
     path = settings.output / "query.jpg"
-    turned.save(path, quality=90)
+    rotated.save(path, quality=90)
     return path
 
 
@@ -90,7 +92,7 @@ def image_of_ones_own(nodes: Sequence[ImageNode]) -> Path:
 
 # %%
 settings.output.mkdir(parents=True, exist_ok=True)
-# Ids without a prefix, which would tell several sources apart.
+# The prefix of ids distinguishes several sources; here there is only one.
 read = read_folder if settings.data.is_dir() else read_jsonl
 nodes = read(settings.data, id_prefix="")
 captioned = sum(bool(node.text) for node in nodes)
@@ -100,7 +102,7 @@ five = nodes[:: max(1, len(nodes) // 5)][:5]
 save(plot_results(None, five), "five_images.png")
 
 # %% [markdown]
-# ## What is in an image? Probabilities of labels
+# ## Classify an image: probabilities of labels
 
 # %%
 embed_model = ChineseClipEmbedding(settings.model)
@@ -111,7 +113,7 @@ for label, probability in zip(labels, embed_model.similarity(five[0], labels)[0]
 
 # %% [markdown]
 # ## Build the index
-# Every batch is on disk when the bar moves on.
+# Each batch is on disk when the progress bar advances.
 
 # %%
 store = settings.output / f"{settings.data.stem}-{Path(settings.model).name}"
@@ -127,12 +129,12 @@ found = retriever.retrieve(settings.words)
 print_results(f"Images for the words {settings.words}", found)
 
 # %%
-own_image = image_of_ones_own(nodes)
-found_by_image = retriever.retrieve(QueryBundle("", image_path=str(own_image)))
-print_results(f"Images like {os.path.relpath(own_image)}", found_by_image)
+image = query_image(nodes)
+found_by_image = retriever.retrieve(QueryBundle("", image_path=str(image)))
+print_results(f"Images like {os.path.relpath(image)}", found_by_image)
 
 # %% [markdown]
-# ## Save, drop everything, load again
+# ## Close the index and load it again
 
 # %%
 index.close()
@@ -145,18 +147,18 @@ same = [result.node.node_id for result in again] == [result.node.node_id for res
 print(f"\nLoaded the index again from disk; it finds {'the same images' if same else 'other images'}.")
 
 # %% [markdown]
-# ## Plot what was found
+# ## Plot the results
 
 # %%
 save(plot_results(settings.words, found), "by_words.png")
 
 # %%
-save(plot_results(own_image, found_by_image), "by_image.png")
+save(plot_results(image, found_by_image), "by_image.png")
 
 # %% [markdown]
 # ## Ask by words
-# The query engine finds images for the question and sends them, numbered, with similarity and caption. The answer
-# cites them by number, and the response says which nodes these are.
+# The query engine finds images for the question and sends them to the model with number, similarity and caption. The
+# answer cites images by number, and `response.metadata` maps these citations to node ids.
 
 # %%
 llm = connect_glm(settings.glm)
@@ -165,18 +167,18 @@ response = engine.query(settings.question)
 print_answer(settings.question, response)
 
 # %% [markdown]
-# A gallery shows the answer with its images; each [图1] is a link. A notebook shows it, `save` writes it as a page.
+# A gallery shows the answer with its images; each [图1] is a link. Notebooks display it, and `save` writes a page.
 
 # %%
 save(show(settings.question, response), "answer.html")
 
 # %% [markdown]
-# ## Ask with an image of one's own
-# The image finds others like it; the model is shown it first, then these.
+# ## Ask about an image of your own
+# The engine finds similar images. The model gets your image first, then these.
 
 # %%
 engine = index.as_query_engine(llm=llm, similarity_top_k=3, query_mode="image")
-query = QueryBundle("我的图片里是什么？", image_path=str(own_image))
+query = QueryBundle("我的图片里是什么？", image_path=str(image))
 print_answer(query.query_str, engine.query(query))
 
 # %%

@@ -1,4 +1,4 @@
-"""Fixtures that the whole suite shares: real photographs, small and official-form checkpoints, local HTTP."""
+"""Fixtures for all tests: photographs, checkpoints with random weights, the demo model, local HTTP servers."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ DEMO = ROOT / "examples" / "demo"
 
 @pytest.fixture(scope="session")
 def demo_folder() -> Path:
-    """The demo: ``test.jsonl``, ``model/``, scripts."""
+    """Folder of the demo, with ``test.jsonl`` and ``model/``."""
     return DEMO
 
 
 @pytest.fixture(scope="session")
 def load_script() -> Callable[[Path], ModuleType]:
-    """Imports a script that lies outside the package, by its path in the repository."""
+    """A function that imports a script outside the package by its path in the repository."""
 
     def load(path: Path) -> ModuleType:
         specification = importlib.util.spec_from_file_location(path.stem, ROOT / path)
@@ -49,13 +49,13 @@ def load_script() -> Callable[[Path], ModuleType]:
 
 @pytest.fixture(scope="session")
 def ask(load_script: Callable[[Path], ModuleType]) -> ModuleType:
-    """The example that asks the pages of a lecture or a car manual."""
+    """The example script that asks about the pages of a lecture or a car manual."""
     return load_script(Path("examples/cases/ask.py"))
 
 
 @pytest.fixture(scope="session")
 def examples() -> list[Example]:
-    """Ten emoji that the demo model tells apart, as images of a data set."""
+    """Ten emoji that the demo model distinguishes, as examples of a data set."""
     names = ("飞机", "闹钟", "太阳", "彩虹", "香蕉", "红苹果", "樱桃", "西瓜", "柠檬", "消防车")
     images = {node.text: base64.b64decode(node.image or "") for node in read_jsonl(DEMO / "test.jsonl")}
     return [Example(number, images[name], name) for number, name in enumerate(names, 1)]
@@ -63,32 +63,32 @@ def examples() -> list[Example]:
 
 @pytest.fixture(scope="session")
 def photos() -> list[Path]:
-    """Ten real photographs, JPEG, one a class."""
+    """Ten photographs of different things, as JPEG files."""
     return sorted(PHOTOS.glob("*.jpg"))
 
 
 @pytest.fixture(scope="session")
 def captions() -> dict[str, str]:
-    """Chinese label by file name of the photographs."""
+    """Chinese captions of the photographs by file name."""
     lines = (PHOTOS / "labels.jsonl").read_text(encoding="utf-8").splitlines()
     return {record["image"]: record["label_zh"] for record in map(json.loads, lines)}
 
 
 @pytest.fixture
 def photo_nodes(photos: list[Path], captions: dict[str, str]) -> list[ImageNode]:
-    """The photographs as captioned nodes, their file names as node ids."""
+    """The photographs as nodes with captions and with file names as ids."""
     return [ImageNode(id_=photo.name, image_path=str(photo), text=captions[photo.name]) for photo in photos]
 
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a Chinese-CLIP with random weights that runs in milliseconds."""
+    """Folder of a small Chinese-CLIP model with random weights, which runs in milliseconds."""
     return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(scope="session")
 def rn50_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds ``clip_cn_rn50.pt``, with random weights, as the article's folder would."""
+    """Folder with ``clip_cn_rn50.pt``, the official file name, with random weights."""
     folder = tmp_path_factory.mktemp("rn50")
     tiny_checkpoint(folder, "RN50")
     return folder
@@ -96,7 +96,7 @@ def rn50_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def vit_b_16_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As ``rn50_root``, with ``clip_cn_vit-b-16.pt``: converting it takes half a minute of CPU time."""
+    """Folder with ``clip_cn_vit-b-16.pt``. Converting this model takes half a minute of CPU time."""
     folder = tmp_path_factory.mktemp("vit-b-16")
     tiny_checkpoint(folder, "ViT-B-16")
     return folder
@@ -106,7 +106,10 @@ def vit_b_16_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def documented_model(
     request: pytest.FixtureRequest, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> str:
-    """The model that code of the documentation is run with, in a user's home; in full size it needs no change."""
+    """The model name for running code of the documentation, in a temporary home directory.
+
+    The small model replaces the name in the code; the full-size one is found by its official name.
+    """
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(tmp_path / "cache"))
@@ -120,32 +123,32 @@ def documented_model(
 
 @pytest.fixture(scope="session")
 def needs_openvino() -> None:
-    """Skips a test where OpenVINO is not installed; imported outside the package, it would report conversions."""
+    """Skips the test if OpenVINO is not installed."""
     if not has_openvino():
         pytest.skip("needs OpenVINO")
 
 
 @pytest.fixture
 def plain_nodes(photos: list[Path]) -> list[ImageNode]:
-    """Images without captions and without metadata, which core drops."""
+    """The photographs as nodes without captions and metadata; core ignores such nodes."""
     return [ImageNode(id_=photo.name, image_path=str(photo)) for photo in photos]
 
 
 @pytest.fixture(scope="session")
 def tiny_embedding(tiny_model: Path) -> ChineseClipEmbedding:
-    """A model with random weights, for tests that do not look at what it finds."""
+    """A small model with random weights, for tests that do not depend on what it finds."""
     return ChineseClipEmbedding(model_name=str(tiny_model), device="cpu")
 
 
 @pytest.fixture(scope="session")
 def demo_embedding() -> ChineseClipEmbedding:
-    """The trained demo model, for tests that look at what it finds."""
+    """The trained demo model, for tests that depend on what it finds."""
     return ChineseClipEmbedding(model_name=str(DEMO / "model"), device="cpu")
 
 
 @pytest.fixture(scope="session")
 def file_server() -> Iterator[str]:
-    """Address of an HTTP server on loopback that serves the photographs."""
+    """URL of a local HTTP server that serves the photographs."""
 
     class QuietHandler(SimpleHTTPRequestHandler):
         def log_message(self, *args: object) -> None:
@@ -158,20 +161,20 @@ def file_server() -> Iterator[str]:
 
 @pytest.fixture
 def key() -> str:
-    """An API key whose parts are easily found where they must not be."""
+    """An API key that is easy to find in texts where it must not occur."""
     return "0123456789abcdef.s3cr3tpart"
 
 
 @pytest.fixture
 def server() -> Iterator[MockGLMServer]:
-    """The API on loopback."""
+    """A mock server of the GLM API."""
     with MockGLMServer() as running:
         yield running
 
 
 @pytest.fixture
 def connect(server: MockGLMServer, key: str) -> Iterator[Callable[..., ZhipuMultiModal]]:
-    """Builds clients of the stand-in, and closes them."""
+    """A function that creates clients of the mock server, which are closed after the test."""
     clients: list[ZhipuMultiModal] = []
 
     def build(**settings: Any) -> ZhipuMultiModal:
@@ -185,5 +188,5 @@ def connect(server: MockGLMServer, key: str) -> Iterator[Callable[..., ZhipuMult
 
 @pytest.fixture
 def llm(connect: Callable[..., ZhipuMultiModal]) -> ZhipuMultiModal:
-    """A client of the stand-in with default settings."""
+    """A client of the mock server with default settings."""
     return connect()

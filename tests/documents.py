@@ -1,4 +1,4 @@
-"""The code in README files and guides, as tests run it."""
+"""Extracts code from Markdown files."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ def code_blocks(document: Path, language: str) -> list[str]:
 
 
 def python_program(document: Path, model: str) -> str:
-    """Return the Python of a Markdown file as one program, with a model in the place of ViT-B-16."""
+    """Return the Python blocks of a Markdown file as one program in which a model name replaces ViT-B-16."""
     return "\n".join(code_blocks(document, "python")).replace('"ViT-B-16"', repr(model))

@@ -13,23 +13,27 @@ from llama_index_mm_zhipu.testing.wire import Reply
 
 @dataclass(frozen=True)
 class Together(Fault):
-    """A normal answer, sent when as many requests are waiting for theirs as the barrier counts.
+    """A normal answer that is sent when as many requests are waiting as the barrier has parties.
 
     Attributes:
-        barrier: It breaks, and the client gets no answer, where they never wait all at once.
+        barrier: Breaks after a timeout; then the client gets no answer.
     """
 
     barrier: threading.Barrier
 
     def alter_reply(self, reply: Reply) -> Reply:
-        """Wait for the others."""
+        """Wait for the other requests."""
         self.barrier.wait(PATIENCE)
         return reply
 
 
 @dataclass(frozen=True)
 class Held(Fault):
-    """A normal answer, sent when the event is set."""
+    """A normal answer that is sent when an event is set.
+
+    Attributes:
+        released: The event.
+    """
 
     released: threading.Event
 

@@ -1,4 +1,4 @@
-"""Programs that tests run in a Python process of their own."""
+"""Starts Python programs in separate processes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import subprocess
 import sys
 from typing import Any
 
-# A shell without job control starts what runs in the background with SIGINT ignored, and children inherit that.
-_HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+# A shell without job control ignores SIGINT in background processes, and their children inherit this.
+_ENABLE_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
 
 
 def start_program(code: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """Start Python code that Ctrl-C interrupts, in whatever way the suite itself was started.
+    """Start a Python program that Ctrl-C interrupts, no matter how the tests were started.
 
     Args:
         code: The program.
-        *arguments: Its ``sys.argv[1:]``.
-        **options: Of ``subprocess.Popen``; input and output are text.
+        *arguments: Its command-line arguments.
+        **options: Further arguments of ``subprocess.Popen``; input and output are text.
     """
-    command = [sys.executable, "-c", _HEED_CTRL_C + code, *map(str, arguments)]
+    command = [sys.executable, "-c", _ENABLE_CTRL_C + code, *map(str, arguments)]
     return subprocess.Popen(command, text=True, **options)

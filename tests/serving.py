@@ -1,4 +1,4 @@
-"""HTTP servers on loopback that end with the test that started them."""
+"""Runs a local HTTP server during a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from http.server import ThreadingHTTPServer
 
 @contextmanager
 def serving(server: ThreadingHTTPServer) -> Iterator[None]:
-    """Serve in a thread until the block ends."""
+    """Serve in a thread inside a ``with`` block."""
     with server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005}, daemon=True)
         thread.start()

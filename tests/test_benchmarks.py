@@ -1,4 +1,4 @@
-"""The benchmarks run, small, and write what they say."""
+"""The benchmarks run at a small size, and print the results that they write."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(name: str, *arguments: str) -> str:
 def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
     output = tmp_path / "results.json"
     sizes = ["--sizes", "2048", "--reopen", "2048", "--hnsw", "2048", "--growth", "2048", "4096"]
-    said = run(
+    printed = run(
         "vector_store.py", "--contenders", "raw-faiss", "ours", *sizes, "--queries", "20", "--output", str(output)
     )
 
@@ -31,13 +31,13 @@ def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
     assert ours["status"] == "ok"
     assert ours["query"]["recall"] == ours["query with the 1 % filter"]["recall"] == 1
     assert ours["left_after_delete"] == 0
-    assert f"{ours['add_per_second']:,.0f}" in said
+    assert f"{ours['add_per_second']:,.0f}" in printed
     assert (tmp_path / "vector_store_hnsw_2048.png").is_file()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and kill")
-def test_the_ordeals_end_well(tmp_path: Path) -> None:
+def test_the_durability_tests_pass(tmp_path: Path) -> None:
     amounts = ["--kills", "5", "--seconds", "0.5", "--calls", "20", "--openings", "3"]
     lines = run("durability.py", *amounts, "--folder", str(tmp_path)).splitlines()
     assert [next(iter(json.loads(line))) for line in lines[1:]] == [
@@ -53,10 +53,10 @@ def test_the_ordeals_end_well(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs the resource module")
 def test_the_client_is_compared_with_bare_http(tmp_path: Path) -> None:
     output = tmp_path / "llm.json"
-    said = run("llm.py", "--quick", "--json", str(output))
+    printed = run("llm.py", "--quick", "--json", str(output))
 
     figures = json.loads(output.read_text(encoding="utf-8"))
-    assert {len(of_each) for found in figures["calls"] for of_each in (found["bare"], found["ours"])} == {20}
+    assert {len(each) for found in figures["calls"] for each in (found["bare"], found["ours"])} == {20}
     assert [found["max_concurrency"] for found in figures["crowds"]] == [10, 50]
     assert figures["image"]["jpeg_bytes"] < 3_700_000 < figures["image"]["png_bytes"]
     assert [(found["failed"], found["open_connections"]) for found in figures["streams"]] == [(0, 0), (0, 0)]
@@ -66,14 +66,14 @@ def test_the_client_is_compared_with_bare_http(tmp_path: Path) -> None:
         (20_000_000, 3),
     ]
     for found in figures["calls"]:
-        assert f"| {found['call']} | {found['image']} | {found['until']} | {median(found['bare']):.2f}" in said
+        assert f"| {found['call']} | {found['image']} | {found['until']} | {median(found['bare']):.2f}" in printed
 
 
 @pytest.mark.slow
-def test_the_embedding_is_compared_with_the_articles_loop(tmp_path: Path) -> None:
+def test_the_embedding_is_compared_with_the_loop_of_the_article(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     output = tmp_path / "embedding.json"
-    said = run("embedding.py", "--quick", "--json", str(output))
+    printed = run("embedding.py", "--quick", "--json", str(output))
 
     figures = json.loads(output.read_text(encoding="utf-8"))
     for part in ("pairs", "slides", "photos", "queries"):
@@ -84,19 +84,19 @@ def test_the_embedding_is_compared_with_the_articles_loop(tmp_path: Path) -> Non
         assert contenders["OpenVINO int8"] > 0.99
     assert [start["torch_imported"] for start in figures["starts"]["later"]["OpenVINO fp32"]] == [False]
     for target in figures["targets"]:
-        assert f"| {target['work']} | {target['against']} | {target['target']} |" in said
+        assert f"| {target['work']} | {target['against']} | {target['target']} |" in printed
         assert target["measured"] is not None or "bf16" in target["work"]
 
 
 @pytest.mark.slow
-def test_the_engine_is_compared_with_core_s(tmp_path: Path) -> None:
+def test_the_query_engine_is_compared_with_those_of_core(tmp_path: Path) -> None:
     output = tmp_path / "rag.json"
-    said = run("rag.py", "--quick", "--json", str(output))
+    printed = run("rag.py", "--quick", "--json", str(output))
 
     figures = json.loads(output.read_text(encoding="utf-8"))
     times = figures["queries"]["ms"]
-    assert [len(of_each) for of_each in times.values()] == [3, 3, 3]
-    for name, of_each in times.items():
-        assert f"| {name} | {median(of_each):.1f} (" in said
+    assert [len(each) for each in times.values()] == [3, 3, 3]
+    for name, each in times.items():
+        assert f"| {name} | {median(each):.1f} (" in printed
     assert figures["captions"]["images"] == 20
     assert figures["captions"]["seconds"] > 2 > figures["captions"]["seconds_again"]

@@ -1,4 +1,4 @@
-"""The two cases of the article: a lecture's slides and a car manual are found by what they say, and are shown."""
+"""The examples in examples/cases find the pages of a lecture and of a car manual, and send them to the LLM."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_every_question_finds_its_page_among_the_first_three(
     ]
 
 
-def test_the_page_found_and_its_text_are_in_the_prompt(
+def test_the_page_and_its_text_are_sent_to_the_llm(
     ask: ModuleType, demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: MockGLMServer, tmp_path: Path
 ) -> None:
     pages = ask.read_pages("car_maintenance", tmp_path)
@@ -51,13 +51,15 @@ def test_the_page_found_and_its_text_are_in_the_prompt(
     assert page in images_of(request)
 
 
-def test_the_script_shows_both_ways_and_what_was_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_prints_ranks_of_both_indexes_and_the_pages_that_were_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
     command = [sys.executable, str(CASES / "ask.py"), "lecture", "--output", str(tmp_path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Read 10 pages of lecture.pdf" in shown
     assert "Among the first three, with text: 20 of 20" in shown
-    assert re.search(r"Among the first three, by image alone: \d+ of 20\nThe demo model .* cannot read", shown)
+    assert re.search(r"Among the first three, by image alone: \d+ of 20\nThe demo model .* cannot read text", shown)
     assert "Sent: lecture.pdf/1, " in shown
     assert "第1张图片：JPEG 3840×2880" in shown
     assert (tmp_path / "lecture.png").stat().st_size > 10_000

@@ -1,4 +1,4 @@
-"""The demo set and its model are what their README says."""
+"""The demo model finds the images of the demo set as well as its README says."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ def emoji(demo_folder: Path) -> list[ImageNode]:
     return read_jsonl(demo_folder / "test.jsonl")
 
 
-def test_names_find_their_images(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> None:
+def test_names_find_their_emoji(demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode]) -> None:
     images = np.asarray(demo_embedding.get_image_embedding_batch([node.image for node in emoji]))
     names = np.asarray(demo_embedding.get_text_embedding_batch([node.text for node in emoji]))
 
     scores = names @ images.T
     ranks = (scores > np.diag(scores)[:, None]).sum(axis=1)
 
-    # Measured: 0.906 and 0.990; the floors are 0.05 below.
+    # Measured: 0.906 and 0.990. The bounds are 0.05 lower.
     assert (ranks == 0).mean() > 0.856
     assert (ranks < 5).mean() > 0.94
 
 
 @pytest.mark.parametrize("captioned", ["even", "odd"])
-def test_both_halves_of_a_half_captioned_set_are_found(
+def test_images_with_and_without_captions_are_found_in_one_index(
     demo_embedding: ChineseClipEmbedding, emoji: list[ImageNode], captioned: str
 ) -> None:
     nodes = [node.model_copy() for node in emoji[:300]]

@@ -1,4 +1,4 @@
-"""Reference pages are what the docstrings say, links lead somewhere, and every public name has its place."""
+"""The documentation is up to date: reference pages, links, code of guides, tables of models and errors."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def generator(load_script: Callable[[Path], ModuleType]) -> ModuleType:
     return load_script(Path("docs/generate.py"))
 
 
-def test_pages_are_up_to_date(generator: ModuleType) -> None:
+def test_reference_pages_are_up_to_date(generator: ModuleType) -> None:
     kept = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")}
     assert kept == generator.pages(), "run make docs"
 
 
-def test_every_public_name_has_its_place(generator: ModuleType) -> None:
+def test_every_public_name_is_in_the_reference(generator: ModuleType) -> None:
     described = {name for modules in generator.PAGES.values() for names in modules.values() for name in names}
     public = {
         *llama_index_mm_zhipu.__all__,
@@ -66,7 +66,7 @@ def test_every_public_name_has_its_place(generator: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_relative_links_and_links_to_the_repository_exist(page: Path) -> None:
     text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
     for target in targets:
@@ -78,14 +78,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 def test_links_of_the_readmes_are_absolute(readme: str) -> None:
-    """They are the page of the package index, too."""
+    """The package index shows the READMEs, too."""
     text = re.sub(r"```.*?```|`[^`]*`", "", (ROOT / readme).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("https://")] == []
 
 
 @pytest.fixture
 def guide_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What guides suppose: a key, a service, images and data sets in the current folder."""
+    """The environment that guides assume: an API key, a server, and images and data sets in the current directory."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(photos[0], "car.jpg")
     shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
@@ -109,12 +109,12 @@ def test_the_code_of_guides_runs(guide: Path, documented_model: str) -> None:
 
 
 def table_rows(start: str) -> list[list[str]]:
-    """Cells of the rows in the guide of the LLM that start so."""
+    """Return the cells of the rows in the LLM guide that begin with a string."""
     lines = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8").splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith(start)]
 
 
-def test_the_table_of_models_is_that_of_the_code() -> None:
+def test_the_table_of_models_matches_the_code() -> None:
     text = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `glm")
@@ -132,11 +132,11 @@ def test_the_table_of_models_is_that_of_the_code() -> None:
 
 
 def error_rows() -> list[list[str]]:
-    """Cells of the table of errors in the guide of the LLM."""
+    """Return the cells of the table of errors in the LLM guide."""
     return [cells for cells in table_rows("| ") if re.fullmatch(r"`GLM\w+Error`", cells[1])]
 
 
-def test_every_code_is_in_the_table_of_errors() -> None:
+def test_the_table_of_errors_matches_the_code() -> None:
     rows = error_rows()
     codes = {code for cells in rows for code in re.findall(r"\b1\d{3}\b", cells[0])}
     assert codes == set(ERROR_BY_CODE)
@@ -149,7 +149,7 @@ def test_every_code_is_in_the_table_of_errors() -> None:
             assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == "yes"), status
 
 
-def test_the_table_of_errors_names_tests() -> None:
+def test_the_table_of_errors_refers_to_existing_tests() -> None:
     source = (ROOT / "tests" / "llm" / "test_client_faults.py").read_text(encoding="utf-8")
     for cells in error_rows():
         for name in re.split(r", | … ", cells[3]):

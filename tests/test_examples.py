@@ -1,4 +1,4 @@
-"""The quickstart runs offline as it stands, shows what it promises, and the notebook says the same."""
+"""The quickstart script runs offline, and the notebook has the same code and outputs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_the_script_shows_what_it_finds_and_where_its_plots_are(tmp_path: Path) -> None:
+def test_the_script_prints_results_and_saves_plots(tmp_path: Path) -> None:
     command = [sys.executable, str(QUICKSTART), "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     shown = done.stdout
@@ -36,7 +36,7 @@ def test_the_script_shows_what_it_finds_and_where_its_plots_are(tmp_path: Path) 
     assert re.search(r"Images for the words 绿色\n +score +id +caption\n +0\.9\d+ +\d+ +绿色圆\n", shown)
     assert re.search(r"Images like query\.jpg\n +score +id +caption\n +0\.9\d+ +\d+ +红苹果\n", shown)
     assert "Loaded the index again from disk; it finds the same images." in shown
-    assert "asking the local stand-in" in shown
+    assert "asking the local mock server" in shown
     assert re.search(r"Question: 图里有消防车吗？\nAnswer: .*本地模拟服务", shown)
     assert re.search(r"说明：图1（相似度 0\.9\d+）：「消防车」\n", shown)
     assert re.search(r"Cited as 图1: \d+  消防车\n", shown)
@@ -46,14 +46,14 @@ def test_the_script_shows_what_it_finds_and_where_its_plots_are(tmp_path: Path) 
     for name in ("five_images.png", "by_words.png", "by_image.png", "answer.html"):
         assert f"Saved {name}" in shown
         assert (tmp_path / name).stat().st_size > 10_000
-    # Nothing but progress bars, and lines that say what takes long on a busy machine.
+    # On stderr there are only progress bars, and lines that report slow steps on a busy machine.
     lines = re.split(r"[\r\n]+", done.stderr.strip())
     assert [line for line in lines if not re.match("Embedding|Converting|Loading", line)] == []
-    # With the command line that make prints, the progress bar and the lines for slow machines, below 60.
+    # With the command that make prints, the progress bar and the lines for slow steps, the output is below 60 lines.
     assert len(shown.splitlines()) <= 55
 
 
-def test_the_script_takes_a_folder_an_image_and_another_model(
+def test_the_script_accepts_a_folder_an_image_and_another_model(
     tmp_path: Path,
     photos: list[Path],
     tiny_model: Path,
@@ -81,23 +81,23 @@ def notebook() -> nbformat.NotebookNode:
 
 
 def outputs_by_cell(notebook: nbformat.NotebookNode) -> list[list[str]]:
-    """The kinds of output below each cell: names of streams, and types of what is displayed."""
+    """Return the outputs below each cell: names of streams, and MIME types of displayed objects."""
     return [
-        [output.get("name") or max(output.data, key=lambda kind: kind != "text/plain") for output in cell.outputs]
+        [output.get("name") or max(output.data, key=lambda mime: mime != "text/plain") for output in cell.outputs]
         for cell in notebook.cells
         if cell.cell_type == "code"
     ]
 
 
-def test_the_notebook_is_the_script(notebook: nbformat.NotebookNode) -> None:
+def test_the_notebook_has_the_code_of_the_script(notebook: nbformat.NotebookNode) -> None:
     script = jupytext.read(QUICKSTART)
     assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
         (cell.cell_type, cell.source) for cell in script.cells
     ], "run make docs"
 
 
-def test_the_notebook_is_kept_with_its_outputs(notebook: nbformat.NotebookNode) -> None:
-    shown = [kind for outputs in outputs_by_cell(notebook) for kind in outputs]
+def test_the_notebook_is_stored_with_its_outputs(notebook: nbformat.NotebookNode) -> None:
+    shown = [output for outputs in outputs_by_cell(notebook) for output in outputs]
     assert shown.count("image/png") == 3
     assert shown.count("text/html") == 1
     assert "stderr" not in shown
@@ -109,7 +109,7 @@ def test_the_notebook_is_kept_with_its_outputs(notebook: nbformat.NotebookNode) 
 
 
 @pytest.mark.integration
-def test_the_notebook_runs_and_shows_the_same(
+def test_the_notebook_runs_and_has_the_same_outputs(
     load_script: Callable[[Path], ModuleType], notebook: nbformat.NotebookNode
 ) -> None:
     run = load_script(Path("docs/run_notebook.py")).executed_notebook()

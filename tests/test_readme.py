@@ -1,4 +1,4 @@
-"""The READMEs' code runs as it stands, and both READMEs show the same code."""
+"""The code in the READMEs runs, and both READMEs have the same code."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_python_blocks_run(documented_model: str, photos: list[Path], tmp_pa
     assert "图里的飞机是什么颜色？" in (tmp_path / "answer.html").read_text(encoding="utf-8")
 
 
-def test_both_readmes_show_the_same_code() -> None:
+def test_both_readmes_have_the_same_code() -> None:
     def without_comments(code: str) -> str:
         return re.sub(r"^#.*\n| +#.*", "", code, flags=re.MULTILINE)
 
@@ -46,7 +46,7 @@ def test_both_readmes_show_the_same_code() -> None:
         assert english == chinese
 
 
-def test_the_shell_blocks_name_what_exists() -> None:
+def test_targets_and_paths_in_shell_blocks_exist() -> None:
     commands = "\n".join(code_blocks(READMES[0], "bash"))
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", commands, flags=re.MULTILINE):
@@ -56,7 +56,7 @@ def test_the_shell_blocks_name_what_exists() -> None:
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_the_steps_by_hand_are_those_of_make() -> None:
+def test_the_manual_steps_are_those_of_make() -> None:
     planned = subprocess.run(["make", "-n", "-B", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     steps = [" ".join(line.split()) for line in planned.replace("\\\n", " ").splitlines() if ".venv/bin" in line]
     by_hand = code_blocks(READMES[0], "bash")[1].splitlines()

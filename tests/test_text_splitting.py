@@ -1,4 +1,4 @@
-"""Where nltk refuses the data that llama-index-core ships, the error holds the command that helps."""
+"""If nltk refuses the data that llama-index-core ships, the error contains the command that fixes it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ model = MockMultiModalEmbedding(embed_dim=4)
 index = build_index([TextNode(text="kept")], embed_model=model)
 manual = Document(text="轮胎气压应为二百三十千帕。" * 2000)
 for split in (lambda: build_index([manual], embed_model=model), lambda: index.insert(manual)):
-    globals_helper._punkt_tokenizer = None  # after a failure it would be half made, and pass
+    globals_helper._punkt_tokenizer = None  # a failed attempt leaves a tokenizer that is used without an error
     try:
         split()
     except PermissionError as error:
@@ -32,8 +32,8 @@ for split in (lambda: build_index([manual], embed_model=model), lambda: index.in
 """
 
 
-def test_data_that_uv_linked_is_refused_with_the_command_that_helps(tmp_path: Path) -> None:
-    """As in an environment that ``uv pip install`` made with hard links."""
+def test_hard_linked_data_is_refused_with_the_command_that_fixes_it(tmp_path: Path) -> None:
+    """``uv pip install`` makes such hard links to its cache."""
     shipped = Path(llama_index.core.__file__).parent / "_static" / "nltk_cache"
     linked = shutil.copytree(shipped, tmp_path / "nltk_cache")
     for file in [path for path in linked.rglob("*") if path.is_file()]:
@@ -55,6 +55,6 @@ def test_data_that_uv_linked_is_refused_with_the_command_that_helps(tmp_path: Pa
     )
 
 
-def test_other_refusals_stay_as_they_are() -> None:
+def test_other_errors_stay_unchanged() -> None:
     with pytest.raises(PermissionError, match=r"^nobody may read it$"), nltk_errors_explained():
         raise PermissionError("nobody may read it")

@@ -1,4 +1,4 @@
-"""Waiting for what other threads and processes bring about, however busy the machine is."""
+"""Waits for conditions that other threads and processes fulfil, with a timeout for busy machines."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 PATIENCE = 300.0
-"""Seconds after which something hangs: far more than anything takes on a busy machine, below pytest's own timeout."""
+"""Timeout in seconds. It is longer than anything takes on a busy machine, and shorter than pytest's timeout."""
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    """Wait for a condition that another thread or process brings about; return whether it holds."""
+    """Wait until a condition holds or the time is over; return whether it holds."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.002)

@@ -1,10 +1,10 @@
-"""Ask the pages of a lecture or of a car manual: what the article does with slides, in two ways.
+"""Ask questions about the pages of a lecture or of a car manual, which are indexed with and without their text.
 
     python examples/cases/ask.py lecture
     python examples/cases/ask.py car_maintenance --question 胎压太低会有什么危害？
 
-Offline, with the demo model and a local stand-in for the GLM API. With weights and a key:
-``python examples/cases/ask.py lecture --model ViT-B-16``, and ``ZHIPUAI_API_KEY`` set.
+This example runs offline, with the demo model and a local mock of the GLM API. To use the real models, set
+``ZHIPUAI_API_KEY`` and run ``python examples/cases/ask.py lecture --model ViT-B-16``.
 """
 
 from __future__ import annotations
@@ -29,50 +29,50 @@ CASES = ("lecture", "car_maintenance")
 DEMO_MODEL = str(HERE.parent / "demo" / "model")
 
 SLIDE_WIDTH = 3840
-"""Pages are rendered at 3840 × 2880."""
+"""Width of rendered pages in pixels; their height is 2880."""
 
 WEIGHT_OF_IMAGES = 0.2
-"""Of a page full of text, its words say more than its looks: ``alpha`` of the hybrid search."""
+"""``alpha`` of the hybrid search: on pages full of text, words say more than the image."""
 
 
 class Question(NamedTuple):
-    """A question, and the id of the page that answers it."""
+    """A question and the id of the page that answers it."""
 
     text: str
     page: str
 
 
 def load_questions(case: str) -> list[Question]:
-    """Return the questions that come with a case."""
+    """Return the questions of a case."""
     content = json.loads((HERE / f"{case}.json").read_text(encoding="utf-8"))
     return [Question(each["question"], f"{case}.pdf/{each['page']}") for each in content["questions"]]
 
 
 def read_pages(case: str, images: Path, show_progress: bool = False) -> list[ImageNode]:
-    """Render the pages of a case into a folder, and return them with their text."""
+    """Render the pages of a case into a folder, and return them as nodes with their text."""
     reader = PageReader(longest_side=SLIDE_WIDTH, id_prefix="", show_progress=show_progress)
     return reader.load_data(HERE / f"{case}.pdf", images)
 
 
 def index_with_text(pages: Sequence[BaseNode], embed_model: ChineseClipEmbedding) -> ImageIndex:
-    """Index pages so that their images are found by vector and their text by its words."""
+    """Index pages so that they are found by the vectors of their images and by the words of their text."""
     return build_index(pages, embed_model=embed_model, caption_weight=0)
 
 
 def index_without_text(pages: Sequence[BaseNode], embed_model: ChineseClipEmbedding) -> ImageIndex:
-    """Index pages as the article does: images alone, which a model must be able to read."""
+    """Index the images of pages alone. The embedding model must be able to read them."""
     return build_index([with_caption(page, "") for page in pages], embed_model=embed_model)
 
 
 def ranks_of(index: ImageIndex, questions: Sequence[Question]) -> list[int]:
-    """Return the rank, from 1, at which each question finds its page."""
+    """Return for each question the rank, from 1, of its page."""
     retriever = index.as_retriever(similarity_top_k=index.image_store.count(), alpha=WEIGHT_OF_IMAGES)
     found = [[result.node.node_id for result in retriever.retrieve(question.text)] for question in questions]
     return [ids.index(question.page) + 1 for ids, question in zip(found, questions, strict=True)]
 
 
 def print_ranks(questions: Sequence[Question], with_text: Sequence[int], without_text: Sequence[int]) -> None:
-    """Print at which rank each question finds its page, either way."""
+    """Print the ranks of the pages in both indexes."""
     print("\nrank with text / by image alone, and question")
     for question, rank, bare_rank in zip(questions, with_text, without_text, strict=True):
         print(f"{rank:4} / {bare_rank:<4} {question.text}  → {question.page}")
@@ -81,19 +81,19 @@ def print_ranks(questions: Sequence[Question], with_text: Sequence[int], without
 
 
 def print_sources(nodes: Sequence[BaseNode]) -> None:
-    """Print which pages were sent, and how each begins."""
+    """Print the pages that were sent, with the beginning of their text."""
     for node in nodes:
         title = node.get_content().splitlines()[:2]
         print(f"Sent: {node.node_id}, {getattr(node, 'image_path', None)}, its text beginning with {' '.join(title)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, index, search in both ways, ask."""
-    parser = argparse.ArgumentParser(description="Ask the pages of a lecture or of a car manual.")
+    """Read pages, index them with and without text, print ranks, and ask a question."""
+    parser = argparse.ArgumentParser(description="Ask questions about the pages of a lecture or of a car manual.")
     parser.add_argument("case", choices=CASES)
-    parser.add_argument("--question", help="by default the first that comes with the case")
-    parser.add_argument("--model", default=DEMO_MODEL, help="such as ViT-B-16")
-    parser.add_argument("--glm", default="glm-4v-flash", help="model that answers")
+    parser.add_argument("--question", help="default: the first question of the case")
+    parser.add_argument("--model", default=DEMO_MODEL, help="name such as ViT-B-16, or path of weights")
+    parser.add_argument("--glm", default="glm-4v-flash", help="GLM model")
     parser.add_argument("--output", type=Path, default=HERE / "output", help="folder for images")
     given = parser.parse_args(arguments)
 
@@ -106,7 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     if given.model == DEMO_MODEL:
         print(
-            "The demo model knows emoji alone and cannot read: of it, the second way is chance. Try --model ViT-B-16."
+            "The demo model knows only emoji and cannot read text, so its ranks by image alone are random. "
+            "Try --model ViT-B-16."
         )
 
     question = given.question or questions[0].text

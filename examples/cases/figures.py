@@ -1,11 +1,11 @@
-"""Vector figures of the example pages, each drawn from its description in JSON.
+"""Draws the figures of the example pages from their descriptions in JSON.
 
-Kinds of figure, by their ``"kind"``:
+Types of figures, by the value of ``"kind"``:
 
-- ``chart``: points, lines and vertical distances over two named axes;
+- ``chart``: points, lines and vertical distances over two axes with names;
 - ``table``: a heading row and rows of text, some cells marked;
-- ``tree``: questions and answers from a root downwards;
-- ``layers``: columns of nodes, each joined to all of the next;
+- ``tree``: a decision tree with questions and answers;
+- ``layers``: columns of nodes, each connected to all nodes of the next column;
 - ``grids``: rows of number grids with signs between them;
 - ``gauge``: a dial with coloured zones and a needle;
 - ``shapes``: rectangles, circles, arcs, lines, polygons and labels on a canvas of the given ``"size"``;
@@ -30,7 +30,7 @@ LABEL_SIZE = 12
 
 
 def draw_figure(canvas: Canvas, figure: Figure, box: Box) -> None:
-    """Draw a figure of any kind inside a box."""
+    """Draw a figure of any type inside a box."""
     canvas.saveState()
     canvas.setLineCap(1)
     canvas.setLineJoin(1)
@@ -72,7 +72,7 @@ def draw_chart(canvas: Canvas, figure: Figure, box: Box) -> None:
 
 
 def draw_table(canvas: Canvas, figure: Figure, box: Box) -> None:
-    """Draw rows of text, the columns as wide as their longest text needs, the cells in ``"marked"`` coloured."""
+    """Draw rows of text. The longest text of a column sets its width, and the cells in ``"marked"`` are coloured."""
     rows, box = figure["rows"], box.inset(4)
     size = figure.get("text_size", LABEL_SIZE)
     needs = [max(text_width(row[column], size) for row in rows) + 12 for column in range(len(rows[0]))]
@@ -94,13 +94,13 @@ def draw_table(canvas: Canvas, figure: Figure, box: Box) -> None:
 
 
 def draw_tree(canvas: Canvas, figure: Figure, box: Box) -> None:
-    """Draw a tree; each node holds its ``"text"`` and its ``"branches"``, pairs of an answer and a node."""
+    """Draw a tree. A node has a ``"text"`` and ``"branches"``, which are pairs of an answer and a node."""
     step = (box.height - 30) / (_depth(figure["root"]) - 1)
     _draw_node(canvas, figure["root"], Box(box.x, box.y, box.width, box.height), step)
 
 
 def draw_layers(canvas: Canvas, figure: Figure, box: Box) -> None:
-    """Draw columns of nodes with their names below, and every join between neighbouring columns."""
+    """Draw columns of nodes with names below them, and all connections between neighbouring columns."""
     layers = figure["layers"]
     spacing = (box.height - 24) / max(layer["nodes"] for layer in layers)
     middle, radius = box.y + 24 + (box.height - 24) / 2, min(16, 0.4 * spacing)
@@ -121,7 +121,7 @@ def draw_layers(canvas: Canvas, figure: Figure, box: Box) -> None:
 
 
 def draw_grids(canvas: Canvas, figure: Figure, box: Box) -> None:
-    """Draw rows of number grids; a string between two grids is the sign between them."""
+    """Draw rows of number grids. A string between two grids is a sign."""
     height = box.height / len(figure["rows"])
     for number, row in enumerate(figure["rows"]):
         units = sum(0.9 if isinstance(part, str) else len(part["cells"][0]) for part in row)
@@ -131,7 +131,7 @@ def draw_grids(canvas: Canvas, figure: Figure, box: Box) -> None:
         middle = box.y + box.height - height * (number + 0.5) + 8
         for part in row:
             if part == "→":
-                # Drawn, as few Chinese fonts hold the character.
+                # Draw the sign, since few Chinese fonts have the character.
                 _draw_arrow(canvas, (x + 0.2 * cell, middle), (x + 0.75 * cell, middle), INK, 1.6)
                 x += 0.9 * cell
             elif isinstance(part, str):
@@ -199,7 +199,7 @@ def _draw_arrow(canvas: Canvas, start: Point, end: Point, colour: str, width: fl
     canvas.setStrokeColor(colour)
     canvas.setFillColor(colour)
     canvas.setLineWidth(width)
-    # The shaft ends inside the head, or its blunt end would show at the tip.
+    # The shaft ends inside the head; otherwise its blunt end would be visible at the tip.
     canvas.line(*start, end[0] - 0.7 * length * math.cos(angle), end[1] - 0.7 * length * math.sin(angle))
     _draw_path(canvas, [left, end, right], closed=True, stroke=0, fill=1)
 
@@ -283,13 +283,13 @@ def _draw_grid(canvas: Canvas, grid: Figure, x: float, middle: float, cell: floa
 
 
 def _draw_shape(canvas: Canvas, item: Figure) -> None:
-    """Draw one item; one without ``"fill"`` is an outline, one with it has an outline only if ``"stroke"`` is given."""
+    """Draw one item. Without ``"fill"`` it is an outline; with it, it has an outline only if ``"stroke"`` is given."""
     fill, stroke = int("fill" in item), int("stroke" in item or "fill" not in item)
     canvas.setFillColor(item.get("fill", "#ffffff"))
     canvas.setStrokeColor(item.get("stroke", INK))
     canvas.setLineWidth(item.get("width", 1.2))
     canvas.setDash(item.get("dash", []))
-    # Round ends would swell short dashes.
+    # Round caps would lengthen short dashes.
     canvas.setLineCap(0 if "dash" in item else 1)
     shape = item["shape"]
     if shape == "rectangle":
@@ -310,12 +310,12 @@ def _draw_shape(canvas: Canvas, item: Figure) -> None:
 
 
 def _draw_label(canvas: Canvas, item: Figure) -> None:
-    """Draw a text in the middle of its place, with a line to what it names if ``"to"`` is given."""
+    """Draw a text centred at its position, with a line to the point ``"to"`` if it is given."""
     (x, y), size = item["at"], item.get("text_size", LABEL_SIZE)
     if "to" in item:
         half = text_width(item["text"], size) / 2 + 3
         to_x, to_y = item["to"]
-        # The line leaves the text at the end nearest to what it names.
+        # The line starts at the point of the text that is nearest to its end.
         start = (max(x - half, min(x + half, to_x)), y if abs(to_x - x) > half else y + math.copysign(9, to_y - y))
         canvas.setStrokeColor(GREY)
         canvas.setLineWidth(0.9)

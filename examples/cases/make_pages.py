@@ -5,7 +5,7 @@ Ubuntu: fonts-droid-fallback)::
 
     python examples/cases/make_pages.py
 
-Each page measures 720 by 540 points. The files are the same each time and hold the letters that they use.
+A page has 720 × 540 points. The PDF files are reproducible and contain only the glyphs that they use.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def draw_slide(canvas: Canvas, book: str, page: Page, number: int) -> None:
 
 
 def draw_handbook_page(canvas: Canvas, book: str, page: Page, number: int) -> None:
-    """Draw a page of a handbook: running head, chapter title, sentences, figure across the page below them."""
+    """Draw a page of a handbook: running head, chapter title, sentences, and a figure of full width below them."""
     draw_text(canvas, 36, HEIGHT - 30, book, 12, _GREY)
     draw_text(canvas, WIDTH - 36, HEIGHT - 30, f"第 {number} 章", 12, _GREY, "right")
     canvas.setStrokeColor(_TEAL)
@@ -67,11 +67,11 @@ def draw_handbook_page(canvas: Canvas, book: str, page: Page, number: int) -> No
 
 
 def make_pdf(case: Path, draw_page: Callable[[Canvas, str, Page, int], None]) -> Path:
-    """Write the pages that a JSON file describes to a PDF beside it."""
+    """Write the pages that a JSON file describes to a PDF file beside it, and return its path."""
     content = json.loads(case.read_text(encoding="utf-8"))
     output = case.with_suffix(".pdf")
-    # Invariant: no dates and no random identifiers, so that the file is the same each time.
-    # An initial font of ours, or each page would name Helvetica, which is not embedded.
+    # invariant=1 leaves out dates and random identifiers, so that the file is reproducible. Without an initial font,
+    # each page would refer to Helvetica, which is not embedded.
     canvas = Canvas(str(output), (WIDTH, HEIGHT), pageCompression=1, invariant=1, initialFontName=CHINESE)
     canvas.setTitle(content["title"])
     for number, page in enumerate(content["pages"], start=1):
@@ -82,7 +82,7 @@ def make_pdf(case: Path, draw_page: Callable[[Canvas, str, Page, int], None]) ->
 
 
 def main() -> None:
-    """Make both files and say how large they are."""
+    """Write both files and print their sizes."""
     load_fonts(_arguments().font)
     for name, draw_page in (("lecture", draw_slide), ("car_maintenance", draw_handbook_page)):
         output = make_pdf(HERE / f"{name}.json", draw_page)

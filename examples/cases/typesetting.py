@@ -1,4 +1,4 @@
-"""Chinese text on a reportlab canvas: two embedded fonts, lines that wrap between characters."""
+"""Draws Chinese text on a reportlab canvas, with two embedded fonts and line breaks between characters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from reportlab.pdfgen.canvas import Canvas
 
 INK = "#22303c"
 CHINESE = "Chinese"
-"""Name of the Chinese font once it is loaded."""
+"""Name of the Chinese font after ``load_fonts``."""
 
 _LATIN = "Latin"
 _LATIN_FILE = "Vera.ttf"
-"""Bitstream Vera, which reportlab brings along."""
+"""Bitstream Vera, which comes with reportlab."""
 
-# A run of letters and digits, or one character, with the closing punctuation after it and the opening one before it.
+# A run of letters and digits, or one character, together with opening punctuation before and closing punctuation after.
 _UNBREAKABLE = re.compile(r"[（《“‘「]*(?:[!-~²]+|.)[，。、；：！？）》”’」]*")
 
 
 class Box(NamedTuple):
-    """A rectangle in points, counted from its lower left corner."""
+    """A rectangle in points; ``x`` and ``y`` are its lower left corner."""
 
     x: float
     y: float
@@ -34,15 +34,15 @@ class Box(NamedTuple):
     height: float
 
     def inset(self, margin: float) -> Box:
-        """Return the box without a margin on all sides."""
+        """Return the box reduced by a margin on all sides."""
         return Box(self.x + margin, self.y + margin, self.width - 2 * margin, self.height - 2 * margin)
 
 
 def load_fonts(path: Path) -> None:
-    """Register the Chinese font, and reportlab's own for the letters and digits that it may lack.
+    """Register the Chinese font, and reportlab's font for letters and digits that it lacks.
 
     Raises:
-        SystemExit: The font is not there or reportlab cannot embed it.
+        SystemExit: The font file does not exist, or reportlab cannot embed it.
     """
     if not path.is_file():
         sys.exit(
@@ -63,7 +63,7 @@ def text_width(text: str, size: float) -> float:
 def draw_text(
     canvas: Canvas, x: float, y: float, text: str, size: float, colour: str = INK, align: str = "left"
 ) -> None:
-    """Draw a line of text; ``x`` is its left end, its ``"middle"`` or its ``"right"`` end, ``y`` its baseline."""
+    """Draw a line of text. ``x`` is its ``"left"`` end, ``"middle"`` or ``"right"`` end, and ``y`` its baseline."""
     shift = {"left": 0.0, "middle": 0.5, "right": 1.0}[align]
     line = canvas.beginText(x - shift * text_width(text, size), y)
     line.setFillColor(colour)
@@ -74,7 +74,7 @@ def draw_text(
 
 
 def wrap(text: str, size: float, width: float) -> list[str]:
-    """Break a text into lines no wider than ``width``; none begins with closing or ends with opening punctuation."""
+    """Break a text into lines of at most ``width``; none begins with closing or ends with opening punctuation."""
     lines = [""]
     for piece in _UNBREAKABLE.findall(text):
         if text_width(lines[-1] + piece, size) > width:
@@ -84,23 +84,23 @@ def wrap(text: str, size: float, width: float) -> list[str]:
 
 
 def draw_list(canvas: Canvas, box: Box, sentences: list[str], size: float, bullet: str) -> None:
-    """Draw sentences from the top of a box downwards, a bullet of the colour ``bullet`` before each.
+    """Draw sentences from the top of a box downwards, each with a bullet of the colour ``bullet``.
 
     Raises:
-        ValueError: They do not fit.
+        ValueError: The sentences do not fit into the box.
     """
     indent, leading = 1.1 * size, 1.5 * size
     baseline = box.y + box.height - size
     for sentence in sentences:
         canvas.setFillColor(bullet)
-        # A drawn dot: a typed one would stand in the text layer.
+        # Draw the bullet as a circle, since a character would become part of the text layer.
         canvas.circle(box.x + 0.3 * size, baseline + 0.36 * size, 0.18 * size, stroke=0, fill=1)
         for line in wrap(sentence, size, box.width - indent):
             draw_text(canvas, box.x + indent, baseline, line, size)
             baseline -= leading
         baseline -= 0.3 * size
     if baseline + leading < box.y:
-        raise ValueError(f"too much text for its place: {sentences[0]} ...")
+        raise ValueError(f"too much text for the box: {sentences[0]} ...")
 
 
 def _runs(text: str) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
-"""Render colour emoji with their Chinese names to ``test.jsonl``.
+"""Render colour emoji and write them with their Chinese names to ``test.jsonl``.
 
-Needs the packages ``emoji`` and ``pillow`` and the font Noto Color Emoji (Debian and Ubuntu: fonts-noto-color-emoji)::
+This script needs the packages ``emoji`` and ``pillow`` and the font Noto Color Emoji (Debian and Ubuntu:
+fonts-noto-color-emoji)::
 
     python examples/demo/render.py
 """
@@ -23,7 +24,7 @@ HERE = Path(__file__).parent
 DEFAULT_FONT = Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf")
 
 GLYPH_PIXELS = 109
-"""The one size at which Noto Color Emoji holds bitmaps."""
+"""The only size of the bitmaps in Noto Color Emoji."""
 
 _ZERO_WIDTH_JOINER = "\u200d"
 _SKIN_TONES = range(0x1F3FB, 0x1F400)
@@ -32,9 +33,9 @@ _TAG_END = "\U000e007f"
 
 
 def chinese_names() -> dict[str, str]:
-    """Return the Chinese CLDR short name of each emoji, in Unicode order.
+    """Return the Chinese CLDR short names of emoji by character, in Unicode order.
 
-    Fully qualified emoji without skin tones, joined sequences and flags.
+    Emoji with skin tones, joined sequences, flags and emoji that are not fully qualified are left out.
     """
     emoji.config.load_language("zh")
     names = {
@@ -49,7 +50,7 @@ def load_font(path: Path = DEFAULT_FONT) -> ImageFont.FreeTypeFont:
     """Load Noto Color Emoji.
 
     Raises:
-        SystemExit: It is not there.
+        SystemExit: The font file does not exist.
     """
     if not path.is_file():
         sys.exit(
@@ -59,18 +60,18 @@ def load_font(path: Path = DEFAULT_FONT) -> ImageFont.FreeTypeFont:
 
 
 def render_glyph(character: str, font: ImageFont.FreeTypeFont) -> Image.Image | None:
-    """Draw an emoji on a transparent ground, cropped to its box; None where the font has no image of it."""
+    """Return an emoji on a transparent background, cropped to its bounding box; None if the font does not have it."""
     canvas = Image.new("RGBA", (3 * GLYPH_PIXELS, 2 * GLYPH_PIXELS))
     ImageDraw.Draw(canvas).text((GLYPH_PIXELS // 2, GLYPH_PIXELS // 4), character, font=font, embedded_color=True)
     box = canvas.getbbox()
-    # Parts that the font cannot join stand side by side, wider than any single image.
+    # If the font does not have an emoji of several parts, they are drawn side by side, wider than one image.
     if box is None or box[2] - box[0] > 1.5 * GLYPH_PIXELS:
         return None
     return canvas.crop(box)
 
 
 def place(glyph: Image.Image, side: int, background: tuple[int, int, int], fill: float = 0.86) -> Image.Image:
-    """Lay a glyph in the middle of a square, its longer side ``fill`` of the square's."""
+    """Draw a glyph in the middle of a square; ``fill`` is the ratio of its longer side to the side of the square."""
     scale = fill * side / max(glyph.size)
     size = (max(1, round(glyph.width * scale)), max(1, round(glyph.height * scale)))
     resized = glyph.resize(size, Image.Resampling.LANCZOS)
@@ -80,10 +81,10 @@ def place(glyph: Image.Image, side: int, background: tuple[int, int, int], fill:
 
 
 def main() -> None:
-    """Write the file and say what is in it."""
+    """Write the file and print how many images it has."""
     arguments = _arguments()
     font = load_font(arguments.font)
-    # Seeded, so that the file is the same each time.
+    # The seed makes the file reproducible.
     colours = random.Random(0)
     written, missing = 0, []
     with arguments.output.open("w", encoding="utf-8") as lines:

@@ -1,10 +1,11 @@
-"""Train the small Chinese-CLIP of the demo from scratch on renderings of emoji, on a CPU with bf16 in about an hour.
+"""Train the small Chinese-CLIP model of the demo from scratch on renderings of emoji.
 
-Needs what ``render.py`` needs, and the package::
+Training takes about an hour on a CPU with bf16. This script needs the package and the requirements of ``render.py``::
 
     python examples/demo/train.py --bf16 --output examples/demo/model
 
-Prints text-to-image R@1 and R@5 over all emoji on one fresh rendering of each, the plain name as the query.
+It prints R@1 and R@5 of text-to-image retrieval: the queries are the names of all emoji, and the images are one new
+rendering of each.
 """
 
 from __future__ import annotations
@@ -46,21 +47,21 @@ TEMPLATES = (
     "图里有哪些{}？",
     "这是{}吗？",
 )
-"""What texts an image is shown with: its name most often, then captions and questions."""
+"""Templates of the texts for an image: mostly its name alone, sometimes a caption or a question."""
 
 PEAK_LEARNING_RATE = 1e-3
 WARM_UP_STEPS = 100
 WEIGHT_DECAY = 0.05
-LARGEST_LOGIT_SCALE = math.log(100)
+MAX_LOGIT_SCALE = math.log(100)
 AVERAGING = 0.998
-"""Share of the old weights at each step in the averaged weights, which are what is shipped."""
+"""Decay of the moving average of the weights. The averaged weights are saved."""
 
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def main() -> None:
-    """Train, measure and save."""
+    """Train the model, save it, and print its recall."""
     arguments = _arguments()
     torch.manual_seed(arguments.seed)
     font = load_font(arguments.font)
@@ -80,15 +81,15 @@ def main() -> None:
 
 
 def sample(glyph: Image.Image, side: int, source: random.Random) -> Image.Image:
-    """Lay a glyph on a light ground at a random place, size and, in 40 % of the cases, turn."""
+    """Return a glyph on a light background with random position, size and, in 40 % of the cases, rotation."""
     if source.random() < 0.4:
         glyph = glyph.rotate(source.uniform(-15, 15), Image.Resampling.BICUBIC, expand=True)
     scale = source.uniform(0.55, 0.98) * side / max(glyph.size)
     size = (max(1, round(glyph.width * scale)), max(1, round(glyph.height * scale)))
     glyph = glyph.resize(size, Image.Resampling.BILINEAR)
     white = source.random() < 0.3
-    ground = (255, 255, 255) if white else tuple(source.randint(190, 255) for _ in range(3))
-    image = Image.new("RGB", (side, side), ground)
+    background = (255, 255, 255) if white else tuple(source.randint(190, 255) for _ in range(3))
+    image = Image.new("RGB", (side, side), background)
     image.paste(glyph, (source.randint(0, side - size[0]), source.randint(0, side - size[1])), glyph)
     return image
 
@@ -114,7 +115,7 @@ def _train(
         optimizer.step()
         schedule.step()
         with torch.no_grad():
-            model.logit_scale.clamp_(max=LARGEST_LOGIT_SCALE)
+            model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         averaged.update_parameters(model)
         if step % arguments.report_every == 0:
             speed = (time.perf_counter() - started) / step
@@ -129,7 +130,7 @@ def _batch(glyphs: dict[str, Image.Image], side: int, source: random.Random, siz
 
 
 def _prefetched(make: Callable[[], Batch], count: int) -> Iterator[Batch]:
-    """Make each batch in a thread while the one before it is in use; in order, so that the seed decides all."""
+    """Yield batches in order; a thread makes each one while the previous one is in use."""
     with ThreadPoolExecutor(max_workers=1) as worker:
         coming = worker.submit(make)
         for _ in range(count - 1):
@@ -161,7 +162,7 @@ def _report(title: str, model: CLIP, glyphs: dict[str, Image.Image], side: int) 
 
 
 def recall(model: CLIP, glyphs: dict[str, Image.Image], side: int, seed: int = 12345) -> tuple[float, float]:
-    """Return text-to-image R@1 and R@5 over all emoji, on one rendering of each that training never saw."""
+    """Return R@1 and R@5 of text-to-image retrieval, on one rendering of each emoji that training has not used."""
     source = random.Random(seed)
     model.eval()
     with torch.inference_mode():
@@ -185,10 +186,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=HERE / "output" / "model")
     parser.add_argument("--font", type=Path, default=DEFAULT_FONT, help="Noto Color Emoji")
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=256, help="emoji in one step, all different")
+    parser.add_argument("--batch", type=int, default=256, help="number of different emoji in a batch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--report-every", type=int, default=250, help="steps between measurements")
-    parser.add_argument("--bf16", action="store_true", help="faster on CPUs with bf16, such as avx512_bf16")
+    parser.add_argument("--report-every", type=int, default=250, help="steps between measurements of recall")
+    parser.add_argument("--bf16", action="store_true", help="compute in bf16, which is faster on CPUs with avx512_bf16")
     return parser.parse_args()
 
 
