@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from peak_memory import peak_bytes
+from measuring import peak_bytes
 from PIL import Image
 
 Pair = tuple[Path, str]

@@ -57,7 +57,7 @@ def _start(contender: str, name: str, folder: str) -> Figures:
     """Load a model and embed a query."""
     times = [time.perf_counter()]
     import embedding_contenders
-    from peak_memory import peak_bytes
+    from measuring import peak_bytes
 
     maker = embedding_contenders.makers(embedding_contenders.Weights(name, folder), bf16=True)[contender]
     for module in maker.func.imports:  # type: ignore[attr-defined]
@@ -76,7 +76,7 @@ def _start(contender: str, name: str, folder: str) -> Figures:
 def _memory(way: str, images: str, count: int) -> Figures:
     """Embed many images, and tell the most memory held before and after."""
     from llama_index.core.schema import ImageNode
-    from peak_memory import peak_bytes
+    from measuring import peak_bytes
 
     from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from turns import in_random_turns
+from measuring import shuffled_rounds
 
 # Threads of OpenMP spin for some milliseconds after their last work.
 _PAUSE = 0.05
@@ -120,7 +120,7 @@ def in_turns(
         The results of each call, one per round that counts.
     """
     results: dict[str, list[Any]] = {name: [] for name in calls}
-    for name, arguments in in_random_turns(calls, rounds, order):
+    for name, arguments in shuffled_rounds(calls, rounds, order):
         time.sleep(_PAUSE)
         results[name].append(calls[name](*arguments))
     return {name: of_one[warm_up:] for name, of_one in results.items()}

@@ -29,8 +29,8 @@ from typing import Any, TypeVar
 import llm_asking
 from llama_index.core.base.llms.types import ImageBlock
 from llm_asking import ACHAT, ASTREAM_CHAT, LEAVES, WAYS, Ask, Clients, Leave, MockServer, Question, Way
+from measuring import shuffled_rounds
 from PIL import Image
-from turns import in_random_turns
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMError, images
@@ -106,7 +106,7 @@ async def _in_turn(
 ) -> dict[str, list[T]]:
     """Return the results of each contender for all items but the first, which is a warm-up, in random order."""
     results: dict[str, list[T]] = {name: [] for name in contenders}
-    for name, item in in_random_turns(contenders, items, order):
+    for name, item in shuffled_rounds(contenders, items, order):
         results[name].append(await contenders[name](item))
     return {name: of_one[1:] for name, of_one in results.items()}
 

@@ -28,8 +28,8 @@ import numpy as np
 from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
 from llama_index.core.query_engine import RetrieverQueryEngine, SimpleMultiModalQueryEngine
 from llama_index.core.schema import ImageNode
+from measuring import shuffled_rounds
 from PIL import Image, ImageDraw, ImageFont
-from turns import in_random_turns
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ImageCaptioner, ZhipuMultiModal, build_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
@@ -82,7 +82,7 @@ def _measure_queries(folder: Path, rounds: int, order: random.Random) -> dict[st
         for ask in engines.values():
             ask()
         times: dict[str, list[float]] = {name: [] for name in engines}
-        for name, _ in in_random_turns(engines, range(rounds), order):
+        for name, _ in shuffled_rounds(engines, range(rounds), order):
             start = time.perf_counter()
             engines[name]()
             times[name].append((time.perf_counter() - start) * 1000)

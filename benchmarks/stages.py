@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from contenders import CONTENDERS, Contender
 from dataset import BATCH, FILTERS, NODES_PER_DOCUMENT, Dataset, ExactNeighbours, Vectors, document_id, node_id
-from peak_memory import peak_bytes
+from measuring import peak_bytes
 
 EF_SEARCH = (16, 32, 64, 128, 256, 512)
 
