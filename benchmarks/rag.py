@@ -1,9 +1,9 @@
-"""Measure what the query engine adds to LlamaIndex's own multimodal engines, and how fast images get captions.
+"""Compare the query engine with LlamaIndex's multimodal engines, and measure how fast images get captions.
 
     python benchmarks/rag.py
     python benchmarks/rag.py --quick --json rag.json
 
-Contenders share index, LLM and images, take turns in random order, and are compared within a round.
+Contenders share index, LLM and images. Each round runs all of them in random order, and they are compared by round.
 """
 
 from __future__ import annotations
@@ -48,24 +48,24 @@ Ask = Callable[[], object]
 
 
 def main() -> None:
-    """Measure both parts, and print a table for each."""
+    """Measure queries and captions, and print the results."""
     settings = _parser().parse_args()
     rounds, images = (3, 20) if settings.quick else (30, 200)
-    figures: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
-        figures["queries"] = _measure_queries(Path(folder), rounds, random.Random(settings.seed))
-        print(_queries_table(figures["queries"]), flush=True)
-        figures["captions"] = _measure_captions(Path(folder), images)
-        print(_captions_line(figures["captions"]), flush=True)
+        results["queries"] = _measure_queries(Path(folder), rounds, random.Random(settings.seed))
+        print(_queries_table(results["queries"]), flush=True)
+        results["captions"] = _measure_captions(Path(folder), images)
+        print(_captions_line(results["captions"]), flush=True)
     if settings.json is not None:
-        settings.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        settings.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="few rounds, to see that all runs")
-    parser.add_argument("--seed", type=int, default=0, help="of the order of contenders")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--quick", action="store_true", help="few rounds, to check that everything runs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of contenders")
+    parser.add_argument("--json", type=Path, help="file for the results")
     return parser
 
 
@@ -91,22 +91,22 @@ def _measure_queries(folder: Path, rounds: int, order: random.Random) -> dict[st
 
 
 def _engines(index: ImageIndex, llm: ZhipuMultiModal) -> dict[str, Ask]:
-    def core_s_retriever() -> MultiModalVectorIndexRetriever:
+    def core_retriever() -> MultiModalVectorIndexRetriever:
         return MultiModalVectorIndexRetriever(index, similarity_top_k=_SLIDES, image_similarity_top_k=_SLIDES)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        simple = SimpleMultiModalQueryEngine(core_s_retriever(), multi_modal_llm=llm)
+        simple = SimpleMultiModalQueryEngine(core_retriever(), multi_modal_llm=llm)
     engines = {
         OURS: index.as_query_engine(llm=llm, image_similarity_top_k=_SLIDES),
         SIMPLE: simple,
-        RETRIEVER: RetrieverQueryEngine.from_args(core_s_retriever(), llm=llm, multimodal=True),
+        RETRIEVER: RetrieverQueryEngine.from_args(core_retriever(), llm=llm, multimodal=True),
     }
     return {name: lambda engine=engine: engine.query(_QUESTION) for name, engine in engines.items()}  # type: ignore[misc]
 
 
 def _slide(path: Path, seed: int) -> Path:
-    """Draw a slide as lecturers' screens have it: a photograph's grain, shapes, much small text."""
+    """Draw a slide that resembles a photographed screen: noise, and many lines of small text."""
     generator = np.random.default_rng(seed)
     grain = generator.normal(235, 6, (_SLIDE_SIZE[1], _SLIDE_SIZE[0], 3)).clip(0, 255).astype(np.uint8)
     image = Image.fromarray(grain)
@@ -121,10 +121,10 @@ def _slide(path: Path, seed: int) -> Path:
 
 @contextmanager
 def _sink() -> Iterator[str]:
-    """Answer every request as soon as it is there, from a process of its own: what is measured is who asks."""
-    spawning = multiprocessing.get_context("spawn")
-    pipe, childs_end = spawning.Pipe()
-    process = spawning.Process(target=_serve, args=(childs_end,), daemon=True)
+    """Run a server that answers at once, in a separate process, so that only the work of the engines is measured."""
+    context = multiprocessing.get_context("spawn")
+    pipe, child_pipe = context.Pipe()
+    process = context.Process(target=_serve, args=(child_pipe,), daemon=True)
     process.start()
     try:
         yield pipe.recv()
@@ -155,16 +155,16 @@ def _serve(pipe: Connection) -> None:
         server.serve_forever()
 
 
-def _queries_table(found: dict[str, Any]) -> str:
-    ours = found["ms"][OURS]
-    sizes = f"{min(found['slide_bytes']) / 1e6:.1f} to {max(found['slide_bytes']) / 1e6:.1f} MB"
+def _queries_table(results: dict[str, Any]) -> str:
+    ours = results["ms"][OURS]
+    sizes = f"{min(results['slide_bytes']) / 1e6:.1f} to {max(results['slide_bytes']) / 1e6:.1f} MB"
     lines = [
         f"A query with {_SLIDES} slides of 3840 × 2880, JPEGs of {sizes}, {len(ours)} times, ms",
         "",
-        "| engine | median (p95) | this package less this one, in a round: median (p95) | target |",
+        "| engine | median (p95) | this package minus this engine, by round: median (p95) | target |",
         "|---|---|---|---|",
     ]
-    for name, times in found["ms"].items():
+    for name, times in results["ms"].items():
         differences = [mine - other for mine, other in zip(ours, times, strict=True)]
         compared = ("–", "") if name == OURS else (_median_and_p95(differences), "≤ 20")
         lines.append(f"| {name} | {_median_and_p95(times)} | {compared[0]} | {compared[1]} |")
@@ -199,12 +199,12 @@ def _photo(path: Path, seed: int) -> Path:
     return path
 
 
-def _captions_line(found: dict[str, Any]) -> str:
-    ideal = found["images"] / 10
+def _captions_line(results: dict[str, Any]) -> str:
+    ideal = results["images"] / 10
     return (
-        f"Captions for {found['images']} images of 1280 × 960, 10 at a time, each answered after 1 s: "
-        f"{found['seconds']:.1f} s (ideal {ideal:g} s, target ≤ {1.25 * ideal:g} s); again, from the cache: "
-        f"{found['seconds_again']:.2f} s"
+        f"Captions for {results['images']} images of 1280 × 960, 10 at a time, each answered after 1 s: "
+        f"{results['seconds']:.1f} s (ideal {ideal:g} s, target ≤ {1.25 * ideal:g} s); again, from the cache: "
+        f"{results['seconds_again']:.2f} s"
     )
 
 

@@ -1,128 +1,52 @@
-"""What is measured. Each stage runs in a process of its own, and writes what it finds as it goes."""
+"""The stages of the benchmark. Each stage runs in a separate process and writes its results while it runs."""
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import sqlite3
 import statistics
-import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from contenders import CONTENDERS, Contender
 from dataset import BATCH, FILTERS, NODES_PER_DOCUMENT, Dataset, ExactNeighbours, Vectors, document_id, node_id
+from jobs import Findings, Job
 from measuring import peak_bytes
 
 EF_SEARCH = (16, 32, 64, 128, 256, 512)
 
 _WARM_UP = 3
-_FEWEST_QUERIES = 10
+_MIN_QUERIES = 10
 _SECONDS_PER_SERIES = 30.0
 _DOCUMENTS_TO_DELETE = 9
 _GROWTH_BATCHES = 10
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a process is to do.
-
-    Attributes:
-        stage: Key of ``STAGES``.
-        contender: Key of ``CONTENDERS``.
-        size: Number of nodes.
-        vectors: Kind of data set.
-        folder: Where the store lies.
-        result: JSON file for what is found.
-        seed: Of the data set.
-        queries: How many queries are counted.
-        vary_filters: Whether each query filters by another value.
-        sizes: Where a growing store is measured.
-    """
-
-    stage: str
-    contender: str
-    size: int
-    vectors: str
-    folder: str
-    result: str
-    seed: int
-    queries: int
-    vary_filters: bool
-    sizes: list[int] = field(default_factory=list)
-
-    def to_json(self) -> str:
-        """Return it as one line."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Job:
-        """Read what ``to_json`` wrote."""
-        return cls(**json.loads(text))
-
-
-class Findings:
-    """What a stage has found so far, on disk at any time: a process over its time limit is killed.
-
-    Args:
-        job: Names the file.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._values: dict[str, Any] = {"notes": []}
-
-    def update(self, **values: Any) -> None:
-        """Record values."""
-        self._values.update(values)
-        self._write()
-
-    def say(self, text: str) -> None:
-        """Show progress."""
-        print(f"  [{self._job.contender}, {self._job.size:,} {self._job.vectors}] {text}", file=sys.stderr, flush=True)
-
-    @contextmanager
-    def attempt(self, what: str) -> Iterator[None]:
-        """Turn an error into a note: the measurements after this one are still wanted."""
-        try:
-            yield
-        except Exception as error:
-            traceback.print_exc()
-            self.note(f"{what} failed", error)
-
-    def note(self, what: str, error: Exception) -> None:
-        """Record an error."""
-        self._values["notes"].append(f"{what}: {type(error).__name__}: {' '.join(str(error).split())[:200]}")
-        self._write()
-
-    def _write(self) -> None:
-        file = Path(self._job.result)
-        new = file.with_suffix(".new")
-        new.write_text(json.dumps(self._values), encoding="utf-8")
-        new.replace(file)
-
-
 @dataclass
 class Series:
-    """Milliseconds and found ids of queries, one after the other; the first few are not counted."""
+    """Times and results of a series of queries; warm-up queries are left out.
+
+    Attributes:
+        ms: Milliseconds of each query.
+        answers: Number of each query with the ids that it found.
+    """
 
     ms: list[float] = field(default_factory=list)
     answers: list[tuple[int, list[str]]] = field(default_factory=list)
 
     def percentile(self, percent: float) -> float:
-        """Return a percentile of the milliseconds."""
+        """Return a percentile of the times in milliseconds."""
         return float(np.percentile(self.ms, percent))
 
 
 def query_name(selectivity: str | None) -> str:
-    """Return under which name ``fill`` records what queries cost."""
+    """Return the key under which ``fill`` stores the results of queries."""
     return "query" if selectivity is None else f"query with the {selectivity} filter"
 
 
@@ -170,7 +94,7 @@ def fill(job: Job, findings: Findings) -> None:
     findings.update(
         close_s=close_seconds,
         peak_mib=peak,
-        # What the benchmark itself takes, the batches in hand included, is not the store's.
+        # The baseline is the memory of the benchmark itself, including the batches that it has made.
         peak_minus_baseline_mib=peak - baseline if peak is not None and baseline is not None else None,
         disk_mib=_disk_mib(Path(job.folder)),
     )
@@ -185,7 +109,7 @@ def build(job: Job, findings: Findings) -> None:
 
 
 def reopen(job: Job, findings: Findings) -> None:
-    """Open a filled store until it has answered; then delete documents from it."""
+    """Measure opening a filled store until its first answer, then delete documents from it."""
     contender = _contender(job)
     findings.say("reopen")
     findings.update(reopen_s=_open_and_query(contender, job))
@@ -197,22 +121,22 @@ def reopen(job: Job, findings: Findings) -> None:
 
 
 def open_only(job: Job, findings: Findings) -> None:
-    """Open a filled store until it has answered."""
+    """Measure opening a filled store until its first answer."""
     contender = _contender(job)
     findings.update(reopen_s=_open_and_query(contender, job), peak_mib=_peak_mib())
     contender.close()
 
 
 def interleaved(job: Job, findings: Findings) -> None:
-    """Alternate single queries to the store and to a flat faiss index of the same vectors.
+    """Alternate queries to the store and to a flat faiss index of the same vectors.
 
-    On a machine that does other work too, only what ran within the same moments can be compared.
+    On a machine with other load, only measurements of the same moment are comparable.
     """
     dataset = _dataset(job)
     ours, raw = _contender(job), CONTENDERS["raw-faiss"]()
     findings.say("interleaved with raw faiss")
     ours.open(Path(job.folder))
-    # In a folder without a file of its own, it begins empty.
+    # The folder has no file of raw faiss, so its index is empty.
     raw.open(Path(job.result).parent)
     for batch in dataset.batches(0, job.size, nodes=False):
         raw.add(batch)
@@ -223,7 +147,7 @@ def interleaved(job: Job, findings: Findings) -> None:
     }
     ms: dict[str, list[float]] = {name: [] for name in asked}
     for number, vector in enumerate(dataset.queries(job.queries + _WARM_UP)):
-        # Another one begins each time, so that none always runs on the caches that the same other one left.
+        # Rotate the order, so that none always runs with the CPU caches that the same other one left.
         for name in _rotated(list(asked), number):
             contender, selectivity = asked[name]
             filters = dataset.filters(selectivity, number) if selectivity else None
@@ -245,7 +169,7 @@ def interleaved(job: Job, findings: Findings) -> None:
 
 
 def hnsw(job: Job, findings: Findings) -> None:
-    """Reindex a filled store as HNSW; measure recall and speed for each breadth of search."""
+    """Reindex a filled store as HNSW, and measure recall and query time for each ``ef_search``."""
     contender, dataset = _contender(job), _dataset(job)
     queries = dataset.queries(job.queries + _WARM_UP)
     truth = ExactNeighbours(dataset, queries)
@@ -257,19 +181,20 @@ def hnsw(job: Job, findings: Findings) -> None:
     )
     findings.say("reindex")
     findings.update(build_s=_seconds(contender.store.reindex, "hnsw"))
-    # The new index has not been touched yet: the first breadth would pay for that.
+    # Warm up the new index, which would otherwise slow the first measurement.
     _recall_and_speed(contender, dataset, queries, truth)
     curve = []
-    for breadth in EF_SEARCH:
-        findings.say(f"ef_search={breadth}")
-        curve.append({"ef_search": breadth, **_recall_and_speed(contender, dataset, queries, truth, ef_search=breadth)})
+    for ef_search in EF_SEARCH:
+        findings.say(f"ef_search={ef_search}")
+        point = _recall_and_speed(contender, dataset, queries, truth, ef_search=ef_search)
+        curve.append({"ef_search": ef_search, **point})
         findings.update(curve=curve)
     contender.close()
     findings.update(peak_mib=_peak_mib(), disk_mib=_disk_mib(Path(job.folder)))
 
 
 def growth(job: Job, findings: Findings) -> None:
-    """Let one store grow; at each size, measure what a further node and a query cost."""
+    """Let a store grow, and measure the time per added node and per query at each size."""
     contender, dataset = _contender(job), _dataset(job)
     queries = dataset.queries(job.queries + _WARM_UP)
     waiting = sorted(job.sizes)
@@ -284,7 +209,7 @@ def growth(job: Job, findings: Findings) -> None:
         waiting = [later for later in waiting if later > size]
         point = {
             "size": size,
-            # Only the last batches: the earlier ones went into a smaller store.
+            # Only the last batches count; earlier ones were added to a smaller store.
             "add_us": statistics.median(batch_us[-_GROWTH_BATCHES:]),
             "query_ms": _query(contender, dataset, queries, None).percentile(50),
         }
@@ -316,7 +241,7 @@ def _dataset(job: Job) -> Dataset:
 def _add_all(
     contender: Contender, dataset: Dataset, size: int, truths: list[ExactNeighbours], findings: Findings
 ) -> None:
-    """Add all nodes and record how many a second this is, the making of the nodes not counted."""
+    """Add all nodes, and record how many are added per second; making the nodes does not count."""
     seconds = 0.0
     next_word = size / 10
     for batch in dataset.batches(0, size):
@@ -324,7 +249,7 @@ def _add_all(
         for truth in truths:
             truth.see(batch)
         done = int(batch.numbers[-1]) + 1
-        # Each time, for it may be all that remains of a contender that is over the time limit.
+        # Update after each batch: for a contender that exceeds the time limit, this may be the only result.
         findings.update(added=done, add_per_second=done / seconds)
         if done >= next_word:
             findings.say(f"added {done:,}, {done / seconds:,.0f} nodes/s")
@@ -332,11 +257,11 @@ def _add_all(
 
 
 def _query(contender: Contender, dataset: Dataset, queries: Vectors, selectivity: str | None, **options: Any) -> Series:
-    """Ask all queries, or as many as fit into a time that even a slow store keeps bearable."""
+    """Run all queries, or as many as fit into the time limit for a series."""
     series = Series()
     end = time.perf_counter() + _SECONDS_PER_SERIES
     for number, vector in enumerate(queries):
-        if len(series.ms) >= _FEWEST_QUERIES and time.perf_counter() > end:
+        if len(series.ms) >= _MIN_QUERIES and time.perf_counter() > end:
             break
         filters = dataset.filters(selectivity, number) if selectivity else None
         prepared = contender.prepare(vector, filters)
@@ -369,9 +294,9 @@ def _open_and_query(contender: Contender, job: Job) -> float:
 
 
 def _delete(contender: Contender, job: Job) -> dict[str, Any]:
-    """Delete documents, and beside each, for comparison, let the same disk do the least that makes a write last."""
+    """Delete documents; for comparison, alternate with a bare fsync and a commit of one row on the same disk."""
     documents = job.size // NODES_PER_DOCUMENT
-    chosen = [int(documents * (place + 0.5) / _DOCUMENTS_TO_DELETE) for place in range(_DOCUMENTS_TO_DELETE)]
+    chosen = [int(documents * (index + 0.5) / _DOCUMENTS_TO_DELETE) for index in range(_DOCUMENTS_TO_DELETE)]
     delete, sync, commit = [], [], []
     with _bare_fsync(Path(job.result).parent) as fsync, _bare_commit(Path(job.result).parent) as one_row:
         for document in chosen:
@@ -387,7 +312,7 @@ def _delete(contender: Contender, job: Job) -> dict[str, Any]:
 
 
 def _is_found(contender: Contender, job: Job, number: int) -> bool:
-    """Whether a query with a node's own vector still finds it."""
+    """Return whether a query with the vector of a node finds the node."""
     start = number // BATCH * BATCH
     batch = next(_dataset(job).batches(start, start + BATCH, nodes=False))
     answer = contender.query(contender.prepare(batch.vectors[number - start]))
@@ -396,7 +321,7 @@ def _is_found(contender: Contender, job: Job, number: int) -> bool:
 
 @contextmanager
 def _bare_fsync(folder: Path) -> Iterator[Callable[[], None]]:
-    """Give a function that appends a page to a file and waits for the disk."""
+    """Yield a function that appends 4 KiB to a file and waits for the disk."""
     with (folder / "fsync.bin").open("ab", buffering=0) as file:
 
         def write() -> None:
@@ -409,7 +334,7 @@ def _bare_fsync(folder: Path) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _bare_commit(folder: Path) -> Iterator[Callable[[], None]]:
-    """Give a function that commits one row to an SQLite file, in the mode in which commits survive a power cut."""
+    """Yield a function that commits one row to an SQLite file, in the mode in which commits survive a power failure."""
     with closing(sqlite3.connect(folder / "commit.sqlite3", isolation_level=None)) as connection:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
@@ -423,15 +348,15 @@ def _bare_commit(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def _matching(dataset: Dataset, selectivity: str, size: int) -> int:
-    """Return how many nodes the filter of the first query lets through."""
+    """Return the number of nodes that match the filter of the first query."""
     wanted = dataset.filter_codes(selectivity, np.array([0]))[0]
     return int(np.count_nonzero(dataset.codes(selectivity, np.arange(size)) == wanted))
 
 
 def _peak_mib_of_the_benchmark(dataset: Dataset, queries: Vectors) -> float | None:
-    """Return the peak memory of a loop over batches that adds them nowhere."""
+    """Return the peak memory of a loop that makes batches without adding them to a store."""
     seen = ExactNeighbours(dataset, queries)
-    # Two: while the second is made, the first is still held.
+    # Two batches, because the first is still in memory while the second is made.
     for batch in dataset.batches(0, 2 * BATCH):
         seen.see(batch)
     return _peak_mib()
@@ -447,7 +372,7 @@ def _disk_mib(folder: Path) -> float:
 
 
 def _exponent(points: list[dict[str, float]], key: str) -> float | None:
-    """Return the power of the size that a cost grows with: a straight line through the logarithms."""
+    """Return the exponent with which a time grows with the size, by linear regression of the logarithms."""
     if len(points) < 2:
         return None
     slope, _ = np.polyfit(np.log([point["size"] for point in points]), np.log([point[key] for point in points]), 1)

@@ -33,6 +33,7 @@ import report
 import stages
 from contenders import CONTENDERS, IN_MILLIONS, SMALL
 from dataset import BATCH, DIMENSION
+from jobs import Job
 
 _RESULTS = Path(__file__).parent / "results"
 _KINDS = ("clustered", "uniform")
@@ -57,7 +58,7 @@ def main() -> None:
     """Run what the command line asks for."""
     settings = _parser().parse_args()
     if settings.worker:
-        _work(stages.Job.from_json(settings.worker))
+        _work(Job.from_json(settings.worker))
         return
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     benchmark = Benchmark(settings)
@@ -203,7 +204,7 @@ class Benchmark:
         """Run a stage in a process and return what it found, with its ``status``."""
         file = place.reports / f"{stage}.json"
         file.unlink(missing_ok=True)
-        job = stages.Job(
+        job = Job(
             stage=stage,
             contender=contender,
             size=size,
@@ -290,7 +291,7 @@ def _sizes(given: list[int] | None, default: list[int]) -> list[int]:
     return [] if given is None else given or default
 
 
-def _work(job: stages.Job) -> None:
+def _work(job: Job) -> None:
     """Be the process of a stage."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
