@@ -1,4 +1,4 @@
-"""Run by CI in an environment that holds nothing but the wheel: import everything, run one query."""
+"""Imports all modules and runs one query. CI runs this script in an environment in which only the wheel is installed."""
 
 import pkgutil
 import tempfile
@@ -11,7 +11,7 @@ from PIL import Image
 import llama_index_mm_zhipu as package
 from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
-# Modules that need pytest, which users of its fixture have, and matplotlib, which is an extra.
+# These modules need pytest and matplotlib, which the wheel does not require.
 skipped = {f"{package.__name__}.{module}" for module in ("testing.fixtures", "display.figure")}
 found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 modules = [module.name for module in found if module.name not in skipped]
