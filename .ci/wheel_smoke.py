@@ -1,4 +1,4 @@
-"""Imports all modules and runs one query. CI runs this script in an environment in which only the wheel is installed."""
+"""Imports all modules and runs one query. CI runs this script in an environment with nothing but the wheel."""
 
 import pkgutil
 import tempfile
