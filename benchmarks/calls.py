@@ -10,7 +10,7 @@ A call is an entry into a function that is defined in a file of ``llama_index_mm
 - generators and coroutines that go on: their first entry counts;
 - layers of the model: ``forward``, ``__torch_function__``, and all below them, below cn_clip, or below ``torch.nn``;
 - what is in no file, such as methods that dataclasses generate;
-- the stand-in for the GLM API, which has a process of its own.
+- the mock server of the GLM API, which has a process of its own.
 
 What libraries call back counts, such as Pillow reading from a stream of this package.
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llama_index_mm_zhipu.display import plot_results, show
-    from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
+    from llama_index_mm_zhipu.embedding import ChineseClipEmbedding, embed_nodes
     from llama_index_mm_zhipu.evaluation import evaluate_retrieval
-    from llama_index_mm_zhipu.index.build import build_index, load_index
+    from llama_index_mm_zhipu.index import build_index, load_index, read_nodes
     from llama_index_mm_zhipu.ingestion import ImageCaptioner
     from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
     from llama_index_mm_zhipu.query import ImageQueryEngine, ImageReranker
@@ -30,11 +30,13 @@ _HOME_OF = {
     "ImageQueryEngine": "query",
     "ZhipuMultiModal": "llm",
     "build_index": "index",
+    "embed_nodes": "embedding",
     "evaluate_retrieval": "evaluation",
     "load_index": "index",
     "plot_results": "display",
     "read_folder": "readers",
     "read_jsonl": "readers",
+    "read_nodes": "index",
     "show": "display",
 }
 
@@ -47,11 +49,13 @@ __all__ = [
     "ImageReranker",
     "ZhipuMultiModal",
     "build_index",
+    "embed_nodes",
     "evaluate_retrieval",
     "load_index",
     "plot_results",
     "read_folder",
     "read_jsonl",
+    "read_nodes",
     "show",
 ]
 

@@ -67,8 +67,6 @@ _IMAGE_RETRIEVER = "image_retriever.BaseImageRetriever"
 _POSTPROCESSOR = "postprocessor.types.BaseNodePostprocessor"
 _QUERY_ENGINE = "base.base_query_engine.BaseQueryEngine"
 _SETTINGS = "settings._Settings"
-_LLM = "llms.llm.LLM"
-_PROGRAM = "program.llm_program.LLMTextCompletionProgram"
 _PROMPT_HELPER = "indices.prompt_helper.ChatPromptHelper"
 _SYNTHESIZER = "response_synthesizers.base.BaseSynthesizer"
 _SIMPLE_CHAT = "chat_engine.simple.SimpleChatEngine"
@@ -76,7 +74,6 @@ _QUESTION_CHAT = "chat_engine.condense_question.CondenseQuestionChatEngine"
 
 _CLIP_FILE = "embedding/chinese_clip/embedding.py"
 _RETRIEVER_FILE = "query/retriever.py"
-_ANSWERS_FILE = "llm/structured_answers.py"
 
 TABLE = [
     # Extension points
@@ -106,14 +103,6 @@ TABLE = [
         _SETTINGS, "_embed_model", "index/multimodal.py index/settings.py", "the model that the user has set, or None"
     ),
     CoreName(_SETTINGS, "_chat_prompt_helper", "query/synthesizer.py", "the helper that the user has set, or None"),
-    # Structured answers
-    CoreName(_LLM, "_structured_stream_call", _ANSWERS_FILE, "reads streamed objects with the package's parser"),
-    CoreName(_LLM, "_structured_astream_call", _ANSWERS_FILE, "reads streamed objects with the package's parser"),
-    CoreName(_LLM, "_extend_messages", _ANSWERS_FILE, "adds the system prompt of the LLM to messages"),
-    CoreName(_PROGRAM, "_llm", _ANSWERS_FILE, "the LLM that a program asks"),
-    CoreName(_PROGRAM, "_prompt", _ANSWERS_FILE, "the prompt of a program"),
-    CoreName(_PROGRAM, "_output_cls", _ANSWERS_FILE, "the class of a program's answers"),
-    CoreName(_PROGRAM, "_output_parser", _ANSWERS_FILE, "the parser of a program's answers"),
     # Prompts
     CoreName("prompts.base.BasePromptTemplate", "_map_all_vars", "prompts/templates.py", "the variables of a template"),
     CoreName(_PROMPT_HELPER, "_token_counter", "query/prompt_helper.py", "counts tokens like core"),

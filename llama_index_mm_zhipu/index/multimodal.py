@@ -23,10 +23,10 @@ from llama_index.core.vector_stores.types import (
 from typing_extensions import Unpack
 
 from llama_index_mm_zhipu.arguments import as_ids, chosen, explicit_arguments, keyword_names, member_of, require_known
-from llama_index_mm_zhipu.embedding.nodes import image_bar
+from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes, image_bar
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, items_of, nodes_of, transformed
-from llama_index_mm_zhipu.index.settings import recorded_weight, require_models
+from llama_index_mm_zhipu.index.settings import recorded_weight, require_fingerprint, require_models
 from llama_index_mm_zhipu.index.stored_files import is_stored_alike
 from llama_index_mm_zhipu.index.stores import ImageIndexStruct, IndexStore, as_index_store, register_index, stores_in
 from llama_index_mm_zhipu.index.write import Destination, NodeWriter
@@ -333,12 +333,16 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
         Args:
             nodes: Images and texts with ``embedding`` set.
-            caption_weight: Share of captions in the vectors of images. None takes the recorded weight, or 0 if the
-                index holds no image.
+            caption_weight: Share of captions in the vectors of images. None takes that of ``embed_nodes``, otherwise
+                the recorded weight, or 0 if the index holds no image.
 
         Raises:
+            ModelMismatchError: ``embed_nodes`` used another model than the index; nothing is stored.
             ValueError: A node has no vector, or the index holds images with another caption weight; nothing is stored.
         """
+        if isinstance(nodes, EmbeddedNodes):
+            require_fingerprint(nodes.fingerprint, self._destination.image_model)
+            caption_weight = nodes.caption_weight if caption_weight is None else caption_weight
         without = next((node.node_id for node in nodes if node.embedding is None), None)
         if without is not None:
             raise ValueError(f"node {without} has no embedding; embed_nodes(nodes, embed_model) makes them")
@@ -349,7 +353,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
                 f"the vectors were made with caption_weight {weight}, and those of the index with {recorded}; "
                 f"embed the nodes with caption_weight={recorded}"
             )
-        self._insert_nodes(nodes, embedded_with=weight)
+        self._insert_nodes(list(nodes), embedded_with=weight)
 
     def _insert_nodes(
         self, nodes: Sequence[BaseNode], *, show_progress: bool = False, embedded_with: float | None = None

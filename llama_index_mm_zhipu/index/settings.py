@@ -14,6 +14,7 @@ from llama_index.core.schema import BaseNode
 from llama_index_mm_zhipu.embedding.contract import default_caption_weight_of, fingerprint_of, precision_of
 from llama_index_mm_zhipu.images import caption_of
 from llama_index_mm_zhipu.index.stores import IndexStore
+from llama_index_mm_zhipu.vector_store import ModelMismatchError
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,20 @@ def require_models(
     """
     for store, model in ((images, image_model), (texts, text_model)):
         store.require_model(fingerprint_of(model))
+
+
+def require_fingerprint(fingerprint: str, model: BaseEmbedding) -> None:
+    """Check that vectors were made by the model of an index.
+
+    Raises:
+        ModelMismatchError: Another model made them.
+    """
+    own = fingerprint_of(model)
+    if fingerprint != own:
+        raise ModelMismatchError(
+            f"the nodes were embedded with the model {fingerprint}, and the index has {own}; embed the nodes with the "
+            "index's model"
+        )
 
 
 def warn_of_other_precision(store: IndexStore, model: BaseEmbedding) -> None:

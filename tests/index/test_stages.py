@@ -11,7 +11,10 @@ from llama_index.core.node_parser import SentenceSplitter
 from llama_index.core.schema import BaseNode, Document, ImageNode, TextNode, TransformComponent
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, load_index
+from llama_index_mm_zhipu.embedding import embed_nodes
 from llama_index_mm_zhipu.index import read_nodes
+from llama_index_mm_zhipu.testing import tiny_checkpoint
+from llama_index_mm_zhipu.vector_store import ModelMismatchError
 
 
 class Exclaim(TransformComponent):
@@ -85,6 +88,27 @@ def test_nodes_with_vectors_are_written_as_they_are(
 def _must_not_embed(model: object, nodes: Sequence[BaseNode], weight: float) -> Any:
     assert not nodes
     yield from ()
+
+
+def test_the_three_stages_make_the_same_index_as_build_index(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    images = [ImageNode(id_=photo.name, image_path=str(photo), text=photo.stem) for photo in photos[:4]]
+    whole = build_index(images, tiny_embedding, persist_dir=tmp_path / "whole")
+    parts = build_index(images[:1], tiny_embedding, persist_dir=tmp_path / "parts")
+    parts.insert_embedded(embed_nodes(read_nodes(images[1:]), tiny_embedding))
+    ids = [image.node_id for image in images]
+    assert parts.image_store.get_vectors(ids)[1] == pytest.approx(whole.image_store.get_vectors(ids)[1], abs=1e-5)
+    assert parts.caption_weight == whole.caption_weight == 0.5
+
+
+def test_vectors_of_another_model_are_refused(
+    tiny_embedding: ChineseClipEmbedding, plain_nodes: list[ImageNode], tmp_path: Path
+) -> None:
+    other = ChineseClipEmbedding(str(tiny_checkpoint(tmp_path / "other", seed=1)))
+    index = build_index(plain_nodes[:1], tiny_embedding)
+    with pytest.raises(ModelMismatchError, match="embed the nodes with the index's model"):
+        index.insert_embedded(embed_nodes(plain_nodes[1:2], other))
 
 
 def test_vectors_of_another_caption_weight_are_refused(

@@ -88,7 +88,7 @@ async def test_a_wrong_key_is_an_error_that_does_not_show_it(service: Service, m
 # Gateways
 
 
-ANSWER_TEXT = "（本地替身，不是模型）问题：图里的飞机是什么颜色？\n收到 0 张图片。"
+ANSWER_TEXT = "（本地模拟服务，不是模型）问题：图里的飞机是什么颜色？\n收到 0 张图片。"
 
 
 async def test_errors_quote_the_message_of_a_gateway(
