@@ -1,4 +1,4 @@
-"""The stores that are compared, each behind the same few verbs, set up as its documentation shows."""
+"""The stores that are compared, behind one interface, each set up as its documentation shows."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 
 K = 10
 
-# One file name for the stores that leave it to their users.
+# Names for stores whose users choose them.
 _FILE = "vectors.faiss"
 _COLLECTION = "nodes"
 
 
 class Contender:
-    """A store with LlamaIndex's interface; subclasses say how it opens and closes.
+    """A store with LlamaIndex's interface. Subclasses open and close it.
 
-    ``prepare`` and ``ids`` are apart from ``query`` so that only the latter is timed.
+    ``prepare`` and ``ids`` are separate from ``query``, so that only the query is timed.
 
     Attributes:
-        modules: What must be installed.
-        install: Requirements that bring it.
+        modules: Modules that must be installed.
+        install: Requirements that install them.
         filters: Whether queries can be filtered.
         deletes: Whether documents can be deleted.
-        remark: What a reader of the table must know.
+        remark: Note for readers of the table.
     """
 
     modules: ClassVar[tuple[str, ...]] = ()
@@ -40,21 +40,21 @@ class Contender:
     store: Any
 
     def __init__(self) -> None:
-        # Now, so that no measurement pays for an import.
+        # Imported now, so that no measurement includes an import.
         for module in self.modules:
             importlib.import_module(module)
 
     @classmethod
     def is_installed(cls) -> bool:
-        """Whether what it needs can be imported."""
+        """Return whether its modules can be imported."""
         return all(_exists(module) for module in cls.modules)
 
     def open(self, folder: Path) -> None:
-        """Open the store in a folder, made if missing."""
+        """Open the store in a folder, which is created if it is missing."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Bring everything to disk and let go of the files."""
+        """Write everything to disk and close the files."""
         raise NotImplementedError
 
     def add(self, batch: Batch) -> None:
@@ -62,7 +62,7 @@ class Contender:
         self.store.add(batch.nodes)
 
     def prepare(self, vector: np.ndarray, filters: MetadataFilters | None = None) -> Any:
-        """Return what ``query`` takes."""
+        """Return the argument of ``query``."""
         return VectorStoreQuery(query_embedding=vector.tolist(), similarity_top_k=K, filters=filters)
 
     def query(self, prepared: Any, **options: Any) -> Any:
@@ -79,13 +79,13 @@ class Contender:
 
 
 class RawFaiss(Contender):
-    """A flat faiss index and nothing around it: the floor of what an exact search costs."""
+    """A flat faiss index without a store: the minimum time of an exact search."""
 
     modules = ("faiss",)
     install = "faiss-cpu"
     filters = False
     deletes = False
-    remark = "no store: an array in, row numbers out; on disk only once it is closed"
+    remark = "no store: takes an array, returns row numbers; on disk only once it is closed"
 
     def open(self, folder: Path) -> None:
         import faiss
@@ -119,7 +119,7 @@ class OfficialFaiss(Contender):
     install = "llama-index-vector-stores-faiss faiss-cpu"
     filters = False
     deletes = False
-    remark = "gives row numbers, not nodes; on disk only once it is persisted"
+    remark = "returns row numbers, not nodes; on disk only once it is persisted"
 
     def open(self, folder: Path) -> None:
         import faiss
@@ -139,7 +139,7 @@ class OfficialFaiss(Contender):
 
 
 class Chroma(Contender):
-    """Chroma in its persistent client: an HNSW index and SQLite."""
+    """Chroma's persistent client: an HNSW index and SQLite."""
 
     modules = ("llama_index.vector_stores.chroma", "chromadb")
     install = "llama-index-vector-stores-chroma chromadb"
@@ -158,7 +158,7 @@ class Chroma(Contender):
 
 
 class LanceDB(Contender):
-    """LanceDB: columns on disk, scanned by each query as long as no index is made."""
+    """LanceDB: columns on disk, which each query scans, as no index is created."""
 
     modules = ("llama_index.vector_stores.lancedb", "lancedb")
     install = "llama-index-vector-stores-lancedb lancedb"
@@ -169,7 +169,7 @@ class LanceDB(Contender):
         self.store = LanceDBVectorStore(uri=str(folder), table_name=_COLLECTION)
 
     def close(self) -> None:
-        # Each call has written its own version; there is nothing to close.
+        # Each call writes a version of its own, and nothing has to be closed.
         del self.store
 
 
@@ -178,7 +178,7 @@ class QdrantLocal(Contender):
 
     modules = ("llama_index.vector_stores.qdrant", "qdrant_client")
     install = "llama-index-vector-stores-qdrant qdrant-client"
-    remark = "meant for small collections; the server is another program"
+    remark = "meant for small collections; Qdrant's server is another program"
 
     def open(self, folder: Path) -> None:
         from llama_index.vector_stores.qdrant import QdrantVectorStore
@@ -216,7 +216,7 @@ CONTENDERS: dict[str, type[Contender]] = {
 }
 
 IN_MILLIONS = ("raw-faiss", "ours")
-"""The contenders that take part with more than ``SMALL`` nodes; the others would take hours or all memory."""
+"""The contenders that are measured with more than ``SMALL`` nodes; others would take hours or all memory."""
 
 SMALL = 250_000
 

@@ -1,4 +1,4 @@
-"""The nodes and queries that every contender gets: the same for a seed, made batch by batch, never all in memory."""
+"""The nodes and queries of all contenders: the same for the same seed, generated in batches to save memory."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ BATCH = 2048
 NODES_PER_DOCUMENT = 4
 
 CLUSTERS = 2000
-# With these two, the ten nearest neighbours of a query come from several clusters: from 9 among 20,000 nodes, where a
-# cluster has 10, from 7.5 among 100,000, and still from 4.7 among 1,000,000, where it has 500. Runs print the number.
+# With these values, the ten nearest neighbours of a query come from several clusters: from 9 with 20,000 nodes (10 in a
+# cluster), from 7.5 with 100,000, and from 4.7 with 1,000,000 (500 in a cluster). The benchmark prints the number.
 SPREAD = 1.2
 SPECTRUM_DECAY = 0.7
 
 FILTERS: dict[str, tuple[str, int]] = {"50 %": ("source", 2), "1 %": ("category", 100), "0.01 %": ("series", 10_000)}
-"""Selectivity of an equality filter: the metadata key that it asks for, and how many values this has."""
+"""The metadata key of the equality filter of each selectivity, and the number of its values."""
 
 _CYCLE = 10_000
 _NAMESPACE = uuid.UUID("7a1f2f0e-5d0c-4a55-9c55-3d2f8a3f9b11")
@@ -38,7 +38,7 @@ _CHARACTERS = (
 )
 _WORDS = [_CHARACTERS[start : start + 2] for start in range(0, len(_CHARACTERS), 2)]
 
-# First number of each random generator's seed sequence, so that no two draw the same numbers.
+# First number in the seed of each random generator, so that no two generate the same numbers.
 _MODEL, _NODES, _QUERIES, _TEXTS, _METADATA = range(5)
 
 
@@ -47,10 +47,10 @@ class Batch:
     """Consecutive nodes of a data set.
 
     Attributes:
-        numbers: Their numbers in the data set.
-        vectors: Unit vectors, one row each.
-        clusters: Cluster of each; -1 for uniform vectors.
-        nodes: The nodes, which hold the vectors again as lists.
+        numbers: Numbers of the nodes in the data set.
+        vectors: Unit vectors, one row for each node.
+        clusters: Cluster of each node; -1 for uniform vectors.
+        nodes: The nodes, with the vectors as lists.
     """
 
     numbers: Numbers
@@ -62,21 +62,21 @@ class Batch:
 class Dataset:
     """Nodes with vectors, short Chinese texts, three metadata keys and documents.
 
-    Clustered vectors are a mixture of Gaussians, centres and spread having the falling spectrum of real embeddings:
-    in 512 equally strong directions, clusters would lie either far apart or in one indistinct ball. Uniform vectors
-    are random directions, the worst case of every approximate index.
+    Clustered vectors are a mixture of Gaussians. Centres and deviations have the decreasing spectrum of real
+    embeddings: in 512 equally strong directions, clusters would be either far apart or indistinct. Uniform vectors are
+    random directions, the worst case of every approximate index.
 
     Args:
-        kind: ``"clustered"`` or ``"uniform"``.
-        seed: Of everything.
-        vary_filters: Whether each query filters by another value; else all ask for the same one.
+        distribution: ``"clustered"`` or ``"uniform"``.
+        seed: Seed of all random numbers.
+        vary_filters: Whether each query filters by another value, instead of all by the same one.
     """
 
-    def __init__(self, kind: str, seed: int, vary_filters: bool = False) -> None:
-        self.kind = kind
+    def __init__(self, distribution: str, seed: int, vary_filters: bool = False) -> None:
+        self.distribution = distribution
         self._seed = seed
         self._vary_filters = vary_filters
-        # Shuffled, so that the nodes that a filter finds do not lie at regular distances.
+        # Shuffled, so that the nodes that meet a filter are not at regular distances.
         self._cycle = self._generator(_METADATA).permutation(_CYCLE)
 
     def batches(self, start: int, stop: int, nodes: bool = True) -> Iterator[Batch]:
@@ -85,32 +85,32 @@ class Dataset:
         Args:
             start: First number.
             stop: One past the last number.
-            nodes: Whether to make the nodes too, and not the vectors only.
+            nodes: Whether to generate the nodes, and not only the vectors.
         """
         for first in range(start, stop, BATCH):
             numbers = np.arange(first, min(first + BATCH, stop))
-            # The whole batch is drawn even if it is cut, so a node is the same in data sets of every size.
+            # The whole batch is generated even if it is cut, so that a node is the same in data sets of every size.
             vectors, clusters = self._draw(self._generator(_NODES, first), BATCH)
             vectors, clusters = vectors[: len(numbers)], clusters[: len(numbers)]
             yield Batch(numbers, vectors, clusters, self._nodes(numbers, vectors) if nodes else [])
 
     def queries(self, count: int) -> Vectors:
-        """Return query vectors from the same distribution, none of them a node's."""
+        """Return query vectors from the same distribution, which no node has."""
         return self._draw(self._generator(_QUERIES), count)[0]
 
     def filters(self, selectivity: str, query: int) -> MetadataFilters:
-        """Return the filter of a selectivity for a query's number."""
+        """Return the filter of a selectivity for the query with a number."""
         key, _ = FILTERS[selectivity]
         value = _metadata_value(key, int(self.filter_codes(selectivity, np.array([query]))[0]))
         return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=FilterOperator.EQ)])
 
     def filter_codes(self, selectivity: str, queries: Numbers) -> Numbers:
-        """Return which value of a selectivity's key each query asks for."""
-        # The value of the node with the query's number, or of the first node: so it is there in a data set of any size.
+        """Return the number of the value by which each query filters."""
+        # The value of the node with the query's number, or of the first node: it exists in data sets of every size.
         return self.codes(selectivity, queries if self._vary_filters else np.zeros_like(queries))
 
     def codes(self, selectivity: str, numbers: Numbers) -> Numbers:
-        """Return which value of a selectivity's key each node has."""
+        """Return the number of the value that each node has under the key of a selectivity."""
         return self._cycle[numbers % _CYCLE] % FILTERS[selectivity][1]
 
     def _nodes(self, numbers: Numbers, vectors: Vectors) -> list[TextNode]:
@@ -129,7 +129,7 @@ class Dataset:
 
     def _draw(self, generator: np.random.Generator, count: int) -> tuple[Vectors, Numbers]:
         noise = generator.standard_normal((count, DIMENSION), dtype=np.float32)
-        if self.kind == "uniform":
+        if self.distribution == "uniform":
             return _unit(noise), np.full(count, -1)
         clusters = generator.integers(CLUSTERS, size=count)
         return _unit((self._centres[clusters] + SPREAD * noise) @ self._directions), clusters
@@ -140,7 +140,7 @@ class Dataset:
 
     @cached_property
     def _directions(self) -> Vectors:
-        """An orthogonal basis, the i-th direction weakened as a power of i."""
+        """An orthogonal basis, whose i-th direction is scaled by a power of i."""
         rotation, _ = np.linalg.qr(self._generator(_MODEL, 1).standard_normal((DIMENSION, DIMENSION)))
         strength = np.arange(1, DIMENSION + 1) ** -SPECTRUM_DECAY
         return np.ascontiguousarray(strength[:, None] * rotation, dtype=np.float32)
@@ -150,13 +150,13 @@ class Dataset:
 
 
 class ExactNeighbours:
-    """The true ``k`` nearest nodes of queries, kept up while batches go by.
+    """The true ``k`` nearest nodes of queries, updated with each batch.
 
     Args:
-        dataset: Where the batches come from.
+        dataset: Data set of the batches.
         queries: Query vectors.
-        selectivity: Count only nodes that each query's filter lets through.
-        k: How many.
+        selectivity: Selectivity of the filters of the queries; None for no filters.
+        k: Number of nodes.
     """
 
     def __init__(self, dataset: Dataset, queries: Vectors, selectivity: str | None = None, k: int = 10) -> None:
@@ -169,7 +169,7 @@ class ExactNeighbours:
         self._clusters = np.empty((len(queries), 0), dtype=np.int64)
 
     def see(self, batch: Batch) -> None:
-        """Take a batch into account."""
+        """Update the nearest nodes with a batch."""
         scores = self._queries @ batch.vectors.T
         if self._selectivity is not None:
             wanted = self._dataset.filter_codes(self._selectivity, np.arange(len(self._queries)))
@@ -184,10 +184,10 @@ class ExactNeighbours:
         self._clusters = np.take_along_axis(clusters, best, axis=1)
 
     def recall(self, answers: Sequence[tuple[int, Sequence[str]]]) -> float:
-        """Return the mean share of the true neighbours that was found.
+        """Return the mean share of the true neighbours that were found.
 
         Args:
-            answers: Number of a query, and the node ids that were found for it.
+            answers: Number of each query, and the node ids that were found for it.
         """
         shares = []
         for query, found in answers:
@@ -196,17 +196,17 @@ class ExactNeighbours:
         return float(np.mean(shares))
 
     def clusters(self) -> float:
-        """Return from how many clusters a query's true neighbours come, on average."""
+        """Return the mean number of clusters that the true neighbours of a query come from."""
         return float(np.mean([len(np.unique(row)) for row in self._clusters]))
 
 
 def node_id(number: int) -> str:
-    """Return a node's id: a UUID, as LlamaIndex gives, for Qdrant takes no other texts."""
+    """Return the id of a node: a UUID, like LlamaIndex's ids, because Qdrant accepts no other text."""
     return str(uuid.uuid5(_NAMESPACE, f"node {number}"))
 
 
 def document_id(number: int) -> str:
-    """Return the id of the document that a node comes from."""
+    """Return the id of the document of a node."""
     return str(uuid.uuid5(_NAMESPACE, f"document {number // NODES_PER_DOCUMENT}"))
 
 

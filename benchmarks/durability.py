@@ -1,4 +1,4 @@
-"""The ordeals of the tests, for longer: ``python benchmarks/durability.py --kills 500 --seconds 60``."""
+"""Run the stress programs of the tests for longer: ``python benchmarks/durability.py --kills 500 --seconds 60``."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ import ordeals
 
 
 def main() -> None:
-    """Run every ordeal, and print a line for each."""
+    """Run every program, and print its result in one line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=500, help="writers to kill")
-    parser.add_argument("--seconds", type=float, default=60, help="seconds of a writer and its readers, for each kind")
-    parser.add_argument("--calls", type=int, default=2000, help="calls of two writers each")
-    parser.add_argument("--openings", type=int, default=200, help="stores that three processes make at once")
-    parser.add_argument("--seed", type=int, default=0, help="of the kills")
-    parser.add_argument("--folder", type=Path, help="on the disk to try; a new one if left out")
+    parser.add_argument("--kills", type=int, default=500, help="number of writers to kill")
+    parser.add_argument("--seconds", type=float, default=60, help="time of each program with a writer and readers")
+    parser.add_argument("--calls", type=int, default=2000, help="number of calls of each of two writers")
+    parser.add_argument(
+        "--openings", type=int, default=200, help="number of stores that three processes create at once"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random kills")
+    parser.add_argument(
+        "--folder", type=Path, help="folder on the disk to test; by default the system's folder for temporary files"
+    )
     arguments = parser.parse_args()
 
     folder = Path(tempfile.mkdtemp(prefix="durability-", dir=arguments.folder))
@@ -38,7 +42,7 @@ def main() -> None:
     for name, amounts in runs.items():
         (folder / name).mkdir()
         print(json.dumps({name: ordeals.PROGRAMS[name](folder / name, *amounts)}), flush=True)
-    # After a failure it is kept, to be looked into.
+    # After a failure the folder is kept for inspection.
     shutil.rmtree(folder)
 
 

@@ -42,6 +42,7 @@ def test_the_durability_tests_pass(tmp_path: Path) -> None:
     lines = run("durability.py", *amounts, "--folder", str(tmp_path)).splitlines()
     assert [next(iter(json.loads(line))) for line in lines[1:]] == [
         "kills",
+        "kills_among_forks",
         "overwriting",
         "sliding",
         "writers",

@@ -1,10 +1,8 @@
-"""What a store has to live through: writers that get killed, and processes that share it.
+"""Stress programs for a store: writers are killed, and several processes share a store.
 
-The tests run this file as a program (``main``), ``benchmarks/durability.py`` imports it. Every process is forked from
-one that has imported everything and opened no store, so that a round costs milliseconds, not an import of LlamaIndex.
-
-All that a node holds follows from two numbers: which node it is, and the call that last added it (its revision). So a
-dictionary of these says what a store must answer, whatever way it is asked.
+The tests run this file as a program (``main``), and ``benchmarks/durability.py`` imports it. Every process is forked
+from one that has imported all modules and opened no store, so that a round takes milliseconds, not an import of
+LlamaIndex.
 """
 
 from __future__ import annotations
@@ -15,189 +13,35 @@ import logging
 import multiprocessing
 import os
 import signal
-import sqlite3
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
-from functools import lru_cache
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
-import faiss  # noqa: F401  imported here, so that no child pays for it, nor one who may not read the interpreter
-import numpy as np
-import numpy.testing
-import numpy.typing as npt
-from llama_index.core.schema import BaseNode, NodeRelationship, RelatedNodeInfo, TextNode
-from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
-from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
+import faiss  # noqa: F401  Imported before forking: children start faster, and one of them may not read its files.
+from states import (
+    DOCUMENT,
+    NUMBERS,
+    QUERIES,
+    Call,
+    State,
+    by_listing,
+    by_vector,
+    by_words,
+    node_of,
+    random_call,
+    state_in,
+)
 
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, StoreError
 
-State = dict[int, int]
-"""Revision by number of every node of a store."""
-
-_NUMBERS = 300
-_DOCUMENT = 10
-_WORD = "飞机"
-_QUERY = np.linspace(1, 2, 8, dtype=np.float32)
-_ALL = 10_000
+_CHILDREN_NUMBER = 10_000
 _NOBODY = 65534
 _FORK: Any = multiprocessing.get_context("fork" if hasattr(os, "fork") else None)
-
-
-# Nodes, and what is seen of them
-
-
-def vector_of(number: int, revision: int) -> npt.NDArray[np.float32]:
-    """Return a vector that no other node and no other revision has."""
-    return np.cos(np.arange(1, 9) * (number + 1) + revision).astype(np.float32)
-
-
-def node_of(number: int, revision: int) -> TextNode:
-    """Return the node, whole."""
-    return TextNode(
-        id_=f"n{number}",
-        text=f"{_WORD} r{revision} 第{number}张",
-        embedding=vector_of(number, revision).tolist(),
-        metadata={"number": number, "revision": revision},
-        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=f"d{number // _DOCUMENT}")},
-    )
-
-
-@lru_cache(maxsize=10_000)
-def _fields(number: int, revision: int) -> dict[str, Any]:
-    return node_of(number, revision).model_dump(exclude={"embedding"})
-
-
-def state_of(nodes: list[BaseNode]) -> State:
-    """Return what these nodes are, having checked that each is whole and none comes twice."""
-    for node in nodes:
-        whole = _fields(node.metadata["number"], node.metadata["revision"])
-        assert node.model_dump(exclude={"embedding"}) == whole
-    state = {node.metadata["number"]: node.metadata["revision"] for node in nodes}
-    assert len(state) == len(nodes), "a node came twice"
-    return state
-
-
-def by_listing(store: FaissMultiModalVectorStore) -> State:
-    """See every node by ``get_nodes``."""
-    return state_of(store.get_nodes())
-
-
-def by_vector(store: FaissMultiModalVectorStore, **restrictions: Any) -> State:
-    """See every node by its vector, and check all the scores."""
-    result = store.query(VectorStoreQuery(query_embedding=_QUERY.tolist(), similarity_top_k=_ALL, **restrictions))
-    state = state_of(list(result.nodes or []))
-    assert result.similarities == sorted(result.similarities or [], reverse=True)
-    products = [float(_QUERY @ vector_of(*node)) for node in state.items()]
-    numpy.testing.assert_allclose(result.similarities or [], products, rtol=1e-4, atol=1e-4)
-    return state
-
-
-def by_filter(store: FaissMultiModalVectorStore) -> State:
-    """See every node by its vector, among those with a number."""
-    numbered = MetadataFilter(key="number", value=0, operator=FilterOperator.GTE)
-    return by_vector(store, filters=MetadataFilters(filters=[numbered]))
-
-
-def by_words(store: FaissMultiModalVectorStore, words: str = _WORD) -> State:
-    """See the nodes whose text holds a word; all hold one."""
-    query = VectorStoreQuery(query_str=words, similarity_top_k=_ALL, mode=VectorStoreQueryMode.TEXT_SEARCH)
-    return state_of(list(store.query(query).nodes or []))
-
-
-def by_both(store: FaissMultiModalVectorStore) -> State:
-    """See every node by vector and word at once."""
-    query = VectorStoreQuery(
-        query_embedding=_QUERY.tolist(), query_str=_WORD, similarity_top_k=_ALL, mode=VectorStoreQueryMode.HYBRID
-    )
-    return state_of(list(store.query(query).nodes or []))
-
-
-Way = Callable[[FaissMultiModalVectorStore], State]
-WAYS: list[Way] = [by_vector, by_listing, by_filter, by_words, by_both]
-
-
-_never_closed: list[FaissMultiModalVectorStore] = []
-
-
-def look(folder: Path, close: bool = True) -> State:
-    """Open a store and see what it holds, having checked that every way to ask gives the same."""
-    store = FaissMultiModalVectorStore(folder)
-    state = by_listing(store)
-    for way in WAYS:
-        assert way(store) == state, f"{way.__name__} and by_listing do not see the same"
-    assert store.count() == len(state)
-    for revision in set(state.values()):
-        assert by_words(store, f"r{revision}") == {n: r for n, r in state.items() if r == revision}
-    with closing(sqlite3.connect(folder / "default.sqlite3")) as database:
-        assert database.execute("pragma integrity_check").fetchall() == [("ok",)]
-    if close:
-        store.close()
-    else:
-        _never_closed.append(store)
-    return state
-
-
-# Calls
-
-
-class Call(NamedTuple):
-    """A call of the store that changes it.
-
-    Attributes:
-        name: Method of the store.
-        revision: Of the nodes that are added.
-        numbers: Of the nodes, or for ``delete`` of one document.
-    """
-
-    name: str
-    revision: int = 0
-    numbers: list[int] = []  # noqa: RUF012  a NamedTuple's default, never changed
-
-    def perform(self, store: FaissMultiModalVectorStore) -> None:
-        """Do it."""
-        if self.name == "add":
-            store.add([node_of(number, self.revision) for number in self.numbers])
-        elif self.name == "delete":
-            (document,) = self.numbers
-            store.delete(f"d{document}")
-        elif self.name == "delete_nodes":
-            store.delete_nodes([f"n{number}" for number in self.numbers])
-        else:
-            getattr(store, self.name)()
-
-    def after(self, state: State) -> State:
-        """Return what a store of this state holds when it is done."""
-        if self.name == "add":
-            return {**state, **dict.fromkeys(self.numbers, self.revision)}
-        if self.name == "delete":
-            return {n: r for n, r in state.items() if n // _DOCUMENT not in self.numbers}
-        if self.name == "delete_nodes":
-            return {n: r for n, r in state.items() if n not in self.numbers}
-        return {} if self.name == "clear" else state
-
-
-def random_call(random: Random, revision: int, share: int | None = None) -> Call:
-    """Return some call; most add nodes, of which many are there already.
-
-    Args:
-        random: What chooses it.
-        revision: Of nodes that are added.
-        share: Which numbers it may take, those of one of several writers; None for the first, and for clearing all.
-    """
-    first = (share or 0) * _NUMBERS
-    clearing = 1 if share is None else 0
-    name = random.choices(["add", "delete", "delete_nodes", "persist", "clear"], [60, 15, 15, 9, clearing])[0]
-    if name == "delete":
-        return Call(name, numbers=[random.randrange(first // _DOCUMENT, (first + _NUMBERS) // _DOCUMENT)])
-    if name not in ("add", "delete_nodes"):
-        return Call(name, revision)
-    return Call(name, revision, random.sample(range(first, first + _NUMBERS), random.randint(1, 50)))
 
 
 # Processes
@@ -207,7 +51,7 @@ def start(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
     """Call a function in a new process.
 
     Returns:
-        A function that waits for what it returns.
+        A function that waits for the result and returns it.
     """
     receiver, sender = _FORK.Pipe(duplex=False)
     process = _FORK.Process(target=lambda: sender.send(function(*arguments)), daemon=True)
@@ -225,7 +69,7 @@ def start(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 
 class Warnings(logging.Handler):
-    """Counts the log's warnings."""
+    """Counts logged warnings."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -233,7 +77,7 @@ class Warnings(logging.Handler):
         logging.getLogger().addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count one."""
+        """Count a warning."""
         self.count += 1
 
 
@@ -241,39 +85,39 @@ class Warnings(logging.Handler):
 
 
 def kills(folder: Path, amount: int, seed: int = 0) -> dict[str, int]:
-    """Kill writers of one store at random moments, and look each time for exactly what they were told is written.
+    """Kill writers of a store at random moments, and check each time that it holds exactly what was acknowledged.
 
-    A call that was under way may have been done, but then all of it.
+    A call that was interrupted may have been committed, but only as a whole.
     """
     random = Random(seed)
     store, log = folder / "store", folder / "calls"
     state = State()
-    done = Counter(kills=0, calls=0, calls_cut_off=0, of_these_done=0, warnings=0)
+    done = Counter(kills=0, calls=0, calls_cut_off=0, of_these_committed=0, warnings=0)
     for round_ in range(amount):
         _kill_a_writer(store, log, random, first_revision=round_ * 10_000)
         calls, cut_off = _read_log(log)
         for call in calls:
             state = call.after(state)
-        # Half of the time the next writer finds files that nobody closed.
-        seen, warnings = start(_look_and_count_warnings, store, random.random() < 0.5)()
+        # In half of the rounds, the next writer finds files that were not closed.
+        seen, warnings = start(_state_and_warnings, store, random.random() < 0.5)()
         if cut_off is not None and seen == cut_off.after(state) != state:
-            done["of_these_done"] += 1
+            done["of_these_committed"] += 1
             state = seen
-        assert seen == state, f"round {round_}, with {cut_off} under way: {_differences(seen, state)}"
+        assert seen == state, f"round {round_}, with {cut_off} interrupted: {_differences(seen, state)}"
         done.update(kills=1, calls=len(calls), calls_cut_off=cut_off is not None, warnings=warnings)
     return {**done, "nodes": len(state)}
 
 
 def kills_among_forks(folder: Path, amount: int, seed: int = 0) -> dict[str, int]:
-    """Kill two writers of one store at random moments, one of which forks children that open the store anew.
+    """Kill two writers of a store at random moments, one of which forks children that open the store again.
 
-    The children are refused, or what they were told is written would get lost. The other writer is a process that
-    inherited no store, as processes that are spawned are. Each has numbers of its own.
+    The children must get an error, because changes that were acknowledged to them would be lost. The other writer has
+    inherited no open store, like a spawned process. Each writer has node numbers of its own.
     """
     random = Random(seed)
     store = folder / "store"
     state = State()
-    done = Counter(kills=0, calls=0, calls_cut_off=0, of_these_done=0, forks=0, warnings=0)
+    done = Counter(kills=0, calls=0, calls_cut_off=0, of_these_committed=0, forks=0, warnings=0)
     for round_ in range(amount):
         logs = [folder / f"calls {share}" for share in range(2)]
         together = [
@@ -282,13 +126,13 @@ def kills_among_forks(folder: Path, amount: int, seed: int = 0) -> dict[str, int
         ]
         for writer, log in zip(together, logs, strict=True):
             _kill(writer, log, random)
-        seen, warnings = start(_look_and_count_warnings, store, random.random() < 0.5)()
+        seen, warnings = start(_state_and_warnings, store, random.random() < 0.5)()
         for share, log in enumerate(logs):
             calls, cut_off = _read_log(log)
             for call in calls:
                 state = call.after(state)
             if cut_off is not None and _of_share(seen, share) == _of_share(cut_off.after(state), share):
-                done["of_these_done"] += cut_off.after(state) != state
+                done["of_these_committed"] += cut_off.after(state) != state
                 state = cut_off.after(state)
             done.update(kills=1, calls=len(calls), calls_cut_off=cut_off is not None)
             done["forks"] += log.read_bytes().count(b"refused\n")
@@ -298,7 +142,7 @@ def kills_among_forks(folder: Path, amount: int, seed: int = 0) -> dict[str, int
 
 
 def _of_share(state: State, share: int) -> State:
-    return {number: revision for number, revision in state.items() if number // _NUMBERS == share}
+    return {number: revision for number, revision in state.items() if number // NUMBERS == share}
 
 
 def _kill_a_writer(store: Path, log: Path, random: Random, first_revision: int) -> None:
@@ -316,14 +160,14 @@ def _start_writer(
 
 
 def _kill(writer: Any, log: Path, random: Random) -> None:
-    # Some die while they open the store.
+    # Some writers are killed while they open the store.
     lines = random.choice([0, *range(1, 30)])
     while log.read_bytes().count(b"\n") < lines and writer.is_alive():
         time.sleep(0.001)
     time.sleep(random.uniform(0, 0.02))
     writer.kill()
     writer.join()
-    assert writer.exitcode == -signal.SIGKILL, f"the writer ended by itself with exit code {writer.exitcode}"
+    assert writer.exitcode == -signal.SIGKILL, f"the writer ended by itself, with exit code {writer.exitcode}"
 
 
 def _write_until_killed(
@@ -343,49 +187,49 @@ def _write_until_killed(
 
 
 def _fork_and_open(folder: Path) -> None:
-    """Let a child open a store that this process has open, add to it, and end without a word."""
+    """Fork a child that opens a store that this process has open, adds a node, and exits without closing it."""
     child = os.fork()
     if not child:
         try:
             with FaissMultiModalVectorStore(folder) as store:
-                store.add([node_of(_ALL, 0)])
+                store.add([node_of(_CHILDREN_NUMBER, 0)])
         except StoreError:
             os._exit(0)
         finally:
             os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0, "a child opened what it had inherited open"
+    assert os.waitpid(child, 0)[1] == 0, "a child opened a file that was open at the fork"
 
 
 def _read_log(log: Path) -> tuple[list[Call], Call | None]:
-    """Return the calls that came back, and the one that did not."""
-    # The last line may be cut off: then its call had not begun, or is not known to have come back.
+    """Return the calls that returned, and the one that did not."""
+    # The last line may be cut off: then its call had not begun, or it is unknown whether it returned.
     lines = log.read_text().split("\n")[:-1]
     calls = [Call(*json.loads(line)) for line in lines if line not in ("done", "refused")]
-    came_back = lines.count("done")
-    return calls[:came_back], calls[came_back] if came_back < len(calls) else None
+    returned = lines.count("done")
+    return calls[:returned], calls[returned] if returned < len(calls) else None
 
 
-def _look_and_count_warnings(folder: Path, close: bool = True) -> tuple[State, int]:
+def _state_and_warnings(folder: Path, close: bool = True) -> tuple[State, int]:
     warnings = Warnings()
-    return look(folder, close), warnings.count
+    return state_in(folder, close), warnings.count
 
 
 def _differences(seen: State, state: State) -> dict[int, tuple[int | None, int | None]]:
-    """Return the revisions that are seen and that should be, of the nodes where these differ."""
+    """Return actual and expected revisions of the nodes for which they differ."""
     numbers = sorted(seen.keys() | state.keys())
     return {n: (seen.get(n), state.get(n)) for n in numbers if seen.get(n) != state.get(n)}
 
 
-# A writer and readers
+# One writer and several readers
 
 
 def overwriting(folder: Path, seconds: float) -> dict[str, Any]:
-    """Share a store whose every node is overwritten by each call."""
+    """Share a store in which each call replaces every node."""
     return _share(folder, seconds, _overwrite)
 
 
 def sliding(folder: Path, seconds: float) -> dict[str, Any]:
-    """Share a store to which documents are added, and from which older ones are deleted."""
+    """Share a store to which documents are added and from which older ones are deleted."""
     return _share(folder, seconds, _slide)
 
 
@@ -396,20 +240,20 @@ def _overwrite(step: int) -> Call:
 def _slide(step: int) -> Call:
     document = step // 2
     if step % 2:
-        return Call("add", step, list(range(document * _DOCUMENT, (document + 1) * _DOCUMENT)))
+        return Call("add", step, list(range(document * DOCUMENT, (document + 1) * DOCUMENT)))
     if document % 2:
         return Call("delete", numbers=[document - 5])
-    return Call("delete_nodes", numbers=list(range((document - 5) * _DOCUMENT, (document - 4) * _DOCUMENT)))
+    return Call("delete_nodes", numbers=list(range((document - 5) * DOCUMENT, (document - 4) * DOCUMENT)))
 
 
 def _share(folder: Path, seconds: float, calls: Callable[[int], Call]) -> dict[str, Any]:
-    """Let one process write and three read all the time.
+    """Run one process that writes and three that read all the time.
 
-    Every answer must be a state that was committed, whole, never older than the last one that the same reader saw, nor
-    older than what was acknowledged before it asked.
+    Every answer must be a committed state, not older than the last answer to the same reader, and not older than the
+    last change that was acknowledged before the query.
     """
     acknowledged, finished = _FORK.RawValue("q", 0), _FORK.RawValue("b", False)
-    start(look, folder)()
+    start(state_in, folder)()
     readers = [start(_read, folder, calls, acknowledged, finished) for _ in range(3)]
     try:
         steps = start(_write, folder, calls, acknowledged, seconds)()
@@ -439,13 +283,13 @@ def _read(folder: Path, calls: Callable[[int], Call], acknowledged: Any, finishe
         if reads % 100 == 0:
             store = FaissMultiModalVectorStore(folder)
         last, floor = finished.value, acknowledged.value
-        seen = WAYS[reads % len(WAYS)](store)
-        # A call may be committed and not acknowledged yet.
+        seen = QUERIES[reads % len(QUERIES)](store)
+        # A call may be committed but not acknowledged yet.
         while step < floor or (state != seen and step <= acknowledged.value):
             step += 1
             state = calls(step).after(state)
         assert seen == state, f"no state from step {floor} to {step}: {_differences(seen, state)}"
-        if last and reads >= len(WAYS):
+        if last and reads >= len(QUERIES):
             return reads, warnings.count
     raise AssertionError("unreachable")
 
@@ -454,12 +298,12 @@ def _read(folder: Path, calls: Callable[[int], Call], acknowledged: Any, finishe
 
 
 def writers(folder: Path, amount: int) -> dict[str, int]:
-    """Let two processes change one store at once, so many calls each."""
-    start(look, folder)()
+    """Run two processes that change a store at the same time, with ``amount`` calls each."""
+    start(state_in, folder)()
     together = _FORK.Barrier(2)
     working = [start(_change, folder, amount, first, together) for first in (0, 100_000)]
     one, other = (wait() for wait in working)
-    seen, warnings = start(_look_and_count_warnings, folder)()
+    seen, warnings = start(_state_and_warnings, folder)()
     assert seen == one | other, _differences(seen, one | other)
     return {"calls": amount, "nodes": len(seen), "warnings": warnings}
 
@@ -478,13 +322,13 @@ def _change(folder: Path, amount: int, first: int, together: Any) -> State:
 
 
 def openings(folder: Path, amount: int) -> dict[str, int]:
-    """Let three processes open a store at once that is not there yet, so many times."""
+    """Run three processes that create the same store at the same time; repeat that ``amount`` times."""
     for round_ in range(amount):
         together = _FORK.Barrier(3)
         opening = [start(_open_and_add, folder / str(round_), number, together) for number in range(3)]
         for wait in opening:
             wait()
-        assert start(look, folder / str(round_))() == dict.fromkeys(range(3), 0)
+        assert start(state_in, folder / str(round_))() == dict.fromkeys(range(3), 0)
     return {"openings": amount}
 
 
@@ -494,21 +338,21 @@ def _open_and_add(folder: Path, number: int, together: Any) -> None:
         store.add([node_of(number, 0)])
 
 
-# Files that may not be written to
+# Files that may only be read
 
 
 def forbidden(folder: Path) -> dict[str, tuple[int, str | None]]:
-    """As somebody who may only read, open each store in a folder, and one that is not there, search it and add to it.
+    """Open, search and add to each store in a folder, and to a missing one, as a user who may only read.
 
     Returns:
-        How many nodes were found and what the store had to say, by its folder's name.
+        Number of nodes found and the error, by the name of the store's folder.
     """
     return start(_try_to_add, folder)()
 
 
 def _try_to_add(folder: Path) -> dict[str, tuple[int, str | None]]:
     if os.getuid() == 0:
-        # Nothing is forbidden to root.
+        # Permissions do not apply to root.
         os.setgroups([])
         os.setgid(_NOBODY)
         os.setuid(_NOBODY)
@@ -535,9 +379,9 @@ PROGRAMS: dict[str, Callable[..., dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Run a program for every line of input, its name and arguments as JSON, and print what it returns."""
+    """Run a program for every line of input, a JSON list of its name and arguments, and print its result as JSON."""
     answers = os.fdopen(os.dup(1), "w")
-    # Whatever else prints, libraries in C included, must not print among the answers.
+    # Other output, also that of libraries in C, must not be mixed with the results.
     os.dup2(2, 1)
     for line in sys.stdin:
         name, folder, *arguments = json.loads(line)

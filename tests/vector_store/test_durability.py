@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from ordeals import WAYS, State, by_vector, look, node_of
+from states import QUERIES, State, by_vector, node_of, state_in
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError
@@ -31,8 +31,8 @@ def add(store: FaissMultiModalVectorStore, state: State) -> None:
 
 
 def check(store: FaissMultiModalVectorStore, state: State) -> None:
-    for way in WAYS:
-        assert way(store) == state
+    for query in QUERIES:
+        assert query(store) == state
 
 
 @pytest.mark.parametrize("kills", [6, pytest.param(60, marks=pytest.mark.integration)])
@@ -89,7 +89,7 @@ def test_a_full_disk_loses_no_node(small_disk: Path) -> None:
     del kept[0]
     check(store, kept)
     store.close()
-    assert look(small_disk) == kept
+    assert state_in(small_disk) == kept
 
 
 def test_a_full_disk_leaves_no_part_of_a_faiss_file(small_disk: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_no_part_of_a_faiss_file(small_disk: Path) -> None:
     assert not list(small_disk.glob("*.faiss"))
     ballast.unlink()
     store.close()
-    assert look(small_disk) == nodes(range(500))
+    assert state_in(small_disk) == nodes(range(500))
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_read_only_store_can_be_searched_and_refuses_writes(public_folder: Pat
     for name, (_, error) in found.items():
         assert re.fullmatch(rf"StoreError: .*{re.escape(str(public_folder / name))}.*", error or ""), (name, error)
     in_use.close()
-    assert look(public_folder / "closed") == look(public_folder / "in use") == nodes(range(10))
+    assert state_in(public_folder / "closed") == state_in(public_folder / "in use") == nodes(range(10))
 
 
 # Damaged files
