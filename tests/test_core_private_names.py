@@ -67,7 +67,6 @@ _IMAGE_RETRIEVER = "image_retriever.BaseImageRetriever"
 _POSTPROCESSOR = "postprocessor.types.BaseNodePostprocessor"
 _QUERY_ENGINE = "base.base_query_engine.BaseQueryEngine"
 _SETTINGS = "settings._Settings"
-_PROMPT_HELPER = "indices.prompt_helper.ChatPromptHelper"
 _SYNTHESIZER = "response_synthesizers.base.BaseSynthesizer"
 _SIMPLE_CHAT = "chat_engine.simple.SimpleChatEngine"
 _QUESTION_CHAT = "chat_engine.condense_question.CondenseQuestionChatEngine"
@@ -105,8 +104,6 @@ TABLE = [
     CoreName(_SETTINGS, "_chat_prompt_helper", "query/synthesizer.py", "the helper that the user has set, or None"),
     # Prompts
     CoreName("prompts.base.BasePromptTemplate", "_map_all_vars", "prompts/templates.py", "the variables of a template"),
-    CoreName(_PROMPT_HELPER, "_token_counter", "query/prompt_helper.py", "counts tokens like core"),
-    CoreName(_PROMPT_HELPER, "_get_tools_from_llm", "query/prompt_helper.py", "the tools that take room in a request"),
     # Indexes and engines
     CoreName(
         "indices.vector_store.base.VectorStoreIndex", "_embed_model", _RETRIEVER_FILE, "the model of an index's texts"

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, cast
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.indices.prompt_helper import ChatPromptHelper
 from llama_index.core.llms import LLM, LLMMetadata
+from llama_index.core.llms.structured_llm import StructuredLLM
+from llama_index.core.program.function_program import get_function_tool
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.prompts.prompt_utils import get_empty_prompt_txt
+from llama_index.core.utilities.token_counting import TokenCounter
 from llama_index.core.utils import get_tokenizer
 
 from llama_index_mm_zhipu.text import CJK_RANGES
@@ -144,13 +147,16 @@ class WholeImagesPromptHelper(ChatPromptHelper):
         return cast("list[ChatMessage]", await message.asplit(max_tokens=size))
 
     def _text_tokens(self, message: ChatMessage) -> int:
-        return sum(self._token_counter.get_string_tokens(b.text) for b in message.blocks if isinstance(b, TextBlock))
+        count = TokenCounter().get_string_tokens
+        return sum(count(block.text) for block in message.blocks if isinstance(block, TextBlock))
 
     def _room(self, prompt: BasePromptTemplate, llm: LLM | None, tools: list[BaseTool] | None) -> int:
         """Return how many tokens of a request are left for sources; counted as in LlamaIndex, but without roles."""
         texts = [get_empty_prompt_txt(prompt), getattr(llm, "system_prompt", None) or ""]
-        functions = [tool.metadata.to_openai_tool() for tool in self._get_tools_from_llm(llm, tools)]
-        counter = self._token_counter
+        # A structured LLM sends its class as a tool.
+        own = [get_function_tool(llm.output_cls)] if isinstance(llm, StructuredLLM) else []
+        functions = [tool.metadata.to_openai_tool() for tool in [*(tools or []), *own]]
+        counter = TokenCounter()
         taken = sum(map(counter.get_string_tokens, texts)) + counter.estimate_tokens_in_tools(functions)
         room = self.context_window - self.num_output - taken
         if room < 0:
