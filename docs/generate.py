@@ -16,8 +16,7 @@ REFERENCE = Path(__file__).parent / "reference"
 PAGES: dict[str, dict[str, list[str]]] = {
     "embedding": {
         "llama_index_mm_zhipu.embedding.chinese_clip.embedding": ["ChineseClipEmbedding"],
-        "llama_index_mm_zhipu.embedding.backends": ["CheckpointError", "BackendError"],
-        "llama_index_mm_zhipu.embedding.backends.precision": ["PrecisionReport"],
+        "llama_index_mm_zhipu.embedding.backends": ["CheckpointError", "BackendError", "PrecisionReport"],
     },
     "vector_store": {
         "llama_index_mm_zhipu.vector_store.store": ["FaissMultiModalVectorStore"],
@@ -59,7 +58,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "ingestion": {
         "llama_index_mm_zhipu.ingestion.captioner": ["ImageCaptioner", "CaptionCacheError"],
-        "llama_index_mm_zhipu.ingestion.docstores": ["forget_missing"],
+        "llama_index_mm_zhipu.ingestion": ["forget_missing"],
     },
     "readers": {
         "llama_index_mm_zhipu.readers.base": ["ImageReader"],

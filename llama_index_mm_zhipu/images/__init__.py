@@ -6,10 +6,16 @@ LlamaIndex nodes are loaded as upright RGB ``PIL.Image`` objects or read as enco
 
 from __future__ import annotations
 
-from llama_index_mm_zhipu.images.contact_sheet import CELL_SIDE, contact_sheet
 from llama_index_mm_zhipu.images.errors import ImageError, describe, is_url
 from llama_index_mm_zhipu.images.formats import FORMATS, is_image_file, sniff_format
-from llama_index_mm_zhipu.images.loading import encode_image, load_image, load_resized, read_bytes
+from llama_index_mm_zhipu.images.loading import (
+    CELL_SIDE,
+    contact_sheet,
+    encode_image,
+    load_image,
+    load_resized,
+    read_bytes,
+)
 from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of, node_of_image, with_caption
 from llama_index_mm_zhipu.images.opening import OnTruncated, open_image
 from llama_index_mm_zhipu.images.pixels import orientation_of

@@ -1,6 +1,30 @@
 """Components for LlamaIndex's ingestion pipelines: captions for images, and repair of docstores."""
 
+from __future__ import annotations
+
+from llama_index.core.storage.docstore.types import BaseDocumentStore
+
 from llama_index_mm_zhipu.ingestion.captioner import CaptionCacheError, ImageCaptioner
-from llama_index_mm_zhipu.ingestion.docstores import forget_missing
+from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 __all__ = ["CaptionCacheError", "ImageCaptioner", "forget_missing"]
+
+
+def forget_missing(docstore: BaseDocumentStore, vector_store: FaissMultiModalVectorStore) -> list[str]:
+    """Delete the documents from a docstore that the vector store lacks, so that a pipeline ingests them again.
+
+    A pipeline deletes changed documents from the vector store before it embeds them. If embedding fails and the
+    documents change back, or if images were skipped, the docstore lists documents that are not stored, and the pipeline
+    would never ingest them again.
+
+    Args:
+        docstore: Docstore of an ``IngestionPipeline``.
+        vector_store: Vector store of the same pipeline.
+
+    Returns:
+        The ids of the deleted documents.
+    """
+    missing = sorted(set(docstore.get_all_document_hashes().values()) - set(vector_store.document_ids()))
+    for document_id in missing:
+        docstore.delete_document(document_id, raise_error=False)
+    return missing

@@ -28,13 +28,12 @@ from llama_index_mm_zhipu.arguments import explicit_arguments, require_choice
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.templates import ImagePromptTemplate, prompts_of
 from llama_index_mm_zhipu.prompts.wording import wording_of
-from llama_index_mm_zhipu.query.answering import aask, afind_nodes, ask, find_nodes
 from llama_index_mm_zhipu.query.chat_memory import ImageMemory, message_of
-from llama_index_mm_zhipu.query.compose import Composer
+from llama_index_mm_zhipu.query.compose import Composer, aask, afind_nodes, ask, find_nodes
 from llama_index_mm_zhipu.query.labels import as_keys
-from llama_index_mm_zhipu.query.prompt_helper import require_fitting
 from llama_index_mm_zhipu.query.question import Question, as_bundle, has_words
 from llama_index_mm_zhipu.query.sources import Sources
+from llama_index_mm_zhipu.query.synthesizer import require_fitting
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)

@@ -31,7 +31,9 @@ from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.templates import QUERY_BLOCKS, ImagePromptTemplate
 from llama_index_mm_zhipu.prompts.wording import wording_of
-from llama_index_mm_zhipu.query.answering import (
+from llama_index_mm_zhipu.query.compose import (
+    Composer,
+    PromptNode,
     aask,
     afind_nodes,
     apostprocessed,
@@ -40,15 +42,15 @@ from llama_index_mm_zhipu.query.answering import (
     postprocessed,
     synthesis_events,
 )
-from llama_index_mm_zhipu.query.compose import Composer, PromptNode
 from llama_index_mm_zhipu.query.labels import as_keys
-from llama_index_mm_zhipu.query.prompt_helper import fit_one_request, require_fitting
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, images_of
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import (
     asks_an_llm,
+    fit_one_request,
     image_synthesizer,
     looks_at_sources,
+    require_fitting,
     require_no_text_templates,
     without_text_templates,
 )

@@ -30,12 +30,12 @@ from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range,
 from llama_index_mm_zhipu.embedding.contract import knows_text, unit_embedding
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.prompts.wording import wording_of
-from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, as_query
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store.filters import require_matchable
 
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
 """Which part of a question images are searched by: its words, its image, or the mean of both vectors."""

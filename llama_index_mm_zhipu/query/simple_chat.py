@@ -16,8 +16,8 @@ from typing_extensions import Self
 
 from llama_index_mm_zhipu.prompts.wording import language_of_text, wording_of
 from llama_index_mm_zhipu.query.chat_memory import RemembersImages, message_of
-from llama_index_mm_zhipu.query.prompt_helper import require_fitting
 from llama_index_mm_zhipu.query.question import ImageQuestion, Question, as_bundle, has_words, images_of
+from llama_index_mm_zhipu.query.synthesizer import require_fitting
 
 
 class _TakesImages(RemembersImages):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.image_nodes import Captions, image_of_file, image_of_url, without_line_breaks
-from llama_index_mm_zhipu.readers.parsing.lines import Record, read_lines
-from llama_index_mm_zhipu.readers.parsing.tables import read_rows
+from llama_index_mm_zhipu.readers.lines import Record, read_lines
 from llama_index_mm_zhipu.readers.records import RecordError
+from llama_index_mm_zhipu.readers.tables import read_rows
 
 logger = logging.getLogger(__name__)
 

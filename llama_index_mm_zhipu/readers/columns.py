@@ -10,6 +10,7 @@ from typing import Any
 
 from llama_index_mm_zhipu.arguments import explicit_constructor
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
+from llama_index_mm_zhipu.readers.encodings import normalize_encoding, resolve_encoding
 from llama_index_mm_zhipu.readers.image_nodes import (
     captions_of,
     image_id_of,
@@ -19,17 +20,16 @@ from llama_index_mm_zhipu.readers.image_nodes import (
     join_captions,
     path_of_url,
 )
-from llama_index_mm_zhipu.readers.parsing.encodings import normalize_encoding, resolve_encoding
-from llama_index_mm_zhipu.readers.parsing.json import (
+from llama_index_mm_zhipu.readers.json import (
     describe_value,
     is_not_finite,
     parse_object,
     read_objects,
     storable,
 )
-from llama_index_mm_zhipu.readers.parsing.lines import Record, RecordOrError, read_lines
-from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, read_rows
+from llama_index_mm_zhipu.readers.lines import Record, RecordOrError, read_lines
 from llama_index_mm_zhipu.readers.records import RESERVED_KEYS, RecordError
+from llama_index_mm_zhipu.readers.tables import NumericColumns, read_rows
 from llama_index_mm_zhipu.types import OnError
 
 JSON_LINES = (".jsonl", ".ndjson")

@@ -14,18 +14,18 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments
 from llama_index_mm_zhipu.images import FORMATS, ImageError, read_file
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
-from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
-from llama_index_mm_zhipu.readers.image_nodes import Captions, captions_of, join_captions
-from llama_index_mm_zhipu.readers.parsing.encodings import (
+from llama_index_mm_zhipu.readers.encodings import (
     GB18030,
     detect_encoding,
     normalize_encoding,
     resolve_encoding,
 )
-from llama_index_mm_zhipu.readers.parsing.json import is_not_finite
-from llama_index_mm_zhipu.readers.parsing.lines import read_lines
-from llama_index_mm_zhipu.readers.parsing.tables import NumericColumns, read_header, read_rows
+from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
+from llama_index_mm_zhipu.readers.image_nodes import Captions, captions_of, join_captions
+from llama_index_mm_zhipu.readers.json import is_not_finite
+from llama_index_mm_zhipu.readers.lines import read_lines
 from llama_index_mm_zhipu.readers.records import FILE_NAME, RESERVED_KEYS, ImageRecord, RecordError, content_hash
+from llama_index_mm_zhipu.readers.tables import NumericColumns, read_header, read_rows
 from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)

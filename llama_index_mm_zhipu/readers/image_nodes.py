@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from llama_index.core.schema import ImageNode
 
 from llama_index_mm_zhipu.images import ImageError, decode_base64, read_file, sniff_format
-from llama_index_mm_zhipu.readers.parsing.json import describe_value, is_not_finite
+from llama_index_mm_zhipu.readers.json import describe_value, is_not_finite
 from llama_index_mm_zhipu.readers.records import ImageRecord, RecordError, content_hash
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 

@@ -17,10 +17,10 @@ from PIL import Image
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.columns import JSON_LINES
+from llama_index_mm_zhipu.readers.encodings import normalize_encoding, resolve_encoding
 from llama_index_mm_zhipu.readers.image_nodes import Captions, captions_of, image_id_of, image_of_base64, path_of_url
-from llama_index_mm_zhipu.readers.parsing.encodings import normalize_encoding, resolve_encoding
-from llama_index_mm_zhipu.readers.parsing.json import parse_object, storable
-from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, read_lines
+from llama_index_mm_zhipu.readers.json import parse_object, storable
+from llama_index_mm_zhipu.readers.lines import LineOrError, Record, RecordOrError, read_lines
 from llama_index_mm_zhipu.readers.records import RESERVED_KEYS, RecordError
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import OnError

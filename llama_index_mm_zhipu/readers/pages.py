@@ -1,4 +1,4 @@
-"""``PageReader``: pages of PDF files and slides as images with their text."""
+"""``PageReader``: pages of PDF files and slides, drawn as images, with their text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import perf_counter, sleep, thread_time
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.schema import ImageNode
@@ -23,15 +26,142 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
-from llama_index_mm_zhipu.readers.page_drawing import PAGE_SECONDS, SlowPageError, draw_page, pdfium_lock
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
 from llama_index_mm_zhipu.text import CJK_RANGES
 from llama_index_mm_zhipu.types import OnError
 
 if TYPE_CHECKING:
-    from pypdfium2 import PdfDocument
+    from PIL import Image
+    from pypdfium2 import PdfDocument, PdfPage
 
 logger = logging.getLogger(__name__)
+
+PAGE_SECONDS = 5.0
+"""Default for the processor time to draw a page; an ordinary page takes some hundredths of a second."""
+
+MAX_PARTS = 500_000
+"""Limit for the parts of large objects on a page: points of paths, and four for each object in a form.
+
+pdfium checks for a pause only between the objects of the page itself, every few hundred of them. A single object with
+millions of parts would be drawn without a pause.
+"""
+
+_PARTS_PER_FORM_OBJECT = 4
+_FEW_PARTS = 100
+
+_STEP_SECONDS = 0.1
+_WHITE = 0xFFFFFFFF
+
+# pdfium is not thread-safe. The lock is reentrant: while a thread holds it, the garbage collector may close another
+# document in the same thread.
+pdfium_lock = threading.RLock()
+
+
+class SlowPageError(ValueError):
+    """A page takes too long to draw. The message says why."""
+
+
+def draw_page(page: PdfPage, longest_side: int, seconds: float) -> Image.Image:
+    """Return a page as an RGB image.
+
+    Args:
+        page: The page. The function takes the lock itself, and releases it between steps.
+        longest_side: Longer side of the image in pixels.
+        seconds: Limit of the processor time of this thread; time that other threads take does not count.
+
+    Raises:
+        SlowPageError: The page takes longer, or has objects that would.
+        ValueError: The page has no area, or pdfium fails.
+    """
+    import pypdfium2.raw as pdfium
+    from pypdfium2 import PdfBitmap
+
+    with pdfium_lock:
+        width, height = page.get_size()
+        if max(width, height) <= 0:
+            raise ValueError("it has no area")
+        _require_few_parts(pdfium, page)
+        scale = longest_side / max(width, height)
+        size = ceil(width * scale), ceil(height * scale)
+        if 0 in size:
+            raise ValueError("it has no area")
+        bitmap = PdfBitmap.new_native(*size, pdfium.FPDFBitmap_BGR)
+        pdfium.FPDFBitmap_FillRect(bitmap.raw, 0, 0, *size, _WHITE)
+    target = (bitmap.raw, page.raw, 0, 0, *size, 0, pdfium.FPDF_ANNOT)
+    try:
+        _draw_in_steps(pdfium, page, target, seconds)
+        with pdfium_lock:
+            if page.formenv:
+                # The values of form fields are a layer of their own.
+                pdfium.FPDF_FFLDraw(page.formenv.raw, *target)
+            image: Image.Image = bitmap.to_pil().convert("RGB")
+            return image
+    finally:
+        with pdfium_lock:
+            bitmap.close()
+
+
+def _draw_in_steps(pdfium: Any, page: PdfPage, target: tuple[Any, ...], seconds: float) -> None:
+    began = thread_time()
+    pause, start_step = _pause_after_each_step(pdfium)
+    try:
+        with pdfium_lock:
+            start_step()
+            status = pdfium.FPDF_RenderPageBitmap_Start(*target, pause)
+        while status == pdfium.FPDF_RENDER_TOBECONTINUED:
+            if thread_time() - began > seconds:
+                raise SlowPageError(
+                    f"it takes longer than {seconds:g} s to draw; give PageReader(page_seconds=…) more, or leave it out"
+                )
+            # Lets a waiting thread take the lock; without the pause this thread would usually get it again.
+            sleep(0.001)
+            with pdfium_lock:
+                start_step()
+                status = pdfium.FPDF_RenderPage_Continue(page.raw, pause)
+        if status != pdfium.FPDF_RENDER_DONE:
+            raise ValueError("pdfium cannot draw it")
+    finally:
+        with pdfium_lock:
+            pdfium.FPDF_RenderPage_Close(page.raw)
+
+
+def _pause_after_each_step(pdfium: Any) -> tuple[Any, Callable[[], None]]:
+    """Return the callback by which pdfium asks whether to pause, and a function that starts a step."""
+    end = 0.0
+
+    def start_step() -> None:
+        nonlocal end
+        end = perf_counter() + _STEP_SECONDS
+
+    pause = pdfium.IFSDK_PAUSE(version=1)
+    pause.NeedToPauseNow = type(pause.NeedToPauseNow)(lambda _: perf_counter() > end)
+    return pause, start_step
+
+
+def _require_few_parts(pdfium: Any, page: PdfPage) -> None:
+    remaining = MAX_PARTS
+    for index in range(pdfium.FPDFPage_CountObjects(page.raw)):
+        parts = _count_parts(pdfium, pdfium.FPDFPage_GetObject(page.raw, index), remaining)
+        # Small objects do not count: pdfium pauses between them.
+        remaining -= parts if parts > _FEW_PARTS else 0
+        if remaining < 0:
+            raise SlowPageError(f"it has objects of more than {MAX_PARTS:,} parts; leave it out, or save it as images")
+
+
+def _count_parts(pdfium: Any, page_object: Any, limit: int) -> int:
+    """Return the number of parts of an object; counting stops above the limit."""
+    object_type = pdfium.FPDFPageObj_GetType(page_object)
+    if object_type == pdfium.FPDF_PAGEOBJ_PATH:
+        return int(pdfium.FPDFPath_CountSegments(page_object))
+    parts = 1
+    if object_type == pdfium.FPDF_PAGEOBJ_FORM:
+        for index in range(pdfium.FPDFFormObj_CountObjects(page_object)):
+            parts += _PARTS_PER_FORM_OBJECT
+            parts += _count_parts(pdfium, pdfium.FPDFFormObj_GetObject(page_object, index), limit - parts)
+            if parts > limit:
+                break
+    return parts
+
 
 LONGEST_SIDE = 2048
 """Default for the longer side of a page in pixels: small print is legible, and a page is a JPEG of about 300 KB."""

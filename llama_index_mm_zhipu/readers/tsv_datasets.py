@@ -16,8 +16,8 @@ from llama_index_mm_zhipu.readers.image_nodes import (
     image_of_base64,
     without_line_breaks,
 )
-from llama_index_mm_zhipu.readers.parsing.json import describe_value, is_not_finite, parse_object
-from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, read_lines
+from llama_index_mm_zhipu.readers.json import describe_value, is_not_finite, parse_object
+from llama_index_mm_zhipu.readers.lines import LineOrError, read_lines
 from llama_index_mm_zhipu.readers.records import RecordError
 
 logger = logging.getLogger(__name__)

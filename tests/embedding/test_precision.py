@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
-from llama_index_mm_zhipu.embedding.backends.precision import compare_precision
+from llama_index_mm_zhipu.embedding.backends import compare_precision
 
 
 def test_cosines_and_overlap_are_those_computed_by_hand() -> None:

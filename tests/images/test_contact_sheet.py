@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops
 
-from llama_index_mm_zhipu.images.contact_sheet import contact_sheet
+from llama_index_mm_zhipu.images.loading import contact_sheet
 
 COLOURS = ["red", "green", "blue", "orange", "purple", "brown", "navy"]
 

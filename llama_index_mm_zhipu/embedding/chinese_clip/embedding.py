@@ -20,8 +20,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
 from llama_index_mm_zhipu.arguments import KnownFields, require_known
-from llama_index_mm_zhipu.embedding.backends import BackendName, Precision, Vectors
-from llama_index_mm_zhipu.embedding.backends.precision import PrecisionReport, compare_precision
+from llama_index_mm_zhipu.embedding.backends import BackendName, Precision, PrecisionReport, Vectors, compare_precision
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
 from llama_index_mm_zhipu.embedding.chinese_clip.official_models import DEFAULT_DOWNLOAD_ROOT, DownloadSource
 from llama_index_mm_zhipu.embedding.chinese_clip.shared_models import ModelSettings, SharedModel

@@ -8,7 +8,7 @@ import pytest
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
 
 from llama_index_mm_zhipu.query import PROMPTS
-from llama_index_mm_zhipu.query.prompt_helper import WholeImagesPromptHelper
+from llama_index_mm_zhipu.query.synthesizer import WholeImagesPromptHelper
 
 QA = PROMPTS["zh"].qa
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers.parsing import json as json_files
-from llama_index_mm_zhipu.readers.parsing.json import read_objects
+from llama_index_mm_zhipu.readers import json as json_files
+from llama_index_mm_zhipu.readers.json import read_objects
 
 RECORDS = [{"name": f"{number}.jpg", "text": '他说"好"]}, {\n' * (number % 5), "n": number} for number in range(300)]
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers.parsing.encodings import GB18030, UTF_8, as_utf_8
+from llama_index_mm_zhipu.readers.encodings import GB18030, UTF_8, as_utf_8
 from llama_index_mm_zhipu.readers.records import RecordError
 
 MAX_LINE_BYTES = 1 << 28

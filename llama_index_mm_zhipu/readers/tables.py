@@ -9,7 +9,7 @@ from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from llama_index_mm_zhipu.readers.parsing.lines import LineOrError, Record, RecordOrError, read_lines
+from llama_index_mm_zhipu.readers.lines import LineOrError, Record, RecordOrError, read_lines
 from llama_index_mm_zhipu.readers.records import RecordError
 
 QUOTED_DELIMITERS = (",", ";")

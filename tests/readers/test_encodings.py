@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers.parsing import encodings
-from llama_index_mm_zhipu.readers.parsing.encodings import (
+from llama_index_mm_zhipu.readers import encodings
+from llama_index_mm_zhipu.readers.encodings import (
     as_utf_8,
     detect_encoding,
     normalize_encoding,
     resolve_encoding,
 )
-from llama_index_mm_zhipu.readers.parsing.lines import Line, read_lines
+from llama_index_mm_zhipu.readers.lines import Line, read_lines
 
 TEXT = "编号,说明\r\n一,𠮷野家的碗\r\n二,“好看”的裙子\r\n"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from llama_index_mm_zhipu.readers.parsing.tables import MAX_FIELD_CHARACTERS, NumericColumns, parse_number, read_rows
+from llama_index_mm_zhipu.readers.tables import MAX_FIELD_CHARACTERS, NumericColumns, parse_number, read_rows
 
 
 def read(path: Path, content: str, **options: Any) -> list[dict[str, str] | str]:

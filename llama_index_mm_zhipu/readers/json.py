@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.readers.parsing.lines import (
+from llama_index_mm_zhipu.readers.lines import (
     LineOrError,
     Record,
     RecordOrError,

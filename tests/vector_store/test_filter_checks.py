@@ -10,8 +10,8 @@ from llama_index.core.schema import ImageNode
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
-from llama_index_mm_zhipu.query.filter_checks import require_matchable
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store.filters import require_matchable
 
 NODES: list[dict[str, Any]] = [
     {"price": "199", "stock": 3, "new": True, "tags": ["红", "裙"], "sizes": [36, 38], "mixed": "x", "none": None},

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.readers import RecordError
-from llama_index_mm_zhipu.readers.parsing import lines
-from llama_index_mm_zhipu.readers.parsing.lines import Line, read_lines
+from llama_index_mm_zhipu.readers import RecordError, lines
+from llama_index_mm_zhipu.readers.lines import Line, read_lines
 
 
 def texts_of(file: Path) -> list[str]:

@@ -1,1 +1,0 @@
-"""Streaming parsers for text files: lines, tables and JSON in any encoding."""
