@@ -1,4 +1,4 @@
-"""What the backends of Chinese-CLIP have in common: ``torch.py`` and ``openvino.py`` each run a model on a device."""
+"""What the backends have in common: ``torch`` and ``openvino`` each run Chinese-CLIP on a device."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
+"""Vectors of unit length, of shape ``(n, embed_dim)``."""
 
 BackendName = Literal["auto", "torch", "openvino"]
 Precision = Literal["fp32", "bf16", "fp16", "int8"]
 
 CPU_BATCH = 8
-"""Images in one forward pass on a CPU: 32 take as long or longer each, and three times the memory."""
+"""Images in one forward pass on a CPU. Passes of 32 take at least as long per image, and three times the memory."""
 
 
 class Backend(Protocol):
-    """A loaded model: arrays in, unit vectors out. Threads may share it."""
+    """A loaded model, which turns arrays into unit vectors. Threads may share it."""
 
     name: str
     device: str
@@ -25,20 +26,20 @@ class Backend(Protocol):
     logit_scale: float
 
     def image_vectors(self, pixels: npt.NDArray[np.float32]) -> Vectors:
-        """Embed preprocessed images of shape ``(n, 3, side, side)``, to shape ``(n, embed_dim)``."""
+        """Return the vectors of preprocessed images of shape ``(n, 3, side, side)``."""
 
     def text_vectors(self, tokens: npt.NDArray[np.int64]) -> Vectors:
-        """Embed word pieces of shape ``(n, length)``, to shape ``(n, embed_dim)``."""
-
-
-def in_one_line(error: object, longest: int = 200) -> str:
-    """Return what another library says as the detail of an error: one line of so many characters at most."""
-    return " ".join(str(error).split())[:longest]
+        """Return the vectors of tokens of shape ``(n, length)``."""
 
 
 class CheckpointError(ValueError):
-    """Weights could not be found, fetched or loaded. The message names the file and says what to do."""
+    """Raised when weights cannot be found, downloaded or loaded. The message names the file and says what to do."""
 
 
 class BackendError(ValueError):
-    """This machine cannot run a model as asked. The message says what to take instead, or what to install."""
+    """Raised when this machine cannot run a model as configured. The message says what to change or to install."""
+
+
+def short_detail(message: object, max_length: int = 200) -> str:
+    """Return the start of another library's message on one line, as a detail of an error of this package."""
+    return " ".join(str(message).split())[:max_length]

@@ -1,4 +1,4 @@
-"""What another precision or backend changes, on the user's own images."""
+"""How much another backend or precision changes the vectors of the user's own images and texts."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from llama_index_mm_zhipu.embedding.backends import Vectors
 
 @dataclass(frozen=True)
 class PrecisionReport:
-    """How near vectors are to those of torch in fp32, and whether words find the same images. ``print`` it.
+    """How close vectors are to those of torch in fp32, and whether texts find the same images. ``print`` it.
 
     Attributes:
-        backend: What computed the vectors, in words.
-        images: How many images were compared.
-        texts: How many texts were compared.
-        least_image_cosine: The worst image; 1 is equal.
-        mean_image_cosine: All images.
-        least_text_cosine: The worst text.
-        mean_text_cosine: All texts.
-        top_k: How many images are found for each text.
-        overlap: Share of them that both find, 0 to 1, in the mean over the texts.
+        backend: What computed the vectors, such as ``"OpenVINO on cpu in int8"``.
+        images: Number of images compared.
+        texts: Number of texts compared.
+        min_image_cosine: Cosine of the image that differs most; 1 is equal.
+        mean_image_cosine: Mean cosine of all images.
+        min_text_cosine: Cosine of the text that differs most.
+        mean_text_cosine: Mean cosine of all texts.
+        top_k: Number of images found for each text.
+        overlap: Share of these images that both find, 0 to 1, averaged over the texts.
     """
 
     backend: str
     images: int
     texts: int
-    least_image_cosine: float
+    min_image_cosine: float
     mean_image_cosine: float
-    least_text_cosine: float
+    min_text_cosine: float
     mean_text_cosine: float
     top_k: int
     overlap: float
@@ -41,8 +41,8 @@ class PrecisionReport:
         return "\n".join(
             [
                 f"{self.backend} against torch fp32: {self.images} images, {self.texts} texts",
-                f"  cosine of images  mean {self.mean_image_cosine:.5f}  least {self.least_image_cosine:.5f}",
-                f"  cosine of texts     mean {self.mean_text_cosine:.5f}  least {self.least_text_cosine:.5f}",
+                f"  cosine of images  mean {self.mean_image_cosine:.5f}  min {self.min_image_cosine:.5f}",
+                f"  cosine of texts   mean {self.mean_text_cosine:.5f}  min {self.min_text_cosine:.5f}",
                 f"  top {self.top_k} images of each text: {self.overlap:.1%} the same",
             ]
         )
@@ -52,10 +52,10 @@ def compare_precision(backend: str, images: Sequence[Vectors], texts: Sequence[V
     """Compare vectors with reference vectors.
 
     Args:
-        backend: What computed the vectors, in words.
-        images: Vectors of the images and their reference, each of shape ``(images, dim)``.
-        texts: Vectors of the texts and their reference, each of shape ``(texts, dim)``.
-        top_k: How many images to find for each text; no more than there are.
+        backend: What computed the vectors.
+        images: Vectors of the images and their reference vectors, each of shape ``(images, embed_dim)``.
+        texts: Vectors of the texts and their reference vectors, each of shape ``(texts, embed_dim)``.
+        top_k: Number of images to find for each text; at most all images.
     """
     image_cosines, text_cosines = (np.sum(ours * reference, axis=1) for ours, reference in (images, texts))
     top_k = min(top_k, len(images[0]))
@@ -64,9 +64,9 @@ def compare_precision(backend: str, images: Sequence[Vectors], texts: Sequence[V
         backend=backend,
         images=len(images[0]),
         texts=len(texts[0]),
-        least_image_cosine=float(image_cosines.min()),
+        min_image_cosine=float(image_cosines.min()),
         mean_image_cosine=float(image_cosines.mean()),
-        least_text_cosine=float(text_cosines.min()),
+        min_text_cosine=float(text_cosines.min()),
         mean_text_cosine=float(text_cosines.mean()),
         top_k=top_k,
         overlap=float(np.mean([len(ours & theirs) / top_k for ours, theirs in zip(found, expected, strict=True)])),
@@ -74,5 +74,6 @@ def compare_precision(backend: str, images: Sequence[Vectors], texts: Sequence[V
 
 
 def _nearest(texts: Vectors, images: Vectors, top_k: int) -> list[set[int]]:
+    """Return the indices of the images nearest to each text."""
     ranked = np.argsort(-(texts @ images.T), axis=1, kind="stable")[:, :top_k]
     return [set(row) for row in ranked.tolist()]
