@@ -61,7 +61,10 @@ _LENGTH_TOLERANCE = 1e-3
 
 @runtime_checkable
 class StreamsImageEmbeddings(Protocol):
-    """A model that embeds any number of images in batches of its own, and reports unreadable images one by one."""
+    """A model that takes images in any form, embeds them in batches of its own, and reports unreadable ones singly.
+
+    Its ``get_image_embedding`` takes images in any form, too.
+    """
 
     def stream_image_embeddings(self, images: Iterable[ImageSource]) -> Generator[Vector | ImageError, None, None]:
         """Yield the vector of each image in order, or the ``ImageError`` that it caused.
@@ -154,6 +157,21 @@ def stream_image_embeddings(
     if isinstance(model, StreamsImageEmbeddings):
         return model.stream_image_embeddings(images)
     return _stream_in_batches(model, images)
+
+
+def embed_image(model: MultiModalEmbedding, image: ImageSource) -> Embedding:
+    """Return the embedding of one image, such as that of a question, with unit length.
+
+    Raises:
+        ImageError: The image cannot be read.
+    """
+    if isinstance(model, StreamsImageEmbeddings):
+        # Such a model takes images in any form.
+        return unit_embedding(model.get_image_embedding(image))  # type: ignore[arg-type]
+    argument = image_argument(image)
+    if isinstance(argument, ImageError):
+        raise argument
+    return unit_embedding(model.get_image_embedding(argument))
 
 
 def image_argument(image: ImageSource) -> ImageArgument | ImageError:

@@ -249,14 +249,6 @@ def failure_of(node: BaseNode, error: ImageError) -> ImageError:
     return ImageError(f"node {one_line(node.node_id)}: {error}")
 
 
-def list_failures(failures: Sequence[tuple[str, str]], total: int) -> str:
-    """Return one line with the number of skipped images and the first reasons."""
-    skipped = Skipped()
-    for name, reason in failures:
-        skipped.add(name, reason)
-    return skipped.summary(total)
-
-
 def _stream_with_captions(
     model: MultiModalEmbedding,
     embed_pairs: Callable[[Sequence[ImageArgument], Sequence[str]], Sequence[Embedding]],

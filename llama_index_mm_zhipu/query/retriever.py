@@ -27,7 +27,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range, member_of
-from llama_index_mm_zhipu.embedding.contract import knows_text, unit_embedding
+from llama_index_mm_zhipu.embedding.contract import embed_image, knows_text, unit_embedding
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.labels import as_keys, label_results
@@ -298,7 +298,7 @@ class ImageRetriever(MultiModalRetriever):
         return self._search(query, vector, similarity_top_k, store)
 
     def _image_vector(self, query: QueryBundle) -> Embedding:
-        return unit_embedding(self._image_model.get_image_embedding(query.embedding_image[0]))
+        return embed_image(self._image_model, query.embedding_image[0])
 
     def _has_full_text(self, store: BasePydanticVectorStore) -> TypeGuard[FaissMultiModalVectorStore]:
         """Return whether full text may replace vectors; a ``similarity_cutoff`` needs cosines."""

@@ -49,7 +49,7 @@ def test_a_file_of_another_name_needs_its_towers(rn50_root: Path, tmp_path: Path
     named = find_checkpoint(str(tuned), vision_model_name="RN50", text_model_name="RBT3-chinese")
     official = find_checkpoint("RN50", download_root=rn50_root)
     assert named.fingerprint() == official.fingerprint()
-    assert named.struct == "RN50@RBT3-chinese"
+    assert named.architecture == "RN50@RBT3-chinese"
 
 
 def test_weights_of_another_architecture_are_refused(rn50_root: Path) -> None:

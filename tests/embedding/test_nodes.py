@@ -1,7 +1,8 @@
-"""As an ingestion transformation, images are embedded as images and texts as texts."""
+"""``embed_nodes`` and ingestion pipelines embed images as images and texts as texts."""
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, TextNode
 
-from llama_index_mm_zhipu import ChineseClipEmbedding
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
+from llama_index_mm_zhipu.embedding import embed_nodes
 from llama_index_mm_zhipu.images import ImageError
 
 
@@ -101,3 +103,88 @@ def test_nodes_that_share_an_id_keep_their_own_vectors(
     first, second = (ImageNode(id_="same", image_path=str(photo)) for photo in photos[:2])
     tiny_embedding([first, second])
     assert first.embedding != second.embedding
+
+
+def test_embed_nodes_returns_copies_with_the_vectors_of_an_index(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
+) -> None:
+    text = TextNode(id_="text", text="一架白色的飞机停在机场上。" * 20)
+    nodes = [text, *photo_nodes]
+    index = build_index(nodes, tiny_embedding)
+
+    embedded = embed_nodes(nodes, tiny_embedding)
+
+    assert len(embedded) == len(nodes)
+    assert [node.node_id for node in embedded] == [node.node_id for node in nodes]
+    assert embedded.nodes[1:] == embedded[1:]
+    assert embedded.caption_weight == index.caption_weight == 0.5
+    assert embedded.fingerprint == tiny_embedding.fingerprint
+    assert not embedded.skipped
+    assert all(node.embedding is None for node in nodes)
+    names, vectors = index.image_store.get_vectors([node.node_id for node in photo_nodes])
+    stored = dict(zip(names, vectors, strict=True))
+    for node in embedded[1:]:
+        np.testing.assert_allclose(node.embedding, stored[node.node_id], atol=1e-5)
+    np.testing.assert_allclose(embedded[0].embedding, index.text_store.get_vectors(["text"])[1][0], atol=1e-5)
+
+
+def test_caption_weight_depends_on_whether_all_images_have_captions(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], plain_nodes: list[ImageNode]
+) -> None:
+    text = TextNode(text="说明书第一页")
+    some = [*photo_nodes[:2], plain_nodes[2], text]
+    embedded = embed_nodes(some, tiny_embedding)
+    assert embedded.caption_weight == 0
+    np.testing.assert_allclose(
+        embedded[0].embedding, tiny_embedding.get_image_embedding(photo_nodes[0].image_path), atol=1e-5
+    )
+    assert embed_nodes(some, tiny_embedding, caption_weight=0.3).caption_weight == 0.3
+    assert embed_nodes([text], tiny_embedding).caption_weight is None
+    assert len(embed_nodes([], tiny_embedding)) == 0
+
+
+def test_embed_nodes_reports_skipped_images(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = ImageNode(id_="gone", image_path="/no/such/image.jpg", text="说明")
+    with pytest.raises(ImageError, match="node gone: no such image"):
+        embed_nodes([gone, *photo_nodes[:1]], tiny_embedding)
+
+    embedded = embed_nodes([gone, *photo_nodes[:2]], tiny_embedding, on_error="skip")
+
+    assert [node.node_id for node in embedded] == [node.node_id for node in photo_nodes[:2]]
+    assert embedded.skipped == {"gone": "no such image: /no/such/image.jpg; check the path"}
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith("skipped 1 of 3 images: gone: ")
+
+
+def test_embed_nodes_refuses_what_it_cannot_embed(tiny_embedding: ChineseClipEmbedding) -> None:
+    sound = Node(id_="sound", audio_resource=MediaResource(data=b"UklGRg=="))
+    with pytest.raises(TypeError, match=r"node sound .* holds neither an image nor a text"):
+        embed_nodes([sound], tiny_embedding)
+    with pytest.raises(ValueError, match="is the bytes of a binary file"):
+        embed_nodes([TextNode(text="%PDF-1.7\n1 0 obj")], tiny_embedding)
+    with pytest.raises(ValueError, match="caption_weight is 2"):
+        embed_nodes([], tiny_embedding, caption_weight=2)
+    with pytest.raises(ValueError, match="on_error is 'ignore'"):
+        embed_nodes([], tiny_embedding, on_error="ignore")  # type: ignore[arg-type]
+
+
+def test_embedded_nodes_can_be_sent_to_another_machine(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
+) -> None:
+    gone = ImageNode(id_="gone", image_path="/no/such/image.jpg", text="说明")
+    embedded = embed_nodes([gone, *photo_nodes[:2]], tiny_embedding, on_error="skip")
+    received = pickle.loads(pickle.dumps(embedded))
+    assert received == embedded
+    assert received.skipped.count == 1
+
+
+def test_cut_captions_and_texts_are_counted_in_one_warning(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [ImageNode(image_path=str(photos[0]), text="很长的说明" * 20) for _ in range(260)]
+    texts = [TextNode(text="很长的说明" * 20), TextNode(text="短")]
+    tiny_embedding([*images, *texts])
+    messages = [record.getMessage() for record in caplog.records]
+    assert [message.split(";")[0] for message in messages] == ["261 text(s) longer than 50 tokens were cut"]

@@ -62,7 +62,7 @@ def converted(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "least_cosine"),
+    ("precision", "min_cosine"),
     [
         ("fp32", 0.99999),
         pytest.param("bf16", 0.999, marks=pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bf16")),
@@ -70,7 +70,7 @@ def converted(folder: Path) -> list[Path]:
     ],
 )
 def test_vectors_are_those_of_torch_at_every_length_and_batch_size(
-    tiny_model: Path, photos: list[Path], texts: list[str], precision: Any, least_cosine: float
+    tiny_model: Path, photos: list[Path], texts: list[str], precision: Any, min_cosine: float
 ) -> None:
     ours = ChineseClipEmbedding(str(tiny_model), backend="openvino", precision=precision)
     theirs = ChineseClipEmbedding(str(tiny_model), backend="torch", device="cpu")
@@ -79,11 +79,11 @@ def test_vectors_are_those_of_torch_at_every_length_and_batch_size(
         cosines = np.sum(
             np.asarray(ours.get_image_embedding_batch(images)) * theirs.get_image_embedding_batch(images), axis=1
         )
-        assert cosines.min() >= least_cosine
+        assert cosines.min() >= min_cosine
     for text in texts:
-        assert np.dot(ours.get_text_embedding(text), theirs.get_text_embedding(text)) >= least_cosine
+        assert np.dot(ours.get_text_embedding(text), theirs.get_text_embedding(text)) >= min_cosine
     both = np.asarray(ours.get_text_embedding_batch(texts)) * theirs.get_text_embedding_batch(texts)
-    assert both.sum(axis=1).min() >= least_cosine
+    assert both.sum(axis=1).min() >= min_cosine
     assert ours.running_on == f"OpenVINO on cpu in {precision}"
 
 
@@ -93,7 +93,7 @@ def test_a_model_is_converted_once_beside_its_weights(model: Path, caplog: pytes
     (folder,) = converted(model)
     record = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     assert min(record["least_cosines"].values()) >= 0.9999
-    assert "for OpenVINO in fp32: least cosines to torch in fp32: images 1.0" in caplog.text
+    assert "for OpenVINO in fp32: minimum cosines to torch in fp32: images 1.0" in caplog.text
     written = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
 
     first.close()
@@ -123,9 +123,9 @@ def test_batches_of_texts_of_all_lengths_come_to_openvino_in_few_shapes(tiny_mod
     shapes: set[tuple[int, ...]] = set()
 
     class Recorded(OpenVinoBackend):
-        def _run(self, tower: Any, batch: Any) -> Any:
+        def _run(self, encoder: Any, batch: Any) -> Any:
             shapes.add(batch.shape)
-            return super()._run(tower, batch)
+            return super()._run(encoder, batch)
 
     backend = Recorded(find_checkpoint(str(tiny_model)), "cpu", "fp32")
     for length in range(51):
@@ -188,7 +188,7 @@ def test_threads_that_convert_leave_stdout_to_the_others(tmp_path: Path, capsys:
 
 
 def test_a_model_that_gives_other_vectors_is_refused(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = openvino_backend._write_tower
+    write = openvino_backend._write_encoder
 
     def write_distorted(loaded: Any, *args: Any, **kwargs: Any) -> None:
         projection = loaded.visual.proj.data.clone()
@@ -196,8 +196,10 @@ def test_a_model_that_gives_other_vectors_is_refused(model: Path, monkeypatch: p
         write(loaded, *args, **kwargs)
         loaded.visual.proj.data = projection
 
-    monkeypatch.setattr(openvino_backend, "_write_tower", write_distorted)
-    with pytest.raises(BackendError, match=r'gives other vectors than torch in fp32 \(least cosines: images .*"torch"'):
+    monkeypatch.setattr(openvino_backend, "_write_encoder", write_distorted)
+    with pytest.raises(
+        BackendError, match=r'gives other vectors than torch in fp32 \(minimum cosines: images .*"torch"'
+    ):
         ChineseClipEmbedding(str(model), backend="openvino")
     assert not converted(model)
 
@@ -213,7 +215,7 @@ def test_vectors_that_are_not_numbers_are_refused(
 
     monkeypatch.setattr(openvino_backend, "load_model", load_with_nan)
     for precision in ("fp32", "int8"):
-        with pytest.raises(BackendError, match=rf"gives other vectors than torch in fp32 \(least cosines: .*{text}"):
+        with pytest.raises(BackendError, match=rf"gives other vectors than torch in fp32 \(minimum cosines: .*{text}"):
             ChineseClipEmbedding(str(model), backend="openvino", precision=precision)
     assert not converted(model)
 
@@ -248,15 +250,15 @@ def test_a_folder_without_record_is_not_taken_for_a_model(converted_model: Path)
 @pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_a_conversion_that_is_interrupted_or_killed_leaves_no_model(model: Path) -> None:
-    # A conversion that stops at its first tower, interrupted first and killed then.
+    # A conversion that stops at its first encoder, interrupted first and killed then.
     code = """
 import os, signal, sys
 from llama_index_mm_zhipu.embedding.backends import openvino
 from llama_index_mm_zhipu import ChineseClipEmbedding
-def stop(loaded, tower, file, *args, **kwargs):
+def stop(loaded, encoder, file, *args, **kwargs):
     file.write_text("half a model")
     os.kill(os.getpid(), signals.pop(0))
-openvino._write_tower = stop
+openvino._write_encoder = stop
 signals = [signal.SIGINT, signal.SIGKILL]
 try:
     ChineseClipEmbedding(sys.argv[1], backend="openvino")
@@ -285,13 +287,13 @@ def test_ctrl_c_inside_of_openvino_comes_when_it_can_be_heard(
 ) -> None:
     swallowed: list[str] = []
 
-    def swallow(loaded: Any, tower: str, *args: Any, **kwargs: Any) -> None:
+    def swallow(loaded: Any, encoder: str, *args: Any, **kwargs: Any) -> None:
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
-            swallowed.append(tower)
+            swallowed.append(encoder)
 
-    monkeypatch.setattr(openvino_backend, "_write_tower", swallow)
+    monkeypatch.setattr(openvino_backend, "_write_encoder", swallow)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):

@@ -19,9 +19,9 @@ def test_cosines_and_overlap_are_those_computed_by_hand() -> None:
 
     report = compare_precision("other", [turned, images], [text, text], top_k=2)
 
-    assert report.least_image_cosine == pytest.approx(0.8)
+    assert report.min_image_cosine == pytest.approx(0.8)
     assert report.mean_image_cosine == pytest.approx(0.95)
-    assert report.least_text_cosine == pytest.approx(1)
+    assert report.min_text_cosine == pytest.approx(1)
     assert report.overlap == 1.0
     assert compare_precision("other", [turned[::-1], images], [text, text], top_k=1).overlap == 0.0
 
@@ -30,7 +30,7 @@ def test_the_report_reads_as_a_table(demo_embedding: ChineseClipEmbedding, photo
     report = demo_embedding.check_precision(photos, ["帽子", "鞋子"], top_k=3)
 
     assert (report.images, report.texts, report.top_k, report.overlap) == (10, 2, 3, 1.0)
-    assert report.least_image_cosine > 0.9999
+    assert report.min_image_cosine > 0.9999
     assert str(report).splitlines()[0] == f"{demo_embedding.running_on} against torch fp32: 10 images, 2 texts"
 
 

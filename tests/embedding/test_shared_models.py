@@ -73,7 +73,7 @@ def test_the_backend_fits_the_machine(
     monkeypatch.setattr(shared_models, "_best_device", lambda: best_device)
     monkeypatch.setattr(shared_models, "has_openvino", lambda: has_openvino)
     settings = ModelSettings(find_checkpoint(str(tiny_model)), *asked)  # type: ignore[arg-type]
-    assert shared_models._choice(settings) == chosen
+    assert shared_models._choose_backend(settings) == chosen
 
 
 def test_objects_that_name_one_model_share_it(model: Path, loads: list[str]) -> None:
@@ -147,7 +147,7 @@ def test_weights_that_changed_meanwhile_have_no_fingerprint(model: Path, tmp_pat
 def test_a_conversion_that_failed_is_not_tried_again(
     model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loads: list[str]
 ) -> None:
-    monkeypatch.setitem(openvino.LEAST_COSINES, "fp32", 1.1)
+    monkeypatch.setitem(openvino.MIN_COSINES, "fp32", 1.1)
     for _ in range(3):
         ChineseClipEmbedding(str(model), device="cpu").close()
     assert loads.count("openvino") == 1

@@ -238,7 +238,7 @@ def test_published_configurations_are_those_of_cn_clip(name: str, tmp_path: Path
 
     found = find_checkpoint(str(tmp_path))
 
-    assert (found.struct, found.config) == (named.struct, named.config)
+    assert (found.architecture, found.config) == (named.architecture, named.config)
     assert found.fingerprint() == named.fingerprint()
 
 

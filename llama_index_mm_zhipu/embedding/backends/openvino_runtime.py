@@ -1,4 +1,4 @@
-"""OpenVINO and nncf: imported without the telemetry that they would send, and how a tower is run."""
+"""Import OpenVINO and nncf without their telemetry, and load converted models for the CPU."""
 
 from __future__ import annotations
 
@@ -6,25 +6,22 @@ import contextlib
 import signal
 import sys
 import threading
-import warnings
 from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, ModuleType
-from typing import Any, TextIO
+from typing import Any
 
-from llama_index_mm_zhipu.embedding.backends import BackendError, Precision, in_one_line
-from llama_index_mm_zhipu.reporting import errors_only
+from llama_index_mm_zhipu.embedding.backends import BackendError, Precision, short_detail
 
 EXTRA = 'pip install "llama-index-mm-zhipu[openvino]"'
 
 _TELEMETRY = "openvino_telemetry"
 _importing = threading.RLock()
-_silencing = threading.RLock()
 
-# The group size is of 8-bit activations; groups of 32 are slower. Unless told, OpenVINO takes bf16 where it can.
+# Without a hint, OpenVINO uses bf16 on CPUs that have it. Quantising activations in groups of 32 is slower than 128.
 _PROPERTIES: dict[Precision, dict[str, Any]] = {
     "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
     "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
@@ -33,20 +30,20 @@ _PROPERTIES: dict[Precision, dict[str, Any]] = {
 
 
 def has_openvino() -> bool:
-    """Whether OpenVINO is installed."""
+    """Return whether OpenVINO is installed."""
     return find_spec("openvino") is not None
 
 
 def import_openvino() -> ModuleType:
-    """Import OpenVINO, which would tell its makers so over the network."""
+    """Import OpenVINO, which otherwise reports its use over the network."""
     with _no_telemetry(), interrupts_deferred():
         return import_module("openvino")
 
 
 def import_nncf() -> ModuleType:
-    """Import nncf, which would do the same.
+    """Import nncf, which otherwise reports its use over the network.
 
-    Not to be imported ``in_silence``: its logger keeps the stdout that it finds.
+    Import it before stdout is redirected: the handler of its logger keeps the stdout of that moment.
     """
     with _no_telemetry(), interrupts_deferred():
         return import_module("nncf")
@@ -54,19 +51,20 @@ def import_nncf() -> ModuleType:
 
 @cache
 def core() -> Any:
-    """Return OpenVINO's entry to its devices, one for the process.
+    """Return the ``openvino.Core`` of the process.
 
-    Where the CPU has AMX, each of these gives the thread that made it a stack for signals, and puts back the one before
-    when it goes. With more than one, that may be a stack that is gone, and Ctrl-C crashes the process.
+    There must be only one. On CPUs with AMX, each core sets a signal stack for the thread that creates it and restores
+    the previous one when it is destroyed. With several cores the restored stack may not exist any more, and Ctrl-C
+    crashes the process.
     """
     return import_openvino().Core()
 
 
-def compiled_tower(file: Path, precision: Precision) -> Any:
-    """Load one tower of a converted model for the CPU.
+def compile_encoder(file: Path, precision: Precision) -> Any:
+    """Load one encoder of a converted model for the CPU.
 
     Returns:
-        An ``openvino.InferRequest``; not for two threads at once.
+        An ``openvino.InferRequest``, which only one thread may use at a time.
 
     Raises:
         BackendError: The file is damaged.
@@ -75,34 +73,18 @@ def compiled_tower(file: Path, precision: Precision) -> Any:
     try:
         return core().compile_model(str(file), "CPU", properties).create_infer_request()
     except RuntimeError as error:
-        detail = in_one_line(error)
+        detail = short_detail(error)
         raise BackendError(
-            f"OpenVINO cannot load {file} ({detail}); delete the folder {file.parent}, and it is converted anew"
+            f"OpenVINO cannot load {file} ({detail}); delete the folder {file.parent}, and it will be converted again"
         ) from None
 
 
 @contextlib.contextmanager
-def in_silence() -> Iterator[None]:
-    """Keep what conversion and compression print and warn of from the user: it is about their own insides.
-
-    One thread at a time: what is changed meanwhile is the process's. What other threads print is printed.
-    """
-    with (
-        _silencing,
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(_OtherThreads(sys.stdout)),
-        # The second is what nncf asks of torch when it begins, which reports that there is no CUDA.
-        errors_only("nncf", "torch.utils.cpp_extension"),
-    ):
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
 def interrupts_deferred() -> Iterator[None]:
-    """Let Ctrl-C come when the block ends: where OpenVINO calls Python from C++, it ends the process or is swallowed.
+    """Defer Ctrl-C to the end of the block.
 
-    A conversion that swallowed it fails with another error, after which ``backend="auto"`` would go on with torch.
+    When OpenVINO calls Python from C++, a ``KeyboardInterrupt`` ends the process or is swallowed. A conversion that
+    swallows it fails with another error, after which ``backend="auto"`` would continue with torch.
     """
     handler = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
@@ -118,23 +100,9 @@ def interrupts_deferred() -> Iterator[None]:
             handler(*interrupts[0])
 
 
-class _OtherThreads:
-    """A stdout that what this thread prints does not reach."""
-
-    def __init__(self, stdout: TextIO) -> None:
-        self._stdout = stdout
-        self._silent = threading.get_ident()
-
-    def write(self, text: str) -> int:
-        return len(text) if threading.get_ident() == self._silent else self._stdout.write(text)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stdout, name)
-
-
 @contextlib.contextmanager
 def _no_telemetry() -> Iterator[None]:
-    """Make the package that sends it look as if it were not installed, which both take without complaint."""
+    """Hide the telemetry package from imports; OpenVINO and nncf work without it."""
     with _importing:
         known = sys.modules.get(_TELEMETRY)
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Which weights a name stands for, and how they are loaded without running anything that they contain."""
+"""Find the weights that a model name stands for, and load them without executing anything in them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llama_index_mm_zhipu.embedding.backends import CheckpointError, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CheckpointError, short_detail
 from llama_index_mm_zhipu.embedding.chinese_clip.official_models import (
     DEFAULT_DOWNLOAD_ROOT,
     OFFICIAL_MODELS,
     DownloadSource,
-    OfficialModel,
     nearest_official_name,
     official_file,
     official_name,
@@ -43,34 +42,34 @@ from llama_index_mm_zhipu.embedding.chinese_clip.weight_files import (
 if TYPE_CHECKING:
     from cn_clip.clip.model import CLIP
 
-
 FileState: TypeAlias = tuple[tuple[str, int, int], ...]
+"""Path, size in bytes and modification time in ns of each file."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of weights and the architecture that they are for.
+    """Weights and their architecture.
 
     Attributes:
-        path: The file of weights; the first of ``files``.
-        struct: Name of the architecture, ``<vision>@<text>`` as in cn_clip.
+        path: The weight file; the first of ``files``.
+        architecture: Name of the architecture, ``<vision>@<text>`` as in cn_clip.
         config: Keyword arguments of ``cn_clip.clip.model.CLIP``.
-        shards: Further files, where the weights are split over several.
+        shards: The other files, if the weights are split over several.
     """
 
     path: Path
-    struct: str
+    architecture: str
     config: dict[str, Any]
     shards: tuple[Path, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files of the weights, with the index of several files."""
+        """All weight files, and the index if there are several."""
         return (self.path, *self.shards)
 
     @property
     def input_resolution(self) -> int:
-        """Side of the square images that the model takes, in pixels."""
+        """Side of the model's square input images, in pixels."""
         return int(self.config["image_resolution"])
 
     @property
@@ -80,7 +79,7 @@ class Checkpoint:
 
     @property
     def file_state(self) -> FileState:
-        """Path, size in bytes and time of change in ns of each file: what says cheaply that they are the same.
+        """State of the files, a cheap test for whether they have changed.
 
         Raises:
             CheckpointError: A file is gone.
@@ -88,11 +87,11 @@ class Checkpoint:
         return tuple(map(_file_state, self.files))
 
     def fingerprint(self) -> str:
-        """Return struct and SHA-256 of the weights: equal for equal files, wherever they lie."""
-        return f"{self.struct} sha256:{self._sha256()[:16]}"
+        """Return architecture and SHA-256 of the weights: the same for equal files in any folder."""
+        return f"{self.architecture} sha256:{self._sha256()[:16]}"
 
     def content_hash(self) -> str:
-        """Return the hash of weights and architecture, 16 hexadecimal digits."""
+        """Return a hash of weights and architecture, 16 hexadecimal digits."""
         content = self._sha256() + json.dumps(self.config, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -110,31 +109,31 @@ def find_checkpoint(
     text_model_name: str | None = None,
     input_resolution: int | None = None,
 ) -> Checkpoint:
-    """Find the weights that a name stands for, fetching an official file that is not there yet.
+    """Find the weights that a name stands for; download a missing official file.
 
     Args:
         model_name: A path, or a name of ``OFFICIAL_MODELS`` in any of its spellings (``"ViT-B/16"``,
-            ``"OFA-Sys/chinese-clip-vit-base-patch16"``). A path is a file of weights, or a directory with weights and
-            ``config.json``: the keyword arguments of cn_clip's ``CLIP``, or transformers' configuration. A path that
-            exists is taken before a name.
-        download_root: Folder that holds, or receives, the official files.
-        download_source: Where an official file is fetched from first. ``HF_ENDPOINT`` names a mirror of Hugging Face.
+            ``"OFA-Sys/chinese-clip-vit-base-patch16"``). A path is a weight file, or a directory with weights and
+            ``config.json``: the keyword arguments of cn_clip's ``CLIP``, or a configuration of transformers. An
+            existing path takes precedence over a name.
+        download_root: Folder of the official files; missing ones are downloaded to it.
+        download_source: The source to try first. ``HF_ENDPOINT`` names a mirror of Hugging Face.
         vision_model_name: cn_clip's name of the image encoder; needed for a file that has neither an official name nor
             a ``config.json`` beside it.
-        text_model_name: cn_clip's name of the text encoder; as above.
-        input_resolution: Side of the images in pixels, where it differs from the tower's own.
+        text_model_name: cn_clip's name of the text encoder; needed in the same cases.
+        input_resolution: Side of the images in pixels, if it differs from the encoder's default.
 
     Raises:
-        CheckpointError: The name is unknown, or the weights are not there and cannot be fetched.
+        CheckpointError: The name is unknown, or the weights are missing and cannot be downloaded.
     """
-    # Absolute, so that the weights are found after the program changed its folder.
+    # Absolute, so that the weights are found after the program has changed its working directory.
     path = Path(model_name).expanduser().absolute()
     if path.name == CONFIG and path.is_file():
         path = path.parent
     if path.is_file():
         return _file_checkpoint(path, vision_model_name, text_model_name, input_resolution)
     name = official_name(model_name)
-    # A directory that only happens to be named as a model does not hide the model.
+    # A directory without weights that happens to have the name of a model does not hide the model.
     if path.is_dir() and (model_name not in OFFICIAL_MODELS or (path / CONFIG).is_file() or _official_file_in(path)):
         return _directory_checkpoint(path)
     if name is not None:
@@ -149,7 +148,7 @@ def find_checkpoint(
 
 
 def cn_clip_folder() -> Path:
-    """Find cn_clip's files without importing it, which would load torch and torchvision."""
+    """Return the folder of cn_clip without importing it, which would load torch and torchvision."""
     spec = find_spec("cn_clip")
     if spec is None or not spec.submodule_search_locations:
         raise CheckpointError("cn_clip is not installed: pip install cn_clip")
@@ -157,29 +156,32 @@ def cn_clip_folder() -> Path:
 
 
 def load_model(checkpoint: Checkpoint) -> CLIP:
-    """Build cn_clip's model and fill it with the checkpoint's weights, on the CPU: fp16, layer norms fp32.
+    """Return cn_clip's model with the checkpoint's weights, on the CPU, in fp16 with layer norms in fp32.
 
-    Nothing in the file is executed (``weights_only=True``, or safetensors) and nothing is printed.
+    Nothing in the files is executed (``weights_only=True``, or safetensors) and nothing is printed.
 
     Raises:
-        CheckpointError: The file is damaged, holds more than tensors, is of another architecture, or holds NaN or Inf.
+        CheckpointError: The weights are damaged, belong to another architecture, contain NaN or Inf, or a file holds
+            more than tensors.
     """
     import torch
     from cn_clip.clip.model import CLIP, convert_weights
 
-    # Built on the meta device: no time is spent on random weights that are overwritten at once.
+    # The meta device skips the initialisation of weights that are replaced at once.
     try:
         with torch.device("meta"):
             model = CLIP(**checkpoint.config)
     except Exception as error:
-        detail = in_one_line(error)
-        raise CheckpointError(f"cn_clip cannot build {checkpoint.struct} for {checkpoint.path}: {detail}") from None
-    # Says which parameters stay fp32 (layer norms) when the rest is fp16.
+        detail = short_detail(error)
+        raise CheckpointError(
+            f"cn_clip cannot build {checkpoint.architecture} for {checkpoint.path}: {detail}"
+        ) from None
+    # Sets the dtypes that loaded weights are cast to: fp16, but fp32 for layer norms.
     convert_weights(model)
     state = _read_state_dict(checkpoint)
     names = clean_names(state, checkpoint.path)
     weights = _matching_weights({name: state[source] for name, source in names.items()}, model, checkpoint)
-    # After the cast to fp16, which makes Inf of large numbers.
+    # Checked after the cast to fp16, which turns large numbers into Inf.
     if not all(map(is_finite, weights.values())):
         raise CheckpointError(
             f"the weights in {checkpoint.path} hold {first_not_finite(state, names)}: their training diverged, or the "
@@ -206,7 +208,7 @@ def _file_state(path: Path) -> tuple[str, int, int]:
 
 @lru_cache(maxsize=64)
 def _sha256(path: str, size: int, modified: int) -> str:
-    """Hash a file of weights, once per process and state of the file."""
+    """Return the hash of a weight file, computed once per process and state of the file."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
         while block := file.read(1 << 20):
@@ -223,16 +225,16 @@ def _named_checkpoint(path: Path, vision: str, text: str, input_resolution: int 
 
 
 def _named_config(vision: str, text: str) -> dict[str, Any]:
-    return _with_layers_as_list({**_tower_config(vision), **_tower_config(text)})
+    return _with_layers_as_list({**_encoder_config(vision), **_encoder_config(text)})
 
 
 def _with_layers_as_list(config: dict[str, Any]) -> dict[str, Any]:
-    """Read the layers of RN50, which cn_clip's files give as a text."""
+    """Parse the ``vision_layers`` of RN50, which cn_clip's files give as a string."""
     layers = config.get("vision_layers")
     return {**config, "vision_layers": json.loads(layers)} if isinstance(layers, str) else config
 
 
-def _tower_config(name: str) -> dict[str, Any]:
+def _encoder_config(name: str) -> dict[str, Any]:
     configs = cn_clip_folder() / "clip" / "model_configs"
     path = configs / f"{name}.json"
     if not path.is_file():
@@ -249,9 +251,9 @@ def _file_checkpoint(path: Path, vision: str | None, text: str | None, input_res
     if vision and text:
         return _named_checkpoint(path, vision, text, input_resolution)
     if not vision and not text and (path.parent / CONFIG).is_file():
-        struct, config = _architecture_in(path.parent)
+        architecture, config = _architecture_in(path.parent)
         first, *rest = all_files(path)
-        return Checkpoint(first, struct, config, tuple(rest))
+        return Checkpoint(first, architecture, config, tuple(rest))
     raise CheckpointError(
         f"cannot tell the architecture of {path}: give vision_model_name and text_model_name, for example "
         'vision_model_name="ViT-B-16", text_model_name="RoBERTa-wwm-ext-base-chinese"'
@@ -267,30 +269,31 @@ def _directory_checkpoint(directory: Path) -> Checkpoint:
             f"{directory} has no config.json: a model directory holds the keyword arguments of cn_clip's CLIP "
             "or transformers' configuration there, beside model.safetensors, pytorch_model.bin or a .pt file"
         )
-    struct, config = _architecture_in(directory)
-    filename = next((model.filename for model in OFFICIAL_MODELS.values() if _struct(model) == struct), None)
+    architecture, config = _architecture_in(directory)
+    officials = OFFICIAL_MODELS.values()
+    filename = next((official.filename for official in officials if official.architecture == architecture), None)
     of_transformers = is_transformers_config(read_config(directory))
     first, *rest = weights_in(directory, filename, pt_first=of_transformers)
-    return Checkpoint(first, struct, config, tuple(rest))
+    return Checkpoint(first, architecture, config, tuple(rest))
 
 
 def _official_file_in(directory: Path) -> Path | None:
-    """Return the official file in a directory, if there is one and no other of them."""
+    """Return the official weight file in a directory; None if there are none or several."""
     paths = [directory / official.filename for official in OFFICIAL_MODELS.values()]
     found = [path for path in paths if path.is_file()]
     return found[0] if len(found) == 1 else None
 
 
 def _architecture_in(directory: Path) -> tuple[str, dict[str, Any]]:
-    """Read the name of the architecture, and the keyword arguments of cn_clip's ``CLIP``, from ``config.json``."""
+    """Return the name of the architecture and the keyword arguments of cn_clip's ``CLIP`` from ``config.json``."""
     config = read_config(directory)
     if is_transformers_config(config):
         translated = clip_config(config, directory / CONFIG)
         for official in OFFICIAL_MODELS.values():
             named = _named_config(official.vision_model_name, official.text_model_name)
-            if _shape(named) == _shape(translated):
-                # The names that the weights have when they are given by name: stores know the model by them.
-                return _struct(official), named
+            if _without_training(named) == _without_training(translated):
+                # The same name as for weights loaded by name, because it is part of the fingerprint in stores.
+                return official.architecture, named
         config = translated
     lacking = [key for key in ("embed_dim", "image_resolution") if not isinstance(config, dict) or key not in config]
     if lacking:
@@ -298,19 +301,15 @@ def _architecture_in(directory: Path) -> tuple[str, dict[str, Any]]:
             f"{directory / CONFIG} is not a configuration of cn_clip's CLIP, nor of transformers' ChineseCLIPModel: it "
             f"lacks {' and '.join(lacking)}; fetch it again"
         )
-    struct = f"CLIP-{config['image_resolution']}px-{config['embed_dim']}d"
+    architecture = f"CLIP-{config['image_resolution']}px-{config['embed_dim']}d"
     try:
-        return struct, _with_layers_as_list(config)
+        return architecture, _with_layers_as_list(config)
     except ValueError as error:
         raise CheckpointError(f"{directory / CONFIG} has no list of numbers as vision_layers: {error}") from None
 
 
-def _struct(official: OfficialModel) -> str:
-    return f"{official.vision_model_name}@{official.text_model_name}"
-
-
-def _shape(config: dict[str, Any]) -> dict[str, Any]:
-    """Return what says which tensors a model has and what it computes: not what matters in training only."""
+def _without_training(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration without the values that only matter in training."""
     training = ("text_attention_probs_dropout_prob", "text_hidden_dropout_prob", "text_initializer_range")
     return {"vision_head_width": 64, **{name: value for name, value in config.items() if name not in training}}
 
@@ -324,13 +323,13 @@ def _read_state_dict(checkpoint: Checkpoint) -> Tensors:
 
 
 def _matching_weights(state: Tensors, model: CLIP, checkpoint: Checkpoint) -> Tensors:
-    """Return the tensors by cn_clip's names and in the model's precisions; refuse those of another architecture."""
+    """Return the tensors by cn_clip's names and in the model's dtypes; refuse those of another architecture."""
     expected = model.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in expected.items()}
     missing: list[str] | None = None
     if is_transformers_state(state):
         state, missing = cn_clip_tensors(state, expected)
-    # A single number may come as a list of one.
+    # A scalar may have been saved with shape (1,).
     weights = {
         name: tensor.reshape(shapes[name]) if tensor.numel() == 1 and name in shapes and not shapes[name] else tensor
         for name, tensor in state.items()
@@ -338,5 +337,5 @@ def _matching_weights(state: Tensors, model: CLIP, checkpoint: Checkpoint) -> Te
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     difference = mismatch(found, shapes, missing)
     if difference:
-        raise CheckpointError(f"the weights in {checkpoint.path} are not of {checkpoint.struct}: {difference}")
+        raise CheckpointError(f"the weights in {checkpoint.path} are not of {checkpoint.architecture}: {difference}")
     return {name: tensor.to(expected[name].dtype) for name, tensor in weights.items()}

@@ -1,4 +1,4 @@
-"""Fetch the weights of an official model from Hugging Face or ModelScope, once."""
+"""The official models: their names, and the download of their weights from Hugging Face or ModelScope."""
 
 from __future__ import annotations
 
@@ -8,14 +8,30 @@ import re
 import zipfile
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from llama_index_mm_zhipu.embedding.backends import CheckpointError, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CheckpointError, short_detail
 from llama_index_mm_zhipu.reporting import errors_only, report, reported_when_slow
 
 DEFAULT_DOWNLOAD_ROOT = "~/.cache/clip"
-"""Where cn_clip's own ``load_from_name`` keeps its files."""
+"""Folder in which cn_clip's own ``load_from_name`` keeps its files."""
+
+DownloadSource: TypeAlias = Literal["huggingface", "modelscope"]
+
+HUGGING_FACE = "https://huggingface.co"
+MODELSCOPE = "https://modelscope.cn"
+HUGGING_FACE_MIRROR = "https://hf-mirror.com"
+"""A mirror that many people in China use; it is only named in messages."""
+
+_CONNECT_SECONDS = 5.0
+_ANSWER_SECONDS = 10.0
+# The disk or its permissions are the problem: another source would not help.
+_LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+_OWNERS = ("ofa-sys/", "ai-modelscope/")
+_URL = re.compile(r"https?://[^/]+/(models/)?")
 
 
 @dataclass(frozen=True)
@@ -23,10 +39,10 @@ class OfficialModel:
     """One of the five models that the authors of Chinese-CLIP published.
 
     Attributes:
-        vision_model_name: cn_clip's name of the image tower's configuration.
-        text_model_name: cn_clip's name of the text tower's configuration.
+        vision_model_name: cn_clip's name of the image encoder's configuration.
+        text_model_name: cn_clip's name of the text encoder's configuration.
         embed_dim: Dimension of the vectors.
-        filename: Name of the published file, and under ``download_root``.
+        filename: Name of the weight file, as published and under ``download_root``.
         repository: Name of the repository at Hugging Face and ModelScope.
     """
 
@@ -35,6 +51,11 @@ class OfficialModel:
     embed_dim: int
     filename: str
     repository: str
+
+    @property
+    def architecture(self) -> str:
+        """Name of the architecture, as in ``Checkpoint.architecture``."""
+        return f"{self.vision_model_name}@{self.text_model_name}"
 
 
 OFFICIAL_MODELS: dict[str, OfficialModel] = {
@@ -69,88 +90,44 @@ OFFICIAL_MODELS: dict[str, OfficialModel] = {
     ),
 }
 
-_OWNERS = ("ofa-sys/", "ai-modelscope/")
-_URL = re.compile(r"https?://[^/]+/(models/)?")
-
 
 def official_name(name: str) -> str | None:
-    """Return the official name that a spelling or a repository stands for.
+    """Return the official name for a spelling or a repository.
 
     Args:
         name: For example ``"ViT-B/16"``, ``"vit_b_16"``, ``"OFA-Sys/chinese-clip-vit-base-patch16"``,
             ``"AI-ModelScope/chinese-clip-vit-base-patch16"`` or the repository's name alone.
 
     Returns:
-        A key of ``OFFICIAL_MODELS``, or None. Repositories of other owners may hold other weights: they are unknown.
+        A key of ``OFFICIAL_MODELS``; None for other names, including repositories of other owners, whose weights may
+        differ.
     """
-    return name if name in OFFICIAL_MODELS else _SPELLINGS.get(_spelling(name))
+    return name if name in OFFICIAL_MODELS else _names_by_spelling().get(_spelling(name))
 
 
 def nearest_official_name(name: str) -> str | None:
-    """Return the official name whose spellings are nearest to an unknown name, or None if none is near."""
-    near = get_close_matches(_spelling(name.rstrip("/").rpartition("/")[2]), _SPELLINGS, n=1) or get_close_matches(
-        _spelling(name), _SPELLINGS, n=1
-    )
-    return _SPELLINGS[near[0]] if near else None
-
-
-def _spelling(name: str) -> str:
-    """Return the letters and digits of a name, without the owner of the official repositories."""
-    plain = _URL.sub("", name.strip().lower()).rstrip("/").removesuffix(".git")
-    owner = next((owner for owner in _OWNERS if plain.startswith(owner)), "")
-    # Another owner's slash stays, so that his repositories are not taken for the official ones.
-    plain = re.sub(r"(vit-?_?[blh])/", r"\1", plain.removeprefix(owner))
-    return re.sub(r"[-_.@ ]", "", plain)
-
-
-def _spellings() -> dict[str, str]:
-    spellings: dict[str, str] = {}
-    for name, model in OFFICIAL_MODELS.items():
-        for spelling in (
-            name,
-            f"{name}px" if "336" in name else name,
-            model.repository,
-            model.repository.removeprefix("chinese-clip-"),
-            model.repository.removesuffix("px"),
-            model.filename.removesuffix(".pt"),
-            f"chinese-clip-{name}",
-            f"{model.vision_model_name}@{model.text_model_name}",
-        ):
-            spellings[_spelling(spelling)] = name
-    return spellings
-
-
-_SPELLINGS = _spellings()
-
-
-DownloadSource: TypeAlias = Literal["huggingface", "modelscope"]
-
-HUGGING_FACE = "https://huggingface.co"
-MODELSCOPE = "https://modelscope.cn"
-HUGGING_FACE_MIRROR = "https://hf-mirror.com"
-"""The mirror that most people in China use; it is only named in messages."""
-
-_CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 10.0
-# The disk, or the rights to it, are the problem: another source would not help.
-_LOCAL_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+    """Return the official name with the spelling most similar to an unknown name; None if no spelling is similar."""
+    names = _names_by_spelling()
+    last_part = name.rstrip("/").rpartition("/")[2]
+    similar = get_close_matches(_spelling(last_part), names, n=1) or get_close_matches(_spelling(name), names, n=1)
+    return names[similar[0]] if similar else None
 
 
 def official_file(official: OfficialModel, root: Path, source: DownloadSource) -> Path:
-    """Return the file of an official model; fetch it first if it is not there yet.
+    """Return the weight file of an official model; download it if it is missing.
 
-    Where one source cannot be reached, or does not have the file, the other one is tried. A line on stderr says what is
-    fetched from where. What a break leaves is completed by the next call; processes that want the same file wait for
-    the first.
+    If one source cannot be reached or does not have the file, the other is tried. A line on stderr reports the download
+    and its source. An interrupted download is resumed by the next call. Processes that need the same file wait for the
+    first one.
 
     Args:
         official: The model.
-        root: Folder for the file, made if missing.
-        source: The source to try first. ``HF_ENDPOINT`` names a mirror of Hugging Face; with ``HF_HUB_OFFLINE``
-            nothing is fetched.
+        root: Folder for the file, created if missing.
+        source: The source to try first. ``HF_ENDPOINT`` names a mirror of Hugging Face; ``HF_HUB_OFFLINE`` forbids
+            downloads.
 
     Raises:
-        CheckpointError: Neither source gives the file, or it cannot be written.
+        CheckpointError: Neither source provides the file, or it cannot be written.
     """
     from filelock import FileLock
 
@@ -178,12 +155,12 @@ def official_file(official: OfficialModel, root: Path, source: DownloadSource) -
 
 
 class _Source(NamedTuple):
-    """Where a file comes from.
+    """A source of a weight file.
 
     Attributes:
-        host: Address of the source, for messages.
-        url: Address of the file: plain HTTPS at both sources, so that modelscope's package is not needed.
-        hint: What to do where the source is slow.
+        host: URL of the source, for messages.
+        url: URL of the file. Both sources serve it by plain HTTPS, so that the modelscope package is not needed.
+        hint: What to do if the source is slow.
     """
 
     host: str
@@ -223,10 +200,10 @@ def _fetch_from_one_of(sources: list[_Source], path: Path) -> None:
                 _fetch(source, path)
             return
         except Exception as error:
-            # Errors of huggingface_hub and of two HTTP clients; httpx2's are OSErrors, too.
+            # Errors of huggingface_hub and of two HTTP clients; those of httpx2 are OSErrors too.
             if isinstance(error, OSError) and error.errno in _LOCAL_ERRORS:
                 raise
-            reason = in_one_line(f"{type(error).__name__}: {error}")
+            reason = short_detail(f"{type(error).__name__}: {error}")
             failures.append(f"cannot fetch {path.name} from {source.url} ({reason})")
     raise CheckpointError(
         f"{'; '.join(failures)}; set HF_ENDPOINT to a mirror of Hugging Face, such as {HUGGING_FACE_MIRROR}, or "
@@ -235,7 +212,7 @@ def _fetch_from_one_of(sources: list[_Source], path: Path) -> None:
 
 
 def _fetch(source: _Source, path: Path) -> None:
-    """Download a file with a progress bar, going on after a break, and look whether it is one of weights."""
+    """Download a file with a progress bar, resuming an interrupted download, and check that it contains weights."""
     from huggingface_hub.file_download import http_get
 
     with reported_when_slow(f"Waiting for an answer from {source.host} …"):
@@ -250,14 +227,14 @@ def _fetch(source: _Source, path: Path) -> None:
     try:
         _require_weights(unfinished)
     except CheckpointError:
-        # It may have been begun with a part of another file.
+        # The part that was resumed may belong to another file.
         unfinished.unlink()
         raise
     unfinished.replace(path)
 
 
 def _size(url: str) -> int | None:
-    """Ask for the size in bytes, once: this fails soon where nobody answers."""
+    """Return the size in bytes, asked without retries so that an unreachable source fails soon; None if unknown."""
     import httpx
 
     from llama_index_mm_zhipu.images.fetch import tls_context
@@ -269,7 +246,7 @@ def _size(url: str) -> int | None:
 
 
 def _require_weights(file: Path) -> None:
-    """Refuse what is no file of torch's: its zip archives hold checksums, its older files begin as pickles do."""
+    """Refuse a file that torch did not write: its zip archives have checksums, older files start like a pickle."""
     with file.open("rb") as opened:
         start = opened.read(2)
     if zipfile.is_zipfile(file):
@@ -282,3 +259,30 @@ def _require_weights(file: Path) -> None:
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.name}.{suffix}")
+
+
+def _spelling(name: str) -> str:
+    """Return a name in lower case without separators, URL and the owner of the official repositories."""
+    plain = _URL.sub("", name.strip().lower()).rstrip("/").removesuffix(".git")
+    owner = next((owner for owner in _OWNERS if plain.startswith(owner)), "")
+    # The slash after another owner stays, so that their repositories do not match.
+    plain = re.sub(r"(vit-?_?[blh])/", r"\1", plain.removeprefix(owner))
+    return re.sub(r"[-_.@ ]", "", plain)
+
+
+@cache
+def _names_by_spelling() -> dict[str, str]:
+    names: dict[str, str] = {}
+    for name, model in OFFICIAL_MODELS.items():
+        for spelling in (
+            name,
+            f"{name}px" if "336" in name else name,
+            model.repository,
+            model.repository.removeprefix("chinese-clip-"),
+            model.repository.removesuffix("px"),
+            model.filename.removesuffix(".pt"),
+            f"chinese-clip-{name}",
+            model.architecture,
+        ):
+            names[_spelling(spelling)] = name
+    return names

@@ -1,4 +1,4 @@
-"""One model per process: which backend runs it, and who holds it."""
+"""Choose the backend for a model, and load each model once per process."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from llama_index_mm_zhipu.reporting import reported_when_slow
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["torch", "openvino"]
+BackendType = Literal["torch", "openvino"]
 _Key = tuple[str, ...]
 
 _models: WeakValueDictionary[_Key, Backend] = WeakValueDictionary()
-# Conversions that failed: trying again takes as long, for the same end.
-_refused: set[_Key] = set()
-_locks: dict[_Key, threading.Lock] = {}
-_locks_turn = threading.Lock()
+# Conversions that failed: another attempt would take as long and fail again.
+_failed_conversions: set[_Key] = set()
+_load_locks: dict[_Key, threading.Lock] = {}
+_load_locks_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What is to be run, and how.
+    """A model and how to run it.
 
     Attributes:
         checkpoint: The weights.
-        backend: ``"auto"`` takes OpenVINO on a CPU where it is installed, and torch elsewhere.
-        device: ``"auto"`` takes CUDA, else MPS, else the CPU.
-        precision: None takes fp16 on CUDA and fp32 elsewhere.
-        cache_dir: Folder of models converted for OpenVINO; None takes the one that holds the weights.
+        backend: ``"auto"`` chooses OpenVINO on a CPU if it is installed, and otherwise torch.
+        device: ``"auto"`` chooses CUDA, else MPS, else the CPU.
+        precision: None chooses fp16 on CUDA and fp32 elsewhere.
+        cache_dir: Folder for models converted for OpenVINO; None takes the folder of the weights.
     """
 
     checkpoint: Checkpoint
@@ -49,13 +49,13 @@ class ModelSettings:
 
 
 class SharedModel:
-    """A hold on the process's one copy of a model.
+    """Handle to model weights that are loaded once per process.
 
-    Copies of a ``SharedModel`` are the same hold; pickles carry its settings, no weights.
+    Copies are the same handle; pickles contain the settings without weights.
 
     Attributes:
-        settings: What is to be run, and how.
-        loaded_state: State of the file of weights when it was loaded; None while it is not.
+        settings: The model and how to run it.
+        loaded_state: State of the weight files when they were loaded; None while they are not loaded.
     """
 
     def __init__(self, settings: ModelSettings) -> None:
@@ -64,74 +64,86 @@ class SharedModel:
         self.loaded_state: FileState | None = None
 
     def __copy__(self) -> SharedModel:
-        """Share the weights, which nothing changes."""
+        """Return the handle itself: weights are never changed."""
         return self
 
     def __deepcopy__(self, memo: dict[int, object]) -> SharedModel:
-        """Share the weights, which nothing changes."""
+        """Return the handle itself: weights are never changed."""
         return self
 
     def __reduce__(self) -> tuple[type[SharedModel], tuple[ModelSettings]]:
-        """Pickle what to load."""
+        """Pickle the settings."""
         return SharedModel, (self.settings,)
 
     @property
     def backend(self) -> Backend:
-        """The loaded model; loads it if nobody holds it yet.
+        """The loaded model; loaded now if no handle has it.
 
         Raises:
             CheckpointError: The weights cannot be loaded.
-            BackendError: This machine cannot run them as asked.
+            BackendError: This machine cannot run them with these settings.
         """
         backend = self._backend
         if backend is None:
             self.loaded_state = self.settings.checkpoint.file_state
             with reported_when_slow(f"Loading the model {self.settings.checkpoint.path} …"):
-                backend = self._backend = _shared(self.settings)
+                backend = self._backend = _load_with_fallback(self.settings)
         return backend
 
     def release(self) -> None:
-        """Give up the hold: when nobody else has one, the weights leave the memory. The next use loads them anew."""
+        """Release the weights, which leave the memory unless another handle has them. The next use reloads them."""
         self._backend = self.loaded_state = None
 
     def require_unchanged(self) -> None:
-        """Make sure that the file of weights is the one that was loaded.
+        """Check that the weight files are those that were loaded.
 
         Raises:
-            CheckpointError: It was changed or removed.
+            CheckpointError: They were changed or removed.
         """
         if self.loaded_state not in (None, self.settings.checkpoint.file_state):
             raise CheckpointError(
-                f"{self.settings.checkpoint.path} was changed after it was loaded: close() this model, and it is "
-                "loaded anew"
+                f"{self.settings.checkpoint.path} was changed after it was loaded: close() this model, and it will be "
+                "loaded again"
             )
 
 
-def _shared(settings: ModelSettings) -> Backend:
-    kind, device, precision = _choice(settings)
-    if kind == "torch" or settings.backend != "auto" or precision != "fp32":
-        return _one_of(settings, kind, device, precision)
-    attempt = (*_key(settings, kind, device, precision), str(settings.cache_dir))
-    if attempt not in _refused:
+def _load_with_fallback(settings: ModelSettings) -> Backend:
+    """Return the model; with ``backend="auto"`` in fp32, torch replaces an OpenVINO that fails."""
+    backend_type, device, precision = _choose_backend(settings)
+    if backend_type == "torch" or settings.backend != "auto" or precision != "fp32":
+        return _load_once(settings, backend_type, device, precision)
+    attempt = (*_key(settings, backend_type, device, precision), str(settings.cache_dir))
+    if attempt not in _failed_conversions:
         try:
-            return _one_of(settings, kind, device, precision)
+            return _load_once(settings, backend_type, device, precision)
         except BackendError as error:
-            _refused.add(attempt)
+            _failed_conversions.add(attempt)
             logger.warning("torch is used instead of OpenVINO, which is faster: %s", error)
-    return _one_of(settings, "torch", device, precision)
+    return _load_once(settings, "torch", device, precision)
 
 
-def _one_of(settings: ModelSettings, kind: Kind, device: str, precision: Precision) -> Backend:
-    """Return the loaded model of this kind, or load it."""
-    key = _key(settings, kind, device, precision)
-    with _lock_of(key):
+def _load_once(settings: ModelSettings, backend_type: BackendType, device: str, precision: Precision) -> Backend:
+    """Return the model that the process has loaded, or load it."""
+    key = _key(settings, backend_type, device, precision)
+    with _load_lock(key):
         backend = _models.get(key)
         if backend is None:
-            backend = _models[key] = _load(settings, kind, device, precision)
+            backend = _models[key] = _load(settings, backend_type, device, precision)
     return backend
 
 
-def _choice(settings: ModelSettings) -> tuple[Kind, str, Precision]:
+def _load(settings: ModelSettings, backend_type: BackendType, device: str, precision: Precision) -> Backend:
+    if backend_type == "torch":
+        from llama_index_mm_zhipu.embedding.backends.torch import TorchBackend
+
+        return TorchBackend(settings.checkpoint, device, precision)
+    from llama_index_mm_zhipu.embedding.backends.openvino import OpenVinoBackend
+
+    return OpenVinoBackend(settings.checkpoint, device, precision, settings.cache_dir)
+
+
+def _choose_backend(settings: ModelSettings) -> tuple[BackendType, str, Precision]:
+    """Return backend, device and precision with ``"auto"`` and None resolved."""
     if settings.backend == "openvino":
         return "openvino", settings.device if settings.device != "auto" else "cpu", settings.precision or "fp32"
     device = _best_device() if settings.device == "auto" else settings.device
@@ -141,6 +153,7 @@ def _choice(settings: ModelSettings) -> tuple[Kind, str, Precision]:
 
 
 def _best_device() -> str:
+    # Importing torch takes two seconds, which a machine without an accelerator can save.
     if not _may_have_accelerator():
         return "cpu"
     from llama_index_mm_zhipu.embedding.backends.torch import best_device
@@ -149,7 +162,7 @@ def _best_device() -> str:
 
 
 def _may_have_accelerator() -> bool:
-    """Whether torch is worth asking, which takes two seconds to import: Apple's chips, AMD's or NVIDIA's driver."""
+    """Return whether there is an Apple chip or a driver of AMD or NVIDIA."""
     if sys.platform == "darwin" or Path("/dev/kfd").exists():
         return True
     try:
@@ -159,22 +172,12 @@ def _may_have_accelerator() -> bool:
     return True
 
 
-def _key(settings: ModelSettings, kind: str, device: str, precision: str) -> _Key:
+def _key(settings: ModelSettings, backend_type: str, device: str, precision: str) -> _Key:
     weights = json.dumps([settings.checkpoint.file_state, settings.checkpoint.config], sort_keys=True)
-    return (weights, kind, device, precision)
+    return (weights, backend_type, device, precision)
 
 
-def _lock_of(key: _Key) -> threading.Lock:
-    """Two threads that want the same model load it once; others are not held up."""
-    with _locks_turn:
-        return _locks.setdefault(key, threading.Lock())
-
-
-def _load(settings: ModelSettings, kind: Kind, device: str, precision: Precision) -> Backend:
-    if kind == "torch":
-        from llama_index_mm_zhipu.embedding.backends.torch import TorchBackend
-
-        return TorchBackend(settings.checkpoint, device, precision)
-    from llama_index_mm_zhipu.embedding.backends.openvino import OpenVinoBackend
-
-    return OpenVinoBackend(settings.checkpoint, device, precision, settings.cache_dir)
+def _load_lock(key: _Key) -> threading.Lock:
+    """Return the lock of one model, so that threads load it once and do not wait for other models."""
+    with _load_locks_lock:
+        return _load_locks.setdefault(key, threading.Lock())

@@ -1,4 +1,7 @@
-"""Read files of weights without running anything in them, and say what a file is that holds none."""
+"""Find the weight files in a folder, and read them without executing anything in them.
+
+A file that cannot be read as weights, such as a git-lfs pointer or a web page, is described in the error.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +14,121 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from llama_index_mm_zhipu.embedding.backends import CheckpointError, in_one_line
+from llama_index_mm_zhipu.embedding.backends import CheckpointError, short_detail
 from llama_index_mm_zhipu.embedding.chinese_clip.official_models import HUGGING_FACE_MIRROR
+
+CONFIG = "config.json"
+
+_TRANSFORMERS_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.bin)")
+# Files that transformers' Trainer writes beside the weights.
+_TRAINER_FILES = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state.*)\.pt")
 
 _LFS_POINTER = b"version https://git-lfs"
 _HEAD_BYTES = 512
-# A pickle names its classes near its start; the one of a full-size model has some 200 kB.
+# A pickle names its classes near its start; that of a full-size model has some 200 kB.
 _PICKLE_BYTES = 16 << 20
-# Modules whose classes stand in every state dict.
+# Modules whose classes occur in every state dict.
 _TENSOR_MODULES = {"collections", "torch", "torch._tensor", "torch._utils", "torch.nn.parameter", "torch.storage"}
-
 # Attributes of every torch.nn.Module.
 _MODULE_ATTRIBUTES = {"_parameters", "_buffers", "_modules"}
 
 
-def read_weights_file(path: Path) -> Mapping[str, Any]:
-    """Read what a ``.safetensors`` file or a file of ``torch.save`` (``.pt``, ``.bin``, ``.ckpt``) holds.
+def read_config(folder: Path) -> Any:
+    """Return the content of the ``config.json`` of a folder.
 
-    Nothing in the file is executed: ``torch.load`` runs with ``weights_only=True``.
+    Raises:
+        CheckpointError: It cannot be read, or is not JSON.
+    """
+    path = folder / CONFIG
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        detail = describe_other_file(path) or short_detail(error)
+        raise CheckpointError(f"{path} is not a configuration of cn_clip's CLIP: {detail}") from None
+
+
+def weights_in(folder: Path, official_filename: str | None, *, pt_first: bool) -> tuple[Path, ...]:
+    """Choose the weights in a folder; a git-lfs pointer is chosen only if there is nothing else.
+
+    Args:
+        folder: A folder with weights and ``config.json``.
+        official_filename: Name of the official ``.pt`` file of this architecture, which takes precedence.
+        pt_first: Whether to prefer a ``.pt`` file to ``model.safetensors`` and ``pytorch_model.bin``.
+
+    Returns:
+        The file; for weights in several files the index, if there is one, and then all files.
+
+    Raises:
+        CheckpointError: There are no weights, several ``.pt`` files, or not all files of a model.
+    """
+    pt_files = _pt_files(folder, official_filename)
+    # Without an index, the first of several files stands for all of them.
+    others = [folder / name for name in _TRANSFORMERS_FILES if (folder / name).is_file()]
+    others += [path for path in sorted(folder.glob("*-00001-of-*")) if _SHARD.fullmatch(path.name)]
+    preferred = [] if pt_first else [path for path in others if path.name == _TRANSFORMERS_FILES[0]]
+    candidates = [*preferred, *pt_files, *others]
+    if not candidates:
+        raise CheckpointError(
+            f"{folder} must hold model.safetensors, pytorch_model.bin or exactly one .pt file; found: none"
+        )
+    candidates = [path for path in candidates if not is_lfs_pointer(path)] or candidates
+    choices = [path for path in pt_files if path in candidates]
+    if candidates[0] in choices and len(choices) > 1:
+        names = short_detail(", ".join(path.name for path in choices))
+        raise CheckpointError(
+            f"{folder} must hold model.safetensors or exactly one .pt file; found: {names}; give the path of one"
+        )
+    return all_files(candidates[0])
+
+
+def all_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that belong to a weight file: itself, or an index and the files that it lists.
+
+    Args:
+        path: A weight file, one of several files of a model (``…-00001-of-00002.bin``), or their index.
+
+    Raises:
+        CheckpointError: One of the files is missing, or the index is damaged.
+    """
+    shard = _SHARD.fullmatch(path.name)
+    if shard:
+        index = path.with_name(f"{shard['stem']}{shard['suffix']}.index.json")
+        if index.is_file():
+            return all_files(index)
+        count = int(shard["count"])
+        names = [f"{shard['stem']}-{n:05}-of-{shard['count']}{shard['suffix']}" for n in range(1, count + 1)]
+        return _existing([path.with_name(name) for name in names])
+    if not path.name.endswith(".index.json"):
+        return (path,)
+    try:
+        names = sorted(set(json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"].values()))
+        if any(Path(name).name != name for name in names):
+            raise ValueError("it names files in other folders")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        detail = describe_other_file(path) if isinstance(error, json.JSONDecodeError) else None
+        detail = detail or f"{type(error).__name__}: {short_detail(error)}; fetch it again"
+        raise CheckpointError(f"{path} is not an index of files of weights: {detail}") from None
+    return (path, *_existing([path.with_name(name) for name in names]))
+
+
+def read_weights_file(path: Path) -> Mapping[str, Any]:
+    """Return the content of a ``.safetensors`` file or a file of ``torch.save`` (``.pt``, ``.bin``, ``.ckpt``).
+
+    Nothing in the file is executed: ``torch.load`` is called with ``weights_only=True``.
 
     Args:
         path: The file.
 
     Returns:
-        Its content: tensors by name, perhaps inside of other mappings.
+        Tensors by name, possibly inside other mappings.
 
     Raises:
         CheckpointError: The file cannot be read, is damaged, or holds more than tensors.
@@ -42,22 +136,22 @@ def read_weights_file(path: Path) -> Mapping[str, Any]:
     try:
         return _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or in_one_line(error)}") from None
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or short_detail(error)}") from None
 
 
 def is_lfs_pointer(path: Path) -> bool:
-    """Whether a file is the text that git-lfs leaves where the file itself was not fetched."""
+    """Return whether a file is the text that git-lfs puts in place of a file that was not fetched."""
     return _head(path).startswith(_LFS_POINTER)
 
 
-def no_weights(path: Path) -> str | None:
-    """Say what a file is that was taken for weights or for a configuration, and what to do.
+def describe_other_file(path: Path) -> str | None:
+    """Return what a file is that is neither weights nor a configuration, and what to do.
 
     Args:
         path: A file that could not be parsed.
 
     Returns:
-        What it is and what to do, or None for binary files.
+        A description, or None for a binary file.
     """
     head = _head(path)
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
@@ -71,7 +165,23 @@ def no_weights(path: Path) -> str | None:
             f"from a mirror such as {HUGGING_FACE_MIRROR} if need be"
         )
     text = _as_text(head)
-    return f"it is a text that begins with {in_one_line(text, 60)!r}; fetch it again" if text else None
+    return f"it is a text that begins with {short_detail(text, 60)!r}; fetch it again" if text else None
+
+
+def _pt_files(folder: Path, official_filename: str | None) -> list[Path]:
+    if official_filename and (folder / official_filename).is_file():
+        return [folder / official_filename]
+    files = [path for path in sorted(folder.glob("*.pt")) if path.is_file() and not _TRAINER_FILES.fullmatch(path.name)]
+    official = [path for path in files if path.name.startswith("clip_cn_")]
+    return official if len(official) == 1 else files
+
+
+def _existing(paths: list[Path]) -> tuple[Path, ...]:
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        names = short_detail(", ".join(missing))
+        raise CheckpointError(f"{paths[0].parent} lacks files of the weights, fetch them: {names}")
+    return tuple(paths)
 
 
 def _head(path: Path) -> bytes:
@@ -83,17 +193,17 @@ def _head(path: Path) -> bytes:
 
 
 def _as_text(head: bytes) -> str | None:
-    # The last character may be cut.
+    # The last character may be incomplete.
     text = head.decode("utf-8", errors="replace").rstrip("\ufffd")
     return text if "\ufffd" not in text and "".join(text.split()).isprintable() else None
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Look at the content rather than at the name: people rename files."""
+    """Return whether a file has the format, by its content rather than its name, because files get renamed."""
     head = _head(path)
     if head.startswith((b"PK", b"\x80")):
         return False
-    # Eight bytes of the header's length, and the header, which is JSON.
+    # The file starts with the length of the header in eight bytes, and the header, which is JSON.
     return path.suffix == ".safetensors" or (head[7:9] == b"\0{")
 
 
@@ -104,7 +214,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        detail = no_weights(path) or f"{in_one_line(error)}; fetch it again"
+        detail = describe_other_file(path) or f"{short_detail(error)}; fetch it again"
         raise CheckpointError(f"{path} is not a safetensors file: {detail}") from None
 
 
@@ -112,41 +222,41 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     import torch
 
     if _is_torchscript(path):
-        raise CheckpointError(_pickled_model(path, "TorchScript"))
+        raise CheckpointError(_pickled_model_message(path, "TorchScript"))
     try:
-        # Opened here, as torch goes by the suffix of a path.
+        # An open file, because torch chooses the format of a path by its suffix.
         with path.open("rb") as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:
-        # UnpicklingError, whose text advises to load the file unsafely, or whatever a parser runs into in a file of
-        # another kind.
-        raise CheckpointError(_refusal(path, error)) from None
+        # UnpicklingError, whose message advises to load the file unsafely, or any error of a parser that is given a
+        # file of another type.
+        raise CheckpointError(_refusal_message(path, error)) from None
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path} is not a checkpoint: it holds a {type(content).__name__}")
     return content
 
 
-def _refusal(path: Path, error: Exception) -> str:
+def _refusal_message(path: Path, error: Exception) -> str:
     lead = f"{path} is damaged or holds more than tensors"
-    if detail := no_weights(path):
+    if detail := describe_other_file(path):
         return f"{lead}: {detail}"
     strings = {argument for _, argument in _opcodes(path) if isinstance(argument, str)}
     others = [name for name in _pickled_classes(path) if name.rpartition(".")[0] not in _TENSOR_MODULES]
     if others and strings >= _MODULE_ATTRIBUTES:
-        return _pickled_model(path, others[0])
+        return _pickled_model_message(path, others[0])
     if others:
-        found = in_one_line(", ".join(dict.fromkeys(others)), 100)
+        found = short_detail(", ".join(dict.fromkeys(others)), 100)
         return f"{lead} ({found}); it was not loaded: save the model's state_dict() alone, or fetch it again"
     if isinstance(error, pickle.UnpicklingError):
         return f"{lead}; it was not loaded, fetch it again"
-    return f"{lead} ({in_one_line(f'{type(error).__name__}: {error}', 160)}); it was not loaded, fetch it again"
+    return f"{lead} ({short_detail(f'{type(error).__name__}: {error}', 160)}); it was not loaded, fetch it again"
 
 
-def _pickled_model(path: Path, kind: str) -> str:
+def _pickled_model_message(path: Path, class_name: str) -> str:
     return (
-        f"{path} holds a whole pickled model ({kind}), which could run any code; it was not loaded: save its "
+        f"{path} holds a whole pickled model ({class_name}), which could run any code; it was not loaded: save its "
         "state_dict() where it was made, torch.save(model.state_dict(), file)"
     )
 
@@ -172,6 +282,7 @@ def _pickled_classes(path: Path) -> Iterator[str]:
 
 
 def _opcodes(path: Path) -> Iterator[tuple[str, object]]:
+    """Yield the opcodes and arguments of the pickle in a file of ``torch.save``, up to where it is damaged."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -180,13 +291,12 @@ def _opcodes(path: Path) -> Iterator[tuple[str, object]]:
                     with archive.open(name) as file:
                         yield from _opcodes_of(file)
         else:
-            # Before torch 1.6: a magic number, a version and facts about the system are pickled before the object.
+            # The format before torch 1.6: three other pickles (magic number, version, system) precede the object.
             with path.open("rb") as file:
                 for _ in range(4):
                     last = list(_opcodes_of(file))
                 yield from last
     except Exception:
-        # The file is damaged here.
         return
 
 
@@ -195,113 +305,3 @@ def _opcodes_of(file: IO[bytes]) -> Iterator[tuple[str, object]]:
         yield opcode.name, argument
         if position is not None and position > _PICKLE_BYTES:
             return
-
-
-CONFIG = "config.json"
-
-_TRANSFORMERS_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})(?P<suffix>\.safetensors|\.bin)")
-# What transformers' Trainer writes beside the weights.
-_TRAINER_FILES = re.compile(r"(optimizer|scheduler|scaler|training_args|rng_state.*)\.pt")
-
-
-def read_config(folder: Path) -> Any:
-    """Read the ``config.json`` of a folder.
-
-    Raises:
-        CheckpointError: It cannot be read, or is not JSON.
-    """
-    path = folder / CONFIG
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        detail = no_weights(path) or in_one_line(error)
-        raise CheckpointError(f"{path} is not a configuration of cn_clip's CLIP: {detail}") from None
-
-
-def weights_in(folder: Path, official_filename: str | None, *, pt_first: bool) -> tuple[Path, ...]:
-    """Choose the weights in a folder; a git-lfs pointer is taken only where there is nothing else.
-
-    Args:
-        folder: A folder with weights and ``config.json``.
-        official_filename: Name of the official ``.pt`` file of this architecture, which is taken before others.
-        pt_first: Whether to prefer a ``.pt`` file to ``model.safetensors`` and ``pytorch_model.bin``.
-
-    Returns:
-        The file; for weights in several files the index, if there is one, and then all of them.
-
-    Raises:
-        CheckpointError: There are no weights, several ``.pt`` files, or not all files of one model.
-    """
-    pt_files = _pt_files(folder, official_filename)
-    # An index that was not downloaded along leaves the first of several files.
-    others = [folder / name for name in _TRANSFORMERS_FILES if (folder / name).is_file()]
-    others += [path for path in sorted(folder.glob("*-00001-of-*")) if _SHARD.fullmatch(path.name)]
-    preferred = [] if pt_first else [path for path in others if path.name == _TRANSFORMERS_FILES[0]]
-    candidates = [*preferred, *pt_files, *others]
-    if not candidates:
-        raise CheckpointError(
-            f"{folder} must hold model.safetensors, pytorch_model.bin or exactly one .pt file; found: none"
-        )
-    fetched = [path for path in candidates if not is_lfs_pointer(path)]
-    first = (fetched or candidates)[0]
-    choices = [path for path in pt_files if path in (fetched or candidates)]
-    if first in choices and len(choices) > 1:
-        names = in_one_line(", ".join(path.name for path in choices))
-        raise CheckpointError(
-            f"{folder} must hold model.safetensors or exactly one .pt file; found: {names}; give the path of one"
-        )
-    return all_files(first)
-
-
-def all_files(path: Path) -> tuple[Path, ...]:
-    """Return the files that belong to a file of weights: itself, or an index and the files that it lists.
-
-    Args:
-        path: A file of weights, one of several files of a model (``…-00001-of-00002.bin``), or their index.
-
-    Raises:
-        CheckpointError: One of the files is missing, or the index is damaged.
-    """
-    shard = _SHARD.fullmatch(path.name)
-    if shard:
-        index = path.with_name(f"{shard['stem']}{shard['suffix']}.index.json")
-        if index.is_file():
-            return all_files(index)
-        count = int(shard["count"])
-        names = [f"{shard['stem']}-{n:05}-of-{shard['count']}{shard['suffix']}" for n in range(1, count + 1)]
-        return _present([path.with_name(name) for name in names])
-    if not path.name.endswith(".index.json"):
-        return (path,)
-    try:
-        names = sorted(set(json.loads(path.read_text(encoding="utf-8-sig"))["weight_map"].values()))
-        if any(Path(name).name != name for name in names):
-            raise ValueError("it names files in other folders")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        detail = no_weights(path) if isinstance(error, json.JSONDecodeError) else None
-        detail = detail or f"{type(error).__name__}: {in_one_line(error)}; fetch it again"
-        raise CheckpointError(f"{path} is not an index of files of weights: {detail}") from None
-    return (path, *_present([path.with_name(name) for name in names]))
-
-
-def _pt_files(folder: Path, official_filename: str | None) -> list[Path]:
-    if official_filename and (folder / official_filename).is_file():
-        return [folder / official_filename]
-    files = [path for path in sorted(folder.glob("*.pt")) if path.is_file() and not _TRAINER_FILES.fullmatch(path.name)]
-    official = [path for path in files if path.name.startswith("clip_cn_")]
-    return official if len(official) == 1 else files
-
-
-def _present(paths: list[Path]) -> tuple[Path, ...]:
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        names = in_one_line(", ".join(missing))
-        raise CheckpointError(f"{paths[0].parent} lacks files of the weights, fetch them: {names}")
-    return tuple(paths)
