@@ -143,7 +143,7 @@ def test_images_are_fetched_only_when_allowed(file_server: str, photos: list[Pat
     assert texts(words).startswith(file_server[:10])
     assert "s3cr3t" not in texts(words)
     assert len(refused.images) == 0
-    assert texts(refused).startswith(f"{file_server}/{photos[0].name}isanaddressand")
+    assert texts(refused).startswith(f"{file_server}/{photos[0].name}isaURLand")
     assert refused.get_title() == "裙子"
     _, private = plot_results(query, [node], allow_urls=True).axes
     assert "leadstotheprivateaddress" in texts(private)
