@@ -1,12 +1,12 @@
-"""Compare this package's vector store with other embedded stores that LlamaIndex can use, and with raw faiss.
+"""Compare the vector store of this package with other embedded stores of LlamaIndex, and with faiss alone.
 
     python benchmarks/vector_store.py --sizes 20000 100000
     python benchmarks/vector_store.py --sizes 1000000
     python benchmarks/vector_store.py --contenders --reopen --hnsw --growth
 
-Each contender of each size runs in a process of its own, on the same nodes. requirements-vector-store.txt brings the
-other stores; one that is not installed is skipped. Progress goes to stderr, tables to stdout, and all numbers to a JSON
-file, which every run writes anew.
+Each contender runs with each size in a process of its own, on the same nodes. requirements-vector-store.txt lists the
+other stores; those that are not installed are skipped. Progress is written to stderr, tables to stdout, and all numbers
+to a JSON file, which every run replaces.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dataset import BATCH, DIMENSION
 from jobs import Job
 
 _RESULTS = Path(__file__).parent / "results"
-_KINDS = ("clustered", "uniform")
+_DISTRIBUTIONS = ("clustered", "uniform")
 _REOPENINGS = 3
 
 _PACKAGES = (
@@ -55,7 +55,7 @@ _PACKAGES = (
 
 
 def main() -> None:
-    """Run what the command line asks for."""
+    """Run the parts that the command line selects."""
     settings = _parser().parse_args()
     if settings.worker:
         _work(Job.from_json(settings.worker))
@@ -75,18 +75,18 @@ def main() -> None:
 
 
 @dataclass
-class Workplace:
-    """A folder for a store, and one for what processes report about it."""
+class WorkFolders:
+    """Folders of a store and of the reports of processes about it."""
 
     store: Path
     reports: Path
 
 
 class Benchmark:
-    """Runs stages in processes, prints their tables, and keeps the JSON file up to date.
+    """Runs stages in processes, prints their tables, and updates the JSON file.
 
     Args:
-        settings: The command line.
+        settings: Parsed command line.
     """
 
     def __init__(self, settings: argparse.Namespace) -> None:
@@ -105,10 +105,10 @@ class Benchmark:
         }
 
     def compare(self, size: int) -> None:
-        """Measure all contenders at a size."""
+        """Measure all contenders with a number of nodes."""
         results: dict[str, dict[str, Any]] = {}
         for name in self._contenders(size):
-            _say(f"{name}, {size:,} nodes")
+            _log(f"{name}, {size:,} nodes")
             results[name] = self._compare_one(name, size)
             self._keep("comparison", size, results)
         if not results:
@@ -124,59 +124,59 @@ class Benchmark:
             print("\n" + report.interleaved_table(results["ours"]))
 
     def reopen(self, size: int) -> None:
-        """Measure opening the store after a clean close, and without its index file."""
-        _say(f"reopening, {size:,} nodes")
-        with self._workplace() as place:
-            self._run("build", "ours", size, place)
-            clean = [self._reopen_once(size, place) for _ in range(_REOPENINGS)]
-            if not list(place.store.glob("*.faiss")):
-                _say("closing has written no .faiss file: both rows are without it")
-            removed = [self._reopen_once(size, place, remove="*.faiss") for _ in range(_REOPENINGS)]
+        """Measure opening the store after it was closed, and without its faiss file."""
+        _log(f"reopening, {size:,} nodes")
+        with self._work_folders() as folders:
+            self._run("build", "ours", size, folders)
+            clean = [self._reopen_once(size, folders) for _ in range(_REOPENINGS)]
+            if not list(folders.store.glob("*.faiss")):
+                _log("closing wrote no .faiss file: both rows are without it")
+            removed = [self._reopen_once(size, folders, remove="*.faiss") for _ in range(_REOPENINGS)]
         found = {
             state: {"median_s": statistics.median(each), "each_s": each}
             for state, each in {"after a clean close": clean, "without the .faiss file": removed}.items()
         }
         self._keep("reopen", size, found)
-        print(f"\n{size:,} nodes, seconds until the first answer, the file system's cache being warm")
+        print(f"\n{size:,} nodes, seconds until the first answer, with a warm file system cache")
         print(report.reopen_table(found))
 
     def hnsw(self, size: int) -> None:
-        """Measure recall and speed of an HNSW index over both kinds of vectors."""
+        """Measure recall and speed of an HNSW index with both distributions of vectors."""
         found: dict[str, dict[str, Any]] = {}
-        for kind in _KINDS:
-            _say(f"HNSW, {size:,} {kind} nodes")
-            with self._workplace() as place:
-                found[kind] = self._run("hnsw", "ours", size, place, vectors=kind)
+        for distribution in _DISTRIBUTIONS:
+            _log(f"HNSW, {size:,} {distribution} nodes")
+            with self._work_folders() as folders:
+                found[distribution] = self._run("hnsw", "ours", size, folders, vectors=distribution)
             self._keep("hnsw", size, found)
         print(f"\n{size:,} nodes, HNSW")
         print(report.hnsw_table(found))
-        if any("curve" in of_kind for of_kind in found.values()):
+        if any("curve" in results for results in found.values()):
             self._plot_hnsw(size, found)
 
     def growth(self, sizes: list[int]) -> None:
         """Measure one store while it grows."""
-        _say(f"growing to {max(sizes):,} nodes")
-        with self._workplace() as place:
-            found = self._run("growth", "ours", max(sizes), place, sizes=sizes)
+        _log(f"growing to {max(sizes):,} nodes")
+        with self._work_folders() as folders:
+            found = self._run("growth", "ours", max(sizes), folders, sizes=sizes)
         self._keep("growth", max(sizes), found)
         print("\nOne store, growing")
         print(report.growth_table(found))
 
     def _compare_one(self, name: str, size: int) -> dict[str, Any]:
         limit = self._settings.time_limit
-        with self._workplace() as place:
-            found = self._run("fill", name, size, place, limit=limit)
+        with self._work_folders() as folders:
+            found = self._run("fill", name, size, folders, limit=limit)
             if found["status"] == "ok" and name == "ours":
-                found = _merged(found, self._run("interleaved", name, size, place))
-            # Last, for it deletes.
+                found = _merged(found, self._run("interleaved", name, size, folders))
+            # Last, because it deletes documents.
             if found["status"] == "ok":
-                found = _merged(found, self._run("reopen", name, size, place, limit=limit))
+                found = _merged(found, self._run("reopen", name, size, folders, limit=limit))
         return found
 
-    def _reopen_once(self, size: int, place: Workplace, remove: str | None = None) -> float:
-        for file in place.store.glob(remove) if remove else ():
+    def _reopen_once(self, size: int, folders: WorkFolders, remove: str | None = None) -> float:
+        for file in folders.store.glob(remove) if remove else ():
             file.unlink()
-        found = self._run("open_only", "ours", size, place)
+        found = self._run("open_only", "ours", size, folders)
         if found["status"] != "ok":
             raise RuntimeError(f"reopening failed: {found.get('notes')}")
         return float(found["reopen_s"])
@@ -185,9 +185,9 @@ class Benchmark:
         for name in self._settings.contenders:
             contender = CONTENDERS[name]
             if size > SMALL and name not in IN_MILLIONS:
-                _say(f"{name} takes part up to {SMALL:,} nodes only")
+                _log(f"{name} takes part up to {SMALL:,} nodes only")
             elif not contender.is_installed():
-                _say(f"{name} is skipped: pip install {contender.install}")
+                _log(f"{name} is skipped: pip install {contender.install}")
             else:
                 yield name
 
@@ -196,20 +196,20 @@ class Benchmark:
         stage: str,
         contender: str,
         size: int,
-        place: Workplace,
+        folders: WorkFolders,
         vectors: str | None = None,
         sizes: list[int] | None = None,
         limit: float | None = None,
     ) -> dict[str, Any]:
-        """Run a stage in a process and return what it found, with its ``status``."""
-        file = place.reports / f"{stage}.json"
+        """Run a stage in a process and return its results, with its ``status``."""
+        file = folders.reports / f"{stage}.json"
         file.unlink(missing_ok=True)
         job = Job(
             stage=stage,
             contender=contender,
             size=size,
             vectors=vectors or self._settings.vectors,
-            folder=str(place.store),
+            folder=str(folders.store),
             result=str(file),
             seed=self._settings.seed,
             queries=self._settings.queries,
@@ -218,7 +218,7 @@ class Benchmark:
         )
         command = [sys.executable, __file__, "--worker", job.to_json()]
         try:
-            # Stores print what they like; stdout is for the tables.
+            # Stores may print anything, and stdout is for the tables.
             code = subprocess.run(command, stdout=sys.stderr, timeout=limit, check=False).returncode
             status = "ok" if code == 0 else "failed"
         except subprocess.TimeoutExpired:
@@ -227,21 +227,21 @@ class Benchmark:
         return {**found, "status": status}
 
     @contextlib.contextmanager
-    def _workplace(self) -> Iterator[Workplace]:
-        # Not the system's folder for temporary files: that may lie in memory, where nothing waits for a disk.
+    def _work_folders(self) -> Iterator[WorkFolders]:
+        # The system's folder for temporary files may be in memory, where writes do not wait for a disk.
         parent = self._settings.work_dir or self._settings.output.parent
         with tempfile.TemporaryDirectory(dir=parent, prefix="work-", ignore_cleanup_errors=True) as folder:
-            place = Workplace(Path(folder) / "store", Path(folder) / "reports")
-            place.store.mkdir()
-            place.reports.mkdir()
-            yield place
+            folders = WorkFolders(Path(folder) / "store", Path(folder) / "reports")
+            folders.store.mkdir()
+            folders.reports.mkdir()
+            yield folders
 
     def _plot_hnsw(self, size: int, found: dict[str, dict[str, Any]]) -> None:
         file = self._settings.output.with_name(f"vector_store_hnsw_{size}.png")
         try:
             report.plot_hnsw(found, f"HNSW, {size:,} nodes of {DIMENSION} dimensions", file)
         except ImportError:
-            _say("no plot without matplotlib: pip install matplotlib")
+            _log("no plot without matplotlib: pip install matplotlib")
         else:
             print(f"Saved {file}")
 
@@ -260,39 +260,45 @@ def _parser() -> argparse.ArgumentParser:
         choices=CONTENDERS,
         default=list(CONTENDERS),
         metavar="NAME",
-        help=f"of {', '.join(CONTENDERS)}; no name, and there is no comparison",
+        help=f"stores to compare ({', '.join(CONTENDERS)}); without a name, there is no comparison",
     )
-    parser.add_argument("--vectors", choices=_KINDS, default="clustered", help="(--hnsw measures both)")
-    parser.add_argument("--queries", type=int, default=200, help="how many are counted, of each kind")
     parser.add_argument(
-        "--vary-filters", action="store_true", help="another filter value in each query, instead of always the same"
+        "--vectors", choices=_DISTRIBUTIONS, default="clustered", help="distribution of vectors (--hnsw measures both)"
+    )
+    parser.add_argument("--queries", type=int, default=200, help="number of measured queries of each type")
+    parser.add_argument(
+        "--vary-filters", action="store_true", help="filter by another value in each query, instead of the same one"
     )
     parser.add_argument(
         "--time-limit",
         type=float,
         default=1800,
         metavar="SECONDS",
-        help="for a contender to be filled and queried, and again to be reopened",
+        help="maximum time to fill and query a contender, and to reopen it",
     )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--reopen", type=int, nargs="*", metavar="N", help="reopening (1,000,000 nodes)")
-    parser.add_argument("--hnsw", type=int, nargs="*", metavar="N", help="recall and speed of HNSW (100,000 nodes)")
+    parser.add_argument("--reopen", type=int, nargs="*", metavar="N", help="measure reopening (1,000,000 nodes)")
     parser.add_argument(
-        "--growth", type=int, nargs="*", metavar="N", help="a growing store (20,000 to 1,000,000 nodes)"
+        "--hnsw", type=int, nargs="*", metavar="N", help="measure recall and speed of HNSW (100,000 nodes)"
+    )
+    parser.add_argument(
+        "--growth", type=int, nargs="*", metavar="N", help="measure a growing store (20,000 to 1,000,000 nodes)"
     )
     parser.add_argument("--output", type=Path, default=_RESULTS / "vector_store.json", help="JSON file")
-    parser.add_argument("--work-dir", type=Path, help="where stores lie meanwhile; beside the JSON file by default")
+    parser.add_argument(
+        "--work-dir", type=Path, help="folder of the stores during the run; by default that of the JSON file"
+    )
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser
 
 
 def _sizes(given: list[int] | None, default: list[int]) -> list[int]:
-    """Return the sizes of an optional part: none without its flag, the default where the flag stands alone."""
+    """Return the sizes of an optional part: none without its flag, default sizes for a flag without values."""
     return [] if given is None else given or default
 
 
 def _work(job: Job) -> None:
-    """Be the process of a stage."""
+    """Run a stage in this process."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     stages.run(job)
@@ -328,7 +334,7 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
