@@ -17,6 +17,16 @@ PAGES: dict[str, dict[str, list[str]]] = {
     "embedding": {
         "llama_index_mm_zhipu.embedding.chinese_clip.embedding": ["ChineseClipEmbedding"],
         "llama_index_mm_zhipu.embedding.backends": ["CheckpointError", "BackendError", "PrecisionReport"],
+        "llama_index_mm_zhipu.embedding.nodes": ["embed_nodes", "EmbeddedNodes"],
+        "llama_index_mm_zhipu.embedding.contract": [
+            "StreamsImageEmbeddings",
+            "HasFingerprint",
+            "HasPrecision",
+            "KnowsText",
+            "AdaptsToLongTexts",
+            "RecommendsCaptionWeight",
+            "EmbedsImagesWithText",
+        ],
     },
     "vector_store": {
         "llama_index_mm_zhipu.vector_store.store": ["FaissMultiModalVectorStore"],
@@ -43,7 +53,9 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "index": {
         "llama_index_mm_zhipu.index.build": ["build_index", "load_index"],
+        "llama_index_mm_zhipu.index.read": ["read_nodes"],
         "llama_index_mm_zhipu.index.multimodal": ["ImageIndex"],
+        "llama_index_mm_zhipu.index.stores": ["IndexStore", "as_index_store"],
     },
     "query": {
         "llama_index_mm_zhipu.query.retriever": ["ImageRetriever"],

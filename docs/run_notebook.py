@@ -6,6 +6,7 @@ Run with ``make docs``; a test compares the cells with the script's.
 from __future__ import annotations
 
 import os
+import shutil
 from base64 import b64decode, b64encode
 from io import BytesIO
 from pathlib import Path
@@ -25,6 +26,8 @@ def executed_notebook() -> nbformat.NotebookNode:
     notebook = jupytext.read(EXAMPLES / "quickstart.py")
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     os.environ.pop("ZHIPUAI_API_KEY", None)
+    # Over the store of an earlier run, images could have other ids.
+    shutil.rmtree(EXAMPLES / "demo" / "output", ignore_errors=True)
     NotebookClient(
         notebook, timeout=None, coalesce_streams=True, resources={"metadata": {"path": str(EXAMPLES)}}
     ).execute()
