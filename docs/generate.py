@@ -16,6 +16,7 @@ REFERENCE = Path(__file__).parent / "reference"
 PAGES: dict[str, dict[str, list[str]]] = {
     "embedding": {
         "llama_index_mm_zhipu.embedding.chinese_clip.embedding": ["ChineseClipEmbedding"],
+        "llama_index_mm_zhipu.embedding.nodes": ["embed_nodes", "EmbeddedNodes"],
         "llama_index_mm_zhipu.embedding.backends": ["CheckpointError", "BackendError", "PrecisionReport"],
     },
     "vector_store": {
@@ -43,7 +44,9 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "index": {
         "llama_index_mm_zhipu.index.build": ["build_index", "load_index"],
+        "llama_index_mm_zhipu.index.read": ["read_nodes"],
         "llama_index_mm_zhipu.index.multimodal": ["ImageIndex"],
+        "llama_index_mm_zhipu.index.stores": ["IndexStore"],
     },
     "query": {
         "llama_index_mm_zhipu.query.retriever": ["ImageRetriever"],
