@@ -26,8 +26,8 @@ from llama_index_mm_zhipu.arguments import (
     KnownFields,
     member_of,
 )
+from llama_index_mm_zhipu.index.engines import RetrieverOptions
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
-from llama_index_mm_zhipu.query.options import RetrieverOptions
 
 KEY = "0123456789abcdef.0123456789abcdef"
 

@@ -36,9 +36,9 @@ from llama_index_mm_zhipu.arguments import (
     keyword_names,
     require_known,
 )
+from llama_index_mm_zhipu.index.engines import ChatOptions, RetrieverOptions, SynthesisOptions
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
-from llama_index_mm_zhipu.query.options import ChatOptions, RetrieverOptions, SynthesisOptions
 from llama_index_mm_zhipu.query.retriever import ImageRetriever
 from llama_index_mm_zhipu.readers import ColumnReader, Columns, FolderReader, WukongReader
 from llama_index_mm_zhipu.testing import MockGLMServer

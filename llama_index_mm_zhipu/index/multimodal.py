@@ -22,34 +22,25 @@ from llama_index.core.vector_stores.types import (
 )
 from typing_extensions import Unpack
 
-from llama_index_mm_zhipu.arguments import as_ids, chosen, explicit_arguments, keyword_names, member_of, require_known
+from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, member_of, require_known
 from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes, image_bar
 from llama_index_mm_zhipu.images import has_image
+from llama_index_mm_zhipu.index.engines import (
+    ChatEngineOptions,
+    QueryEngineOptions,
+    make_chat_engine,
+    make_query_engine,
+)
 from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, items_of, nodes_of, transformed
 from llama_index_mm_zhipu.index.settings import recorded_weight, require_fingerprint, require_models
 from llama_index_mm_zhipu.index.stored_files import is_stored_alike
 from llama_index_mm_zhipu.index.stores import ImageIndexStruct, IndexStore, as_index_store, register_index, stores_in
 from llama_index_mm_zhipu.index.write import Destination, NodeWriter
 from llama_index_mm_zhipu.llm.llm import llm_or_default
-from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
 from llama_index_mm_zhipu.query.engine import ImageQueryEngine
-from llama_index_mm_zhipu.query.options import (
-    ChatEngineOptions,
-    QueryEngineOptions,
-    RetrieverOptions,
-    SynthesisOptions,
-)
 from llama_index_mm_zhipu.query.retriever import ImageRetriever, QueryMode
-from llama_index_mm_zhipu.query.simple_chat import ImageCondenseQuestionChatEngine, ImageSimpleChatEngine
-from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, without_text_templates
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.types import Language, OnError
-
-_CHAT_ENGINES: dict[ChatMode, type[ImageContextChatEngine]] = {
-    ChatMode.CONTEXT: ImageContextChatEngine,
-    ChatMode.CONDENSE_PLUS_CONTEXT: ImageCondensePlusContextChatEngine,
-    ChatMode.BEST: ImageCondensePlusContextChatEngine,
-}
 
 
 class ImageIndex(MultiModalVectorStoreIndex):
@@ -235,10 +226,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Raises:
             TypeError: An argument is not known; the message names the likely one.
         """
-        given = without_text_templates(options)
-        require_known("as_query_engine", given, {*QueryEngineOptions.__optional_keys__, "llm"})
-        retriever = self.as_retriever(**chosen(given, RetrieverOptions.__optional_keys__))
-        return ImageQueryEngine.from_args(retriever, llm, **chosen(given, SynthesisOptions.__optional_keys__))
+        return make_query_engine(self, llm, options)
 
     # LlamaIndex's engines of these modes drop captions.
     def as_chat_engine(  # type: ignore[override]
@@ -262,34 +250,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
             TypeError: The mode's engine does not know an argument; the message names the likely one.
             ValueError: The mode does not exist.
         """
-        require_no_text_templates(name for name, value in options.items() if value is not None)
         mode = member_of(ChatMode, chat_mode, "chat_mode")
-        if mode == ChatMode.SIMPLE:
-            self._require_known_to_chat(mode, options, ImageSimpleChatEngine)
-            names = _chat_names(ImageSimpleChatEngine)
-            return ImageSimpleChatEngine.with_history(llm=llm_or_default(llm), **chosen(options, names))
-        if mode == ChatMode.CONDENSE_QUESTION:
-            engine = ImageCondenseQuestionChatEngine
-            self._require_known_to_chat(mode, options, engine, QueryEngineOptions.__optional_keys__)
-            llm = llm_or_default(llm)
-            query_engine = self.as_query_engine(llm, **chosen(options, QueryEngineOptions.__optional_keys__))
-            return engine.with_history(query_engine=query_engine, llm=llm, **chosen(options, _chat_names(engine)))
-        own_engine = _CHAT_ENGINES.get(mode)
-        if own_engine is None:
-            return super().as_chat_engine(mode, llm_or_default(llm))
-        self._require_known_to_chat(mode, options, own_engine, RetrieverOptions.__optional_keys__)
-        retriever = self.as_retriever(**chosen(options, RetrieverOptions.__optional_keys__))
-        llm = llm_or_default(llm)
-        return own_engine.from_defaults(retriever, multi_modal_llm=llm, **chosen(options, _chat_names(own_engine)))
-
-    @staticmethod
-    def _require_known_to_chat(
-        mode: ChatMode, options: Mapping[str, Any], engine: type[BaseChatEngine], names: Collection[str] = ()
-    ) -> None:
-        known = {*_chat_names(engine), *names, "llm", "chat_mode"}
-        streams = "stream" in options or "streaming" in options
-        advice = "a chat engine streams its answer by stream_chat(message)" if streams else ""
-        require_known(f"as_chat_engine({mode.value!r})", options, known, advice)
+        return make_chat_engine(self, mode, llm, options) or super().as_chat_engine(mode, llm_or_default(llm))
 
     def build_index_from_nodes(self, nodes: Sequence[BaseNode]) -> IndexDict:  # type: ignore[override]
         """Index all nodes: LlamaIndex's own would drop images without caption and metadata."""
@@ -461,10 +423,3 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
 
 register_index(ImageIndex)
-
-
-def _chat_names(engine: type[BaseChatEngine]) -> frozenset[str]:
-    """Return the arguments of a chat engine that the index does not provide."""
-    # Every chat engine of LlamaIndex has from_defaults, but their base class does not declare it.
-    names = keyword_names(engine.from_defaults)  # type: ignore[attr-defined]
-    return names - {"retriever", "query_engine", "llm", "multi_modal_llm"}
