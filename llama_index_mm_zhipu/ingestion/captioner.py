@@ -26,6 +26,7 @@ from llama_index_mm_zhipu.images import caption_of, describe, has_image, read_by
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
+from llama_index_mm_zhipu.prompts.templates import CAPTION_PROMPTS
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.shared_folders import make_folder
@@ -33,20 +34,6 @@ from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
-
-CAPTION_PROMPTS: dict[Language, str] = {
-    "zh": (
-        "请看图，严格按下面两行的格式回答，不要写别的。\n"
-        "说明：用一两句话说出图里是什么、在做什么，写出型号、名称等关键信息\n"
-        "文字：原样抄写图里看得清的文字，没有就写“无”"
-    ),
-    "en": (
-        "Look at the picture and answer in exactly these two lines, nothing else.\n"
-        "Caption: in one or two sentences what it shows, with names, models and other keywords\n"
-        'Text: the legible text in it, word for word, or "none"'
-    ),
-}
-"""Default prompts by language. They are part of the keys of cached captions."""
 
 
 class CaptionCacheError(OSError):

@@ -279,6 +279,44 @@ PROMPTS: dict[Language, Prompts] = {
 """Prompts with sources first and the question last, whose answers cite images by number."""
 
 
+CAPTION_PROMPTS: dict[Language, str] = {
+    "zh": (
+        "请看图，严格按下面两行的格式回答，不要写别的。\n"
+        "说明：用一两句话说出图里是什么、在做什么，写出型号、名称等关键信息\n"
+        "文字：原样抄写图里看得清的文字，没有就写“无”"
+    ),
+    "en": (
+        "Look at the picture and answer in exactly these two lines, nothing else.\n"
+        "Caption: in one or two sentences what it shows, with names, models and other keywords\n"
+        'Text: the legible text in it, word for word, or "none"'
+    ),
+}
+"""Default prompts by language. They are part of the keys of cached captions."""
+
+RERANK_PROMPTS: dict[Language, dict[str, str]] = {
+    "zh": {
+        "introduction": "下面是检索到的候选。图片上方标有编号，与这里的编号一致：",
+        "candidate": "编号{number}：",
+        "ask": (
+            "问题：{question}\n"
+            "请给这{count}个候选打分：它对回答问题有多大帮助，0到10分，并用一句话说明理由。"
+            '只输出JSON数组，每个候选一项，格式：[{{"number": 1, "score": 8, "reason": "理由"}}]'
+        ),
+    },
+    "en": {
+        "introduction": "These candidates were retrieved. Pictures carry their number above them, as here:",
+        "candidate": "Number {number}: ",
+        "ask": (
+            "Question: {question}\n"
+            "Score these {count} candidates: how much each helps to answer the question, 0 to 10, with the reason in "
+            "one sentence. Write nothing but a JSON array with an item for each: "
+            '[{{"number": 1, "score": 8, "reason": "why"}}]'
+        ),
+    },
+}
+"""Parts of the request for scores, by language: ``introduction``, ``candidate`` with ``{number}``, and ``ask``."""
+
+
 def prompts_of(language: Language) -> Prompts:
     """Return the templates of a language.
 

@@ -33,7 +33,7 @@ from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
 from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.llm.structured_answers import decode_json
-from llama_index_mm_zhipu.prompts.templates import quoted
+from llama_index_mm_zhipu.prompts.templates import RERANK_PROMPTS, quoted
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.compose import Composer
 from llama_index_mm_zhipu.text import one_line
@@ -218,7 +218,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
         self, batch: Sequence[NodeWithScore], query: QueryBundle
     ) -> tuple[list[TextBlock | ImageBlock], dict[int, str]]:
         """Return the content of a request, and the reasons, by number, of images that cannot be read."""
-        wording = _WORDING[self.language]
+        wording = RERANK_PROMPTS[self.language]
         lines = [wording["introduction"]]
         on_sheet: dict[int, Image.Image] = {}
         singly: list[TextBlock | ImageBlock] = []
@@ -271,26 +271,3 @@ def _with_reason(result: NodeWithScore, reason: str, score: float | None) -> Nod
     }
     copied = node.model_copy(update={"metadata": {**node.metadata, RERANK_REASON: reason}, **hidden})
     return NodeWithScore(node=copied, score=score)
-
-
-_WORDING: dict[Language, dict[str, str]] = {
-    "zh": {
-        "introduction": "下面是检索到的候选。图片上方标有编号，与这里的编号一致：",
-        "candidate": "编号{number}：",
-        "ask": (
-            "问题：{question}\n"
-            "请给这{count}个候选打分：它对回答问题有多大帮助，0到10分，并用一句话说明理由。"
-            '只输出JSON数组，每个候选一项，格式：[{{"number": 1, "score": 8, "reason": "理由"}}]'
-        ),
-    },
-    "en": {
-        "introduction": "These candidates were retrieved. Pictures carry their number above them, as here:",
-        "candidate": "Number {number}: ",
-        "ask": (
-            "Question: {question}\n"
-            "Score these {count} candidates: how much each helps to answer the question, 0 to 10, with the reason in "
-            "one sentence. Write nothing but a JSON array with an item for each: "
-            '[{{"number": 1, "score": 8, "reason": "why"}}]'
-        ),
-    },
-}
