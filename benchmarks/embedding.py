@@ -4,8 +4,8 @@
     python benchmarks/embedding.py --quick --json embedding.json
     python benchmarks/embedding.py --only pairs queries
 
-Contenders have processes of their own and take turns in random order: in a round all embed the same, and what is
-compared are the times of a round. With ``--quick`` a tiny model is taken, and the figures mean nothing.
+Each contender runs in its own process. In each round all contenders embed the same inputs, in random order, and the
+times of a round are compared. ``--quick`` uses a tiny model: its figures only show that the benchmark runs.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _SHOWN: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "accelerator": ("{items} JPEGs of 640 × 480 ({files}) with captions, on a GPU", report.accelerator_table),
 }
 
-# The model is converted before these parts, so that contenders load it as on any later day.
+# The model is converted before these parts, so that contenders only load it.
 _ON_OPENVINO = {"starts", "pairs", "slides", "photos", "queries", "peak"}
 
 
 def main() -> None:
-    """Measure all parts, and print a table for each, and one of the targets."""
+    """Measure the chosen parts, print a table for each, and one for the targets."""
     settings = _parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="embedding-") as folder:
         figures = _measure(settings, Path(folder))
@@ -55,16 +55,24 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of all but bf16, with a tiny model")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer inputs and rounds, with a tiny model and without bf16"
+    )
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--photos", type=Path, default=_PHOTOS, help="folder of real photographs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the raw figures")
-    parser.add_argument("--seed", type=int, default=0, help="of weights, images, words and the order of turns")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for the raw figures")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of weights, images, texts and the order of contenders"
+    )
     return parser
 
 
 def _measure(settings: argparse.Namespace, folder: Path) -> Figures:
-    model = "A tiny model: the figures mean nothing" if settings.quick else f"{OFFICIAL} with random weights"
+    model = (
+        "A tiny model: the figures only show that the benchmark runs"
+        if settings.quick
+        else f"{OFFICIAL} with random weights"
+    )
     figures: Figures = {"machine": report.machine(model)}
     print(figures["machine"] + "\n", flush=True)
     able = fresh("prepare", folder=str(folder / "weights"), tiny=settings.quick, seed=settings.seed)
@@ -86,7 +94,7 @@ def _measure(settings: argparse.Namespace, folder: Path) -> Figures:
 
 
 def _possible(parts: Sequence[str], able: Figures) -> list[str]:
-    """Say what this machine cannot do, and return the rest."""
+    """Return the parts that this machine can measure; print what it cannot do."""
     if not able["bf16"]:
         print("This CPU has no bf16: there are no rows of OpenVINO bf16.\n", flush=True)
     if able["cuda"]:

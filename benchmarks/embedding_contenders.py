@@ -1,6 +1,6 @@
-"""Who embeds in ``embedding.py``: the article's loop, Hugging Face's Chinese-CLIP, and this package.
+"""The contenders of ``embedding.py``: the article's loop, Hugging Face's Chinese-CLIP, and this package.
 
-All heavy imports are made when a contender is: each runs in a process of its own.
+Heavy modules are imported when a contender is created, in its own process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Weights:
 
     Attributes:
         name: ``ViT-B-16``, or the folder of a tiny model.
-        folder: Where the official file lies, and where models converted for OpenVINO are kept.
+        folder: Folder of the official file and of models converted for OpenVINO.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Weights:
 
     @property
     def checkpoint(self) -> Any:
-        """Where the weights lie, and their architecture."""
+        """The weights and their architecture."""
         from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
 
         return find_checkpoint(self.name, download_root=self.folder)
@@ -57,12 +57,12 @@ class Weights:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a contender did.
+    """The result of a contender in one round.
 
     Attributes:
-        seconds: How long it took.
-        vectors: What came out of it, to be compared.
-        waited: Seconds of these during which the model waited for decoded images.
+        seconds: Elapsed time.
+        vectors: The vectors, for comparison with other contenders.
+        waited: Time during which the model waited for decoded images, in seconds.
     """
 
     seconds: float
@@ -71,17 +71,17 @@ class Turn:
 
 
 class Contender:
-    """What all of them have."""
+    """Base class of the contenders."""
 
     imports: ClassVar[Sequence[str]] = ()
 
     def peak_bytes(self) -> int | None:
-        """Return the most memory that its process held so far."""
+        """Return the peak memory of its process so far."""
         return peak_bytes()
 
 
 class Article(Contender):
-    """One pair after the other through cn_clip."""
+    """Embeds one pair after the other with cn_clip."""
 
     imports = ("torch", "cn_clip.clip")
 
@@ -149,7 +149,7 @@ class HuggingFace(Contender):
         self._batch = _BATCHES[-1]
 
     def choose_batch(self, pairs: Sequence[Pair]) -> int:
-        """Take the size of batches that is fastest for these pairs, and return it."""
+        """Choose the batch size that is fastest for these pairs, and return it."""
 
         def seconds(batch: int) -> float:
             self._batch = batch
@@ -224,12 +224,12 @@ class Ours(Contender):
         return time.perf_counter() - start
 
     def model_alone(self, count: int) -> float:
-        """Embed as many images that are pixels already, and return the seconds."""
+        """Embed random pixels of as many images, and return the seconds."""
         from llama_index_mm_zhipu.embedding.chinese_clip.shared_models import ModelSettings, SharedModel
 
         checkpoint = self._weights.checkpoint
         settings = (self._embed.backend, self._embed.device, self._embed.precision, Path(self._weights.folder))
-        # The process's one copy, which the embedding holds as well.
+        # The same weights as those of the embedding: they are loaded once per process.
         backend = SharedModel(ModelSettings(checkpoint, *settings)).backend
         side = checkpoint.input_resolution
         pixels = np.random.default_rng(0).standard_normal((count, 3, side, side), np.float32)
@@ -239,14 +239,18 @@ class Ours(Contender):
 
 
 class _WaitClock:
-    """Counts the seconds in which the next decoded image was waited for."""
+    """Measures the time that the model waits for the next decoded image.
+
+    Attributes:
+        waited: Seconds so far.
+    """
 
     def __init__(self) -> None:
-        from llama_index_mm_zhipu.embedding import image_vectors
+        from llama_index_mm_zhipu.embedding.chinese_clip import vectors
 
         self.waited = 0.0
-        self._decode_ahead = image_vectors.decode_ahead
-        image_vectors.decode_ahead = self._timed
+        self._decode_ahead = vectors.decode_ahead
+        vectors.decode_ahead = self._timed
 
     def _timed(self, *args: Any, **kwargs: Any) -> Generator[Any, None, None]:
         decoded = self._decode_ahead(*args, **kwargs)
@@ -261,10 +265,10 @@ class _WaitClock:
 
 
 def makers(weights: Weights, *, bf16: bool) -> dict[str, Callable[[], Contender]]:
-    """Return what makes each contender, on the CPU.
+    """Return the constructor of each contender on the CPU.
 
     Args:
-        weights: What they load.
+        weights: The model.
         bf16: Whether this CPU has bf16.
     """
     precisions = {FP32: "fp32", **({BF16: "bf16"} if bf16 else {}), INT8: "int8"}
@@ -277,7 +281,7 @@ def makers(weights: Weights, *, bf16: bool) -> dict[str, Callable[[], Contender]
 
 
 def accelerated(weights: Weights) -> dict[str, Callable[[], Contender]]:
-    """Return what makes each contender, on a GPU."""
+    """Return the constructor of each contender on a GPU."""
     return {
         ARTICLE_CUDA: partial(Article, weights, "cuda"),
         **{

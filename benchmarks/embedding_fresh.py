@@ -1,6 +1,6 @@
-"""What ``embedding.py`` measures in fresh processes: ``embedding_fresh.py WHAT '{"argument": …}'`` prints JSON.
+"""The parts of ``embedding.py`` that run in fresh processes: ``embedding_fresh.py PART '{"argument": …}'`` prints JSON.
 
-Nothing is imported before it is measured.
+Modules whose import is measured are not imported before.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def import_seconds(statement: str) -> float:
 
 
 def _prepare(folder: str, tiny: bool, seed: int) -> Figures:
-    """Write random weights in the form of ViT-B-16, or of a tiny model, and tell what this machine can do."""
+    """Write random weights of ViT-B-16 or a tiny model, and report what this machine can do."""
     import torch
     from embedding_contenders import OFFICIAL
 
@@ -74,7 +74,7 @@ def _start(contender: str, name: str, folder: str) -> Figures:
 
 
 def _memory(way: str, images: str, count: int) -> Figures:
-    """Embed many images, and tell the most memory held before and after."""
+    """Embed many images, and report the peak memory before and after."""
     from llama_index.core.schema import ImageNode
     from measuring import peak_bytes
 
@@ -99,7 +99,7 @@ def _memory(way: str, images: str, count: int) -> Figures:
 
 
 def _preprocess(photos: str) -> Figures:
-    """Compare the vectors of photographs prepared fast with those of cn_clip's exact pixels."""
+    """Compare the vectors of photographs from fast preprocessing with those from cn_clip's exact pixels."""
     import numpy as np
 
     from llama_index_mm_zhipu import ChineseClipEmbedding
@@ -112,7 +112,7 @@ def _preprocess(photos: str) -> Figures:
         for exact in (False, True)
     )
     cosines = (fast * exact).sum(axis=1)
-    return {"photos": len(files), "mean": float(cosines.mean()), "least": float(cosines.min())}
+    return {"photos": len(files), "mean": float(cosines.mean()), "min": float(cosines.min())}
 
 
 _CALLS: dict[str, Callable[..., Figures]] = {

@@ -1,4 +1,4 @@
-"""What ``embedding.py`` embeds: generated images, Chinese captions and queries, all different."""
+"""The inputs of ``embedding.py``: generated images, Chinese captions and queries, all different."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGE: Size = (4000, 3000)
 SLIDE: Size = (3840, 2880)
 THUMBNAIL: Size = (240, 180)
 
-# The sides of what is seen, in pixels of a picture 640 wide, and how much each layer covers the ones before.
+# Side of the features of each layer, in pixels of an image 640 wide, and its opacity over the layers before.
 _LAYERS = ((160, 1.0), (40, 0.45), (10, 0.25), (3, 0.12))
 _GRAIN = (0.03, 0.08)
 
@@ -35,7 +35,7 @@ _ENDINGS = ["", *_words("，远处有几座高楼 ，背景是蓝天白云 ，�
 
 
 def photo(size: Size, noise: np.random.Generator) -> Image.Image:
-    """Return an image with large, middling and small features and grain, as photographs have them."""
+    """Return an image with features of several sizes and grain, like a photograph."""
     image = Image.new("RGB", size)
     for side, share in _LAYERS:
         grid = (max(2, 640 // side), max(2, 480 // side))
@@ -45,7 +45,7 @@ def photo(size: Size, noise: np.random.Generator) -> Image.Image:
 
 
 def slide(noise: np.random.Generator) -> Image.Image:
-    """Return a slide: flat areas, lines of shapes as large as characters, and an image; opaque, with alpha."""
+    """Return a slide with flat areas, lines of character-sized shapes, and an image; opaque, with an alpha channel."""
     width, height = SLIDE
     page = Image.new("RGBA", SLIDE, (*noise.integers(225, 256, 3).tolist(), 255))
     draw = ImageDraw.Draw(page)
@@ -62,9 +62,9 @@ def _colours(grid: Size, noise: np.random.Generator) -> Image.Image:
 
 
 def _draw_line(draw: ImageDraw.ImageDraw, left: int, top: int, characters: int, noise: np.random.Generator) -> None:
-    """Draw squares of strokes, which have the edges of Chinese characters."""
-    for place in range(characters):
-        corner = left + place * 120
+    """Draw squares of strokes, which have as many edges as Chinese characters."""
+    for position in range(characters):
+        corner = left + position * 120
         for _ in range(6):
             start, across = noise.integers(0, 70, 2).tolist()
             end = start + int(noise.integers(20, 40))
@@ -74,19 +74,19 @@ def _draw_line(draw: ImageDraw.ImageDraw, left: int, top: int, characters: int, 
 
 
 def write_photos(folder: Path, size: Size, count: int, seed: int) -> list[Path]:
-    """Write JPEGs, each of another image."""
-    # Cameras write large images at a higher quality than that at which pages show them.
+    """Write JPEGs of different images."""
+    # Cameras save images in higher quality than web pages show them.
     quality = 88 if size == SMALL else 93
     return _written(folder, count, seed, ".jpg", lambda noise: photo(size, noise), quality=quality)
 
 
 def write_slides(folder: Path, count: int, seed: int) -> list[Path]:
-    """Write RGBA PNGs, each of another slide."""
+    """Write RGBA PNGs of different slides."""
     return _written(folder, count, seed, ".png", slide)
 
 
 def write_thumbnails(folder: Path, count: int, seed: int) -> list[Path]:
-    """Write many small JPEGs: other parts of one large image, which takes a millisecond each."""
+    """Write many small JPEGs, different parts of one large image, which takes only a millisecond for each."""
     noise = np.random.default_rng(seed)
     whole = photo(LARGE, noise)
     room = (LARGE[0] - THUMBNAIL[0], LARGE[1] - THUMBNAIL[1])
@@ -104,13 +104,13 @@ def _written(
     seed: int,
     suffix: str,
     make: Callable[[np.random.Generator], Image.Image],
-    **how: int,
+    **options: int,
 ) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(seed)
     files = [folder / f"{number:05}{suffix}" for number in range(count)]
     for file in files:
-        make(noise).save(file, **how)
+        make(noise).save(file, **options)
     return files
 
 
@@ -128,6 +128,6 @@ def queries(count: int, order: random.Random) -> list[str]:
 
 
 def sizes(files: Sequence[Path]) -> str:
-    """Return the sizes of files in words, from the smallest to the largest."""
+    """Return the range of file sizes, such as ``"67–97 kB"``."""
     found = [file.stat().st_size / 1000 for file in files]
     return f"{min(found):,.0f}–{max(found):,.0f} kB"

@@ -1,4 +1,4 @@
-"""The parts of ``embedding.py``: each measures something and returns its figures."""
+"""The parts of ``embedding.py``: each function measures one thing and returns its figures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from embedding_workers import Team, in_turns
 
 MODEL_ALONE = "the model alone"
 IMAGE_PATH = "640×480 JPEGs to vectors"
-# Their times are not measured.
+# Memory is measured in two processes at a time, because their times do not matter.
 _MEMORY_AT_ONCE = 2
 
 CORE = "llama_index.core"
@@ -47,19 +47,19 @@ IMPORTS = {
 
 @dataclass(frozen=True)
 class Amounts:
-    """How much is measured.
+    """Numbers of inputs and rounds.
 
     Attributes:
-        tiny: Whether a tiny model is taken instead of ViT-B-16.
-        at_once: How many fresh processes start a model at a time.
+        tiny: Whether to use a tiny model instead of ViT-B-16.
+        at_once: Number of fresh processes that load a model at a time.
         pairs: Images of 640 × 480 in a round.
         large: Slides or large photographs in a round.
-        rounds: Of images.
-        queries: In a round.
+        rounds: Rounds of images.
+        queries: Queries in a round.
         query_rounds: Rounds of queries, and of matrix products.
-        memory: How many images are embedded in little memory.
-        imports: How many fresh interpreters import something.
-        starts: How many start a model.
+        memory: The two numbers of images whose peak memory is compared.
+        imports: Number of fresh interpreters for each import.
+        starts: Number of fresh processes that load each model.
         accelerated: Images in a round on a GPU.
     """
 
@@ -82,18 +82,18 @@ QUICK = Amounts(True, 2, 4, 2, 1, 4, 2, (100, 1000), 1, 1, 16)
 
 @dataclass(frozen=True)
 class Bench:
-    """What the parts work with.
+    """Settings that the parts share.
 
     Attributes:
-        amounts: How much is measured.
+        amounts: Numbers of inputs and rounds.
         weights: The model.
         team: The contenders.
-        folder: For images.
+        folder: Folder for generated images.
         photos: Folder of real photographs.
-        order: Of turns and of words.
-        seed: Of images.
-        bf16: Whether this CPU has it.
-        first_starts: What loading each model for OpenVINO took when it was not converted yet.
+        order: Random numbers for the order of contenders and for texts.
+        seed: Seed of generated images.
+        bf16: Whether this CPU has bf16.
+        first_starts: Figures of the first start of each model for OpenVINO, with its conversion.
     """
 
     amounts: Amounts
@@ -108,17 +108,17 @@ class Bench:
 
     @property
     def ours(self) -> list[str]:
-        """This package on this CPU."""
+        """Names of the contenders that are this package on the CPU."""
         return [TORCH, FP32, *([BF16] if self.bf16 else []), INT8]
 
 
 def convert(bench: Bench) -> Figures:
-    """Load every contender that runs on OpenVINO for the first time."""
+    """Start every contender that runs on OpenVINO for the first time, which converts the model."""
     return _fresh({name: _start(bench, name) for name in bench.ours if name != TORCH}, bench.amounts.at_once)
 
 
 def starts(bench: Bench) -> Figures:
-    """Load every contender in a fresh process."""
+    """Start every contender in fresh processes."""
     names = [ARTICLE, HUGGING_FACE, *bench.ours]
     later: dict[str, list[Figures]] = {name: [] for name in names}
     for _ in range(bench.amounts.starts):
@@ -149,7 +149,7 @@ def photos(bench: Bench) -> Figures:
 
 
 def queries(bench: Bench) -> Figures:
-    """Embed one query after the other, each a new one."""
+    """Embed one new query after the other."""
     count = bench.amounts.queries
     texts = inputs.queries(count * (1 + bench.amounts.query_rounds), bench.order)
     rounds = [(texts[first : first + count],) for first in range(0, len(texts), count)]
@@ -160,7 +160,7 @@ def queries(bench: Bench) -> Figures:
 
 
 def peak(bench: Bench) -> Figures:
-    """Compare the image tower's operations per second with those of large matrix products."""
+    """Compare the operations per second of the image encoder with those of large matrix products."""
     count = bench.amounts.pairs
     files = inputs.write_photos(bench.folder / "peak", inputs.SMALL, count, bench.seed)
     operations = image_operations(bench.weights.checkpoint.config)
@@ -179,7 +179,7 @@ def memory(bench: Bench) -> Figures:
     folder = bench.folder / "memory"
     inputs.write_thumbnails(folder, max(bench.amounts.memory), bench.seed)
     fill = partial(fresh, "memory", images=str(folder))
-    # Converts the model if that was not done yet, which takes more memory than what follows.
+    # The first start may convert the model, which takes more memory than the measured ones.
     fill(way="stream_image_embeddings", count=1)
     calls = {f"{way} {count}": partial(fill, way=way, count=count) for way in WAYS for count in bench.amounts.memory}
     found = _fresh(calls, _MEMORY_AT_ONCE)
@@ -222,14 +222,14 @@ def _start(bench: Bench, name: str) -> Callable[[], Figures]:
 
 
 def _fresh(calls: Mapping[str, Callable[[], Figures]], at_once: int) -> Figures:
-    """Make calls that run fresh processes."""
+    """Run calls that start fresh processes, ``at_once`` of them at a time."""
     with ThreadPoolExecutor(at_once) as pool:
         futures = {name: pool.submit(call) for name, call in calls.items()}
         return {name: future.result() for name, future in futures.items()}
 
 
 def _captioned(bench: Bench, files: Sequence[Path]) -> Iterator[Pair]:
-    """Give the images other captions each time."""
+    """Return the images with new captions."""
     return zip(files, inputs.captions(len(files), bench.order), strict=True)
 
 
@@ -246,12 +246,12 @@ def _figures(turns: dict[str, list[Turn]], base: str) -> Figures:
     return {
         "seconds": {name: [turn.seconds for turn in of_one] for name, of_one in turns.items()},
         "waited": {name: [turn.waited for turn in of_one] for name, of_one in turns.items()},
-        "least_cosine": {name: _least_cosine(of_one, turns[base]) for name, of_one in turns.items()},
+        "min_cosine": {name: _min_cosine(of_one, turns[base]) for name, of_one in turns.items()},
     }
 
 
-def _least_cosine(ours: Sequence[Turn], theirs: Sequence[Turn]) -> float:
-    """Compare the vectors of two contenders, round by round, whatever their lengths."""
+def _min_cosine(ours: Sequence[Turn], theirs: Sequence[Turn]) -> float:
+    """Return the minimum cosine between the vectors of two contenders in all rounds."""
     left, right = (np.concatenate([turn.vectors for turn in turns]) for turns in (ours, theirs))
     cosines = (left * right).sum(axis=1) / np.linalg.norm(left, axis=1) / np.linalg.norm(right, axis=1)
     return float(cosines.min())

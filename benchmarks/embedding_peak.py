@@ -1,4 +1,4 @@
-"""How fast this machine multiplies fp32 matrices, and how many operations an image takes: for ``embedding.py``."""
+"""For ``embedding.py``: the speed of fp32 matrix products on this machine, and the operations that an image takes."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import numpy.typing as npt
 Matrix = npt.NDArray[np.float32]
 
 FORMULA = "2·n·d·3p² + 12·(24·N·d² + 4·N²·d) + 2·d·e"
-"""Floating-point operations of the image tower per image, a multiplication with its addition counted as two:
-n patches of p × p pixels, N = n + 1 positions, width d, 12 layers, vectors of e dimensions. Of the 24·N·d² of a layer
-8 are its attention's four projections and 16 its two linear layers; 4·N²·d are the products of queries with keys and of
-weights with values."""
+"""Floating-point operations of the image encoder per image, counting a multiplication with its addition as two.
+
+n patches of p × p pixels, N = n + 1 positions, width d, 12 layers, vectors of e dimensions. Of the 24·N·d² of a layer,
+8 are the four projections of its attention and 16 its two linear layers; 4·N²·d are the products of queries with keys
+and of weights with values."""
 
 _SIZES = (1024, 2048, 4096)
 _SECONDS = 0.4
 
 
 def image_operations(config: Mapping[str, Any]) -> int:
-    """Return how many operations an image takes, after ``FORMULA``, for any number of layers."""
+    """Return the number of operations for an image, by ``FORMULA`` for any number of layers."""
     width, side = config["vision_width"], config["vision_patch_size"]
     patches = (config["image_resolution"] // side) ** 2
     positions = patches + 1
@@ -34,14 +35,14 @@ def image_operations(config: Mapping[str, Any]) -> int:
 
 
 class Products:
-    """Products of large square matrices by one library."""
+    """Multiplies large square matrices with one library."""
 
     def __init__(self, library: str) -> None:
         self._multiply = {"torch": _torch, "numpy": _numpy, "OpenVINO": _openvino}[library]
         self._best: tuple[int, Callable[[], object]] | None = None
 
     def rate(self) -> float:
-        """Return the operations per second, at the size that was fastest when first asked."""
+        """Return the operations per second, at the size that was fastest in the first call."""
         if self._best is None:
             noise = np.random.default_rng(0)
             factors = {size: noise.standard_normal((2, size, size), np.float32) for size in _SIZES}
@@ -51,7 +52,7 @@ class Products:
 
 
 def makers() -> dict[str, Callable[[], Products]]:
-    """Return what makes each contender."""
+    """Return the constructor of each contender."""
     return {f"{library} product": partial(Products, library) for library in ("torch", "numpy", "OpenVINO")}
 
 

@@ -1,4 +1,4 @@
-"""What ``embedding.py`` found, as tables, and beside its targets."""
+"""Tables of the figures of ``embedding.py``, and their comparison with targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the median of what was measured, round by round."""
+    """A bound for the median of a ratio that is measured in each round."""
 
     part: str
     work: str
@@ -34,17 +34,22 @@ class Target:
     measured: Callable[[Figures], Sequence[float]]
 
     def check(self, figures: Figures) -> Figures:
-        """Return the target with what was measured, None for what this machine cannot do."""
+        """Return the target with the measured values, or None if this machine cannot measure them."""
         try:
             values = self.measured(figures[self.part])
         except KeyError:
             values = []
-        said = {"part": self.part, "work": self.work, "against": self.against, "target": f"{self.sign} {self.bound:g}"}
+        target = {
+            "part": self.part,
+            "work": self.work,
+            "against": self.against,
+            "target": f"{self.sign} {self.bound:g}",
+        }
         if not values:
-            return {**said, "values": [], "measured": None, "met": None}
+            return {**target, "values": [], "measured": None, "met": None}
         median = statistics.median(values)
         return {
-            **said,
+            **target,
             "values": list(values),
             "measured": median,
             "met": median >= self.bound if self.sign == "≥" else median <= self.bound,
@@ -52,13 +57,13 @@ class Target:
 
 
 def ratios(found: Figures, name: str, against: str) -> list[float]:
-    """Return how many times as fast one contender is as another, round by round."""
+    """Return the speed of one contender relative to another, for each round."""
     seconds = found["seconds"]
     return [theirs / ours for ours, theirs in zip(seconds[name], seconds[against], strict=True)]
 
 
 def shares_of_peak(found: Figures, name: str) -> list[float]:
-    """Return the share of the fastest matrix product's rate, round by round."""
+    """Return the rate relative to that of the fastest matrix product, for each round."""
     rates = found["per_second"]
     fastest = [max(of_round) for of_round in zip(*(rates[each] for each in rates if "product" in each), strict=True)]
     return [rate / peak for rate, peak in zip(rates[name], fastest, strict=True)]
@@ -98,19 +103,19 @@ TARGETS = (
 
 
 def targets_table(checked: Iterable[Figures]) -> str:
-    """Return measured and target, per row."""
+    """Return a row per target, with the measured values."""
     words = {True: "yes", False: "**no**", None: MISSING}
     rows = [
         [found["work"], found["against"], found["target"], _spread(found["values"]), words[found["met"]]]
         for found in checked
     ]
-    return table(["work", "against", "target: ratio", "measured: median (least–most)", "met"], rows)
+    return table(["work", "against", "target: ratio", "measured: median (min–max)", "met"], rows)
 
 
 def pairs_table(found: Figures, base: str = ARTICLE) -> str:
     """Return a row per contender: time, ratios, memory."""
     header = ["contender", "ms each", f"× {base}", f"× {HUGGING_FACE}", "waits for images, %"]
-    header += ["least cosine", "peak memory, MiB"]
+    header += ["min cosine", "peak memory, MiB"]
     rows = []
     for name, seconds in found["seconds"].items():
         waited = [100 * lost / whole for lost, whole in zip(found["waited"][name], seconds, strict=True)]
@@ -122,7 +127,7 @@ def pairs_table(found: Figures, base: str = ARTICLE) -> str:
                 _spread(ratios(found, name, base)),
                 _spread(ratios(found, name, HUGGING_FACE)) if others else MISSING,
                 f"{statistics.median(waited):.0f}" if any(waited) else MISSING,
-                f"{found['least_cosine'][name]:.5f}",
+                f"{found['min_cosine'][name]:.5f}",
                 _mib(found["peak_bytes"][name]) if "peak_bytes" in found else MISSING,
             ]
         )
@@ -139,19 +144,19 @@ def accelerator_table(found: Figures) -> str:
 
 
 def peak_table(found: Figures) -> str:
-    """Return a row per product and path: operations per second."""
+    """Return a row per matrix product and per path of images, with operations per second."""
     rows = [
         [name, _spread([rate / 1e9 for rate in rates], ".0f"), _spread(shares_of_peak(found, name))]
         for name, rates in found["per_second"].items()
     ]
     rows = [[f"{name}, {FP32}" if name in (IMAGE_PATH, MODEL_ALONE) else name, *rest] for name, *rest in rows]
-    said = f"An image takes {found['operations'] / 1e9:.3g} · 10⁹ operations: {FORMULA}"
-    return f"{said}\n\n{table(['work', '10⁹ operations per second', 'share of the fastest product'], rows)}"
+    formula = f"An image takes {found['operations'] / 1e9:.3g} · 10⁹ operations: {FORMULA}"
+    return f"{formula}\n\n{table(['work', '10⁹ operations per second', 'share of the fastest product'], rows)}"
 
 
 def memory_table(found: Figures) -> str:
-    """Return a row per way: peaks before and after, and what was given back to the caller."""
-    header = ["way", "images", "peak before, MiB", "peak after, MiB", "of it returned, MiB", "ratio"]
+    """Return a row per function and number of images: peak memory before and after, and the size of the result."""
+    header = ["function", "images", "peak before, MiB", "peak after, MiB", "of it returned, MiB", "ratio"]
     rows = []
     for way, of_counts in found.items():
         for number, (count, each) in enumerate(of_counts.items()):
@@ -161,7 +166,7 @@ def memory_table(found: Figures) -> str:
 
 
 def starts_table(found: Figures) -> str:
-    """Return a row per contender: how long it takes to start, converted or not."""
+    """Return a row per contender: the time to the first query, with and without conversion."""
     header = ["contender", "start", "importing, s", "constructing, s", "first query, s", "together, s"]
     header += ["torch imported", "peak memory, MiB"]
     rows = []
@@ -188,12 +193,12 @@ def imports_table(found: Figures) -> str:
 
 def preprocess_table(found: Figures) -> str:
     """Return one row."""
-    row = [str(found["photos"]), f"{found['mean']:.5f}", f"{found['least']:.5f}"]
-    return table(["photographs", "mean cosine", "least cosine"], [row])
+    row = [str(found["photos"]), f"{found['mean']:.5f}", f"{found['min']:.5f}"]
+    return table(["photographs", "mean cosine", "min cosine"], [row])
 
 
 def machine(model: str) -> str:
-    """Say on what the figures were measured."""
+    """Return a description of the machine and the installed packages."""
     info = Path("/proc/cpuinfo")
     lines = [line.split(":", 1) for line in info.read_text().splitlines() if ":" in line] if info.exists() else []
     known = {name.strip(): value.strip() for name, value in lines}

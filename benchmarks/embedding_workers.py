@@ -1,7 +1,6 @@
-"""Contenders of ``embedding.py`` in processes of their own, which take turns.
+"""Run the contenders of ``embedding.py`` in their own processes, one at a time.
 
-Each has threads and memory of its own: threads of torch that wait for work slow nobody down, and the peak memory is
-that of one contender.
+Waiting threads of one contender then do not slow down another, and the peak memory is that of one contender.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from typing import Any
 
 from measuring import shuffled_rounds
 
-# Threads of OpenMP spin for some milliseconds after their last work.
+# Threads of OpenMP spin for some milliseconds after their work.
 _PAUSE = 0.05
 _CLOSING_SECONDS = 10.0
 
 
 class Worker:
-    """An object in a process of its own."""
+    """An object in its own process."""
 
     def __init__(self, make: Callable[[], object]) -> None:
         """Start the process.
 
         Args:
-            make: Makes the object, in that process.
+            make: Creates the object, in that process.
         """
         spawning = multiprocessing.get_context("spawn")
         self._pipe, childs_end = spawning.Pipe()
@@ -45,7 +44,7 @@ class Worker:
         """Call a method and return its result.
 
         Raises:
-            RuntimeError: It failed.
+            RuntimeError: The method failed.
         """
         if not self._ready:
             self._answer()
@@ -67,14 +66,14 @@ class Worker:
 
 
 class Team:
-    """The contenders: each is started when it takes part for the first time."""
+    """The contenders. Each is started when it is used for the first time."""
 
     def __init__(self, makers: Mapping[str, Callable[[], object]]) -> None:
         self._makers = makers
         self._workers: dict[str, Worker] = {}
 
     def start(self, names: Iterable[str]) -> None:
-        """Start those that take part next, all at once."""
+        """Start the processes of several contenders at once."""
         for name in names:
             if name not in self._workers:
                 self._workers[name] = Worker(self._makers[name])
@@ -93,10 +92,10 @@ class Team:
 
 @contextlib.contextmanager
 def team(makers: Mapping[str, Callable[[], object]]) -> Iterator[Team]:
-    """Give contenders, and end their processes.
+    """Provide the contenders, and end their processes at the end.
 
     Args:
-        makers: What makes a contender, in its process, by its name.
+        makers: Constructors of the contenders, by name; called in their processes.
     """
     members = Team(makers)
     try:
@@ -111,13 +110,13 @@ def in_turns(
     """Make the same calls in every round, in random order.
 
     Args:
-        calls: What to call, by name.
-        rounds: The arguments of each round, the same for all.
-        order: Of the turns.
-        warm_up: How many rounds come first that do not count.
+        calls: The calls, by name.
+        rounds: The arguments of each round, the same for all calls.
+        order: Random numbers for the order.
+        warm_up: Number of rounds at the beginning whose results are discarded.
 
     Returns:
-        The results of each call, one per round that counts.
+        The results of each call, one per round.
     """
     results: dict[str, list[Any]] = {name: [] for name in calls}
     for name, arguments in shuffled_rounds(calls, rounds, order):
@@ -127,7 +126,7 @@ def in_turns(
 
 
 def _serve(pipe: Connection, make: Callable[[], object]) -> None:
-    # cn_clip prints what it loads; the tables alone shall be printed.
+    # cn_clip prints lines when it loads a model, which would appear between the tables.
     with contextlib.suppress(EOFError), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         made, error = _outcome(make)
         pipe.send((None, error))
