@@ -373,5 +373,5 @@ def _search_parameters(index: Any, selector: Any, k: int, ef_search: int | None,
 
 
 def _short(error: RuntimeError) -> str:
-    """Return the message of faiss without the place in its code."""
+    """Return the message of faiss without the position in its source."""
     return re.sub(r"^Error in .* at \S+:\d+: (Error: '.*' failed: )?", "", str(error)).strip()

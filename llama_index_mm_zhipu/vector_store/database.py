@@ -326,7 +326,7 @@ def _require_not_emptied(path: Path) -> None:
     if path.is_file() and path.stat().st_size == 0 and any(path.parent.glob(f"{path.stem}.????????.faiss")):
         raise StoreError(
             f"the vector store {path} has no bytes, but a faiss file lies beside it: it was emptied; "
-            "restore it from a backup, or remove both to begin anew"
+            "restore it from a backup, or remove both to start again"
         )
 
 

@@ -12,7 +12,7 @@ from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from typing_extensions import Self
 
-from llama_index_mm_zhipu.arguments import KnownFields, as_path
+from llama_index_mm_zhipu.arguments import KnownFields, as_path, explicit_arguments
 from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.ann import AUTO
 from llama_index_mm_zhipu.vector_store.database import Database
@@ -72,26 +72,40 @@ class DurableStore(KnownFields, BasePydanticVectorStore):
         return {**BaseModel.__getstate__(self), "__pydantic_private__": None}
 
     @classmethod
-    def from_persist_dir(cls, persist_dir: str | Path, namespace: str = "default", **kwargs: Any) -> Self:
+    @explicit_arguments
+    def from_persist_dir(
+        cls,
+        persist_dir: str | Path,
+        namespace: str = "default",
+        *,
+        index_type: Literal["auto"] | None = None,
+        model: str | None = None,
+    ) -> Self:
         """Open the store in a folder.
 
         Args:
             persist_dir: The folder.
             namespace: Name of the file.
-            **kwargs: ``index_type`` and ``model``.
+            index_type: As in the constructor.
+            model: As in the constructor.
 
         Raises:
             FileNotFoundError: The folder has no such store.
         """
-        return cls.from_persist_path(as_path(persist_dir, "persist_dir") / f"{namespace}.sqlite3", **kwargs)
+        path = as_path(persist_dir, "persist_dir") / f"{namespace}.sqlite3"
+        return cls.from_persist_path(path, index_type=index_type, model=model)
 
     @classmethod
-    def from_persist_path(cls, persist_path: str | Path, **kwargs: Any) -> Self:
+    @explicit_arguments
+    def from_persist_path(
+        cls, persist_path: str | Path, *, index_type: Literal["auto"] | None = None, model: str | None = None
+    ) -> Self:
         """Open the store in a ``.sqlite3`` file.
 
         Args:
             persist_path: The file.
-            **kwargs: ``index_type`` and ``model``.
+            index_type: As in the constructor.
+            model: As in the constructor.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -99,7 +113,7 @@ class DurableStore(KnownFields, BasePydanticVectorStore):
         path = as_path(persist_path, "persist_path")
         if not path.is_file():
             raise FileNotFoundError(f"no vector store at {path}; build one there first")
-        return cls(persist_dir=path.parent, namespace=path.stem, **kwargs)
+        return cls(persist_dir=path.parent, namespace=path.stem, index_type=index_type, model=model)
 
     def get_setting(self, key: str) -> Any:
         """Return a setting recorded in the store, or None."""
@@ -231,6 +245,6 @@ class DurableStore(KnownFields, BasePydanticVectorStore):
         if recorded is not None and not writer.is_empty():
             raise ModelMismatchError(
                 f"the store {self._name} was filled with the model {recorded}, not with {fingerprint}; "
-                "open it with that model, or build the index anew in another folder"
+                "open it with that model, or build the index again in another folder"
             )
         writer.set_settings({Setting.MODEL: fingerprint})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
@@ -16,9 +16,6 @@ from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression
 from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader, Vectors
-
-QUERY_OPTIONS = ("ef_search", "nprobe", "mmr_threshold", "mmr_prefetch_factor", "mmr_prefetch_k")
-"""Keyword arguments of a query beside LlamaIndex's ``VectorStoreQuery``."""
 
 FUSION_DEPTH = 50
 """Minimum number of nodes of each ranking that ``HYBRID`` fuses."""
@@ -42,6 +39,24 @@ _RESCORE_FACTOR = 4
 _CHUNK = 20_000
 
 
+class QueryOptions(NamedTuple):
+    """Options of a query beside LlamaIndex's ``VectorStoreQuery``.
+
+    Attributes:
+        ef_search: As in ``AnnIndex.search``.
+        nprobe: As in ``AnnIndex.search``.
+        mmr_threshold: Threshold of ``MMR``; None takes that of the query.
+        mmr_prefetch_factor: Candidates of ``MMR`` per wanted node.
+        mmr_prefetch_k: Candidates of ``MMR`` in all.
+    """
+
+    ef_search: int | None = None
+    nprobe: int | None = None
+    mmr_threshold: float | None = None
+    mmr_prefetch_factor: float | None = None
+    mmr_prefetch_k: int | None = None
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Ranks the nodes in one state of a store.
@@ -49,13 +64,12 @@ class Ranking:
     Args:
         reader: Reader of that state.
         index: Index of that state; None if the store never had a vector.
-        options: Keyword arguments of the query: ``ef_search`` or ``nprobe``; ``mmr_threshold``,
-            ``mmr_prefetch_factor`` or ``mmr_prefetch_k``.
+        options: Options of the query.
     """
 
     reader: Reader
     index: AnnIndex | None
-    options: dict[str, Any]
+    options: QueryOptions
 
     def rank(self, query: VectorStoreQuery, condition: Condition) -> Found:
         """Return row ids and scores, best first.
@@ -91,7 +105,7 @@ class Ranking:
         return self._search(self.index).nearest(vector, k, condition)
 
     def _by_marginal_relevance(self, query: VectorStoreQuery, condition: Condition) -> Found:
-        prefetch_k, factor = self.options.get("mmr_prefetch_k"), self.options.get("mmr_prefetch_factor")
+        prefetch_k, factor = self.options.mmr_prefetch_k, self.options.mmr_prefetch_factor
         if prefetch_k is not None and factor is not None:
             raise ValueError("mmr_prefetch_k and mmr_prefetch_factor exclude each other; give only one")
         k = self._limited(query.similarity_top_k)
@@ -106,7 +120,7 @@ class Ranking:
             similarity_fn=_cosine,
             similarity_top_k=k,
             embedding_ids=ids,
-            mmr_threshold=self.options.get("mmr_threshold", query.mmr_threshold),
+            mmr_threshold=query.mmr_threshold if self.options.mmr_threshold is None else self.options.mmr_threshold,
         )
         return [(id_, float(score)) for id_, score in zip(chosen, scores, strict=True)]
 
@@ -134,9 +148,9 @@ class Ranking:
         return int(min(k, len(self.index) if self.index is not None else 0))
 
     def _search(self, index: AnnIndex) -> VectorSearch:
-        ef_search, nprobe = self.options.get("ef_search"), self.options.get("nprobe")
         # Either option is accepted for either type of index: callers need not know which one the store has.
-        ef_search, nprobe = ef_search or nprobe, nprobe or ef_search
+        ef_search = self.options.ef_search or self.options.nprobe
+        nprobe = self.options.nprobe or self.options.ef_search
         return VectorSearch(
             index,
             self.reader,

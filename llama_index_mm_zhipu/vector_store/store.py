@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryResult
 
 from llama_index_mm_zhipu.arguments import as_ids, require_known
+from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.durable import DurableStore
 from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query, resolve
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes
-from llama_index_mm_zhipu.vector_store.ranking import QUERY_OPTIONS, Ranking
+from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, Ranking
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Vectors
 
@@ -53,8 +54,17 @@ class FaissMultiModalVectorStore(DurableStore):
         1
     """
 
-    def __init__(self, persist_dir: str | Path | None = None, **kwargs: Any) -> None:
-        super().__init__(persist_dir, **kwargs)
+    def __init__(
+        self,
+        persist_dir: str | Path | None = None,
+        *,
+        namespace: str = "default",
+        mode: int = PRIVATE,
+        index_type: Literal["auto"] | None = None,
+        model: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(persist_dir, namespace=namespace, mode=mode, index_type=index_type, model=model, **kwargs)
 
     @classmethod
     def class_name(cls) -> str:
@@ -159,7 +169,17 @@ class FaissMultiModalVectorStore(DurableStore):
         with self._database.reading() as reader:
             return reader.vectors_of_nodes(as_ids(node_ids, "node_ids") or [])
 
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+    def query(
+        self,
+        query: VectorStoreQuery,
+        *,
+        ef_search: int | None = None,
+        nprobe: int | None = None,
+        mmr_threshold: float | None = None,
+        mmr_prefetch_factor: float | None = None,
+        mmr_prefetch_k: int | None = None,
+        **kwargs: Any,
+    ) -> VectorStoreQueryResult:
         """Find nodes by vector, by words, or by both.
 
         Modes:
@@ -179,9 +199,12 @@ class FaissMultiModalVectorStore(DurableStore):
             query: The above, ``similarity_top_k``, and restrictions: ``filters``, ``node_ids``, ``doc_ids``. The mode
                 may be a string such as ``"sparse"``. Empty ``doc_ids`` find no node. Empty ``node_ids`` are no
                 restriction, because LlamaIndex's own retriever passes them.
-            **kwargs: ``ef_search`` (HNSW) or ``nprobe`` (inverted files): larger values make an approximate search
-                slower and more exact. ``mmr_threshold``; ``mmr_prefetch_factor`` (4) or ``mmr_prefetch_k``: number of
-                candidates of ``MMR``, per node or in all.
+            ef_search: Candidates that the search of an HNSW index keeps; more make it slower and more exact.
+            nprobe: Lists of an inverted file that are searched; more make the search slower and more exact.
+            mmr_threshold: Threshold of ``MMR``; None takes that of the query.
+            mmr_prefetch_factor: Candidates of ``MMR`` per wanted node, 4 by default.
+            mmr_prefetch_k: Candidates of ``MMR`` in all, instead of ``mmr_prefetch_factor``.
+            **kwargs: Unknown arguments are errors.
 
         Returns:
             Nodes, scores of the mode and node ids, best first; ``similarity_top_k`` of them if there are that many.
@@ -191,11 +214,12 @@ class FaissMultiModalVectorStore(DurableStore):
             ValueError: The query has no embedding, or one of the wrong dimension; or the mode is not supported.
             StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
         """
-        require_known("FaissMultiModalVectorStore.query", kwargs, QUERY_OPTIONS)
+        require_known("FaissMultiModalVectorStore.query", kwargs, QueryOptions._fields)
+        options = QueryOptions(ef_search, nprobe, mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)
         condition = condition_of_query(query)
         with self._database.reading() as reader:
             self._cache.follow(reader)
-            ranked = Ranking(reader, self._cache.index, kwargs).rank(query, resolve(condition, reader))
+            ranked = Ranking(reader, self._cache.index, options).rank(query, resolve(condition, reader))
             by_id = reader.nodes([id_ for id_, _ in ranked])
         nodes = [by_id[id_] for id_, _ in ranked]
         return VectorStoreQueryResult(
@@ -208,7 +232,7 @@ class FaissMultiModalVectorStore(DurableStore):
         Args:
             nodes: The nodes. Without any, nothing is written.
             settings: Settings to record in the same transaction, as by ``set_setting``.
-            **kwargs: None are known.
+            **kwargs: Unknown arguments are errors.
 
         Returns:
             The node ids, in order.
