@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, TypedDict
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypedDict
 
 from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.bridge.pydantic import BaseModel
@@ -20,13 +20,10 @@ from llama_index_mm_zhipu.arguments import chosen, keyword_names, require_known
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
 from llama_index_mm_zhipu.query.engine import ImageQueryEngine
-from llama_index_mm_zhipu.query.retriever import QueryMode
+from llama_index_mm_zhipu.query.retriever import ImageRetriever, QueryMode
 from llama_index_mm_zhipu.query.simple_chat import ImageCondenseQuestionChatEngine, ImageSimpleChatEngine
 from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, without_text_templates
 from llama_index_mm_zhipu.types import Language, OnError
-
-if TYPE_CHECKING:
-    from llama_index_mm_zhipu.index.multimodal import ImageIndex
 
 _RETRIEVING: dict[ChatMode, type[ImageContextChatEngine]] = {
     ChatMode.CONTEXT: ImageContextChatEngine,
@@ -103,11 +100,13 @@ class ChatEngineOptions(QueryEngineOptions, ChatOptions, total=False):
     memory_cls: type[BaseMemory]
 
 
-def make_query_engine(index: ImageIndex, llm: LLMType | None, options: Mapping[str, Any]) -> ImageQueryEngine:
+def make_query_engine(
+    as_retriever: Callable[..., ImageRetriever], llm: LLMType | None, options: Mapping[str, Any]
+) -> ImageQueryEngine:
     """Return the query engine of an index.
 
     Args:
-        index: The index to retrieve from.
+        as_retriever: Makes the retriever, with the arguments of ``ImageIndex.as_retriever``.
         llm: A multimodal chat LLM, or None for the default.
         options: ``QueryEngineOptions`` as the user gave them.
 
@@ -117,17 +116,17 @@ def make_query_engine(index: ImageIndex, llm: LLMType | None, options: Mapping[s
     """
     given = without_text_templates(options)
     require_known("as_query_engine", given, {*QueryEngineOptions.__optional_keys__, "llm"})
-    retriever = index.as_retriever(**chosen(given, RetrieverOptions.__optional_keys__))
+    retriever = as_retriever(**chosen(given, RetrieverOptions.__optional_keys__))
     return ImageQueryEngine.from_args(retriever, llm, **chosen(given, SynthesisOptions.__optional_keys__))
 
 
 def make_chat_engine(
-    index: ImageIndex, mode: ChatMode, llm: LLMType | None, options: Mapping[str, Any]
+    as_retriever: Callable[..., ImageRetriever], mode: ChatMode, llm: LLMType | None, options: Mapping[str, Any]
 ) -> BaseChatEngine | None:
     """Return the chat engine of an index for a mode, or None if the mode is LlamaIndex's alone.
 
     Args:
-        index: The index to retrieve from.
+        as_retriever: Makes the retriever, with the arguments of ``ImageIndex.as_retriever``.
         mode: How the engine finds sources.
         llm: A multimodal chat LLM, or None for the default.
         options: ``ChatEngineOptions`` as the user gave them.
@@ -144,14 +143,14 @@ def make_chat_engine(
     if mode == ChatMode.CONDENSE_QUESTION:
         _require_known(mode, options, ImageCondenseQuestionChatEngine, QueryEngineOptions.__optional_keys__)
         llm = llm_or_default(llm)
-        query_engine = make_query_engine(index, llm, chosen(options, QueryEngineOptions.__optional_keys__))
+        query_engine = make_query_engine(as_retriever, llm, chosen(options, QueryEngineOptions.__optional_keys__))
         own = chosen(options, _engine_arguments(ImageCondenseQuestionChatEngine))
         return ImageCondenseQuestionChatEngine.with_history(query_engine=query_engine, llm=llm, **own)
     engine = _RETRIEVING.get(mode)
     if engine is None:
         return None
     _require_known(mode, options, engine, RetrieverOptions.__optional_keys__)
-    retriever = index.as_retriever(**chosen(options, RetrieverOptions.__optional_keys__))
+    retriever = as_retriever(**chosen(options, RetrieverOptions.__optional_keys__))
     own = chosen(options, _engine_arguments(engine))
     return engine.from_defaults(retriever, multi_modal_llm=llm_or_default(llm), **own)
 

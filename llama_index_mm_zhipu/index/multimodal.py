@@ -226,7 +226,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Raises:
             TypeError: An argument is not known; the message names the likely one.
         """
-        return make_query_engine(self, llm, options)
+        return make_query_engine(self.as_retriever, llm, options)
 
     # LlamaIndex's engines of these modes drop captions.
     def as_chat_engine(  # type: ignore[override]
@@ -251,7 +251,9 @@ class ImageIndex(MultiModalVectorStoreIndex):
             ValueError: The mode does not exist.
         """
         mode = member_of(ChatMode, chat_mode, "chat_mode")
-        return make_chat_engine(self, mode, llm, options) or super().as_chat_engine(mode, llm_or_default(llm))
+        return make_chat_engine(self.as_retriever, mode, llm, options) or super().as_chat_engine(
+            mode, llm_or_default(llm)
+        )
 
     def build_index_from_nodes(self, nodes: Sequence[BaseNode]) -> IndexDict:  # type: ignore[override]
         """Index all nodes: LlamaIndex's own would drop images without caption and metadata."""
