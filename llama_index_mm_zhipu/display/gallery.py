@@ -158,7 +158,7 @@ def show(
     """
     if max_results < 1:
         raise ValueError(f"max_results is {max_results}; it must be at least 1")
-    urls = UrlRules(allowed=allow_urls, private=allow_private_urls)
+    urls = UrlRules(allowed=allow_urls, allow_private=allow_private_urls)
     answer = _answer_of(results)
     found = results_of(results)
     words, image = query_parts(query, urls)

@@ -75,7 +75,7 @@ def plot_results(
         TypeError: A result is neither a node nor an image.
     """
     figure_class, drawn_font = _matplotlib(font)
-    urls = UrlRules(allowed=allow_urls, private=allow_private_urls)
+    urls = UrlRules(allowed=allow_urls, allow_private=allow_private_urls)
     found = [result for result in results_of(results) if has_image(result.node)]
     words, image = query_parts(query, urls)
     columns = max(1, min(columns, len(found)))

@@ -2,7 +2,7 @@
 
 httpcore, the network layer of httpx, speaks HTTP and TLS; httpx itself would log URLs and decompress whole answers.
 Connections are made here: a host name is resolved once, all its addresses are checked, and the connection goes to one
-of the checked addresses, so a second answer of the name server cannot lead elsewhere. Proxies are not used.
+of the checked addresses, which prevents DNS rebinding. Proxies are not used.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _is_fetchable(url: httpx.URL) -> bool:
 def _get(url: httpx.URL, name: str, rules: UrlRules, deadline: float) -> bytes | httpx.URL:
     """Send one request; return the body of the response, or the URL that it redirects to."""
     target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-    network = _CheckedNetwork(name, deadline, allow_private=rules.private)
+    network = _CheckedNetwork(name, deadline, allow_private=rules.allow_private)
     try:
         tls = tls_context() if url.scheme == "https" else None
         with (

@@ -47,14 +47,14 @@ class UrlRules:
 
     Attributes:
         allowed: Whether to fetch at all.
-        private: Whether a host may be this machine or in a private network.
+        allow_private: Whether a host may be this machine or in a private network.
         max_bytes: Maximum size of a response, compressed or not.
         timeout: Seconds for the whole download, redirects included.
         max_redirects: How many redirects are followed.
     """
 
     allowed: bool = False
-    private: bool = False
+    allow_private: bool = False
     max_bytes: int = MAX_DOWNLOAD_BYTES
     timeout: float = 30.0
     max_redirects: int = 5
@@ -182,7 +182,7 @@ def _resolve_string(text: str) -> Path | str | bytes:
         require_valid_path(path)
         return path
     if is_url(text):
-        raise ImageError(f"{describe(text)} has a URL scheme that is not fetched; download it, or give an http(s) URL")
+        raise ImageError(f"{describe(text)} has an unsupported URL scheme; download it, or give an http(s) URL")
     if is_data_uri(text):
         return decode_base64(text, "a data URI")
     if len(text) <= _MAX_PATH_LENGTH:

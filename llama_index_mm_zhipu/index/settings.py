@@ -43,7 +43,7 @@ def multimodal_or_default(embed_model: object) -> MultiModalEmbedding:
 def require_models(
     texts: IndexStore, text_model: BaseEmbedding, images: IndexStore, image_model: BaseEmbedding
 ) -> None:
-    """Record the embedding models of new stores.
+    """Check that the stores have the vectors of these models, and record the models in empty stores.
 
     Raises:
         ModelMismatchError: A store was filled with another model.
@@ -72,8 +72,8 @@ def warn_of_other_precision(store: IndexStore, model: BaseEmbedding) -> None:
     recorded = store.get_setting(_PRECISION)
     if precision and recorded and precision != recorded:
         logger.warning(
-            "this index was begun with vectors in %s, the embedding model now computes in %s; they may be mixed, and "
-            "ChineseClipEmbedding.check_precision says how near they are",
+            "the first vectors of this index are in %s, the embedding model now computes in %s; mixing is allowed, and "
+            "ChineseClipEmbedding.check_precision measures the difference",
             recorded,
             precision,
         )

@@ -70,7 +70,7 @@ class GLMRateLimitError(GLMError):
 class GLMInvalidRequestError(GLMError):
     """Raised when the API, or this package on its behalf, refuses the request."""
 
-    advice = "check model name, parameters and images; with inline_urls=True images are sent that the API cannot fetch"
+    advice = "check model name, parameters and images; if the API cannot fetch an image URL, set inline_urls=True"
 
 
 class GLMContextTooLongError(GLMInvalidRequestError):

@@ -25,8 +25,8 @@ from llama_index_mm_zhipu.images import (
 )
 from llama_index_mm_zhipu.llm.errors import GLMInvalidRequestError, new_error
 from llama_index_mm_zhipu.llm.images import (
-    ASKED_ABOUT,
     MAX_SIDE,
+    QUERY_IMAGE_NUMBER,
     NumberedImageBlock,
     cached_encoding,
     content_key,
@@ -221,7 +221,7 @@ def _count_asked_about(images: list[ImageBlock]) -> int:
 
 
 def _is_asked_about(block: Any) -> bool:
-    return isinstance(block, NumberedImageBlock) and block.number == ASKED_ABOUT
+    return isinstance(block, NumberedImageBlock) and block.number == QUERY_IMAGE_NUMBER
 
 
 def _groups(count: int, asked_about: int, slots: int) -> list[list[int]]:

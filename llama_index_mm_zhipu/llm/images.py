@@ -52,7 +52,7 @@ _encodings_lock = fork_safe_lock()
 Images: TypeAlias = "ImageSource | Iterable[ImageSource]"
 """One image or several, as ``complete(image_documents=…)`` accepts them."""
 
-ASKED_ABOUT = 0
+QUERY_IMAGE_NUMBER = 0
 """Number of an image that the question is about. The other images are numbered from 1."""
 
 
@@ -62,7 +62,7 @@ class NumberedImageBlock(ImageBlock):
     Images of other types are numbered by their position in the message.
 
     Attributes:
-        number: Number from 1, or ``ASKED_ABOUT``.
+        number: Number from 1, or ``QUERY_IMAGE_NUMBER``.
         language: Language in which a contact sheet is explained.
     """
 
@@ -180,7 +180,7 @@ def _fetched_base64(url: str, urls: UrlRules, max_side: int) -> str:
     try:
         return _base64(data, data, max_side)
     except ImageError as error:
-        raise ImageError(f"what {describe(url)} answered: {error}") from None
+        raise ImageError(f"the response of {describe(url)} is not a usable image: {error}") from None
 
 
 def _base64(data: bytes, source: ImageSource, max_side: int) -> str:

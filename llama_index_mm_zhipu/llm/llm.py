@@ -372,7 +372,7 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             api_style=self.api_style,
             image_policy=self.image_policy,
             max_image_side=self.max_image_side,
-            urls=UrlRules(allowed=self.inline_urls, private=self.allow_private_urls),
+            urls=UrlRules(allowed=self.inline_urls, allow_private=self.allow_private_urls),
         )
         return Request(
             build=body.build,

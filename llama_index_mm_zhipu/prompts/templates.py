@@ -1,13 +1,7 @@
-"""Templates of the prompts for answers from images, in Chinese and in English, and the quoting of data in them.
-
-Captions, texts and metadata may come from anybody. They enter prompts as quotations, in which nothing can pass for a
-label, an instruction or an image block.
-"""
+"""Templates of prompts, in Chinese and in English: answers from images, captions, and scores for reranking."""
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,50 +11,8 @@ from llama_index.core.base.llms.base import BaseLLM
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate, RichPromptTemplate
 
-from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
-from llama_index_mm_zhipu.text import replace_lone_surrogates
+from llama_index_mm_zhipu.prompts.wording import without_block_marks, wording_of
 from llama_index_mm_zhipu.types import Language
-
-# These join the parts of emoji such as families and flags. Other invisible characters can hide words or reverse their
-# order.
-_JOINERS = "\u200c\u200d"
-_HIDDEN = frozenset({"Cc", "Cf", "Co"})
-# Versions of banks below 2.5 make an image block, with the path of any file, of a value that holds this tag.
-_BLOCK = re.compile(r"<(?=/?\s*content_block)", re.IGNORECASE)
-
-
-def without_hidden_characters(text: str) -> str:
-    """Return a text without control characters, direction marks and other invisible characters; line ends stay."""
-    shown = (
-        character
-        for character in replace_lone_surrogates(text)
-        if character in _JOINERS or character in "\n\t" or unicodedata.category(character) not in _HIDDEN
-    )
-    return without_block_marks("".join(shown))
-
-
-def without_block_marks(text: str) -> str:
-    """Return a text in which the template engine finds no image block."""
-    return _BLOCK.sub("＜", text)
-
-
-def in_one_line(text: str) -> str:
-    """Return a text, such as a metadata value, as a line without hidden characters."""
-    # Python and models take other characters than "\n" for line ends, too.
-    return " ".join(without_hidden_characters(" ".join(text.split())).split())
-
-
-def quoted(text: str, wording: Wording) -> str:
-    """Return a caption in quotation marks, on one line; inner marks cannot end the quotation."""
-    opening, closing = wording.quotes
-    inner = str.maketrans({opening: wording.inner_quotes[0], closing: wording.inner_quotes[1]})
-    return f"{opening}{in_one_line(text).translate(inner)}{closing}"
-
-
-def as_quoted_lines(text: str) -> str:
-    """Return a text in which every line begins with ``> ``, as quotations in e-mails do."""
-    return "\n".join(f"> {without_hidden_characters(line)}" for line in text.splitlines())
-
 
 QUERY_BLOCKS = "query_blocks"
 """Name of the argument of an ``ImagePromptTemplate`` that holds the blocks of the question's own images."""
@@ -192,7 +144,7 @@ class Prompts:
         refine: Asks to improve an answer with further sources.
         summary: Asks for an answer from sources, or from partial answers, in mode ``tree_summarize``.
         simple: Asks for an answer without sources, in mode ``generation``.
-        condense: Asks for a question that stands for a chat and its newest message.
+        condense: Asks to rewrite the newest message of a chat as a standalone question.
     """
 
     qa: ImagePromptTemplate

@@ -1,13 +1,24 @@
-"""The words that prompts, plots and galleries put around images, in Chinese and in English."""
+"""The words that prompts, plots and galleries put around images, in two languages, and the quotation of data in them.
+
+Captions, texts and metadata may come from anybody. They enter prompts as quotations, in which nothing can pass for a
+label, an instruction or an image block.
+"""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
-from llama_index_mm_zhipu.text import CJK_RANGES
+from llama_index_mm_zhipu.text import CJK_RANGES, replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language
 
+# These join the parts of emoji such as families and flags. Other invisible characters can hide words or reverse their
+# order.
+_JOINERS = "\u200c\u200d"
+_HIDDEN = frozenset({"Cc", "Cf", "Co"})
+# Versions of banks below 2.5 make an image block, with the path of any file, of a value that holds this tag.
+_BLOCK = re.compile(r"<(?=/?\s*content_block)", re.IGNORECASE)
 _UNSPACED = re.compile(f"[{CJK_RANGES}]")
 
 
@@ -145,3 +156,36 @@ def wording_of(language: Language) -> Wording:
 def language_of_text(text: str) -> Language:
     """Return the language to use around a text: Chinese if the text has a Chinese character, or no letter at all."""
     return "zh" if _UNSPACED.search(text) or not any(map(str.isalpha, text)) else "en"
+
+
+def without_hidden_characters(text: str) -> str:
+    """Return a text without control characters, direction marks and other invisible characters; line ends stay."""
+    shown = (
+        character
+        for character in replace_lone_surrogates(text)
+        if character in _JOINERS or character in "\n\t" or unicodedata.category(character) not in _HIDDEN
+    )
+    return without_block_marks("".join(shown))
+
+
+def without_block_marks(text: str) -> str:
+    """Return a text in which the template engine finds no image block."""
+    return _BLOCK.sub("＜", text)
+
+
+def in_one_line(text: str) -> str:
+    """Return a text, such as a metadata value, as a line without hidden characters."""
+    # Python and models take other characters than "\n" for line ends, too.
+    return " ".join(without_hidden_characters(" ".join(text.split())).split())
+
+
+def quoted(text: str, wording: Wording) -> str:
+    """Return a caption in quotation marks, on one line; inner marks cannot end the quotation."""
+    opening, closing = wording.quotes
+    inner = str.maketrans({opening: wording.inner_quotes[0], closing: wording.inner_quotes[1]})
+    return f"{opening}{in_one_line(text).translate(inner)}{closing}"
+
+
+def as_quoted_lines(text: str) -> str:
+    """Return a text in which every line begins with ``> ``, as quotations in e-mails do."""
+    return "\n".join(f"> {without_hidden_characters(line)}" for line in text.splitlines())

@@ -22,9 +22,8 @@ from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
 from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, node_of_image, read_bytes
-from llama_index_mm_zhipu.llm.images import ASKED_ABOUT, NumberedImageBlock
-from llama_index_mm_zhipu.prompts.templates import as_quoted_lines, in_one_line
-from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
+from llama_index_mm_zhipu.llm.images import QUERY_IMAGE_NUMBER, NumberedImageBlock
+from llama_index_mm_zhipu.prompts.wording import Wording, as_quoted_lines, in_one_line, wording_of
 from llama_index_mm_zhipu.query.labels import IMAGE_LABEL
 from llama_index_mm_zhipu.query.question import has_words, images_of
 from llama_index_mm_zhipu.query.sources import Source, Sources, readable_image
@@ -129,7 +128,7 @@ class Composer:
         source = readable_image(node_of_image(image))
         # A node made of an image holds one.
         assert source is not None
-        return [TextBlock(text=wording_of(self.language).own_image), self._image_block(source, ASKED_ABOUT)]
+        return [TextBlock(text=wording_of(self.language).own_image), self._image_block(source, QUERY_IMAGE_NUMBER)]
 
     def _image_block(self, source: ResolvedSource, number: int) -> NumberedImageBlock:
         if isinstance(source, Path):

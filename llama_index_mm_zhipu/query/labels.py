@@ -15,8 +15,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle
 
 from llama_index_mm_zhipu.images import as_image_node, caption_of, has_image
-from llama_index_mm_zhipu.prompts.templates import quoted
-from llama_index_mm_zhipu.prompts.wording import WORDING, wording_of
+from llama_index_mm_zhipu.prompts.wording import WORDING, quoted, wording_of
 from llama_index_mm_zhipu.types import Language
 
 IMAGE_LABEL = "image_label"

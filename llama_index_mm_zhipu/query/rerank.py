@@ -33,8 +33,8 @@ from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
 from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.llm.structured_answers import decode_json
-from llama_index_mm_zhipu.prompts.templates import RERANK_PROMPTS, quoted
-from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.prompts.templates import RERANK_PROMPTS
+from llama_index_mm_zhipu.prompts.wording import quoted, wording_of
 from llama_index_mm_zhipu.query.compose import Composer
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language

@@ -261,7 +261,7 @@ def _read_images(
         if path is None:
             yield RecordError(position, f"{stem!r} is not a name such as COCO_val2014_000000000123")
         elif stem in seen:
-            yield RecordError(position, f"the image {stem!r} comes a second time")
+            yield RecordError(position, f"the image {stem!r} is listed twice")
         else:
             seen.add(stem)
             yield image_of_file(stem, images, path, captions.by_id.get(stem, ""), position)

@@ -163,7 +163,7 @@ class ColumnReader(ImageReader):
                 yield name
                 continue
             if name in seen:
-                yield RecordError(record.position, f"the image id {name!r} comes a second time")
+                yield RecordError(record.position, f"the image id {name!r} is listed twice")
                 continue
             if name is not None:
                 seen.add(name)

@@ -84,7 +84,7 @@ class JsonlReader(ImageReader):
                     images[image_id] = _hash_of_base64(record)
                 yield node
             elif images.get(image_id) != _hash_of_base64(record):
-                yield RecordError(record.position, f"the {_ID} {image_id!r} comes a second time, with another image")
+                yield RecordError(record.position, f"the {_ID} {image_id!r} is listed twice, with different images")
 
     def _empty_message(self, path: str | Path) -> str:
         return f"{path} holds no images; expected lines with image_id, image_base64 and caption"

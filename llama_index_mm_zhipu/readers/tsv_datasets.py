@@ -216,7 +216,7 @@ def _read_images(file: Path, captions: Captions, show_progress: bool = False) ->
         if not tab or not image_id:
             yield RecordError(line.position, "not an image id, a tab and base64")
         elif image_id in seen:
-            yield RecordError(line.position, f"the image id {image_id!r} comes a second time")
+            yield RecordError(line.position, f"the image id {image_id!r} is listed twice")
         else:
             seen.add(image_id)
             yield image_of_base64(image_id, encoded, captions.by_id.get(image_id, ""), line.position)

@@ -270,7 +270,7 @@ class ReadOnlyFile:
             try:
                 return self._connect("mode=ro")
             except sqlite3.OperationalError:
-                # These files may not be read or not be locked. They do not matter if the log is empty.
+                # The process may lack permission to read or lock these files. They are not needed if the log is empty.
                 pass
         if log.exists() and log.stat().st_size:
             raise StoreError(

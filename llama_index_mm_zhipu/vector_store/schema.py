@@ -101,7 +101,7 @@ def has_current_full_text(connection: sqlite3.Connection) -> bool:
 # Migrations
 
 
-def _metadata_as_read_back(connection: sqlite3.Connection) -> None:
+def _rewrite_metadata_as_json(connection: sqlite3.Connection) -> None:
     """Replace the metadata that earlier versions wrote by ``str``, such as dates and enums, by JSON's values.
 
     Filters then see what a node has when it is read back.
@@ -155,7 +155,7 @@ MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     """
     insert into settings values ('store_id', '"' || lower(hex(randomblob(16))) || '"');
     """,
-    _metadata_as_read_back,
+    _rewrite_metadata_as_json,
 )
 """Steps from each schema version (``pragma user_version``) to the next, as SQL or as a function.
 
@@ -182,7 +182,7 @@ def _migrate(connection: sqlite3.Connection, path: Path | None) -> None:
 
 
 def _is_current(connection: sqlite3.Connection, full_text: int | None) -> bool:
-    """Return whether a file has the current schema and full text of a version; the version None is no full text."""
+    """Return whether a file has the current schema, and a full-text table of this tokens version (None: no table)."""
     if version_of(connection) != len(MIGRATIONS):
         return False
     row = connection.execute("select value from settings where key = ?", (Setting.FULL_TEXT,)).fetchone()

@@ -220,7 +220,7 @@ def test_images_given_by_content_are_described(photos: list[Path]) -> None:
     texts = [Page(show("x", images)).text for _ in range(2)]
     assert texts[0] == texts[1]
     assert f"an image given as {photos[0].stat().st_size} bytes" in texts[0]
-    assert "s3://bucket/a.jpg has a URL scheme that is not fetched" in texts[0]
+    assert "s3://bucket/a.jpg has an unsupported URL scheme" in texts[0]
 
 
 def test_html_in_the_data_is_escaped(photos: list[Path], tmp_path: Path) -> None:

@@ -32,10 +32,10 @@ from llama_index_mm_zhipu.images import (
     read_bytes,
 )
 
-HERE = UrlRules(allowed=True, private=True, timeout=PATIENCE)
+HERE = UrlRules(allowed=True, allow_private=True, timeout=PATIENCE)
 PUBLIC = UrlRules(allowed=True, timeout=PATIENCE)
-HURRIED = UrlRules(allowed=True, private=True, timeout=0.4)
-SMALL = UrlRules(allowed=True, private=True, max_bytes=100_000, timeout=PATIENCE)
+HURRIED = UrlRules(allowed=True, allow_private=True, timeout=0.4)
+SMALL = UrlRules(allowed=True, allow_private=True, max_bytes=100_000, timeout=PATIENCE)
 
 PUBLIC_ADDRESS = "93.184.215.14"
 

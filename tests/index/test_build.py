@@ -564,7 +564,7 @@ def test_precisions_may_be_mixed_with_a_warning(
         index.insert_nodes(plain_nodes[5:])
         assert len(index.as_retriever(image_similarity_top_k=50).retrieve("帽子")) == len(plain_nodes)
 
-    assert "this index was begun with vectors in fp32, the embedding model now computes in int8" in caplog.text
+    assert "the first vectors of this index are in fp32, the embedding model now computes in int8" in caplog.text
 
 
 def test_nothing_to_index_is_an_error(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_urls_are_fetched_for_a_sheet_only_if_allowed(file_server: str, photos: 
     message = ChatMessage(role="user", blocks=[ImageBlock(url=f"{file_server}/{photo.name}") for photo in photos[:3]])
     with pytest.raises(ImageError, match=r"would have to be fetched for a contact sheet; set inline_urls=True, or"):
         ImageBudget(1).fit([message])
-    (fitted,) = ImageBudget(1, urls=UrlRules(allowed=True, private=True)).fit([message])
+    (fitted,) = ImageBudget(1, urls=UrlRules(allowed=True, allow_private=True)).fit([message])
     assert load_image(fitted.blocks[1]).width > 2 * Image.open(photos[0]).width
     (unfetched,) = ImageBudget(1, "newest").fit([message])
     assert unfetched.blocks[0] is message.blocks[0]

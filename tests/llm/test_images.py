@@ -27,7 +27,7 @@ def sent(data: bytes, **options: Any) -> Image.Image:
     return Image.open(BytesIO(base64.b64decode(image_url(ImageBlock(image=data), **options), validate=True)))
 
 
-FETCHED = UrlRules(allowed=True, private=True)
+FETCHED = UrlRules(allowed=True, allow_private=True)
 RED = Image.new("RGB", (40, 20), "red")
 
 
@@ -156,5 +156,7 @@ def test_a_cached_image_is_not_returned_for_stricter_url_rules(file_server: str,
 
 
 def test_a_url_whose_answer_is_not_an_image_is_named(file_server: str) -> None:
-    with pytest.raises(ImageError, match=r"^what http://.*/labels\.jsonl answered: .* is not an image"):
+    with pytest.raises(
+        ImageError, match=r"^the response of http://.*/labels\.jsonl is not a usable image: .* is not an image"
+    ):
         image_url(ImageBlock(url=f"{file_server}/labels.jsonl?s3cr3t"), urls=FETCHED)

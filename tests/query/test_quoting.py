@@ -12,8 +12,13 @@ from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 from outline import IMAGE, images_of, outline, system_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ImageReranker, ZhipuMultiModal, build_index
-from llama_index_mm_zhipu.prompts.templates import as_quoted_lines, in_one_line, quoted, without_hidden_characters
-from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.prompts.wording import (
+    as_quoted_lines,
+    in_one_line,
+    quoted,
+    without_hidden_characters,
+    wording_of,
+)
 from llama_index_mm_zhipu.testing import MockGLMServer
 from llama_index_mm_zhipu.text import looks_binary
 from llama_index_mm_zhipu.types import Language

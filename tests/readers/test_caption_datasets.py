@@ -84,7 +84,7 @@ def test_an_image_that_is_twice_in_a_split_is_an_error(
     flickr8k: Path, flickr8k_images: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (flickr8k / "flickr8ktest.txt").write_text("222_cd\n222_cd\n")
-    with pytest.raises(RecordError, match=r"flickr8ktest\.txt, line 2: the image '222_cd' comes a second time"):
+    with pytest.raises(RecordError, match=r"flickr8ktest\.txt, line 2: the image '222_cd' is listed twice"):
         Flickr8kCnReader().load_data(flickr8k, flickr8k_images, "test")
     Flickr8kCnReader().load_data(flickr8k, flickr8k_images, "train", "zhmtest")
     assert "1 of 1 images of" in caplog.text

@@ -125,7 +125,7 @@ def test_an_id_with_two_images_is_an_error(tmp_path: Path, photos: list[Path]) -
         {"image_id": 1, "image_base64": first, "caption": "长裙"},
         {"image_id": 1, "image_base64": second, "caption": "帽子"},
     )
-    with pytest.raises(RecordError, match="line 3: the image_id '1' comes a second time, with another image"):
+    with pytest.raises(RecordError, match="line 3: the image_id '1' is listed twice, with different images"):
         read_jsonl(file)
 
 

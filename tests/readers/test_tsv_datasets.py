@@ -49,7 +49,7 @@ def test_chinese_clip_images_have_all_their_captions(chinese_clip: Path, photos:
     [
         ("valid_imgs.tsv", "1009 kein Tab", "valid_imgs.tsv, line 4: not an image id, a tab and base64"),
         ("valid_imgs.tsv", "1009\t%%%", "valid_imgs.tsv, line 4: the image of '1009' is not base64"),
-        ("valid_imgs.tsv", "1000\t/9j/", "valid_imgs.tsv, line 4: the image id '1000' comes a second time"),
+        ("valid_imgs.tsv", "1000\t/9j/", "valid_imgs.tsv, line 4: the image id '1000' is listed twice"),
         ("valid_texts.jsonl", "{", "valid_texts.jsonl, line 4: not an object with text and image_ids"),
         ("valid_texts.jsonl", '{"text": "猫", "image_ids": 7}', "valid_texts.jsonl, line 4: image_ids is not a list"),
         ("valid_texts.jsonl", '{"text": NaN, "image_ids": [1000]}', "line 4: text is not a text, but NaN"),

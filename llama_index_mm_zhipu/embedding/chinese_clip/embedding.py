@@ -419,7 +419,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             image_pixels,
             side=self._model.settings.checkpoint.input_resolution,
             exact=self.exact_preprocess,
-            urls=UrlRules(allowed=self.allow_urls, private=self.allow_private_urls),
+            urls=UrlRules(allowed=self.allow_urls, allow_private=self.allow_private_urls),
             on_truncated=self.on_truncated,
         )
         return image_vectors(
