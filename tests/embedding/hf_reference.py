@@ -1,4 +1,4 @@
-"""An independent Chinese-CLIP: Hugging Face's implementation, filled with a cn_clip checkpoint's tensors."""
+"""An independent Chinese-CLIP as reference: Hugging Face's implementation with the weights of a cn_clip checkpoint."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _VISION_NAMES = {
 }
 
 
-# The published configurations, as far as they differ from transformers' defaults.
+# The values of the published configurations that differ from transformers' defaults.
 TEXT_LARGE = {"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24}
 VISION_LARGE = {**TEXT_LARGE, "patch_size": 14}
 VISION_HUGE = {
@@ -56,7 +56,7 @@ for _config in FULL.values():
 
 
 def reference_model(config: dict[str, Any], weights: Weights) -> ChineseCLIPModel:
-    """Build Hugging Face's model for cn_clip's configuration and weights (official names, any precision)."""
+    """Return Hugging Face's model with a configuration and weights of cn_clip (official names, any dtype)."""
     width = config["vision_width"]
     model = ChineseCLIPModel(
         ChineseCLIPConfig(
@@ -85,30 +85,30 @@ def reference_model(config: dict[str, Any], weights: Weights) -> ChineseCLIPMode
 
 
 def image_vectors(model: ChineseCLIPModel, images: Sequence[Any], side: int) -> np.ndarray:
-    """Unit vectors of images, through Hugging Face's own preprocessing."""
+    """Return unit vectors of images, with Hugging Face's own preprocessing."""
     processor = ChineseCLIPImageProcessor(size={"height": side, "width": side}, do_center_crop=False)
     with torch.inference_mode():
         return _unit(model.get_image_features(**processor(images=list(images), return_tensors="pt")))
 
 
 def text_vectors(model: ChineseCLIPModel, texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors of texts, through Hugging Face's own tokenizer, padded to 52 positions."""
+    """Return unit vectors of texts, with Hugging Face's own tokenizer, padded to 52 positions."""
     tokenizer = BertTokenizer(VOCABULARY)
     tokens = tokenizer(list(texts), padding="max_length", max_length=52, truncation=True, return_tensors="pt")
     with torch.inference_mode():
         return _unit(model.get_text_features(**tokens))
 
 
-def assert_same_vectors(ours: Sequence[Sequence[float]], theirs: np.ndarray, least_cosine: float) -> None:
-    """Each vector is nearer to its counterpart than the bound, others are ten times farther."""
+def assert_same_vectors(ours: Sequence[Sequence[float]], theirs: np.ndarray, min_cosine: float) -> None:
+    """Check that each vector has at least this cosine with its counterpart, and is ten times farther from others."""
     vectors = np.asarray(ours)
     others = np.roll(theirs, 1, axis=0)
-    assert ((vectors * theirs).sum(axis=1)).min() >= least_cosine
-    assert ((vectors * others).sum(axis=1)).max() < 1 - 10 * (1 - least_cosine)
+    assert ((vectors * theirs).sum(axis=1)).min() >= min_cosine
+    assert ((vectors * others).sum(axis=1)).max() < 1 - 10 * (1 - min_cosine)
 
 
 def random_model(config: dict[str, Any], *, seed: int = 0) -> ChineseCLIPModel:
-    """Build Hugging Face's model for a ``config.json``, with random weights that tell images and texts apart."""
+    """Return Hugging Face's model for a configuration, with random weights that distinguish images and texts."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = ChineseCLIPModel(ChineseCLIPConfig(**config))
@@ -123,7 +123,7 @@ def random_model(config: dict[str, Any], *, seed: int = 0) -> ChineseCLIPModel:
 
 
 def small_config(name: str) -> dict[str, Any]:
-    """Return the configuration of an architecture with two layers and two heads of the original width per encoder."""
+    """Return the configuration of an architecture, reduced to two layers and two heads of the original width."""
     full = json.loads(json.dumps(FULL[name]))
     for encoder in ("text_config", "vision_config"):
         config = full[encoder]
@@ -139,7 +139,7 @@ def small_config(name: str) -> dict[str, Any]:
 
 
 def write_folder(folder: Path, config: dict[str, Any], *, file: str = "pytorch_model.bin", seed: int = 0) -> Any:
-    """Write a clone of a repository of such a model, and return transformers' model of it."""
+    """Write the folder of a model like a clone of its repository, and return transformers' model."""
     folder.mkdir(parents=True, exist_ok=True)
     model = random_model(config, seed=seed)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Weights are found where users have them, loaded without executing them, and missing ones are explained."""
+"""Weights are found by name or path and loaded without executing anything; errors name what is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 @pytest.mark.integration
 @pytest.mark.parametrize(("name", "root"), [("RN50", "rn50_root"), ("ViT-B-16", "vit_b_16_root")])
-def test_a_file_in_the_articles_layout_is_used_as_it_is(
+def test_an_official_file_in_the_folder_of_cn_clip_is_used(
     name: str,
     root: str,
     request: pytest.FixtureRequest,
@@ -32,12 +32,12 @@ def test_a_file_in_the_articles_layout_is_used_as_it_is(
     assert capfd.readouterr().out == ""
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
+def test_the_error_for_an_unknown_name_lists_the_known_ones() -> None:
     with pytest.raises(CheckpointError, match=r"unknown model 'ViT-B-61': use one of RN50, ViT-B-16, .*or the path"):
         ChineseClipEmbedding("ViT-B-61")
 
 
-def test_a_file_of_another_name_needs_its_towers(rn50_root: Path, tmp_path: Path) -> None:
+def test_a_file_with_another_name_needs_the_names_of_its_encoders(rn50_root: Path, tmp_path: Path) -> None:
     tuned = tmp_path / "epoch_latest.pt"
     shutil.copy(rn50_root / "clip_cn_rn50.pt", tuned)
 
@@ -67,7 +67,7 @@ class _Malicious:
         return (print, ("executed",))
 
 
-def test_a_file_that_would_execute_code_is_refused(
+def test_a_file_that_would_execute_code_is_not_loaded(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(tiny_model / "config.json", tmp_path)
@@ -86,7 +86,7 @@ def test_a_file_that_would_execute_code_is_refused(
         ({1: torch.ones(1)}, "1"),
     ],
 )
-def test_what_holds_no_state_dict_is_refused(tiny_model: Path, tmp_path: Path, content: object, found: str) -> None:
+def test_a_file_without_a_state_dict_is_refused(tiny_model: Path, tmp_path: Path, content: object, found: str) -> None:
     shutil.copy(tiny_model / "config.json", tmp_path)
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=rf"model\.pt holds no state dict of tensors.*; found: {found}$"):
@@ -94,7 +94,7 @@ def test_what_holds_no_state_dict_is_refused(tiny_model: Path, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("change", [{"colour": "red"}, {"vision_layers": None}, {"embed_dim": "many"}])
-def test_a_configuration_that_cn_clip_does_not_take_is_refused(
+def test_a_configuration_that_cn_clip_rejects_is_refused(
     tiny_model: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
     shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
@@ -105,7 +105,7 @@ def test_a_configuration_that_cn_clip_does_not_take_is_refused(
 
 
 @pytest.mark.parametrize("content", [b"hello world", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", b""])
-def test_text_is_no_checkpoint(tiny_model: Path, tmp_path: Path, content: bytes) -> None:
+def test_a_text_file_is_refused(tiny_model: Path, tmp_path: Path, content: bytes) -> None:
     shutil.copy(tiny_model / "config.json", tmp_path)
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"model\.pt is damaged or holds more than tensors[^\n]*fetch it again$"):
@@ -113,7 +113,7 @@ def test_text_is_no_checkpoint(tiny_model: Path, tmp_path: Path, content: bytes)
 
 
 @pytest.mark.parametrize("file", ["model.pt", "model.safetensors"])
-def test_garbage_is_refused(tiny_model: Path, tmp_path: Path, file: str) -> None:
+def test_a_file_of_random_content_is_refused(tiny_model: Path, tmp_path: Path, file: str) -> None:
     shutil.copy(tiny_model / "config.json", tmp_path)
     (tmp_path / file).write_bytes(b"no weights at all" * 100)
 
@@ -121,7 +121,7 @@ def test_garbage_is_refused(tiny_model: Path, tmp_path: Path, file: str) -> None
         ChineseClipEmbedding(str(tmp_path))
 
 
-def test_a_directory_says_what_it_lacks(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_error_for_an_incomplete_directory_names_the_missing_file(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"has no config\.json"):
         find_checkpoint(str(tmp_path))
     for config in ({"embed_dim": 8}, [8]):
@@ -133,7 +133,7 @@ def test_a_directory_says_what_it_lacks(tiny_model: Path, tmp_path: Path) -> Non
         find_checkpoint(str(tmp_path))
 
 
-def test_fingerprints_tell_models_apart_and_hold_no_path(tiny_model: Path, tmp_path: Path) -> None:
+def test_fingerprints_differ_between_models_and_contain_no_path(tiny_model: Path, tmp_path: Path) -> None:
     same = tiny_checkpoint(tmp_path / "same")
     other = tiny_checkpoint(tmp_path / "other", seed=1)
     prints = [find_checkpoint(str(folder)).fingerprint() for folder in (tiny_model, same, other)]
@@ -142,6 +142,6 @@ def test_fingerprints_tell_models_apart_and_hold_no_path(tiny_model: Path, tmp_p
     assert not any(str(tmp_path) in text for text in prints)
 
 
-def test_tiny_checkpoints_of_unknown_structs_are_refused(tmp_path: Path) -> None:
+def test_tiny_checkpoints_of_unknown_architectures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown architecture 'ViT-X'"):
         tiny_checkpoint(tmp_path, "ViT-X")

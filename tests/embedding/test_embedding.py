@@ -1,4 +1,4 @@
-"""``ChineseClipEmbedding`` behaves as LlamaIndex's embeddings do, in batches, and never cuts a text in silence."""
+"""``ChineseClipEmbedding`` behaves like LlamaIndex's embeddings, works in batches, and warns when it cuts texts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = "这是一段很长的说明文字" * 20
 
 @pytest.fixture
 def passes(tiny_embedding: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Batch sizes of the forward passes that the test causes."""
+    """Batch sizes of the forward passes during the test."""
     sizes: list[int] = []
     backend = tiny_embedding._model.backend
     for name in ("image_vectors", "text_vectors"):
@@ -38,11 +38,11 @@ def passes(tiny_embedding: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch
 
 
 class HeldBackend:
-    """Makes a model's forward passes of images wait.
+    """Blocks the forward passes of images of a model.
 
     Attributes:
-        reached: Set when a pass waits.
-        released: Set it to let passes go on.
+        reached: Set when a pass is blocked.
+        released: Set by the test to continue.
     """
 
     def __init__(self, embed_model: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_vectors_are_lists_of_floats_of_unit_length(tiny_embedding: ChineseClipE
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
 
 
-async def test_sync_async_single_and_batched_agree(
+async def test_sync_async_single_and_batch_calls_give_the_same_vectors(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], texts: list[str]
 ) -> None:
     one_by_one = [tiny_embedding.get_text_embedding(text) for text in texts]
@@ -90,13 +90,13 @@ def test_a_batch_is_one_forward_pass(
     assert passes == [len(photos), 32, 8]
 
 
-def test_padding_changes_no_vector(tiny_embedding: ChineseClipEmbedding) -> None:
+def test_padding_does_not_change_vectors(tiny_embedding: ChineseClipEmbedding) -> None:
     alone = tiny_embedding.get_text_embedding("猫")
     beside_a_long_text = tiny_embedding.get_text_embedding_batch(["猫", "图" * 50])[0]
     np.testing.assert_allclose(alone, beside_a_long_text, atol=3e-6)
 
 
-def test_cut_texts_are_counted_in_one_warning(
+def test_one_warning_counts_the_cut_texts_of_all_batches(
     tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
 ) -> None:
     tiny_embedding.get_text_embedding_batch([LONG, "短"] * 50)
@@ -105,7 +105,7 @@ def test_cut_texts_are_counted_in_one_warning(
     assert [record.getMessage()[:40] for record in warnings] == ["50 text(s) longer than 50 tokens were cu"]
 
 
-async def test_cut_texts_are_counted_in_async_calls_too(
+async def test_one_warning_counts_the_cut_texts_of_an_async_call(
     tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
 ) -> None:
     await tiny_embedding.aget_text_embedding_batch([LONG] * 70)
@@ -115,7 +115,7 @@ async def test_cut_texts_are_counted_in_async_calls_too(
     assert counts == ["70", "1"]
 
 
-def test_long_texts_can_be_embedded_whole(
+def test_long_texts_can_be_embedded_as_the_mean_over_windows(
     tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = tiny_embedding.model_copy(update={"long_text": "mean"})
@@ -129,7 +129,9 @@ def test_long_texts_can_be_embedded_whole(
     np.testing.assert_allclose(whole.get_text_embedding("短"), tiny_embedding.get_text_embedding("短"), atol=3e-6)
 
 
-def test_the_demo_model_finds_what_words_say(demo_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+def test_similarity_gives_probabilities_of_texts_for_each_image(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path]
+) -> None:
     labels = ["帽子", "鞋子"]
     probabilities = demo_embedding.similarity([photos[0], photos[1], photos[2]], labels)
     assert probabilities.shape == (3, 2)
@@ -137,18 +139,18 @@ def test_the_demo_model_finds_what_words_say(demo_embedding: ChineseClipEmbeddin
     assert demo_embedding.similarity(photos[0], "帽子").tolist() == [[1.0]]
 
 
-def test_two_vectors_are_still_compared_as_in_the_base_class(tiny_embedding: ChineseClipEmbedding) -> None:
+def test_similarity_of_two_vectors_is_that_of_the_base_class(tiny_embedding: ChineseClipEmbedding) -> None:
     assert tiny_embedding.similarity([3.0, 0.0], [1.0, 1.0]) == pytest.approx(2**-0.5)
     splitter = SemanticSplitterNodeParser(embed_model=tiny_embedding, buffer_size=1)
     assert splitter.get_nodes_from_documents([Document(text="天空很蓝。海水也很蓝。汽车停在路边。")])
 
 
-async def test_async_calls_leave_the_event_loop_free(
+async def test_async_calls_do_not_block_the_event_loop(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = HeldBackend(tiny_embedding, monkeypatch)
     work = asyncio.create_task(tiny_embedding.aget_image_embedding_batch(photos))
-    # A call that blocked the loop would wait for the loop to release it.
+    # If the call blocked the event loop, this loop would not run.
     while not held.reached.is_set():
         await asyncio.sleep(0.001)
     assert not work.done()
@@ -156,7 +158,7 @@ async def test_async_calls_leave_the_event_loop_free(
     assert len(await work) == len(photos)
 
 
-def test_a_bad_image_is_named(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:
+def test_the_error_for_an_unreadable_image_names_it(tiny_embedding: ChineseClipEmbedding, tmp_path: Path) -> None:
     fake = tmp_path / "fake.jpg"
     fake.write_text("no image")
     with pytest.raises(ImageError, match=r"fake\.jpg is not an image"):
@@ -165,7 +167,7 @@ def test_a_bad_image_is_named(tiny_embedding: ChineseClipEmbedding, tmp_path: Pa
         tiny_embedding.get_image_embedding_batch([str(tmp_path / "gone.jpg")])
 
 
-def test_bad_images_can_be_skipped_and_are_listed(
+def test_unreadable_images_can_be_skipped_and_are_listed(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     images = [photos[0], tmp_path / "gone.jpg", photos[1], b"no image"]
@@ -183,7 +185,7 @@ def test_bad_images_can_be_skipped_and_are_listed(
     assert "number 3: " in message
 
 
-def test_nothing_and_a_single_image_are_refused_in_a_line(tiny_embedding: ChineseClipEmbedding) -> None:
+def test_empty_inputs_and_a_single_image_are_refused(tiny_embedding: ChineseClipEmbedding) -> None:
     with pytest.raises(TypeError, match=r"takes a list of images; give \[image\]"):
         tiny_embedding.get_image_embedding_batch("car.jpg")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at least one image and one text"):
@@ -192,7 +194,7 @@ def test_nothing_and_a_single_image_are_refused_in_a_line(tiny_embedding: Chines
         tiny_embedding.check_precision([b"image"], ["飞机"], top_k=0)
 
 
-def test_images_are_streamed_one_batch_after_the_other(
+def test_images_are_streamed_batch_after_batch(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], passes: list[int], tmp_path: Path
 ) -> None:
     small = tiny_embedding.model_copy(update={"embed_batch_size": 4})
@@ -229,12 +231,12 @@ async def test_a_cancelled_call_stops_after_a_batch(
     with pytest.raises(asyncio.CancelledError):
         await work
     held.released.set()
-    # Of 63 batches, those that a call which went on would embed meanwhile.
+    # Time in which a call that continued would embed more of the 63 batches.
     await asyncio.sleep(0.2)
     assert len(passes) == 1
 
 
-def test_callbacks_see_every_batch_by_name_and_no_bytes(
+def test_callbacks_get_the_names_of_images_but_not_their_bytes(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path]
 ) -> None:
     debug = LlamaDebugHandler(print_trace_on_end=False)
@@ -252,7 +254,7 @@ def test_callbacks_see_every_batch_by_name_and_no_bytes(
     assert [len(end[EventPayload.EMBEDDINGS]) for end in ends] == [2, 1]
 
 
-def test_threads_share_a_model(tiny_embedding: ChineseClipEmbedding, photos: list[Path], texts: list[str]) -> None:
+def test_threads_can_share_a_model(tiny_embedding: ChineseClipEmbedding, photos: list[Path], texts: list[str]) -> None:
     images = [tiny_embedding.get_image_embedding(photo) for photo in photos]
     words = [tiny_embedding.get_text_embedding(text) for text in texts]
 
@@ -264,27 +266,27 @@ def test_threads_share_a_model(tiny_embedding: ChineseClipEmbedding, photos: lis
             np.testing.assert_allclose(list(found_words), words, atol=1e-5)
 
 
-def test_addresses_are_fetched_only_when_allowed(
+def test_urls_are_fetched_only_if_allowed(
     tiny_embedding: ChineseClipEmbedding, file_server: str, photos: list[Path]
 ) -> None:
-    address = f"{file_server}/{photos[0].name}"
+    url = f"{file_server}/{photos[0].name}"
     with pytest.raises(ImageError, match="set allow_urls=True"):
-        tiny_embedding.get_image_embedding(address)
+        tiny_embedding.get_image_embedding(url)
     with pytest.raises(ImageError, match="set allow_private_urls=True"):
-        tiny_embedding.model_copy(update={"allow_urls": True}).get_image_embedding(address)
+        tiny_embedding.model_copy(update={"allow_urls": True}).get_image_embedding(url)
     allowed = tiny_embedding.model_copy(update={"allow_urls": True, "allow_private_urls": True})
     np.testing.assert_allclose(
-        allowed.get_image_embedding(address), tiny_embedding.get_image_embedding(photos[0]), atol=1e-6
+        allowed.get_image_embedding(url), tiny_embedding.get_image_embedding(photos[0]), atol=1e-6
     )
 
 
-def test_unknown_texts_share_a_vector_and_are_told_apart(tiny_embedding: ChineseClipEmbedding) -> None:
+def test_texts_of_unknown_characters_share_a_vector_and_are_recognised(tiny_embedding: ChineseClipEmbedding) -> None:
     assert tiny_embedding.get_text_embedding("🐼") == tiny_embedding.get_text_embedding("𠮷")
     assert not tiny_embedding.knows_text("🐼")
     assert tiny_embedding.knows_text("熊猫")
 
 
-def test_it_pickles_copies_and_serialises(
+def test_pickles_copies_and_serialised_objects_give_the_same_vectors(
     tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
 ) -> None:
     vector = tiny_embedding.get_text_embedding("飞机")

@@ -47,7 +47,9 @@ def test_mixed_nodes_keep_their_order(
     np.testing.assert_allclose([node.embedding for node in nodes], expected, atol=1e-5)
 
 
-async def test_async_and_pipeline_agree(tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> None:
+async def test_async_calls_and_pipelines_give_the_same_vectors(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
+) -> None:
     vectors = [node.embedding for node in tiny_embedding([node.model_copy() for node in photo_nodes])]
 
     called = await tiny_embedding.acall([node.model_copy() for node in photo_nodes])
@@ -57,13 +59,13 @@ async def test_async_and_pipeline_agree(tiny_embedding: ChineseClipEmbedding, ph
     np.testing.assert_allclose([node.embedding for node in piped], vectors, atol=1e-5)
 
 
-def test_other_nodes_are_refused(tiny_embedding: ChineseClipEmbedding) -> None:
+def test_nodes_without_image_and_text_are_refused(tiny_embedding: ChineseClipEmbedding) -> None:
     sound = Node(id_="sound", audio_resource=MediaResource(data=b"UklGRg=="))
     with pytest.raises(TypeError, match=r"node sound .* holds neither an image nor a text"):
         tiny_embedding([sound])
 
 
-def test_an_unreadable_image_is_named_by_its_node(
+def test_the_error_for_an_unreadable_image_names_its_node(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
 ) -> None:
     broken = ImageNode(id_="broken", image="bm8gcGljdHVyZQ==")
@@ -71,7 +73,7 @@ def test_an_unreadable_image_is_named_by_its_node(
         tiny_embedding([*photo_nodes, broken])
 
 
-def test_ids_of_nodes_stay_in_their_line(
+def test_line_breaks_in_node_ids_are_escaped_in_messages(
     tiny_embedding: ChineseClipEmbedding, caplog: pytest.LogCaptureFixture
 ) -> None:
     nodes = [ImageNode(id_="a\nb", image_path="/gone.jpg")] * 2
@@ -81,7 +83,7 @@ def test_ids_of_nodes_stay_in_their_line(
     assert "skipped 2 of 2 images: a\\nb: no such" in caplog.text
 
 
-def test_nodes_of_bad_images_can_be_left_out_and_are_listed(
+def test_nodes_of_unreadable_images_can_be_skipped_and_are_listed(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], caplog: pytest.LogCaptureFixture
 ) -> None:
     gone = ImageNode(id_="gone", image_path="/no/such/image.jpg", text="说明")

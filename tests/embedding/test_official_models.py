@@ -1,4 +1,4 @@
-"""Official models are known by every name that people write, and are downloaded once from either source."""
+"""Official models are recognised by all spellings of their names, and downloaded once from one of two sources."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from llama_index_mm_zhipu.testing import tiny_checkpoint
         "https://huggingface.co/OFA-Sys/{}.git",
     ],
 )
-def test_repositories_stand_for_official_models(name: str, form: str) -> None:
+def test_repository_names_are_recognised(name: str, form: str) -> None:
     repository = OFFICIAL_MODELS[name].repository
     assert official_name(form.format(repository)) == name
     assert official_name(form.format(repository.upper().replace("-", "_"))) == name
@@ -69,19 +69,19 @@ def test_repositories_stand_for_official_models(name: str, form: str) -> None:
         ("ViT-B-16@RoBERTa-wwm-ext-base-chinese", "ViT-B-16"),
     ],
 )
-def test_spellings_stand_for_official_models(spelling: str, name: str) -> None:
+def test_other_spellings_are_recognised(spelling: str, name: str) -> None:
     assert official_name(spelling) == name
 
 
 @pytest.mark.parametrize(
     "name", ["somebody/chinese-clip-vit-base-patch16", "openai/clip-vit-base-patch16", "", "ViT/16"]
 )
-def test_weights_of_others_are_not_the_official_ones(name: str) -> None:
+def test_repositories_of_other_owners_are_not_official(name: str) -> None:
     assert official_name(name) is None
 
 
 @pytest.mark.parametrize("name", ["OFA-Sys/chinese-clip-rn50", "chinese-clip-rn50", "rn50", "RN-50"])
-def test_spellings_have_the_fingerprint_of_the_official_name(name: str, rn50_root: Path) -> None:
+def test_all_spellings_give_the_same_checkpoint(name: str, rn50_root: Path) -> None:
     found, official = (find_checkpoint(name, download_root=rn50_root) for name in (name, "RN50"))
     assert found == official
     assert found.fingerprint() == official.fingerprint()
@@ -96,17 +96,17 @@ def test_spellings_have_the_fingerprint_of_the_official_name(name: str, rn50_roo
         ("weights/clip_cn_rn50.pt", "RN50"),
     ],
 )
-def test_an_unknown_name_is_answered_by_the_nearest(name: str, near: str) -> None:
+def test_the_error_for_an_unknown_name_suggests_the_most_similar(name: str, near: str) -> None:
     with pytest.raises(CheckpointError, match=rf"^unknown model '{name}': [^\n]*; did you mean '{near}'\?$"):
         find_checkpoint(name)
 
 
-def test_nothing_is_proposed_for_a_name_of_another_kind() -> None:
+def test_nothing_is_suggested_for_a_very_different_name() -> None:
     with pytest.raises(CheckpointError, match=r"directory or \.pt file$"):
         find_checkpoint("bert-base-uncased")
 
 
-def test_a_folder_that_exists_is_taken_before_a_name(
+def test_an_existing_folder_takes_precedence_over_a_name(
     rn50_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -115,7 +115,7 @@ def test_a_folder_that_exists_is_taken_before_a_name(
         assert ChineseClipEmbedding(name, backend="torch", download_root=str(rn50_root)).embed_dim == 32
 
 
-def test_an_empty_folder_does_not_hide_a_model(
+def test_an_empty_folder_does_not_hide_the_model_of_its_name(
     rn50_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -130,7 +130,7 @@ NOBODY = "http://127.0.0.1:9"
 
 
 def _archive() -> bytes:
-    """A zip archive, as torch writes; the HTTP client writes 10 MiB at a time, and goes on after these."""
+    """Return a zip archive, like torch's files, of more than the 10 MiB that the HTTP client writes at a time."""
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("weights", np.random.default_rng(0).bytes(25_000_000))
@@ -141,7 +141,7 @@ CONTENT = _archive()
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Gives the file of RN50 under the addresses of both sources, from where the client asks for it."""
+    """Serves the file of RN50 at the paths of both sources, with support for resumed downloads."""
 
     server: Source
     protocol_version = "HTTP/1.1"
@@ -184,12 +184,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Source(ThreadingHTTPServer):
-    """A source on loopback.
+    """A source on the loopback interface.
 
     Attributes:
-        content: Of the file.
+        content: Content of the file.
         asked: Method, path and first byte of each request.
-        breaks: Whether each of the next downloads breaks off in the middle.
+        breaks: Whether each of the next downloads is interrupted in the middle.
         before_answers: Called with the path of each request.
     """
 
@@ -215,19 +215,19 @@ def source() -> Iterator[Source]:
 
 @pytest.fixture
 def both_sources(source: Source, monkeypatch: pytest.MonkeyPatch) -> Source:
-    """One server in the places of Hugging Face (as a mirror) and ModelScope."""
+    """One server that stands for Hugging Face (as a mirror) and for ModelScope."""
     monkeypatch.setenv("HF_ENDPOINT", source.url)
     monkeypatch.setattr(official_models, "MODELSCOPE", source.url)
     return source
 
 
-def said_lines(stderr: str) -> list[str]:
-    """What was printed, without progress bars and what a busy machine needs time for."""
+def printed_lines(stderr: str) -> list[str]:
+    """Return the printed lines without progress bars and without lines that only appear on a busy machine."""
     lines = re.split(r"[\r\n]+", stderr)
     return [line for line in lines if line.strip() and "%|" not in line and not line.startswith("Waiting")]
 
 
-def test_a_missing_file_is_fetched_after_one_line_that_says_so(
+def test_a_missing_file_is_downloaded_and_one_line_reports_it(
     both_sources: Source, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -238,28 +238,28 @@ def test_a_missing_file_is_fetched_after_one_line_that_says_so(
     assert both_sources.downloads() == [(HUGGING_FACE_PATH, 0)]
     shown = capfd.readouterr()
     assert shown.out == ""
-    assert said_lines(shown.err) == [
+    assert printed_lines(shown.err) == [
         f"Downloading {FILE} (25 MB) from {both_sources.url} to {tmp_path / 'new'}, once. "
         'If that is slow: download_source="modelscope".'
     ]
     assert [record for record in caplog.records if not record.name.startswith("llama_index_mm_zhipu")] == []
 
 
-def test_the_line_names_the_mirror_to_those_who_use_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_line_suggests_a_mirror_if_none_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HF_ENDPOINT", raising=False)
     official = official_models._hugging_face(OFFICIAL_MODELS["ViT-B-16"])
     assert official.host == "https://huggingface.co"
     assert official.hint == 'If that is slow: HF_ENDPOINT=https://hf-mirror.com or download_source="modelscope".'
 
 
-def test_modelscope_is_asked_first_by_name(both_sources: Source, tmp_path: Path) -> None:
+def test_modelscope_can_be_the_first_source(both_sources: Source, tmp_path: Path) -> None:
     path = find_checkpoint("RN50", download_root=tmp_path, download_source="modelscope").path
     assert path.read_bytes() == CONTENT
     assert both_sources.downloads() == [(MODELSCOPE_PATH, 0)]
 
 
-@pytest.mark.parametrize("endpoint", [NOBODY, "{url}/gone"], ids=["nobody there", "not there"])
-def test_where_one_source_fails_the_other_is_tried_after_saying_so(
+@pytest.mark.parametrize("endpoint", [NOBODY, "{url}/gone"], ids=["unreachable", "file missing"])
+def test_the_other_source_is_tried_if_the_first_fails(
     endpoint: str,
     both_sources: Source,
     tmp_path: Path,
@@ -271,13 +271,13 @@ def test_where_one_source_fails_the_other_is_tried_after_saying_so(
 
     assert find_checkpoint("RN50", download_root=tmp_path).path.read_bytes() == CONTENT
 
-    failed, downloading = said_lines(capfd.readouterr().err)
+    failed, downloading = printed_lines(capfd.readouterr().err)
     assert failed.startswith(f"cannot fetch {FILE} from {mirror}{HUGGING_FACE_PATH} (")
     assert failed.endswith(f"; trying {both_sources.url} instead.")
     assert downloading.startswith(f"Downloading {FILE} (25 MB) from {both_sources.url} to {tmp_path}, once. ")
 
 
-def test_hugging_face_stands_in_for_modelscope(
+def test_hugging_face_is_tried_if_modelscope_fails(
     both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(official_models, "MODELSCOPE", NOBODY)
@@ -285,33 +285,33 @@ def test_hugging_face_stands_in_for_modelscope(
     assert both_sources.downloads() == [(HUGGING_FACE_PATH, 0)]
 
 
-def test_a_moved_file_is_found(both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redirects_are_followed(both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", f"{both_sources.url}/moved")
     assert find_checkpoint("RN50", download_root=tmp_path).path.read_bytes() == CONTENT
     assert both_sources.downloads()[-1] == (HUGGING_FACE_PATH, 0)
 
 
-def test_waiting_for_an_answer_is_said(
+def test_waiting_for_an_answer_is_reported(
     both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = threading.Event()
+    reported = threading.Event()
     report = reporting.report
 
     def report_and_tell(message: str) -> None:
         report(message)
         if message.startswith("Waiting for an answer from"):
-            said.set()
+            reported.set()
 
     monkeypatch.setattr(reporting, "SLOW_SECONDS", 0.01)
     monkeypatch.setattr(reporting, "report", report_and_tell)
     monkeypatch.setattr(official_models, "_ANSWER_SECONDS", PATIENCE)
-    both_sources.before_answers = lambda path: said.wait(PATIENCE)
+    both_sources.before_answers = lambda path: reported.wait(PATIENCE)
     find_checkpoint("RN50", download_root=tmp_path)
     assert f"Waiting for an answer from {both_sources.url} …" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["huggingface", "modelscope"])
-def test_a_download_that_breaks_goes_on_where_it_was(
+def test_an_interrupted_download_is_resumed(
     name: official_models.DownloadSource,
     both_sources: Source,
     tmp_path: Path,
@@ -323,7 +323,7 @@ def test_a_download_that_breaks_goes_on_where_it_was(
     assert path.read_bytes() == CONTENT
     (_, first), (_, second) = both_sources.downloads()
     assert first == 0 < second <= len(CONTENT) // 2
-    assert len(said_lines(capfd.readouterr().err)) == 1
+    assert len(printed_lines(capfd.readouterr().err)) == 1
     assert caplog.records == []
 
 
@@ -332,7 +332,7 @@ def test_a_download_that_breaks_goes_on_where_it_was(
     [(CONTENT[:1000], [1000]), (CONTENT + b"x", [0]), (b"Z" * 1000, [1000, 0])],
     ids=["a part", "too much", "of another file"],
 )
-def test_what_an_interrupted_download_left_is_completed(
+def test_the_rest_of_an_earlier_download_is_completed(
     both_sources: Source, tmp_path: Path, left: bytes, starts: list[int]
 ) -> None:
     (tmp_path / f"{FILE}.part").write_bytes(left)
@@ -343,21 +343,21 @@ def test_what_an_interrupted_download_left_is_completed(
 
 
 @pytest.mark.parametrize("content", [b"<html>log in first</html>", b"version https://git-lfs.github.com/spec/v1"])
-def test_what_is_no_file_of_weights_is_not_kept(both_sources: Source, tmp_path: Path, content: bytes) -> None:
+def test_a_downloaded_file_without_weights_is_deleted(both_sources: Source, tmp_path: Path, content: bytes) -> None:
     both_sources.content = content
     with pytest.raises(CheckpointError, match=r"the download is not a file of weights.*; cannot fetch .*put it at"):
         find_checkpoint("RN50", download_root=tmp_path)
     assert [file.name for file in tmp_path.iterdir() if file.suffix != ".lock"] == []
 
 
-def test_two_that_want_a_file_at_once_download_it_once(both_sources: Source, tmp_path: Path) -> None:
+def test_concurrent_calls_download_a_file_once(both_sources: Source, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: find_checkpoint("RN50", download_root=tmp_path).path, range(4)))
     assert {path.read_bytes() == CONTENT for path in found} == {True}
     assert both_sources.downloads() == [(HUGGING_FACE_PATH, 0)]
 
 
-def test_where_both_sources_fail_the_error_says_what_to_do(
+def test_the_error_says_what_to_do_if_both_sources_fail(
     both_sources: Source, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(CheckpointError) as caught:
@@ -372,11 +372,11 @@ def test_where_both_sources_fail_the_error_says_what_to_do(
         assert f"cannot fetch clip_cn_vit-h-14.pt from {both_sources.url}{path} (" in message
     assert "set HF_ENDPOINT to a mirror of Hugging Face, such as https://hf-mirror.com" in message
     assert message.endswith(f"put it at {tmp_path / 'clip_cn_vit-h-14.pt'}")
-    assert len(said_lines(capfd.readouterr().err)) == 1
+    assert len(printed_lines(capfd.readouterr().err)) == 1
 
 
 @pytest.mark.parametrize("name", ["huggingface", "modelscope"])
-def test_nothing_is_asked_where_the_user_wants_no_network(
+def test_offline_mode_sends_no_request(
     name: official_models.DownloadSource, both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -385,7 +385,7 @@ def test_nothing_is_asked_where_the_user_wants_no_network(
     assert both_sources.asked == []
 
 
-def test_a_full_disk_is_said_and_the_other_source_not_tried(
+def test_a_full_disk_is_reported_without_trying_the_other_source(
     both_sources: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*args: object, **options: object) -> None:
@@ -397,7 +397,7 @@ def test_a_full_disk_is_said_and_the_other_source_not_tried(
     assert len(both_sources.asked) == 1
 
 
-def test_a_folder_that_cannot_be_made_is_named(both_sources: Source, tmp_path: Path) -> None:
+def test_the_error_names_a_folder_that_cannot_be_created(both_sources: Source, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match=f"cannot write {tmp_path}/file/clip/{FILE} .*give another download_root"):
         find_checkpoint("RN50", download_root=tmp_path / "file" / "clip")

@@ -1,4 +1,4 @@
-"""Models converted for OpenVINO give torch's vectors, are converted once, and never half."""
+"""Models converted for OpenVINO give the vectors of torch, are converted once, and are never incomplete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from llama_index_mm_zhipu.testing import tiny_checkpoint
 if not has_openvino():
     pytest.skip("needs OpenVINO", allow_module_level=True)
 
-# Not by an ordinary import, which lets OpenVINO report each conversion to its makers: two seconds where nobody answers.
+# An ordinary import would let OpenVINO report each conversion over the network, which takes two seconds offline.
 openvino = import_openvino()
 
 HAS_BF16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -57,7 +57,7 @@ def converted_model(tiny_model: Path, tiny_embedding: ChineseClipEmbedding, tmp_
 
 
 def converted(folder: Path) -> list[Path]:
-    """The folders of converted models in a folder, finished or not."""
+    """Return the folders of converted models in a folder, finished or not."""
     return sorted(folder.glob("openvino*"))
 
 
@@ -69,7 +69,7 @@ def converted(folder: Path) -> list[Path]:
         ("int8", 0.99),
     ],
 )
-def test_vectors_are_those_of_torch_at_every_length_and_batch_size(
+def test_vectors_equal_those_of_torch_at_every_length_and_batch_size(
     tiny_model: Path, photos: list[Path], texts: list[str], precision: Any, min_cosine: float
 ) -> None:
     ours = ChineseClipEmbedding(str(tiny_model), backend="openvino", precision=precision)
@@ -104,7 +104,7 @@ def test_a_model_is_converted_once_beside_its_weights(model: Path, caplog: pytes
 
 
 @pytest.mark.usefixtures("int8_embedding")
-def test_precisions_and_weights_are_kept_apart(
+def test_each_precision_and_each_model_is_converted_to_its_own_folder(
     tiny_model: Path, tiny_embedding: ChineseClipEmbedding, tmp_path: Path
 ) -> None:
     cache = shutil.copytree(tiny_model, tmp_path / "cache")
@@ -118,8 +118,8 @@ def test_precisions_and_weights_are_kept_apart(
     assert np.dot(vector, tiny_embedding.get_text_embedding("飞机")) < 0.99
 
 
-def test_batches_of_texts_of_all_lengths_come_to_openvino_in_few_shapes(tiny_model: Path) -> None:
-    # It keeps memory for each of them.
+def test_batches_of_texts_are_padded_to_few_lengths(tiny_model: Path) -> None:
+    # OpenVINO keeps memory for each shape.
     shapes: set[tuple[int, ...]] = set()
 
     class Recorded(OpenVinoBackend):
@@ -133,7 +133,7 @@ def test_batches_of_texts_of_all_lengths_come_to_openvino_in_few_shapes(tiny_mod
     assert shapes == {(2, length) for length in range(4, 53, 4)}
 
 
-def test_the_second_start_needs_no_torch_and_the_network_never(model: Path) -> None:
+def test_a_converted_model_needs_no_torch_and_nothing_uses_the_network(model: Path) -> None:
     code = """
 import sys
 def refuse_network(event, args):
@@ -156,22 +156,22 @@ except KeyboardInterrupt:
         subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=True)
         for _ in range(2)
     ]
-    # Ctrl-C is heard after a model was converted, used and closed.
+    # Ctrl-C works after a model was converted, used and closed.
     assert all(output.stdout.endswith("\ninterrupted\n") for output in outputs)
     (first, with_torch, *of_nncf), (second, without, *_) = (output.stdout.split()[:-1] for output in outputs)
     assert first == second
     assert (with_torch, without) == ("True", "False")
-    # A progress bar the first time; nothing of what OpenVINO, nncf and torch say about their insides.
+    # The first start shows progress bars, but no warnings or log lines of OpenVINO, nncf and torch.
     assert "Converting model.pt for OpenVINO, int8 (once)" in outputs[0].stderr
     assert "CUDA" not in outputs[0].stderr
-    # On a busy machine it takes long enough for a line that says what is going on.
+    # On a busy machine, loading is slow enough to be reported.
     assert re.sub("Loading the model .*\n", "", outputs[1].stderr) == ""
-    # The conversion leaves nncf's own logging as it was.
+    # After the conversion, nncf logs as before.
     assert of_nncf == ["INFO:nncf:still", "heard"]
     assert "Logging error" not in outputs[0].stderr
 
 
-def test_threads_that_convert_leave_stdout_to_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_conversions_do_not_hide_what_other_threads_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     models = [tiny_checkpoint(tmp_path / name, seed=seed) for seed, name in enumerate(("first", "second"))]
     before = sys.stdout
     with ThreadPoolExecutor() as pool:
@@ -205,7 +205,7 @@ def test_a_model_that_gives_other_vectors_is_refused(model: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize(("encoder", "text"), [("visual.proj", "images nan"), ("text_projection", "texts nan")])
-def test_vectors_that_are_not_numbers_are_refused(
+def test_a_model_that_gives_nan_is_refused(
     encoder: str, text: str, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def load_with_nan(checkpoint: Any) -> Any:
@@ -229,7 +229,7 @@ def test_a_model_that_was_converted_with_nan_is_refused(converted_model: Path) -
         ChineseClipEmbedding(str(converted_model), backend="openvino")
 
 
-def test_what_openvino_cannot_convert_is_said_so(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_errors_of_openvino_are_explained(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("No conversion rule\nfound")
 
@@ -250,7 +250,7 @@ def test_a_folder_without_record_is_not_taken_for_a_model(converted_model: Path)
 @pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 def test_a_conversion_that_is_interrupted_or_killed_leaves_no_model(model: Path) -> None:
-    # A conversion that stops at its first encoder, interrupted first and killed then.
+    # The conversion stops at its first encoder: the first time it is interrupted, the second time killed.
     code = """
 import os, signal, sys
 from llama_index_mm_zhipu.embedding.backends import openvino
@@ -270,7 +270,7 @@ ChineseClipEmbedding(sys.argv[1], backend="openvino")
         after_ctrl_c, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGKILL
     assert set(ast.literal_eval(after_ctrl_c)) == {"config.json", "model.pt"}
-    # What a kill leaves is not taken for a model; while it is young, it may be of a conversion that goes on.
+    # The folder of the killed conversion is not used. While it is recent, it may belong to a running conversion.
     (left_behind,) = converted(model)
     ChineseClipEmbedding(str(model), backend="openvino").close()
     assert left_behind in converted(model)
@@ -282,9 +282,7 @@ ChineseClipEmbedding(sys.argv[1], backend="openvino")
 
 
 @pytest.mark.parametrize("backend", ["auto", "openvino"])
-def test_ctrl_c_inside_of_openvino_comes_when_it_can_be_heard(
-    model: Path, backend: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_inside_openvino_is_deferred(model: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     swallowed: list[str] = []
 
     def swallow(loaded: Any, encoder: str, *args: Any, **kwargs: Any) -> None:
@@ -306,7 +304,7 @@ def test_ctrl_c_inside_of_openvino_comes_when_it_can_be_heard(
 
 
 @pytest.mark.integration
-def test_processes_that_convert_at_once_agree(model: Path) -> None:
+def test_processes_can_convert_a_model_at_the_same_time(model: Path) -> None:
     code = """
 import sys
 from llama_index_mm_zhipu import ChineseClipEmbedding
@@ -321,21 +319,21 @@ print(ChineseClipEmbedding(sys.argv[1], backend="openvino").get_text_embedding("
 
 
 @pytest.mark.parametrize("file", ["model.json", "text.xml", "image.bin"])
-def test_a_damaged_file_is_named_with_what_to_do(converted_model: Path, file: str) -> None:
+def test_the_error_for_a_damaged_file_says_what_to_delete(converted_model: Path, file: str) -> None:
     (folder,) = converted(converted_model)
     (folder / file).write_bytes(b"damaged")
     with pytest.raises(BackendError, match=f"delete the folder .*{folder.name}"):
         ChineseClipEmbedding(str(converted_model), backend="openvino")
 
 
-def test_what_openvino_cannot_do_is_refused_with_advice(tiny_model: Path) -> None:
+def test_unsupported_devices_and_precisions_are_refused_with_advice(tiny_model: Path) -> None:
     with pytest.raises(BackendError, match="runs on the CPU, not on 'cuda'"):
         ChineseClipEmbedding(str(tiny_model), backend="openvino", device="cuda")
     with pytest.raises(BackendError, match='precision="fp16" needs a GPU'):
         ChineseClipEmbedding(str(tiny_model), backend="openvino", precision="fp16")
 
 
-def test_what_is_not_installed_is_named(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_names_the_missing_package(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_index_mm_zhipu.embedding.backends.openvino.has_openvino", lambda: False)
     with pytest.raises(BackendError, match=r'needs OpenVINO: pip install "llama-index-mm-zhipu\[openvino\]"'):
         ChineseClipEmbedding(str(tiny_model), backend="openvino", precision="bf16")

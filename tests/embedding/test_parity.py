@@ -1,4 +1,4 @@
-"""Our vectors are those of an independent implementation, and those of the code that users come from."""
+"""The vectors equal those of an independent implementation, and those of cn_clip."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _unit(features: torch.Tensor) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=["torch", "openvino"])
 def backend(request: pytest.FixtureRequest) -> str:
-    """What computes our vectors."""
+    """The backend under test."""
     if request.param == "openvino":
         request.getfixturevalue("needs_openvino")
     return str(request.param)
 
 
 class Official(NamedTuple):
-    """An official name, and the folder that holds a checkpoint of its form."""
+    """An official name, and the folder of a checkpoint with that architecture."""
 
     name: str
     root: Path
@@ -40,8 +40,8 @@ class Official(NamedTuple):
     def embedding(self, backend: Any) -> ChineseClipEmbedding:
         return ChineseClipEmbedding(self.name, download_root=str(self.root), device="cpu", backend=backend)
 
-    def of_the_article(self) -> tuple[Any, Any]:
-        """cn_clip's model and preprocessing, as the article loads them."""
+    def cn_clip_model(self) -> tuple[Any, Any]:
+        """Return the model and preprocessing of cn_clip."""
         model, preprocess = cn_clip.clip.load_from_name(self.name, device="cpu", download_root=str(self.root))
         return model.eval(), preprocess
 
@@ -68,7 +68,7 @@ def images(photos: list[Path]) -> list[Image.Image]:
     return [Image.open(photo).convert("RGB") for photo in photos[:4]]
 
 
-def test_vectors_are_those_of_hugging_face(
+def test_vectors_equal_those_of_hugging_face(
     vit_checkpoint: Path, backend: Any, images: list[Image.Image], texts: list[str]
 ) -> None:
     ours = ChineseClipEmbedding(vit_checkpoint, device="cpu", backend=backend)
@@ -87,10 +87,10 @@ def weights_in(file: Path) -> Weights:
     return weights
 
 
-def test_vectors_are_those_of_the_articles_own_path(
+def test_vectors_equal_those_of_cn_clip(
     official: Official, images: list[Image.Image], texts: list[str], backend: Any
 ) -> None:
-    model, preprocess = official.of_the_article()
+    model, preprocess = official.cn_clip_model()
     with torch.inference_mode():
         image_features = model.encode_image(torch.stack([preprocess(image) for image in images]))
         text_features = model.encode_text(cn_clip.clip.tokenize(texts))
@@ -100,9 +100,9 @@ def test_vectors_are_those_of_the_articles_own_path(
     assert_same_vectors(embed.get_text_embedding_batch(texts), _unit(text_features), 0.99999)
 
 
-def test_probabilities_are_those_of_the_article(official: Official, images: list[Image.Image], backend: Any) -> None:
+def test_probabilities_equal_those_of_cn_clip(official: Official, images: list[Image.Image], backend: Any) -> None:
     labels = ["衣服", "鞋子", "帽子"]
-    model, preprocess = official.of_the_article()
+    model, preprocess = official.cn_clip_model()
     with torch.inference_mode():
         logits, _ = model.get_similarity(
             torch.stack([preprocess(image) for image in images]), cn_clip.clip.tokenize(labels)
@@ -115,7 +115,7 @@ def test_probabilities_are_those_of_the_article(official: Official, images: list
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ViT-L-14", "ViT-L-14-336", "ViT-H-14"])
-def test_larger_structs_load_and_embed(name: str, tmp_path: Path, photos: list[Path]) -> None:
+def test_larger_models_load_and_embed(name: str, tmp_path: Path, photos: list[Path]) -> None:
     tiny_checkpoint(tmp_path, name)
     embed = ChineseClipEmbedding(name, download_root=str(tmp_path), device="cpu")
 

@@ -1,4 +1,4 @@
-"""Which backend runs a model, and that it lies in memory once."""
+"""The backend is chosen by machine and settings, and a model is loaded once per process."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from llama_index_mm_zhipu.testing import tiny_checkpoint
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The backends that the test loads."""
+    """Types of the backends that are loaded during the test."""
     loaded: list[str] = []
     load = shared_models._load
 
-    def record(settings: ModelSettings, kind: str, *args: object) -> object:
-        loaded.append(kind)
-        return load(settings, kind, *args)  # type: ignore[arg-type]
+    def record(settings: ModelSettings, backend_type: str, *args: object) -> object:
+        loaded.append(backend_type)
+        return load(settings, backend_type, *args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(shared_models, "_load", record)
     return loaded
@@ -48,7 +48,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("machine", "asked", "chosen"),
     [
-        # the best device, OpenVINO installed; backend, device, precision
+        # (best device, whether OpenVINO is installed), (backend, device, precision) given, and the same chosen
         (("cpu", True), ("auto", "auto", None), ("openvino", "cpu", "fp32")),
         (("cpu", True), ("auto", "cpu", "int8"), ("openvino", "cpu", "int8")),
         (("cpu", True), ("torch", "auto", None), ("torch", "cpu", "fp32")),
@@ -62,7 +62,7 @@ def model(tmp_path: Path) -> Path:
     ],
 )
 @pytest.mark.usefixtures("needs_openvino")
-def test_the_backend_fits_the_machine(
+def test_the_backend_is_chosen_by_machine_and_settings(
     tiny_model: Path,
     monkeypatch: pytest.MonkeyPatch,
     machine: tuple[str, bool],
@@ -76,7 +76,7 @@ def test_the_backend_fits_the_machine(
     assert shared_models._choose_backend(settings) == chosen
 
 
-def test_objects_that_name_one_model_share_it(model: Path, loads: list[str]) -> None:
+def test_objects_with_the_same_model_share_it(model: Path, loads: list[str]) -> None:
     first = ChineseClipEmbedding(str(model), backend="torch")
     others = [
         ChineseClipEmbedding(str(model), backend="torch", embed_batch_size=2, long_text="mean"),
@@ -89,7 +89,7 @@ def test_objects_that_name_one_model_share_it(model: Path, loads: list[str]) -> 
     assert {id(other._model.backend) for other in others} == {id(first._model.backend)}
 
 
-def test_other_weights_at_the_same_place_are_another_model(model: Path, tmp_path: Path, loads: list[str]) -> None:
+def test_new_weights_in_the_same_file_are_another_model(model: Path, tmp_path: Path, loads: list[str]) -> None:
     old = ChineseClipEmbedding(str(model), backend="torch")
     shutil.copytree(tiny_checkpoint(tmp_path / "other", seed=1), model, dirs_exist_ok=True)
     new = ChineseClipEmbedding(str(model), backend="torch")
@@ -97,14 +97,14 @@ def test_other_weights_at_the_same_place_are_another_model(model: Path, tmp_path
     assert old.get_text_embedding("飞机") != new.get_text_embedding("飞机")
 
 
-def test_threads_that_want_the_same_model_load_it_once(model: Path, loads: list[str]) -> None:
+def test_threads_load_a_model_once(model: Path, loads: list[str]) -> None:
     with ThreadPoolExecutor(8) as pool:
         made = list(pool.map(lambda _: ChineseClipEmbedding(str(model), backend="torch"), range(8)))
     assert loads == ["torch"]
     assert len({id(one._model.backend) for one in made}) == 1
 
 
-def test_closing_frees_the_weights_when_nobody_else_uses_them(model: Path, loads: list[str]) -> None:
+def test_closing_frees_the_weights_unless_another_object_uses_them(model: Path, loads: list[str]) -> None:
     first = ChineseClipEmbedding(str(model), backend="torch")
     second = ChineseClipEmbedding(str(model), backend="torch")
     vector = first.get_text_embedding("飞机")
@@ -121,15 +121,15 @@ def test_closing_frees_the_weights_when_nobody_else_uses_them(model: Path, loads
     assert loads == ["torch", "torch"]
 
 
-def test_a_warm_model_is_loaded_again_after_closing(model: Path, loads: list[str]) -> None:
+def test_a_closed_model_is_loaded_again_by_warmup(model: Path, loads: list[str]) -> None:
     embed = ChineseClipEmbedding(str(model), backend="torch")
     embed.close()
     embed.warmup()
     assert loads == ["torch", "torch"]
 
 
-def test_weights_that_changed_meanwhile_have_no_fingerprint(model: Path, tmp_path: Path) -> None:
-    # An index would take vectors of the old ones for vectors of the new.
+def test_weights_that_changed_on_disk_have_no_fingerprint(model: Path, tmp_path: Path) -> None:
+    # With the fingerprint of the new weights, an index would mix vectors of both.
     embed = ChineseClipEmbedding(str(model), backend="torch")
     before = embed.get_query_embedding("飞机")
     shutil.copytree(tiny_checkpoint(tmp_path / "other", seed=1), model, dirs_exist_ok=True)
@@ -144,7 +144,7 @@ def test_weights_that_changed_meanwhile_have_no_fingerprint(model: Path, tmp_pat
         _ = embed.fingerprint
 
 
-def test_a_conversion_that_failed_is_not_tried_again(
+def test_a_failed_conversion_is_not_repeated(
     model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, loads: list[str]
 ) -> None:
     monkeypatch.setitem(openvino.MIN_COSINES, "fp32", 1.1)
@@ -156,7 +156,7 @@ def test_a_conversion_that_failed_is_not_tried_again(
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.usefixtures("needs_openvino")
-def test_a_forked_process_is_told_to_be_spawned(model: Path) -> None:
+def test_a_forked_process_gets_an_error_that_advises_to_spawn(model: Path) -> None:
     code = """
 import os, sys
 from llama_index_mm_zhipu import ChineseClipEmbedding
@@ -170,14 +170,14 @@ else:
         embed.get_text_embedding("汽车")
     except Exception as error:
         print(error, flush=True)
-    # Torch's threads are the parent's: an ordinary end of this process would look for them.
+    # torch's threads do not exist in this process: an ordinary exit would wait for them.
     os._exit(0)
 """
     done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, timeout=PATIENCE)
     assert "loaded before this process was forked: start processes by spawn" in done.stdout
 
 
-def test_settings_of_the_model_stay_as_they_were_loaded(model: Path) -> None:
+def test_settings_of_a_loaded_model_cannot_be_changed(model: Path) -> None:
     embed = ChineseClipEmbedding(model, backend="torch", cache_dir=model)
     assert embed.model_name == embed.cache_dir == str(model)
     with pytest.raises(ValueError, match="frozen"):
@@ -185,18 +185,18 @@ def test_settings_of_the_model_stay_as_they_were_loaded(model: Path) -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "banana", "CPU"])
-def test_a_device_that_is_not_there_is_named(model: Path, device: str) -> None:
+def test_the_error_names_a_missing_device(model: Path, device: str) -> None:
     with pytest.raises(BackendError, match=f"torch cannot use the device '{device}' here"):
         ChineseClipEmbedding(str(model), backend="torch", device=device)
 
 
-def test_pickles_carry_no_weights(model: Path) -> None:
+def test_pickles_contain_no_weights(model: Path) -> None:
     embed = ChineseClipEmbedding(str(model), backend="torch")
     assert len(pickle.dumps(embed)) < 5_000
     assert len(pickle.dumps(SharedModel(embed._model.settings))) < 5_000
 
 
-def test_auto_falls_back_to_torch_and_says_why(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_auto_falls_back_to_torch_and_logs_why(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     no_folder = str(tmp_path / "file" / "cache")
 

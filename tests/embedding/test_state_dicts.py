@@ -1,4 +1,4 @@
-"""Checkpoints of other trainers and of transformers load; whatever does not fit is named in the error."""
+"""Checkpoints of other trainers and of transformers load; errors name whatever does not fit."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ State = dict[str, torch.Tensor]
 
 @pytest.fixture
 def state(tiny_model: Path) -> State:
-    """The tensors of the tiny model by cn_clip's names."""
+    """The tensors of the tiny model, by their names in cn_clip."""
     weights: State = torch.load(tiny_model / "model.pt", weights_only=True)["state_dict"]
     return {name.removeprefix("module."): tensor.clone() for name, tensor in weights.items() if ".pooler." not in name}
 
 
 @pytest.fixture
 def save(tiny_model: Path, tmp_path: Path) -> Callable[[Any], Path]:
-    """Writes a checkpoint of the tiny model's architecture."""
+    """A function that saves a checkpoint with the tiny model's configuration."""
 
     def write(content: Any) -> Path:
         shutil.copy(tiny_model / "config.json", tmp_path)
@@ -107,7 +107,7 @@ def test_two_models_in_one_file_are_refused(state: State, save: Callable[[Any], 
         ChineseClipEmbedding(save(both), backend="torch")
 
 
-def test_missing_unexpected_and_reshaped_tensors_are_shown_together(state: State, save: Callable[[Any], Path]) -> None:
+def test_one_error_lists_missing_unexpected_and_reshaped_tensors(state: State, save: Callable[[Any], Path]) -> None:
     bias = state.pop("visual.ln_post.bias")
     state["visual.ln_last.bias"] = bias
     state["text_projection"] = torch.ones(64, 16)
@@ -120,7 +120,7 @@ def test_missing_unexpected_and_reshaped_tensors_are_shown_together(state: State
     )
 
 
-def test_weights_of_another_model_are_shown_in_few_names(save: Callable[[Any], Path]) -> None:
+def test_the_error_for_another_model_lists_only_a_few_names(save: Callable[[Any], Path]) -> None:
     content = {f"layer{number}.weight": torch.ones(1) for number in range(99)}
     with pytest.raises(
         CheckpointError, match=r"missing [^\n]* and \d+ more; unexpected layer0\.weight, [^\n]* and 96 more$"
@@ -163,7 +163,7 @@ def test_weights_that_are_not_finite_are_refused(
     assert not list(folder.glob("openvino*"))
 
 
-def test_the_first_of_several_tensors_is_named(state: State, save: Callable[[Any], Path]) -> None:
+def test_the_error_names_the_first_tensor_that_is_not_finite(state: State, save: Callable[[Any], Path]) -> None:
     names = list(state)
     for name in (names[-1], names[5], names[9]):
         state[name] = torch.full_like(state[name], math.nan)
@@ -171,12 +171,12 @@ def test_the_first_of_several_tensors_is_named(state: State, save: Callable[[Any
         ChineseClipEmbedding(save(state), backend="torch")
 
 
-def test_tensors_that_are_not_used_may_hold_anything(state: State, save: Callable[[Any], Path]) -> None:
+def test_unused_tensors_may_contain_nan(state: State, save: Callable[[Any], Path]) -> None:
     state["bert.pooler.dense.bias"] = torch.full((64,), math.nan)
     ChineseClipEmbedding(save(state), backend="torch")
 
 
-def test_a_logit_scale_without_exponential_is_refused(state: State, save: Callable[[Any], Path]) -> None:
+def test_a_logit_scale_with_infinite_exponential_is_refused(state: State, save: Callable[[Any], Path]) -> None:
     state["logit_scale"] = torch.tensor(120.0)
     with pytest.raises(CheckpointError, match="logit_scale of 120, whose exponential is infinite"):
         ChineseClipEmbedding(save(state), backend="torch")
@@ -194,7 +194,7 @@ def config() -> dict[str, Any]:
 
 
 def assert_parity(folder: Path, reference: Any, images: list[Image.Image], texts: list[str]) -> None:
-    """The vectors of a folder are those of transformers' model."""
+    """Check that the vectors of the model in a folder equal those of transformers' model."""
     ours = ChineseClipEmbedding(folder, device="cpu", backend="torch")
     side = find_checkpoint(str(folder)).input_resolution
     assert_same_vectors(ours.get_image_embedding_batch(images), image_vectors(reference, images, side), 0.9999)
@@ -204,7 +204,7 @@ def assert_parity(folder: Path, reference: Any, images: list[Image.Image], texts
 
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])
 @pytest.mark.parametrize("name", FULL)
-def test_vectors_are_those_of_transformers(
+def test_vectors_equal_those_of_transformers(
     name: str, file: str, tmp_path: Path, images: list[Image.Image], texts: list[str]
 ) -> None:
     reference = write_folder(tmp_path, small_config(name), file=file)
@@ -218,7 +218,7 @@ def test_vectors_are_those_of_transformers(
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("ViT-L-14", "ViT-L-14-336", "ViT-H-14")),
     ],
 )
-def test_full_size_vectors_are_those_of_transformers(
+def test_vectors_of_full_size_models_equal_those_of_transformers(
     name: str, tmp_path: Path, images: list[Image.Image], texts: list[str]
 ) -> None:
     reference = write_folder(tmp_path, FULL[name], file="model.safetensors")
@@ -226,7 +226,7 @@ def test_full_size_vectors_are_those_of_transformers(
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_published_configurations_are_those_of_cn_clip(name: str, tmp_path: Path) -> None:
+def test_published_configurations_equal_those_of_cn_clip(name: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(FULL[name]))
     (tmp_path / "pytorch_model.bin").touch()
     official = OFFICIAL_MODELS[name]
@@ -243,7 +243,7 @@ def test_published_configurations_are_those_of_cn_clip(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_of_every_precision_load(
+def test_weights_of_every_dtype_load(
     dtype: torch.dtype, config: dict[str, Any], tmp_path: Path, images: list[Image.Image], texts: list[str]
 ) -> None:
     reference = write_folder(tmp_path, config)
@@ -252,12 +252,12 @@ def test_weights_of_every_precision_load(
     assert_parity(tmp_path, reference.float(), images, texts)
 
 
-def test_old_configurations_are_read_as_by_transformers(
+def test_old_configurations_are_read_like_in_transformers(
     config: dict[str, Any], tmp_path: Path, images: list[Image.Image], texts: list[str]
 ) -> None:
     old = {
         **config,
-        # What is in both is taken from here.
+        # Values in vision_config_dict take precedence over these.
         "vision_config": {"patch_size": 32, "hidden_size": 9},
         "vision_config_dict": config["vision_config"],
         "text_config_dict": None,
@@ -266,7 +266,7 @@ def test_old_configurations_are_read_as_by_transformers(
     assert_parity(tmp_path, reference, images, texts)
 
 
-def test_sides_of_squares_may_be_given_twice(config: dict[str, Any]) -> None:
+def test_sizes_may_be_pairs_of_equal_numbers(config: dict[str, Any]) -> None:
     side = config["vision_config"]["image_size"]
     config["vision_config"] |= {"image_size": [side, side], "patch_size": [16, 16]}
     translated = clip_config(config, Path("config.json"))
@@ -274,7 +274,7 @@ def test_sides_of_squares_may_be_given_twice(config: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("activation", ["gelu_new", "relu", "silu"])
-def test_other_activations_of_the_text_encoder_are_those_of_transformers(
+def test_other_activations_of_the_text_encoder_give_the_vectors_of_transformers(
     activation: str, config: dict[str, Any], tmp_path: Path, images: list[Image.Image], texts: list[str]
 ) -> None:
     config["text_config"]["hidden_act"] = activation
@@ -304,7 +304,7 @@ def test_other_activations_of_the_text_encoder_are_those_of_transformers(
         ("text_config", {"max_position_embeddings": 32}, "text_config.max_position_embeddings is 32"),
     ],
 )
-def test_what_cn_clip_cannot_represent_is_refused_by_the_name_of_the_field(
+def test_the_error_names_a_field_that_cn_clip_cannot_represent(
     part: str, change: dict[str, Any], message: str, config: dict[str, Any], tmp_path: Path
 ) -> None:
     (config[part] if part else config).update(change)
@@ -314,7 +314,7 @@ def test_what_cn_clip_cannot_represent_is_refused_by_the_name_of_the_field(
         find_checkpoint(str(tmp_path))
 
 
-def test_tensors_that_clip_does_not_use_are_left_out(config: dict[str, Any], tmp_path: Path) -> None:
+def test_unused_tensors_are_left_out(config: dict[str, Any], tmp_path: Path) -> None:
     state = write_folder(tmp_path, config).state_dict()
     state |= {
         "text_model.pooler.dense.weight": torch.ones(128, 128),
@@ -325,7 +325,9 @@ def test_tensors_that_clip_does_not_use_are_left_out(config: dict[str, Any], tmp
     load_model(find_checkpoint(str(tmp_path)))
 
 
-def test_what_is_missing_and_unexpected_has_the_names_of_transformers(config: dict[str, Any], tmp_path: Path) -> None:
+def test_missing_and_unexpected_tensors_have_their_names_in_transformers(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
     model = write_folder(tmp_path, config)
     state = model.state_dict()
     state["vision_model.encoder.layers.1.self_attn.rotary"] = torch.ones(1)
@@ -340,7 +342,7 @@ def test_what_is_missing_and_unexpected_has_the_names_of_transformers(config: di
     assert "of other shapes text_projection [5, 3] for [128, 512]" in message
 
 
-def test_weights_are_found_by_their_names_in_every_kind_of_file(
+def test_weights_of_transformers_are_recognised_in_every_file(
     config: dict[str, Any], tmp_path: Path, images: list[Image.Image], texts: list[str]
 ) -> None:
     reference = write_folder(tmp_path, config)

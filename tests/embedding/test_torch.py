@@ -22,7 +22,7 @@ def unit(features: torch.Tensor) -> np.ndarray:
     return (features / features.norm(dim=-1, keepdim=True)).float().numpy()
 
 
-def test_vectors_are_those_of_the_bare_model(tiny_model: Path) -> None:
+def test_vectors_equal_those_of_the_bare_model(tiny_model: Path) -> None:
     checkpoint = find_checkpoint(str(tiny_model))
     model = load_model(checkpoint).float()
     backend = TorchBackend(checkpoint, "cpu", "fp32")
@@ -36,7 +36,7 @@ def test_vectors_are_those_of_the_bare_model(tiny_model: Path) -> None:
 
 
 @pytest.mark.skipif(not HAS_BF16, reason="this CPU has no bf16 instructions")
-def test_bf16_is_near_fp32(tiny_model: Path) -> None:
+def test_vectors_in_bf16_are_close_to_fp32(tiny_model: Path) -> None:
     checkpoint = find_checkpoint(str(tiny_model))
     exact, half = (TorchBackend(checkpoint, "cpu", precision) for precision in ("fp32", "bf16"))
     for ours, theirs in (
@@ -47,7 +47,9 @@ def test_bf16_is_near_fp32(tiny_model: Path) -> None:
         assert 0.999 < (ours * theirs).sum(axis=1).min() < 1 - 1e-7
 
 
-def test_what_a_cpu_cannot_do_is_refused_with_advice(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precisions_that_a_cpu_does_not_support_are_refused_with_advice(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     checkpoint = find_checkpoint(str(tiny_model))
     with pytest.raises(BackendError, match=r'precision="int8" needs OpenVINO.*\[openvino\]'):
         TorchBackend(checkpoint, "cpu", "int8")

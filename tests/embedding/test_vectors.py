@@ -1,4 +1,4 @@
-"""Texts and images become the tokens and pixels of Chinese-CLIP, and these become vectors, in batches and in order."""
+"""Texts and images are turned into tokens and pixels as in cn_clip, and embedded in batches and in order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from llama_index_mm_zhipu.embedding.chinese_clip.vectors import (
 from llama_index_mm_zhipu.images import ImageError
 
 
-def test_tokens_are_those_of_cn_clip_less_the_padding() -> None:
+def test_tokens_equal_those_of_cn_clip_without_padding() -> None:
     texts = ["飞机", "一架 Boeing 747 停在机场", ""]
     theirs = cn_clip.clip.tokenize(texts).numpy()
 
@@ -62,11 +62,11 @@ def test_tokens_are_those_of_cn_clip_less_the_padding() -> None:
         (" \n", False),
     ],
 )
-def test_texts_of_unknown_characters_are_told_apart(text: str, known: bool) -> None:
+def test_texts_of_unknown_characters_are_recognised(text: str, known: bool) -> None:
     assert knows(text) is known
 
 
-def test_windows_cover_a_long_text_once() -> None:
+def test_windows_cover_a_long_text_without_overlap() -> None:
     pieces = list(range(1, 121))
     runs = list(windows(pieces))
     assert [len(run) for run in runs] == [50, 50, 20]
@@ -89,7 +89,7 @@ TEXTS = ["飞机", "一架白色的飞机停在机场上", "猫", "飞机", "图
 
 @pytest.fixture
 def shapes(tiny_embedding: ChineseClipEmbedding, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    """Shapes of the forward passes that the test causes."""
+    """Shapes of the forward passes during the test."""
     seen: list[tuple[int, ...]] = []
     backend = tiny_embedding._model.backend
     run = backend.text_vectors
@@ -111,12 +111,12 @@ def test_distinct_texts_are_embedded_once_and_sorted_by_length(
     tiny_embedding: ChineseClipEmbedding, shapes: list[tuple[int, ...]]
 ) -> None:
     vectors = text_vectors(tiny_embedding._model.backend, TEXTS, long_text="truncate", batch_size=3)
-    # Of nine texts seven are distinct: the empty one, three of one or two characters, three longer ones.
+    # Seven of the nine texts are distinct: the empty one, three of one or two characters, three longer ones.
     assert shapes == [(3, 3), (3, 14), (1, 52)]
     np.testing.assert_allclose(vectors, one_by_one(tiny_embedding, TEXTS), atol=3e-6)
 
 
-def test_batches_of_the_public_call_hold_texts_of_like_length(
+def test_public_batches_contain_texts_of_similar_length(
     tiny_embedding: ChineseClipEmbedding, shapes: list[tuple[int, ...]]
 ) -> None:
     texts = [character * length for length in (40, 2, 21) for character in "天地人你我他山水火风"]
@@ -128,18 +128,18 @@ def test_batches_of_the_public_call_hold_texts_of_like_length(
     np.testing.assert_allclose(vectors, one_by_one(tiny_embedding, shuffled), atol=3e-6)
 
 
-async def test_the_async_call_agrees(tiny_embedding: ChineseClipEmbedding) -> None:
+async def test_the_async_call_gives_the_same_vectors(tiny_embedding: ChineseClipEmbedding) -> None:
     vectors = await tiny_embedding.aget_text_embedding_batch(TEXTS)
     np.testing.assert_allclose(vectors, one_by_one(tiny_embedding, TEXTS), atol=3e-6)
 
 
-def test_windows_of_long_texts_find_back_to_their_text(tiny_embedding: ChineseClipEmbedding) -> None:
+def test_windows_are_averaged_per_text(tiny_embedding: ChineseClipEmbedding) -> None:
     texts = ["天空" * 70, "短", "海洋" * 40, "天空" * 70]
     vectors = text_vectors(tiny_embedding._model.backend, texts, long_text="mean", batch_size=2)
     np.testing.assert_allclose(vectors, one_by_one(tiny_embedding, texts, "mean"), atol=3e-6)
 
 
-def test_the_latest_queries_are_kept_and_the_oldest_leave() -> None:
+def test_the_cache_keeps_the_most_recently_used_queries() -> None:
     cache = QueryCache(size=2)
     computed: list[str] = []
 
@@ -151,20 +151,20 @@ def test_the_latest_queries_are_kept_and_the_oldest_leave() -> None:
     assert computed == ["a", "bb", "ccc", "bb"]
 
 
-def test_what_the_caller_does_to_a_vector_stays_there() -> None:
+def test_changing_a_returned_vector_does_not_change_the_cache() -> None:
     cache = QueryCache()
     cache.get("query", lambda: [1.0, 2.0]).clear()
     assert cache.get("query", list) == [1.0, 2.0]
 
 
-def test_copies_begin_empty() -> None:
+def test_copies_of_the_cache_start_empty() -> None:
     cache = QueryCache(size=3)
     cache.get("query", lambda: [1.0])
     for other in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
         assert other.get("query", lambda: [2.0]) == [2.0]
 
 
-def test_what_depends_on_the_settings_is_kept_apart(tiny_embedding: ChineseClipEmbedding) -> None:
+def test_settings_that_change_vectors_are_part_of_the_cache_key(tiny_embedding: ChineseClipEmbedding) -> None:
     long = "天空" * 40
     whole = tiny_embedding.model_copy(update={"long_text": "mean"})
     assert tiny_embedding.get_query_embedding(long) != whole.get_query_embedding(long)
@@ -172,7 +172,7 @@ def test_what_depends_on_the_settings_is_kept_apart(tiny_embedding: ChineseClipE
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "LA", "1", "CMYK", "I;16"])
-def test_exact_pixels_are_those_of_cn_clip_bit_for_bit(photos: list[Path], mode: str, tmp_path: Path) -> None:
+def test_exact_pixels_equal_those_of_cn_clip(photos: list[Path], mode: str, tmp_path: Path) -> None:
     for photo in photos:
         file = tmp_path / f"{photo.stem}.tiff"
         image = Image.open(photo).convert("I").convert("I;16") if mode == "I;16" else Image.open(photo).convert(mode)
@@ -183,7 +183,7 @@ def test_exact_pixels_are_those_of_cn_clip_bit_for_bit(photos: list[Path], mode:
         np.testing.assert_array_equal(image_pixels(file, 224, exact=True), theirs)
 
 
-def test_exact_pixels_ignore_the_orientation_as_cn_clip_does(photos: list[Path], tmp_path: Path) -> None:
+def test_exact_pixels_ignore_the_orientation_like_cn_clip(photos: list[Path], tmp_path: Path) -> None:
     file = tmp_path / "lying.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -217,26 +217,26 @@ def test_fast_pixels_of_large_photographs_give_the_same_vectors(
 
 
 def pixels_after(seconds: float) -> Pixels:
-    """What stands for decoding here: a wait, and one pixel that tells how long it was."""
+    """Stand in for decoding: sleep, and return one pixel with the seconds."""
     if seconds < 0:
         raise ImageError(f"{seconds} cannot be decoded")
     time.sleep(seconds)
     return np.full((3, 1, 1), seconds, dtype=np.float32)
 
 
-def test_the_order_is_that_of_the_sources_however_long_each_takes() -> None:
+def test_images_come_in_the_order_of_the_sources() -> None:
     sources = [0.03, 0.0, 0.02, 0.0, 0.01, 0.0]
     decoded = list(decode_ahead(sources, pixels_after, ahead=4, threads=4))
     assert [source for source, _ in decoded] == sources
     assert [float(pixels[0, 0, 0]) for _, pixels in decoded] == pytest.approx(sources)
 
 
-def test_a_bad_image_stands_in_its_place() -> None:
+def test_the_error_of_an_image_comes_in_its_position() -> None:
     outcomes = [outcome for _, outcome in decode_ahead([0.0, -1.0, 0.0], pixels_after, ahead=2, threads=2)]
     assert [isinstance(outcome, ImageError) for outcome in outcomes] == [False, True, False]
 
 
-def test_the_error_of_a_bad_image_does_not_hold_its_pixels() -> None:
+def test_the_error_of_an_image_does_not_reference_its_pixels() -> None:
     ((_, alone),) = decode_ahead([-1.0], pixels_after, ahead=2, threads=2)
     assert isinstance(alone, ImageError)
     assert alone.__traceback__ is alone.__context__ is None
@@ -251,7 +251,7 @@ def test_other_errors_are_raised() -> None:
         list(decode_ahead([1, 2, 3], decode, ahead=2, threads=2))
 
 
-def test_sources_are_read_only_as_far_as_is_decoded_ahead() -> None:
+def test_sources_are_consumed_only_as_far_as_images_are_decoded_ahead() -> None:
     read = 0
 
     def sources() -> Iterator[float]:
@@ -267,7 +267,7 @@ def test_sources_are_read_only_as_far_as_is_decoded_ahead() -> None:
     decoded.close()
 
 
-def test_threads_work_while_the_caller_does() -> None:
+def test_threads_decode_while_the_caller_works() -> None:
     done: list[int] = []
 
     def decode(source: int) -> Pixels:
@@ -280,7 +280,7 @@ def test_threads_work_while_the_caller_does() -> None:
     assert len(list(decoded)) == 7
 
 
-def test_leaving_early_stops_the_threads() -> None:
+def test_closing_the_generator_stops_the_threads() -> None:
     before = threading.active_count()
     done: list[int] = []
 
@@ -295,7 +295,7 @@ def test_leaving_early_stops_the_threads() -> None:
     assert len(done) <= 101
 
 
-def test_a_single_image_takes_no_thread() -> None:
+def test_a_single_image_is_decoded_without_a_thread() -> None:
     threads = []
 
     def decode(source: float) -> Pixels:
@@ -313,7 +313,7 @@ def decode(number: int) -> Pixels:
     return np.full((3, 2, 2), number, dtype=np.float32)
 
 
-def test_batches_are_full_and_in_order_although_some_images_are_damaged() -> None:
+def test_batches_are_full_and_in_order_even_if_images_are_damaged() -> None:
     batches: list[list[int]] = []
 
     def embed(sources: Sequence[int], pixels: Pixels) -> Vectors:
@@ -334,7 +334,7 @@ def test_batches_are_full_and_in_order_although_some_images_are_damaged() -> Non
             assert float(outcome[0]) == source
 
 
-def test_nothing_but_damaged_images_is_no_batch() -> None:
+def test_damaged_images_alone_are_not_embedded() -> None:
     def embed(sources: Sequence[int], pixels: Pixels) -> Vectors:
         raise AssertionError("there is nothing to embed")
 
@@ -342,7 +342,7 @@ def test_nothing_but_damaged_images_is_no_batch() -> None:
     assert [type(outcome) for batch in batches for _, outcome in batch] == [ImageError] * 3
 
 
-def test_where_nothing_can_be_read_no_more_than_two_batches_are_held() -> None:
+def test_at_most_two_batches_are_held_if_all_images_are_damaged() -> None:
     taken: list[int] = []
 
     def numbers() -> Iterator[int]:

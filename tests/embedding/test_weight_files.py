@@ -1,4 +1,4 @@
-"""The weights in a folder are found, in one file or in several, and read without executing anything in them."""
+"""Weights in a folder are found, in one file or several, and read without executing anything in them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def found(folder: Path) -> list[str]:
     return [path.name for path in find_checkpoint(str(folder)).files]
 
 
-def test_the_pt_file_of_a_clone_is_taken_first(clone: Path) -> None:
+def test_a_pt_file_takes_precedence_in_a_clone(clone: Path) -> None:
     weights = load_model(find_checkpoint(str(clone))).state_dict()
     (clone / "pytorch_model.bin").write_bytes(b"not looked at")
     for name in ("clip_cn_vit-b-16.pt", "renamed.pt"):
@@ -48,13 +48,13 @@ def test_the_pt_file_of_a_clone_is_taken_first(clone: Path) -> None:
         file.unlink()
 
 
-def test_what_a_trainer_writes_beside_the_weights_is_not_taken_for_them(clone: Path) -> None:
+def test_other_files_of_a_trainer_are_ignored(clone: Path) -> None:
     for name in ("optimizer.pt", "scheduler.pt", "scaler.pt", "training_args.bin", "rng_state_0.pt"):
         (clone / name).touch()
     assert found(clone) == ["pytorch_model.bin"]
 
 
-def test_of_several_pt_files_the_official_one_is_taken(clone: Path) -> None:
+def test_the_official_file_is_chosen_from_several_pt_files(clone: Path) -> None:
     for name in ("epoch_1.pt", "epoch_2.pt"):
         (clone / name).write_bytes(b"weights")
     with pytest.raises(CheckpointError, match=r"found: epoch_1\.pt, epoch_2\.pt; give the path of one$"):
@@ -64,7 +64,7 @@ def test_of_several_pt_files_the_official_one_is_taken(clone: Path) -> None:
     assert found(clone) == ["clip_cn_vit-b-16.pt"]
 
 
-def test_files_that_were_fetched_are_taken_before_pointers(clone: Path) -> None:
+def test_fetched_files_take_precedence_over_git_lfs_pointers(clone: Path) -> None:
     (clone / "clip_cn_vit-b-16.pt").write_bytes(POINTER)
     (clone / "model.safetensors").write_bytes(POINTER)
     assert found(clone) == ["pytorch_model.bin"]
@@ -82,7 +82,7 @@ def test_an_official_file_needs_no_configuration(rn50_root: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "config.json", "."])
-def test_files_in_a_folder_are_read_by_its_configuration(name: str, clone: Path) -> None:
+def test_a_file_is_read_with_the_configuration_in_its_folder(name: str, clone: Path) -> None:
     checkpoint = find_checkpoint(str(clone / name))
     assert checkpoint == find_checkpoint(str(clone))
     load_model(checkpoint)
@@ -110,7 +110,7 @@ def split(folder: Path, suffix: str, *, index: bool) -> list[str]:
 
 @pytest.mark.parametrize("index", [True, False])
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
-def test_weights_in_several_files_are_those_of_one(suffix: str, index: bool, clone: Path) -> None:
+def test_weights_in_several_files_equal_those_in_one(suffix: str, index: bool, clone: Path) -> None:
     whole = load_model(find_checkpoint(str(clone))).state_dict()
     names = split(clone, suffix, index=index)
 
@@ -126,7 +126,7 @@ def test_weights_in_several_files_are_those_of_one(suffix: str, index: bool, clo
     assert checkpoint.file_state != before[1]
 
 
-def test_a_file_that_is_missing_of_several_is_named(clone: Path) -> None:
+def test_the_error_names_a_missing_file_of_several(clone: Path) -> None:
     names = split(clone, ".safetensors", index=True)
     (clone / names[1]).unlink()
     with pytest.raises(CheckpointError, match=rf"lacks files of the weights, fetch them: {names[1]}$"):
@@ -141,14 +141,14 @@ def test_a_damaged_index_is_refused(content: Any, clone: Path) -> None:
         find_checkpoint(str(clone))
 
 
-def test_an_index_that_git_lfs_did_not_fetch_is_named(clone: Path) -> None:
+def test_the_error_names_an_index_that_is_a_git_lfs_pointer(clone: Path) -> None:
     (clone / "pytorch_model.bin").unlink()
     (clone / "pytorch_model.bin.index.json").write_bytes(POINTER)
     with pytest.raises(CheckpointError, match=r"index\.json .* git-lfs pointer; run git lfs pull"):
         find_checkpoint(str(clone))
 
 
-def test_folders_of_cn_clips_form_are_read_as_before(tmp_path: Path) -> None:
+def test_safetensors_take_precedence_in_folders_of_cn_clip(tmp_path: Path) -> None:
     tiny_checkpoint(tmp_path)
     (tmp_path / "pytorch_model.bin").touch()
     assert found(tmp_path) == ["model.pt"]
@@ -156,7 +156,7 @@ def test_folders_of_cn_clips_form_are_read_as_before(tmp_path: Path) -> None:
     assert found(tmp_path) == ["model.safetensors"]
 
 
-def test_cn_clips_own_two_files_make_a_configuration(rn50_root: Path, tmp_path: Path) -> None:
+def test_the_layers_of_cn_clips_rn50_configuration_are_parsed(rn50_root: Path, tmp_path: Path) -> None:
     config = find_checkpoint("RN50", download_root=rn50_root).config
     (tmp_path / "config.json").write_text(json.dumps({**config, "vision_layers": "[3,4,6,3]"}))
     (tmp_path / "model.pt").touch()
@@ -168,13 +168,13 @@ PAGE = b"\n<!DOCTYPE html>\n<html lang='zh'><head><title>404</title></head></htm
 
 @pytest.fixture
 def folder(tiny_model: Path, tmp_path: Path) -> Path:
-    """A model's folder without weights."""
+    """The folder of a model, without its weights."""
     shutil.copy(tiny_model / "config.json", tmp_path)
     return tmp_path
 
 
 def refusal(folder: Path) -> str:
-    """What is said when a folder is loaded, in one line that names a file in it."""
+    """Return the error message of loading a folder, which must be one line with the path."""
     with pytest.raises(CheckpointError) as caught:
         ChineseClipEmbedding(folder, backend="torch")
     message = str(caught.value)
@@ -188,7 +188,7 @@ FILES = ["model.pt", "pytorch_model.bin", "model.safetensors"]
 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (POINTER, "it is a git-lfs pointer; run git lfs pull in "),
         (PAGE, "it is a web page (HTML), saved in place of the file; download it again, from a mirror"),
@@ -199,14 +199,16 @@ FILES = ["model.pt", "pytorch_model.bin", "model.safetensors"]
         (b"", "it is empty; fetch it again"),
     ],
 )
-def test_what_is_no_weights_is_named(file: str, content: bytes, said: str, folder: Path) -> None:
+def test_the_error_describes_a_file_that_contains_no_weights(
+    file: str, content: bytes, expected: str, folder: Path
+) -> None:
     (folder / file).write_bytes(content)
     message = refusal(folder)
-    assert said in message
+    assert expected in message
     assert file in message
 
 
-def test_files_are_read_by_their_content(folder: Path, tiny_model: Path) -> None:
+def test_the_format_is_recognised_by_content(folder: Path, tiny_model: Path) -> None:
     weights = torch.load(tiny_model / "model.pt", weights_only=True)["state_dict"]
     expected = ChineseClipEmbedding(tiny_model, backend="torch").get_text_embedding("飞机")
     torch.save(weights, folder / "model.safetensors")
@@ -217,7 +219,7 @@ def test_files_are_read_by_their_content(folder: Path, tiny_model: Path) -> None
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_a_file_that_was_cut_off_is_to_be_fetched_again(file: str, folder: Path, tiny_model: Path) -> None:
+def test_a_truncated_file_is_to_be_fetched_again(file: str, folder: Path, tiny_model: Path) -> None:
     weights = torch.load(tiny_model / "model.pt", weights_only=True)["state_dict"]
     if file.endswith(".safetensors"):
         save_file(weights, folder / file)
@@ -270,7 +272,7 @@ def test_a_torchscript_program_is_not_loaded(folder: Path) -> None:
         ([_Executed()], "print"),
     ],
 )
-def test_what_is_held_besides_tensors_is_named(
+def test_the_error_names_objects_other_than_tensors(
     content: Any, found: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save(content, folder / "model.pt")
@@ -279,25 +281,25 @@ def test_what_is_held_besides_tensors_is_named(
     assert "executed" not in capsys.readouterr().out
 
 
-def test_other_archives_are_damaged_weights(folder: Path) -> None:
+def test_other_archives_are_refused(folder: Path) -> None:
     with zipfile.ZipFile(folder / "model.pt", "w") as archive:
         archive.writestr("readme.txt", "weights follow")
     assert "is damaged or holds more than tensors" in refusal(folder)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [(POINTER, "git lfs pull"), (PAGE, "web page"), (b"", "it is empty"), (b"Entry not found", "Entry not found")],
 )
-def test_a_configuration_that_is_no_json_is_named(content: bytes, said: str, folder: Path) -> None:
+def test_the_error_describes_a_configuration_that_is_not_json(content: bytes, expected: str, folder: Path) -> None:
     (folder / "config.json").write_bytes(content)
     message = refusal(folder)
     assert "config.json is not a configuration" in message
-    assert said in message
+    assert expected in message
 
 
 @pytest.mark.parametrize("content", [{"error": "Entry not found"}, [], "text", {"embed_dim": 5}])
-def test_json_of_another_kind_is_no_configuration(content: Any, folder: Path) -> None:
+def test_json_of_other_content_is_refused_as_configuration(content: Any, folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(content))
     assert re.search(
         r"config\.json is not a configuration .*lacks .*image_resolution; fetch it again$", refusal(folder)
