@@ -156,7 +156,6 @@ def test_a_cached_image_is_not_returned_for_stricter_url_rules(file_server: str,
 
 
 def test_a_url_whose_answer_is_not_an_image_is_named(file_server: str) -> None:
-    with pytest.raises(
-        ImageError, match=r"^the response of http://.*/labels\.jsonl is not a usable image: .* is not an image"
-    ):
+    expected = r"^the response of http://.*/labels\.jsonl is not a usable image: .* is not an image"
+    with pytest.raises(ImageError, match=expected):
         image_url(ImageBlock(url=f"{file_server}/labels.jsonl?s3cr3t"), urls=FETCHED)
