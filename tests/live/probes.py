@@ -121,7 +121,7 @@ def _in_english(content: Any, **fields: Any) -> Ask:
 
 
 def _events(api: Api) -> list[dict[str, Any]]:
-    return [json.loads(data) for data in api.stream(body("请从一数到五。", max_tokens=32)) if data != "[DONE]"]
+    return [json.loads(data) for data in api.stream(body("请从一数到五。", max_tokens=64)) if data != "[DONE]"]
 
 
 def _place_of_usage(api: Api) -> str:

@@ -97,7 +97,7 @@ def test_the_response_maps_citations_to_nodes(
     assert [Path(str(source.node.image_path)).is_file() for source in response.source_nodes] == [True] * 3
     assert response.metadata["citations"] == {"图2": response.source_nodes[1].node.node_id}
     assert response.metadata["unknown_citations"] == ["图9"]
-    assert "the answer cites 图9, which no image is called" in caplog.text
+    assert "the answer cites 图9, and no image has that name" in caplog.text
 
 
 def test_a_stream_has_its_citations_at_its_end(index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
