@@ -26,8 +26,8 @@ A model that knows three colours is enough:
     >>> node.embedding
     [0.0, 0.0, 1.0]
 
-The protocols below are optional. A model has an ability if it has the members of the protocol; it need not inherit from
-it. For each of them a function does without the ability if it is missing.
+The protocols below are optional abilities. A model has an ability if it has the members of the protocol; it need not
+inherit from it. The functions below use the abilities of a model, and fall back to a default if it lacks them.
 """
 
 from __future__ import annotations
