@@ -114,7 +114,7 @@ def test_product1m_is_read_with_downloaded_images(products: Path, images: Path) 
     ("rows", "message"),
     [
         ("图片,说明\na.jpg,裙子\n", r"t\.csv, line 1: there is no column 类别, but"),
-        ("图片,说明,类别\na.jpg,裙子,x\na.jpg,帽子,x\n", r"t\.csv, line 3: the image id 't/a\.jpg' comes a second"),
+        ("图片,说明,类别\na.jpg,裙子,x\na.jpg,帽子,x\n", r"t\.csv, line 3: the image id 't/a\.jpg' is listed twice"),
         ("图片,说明,类别\nz.jpg,裙子,x\n", r"t\.csv, line 2: there is no image .*z\.jpg"),
         ("图片,说明,类别\n../a.jpg,裙子,x\n", r"t\.csv, line 2: '\.\./a\.jpg' is not an image within"),
         ("图片,说明,类别\n/a.jpg,裙子,x\n", r"t\.csv, line 2: '/a\.jpg' is not an image within"),
