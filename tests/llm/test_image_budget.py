@@ -13,7 +13,7 @@ from PIL import Image
 from llama_index_mm_zhipu.images import ImageError, UrlRules, load_image
 from llama_index_mm_zhipu.llm import GLMInvalidRequestError, image_budget
 from llama_index_mm_zhipu.llm.image_budget import ImageBudget, ImagePolicy
-from llama_index_mm_zhipu.llm.images import ASKED_ABOUT, NumberedImageBlock
+from llama_index_mm_zhipu.llm.images import QUERY_IMAGE_NUMBER, NumberedImageBlock
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_sheet_shows_the_numbers_of_the_prompt(image: ImageBlock) -> None:
 
 
 def test_the_image_that_the_question_is_about_is_not_on_a_sheet(image: ImageBlock) -> None:
-    message = numbered(image, ASKED_ABOUT, 1, 2, 3, 4)
+    message = numbered(image, QUERY_IMAGE_NUMBER, 1, 2, 3, 4)
     (fitted,) = ImageBudget(3).fit([message])
     assert fitted.blocks[0] is message.blocks[0]
     assert sheets_of(fitted) == ["1、2", "3、4"]
@@ -162,12 +162,12 @@ def test_a_sheet_is_explained_in_the_language_of_the_prompt(image: ImageBlock) -
 
 
 def test_the_image_that_the_question_is_about_is_on_the_sheet_if_only_one_image_fits(image: ImageBlock) -> None:
-    (fitted,) = ImageBudget(1).fit([numbered(image, ASKED_ABOUT, 1, 2)])
+    (fitted,) = ImageBudget(1).fit([numbered(image, QUERY_IMAGE_NUMBER, 1, 2)])
     assert sheets_of(fitted) == ["0、1、2"]
 
 
 def test_several_images_that_the_question_is_about_get_letters_on_a_sheet(image: ImageBlock) -> None:
-    message = numbered(image, ASKED_ABOUT, ASKED_ABOUT, ASKED_ABOUT, 1, 2)
+    message = numbered(image, QUERY_IMAGE_NUMBER, QUERY_IMAGE_NUMBER, QUERY_IMAGE_NUMBER, 1, 2)
     (spread,) = ImageBudget(4).fit([message])
     assert [spread.blocks[place] is message.blocks[place] for place in range(3)] == [True] * 3
     assert sheets_of(spread) == ["1、2"]
@@ -187,7 +187,7 @@ def test_texts_about_images_are_in_the_language_of_the_chat(image: ImageBlock) -
 
 @pytest.mark.parametrize(("limit", "kept"), [(1, False), (2, True), (5, True)])
 def test_retrieved_images_share_a_sheet_to_keep_an_image_of_the_user(image: ImageBlock, limit: int, kept: bool) -> None:
-    chat = [numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT), numbered(image, 1, 2, 3, 4, 5)]
+    chat = [numbered(image, QUERY_IMAGE_NUMBER), numbered(image, QUERY_IMAGE_NUMBER), numbered(image, 1, 2, 3, 4, 5)]
     oldest, own, newest = ImageBudget(limit).fit(chat)
     assert not any(isinstance(block, ImageBlock) for block in oldest.blocks)
     assert (own.blocks[0] is chat[1].blocks[0]) == kept
@@ -196,7 +196,11 @@ def test_retrieved_images_share_a_sheet_to_keep_an_image_of_the_user(image: Imag
 
 
 def test_images_of_the_user_in_the_newest_message_are_preferred_to_older_ones(image: ImageBlock) -> None:
-    chat = [numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT), numbered(image, ASKED_ABOUT, 1)]
+    chat = [
+        numbered(image, QUERY_IMAGE_NUMBER),
+        numbered(image, QUERY_IMAGE_NUMBER),
+        numbered(image, QUERY_IMAGE_NUMBER, 1),
+    ]
     for limit, sent in ((2, [0, 0, 2]), (3, [0, 1, 2])):
         fitted = ImageBudget(limit).fit(chat)
         assert [sum(isinstance(block, ImageBlock) for block in message.blocks) for message in fitted] == sent
