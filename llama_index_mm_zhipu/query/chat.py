@@ -293,13 +293,7 @@ class ImageContextChatEngine(BaseChatEngine):
         return question
 
     def _sources(self, nodes: Sequence[NodeWithScore]) -> Sources:
-        return Sources.of(
-            nodes,
-            language=self._composer.language,
-            metadata_keys=self._composer.metadata_keys,
-            on_error=self._on_error,
-            needs_images=self._composer.include_images,
-        )
+        return self._composer.sources_of(nodes, on_error=self._on_error)
 
     def _answer(self, question: QueryBundle, sources: Sources, *, streaming: bool) -> RESPONSE_TYPE:
         history = self._memory.get(input=str(question))

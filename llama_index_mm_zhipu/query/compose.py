@@ -21,13 +21,13 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, node_of_image, read_bytes
+from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, read_bytes
 from llama_index_mm_zhipu.llm.images import QUERY_IMAGE_NUMBER, NumberedImageBlock
 from llama_index_mm_zhipu.prompts.wording import Wording, as_quoted_lines, in_one_line, wording_of
 from llama_index_mm_zhipu.query.labels import IMAGE_LABEL
 from llama_index_mm_zhipu.query.question import has_words, images_of
-from llama_index_mm_zhipu.query.sources import Source, Sources, readable_image
-from llama_index_mm_zhipu.types import Language
+from llama_index_mm_zhipu.query.sources import Source, Sources, readable_source
+from llama_index_mm_zhipu.types import Language, OnError
 
 Blocks = list[TextBlock | ImageBlock]
 
@@ -45,6 +45,19 @@ class Composer:
     language: Language = "zh"
     include_images: bool = True
     metadata_keys: Collection[str] = ()
+
+    def sources_of(
+        self, results: Sequence[NodeWithScore], *, on_error: OnError = "skip", expects_answer: bool = True
+    ) -> Sources:
+        """Return results as the sources of an answer, see ``Sources.of``."""
+        return Sources.of(
+            results,
+            language=self.language,
+            metadata_keys=self.metadata_keys,
+            on_error=on_error,
+            needs_images=self.include_images,
+            expects_answer=expects_answer,
+        )
 
     def compose(
         self,
@@ -125,9 +138,7 @@ class Composer:
         return label if has_content else label + wording.colon + wording.no_caption
 
     def _blocks_of_own_image(self, image: ImageSource) -> Blocks:
-        source = readable_image(node_of_image(image))
-        # A node made of an image holds one.
-        assert source is not None
+        source = readable_source(image)
         return [TextBlock(text=wording_of(self.language).own_image), self._image_block(source, QUERY_IMAGE_NUMBER)]
 
     def _image_block(self, source: ResolvedSource, number: int) -> NumberedImageBlock:
@@ -215,22 +226,17 @@ def ask(llm: LLM, messages: Sequence[ChatMessage], sources: Sources, *, streamin
         EmptyAnswerError: The model answered nothing.
         ImageError: The model answered nothing because an image could not be read to its end.
     """
-    metadata = sources.metadata()
     if streaming:
-        pieces = stream_chat_response_to_tokens(llm.stream_chat(messages))
-        return StreamingResponse(sources.watched(pieces, metadata), sources.results, metadata)
-    answer = llm.chat(messages).message.content or ""
-    return Response(answer, sources.results, {**metadata, **sources.citations_in(answer)})
+        return sources.cited_in(StreamingResponse(stream_chat_response_to_tokens(llm.stream_chat(messages))))
+    return sources.cited_in(Response(llm.chat(messages).message.content or ""))
 
 
 async def aask(llm: LLM, messages: Sequence[ChatMessage], sources: Sources, *, streaming: bool) -> RESPONSE_TYPE:
     """As ``ask``."""
-    metadata = sources.metadata()
     if streaming:
         pieces = await astream_chat_response_to_tokens(await llm.astream_chat(messages))
-        return AsyncStreamingResponse(sources.awatched(pieces, metadata), sources.results, metadata)
-    answer = (await llm.achat(messages)).message.content or ""
-    return Response(answer, sources.results, {**metadata, **sources.citations_in(answer)})
+        return sources.cited_in(AsyncStreamingResponse(pieces))
+    return sources.cited_in(Response((await llm.achat(messages)).message.content or ""))
 
 
 @contextmanager

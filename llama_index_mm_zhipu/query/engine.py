@@ -10,7 +10,7 @@ from typing import Any
 
 from llama_index.core.base.base_multi_modal_retriever import MultiModalRetriever
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.base.llms.types import ChatMessage, MessageRole
 from llama_index.core.base.response.schema import RESPONSE_TYPE
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.callbacks import CallbackManager, CBEventType, EventPayload
@@ -50,6 +50,7 @@ from llama_index_mm_zhipu.query.synthesizer import (
     fit_one_request,
     image_synthesizer,
     looks_at_sources,
+    may_take_one_request,
     require_fitting,
     require_no_text_templates,
     without_text_templates,
@@ -58,9 +59,6 @@ from llama_index_mm_zhipu.text import replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language, OnError
 
 _dispatcher = get_dispatcher(__name__)
-
-# Modes that put all sources into one request, if they fit.
-_ONE_REQUEST = (ResponseMode.COMPACT, ResponseMode.SIMPLE_SUMMARIZE)
 
 
 class ImageQueryEngine(RetrieverQueryEngine):
@@ -100,10 +98,12 @@ class ImageQueryEngine(RetrieverQueryEngine):
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
     ) -> None:
+        # Asked without the synthesizer if one request holds all sources; None where only the synthesizer may ask.
         self._llm: LLM | None = None
         if response_synthesizer is None:
-            self._llm = llm_or_default(None)
-            response_synthesizer = image_synthesizer(self._llm, language)
+            llm = llm_or_default(None)
+            response_synthesizer = image_synthesizer(llm, language)
+            self._llm = llm if may_take_one_request(llm, ResponseMode.COMPACT) else None
         if include_images and not response_synthesizer._multimodal:
             raise ValueError(
                 "the response synthesizer sends no images: make it with multimodal=True, or set include_images=False"
@@ -173,11 +173,12 @@ class ImageQueryEngine(RetrieverQueryEngine):
             node_postprocessors = [node_postprocessors]
         require_known("ImageQueryEngine.from_args", without_text_templates(text_templates), _FROM_ARGS)
         mode = member_of(ResponseMode, response_mode, "response_mode")
-        asked_at_once = response_synthesizer is None and mode in _ONE_REQUEST and output_cls is None
+        asked: LLM | None = None
         if response_synthesizer is None:
-            llm = llm_or_default(llm)
+            own_llm = llm_or_default(llm)
+            asked = own_llm if may_take_one_request(own_llm, mode, output_cls) else None
             response_synthesizer = image_synthesizer(
-                llm,
+                own_llm,
                 language,
                 mode,
                 chat_content_qa_template=chat_content_qa_template,
@@ -199,8 +200,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
             metadata_keys=metadata_keys,
             on_error=on_error,
         )
-        if asked_at_once and isinstance(llm, LLM):
-            engine._llm = llm
+        engine._llm = asked
         return engine
 
     def with_retriever(self, retriever: BaseRetriever) -> ImageQueryEngine:
@@ -371,21 +371,21 @@ class ImageQueryEngine(RetrieverQueryEngine):
 
     def _prepared(self, query: QueryBundle, nodes: Sequence[NodeWithScore]) -> tuple[Sources, list[ChatMessage]]:
         """Return the sources, and the messages of the request if one request holds them all, otherwise none."""
-        looks = looks_at_sources(self._synthesizer)
-        sources = Sources.of(
-            nodes if looks else [],
-            language=self._composer.language,
-            metadata_keys=self._composer.metadata_keys,
+        sources = self._composer.sources_of(
+            nodes if looks_at_sources(self._synthesizer) else [],
             on_error=self._on_error,
-            needs_images=self._composer.include_images,
             expects_answer=asks_an_llm(self._synthesizer),
         )
         if self._llm is None or self._llm.output_parser is not None:
             return sources, []
         template = self._synthesizer.get_prompts()["chat_content_qa_template"]
-        if template.output_parser is not None or not (sources.sent or images_of(query)):
+        has_image = self._composer.include_images and images_of(query)
+        if template.output_parser is not None or not (sources.sent or has_image):
             return sources, []
-        messages = self._composer.compose(query, sources, template, system_prompt=self._llm.system_prompt or "")
+        messages = self._composer.compose(query, sources, template)
+        if self._llm.system_prompt:
+            # A message of its own, as in LlamaIndex's synthesizers.
+            messages.insert(0, ChatMessage(role=MessageRole.SYSTEM, content=self._llm.system_prompt))
         return sources, messages if fit_one_request(messages, self._llm.metadata) else []
 
     def _for_synthesizer(self, query: QueryBundle, sources: Sources) -> tuple[list[NodeWithScore], dict[str, Any]]:

@@ -6,7 +6,7 @@ and as text under the language's label key, which LlamaIndex's own engines print
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -68,18 +68,13 @@ def label_results(
         scores_are_similarities: Whether the scores are cosine similarities.
     """
     score_type: ScoreType = "similarity" if scores_are_similarities else "score"
-    labelled: list[NodeWithScore] = []
-    number = 0
-    for result in results:
-        node = result.node
-        if has_image(node):
-            number += 1
-            label = LabelledImage(number, result.score, score_type, caption_of(node))
-            node = _with_label(as_image_node(node), label, language, metadata_keys)
-        else:
-            node = _with_hidden_metadata(node, metadata_keys)
-        labelled.append(NodeWithScore(node=node, score=result.score))
-    return labelled
+    with_hidden_texts = [
+        result
+        if has_image(result.node)
+        else NodeWithScore(node=_with_hidden_metadata(result.node, metadata_keys), score=result.score)
+        for result in results
+    ]
+    return _numbered(with_hidden_texts, lambda result: (result.score, score_type), language, metadata_keys)
 
 
 def number_images(
@@ -95,17 +90,7 @@ def number_images(
         language: Language of the labels.
         metadata_keys: Metadata of images that models see besides the label.
     """
-    numbered: list[NodeWithScore] = []
-    number = 0
-    for result in results:
-        node = result.node
-        if has_image(node):
-            number += 1
-            score, score_type = _score_of(result)
-            label = LabelledImage(number, score, score_type, caption_of(node))
-            node = _with_label(as_image_node(node), label, language, metadata_keys)
-        numbered.append(NodeWithScore(node=node, score=result.score))
-    return numbered
+    return _numbered(results, _score_of, language, metadata_keys)
 
 
 def as_keys(metadata_keys: str | Collection[str]) -> tuple[str, ...]:
@@ -135,6 +120,32 @@ class ImageNumbering(BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         return number_images(nodes, language=self.language)
+
+
+def _numbered(
+    results: Sequence[NodeWithScore],
+    score_of: Callable[[NodeWithScore], tuple[float | None, ScoreType]],
+    language: Language,
+    metadata_keys: Collection[str],
+) -> list[NodeWithScore]:
+    """Return results with labelled copies of their images, numbered in order.
+
+    Args:
+        results: The results.
+        score_of: Returns the score for the label of a result, and its type.
+        language: Language of the labels.
+        metadata_keys: Metadata of images that models see besides the label.
+    """
+    numbered: list[NodeWithScore] = []
+    number = 0
+    for result in results:
+        node = result.node
+        if has_image(node):
+            number += 1
+            label = LabelledImage(number, *score_of(result), caption_of(node))
+            node = _with_label(as_image_node(node), label, language, metadata_keys)
+        numbered.append(NodeWithScore(node=node, score=result.score))
+    return numbered
 
 
 def _score_of(result: NodeWithScore) -> tuple[float | None, ScoreType]:

@@ -11,10 +11,19 @@ from typing import Any
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.schema import BaseNode, NodeWithScore
 
-from llama_index_mm_zhipu.images import ImageError, ResolvedSource, has_image, load_image, open_image, resolve_source
+from llama_index_mm_zhipu.images import (
+    ImageError,
+    ImageSource,
+    ResolvedSource,
+    has_image,
+    load_image,
+    open_image,
+    resolve_source,
+)
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError
 from llama_index_mm_zhipu.query.citations import citations_in
 from llama_index_mm_zhipu.query.labels import number_images
+from llama_index_mm_zhipu.readers.records import FILE_NAME, FILE_PATH
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language, OnError
@@ -23,9 +32,6 @@ logger = logging.getLogger(__name__)
 
 SKIPPED = "skipped"
 """Key of ``response.metadata``: the reason by node id of images that were found and could not be sent."""
-
-# Metadata keys of LlamaIndex's readers.
-_FILE_NAME, _FILE_PATH = "file_name", "file_path"
 
 # LlamaIndex returns these for an empty answer, and for an answer that failed with a ValueError, which it logs.
 _EMPTY_ANSWERS = ("", "Empty Response")
@@ -89,7 +95,7 @@ class Sources:
         images: list[ResolvedSource | None] = []
         for result in results:
             try:
-                image = readable_image(result.node) if needs_images else None
+                image = readable_source(result.node) if needs_images and has_image(result.node) else None
             except ImageError as error:
                 if on_error == "raise":
                     raise _cannot_be_sent(result.node, error) from None
@@ -135,7 +141,7 @@ class Sources:
         return citations_in(answer, self.results, self.language).as_metadata()
 
     def cited_in(self, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
-        """Give the response of one of LlamaIndex's synthesizers its sources and citations.
+        """Give a response its sources and citations; those of a stream come when it has ended.
 
         Raises:
             EmptyAnswerError: The answer is empty.
@@ -176,17 +182,15 @@ class Sources:
         metadata.update(self.citations_in(answer))
 
 
-def readable_image(node: BaseNode) -> ResolvedSource | None:
-    """Return where the bytes of a node's image are; ``None`` if the node holds no image.
+def readable_source(image: ImageSource) -> ResolvedSource:
+    """Return where the bytes of an image are.
 
     The header of an image file is read. Images in the store are whole, and URLs are for the model to fetch.
 
     Raises:
         ImageError: The image file is missing or is no image.
     """
-    if not has_image(node):
-        return None
-    source = resolve_source(node)
+    source = resolve_source(image)
     if isinstance(source, Path):
         with open_image(source):
             # The header can be read.
@@ -195,11 +199,11 @@ def readable_image(node: BaseNode) -> ResolvedSource | None:
 
 
 def _shown_metadata(node: BaseNode) -> dict[str, Any]:
-    path = getattr(node, "image_path", None) or node.metadata.get(_FILE_PATH)
-    file_name = node.metadata.get(_FILE_NAME) or (Path(str(path)).name if path else None)
-    hidden = {*node.excluded_llm_metadata_keys, _FILE_PATH}
+    path = getattr(node, "image_path", None) or node.metadata.get(FILE_PATH)
+    file_name = node.metadata.get(FILE_NAME) or (Path(str(path)).name if path else None)
+    hidden = {*node.excluded_llm_metadata_keys, FILE_PATH}
     shown = {key: value for key, value in node.metadata.items() if key not in hidden}
-    return {_FILE_NAME: file_name, **shown} if file_name else shown
+    return {FILE_NAME: file_name, **shown} if file_name else shown
 
 
 def _require_whole(source: Source) -> None:

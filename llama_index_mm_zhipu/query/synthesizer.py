@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llama_index.core import Settings
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, TextBlock
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.indices.prompt_helper import ChatPromptHelper
 from llama_index.core.llms import LLM, LLMMetadata
 from llama_index.core.llms.structured_llm import StructuredLLM
@@ -204,6 +205,9 @@ def _joined(messages: Sequence[ChatMessage]) -> ChatMessage:
 TEXT_TEMPLATES = ("text_qa_template", "refine_template", "summary_template", "image_qa_template")
 """LlamaIndex's templates for texts, which a multimodal synthesizer never uses."""
 
+# These put all sources into one request, if they fit.
+_ONE_REQUEST = (ResponseMode.COMPACT, ResponseMode.SIMPLE_SUMMARIZE)
+
 # For these, LlamaIndex would create an LLM of OpenAI's if none is given.
 _MODES_WITHOUT_LLM: dict[ResponseMode, type[BaseSynthesizer]] = {
     ResponseMode.NO_TEXT: NoText,
@@ -247,6 +251,20 @@ def image_synthesizer(
         multimodal=True,
         **settings,
     )
+
+
+def may_take_one_request(llm: LLM, response_mode: ResponseMode, output_cls: type[BaseModel] | None = None) -> bool:
+    """Return whether an answer needs no synthesizer if one request holds all sources.
+
+    LlamaIndex parses structured answers, and a prompt helper that the user has set decides how sources are packed.
+
+    Args:
+        llm: The LLM to ask.
+        response_mode: One of LlamaIndex's response modes.
+        output_cls: The class of structured answers, if they are wanted.
+    """
+    is_structured = output_cls is not None or isinstance(llm, StructuredLLM)
+    return response_mode in _ONE_REQUEST and not is_structured and Settings._chat_prompt_helper is None
 
 
 def asks_an_llm(synthesizer: BaseSynthesizer) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from llama_index.core import Settings
 from llama_index.core.callbacks import CallbackManager, CBEventType, LlamaDebugHandler
+from llama_index.core.indices.prompt_helper import ChatPromptHelper
 from llama_index.core.llms import MockLLM
 from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from llama_index.core.schema import Document, ImageNode, QueryBundle
@@ -110,6 +111,49 @@ def test_structured_answers(index: ImageIndex, connect: object, server: MockGLMS
     assert isinstance(response.response, Product)
     assert response.metadata["citations"] == {}
     assert len(images_of(server.requests[0])) == 2
+
+
+def test_a_structured_llm_gives_objects(index: ImageIndex, connect: Any) -> None:
+    class Product(BaseModel):
+        """What an image shows."""
+
+        name: str
+
+    llm = connect(model="glm-4.6v-flash").as_structured_llm(Product)
+    assert isinstance(index.as_query_engine(llm=llm).query(QUESTION).response, Product)
+
+
+def test_the_system_prompt_of_the_llm_comes_before_the_rules(
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer
+) -> None:
+    index.as_query_engine(llm=llm.model_copy(update={"system_prompt": "你是店员。"})).query(QUESTION)
+    first, second, _ = server.requests[0]["messages"]
+    assert (first["role"], first["content"]) == ("system", "你是店员。")
+    assert (second["role"], second["content"][:4]) == ("system", "你只依据")
+
+
+def test_an_image_that_is_not_sent_is_no_reason_to_ask(
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, photos: list[Path]
+) -> None:
+    question = QueryBundle("这是什么？", image_path=str(photos[0]))
+    engine = index.as_query_engine(llm=llm, include_images=False, node_ids=[])
+    assert str(engine.query(question)) == "Empty Response"
+    assert server.requests == []
+
+
+def test_a_prompt_helper_of_the_user_packs_the_sources(
+    index: ImageIndex, llm: ZhipuMultiModal, server: MockGLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed: list[int] = []
+
+    class Counting(ChatPromptHelper):
+        def repack(self, prompt: Any, messages: Any, *args: Any, **kwargs: Any) -> Any:
+            packed.append(len(messages))
+            return super().repack(prompt, messages, *args, **kwargs)
+
+    monkeypatch.setattr(Settings, "_chat_prompt_helper", Counting.from_llm_metadata(llm.metadata))
+    index.as_query_engine(llm=llm).query(QUESTION)
+    assert packed[0] == 2
 
 
 def test_structured_answers_in_text_are_read_or_shown(
