@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
-from llama_index.core import Settings, StorageContext
+from llama_index.core import StorageContext
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.indices import MultiModalVectorStoreIndex
@@ -129,12 +129,11 @@ def build_index(
         show_progress=show_progress,
     )
     index.skipped = skipped
-    applied = transformations or Settings.transformations
     try:
         if given_whole:
-            index.insert_nodes(transformed(first or [], applied))
+            index.insert_nodes(transformed(first or [], index.transformations))
         else:
-            index.insert_batches(transformed(batch, applied) for batch in chain([first or []], batches))
+            index.insert_batches(transformed(batch, index.transformations) for batch in chain([first or []], batches))
         if index.kept:
             report(f"Kept {index.kept:,} images that have not changed.")
         if remove_missing:

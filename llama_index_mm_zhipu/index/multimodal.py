@@ -158,6 +158,11 @@ class ImageIndex(MultiModalVectorStoreIndex):
         return self.image_vector_store
 
     @property
+    def transformations(self) -> list[TransformComponent]:
+        """Transformations of documents that are inserted: those that were given, or ``Settings.transformations``."""
+        return self._given_transformations or Settings.transformations
+
+    @property
     def _stores(self) -> tuple[IndexStore, IndexStore]:
         return self._destination.texts, self._destination.images
 
@@ -265,7 +270,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
     def insert(self, document: IndexItem, *, show_progress: bool = False) -> None:  # type: ignore[override]
         """Insert a document, an image in any form, or a folder of images; texts are split."""
         found = nodes_of(list(items_of(document)), self.skipped, on_error=self._destination.on_error)
-        self._insert_nodes(transformed(found, self._transformations_now()), show_progress=show_progress)
+        self._insert_nodes(transformed(found, self.transformations), show_progress=show_progress)
         for node in found:
             if isinstance(node, Document) and not has_image(node):
                 self.docstore.set_document_hash(node.id_, node.hash)
@@ -344,9 +349,6 @@ class ImageIndex(MultiModalVectorStoreIndex):
         finally:
             self.kept += writer.kept
             self.written_texts = writer.written_texts
-
-    def _transformations_now(self) -> list[TransformComponent]:
-        return self._given_transformations or Settings.transformations
 
     def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
         """Insert a document, then delete the older nodes with its id; nothing is lost if the insertion fails."""

@@ -29,10 +29,12 @@ from llama_index_mm_zhipu.images import (
     read_file,
     resolve_source,
 )
-from llama_index_mm_zhipu.index.stored_files import FILE_PATH, RANDOM_ID
+from llama_index_mm_zhipu.index.stored_files import RANDOM_ID
 from llama_index_mm_zhipu.readers import FolderReader
 from llama_index_mm_zhipu.readers.pages import SLIDE_SUFFIXES
 from llama_index_mm_zhipu.readers.records import (
+    FILE_NAME,
+    FILE_PATH,
     SOURCE_ROOT,
     EmptySourceError,
     ImageRecord,
@@ -183,7 +185,7 @@ def nodes_of(
             # Images and files that cannot be read; a TypeError is a mistake of the program.
             if on_error == "raise":
                 raise
-            name = one_line(str(item.metadata.get("file_name") or item.node_id)) if isinstance(item, BaseNode) else ""
+            name = one_line(str(item.metadata.get(FILE_NAME) or item.node_id)) if isinstance(item, BaseNode) else ""
             skipped.add(name or describe(item), str(error))
             logger.warning("skipped %s", error)
     return nodes
@@ -224,7 +226,7 @@ def image_of_document(document: Document) -> ImageNode | None:
     """
     text = caption_of(document)
     is_binary = not has_image(document) and looks_binary(text)
-    file = document.metadata.get("file_path")
+    file = document.metadata.get(FILE_PATH)
     path = Path(str(file)).expanduser().absolute() if file else None
     is_image = str(document.metadata.get("file_type") or "").startswith("image/")
     if path is not None and path.is_file():
@@ -234,7 +236,7 @@ def image_of_document(document: Document) -> ImageNode | None:
             return _node_of_document(document, path, text if is_readable and not is_binary else "")
     if has_image(document) or not (is_binary or is_image):
         return None
-    name = one_line(str(document.metadata.get("file_name") or file or document.node_id))
+    name = one_line(str(document.metadata.get(FILE_NAME) or file or document.node_id))
     if is_image:
         raise ImageError(f"document {name} stands for an image file, and there is none at {describe(path or name)}")
     raise ValueError(
@@ -245,7 +247,7 @@ def image_of_document(document: Document) -> ImageNode | None:
 
 
 def _node_of_document(document: Document, path: Path, caption: str) -> ImageNode:
-    metadata = {"file_name": path.name, **document.metadata}
+    metadata = {FILE_NAME: path.name, **document.metadata}
     own_id = None if RANDOM_ID.fullmatch(document.node_id) else document.node_id
     digest = content_hash(read_file(path))
     node = ImageRecord.of(own_id or path.name, digest, image_path=str(path), text=caption, metadata=metadata)
@@ -277,7 +279,7 @@ def _node_of_file(path: Path) -> ImageNode:
     except ImageError:
         # The embedding reports the error, or skips the image.
         digest = None
-    node = ImageRecord.of(path.name, digest, image_path=str(path), metadata={"file_name": path.name})
+    node = ImageRecord.of(path.name, digest, image_path=str(path), metadata={FILE_NAME: path.name})
     return Source.of(path.parent).identify(node)
 
 

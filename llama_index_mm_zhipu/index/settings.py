@@ -85,16 +85,13 @@ def recorded_weight(store: IndexStore) -> float | None:
     return recorded
 
 
-def settings_of_first_images(store: IndexStore, model: BaseEmbedding, weight: float) -> dict[str, Any]:
-    """Return the settings to record together with the first images of a store; empty if it has them.
+def settings_of_first_images(model: BaseEmbedding, weight: float) -> dict[str, Any]:
+    """Return the settings to record together with the first images of a store.
 
     Args:
-        store: The store of images.
         model: Model of the images' vectors.
         weight: Share of captions in the vectors.
     """
-    if recorded_weight(store) is not None:
-        return {}
     precision = precision_of(model)
     return {_CAPTION_WEIGHT: weight, **({_PRECISION: precision} if precision else {})}
 
@@ -103,6 +100,7 @@ def weight_for_images(
     store: IndexStore,
     images: Sequence[BaseNode],
     given: float | None,
+    recorded: float | None,
     *,
     model: BaseEmbedding,
     is_stream: bool,
@@ -115,6 +113,7 @@ def weight_for_images(
         images: The images to add.
         given: The weight that the user gave. None takes what the model recommends if every image has a caption
             and needs a vector, otherwise 0.
+        recorded: The weight of the images in the store; None before the first image.
         model: Embeds the images.
         is_stream: Whether more images follow, so that it is not known whether all have captions.
         warn: Logs a warning; takes a format and its arguments.
@@ -122,10 +121,9 @@ def weight_for_images(
     captioned = sum(bool(caption_of(node)) for node in images)
     # Whether the caption is in a vector that a node came with is not known.
     with_vectors = sum(node.embedding is not None and bool(caption_of(node)) for node in images)
-    recorded = recorded_weight(store)
     if recorded is not None:
         _warn_of_other_captions(store, recorded, given, (len(images), captioned, with_vectors), is_stream, warn)
-        return float(recorded)
+        return recorded
     weight = given
     if weight is None:
         all_captioned = not is_stream and captioned == len(images) and not with_vectors

@@ -14,6 +14,8 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.readers.records import (
     CONTENT_HASH,
+    FILE_NAME,
+    FILE_PATH,
     SOURCE_LOCATION,
     SOURCE_ROOT,
     Source,
@@ -24,10 +26,6 @@ from llama_index_mm_zhipu.readers.records import (
 RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 """Matches the random ids that LlamaIndex gives nodes and documents."""
 
-FILE_PATH = "file_path"
-"""Metadata key under which LlamaIndex's readers name the file of a document."""
-
-_FILE_NAME = "file_name"
 _NEIGHBOURS = (NodeRelationship.PREVIOUS, NodeRelationship.NEXT)
 
 
@@ -91,7 +89,7 @@ class _StoredTexts:
         """Return the stored text of each node that has one, by the node's id."""
         found = self._matched(nodes, FILE_PATH, lambda stored: True)
         others = [node for node in nodes if node.node_id not in found]
-        return found | self._matched(others, _FILE_NAME, _has_lost_its_file)
+        return found | self._matched(others, FILE_NAME, _has_lost_its_file)
 
     def _matched(
         self, nodes: Sequence[BaseNode], key: str, condition: Callable[[BaseNode], bool]

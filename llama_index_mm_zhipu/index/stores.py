@@ -30,14 +30,15 @@ class IndexStore(Protocol):
     """What an index asks of a vector store.
 
     Examples:
-        A store of LlamaIndex that lacks most of these methods can be used all the same:
+        Settings are recorded together with nodes:
 
         >>> from llama_index.core.schema import TextNode
         >>> from llama_index_mm_zhipu import FaissMultiModalVectorStore
         >>> store = as_index_store(FaissMultiModalVectorStore())
-        >>> store.set_setting("caption_weight", 0.5)
+        >>> store.add([TextNode(id_="a", embedding=[1.0, 0.0])], settings={"caption_weight": 0.5})
+        ['a']
         >>> store.get_setting("caption_weight"), store.is_empty()
-        (0.5, True)
+        (0.5, False)
     """
 
     def is_empty(self) -> bool:
@@ -71,10 +72,7 @@ class IndexStore(Protocol):
         """Delete nodes by id; unknown ids are ignored."""
 
     def get_setting(self, key: str) -> Any:
-        """Return a value that ``set_setting`` recorded, or None."""
-
-    def set_setting(self, key: str, value: Any) -> None:
-        """Record a JSON value beside the nodes."""
+        """Return a JSON value that ``add`` recorded, or None."""
 
     def require_model(self, fingerprint: str) -> None:
         """Record the embedding model of an empty store; raise ``ModelMismatchError`` if another filled it."""
@@ -152,12 +150,8 @@ class OtherStore:
             return
 
     def get_setting(self, key: str) -> Any:
-        """Return a value that ``set_setting`` recorded in this object, or None."""
+        """Return a value that ``add`` recorded in this object, or None."""
         return self._settings.get(key)
-
-    def set_setting(self, key: str, value: Any) -> None:
-        """Record a value in this object."""
-        self._settings[key] = value
 
     def require_model(self, fingerprint: str) -> None:
         """Do nothing: the store has no place to record the model."""

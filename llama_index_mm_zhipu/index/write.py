@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.nodes import Outcome, embed_text_nodes, failure_of, image_bar, stream_image_nodes
 from llama_index_mm_zhipu.images import ImageError, as_image_node, has_image
-from llama_index_mm_zhipu.index.settings import settings_of_first_images, weight_for_images
+from llama_index_mm_zhipu.index.settings import recorded_weight, settings_of_first_images, weight_for_images
 from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
 from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
@@ -125,17 +125,19 @@ class NodeWriter:
         return storable
 
     def _write_images(self, images: Sequence[ImageNode]) -> None:
+        recorded = recorded_weight(self.to.images)
         weight = self.embedded_with
         if weight is None:
             weight = weight_for_images(
                 self.to.images,
                 images,
                 self.to.caption_weight,
+                recorded,
                 model=self.to.image_model,
                 is_stream=self.is_stream,
                 warn=self._warn,
             )
-        self._settings = settings_of_first_images(self.to.images, self.to.image_model, weight)
+        self._settings = settings_of_first_images(self.to.image_model, weight) if recorded is None else {}
         updater = self._updater = self._updater or ImageUpdater(self.to.images)
         # A stream has one progress bar for all of its batches.
         with image_bar(len(images), self.show_progress and not self.is_stream) as bar:
