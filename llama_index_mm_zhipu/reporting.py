@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.text import one_line
+
 SLOW_SECONDS = 2.0
 """Time after which ``reported_when_slow`` prints its message."""
 
@@ -41,13 +43,13 @@ class Skipped(dict[str, str]):
             self[name] = reason
 
     def summary(self, total: int, what: str = "images") -> str:
-        """Return one line with the counts and the first reasons.
+        """Return one line with the counts and the first reasons, in which names are escaped.
 
         Args:
             total: How many items there were, skipped or not.
             what: Plural name of the items.
         """
-        listed = [f"{name}: {reason}" for name, reason in list(self.items())[:_MAX_LISTED]]
+        listed = [f"{one_line(name)}: {reason}" for name, reason in list(self.items())[:_MAX_LISTED]]
         more = [f"and {self.count - len(listed)} more"] if self.count > len(listed) else []
         return f"skipped {self.count} of {total} {what}: " + "; ".join([*listed, *more])
 

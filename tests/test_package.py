@@ -16,7 +16,8 @@ import llama_index_mm_zhipu
 PACKAGE = Path(llama_index_mm_zhipu.__file__).parent
 
 LAYERS = (
-    ("types", "text", "reporting", "concurrency", "shared_folders"),
+    ("types", "text"),
+    ("reporting", "concurrency", "shared_folders"),
     ("arguments", "images", "prompts"),
     # The parts, each of which is useful alone
     ("embedding", "vector_store", "llm", "readers"),

@@ -78,3 +78,10 @@ def test_skipped_items_are_counted_and_summarised() -> None:
     assert skipped.count == 3
     assert skipped.summary(10) == "skipped 3 of 10 images: 0.jpg: is damaged; 1.jpg: is damaged; and 1 more"
     assert reporting.Skipped().summary(10, "files") == "skipped 0 of 10 files: "
+
+
+def test_a_name_cannot_begin_a_line_of_its_own() -> None:
+    skipped = reporting.Skipped()
+    skipped.add("a.jpg\nERROR forged", "is damaged")
+    assert skipped.summary(1) == "skipped 1 of 1 images: a.jpg\\nERROR forged: is damaged"
+    assert list(skipped) == ["a.jpg\nERROR forged"]

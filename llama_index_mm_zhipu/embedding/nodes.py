@@ -161,7 +161,7 @@ def compute_embeddings(
             elif on_error == "raise":
                 raise failure_of(node, outcome)
             else:
-                skipped.add(one_line(node.node_id), str(outcome))
+                skipped.add(node.node_id, str(outcome))
             bar.update()
     if skipped:
         logger.warning("%s", skipped.summary(len(images)))

@@ -134,10 +134,7 @@ class ImageCaptioner(KnownFields, TransformComponent):
         with tqdm(total=len(positions), desc="Captioning images", unit="image", disable=disable) as bar:
             await run.caption_all(positions, bar)
         if run.skipped:
-            printable = Skipped()
-            for node_id, reason in run.skipped.items():
-                printable.add(one_line(node_id), reason)
-            logger.warning("%s", printable.summary(len(positions)))
+            logger.warning("%s", run.skipped.summary(len(positions)))
         return run.nodes
 
     def _chosen_prompt(self) -> str:
