@@ -20,9 +20,11 @@ LAYERS = (
     ("reporting", "concurrency", "shared_folders"),
     ("arguments", "images", "prompts"),
     # The parts, each of which is useful alone
-    ("embedding", "vector_store", "llm", "readers"),
+    ("embedding", "vector_store", "llm"),
     # What connects them
-    ("query", "ingestion"),
+    ("ingestion",),
+    ("readers",),
+    ("query",),
     ("index",),
     # What shows, measures and tests the whole
     ("display", "evaluation", "testing"),

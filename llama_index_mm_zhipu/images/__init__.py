@@ -16,7 +16,15 @@ from llama_index_mm_zhipu.images.loading import (
     load_resized,
     read_bytes,
 )
-from llama_index_mm_zhipu.images.nodes import as_image_node, caption_of, node_of_image, with_caption
+from llama_index_mm_zhipu.images.nodes import (
+    as_image_node,
+    caption_of,
+    node_of_image,
+    page_text_of,
+    searchable_text_of,
+    with_caption,
+    with_page_text,
+)
 from llama_index_mm_zhipu.images.opening import OnTruncated, open_image
 from llama_index_mm_zhipu.images.pixels import orientation_of
 from llama_index_mm_zhipu.images.sources import (
@@ -60,10 +68,13 @@ __all__ = [
     "node_of_image",
     "open_image",
     "orientation_of",
+    "page_text_of",
     "read_bytes",
     "read_file",
     "require_valid_path",
     "resolve_source",
+    "searchable_text_of",
     "sniff_format",
     "with_caption",
+    "with_page_text",
 ]
