@@ -6,15 +6,18 @@ import base64
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import ModuleType
 
+import pypdfium2 as pdfium
 import pytest
 from outline import images_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal
 from llama_index_mm_zhipu.testing import MockGLMServer
 from llama_index_mm_zhipu.testing.wire import text_of
+from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 
 CASES = Path(__file__).parents[1] / "examples" / "cases"
 
@@ -32,6 +35,26 @@ def test_every_question_finds_its_page_among_the_first_three(
     assert [by_words.retrieve(question.text)[0].node.node_id for question in questions] == [
         question.page for question in questions
     ]
+
+
+@pytest.mark.parametrize("case", ["lecture", "car_maintenance"])
+def test_questions_in_other_words_share_no_word_with_their_page(ask: ModuleType, case: str) -> None:
+    questions = ask.load_questions(case, "questions_in_other_words")
+    assert len(questions) == len({question.text for question in questions}) == 20
+    with closing(pdfium.PdfDocument(CASES / f"{case}.pdf")) as document:
+        pages = [words_of(page.get_textpage().get_text_range()) for page in document]
+    shared = {question.text: words_of(question.text) & pages[page_number(question.page)] for question in questions}
+    assert {question: words for question, words in shared.items() if words} == {}
+
+
+def words_of(text: str) -> set[str]:
+    """Return the tokens of a text in full text search that are words or pairs of characters."""
+    return {token for token in tokens_of(text).split() if len(token) > 1}
+
+
+def page_number(page_id: str) -> int:
+    """Return the position of a page in its document, from 0."""
+    return int(page_id.rpartition("/")[2]) - 1
 
 
 def test_the_page_and_its_text_are_sent_to_the_llm(
