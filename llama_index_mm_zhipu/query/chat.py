@@ -210,7 +210,7 @@ class ImageContextChatEngine(BaseChatEngine):
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
             ValueError: The message is longer than what the LLM takes.
         """
-        question, found, sources = self._begin(message, chat_history, prev_chunks)
+        question, sources, found = self._begin(message, chat_history, prev_chunks)
         response = found.told_in(self._answer(question, sources, streaming=False))
         self._memory.put(message_of(question))
         self._memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
@@ -224,7 +224,7 @@ class ImageContextChatEngine(BaseChatEngine):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> AgentChatResponse:
         """As ``chat``."""
-        question, found, sources = await self._abegin(message, chat_history, prev_chunks)
+        question, sources, found = await self._abegin(message, chat_history, prev_chunks)
         response = found.told_in(await self._aanswer(question, sources, streaming=False))
         await self._memory.aput(await asyncio.to_thread(message_of, question))
         await self._memory.aput(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
@@ -238,7 +238,7 @@ class ImageContextChatEngine(BaseChatEngine):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> StreamingAgentChatResponse:
         """As ``chat``, streaming; the citations are in ``response.metadata`` when the stream has ended."""
-        question, found, sources = self._begin(message, chat_history, prev_chunks)
+        question, sources, found = self._begin(message, chat_history, prev_chunks)
         response = found.told_in(self._answer(question, sources, streaming=True))
         self._memory.put(message_of(question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
@@ -256,7 +256,7 @@ class ImageContextChatEngine(BaseChatEngine):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> StreamingAgentChatResponse:
         """As ``stream_chat``."""
-        question, found, sources = await self._abegin(message, chat_history, prev_chunks)
+        question, sources, found = await self._abegin(message, chat_history, prev_chunks)
         response = found.told_in(await self._aanswer(question, sources, streaming=True))
         await self._memory.aput(await asyncio.to_thread(message_of, question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
@@ -268,23 +268,23 @@ class ImageContextChatEngine(BaseChatEngine):
 
     def _begin(
         self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
-    ) -> tuple[QueryBundle, Found, Sources]:
-        """Return a message as a question, what was found, and its sources; a given history replaces the earlier one."""
+    ) -> tuple[QueryBundle, Sources, Found]:
+        """Return a message as a question, its sources and what was found; a given history replaces the earlier one."""
         question = self._checked(message)
         if chat_history is not None:
             self._memory.set(chat_history)
         found = find_nodes(self._retriever, self._postprocessors, self._search_question(question), self._rewriter)
-        return question, found, self._sources(found.nodes or prev_chunks or [])
+        return question, self._sources(found.nodes or prev_chunks or []), found
 
     async def _abegin(
         self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
-    ) -> tuple[QueryBundle, Found, Sources]:
+    ) -> tuple[QueryBundle, Sources, Found]:
         question = await asyncio.to_thread(self._checked, message)
         if chat_history is not None:
             await self._memory.aset(chat_history)
         search_question = await self._asearch_question(question)
         found = await afind_nodes(self._retriever, self._postprocessors, search_question, self._rewriter)
-        return question, found, await asyncio.to_thread(self._sources, found.nodes or prev_chunks or [])
+        return question, await asyncio.to_thread(self._sources, found.nodes or prev_chunks or []), found
 
     def _checked(self, message: Question) -> QueryBundle:
         """Return a message as a question if the LLM has room for it.
