@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from llama_index.core.base.base_retriever import BaseRetriever
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
 from llama_index.core.llms.utils import LLMType
 from llama_index.core.schema import QueryBundle
 
@@ -39,7 +39,6 @@ MAX_WORD_LENGTH = 20
 
 _CACHED_QUESTIONS = 256
 
-# Errors that the request for the answer would meet too.
 _FATAL_ERRORS = (GLMAuthenticationError, GLMQuotaError)
 
 
@@ -64,7 +63,7 @@ class QueryRewriter:
 
     Search words are cached in memory by question, prompt and model, the last 256 of them; threads may share a rewriter.
     If the request fails, or the answer has no words that can be used, a warning is logged and the question is searched
-    as it is; the next search asks again. A wrong key or an empty account is an error.
+    as it is; the next search asks again. A wrong key or an empty account of ``ZhipuMultiModal`` is an error.
 
     Args:
         llm: A chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
@@ -99,14 +98,10 @@ class QueryRewriter:
         words = self._known_words(bundle)
         if words is None:
             try:
-                answer = self._llm.chat(self._messages(bundle))
-            except _FATAL_ERRORS:
-                raise
+                words = self._read(bundle, self._llm.chat(self._messages(bundle)))
             # Other LLMs raise errors of their own classes.
             except Exception as error:
-                words = self._failed(bundle, error)
-            else:
-                words = self._read(bundle, answer.message.content)
+                words = self._without_answer(bundle, error)
         return _with_words(bundle, words)
 
     async def arewrite(self, question: Question) -> Rewritten:
@@ -115,13 +110,9 @@ class QueryRewriter:
         words = self._known_words(bundle)
         if words is None:
             try:
-                answer = await self._llm.achat(self._messages(bundle))
-            except _FATAL_ERRORS:
-                raise
+                words = self._read(bundle, await self._llm.achat(self._messages(bundle)))
             except Exception as error:
-                words = self._failed(bundle, error)
-            else:
-                words = self._read(bundle, answer.message.content)
+                words = self._without_answer(bundle, error)
         return _with_words(bundle, words)
 
     def _messages(self, question: QueryBundle) -> list[ChatMessage]:
@@ -138,14 +129,12 @@ class QueryRewriter:
                 self._cached.move_to_end(self._key(question))
         return words
 
-    def _read(self, question: QueryBundle, answer: str | None) -> list[str]:
+    def _read(self, question: QueryBundle, response: ChatResponse) -> list[str]:
         """Return the search words in an answer, and cache them."""
-        words = search_words_in(answer or "")
+        answer = response.message.content or ""
+        words = search_words_in(answer)
         if not words:
-            beginning = one_line((answer or "")[:200])
-            logger.warning(
-                "%s is searched as it is: the answer has no search words; it begins: '%s'", _named(question), beginning
-            )
+            _warn(question, f"the answer has no search words; it begins: '{one_line(answer[:200])}'")
             return []
         with self._lock:
             self._cached[self._key(question)] = words
@@ -153,13 +142,11 @@ class QueryRewriter:
                 self._cached.popitem(last=False)
         return words
 
-    def _failed(self, question: QueryBundle, error: Exception) -> list[str]:
-        logger.warning(
-            "%s is searched as it is: the request for search words failed with %s: %s",
-            _named(question),
-            type(error).__name__,
-            one_line(str(error)),
-        )
+    def _without_answer(self, question: QueryBundle, error: Exception) -> list[str]:
+        """Return no search words after an error, unless the request for the answer would fail as well."""
+        if isinstance(error, _FATAL_ERRORS):
+            raise error
+        _warn(question, f"the request for search words failed with {type(error).__name__}: {one_line(str(error))}")
         return []
 
     def _key(self, question: QueryBundle) -> tuple[str, str, str]:
@@ -202,8 +189,8 @@ def _with_words(question: QueryBundle, words: list[str]) -> Rewritten:
     return Rewritten(replace(question, query_str=searched, custom_embedding_strs=question.embedding_strs), list(words))
 
 
-def _named(question: QueryBundle) -> str:
-    return f"the question '{one_line(question.query_str)}'"
+def _warn(question: QueryBundle, reason: str) -> None:
+    logger.warning("the question '%s' is searched as it is: %s", one_line(question.query_str), reason)
 
 
 # The words in an answer. All repetitions are bounded, as in captions: an answer may have any length and form.
@@ -222,7 +209,7 @@ _SEPARATOR = re.compile(
 _SPACE_BESIDE_CJK = re.compile(rf"(?<=[{CJK_RANGES}])\s|\s(?=[{CJK_RANGES}])")
 _NUMBER = re.compile(r"^\s{0,9}\d{1,2}[.．:：](?!\d)")
 _AROUND = " \r'`*_#<>-–—•·‘’.．!！?？:：…①②③④⑤⑥⑦⑧⑨⑩"
-_NOTHING = frozenset({"无", "没有", "none", "null", "n/a", "na", "nothing"})
+_NOTHING = frozenset({"没有", "none", "null", "nothing"})
 
 
 def search_words_in(answer: str) -> list[str]:
