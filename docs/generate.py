@@ -62,6 +62,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.query.engine": ["ImageQueryEngine"],
         "llama_index_mm_zhipu.query.chat": ["ImageContextChatEngine", "ImageCondensePlusContextChatEngine"],
         "llama_index_mm_zhipu.query.rerank": ["ImageReranker"],
+        "llama_index_mm_zhipu.query.rewrite": ["QueryRewriter", "Rewritten"],
         "llama_index_mm_zhipu.query.labels": ["ImageNumbering", "number_images"],
         "llama_index_mm_zhipu.prompts.templates": ["ImagePromptTemplate"],
         "llama_index_mm_zhipu.query.citations": ["citations_in"],

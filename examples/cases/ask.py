@@ -42,10 +42,10 @@ class Question(NamedTuple):
     page: str
 
 
-def load_questions(case: str) -> list[Question]:
-    """Return the questions of a case."""
+def load_questions(case: str, key: str = "questions") -> list[Question]:
+    """Return the questions of a case; ``"questions_in_other_words"`` share no word with the page that answers them."""
     content = json.loads((HERE / f"{case}.json").read_text(encoding="utf-8"))
-    return [Question(each["question"], f"{case}.pdf/{each['page']}") for each in content["questions"]]
+    return [Question(each["question"], f"{case}.pdf/{each['page']}") for each in content[key]]
 
 
 def read_pages(case: str, images: Path, show_progress: bool = False) -> list[ImageNode]:

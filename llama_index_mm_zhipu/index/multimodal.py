@@ -225,7 +225,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Args:
             llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
             **options: Arguments of ``as_retriever`` and of ``ImageQueryEngine.from_args`` (``language``, ``streaming``,
-                ``response_mode``, ``node_postprocessors``, ``include_images``, …).
+                ``response_mode``, ``node_postprocessors``, ``include_images``, ``query_rewrite``, …).
 
         Raises:
             TypeError: An argument is not known; the message names the likely one.
@@ -247,8 +247,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
                 this question. ``"simple"`` answers without sources. The user's images stay in the history.
             llm: As in ``as_query_engine``.
             **options: Arguments of ``as_retriever`` and of the mode's engine: ``language``, ``include_images``,
-                ``metadata_keys``, ``on_error``, ``chat_content_qa_template``; ``system_prompt``, ``memory``,
-                ``chat_history``, ``node_postprocessors`` and the like of LlamaIndex.
+                ``metadata_keys``, ``on_error``, ``query_rewrite``, ``chat_content_qa_template``; ``system_prompt``,
+                ``memory``, ``chat_history``, ``node_postprocessors`` and the like of LlamaIndex.
 
         Raises:
             TypeError: The mode's engine does not know an argument; the message names the likely one.

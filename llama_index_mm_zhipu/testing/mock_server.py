@@ -16,7 +16,7 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +55,8 @@ class MockGLMServer:
         api_key: The only API key that is accepted. By default any key is, with ``"glm"`` any of two parts.
         flat_errors: Whether errors of an ``"openai"`` server have the form of vLLM before 0.10,
             ``{"object": "error", …}``.
+        synonyms: Search words by the words that questions use for them, such as ``{"没气": ["胎压", "充气"]}``. The
+            answer to the prompt of ``QueryRewriter`` are those of all words that the question contains.
 
     Attributes:
         url: Base URL for ``ZhipuMultiModal(api_base=…)``.
@@ -80,6 +82,7 @@ class MockGLMServer:
         base_path: str | None = None,
         api_key: str | None = None,
         flat_errors: bool = False,
+        synonyms: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.authorizations: list[str | None] = []
         self.requests: list[dict[str, Any]] = []
@@ -89,6 +92,7 @@ class MockGLMServer:
         self._is_openai = api_style == "openai"
         self._api_key = api_key
         self._flat_errors = flat_errors
+        self._synonyms = synonyms
         self._faults: deque[Fault | None] = deque()
         self._request_ids: set[str] = set()
         self._lock = threading.Lock()
@@ -174,20 +178,21 @@ class MockGLMServer:
             if not is_known:
                 raise OpenAIRefusal(401, "Unauthorized", flat=self._flat_errors)
             check_openai_request(request, flat_errors=self._flat_errors)
-            return openai_answer_to(request)
+            return openai_answer_to(request, self._synonyms)
         if self._api_key is None or not is_known:
             check_key(authorization if is_known else "")
         check_request(request, max_images=self._max_images, max_tokens=self._max_tokens)
         if not is_new:
             raise used_request_id(request["request_id"])
-        return answer_to(request)
+        return answer_to(request, self._synonyms)
 
 
-def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
+def connect_glm(model: str = "glm-4v-flash", *, synonyms: Mapping[str, Sequence[str]] | None = None) -> ZhipuMultiModal:
     """Connect to Zhipu's API if the environment has an API key, else to a mock server; print which one.
 
     Args:
         model: Name of the model.
+        synonyms: As in ``MockGLMServer``.
 
     Returns:
         A client. The mock server runs until the process ends.
@@ -196,7 +201,7 @@ def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
         llm = ZhipuMultiModal(model)
         print(f"Asking {llm.model} at {without_credentials(llm.api_base)}.")
         return llm
-    server = MockGLMServer()
+    server = MockGLMServer(synonyms=synonyms)
     server.__enter__()
     atexit.register(server.__exit__, None, None, None)
     print("ZHIPUAI_API_KEY is not set: asking the local mock server, which describes what it was sent.")
