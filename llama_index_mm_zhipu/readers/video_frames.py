@@ -73,7 +73,7 @@ class Video:
         stream: Its video stream.
 
     Attributes:
-        duration: Duration in seconds as the file says; None if it does not.
+        duration: Duration in seconds according to the file; None if it does not say.
         decoded: Number of frames that were decoded so far.
     """
 
@@ -87,10 +87,10 @@ class Video:
         self._pixel_aspect_ratio = float(stream.sample_aspect_ratio or 1)
         self._start = max(0.0, (container.start_time or 0) / 1_000_000)
         self._end = 0.0
-        self._damaged_packets = 0
+        self._damaged_parts = 0
         self._read_error = ""
         self._last_seconds: float | None = None
-        self.duration: float | None = container.duration / 1_000_000 if container.duration else None
+        self.duration = _duration_of(container, stream)
         self.decoded = 0
 
     def frames(self) -> Iterator[VideoFrame]:
@@ -99,18 +99,21 @@ class Video:
             try:
                 frames = packet.decode()
             except _ffmpeg_error():
-                self._damaged_packets += 1
+                self._damaged_parts += 1
                 continue
             for frame in frames:
                 self.decoded += 1
+                if frame.is_corrupt:
+                    self._damaged_parts += 1
+                    continue
                 yield VideoFrame(self._seconds_of(frame), frame, self._resize, self._pixel_aspect_ratio)
 
     def problem(self) -> str:
         """Return what is wrong with a file that was read to its end; empty if nothing is."""
         missing = (self.duration or 0.0) - self._end
         reasons = []
-        if self._damaged_packets:
-            reasons.append(f"{self._damaged_packets} parts of it are damaged")
+        if self._damaged_parts:
+            reasons.append(f"it has damaged parts ({self._damaged_parts})")
         if missing > _MAX_MISSING_SECONDS:
             reasons.append(f"it ends after {self._end:.1f} of {self.duration:.1f} s")
         elif self._read_error:
@@ -146,6 +149,14 @@ class Video:
         return max(0.0, seconds)
 
 
+def _duration_of(container: Any, stream: Any) -> float | None:
+    duration = container.duration / 1_000_000 if container.duration else None
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        # FFmpeg computes the duration of a file that was cut off from its size.
+        return max(duration or 0.0, float(stream.frames / stream.average_rate))
+    return duration
+
+
 @contextmanager
 def open_video(file: Path, *, keyframes_only: bool = False) -> Iterator[Video]:
     """Open a video file; the first video stream that is not a cover image is read.
@@ -163,9 +174,7 @@ def open_video(file: Path, *, keyframes_only: bool = False) -> Iterator[Video]:
         options = {"format_whitelist": _FORMATS, "protocol_whitelist": _PROTOCOLS}
         container = av.open(str(file), options=options, metadata_errors="replace")
     except _ffmpeg_error() as error:
-        is_empty = file.is_file() and not file.stat().st_size
-        reason = "it is empty" if is_empty else f"{_reason_of(error)}; is it damaged or cut off?"
-        raise RecordError(str(file), f"cannot be opened as a video: {reason}") from None
+        raise RecordError(str(file), f"cannot be opened as a video: {_why_not_opened(file, error)}") from None
     with container:
         stream = _video_stream(container, file)
         stream.thread_type = "AUTO"
@@ -189,6 +198,17 @@ def _video_stream(container: Any, file: Path) -> Any:
             str(file), f"its frames have {stream.width} × {stream.height} pixels; {MAX_PIXELS:,} is the limit"
         )
     return stream
+
+
+def _why_not_opened(file: Path, error: Exception) -> str:
+    from av.error import ArgumentError
+
+    if file.is_file() and not file.stat().st_size:
+        return "it is empty"
+    if isinstance(error, ArgumentError):
+        # A format that is not allowed.
+        return f"its content is of another format; allowed are {_FORMATS}"
+    return f"{_reason_of(error)}; is it damaged or cut off?"
 
 
 def _ffmpeg_error() -> type[Exception]:

@@ -35,7 +35,8 @@ def write_video(
     codec: str = "mpeg4",
     rate: int = RATE,
     options: dict[str, str] | None = None,
-    with_audio: bool = False,
+    pixel_aspect_ratio: Fraction = Fraction(1),
+    audio_seconds: float = 0,
 ) -> Path:
     """Write a video of images, each of which is shown for a number of seconds.
 
@@ -45,11 +46,21 @@ def write_video(
         codec: Name of the encoder.
         rate: Frames per second.
         options: Options of the encoder and the format.
-        with_audio: Whether the video has a track of silence.
+        pixel_aspect_ratio: Width of a pixel divided by its height.
+        audio_seconds: Length of a track of silence in seconds; 0 for none.
     """
     images = (image for image, seconds in scenes for _ in range(round(seconds * rate)))
     frames = ((image, Fraction(number, rate)) for number, image in enumerate(images))
-    return write_frames(path, frames, codec=codec, rate=rate, ticks=rate, options=options, with_audio=with_audio)
+    return write_frames(
+        path,
+        frames,
+        codec=codec,
+        rate=rate,
+        ticks=rate,
+        options=options,
+        pixel_aspect_ratio=pixel_aspect_ratio,
+        audio_seconds=audio_seconds,
+    )
 
 
 def write_frames(
@@ -60,7 +71,8 @@ def write_frames(
     rate: int = RATE,
     ticks: int = 1000,
     options: dict[str, str] | None = None,
-    with_audio: bool = False,
+    pixel_aspect_ratio: Fraction = Fraction(1),
+    audio_seconds: float = 0,
 ) -> Path:
     """Write a video of images that are shown from given times in seconds.
 
@@ -71,26 +83,26 @@ def write_frames(
         rate: Frames per second, as the file names them.
         ticks: Units of time per second.
         options: Options of the encoder and the format.
-        with_audio: Whether the video has a track of silence.
+        pixel_aspect_ratio: Width of a pixel divided by its height.
+        audio_seconds: Length of a track of silence in seconds; 0 for none.
     """
-    with av.open(str(path), "w", options=options or {}) as container:
-        stream: Any = container.add_stream(codec, rate=rate)
+    settings = dict(options or {})
+    encoder = {key: settings.pop(key) for key in ("g",) if key in settings}
+    with av.open(str(path), "w", options=settings) as container:
+        stream: Any = container.add_stream(codec, rate=rate, options=encoder)
         stream.pix_fmt = "yuv420p"
-        stream.bit_rate = 1_000_000
+        stream.bit_rate = 4_000_000
         stream.codec_context.time_base = Fraction(1, ticks)
-        audio: Any = container.add_stream("aac", rate=16000) if with_audio else None
-        size: tuple[int, int] | None = None
-        end = Fraction(0)
+        stream.codec_context.sample_aspect_ratio = pixel_aspect_ratio
+        audio: Any = container.add_stream("aac", rate=16000) if audio_seconds else None
+        stream.width, stream.height = WIDTH, HEIGHT
         for image, time in frames:
-            if size is None:
-                size = stream.width, stream.height = image.size
             frame = av.VideoFrame.from_image(image)
             frame.pts, frame.time_base = round(time * ticks), Fraction(1, ticks)
             container.mux(stream.encode(frame))
-            end = time + Fraction(1, rate)
         container.mux(stream.encode())
         if audio is not None:
-            write_silence(container, audio, float(end))
+            write_silence(container, audio, audio_seconds)
     return path
 
 
