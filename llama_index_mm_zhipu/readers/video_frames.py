@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -201,12 +202,10 @@ def _video_stream(container: Any, file: Path) -> Any:
 
 
 def _why_not_opened(file: Path, error: Exception) -> str:
-    from av.error import ArgumentError
-
     if file.is_file() and not file.stat().st_size:
         return "it is empty"
-    if isinstance(error, ArgumentError):
-        # A format that is not allowed.
+    if getattr(error, "errno", None) == errno.EINVAL:
+        # FFmpeg's error for a format that is not allowed.
         return f"its content is of another format; allowed are {_FORMATS}"
     return f"{_reason_of(error)}; is it damaged or cut off?"
 
