@@ -17,7 +17,16 @@ from llama_index_mm_zhipu.types import Language
 QUERY_BLOCKS = "query_blocks"
 """Name of the argument of an ``ImagePromptTemplate`` that holds the blocks of the question's own images."""
 
+RULES = "source_rules"
+"""Variable of an ``ImagePromptTemplate`` for the rules about the sources, see ``RuledTextBlock``."""
+
 _SCHEME = "picture"
+
+
+class RuledTextBlock(TextBlock):
+    """A text about a source, with a rule that a prompt states once for all sources of this kind."""
+
+    rule: str = ""
 
 
 class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
@@ -83,8 +92,10 @@ class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
             name: without_block_marks(value) if isinstance(value, str) else value for name, value in kwargs.items()
         }
         images: list[ImageBlock] = []
-        context = [_with_placeholders(message, images) for message in kwargs.get("context_messages", ())]
-        messages = super().format_messages(llm, **{**kwargs, "context_messages": context})
+        sources: Sequence[ChatMessage] = kwargs.get("context_messages", ())
+        context = [_with_placeholders(message, images) for message in sources]
+        values = {RULES: _rules_of(sources), **kwargs, "context_messages": context}
+        messages = super().format_messages(llm, **values)
         whole = [_with_images(message, images) for message in messages]
         return _with_first_blocks(whole, query_blocks) if query_blocks else whole
 
@@ -104,6 +115,11 @@ class _ImagePlaceholder(ImageBlock):
 
 def _with_placeholders(message: ChatMessage, images: list[ImageBlock]) -> ChatMessage:
     return message.model_copy(update={"blocks": [_placeholder(block, images) for block in message.blocks]})
+
+
+def _rules_of(messages: Sequence[ChatMessage]) -> str:
+    blocks = [block for message in messages for block in message.blocks]
+    return "".join(dict.fromkeys(block.rule for block in blocks if isinstance(block, RuledTextBlock)))
 
 
 def _placeholder(block: Any, images: list[ImageBlock]) -> Any:
@@ -169,7 +185,7 @@ _SOURCES = """
 
 def _template(system: str, before: str, after: str) -> ImagePromptTemplate:
     return ImagePromptTemplate(
-        f'\n{{% chat role="system" %}}\n{system}\n{{% endchat %}}\n\n'
+        f'\n{{% chat role="system" %}}\n{system}{{{{ {RULES} }}}}\n{{% endchat %}}\n\n'
         f'{{% chat role="user" %}}\n{before}\n{_SOURCES}\n{after}\n{{% endchat %}}\n'
     )
 

@@ -23,11 +23,13 @@ from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithS
 
 from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, page_text_of, read_bytes
 from llama_index_mm_zhipu.llm.images import QUERY_IMAGE_NUMBER, NumberedImageBlock
+from llama_index_mm_zhipu.prompts.templates import RuledTextBlock
 from llama_index_mm_zhipu.prompts.wording import Wording, as_quoted_lines, in_one_line, wording_of
 from llama_index_mm_zhipu.query.labels import IMAGE_LABEL
 from llama_index_mm_zhipu.query.question import has_words, images_of
 from llama_index_mm_zhipu.query.rewrite import SEARCH_WORDS, QueryRewriter
 from llama_index_mm_zhipu.query.sources import Source, Sources, readable_source
+from llama_index_mm_zhipu.readers.records import time_of
 from llama_index_mm_zhipu.types import Language, OnError
 
 Blocks = list[TextBlock | ImageBlock]
@@ -114,7 +116,8 @@ class Composer:
         if not isinstance(node, ImageNode):
             lines = as_quoted_lines(node.get_content(metadata_mode=MetadataMode.NONE))
             return [TextBlock(text="\n".join([wording.text, *metadata, lines]))]
-        text = TextBlock(text="\n".join([*metadata, self._label(node, wording)]))
+        rule = wording.time_rule if time_of(node) else ""
+        text = RuledTextBlock(text="\n".join([*metadata, self._label(node, wording)]), rule=rule)
         if source.image is None:
             return [text]
         return [text, self._image_block(source.image, node.metadata[IMAGE_LABEL]["number"])]

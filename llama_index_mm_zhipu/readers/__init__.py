@@ -1,4 +1,4 @@
-"""Readers for folders, tables, published data sets, PDF files and slides."""
+"""Readers for folders, tables, published data sets, PDF files, slides and videos."""
 
 from llama_index_mm_zhipu.readers.base import ImageReader
 from llama_index_mm_zhipu.readers.caption_datasets import (
@@ -17,6 +17,7 @@ from llama_index_mm_zhipu.readers.tsv_datasets import (
     MugeCaptionReader,
     MugeRetrievalReader,
 )
+from llama_index_mm_zhipu.readers.video import VideoReader
 
 __all__ = [
     "PRODUCT1M",
@@ -34,6 +35,7 @@ __all__ = [
     "MugeRetrievalReader",
     "PageReader",
     "RecordError",
+    "VideoReader",
     "WukongReader",
     "read_folder",
     "read_jsonl",
