@@ -228,16 +228,13 @@ class PageReader(ImageReader):
         show_progress: bool = False,
     ) -> None:
         super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
-        if not 1 <= longest_side <= MAX_LONGEST_SIDE:
-            raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MAX_LONGEST_SIDE}")
-        if page_seconds <= 0:
-            raise ValueError(f"page_seconds is {page_seconds}; it is a number of seconds above 0")
+        require_drawing_limits(longest_side, page_seconds)
         self.longest_side = longest_side
         self.page_seconds = page_seconds
         self._password = password
         self.follow_links = follow_links
         self._excluded_links = ""
-        _require_pdfium()
+        require_pdfium()
 
     def _root(self, path: Path) -> Path:
         # A single file has the same ids as when its folder is read.
@@ -275,7 +272,7 @@ class PageReader(ImageReader):
     def _pages_of(self, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
         with TemporaryDirectory() as scratch:
             pdf = file if file.suffix.lower() == _PDF else slides_to_pdf(file, Path(scratch))
-            with _open_pdf(pdf, file, self._password) as document:
+            with open_pdf(pdf, file, self._password) as document:
                 yield from self._nodes(document, file, name, folder)
 
     def _nodes(self, document: PdfDocument, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
@@ -294,7 +291,7 @@ class PageReader(ImageReader):
                     break
                 continue
             without_text += not text
-            yield _page_node(name, number, image, text, folder)
+            yield page_node(name, number, image, text, folder)
         if without_text:
             logger.warning(
                 "%d of %d pages of %s have no text layer: full text search finds them only if "
@@ -317,7 +314,8 @@ class PageReader(ImageReader):
         return encode_image(image), clean_text_layer(text)
 
 
-def _page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
+def page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
+    """Return the node of a page, which holds the image, or refers to a file that is written to a folder."""
     source: dict[str, Any] = {"image": base64.b64encode(image).decode("ascii")}
     if folder is not None:
         file = folder / f"{name}-{number}.jpg"
@@ -329,7 +327,7 @@ def _page_node(name: str, number: int, image: bytes, text: str, folder: Path | N
 
 
 @contextmanager
-def _open_pdf(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument]:
+def open_pdf(pdf: Path, file: Path, password: str | None = None) -> Iterator[PdfDocument]:
     """Open a PDF file that was made from a file, or is that file, which errors name."""
     from pypdfium2 import PdfDocument
 
@@ -355,11 +353,28 @@ def _pdfium_error() -> type[Exception]:
     return error
 
 
-def _require_pdfium() -> None:
+def require_drawing_limits(longest_side: int, page_seconds: float) -> None:
+    """Raise an error if a limit for the drawing of pages is out of range.
+
+    Raises:
+        ValueError: A limit is out of range.
+    """
+    if not 1 <= longest_side <= MAX_LONGEST_SIDE:
+        raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MAX_LONGEST_SIDE}")
+    if page_seconds <= 0:
+        raise ValueError(f"page_seconds is {page_seconds}; it is a number of seconds above 0")
+
+
+def require_pdfium() -> None:
+    """Raise an error if pypdfium2 is not installed.
+
+    Raises:
+        ImportError: It is not installed; the message names the extra.
+    """
     try:
         import pypdfium2  # noqa: F401
     except ImportError:
-        raise ImportError('PageReader needs pypdfium2: pip install "llama-index-mm-zhipu[pages]"') from None
+        raise ImportError('PDF files need pypdfium2: pip install "llama-index-mm-zhipu[pages]"') from None
 
 
 # Text layers
