@@ -40,7 +40,6 @@ _PDF_MARK = b"%PDF-"
 _PNG_MARK = b"\x89PNG"
 # Readers of PDF files accept other bytes before the mark.
 _MARK_WITHIN = 1024
-_MAX_ENCODED_IMAGE = (MAX_IMAGE_BYTES + 2) // 3 * 4 + 1
 # The documentation names no limit for the sides of an image.
 _ANY_SIDE = 1_000_000
 
@@ -273,7 +272,8 @@ class _SentFile:
             name = name if isinstance(source, Path) else f"a PDF file given as {len(data)} bytes"
             _require_small(len(data), MAX_PDF_BYTES, name, "split the file, or make its images smaller")
             return cls(_data_uri("application/pdf", data), name, is_image=False)
-        if not is_sendable(data, max_side=_ANY_SIDE, max_encoded_bytes=_MAX_ENCODED_IMAGE):
+        max_encoded_bytes = (MAX_IMAGE_BYTES + 2) // 3 * 4 + 1
+        if not is_sendable(data, max_side=_ANY_SIDE, max_encoded_bytes=max_encoded_bytes):
             data = encode_image(load_image(source))
         _require_small(len(data), MAX_IMAGE_BYTES, name, "shrink the image")
         return cls(_data_uri("image/png" if data.startswith(_PNG_MARK) else "image/jpeg", data), name, is_image=True)

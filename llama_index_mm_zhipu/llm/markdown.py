@@ -16,7 +16,7 @@ _IMAGE = re.compile(r"!\[[^\]\n]{0,500}\]\((?:[^()\n]|\([^()\n]{0,500}\)){0,2000
 _LINK = re.compile(r"\[([^\]\n]{1,500})\]\(https?://[^()\s]{1,2000}\)")
 _STRONG = re.compile(r"(\*\*|__)(?=\S)([^\n]{1,2000}?)(?<=\S)\1")
 _EMPHASIS = re.compile(r"(?<![\w*])\*(?=[^\s*])([^*\n]{1,2000}?)(?<=[^\s*])\*(?![\w*])")
-_LINE_START = re.compile(r"\s*(?:#{1,6}\s+|>\s?|[-*+]\s+(?=\S))")
+_LINE_START = re.compile(r"\A\s*(?:#{1,6}\s+|>\s?|[-*+]\s+(?=\S))")
 # Lines that are marks only: code fences, fences of formulas, rules, and the line under the head of a table.
 _MARKS_ONLY = re.compile(r"\s*(?:```\w*|\$\$|-{3,}|\*{3,}|_{3,}|\|?\s*:?-{2,}:?\s*(?:\|\s*:?-{2,}:?\s*)*\|?)\s*")
 _FORMULA = re.compile(r"\$\$(.{1,2000}?)\$\$")
