@@ -23,6 +23,7 @@ from llama_index_mm_zhipu.ingestion.cache import CacheError, ResultCache
 from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, RapidOcrEngine, fingerprint_of
 from llama_index_mm_zhipu.ingestion.ocr_workers import OcrEngineError, Recognition, WorkerProcess, recognize_bytes
 from llama_index_mm_zhipu.ingestion.reading_order import text_of_lines
+from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import OnError
@@ -51,7 +52,7 @@ class OcrCacheError(CacheError):
 
 
 # Errors that would recur for every image.
-_FATAL_ERRORS = (OcrCacheError, OcrEngineError, ImportError)
+_FATAL_ERRORS = (OcrCacheError, OcrEngineError, ImportError, GLMAuthenticationError, GLMQuotaError)
 
 
 class ImageOcr(KnownFields, TransformComponent):
