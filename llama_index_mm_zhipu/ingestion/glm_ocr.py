@@ -24,7 +24,10 @@ class GlmOcrEngine:
     """
 
     thread_safe = True
+    """Several threads may call the engine at a time."""
+
     in_reading_order = True
+    """The lines are whole paragraphs in reading order, which are kept as they are."""
 
     def __init__(self, parser: LayoutParser | None = None) -> None:
         self.parser = LayoutParser() if parser is None else parser

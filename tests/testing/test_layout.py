@@ -184,3 +184,13 @@ def test_a_server_in_the_form_of_openai_has_no_such_path(red: str) -> None:
         with client.http:
             assert post(client, file=uri(red))[0] == 404
             assert server.requests == []
+
+
+def test_zhipus_own_sdk_reads_the_answer(server: MockGLMServer, red: str) -> None:
+    zai = pytest.importorskip("zai")
+    client = zai.ZaiClient(api_key="id.secret", base_url=server.url)
+    answer = client.layout_parsing.create(model="glm-ocr", file=uri(red), need_layout_visualization=False)
+    element = answer.layout_details[0][0]
+    assert (element.label, element.bbox_2d, element.content) == ("text", [0, 0, 30, 20], answer.md_results)
+    assert (answer.data_info.num_pages, answer.data_info.pages[0].width) == (1, 30)
+    assert answer.usage.total_tokens > 0
