@@ -136,7 +136,7 @@ class RapidOcrEngine:
 
         # One setting for each of the three models: detection, direction and recognition.
         engines = {f"{model}.engine_type": EngineType.OPENVINO for model in ("Det", "Cls", "Rec")}
-        model = RapidOCR(params={"Global.log_level": "critical", **engines, **self.params})
+        model: Any = RapidOCR(params={"Global.log_level": "critical", **engines, **self.params})
         for loaded in (model._load_det_model(), model._load_cls_model(), model._load_rec_model()):
             self._compile_again(loaded.session)
         return model

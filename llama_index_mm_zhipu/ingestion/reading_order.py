@@ -10,9 +10,10 @@ Vertical text, whose columns run from right to left, is turned by 90° first and
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import accumulate, chain, pairwise
 from statistics import median
 from typing import TypeAlias
 
@@ -132,11 +133,8 @@ def _turned(piece: _Piece, width: int) -> _Piece:
 def _character_size(pieces: Sequence[_Piece]) -> float:
     """Return the width of a Chinese character in pixels: the median over all characters."""
     sizes = sorted(((piece.right - piece.left) / _width(piece.text), len(piece.text)) for piece in pieces)
-    remaining = sum(count for _, count in sizes) / 2
-    for size, count in sizes:
-        remaining -= count
-        if remaining <= 0:
-            break
+    counts = list(accumulate(count for _, count in sizes))
+    size, _ = sizes[bisect_left(counts, counts[-1] / 2)]
     return max(1.0, size)
 
 
