@@ -10,8 +10,8 @@ Vertical text, whose columns run from right to left, is turned by 90° first and
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise
 from statistics import median
@@ -49,8 +49,8 @@ _SAME_SIZE = 1.35
 _MIN_RUNNING_TEXT = 8.0
 """Half of the lines of a column have at least this width, in characters; cells and labels are shorter."""
 
-_JUSTIFIED_SHARE = 0.5
-"""Share of the lines that reach the right margin in justified text."""
+_MIN_LINES = 3
+"""From so many lines on, they tell where their right margin is."""
 
 # Lengths in characters.
 _MIN_GUTTER = 0.8
@@ -85,10 +85,10 @@ class _Piece:
 
 
 class _Row:
-    """Pieces side by side, as one line of text."""
+    """Pieces side by side, from left to right, as one line of text."""
 
-    def __init__(self, pieces: Iterable[_Piece]) -> None:
-        self.pieces = sorted(pieces, key=lambda piece: piece.left)
+    def __init__(self, pieces: Sequence[_Piece]) -> None:
+        self.pieces = pieces
         self.left = self.pieces[0].left
         self.right = max(piece.right for piece in self.pieces)
         self.top = min(piece.top for piece in self.pieces)
@@ -165,40 +165,60 @@ def _blocks(pieces: Sequence[_Piece], em: float) -> Iterator[list[_Row]]:
 
 
 def _rows(pieces: Sequence[_Piece], em: float) -> list[_Row]:
+    """Return the pieces in rows, from top to bottom."""
     rows: list[list[_Piece]] = []
+    first: _Piece | None = None
     for piece in sorted(pieces, key=lambda piece: (piece.middle, piece.left)):
-        if rows and _is_beside(piece, rows[-1], em):
-            rows[-1].append(piece)
+        if first is not None and _is_level(first, piece) and _has_place(rows[-1], piece, em / 3):
+            insort(rows[-1], piece, key=_left_of)
         else:
             rows.append([piece])
+            first = piece
     return [_Row(row) for row in rows]
 
 
-def _is_beside(piece: _Piece, row: Sequence[_Piece], em: float) -> bool:
-    """Return whether a piece is in a row: at its height, and beside its pieces, not above or below them."""
-    first = row[0]
-    shared = min(piece.bottom, first.bottom) - max(piece.top, first.top)
-    lower, higher = sorted((piece.height, first.height))
-    if shared < _SAME_ROW * lower or higher > 2 * lower:
-        return False
-    tolerance = em / 3
-    return all(piece.left > other.right - tolerance or piece.right < other.left + tolerance for other in row)
+def _is_level(first: _Piece, second: _Piece) -> bool:
+    """Return whether two pieces are at the same height of the page, and about equally high."""
+    shared = min(first.bottom, second.bottom) - max(first.top, second.top)
+    lower, higher = sorted((first.height, second.height))
+    return shared >= _SAME_ROW * lower and higher <= 2 * lower
+
+
+def _has_place(row: Sequence[_Piece], piece: _Piece, tolerance: float) -> bool:
+    """Return whether a piece is beside the pieces of a row, which are sorted, and not above or below one of them."""
+    position = bisect_left(row, piece.left, key=_left_of)
+    after_previous = position == 0 or piece.left > row[position - 1].right - tolerance
+    return after_previous and (position == len(row) or piece.right < row[position].left + tolerance)
+
+
+def _left_of(piece: _Piece) -> float:
+    return piece.left
 
 
 def _bands(rows: Sequence[_Row], em: float) -> Iterator[tuple[list[_Row], list[_Interval]]]:
     """Yield consecutive rows that leave the same intervals free, and these intervals."""
-    band: list[_Row] = []
-    free: list[_Interval] = []
     page = (min(row.left for row in rows), max(row.right for row in rows))
+    band: list[_Row] = []
+    free: list[_Interval] = [page]
+    gutters: list[_Interval] = []
+    left, right = page[1], page[0]
     for row in rows:
-        left_free = _free_intervals(row, page)
-        shared = [pair for pair in _intersections(free, left_free) if pair[1] - pair[0] >= _MIN_GUTTER * em]
-        if band and not shared:
-            yield band, free
-            band = []
-        free = shared if band else left_free
+        row_free = [each for each in _free_intervals(row, page) if each[1] - each[0] >= _MIN_GUTTER * em]
+        shared = [each for each in _intersections(free, row_free) if each[1] - each[0] >= _MIN_GUTTER * em]
+        left, right = min(left, row.left), max(right, row.right)
+        between = _between(shared, left, right)
+        if band and not (between or (shared and not gutters and not _between(row_free, row.left, row.right))):
+            yield band, gutters
+            band, shared, left, right = [], row_free, row.left, row.right
+            between = _between(shared, left, right)
         band.append(row)
-    yield band, free
+        free, gutters = shared, between
+    yield band, gutters
+
+
+def _between(intervals: Sequence[_Interval], left: float, right: float) -> list[_Interval]:
+    """Return the intervals that have text on both sides; the others are margins."""
+    return [each for each in intervals if left < each[0] and each[1] < right]
 
 
 def _free_intervals(row: _Row, page: _Interval) -> list[_Interval]:
@@ -243,26 +263,41 @@ def _is_running_text(pieces: Sequence[_Piece]) -> bool:
 
 def _paragraphs(rows: Sequence[_Row], em: float) -> Iterator[str]:
     """Yield paragraphs, headings and list items of one column."""
-    column = _Column(rows, em)
-    lines: list[_Row] = []
+    right = max(row.right for row in rows)
+    for run in _runs_of_one_size(rows):
+        body = _Body(run, right, em)
+        lines: list[_Row] = []
+        for row in run:
+            if lines and not body.continues(lines, row):
+                yield _joined(lines)
+                lines = []
+            lines.append(row)
+        yield _joined(lines)
+
+
+def _runs_of_one_size(rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    """Yield consecutive rows of about the same height: headings and text apart."""
+    run: list[_Row] = []
     for row in rows:
-        if lines and not column.continues(lines, row):
-            yield _joined(lines)
-            lines = []
-        lines.append(row)
-    yield _joined(lines)
+        if run:
+            lower, higher = sorted((run[-1].height, row.height))
+            if higher > _SAME_SIZE * lower:
+                yield run
+                run = []
+        run.append(row)
+    yield run
 
 
-class _Column:
-    """Where the lines of a column end, and how far they are apart, which tells paragraphs from single lines."""
+class _Body:
+    """Where lines of the same size end, and how far they are apart, which tells paragraphs from single lines."""
 
-    def __init__(self, rows: Sequence[_Row], em: float) -> None:
+    def __init__(self, rows: Sequence[_Row], column_right: float, em: float) -> None:
         self._em = em
-        self._right = max(row.right for row in rows)
+        is_long = len(rows) >= _MIN_LINES
+        self._right = max(row.right for row in rows) if is_long else column_right
+        # The longest of several lines always reaches the margin; with list markers, lines without one are continued.
         reaching = sum(self._right - row.right <= _MARGIN * em for row in rows)
-        self._is_justified = reaching >= _JUSTIFIED_SHARE * len(rows)
-        # The longest of several lines reaches the margin always; with list markers, lines without one are continued.
-        self._has_margin = reaching > 1 or len(rows) < 3 or any(row.marker for row in rows)
+        self._has_margin = reaching > 1 or not is_long or any(row.marker for row in rows)
         gaps = [max(0.0, below.top - above.bottom) for above, below in pairwise(rows)]
         usual = median(gaps) if gaps else 0.0
         self._max_gap = min(usual + _LEADING_TOLERANCE * em, max(_MAX_LEADING * em, usual))
@@ -270,15 +305,14 @@ class _Column:
     def continues(self, paragraph: Sequence[_Row], row: _Row) -> bool:
         """Return whether a row continues a paragraph, whose last line was broken for lack of space."""
         last = paragraph[-1]
-        lower, higher = sorted((last.height, row.height))
         return (
             self._has_margin
             and not row.marker
-            and not any(map(self._has_cells, (last, row)))
+            and not self._has_cells(last)
+            and not self._has_cells(row)
             and row.top - last.bottom <= self._max_gap
-            and higher <= _SAME_SIZE * lower
             and self._right - last.right <= self._room_for(row)
-            and (self._is_justified or not _SENTENCE_END.search(last.text))
+            and not _SENTENCE_END.search(last.text[-2:])
             and self._is_aligned(paragraph, row)
         )
 
@@ -302,12 +336,11 @@ class _Column:
 
 
 def _joined(rows: Sequence[_Row]) -> str:
-    text = rows[0].text
-    for row in rows[1:]:
-        if _HYPHEN_IN_WORD.search(text) and row.text[0].islower():
-            text = text[:-1] + row.text
-        elif _WIDE.match(text[-1]) or _WIDE.match(row.text):
-            text += row.text
-        else:
-            text = f"{text} {row.text}"
-    return text
+    parts = [rows[0].text]
+    for above, below in pairwise(row.text for row in rows):
+        if _HYPHEN_IN_WORD.match(above[-2:]) and below[0].islower():
+            parts[-1] = parts[-1][:-1]
+        elif not _WIDE.match(above[-1]) and not _WIDE.match(below):
+            parts.append(" ")
+        parts.append(below)
+    return "".join(parts)
