@@ -296,6 +296,24 @@ class _Run:
         return with_page_text(node, text, OCR, [{**asdict(line), "box": list(line.box)} for line in lines])
 
 
+def as_ocr(value: object, **settings: Any) -> ImageOcr | None:
+    """Return the OCR that an argument ``ocr`` asks for; None for False.
+
+    Args:
+        value: False, True or ``"auto"`` for ``ImageOcr`` with the settings, or an ``ImageOcr``.
+        **settings: Fields of ``ImageOcr``.
+
+    Raises:
+        ImportError: The extra ``ocr`` is not installed.
+        TypeError: The value is something else.
+    """
+    if value is False or isinstance(value, ImageOcr):
+        return value if isinstance(value, ImageOcr) else None
+    if value is True or value == "auto":
+        return ImageOcr(**settings)
+    raise TypeError(f"ocr is {value!r:.60}; give True, False or an ImageOcr")
+
+
 def _is_noise(line: OcrLine) -> bool:
     """Return whether a line is what engines see in photographs: single characters, and boxes of the whole image."""
     left, top, right, bottom = line.box

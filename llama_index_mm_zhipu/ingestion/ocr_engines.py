@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 from llama_index_mm_zhipu.concurrency import fork_safe_lock
-from llama_index_mm_zhipu.embedding.backends.openvino_runtime import import_openvino
+from llama_index_mm_zhipu.embedding.backends.openvino_runtime import core, import_openvino
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 Box: TypeAlias = tuple[float, float, float, float]
@@ -136,8 +136,19 @@ class RapidOcrEngine:
 
         # One setting for each of the three models: detection, direction and recognition.
         engines = {f"{model}.engine_type": EngineType.OPENVINO for model in ("Det", "Cls", "Rec")}
-        threads = {"EngineConfig.openvino.inference_num_threads": self.threads or available_cores()}
-        return RapidOCR(params={"Global.log_level": "critical", **engines, **threads, **self.params})
+        model: Any = RapidOCR(params={"Global.log_level": "critical", **engines, **self.params})
+        for loaded in (model._load_det_model(), model._load_cls_model(), model._load_rec_model()):
+            self._compile_again(loaded.session)
+        return model
+
+    def _compile_again(self, session: Any) -> None:
+        """Compile a model without OpenVINO's cache of kernels by the size of their input.
+
+        Nearly each line of text has a width of its own: with the cache, memory grew by 20 MB a page. RapidOCR cannot
+        pass the property on; and there must be one ``Core`` in a process, see ``openvino_runtime.core``.
+        """
+        properties = {"INFERENCE_NUM_THREADS": self.threads or available_cores(), "CPU_RUNTIME_CACHE_CAPACITY": 0}
+        session.session = core().compile_model(session.model, "CPU", properties).create_infer_request()
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the settings: another process loads the models itself."""

@@ -18,12 +18,14 @@ from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, sleep, thread_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.schema import ImageNode
+from llama_index.core.utils import iter_batch
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.images import encode_image
+from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
@@ -179,6 +181,7 @@ _SUFFIXES = (_PDF, *SLIDE_SUFFIXES)
 _SUFFIXES_LISTED = ", ".join(_SUFFIXES)
 _PAGE_LABEL = "page_label"
 _MAX_SLOW_PAGES = 3
+_OCR_BATCH_SIZE = 64
 
 # LibreOffice's installers put it here, outside of PATH.
 _INSTALLED = (
@@ -193,7 +196,7 @@ class PageReader(ImageReader):
     ``load_data(path, images)``: ``path`` is a file, or a folder of files that is searched recursively. By default nodes
     contain the images; with ``images``, they refer to JPEG files that are written to that folder. Node ids end with
     ``lecture.pdf/3``; metadata are ``file_name`` and ``page_label``, as in LlamaIndex's readers of PDF files. A warning
-    is logged for pages without a text layer, such as scans; ``ImageCaptioner`` can describe them.
+    is logged for pages without a text layer, such as scans; ``ocr="auto"`` reads them.
 
     PDF files need the extra ``pages``. Slides (``.pptx``, ``.ppt``, ``.odp``) also need LibreOffice, which converts
     them to PDF.
@@ -203,6 +206,8 @@ class PageReader(ImageReader):
         page_seconds: Processor time for drawing a page. A page that takes longer is an error; after three such pages
             the rest of the file is left out.
         password: Password of encrypted PDF files.
+        ocr: ``"auto"`` reads pages without a text layer by ``ImageOcr()``, which needs the extra ``ocr``; an
+            ``ImageOcr`` does the same with other settings, and with ``overwrite=True`` reads all pages.
         follow_links: Whether to follow links that lead out of the folder, and links to folders. By default they are
             left out with a warning.
         id_prefix: Prefix of node ids, see ``ImageReader``.
@@ -210,7 +215,8 @@ class PageReader(ImageReader):
         show_progress: Whether to show a progress bar.
 
     Raises:
-        ImportError: The extra is not installed.
+        ImportError: The extra is not installed, or OCR is asked for without the extra ``ocr``.
+        TypeError: ``ocr`` is something else.
         ValueError: ``longest_side`` or ``page_seconds`` is out of range.
     """
 
@@ -222,6 +228,7 @@ class PageReader(ImageReader):
         longest_side: int = LONGEST_SIDE,
         page_seconds: float = PAGE_SECONDS,
         password: str | None = None,
+        ocr: bool | Literal["auto"] | ImageOcr = False,
         follow_links: bool = False,
         id_prefix: str | None = None,
         on_error: OnError = "raise",
@@ -232,6 +239,7 @@ class PageReader(ImageReader):
         self.longest_side = longest_side
         self.page_seconds = page_seconds
         self._password = password
+        self._ocr = as_ocr(ocr, on_error=on_error, show_progress=show_progress)
         self.follow_links = follow_links
         self._excluded_links = ""
         require_pdfium()
@@ -249,9 +257,19 @@ class PageReader(ImageReader):
                 yield bad_name
                 continue
             try:
-                yield from self._pages_of(file, name, folder)
+                yield from self._with_ocr(self._pages_of(file, name, folder))
             except RecordError as error:
                 yield error
+
+    def _with_ocr(self, pages: Iterator[NodeOrError]) -> Iterator[NodeOrError]:
+        """Yield pages in order; those without text are read together, so that several processes have work."""
+        if (ocr := self._ocr) is None:
+            yield from pages
+            return
+        for batch in iter_batch(pages, _OCR_BATCH_SIZE):
+            found = [page for page in batch if isinstance(page, ImageNode) and (ocr.overwrite or not page.text)]
+            read = {node.node_id: node for node in ocr(found)}
+            yield from (page if isinstance(page, RecordError) else read.get(page.node_id, page) for page in batch)
 
     def _empty_message(self, path: str | Path, images: str | Path | None = None) -> str:
         return f"{path} holds no pages; {self._excluded_links or f'expected {_SUFFIXES_LISTED} files'}"
@@ -292,10 +310,10 @@ class PageReader(ImageReader):
                 continue
             without_text += not text
             yield page_node(name, number, image, text, folder)
-        if without_text:
+        if without_text and self._ocr is None:
             logger.warning(
                 "%d of %d pages of %s have no text layer: full text search finds them only if "
-                "ImageCaptioner describes them",
+                'PageReader(ocr="auto") reads them or ImageCaptioner describes them',
                 without_text,
                 count,
                 file,
