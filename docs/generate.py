@@ -50,6 +50,8 @@ PAGES: dict[str, dict[str, list[str]]] = {
             "GLMProtocolError",
         ],
         "llama_index_mm_zhipu.llm.usage": ["Price", "Usage", "ModelUsage"],
+        "llama_index_mm_zhipu.llm.layout_parsing": ["LayoutParser"],
+        "llama_index_mm_zhipu.llm.layout": ["Layout", "LayoutPage", "LayoutElement"],
     },
     "index": {
         "llama_index_mm_zhipu.index.build": ["build_index", "load_index"],
@@ -71,6 +73,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "ingestion": {
         "llama_index_mm_zhipu.ingestion.captioner": ["ImageCaptioner", "CaptionCacheError"],
+        "llama_index_mm_zhipu.ingestion.glm_ocr": ["GlmOcrEngine"],
         "llama_index_mm_zhipu.ingestion": ["forget_missing"],
     },
     "readers": {
@@ -90,6 +93,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.readers.columns": ["Columns", "WUDAOMM", "PRODUCT1M", "ColumnReader"],
         "llama_index_mm_zhipu.readers.pages": ["PageReader"],
         "llama_index_mm_zhipu.readers.video": ["VideoReader"],
+        "llama_index_mm_zhipu.readers.layout": ["LayoutReader"],
         "llama_index_mm_zhipu.readers.records": ["RecordError"],
         "llama_index_mm_zhipu.readers.folder": ["FolderReader", "read_folder"],
     },
@@ -114,6 +118,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "testing": {
         "llama_index_mm_zhipu.testing.mock_server": ["MockGLMServer", "connect_glm"],
+        "llama_index_mm_zhipu.testing.layout": ["SentPage"],
         "llama_index_mm_zhipu.testing.faults": [
             "Fault",
             "ErrorAnswer",

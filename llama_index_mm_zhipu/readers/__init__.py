@@ -10,6 +10,7 @@ from llama_index_mm_zhipu.readers.caption_datasets import (
 from llama_index_mm_zhipu.readers.columns import PRODUCT1M, WUDAOMM, ColumnReader, Columns
 from llama_index_mm_zhipu.readers.folder import FolderReader, read_folder
 from llama_index_mm_zhipu.readers.jsonl import JsonlReader, read_jsonl
+from llama_index_mm_zhipu.readers.layout import LayoutReader
 from llama_index_mm_zhipu.readers.pages import PageReader
 from llama_index_mm_zhipu.readers.records import RecordError
 from llama_index_mm_zhipu.readers.tsv_datasets import (
@@ -31,6 +32,7 @@ __all__ = [
     "FolderReader",
     "ImageReader",
     "JsonlReader",
+    "LayoutReader",
     "MugeCaptionReader",
     "MugeRetrievalReader",
     "PageReader",
