@@ -15,7 +15,7 @@ from waiting import PATIENCE
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.ingestion import OcrLine
 
-WIDTH = 400
+WIDTH = 320
 
 
 def image_of(text: str) -> Image.Image:
@@ -30,7 +30,7 @@ def node_of(text: str) -> ImageNode:
 
 
 class PixelEngine:
-    """Returns one line for each line of the spelled text, with a score of 0.9.
+    """Returns one line for each line of the spelled text, with a score of 0.9, and none for images of another width.
 
     Some lines are commands: ``!raise`` raises an error, ``!exit`` ends the process, ``!wait`` does not return,
     ``!print`` prints. Each call is logged before it begins.
@@ -47,6 +47,8 @@ class PixelEngine:
     def __call__(self, image: Image.Image) -> list[OcrLine]:
         """Return the lines of an image."""
         assert image.mode == "RGB"
+        if image.width != WIDTH:
+            return []
         text = image.getchannel("R").crop((0, 0, image.width, 1)).tobytes().rstrip(b"\0").decode(errors="replace")
         with self.log.open("a", encoding="utf-8") as log:
             log.write(json.dumps([os.getpid(), text]) + "\n")

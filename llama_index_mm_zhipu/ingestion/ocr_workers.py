@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -150,11 +151,9 @@ class WorkerProcess:
         assert process.stdin is not None
         if self._killed:
             process.kill()
-        try:
+        # ``recognize`` finds out if the process ended.
+        with suppress(OSError):
             _send(process.stdin, self._engine)
-        except OSError:
-            # ``recognize`` finds that the process ended.
-            pass
         return process
 
     def _close(self, patience: float) -> None:

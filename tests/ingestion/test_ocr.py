@@ -22,7 +22,7 @@ import pytest
 from llama_index.core.ingestion import IngestionPipeline
 from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode, MediaResource, MetadataMode, TextNode
 from PIL import Image
-from pixel_engine import WIDTH, PixelEngine, image_of, node_of
+from pixel_engine import PixelEngine, image_of, node_of
 from programs import start_program
 from waiting import PATIENCE, wait_until
 
@@ -492,14 +492,13 @@ def found(index: Any, words: str) -> list[str]:
 
 def test_an_index_reads_images_before_it_embeds_them_and_later_ones_too(
     make_ocr: MakeOcr,
-    engine: PixelEngine,
     tiny_embedding: ChineseClipEmbedding,
     photos: list[Path],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     nodes = [node_of("胎压检查"), node_of("!raise"), ImageNode(id_="photo", image_path=str(photos[0]))]
-    ocr = make_ocr(engine=lambda image: engine(image) if image.width == WIDTH else [])
+    ocr = make_ocr()
     index = build_index(nodes, tiny_embedding, persist_dir=tmp_path / "index", ocr=ocr)
     assert found(index, "胎压检查") == ["胎压检查"]
     stored = {node.node_id: node for node in index.image_store.get_nodes()}
