@@ -300,7 +300,7 @@ class _Body:
         self._has_margin = reaching > 1 or not is_long or any(row.marker for row in rows)
         gaps = [max(0.0, below.top - above.bottom) for above, below in pairwise(rows)]
         usual = median(gaps) if gaps else 0.0
-        self._max_gap = min(usual + _LEADING_TOLERANCE * em, max(_MAX_LEADING * em, usual))
+        self._max_gap = min(usual + _LEADING_TOLERANCE * em, _MAX_LEADING * em)
 
     def continues(self, paragraph: Sequence[_Row], row: _Row) -> bool:
         """Return whether a row continues a paragraph, whose last line was broken for lack of space."""
