@@ -7,8 +7,8 @@
 The pages are those of ``examples/cases``, drawn as RGBA PNG files of 3840 × 2880 pixels; their text layers tell what is
 written there. Each contender has its own process, which reads one page before it is measured. Parts:
 
-- ``pages``: ``ImageOcr`` by ``longest_side`` (3840: RapidOCR shrinks to 2000 itself); RapidOCR called by hand on the
-  files, with OpenVINO, and with ONNX Runtime and tesseract if they are installed. Seconds are processor time of all
+- ``pages``: ``ImageOcr`` by ``longest_side``; RapidOCR called by hand on the files, which shrinks them to 2000 pixels
+  itself, with OpenVINO, and with ONNX Runtime and tesseract if they are installed. Seconds are processor time of all
   threads. Wrong: characters of the text layer that were not read, and read ones that are not in it, whatever their
   order, as a share of the text layer.
 - ``processes``: pages per second of wall time with one process of one thread, one of all threads, and several of one
@@ -31,8 +31,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice
 from importlib.util import find_spec
+from itertools import chain, islice
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
