@@ -37,7 +37,7 @@ LAYERS = (
     [
         (
             "from llama_index_mm_zhipu import *",
-            ["torch", "faiss", "zhipuai", "matplotlib", "openvino", "rapidocr", "cv2"],
+            ["torch", "faiss", "zhipuai", "matplotlib", "openvino", "transformers", "rapidocr", "cv2"],
         ),
         ("from llama_index_mm_zhipu import ChineseClipEmbedding", ["torch", "httpx"]),
     ],
