@@ -15,6 +15,7 @@ from typing import Any
 import pypdfium2 as pdfium
 import pytest
 from outline import images_of
+from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ImageQueryEngine, ZhipuMultiModal
 from llama_index_mm_zhipu.readers import PageReader
@@ -34,6 +35,8 @@ def test_every_question_finds_its_page_among_the_first_three(
     ranks = ask.ranks_of(index, questions)
     assert len(ranks) >= 20
     assert max(ranks) <= 3
+    # Measured: 20 of 20 and 23 of 24.
+    assert ranks.count(1) >= len(ranks) - 1
     by_words = index.as_retriever(image_similarity_top_k=1, vector_store_query_mode="text_search")
     assert [by_words.retrieve(question.text)[0].node.node_id for question in questions] == [
         question.page for question in questions
@@ -89,7 +92,7 @@ def test_the_page_and_its_text_are_sent_to_the_llm(
 ) -> None:
     pages = ask.read_pages("car_maintenance", tmp_path)
     index = ask.index_with_text(pages, demo_embedding)
-    engine = index.as_query_engine(llm=llm, image_similarity_top_k=3, alpha=ask.WEIGHT_OF_IMAGES)
+    engine = index.as_query_engine(llm=llm, image_similarity_top_k=3)
 
     response = engine.query("拆蓄电池应该先拆正极还是负极？")
 
@@ -113,3 +116,21 @@ def test_the_script_prints_ranks_of_both_indexes_and_the_pages_that_were_sent(
     assert "Sent: lecture.pdf/1, " in shown
     assert "第1张图片：JPEG 3840×2880" in shown
     assert (tmp_path / "lecture.png").stat().st_size > 10_000
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("case", "page", "size"), [("lecture", 5, "3840×2880"), ("car_maintenance", 4, "5120×2880")])
+def test_the_cases_are_answered_from_images_without_text(
+    case: str, page: int, size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(tmp_path / "cache"))
+    command = [sys.executable, str(CASES / "ask.py"), case, "--images-only", "--output", str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"Among the first three, by the text that OCR read: (\d+) of (\d+)", shown)
+    assert found is not None
+    assert int(found[1]) >= int(found[2]) - 1
+    assert f"Sent: {case}.pdf/{page}.png, " in shown
+    assert f"第1张图片：JPEG {size}" in shown
+    with Image.open(tmp_path / f"{case}-images" / f"{case}.pdf" / "1.png") as image:
+        assert (image.format, image.mode, "{}×{}".format(*image.size)) == ("PNG", "RGBA", size)
