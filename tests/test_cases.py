@@ -113,7 +113,7 @@ def test_the_script_prints_ranks_of_both_indexes_and_the_pages_that_were_sent(
     assert "Read 10 pages of lecture.pdf" in shown
     assert "Among the first three, with text: 20 of 20" in shown
     assert re.search(r"Among the first three, by image alone: \d+ of 20\nThe demo model .* cannot read text", shown)
-    assert "Sent: lecture.pdf/1, " in shown
+    assert "Sent: lecture.pdf/5, " in shown
     assert "第1张图片：JPEG 3840×2880" in shown
     assert (tmp_path / "lecture.png").stat().st_size > 10_000
 

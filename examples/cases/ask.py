@@ -39,7 +39,7 @@ SLIDE_WIDTH = 3840
 IMAGE_SIZES = {"lecture": (3840, 2880), "car_maintenance": (5120, 2880)}
 """Width and height in pixels of the PNG files that ``--images-only`` writes; margins are white."""
 
-ASKED = {"lecture": "防止过拟合有哪些办法？", "car_maintenance": "冷却系统怎么检查？"}
+ASKED = {"lecture": "防止过拟合有哪些办法？", "car_maintenance": "冷却液怎么检查？"}
 """The question of each case if the command line has none."""
 
 
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Index the pages of a case, print the ranks of its questions, and ask a question."""
     parser = argparse.ArgumentParser(description="Ask questions about the pages of a lecture or of a car manual.")
     parser.add_argument("case", choices=CASES)
-    parser.add_argument("--question", help="default: one about overfitting, or about the cooling system")
+    parser.add_argument("--question", help="default: one about overfitting, or about the coolant")
     parser.add_argument(
         "--images-only", "--pictures-only", action="store_true", help="index images of the pages, which OCR reads"
     )
