@@ -38,7 +38,8 @@ _MAX_DISTANCE = 0.2
 _MAX_CAPTION_DISTANCE = 48.0
 _MAX_LINE_GAP = 0.7
 _FULL_LINE = 0.8
-_TIE_LINES = 1.5
+_SAME_SIZE = 0.05
+_TIE_LINES = 0.5
 
 _LABEL = re.compile(
     r"\s*(?P<label>(?:[图圖表]|figure|fig\.?|table)\s*"
@@ -151,7 +152,7 @@ def texts_of(boxes: Sequence[Box], lines: Sequence[Line], page_height: float) ->
         [box, *(place for index in caption if (place := lines[index].box) is not None)]
         for box, caption in zip(boxes, captions, strict=True)
     ]
-    others = [index for index, line in enumerate(lines) if index not in taken and not is_caption(line.text)]
+    others = [index for index, line in enumerate(lines) if index not in taken and _is_neighbour(line.text)]
     distances = _distances(places, [lines[index].box for index in others], _MAX_DISTANCE * page_height)
     texts = []
     for caption, near in zip(captions, distances, strict=True):
@@ -163,6 +164,11 @@ def texts_of(boxes: Sequence[Box], lines: Sequence[Line], page_height: float) ->
         )
         texts.append(FigureText(joined, _first([(index, lines[index].text) for _, index in ranked])))
     return texts
+
+
+def _is_neighbour(text: str) -> bool:
+    """Return whether a line may be about a figure; page numbers and captions of other figures are not."""
+    return any(map(str.isalpha, text)) and not is_caption(text)
 
 
 def _captions_of(boxes: Sequence[Box], lines: Sequence[Line]) -> list[list[int]]:
@@ -208,7 +214,7 @@ def _count(found: Sequence[int | None]) -> tuple[int, int]:
 
 
 def _whole_caption(start: int, figure: Box, lines: Sequence[Line]) -> list[int]:
-    """Return the indexes of a caption's lines: a line that is full goes on in the next one, if that is close."""
+    """Return the indexes of a caption's lines: a full line goes on in the next one, if that is close and as high."""
     whole = [start]
     while whole[-1] + 1 < len(lines):
         last, following = lines[whole[-1]], lines[whole[-1] + 1]
@@ -216,7 +222,8 @@ def _whole_caption(start: int, figure: Box, lines: Sequence[Line]) -> list[int]:
             break
         is_full = last.box.width >= _FULL_LINE * max(figure.width, following.box.width)
         is_next = 0 <= following.box.top - last.box.top <= (1 + _MAX_LINE_GAP) * last.box.height
-        if not (is_full and is_next and last.box.gaps(following.box)[0] == 0):
+        is_alike = abs(following.box.height - last.box.height) <= _SAME_SIZE * last.box.height
+        if not (is_full and is_next and is_alike and last.box.gaps(following.box)[0] == 0):
             break
         whole.append(whole[-1] + 1)
     return whole
