@@ -1,11 +1,12 @@
 """Make the pages of the examples, ``lecture.pdf`` and ``car_maintenance.pdf``, from their JSON files.
 
-Needs the packages ``reportlab`` and ``pypdfium2`` and a Chinese font with TrueType outlines, by default Droid Sans Fallback (Debian and
-Ubuntu: fonts-droid-fallback)::
+Needs the packages ``reportlab`` and ``pypdfium2`` and a Chinese font with TrueType outlines, by default Droid Sans
+Fallback (Debian and Ubuntu: fonts-droid-fallback)::
 
     python examples/cases/make_pages.py
 
-The figures of steps are images in the PDF file; all other figures are drawings made of lines and areas. A page has 720 × 540 points. The PDF files are reproducible and contain only the glyphs that they use.
+A page has 720 × 540 points. The PDF files are reproducible and contain only the glyphs that they use. The figures of
+steps are images in the file; all other figures are drawings made of lines and areas.
 """
 
 from __future__ import annotations

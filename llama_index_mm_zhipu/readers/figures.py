@@ -42,12 +42,16 @@ _SAME_SIZE = 0.05
 _TIE_LINES = 0.5
 
 _LABEL = re.compile(
-    r"\s*(?P<label>(?:[图圖表]|figure|fig\.?|table)\s*"
-    r"(?:[a-z]?\d+(?:\s?[-–—－.]\s?\d+)*[a-z]?(?![a-z0-9])|[一二三四五六七八九十]+(?=[\s:：.、，]|$)))"
-    # A sentence that begins with a reference to a figure is not a caption.
-    r"(?!\s*(?:所示|[所展]?示出|展示|给出|显示|表明|描述|中[的，]|shows?\b|illustrates?\b|depicts?\b|presents?\b))",
+    r"(?P<kind>[图圖表]|figure|fig\.?|table)\s*"
+    r"(?P<number>[a-z]?\d+(?:\s?[-–—－.]\s?\d+)*[a-z]?(?![a-z0-9])|[一二三四五六七八九十]+(?=[\s:：.、，所中]|$))",
     re.IGNORECASE,
 )
+# A sentence that begins with a reference to a figure is not a caption.
+_REFERENCE = re.compile(
+    r"\s*(?:所示|[所展]?示出|展示|给出|显示|表明|描述|中[的，]|(?:shows?|illustrates?|depicts?|presents?)\b)",
+    re.IGNORECASE,
+)
+_DASHES = re.compile(r"[–—－]")
 
 
 class Box(NamedTuple):
@@ -101,6 +105,24 @@ class FigureText:
     caption: str
     neighbours: tuple[str, ...]
 
+    @classmethod
+    def of(cls, caption: str, candidates: Iterable[tuple[float, int, str]]) -> FigureText:
+        """Return a caption with the nearest of the other lines, as many as are not too long together.
+
+        Args:
+            caption: The caption.
+            candidates: Distance, number in reading order, and text of each line. An infinite distance leaves a line
+                out.
+        """
+        kept: list[tuple[int, str]] = []
+        length = 0
+        for distance, number, text in sorted(candidates):
+            length += len(text)
+            if distance == math.inf or (kept and length > _MAX_TEXT_LENGTH):
+                break
+            kept.append((number, text[:_MAX_TEXT_LENGTH]))
+        return cls(caption, tuple(text for _, text in sorted(kept)))
+
 
 # Which images are figures
 
@@ -134,7 +156,25 @@ def is_uniform(image: Image.Image) -> bool:
 
 def is_caption(text: str) -> bool:
     """Return whether a line begins like a caption: 图 3-2 …, 图一：…, Figure 2: …, 表 1 …."""
-    return _LABEL.match(text) is not None
+    match = _LABEL.match(text.lstrip())
+    return match is not None and _REFERENCE.match(text.lstrip(), match.end()) is None
+
+
+def label_of(caption: str) -> str | None:
+    """Return the label with which a caption begins, in the form of ``labels_in``, or None."""
+    match = _LABEL.match(caption)
+    return _label(match) if match is not None else None
+
+
+def labels_in(text: str) -> set[str]:
+    """Return the labels of the figures to which a text refers: 图3-2, figure2."""
+    return {_label(match) for match in _LABEL.finditer(text)}
+
+
+def _label(match: re.Match[str]) -> str:
+    kind = match["kind"].casefold().rstrip(".")
+    number = _DASHES.sub("-", "".join(match["number"].casefold().split()))
+    return f"{'figure' if kind == 'fig' else kind}{number}"
 
 
 def texts_of(boxes: Sequence[Box], lines: Sequence[Line], page_height: float) -> list[FigureText]:
@@ -154,15 +194,16 @@ def texts_of(boxes: Sequence[Box], lines: Sequence[Line], page_height: float) ->
     ]
     others = [index for index, line in enumerate(lines) if index not in taken and _is_neighbour(line.text)]
     distances = _distances(places, [lines[index].box for index in others], _MAX_DISTANCE * page_height)
+    labels = [labels_in(lines[index].text) for index in others]
     texts = []
     for caption, near in zip(captions, distances, strict=True):
         joined = _joined([lines[index].text for index in caption])
-        ranked = sorted(
-            (0.0 if _mentions(lines[index].text, joined) else distance, index)
-            for index, distance in zip(others, near, strict=True)
-            if distance < math.inf or _mentions(lines[index].text, joined)
-        )
-        texts.append(FigureText(joined, _first([(index, lines[index].text) for _, index in ranked])))
+        label = label_of(joined)
+        candidates = [
+            (0.0 if label in named else distance, index, lines[index].text)
+            for index, distance, named in zip(others, near, labels, strict=True)
+        ]
+        texts.append(FigureText.of(joined, candidates))
     return texts
 
 
@@ -246,36 +287,12 @@ def _distances(places: Sequence[Sequence[Box]], line_boxes: Sequence[Box | None]
     return [[column[number] for column in columns] for number in range(len(places))]
 
 
-def _mentions(text: str, caption: str) -> bool:
-    """Return whether a line refers to a figure by its label: 如图 3-2 所示."""
-    match = _LABEL.match(caption)
-    if match is None:
-        return False
-    label = _without_spaces(match["label"])
-    return re.search(re.escape(label) + r"(?![-–—－.]?\d)", _without_spaces(text), re.IGNORECASE) is not None
-
-
-def _without_spaces(text: str) -> str:
-    return re.sub(r"\s", "", text)
-
-
 def _joined(parts: Iterable[str]) -> str:
     """Return the lines of a caption as one; Chinese needs no blank between them."""
     joined = ""
     for part in map(str.strip, parts):
         joined += f" {part}" if joined[-1:].isascii() and part[:1].isascii() and joined else part
     return joined
-
-
-def _first(ranked: Sequence[tuple[int, str]]) -> tuple[str, ...]:
-    """Return the first lines that are not too long together, in the order of the page."""
-    kept, length = [], 0
-    for index, text in ranked:
-        length += len(text)
-        if length > _MAX_TEXT_LENGTH:
-            break
-        kept.append((index, text))
-    return tuple(text for _, text in sorted(kept))
 
 
 # Nodes

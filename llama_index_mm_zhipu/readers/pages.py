@@ -27,7 +27,7 @@ from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.figures import PAGE_LABEL, figure_node, relate
 from llama_index_mm_zhipu.readers.figures_pdf import PdfFigure, PdfFigures, figures_of_page
-from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
+from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, find_documents, name_error
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
 from llama_index_mm_zhipu.text import CJK_RANGES
 from llama_index_mm_zhipu.types import OnError
@@ -271,15 +271,8 @@ class PageReader(ImageReader):
         return f"{path} holds no pages; {self._excluded_links or f'expected {_SUFFIXES_LISTED} files'}"
 
     def _files(self, root: Path) -> list[Path]:
-        if root.is_file():
-            if root.suffix.lower() not in _SUFFIXES:
-                raise ValueError(f"{root} is none of {_SUFFIXES_LISTED}")
-            return [root]
-        if not root.is_dir():
-            raise FileNotFoundError(f"no such file or folder: {root}")
         links = OutsideLinks(root, self.follow_links)
-        files = list_files(root, _SUFFIXES, links=links)
-        links.warn()
+        files = find_documents(root, _SUFFIXES, links)
         self._excluded_links = links.summary()
         return files
 
