@@ -30,6 +30,7 @@ _MIN_AREA = 0.01
 _MAX_AREA = 0.9
 _MAX_ASPECT_RATIO = 12.0
 _MAX_COLOUR_RANGE = 8
+_MAX_EDGE = 2
 
 _MAX_TEXT_LENGTH = 600
 _MAX_DISTANCE = 0.2
@@ -146,8 +147,9 @@ def covers_page(box: Box, page_width: float, page_height: float) -> bool:
 
 
 def is_uniform(image: Image.Image) -> bool:
-    """Return whether an RGB image has a single colour."""
-    extrema: Any = image.getextrema()
+    """Return whether an RGB image has a single colour, apart from its edges, which are mixed with what is beside it."""
+    x, y = (min(_MAX_EDGE, side // 4) for side in image.size)
+    extrema: Any = image.crop((x, y, image.width - x, image.height - y)).getextrema()
     return all(highest - lowest <= _MAX_COLOUR_RANGE for lowest, highest in extrema)
 
 
@@ -177,15 +179,21 @@ def _label(match: re.Match[str]) -> str:
     return f"{'figure' if kind == 'fig' else kind}{number}"
 
 
-def texts_of(boxes: Sequence[Box], lines: Sequence[Line], page_height: float) -> list[FigureText]:
+def texts_of(
+    boxes: Sequence[Box], lines: Sequence[Line], page_height: float, *, are_paragraphs: bool = False
+) -> list[FigureText]:
     """Return what the lines of a page say about each of its figures.
 
     Args:
         boxes: The figures.
         lines: The lines of the page, in reading order.
         page_height: Height of the page in points.
+        are_paragraphs: Whether each of ``lines`` is a whole paragraph, so that no caption goes on in the next one.
     """
-    captions = _captions_of(boxes, lines)
+    captions = [
+        [] if start is None else [start] if are_paragraphs else _whole_caption(start, box, lines)
+        for start, box in zip(_captions_of(boxes, lines), boxes, strict=True)
+    ]
     taken = {index for caption in captions for index in caption}
     # A figure and its caption are one: what is beside the caption is beside the figure.
     places = [
@@ -212,17 +220,14 @@ def _is_neighbour(text: str) -> bool:
     return any(map(str.isalpha, text)) and not is_caption(text)
 
 
-def _captions_of(boxes: Sequence[Box], lines: Sequence[Line]) -> list[list[int]]:
-    """Return the indexes of the lines of each figure's caption.
+def _captions_of(boxes: Sequence[Box], lines: Sequence[Line]) -> list[int | None]:
+    """Return the index of the first line of each figure's caption.
 
     The captions of a page are all below their figures or all above, whichever gives more figures a caption.
     """
     starts = [index for index, line in enumerate(lines) if line.box is not None and is_caption(line.text)]
     below, above = (_nearest_captions(boxes, lines, starts, side) for side in ("below", "above"))
-    chosen = above if _count(above) > _count(below) else below
-    return [
-        [] if start is None else _whole_caption(start, box, lines) for start, box in zip(chosen, boxes, strict=True)
-    ]
+    return above if _count(above) > _count(below) else below
 
 
 def _nearest_captions(

@@ -101,14 +101,14 @@ def _nodes(office: OfficeFile, file: Path, name: str, folder: Path | None) -> It
     counts: Counter[int | None] = Counter()
     seen: set[object] = set()
     try:
-        for figure in _FIGURES_OF[file.suffix.lower()](office):
+        for index, figure in enumerate(_FIGURES_OF[file.suffix.lower()](office), 1):
             if isinstance(figure, SlideError):
                 yield RecordError(f"{file}, slide {figure.number}", figure.reason)
                 continue
             try:
                 image = _image_of(office, figure.reference, seen)
             except PartError as error:
-                yield RecordError(str(file) if figure.page is None else f"{file}, page {figure.page}", str(error))
+                yield RecordError(f"{file}, image {index}", str(error))
                 continue
             if image is not None:
                 slide = figure.page if are_slides else None

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from ctypes import byref, c_float, c_int, create_string_buffer
 from dataclasses import dataclass
-from math import ceil, floor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_index_mm_zhipu.readers.figures import Box, FigureText, Line, covers_page, is_figure, is_uniform, texts_of
@@ -49,10 +48,10 @@ class PdfFigure:
 
 @dataclass(frozen=True)
 class PdfFigures:
-    """The figures of a page, and the reasons why others are left out."""
+    """The figures of a page, and why others are left out, if they are."""
 
     found: Sequence[PdfFigure] = ()
-    errors: Sequence[str] = ()
+    error: str = ""
 
 
 class _TooManyImagesError(ValueError):
@@ -99,8 +98,8 @@ def figures_of_page(page: PdfPage, text_page: PdfTextPage, image: Image.Image, s
     try:
         objects = list(_visible_images(pdfium, page, to_page, Box(0, 0, width, height)))
     except _TooManyImagesError as error:
-        return PdfFigures(errors=[str(error)])
-    drawn, errors = [], []
+        return PdfFigures(error=str(error))
+    drawn, broken = [], []
     for box, members in _groups(objects):
         if not is_figure(box, width, height) or _is_repeated(pdfium, members, seen):
             continue
@@ -109,26 +108,26 @@ def figures_of_page(page: PdfPage, text_page: PdfTextPage, image: Image.Image, s
         if not is_uniform(part):
             drawn.append((box, fractions, part))
         elif not all(_can_be_decoded(pdfium, member) for member in members):
-            errors.append(f"its image at {', '.join(f'{fraction:.0%}' for fraction in fractions)} cannot be decoded")
+            broken.append(fractions)
+    reason = f"{len(broken)} of its images cannot be decoded, the first at {_percent(broken[0])}" if broken else ""
     if not drawn:
-        return PdfFigures(errors=errors)
+        return PdfFigures(error=reason)
     # Figures whose upper edges differ by less than a row are side by side.
     row = height / _ROWS
     drawn.sort(key=lambda each: (round(each[0].top / row), each[0].left))
     texts = texts_of([box for box, *_ in drawn], _lines(pdfium, text_page, to_page), height)
     found = [PdfFigure(part, fractions, text) for (_, fractions, part), text in zip(drawn, texts, strict=True)]
-    return PdfFigures(found, errors)
+    return PdfFigures(found, reason)
+
+
+def _percent(fractions: Sequence[float]) -> str:
+    return ", ".join(f"{fraction:.0%}" for fraction in fractions)
 
 
 def _cut_out(image: Image.Image, fractions: tuple[float, float, float, float]) -> Image.Image:
     left, top, right, bottom = fractions
-    pixels = (
-        floor(left * image.width),
-        floor(top * image.height),
-        ceil(right * image.width),
-        ceil(bottom * image.height),
-    )
-    return image.crop(pixels)
+    width, height = image.size
+    return image.crop((round(left * width), round(top * height), round(right * width), round(bottom * height)))
 
 
 def _visible_images(pdfium: Any, page: PdfPage, to_page: _Matrix, sheet: Box) -> Iterator[tuple[Box, Any]]:

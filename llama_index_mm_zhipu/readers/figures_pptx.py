@@ -99,7 +99,7 @@ def _figures_of(slide: _Slide, number: int, width: float, height: float) -> Iter
         visible = sheet if box is None else box.intersection(sheet)
         if box is None or is_figure(visible, width, height):
             placed.append((reference, visible, alternative))
-    texts = texts_of([visible for _, visible, _ in placed], slide.lines, height)
+    texts = texts_of([visible for _, visible, _ in placed], slide.lines, height, are_paragraphs=True)
     for (reference, box, alternative), text in zip(placed, texts, strict=True):
         fractions = box.left / width, box.top / height, box.right / width, box.bottom / height
         yield OfficeFigure(

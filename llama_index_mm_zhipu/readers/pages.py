@@ -304,8 +304,8 @@ class PageReader(ImageReader):
             relate(page.node_id, nodes, page)
             yield page
             yield from nodes
-            for reason in figures.errors:
-                yield RecordError(f"{file}, page {number}", reason)
+            if figures.error:
+                yield RecordError(f"{file}, page {number}", figures.error)
         if without_text:
             logger.warning(
                 "%d of %d pages of %s have no text layer: full text search finds them only if "
