@@ -34,6 +34,18 @@ def test_every_question_finds_its_page_among_the_first_three(
     ]
 
 
+def test_every_question_about_a_step_finds_its_figure_among_the_first_three(
+    ask: ModuleType, demo_embedding: ChineseClipEmbedding, tmp_path: Path
+) -> None:
+    questions = ask.load_figure_questions("car_maintenance")
+    index = ask.index_with_text(ask.read_pages("car_maintenance", tmp_path, figures=True), demo_embedding)
+    assert len(questions) == 10
+    assert max(ask.ranks_of(index, questions)) <= 3
+    by_words = index.as_retriever(image_similarity_top_k=3, vector_store_query_mode="text_search")
+    for question in questions:
+        assert question.page in [result.node.node_id for result in by_words.retrieve(question.text)]
+
+
 def test_the_page_and_its_text_are_sent_to_the_llm(
     ask: ModuleType, demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: MockGLMServer, tmp_path: Path
 ) -> None:
@@ -59,6 +71,7 @@ def test_the_script_prints_ranks_of_both_indexes_and_the_pages_that_were_sent(
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Read 10 pages of lecture.pdf" in shown
     assert "Among the first three, with text: 20 of 20" in shown
+    assert "rank of the figure" not in shown
     assert re.search(r"Among the first three, by image alone: \d+ of 20\nThe demo model .* cannot read text", shown)
     assert "Sent: lecture.pdf/1, " in shown
     assert "第1张图片：JPEG 3840×2880" in shown

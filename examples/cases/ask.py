@@ -36,7 +36,7 @@ WEIGHT_OF_IMAGES = 0.2
 
 
 class Question(NamedTuple):
-    """A question and the id of the page that answers it."""
+    """A question and the id of the page or figure that answers it."""
 
     text: str
     page: str
@@ -48,9 +48,18 @@ def load_questions(case: str) -> list[Question]:
     return [Question(each["question"], f"{case}.pdf/{each['page']}") for each in content["questions"]]
 
 
-def read_pages(case: str, images: Path, show_progress: bool = False) -> list[ImageNode]:
-    """Render the pages of a case into a folder, and return them as nodes with their text."""
-    reader = PageReader(longest_side=SLIDE_WIDTH, id_prefix="", show_progress=show_progress)
+def load_figure_questions(case: str) -> list[Question]:
+    """Return the questions that a figure on a page answers; the lecture has none."""
+    content = json.loads((HERE / f"{case}.json").read_text(encoding="utf-8"))
+    return [
+        Question(each["question"], f"{case}.pdf/{each['page']}/figure-{each['figure']}")
+        for each in content.get("figure_questions", [])
+    ]
+
+
+def read_pages(case: str, images: Path, show_progress: bool = False, figures: bool = False) -> list[ImageNode]:
+    """Render the pages of a case into a folder, and return them as nodes with their text, with figures on request."""
+    reader = PageReader(longest_side=SLIDE_WIDTH, id_prefix="", figures=figures, show_progress=show_progress)
     return reader.load_data(HERE / f"{case}.pdf", images)
 
 
@@ -80,6 +89,14 @@ def print_ranks(questions: Sequence[Question], with_text: Sequence[int], without
         print(f"Among the first three, {title}: {sum(rank <= 3 for rank in ranks)} of {len(ranks)}")
 
 
+def print_figure_ranks(questions: Sequence[Question], ranks: Sequence[int]) -> None:
+    """Print the ranks of figures in an index of pages and figures."""
+    print("\nrank of the figure, and question")
+    for question, rank in zip(questions, ranks, strict=True):
+        print(f"{rank:4} {question.text}  → {question.page}")
+    print(f"Among the first three: {sum(rank <= 3 for rank in ranks)} of {len(ranks)}")
+
+
 def print_sources(nodes: Sequence[BaseNode]) -> None:
     """Print the pages that were sent, with the beginning of their text."""
     for node in nodes:
@@ -97,12 +114,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=HERE / "output", help="folder for images")
     given = parser.parse_args(arguments)
 
-    pages = read_pages(given.case, given.output / given.case, show_progress=True)
+    nodes = read_pages(given.case, given.output / given.case, show_progress=True, figures=True)
+    pages = [node for node in nodes if node.parent_node is None]
     print(f"Read {len(pages)} pages of {given.case}.pdf into {given.output / given.case}")
     questions = load_questions(given.case)
     embed_model = ChineseClipEmbedding(given.model)
     index = index_with_text(pages, embed_model)
     print_ranks(questions, ranks_of(index, questions), ranks_of(index_without_text(pages, embed_model), questions))
+
+    if figure_questions := load_figure_questions(given.case):
+        print_figure_ranks(figure_questions, ranks_of(index_with_text(nodes, embed_model), figure_questions))
 
     if given.model == DEMO_MODEL:
         print(
