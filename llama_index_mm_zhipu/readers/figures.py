@@ -32,6 +32,7 @@ _MAX_ASPECT_RATIO = 12.0
 _MAX_COLOUR_RANGE = 8
 _MAX_EDGE = 2
 
+_MAX_LINES = 2000
 _MAX_TEXT_LENGTH = 600
 _MAX_DISTANCE = 0.2
 """How far from a figure its neighbouring text may be, as a fraction of the page's height."""
@@ -186,10 +187,11 @@ def texts_of(
 
     Args:
         boxes: The figures.
-        lines: The lines of the page, in reading order.
+        lines: The lines of the page, in reading order; the first 2,000 are looked at.
         page_height: Height of the page in points.
         are_paragraphs: Whether each of ``lines`` is a whole paragraph, so that no caption goes on in the next one.
     """
+    lines = lines[:_MAX_LINES]
     captions = [
         [] if start is None else [start] if are_paragraphs else _whole_caption(start, box, lines)
         for start, box in zip(_captions_of(boxes, lines), boxes, strict=True)

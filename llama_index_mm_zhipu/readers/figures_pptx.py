@@ -21,6 +21,9 @@ from llama_index_mm_zhipu.readers.office_images import (
     reference_of,
 )
 
+MAX_IMAGES_ON_SLIDE = 200
+"""Limit for the images of a slide that are figures by their size."""
+
 _MAX_DEPTH = 32
 _TITLES = ("title", "ctrTitle")
 _FOOTERS = ("dt", "ftr", "sldNum", "hdr")
@@ -91,7 +94,7 @@ def figures_of_slides(file: OfficeFile) -> Iterator[OfficeFigure | SlideError]:
         number += 1
 
 
-def _figures_of(slide: _Slide, number: int, width: float, height: float) -> Iterator[OfficeFigure]:
+def _figures_of(slide: _Slide, number: int, width: float, height: float) -> Iterator[OfficeFigure | SlideError]:
     sheet = Box(0, 0, width, height)
     placed = []
     for reference, box, alternative in slide.images:
@@ -99,6 +102,9 @@ def _figures_of(slide: _Slide, number: int, width: float, height: float) -> Iter
         visible = sheet if box is None else box.intersection(sheet)
         if box is None or is_figure(visible, width, height):
             placed.append((reference, visible, alternative))
+    if len(placed) > MAX_IMAGES_ON_SLIDE:
+        yield SlideError(number, f"it has more than {MAX_IMAGES_ON_SLIDE} images, so its figures are left out")
+        return
     texts = texts_of([visible for _, visible, _ in placed], slide.lines, height, are_paragraphs=True)
     for (reference, box, alternative), text in zip(placed, texts, strict=True):
         fractions = box.left / width, box.top / height, box.right / width, box.bottom / height

@@ -312,6 +312,13 @@ def test_a_damaged_slide_is_skipped_and_others_are_read(tmp_path: Path) -> None:
     assert "slide0.xml is not XML" in next(iter(reader.skipped.values()))
 
 
+def test_a_slide_of_hundreds_of_images_is_skipped(tmp_path: Path) -> None:
+    write_slides(tmp_path / "a.pptx", [slide_image("r", BOX) * 201, slide_image("b", BOX)], IMAGES)
+    reader = FigureReader(id_prefix="", on_error="skip")
+    assert [node.node_id for node in reader.load_data(tmp_path)] == ["a.pptx/2/figure-1"]
+    assert list(reader.skipped.values()) == ["it has more than 200 images, so its figures are left out"]
+
+
 def test_a_zip_bomb_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(office_files, "MAX_XML_BYTES", 1 << 20)
     write_document(tmp_path / "a.docx", " " * (2 << 20), {})
