@@ -35,6 +35,7 @@ class Wording:
         quotes: Enclose captions.
         inner_quotes: Replace these quotes inside captions.
         text: Precedes a text, whose lines follow as quotations.
+        page_text: Precedes what is written in an image, whose lines follow as quotations; ``{name}``.
         own_image: Precedes the image that a question is about.
         no_caption: Replaces a missing caption where only captions are sent.
         no_sources: Replaces the sources where there are none.
@@ -62,6 +63,7 @@ class Wording:
     quotes: tuple[str, str]
     inner_quotes: tuple[str, str]
     text: str
+    page_text: str
     own_image: str
     no_caption: str
     no_sources: str
@@ -91,6 +93,7 @@ WORDING: dict[Language, Wording] = {
         quotes=("「", "」"),
         inner_quotes=("『", "』"),
         text="文字资料：",
+        page_text="{name}中的文字：",
         own_image="用户提供的图片（问题所指，没有编号）：",
         no_caption="（没有说明）",
         no_sources="（没有检索到相似的图片）",
@@ -118,6 +121,7 @@ WORDING: dict[Language, Wording] = {
         quotes=("“", "”"),
         inner_quotes=("‘", "’"),
         text="Text:",
+        page_text="Text in {name}:",
         own_image="The user's picture, which the question is about (it has no number):",
         no_caption="(no caption)",
         no_sources="(no similar picture was found)",

@@ -21,7 +21,7 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, read_bytes
+from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, page_text_of, read_bytes
 from llama_index_mm_zhipu.llm.images import QUERY_IMAGE_NUMBER, NumberedImageBlock
 from llama_index_mm_zhipu.prompts.wording import Wording, as_quoted_lines, in_one_line, wording_of
 from llama_index_mm_zhipu.query.labels import IMAGE_LABEL
@@ -104,7 +104,7 @@ class Composer:
         ]
 
     def blocks_of_source(self, source: Source) -> Blocks:
-        """Return the blocks that the prompt shows of a source: metadata, label and image, or metadata and text."""
+        """Return the blocks that the prompt shows of a source: metadata, page text, label, image; or metadata, text."""
         node, wording = source.result.node, wording_of(self.language)
         labels = (wording.label_key, IMAGE_LABEL)
         keys = [key for key in self.metadata_keys if key in node.metadata and key not in labels]
@@ -134,7 +134,7 @@ class Composer:
 
     def _label(self, node: BaseNode, wording: Wording) -> str:
         label = str(node.metadata[wording.label_key])
-        has_content = self.include_images or caption_of(node)
+        has_content = self.include_images or caption_of(node) or page_text_of(node)
         return label if has_content else label + wording.colon + wording.no_caption
 
     def _blocks_of_own_image(self, image: ImageSource) -> Blocks:

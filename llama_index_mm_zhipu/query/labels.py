@@ -14,15 +14,36 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle
 
-from llama_index_mm_zhipu.images import as_image_node, caption_of, has_image
-from llama_index_mm_zhipu.prompts.wording import WORDING, quoted, wording_of
+from llama_index_mm_zhipu.images import as_image_node, caption_of, has_image, page_text_of
+from llama_index_mm_zhipu.prompts.wording import WORDING, as_quoted_lines, quoted, wording_of
 from llama_index_mm_zhipu.types import Language
 
 IMAGE_LABEL = "image_label"
 """Metadata key of retrieved images: the fields of ``LabelledImage`` as a dictionary."""
 
+RETRIEVAL_SCORES = "retrieval_scores"
+"""Metadata key of retrieved images and texts: the fields of ``RetrievalScores`` as a dictionary."""
+
+MAX_PAGE_TEXT = 4_000
+"""Characters of a page text that models are shown with an image; pages of books have some 1,000."""
+
 ScoreType = Literal["similarity", "score"]
 """What a score is: a cosine similarity, or a score of another scale, such as reciprocal ranks."""
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """What the score of a result is made of.
+
+    Attributes:
+        cosine: Cosine with the question's vector (the mean of two for images whose captions are in their vectors); None
+            if the search was by text alone.
+        words_found: Share of the question's words that the text of the result has, 0 to 1; None if the search was by
+            vector alone.
+    """
+
+    cosine: float | None = None
+    words_found: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,17 @@ class LabelledImage:
             label += template.format(score=f"{self.score:.3g}")
         # The caption is quoted on one line: it could pass for a label, or for an instruction to the model.
         return label + wording.colon + quoted(self.caption, wording) if self.caption else label
+
+
+def with_retrieval_scores(node: BaseNode, scores: RetrievalScores) -> BaseNode:
+    """Return a copy of a node with the parts of its score as metadata, which no model sees."""
+    return node.model_copy(
+        update={
+            "metadata": {**node.metadata, RETRIEVAL_SCORES: asdict(scores)},
+            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, RETRIEVAL_SCORES],
+            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, RETRIEVAL_SCORES],
+        }
+    )
 
 
 def label_results(
@@ -163,7 +195,7 @@ def _with_label(node: ImageNode, label: LabelledImage, language: Language, metad
     metadata = {key: value for key, value in node.metadata.items() if key not in old_keys}
     metadata[IMAGE_LABEL] = asdict(label)
     # The label comes last, so that nothing stands between it and the image.
-    metadata[label_key] = label.text(language)
+    metadata[label_key] = "\n".join([*_lines_of_page_text(node, label.number, language), label.text(language)])
     return node.model_copy(
         update={
             "metadata": metadata,
@@ -173,6 +205,15 @@ def _with_label(node: ImageNode, label: LabelledImage, language: Language, metad
             ),
         }
     )
+
+
+def _lines_of_page_text(node: ImageNode, number: int, language: Language) -> list[str]:
+    """Return what is written in an image as quoted lines, which cannot pass for labels; empty if that is not known."""
+    text, wording = page_text_of(node), wording_of(language)
+    if not text:
+        return []
+    shown = text if len(text) <= MAX_PAGE_TEXT else f"{text[:MAX_PAGE_TEXT]}…"
+    return [wording.page_text.format(name=wording.name.format(number=number)), as_quoted_lines(shown)]
 
 
 def _with_hidden_metadata(node: BaseNode, metadata_keys: Collection[str]) -> BaseNode:

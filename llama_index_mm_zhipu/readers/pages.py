@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.schema import ImageNode
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.images import encode_image
+from llama_index_mm_zhipu.images import encode_image, with_page_text
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
-from llama_index_mm_zhipu.readers.figures import PAGE_LABEL, figure_node, relate
+from llama_index_mm_zhipu.readers.figures import PAGE_LABEL, TEXT_LAYER, figure_node, relate
 from llama_index_mm_zhipu.readers.figures_pdf import PdfFigure, PdfFigures, figures_of_page
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, find_documents, name_error
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
@@ -189,7 +189,7 @@ _INSTALLED = (
 
 
 class PageReader(ImageReader):
-    """Reads each page as an image, with its text layer as the caption, so that full text search finds the page.
+    """Reads each page as an image, with its text layer as the page text, so that full text search finds the page.
 
     ``load_data(path, images)``: ``path`` is a file, or a folder of files that is searched recursively. By default nodes
     contain the images; with ``images``, they refer to JPEG files that are written to that folder. Node ids end with
@@ -337,7 +337,8 @@ def _page_node(name: str, number: int, image: bytes, text: str, folder: Path | N
         file.write_bytes(image)
         source = {"image_path": str(file)}
     metadata = {FILE_NAME: name, PAGE_LABEL: str(number)}
-    return ImageRecord.of(f"{name}/{number}", content_hash(image), text=text, metadata=metadata, **source)
+    node = ImageRecord.of(f"{name}/{number}", content_hash(image), metadata=metadata, **source)
+    return with_page_text(node, text, TEXT_LAYER)
 
 
 def _figure_node(page: ImageNode, number: int, figure: PdfFigure, folder: Path | None) -> ImageNode:

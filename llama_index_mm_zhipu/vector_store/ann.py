@@ -156,6 +156,11 @@ class AnnIndex:
         self._alive.values[:] &= kept
         self._count_deleted()
 
+    def sample_of_ids(self, size: int) -> Ids:
+        """Return at most ``size`` ids, evenly spaced over the order of addition and ascending."""
+        ids: Ids = self._ids.values[self._alive.values] if self._deleted else self._ids.values
+        return ids[np.linspace(0, len(ids) - 1, size).astype(np.int64)] if len(ids) > size else ids
+
     def search(
         self,
         vector: Vectors,

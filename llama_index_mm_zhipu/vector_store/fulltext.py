@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
 
@@ -36,9 +37,6 @@ _LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d_]+")
 TOKENS_VERSION = 3
 """Must be increased with every change of ``tokens_of`` or of the table: stores then fill their full text again."""
 
-RRF_CONSTANT = 60
-"""Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher 2009."""
-
 
 def tokens_of(text: str) -> str:
     """Return the tokens of a text for the full-text table, separated by spaces; empty if there are none."""
@@ -54,36 +52,31 @@ def tokens_of(text: str) -> str:
     return " ".join(tokens)
 
 
-def match_expression(query: str) -> str:
-    """Return the FTS5 expression that finds texts with any word, symbol or pair of characters of a query.
+def words_of_query(query: str) -> list[str]:
+    """Return the words that a query is searched by, without repetitions: words, symbols and pairs of characters.
 
-    A word of letters and digits is searched whole and by its parts in order: "iphone15" finds "iPhone15Pro" and
-    "iPhone 15", but not every 15. Single Chinese characters are searched only if they stand alone: the characters of a
-    longer word would match too much.
+    A word of letters and digits is searched whole and by its parts in order, separated by a space: "iphone15" finds
+    "iPhone15Pro" and "iPhone 15", but not every 15. Single Chinese characters are searched only if they stand alone:
+    the characters of a longer word would match too much.
     """
-    tokens: set[str] = set()
+    words: set[str] = set()
     for word, unspaced, symbols in _runs(query):
         if word:
-            tokens.update([word, " ".join(_parts(word)) or word])
+            words.update([word, " ".join(_parts(word)) or word])
         else:
-            tokens.update(symbols, _pairs(symbols), _pairs(unspaced) or unspaced)
-    return " OR ".join(f'"{token}"' for token in sorted(tokens))
+            words.update(symbols, _pairs(symbols), _pairs(unspaced) or unspaced)
+    return sorted(words)
 
 
-def fuse(rankings: list[tuple[float, list[int]]]) -> list[tuple[int, float]]:
-    """Fuse rankings by reciprocal ranks: the score of an id is the sum of ``weight / (60 + rank)``, ranks from 1.
+def match_expression(query: str) -> str:
+    """Return the FTS5 expression that finds texts with any of ``words_of_query``; empty if there are none."""
+    return " OR ".join(f'"{word}"' for word in words_of_query(query))
 
-    Args:
-        rankings: Weight and ids of each ranking, best first.
 
-    Returns:
-        Ids and scores, best first; lower ids first among equal scores.
-    """
-    scores: dict[int, float] = {}
-    for weight, ids in rankings:
-        for rank, id_ in enumerate(ids, start=1):
-            scores[id_] = scores.get(id_, 0.0) + weight / (RRF_CONSTANT + rank)
-    return sorted(scores.items(), key=lambda item: (-item[1], item[0]))
+def count_words(words: Sequence[str], tokens: str) -> int:
+    """Return how many of ``words_of_query`` a text has, given its ``tokens_of``."""
+    tokens = f" {tokens} "
+    return sum(f" {word} " in tokens for word in words)
 
 
 def _parts(word: str) -> list[str]:

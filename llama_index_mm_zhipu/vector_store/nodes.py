@@ -28,6 +28,8 @@ from llama_index.core.schema import (
 )
 from pydantic_core import PydanticSerializationError, to_json
 
+from llama_index_mm_zhipu.images import searchable_text_of
+from llama_index_mm_zhipu.images.nodes import PAGE_TEXT, PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 
@@ -143,7 +145,7 @@ class NewNodes:
 
     def tokens(self) -> Iterator[str]:
         """Yield the full-text tokens of each node, separated by spaces; empty for a node without text."""
-        return (tokens_of(node.get_content()) for node in self._nodes)
+        return (tokens_of(searchable_text_of(node)) for node in self._nodes)
 
 
 def node_from_row(row: NodeRow, image: bytes | None) -> BaseNode:
@@ -339,8 +341,14 @@ def _metadata_as_read(node: BaseNode, content: str) -> dict[str, Any]:
 
 
 def metadata_rows(metadata: dict[str, Any]) -> Iterator[MetadataRow]:
-    """Yield the rows that filters see of metadata that was read from JSON."""
+    """Yield the rows that filters see of metadata that was read from JSON.
+
+    The text of a page is content, which full text searches: rows of whole pages would make the file twice as large.
+    """
+    content = (PAGE_TEXT, PAGE_TEXT_LINES) if PAGE_TEXT_SOURCE in metadata else ()
     for key, value in metadata.items():
+        if key in content:
+            continue
         if isinstance(value, (list, tuple, dict)):
             yield MetadataRow(key, "json", json_of(value))
             # A mapping contains its keys, as in Python.

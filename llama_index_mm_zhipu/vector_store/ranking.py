@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -14,11 +14,19 @@ from llama_index_mm_zhipu.arguments import member_of
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex, Found, search_exactly
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression
+from llama_index_mm_zhipu.vector_store.fulltext import count_words, match_expression, words_of_query
+from llama_index_mm_zhipu.vector_store.fusion import BestText, fuse_ranks, fuse_scores
 from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader, Vectors
 
 FUSION_DEPTH = 50
 """Minimum number of nodes of each ranking that ``HYBRID`` fuses."""
+
+_TEXT_DEPTH = 1_000
+"""Texts whose BM25 scores are known to the fusion. Many texts may match equally well, and of these the vector chooses;
+SQLite computes the scores of all matches anyway."""
+
+_MEAN_SAMPLE = 1_000
+"""Number of vectors whose mean similarity with the query stands for that of the store."""
 
 MMR_PREFETCH_FACTOR = 4.0
 """Candidates per wanted node from which ``MMR`` chooses; the default of LlamaIndex's stores."""
@@ -57,6 +65,22 @@ class QueryOptions(NamedTuple):
     mmr_prefetch_k: int | None = None
 
 
+class RankedNode(NamedTuple):
+    """A node in the result of a query.
+
+    Attributes:
+        id: Row id.
+        score: Score of the query mode.
+        similarity: Inner product with the query's vector; None if the mode does not search by vector.
+        words_found: Share of the query's words that its text has, 0 to 1; None if the mode does not search by text.
+    """
+
+    id: int
+    score: float
+    similarity: float | None = None
+    words_found: float | None = None
+
+
 @dataclass(frozen=True)
 class Ranking:
     """Ranks the nodes in one state of a store.
@@ -71,8 +95,8 @@ class Ranking:
     index: AnnIndex | None
     options: QueryOptions
 
-    def rank(self, query: VectorStoreQuery, condition: Condition) -> Found:
-        """Return row ids and scores, best first.
+    def rank(self, query: VectorStoreQuery, condition: Condition) -> list[RankedNode]:
+        """Return the nodes that a query finds, best first.
 
         Raises:
             ValueError: The query has no embedding, or one of the wrong dimension; the mode is not supported; or two
@@ -92,7 +116,20 @@ class Ranking:
         if rank is None:
             supported = ", ".join(mode.value for mode in modes)
             raise ValueError(f"query mode {mode.value!r} is not supported; use one of {supported}")
-        return rank(query, condition)
+        return self._with_parts_of_score(query, mode, rank(query, condition))
+
+    def _with_parts_of_score(
+        self, query: VectorStoreQuery, mode: VectorStoreQueryMode, found: Found
+    ) -> list[RankedNode]:
+        ids = [id_ for id_, _ in found]
+        similarities: Mapping[int, float] = {}
+        if mode == VectorStoreQueryMode.DEFAULT:
+            similarities = dict(found)
+        elif mode in (VectorStoreQueryMode.HYBRID, VectorStoreQueryMode.MMR):
+            similarities = self._similarities(query, ids)
+        by_text = mode not in (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
+        shares = self._shares_of_words(query, ids) if by_text else {}
+        return [RankedNode(id_, score, similarities.get(id_), shares.get(id_)) for id_, score in found]
 
     def _by_vector(self, query: VectorStoreQuery, condition: Condition) -> Found:
         if query.query_embedding is None:
@@ -134,14 +171,53 @@ class Ranking:
         return self.reader.search_text(expression, condition, k)
 
     def _by_both(self, query: VectorStoreQuery, condition: Condition) -> Found:
-        alpha = 0.5 if query.alpha is None else query.alpha
         # Deep enough to find a node that is high in one ranking in the other one as well.
         depth = max(FUSION_DEPTH, 2 * query.similarity_top_k)
         by_vector = self._by_vector(replace(query, similarity_top_k=depth), condition)
-        by_text = self._by_text(replace(query, similarity_top_k=query.sparse_top_k or depth), condition)
-        fused = fuse([(alpha, [id_ for id_, _ in by_vector]), (1 - alpha, [id_ for id_, _ in by_text])])
+        text_depth = query.sparse_top_k or (depth if query.alpha is not None else max(depth, _TEXT_DEPTH))
+        by_text = self._by_text(replace(query, similarity_top_k=text_depth), condition)
+        if query.alpha is not None:
+            weights = (query.alpha, by_vector), (1 - query.alpha, by_text)
+            fused = fuse_ranks([(weight, [id_ for id_, _ in found]) for weight, found in weights])
+        else:
+            fused = self._fused_by_scores(query, by_vector, by_text, depth)
         wanted = query.similarity_top_k if query.hybrid_top_k is None else query.hybrid_top_k
         return fused[: max(0, wanted)]
+
+    def _fused_by_scores(self, query: VectorStoreQuery, by_vector: Found, by_text: Found, depth: int) -> Found:
+        similarities = dict(by_vector)
+        similarities |= self._similarities(query, [id_ for id_, _ in by_text[:depth] if id_ not in similarities])
+        weight = self._weight_of_text(query, by_text)
+        return fuse_scores(similarities, self._mean_similarity(query), dict(by_text), weight)
+
+    def _weight_of_text(self, query: VectorStoreQuery, by_text: Found) -> float:
+        if not by_text:
+            return 0.0
+        (best, first), second = by_text[0], by_text[1][1] if len(by_text) > 1 else 0.0
+        words = words_of_query(query.query_str or "")
+        found = count_words(words, self.reader.tokens_of_texts([best]).get(best, ""))
+        return BestText(len(words), found, lead=1 - second / first).weight
+
+    def _similarities(self, query: VectorStoreQuery, ids: Sequence[int]) -> dict[int, float]:
+        """Return the inner products of nodes with the vector of a query, by row id."""
+        if self.index is None or query.query_embedding is None or not ids:
+            return {}
+        vectors = self._search(self.index).vectors_of(ids)
+        return dict(zip(ids, (vectors @ self._vector(query.query_embedding, self.index)).tolist(), strict=True))
+
+    def _mean_similarity(self, query: VectorStoreQuery) -> float:
+        if self.index is None or not len(self.index):
+            return 0.0
+        similarities = self._similarities(query, self.index.sample_of_ids(_MEAN_SAMPLE).tolist())
+        return sum(similarities.values()) / max(1, len(similarities))
+
+    def _shares_of_words(self, query: VectorStoreQuery, ids: Sequence[int]) -> dict[int, float]:
+        """Return the share of the query's words that each node's text has, by row id."""
+        words = words_of_query(query.query_str or "")
+        if not words:
+            return {}
+        texts = self.reader.tokens_of_texts(ids)
+        return {id_: count_words(words, texts.get(id_, "")) / len(words) for id_ in ids}
 
     def _limited(self, k: float) -> int:
         """Return a number of nodes, at most as many as there are: SQLite and faiss take 64-bit integers only."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import ASCII_SYMBOLS, TOKENS_VERSION, tokens_of
@@ -202,7 +203,7 @@ def _fill_full_text(connection: sqlite3.Connection) -> None:
     tokenizer = f"ascii tokenchars '_{ASCII_SYMBOLS}'"
     connection.execute(f'create virtual table texts using fts5 (tokens, tokenize = "{tokenizer}")')
     rows = connection.execute("select id, node_id, ref_doc_id, class_name, content, picture from nodes")
-    texts = ((id_, tokens_of(node_from_row(NodeRow(*row), None).get_content())) for id_, *row in rows)
+    texts = ((id_, tokens_of(searchable_text_of(node_from_row(NodeRow(*row), None)))) for id_, *row in rows)
     connection.executemany(
         "insert into texts (rowid, tokens) values (?, ?)", ((id_, tokens) for id_, tokens in texts if tokens)
     )

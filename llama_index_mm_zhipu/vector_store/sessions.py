@@ -133,6 +133,13 @@ class Reader:
         )
         return list(self._connection.execute(query, (expression, *condition.test.parameters, limit)))
 
+    def tokens_of_texts(self, ids: Sequence[int]) -> dict[int, str]:
+        """Return the full-text tokens of nodes by row id; nodes without text are left out."""
+        if not self.has_full_text:
+            return {}
+        query = f"select rowid, tokens from texts where rowid in ({LISTED})"
+        return dict(self._connection.execute(query, (json.dumps(list(ids)),)))
+
     def is_empty(self) -> bool:
         """Return whether there is no node."""
         return not self._connection.execute("select exists (select 1 from nodes)").fetchone()[0]

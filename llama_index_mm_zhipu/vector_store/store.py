@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,21 @@ from llama_index_mm_zhipu.vector_store.nodes import NewNodes
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, Ranking
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Vectors
+
+
+@dataclass
+class ScoredQueryResult(VectorStoreQueryResult):
+    """LlamaIndex's result of a query, with what its scores were made of.
+
+    Attributes:
+        inner_products: Inner product of each node with the query's vector, the cosine for vectors of unit length; None
+            in the modes that search by text alone.
+        words_found: Share of the query's words that each node's text has, 0 to 1; None in the modes that search by
+            vector alone.
+    """
+
+    inner_products: Sequence[float | None] = ()
+    words_found: Sequence[float | None] = ()
 
 
 class FaissMultiModalVectorStore(DurableStore):
@@ -179,7 +195,7 @@ class FaissMultiModalVectorStore(DurableStore):
         mmr_prefetch_factor: float | None = None,
         mmr_prefetch_k: int | None = None,
         **kwargs: Any,
-    ) -> VectorStoreQueryResult:
+    ) -> ScoredQueryResult:
         """Find nodes by vector, by words, or by both.
 
         Modes:
@@ -191,9 +207,11 @@ class FaissMultiModalVectorStore(DurableStore):
         - ``TEXT_SEARCH`` ranks by BM25 of the words of ``query_str`` in the texts of nodes. Chinese and symbols (emoji,
           ``€``, ``①``) are found by single characters and by pairs of neighbours, other words as a whole and by their
           letters and digits. ``SPARSE`` is the same.
-        - ``HYBRID`` fuses both rankings by reciprocal ranks. The score is ``alpha / (60 + rank by vector) +
-          (1 - alpha) / (60 + rank by text)``, with ``alpha`` 0.5 by default. ``sparse_top_k`` is the number of nodes of
-          the text ranking, ``hybrid_top_k`` that of the result, by default ``similarity_top_k``.
+        - ``HYBRID`` fuses both rankings, by default by their scores with a weight that depends on the query: the text
+          weighs more if the best text has many of the query's words, and if its lead is clear (module ``fusion``).
+          Scores are 0 to 1. With ``alpha``, 0 to 1, it fuses by reciprocal ranks; the score is ``alpha /
+          (60 + rank by vector) + (1 - alpha) / (60 + rank by text)``. ``sparse_top_k`` is the number of nodes of the
+          text ranking, ``hybrid_top_k`` that of the result, by default ``similarity_top_k``.
 
         Args:
             query: The above, ``similarity_top_k``, and restrictions: ``filters``, ``node_ids``, ``doc_ids``. The mode
@@ -208,6 +226,8 @@ class FaissMultiModalVectorStore(DurableStore):
 
         Returns:
             Nodes, scores of the mode and node ids, best first; ``similarity_top_k`` of them if there are that many.
+            Beside the scores of the mode, each node has its inner product with ``query_embedding``, and its share of
+            the words of ``query_str``, in the modes that search by them.
 
         Raises:
             TypeError: An argument is unknown; the message suggests another one.
@@ -220,10 +240,14 @@ class FaissMultiModalVectorStore(DurableStore):
         with self._database.reading() as reader:
             self._cache.follow(reader)
             ranked = Ranking(reader, self._cache.index, options).rank(query, resolve(condition, reader))
-            by_id = reader.nodes([id_ for id_, _ in ranked])
-        nodes = [by_id[id_] for id_, _ in ranked]
-        return VectorStoreQueryResult(
-            nodes=nodes, similarities=[score for _, score in ranked], ids=[node.node_id for node in nodes]
+            by_id = reader.nodes([each.id for each in ranked])
+        nodes = [by_id[each.id] for each in ranked]
+        return ScoredQueryResult(
+            nodes=nodes,
+            similarities=[each.score for each in ranked],
+            ids=[node.node_id for node in nodes],
+            inner_products=[each.similarity for each in ranked],
+            words_found=[each.words_found for each in ranked],
         )
 
     def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
@@ -289,7 +313,7 @@ class FaissMultiModalVectorStore(DurableStore):
         """Run ``add`` in a worker thread."""
         return await asyncio.to_thread(self.add, nodes, **kwargs)
 
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
+    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> ScoredQueryResult:
         """Run ``query`` in a worker thread."""
         return await asyncio.to_thread(self.query, query, **kwargs)
 

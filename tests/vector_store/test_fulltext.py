@@ -11,7 +11,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError, schema
-from llama_index_mm_zhipu.vector_store.fulltext import fuse, match_expression, tokens_of
+from llama_index_mm_zhipu.vector_store.fulltext import count_words, match_expression, tokens_of, words_of_query
 
 TEXTS = {
     "plane": "一架白色的飞机停在机场",
@@ -77,20 +77,6 @@ def test_text_search_obeys_filters(filled: FaissMultiModalVectorStore) -> None:
     filters = MetadataFilters(filters=[MetadataFilter(key="position", value=0)])
     assert search(filled, "机", filters=filters) == ["plane"]
     assert search(filled, "机", node_ids=["phone"]) == ["phone"]
-
-
-def test_hybrid_fuses_both_rankings(filled: FaissMultiModalVectorStore) -> None:
-    query = VectorStoreQuery(
-        query_embedding=[1.0, 0.0], query_str="猫", similarity_top_k=2, mode=VectorStoreQueryMode.HYBRID
-    )
-    result = filled.query(query)
-    assert result.ids == ["cat", "plane"]
-    assert result.similarities == pytest.approx([0.5 / 64 + 0.5 / 61, 0.5 / 61])
-
-    query.alpha = 1.0
-    assert filled.query(query).ids == ["plane", "phone"]
-    query.alpha, query.query_str = None, ""
-    assert filled.query(query).ids == ["plane", "phone"]
 
 
 def test_without_fts5_only_the_text_modes_fail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,12 +186,12 @@ def test_parts_of_a_word_are_found_only_in_order() -> None:
     assert sorted(search(store, "15")) == ["15", "apart", "glued", "other"]
 
 
-def test_fusion_sums_weighted_reciprocal_ranks() -> None:
-    assert fuse([(1.0, [1, 2]), (0.5, [2, 3])]) == [
-        (2, pytest.approx(1 / 62 + 0.5 / 61)),
-        (1, pytest.approx(1 / 61)),
-        (3, pytest.approx(0.5 / 62)),
-    ]
+def test_the_words_that_a_text_has_are_counted() -> None:
+    words = words_of_query("白色iPhone15和飞机")
+    assert words == ["iphone 15", "iphone15", "和飞", "白色", "飞机"]
+    assert count_words(words, tokens_of("一架白色的飞机")) == 2
+    assert count_words(words, tokens_of("iPhone 15 Pro")) == 1
+    assert count_words(words, "") == 0
 
 
 def test_this_python_has_fts5() -> None:
