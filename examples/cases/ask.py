@@ -14,7 +14,7 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode, ImageNode
 
@@ -42,19 +42,21 @@ class Question(NamedTuple):
     page: str
 
 
-def load_questions(case: str) -> list[Question]:
-    """Return the questions of a case."""
+def load_questions(case: str, key: str = "questions") -> list[Question]:
+    """Return the questions of a case; none if it has none of the kind.
+
+    Args:
+        case: Name of the case.
+        key: ``"questions"``; ``"questions_in_other_words"``, which share no word with the page that answers them; or
+            ``"figure_questions"``, which a figure on a page answers.
+    """
     content = json.loads((HERE / f"{case}.json").read_text(encoding="utf-8"))
-    return [Question(each["question"], f"{case}.pdf/{each['page']}") for each in content["questions"]]
+    return [Question(each["question"], _id_of(case, each)) for each in content.get(key, [])]
 
 
-def load_figure_questions(case: str) -> list[Question]:
-    """Return the questions that a figure on a page answers; the lecture has none."""
-    content = json.loads((HERE / f"{case}.json").read_text(encoding="utf-8"))
-    return [
-        Question(each["question"], f"{case}.pdf/{each['page']}/figure-{each['figure']}")
-        for each in content.get("figure_questions", [])
-    ]
+def _id_of(case: str, question: dict[str, Any]) -> str:
+    page = f"{case}.pdf/{question['page']}"
+    return f"{page}/figure-{question['figure']}" if "figure" in question else page
 
 
 def read_pages(case: str, images: Path, show_progress: bool = False, figures: bool = False) -> list[ImageNode]:
@@ -122,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     index = index_with_text(pages, embed_model)
     print_ranks(questions, ranks_of(index, questions), ranks_of(index_without_text(pages, embed_model), questions))
 
-    if figure_questions := load_figure_questions(given.case):
+    if figure_questions := load_questions(given.case, "figure_questions"):
         print_figure_ranks(figure_questions, ranks_of(index_with_text(nodes, embed_model), figure_questions))
 
     if given.model == DEMO_MODEL:

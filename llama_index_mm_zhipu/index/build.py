@@ -27,6 +27,7 @@ from llama_index_mm_zhipu.index.read import (
 )
 from llama_index_mm_zhipu.index.settings import multimodal_or_default, warn_of_other_precision
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
+from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
 from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
@@ -50,6 +51,7 @@ def build_index(
     on_error: OnError = "raise",
     remove_missing: bool = False,
     transformations: list[TransformComponent] | None = None,
+    ocr: bool | ImageOcr = False,
     insert_batch_size: int = INSERT_BATCH_SIZE,
     show_progress: bool = False,
 ) -> ImageIndex:
@@ -81,6 +83,9 @@ def build_index(
             nothing is deleted.
         transformations: Applied to documents; by default ``Settings.transformations``, the sentence splitter. Images
             pass through those that split no text, such as ``ImageCaptioner``.
+        ocr: True reads the text in images by ``ImageOcr()``, after the transformations, so that full text search finds
+            them; it needs the extra ``ocr``. Give an ``ImageOcr`` for other settings. Images that cannot be read are
+            indexed without their text, and images without text as they are.
         insert_batch_size: How many nodes are embedded and written together.
         show_progress: Whether to show progress bars.
 
@@ -100,6 +105,7 @@ def build_index(
     if insert_batch_size < 1:
         raise ValueError(f"insert_batch_size is {insert_batch_size}; it must be at least 1")
     embed_model = multimodal_or_default(embed_model)
+    image_ocr = _ocr_for(embed_model, ocr, show_progress)
     items = items_of(nodes_or_documents)
     given_whole = isinstance(items, Sequence)
     skipped = Skipped()
@@ -125,6 +131,7 @@ def build_index(
         caption_weight=caption_weight,
         on_error=on_error,
         transformations=transformations,
+        ocr=image_ocr,
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
@@ -154,6 +161,7 @@ def load_index(
     text_embed_model: BaseEmbedding | None = None,
     on_error: OnError = "raise",
     transformations: list[TransformComponent] | None = None,
+    ocr: bool | ImageOcr = False,
     insert_batch_size: int = INSERT_BATCH_SIZE,
     show_progress: bool = False,
 ) -> ImageIndex:
@@ -166,6 +174,7 @@ def load_index(
         text_embed_model: Text model that the index was built with, if one was given.
         on_error: As in ``build_index``, for later insertions, like the rest of the arguments.
         transformations: Applied to documents that are inserted.
+        ocr: Whether the text in images that are inserted is read, as in ``build_index``; it is not recorded.
         insert_batch_size: How many nodes are embedded and written together.
         show_progress: Whether insertions show progress bars.
 
@@ -184,6 +193,7 @@ def load_index(
         caption_weight=None,
         on_error=on_error,
         transformations=transformations,
+        ocr=_ocr_for(embed_model, ocr, show_progress),
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
@@ -202,6 +212,7 @@ def _open_index(
     caption_weight: float | None,
     on_error: OnError,
     transformations: list[TransformComponent] | None,
+    ocr: ImageOcr | None,
     insert_batch_size: int,
     show_progress: bool,
 ) -> ImageIndex:
@@ -223,9 +234,16 @@ def _open_index(
         caption_weight=caption_weight,
         on_error=on_error,
         transformations=transformations,
+        ocr=ocr,
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
+
+
+def _ocr_for(embed_model: MultiModalEmbedding, ocr: bool | ImageOcr, show_progress: bool) -> ImageOcr | None:
+    """Return what reads the text in images; it may fetch images that the model may fetch."""
+    allowed = {name: bool(getattr(embed_model, name, False)) for name in ("allow_urls", "allow_private_urls")}
+    return as_ocr(ocr, show_progress=show_progress, **allowed)
 
 
 def _remove_missing(index: ImageIndex, roots: Iterable[Path], text_files: Collection[str]) -> None:

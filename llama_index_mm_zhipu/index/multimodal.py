@@ -36,6 +36,7 @@ from llama_index_mm_zhipu.index.settings import has_texts_apart, recorded_weight
 from llama_index_mm_zhipu.index.stored_files import is_stored_alike
 from llama_index_mm_zhipu.index.stores import ImageIndexStruct, IndexStore, as_index_store, register_index, stores_in
 from llama_index_mm_zhipu.index.write import Destination, NodeWriter
+from llama_index_mm_zhipu.ingestion.ocr import ImageOcr
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.query.engine import ImageQueryEngine
 from llama_index_mm_zhipu.query.retriever import ImageRetriever, QueryMode
@@ -68,6 +69,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         is_text_vector_store_empty: Ignored: the store is asked.
         caption_weight: As in ``build_index``.
         on_error: As in ``build_index``.
+        ocr: Reads the text in images that are inserted.
 
     Attributes:
         skipped: The nodes that were left out because of ``on_error="skip"``, with the reasons.
@@ -104,6 +106,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         objects: Sequence[Any] | None = None,
         caption_weight: float | None = None,
         on_error: OnError = "raise",
+        ocr: ImageOcr | None = None,
     ) -> None:
         texts, images = stores_in(storage_context, image_vector_store)
         embed_model = embed_model or Settings._embed_model
@@ -123,6 +126,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
             on_error=on_error,
             batch_size=insert_batch_size,
         )
+        self._ocr = ocr
         self._with_progress = show_progress
         self._traces = callback_manager or Settings.callback_manager
         self.skipped = Skipped()
@@ -225,7 +229,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Args:
             llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
             **options: Arguments of ``as_retriever`` and of ``ImageQueryEngine.from_args`` (``language``, ``streaming``,
-                ``response_mode``, ``node_postprocessors``, ``include_images``, …).
+                ``response_mode``, ``node_postprocessors``, ``include_images``, ``query_rewrite``, …).
 
         Raises:
             TypeError: An argument is not known; the message names the likely one.
@@ -247,8 +251,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
                 this question. ``"simple"`` answers without sources. The user's images stay in the history.
             llm: As in ``as_query_engine``.
             **options: Arguments of ``as_retriever`` and of the mode's engine: ``language``, ``include_images``,
-                ``metadata_keys``, ``on_error``, ``chat_content_qa_template``; ``system_prompt``, ``memory``,
-                ``chat_history``, ``node_postprocessors`` and the like of LlamaIndex.
+                ``metadata_keys``, ``on_error``, ``query_rewrite``, ``chat_content_qa_template``; ``system_prompt``,
+                ``memory``, ``chat_history``, ``node_postprocessors`` and the like of LlamaIndex.
 
         Raises:
             TypeError: The mode's engine does not know an argument; the message names the likely one.
@@ -343,6 +347,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
         try:
             with writer, image_bar(None, shown and is_stream) as bar:
                 for batch in batches:
+                    if self._ocr is not None and embedded_with is None:
+                        batch = self._ocr(batch, show_progress=shown and not is_stream)
                     writer.write(batch)
                     bar.update(len(batch))
         finally:

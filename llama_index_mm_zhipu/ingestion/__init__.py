@@ -1,13 +1,29 @@
-"""Components for LlamaIndex's ingestion pipelines: captions for images, and repair of docstores."""
+"""Components for LlamaIndex's ingestion pipelines: captions and texts of images, and repair of docstores."""
 
 from __future__ import annotations
 
 from llama_index.core.storage.docstore.types import BaseDocumentStore
 
 from llama_index_mm_zhipu.ingestion.captioner import CaptionCacheError, ImageCaptioner
+from llama_index_mm_zhipu.ingestion.glm_ocr import GlmOcrEngine
+from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, OcrCacheError
+from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, RapidOcrEngine
+from llama_index_mm_zhipu.ingestion.ocr_workers import OcrEngineError, OcrWorkerError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
-__all__ = ["CaptionCacheError", "ImageCaptioner", "forget_missing"]
+__all__ = [
+    "CaptionCacheError",
+    "GlmOcrEngine",
+    "ImageCaptioner",
+    "ImageOcr",
+    "OcrCacheError",
+    "OcrEngine",
+    "OcrEngineError",
+    "OcrLine",
+    "OcrWorkerError",
+    "RapidOcrEngine",
+    "forget_missing",
+]
 
 
 def forget_missing(docstore: BaseDocumentStore, vector_store: FaissMultiModalVectorStore) -> list[str]:

@@ -6,9 +6,7 @@ import asyncio
 import hashlib
 import logging
 import re
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +15,25 @@ from llama_index.core.bridge.pydantic import Field, PrivateAttr, SerializeAsAny
 from llama_index.core.ingestion.pipeline import remove_unstable_values
 from llama_index.core.llms import LLM
 from llama_index.core.schema import BaseNode, TransformComponent
-from llama_index.core.utils import get_cache_dir
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import gather_or_cancel, run_in_new_loop
 from llama_index_mm_zhipu.images import caption_of, describe, has_image, read_bytes, resolve_source, with_caption
+from llama_index_mm_zhipu.ingestion.cache import CacheError, ResultCache
 from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.templates import CAPTION_PROMPTS
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.reporting import Skipped
-from llama_index_mm_zhipu.shared_folders import make_folder
 from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
 
 
-class CaptionCacheError(OSError):
+class CaptionCacheError(CacheError):
     """The file of cached captions cannot be read or written."""
 
 
@@ -216,50 +213,18 @@ def _model_key(llm: LLM) -> str:
     return f"{llm.class_name()} {name} {settings}"
 
 
-_BUSY_SECONDS = 30.0
-"""How long to wait while another process writes."""
-
-
-class CaptionCache:
-    """Captions by key in a SQLite file, which threads and processes may share. After ``put`` a caption is on disk.
+class CaptionCache(ResultCache):
+    """Captions by key in a SQLite file, see ``ResultCache``.
 
     Args:
-        path: The file, which is created if necessary; None is ``llama_index_mm_zhipu/captions.sqlite3`` in LlamaIndex's
-            cache folder (environment variable ``LLAMA_INDEX_CACHE_DIR``).
+        path: The file; None is ``llama_index_mm_zhipu/captions.sqlite3`` in LlamaIndex's cache folder.
 
     Raises:
         CaptionCacheError: The file cannot be written, or is not such a file.
     """
 
     def __init__(self, path: str | Path | None = None) -> None:
-        default = Path(get_cache_dir()) / "llama_index_mm_zhipu" / "captions.sqlite3"
-        self.path = Path(path).expanduser() if path is not None else default
-        make_folder(self.path.parent)
-        with self._connection() as connection:
-            # Fails for a file that cannot be written, before any request is paid for.
-            connection.execute("begin immediate")
-            connection.execute("create table if not exists captions (key text primary key, caption text not null)")
-
-    def get(self, key: str) -> str | None:
-        """Return the caption for a key, or None."""
-        with self._connection() as connection:
-            row = connection.execute("select caption from captions where key = ?", (key,)).fetchone()
-        return str(row[0]) if row else None
-
-    def put(self, key: str, caption: str) -> None:
-        """Store a caption."""
-        with self._connection() as connection:
-            connection.execute("insert or replace into captions values (?, ?)", (key, caption))
-
-    @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(sqlite3.connect(self.path, timeout=_BUSY_SECONDS)) as connection, connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise CaptionCacheError(
-                f"the cache of captions at {self.path} cannot be used: {error}; give another path"
-            ) from None
+        super().__init__(path, name="captions", column="caption", error=CaptionCacheError)
 
 
 # Labels and fences that models put around caption and text. All repetitions are bounded: some models fill their answers

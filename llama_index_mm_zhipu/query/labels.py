@@ -16,6 +16,7 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBun
 
 from llama_index_mm_zhipu.images import as_image_node, caption_of, has_image, page_text_of
 from llama_index_mm_zhipu.prompts.wording import WORDING, as_quoted_lines, quoted, wording_of
+from llama_index_mm_zhipu.readers.records import time_of
 from llama_index_mm_zhipu.types import Language
 
 IMAGE_LABEL = "image_label"
@@ -55,20 +56,25 @@ class LabelledImage:
         score: Score that the image was found with; ``None`` if the retriever gave none.
         score_type: Whether the score is a similarity.
         caption: Caption of the image; empty if it has none.
+        time: Time of a video frame, such as ``00:01:23``; empty for other images.
     """
 
     number: int
     score: float | None = None
     score_type: ScoreType = "score"
     caption: str = ""
+    time: str = ""
 
     def text(self, language: Language) -> str:
-        """Return the label as text, such as ``图1（相似度 0.83）：「红苹果」``."""
+        """Return the label as text, such as ``图1（相似度 0.83，00:01:23）：「红苹果」``."""
         wording = wording_of(language)
         label = wording.name.format(number=self.number)
+        details = [self.time] if self.time else []
         if self.score is not None:
             template = wording.similarity if self.score_type == "similarity" else wording.score
-            label += template.format(score=f"{self.score:.3g}")
+            details.insert(0, template.format(score=f"{self.score:.3g}"))
+        if details:
+            label += wording.details.format(details=wording.details_comma.join(details))
         # The caption is quoted on one line: it could pass for a label, or for an instruction to the model.
         return label + wording.colon + quoted(self.caption, wording) if self.caption else label
 
@@ -174,7 +180,7 @@ def _numbered(
         node = result.node
         if has_image(node):
             number += 1
-            label = LabelledImage(number, *score_of(result), caption_of(node))
+            label = LabelledImage(number, *score_of(result), caption_of(node), time_of(node))
             node = _with_label(as_image_node(node), label, language, metadata_keys)
         numbered.append(NodeWithScore(node=node, score=result.score))
     return numbered

@@ -153,6 +153,11 @@ class ImageRetriever(MultiModalRetriever):
     def image_similarity_top_k(self, image_similarity_top_k: int) -> None:
         self._image_similarity_top_k = _count_of("image_similarity_top_k", image_similarity_top_k)
 
+    @property
+    def searches_full_text(self) -> bool:
+        """Whether the words of a question are searched by full text, alone or besides vectors."""
+        return self._mode in _MODES_BY_WORDS
+
     def retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
         """Find images and texts.
 

@@ -1,4 +1,4 @@
-"""Readers for folders, tables, published data sets, PDF files, slides and Word documents."""
+"""Readers for folders, tables, published data sets, PDF files, slides, Word documents and videos."""
 
 from llama_index_mm_zhipu.readers.base import ImageReader
 from llama_index_mm_zhipu.readers.caption_datasets import (
@@ -11,6 +11,7 @@ from llama_index_mm_zhipu.readers.columns import PRODUCT1M, WUDAOMM, ColumnReade
 from llama_index_mm_zhipu.readers.figures_office import FigureReader
 from llama_index_mm_zhipu.readers.folder import FolderReader, read_folder
 from llama_index_mm_zhipu.readers.jsonl import JsonlReader, read_jsonl
+from llama_index_mm_zhipu.readers.layout import LayoutReader
 from llama_index_mm_zhipu.readers.pages import PageReader
 from llama_index_mm_zhipu.readers.records import RecordError
 from llama_index_mm_zhipu.readers.tsv_datasets import (
@@ -18,6 +19,7 @@ from llama_index_mm_zhipu.readers.tsv_datasets import (
     MugeCaptionReader,
     MugeRetrievalReader,
 )
+from llama_index_mm_zhipu.readers.video import VideoReader
 
 __all__ = [
     "PRODUCT1M",
@@ -32,10 +34,12 @@ __all__ = [
     "FolderReader",
     "ImageReader",
     "JsonlReader",
+    "LayoutReader",
     "MugeCaptionReader",
     "MugeRetrievalReader",
     "PageReader",
     "RecordError",
+    "VideoReader",
     "WukongReader",
     "read_folder",
     "read_jsonl",

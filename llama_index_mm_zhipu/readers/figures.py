@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from llama_index.core.schema import BaseNode, ImageNode, NodeRelationship, Objec
 from PIL import Image
 
 from llama_index_mm_zhipu.images import with_page_text
+from llama_index_mm_zhipu.readers.image_nodes import image_fields
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, content_hash
 
 PAGE_LABEL = "page_label"
@@ -328,22 +328,15 @@ def figure_node(
         page_text: The neighbouring text.
         file: Where to write the image; None keeps it in the node.
     """
-    source: dict[str, Any] = {"image": base64.b64encode(image).decode("ascii")}
-    if file is not None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(image)
-        source = {"image_path": str(file)}
     metadata: dict[str, Any] = {FILE_NAME: file_name}
     if page_label is not None:
         metadata[PAGE_LABEL] = page_label
-    node = ImageRecord.of(node_id, content_hash(image), text=caption, metadata=metadata, **source)
+    node = ImageRecord.of(node_id, content_hash(image), text=caption, metadata=metadata, **image_fields(image, file))
     if box is not None:
         node.metadata[FIGURE_BOX] = [round(fraction, 4) for fraction in box]
         node.excluded_llm_metadata_keys.append(FIGURE_BOX)
         node.excluded_embed_metadata_keys.append(FIGURE_BOX)
-    with_text = with_page_text(node, page_text, TEXT_LAYER)
-    assert isinstance(with_text, ImageNode)
-    return with_text
+    return with_page_text(node, page_text, TEXT_LAYER)
 
 
 def relate(page_id: str, figures: Sequence[BaseNode], page: BaseNode | None = None) -> None:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from llama_index.core.schema import ImageNode
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_resized, sniff_format
-from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
+from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.figures import figure_node, is_uniform, relate
 from llama_index_mm_zhipu.readers.figures_docx import figures_of_document
 from llama_index_mm_zhipu.readers.figures_pptx import SlideError, figures_of_slides
-from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, find_documents, name_error
+from llama_index_mm_zhipu.readers.files import FileReader
 from llama_index_mm_zhipu.readers.office_files import OfficeFile, PartError, open_office_file
 from llama_index_mm_zhipu.readers.office_images import ImageReference, OfficeFigure
 from llama_index_mm_zhipu.readers.records import RecordError, content_hash
-from llama_index_mm_zhipu.types import OnError
 
 _SLIDES = ".pptx"
 _FIGURES_OF: dict[str, Callable[[OfficeFile], Iterator[OfficeFigure | SlideError]]] = {
@@ -29,7 +28,7 @@ _DRAWINGS = (".emf", ".wmf", ".svg")
 _SAMPLE_SIDE = 64
 
 
-class FigureReader(ImageReader):
+class FigureReader(FileReader):
     """Reads the images within Word documents (``.docx``) and slides (``.pptx``), without an office program.
 
     ``load_data(path, images)``: ``path`` is a file, or a folder of files that is searched recursively. By default nodes
@@ -53,55 +52,27 @@ class FigureReader(ImageReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``. Errors are files that are not Office files, encrypted
             files, parts that are damaged or too large, and images that are only linked or in a format such as EMF.
-        show_progress: Whether to show a progress bar.
+        show_progress: Whether to show a progress bar for each file.
     """
 
-    ids_are_files = True
+    suffixes = tuple(_FIGURES_OF)
+    what = "figures"
 
-    def __init__(
-        self,
-        *,
-        follow_links: bool = False,
-        id_prefix: str | None = None,
-        on_error: OnError = "raise",
-        show_progress: bool = False,
-    ) -> None:
-        super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
-        self.follow_links = follow_links
-        self._excluded_links = ""
-
-    def _root(self, path: Path) -> Path:
-        # A single file has the same ids as when its folder is read.
-        return path.parent if path.expanduser().is_file() else path
-
-    def _records(self, path: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
-        root = Path(path).expanduser().absolute()
-        folder = Path(images).expanduser().absolute() if images is not None else None
-        links = OutsideLinks(root, self.follow_links)
-        files = find_documents(root, tuple(_FIGURES_OF), links)
-        self._excluded_links = links.summary()
-        for file in tqdm(files, desc="Reading", unit="file", disable=not self.show_progress):
-            name = file.name if file == root else file.relative_to(root).as_posix()
-            if (bad_name := name_error(name, file)) is not None:
-                yield bad_name
-                continue
-            try:
-                with open_office_file(file) as office:
-                    yield from _nodes(office, file, name, folder)
-            except RecordError as error:
-                yield error
-
-    def _empty_message(self, path: str | Path, images: str | Path | None = None) -> str:
-        expected = " or ".join(_FIGURES_OF)
-        return f"{path} holds no figures; {self._excluded_links or f'expected {expected} files with images'}"
+    def _images_of(self, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
+        with open_office_file(file) as office:
+            figures = _FIGURES_OF[file.suffix.lower()](office)
+            bar = tqdm(figures, desc=f"Reading {file.name}", unit="image", disable=not self.show_progress)
+            yield from _nodes(office, bar, file, name, folder)
 
 
-def _nodes(office: OfficeFile, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
+def _nodes(
+    office: OfficeFile, figures: Iterable[OfficeFigure | SlideError], file: Path, name: str, folder: Path | None
+) -> Iterator[NodeOrError]:
     are_slides = file.suffix.lower() == _SLIDES
     counts: Counter[int | None] = Counter()
     seen: set[object] = set()
     try:
-        for index, figure in enumerate(_FIGURES_OF[file.suffix.lower()](office), 1):
+        for index, figure in enumerate(figures, 1):
             if isinstance(figure, SlideError):
                 yield RecordError(f"{file}, slide {figure.number}", figure.reason)
                 continue

@@ -90,29 +90,6 @@ def list_files(root: Path, suffixes: Collection[str], recursive: bool = True, *,
     return sorted(files)
 
 
-def find_documents(root: Path, suffixes: Collection[str], links: OutsideLinks) -> list[Path]:
-    """Return a file as a list, or the sorted files of a folder and its subfolders; links left out are logged.
-
-    Args:
-        root: The file or folder.
-        suffixes: Suffixes in lower case, with the dot.
-        links: Decides about links that lead out of the folder.
-
-    Raises:
-        ValueError: The file has another suffix.
-        FileNotFoundError: There is no such file or folder.
-    """
-    if root.is_file():
-        if root.suffix.lower() not in suffixes:
-            raise ValueError(f"{root} is none of {', '.join(suffixes)}")
-        return [root]
-    if not root.is_dir():
-        raise FileNotFoundError(f"no such file or folder: {root}")
-    files = list_files(root, suffixes, links=links)
-    links.warn()
-    return files
-
-
 def name_error(name: str, file: Path) -> RecordError | None:
     """Return an error if a name is not UTF-8, so that no store can hold it, otherwise None."""
     try:

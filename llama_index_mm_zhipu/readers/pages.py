@@ -18,16 +18,18 @@ from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, sleep, thread_time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.schema import ImageNode
+from llama_index.core.utils import iter_batch
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.images import encode_image, with_page_text
+from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.figures import PAGE_LABEL, TEXT_LAYER, figure_node, relate
 from llama_index_mm_zhipu.readers.figures_pdf import PdfFigure, PdfFigures, figures_of_page
-from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, find_documents, name_error
+from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
 from llama_index_mm_zhipu.text import CJK_RANGES
 from llama_index_mm_zhipu.types import OnError
@@ -180,6 +182,7 @@ _PDF = ".pdf"
 _SUFFIXES = (_PDF, *SLIDE_SUFFIXES)
 _SUFFIXES_LISTED = ", ".join(_SUFFIXES)
 _MAX_SLOW_PAGES = 3
+_OCR_BATCH_SIZE = 64
 
 # LibreOffice's installers put it here, outside of PATH.
 _INSTALLED = (
@@ -194,7 +197,7 @@ class PageReader(ImageReader):
     ``load_data(path, images)``: ``path`` is a file, or a folder of files that is searched recursively. By default nodes
     contain the images; with ``images``, they refer to JPEG files that are written to that folder. Node ids end with
     ``lecture.pdf/3``; metadata are ``file_name`` and ``page_label``, as in LlamaIndex's readers of PDF files. A warning
-    is logged for pages without a text layer, such as scans; ``ImageCaptioner`` can describe them.
+    is logged for pages without a text layer, such as scans; ``ocr="auto"`` reads them.
 
     PDF files need the extra ``pages``. Slides (``.pptx``, ``.ppt``, ``.odp``) also need LibreOffice, which converts
     them to PDF.
@@ -212,6 +215,8 @@ class PageReader(ImageReader):
             the rest of the file is left out.
         password: Password of encrypted PDF files.
         figures: Whether to return the figures of pages too.
+        ocr: ``"auto"`` reads pages without a text layer by ``ImageOcr()``, which needs the extra ``ocr``; an
+            ``ImageOcr`` does the same with other settings, and with ``overwrite=True`` reads all pages.
         follow_links: Whether to follow links that lead out of the folder, and links to folders. By default they are
             left out with a warning.
         id_prefix: Prefix of node ids, see ``ImageReader``.
@@ -219,7 +224,8 @@ class PageReader(ImageReader):
         show_progress: Whether to show a progress bar.
 
     Raises:
-        ImportError: The extra is not installed.
+        ImportError: The extra is not installed, or OCR is asked for without the extra ``ocr``.
+        TypeError: ``ocr`` is something else.
         ValueError: ``longest_side`` or ``page_seconds`` is out of range.
     """
 
@@ -232,23 +238,22 @@ class PageReader(ImageReader):
         page_seconds: float = PAGE_SECONDS,
         password: str | None = None,
         figures: bool = False,
+        ocr: bool | Literal["auto"] | ImageOcr = False,
         follow_links: bool = False,
         id_prefix: str | None = None,
         on_error: OnError = "raise",
         show_progress: bool = False,
     ) -> None:
         super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
-        if not 1 <= longest_side <= MAX_LONGEST_SIDE:
-            raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MAX_LONGEST_SIDE}")
-        if page_seconds <= 0:
-            raise ValueError(f"page_seconds is {page_seconds}; it is a number of seconds above 0")
+        require_drawing_limits(longest_side, page_seconds)
         self.longest_side = longest_side
         self.page_seconds = page_seconds
         self._password = password
         self.figures = figures
+        self._ocr = as_ocr(ocr, on_error=on_error, show_progress=show_progress)
         self.follow_links = follow_links
         self._excluded_links = ""
-        _require_pdfium()
+        require_pdfium()
 
     def _root(self, path: Path) -> Path:
         # A single file has the same ids as when its folder is read.
@@ -263,23 +268,40 @@ class PageReader(ImageReader):
                 yield bad_name
                 continue
             try:
-                yield from self._pages_of(file, name, folder)
+                yield from self._with_ocr(self._pages_of(file, name, folder))
             except RecordError as error:
                 yield error
+
+    def _with_ocr(self, pages: Iterator[NodeOrError]) -> Iterator[NodeOrError]:
+        """Yield pages in order; those without text are read together, so that several processes have work."""
+        if (ocr := self._ocr) is None:
+            yield from pages
+            return
+        for batch in iter_batch(pages, _OCR_BATCH_SIZE):
+            found = [page for page in batch if isinstance(page, ImageNode) and (ocr.overwrite or not page.text)]
+            read = {node.node_id: node for node in ocr(found)}
+            yield from (page if isinstance(page, RecordError) else read.get(page.node_id, page) for page in batch)
 
     def _empty_message(self, path: str | Path, images: str | Path | None = None) -> str:
         return f"{path} holds no pages; {self._excluded_links or f'expected {_SUFFIXES_LISTED} files'}"
 
     def _files(self, root: Path) -> list[Path]:
+        if root.is_file():
+            if root.suffix.lower() not in _SUFFIXES:
+                raise ValueError(f"{root} is none of {_SUFFIXES_LISTED}")
+            return [root]
+        if not root.is_dir():
+            raise FileNotFoundError(f"no such file or folder: {root}")
         links = OutsideLinks(root, self.follow_links)
-        files = find_documents(root, _SUFFIXES, links)
+        files = list_files(root, _SUFFIXES, links=links)
+        links.warn()
         self._excluded_links = links.summary()
         return files
 
     def _pages_of(self, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
         with TemporaryDirectory() as scratch:
             pdf = file if file.suffix.lower() == _PDF else slides_to_pdf(file, Path(scratch))
-            with _open_pdf(pdf, file, self._password) as document:
+            with open_pdf(pdf, file, self._password) as document:
                 yield from self._nodes(document, file, name, folder)
 
     def _nodes(self, document: PdfDocument, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
@@ -299,17 +321,17 @@ class PageReader(ImageReader):
                     break
                 continue
             without_text += not text
-            page = _page_node(name, number, image, text, folder)
+            page = page_node(name, number, image, text, folder)
             nodes = [_figure_node(page, *each, folder) for each in enumerate(figures.found, 1)]
             relate(page.node_id, nodes, page)
             yield page
             yield from nodes
             if figures.error:
                 yield RecordError(f"{file}, page {number}", figures.error)
-        if without_text:
+        if without_text and self._ocr is None:
             logger.warning(
                 "%d of %d pages of %s have no text layer: full text search finds them only if "
-                "ImageCaptioner describes them",
+                'PageReader(ocr="auto") reads them or ImageCaptioner describes them',
                 without_text,
                 count,
                 file,
@@ -329,7 +351,8 @@ class PageReader(ImageReader):
         return encode_image(image), clean_text_layer(text), figures
 
 
-def _page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
+def page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
+    """Return the node of a page, which holds the image, or refers to a file that is written to a folder."""
     source: dict[str, Any] = {"image": base64.b64encode(image).decode("ascii")}
     if folder is not None:
         file = folder / f"{name}-{number}.jpg"
@@ -356,7 +379,7 @@ def _figure_node(page: ImageNode, number: int, figure: PdfFigure, folder: Path |
 
 
 @contextmanager
-def _open_pdf(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument]:
+def open_pdf(pdf: Path, file: Path, password: str | None = None) -> Iterator[PdfDocument]:
     """Open a PDF file that was made from a file, or is that file, which errors name."""
     from pypdfium2 import PdfDocument
 
@@ -382,11 +405,28 @@ def _pdfium_error() -> type[Exception]:
     return error
 
 
-def _require_pdfium() -> None:
+def require_drawing_limits(longest_side: int, page_seconds: float) -> None:
+    """Raise an error if a limit for the drawing of pages is out of range.
+
+    Raises:
+        ValueError: A limit is out of range.
+    """
+    if not 1 <= longest_side <= MAX_LONGEST_SIDE:
+        raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MAX_LONGEST_SIDE}")
+    if page_seconds <= 0:
+        raise ValueError(f"page_seconds is {page_seconds}; it is a number of seconds above 0")
+
+
+def require_pdfium() -> None:
+    """Raise an error if pypdfium2 is not installed.
+
+    Raises:
+        ImportError: It is not installed; the message names the extra.
+    """
     try:
         import pypdfium2  # noqa: F401
     except ImportError:
-        raise ImportError('PageReader needs pypdfium2: pip install "llama-index-mm-zhipu[pages]"') from None
+        raise ImportError('PDF files need pypdfium2: pip install "llama-index-mm-zhipu[pages]"') from None
 
 
 # Text layers

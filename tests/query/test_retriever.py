@@ -199,7 +199,9 @@ def test_a_similarity_cut_off(index: ImageIndex) -> None:
 
 
 @pytest.mark.parametrize("mode", [None, "hybrid", "text_search", "mmr", "default"])
-def test_a_cut_off_looks_at_cosines_and_shares_of_words_in_every_mode(plain_index: ImageIndex, mode: str | None) -> None:
+def test_a_cut_off_looks_at_cosines_and_shares_of_words_in_every_mode(
+    plain_index: ImageIndex, mode: str | None
+) -> None:
     words = "帽子和裙子的照片"
     every = plain_index.as_retriever(vector_store_query_mode=mode, image_similarity_top_k=10).retrieve(words)
     best = {result.node_id: max(scores_of(result)) for result in every}
@@ -367,7 +369,6 @@ def test_a_cut_off_of_unknown_words_looks_at_the_words_found(
     assert len(found) == 2
     assert all(result.node.metadata["retrieval_scores"] == {"cosine": None, "words_found": 1} for result in found)
     assert len(caplog.records) == 1
-
 
 
 def test_unknown_words_find_nothing_where_there_is_no_full_text(
