@@ -74,6 +74,9 @@ PAGES: dict[str, dict[str, list[str]]] = {
     "ingestion": {
         "llama_index_mm_zhipu.ingestion.captioner": ["ImageCaptioner", "CaptionCacheError"],
         "llama_index_mm_zhipu.ingestion.glm_ocr": ["GlmOcrEngine"],
+        "llama_index_mm_zhipu.ingestion.ocr": ["ImageOcr", "OcrCacheError"],
+        "llama_index_mm_zhipu.ingestion.ocr_engines": ["OcrEngine", "OcrLine", "RapidOcrEngine"],
+        "llama_index_mm_zhipu.ingestion.ocr_workers": ["OcrEngineError", "OcrWorkerError"],
         "llama_index_mm_zhipu.ingestion": ["forget_missing"],
     },
     "readers": {

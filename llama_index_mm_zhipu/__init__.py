@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from llama_index_mm_zhipu.embedding import ChineseClipEmbedding, embed_nodes
     from llama_index_mm_zhipu.evaluation import evaluate_retrieval
     from llama_index_mm_zhipu.index import build_index, load_index, read_nodes
-    from llama_index_mm_zhipu.ingestion import ImageCaptioner
+    from llama_index_mm_zhipu.ingestion import ImageCaptioner, ImageOcr
     from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
     from llama_index_mm_zhipu.query import ImageQueryEngine, ImageReranker
     from llama_index_mm_zhipu.readers import read_folder, read_jsonl
@@ -27,6 +27,7 @@ _HOME_OF = {
     "GLMError": "llm",
     "ImageReranker": "query",
     "ImageCaptioner": "ingestion",
+    "ImageOcr": "ingestion",
     "ImageQueryEngine": "query",
     "ZhipuMultiModal": "llm",
     "build_index": "index",
@@ -45,6 +46,7 @@ __all__ = [
     "FaissMultiModalVectorStore",
     "GLMError",
     "ImageCaptioner",
+    "ImageOcr",
     "ImageQueryEngine",
     "ImageReranker",
     "ZhipuMultiModal",

@@ -38,6 +38,7 @@ from llama_index_mm_zhipu.arguments import (
 )
 from llama_index_mm_zhipu.index.engines import ChatOptions, RetrieverOptions, SynthesisOptions
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.ingestion import ImageOcr
 from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
 from llama_index_mm_zhipu.query.retriever import ImageRetriever
 from llama_index_mm_zhipu.readers import ColumnReader, Columns, FolderReader, WukongReader
@@ -167,6 +168,7 @@ def test_other_fields_of_a_request_are_sent_by_additional_kwargs() -> None:
         (FaissMultiModalVectorStore.from_persist_path, {"persist_path": __file__, "modell": "x"}, "model"),
         (ImageReranker, {"top_k": 3}, "top_n"),
         (ImageCaptioner, {"num_worker": 3}, "num_workers"),
+        (ImageOcr, {"num_worker": 3}, "num_workers"),
         (build_index, {"persist_directory": "x"}, "persist_dir"),
         (build_index, {"embeddings": None}, "embed_model"),
         (load_index, {"embedding": None}, "embed_model"),

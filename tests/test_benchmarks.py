@@ -71,6 +71,21 @@ def test_the_client_is_compared_with_bare_http(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_ocr_is_compared_with_rapidocr_called_by_hand(tmp_path: Path) -> None:
+    pytest.importorskip("rapidocr")
+    output = tmp_path / "ocr.json"
+    printed = run("ocr.py", "--quick", "--json", str(output))
+
+    figures = json.loads(output.read_text(encoding="utf-8"))
+    assert {"ImageOcr 1600", "RapidOCR openvino"} <= figures["pages"].keys()
+    for name, found in figures["pages"].items():
+        assert len(found["seconds"]) == 2
+        assert f"| {name} |" in printed
+        assert found["wrong"] < 0.02 or name.startswith("tesseract")
+    assert [pages for pages, _ in figures["memory"]] == [4]
+
+
+@pytest.mark.slow
 def test_the_embedding_is_compared_with_the_loop_of_the_article(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     output = tmp_path / "embedding.json"

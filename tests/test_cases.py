@@ -121,7 +121,7 @@ def test_the_script_prints_ranks_of_both_indexes_and_the_pages_that_were_sent(
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Read 10 pages of lecture.pdf" in shown
     assert "Among the first three, with text: 20 of 20" in shown
-    assert "rank of the figure" not in shown
+    assert "beside pages" not in shown
     assert re.search(r"Among the first three, by image alone: \d+ of 20\nThe demo model .* cannot read text", shown)
     assert "Sent: lecture.pdf/1, " in shown
     assert "第1张图片：JPEG 3840×2880" in shown

@@ -35,7 +35,10 @@ LAYERS = (
 @pytest.mark.parametrize(
     ("statement", "libraries"),
     [
-        ("from llama_index_mm_zhipu import *", ["torch", "faiss", "zhipuai", "matplotlib", "openvino", "transformers"]),
+        (
+            "from llama_index_mm_zhipu import *",
+            ["torch", "faiss", "zhipuai", "matplotlib", "openvino", "transformers", "rapidocr", "cv2"],
+        ),
         ("from llama_index_mm_zhipu import ChineseClipEmbedding", ["torch", "httpx"]),
     ],
 )

@@ -19,6 +19,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 """Left, top, right and bottom of an upright rectangle, as fractions of the width and height of the image."""
 
 _BOX_DIGITS = 4
+_MAX_SIDE = 100_000
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ class RapidOcrEngine:
 
         # One setting for each of the three models: detection, direction and recognition.
         engines = {f"{model}.engine_type": EngineType.OPENVINO for model in ("Det", "Cls", "Rec")}
-        model: Any = RapidOCR(params={"Global.log_level": "critical", **engines, **self.params})
+        # ``ImageOcr`` shrinks images itself, and better.
+        plain = {"Global.log_level": "critical", "Global.max_side_len": _MAX_SIDE}
+        model: Any = RapidOCR(params={**plain, **engines, **self.params})
         for loaded in (model._load_det_model(), model._load_cls_model(), model._load_rec_model()):
             self._compile_again(loaded.session)
         return model

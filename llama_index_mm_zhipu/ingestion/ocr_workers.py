@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO
 
@@ -21,6 +22,9 @@ from PIL import Image
 
 from llama_index_mm_zhipu.images import load_image
 from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, fingerprint_of, recognize
+
+_EXIT_SECONDS = 5.0
+"""How long to wait for the exit status of a process that closed its pipes."""
 
 
 class OcrEngineError(TypeError):
@@ -113,7 +117,7 @@ class WorkerProcess:
             _send(process.stdin, content)
             succeeded, result = pickle.load(process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
-            self._close()
+            self._close(_EXIT_SECONDS)
             raise OcrWorkerError(
                 f"an OCR process ended with status {process.returncode} while it read an image; if memory ran out, "
                 "take fewer num_workers"
@@ -132,7 +136,7 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process and release its pipes. No thread may wait for a result."""
         self._killed = True
-        self._close()
+        self._close(0)
 
     def _start(self) -> subprocess.Popen[bytes]:
         if self._killed:
@@ -147,19 +151,19 @@ class WorkerProcess:
         assert process.stdin is not None
         if self._killed:
             process.kill()
-        try:
-            process.stdin.write(self._engine)
-            process.stdin.flush()
-        except OSError:
-            # ``recognize`` finds that the process ended.
-            pass
+        # ``recognize`` finds out if the process ended.
+        with suppress(OSError):
+            _send(process.stdin, self._engine)
         return process
 
-    def _close(self) -> None:
+    def _close(self, patience: float) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
+            try:
+                process.wait(patience)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
@@ -174,7 +178,7 @@ def serve() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     requests: BinaryIO = sys.stdin.buffer
     try:
-        engine, longest_side = pickle.load(requests)
+        engine, longest_side = pickle.loads(pickle.load(requests))
         call: Callable[[bytes], Any] = lambda content: recognize_bytes(content, engine, longest_side)  # noqa: E731
     except Exception as error:
         failure = OcrEngineError(_advice(str(error)))

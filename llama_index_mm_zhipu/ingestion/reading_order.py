@@ -1,8 +1,8 @@
 """From lines of OCR to text: columns one after the other, lines of a paragraph joined.
 
 Lines side by side form a row. Consecutive rows that leave the same space free form a band; if there is running text on
-both sides of that space, the sides are columns, which are read from left to right. A heading across the columns fills
-the space and ends the band. Cells of tables and labels of figures are no running text and are read row by row.
+both sides of that space, or on one side beside the labels of a figure, the sides are columns, which are read from left
+to right. A heading across the columns fills the space and ends the band. Cells of tables are read row by row.
 
 Vertical text, whose columns run from right to left, is turned by 90° first and then is ordinary text.
 """
@@ -49,6 +49,9 @@ _SAME_SIZE = 1.35
 _MIN_RUNNING_TEXT = 8.0
 """Half of the lines of a column have at least this width, in characters; cells and labels are shorter."""
 
+_MAX_LABELLED = 0.5
+"""Labels of a figure are beside less than this share of the lines of a text; cells of a table are beside more."""
+
 _MIN_LINES = 3
 """From so many lines on, they tell where their right margin is."""
 
@@ -57,6 +60,7 @@ _MIN_GUTTER = 0.8
 _MARGIN = 2.0
 _MIN_CELL_GAP = 1.5
 _INDENT = 1.0
+_DROPPED_MARKER = 1.6
 _MAX_HANGING_INDENT = 4.0
 _MAX_WORD = 10.0
 _MAX_LEADING = 1.2
@@ -244,14 +248,28 @@ def _intersections(first: Sequence[_Interval], second: Sequence[_Interval]) -> I
 
 
 def _column_gutter(band: Sequence[_Row], gutters: Sequence[_Interval]) -> float | None:
-    """Return the middle of the widest gutter that has running text on both sides; None if there are no columns."""
-    pieces = list(chain.from_iterable(row.pieces for row in band))
+    """Return the middle of the widest gutter between columns; None if there are no columns."""
     for left, right in sorted(gutters, key=lambda gutter: gutter[0] - gutter[1]):
         middle = (left + right) / 2
-        sides = [piece for piece in pieces if piece.left < middle], [piece for piece in pieces if piece.left >= middle]
-        if all(map(_is_running_text, sides)):
+        if _separates_columns(band, middle):
             return middle
     return None
+
+
+def _separates_columns(band: Sequence[_Row], middle: float) -> bool:
+    """Return whether there is running text on both sides of a gutter, or on one side beside a few labels.
+
+    The second column of a table has a cell beside most lines of the first; a figure has labels beside some of them.
+    """
+    pieces = list(chain.from_iterable(row.pieces for row in band))
+    left = [piece for piece in pieces if piece.left < middle]
+    right = [piece for piece in pieces if piece.left >= middle]
+    if _is_running_text(left) and _is_running_text(right):
+        return True
+    if not (_is_running_text(left) or _is_running_text(right)):
+        return False
+    on_both_sides = sum(row.pieces[0].left < middle <= row.pieces[-1].left for row in band)
+    return on_both_sides < _MAX_LABELLED * max(len(left), len(right))
 
 
 def _is_running_text(pieces: Sequence[_Piece]) -> bool:
@@ -300,7 +318,7 @@ class _Body:
         self._has_margin = reaching > 1 or not is_long or any(row.marker for row in rows)
         gaps = [max(0.0, below.top - above.bottom) for above, below in pairwise(rows)]
         usual = median(gaps) if gaps else 0.0
-        self._max_gap = min(usual + _LEADING_TOLERANCE * em, max(_MAX_LEADING * em, usual))
+        self._max_gap = min(usual + _LEADING_TOLERANCE * em, _MAX_LEADING * em)
 
     def continues(self, paragraph: Sequence[_Row], row: _Row) -> bool:
         """Return whether a row continues a paragraph, whose last line was broken for lack of space."""
@@ -331,8 +349,9 @@ class _Body:
         indent = (row.left - paragraph[-1].left) / self._em
         if len(paragraph) > 1:
             return abs(indent) <= _INDENT
-        # The second line is left of an indented first one, or right of the marker of a list item.
-        return -_MAX_HANGING_INDENT <= indent <= (_MAX_HANGING_INDENT if paragraph[0].marker else _INDENT)
+        # The second line is left of an indented first one, or right of the marker of a list item, which OCR may have
+        # left out of the text; the box of the line includes it.
+        return -_MAX_HANGING_INDENT <= indent <= (_MAX_HANGING_INDENT if paragraph[0].marker else _DROPPED_MARKER)
 
 
 def _joined(rows: Sequence[_Row]) -> str:

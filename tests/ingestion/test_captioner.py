@@ -33,7 +33,7 @@ from llama_index_mm_zhipu import (
 )
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.ingestion import CaptionCacheError, ImageCaptioner
-from llama_index_mm_zhipu.ingestion.captioner import CaptionCache, parse_answer
+from llama_index_mm_zhipu.ingestion.captioner import parse_answer
 from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError, GLMServerError
 from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer, Says, Stall
 
@@ -385,44 +385,6 @@ def test_captioned_slides_are_indexed_with_caption_weight(
     index = build_index(captioner(read_folder(folder)), embed_model=demo_embedding)
     assert index.image_store.get_setting("caption_weight") == 0.5
     assert index.image_store.has_texts()
-
-
-# The cache of captions
-
-
-def test_a_cached_caption_is_visible_to_other_connections(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "captions.sqlite3"
-    CaptionCache(path).put("key", "一只猫")
-    assert CaptionCache(path).get("key") == "一只猫"
-    assert CaptionCache(path).get("other") is None
-
-
-def test_threads_share_the_cache(tmp_path: Path) -> None:
-    path = tmp_path / "captions.sqlite3"
-    CaptionCache(path)
-
-    def write(start: int) -> None:
-        for number in range(start, start + 20):
-            CaptionCache(path).put(str(number), f"图{number}")
-
-    threads = [threading.Thread(target=write, args=(start,)) for start in range(0, 80, 20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [CaptionCache(path).get(str(number)) for number in range(80)] == [f"图{number}" for number in range(80)]
-
-
-def test_the_default_is_in_the_cache_folder_of_llama_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(tmp_path))
-    assert CaptionCache().path == tmp_path / "llama_index_mm_zhipu" / "captions.sqlite3"
-
-
-def test_a_file_of_another_format_is_an_error(tmp_path: Path) -> None:
-    path = tmp_path / "captions.sqlite3"
-    path.write_bytes(b"no database at all, but text that is long enough")
-    with pytest.raises(CaptionCacheError, match=r"captions\.sqlite3 cannot be used: .*; give another path"):
-        CaptionCache(path)
 
 
 # Parsing of answers

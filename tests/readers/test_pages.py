@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 from llama_index.core import SimpleDirectoryReader
 from PIL import Image
+from pixel_engine import WIDTH as PIXELS
+from pixel_engine import PixelEngine, image_of
 from waiting import wait_until
 
-from llama_index_mm_zhipu.images import load_image
+from llama_index_mm_zhipu.images import load_image, page_text_of
+from llama_index_mm_zhipu.ingestion import ImageOcr
 from llama_index_mm_zhipu.readers import PageReader, RecordError, pages
 from llama_index_mm_zhipu.readers.pages import clean_text_layer
 
@@ -84,7 +87,47 @@ def test_a_folder_is_searched_recursively(tmp_path: Path, photos: list[Path], ca
     assert [(node.node_id, node.text) for node in nodes] == [("a.pdf/1", ""), ("deep/b.PDF/1", "")]
     assert nodes[1].image_path == str(tmp_path / "pages" / "deep" / "b.PDF-1.jpg")
     assert "1 of 1 pages of" in caplog.text
-    assert "ImageCaptioner describes them" in caplog.text
+    assert 'PageReader(ocr="auto") reads them or ImageCaptioner describes them' in caplog.text
+
+
+def scans(path: Path, texts: list[str]) -> Path:
+    """Write a PDF without text layer, with a page for each text that ``PixelEngine`` reads."""
+    first, *others = map(image_of, texts)
+    first.save(path, save_all=True, append_images=others, quality=100)
+    return path
+
+
+def test_ocr_reads_the_pages_without_text_layer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    engine = PixelEngine(tmp_path / "calls.jsonl")
+    ocr = ImageOcr(engine=engine, cache_path=tmp_path / "ocr.sqlite3")
+    scans(tmp_path / "b.pdf", ["AAAA", "", "BBBB"])
+    shutil.copy(CASES / "lecture.pdf", tmp_path / "a.pdf")
+    nodes = PageReader(longest_side=PIXELS, ocr=ocr, id_prefix="").load_data(tmp_path)
+    assert [node.node_id for node in nodes[10:]] == ["b.pdf/1", "b.pdf/2", "b.pdf/3"]
+    assert [bool(node.text) for node in nodes[:10]] == [True] * 10
+    assert [bool(page_text_of(node)) for node in nodes[10:]] == [True, False, True]
+    assert nodes[10].metadata["page_text_source"] == "ocr"
+    assert len(engine.calls) == 3
+    assert caplog.text == ""
+    every_page = ImageOcr(engine=engine, cache_path=tmp_path / "ocr.sqlite3", overwrite=True)
+    PageReader(longest_side=PIXELS, ocr=every_page).load_data(tmp_path / "a.pdf")
+    assert len(engine.calls) == 13
+
+
+def test_another_value_of_ocr_is_an_error() -> None:
+    with pytest.raises(TypeError, match="ocr is 'always'; give True, False or an ImageOcr"):
+        PageReader(ocr="always")  # type: ignore[arg-type]
+
+
+@pytest.mark.integration
+def test_rapidocr_reads_scans(tmp_path: Path) -> None:
+    pytest.importorskip("rapidocr")
+    pages = PageReader(longest_side=1280).load_data(CASES / "lecture.pdf")[:2]
+    first, second = map(load_image, pages)
+    first.save(tmp_path / "scan.pdf", save_all=True, append_images=[second])
+    read = PageReader(ocr="auto").load_data(tmp_path / "scan.pdf")
+    for before, after in zip(pages, read, strict=True):
+        assert set(page_text_of(after)) >= set(before.text) - set("•· ")
 
 
 def test_links_out_of_the_folder_are_followed_on_request(
