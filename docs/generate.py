@@ -95,6 +95,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         ],
         "llama_index_mm_zhipu.readers.columns": ["Columns", "WUDAOMM", "PRODUCT1M", "ColumnReader"],
         "llama_index_mm_zhipu.readers.pages": ["PageReader"],
+        "llama_index_mm_zhipu.readers.figures_office": ["FigureReader"],
         "llama_index_mm_zhipu.readers.video": ["VideoReader"],
         "llama_index_mm_zhipu.readers.layout": ["LayoutReader"],
         "llama_index_mm_zhipu.readers.records": ["RecordError"],

@@ -17,7 +17,7 @@ import pytest
 from outline import images_of
 from PIL import Image
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, ImageQueryEngine, ZhipuMultiModal
+from llama_index_mm_zhipu import ChineseClipEmbedding, ImageQueryEngine, ZhipuMultiModal, build_index
 from llama_index_mm_zhipu.readers import PageReader
 from llama_index_mm_zhipu.testing import MockGLMServer
 from llama_index_mm_zhipu.testing.wire import text_of
@@ -41,6 +41,18 @@ def test_every_question_finds_its_page_among_the_first_three(
     assert [by_words.retrieve(question.text)[0].node.node_id for question in questions] == [
         question.page for question in questions
     ]
+
+
+def test_every_question_about_a_step_finds_its_figure_among_the_first_three(
+    ask: ModuleType, demo_embedding: ChineseClipEmbedding, tmp_path: Path
+) -> None:
+    questions = ask.load_questions("car_maintenance", "figure_questions")
+    assert len(questions) == 10
+    index = build_index(ask.read_pages("car_maintenance", tmp_path, figures=True), embed_model=demo_embedding)
+    for mode in (None, "text_search"):
+        retriever = index.as_retriever(image_similarity_top_k=3, vector_store_query_mode=mode)
+        found = {question: [each.node.node_id for each in retriever.retrieve(question.text)] for question in questions}
+        assert {question: ids for question, ids in found.items() if question.page not in ids} == {}
 
 
 @pytest.mark.parametrize("case", ["lecture", "car_maintenance"])
@@ -112,6 +124,7 @@ def test_the_script_prints_ranks_of_both_indexes_and_the_pages_that_were_sent(
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Read 10 pages of lecture.pdf" in shown
     assert "Among the first three, with text: 20 of 20" in shown
+    assert "beside pages" not in shown
     assert re.search(r"Among the first three, by image alone: \d+ of 20\nThe demo model .* cannot read text", shown)
     assert "Sent: lecture.pdf/5, " in shown
     assert "第1张图片：JPEG 3840×2880" in shown

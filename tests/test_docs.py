@@ -98,7 +98,8 @@ def guide_folder(tmp_path: Path, photos: list[Path], lesson: Path, monkeypatch: 
     shutil.copy(lesson, ".")
     shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
     write_lines(Path("captions.csv"), ["图片,标题,价格", f"{sorted(Path('slides').glob('*.jpg'))[0].name},裙子,199"])
-    shutil.copy(ROOT / "examples" / "cases" / "lecture.pdf", ".")
+    for case in ("lecture", "car_maintenance"):
+        shutil.copy(ROOT / "examples" / "cases" / f"{case}.pdf", ".")
     examples = [Example(number, photo.read_bytes(), photo.stem) for number, photo in enumerate(photos, 1)]
     muge_retrieval(Path("MUGE"), examples)
     chinese_clip(Path("Flickr30k-CN"), examples)

@@ -18,7 +18,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llama_index.core.schema import BaseNode, ImageNode
 from PIL import Image
@@ -44,21 +44,32 @@ ASKED = {"lecture": "防止过拟合有哪些办法？", "car_maintenance": "冷
 
 
 class Question(NamedTuple):
-    """A question and the id of the page that answers it."""
+    """A question and the id of the page or figure that answers it."""
 
     text: str
     page: str
 
 
 def load_questions(case: str, key: str = "questions") -> list[Question]:
-    """Return the questions of a case; ``"questions_in_other_words"`` share no word with the page that answers them."""
+    """Return the questions of a case; none if it has none of the kind.
+
+    Args:
+        case: Name of the case.
+        key: ``"questions"``; ``"questions_in_other_words"``, which share no word with the page that answers them; or
+            ``"figure_questions"``, which a figure on a page answers.
+    """
     content = json.loads((HERE / f"{case}.json").read_text(encoding="utf-8"))
-    return [Question(each["question"], f"{case}.pdf/{each['page']}") for each in content[key]]
+    return [Question(each["question"], _id_of(case, each)) for each in content.get(key, [])]
 
 
-def read_pages(case: str, images: Path, show_progress: bool = False) -> list[ImageNode]:
-    """Render the pages of a case into a folder, and return them as nodes with their text."""
-    reader = PageReader(longest_side=SLIDE_WIDTH, id_prefix="", show_progress=show_progress)
+def _id_of(case: str, question: dict[str, Any]) -> str:
+    page = f"{case}.pdf/{question['page']}"
+    return f"{page}/figure-{question['figure']}" if "figure" in question else page
+
+
+def read_pages(case: str, images: Path, show_progress: bool = False, figures: bool = False) -> list[ImageNode]:
+    """Render the pages of a case into a folder, and return them as nodes with their text, with figures on request."""
+    reader = PageReader(longest_side=SLIDE_WIDTH, id_prefix="", figures=figures, show_progress=show_progress)
     return reader.load_data(HERE / f"{case}.pdf", images)
 
 
@@ -104,7 +115,7 @@ def ranks_of(index: ImageIndex, questions: Sequence[Question]) -> list[int]:
 
 
 def print_ranks(questions: Sequence[Question], columns: Mapping[str, Sequence[int]]) -> None:
-    """Print the rank of each question's page in one or more indexes.
+    """Print the rank of each question's page or figure in one or more indexes.
 
     Args:
         questions: The questions.
@@ -127,12 +138,18 @@ def print_sources(nodes: Sequence[BaseNode]) -> None:
 def index_both_ways(
     case: str, questions: Sequence[Question], folder: Path, embed_model: ChineseClipEmbedding
 ) -> ImageIndex:
-    """Index pages with their text layer and by image alone, print the ranks in both, and return the first index."""
-    pages = read_pages(case, folder, show_progress=True)
+    """Index pages with their text layer and by image alone, print the ranks in both, and return the first index.
+
+    The ranks of figures are those in a third index, of pages and figures.
+    """
+    nodes = read_pages(case, folder, show_progress=True, figures=True)
+    pages = [node for node in nodes if node.parent_node is None]
     print(f"Read {len(pages)} pages of {case}.pdf into {folder}")
     index = index_with_text(pages, embed_model)
     by_image = ranks_of(index_without_text(pages, embed_model), questions)
     print_ranks(questions, {"with text": ranks_of(index, questions), "by image alone": by_image})
+    if figure_questions := load_questions(case, "figure_questions"):
+        print_ranks(figure_questions, {"beside pages": ranks_of(index_with_text(nodes, embed_model), figure_questions)})
     if embed_model.model_name == DEMO_MODEL:
         print(
             "The demo model knows only emoji and cannot read text, so its ranks by image alone are random. "

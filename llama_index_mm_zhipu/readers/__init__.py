@@ -1,4 +1,4 @@
-"""Readers for folders, tables, published data sets, PDF files, slides and videos."""
+"""Readers for folders, tables, published data sets, PDF files, slides, Word documents and videos."""
 
 from llama_index_mm_zhipu.readers.base import ImageReader
 from llama_index_mm_zhipu.readers.caption_datasets import (
@@ -8,6 +8,7 @@ from llama_index_mm_zhipu.readers.caption_datasets import (
     WukongReader,
 )
 from llama_index_mm_zhipu.readers.columns import PRODUCT1M, WUDAOMM, ColumnReader, Columns
+from llama_index_mm_zhipu.readers.figures_office import FigureReader
 from llama_index_mm_zhipu.readers.folder import FolderReader, read_folder
 from llama_index_mm_zhipu.readers.jsonl import JsonlReader, read_jsonl
 from llama_index_mm_zhipu.readers.layout import LayoutReader
@@ -27,6 +28,7 @@ __all__ = [
     "CocoCnReader",
     "ColumnReader",
     "Columns",
+    "FigureReader",
     "Flickr8kCnReader",
     "Flickr30kCnReader",
     "FolderReader",

@@ -27,6 +27,8 @@ from tqdm.auto import tqdm
 from llama_index_mm_zhipu.images import encode_image, with_page_text
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
+from llama_index_mm_zhipu.readers.figures import PAGE_LABEL, TEXT_LAYER, figure_node, relate
+from llama_index_mm_zhipu.readers.figures_pdf import PdfFigure, PdfFigures, figures_of_page
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
 from llama_index_mm_zhipu.text import CJK_RANGES
@@ -179,7 +181,6 @@ LIBREOFFICE_SECONDS = 300
 _PDF = ".pdf"
 _SUFFIXES = (_PDF, *SLIDE_SUFFIXES)
 _SUFFIXES_LISTED = ", ".join(_SUFFIXES)
-_PAGE_LABEL = "page_label"
 _MAX_SLOW_PAGES = 3
 _OCR_BATCH_SIZE = 64
 
@@ -201,11 +202,19 @@ class PageReader(ImageReader):
     PDF files need the extra ``pages``. Slides (``.pptx``, ``.ppt``, ``.odp``) also need LibreOffice, which converts
     them to PDF.
 
+    With ``figures=True``, the images within a PDF page follow it as nodes of their own, such as
+    ``lecture.pdf/3/figure-2``, cut out of the drawn page. The text of such a node is the caption (图 3-2 …, Figure 2:
+    …), its page text is the text beside it, and ``figure_box`` in its metadata is left, top, right and bottom as
+    fractions of the page. Its parent is the page. Left out are icons (less than 32 points or 1 % of the page), rules,
+    images as large as the page, images of one colour, those that an earlier page of the file has too, and drawings
+    made of lines.
+
     Args:
         longest_side: Longer side of a page in pixels, at most 8192; a slide at 3840 is 3840 × 2880.
         page_seconds: Processor time for drawing a page. A page that takes longer is an error; after three such pages
             the rest of the file is left out.
         password: Password of encrypted PDF files.
+        figures: Whether to return the figures of pages too.
         ocr: ``"auto"`` reads pages without a text layer by ``ImageOcr()``, which needs the extra ``ocr``; an
             ``ImageOcr`` does the same with other settings, and with ``overwrite=True`` reads all pages.
         follow_links: Whether to follow links that lead out of the folder, and links to folders. By default they are
@@ -228,6 +237,7 @@ class PageReader(ImageReader):
         longest_side: int = LONGEST_SIDE,
         page_seconds: float = PAGE_SECONDS,
         password: str | None = None,
+        figures: bool = False,
         ocr: bool | Literal["auto"] | ImageOcr = False,
         follow_links: bool = False,
         id_prefix: str | None = None,
@@ -239,6 +249,7 @@ class PageReader(ImageReader):
         self.longest_side = longest_side
         self.page_seconds = page_seconds
         self._password = password
+        self.figures = figures
         self._ocr = as_ocr(ocr, on_error=on_error, show_progress=show_progress)
         self.follow_links = follow_links
         self._excluded_links = ""
@@ -297,10 +308,11 @@ class PageReader(ImageReader):
         with pdfium_lock:
             count = len(document)
         without_text = slow = 0
+        seen: set[str] = set()
         numbers = range(1, count + 1)
         for number in tqdm(numbers, desc=f"Reading {file.name}", unit="page", disable=not self.show_progress):
             try:
-                image, text = self._page(document, number)
+                image, text, figures = self._page(document, number, seen)
             except (_pdfium_error(), ValueError) as error:
                 yield RecordError(f"{file}, page {number}", f"cannot be rendered ({error})")
                 slow += isinstance(error, SlowPageError)
@@ -309,7 +321,13 @@ class PageReader(ImageReader):
                     break
                 continue
             without_text += not text
-            yield page_node(name, number, image, text, folder)
+            page = page_node(name, number, image, text, folder)
+            nodes = [_figure_node(page, *each, folder) for each in enumerate(figures.found, 1)]
+            relate(page.node_id, nodes, page)
+            yield page
+            yield from nodes
+            if figures.error:
+                yield RecordError(f"{file}, page {number}", figures.error)
         if without_text and self._ocr is None:
             logger.warning(
                 "%d of %d pages of %s have no text layer: full text search finds them only if "
@@ -319,17 +337,18 @@ class PageReader(ImageReader):
                 file,
             )
 
-    def _page(self, document: PdfDocument, number: int) -> tuple[bytes, str]:
+    def _page(self, document: PdfDocument, number: int, seen: set[str]) -> tuple[bytes, str, PdfFigures]:
         with pdfium_lock:
             page = document[number - 1]
         try:
             image = draw_page(page, self.longest_side, self.page_seconds)
             with pdfium_lock, closing(page.get_textpage()) as layer:
                 text = layer.get_text_bounded()
+                figures = figures_of_page(page, layer, image, seen) if self.figures else PdfFigures()
         finally:
             with pdfium_lock:
                 page.close()
-        return encode_image(image), clean_text_layer(text)
+        return encode_image(image), clean_text_layer(text), figures
 
 
 def page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
@@ -340,9 +359,23 @@ def page_node(name: str, number: int, image: bytes, text: str, folder: Path | No
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(image)
         source = {"image_path": str(file)}
-    metadata = {FILE_NAME: name, _PAGE_LABEL: str(number)}
+    metadata = {FILE_NAME: name, PAGE_LABEL: str(number)}
     node = ImageRecord.of(f"{name}/{number}", content_hash(image), metadata=metadata, **source)
-    return with_page_text(node, text, "text_layer")
+    return with_page_text(node, text, TEXT_LAYER)
+
+
+def _figure_node(page: ImageNode, number: int, figure: PdfFigure, folder: Path | None) -> ImageNode:
+    name, label = page.metadata[FILE_NAME], page.metadata[PAGE_LABEL]
+    return figure_node(
+        f"{page.node_id}/figure-{number}",
+        encode_image(figure.image),
+        file_name=name,
+        page_label=label,
+        box=figure.box,
+        caption=figure.text.caption,
+        page_text=clean_text_layer("\n".join(figure.text.neighbours)),
+        file=folder / f"{name}-{label}-figure-{number}.jpg" if folder is not None else None,
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, ImageNode
+from llama_index.core.schema import BaseNode, ImageNode, NodeRelationship, RelatedNodeInfo
 
 from llama_index_mm_zhipu.prompts.wording import WORDING
 
@@ -174,6 +174,19 @@ class Source:
         node.excluded_llm_metadata_keys = [*node.excluded_llm_metadata_keys, SOURCE_ROOT, SOURCE_LOCATION]
         node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, SOURCE_ROOT, SOURCE_LOCATION]
         return node
+
+    def identify_relatives(self, node: ImageNode) -> ImageNode:
+        """Set the globally unique ids of parent and children of a node, which are nodes of this source."""
+        for relation in (NodeRelationship.PARENT, NodeRelationship.CHILD):
+            related = node.relationships.get(relation)
+            if isinstance(related, RelatedNodeInfo):
+                node.relationships[relation] = self._identified(related)
+            elif related is not None:
+                node.relationships[relation] = [*map(self._identified, related)]
+        return node
+
+    def _identified(self, related: RelatedNodeInfo) -> RelatedNodeInfo:
+        return related.model_copy(update={"node_id": self.id_of(related.node_id)})
 
 
 def content_hash(data: bytes) -> str:
