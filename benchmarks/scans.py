@@ -18,7 +18,6 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,8 +44,7 @@ _PAPER = (250, 249, 246)
 _DESK = (96, 84, 72)
 
 
-@dataclass(frozen=True)
-class Scan:
+class Scan(NamedTuple):
     """How a page is degraded, in the order in which a scanner or a phone does it.
 
     Attributes:
@@ -55,7 +53,7 @@ class Scan:
         perspective: Share of the sides by which the corners of a photographed page are moved at most.
         light: Share of the light that is lost in the darkest corner.
         noise: Standard deviation of the noise, in steps of 0 to 255.
-        jpeg: JPEG quality, or None for no compression.
+        jpeg: JPEG quality; the default loses nearly nothing.
         turn: Degrees clockwise by which the page was put in wrongly: 0, 90, 180 or 270.
     """
 
@@ -64,30 +62,29 @@ class Scan:
     perspective: float = 0.0
     light: float = 0.0
     noise: float = 0.0
-    jpeg: int | None = None
+    jpeg: int = 95
     turn: int = 0
 
 
 _MILD = Scan(skew=1, noise=6, jpeg=60)
-_MEDIUM = Scan(skew=2, noise=12, light=0.4, jpeg=50)
-_HARD = Scan(dpi=110, skew=3, perspective=0.05, noise=18, light=0.6, jpeg=40)
+_MEDIUM = Scan(dpi=110, skew=2, light=0.4, noise=12, jpeg=50)
+_HARD = Scan(dpi=75, skew=3, perspective=0.06, light=0.6, noise=20, jpeg=30)
 
 SCANS = {
     "150 dpi": Scan(),
     "100 dpi": Scan(dpi=100),
+    "75 dpi": Scan(dpi=75),
     "JPEG 60": Scan(jpeg=60),
-    "noise 6": Scan(noise=6),
-    "noise 18": Scan(noise=18),
+    "noise 20": Scan(noise=20),
     "skew 1°": Scan(skew=1),
     "skew 2°": Scan(skew=2),
     "skew 3°": Scan(skew=3),
     "uneven light 60 %": Scan(light=0.6),
-    "perspective 5 %": Scan(perspective=0.05),
+    "perspective 6 %": Scan(perspective=0.06),
     "mild": _MILD,
     "medium": _MEDIUM,
     "hard": _HARD,
-    **{f"mild, turned {turn}°": replace(_MILD, turn=turn) for turn in (90, 180, 270)},
-    **{f"hard, turned {turn}°": replace(_HARD, turn=turn) for turn in (90, 180, 270)},
+    **{f"mild, turned {turn}°": _MILD._replace(turn=turn) for turn in (90, 180, 270)},
 }
 """All degrees by name."""
 
@@ -115,9 +112,7 @@ def scan(page: Image.Image, settings: Scan, seed: str) -> Image.Image:
     height = round(width * page.height / page.width)
     scanned = _photographed(page, (width, height), settings, random)
     scanned = _lit_with_noise(scanned, settings, random)
-    if settings.turn:
-        scanned = scanned.rotate(-settings.turn, expand=True)
-    return _compressed(scanned, settings.jpeg) if settings.jpeg is not None else scanned
+    return scanned.rotate(-settings.turn, expand=True) if settings.turn else scanned
 
 
 def _photographed(page: Image.Image, size: tuple[int, int], settings: Scan, random: np.random.Generator) -> Image.Image:
@@ -164,10 +159,6 @@ def _lit_with_noise(page: Image.Image, settings: Scan, random: np.random.Generat
     return Image.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
 
 
-def _compressed(image: Image.Image, quality: int) -> Image.Image:
-    return load_image(encode_image(image, quality=quality))
-
-
 # Measuring
 
 
@@ -187,8 +178,8 @@ def read_pages() -> list[ImageNode]:
 
 
 def scanned_node(page: ImageNode, settings: Scan) -> ImageNode:
-    """Return a node with the scan of a page and without text. It is a PNG: the scan has lost what it should lose."""
-    content = encode_image(scan(load_image(page), settings, page.node_id), "PNG")
+    """Return a node with the scan of a page as a JPEG, without text."""
+    content = encode_image(scan(load_image(page), settings, page.node_id), quality=settings.jpeg)
     return ImageNode(id_=page.node_id, image=base64.b64encode(content).decode("ascii"))
 
 
