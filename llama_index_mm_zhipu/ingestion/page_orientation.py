@@ -27,8 +27,11 @@ were read the right way up, their order would be that of the page upside down.""
 Turn: TypeAlias = Literal[0, 90, 180, 270]
 """Degrees clockwise."""
 
-# Clean, upright pages have 1.1 to 1.3, scanned ones 0.8 at least, and pages upside down 0.2 at most.
+# Sum of the scores of the characters, for the length of their lines in square characters: 1.1 to 1.3 on clean pages that
+# are upright, at most 0.2 on pages upside down. Mean score: at least 0.98 and at most 0.89. Both must be low, as other
+# engines may have longer boxes or other scores than RapidOCR.
 _READABLE = 0.5
+_CERTAIN = 0.95
 
 # The text of fewer characters does not say whether a page is turned: a photograph with a brand name on it.
 _MIN_CHARACTERS = 8.0
@@ -111,13 +114,15 @@ class _Attempt:
         turn: Degrees clockwise.
         lines: The lines, with boxes of the turned image.
         expected: Number of square characters for which the lines are long enough.
-        readable: Sum of the scores of the characters in these lines.
+        characters: Number of characters in these lines.
+        readable: Sum of their scores.
         tall: Share of these lines, by length, that are higher than wide.
     """
 
     turn: Turn
     lines: Sequence[OcrLine]
     expected: float
+    characters: int
     readable: float
     tall: float
 
@@ -125,6 +130,7 @@ class _Attempt:
     def of(cls, image: Image.Image, turn: Turn, recognize: Recognize) -> _Attempt:
         turned = image.transpose(_TRANSPOSED[turn]) if turn else image
         lines = recognize(turned)
+        characters = 0
         expected = readable = length = tall = 0.0
         for line in lines:
             width, height = _size(line, turned)
@@ -132,14 +138,15 @@ class _Attempt:
             if short <= 0 or long < _MIN_RATIO * short:
                 continue
             expected += long / short
+            characters += len(line.text)
             readable += line.score * len(line.text)
             length += long
             tall += long * (height > width)
-        return cls(turn, lines, expected, readable, tall / length if length else 0.0)
+        return cls(turn, lines, expected, characters, readable, tall / length if length else 0.0)
 
     @property
     def is_readable(self) -> bool:
-        return self.readable >= _READABLE * self.expected
+        return self.readable >= min(_READABLE * self.expected, _CERTAIN * self.characters)
 
     @property
     def is_sideways(self) -> bool:
