@@ -28,8 +28,8 @@ Turn: TypeAlias = Literal[0, 90, 180, 270]
 """Degrees clockwise."""
 
 # Sum of the scores of the characters, for the length of their lines in square characters: 1.1 to 1.3 on clean pages
-# that are upright, at most 0.2 on pages upside down. Mean score: at least 0.98 and at most 0.89. Both must be low, as other
-# engines may have longer boxes or other scores than RapidOCR.
+# that are upright, at most 0.2 on pages upside down. Mean score of the characters: at least 0.98 and at most 0.89. Both
+# must be low, as other engines may have longer boxes or other scores than RapidOCR.
 _READABLE = 0.5
 _CERTAIN = 0.95
 
