@@ -22,6 +22,7 @@ from llama_index_mm_zhipu.images import UrlRules, has_image, page_text_of, read_
 from llama_index_mm_zhipu.ingestion.cache import CacheError, ResultCache
 from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, RapidOcrEngine, fingerprint_of
 from llama_index_mm_zhipu.ingestion.ocr_workers import OcrEngineError, Recognition, WorkerProcess, recognize_bytes
+from llama_index_mm_zhipu.ingestion.page_orientation import turned_lines
 from llama_index_mm_zhipu.ingestion.reading_order import text_of_lines
 from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.reporting import Skipped
@@ -290,7 +291,10 @@ class _Run:
             text = "\n".join(line.text for line in lines)
         else:
             lines = [line for line in lines if not _is_noise(line)]
-            text = text_of_lines(lines, recognition.width, recognition.height)
+            width, height = recognition.width, recognition.height
+            if recognition.turn in (90, 270):
+                width, height = height, width
+            text = text_of_lines(turned_lines(lines, recognition.turn), width, height)
         if not text.strip():
             return node
         return with_page_text(node, text, OCR, [{**asdict(line), "box": list(line.box)} for line in lines])
