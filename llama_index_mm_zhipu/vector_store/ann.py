@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -42,6 +43,8 @@ IVF_NPROBE = 16
 _MIN_PART = 2**21
 """Minimum numbers, 8 MB, for each core if a flat search is split."""
 
+_MEAN_SAMPLE = 1_000
+
 _COMPACT_SHARE = 0.25
 _REBUILD_SHARE = 0.5
 _MIN_DELETED = 1000
@@ -69,6 +72,7 @@ class AnnIndex:
         self._ids = _GrowingArray(np.abs(signed_ids))
         self._alive = _GrowingArray(signed_ids > 0)
         self._deleted = int(np.count_nonzero(signed_ids < 0))
+        self._mean: tuple[tuple[int, int], Vectors] | None = None
         # See above: one OpenMP thread in each of them.
         self._threads = ThreadPoolExecutor(initializer=lambda: load_faiss().omp_set_num_threads(1))
 
@@ -156,10 +160,19 @@ class AnnIndex:
         self._alive.values[:] &= kept
         self._count_deleted()
 
-    def sample_of_ids(self, size: int) -> Ids:
-        """Return at most ``size`` ids, evenly spaced over the order of addition and ascending."""
-        ids: Ids = self._ids.values[self._alive.values] if self._deleted else self._ids.values
-        return ids[np.linspace(0, len(ids) - 1, size).astype(np.int64)] if len(ids) > size else ids
+    def mean_vector(self, read: Callable[[Ids], Vectors]) -> Vectors:
+        """Return the mean of some vectors, evenly spaced over the order of addition; zeros if there is none.
+
+        Args:
+            read: Returns the vectors of ids, which the index itself may not have.
+        """
+        state = len(self), self.last_id
+        if self._mean is None or self._mean[0] != state:
+            ids = self._ids.values[self._alive.values]
+            sample = ids[np.linspace(0, len(ids) - 1, min(len(ids), _MEAN_SAMPLE)).astype(np.int64)]
+            mean = read(sample).mean(axis=0) if len(sample) else np.zeros(self.dimension, np.float32)
+            self._mean = state, mean
+        return self._mean[1]
 
     def search(
         self,

@@ -25,9 +25,6 @@ _TEXT_DEPTH = 1_000
 """Texts whose BM25 scores are known to the fusion. Many texts may match equally well, and of these the vector chooses;
 SQLite computes the scores of all matches anyway."""
 
-_MEAN_SAMPLE = 1_000
-"""Number of vectors whose mean similarity with the query stands for that of the store."""
-
 MMR_PREFETCH_FACTOR = 4.0
 """Candidates per wanted node from which ``MMR`` chooses; the default of LlamaIndex's stores."""
 
@@ -206,10 +203,12 @@ class Ranking:
         return dict(zip(ids, (vectors @ self._vector(query.query_embedding, self.index)).tolist(), strict=True))
 
     def _mean_similarity(self, query: VectorStoreQuery) -> float:
-        if self.index is None or not len(self.index):
+        """Return about the mean inner product of the store's vectors with that of a query."""
+        if self.index is None or query.query_embedding is None:
             return 0.0
-        similarities = self._similarities(query, self.index.sample_of_ids(_MEAN_SAMPLE).tolist())
-        return sum(similarities.values()) / max(1, len(similarities))
+        search = self._search(self.index)
+        mean = self.index.mean_vector(lambda ids: search.vectors_of(ids.tolist()))
+        return float(mean @ self._vector(query.query_embedding, self.index))
 
     def _shares_of_words(self, query: VectorStoreQuery, ids: Sequence[int]) -> dict[int, float]:
         """Return the share of the query's words that each node's text has, by row id."""
