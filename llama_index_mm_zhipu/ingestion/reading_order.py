@@ -1,8 +1,9 @@
 """From lines of OCR to text: columns one after the other, lines of a paragraph joined.
 
 Lines side by side form a row. Consecutive rows that leave the same space free form a band; if there is running text on
-both sides of that space, the sides are columns, which are read from left to right. A heading across the columns fills
-the space and ends the band. Cells of tables and labels of figures are no running text and are read row by row.
+both sides of that space, or on one side and a figure with labels on the other, the sides are columns, which are read
+from left to right. A heading across the columns fills the space and ends the band. Cells of tables are in line with
+each other and are read row by row.
 
 Vertical text, whose columns run from right to left, is turned by 90° first and then is ordinary text.
 """
@@ -52,11 +53,15 @@ _MIN_RUNNING_TEXT = 8.0
 _MIN_LINES = 3
 """From so many lines on, they tell where their right margin is."""
 
+_MAX_ALIGNED_LABELS = 0.6
+"""At most this share of the labels of a figure is level with the lines of the text beside it."""
+
 # Lengths in characters.
+_ALIGNED = 0.25
 _MIN_GUTTER = 0.8
 _MARGIN = 2.0
 _MIN_CELL_GAP = 1.5
-_INDENT = 1.0
+_INDENT = 1.5
 _MAX_HANGING_INDENT = 4.0
 _MAX_WORD = 10.0
 _MAX_LEADING = 1.2
@@ -150,7 +155,7 @@ def _blocks(pieces: Sequence[_Piece], em: float) -> Iterator[list[_Row]]:
     """Yield the rows of each column in reading order; rows above, between and below columns are blocks, too."""
     plain: list[_Row] = []
     for band, gutters in _bands(_rows(pieces, em), em):
-        gutter = _column_gutter(band, gutters)
+        gutter = _column_gutter(band, gutters, em)
         if gutter is None:
             plain += band
             continue
@@ -243,19 +248,38 @@ def _intersections(first: Sequence[_Interval], second: Sequence[_Interval]) -> I
             j += 1
 
 
-def _column_gutter(band: Sequence[_Row], gutters: Sequence[_Interval]) -> float | None:
-    """Return the middle of the widest gutter that has running text on both sides; None if there are no columns."""
+def _column_gutter(band: Sequence[_Row], gutters: Sequence[_Interval], em: float) -> float | None:
+    """Return the middle of the widest gutter between columns; None if there are no columns."""
     pieces = list(chain.from_iterable(row.pieces for row in band))
     for left, right in sorted(gutters, key=lambda gutter: gutter[0] - gutter[1]):
         middle = (left + right) / 2
         sides = [piece for piece in pieces if piece.left < middle], [piece for piece in pieces if piece.left >= middle]
-        if all(map(_is_running_text, sides)):
+        if _are_columns(*sides, em):
             return middle
     return None
 
 
+def _are_columns(left: Sequence[_Piece], right: Sequence[_Piece], em: float) -> bool:
+    """Return whether both sides are running text, or one is and the other is a figure, whose labels are anywhere."""
+    running = list(map(_is_running_text, (left, right)))
+    if not any(running):
+        return False
+    text, labels = (left, right) if running[0] else (right, left)
+    return all(running) or (
+        len(labels) > 1 and _share_on_lines(labels, [piece.middle for piece in text], em) <= _MAX_ALIGNED_LABELS
+    )
+
+
 def _is_running_text(pieces: Sequence[_Piece]) -> bool:
     return len(pieces) > 1 and median(_width(piece.text) for piece in pieces) >= _MIN_RUNNING_TEXT
+
+
+def _share_on_lines(labels: Sequence[_Piece], lines: Sequence[float], em: float) -> float:
+    """Return the share of labels that are level with a line: all are in the rows of a table."""
+    lines = sorted(lines)
+    tolerance = _ALIGNED * em
+    positions = [(bisect_left(lines, label.middle - tolerance), label) for label in labels]
+    return sum(at < len(lines) and lines[at] <= label.middle + tolerance for at, label in positions) / len(labels)
 
 
 # Paragraphs

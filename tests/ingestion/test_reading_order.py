@@ -150,6 +150,19 @@ def test_tables_are_read_row_by_row() -> None:
     assert read(*lines) == ["项目 规格 周期", "机油 5W-30 一年", "胎压 2.3 bar 每月"]
 
 
+def test_a_figure_beside_text_is_read_after_it() -> None:
+    labels = [line("晴天", 560, 112), line("雨天", 760, 112), line("去", 560, 175), line("不去", 760, 175)]
+    assert read(*below(LEFT, 100, 100), *labels) == ["".join(LEFT), "晴天 雨天", "去 不去"]
+
+
+def test_tables_with_long_cells_are_read_row_by_row() -> None:
+    rows = [("机油", "每一万公里或者每年更换一次，以先到者为准"), ("滤芯", "每两万公里更换，多尘地区应当缩短周期")]
+    lines = [
+        line(text, 100 + 150 * column, 100 + 40 * row) for row in range(2) for column, text in enumerate(rows[row])
+    ]
+    assert read(*lines) == [" ".join(row) for row in rows]
+
+
 def test_vertical_text_is_read_from_the_right() -> None:
     columns = ["床前明月光疑是地上霜举头望明月低头", "思故乡。"]
     lines = [
