@@ -8,10 +8,15 @@ PY = .venv/bin/python
 # Two copies of the big models' weights and two imports of torch at a time fit into most machines.
 WORKERS ?= 2
 
-.PHONY: demo test test-integration lint lint-workflows install docs package newest-core upgrade clean
+.PHONY: demo cases test test-integration lint lint-workflows install docs package newest-core upgrade clean
 
 demo: .venv/.installed-demo
 	$(PY) examples/quickstart.py
+
+# The article's two cases: pages that are images without any text.
+cases: .venv/.installed-demo
+	$(PY) examples/cases/ask.py lecture --images-only
+	$(PY) examples/cases/ask.py car_maintenance --images-only
 
 test: .venv/.compiled
 	$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile

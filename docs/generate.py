@@ -50,6 +50,8 @@ PAGES: dict[str, dict[str, list[str]]] = {
             "GLMProtocolError",
         ],
         "llama_index_mm_zhipu.llm.usage": ["Price", "Usage", "ModelUsage"],
+        "llama_index_mm_zhipu.llm.layout_parsing": ["LayoutParser"],
+        "llama_index_mm_zhipu.llm.layout": ["Layout", "LayoutPage", "LayoutElement"],
     },
     "index": {
         "llama_index_mm_zhipu.index.build": ["build_index", "load_index"],
@@ -62,6 +64,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.query.engine": ["ImageQueryEngine"],
         "llama_index_mm_zhipu.query.chat": ["ImageContextChatEngine", "ImageCondensePlusContextChatEngine"],
         "llama_index_mm_zhipu.query.rerank": ["ImageReranker"],
+        "llama_index_mm_zhipu.query.rewrite": ["QueryRewriter", "Rewritten"],
         "llama_index_mm_zhipu.query.labels": ["ImageNumbering", "number_images"],
         "llama_index_mm_zhipu.prompts.templates": ["ImagePromptTemplate"],
         "llama_index_mm_zhipu.query.citations": ["citations_in"],
@@ -70,6 +73,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "ingestion": {
         "llama_index_mm_zhipu.ingestion.captioner": ["ImageCaptioner", "CaptionCacheError"],
+        "llama_index_mm_zhipu.ingestion.glm_ocr": ["GlmOcrEngine"],
         "llama_index_mm_zhipu.ingestion.ocr": ["ImageOcr", "OcrCacheError"],
         "llama_index_mm_zhipu.ingestion.ocr_engines": ["OcrEngine", "OcrLine", "RapidOcrEngine"],
         "llama_index_mm_zhipu.ingestion.ocr_workers": ["OcrEngineError", "OcrWorkerError"],
@@ -91,6 +95,9 @@ PAGES: dict[str, dict[str, list[str]]] = {
         ],
         "llama_index_mm_zhipu.readers.columns": ["Columns", "WUDAOMM", "PRODUCT1M", "ColumnReader"],
         "llama_index_mm_zhipu.readers.pages": ["PageReader"],
+        "llama_index_mm_zhipu.readers.figures_office": ["FigureReader"],
+        "llama_index_mm_zhipu.readers.video": ["VideoReader"],
+        "llama_index_mm_zhipu.readers.layout": ["LayoutReader"],
         "llama_index_mm_zhipu.readers.records": ["RecordError"],
         "llama_index_mm_zhipu.readers.folder": ["FolderReader", "read_folder"],
     },
@@ -115,6 +122,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
     },
     "testing": {
         "llama_index_mm_zhipu.testing.mock_server": ["MockGLMServer", "connect_glm"],
+        "llama_index_mm_zhipu.testing.layout": ["SentPage"],
         "llama_index_mm_zhipu.testing.faults": [
             "Fault",
             "ErrorAnswer",

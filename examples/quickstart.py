@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE
@@ -26,11 +27,13 @@ from llama_index_mm_zhipu import (
     show,
 )
 from llama_index_mm_zhipu.display import Gallery
-from llama_index_mm_zhipu.images import load_image
+from llama_index_mm_zhipu.images import load_image, page_text_of
+from llama_index_mm_zhipu.readers import PageReader
 from llama_index_mm_zhipu.testing import connect_glm
 
 IN_NOTEBOOK = "ipykernel" in sys.modules
-DEMO = Path("demo") if IN_NOTEBOOK else Path(__file__).parent / "demo"
+EXAMPLES = Path() if IN_NOTEBOOK else Path(__file__).parent
+DEMO, CASES = EXAMPLES / "demo", EXAMPLES / "cases"
 
 # %% [markdown]
 # ## Settings
@@ -181,6 +184,25 @@ engine = index.as_query_engine(llm=llm, similarity_top_k=3, query_mode="image")
 query = QueryBundle("我的图片里是什么？", image_path=str(image))
 print_answer(query.query_str, engine.query(query))
 
+# %% [markdown]
+# ## Find pages by what is written on them
+# Slides, scans and screenshots are images whose words are pixels. OCR reads them (extra `ocr`), and full text search
+# finds the pages. These two are drawn from a car manual, without its text.
+
 # %%
+folder = settings.output / "pages"
+folder.mkdir(exist_ok=True)
+for number, page in enumerate(islice(PageReader().lazy_load_data(CASES / "car_maintenance.pdf"), 2), start=1):
+    load_image(page).save(folder / f"{number}.png")
+pages = build_index(read_folder(folder, id_prefix=""), embed_model=embed_model, ocr=True)
+question = "胎压太低会有什么危害？"
+found_pages = pages.as_retriever(similarity_top_k=2).retrieve(question)
+print(f"\nPages for {question}")
+for result in found_pages:
+    print(f"{result.score:7.4f}  {result.node.node_id}  {page_text_of(result.node).splitlines()[1]}")
+save(plot_results(question, found_pages), "pages.png")
+
+# %%
+pages.close()
 index.close()
 llm.close()

@@ -116,3 +116,23 @@ def test_the_query_engine_is_compared_with_those_of_core(tmp_path: Path) -> None
         assert f"| {name} | {median(each):.1f} (" in printed
     assert figures["captions"]["images"] == 20
     assert figures["captions"]["seconds"] > 2 > figures["captions"]["seconds_again"]
+
+
+@pytest.mark.integration
+def test_rewriting_is_compared_with_search_by_the_question_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
+    output = tmp_path / "rewording.json"
+    printed = run("rewording.py", "--json", str(output))
+
+    rows = json.loads(output.read_text(encoding="utf-8"))
+    assert [(row["case"], row["questions"]) for row in rows] == [
+        (case, questions)
+        for case in ("lecture", "car_maintenance")
+        for questions in ("in the words of the page", "in other words")
+    ]
+    for row in rows:
+        first = {way: sum(rank == 1 for rank in ranks) for way, ranks in row["ranks"].items()}
+        assert first["hybrid, rewritten"] >= first["hybrid"]
+        assert f"| {first['full text']} / " in printed

@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 from documents import python_program
 from published_forms import Example, chinese_clip, muge_retrieval, write_images, write_lines
+from videos import scene, write_video
 
 import llama_index_mm_zhipu
 import llama_index_mm_zhipu.embedding
@@ -83,14 +84,22 @@ def test_links_of_the_readmes_are_absolute(readme: str) -> None:
     assert [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("https://")] == []
 
 
+@pytest.fixture(scope="module")
+def lesson(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of three photographs."""
+    return write_video(tmp_path_factory.mktemp("videos") / "lesson.mp4", [(scene(photo), 3) for photo in photos[:3]])
+
+
 @pytest.fixture
-def guide_folder(tmp_path: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def guide_folder(tmp_path: Path, photos: list[Path], lesson: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The environment that guides assume: an API key, a server, and images and data sets in the current directory."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(photos[0], "car.jpg")
+    shutil.copy(lesson, ".")
     shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
     write_lines(Path("captions.csv"), ["图片,标题,价格", f"{sorted(Path('slides').glob('*.jpg'))[0].name},裙子,199"])
-    shutil.copy(ROOT / "examples" / "cases" / "lecture.pdf", ".")
+    for case in ("lecture", "car_maintenance"):
+        shutil.copy(ROOT / "examples" / "cases" / f"{case}.pdf", ".")
     examples = [Example(number, photo.read_bytes(), photo.stem) for number, photo in enumerate(photos, 1)]
     muge_retrieval(Path("MUGE"), examples)
     chinese_clip(Path("Flickr30k-CN"), examples)

@@ -16,9 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import closing
+from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
+from PIL import Image
+from pypdfium2 import PdfDocument
 from reportlab.pdfgen.canvas import Canvas
 from typesetting import INK, Box, draw_text, text_width
 
@@ -27,6 +31,7 @@ Point = tuple[float, float]
 
 GREY, MARKED, ACCENT = "#8a97a3", "#cfe3f7", "#2f6fb0"
 LABEL_SIZE = 12
+_COLOURS = 24
 
 
 def draw_figure(canvas: Canvas, figure: Figure, box: Box) -> None:
@@ -36,6 +41,20 @@ def draw_figure(canvas: Canvas, figure: Figure, box: Box) -> None:
     canvas.setLineJoin(1)
     _KINDS[figure["kind"]](canvas, figure, box)
     canvas.restoreState()
+
+
+def figure_image(figure: Figure, width: float, height: float) -> Image.Image:
+    """Return a figure as an image of few colours, with two pixels a point, on a light ground with a frame."""
+    page = BytesIO()
+    canvas = Canvas(page, (width, height), invariant=1)
+    canvas.setFillColor("#f6f8f8")
+    canvas.setStrokeColor(GREY)
+    canvas.rect(0.5, 0.5, width - 1, height - 1, fill=1)
+    draw_figure(canvas, figure, Box(0, 0, width, height).inset(4))
+    canvas.save()
+    with closing(PdfDocument(page.getvalue())) as document:
+        image = document[0].render(scale=2).to_pil().convert("RGB")
+    return image.quantize(_COLOURS, dither=Image.Dither.NONE).convert("RGB")
 
 
 def draw_row(canvas: Canvas, figure: Figure, box: Box) -> None:

@@ -1,29 +1,32 @@
 """Make the pages of the examples, ``lecture.pdf`` and ``car_maintenance.pdf``, from their JSON files.
 
-Needs the package ``reportlab`` and a Chinese font with TrueType outlines, by default Droid Sans Fallback (Debian and
-Ubuntu: fonts-droid-fallback)::
+Needs the packages ``reportlab`` and ``pypdfium2`` and a Chinese font with TrueType outlines, by default Droid Sans
+Fallback (Debian and Ubuntu: fonts-droid-fallback)::
 
     python examples/cases/make_pages.py
 
-A page has 720 × 540 points. The PDF files are reproducible and contain only the glyphs that they use.
+A page has 720 × 540 points. The PDF files are reproducible and contain only the glyphs that they use. The figures of
+steps are images in the file; all other figures are drawings made of lines and areas.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 try:
+    from reportlab.lib.utils import ImageReader
     from reportlab.pdfgen.canvas import Canvas
 except ModuleNotFoundError:
     sys.exit("reportlab is missing: pip install reportlab")
 
-from figures import draw_figure
-from typesetting import CHINESE, Box, draw_list, draw_text, load_fonts
+from figures import draw_figure, figure_image
+from typesetting import CHINESE, Box, draw_list, draw_text, load_fonts, wrap
 
 HERE = Path(__file__).parent
 DEFAULT_FONT = Path("/usr/share/fonts-droid-fallback/truetype/DroidSansFallback.ttf")
@@ -49,7 +52,7 @@ def draw_slide(canvas: Canvas, book: str, page: Page, number: int) -> None:
 
 
 def draw_handbook_page(canvas: Canvas, book: str, page: Page, number: int) -> None:
-    """Draw a page of a handbook: running head, chapter title, sentences, and a figure of full width below them."""
+    """Draw a page of a handbook: running head, chapter title, sentences, and below them a figure or four steps."""
     draw_text(canvas, 36, HEIGHT - 30, book, 12, _GREY)
     draw_text(canvas, WIDTH - 36, HEIGHT - 30, f"第 {number} 章", 12, _GREY, "right")
     canvas.setStrokeColor(_TEAL)
@@ -58,12 +61,32 @@ def draw_handbook_page(canvas: Canvas, book: str, page: Page, number: int) -> No
     canvas.setFillColor(_TEAL)
     canvas.rect(36, HEIGHT - 80, 7, 28, stroke=0, fill=1)
     draw_text(canvas, 54, HEIGHT - 75, page["title"], 25, _TEAL)
+    draw_text(canvas, WIDTH / 2, 16, f"{number}", 12, _GREY, "middle")
+    if "steps" in page:
+        draw_list(canvas, Box(36, 394, WIDTH - 72, HEIGHT - 488), page["sentences"], 15.5, _TEAL)
+        draw_steps(canvas, page["steps"], Box(36, 36, WIDTH - 72, 356), number)
+        return
     draw_list(canvas, Box(36, 272, WIDTH - 72, HEIGHT - 370), page["sentences"], 15.5, _TEAL)
     panel = Box(36, 38, WIDTH - 72, 224)
     canvas.setFillColor("#f6f8f8")
     canvas.roundRect(*panel, 6, stroke=0, fill=1)
     _draw_captioned(canvas, page["figure"], panel.inset(8), f"图 {number}　{page['figure']['caption']}")
-    draw_text(canvas, WIDTH / 2, 16, f"{number}", 12, _GREY, "middle")
+
+
+def draw_steps(canvas: Canvas, steps: list[Page], box: Box, number: int) -> None:
+    """Draw steps in rows of two, each as an image with a caption and a text below it."""
+    gap, rows = 24.0, math.ceil(len(steps) / 2)
+    width, height = (box.width - gap) / 2, (box.height - gap * (rows - 1)) / rows
+    for index, step in enumerate(steps):
+        row, column = divmod(index, 2)
+        x, top = box.x + (width + gap) * column, box.y + box.height - (height + gap) * row
+        # The caption, and two lines of text.
+        image_height = height - 46
+        place = x, top - image_height, width, image_height
+        canvas.drawImage(ImageReader(figure_image(step["figure"], width, image_height)), *place)
+        draw_text(canvas, x, top - image_height - 14, f"图 {number}-{index + 1}　{step['caption']}", 12, _TEAL)
+        for line_number, line in enumerate(wrap(step["text"], 11, width)):
+            draw_text(canvas, x, top - image_height - 29 - 14 * line_number, line, 11)
 
 
 def make_pdf(case: Path, draw_page: Callable[[Canvas, str, Page, int], None]) -> Path:

@@ -18,10 +18,19 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
-from llama_index_mm_zhipu.images import ImageError, UrlRules, caption_of, encode_image, has_image, load_image
+from llama_index_mm_zhipu.images import (
+    ImageError,
+    UrlRules,
+    caption_of,
+    encode_image,
+    has_image,
+    load_image,
+    page_text_of,
+)
 from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
 from llama_index_mm_zhipu.query.citations import CITATIONS, mentions_in
 from llama_index_mm_zhipu.query.sources import SKIPPED
+from llama_index_mm_zhipu.readers.records import time_of
 from llama_index_mm_zhipu.types import Language
 
 THUMBNAIL_SIDE = 256
@@ -284,15 +293,16 @@ def _heading(text: str) -> str:
 def _card_html(card: _Card, urls: UrlRules, wording: Wording) -> str:
     node = card.result.node
     is_image = card.number is not None
-    caption = _shortened(caption_of(node) or (node.node_id if is_image else node.get_content()))
+    caption = _shortened(caption_of(node) or page_text_of(node) or (node.node_id if is_image else node.get_content()))
     name = f"<b>{escape(wording.name.format(number=card.number))}</b>" if is_image else ""
     score = "" if card.result.score is None else f"<span>{card.result.score:.4f}</span>"
+    time = f"<span>{escape(time_of(node))}</span>" if time_of(node) else ""
     mark = f"<mark>{escape(wording.cited)}</mark>" if card.is_cited else ""
     cited = " mmz-cited" if card.is_cited else ""
     return (
         f'<figure class="mmz-card{cited}" id="{card.anchor}" title="{escape(node.node_id)}">'
         f"{_thumbnail_html(node, caption, urls) if is_image else ''}"
-        f"<figcaption>{name}{score}{mark}<p>{escape(caption)}</p></figcaption></figure>\n"
+        f"<figcaption>{name}{score}{time}{mark}<p>{escape(caption)}</p></figcaption></figure>\n"
     )
 
 

@@ -14,8 +14,9 @@ from PIL import Image
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.display.results import Query, language_of, query_parts, results_of
-from llama_index_mm_zhipu.images import ImageError, UrlRules, caption_of, has_image, load_image
+from llama_index_mm_zhipu.images import ImageError, UrlRules, caption_of, has_image, load_image, page_text_of
 from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.readers.records import time_of
 from llama_index_mm_zhipu.types import Language
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def plot_results(
     allow_urls: bool = False,
     allow_private_urls: bool = False,
 ) -> Figure:
-    """Plot a query and the images that were found, best first, with scores and captions.
+    """Plot a query and the images that were found, best first, with scores, captions, and the times of video frames.
 
     A notebook displays the figure if it is the last line of a cell.
 
@@ -134,10 +135,11 @@ def _draw_result(axes: Axes, result: NodeWithScore, font: Font, urls: UrlRules) 
         _show_image(axes, load_image(result.node, urls=urls))
     except ImageError as error:
         _write(axes, wrap(str(error), _REASON_COLUMNS, _REASON_LINES, CHUNKS), font, size=9)
-    lines = wrap(caption_of(result.node) or result.node.node_id, _TITLE_COLUMNS, _TITLE_LINES)
-    if result.score is not None:
-        lines = [f"{result.score:.4f}", *lines]
-    _set_title(axes, "\n".join(lines), font, fontsize=10)
+    words = caption_of(result.node) or page_text_of(result.node) or result.node.node_id
+    lines = wrap(words, _TITLE_COLUMNS, _TITLE_LINES)
+    score = "" if result.score is None else f"{result.score:.4f}"
+    first_line = "  ".join(filter(None, [score, time_of(result.node)]))
+    _set_title(axes, "\n".join([first_line, *lines] if first_line else lines), font, fontsize=10)
 
 
 def _show_image(axes: Axes, image: Image.Image) -> None:

@@ -13,12 +13,12 @@ from llama_index_mm_zhipu.images import (
     ImageError,
     ImageSource,
     UrlRules,
-    caption_of,
     describe,
     is_data_uri,
     is_url,
     load_image,
     node_of_image,
+    searchable_text_of,
 )
 from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.types import Language
@@ -68,7 +68,7 @@ def query_parts(query: Query, urls: UrlRules) -> tuple[str, Image.Image | None]:
 
 def language_of(words: str, results: Iterable[NodeWithScore]) -> Language:
     """Return the language of a query and its captions: Chinese if any of them is, or if there is no text at all."""
-    texts = [words, *(caption_of(result.node) for result in results)]
+    texts = [words, *(searchable_text_of(result.node) for result in results)]
     return language_of_text("\n".join(texts))
 
 

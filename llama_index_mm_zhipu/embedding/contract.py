@@ -41,8 +41,9 @@ import numpy as np
 import numpy.typing as npt
 from llama_index.core.base.embeddings.base import BaseEmbedding, Embedding
 from llama_index.core.embeddings import MultiModalEmbedding
+from llama_index.core.schema import BaseNode
 
-from llama_index_mm_zhipu.images import ImageError, ImageSource, load_image, read_bytes, resolve_source
+from llama_index_mm_zhipu.images import ImageError, ImageSource, caption_of, load_image, read_bytes, resolve_source
 
 Vector: TypeAlias = npt.NDArray[np.float32]
 """The embedding of one text or image, of shape ``(dimension,)``."""
@@ -98,6 +99,14 @@ class KnowsText(Protocol):
 
     def knows_text(self, text: str) -> bool:
         """Return whether the vocabulary has any part of a text; if not, the vector of the text has no meaning."""
+
+
+@runtime_checkable
+class LimitsTexts(Protocol):
+    """A model that embeds only the beginning of long texts, and can tell which texts it takes whole."""
+
+    def takes_whole(self, text: str) -> bool:
+        """Return whether the vector of a text is made of all of it."""
 
 
 @runtime_checkable
@@ -199,6 +208,20 @@ def precision_of(model: BaseEmbedding) -> str | None:
 def knows_text(model: BaseEmbedding, text: str) -> bool:
     """Return whether a model's vocabulary has any part of a text; a model that cannot tell is taken to know it."""
     return not isinstance(model, KnowsText) or model.knows_text(text)
+
+
+def takes_whole(model: BaseEmbedding, text: str) -> bool:
+    """Return whether a model takes all of a text; a model that cannot tell is taken to do so."""
+    return not isinstance(model, LimitsTexts) or model.takes_whole(text)
+
+
+def caption_to_embed(model: BaseEmbedding, node: BaseNode) -> str:
+    """Return the caption of an image that may be averaged into its vector; empty if there is none.
+
+    A caption that the model would cut is found by full text alone: its beginning says little about the rest.
+    """
+    caption = caption_of(node)
+    return caption if caption and takes_whole(model, caption) else ""
 
 
 def for_long_texts(model: BaseEmbedding) -> BaseEmbedding:

@@ -20,6 +20,7 @@ from llama_index_mm_zhipu.embedding.contract import (
     EmbedsImagesWithText,
     ImageArgument,
     Vector,
+    caption_to_embed,
     default_caption_weight_of,
     fingerprint_of,
     for_long_texts,
@@ -91,7 +92,8 @@ def embed_nodes(
             split, and existing embeddings are replaced.
         embed_model: Embeds both images and texts; see ``llama_index_mm_zhipu.embedding.contract``.
         caption_weight: Share of the caption in a captioned image's vector, 0 to 1. None takes what suits the model,
-            usually 0.5, if all images have captions, and otherwise 0. All parts of a collection need the same.
+            usually 0.5, if all images have captions that the model takes whole, and otherwise 0. All parts of a
+            collection need the same. Longer captions, and page texts, are never in a vector.
         on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images.
         show_progress: Show progress bars.
 
@@ -181,9 +183,11 @@ def choose_caption_weight(embed_model: BaseEmbedding, images: Sequence[BaseNode]
         images: All images of the collection.
 
     Returns:
-        The model's recommendation if all images have captions, otherwise 0.
+        The model's recommendation if all images have captions that the model takes whole, otherwise 0.
     """
-    return default_caption_weight_of(embed_model) if all(map(caption_of, images)) else 0.0
+    return (
+        default_caption_weight_of(embed_model) if all(caption_to_embed(embed_model, image) for image in images) else 0.0
+    )
 
 
 def stream_image_nodes(
@@ -191,8 +195,9 @@ def stream_image_nodes(
 ) -> Generator[tuple[BaseNode, Outcome], None, None]:
     """Embed image nodes batch after batch, in order.
 
-    With a ``caption_weight`` above 0 a captioned image gets the vector that the model makes of both if it is one that
-    ``EmbedsImagesWithText``, or else ``(1 - caption_weight) * image + caption_weight * caption``, both of unit length.
+    With a ``caption_weight`` above 0, an image with a caption that the model takes whole gets the vector that the model
+    makes of both if it is one that ``EmbedsImagesWithText``, or else ``(1 - caption_weight) * image + caption_weight *
+    caption``, both of unit length.
     The mean is not scaled to unit length: its score is the weighted mean of the two cosines.
 
     Args:
@@ -227,15 +232,14 @@ def embed_text_nodes(model: BaseEmbedding, nodes: Sequence[BaseNode], show_progr
         ValueError: A text is the content of a binary file; nothing is embedded.
     """
     _require_texts(nodes)
-    texts = list(map(_text_of, nodes))
+    texts = list(map(text_to_embed, nodes))
     embeddings = model.get_text_embedding_batch(texts, show_progress=show_progress) if texts else []
     return list(map(unit_embedding, embeddings))
 
 
-def texts_to_embed(nodes: Sequence[BaseNode], caption_weight: float) -> list[str]:
-    """Return the captions and texts that ``compute_embeddings`` embeds."""
-    captions = [caption_of(node) for node in nodes if has_image(node)] if caption_weight else []
-    return [*captions, *(_text_of(node) for node in nodes if not has_image(node))]
+def text_to_embed(node: BaseNode) -> str:
+    """Return the text of a node with the metadata that LlamaIndex shows to embedding models."""
+    return node.get_content(metadata_mode=MetadataMode.EMBED)
 
 
 def image_bar(total: int | None, show_progress: bool) -> tqdm[None]:
@@ -258,13 +262,13 @@ def _stream_with_captions(
     for batch in iter_batch(nodes, model.embed_batch_size):
         images = [image_argument(node) for node in batch]
         readable = [(index, image) for index, image in enumerate(images) if not isinstance(image, ImageError)]
-        captioned = [(index, image) for index, image in readable if caption_of(batch[index])]
-        others = [(index, image) for index, image in readable if not caption_of(batch[index])]
+        captions = {index: caption for index, _ in readable if (caption := caption_to_embed(model, batch[index]))}
+        captioned = [(index, image) for index, image in readable if index in captions]
+        others = [(index, image) for index, image in readable if index not in captions]
         vectors: dict[int, Embedding] = {}
         if captioned:
-            captions = [caption_of(batch[index]) for index, _ in captioned]
-            pairs = embed_pairs([image for _, image in captioned], captions)
-            vectors |= zip((index for index, _ in captioned), pairs, strict=True)
+            pairs = embed_pairs([image for _, image in captioned], list(captions.values()))
+            vectors |= zip(captions, pairs, strict=True)
         if others:
             alone = model.get_image_embedding_batch([image for _, image in others])
             vectors |= zip((index for index, _ in others), alone, strict=True)
@@ -272,13 +276,9 @@ def _stream_with_captions(
             yield node, image if isinstance(image, ImageError) else unit(np.asarray(vectors[index], dtype=np.float32))
 
 
-def _text_of(node: BaseNode) -> str:
-    return node.get_content(metadata_mode=MetadataMode.EMBED)
-
-
 def _caption_vectors(model: MultiModalEmbedding, nodes: Sequence[BaseNode]) -> dict[int, Vector]:
     """Return the vector of each caption by the index of its node."""
-    captions = {index: caption for index, node in enumerate(nodes) if (caption := caption_of(node))}
+    captions = {index: caption for index, node in enumerate(nodes) if (caption := caption_to_embed(model, node))}
     if not captions:
         return {}
     vectors = model.get_text_embedding_batch(list(captions.values()))

@@ -12,13 +12,15 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llama_index.core.schema import BaseNode, ImageNode, MediaResource, NodeRelationship
 
 from llama_index_mm_zhipu.images.errors import describe
 from llama_index_mm_zhipu.images.loading import read_bytes
 from llama_index_mm_zhipu.images.sources import ImageSource, resolve_source
+
+NodeT = TypeVar("NodeT", bound=BaseNode)
 
 PAGE_TEXT = "page_text"
 """Metadata key of the page text of an image that also has a caption."""
@@ -49,14 +51,12 @@ def searchable_text_of(node: BaseNode) -> str:
     return f"{text}\n{node.metadata[PAGE_TEXT]}" if has_both else text
 
 
-def with_caption(node: BaseNode, caption: str) -> BaseNode:
+def with_caption(node: NodeT, caption: str) -> NodeT:
     """Return a copy of an image node with a caption, which keeps its page text; the given node is not changed."""
     return _with_texts(node, caption, page_text_of(node), node.metadata.get(PAGE_TEXT_SOURCE))
 
 
-def with_page_text(
-    node: BaseNode, page_text: str, source: str, lines: Sequence[Mapping[str, Any]] | None = None
-) -> BaseNode:
+def with_page_text(node: NodeT, page_text: str, source: str, lines: Sequence[Mapping[str, Any]] | None = None) -> NodeT:
     """Return a copy of an image node with a page text, which keeps its caption; the given node is not changed.
 
     Args:
@@ -119,7 +119,7 @@ def _has_page_text_as_text(node: BaseNode) -> bool:
     return PAGE_TEXT_SOURCE in node.metadata and PAGE_TEXT not in node.metadata
 
 
-def _with_texts(node: BaseNode, caption: str, page_text: str, source: str | None) -> BaseNode:
+def _with_texts(node: NodeT, caption: str, page_text: str, source: str | None) -> NodeT:
     """Return a copy of a node with a caption and a page text; either may be empty."""
     hidden: dict[str, Any] = {}
     if page_text:
@@ -132,12 +132,12 @@ def _with_texts(node: BaseNode, caption: str, page_text: str, source: str | None
     return _with_hidden_metadata(node, hidden) if hidden else node
 
 
-def _without(node: BaseNode, *keys: str) -> BaseNode:
+def _without(node: NodeT, *keys: str) -> NodeT:
     """Return a copy of a node without some metadata."""
     return node.model_copy(update={"metadata": {key: node.metadata[key] for key in node.metadata if key not in keys}})
 
 
-def _with_hidden_metadata(node: BaseNode, hidden: Mapping[str, Any]) -> BaseNode:
+def _with_hidden_metadata(node: NodeT, hidden: Mapping[str, Any]) -> NodeT:
     """Return a copy of a node with further metadata, which neither LLM nor embedding model sees."""
     return node.model_copy(
         update={

@@ -21,6 +21,7 @@ from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.query.chat import ImageCondensePlusContextChatEngine, ImageContextChatEngine
 from llama_index_mm_zhipu.query.engine import ImageQueryEngine
 from llama_index_mm_zhipu.query.retriever import ImageRetriever, QueryMode
+from llama_index_mm_zhipu.query.rewrite import QueryRewriter
 from llama_index_mm_zhipu.query.simple_chat import ImageCondenseQuestionChatEngine, ImageSimpleChatEngine
 from llama_index_mm_zhipu.query.synthesizer import require_no_text_templates, without_text_templates
 from llama_index_mm_zhipu.types import Language, OnError
@@ -59,6 +60,7 @@ class _AnswerOptions(TypedDict, total=False):
     include_images: bool
     metadata_keys: Collection[str]
     on_error: OnError
+    query_rewrite: bool | QueryRewriter
     node_postprocessors: list[BaseNodePostprocessor] | None
     chat_content_qa_template: BasePromptTemplate | None
     verbose: bool

@@ -32,7 +32,7 @@ from llama_index_mm_zhipu.index.engines import (
     make_query_engine,
 )
 from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, items_of, nodes_of, transformed
-from llama_index_mm_zhipu.index.settings import recorded_weight, require_fingerprint, require_models
+from llama_index_mm_zhipu.index.settings import has_texts_apart, recorded_weight, require_fingerprint, require_models
 from llama_index_mm_zhipu.index.stored_files import is_stored_alike
 from llama_index_mm_zhipu.index.stores import ImageIndexStruct, IndexStore, as_index_store, register_index, stores_in
 from llama_index_mm_zhipu.index.write import Destination, NodeWriter
@@ -208,9 +208,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
         """Return a retriever by words and images.
 
         The arguments are those of ``ImageRetriever``; ``None`` stands for its default. ``vector_store_query_mode`` is
-        ``"default"``, whose scores are cosines, or, where captions are not in the vectors (``caption_weight`` 0),
-        ``"hybrid"``, which finds captions by full text and scores by reciprocal ranks. With a ``similarity_cutoff`` it
-        is ``"default"``.
+        ``"default"``, whose scores are cosines, or ``"hybrid"`` where images have texts that are not in their vectors:
+        captions with ``caption_weight`` 0, long captions, and page texts.
 
         Raises:
             TypeError: An argument is not known; the message names the likely one.
@@ -218,7 +217,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         """
         # None stands for the default, as elsewhere in LlamaIndex. This line comes first: it sees the arguments alone.
         given = {name: value for name, value in locals().items() if name != "self" and value is not None}
-        given.setdefault("vector_store_query_mode", self._query_mode(similarity_cutoff))
+        given.setdefault("vector_store_query_mode", self._query_mode())
         return ImageRetriever(self, **given)
 
     # LlamaIndex returns its deprecated engine here, which drops captions.
@@ -230,7 +229,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Args:
             llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
             **options: Arguments of ``as_retriever`` and of ``ImageQueryEngine.from_args`` (``language``, ``streaming``,
-                ``response_mode``, ``node_postprocessors``, ``include_images``, …).
+                ``response_mode``, ``node_postprocessors``, ``include_images``, ``query_rewrite``, …).
 
         Raises:
             TypeError: An argument is not known; the message names the likely one.
@@ -252,8 +251,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
                 this question. ``"simple"`` answers without sources. The user's images stay in the history.
             llm: As in ``as_query_engine``.
             **options: Arguments of ``as_retriever`` and of the mode's engine: ``language``, ``include_images``,
-                ``metadata_keys``, ``on_error``, ``chat_content_qa_template``; ``system_prompt``, ``memory``,
-                ``chat_history``, ``node_postprocessors`` and the like of LlamaIndex.
+                ``metadata_keys``, ``on_error``, ``query_rewrite``, ``chat_content_qa_template``; ``system_prompt``,
+                ``memory``, ``chat_history``, ``node_postprocessors`` and the like of LlamaIndex.
 
         Raises:
             TypeError: The mode's engine does not know an argument; the message names the likely one.
@@ -425,11 +424,9 @@ class ImageIndex(MultiModalVectorStoreIndex):
         for store in self._stores:
             store.close()
 
-    def _query_mode(self, similarity_cutoff: float | None) -> VectorStoreQueryMode:
-        if similarity_cutoff is not None:
-            return VectorStoreQueryMode.DEFAULT
-        captions_apart = self.caption_weight == 0 and self._destination.images.has_texts()
-        return VectorStoreQueryMode.HYBRID if captions_apart else VectorStoreQueryMode.DEFAULT
+    def _query_mode(self) -> VectorStoreQueryMode:
+        texts_apart = has_texts_apart(self._destination.images)
+        return VectorStoreQueryMode.HYBRID if texts_apart else VectorStoreQueryMode.DEFAULT
 
 
 register_index(ImageIndex)

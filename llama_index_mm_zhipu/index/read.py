@@ -30,7 +30,7 @@ from llama_index_mm_zhipu.images import (
     resolve_source,
 )
 from llama_index_mm_zhipu.index.stored_files import RANDOM_ID
-from llama_index_mm_zhipu.readers import FolderReader
+from llama_index_mm_zhipu.readers import FolderReader, VideoReader
 from llama_index_mm_zhipu.readers.pages import SLIDE_SUFFIXES
 from llama_index_mm_zhipu.readers.records import (
     FILE_NAME,
@@ -82,6 +82,7 @@ IndexInput: TypeAlias = "IndexItem | Iterable[IndexItem]"
 # Suffixes of files that hold many images, and the call that reads them.
 _READERS = {
     **dict.fromkeys((".pdf", *SLIDE_SUFFIXES), "PageReader().load_data({path!r})"),
+    **dict.fromkeys(VideoReader.suffixes, "VideoReader().load_data({path!r})"),
     ".jsonl": "read_jsonl({path!r})",
     **dict.fromkeys((".csv", ".tsv", ".json"), "ColumnReader(Columns(…)).load_data({path!r})"),
 }

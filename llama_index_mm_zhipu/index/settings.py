@@ -11,8 +11,13 @@ from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode
 
-from llama_index_mm_zhipu.embedding.contract import default_caption_weight_of, fingerprint_of, precision_of
-from llama_index_mm_zhipu.images import caption_of
+from llama_index_mm_zhipu.embedding.contract import (
+    caption_to_embed,
+    default_caption_weight_of,
+    fingerprint_of,
+    precision_of,
+)
+from llama_index_mm_zhipu.images import caption_of, page_text_of
 from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
 
@@ -21,6 +26,7 @@ logger = logging.getLogger(__name__)
 # Keys in the store. Stores on disk have them: they cannot be renamed.
 _CAPTION_WEIGHT = "caption_weight"
 _PRECISION = "precision"
+_TEXTS_APART = "texts_apart"
 
 
 def multimodal_or_default(embed_model: object) -> MultiModalEmbedding:
@@ -96,6 +102,25 @@ def settings_of_first_images(model: BaseEmbedding, weight: float) -> dict[str, A
     return {_CAPTION_WEIGHT: weight, **({_PRECISION: precision} if precision else {})}
 
 
+def has_texts_apart(store: IndexStore) -> bool:
+    """Return whether images of a store have texts that are not in their vectors, and that only full text finds."""
+    return store.has_texts() and (recorded_weight(store) == 0 or bool(store.get_setting(_TEXTS_APART)))
+
+
+def settings_of_texts(store: IndexStore, images: Sequence[BaseNode], model: BaseEmbedding) -> dict[str, Any]:
+    """Return the setting to record together with images that have texts apart from their vectors.
+
+    Args:
+        store: The store of images.
+        images: The images to add.
+        model: Embeds the images and their captions.
+    """
+    if store.get_setting(_TEXTS_APART):
+        return {}
+    is_apart = any(page_text_of(node) or caption_of(node) != caption_to_embed(model, node) for node in images)
+    return {_TEXTS_APART: True} if is_apart else {}
+
+
 def weight_for_images(
     store: IndexStore,
     images: Sequence[BaseNode],
@@ -111,14 +136,14 @@ def weight_for_images(
     Args:
         store: The store of images.
         images: The images to add.
-        given: The weight that the user gave. None takes what the model recommends if every image has a caption
-            and needs a vector, otherwise 0.
+        given: The weight that the user gave. None takes what the model recommends if every image has a caption that
+            the model takes whole, and needs a vector; otherwise 0.
         recorded: The weight of the images in the store; None before the first image.
         model: Embeds the images.
         is_stream: Whether more images follow, so that it is not known whether all have captions.
         warn: Logs a warning; takes a format and its arguments.
     """
-    captioned = sum(bool(caption_of(node)) for node in images)
+    captioned = sum(bool(caption_to_embed(model, node)) for node in images)
     # Whether the caption is in a vector that a node came with is not known.
     with_vectors = sum(node.embedding is not None and bool(caption_of(node)) for node in images)
     if recorded is not None:
@@ -157,8 +182,9 @@ def _warn_of_other_captions(
         warn("caption_weight %s is not followed: the index was built with %s", given, recorded)
     if recorded and captioned < total:
         warn(
-            "%d of %d images have no caption, but the index was built with caption_weight %s: captioned images "
-            "will rank before them; build it again with caption_weight=0 to mix both",
+            "%d of %d images have no caption, or one that the model would cut, but the index was built with "
+            "caption_weight %s: captioned images will rank before them; build it again with caption_weight=0 to mix "
+            "both",
             total - captioned,
             total,
             recorded,

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from llama_index.core.schema import ImageNode
+from llama_index.core.schema import ImageNode, NodeRelationship, RelatedNodeInfo
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index_mm_zhipu.images import caption_of
@@ -59,6 +59,7 @@ class ImageUpdater:
         self._store = store
         self._matcher = ImageMatcher(store)
         self._ids_by_location: dict[str, str] = {}
+        self._ids_in_store: dict[str, str] = {}
         self._planned: set[str] = set()
         self._replaced: list[str] = []
         self._renamed: list[str] = []
@@ -80,7 +81,9 @@ class ImageUpdater:
             if earlier is not None and not _is_same_image(earlier[0], named):
                 raise ValueError(f"node {one_line(named.node_id)} is given twice, with different images")
             entries[named.node_id] = (_with_root_of(earlier[0], named) if earlier is not None else named, stored)
-        return self._update_of(list(entries.values()))
+            if named.node_id != node.node_id:
+                self._ids_in_store[node.node_id] = named.node_id
+        return self._update_of([(self._related(node), stored) for node, stored in entries.values()])
 
     def warn(self) -> None:
         """Log how many images replaced those of other files, got other ids, or lost their caption."""
@@ -144,6 +147,22 @@ class ImageUpdater:
         if stored is not None:
             node = _with_root_of(stored, node)
         return node if node_id == node.node_id else node.model_copy(update={"id_": node_id})
+
+    def _related(self, node: ImageNode) -> ImageNode:
+        """Return a node with the ids that its parent and its children have in the store."""
+        if not self._ids_in_store:
+            return node
+        relationships = dict(node.relationships)
+        for relation in (NodeRelationship.PARENT, NodeRelationship.CHILD):
+            related = relationships.get(relation)
+            if isinstance(related, RelatedNodeInfo):
+                relationships[relation] = self._as_in_store(related)
+            elif related is not None:
+                relationships[relation] = [*map(self._as_in_store, related)]
+        return node.model_copy(update={"relationships": relationships})
+
+    def _as_in_store(self, related: RelatedNodeInfo) -> RelatedNodeInfo:
+        return related.model_copy(update={"node_id": self._ids_in_store.get(related.node_id, related.node_id)})
 
     def _free_id(self, wanted: str) -> str:
         number, node_id = 1, wanted

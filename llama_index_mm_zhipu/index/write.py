@@ -17,7 +17,12 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.embedding.nodes import Outcome, embed_text_nodes, failure_of, image_bar, stream_image_nodes
 from llama_index_mm_zhipu.images import ImageError, as_image_node, has_image
-from llama_index_mm_zhipu.index.settings import recorded_weight, settings_of_first_images, weight_for_images
+from llama_index_mm_zhipu.index.settings import (
+    recorded_weight,
+    settings_of_first_images,
+    settings_of_texts,
+    weight_for_images,
+)
 from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
 from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
@@ -138,6 +143,7 @@ class NodeWriter:
                 warn=self._warn,
             )
         self._settings = settings_of_first_images(self.to.image_model, weight) if recorded is None else {}
+        self._settings |= settings_of_texts(self.to.images, images, self.to.image_model)
         updater = self._updater = self._updater or ImageUpdater(self.to.images)
         # A stream has one progress bar for all of its batches.
         with image_bar(len(images), self.show_progress and not self.is_stream) as bar:

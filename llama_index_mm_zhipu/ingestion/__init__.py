@@ -5,6 +5,7 @@ from __future__ import annotations
 from llama_index.core.storage.docstore.types import BaseDocumentStore
 
 from llama_index_mm_zhipu.ingestion.captioner import CaptionCacheError, ImageCaptioner
+from llama_index_mm_zhipu.ingestion.glm_ocr import GlmOcrEngine
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, OcrCacheError
 from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, RapidOcrEngine
 from llama_index_mm_zhipu.ingestion.ocr_workers import OcrEngineError, OcrWorkerError
@@ -12,6 +13,7 @@ from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 __all__ = [
     "CaptionCacheError",
+    "GlmOcrEngine",
     "ImageCaptioner",
     "ImageOcr",
     "OcrCacheError",

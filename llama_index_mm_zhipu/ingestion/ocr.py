@@ -22,7 +22,9 @@ from llama_index_mm_zhipu.images import UrlRules, has_image, page_text_of, read_
 from llama_index_mm_zhipu.ingestion.cache import CacheError, ResultCache
 from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, RapidOcrEngine, fingerprint_of
 from llama_index_mm_zhipu.ingestion.ocr_workers import OcrEngineError, Recognition, WorkerProcess, recognize_bytes
+from llama_index_mm_zhipu.ingestion.page_orientation import turned_lines
 from llama_index_mm_zhipu.ingestion.reading_order import text_of_lines
+from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import OnError
@@ -54,7 +56,7 @@ class OcrCacheError(CacheError):
 
 
 # Errors that would recur for every image.
-_FATAL_ERRORS = (OcrCacheError, OcrEngineError, ImportError)
+_FATAL_ERRORS = (OcrCacheError, OcrEngineError, ImportError, GLMAuthenticationError, GLMQuotaError)
 
 
 class ImageOcr(KnownFields, TransformComponent):
@@ -292,7 +294,10 @@ class _Run:
             text = "\n".join(line.text for line in lines)
         else:
             lines = _without_noise(lines)
-            text = text_of_lines(lines, recognition.width, recognition.height)
+            width, height = recognition.width, recognition.height
+            if recognition.turn in (90, 270):
+                width, height = height, width
+            text = text_of_lines(turned_lines(lines, recognition.turn), width, height)
         if not text.strip():
             return node
         return with_page_text(node, text, OCR, [{**asdict(line), "box": list(line.box)} for line in lines])

@@ -85,7 +85,8 @@ class RapidOcrEngine:
 
     Args:
         threads: Number of threads; None takes all cores, divided by the number of processes.
-        params: Further settings of RapidOCR by their dotted names, such as ``{"Global.use_cls": False}``.
+        params: Further settings of RapidOCR by their dotted names, such as ``{"Det.thresh": 0.2}``. Leave
+            ``Global.use_cls`` off: it turns single lines, and the order of a page upside down would be wrong.
 
     Raises:
         ImportError: The extra ``ocr`` is not installed.
@@ -137,11 +138,18 @@ class RapidOcrEngine:
 
         # One setting for each of the three models: detection, direction and recognition.
         engines = {f"{model}.engine_type": EngineType.OPENVINO for model in ("Det", "Cls", "Rec")}
-        # ``ImageOcr`` shrinks images itself, and better.
-        plain = {"Global.log_level": "critical", "Global.max_side_len": _MAX_SIDE}
-        model: Any = RapidOCR(params={**plain, **engines, **self.params})
-        for loaded in (model._load_det_model(), model._load_cls_model(), model._load_rec_model()):
-            self._compile_again(loaded.session)
+        # ``ImageOcr`` shrinks images itself, and better. Lines that are upside down keep their low scores: they show
+        # that the page is.
+        defaults = {
+            "Global.log_level": "critical",
+            "Global.max_side_len": _MAX_SIDE,
+            "Global.use_cls": False,
+            "Global.text_score": 0.0,
+        }
+        model: Any = RapidOCR(params={**defaults, **engines, **self.params})
+        loaders = [model._load_det_model, model._load_rec_model, *([model._load_cls_model] if model.use_cls else [])]
+        for load in loaders:
+            self._compile_again(load().session)
         return model
 
     def _compile_again(self, session: Any) -> None:

@@ -16,12 +16,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from PIL import Image
 
 from llama_index_mm_zhipu.images import load_image
 from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, fingerprint_of, recognize
+from llama_index_mm_zhipu.ingestion.page_orientation import PageReading, recognize_upright
 
 _EXIT_SECONDS = 5.0
 """How long to wait for the exit status of a process that closed its pipes."""
@@ -43,11 +45,13 @@ class Recognition:
         width: Width in pixels of the image that the engine got.
         height: Height in pixels.
         lines: Lines of the engine, noise included.
+        turn: Degrees clockwise by which the image must be turned to be upright: 0, 90, 180 or 270.
     """
 
     width: int
     height: int
     lines: list[OcrLine]
+    turn: int = 0
 
     def to_json(self) -> str:
         """Return the recognition as JSON, for the cache."""
@@ -63,13 +67,13 @@ class Recognition:
         try:
             values = json.loads(text)
             lines = [OcrLine(str(line["text"]), tuple(line["box"]), line["score"]) for line in values["lines"]]
-            return cls(int(values["width"]), int(values["height"]), lines)
+            return cls(int(values["width"]), int(values["height"]), lines, int(values["turn"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"no recognition: {error}") from None
 
 
 def recognize_bytes(content: bytes, engine: OcrEngine, longest_side: int) -> Recognition:
-    """Decode an image, shrink it and read it.
+    """Decode an image, shrink it and read it, also if it is upside down or sideways.
 
     Args:
         content: The encoded image.
@@ -81,7 +85,11 @@ def recognize_bytes(content: bytes, engine: OcrEngine, longest_side: int) -> Rec
     """
     image = load_image(content)
     image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS)
-    return Recognition(*image.size, recognize(image, engine))
+    if getattr(engine, "in_reading_order", False):
+        read = PageReading(recognize(image, engine))
+    else:
+        read = recognize_upright(image, partial(recognize, engine=engine))
+    return Recognition(*image.size, read.lines, read.turn)
 
 
 class WorkerProcess:

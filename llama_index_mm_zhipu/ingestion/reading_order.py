@@ -58,7 +58,7 @@ _MAX_ALIGNED_LABELS = 0.6
 
 # Lengths in characters.
 _ALIGNED = 0.25
-_MIN_GUTTER = 0.8
+_MIN_GUTTER = 0.6
 _MARGIN = 2.0
 _MIN_CELL_GAP = 1.5
 _INDENT = 1.5

@@ -16,6 +16,8 @@ from llama_index_mm_zhipu.llm.errors import (
     GLMTimeoutError,
     GLMToolCallError,
 )
+from llama_index_mm_zhipu.llm.layout import Layout, LayoutElement, LayoutPage
+from llama_index_mm_zhipu.llm.layout_parsing import LayoutParser
 from llama_index_mm_zhipu.llm.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.models import MODELS
 from llama_index_mm_zhipu.llm.structured_answers import UnreadableAnswerError
@@ -37,6 +39,10 @@ __all__ = [
     "GLMServerError",
     "GLMTimeoutError",
     "GLMToolCallError",
+    "Layout",
+    "LayoutElement",
+    "LayoutPage",
+    "LayoutParser",
     "ModelUsage",
     "Price",
     "UnreadableAnswerError",

@@ -7,12 +7,12 @@ import itertools
 import logging
 import os
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from llama_index.core.base.llms.types import ChatResponse
 from tenacity import (
@@ -127,7 +127,7 @@ class Client:
             GLMError: The call failed.
         """
         async with self._slot():
-            return await self._until_answered(partial(self._ask, request.account), request)
+            return await self._within_deadline(self._ask_models(partial(self._ask, request.account), request))
 
     async def pieces(self, request: Request) -> AsyncGenerator[ChatResponse, None]:
         """Yield the answer so far with each piece of a stream. Only failures before the first token are retried.
@@ -136,12 +136,34 @@ class Client:
             GLMError: The call failed; the text that had come is in ``partial_text``.
         """
         async with self._slot():
-            head, rest = await self._until_answered(partial(self._begin, request.account), request)
+            head, rest = await self._within_deadline(self._ask_models(partial(self._begin, request.account), request))
             async with aclosing(rest):
                 for response in head:
                     yield response
                 async for response in rest:
                     yield response
+
+    async def post(self, path: str, body: Body, read: Callable[[Body], T]) -> T:
+        """Send a request to a part of the API other than chats, and return what ``read`` makes of the answer.
+
+        Args:
+            path: Path of the part, below the URL of the API.
+            body: The request. Each attempt gets a ``request_id``.
+            read: Converts the parsed answer. Called in a thread if the answer is long.
+
+        Raises:
+            GLMError: The call failed.
+        """
+
+        async def ask(sent: Body) -> T:
+            try:
+                return await self._transport.post(sent, read, path)
+            except GLMError as error:
+                self._complete_error(error, sent)
+                raise
+
+        async with self._slot():
+            return await self._within_deadline(self._attempt(ask, body, itertools.count(1), None))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -162,9 +184,9 @@ class Client:
         finally:
             self._limiter.release()
 
-    async def _until_answered(self, ask: Callable[[Body], Awaitable[T]], request: Request) -> T:
-        """Ask within the deadline."""
-        answering = asyncio.ensure_future(self._ask_models(ask, request))
+    async def _within_deadline(self, call: Coroutine[Any, Any, T]) -> T:
+        """Run a call with all its attempts within the deadline."""
+        answering = asyncio.ensure_future(call)
         try:
             # Not ``wait_for``, which can lose a cancellation before Python 3.12.
             await asyncio.wait({answering}, timeout=self.settings.deadline)

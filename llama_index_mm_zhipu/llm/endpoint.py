@@ -61,7 +61,7 @@ def checked_key(api_key: str | SecretStr) -> SecretStr:
     key = key.strip(_AROUND_KEYS)
     if not key:
         raise ValueError(
-            "no API key: give ZhipuMultiModal(api_key=…) or set ZHIPUAI_API_KEY or ZAI_API_KEY; keys are free at "
+            "no API key: give api_key=… or set ZHIPUAI_API_KEY or ZAI_API_KEY; keys are free at "
             'https://open.bigmodel.cn; for a server of your own that takes any key, give api_key="EMPTY"'
         )
     # Other characters would raise an error in httpx that quotes the key.

@@ -184,15 +184,21 @@ def _fetched_base64(url: str, urls: UrlRules, max_side: int) -> str:
 
 
 def _base64(data: bytes, source: ImageSource, max_side: int) -> str:
-    if not _is_sendable(data, max_side):
+    if not is_sendable(data, max_side=max_side):
         # Reads a file again, so that errors name it.
         data = encode_within_limits(load_image(source if isinstance(source, Path) else data), max_side)
     return base64.b64encode(data).decode("ascii")
 
 
-def _is_sendable(data: bytes, max_side: int) -> bool:
-    """Return whether the API accepts a file as it is."""
-    if _encoded_length(data) >= MAX_ENCODED_BYTES:
+def is_sendable(data: bytes, *, max_side: int = MAX_SIDE, max_encoded_bytes: int = MAX_ENCODED_BYTES) -> bool:
+    """Return whether the API accepts a file as it is: a complete, upright, opaque JPEG or PNG within the limits.
+
+    Args:
+        data: The file.
+        max_side: Maximum width and height in pixels.
+        max_encoded_bytes: The base64 of the file must be shorter than this.
+    """
+    if _encoded_length(data) >= max_encoded_bytes:
         return False
     try:
         with open_image(data) as image:

@@ -40,6 +40,9 @@ from llama_index_mm_zhipu.llm.sse import (
 Body = dict[str, Any]
 T = TypeVar("T")
 
+CHAT = "chat/completions"
+"""Path of chats below the URL of the API."""
+
 _CONNECT_SECONDS = 15.0
 _IDLE_SECONDS = 30.0
 # httpcore looks at every idle connection for every request: with fifty of them, many concurrent calls are three times
@@ -65,7 +68,7 @@ class Transport:
 
     Args:
         api_key: Key of any form.
-        api_base: URL of the API, without ``/chat/completions``. A user and password in it are sent in the header
+        api_base: URL of the API, without the path of its parts. A user and password in it are sent in the header
             ``Authorization`` instead of the key.
         timeout: Seconds to wait for each part of an answer.
         style: Form of requests.
@@ -77,7 +80,7 @@ class Transport:
     ) -> None:
         # Without credentials, because httpx logs the URL of every request.
         url, login = split_credentials(api_base)
-        self._url = f"{url.rstrip('/')}/chat/completions"
+        self._url = url.rstrip("/")
         self._timeout = timeout
         self._style = style
         self._require_finish_reason = require_finish_reason
@@ -95,18 +98,19 @@ class Transport:
         # The loop refers to open sockets, which would stay open when the transport is garbage-collected.
         start_when_collected(self, self._client.aclose)
 
-    async def post(self, body: Body, read: Callable[[Body], T]) -> T:
+    async def post(self, body: Body, read: Callable[[Body], T], path: str = CHAT) -> T:
         """Send a request and return what ``read`` makes of the answer.
 
         Args:
             body: The request.
             read: Converts the parsed answer. Called in a thread if the answer is long.
+            path: Path of the part of the API, below its URL.
 
         Raises:
             GLMError: The request failed.
         """
         try:
-            response = await self._client.send(self._request(body), stream=True)
+            response = await self._client.send(self._request(body, path), stream=True)
             try:
                 return await _read_answer(response, read)
             finally:
@@ -127,7 +131,7 @@ class Transport:
             GLMError: The request failed, or the stream ended before the answer was complete.
         """
         try:
-            response = await self._client.send(self._request(body), stream=True)
+            response = await self._client.send(self._request(body, CHAT), stream=True)
             try:
                 if not _is_event_stream(response):
                     raise await _not_a_stream(response)
@@ -170,11 +174,11 @@ class Transport:
                 raise
         reader.check_complete()
 
-    def _request(self, body: Body) -> httpx.Request:
+    def _request(self, body: Body, path: str) -> httpx.Request:
         if self._client.is_closed:
-            raise GLMConnectionError("the LLM was closed during this call; the next call opens new connections")
+            raise GLMConnectionError("the client was closed during this call; the next call opens new connections")
         sent = openai_body(body) if self._style == "openai" else body
-        return self._client.build_request("POST", self._url, content=_as_json(sent), headers=self._headers)
+        return self._client.build_request("POST", f"{self._url}/{path}", content=_as_json(sent), headers=self._headers)
 
 
 def _credentials(api_key: str, api_base: str, style: Style) -> dict[str, str]:

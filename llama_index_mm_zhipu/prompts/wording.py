@@ -29,12 +29,16 @@ class Wording:
     Attributes:
         label_key: Metadata key under which copies of retrieved images carry their label.
         name: Name of an image; ``{number}`` counts from 1.
-        similarity: Follows the name if the score is a cosine similarity; ``{score}``.
-        score: Follows the name if the score is another one; ``{score}``.
+        details: Encloses the score and the time after the name; ``{details}``.
+        details_comma: Separates score and time.
+        similarity: Names a score that is a cosine similarity; ``{score}``.
+        score: Names another score; ``{score}``.
+        time_rule: Asks to cite images of which the label has a time with this time.
         colon: Separates name and caption.
         quotes: Enclose captions.
         inner_quotes: Replace these quotes inside captions.
         text: Precedes a text, whose lines follow as quotations.
+        page_text: Precedes what is written in an image, whose lines follow as quotations; ``{name}``.
         own_image: Precedes the image that a question is about.
         no_caption: Replaces a missing caption where only captions are sent.
         no_sources: Replaces the sources where there are none.
@@ -56,12 +60,16 @@ class Wording:
 
     label_key: str
     name: str
+    details: str
+    details_comma: str
     similarity: str
     score: str
+    time_rule: str
     colon: str
     quotes: tuple[str, str]
     inner_quotes: tuple[str, str]
     text: str
+    page_text: str
     own_image: str
     no_caption: str
     no_sources: str
@@ -85,12 +93,19 @@ WORDING: dict[Language, Wording] = {
     "zh": Wording(
         label_key="检索到的图片",
         name="图{number}",
-        similarity="（相似度 {score}）",
-        score="（得分 {score}）",
+        details="（{details}）",
+        details_comma="，",
+        similarity="相似度 {score}",
+        score="得分 {score}",
+        time_rule=(
+            "编号后面写有时间（如00:01:23）的图片是视频画面，时间是它在视频中的位置；"
+            "引用时把时间写在编号后面，例如[图1，00:01:23]；没有时间的图片仍然只写编号。"
+        ),
         colon="：",
         quotes=("「", "」"),
         inner_quotes=("『", "』"),
         text="文字资料：",
+        page_text="{name}中的文字：",
         own_image="用户提供的图片（问题所指，没有编号）：",
         no_caption="（没有说明）",
         no_sources="（没有检索到相似的图片）",
@@ -112,12 +127,20 @@ WORDING: dict[Language, Wording] = {
     "en": Wording(
         label_key="retrieved picture",
         name="Picture {number}",
-        similarity=" (similarity {score})",
-        score=" (score {score})",
+        details=" ({details})",
+        details_comma=", ",
+        similarity="similarity {score}",
+        score="score {score}",
+        time_rule=(
+            " A picture with a time, such as 00:01:23, after its number is a frame of a video, and the time is its "
+            "place in the video: cite it with this time, for example [Picture 1, 00:01:23]; cite pictures without a "
+            "time by their number alone."
+        ),
         colon=": ",
         quotes=("“", "”"),
         inner_quotes=("‘", "’"),
         text="Text:",
+        page_text="Text in {name}:",
         own_image="The user's picture, which the question is about (it has no number):",
         no_caption="(no caption)",
         no_sources="(no similar picture was found)",

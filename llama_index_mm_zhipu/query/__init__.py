@@ -7,6 +7,7 @@ from llama_index_mm_zhipu.query.engine import ImageQueryEngine
 from llama_index_mm_zhipu.query.labels import ImageNumbering, number_images
 from llama_index_mm_zhipu.query.rerank import ImageReranker
 from llama_index_mm_zhipu.query.retriever import ImageRetriever
+from llama_index_mm_zhipu.query.rewrite import QueryRewriter
 
 __all__ = [
     "PROMPTS",
@@ -17,6 +18,7 @@ __all__ = [
     "ImageQueryEngine",
     "ImageReranker",
     "ImageRetriever",
+    "QueryRewriter",
     "citations_in",
     "number_images",
 ]

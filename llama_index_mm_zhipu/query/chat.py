@@ -29,9 +29,10 @@ from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.templates import ImagePromptTemplate, prompts_of
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.chat_memory import ImageMemory, message_of
-from llama_index_mm_zhipu.query.compose import Composer, aask, afind_nodes, ask, find_nodes
+from llama_index_mm_zhipu.query.compose import Composer, Found, aask, afind_nodes, ask, find_nodes
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.question import Question, as_bundle, has_words
+from llama_index_mm_zhipu.query.rewrite import QueryRewriter, rewriter_of
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import require_fitting
 from llama_index_mm_zhipu.types import Language, OnError
@@ -50,7 +51,8 @@ class ImageContextChatEngine(BaseChatEngine):
     their path and other images in this process only. Retrieved images are sent with their own message only, because
     their numbers are those of this message.
 
-    ``response.metadata`` holds the citations, as that of ``ImageQueryEngine`` does; for a stream, when it has ended.
+    ``response.metadata`` holds the citations and search words, as that of ``ImageQueryEngine`` does; for a stream, when
+    it has ended.
 
     Args:
         retriever: Usually an ``ImageRetriever``.
@@ -63,6 +65,7 @@ class ImageContextChatEngine(BaseChatEngine):
         metadata_keys: Metadata of sources that is sent besides.
         on_error: ``"skip"`` retrieved images that cannot be read, or ``"raise"`` at the first.
         chat_content_qa_template: Prompt in place of the package's.
+        query_rewrite: As in ``from_defaults``.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class ImageContextChatEngine(BaseChatEngine):
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
         chat_content_qa_template: BasePromptTemplate | None = None,
+        query_rewrite: bool | QueryRewriter = False,
     ) -> None:
         require_choice(on_error, "on_error", "raise", "skip")
         self._retriever = retriever
@@ -88,6 +92,7 @@ class ImageContextChatEngine(BaseChatEngine):
         self._composer = Composer(language, include_images, as_keys(metadata_keys))
         self._template = ImagePromptTemplate.of(chat_content_qa_template or prompts_of(language).qa)
         self._on_error: OnError = on_error
+        self._rewriter = rewriter_of(query_rewrite, retriever, llm, language)
         self.callback_manager = Settings.callback_manager
         for postprocessor in self._postprocessors:
             postprocessor.callback_manager = self.callback_manager
@@ -110,6 +115,7 @@ class ImageContextChatEngine(BaseChatEngine):
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
         chat_content_qa_template: BasePromptTemplate | None = None,
+        query_rewrite: bool | QueryRewriter = False,
         verbose: bool = False,
     ) -> ImageContextChatEngine:
         """Build a chat engine.
@@ -128,11 +134,14 @@ class ImageContextChatEngine(BaseChatEngine):
             metadata_keys: Metadata of sources that is sent besides.
             on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
             chat_content_qa_template: Prompt in place of the package's.
+            query_rewrite: Whether the LLM writes search words for each message first, which full text searches besides
+                the message; a ``QueryRewriter`` to choose another LLM or prompt for this.
             verbose: Ignored: this engine has nothing to report. ``"condense_plus_context"`` has.
 
         Raises:
             TypeError: An argument is not known; the message names the likely one.
-            ValueError: ``context_template`` or ``context_prompt`` is given.
+            ValueError: ``context_template`` or ``context_prompt`` is given, or the retriever does not search the full
+                text that ``query_rewrite`` is for.
         """
         _require_no_text_prompts(context_template=context_template, context_prompt=context_prompt)
         llm = llm_or_default(multi_modal_llm)
@@ -147,6 +156,7 @@ class ImageContextChatEngine(BaseChatEngine):
             metadata_keys=metadata_keys,
             on_error=on_error,
             chat_content_qa_template=chat_content_qa_template,
+            query_rewrite=query_rewrite,
         )
 
     @property
@@ -200,8 +210,8 @@ class ImageContextChatEngine(BaseChatEngine):
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
             ValueError: The message is longer than what the LLM takes.
         """
-        question, sources = self._begin(message, chat_history, prev_chunks)
-        response = self._answer(question, sources, streaming=False)
+        question, sources, found = self._begin(message, chat_history, prev_chunks)
+        response = found.told_in(self._answer(question, sources, streaming=False))
         self._memory.put(message_of(question))
         self._memory.put(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
         return AgentChatResponse(str(response), **_sources_of(question, response), metadata=response.metadata)
@@ -214,8 +224,8 @@ class ImageContextChatEngine(BaseChatEngine):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> AgentChatResponse:
         """As ``chat``."""
-        question, sources = await self._abegin(message, chat_history, prev_chunks)
-        response = await self._aanswer(question, sources, streaming=False)
+        question, sources, found = await self._abegin(message, chat_history, prev_chunks)
+        response = found.told_in(await self._aanswer(question, sources, streaming=False))
         await self._memory.aput(await asyncio.to_thread(message_of, question))
         await self._memory.aput(ChatMessage(role=MessageRole.ASSISTANT, content=str(response)))
         return AgentChatResponse(str(response), **_sources_of(question, response), metadata=response.metadata)
@@ -228,8 +238,8 @@ class ImageContextChatEngine(BaseChatEngine):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> StreamingAgentChatResponse:
         """As ``chat``, streaming; the citations are in ``response.metadata`` when the stream has ended."""
-        question, sources = self._begin(message, chat_history, prev_chunks)
-        response = self._answer(question, sources, streaming=True)
+        question, sources, found = self._begin(message, chat_history, prev_chunks)
+        response = found.told_in(self._answer(question, sources, streaming=True))
         self._memory.put(message_of(question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
         streamed = StreamingAgentChatResponse(chat_stream=_responses_so_far(pieces), **_sources_of(question, response))
@@ -246,8 +256,8 @@ class ImageContextChatEngine(BaseChatEngine):
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> StreamingAgentChatResponse:
         """As ``stream_chat``."""
-        question, sources = await self._abegin(message, chat_history, prev_chunks)
-        response = await self._aanswer(question, sources, streaming=True)
+        question, sources, found = await self._abegin(message, chat_history, prev_chunks)
+        response = found.told_in(await self._aanswer(question, sources, streaming=True))
         await self._memory.aput(await asyncio.to_thread(message_of, question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
         stream = _aresponses_so_far(pieces)
@@ -258,22 +268,23 @@ class ImageContextChatEngine(BaseChatEngine):
 
     def _begin(
         self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
-    ) -> tuple[QueryBundle, Sources]:
-        """Return a message as a question, and its sources; a given history replaces the earlier one."""
+    ) -> tuple[QueryBundle, Sources, Found]:
+        """Return a message as a question, its sources and what was found; a given history replaces the earlier one."""
         question = self._checked(message)
         if chat_history is not None:
             self._memory.set(chat_history)
-        nodes = find_nodes(self._retriever, self._postprocessors, self._search_question(question))
-        return question, self._sources(nodes or prev_chunks or [])
+        found = find_nodes(self._retriever, self._postprocessors, self._search_question(question), self._rewriter)
+        return question, self._sources(found.nodes or prev_chunks or []), found
 
     async def _abegin(
         self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
-    ) -> tuple[QueryBundle, Sources]:
+    ) -> tuple[QueryBundle, Sources, Found]:
         question = await asyncio.to_thread(self._checked, message)
         if chat_history is not None:
             await self._memory.aset(chat_history)
-        nodes = await afind_nodes(self._retriever, self._postprocessors, await self._asearch_question(question))
-        return question, await asyncio.to_thread(self._sources, nodes or prev_chunks or [])
+        search_question = await self._asearch_question(question)
+        found = await afind_nodes(self._retriever, self._postprocessors, search_question, self._rewriter)
+        return question, await asyncio.to_thread(self._sources, found.nodes or prev_chunks or []), found
 
     def _checked(self, message: Question) -> QueryBundle:
         """Return a message as a question if the LLM has room for it.
@@ -342,6 +353,7 @@ class ImageCondensePlusContextChatEngine(ImageContextChatEngine):
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
         chat_content_qa_template: BasePromptTemplate | None = None,
+        query_rewrite: bool | QueryRewriter = False,
     ) -> ImageCondensePlusContextChatEngine:
         """Build a chat engine.
 
@@ -362,10 +374,13 @@ class ImageCondensePlusContextChatEngine(ImageContextChatEngine):
             metadata_keys: Metadata of sources that is sent besides.
             on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
             chat_content_qa_template: Prompt in place of the package's.
+            query_rewrite: Whether the LLM writes search words for each condensed question too, which full text searches
+                besides it; a ``QueryRewriter`` to choose another LLM or prompt for this.
 
         Raises:
             TypeError: An argument is not known; the message names the likely one.
-            ValueError: ``context_template`` or ``context_prompt`` is given.
+            ValueError: ``context_template`` or ``context_prompt`` is given, or the retriever does not search the full
+                text that ``query_rewrite`` is for.
         """
         _require_no_text_prompts(context_template=context_template, context_prompt=context_prompt)
         llm = llm_or_default(multi_modal_llm)
@@ -380,6 +395,7 @@ class ImageCondensePlusContextChatEngine(ImageContextChatEngine):
             metadata_keys=metadata_keys,
             on_error=on_error,
             chat_content_qa_template=chat_content_qa_template,
+            query_rewrite=query_rewrite,
         )
         if isinstance(condense_prompt, str):
             condense_prompt = PromptTemplate(condense_prompt)

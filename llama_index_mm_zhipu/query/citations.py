@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore
 
 from llama_index_mm_zhipu.prompts.wording import wording_of
+from llama_index_mm_zhipu.readers.records import time_of
 from llama_index_mm_zhipu.types import Language
 
 logger = logging.getLogger(__name__)
@@ -20,20 +21,28 @@ CITATIONS = "citations"
 UNKNOWN_CITATIONS = "unknown_citations"
 """Key of ``response.metadata``: names that the answer cites and that no image has."""
 
+CITED_TIMES = "citation_times"
+"""Key of ``response.metadata``: the time of each cited image that is a video frame, by name (``图1``)."""
+
 _MAX_RANGE = 50
 
 _RANGE = r"至|到|~|～|–|—|-|to\b|through\b"
 _JOINT = rf"、|，|,\s*and\b|,\s*or\b|,|;|；|和|与|及|以及|或|and\b|or\b|&|{_RANGE}"
+# Prompts ask to cite video frames with their time: "[图1，00:01:23]".
+_CLOCK = r"\d{1,3}(?:[:：]\d{2}){1,2}(?:[.．]\d{1,3})?(?!\d)"
+_TIME = rf"\s*(?:[，,、：:@]\s*)?(?:{_CLOCK}|[（(]\s*{_CLOCK}\s*[）)])"
 # Not the number of a figure inside an image ("图3.5"), and not part of a name ("图4K", "图5S店").
 _NUMBER = r"(?P<number>\d{1,4})(?!\d|[.．]\d|[A-Za-z])"
 _NAME = r"图片?|[Pp]ictures?"
 # The form that the prompts ask for: "[图1]". One pair of brackets may hold a list.
 _BRACKETED = re.compile(
-    rf"[\[【（(]\s*(?:{_NAME})\s*{_NUMBER}(?:\s*(?:{_JOINT})\s*(?:(?:{_NAME})\s*)?\d{{1,4}})*\s*[\]】）)]"
+    rf"[\[【（(]\s*(?:{_NAME})\s*{_NUMBER}(?:{_TIME})?"
+    rf"(?:\s*(?:{_JOINT})\s*(?:(?:{_NAME})\s*)?\d{{1,4}}(?:{_TIME})?)*\s*[\]】）)]"
 )
 _FIRST = re.compile(rf"(?:图片?|\b[Pp]icture(?P<plural>s?))\s*[\[【*]{{0,2}}{_NUMBER}[\]】*]{{0,2}}")
 _NAMED = re.compile(rf"\s*(?P<joint>{_JOINT})\s*(?P<shown>(?:{_NAME})\s*{_NUMBER})")
-_BARE = re.compile(rf"\s*(?P<joint>{_JOINT})\s*(?P<shown>{_NUMBER})")
+_BARE = re.compile(rf"\s*(?P<joint>{_JOINT})\s*(?!{_CLOCK})(?P<shown>{_NUMBER})")
+_TIMED = re.compile(_TIME)
 # Chinese has no spaces: 图 may be the end of a word such as 地图 or 户型图. After these characters it begins one.
 _BEFORE = re.compile(
     r"(?:^|[^\u4e00-\u9fff]|[如见在从和与及或跟对由的是为即据按比看把将向有中而但此以较合自于说用选给若于括除了到至示第请则都也被让使随另同仅只这那述张考阅察显呈取找做作认应需要来去过着得里前后间边处别]|如果|结果)\Z"
@@ -64,8 +73,10 @@ class Citations(NamedTuple):
         """Return the entries of ``response.metadata``; unknown names are also logged."""
         if self.unknown:
             logger.warning("the answer cites %s, and no image has that name", ", ".join(self.unknown))
+        times = {name: time_of(node) for name, node in self.nodes.items()}
         return {
             CITATIONS: {name: node.node_id for name, node in self.nodes.items()},
+            CITED_TIMES: {name: time for name, time in times.items() if time},
             UNKNOWN_CITATIONS: self.unknown,
         }
 
@@ -88,10 +99,10 @@ def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Langua
     """Find the images that an answer cites.
 
     The prompts ask for ``[图1]``. These are citations: names in any brackets, lists and ranges of names
-    (``[图1、图3]``, ``（图1至3）``), and names without brackets in a context that allows it: ``图1``, ``图 1``,
-    ``图片1``, ``Picture 1``, ``图1、2和3``, ``图1，2，3都有``. These are not: figures inside an image (``图3.5``), the
-    ends of other words (``流程图2``, ``户型图3室2厅``), and other numbers (``图5S店``, the second one of
-    ``图1和2号车``).
+    (``[图1、图3]``, ``（图1至3）``), names with the time of a video frame (``[图1，00:01:23]``), and names without
+    brackets in a context that allows it: ``图1``, ``图 1``, ``图片1``, ``Picture 1``, ``图1、2和3``, ``图1，2，3都有``.
+    These are not: figures inside an image (``图3.5``), the ends of other words (``流程图2``, ``户型图3室2厅``), and
+    other numbers (``图5S店``, the second one of ``图1和2号车``).
 
     Args:
         answer: The complete answer.
@@ -155,6 +166,8 @@ def _is_citation(answer: str, first: re.Match[str]) -> bool:
 
 def _following(answer: str, position: int, bracket_end: int | None, *, plural: bool) -> re.Match[str] | None:
     """Find the next number of a list. A number with a name of its own begins another list, unless it ends a range."""
+    if (time := _TIMED.match(answer, position)) is not None:
+        position = time.end()
     if (named := _NAMED.match(answer, position)) is not None:
         return named if re.fullmatch(_RANGE, named["joint"]) else None
     bare = _BARE.match(answer, position)

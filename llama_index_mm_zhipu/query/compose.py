@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRole, TextBlock
@@ -21,12 +21,15 @@ from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.prompts import BasePromptTemplate
 from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
 
-from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, read_bytes
+from llama_index_mm_zhipu.images import ImageSource, ResolvedSource, caption_of, page_text_of, read_bytes
 from llama_index_mm_zhipu.llm.images import QUERY_IMAGE_NUMBER, NumberedImageBlock
+from llama_index_mm_zhipu.prompts.templates import RuledTextBlock
 from llama_index_mm_zhipu.prompts.wording import Wording, as_quoted_lines, in_one_line, wording_of
 from llama_index_mm_zhipu.query.labels import IMAGE_LABEL
 from llama_index_mm_zhipu.query.question import has_words, images_of
+from llama_index_mm_zhipu.query.rewrite import SEARCH_WORDS, QueryRewriter
 from llama_index_mm_zhipu.query.sources import Source, Sources, readable_source
+from llama_index_mm_zhipu.readers.records import time_of
 from llama_index_mm_zhipu.types import Language, OnError
 
 Blocks = list[TextBlock | ImageBlock]
@@ -104,7 +107,7 @@ class Composer:
         ]
 
     def blocks_of_source(self, source: Source) -> Blocks:
-        """Return the blocks that the prompt shows of a source: metadata, label and image, or metadata and text."""
+        """Return the blocks that the prompt shows of a source: metadata, page text, label, image; or metadata, text."""
         node, wording = source.result.node, wording_of(self.language)
         labels = (wording.label_key, IMAGE_LABEL)
         keys = [key for key in self.metadata_keys if key in node.metadata and key not in labels]
@@ -113,7 +116,8 @@ class Composer:
         if not isinstance(node, ImageNode):
             lines = as_quoted_lines(node.get_content(metadata_mode=MetadataMode.NONE))
             return [TextBlock(text="\n".join([wording.text, *metadata, lines]))]
-        text = TextBlock(text="\n".join([*metadata, self._label(node, wording)]))
+        rule = wording.time_rule if time_of(node) else ""
+        text = RuledTextBlock(text="\n".join([*metadata, self._label(node, wording)]), rule=rule)
         if source.image is None:
             return [text]
         return [text, self._image_block(source.image, node.metadata[IMAGE_LABEL]["number"])]
@@ -134,7 +138,7 @@ class Composer:
 
     def _label(self, node: BaseNode, wording: Wording) -> str:
         label = str(node.metadata[wording.label_key])
-        has_content = self.include_images or caption_of(node)
+        has_content = self.include_images or caption_of(node) or page_text_of(node)
         return label if has_content else label + wording.colon + wording.no_caption
 
     def _blocks_of_own_image(self, image: ImageSource) -> Blocks:
@@ -181,18 +185,45 @@ class PromptNode(TextNode):
 _dispatcher = get_dispatcher(__name__)
 
 
+class Found(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+        nodes: The nodes after the postprocessors.
+        search_words: The words that were searched for besides the question; None if no rewriter was asked.
+    """
+
+    nodes: list[NodeWithScore]
+    search_words: list[str] | None
+
+    def told_in(self, response: RESPONSE_TYPE) -> RESPONSE_TYPE:
+        """Put the search words into the metadata of the response, if a rewriter was asked."""
+        if self.search_words is not None and response.metadata is not None:
+            # A stream completes this dictionary at its end.
+            response.metadata[SEARCH_WORDS] = self.search_words
+        return response
+
+
 def find_nodes(
-    retriever: BaseRetriever, postprocessors: Sequence[BaseNodePostprocessor], question: QueryBundle
-) -> list[NodeWithScore]:
-    """Retrieve nodes and apply the postprocessors in order."""
-    return postprocessed(retriever.retrieve(question), postprocessors, question)
+    retriever: BaseRetriever,
+    postprocessors: Sequence[BaseNodePostprocessor],
+    question: QueryBundle,
+    rewriter: QueryRewriter | None = None,
+) -> Found:
+    """Retrieve nodes and apply the postprocessors in order; these see the question as it was asked."""
+    query, words = rewriter.rewrite(question) if rewriter else (question, None)
+    return Found(postprocessed(retriever.retrieve(query), postprocessors, question), words)
 
 
 async def afind_nodes(
-    retriever: BaseRetriever, postprocessors: Sequence[BaseNodePostprocessor], question: QueryBundle
-) -> list[NodeWithScore]:
+    retriever: BaseRetriever,
+    postprocessors: Sequence[BaseNodePostprocessor],
+    question: QueryBundle,
+    rewriter: QueryRewriter | None = None,
+) -> Found:
     """As ``find_nodes``."""
-    return await apostprocessed(await retriever.aretrieve(question), postprocessors, question)
+    query, words = await rewriter.arewrite(question) if rewriter else (question, None)
+    return Found(await apostprocessed(await retriever.aretrieve(query), postprocessors, question), words)
 
 
 def postprocessed(

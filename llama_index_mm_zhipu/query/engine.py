@@ -33,6 +33,7 @@ from llama_index_mm_zhipu.prompts.templates import QUERY_BLOCKS, ImagePromptTemp
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.compose import (
     Composer,
+    Found,
     PromptNode,
     aask,
     afind_nodes,
@@ -44,6 +45,7 @@ from llama_index_mm_zhipu.query.compose import (
 )
 from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, images_of
+from llama_index_mm_zhipu.query.rewrite import QueryRewriter, rewriter_of
 from llama_index_mm_zhipu.query.sources import Sources
 from llama_index_mm_zhipu.query.synthesizer import (
     asks_an_llm,
@@ -70,7 +72,8 @@ class ImageQueryEngine(RetrieverQueryEngine):
 
     - ``"citations"``: the node id of each cited image by name (``图1``);
     - ``"unknown_citations"``: cited names that no image has;
-    - ``"skipped"``: the reason by node id of images that were found and can no longer be read.
+    - ``"skipped"``: the reason by node id of images that were found and can no longer be read;
+    - ``"search_words"``: with ``query_rewrite``, the words that were searched for besides the question.
 
     For a stream, citations are there when it has ended.
 
@@ -83,6 +86,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
         include_images: Whether images are sent; otherwise labels with captions alone.
         metadata_keys: Metadata of sources that is sent besides.
         on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
+        query_rewrite: As in ``from_args``.
     """
 
     @explicit_arguments
@@ -97,6 +101,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
         include_images: bool = True,
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
+        query_rewrite: bool | QueryRewriter = False,
     ) -> None:
         # Asked without the synthesizer if one request holds all sources; None where only the synthesizer may ask.
         self._llm: LLM | None = None
@@ -113,6 +118,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
         self._postprocessors = list(node_postprocessors or [])
         self._composer = Composer(language, include_images, as_keys(metadata_keys))
         self._on_error: OnError = on_error
+        self._rewriter = rewriter_of(query_rewrite, retriever, response_synthesizer._llm, language)
 
     # Core's own takes templates that a multimodal synthesizer does not use, and not the one of tree_summarize.
     @classmethod
@@ -128,6 +134,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
         include_images: bool = True,
         metadata_keys: Collection[str] = (),
         on_error: OnError = "skip",
+        query_rewrite: bool | QueryRewriter = False,
         response_mode: ResponseMode | str = ResponseMode.COMPACT,
         chat_content_qa_template: BasePromptTemplate | None = None,
         chat_content_refine_template: BasePromptTemplate | None = None,
@@ -151,6 +158,8 @@ class ImageQueryEngine(RetrieverQueryEngine):
             include_images: Whether images are sent; otherwise labels with captions alone.
             metadata_keys: Metadata of sources that is sent besides.
             on_error: ``"skip"`` images that can no longer be read, or ``"raise"`` at the first.
+            query_rewrite: Whether the LLM writes search words for each question first, which full text searches
+                besides the question; a ``QueryRewriter`` to choose another LLM or prompt for this.
             response_mode: One of LlamaIndex's response modes. ``compact``, ``simple_summarize`` and
                 ``tree_summarize`` send all images in one request, ``refine`` and ``accumulate`` one after the other.
             chat_content_qa_template: A ``RichPromptTemplate`` in place of the package's, like the next three.
@@ -165,7 +174,8 @@ class ImageQueryEngine(RetrieverQueryEngine):
 
         Raises:
             TypeError: An argument is not known; the message names the likely one.
-            ValueError: A template is for texts, or a language or mode is unknown.
+            ValueError: A template is for texts, a language or mode is unknown, or the retriever does not search the
+                full text that ``query_rewrite`` is for.
         """
         wording_of(language)
         require_choice(on_error, "on_error", "raise", "skip")
@@ -199,6 +209,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
             include_images=include_images,
             metadata_keys=metadata_keys,
             on_error=on_error,
+            query_rewrite=query_rewrite,
         )
         engine._llm = asked
         return engine
@@ -214,6 +225,7 @@ class ImageQueryEngine(RetrieverQueryEngine):
             include_images=self._composer.include_images,
             metadata_keys=self._composer.metadata_keys,
             on_error=self._on_error,
+            query_rewrite=self._rewriter or False,
         )
         engine._llm = self._llm
         return engine
@@ -288,11 +300,11 @@ class ImageQueryEngine(RetrieverQueryEngine):
 
     def retrieve(self, query_bundle: Question) -> list[NodeWithScore]:
         """Retrieve sources and apply the postprocessors."""
-        return find_nodes(self.retriever, self._postprocessors, as_bundle(query_bundle))
+        return self._find(as_bundle(query_bundle)).nodes
 
     async def aretrieve(self, query_bundle: Question) -> list[NodeWithScore]:
         """As ``retrieve``."""
-        return await afind_nodes(self.retriever, self._postprocessors, as_bundle(query_bundle))
+        return (await self._afind(as_bundle(query_bundle))).nodes
 
     @_dispatcher.span
     def image_query(self, image_path: QueryBundle | ImageSource, prompt_str: str) -> RESPONSE_TYPE:
@@ -331,16 +343,24 @@ class ImageQueryEngine(RetrieverQueryEngine):
     @_dispatcher.span
     def _query(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         with self._query_event(query_bundle) as event:
-            response = self.synthesize(query_bundle, self.retrieve(query_bundle))
+            found = self._find(query_bundle)
+            response = found.told_in(self.synthesize(query_bundle, found.nodes))
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
 
     @_dispatcher.span
     async def _aquery(self, query_bundle: QueryBundle) -> RESPONSE_TYPE:
         with self._query_event(query_bundle) as event:
-            response = await self.asynthesize(query_bundle, await self.aretrieve(query_bundle))
+            found = await self._afind(query_bundle)
+            response = found.told_in(await self.asynthesize(query_bundle, found.nodes))
             event.on_end(payload={EventPayload.RESPONSE: response})
         return response
+
+    def _find(self, question: QueryBundle) -> Found:
+        return find_nodes(self.retriever, self._postprocessors, question, self._rewriter)
+
+    async def _afind(self, question: QueryBundle) -> Found:
+        return await afind_nodes(self.retriever, self._postprocessors, question, self._rewriter)
 
     def _query_event(self, question: QueryBundle) -> AbstractContextManager[EventContext]:
         return self.callback_manager.event(CBEventType.QUERY, payload={EventPayload.QUERY_STR: question.query_str})

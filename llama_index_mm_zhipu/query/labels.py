@@ -14,15 +14,37 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle
 
-from llama_index_mm_zhipu.images import as_image_node, caption_of, has_image
-from llama_index_mm_zhipu.prompts.wording import WORDING, quoted, wording_of
+from llama_index_mm_zhipu.images import as_image_node, caption_of, has_image, page_text_of
+from llama_index_mm_zhipu.prompts.wording import WORDING, as_quoted_lines, quoted, wording_of
+from llama_index_mm_zhipu.readers.records import time_of
 from llama_index_mm_zhipu.types import Language
 
 IMAGE_LABEL = "image_label"
 """Metadata key of retrieved images: the fields of ``LabelledImage`` as a dictionary."""
 
+RETRIEVAL_SCORES = "retrieval_scores"
+"""Metadata key of retrieved images and texts: the fields of ``RetrievalScores`` as a dictionary."""
+
+MAX_PAGE_TEXT = 4_000
+"""Characters of a page text that models are shown with an image; pages of books have some 1,000."""
+
 ScoreType = Literal["similarity", "score"]
 """What a score is: a cosine similarity, or a score of another scale, such as reciprocal ranks."""
+
+
+@dataclass(frozen=True)
+class RetrievalScores:
+    """What the score of a result is made of.
+
+    Attributes:
+        cosine: Cosine with the question's vector (the mean of two for images whose captions are in their vectors); None
+            if the search was by text alone.
+        words_found: Share of the question's words that the text of the result has, 0 to 1; None if the search was by
+            vector alone.
+    """
+
+    cosine: float | None = None
+    words_found: float | None = None
 
 
 @dataclass(frozen=True)
@@ -34,22 +56,38 @@ class LabelledImage:
         score: Score that the image was found with; ``None`` if the retriever gave none.
         score_type: Whether the score is a similarity.
         caption: Caption of the image; empty if it has none.
+        time: Time of a video frame, such as ``00:01:23``; empty for other images.
     """
 
     number: int
     score: float | None = None
     score_type: ScoreType = "score"
     caption: str = ""
+    time: str = ""
 
     def text(self, language: Language) -> str:
-        """Return the label as text, such as ``图1（相似度 0.83）：「红苹果」``."""
+        """Return the label as text, such as ``图1（相似度 0.83，00:01:23）：「红苹果」``."""
         wording = wording_of(language)
         label = wording.name.format(number=self.number)
+        details = [self.time] if self.time else []
         if self.score is not None:
             template = wording.similarity if self.score_type == "similarity" else wording.score
-            label += template.format(score=f"{self.score:.3g}")
+            details.insert(0, template.format(score=f"{self.score:.3g}"))
+        if details:
+            label += wording.details.format(details=wording.details_comma.join(details))
         # The caption is quoted on one line: it could pass for a label, or for an instruction to the model.
         return label + wording.colon + quoted(self.caption, wording) if self.caption else label
+
+
+def with_retrieval_scores(node: BaseNode, scores: RetrievalScores) -> BaseNode:
+    """Return a copy of a node with the parts of its score as metadata, which no model sees."""
+    return node.model_copy(
+        update={
+            "metadata": {**node.metadata, RETRIEVAL_SCORES: asdict(scores)},
+            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, RETRIEVAL_SCORES],
+            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, RETRIEVAL_SCORES],
+        }
+    )
 
 
 def label_results(
@@ -142,7 +180,7 @@ def _numbered(
         node = result.node
         if has_image(node):
             number += 1
-            label = LabelledImage(number, *score_of(result), caption_of(node))
+            label = LabelledImage(number, *score_of(result), caption_of(node), time_of(node))
             node = _with_label(as_image_node(node), label, language, metadata_keys)
         numbered.append(NodeWithScore(node=node, score=result.score))
     return numbered
@@ -163,7 +201,7 @@ def _with_label(node: ImageNode, label: LabelledImage, language: Language, metad
     metadata = {key: value for key, value in node.metadata.items() if key not in old_keys}
     metadata[IMAGE_LABEL] = asdict(label)
     # The label comes last, so that nothing stands between it and the image.
-    metadata[label_key] = label.text(language)
+    metadata[label_key] = "\n".join([*_lines_of_page_text(node, label.number, language), label.text(language)])
     return node.model_copy(
         update={
             "metadata": metadata,
@@ -173,6 +211,15 @@ def _with_label(node: ImageNode, label: LabelledImage, language: Language, metad
             ),
         }
     )
+
+
+def _lines_of_page_text(node: ImageNode, number: int, language: Language) -> list[str]:
+    """Return what is written in an image as quoted lines, which cannot pass for labels; empty if that is not known."""
+    text, wording = page_text_of(node), wording_of(language)
+    if not text:
+        return []
+    shown = text if len(text) <= MAX_PAGE_TEXT else f"{text[:MAX_PAGE_TEXT]}…"
+    return [wording.page_text.format(name=wording.name.format(number=number)), as_quoted_lines(shown)]
 
 
 def _with_hidden_metadata(node: BaseNode, metadata_keys: Collection[str]) -> BaseNode:

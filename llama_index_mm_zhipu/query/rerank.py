@@ -13,7 +13,7 @@ from llama_index.core.base.llms.types import ChatMessage, ImageBlock, MessageRol
 from llama_index.core.bridge.pydantic import Field, SerializeAsAny
 from llama_index.core.llms import LLM
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
-from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle
+from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle
 from llama_index.core.utils import iter_batch
 from PIL import Image
 
@@ -23,11 +23,11 @@ from llama_index_mm_zhipu.images import (
     CELL_SIDE,
     ImageError,
     as_image_node,
-    caption_of,
     contact_sheet,
     has_image,
     load_image,
     resolve_source,
+    searchable_text_of,
 )
 from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
 from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
@@ -133,6 +133,9 @@ _PREPARED_AT_A_TIME = 2
 
 _BEGINNING = 200
 
+# Characters of a text that the model sees: whole chunks of documents, and the beginning of long pages.
+_MAX_TEXT = 2_000
+
 
 class ImageReranker(KnownFields, BaseNodePostprocessor):
     """Node postprocessor that has a multimodal LLM score each candidate from 0 to 10, with a reason.
@@ -227,7 +230,7 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
             name = wording["candidate"].format(number=number)
             words = wording_of(self.language)
             is_image = has_image(result.node)
-            text = caption_of(result.node) if is_image else result.node.get_content(metadata_mode=MetadataMode.NONE)
+            text = searchable_text_of(result.node)[:_MAX_TEXT]
             lines.append(f"{name}{quoted(text, words) if text.strip() else words.no_caption}")
             if not is_image:
                 continue

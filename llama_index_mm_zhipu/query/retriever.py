@@ -7,7 +7,7 @@ import logging
 import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias, TypeGuard
+from typing import Any, Literal, TypeAlias
 
 from llama_index.core import Settings
 from llama_index.core.base.base_multi_modal_retriever import MultiModalRetriever
@@ -30,12 +30,13 @@ from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, in_range,
 from llama_index_mm_zhipu.embedding.contract import embed_image, knows_text, unit_embedding
 from llama_index_mm_zhipu.images import ImageSource
 from llama_index_mm_zhipu.prompts.wording import wording_of
-from llama_index_mm_zhipu.query.labels import as_keys, label_results
+from llama_index_mm_zhipu.query.labels import RetrievalScores, as_keys, label_results, with_retrieval_scores
 from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bundle, as_query
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store.filters import require_matchable
+from llama_index_mm_zhipu.vector_store.store import ScoredQueryResult
 
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
 """Which part of a question images are searched by: its words, its image, or the mean of both vectors."""
@@ -54,10 +55,11 @@ class ImageRetriever(MultiModalRetriever):
 
     The vector of a question has no meaning if the embedding model knows no part of its words (emoji, rare characters).
     The retriever then warns and searches for the words by full text; an image beside them is searched by its vector
-    alone. With a ``similarity_cutoff``, which needs cosines, it searches by the vector and only warns.
+    alone.
 
-    Results are copies of the stored nodes. Images carry a label with number, similarity and caption for the LLM; other
-    metadata is hidden from it. Texts come first, then images in rank order.
+    Results are copies of the stored nodes. Images carry a label with number, score and caption for the LLM; other
+    metadata is hidden from it. The metadata ``retrieval_scores`` holds the cosine of a result and its share of the
+    question's words, whatever the score is. Texts come first, then images in rank order.
 
     Args:
         index: An index from ``build_index`` or ``load_index``, or LlamaIndex's own multimodal index.
@@ -68,10 +70,12 @@ class ImageRetriever(MultiModalRetriever):
         doc_ids: Ids of the documents to search; None searches all, an empty list none.
         query_mode: ``"text"``, ``"image"`` or ``"fused"``: search by the words of a question, by its image, or by
             both. Fused takes whichever is there.
-        similarity_cutoff: Minimum cosine of a result; for mode ``"default"`` alone, as other scores are no cosines.
+        similarity_cutoff: Minimum cosine of a result, -1 to 1. In the modes that search by text, a result also stays if
+            its text has at least this share of the question's words. Scores that are neither do not count.
         vector_store_query_mode: ``"default"``, ``"mmr"``, ``"text_search"`` (full text of captions; also
             ``"sparse"``) or ``"hybrid"``; see ``FaissMultiModalVectorStore.query``.
-        alpha: Share of the vectors in mode ``"hybrid"``, 0 to 1; 0.5 by default.
+        alpha: Share of the vectors in mode ``"hybrid"``, 0 to 1, fused by reciprocal ranks. None, the default, fuses by
+            scores, with a share that depends on the question.
         sparse_top_k: How many full text results mode ``"hybrid"`` uses; ``similarity_top_k`` by default.
         mmr_threshold: For mode ``"mmr"``: 1 is relevance alone, 0 variety alone; 0.5 by default.
         vector_store_kwargs: Further arguments of the store's ``query``.
@@ -81,8 +85,9 @@ class ImageRetriever(MultiModalRetriever):
 
     Raises:
         TypeError: An argument is not known; the message names the likely one.
-        ValueError: A mode, number or language is not possible, or the mode has no cosines for the cut-off. At
-            retrieval: no node has the key of a filter, or the filter compares numbers with text.
+        ValueError: A mode, number or language is not possible. At retrieval: no node has the key of a filter, the
+            filter compares numbers with text, or a cut-off is given and another store returns scores that are neither
+            cosines nor shares of words.
     """
 
     @explicit_arguments
@@ -109,11 +114,6 @@ class ImageRetriever(MultiModalRetriever):
         mode = member_of(VectorStoreQueryMode, vector_store_query_mode, "vector_store_query_mode")
         if query_mode not in ("text", "image", "fused"):
             raise ValueError(f"query_mode is {query_mode!r}; it must be 'text', 'image' or 'fused'")
-        if similarity_cutoff is not None and mode != VectorStoreQueryMode.DEFAULT:
-            raise ValueError(
-                f"similarity_cutoff is a cosine, and mode {mode.value!r} gives other scores; leave the cut-off out, or "
-                "take vector_store_query_mode='default'"
-            )
         wording_of(language)
         super().__init__(callback_manager=callback_manager or Settings.callback_manager)
         self._index = index
@@ -152,6 +152,11 @@ class ImageRetriever(MultiModalRetriever):
     @image_similarity_top_k.setter
     def image_similarity_top_k(self, image_similarity_top_k: int) -> None:
         self._image_similarity_top_k = _count_of("image_similarity_top_k", image_similarity_top_k)
+
+    @property
+    def searches_full_text(self) -> bool:
+        """Whether the words of a question are searched by full text, alone or besides vectors."""
+        return self._mode in _MODES_BY_WORDS
 
     def retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
         """Find images and texts.
@@ -268,7 +273,7 @@ class ImageRetriever(MultiModalRetriever):
         if self._index.is_image_vector_store_empty:
             return []
         vectors = [self._image_vector(query)]
-        if self._similarity_cutoff is not None or not self._is_unknown_to(self._image_model, query):
+        if not self._is_unknown_to(self._image_model, query):
             # An image near the words and near the given image: its score is the mean of two cosines.
             vectors.append(_vector_of_words(self._image_model, query))
         store = self._index.image_vector_store
@@ -291,7 +296,7 @@ class ImageRetriever(MultiModalRetriever):
     ) -> list[NodeWithScore]:
         if not query.embedding_strs:
             return []
-        if self._has_full_text(store) and self._is_unknown_to(model, query):
+        if isinstance(store, FaissMultiModalVectorStore) and self._is_unknown_to(model, query):
             # Without FTS5 this mode is an error, and the user did not ask for it.
             return self._search(query, None, similarity_top_k, store, _BY_FULL_TEXT) if store.has_texts() else []
         vector = _vector_of_words(model, query) if store.is_embedding_query else None
@@ -299,10 +304,6 @@ class ImageRetriever(MultiModalRetriever):
 
     def _image_vector(self, query: QueryBundle) -> Embedding:
         return embed_image(self._image_model, query.embedding_image[0])
-
-    def _has_full_text(self, store: BasePydanticVectorStore) -> TypeGuard[FaissMultiModalVectorStore]:
-        """Return whether full text may replace vectors; a ``similarity_cutoff`` needs cosines."""
-        return self._similarity_cutoff is None and isinstance(store, FaissMultiModalVectorStore)
 
     def _is_unknown_to(self, model: BaseEmbedding, query: QueryBundle) -> bool:
         """Return whether a model is to embed words of which it knows no part."""
@@ -354,24 +355,39 @@ class ImageRetriever(MultiModalRetriever):
             filters=self._filters,
             sparse_top_k=self._sparse_top_k,
         )
-        found = self._results_of(store.query(asked, **self._store_options))
-        cutoff = self._similarity_cutoff
         return label_results(
-            [result for result in found if cutoff is None or (result.score or 0.0) >= cutoff],
+            self._results_of(store.query(asked, **self._store_options), mode),
             language=self._language,
             metadata_keys=self._metadata_keys,
             scores_are_similarities=mode == VectorStoreQueryMode.DEFAULT,
         )
 
-    def _results_of(self, found: VectorStoreQueryResult) -> list[NodeWithScore]:
-        """Return the nodes that a store found; those of stores that keep no nodes are in the docstore."""
+    def _results_of(self, found: VectorStoreQueryResult, mode: VectorStoreQueryMode) -> list[NodeWithScore]:
+        """Return the nodes that a store found and that reach the cut-off."""
         log_vector_store_query_result(found)
         nodes = found.nodes
         if nodes is None:
+            # Stores that keep no nodes leave them to the docstore.
             nodes_dict = self._index.index_struct.nodes_dict
             nodes = self._index.docstore.get_nodes([nodes_dict[id_] for id_ in found.ids or []])
         scores: Sequence[float | None] = found.similarities or [None] * len(nodes)
-        return [NodeWithScore(node=node, score=score) for node, score in zip(nodes, scores, strict=True)]
+        parts = _parts_of_scores(found, scores, mode)
+        return [
+            NodeWithScore(node=with_retrieval_scores(node, part), score=score)
+            for node, score, part in zip(nodes, scores, parts, strict=True)
+            if self._reaches_cutoff(part, mode)
+        ]
+
+    def _reaches_cutoff(self, scores: RetrievalScores, mode: VectorStoreQueryMode) -> bool:
+        if self._similarity_cutoff is None:
+            return True
+        known = [score for score in (scores.cosine, scores.words_found) if score is not None]
+        if not known:
+            raise ValueError(
+                f"similarity_cutoff is a cosine, and the store gives other scores in mode {mode.value!r}; leave the "
+                "cut-off out, or take vector_store_query_mode='default'"
+            )
+        return max(known) >= self._similarity_cutoff
 
     def _require_matchable_filters(self) -> None:
         if self._filters is None:
@@ -401,6 +417,16 @@ def _count_of(argument: str, value: int) -> int:
     if count < 0 or isinstance(value, bool):
         raise ValueError(f"{argument} is {value!r}; it must be a whole number from 0")
     return count
+
+
+def _parts_of_scores(
+    found: VectorStoreQueryResult, scores: Sequence[float | None], mode: VectorStoreQueryMode
+) -> list[RetrievalScores]:
+    if isinstance(found, ScoredQueryResult):
+        return [RetrievalScores(*parts) for parts in zip(found.inner_products, found.words_found, strict=True)]
+    # Other stores return the scores of the mode alone.
+    is_cosine = mode == VectorStoreQueryMode.DEFAULT
+    return [RetrievalScores(cosine=score if is_cosine else None) for score in scores]
 
 
 def _vector_of_words(model: BaseEmbedding, query: QueryBundle) -> Embedding:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.base.response.schema import RESPONSE_TYPE, AsyncStreamingResponse, Response, StreamingResponse
-from llama_index.core.schema import BaseNode, NodeWithScore
+from llama_index.core.schema import BaseNode, NodeRelationship, NodeWithScore, RelatedNodeInfo
 
 from llama_index_mm_zhipu.images import (
     ImageError,
@@ -31,7 +31,7 @@ from llama_index_mm_zhipu.types import Language, OnError
 logger = logging.getLogger(__name__)
 
 SKIPPED = "skipped"
-"""Key of ``response.metadata``: the reason by node id of images that were found and could not be sent."""
+"""Key of ``response.metadata``: the reason by node id of images that were found and not sent."""
 
 # LlamaIndex returns these for an empty answer, and for an answer that failed with a ValueError, which it logs.
 _EMPTY_ANSWERS = ("", "Empty Response")
@@ -57,7 +57,8 @@ class Sources:
     Attributes:
         sent: The sources in the order of the prompt; images are numbered in this order.
         language: Language of labels and citations.
-        skipped: The images that were found and cannot be read.
+        skipped: The images that were found and are left out: they cannot be read, or they are a page and a figure of it
+            of which the other one is sent.
         expects_answer: Whether a model is asked.
     """
 
@@ -79,8 +80,10 @@ class Sources:
     ) -> Sources:
         """Number the images of results; images whose file vanished or was damaged since indexing are left out.
 
+        Of a page and a figure on it, the first one is sent.
+
         Args:
-            results: Retrieved nodes.
+            results: Retrieved nodes, best first.
             language: Language of the labels.
             metadata_keys: Metadata of images that the model sees besides the label.
             on_error: ``"skip"`` images that cannot be read, or ``"raise"`` at the first.
@@ -91,8 +94,10 @@ class Sources:
             ImageError: An image cannot be read and ``on_error`` is ``"raise"``, or no result can be read.
         """
         skipped = Skipped()
+        unreadable = 0
         readable: list[NodeWithScore] = []
         images: list[ResolvedSource | None] = []
+        shown = _ShownPages()
         for result in results:
             try:
                 image = readable_source(result.node) if needs_images and has_image(result.node) else None
@@ -100,10 +105,15 @@ class Sources:
                 if on_error == "raise":
                     raise _cannot_be_sent(result.node, error) from None
                 skipped.add(result.node.node_id, str(error))
+                unreadable += 1
                 continue
+            if (reason := shown.reason_to_leave_out(result.node)) is not None:
+                skipped.add(result.node.node_id, reason)
+                continue
+            shown.add(result.node)
             readable.append(result)
             images.append(image)
-        if skipped:
+        if unreadable:
             summary = skipped.summary(len(results))
             if not readable:
                 raise ImageError(f"none of the images found can be sent: {summary}")
@@ -180,6 +190,37 @@ class Sources:
             answer += piece
             yield piece
         metadata.update(self.citations_in(answer))
+
+
+class _ShownPages:
+    """Tells whether an image is on a page that is sent, or is the page of a figure that is sent."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._figure_of_page: dict[str, str] = {}
+
+    def add(self, node: BaseNode) -> None:
+        """Record a node that is sent."""
+        if not has_image(node):
+            return
+        self._ids.add(node.node_id)
+        if (page := _page_of(node)) is not None:
+            self._figure_of_page.setdefault(page, node.node_id)
+
+    def reason_to_leave_out(self, node: BaseNode) -> str | None:
+        """Return why a node is not sent, or None."""
+        if not has_image(node):
+            return None
+        if (page := _page_of(node)) in self._ids:
+            return f"it is on {one_line(str(page))}, which is sent"
+        if (figure := self._figure_of_page.get(node.node_id)) is not None:
+            return f"its figure {one_line(figure)} is sent"
+        return None
+
+
+def _page_of(node: BaseNode) -> str | None:
+    parent = node.relationships.get(NodeRelationship.PARENT)
+    return parent.node_id if isinstance(parent, RelatedNodeInfo) else None
 
 
 def readable_source(image: ImageSource) -> ResolvedSource:

@@ -119,7 +119,7 @@ class ImageReader(BaseReader):
         for node in self._without_errors(self._records(*args, **load_kwargs)):
             count += 1
             node.metadata = {**extra_info, **node.metadata}
-            yield source.identify(node)
+            yield source.identify_relatives(source.identify(node))
         if not count:
             message = self._empty_message(*args, **load_kwargs)
             if self.skipped:

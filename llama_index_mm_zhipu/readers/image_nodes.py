@@ -183,3 +183,18 @@ def path_of_url(value: str) -> str | None:
     except ValueError:
         return None
     return url.path if url.scheme in ("http", "https") and url.netloc else None
+
+
+def image_fields(data: bytes, file: Path | None) -> dict[str, str]:
+    """Return the field of a node that holds an image, in base64, or refers to it.
+
+    Args:
+        data: The encoded image.
+        file: File to write the image to, for a node that refers to it; its folders are created. None for a node that
+            holds the image.
+    """
+    if file is None:
+        return {"image": base64.b64encode(data).decode("ascii")}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    return {"image_path": str(file)}

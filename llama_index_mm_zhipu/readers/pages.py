@@ -24,9 +24,11 @@ from llama_index.core.schema import ImageNode
 from llama_index.core.utils import iter_batch
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.images import encode_image
+from llama_index_mm_zhipu.images import encode_image, with_page_text
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
+from llama_index_mm_zhipu.readers.figures import PAGE_LABEL, TEXT_LAYER, figure_node, relate
+from llama_index_mm_zhipu.readers.figures_pdf import PdfFigure, PdfFigures, figures_of_page
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
 from llama_index_mm_zhipu.text import CJK_RANGES
@@ -179,7 +181,6 @@ LIBREOFFICE_SECONDS = 300
 _PDF = ".pdf"
 _SUFFIXES = (_PDF, *SLIDE_SUFFIXES)
 _SUFFIXES_LISTED = ", ".join(_SUFFIXES)
-_PAGE_LABEL = "page_label"
 _MAX_SLOW_PAGES = 3
 _OCR_BATCH_SIZE = 64
 
@@ -191,7 +192,7 @@ _INSTALLED = (
 
 
 class PageReader(ImageReader):
-    """Reads each page as an image, with its text layer as the caption, so that full text search finds the page.
+    """Reads each page as an image, with its text layer as the page text, so that full text search finds the page.
 
     ``load_data(path, images)``: ``path`` is a file, or a folder of files that is searched recursively. By default nodes
     contain the images; with ``images``, they refer to JPEG files that are written to that folder. Node ids end with
@@ -201,11 +202,19 @@ class PageReader(ImageReader):
     PDF files need the extra ``pages``. Slides (``.pptx``, ``.ppt``, ``.odp``) also need LibreOffice, which converts
     them to PDF.
 
+    With ``figures=True``, the images within a PDF page follow it as nodes of their own, such as
+    ``lecture.pdf/3/figure-2``, cut out of the drawn page. The text of such a node is the caption (图 3-2 …, Figure 2:
+    …), its page text is the text beside it, and ``figure_box`` in its metadata is left, top, right and bottom as
+    fractions of the page. Its parent is the page. Left out are icons (less than 32 points or 1 % of the page), rules,
+    images as large as the page, images of one colour, those that an earlier page of the file has too, and drawings
+    made of lines.
+
     Args:
         longest_side: Longer side of a page in pixels, at most 8192; a slide at 3840 is 3840 × 2880.
         page_seconds: Processor time for drawing a page. A page that takes longer is an error; after three such pages
             the rest of the file is left out.
         password: Password of encrypted PDF files.
+        figures: Whether to return the figures of pages too.
         ocr: ``"auto"`` reads pages without a text layer by ``ImageOcr()``, which needs the extra ``ocr``; an
             ``ImageOcr`` does the same with other settings, and with ``overwrite=True`` reads all pages.
         follow_links: Whether to follow links that lead out of the folder, and links to folders. By default they are
@@ -228,6 +237,7 @@ class PageReader(ImageReader):
         longest_side: int = LONGEST_SIDE,
         page_seconds: float = PAGE_SECONDS,
         password: str | None = None,
+        figures: bool = False,
         ocr: bool | Literal["auto"] | ImageOcr = False,
         follow_links: bool = False,
         id_prefix: str | None = None,
@@ -235,17 +245,15 @@ class PageReader(ImageReader):
         show_progress: bool = False,
     ) -> None:
         super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
-        if not 1 <= longest_side <= MAX_LONGEST_SIDE:
-            raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MAX_LONGEST_SIDE}")
-        if page_seconds <= 0:
-            raise ValueError(f"page_seconds is {page_seconds}; it is a number of seconds above 0")
+        require_drawing_limits(longest_side, page_seconds)
         self.longest_side = longest_side
         self.page_seconds = page_seconds
         self._password = password
+        self.figures = figures
         self._ocr = as_ocr(ocr, on_error=on_error, show_progress=show_progress)
         self.follow_links = follow_links
         self._excluded_links = ""
-        _require_pdfium()
+        require_pdfium()
 
     def _root(self, path: Path) -> Path:
         # A single file has the same ids as when its folder is read.
@@ -293,17 +301,18 @@ class PageReader(ImageReader):
     def _pages_of(self, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
         with TemporaryDirectory() as scratch:
             pdf = file if file.suffix.lower() == _PDF else slides_to_pdf(file, Path(scratch))
-            with _open_pdf(pdf, file, self._password) as document:
+            with open_pdf(pdf, file, self._password) as document:
                 yield from self._nodes(document, file, name, folder)
 
     def _nodes(self, document: PdfDocument, file: Path, name: str, folder: Path | None) -> Iterator[NodeOrError]:
         with pdfium_lock:
             count = len(document)
         without_text = slow = 0
+        seen: set[str] = set()
         numbers = range(1, count + 1)
         for number in tqdm(numbers, desc=f"Reading {file.name}", unit="page", disable=not self.show_progress):
             try:
-                image, text = self._page(document, number)
+                image, text, figures = self._page(document, number, seen)
             except (_pdfium_error(), ValueError) as error:
                 yield RecordError(f"{file}, page {number}", f"cannot be rendered ({error})")
                 slow += isinstance(error, SlowPageError)
@@ -312,7 +321,13 @@ class PageReader(ImageReader):
                     break
                 continue
             without_text += not text
-            yield _page_node(name, number, image, text, folder)
+            page = page_node(name, number, image, text, folder)
+            nodes = [_figure_node(page, *each, folder) for each in enumerate(figures.found, 1)]
+            relate(page.node_id, nodes, page)
+            yield page
+            yield from nodes
+            if figures.error:
+                yield RecordError(f"{file}, page {number}", figures.error)
         if without_text and self._ocr is None:
             logger.warning(
                 "%d of %d pages of %s have no text layer: full text search finds them only if "
@@ -322,32 +337,49 @@ class PageReader(ImageReader):
                 file,
             )
 
-    def _page(self, document: PdfDocument, number: int) -> tuple[bytes, str]:
+    def _page(self, document: PdfDocument, number: int, seen: set[str]) -> tuple[bytes, str, PdfFigures]:
         with pdfium_lock:
             page = document[number - 1]
         try:
             image = draw_page(page, self.longest_side, self.page_seconds)
             with pdfium_lock, closing(page.get_textpage()) as layer:
                 text = layer.get_text_bounded()
+                figures = figures_of_page(page, layer, image, seen) if self.figures else PdfFigures()
         finally:
             with pdfium_lock:
                 page.close()
-        return encode_image(image), clean_text_layer(text)
+        return encode_image(image), clean_text_layer(text), figures
 
 
-def _page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
+def page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
+    """Return the node of a page, which holds the image, or refers to a file that is written to a folder."""
     source: dict[str, Any] = {"image": base64.b64encode(image).decode("ascii")}
     if folder is not None:
         file = folder / f"{name}-{number}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(image)
         source = {"image_path": str(file)}
-    metadata = {FILE_NAME: name, _PAGE_LABEL: str(number)}
-    return ImageRecord.of(f"{name}/{number}", content_hash(image), text=text, metadata=metadata, **source)
+    metadata = {FILE_NAME: name, PAGE_LABEL: str(number)}
+    node = ImageRecord.of(f"{name}/{number}", content_hash(image), metadata=metadata, **source)
+    return with_page_text(node, text, TEXT_LAYER)
+
+
+def _figure_node(page: ImageNode, number: int, figure: PdfFigure, folder: Path | None) -> ImageNode:
+    name, label = page.metadata[FILE_NAME], page.metadata[PAGE_LABEL]
+    return figure_node(
+        f"{page.node_id}/figure-{number}",
+        encode_image(figure.image),
+        file_name=name,
+        page_label=label,
+        box=figure.box,
+        caption=figure.text.caption,
+        page_text=clean_text_layer("\n".join(figure.text.neighbours)),
+        file=folder / f"{name}-{label}-figure-{number}.jpg" if folder is not None else None,
+    )
 
 
 @contextmanager
-def _open_pdf(pdf: Path, file: Path, password: str | None) -> Iterator[PdfDocument]:
+def open_pdf(pdf: Path, file: Path, password: str | None = None) -> Iterator[PdfDocument]:
     """Open a PDF file that was made from a file, or is that file, which errors name."""
     from pypdfium2 import PdfDocument
 
@@ -373,11 +405,28 @@ def _pdfium_error() -> type[Exception]:
     return error
 
 
-def _require_pdfium() -> None:
+def require_drawing_limits(longest_side: int, page_seconds: float) -> None:
+    """Raise an error if a limit for the drawing of pages is out of range.
+
+    Raises:
+        ValueError: A limit is out of range.
+    """
+    if not 1 <= longest_side <= MAX_LONGEST_SIDE:
+        raise ValueError(f"longest_side is {longest_side}; it is a number of pixels, at most {MAX_LONGEST_SIDE}")
+    if page_seconds <= 0:
+        raise ValueError(f"page_seconds is {page_seconds}; it is a number of seconds above 0")
+
+
+def require_pdfium() -> None:
+    """Raise an error if pypdfium2 is not installed.
+
+    Raises:
+        ImportError: It is not installed; the message names the extra.
+    """
     try:
         import pypdfium2  # noqa: F401
     except ImportError:
-        raise ImportError('PageReader needs pypdfium2: pip install "llama-index-mm-zhipu[pages]"') from None
+        raise ImportError('PDF files need pypdfium2: pip install "llama-index-mm-zhipu[pages]"') from None
 
 
 # Text layers

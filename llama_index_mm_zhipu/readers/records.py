@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.schema import BaseNode, ImageNode
+from llama_index.core.schema import BaseNode, ImageNode, NodeRelationship, RelatedNodeInfo
 
 from llama_index_mm_zhipu.prompts.wording import WORDING
 
@@ -29,6 +30,12 @@ SOURCE_ROOT = "source_root"
 SOURCE_LOCATION = "source_location"
 """Metadata key of the location of an image (see ``Source``), hidden from LLMs and embedding models."""
 
+TIME = "time"
+"""Metadata key of the time of a frame in its video, such as ``"00:01:23"``."""
+
+TIME_SECONDS = "time_seconds"
+"""Metadata key of the time of a frame in its video in seconds, as a float."""
+
 RESERVED_KEYS = frozenset(
     {CONTENT_HASH, SOURCE_ROOT, SOURCE_LOCATION, *(wording.label_key for wording in WORDING.values())}
 )
@@ -38,6 +45,7 @@ RECORD_SEPARATOR = "//"
 """Separates the source from the id of the record in a location; no path contains it."""
 
 _HASH_DIGITS = 6
+_TIME = re.compile(r"[0-9]{2,}:[0-9]{2}:[0-9]{2}")
 
 # Python represents bytes of file names that are not UTF-8 as surrogates, which no store can hold.
 _PRIVATE_OF_SURROGATE = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
@@ -167,10 +175,42 @@ class Source:
         node.excluded_embed_metadata_keys = [*node.excluded_embed_metadata_keys, SOURCE_ROOT, SOURCE_LOCATION]
         return node
 
+    def identify_relatives(self, node: ImageNode) -> ImageNode:
+        """Set the globally unique ids of parent and children of a node, which are nodes of this source."""
+        for relation in (NodeRelationship.PARENT, NodeRelationship.CHILD):
+            related = node.relationships.get(relation)
+            if isinstance(related, RelatedNodeInfo):
+                node.relationships[relation] = self._identified(related)
+            elif related is not None:
+                node.relationships[relation] = [*map(self._identified, related)]
+        return node
+
+    def _identified(self, related: RelatedNodeInfo) -> RelatedNodeInfo:
+        return related.model_copy(update={"node_id": self.id_of(related.node_id)})
+
 
 def content_hash(data: bytes) -> str:
     """Return the SHA-256 of an image's bytes in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def clock_time(seconds: float, *, digits: int = 0) -> str:
+    """Return a time as hours, minutes and seconds, such as ``00:01:23``; the rest of the last digit is cut off.
+
+    Args:
+        seconds: The time in seconds, 0 or more.
+        digits: Number of decimals of the seconds.
+    """
+    whole, fraction = divmod(int(seconds * 10**digits + 1e-6), 10**digits)
+    time = f"{whole // 3600:02}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return f"{time}.{fraction:0{digits}}" if digits else time
+
+
+def time_of(node: BaseNode) -> str:
+    """Return the time of a video frame, such as ``00:01:23``; empty for other nodes."""
+    time, seconds = node.metadata.get(TIME), node.metadata.get(TIME_SECONDS)
+    # Other data sets may have a key of that name, whose values must not reach prompts as labels.
+    return time if isinstance(seconds, int | float) and isinstance(time, str) and _TIME.fullmatch(time) else ""
 
 
 def default_prefix(root: Path) -> str:

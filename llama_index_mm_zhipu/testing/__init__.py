@@ -28,6 +28,7 @@ from llama_index_mm_zhipu.testing.gateway_faults import (
     OddEvents,
     ToolCalls,
 )
+from llama_index_mm_zhipu.testing.layout import SentPage
 from llama_index_mm_zhipu.testing.mock_server import MockGLMServer, connect_glm
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "RawAnswer",
     "Reasoning",
     "Says",
+    "SentPage",
     "Stall",
     "ToolCalls",
     "Trickle",

@@ -1,8 +1,8 @@
 """Computes the answer to a request by rules, without a model.
 
 The answer calls the first tool, fills a JSON schema, follows LlamaIndex's ReAct format, selects a choice, scores
-candidates, or writes a caption, whichever the request asks for. Otherwise it repeats the question and describes the
-images.
+candidates, or writes a caption or search words, whichever the request asks for. Otherwise it repeats the question and
+describes the images.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -38,8 +38,17 @@ GREETING = "（本地模拟服务，不是模型）"
 _MAX_CHARACTERS = 80
 
 
-def answer_to(request: dict[str, Any]) -> Answer:
-    """Return the answer to a request that has been checked."""
+# Search words by the everyday words that questions use for them.
+Synonyms = Mapping[str, Sequence[str]]
+
+
+def answer_to(request: dict[str, Any], synonyms: Synonyms | None = None) -> Answer:
+    """Return the answer to a request that has been checked.
+
+    Args:
+        request: The body of the request.
+        synonyms: Answers to the prompt of ``QueryRewriter``, see ``search_words``.
+    """
     messages = request["messages"]
     if request.get("tools") and messages[-1]["role"] != "tool":
         choice = selected_choice(messages)
@@ -48,7 +57,7 @@ def answer_to(request: dict[str, Any]) -> Answer:
         deltas, finish_reason = _tool_call(request["tools"][0]["function"], question), "tool_calls"
         length = sum(len(delta["tool_calls"][0]["function"]["arguments"]) for delta in deltas)
     else:
-        text, finish_reason = _limited(_text(messages), request.get("stop"), request.get("max_tokens"))
+        text, finish_reason = _limited(_text(messages, synonyms or {}), request.get("stop"), request.get("max_tokens"))
         deltas, length = text_deltas(text), len(text)
     prompt_length = _count_prompt_tokens(messages)
     return Answer(
@@ -65,9 +74,9 @@ def answer_to(request: dict[str, Any]) -> Answer:
     )
 
 
-def openai_answer_to(request: dict[str, Any]) -> OpenAIAnswer:
-    """Return the answer of an OpenAI-style server to a request that has been checked."""
-    answer = answer_to({**request, "messages": list(map(_with_base64_images, request["messages"]))})
+def openai_answer_to(request: dict[str, Any], synonyms: Synonyms | None = None) -> OpenAIAnswer:
+    """Return the answer of an OpenAI-style server to a request that has been checked, as ``answer_to`` does."""
+    answer = answer_to({**request, "messages": list(map(_with_base64_images, request["messages"]))}, synonyms)
     return OpenAIAnswer(
         **{part.name: getattr(answer, part.name) for part in fields(answer)},
         include_usage=bool((request.get("stream_options") or {}).get("include_usage")),
@@ -113,9 +122,11 @@ def _tool_call(function: dict[str, Any], question: str) -> tuple[Delta, ...]:
     return tuple({"tool_calls": [part]} for part in calls)
 
 
-def _text(messages: list[Message]) -> str:
+def _text(messages: list[Message], synonyms: Synonyms) -> str:
     if messages[-1]["role"] == "tool":
         return _repeat_results(messages)
+    if (words := search_words(messages, synonyms)) is not None:
+        return words
     for rule in (_filled_schema, _react_step, selection, scores, caption):
         if (text := rule(messages)) is not None:
             return text
@@ -175,6 +186,7 @@ _SCORING = re.compile(r'\{"number": \d+, "score": ')
 _CANDIDATE = re.compile(r"^(?:编号|Number )(\d+)[：:] *(.+)$", re.MULTILINE)
 _SCORED_QUESTION = re.compile(r"^(?:问题：|Question: )(.*)$", re.MULTILINE)
 _CAPTIONING = re.compile(r"^(说明：|Caption: ).*\n(文字：|Text: )", re.MULTILINE)
+_REWRITING = re.compile(r"^(?:问题：|Question: )[「“](.*)[」”]\n(?:检索词：|Search words:)$", re.MULTILINE)
 _SCHEMA_MARK = "Here's a JSON schema to follow:"
 _REACT_MARK = "Action Input:"
 _REACT_TOOL = re.compile(r"^> Tool Name: (\S+)$.*?^Tool Args: (?=\{)", re.MULTILINE | re.DOTALL)
@@ -218,6 +230,20 @@ def caption(messages: list[Message]) -> str | None:
     if form is None or not images:
         return None
     return f"{form.group(1)}{describe_image(images[-1])}\n{form.group(2)}无"
+
+
+def search_words(messages: list[Message], synonyms: Synonyms) -> str | None:
+    """Answer the prompt of ``QueryRewriter``: the synonyms of all words that the question contains, else the question.
+
+    Args:
+        messages: The messages of the request.
+        synonyms: Search words by the words that questions use for them.
+    """
+    found = _REWRITING.search(text_of(messages[-1]))
+    if found is None:
+        return None
+    words = dict.fromkeys(word for key in synonyms if key in found[1] for word in synonyms[key])
+    return "、".join(words) or found[1]
 
 
 def _overlap(question: str, text: str) -> float:

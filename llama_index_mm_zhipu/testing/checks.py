@@ -17,6 +17,7 @@ from llama_index_mm_zhipu.testing.wire import (
     bad_parameter,
     base64_of,
     decode_image,
+    invalid_field,
     is_url,
     parts_of,
     text_of,
@@ -156,7 +157,7 @@ def _check_messages(messages: Any, max_images: int, model: str) -> None:
     if messages is None:
         raise Refusal(400, "1213", "未正常接收到messages参数。")
     if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        raise _invalid("messages")
+        raise invalid_field("messages")
     called: list[str] = []
     for message in messages:
         _check_role(message, called)
@@ -173,7 +174,7 @@ def _check_role(message: Message, called: list[str]) -> None:
     if message.get("role") not in _ROLES:
         raise Refusal(400, "1214", f"messages.role 参数非法，取值范围 {list(_ROLES)}")
     if message["role"] == "tool" and message.get("tool_call_id") not in called:
-        raise _invalid("messages.tool_call_id")
+        raise invalid_field("messages.tool_call_id")
 
 
 def _part_types(model: str) -> list[str]:
@@ -191,10 +192,10 @@ def _check_content(message: Message, types: list[str]) -> None:
         raise (
             Refusal(400, "1213", "未正常接收到messages.content参数。")
             if content is None
-            else _invalid("messages.content")
+            else invalid_field("messages.content")
         )
     if not isinstance(content, (str, list)):
-        raise _invalid("messages.content")
+        raise invalid_field("messages.content")
     for part in parts_of(message):
         _check_part(part, types)
     _check_mixture([part["type"] for part in parts_of(message)])
@@ -233,7 +234,7 @@ def _call_ids(message: Message) -> list[str]:
     """Return the ids of the tool calls in an assistant's message."""
     calls = message.get("tool_calls") or []
     if not isinstance(calls, list) or not all(_is_call(call) for call in calls):
-        raise _invalid("messages.tool_calls")
+        raise invalid_field("messages.tool_calls")
     return [call["id"] for call in calls] if message["role"] == "assistant" else []
 
 
@@ -250,10 +251,6 @@ def _check_length(messages: list[Message], context_window: int) -> None:
     length = sum(len(part.get("text", "")) for message in messages for part in parts_of(message))
     if length > context_window * _CHARACTERS_PER_TOKEN:
         raise Refusal(400, "1261", "Prompt 超长")
-
-
-def _invalid(field: str) -> Refusal:
-    return Refusal(400, "1214", f"{field} 参数非法。请检查文档。")
 
 
 # OpenAI-style servers

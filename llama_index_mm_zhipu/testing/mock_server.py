@@ -16,7 +16,7 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,9 +27,12 @@ from typing import Any
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.llm.endpoint import Style, has_key_in_environment, without_credentials
+from llama_index_mm_zhipu.llm.layout_parsing import PATH as LAYOUT_PARSING
+from llama_index_mm_zhipu.llm.transport import CHAT
 from llama_index_mm_zhipu.testing.answers import answer_to, openai_answer_to
 from llama_index_mm_zhipu.testing.checks import check_key, check_openai_request, check_request
 from llama_index_mm_zhipu.testing.faults import ErrorAnswer, Fault
+from llama_index_mm_zhipu.testing.layout import LayoutRule, elements_of, layout_answer_to
 from llama_index_mm_zhipu.testing.wire import (
     Answer,
     Finish,
@@ -37,6 +40,7 @@ from llama_index_mm_zhipu.testing.wire import (
     Refusal,
     Reply,
     bad_parameter,
+    json_reply,
     used_request_id,
 )
 
@@ -55,6 +59,10 @@ class MockGLMServer:
         api_key: The only API key that is accepted. By default any key is, with ``"glm"`` any of two parts.
         flat_errors: Whether errors of an ``"openai"`` server have the form of vLLM before 0.10,
             ``{"object": "error", …}``.
+        synonyms: Search words by the words that questions use for them, such as ``{"没气": ["胎压", "充气"]}``. The
+            answer to the prompt of ``QueryRewriter`` are those of all words that the question contains.
+        layout: What GLM-OCR (``layout_parsing``) reads on a page: returns its elements as the API describes them. By
+            default they are the lines of the text layer of a PDF page, else a description of the image.
 
     Attributes:
         url: Base URL for ``ZhipuMultiModal(api_base=…)``.
@@ -80,6 +88,8 @@ class MockGLMServer:
         base_path: str | None = None,
         api_key: str | None = None,
         flat_errors: bool = False,
+        synonyms: Mapping[str, Sequence[str]] | None = None,
+        layout: LayoutRule = elements_of,
     ) -> None:
         self.authorizations: list[str | None] = []
         self.requests: list[dict[str, Any]] = []
@@ -89,6 +99,8 @@ class MockGLMServer:
         self._is_openai = api_style == "openai"
         self._api_key = api_key
         self._flat_errors = flat_errors
+        self._synonyms = synonyms
+        self._layout = layout
         self._faults: deque[Fault | None] = deque()
         self._request_ids: set[str] = set()
         self._lock = threading.Lock()
@@ -136,7 +148,10 @@ class MockGLMServer:
         """
         self.script(*[ErrorAnswer(status, code, message)] * times)
 
-    def _respond(self, authorization: str | None, body: bytes) -> Reply:
+    def _respond(self, path: str, authorization: str | None, body: bytes) -> Reply | None:
+        """Return the reply to a request, or None if the API has no such path."""
+        if path != CHAT and (path != LAYOUT_PARSING or self._is_openai):
+            return None
         try:
             request = json.loads(body)
         except ValueError:
@@ -144,7 +159,8 @@ class MockGLMServer:
         if not isinstance(request, dict):
             return bad_parameter().reply()
         fault, is_new = self._record(authorization, request)
-        reply = fault.instead() or self._answer(authorization, request, is_new, fault)
+        answer = self._layout_answer if path == LAYOUT_PARSING else self._answer
+        reply = fault.instead() or answer(authorization, request, is_new, fault)
         reply = fault.alter_reply(reply)
         return replace(reply, delay=reply.delay + self._latency)
 
@@ -169,25 +185,39 @@ class MockGLMServer:
         return fault.alter_answer(answer).reply(stream=bool(request.get("stream")))
 
     def _checked_answer(self, authorization: str | None, request: dict[str, Any], is_new: bool) -> Answer:
-        is_known = self._api_key is None or authorization == f"Bearer {self._api_key}"
         if self._is_openai:
-            if not is_known:
+            if self._api_key is not None and authorization != f"Bearer {self._api_key}":
                 raise OpenAIRefusal(401, "Unauthorized", flat=self._flat_errors)
             check_openai_request(request, flat_errors=self._flat_errors)
-            return openai_answer_to(request)
-        if self._api_key is None or not is_known:
-            check_key(authorization if is_known else "")
+            return openai_answer_to(request, self._synonyms)
+        self._check_key(authorization)
         check_request(request, max_images=self._max_images, max_tokens=self._max_tokens)
         if not is_new:
             raise used_request_id(request["request_id"])
-        return answer_to(request)
+        return answer_to(request, self._synonyms)
+
+    def _layout_answer(self, authorization: str | None, request: dict[str, Any], is_new: bool, fault: Fault) -> Reply:
+        try:
+            self._check_key(authorization)
+            answer = layout_answer_to(request, self._layout)
+            if not is_new:
+                raise used_request_id(request["request_id"])
+        except Refusal as refusal:
+            return refusal.reply()
+        return json_reply(200, answer)
+
+    def _check_key(self, authorization: str | None) -> None:
+        is_known = self._api_key is None or authorization == f"Bearer {self._api_key}"
+        if self._api_key is None or not is_known:
+            check_key(authorization if is_known else "")
 
 
-def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
+def connect_glm(model: str = "glm-4v-flash", *, synonyms: Mapping[str, Sequence[str]] | None = None) -> ZhipuMultiModal:
     """Connect to Zhipu's API if the environment has an API key, else to a mock server; print which one.
 
     Args:
         model: Name of the model.
+        synonyms: As in ``MockGLMServer``.
 
     Returns:
         A client. The mock server runs until the process ends.
@@ -196,7 +226,7 @@ def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
         llm = ZhipuMultiModal(model)
         print(f"Asking {llm.model} at {without_credentials(llm.api_base)}.")
         return llm
-    server = MockGLMServer()
+    server = MockGLMServer(synonyms=synonyms)
     server.__enter__()
     atexit.register(server.__exit__, None, None, None)
     print("ZHIPUAI_API_KEY is not set: asking the local mock server, which describes what it was sent.")
@@ -205,8 +235,8 @@ def connect_glm(model: str = "glm-4v-flash") -> ZhipuMultiModal:
 
 # HTTP
 
-Respond = Callable[[str | None, bytes], Reply]
-"""Computes the reply from the ``Authorization`` header and the body of a request."""
+Respond = Callable[[str, str | None, bytes], "Reply | None"]
+"""Computes the reply from the path below the base path, the ``Authorization`` header and the body of a request."""
 
 # SO_LINGER with a timeout of zero: closing the socket resets the connection.
 _NO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
@@ -217,7 +247,7 @@ class _Server(ThreadingHTTPServer):
 
     Attributes:
         respond: Computes replies.
-        base_path: Path of the API, which ends before ``/chat/completions``.
+        base_path: Path of the API, below which its parts are.
         connections: TCP connections accepted so far.
     """
 
@@ -288,12 +318,15 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
-        """Answer a chat completion; no other path exists."""
+        """Answer a request to a path that exists."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == f"{self.server.base_path}/chat/completions":
-            self._send(self.server.respond(self.headers.get("Authorization"), body))
-        else:
+        base, path = f"{self.server.base_path}/", self.path
+        authorization = self.headers.get("Authorization")
+        reply = self.server.respond(path.removeprefix(base), authorization, body) if path.startswith(base) else None
+        if reply is None:
             self._refuse_path()
+        else:
+            self._send(reply)
 
     def do_GET(self) -> None:
         """Refuse any GET request."""

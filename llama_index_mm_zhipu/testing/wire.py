@@ -137,6 +137,11 @@ def bad_parameter() -> Refusal:
     return Refusal(400, "1210", "API 调用参数有误，请检查文档。")
 
 
+def invalid_field(field: str) -> Refusal:
+    """Return the refusal of a field whose value has another form than the API expects."""
+    return Refusal(400, "1214", f"{field} 参数非法。请检查文档。")
+
+
 class OpenAIRefusal(Refusal):
     """An error reply of an OpenAI-style server.
 

@@ -80,6 +80,13 @@ def test_results_are_shown_with_number_score_and_caption(results: list[NodeWithS
     assert page.cited() == page.links == []
 
 
+def test_the_time_of_a_video_frame_is_shown(results: list[NodeWithScore]) -> None:
+    results[0].node.metadata = {"time": "00:01:23", "time_seconds": 83.0}
+    page = Page(show("帽子", Response("见[图1，00:01:23]。", source_nodes=results)))
+    assert page.text.count("00:01:23") == 2
+    assert page.linked() == [("图1", results[0].node.node_id)]
+
+
 def test_an_answer_links_to_the_images_that_it_cites(results: list[NodeWithScore]) -> None:
     answer = "帽子在[图2]里，裙子见图1、图3至4；图9没有。**图2**"
     names = [result.node.node_id for result in results]

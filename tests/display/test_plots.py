@@ -41,6 +41,13 @@ def test_query_and_results_are_drawn_in_rows(results: list[NodeWithScore], tmp_p
     assert (tmp_path / "results.png").stat().st_size > 10_000
 
 
+def test_the_time_of_a_video_frame_follows_its_score(results: list[NodeWithScore]) -> None:
+    results[0].node.metadata = {"time": "00:01:23", "time_seconds": 83.0}
+    first, second = titles(plot_results("帽子", results[:2]))[1:]
+    assert first == f"0.9000  00:01:23\n{results[0].node.get_content()}"
+    assert second == f"0.8000\n{results[1].node.get_content()}"
+
+
 def test_results_may_be_nodes_a_response_or_retriever_output(results: list[NodeWithScore]) -> None:
     drawn = titles(plot_results("帽子", results))
     assert titles(plot_results("帽子", Response("是", source_nodes=results))) == drawn

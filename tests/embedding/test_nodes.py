@@ -12,7 +12,7 @@ from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Nod
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.embedding import embed_nodes
-from llama_index_mm_zhipu.images import ImageError
+from llama_index_mm_zhipu.images import ImageError, with_caption, with_page_text
 
 
 def test_captioned_images_get_the_mean_of_image_and_caption(
@@ -182,11 +182,38 @@ def test_embedded_nodes_can_be_sent_to_another_machine(
     assert received.skipped.count == 1
 
 
-def test_cut_captions_and_texts_are_counted_in_one_warning(
+def test_cut_texts_and_long_captions_are_counted_in_one_warning_each(
     tiny_embedding: ChineseClipEmbedding, photos: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     images = [ImageNode(image_path=str(photos[0]), text="很长的说明" * 20) for _ in range(260)]
     texts = [TextNode(text="很长的说明" * 20), TextNode(text="短")]
     tiny_embedding([*images, *texts])
     messages = [record.getMessage() for record in caplog.records]
-    assert [message.split(";")[0] for message in messages] == ["261 text(s) longer than 50 tokens were cut"]
+    assert [message.split(";")[0] for message in messages] == [
+        "1 text(s) longer than 50 tokens were cut",
+        "260 caption(s) longer than 50 tokens are not in the vectors of their images",
+    ]
+
+
+def test_a_caption_that_the_model_would_cut_is_not_averaged(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path]
+) -> None:
+    path = str(photos[0])
+    short, long, alone = (ImageNode(image_path=path, text=text) for text in ("红" * 50, "红" * 51, ""))
+    embedded = embed_nodes([short, long, alone], tiny_embedding, caption_weight=0.5)
+    vectors = [np.array(node.embedding) for node in embedded]
+    assert np.allclose(vectors[1], vectors[2])
+    assert not np.allclose(vectors[0], vectors[2])
+    assert embed_nodes([short], tiny_embedding).caption_weight == 0.5
+    assert embed_nodes([short, long], tiny_embedding).caption_weight == 0.0
+
+
+def test_page_texts_are_in_no_vector(tiny_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    image = ImageNode(image_path=str(photos[0]))
+    page, captioned = with_page_text(image, "胎压过低", "ocr"), with_caption(image, "轮胎")
+    both = with_page_text(captioned, "胎压过低", "ocr")
+    embedded = embed_nodes([image, page, captioned, both], tiny_embedding, caption_weight=0.5)
+    vectors = [np.array(node.embedding) for node in embedded]
+    assert np.allclose(vectors[0], vectors[1])
+    assert np.allclose(vectors[2], vectors[3])
+    assert embed_nodes([page], tiny_embedding).caption_weight == 0.0

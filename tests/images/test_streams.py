@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.images import (
 )
 from llama_index_mm_zhipu.images.streams import LimitedStream
 from llama_index_mm_zhipu.index.read import image_of_document
-from llama_index_mm_zhipu.readers import FolderReader, PageReader, RecordError, read_folder, read_jsonl
+from llama_index_mm_zhipu.readers import FolderReader, PageReader, RecordError, VideoReader, read_folder, read_jsonl
 from llama_index_mm_zhipu.readers.image_nodes import image_of_file
 
 INVALID_NAME = "a file name cannot contain NUL"
@@ -165,7 +165,9 @@ def test_a_path_with_a_nul_is_refused_everywhere(name: str | Path, embedding: Ch
             build_index(given, embed_model=embedding)
 
 
-@pytest.mark.parametrize("read", [read_folder, FolderReader().load_data, read_jsonl, PageReader().load_data])
+@pytest.mark.parametrize(
+    "read", [read_folder, FolderReader().load_data, read_jsonl, PageReader().load_data, VideoReader().load_data]
+)
 def test_a_folder_with_a_nul_is_refused_by_readers(read: Any) -> None:
     with pytest.raises(ImageError, match=rf"cannot read the image a\\x00b: {INVALID_NAME}"):
         read("a\0b")

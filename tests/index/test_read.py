@@ -125,7 +125,13 @@ def test_what_cannot_be_indexed_is_a_type_error(tiny_embedding: ChineseClipEmbed
 
 @pytest.mark.parametrize(
     ("name", "reader"),
-    [("x.pdf", "PageReader"), ("x.pptx", "PageReader"), ("x.jsonl", "read_jsonl"), ("x.CSV", "ColumnReader")],
+    [
+        ("x.pdf", "PageReader"),
+        ("x.pptx", "PageReader"),
+        ("x.MP4", "VideoReader"),
+        ("x.jsonl", "read_jsonl"),
+        ("x.CSV", "ColumnReader"),
+    ],
 )
 def test_files_of_many_images_name_their_reader(
     tiny_embedding: ChineseClipEmbedding, tmp_path: Path, name: str, reader: str

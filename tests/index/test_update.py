@@ -30,7 +30,10 @@ from llama_index_mm_zhipu import (
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.stored_files import missing_ids
 from llama_index_mm_zhipu.index.update import ImageUpdater
+from llama_index_mm_zhipu.readers import PageReader
 from llama_index_mm_zhipu.readers.records import CONTENT_HASH, SOURCE_LOCATION, SOURCE_ROOT, is_missing, name_in_source
+
+ROOT = Path(__file__).parents[2]
 
 
 class CountingEmbedding(MockMultiModalEmbedding):
@@ -346,6 +349,29 @@ def test_a_moved_folder_is_recognised(
         assert model.taken() == 0
         assert sorted(node.node_id for node in images_in(index)) == ids
         assert files_in(index) == [str(tmp_path / new / f"{name}.jpg") for name in "abc"]
+
+
+@pytest.mark.parametrize("insert_batch_size", [1, 100])
+def test_figures_of_a_moved_file_still_belong_to_its_pages(
+    model: CountingEmbedding, tmp_path: Path, insert_batch_size: int
+) -> None:
+    (tmp_path / "x").mkdir()
+    shutil.copy(ROOT / "examples" / "cases" / "car_maintenance.pdf", tmp_path / "x")
+    reader = PageReader(longest_side=64, figures=True)
+    settings: dict[str, Any] = {"persist_dir": tmp_path / "index", "insert_batch_size": insert_batch_size}
+    index = build_index(reader.load_data(tmp_path / "x"), model, **settings)
+    ids = {node.node_id for node in images_in(index)}
+    index.close()
+    (tmp_path / "x").rename(tmp_path / "y")
+    index = build_index(reader.load_data(tmp_path / "y"), model, **settings)
+    assert {node.node_id for node in images_in(index)} == ids
+    parents = {node.parent_node.node_id for node in images_in(index) if node.parent_node is not None}
+    assert len(parents) == 3
+    assert parents < ids
+    if insert_batch_size > 1:
+        children = {child.node_id for node in images_in(index) for child in node.child_nodes or []}
+        assert len(children) == 12
+        assert children < ids
 
 
 def test_a_new_folder_in_the_place_of_a_moved_one_replaces_nothing(

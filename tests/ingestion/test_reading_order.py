@@ -150,17 +150,35 @@ def test_tables_are_read_row_by_row() -> None:
     assert read(*lines) == ["项目 规格 周期", "机油 5W-30 一年", "胎压 2.3 bar 每月"]
 
 
-def test_a_figure_beside_text_is_read_after_it() -> None:
+def test_labels_of_a_figure_are_read_after_the_text_beside_it() -> None:
+    texts = [
+        "梯度下降沿着损失函数梯度的反方向，一小步",
+        "一小步地更新参数。",
+        "学习率决定每一步迈多大，是训练时最需要细",
+        "心调节的超参数。",
+    ]
+    label = OcrLine("学习率合适", (0.62, 0.2, 0.71, 0.23))
+    lines = below(texts, 100, 200)
+    level = OcrLine(label.text, (0.9, lines[0].box[1], 0.97, lines[0].box[3]))
+    assert read(level, *lines) == ["".join(texts[:2]), "".join(texts[2:]), label.text]
+
+
+def test_a_figure_with_rows_of_labels_is_read_after_the_text_beside_it() -> None:
     labels = [line("晴天", 560, 112), line("雨天", 760, 112), line("去", 560, 175), line("不去", 760, 175)]
     assert read(*below(LEFT, 100, 100), *labels) == ["".join(LEFT), "晴天 雨天", "去 不去"]
 
 
 def test_tables_with_long_cells_are_read_row_by_row() -> None:
     rows = [("机油", "每一万公里或者每年更换一次，以先到者为准"), ("滤芯", "每两万公里更换，多尘地区应当缩短周期")]
-    lines = [
-        line(text, 100 + 150 * column, 100 + 40 * row) for row in range(2) for column, text in enumerate(rows[row])
-    ]
+    lines = [line(text, 100 + 150 * column, 100 + 40 * row) for row in (0, 1) for column, text in enumerate(rows[row])]
     assert read(*lines) == [" ".join(row) for row in rows]
+
+
+def test_the_box_of_a_line_may_include_a_marker_that_its_text_lacks() -> None:
+    texts = ["梯度下降沿着损失函数梯度的反方向，一小步", "一小步地更新参数，直到损失不再下降，这时"]
+    first, *others = below([*texts, "训练结束。"], 100, 100)
+    marked = OcrLine(first.text, (first.box[0] - 0.025, *first.box[1:]))
+    assert read(marked, *others) == ["".join([*texts, "训练结束。"])]
 
 
 def test_vertical_text_is_read_from_the_right() -> None:
@@ -175,7 +193,7 @@ def test_vertical_text_is_read_from_the_right() -> None:
 def test_a_vertical_label_beside_horizontal_text_does_not_mix_its_lines() -> None:
     texts = ["损失随步数下降。", "学习率太大会震荡。", "太小则收敛很慢。"]
     label = OcrLine("损失函数的值", (0.02, 0.05, 0.04, 0.2))
-    assert read(label, *below(texts, 100, 100)) == [*texts, label.text]
+    assert read(label, *below(texts, 100, 100)) == [label.text, *texts]
 
 
 def test_an_image_without_lines_has_no_text() -> None:

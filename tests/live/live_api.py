@@ -30,23 +30,28 @@ class Api:
     key: str = field(repr=False)
     _http: httpx.Client = field(init=False, repr=False, default_factory=lambda: httpx.Client(timeout=_TIMEOUT))
 
-    def send(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> httpx.Response:
+    def send(
+        self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None, path: str = "chat/completions"
+    ) -> httpx.Response:
         """Send a request.
 
         Args:
             body: Body of the request.
             headers: Headers to send instead of the one with the key.
+            path: Path of the part of the API.
         """
         headers = self.bearer(self.key) if headers is None else headers
-        return self._http.post(f"{self.base.rstrip('/')}/chat/completions", json=dict(body), headers=dict(headers))
+        return self._http.post(f"{self.base.rstrip('/')}/{path}", json=dict(body), headers=dict(headers))
 
-    def post(self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def post(
+        self, body: Mapping[str, Any], headers: Mapping[str, str] | None = None, path: str = "chat/completions"
+    ) -> dict[str, Any]:
         """Send a request and return the parsed answer.
 
         Raises:
             NoAnswer: The request was refused.
         """
-        return answer_in(self.send(body, headers))
+        return answer_in(self.send(body, headers, path))
 
     def stream(self, body: Mapping[str, Any]) -> list[str]:
         """Send a request for a stream and return the data of its events.

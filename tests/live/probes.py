@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jwt
+from layout_probes import LAYOUT_PROBES
 from live_api import Api, NoAnswer, answer_in, media_type
 from live_images import encoded, encoded_file_of, image, images
 from probe import ANSWERED, GREETING, Ask, Probe, answered_or_empty, asking, body, text, user
@@ -629,4 +630,4 @@ _SERVICE = [
     ),
 ]
 
-PROBES = [*_COUNTS, *_FORMS, *_MESSAGES, *_MEDIA, *_PARAMETERS, *_STREAMS, *_KEYS, *_TOOLS, *_SERVICE]
+PROBES = [*_COUNTS, *_FORMS, *_MESSAGES, *_MEDIA, *_PARAMETERS, *_STREAMS, *_KEYS, *_TOOLS, *_SERVICE, *LAYOUT_PROBES]

@@ -1,8 +1,9 @@
 """Every probe against Zhipu's service: ``ZHIPUAI_API_KEY=… pytest -m live``.
 
 ``ZHIPUAI_BASE_URL`` names another deployment, ``LIVE_TABLE`` a file for the table in Markdown, ``LIVE_PAUSE`` the
-seconds between probes. Only free models are asked. A probe fails if its outcome is not the assumed one. Then put the
-service's outcome into ``probes.py``, and change the package or its mock server if needed.
+seconds between probes. Only free models are asked, and GLM-OCR, which is not free, about some thirty pages. A probe
+fails if its outcome is not the assumed one. Then put the service's outcome into ``probes.py`` or ``layout_probes.py``,
+and change the package or its mock server if needed.
 """
 
 from __future__ import annotations

@@ -280,7 +280,7 @@ def test_the_key_appears_nowhere(
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, r"no API key: give ZhipuMultiModal\(api_key=…\) or set ZHIPUAI_API_KEY or .*open\.bigmodel\.cn"),
+        (None, r"no API key: give api_key=… or set ZHIPUAI_API_KEY or .*open\.bigmodel\.cn"),
         ("", "no API key"),
         ("   ", "no API key"),
         ("s3cr3t key", "holds a blank or a character outside ASCII"),

@@ -39,6 +39,10 @@ def plain_index(demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNod
     return build_index(nodes, embed_model=demo_embedding)
 
 
+def scores_of(result: NodeWithScore) -> list[float]:
+    return [score for score in result.node.metadata["retrieval_scores"].values() if score is not None]
+
+
 # By what of the question
 
 
@@ -157,7 +161,7 @@ def test_hybrid_is_the_default_where_captions_are_found_by_full_text(
     words = photo_nodes[1].text
     hybrid = plain_index.as_retriever(vector_store_query_mode="hybrid", image_similarity_top_k=3).retrieve(words)
     assert ids(plain_index.as_retriever(image_similarity_top_k=3).retrieve(words)) == ids(hybrid)
-    assert "（得分 0.0" in hybrid[0].node.metadata["检索到的图片"]
+    assert "（得分 " in hybrid[0].node.metadata["检索到的图片"]
     assert "（相似度 0." in index.as_retriever().retrieve(words)[0].node.metadata["检索到的图片"]
 
 
@@ -188,14 +192,36 @@ def test_marginal_relevance(index: ImageIndex) -> None:
     assert set(by_threshold[0.0]) != set(by_threshold[1.0])
 
 
-def test_a_similarity_cut_off(index: ImageIndex, plain_index: ImageIndex) -> None:
-    for tried in (index, plain_index):
-        every = tried.as_retriever(vector_store_query_mode="default", image_similarity_top_k=10).retrieve("帽子")
-        cutoff = every[4].score
-        found = tried.as_retriever(similarity_cutoff=cutoff, image_similarity_top_k=10).retrieve("帽子")
-        assert ids(found) == ids(every[:5])
-    with pytest.raises(ValueError, match=r"similarity_cutoff is a cosine, and mode 'hybrid' gives other scores"):
-        index.as_retriever(similarity_cutoff=0.3, vector_store_query_mode="hybrid")
+def test_a_similarity_cut_off(index: ImageIndex) -> None:
+    every = index.as_retriever(image_similarity_top_k=10).retrieve("帽子")
+    found = index.as_retriever(similarity_cutoff=every[4].score, image_similarity_top_k=10).retrieve("帽子")
+    assert ids(found) == ids(every[:5])
+
+
+@pytest.mark.parametrize("mode", [None, "hybrid", "text_search", "mmr", "default"])
+def test_a_cut_off_looks_at_cosines_and_shares_of_words_in_every_mode(
+    plain_index: ImageIndex, mode: str | None
+) -> None:
+    words = "帽子和裙子的照片"
+    every = plain_index.as_retriever(vector_store_query_mode=mode, image_similarity_top_k=10).retrieve(words)
+    best = {result.node_id: max(scores_of(result)) for result in every}
+    cutoff = sorted(best.values())[len(best) // 2]
+    retriever = plain_index.as_retriever(
+        vector_store_query_mode=mode, similarity_cutoff=cutoff, image_similarity_top_k=10
+    )
+    assert ids(retriever.retrieve(words)) == [node_id for node_id in ids(every) if best[node_id] >= cutoff]
+
+
+def test_results_carry_their_cosine_and_their_share_of_the_words(plain_index: ImageIndex) -> None:
+    by_vector = plain_index.as_retriever(vector_store_query_mode="default", image_similarity_top_k=10).retrieve("帽子")
+    cosines = {result.node_id: result.score for result in by_vector}
+    for result in plain_index.as_retriever(image_similarity_top_k=10).retrieve("帽子"):
+        scores = result.node.metadata["retrieval_scores"]
+        assert scores["cosine"] == pytest.approx(cosines[result.node_id])
+        assert scores["words_found"] == ("帽子" in result.node.get_content())
+        assert "retrieval_scores" in result.node.excluded_llm_metadata_keys
+        assert "retrieval_scores" in result.node.excluded_embed_metadata_keys
+    assert [result.node.metadata["retrieval_scores"]["words_found"] for result in by_vector] == [None] * 10
 
 
 def test_metadata_filters(plain_index: ImageIndex, photos: list[Path]) -> None:
@@ -336,12 +362,12 @@ def test_unknown_words_leave_an_image_to_be_searched_by_alone(
     assert set(ids(fused[1:3])) == {"帽子", "🐼🎋𠮷 iPhone15"}
 
 
-def test_a_cut_off_keeps_the_vectors_of_unknown_words(
+def test_a_cut_off_of_unknown_words_looks_at_the_words_found(
     with_symbols: ImageIndex, caplog: pytest.LogCaptureFixture
 ) -> None:
-    found = with_symbols.as_retriever(similarity_cutoff=-1, similarity_top_k=5).retrieve("🐼")
-    assert len(found) == 5
-    assert "（相似度 " in found[-1].node.metadata["检索到的图片"]
+    found = with_symbols.as_retriever(similarity_cutoff=1, similarity_top_k=5).retrieve("🐼")
+    assert len(found) == 2
+    assert all(result.node.metadata["retrieval_scores"] == {"cosine": None, "words_found": 1} for result in found)
     assert len(caplog.records) == 1
 
 

@@ -21,6 +21,7 @@ from llama_index_mm_zhipu.readers import (
     MugeRetrievalReader,
     PageReader,
     RecordError,
+    VideoReader,
     WukongReader,
 )
 
@@ -346,7 +347,9 @@ def test_a_folder_that_is_a_link_is_read(linked: Path, tmp_path: Path) -> None:
 # Arguments
 
 
-@pytest.mark.parametrize("reader", [FolderReader, JsonlReader, PageReader, MugeRetrievalReader, WukongReader])
+@pytest.mark.parametrize(
+    "reader", [FolderReader, JsonlReader, PageReader, VideoReader, MugeRetrievalReader, WukongReader]
+)
 def test_an_unknown_argument_is_an_error(reader: type[ImageReader]) -> None:
     with pytest.raises(TypeError, match="on_eror"):
         reader(on_eror="skip")  # type: ignore[call-arg]

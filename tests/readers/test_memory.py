@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from videos import scene, write_video
 
 MEBIBYTE = 1 << 20
 MAX_MEBIBYTES = 200
@@ -80,3 +81,15 @@ def test_memory_does_not_grow_with_a_json_array_on_one_line(tmp_path: Path, imag
     count, peak, _ = read_in_new_process(f"{reader}.lazy_load_data({str(tmp_path / 'a.json')!r})")
     assert count == 512
     assert peak <= MAX_MEBIBYTES
+
+
+@pytest.mark.integration
+def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path: Path, photos: list[Path]) -> None:
+    scenes = [(scene(photo), 3) for photo in photos]
+    peaks = []
+    for repeats in (1, 30):
+        video = write_video(tmp_path / f"{repeats}.mp4", scenes * repeats)
+        count, peak, _ = read_in_new_process(f"VideoReader().lazy_load_data({str(video)!r})")
+        assert count == 10 * repeats
+        peaks.append(peak)
+    assert peaks[1] - peaks[0] < 20

@@ -16,7 +16,9 @@ from llama_index.core.tools import FunctionTool
 from pydantic import BaseModel, Field
 from raw_client import TOOL_MODEL, Client, choices_of, image, text, tool, user
 
-from llama_index_mm_zhipu.testing.answers import caption, scores, selected_choice, selection
+from llama_index_mm_zhipu.prompts.templates import REWRITE_PROMPTS
+from llama_index_mm_zhipu.testing import MockGLMServer
+from llama_index_mm_zhipu.testing.answers import caption, scores, search_words, selected_choice, selection
 
 
 class Colour(Enum):
@@ -300,7 +302,7 @@ def test_a_react_prompt_without_tools_is_described(shared: Client) -> None:
     assert shared.message(messages=messages)["content"].startswith("（本地模拟服务，不是模型）问题：你好")
 
 
-# Selectors, reranking, captions
+# Selectors, reranking, search words, captions
 
 
 SELECTOR = (
@@ -321,6 +323,22 @@ def test_scores_are_the_share_of_the_question_s_characters() -> None:
     assert [(item["number"], item["score"]) for item in judged] == [(1, 10.0), (2, 0.0)]
 
 
+@pytest.mark.parametrize("prompt", REWRITE_PROMPTS.values())
+def test_search_words_are_the_synonyms_of_all_words_in_the_question(prompt: str) -> None:
+    synonyms = {"没气": ["胎压", "充气"], "车胎": ["轮胎", "胎压"], "电瓶": ["蓄电池"]}
+    asked = [user(prompt.replace("{question}", "「车胎没气了？」"))]
+    assert search_words(asked, synonyms) == "胎压、充气、轮胎"
+    assert search_words(asked, {}) == "车胎没气了？"
+
+
+@pytest.mark.parametrize("api_style", ["glm", "openai"])
+def test_the_server_takes_synonyms(api_style: Literal["glm", "openai"]) -> None:
+    with MockGLMServer(api_style=api_style, synonyms={"没气": ["胎压"]}) as server:
+        answer = Client(server).message(messages=[user(REWRITE_PROMPTS["zh"].replace("{question}", "「没气了？」"))])
+    assert answer["content"] == "胎压"
+
+
 def test_other_prompts_match_none_of_these_rules() -> None:
     for rule in (selected_choice, selection, scores, caption):
         assert rule([user("问题：帽子是什么颜色？")]) is None
+    assert search_words([user("问题：「帽子」\n检索词")], {"帽子": ["凉帽"]}) is None

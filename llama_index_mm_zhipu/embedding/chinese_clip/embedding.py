@@ -37,12 +37,14 @@ from llama_index_mm_zhipu.embedding.chinese_clip.vectors import (
     order_by_length,
     probabilities,
     stack_vectors,
+    takes_whole,
     text_vectors,
     warn_of_cut_texts,
+    warn_of_long_captions,
 )
 from llama_index_mm_zhipu.embedding.contract import DEFAULT_CAPTION_WEIGHT, Vector
-from llama_index_mm_zhipu.embedding.nodes import compute_embeddings, image_bar, texts_to_embed
-from llama_index_mm_zhipu.images import ImageError, ImageSource, OnTruncated, UrlRules, describe
+from llama_index_mm_zhipu.embedding.nodes import compute_embeddings, image_bar, text_to_embed
+from llama_index_mm_zhipu.images import ImageError, ImageSource, OnTruncated, UrlRules, caption_of, describe, has_image
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.types import OnError
 
@@ -194,6 +196,10 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         """
         return knows(text)
 
+    def takes_whole(self, text: str) -> bool:
+        """Return whether a text has at most 50 tokens, which ``long_text="truncate"`` leaves whole."""
+        return takes_whole(text)
+
     def for_long_texts(self) -> ChineseClipEmbedding:
         """Return a copy with ``long_text="mean"``: text chunks of LlamaIndex are ten times what Chinese-CLIP takes."""
         return self.model_copy(update={"long_text": "mean"})
@@ -265,7 +271,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         Returns:
             The same nodes, without those whose images were skipped.
         """
-        # The copy does not warn after each batch: one warning counts the cut captions and texts of all nodes.
+        # The copy does not warn after each batch: one warning counts those of all nodes.
         silent = self.model_copy()
         silent._warns_of_cut_texts = False
         embeddings, _ = compute_embeddings(
@@ -276,7 +282,9 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             on_error=self.on_error,
             show_progress=show_progress,
         )
-        self._warn_of_cut_texts(texts_to_embed(nodes, self.caption_weight))
+        self._warn_of_cut_texts([text_to_embed(node) for node in nodes if not has_image(node)])
+        if self.caption_weight:
+            warn_of_long_captions([caption_of(node) for node in nodes if has_image(node)])
         for node, embedding in zip(nodes, embeddings, strict=True):
             node.embedding = embedding
         return [node for node in nodes if node.embedding is not None]

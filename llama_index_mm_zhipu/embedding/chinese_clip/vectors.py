@@ -87,10 +87,21 @@ def text_vectors(backend: Backend, texts: Sequence[str], *, long_text: LongText,
 
 def warn_of_cut_texts(texts: Sequence[str]) -> None:
     """Log one warning with the number of texts that ``long_text="truncate"`` cuts, if there are any."""
-    count = sum(len(tokenize(text)) > MAX_TOKENS for text in texts)
+    count = sum(not takes_whole(text) for text in texts)
     if count:
         logger.warning(
             '%d text(s) longer than %d tokens were cut; ChineseClipEmbedding(long_text="mean") embeds them whole',
+            count,
+            MAX_TOKENS,
+        )
+
+
+def warn_of_long_captions(captions: Sequence[str]) -> None:
+    """Log one warning with the number of captions that are too long to be averaged into vectors, if there are any."""
+    count = sum(not takes_whole(caption) for caption in captions)
+    if count:
+        logger.warning(
+            "%d caption(s) longer than %d tokens are not in the vectors of their images; full text search finds them",
             count,
             MAX_TOKENS,
         )
@@ -101,6 +112,12 @@ def tokenize(text: str) -> list[int]:
     tokenizer = _tokenizer()
     ids: list[int] = tokenizer.convert_tokens_to_ids(tokenizer.tokenize(text))
     return ids
+
+
+def takes_whole(text: str) -> bool:
+    """Return whether a text has at most ``MAX_TOKENS`` tokens."""
+    # A token has at least one character.
+    return len(text) <= MAX_TOKENS or len(tokenize(text)) <= MAX_TOKENS
 
 
 # A retriever asks once for each of its stores.
