@@ -47,14 +47,20 @@ _SAME_ROW = 0.5
 _SAME_SIZE = 1.35
 """Heights of lines of the same paragraph differ at most by this factor."""
 
-_MIN_RUNNING_TEXT = 8.0
-"""Half of the lines of a column have at least this width, in characters; cells and labels are shorter."""
+_LONG_LINE = 8.0
+"""Width in characters that most lines of running text have; most cells and labels are shorter."""
+
+_MIN_LONG_LINES = 1 / 3
+"""At least this share of the lines of running text is long; every second one may be the short end of a paragraph."""
 
 _MIN_LINES = 3
 """From so many lines on, they tell where their right margin is."""
 
-_MAX_ALIGNED_LABELS = 0.6
-"""At most this share of the labels of a figure is level with the lines of the text beside it."""
+_MAX_LABELS_ON_LINES = 0.6
+"""At most this share of the labels of a figure is level with a line of the text beside it."""
+
+_MAX_LABELLED_LINES = 0.25
+"""At most this share of the lines beside a figure with few labels is level with a label."""
 
 # Lengths in characters.
 _ALIGNED = 0.25
@@ -260,26 +266,31 @@ def _column_gutter(band: Sequence[_Row], gutters: Sequence[_Interval], em: float
 
 
 def _are_columns(left: Sequence[_Piece], right: Sequence[_Piece], em: float) -> bool:
-    """Return whether both sides are running text, or one is and the other is a figure, whose labels are anywhere."""
+    """Return whether both sides are running text, or one is and the other is a figure.
+
+    The second column of a table has a cell on many lines of the first, and cells have no place elsewhere; a figure has
+    labels anywhere.
+    """
     running = list(map(_is_running_text, (left, right)))
-    if not any(running):
+    if not any(running) or not left or not right:
         return False
     text, labels = (left, right) if running[0] else (right, left)
-    return all(running) or (
-        len(labels) > 1 and _share_on_lines(labels, [piece.middle for piece in text], em) <= _MAX_ALIGNED_LABELS
-    )
+    on_lines = _count_on_lines(labels, text, em)
+    return all(running) or on_lines <= max(_MAX_LABELS_ON_LINES * len(labels), _MAX_LABELLED_LINES * len(text))
 
 
 def _is_running_text(pieces: Sequence[_Piece]) -> bool:
-    return len(pieces) > 1 and median(_width(piece.text) for piece in pieces) >= _MIN_RUNNING_TEXT
+    long = sum(_width(piece.text) >= _LONG_LINE for piece in pieces)
+    return long > 1 and long >= _MIN_LONG_LINES * len(pieces)
 
 
-def _share_on_lines(labels: Sequence[_Piece], lines: Sequence[float], em: float) -> float:
-    """Return the share of labels that are level with a line: all are in the rows of a table."""
-    lines = sorted(lines)
+def _count_on_lines(labels: Sequence[_Piece], text: Sequence[_Piece], em: float) -> int:
+    """Return how many labels are level with a line of text."""
+    lines = sorted(line.middle for line in text)
     tolerance = _ALIGNED * em
-    positions = [(bisect_left(lines, label.middle - tolerance), label) for label in labels]
-    return sum(at < len(lines) and lines[at] <= label.middle + tolerance for at, label in positions) / len(labels)
+    cells = [label for label in labels if not _is_vertical(label)]
+    positions = [(bisect_left(lines, cell.middle - tolerance), cell) for cell in cells]
+    return sum(at < len(lines) and lines[at] <= cell.middle + tolerance for at, cell in positions)
 
 
 # Paragraphs
