@@ -44,6 +44,9 @@ OCR = "ocr"
 # A box that covers more of the image is no line of text.
 _MAX_AREA = 0.8
 
+# An image with so many lines of text is no photograph.
+_MANY_LINES = 5
+
 # Part of cache keys: to be changed when ``Recognition`` gets another form.
 _FORMAT = 1
 
@@ -290,7 +293,7 @@ class _Run:
         if getattr(self._ocr.engine, "in_reading_order", False):
             text = "\n".join(line.text for line in lines)
         else:
-            lines = [line for line in lines if not _is_noise(line)]
+            lines = _without_noise(lines)
             width, height = recognition.width, recognition.height
             if recognition.turn in (90, 270):
                 width, height = height, width
@@ -318,7 +321,16 @@ def as_ocr(value: object, **settings: Any) -> ImageOcr | None:
     raise TypeError(f"ocr is {value!r:.60}; give True, False or an ImageOcr")
 
 
-def _is_noise(line: OcrLine) -> bool:
-    """Return whether a line is what engines see in photographs: single characters, and boxes of the whole image."""
+def _without_noise(lines: Sequence[OcrLine]) -> list[OcrLine]:
+    """Return lines without what engines see in photographs: boxes of the whole image, and single characters.
+
+    Single characters between many lines are numbers of pages and in tables.
+    """
+    lines = [line for line in lines if line.text and _area(line) <= _MAX_AREA]
+    longer = [line for line in lines if len(line.text) > 1]
+    return lines if len(longer) >= _MANY_LINES else longer
+
+
+def _area(line: OcrLine) -> float:
     left, top, right, bottom = line.box
-    return len(line.text) < 2 or (right - left) * (bottom - top) > _MAX_AREA
+    return (right - left) * (bottom - top)

@@ -1,8 +1,9 @@
 """From lines of OCR to text: columns one after the other, lines of a paragraph joined.
 
 Lines side by side form a row. Consecutive rows that leave the same space free form a band; if there is running text on
-both sides of that space, or on one side beside the labels of a figure, the sides are columns, which are read from left
-to right. A heading across the columns fills the space and ends the band. Cells of tables are read row by row.
+both sides of that space, or on one side and a figure with labels on the other, the sides are columns, which are read
+from left to right. A heading across the columns fills the space and ends the band. Cells of tables are in line with
+each other and are read row by row.
 
 Vertical text, whose columns run from right to left, is turned by 90° first and then is ordinary text.
 """
@@ -46,21 +47,27 @@ _SAME_ROW = 0.5
 _SAME_SIZE = 1.35
 """Heights of lines of the same paragraph differ at most by this factor."""
 
-_MIN_RUNNING_TEXT = 8.0
-"""Half of the lines of a column have at least this width, in characters; cells and labels are shorter."""
+_LONG_LINE = 8.0
+"""Width in characters that most lines of running text have; most cells and labels are shorter."""
 
-_MAX_LABELLED = 0.5
-"""Labels of a figure are beside less than this share of the lines of a text; cells of a table are beside more."""
+_MIN_LONG_LINES = 1 / 3
+"""At least this share of the lines of running text is long; every second one may be the short end of a paragraph."""
 
 _MIN_LINES = 3
 """From so many lines on, they tell where their right margin is."""
 
+_MAX_LABELS_ON_LINES = 0.6
+"""At most this share of the labels of a figure is level with a line of the text beside it."""
+
+_MAX_LABELLED_LINES = 0.25
+"""At most this share of the lines beside a figure with few labels is level with a label."""
+
 # Lengths in characters.
-_MIN_GUTTER = 0.8
+_ALIGNED = 0.25
+_MIN_GUTTER = 0.6
 _MARGIN = 2.0
 _MIN_CELL_GAP = 1.5
-_INDENT = 1.0
-_DROPPED_MARKER = 1.6
+_INDENT = 1.5
 _MAX_HANGING_INDENT = 4.0
 _MAX_WORD = 10.0
 _MAX_LEADING = 1.2
@@ -154,7 +161,7 @@ def _blocks(pieces: Sequence[_Piece], em: float) -> Iterator[list[_Row]]:
     """Yield the rows of each column in reading order; rows above, between and below columns are blocks, too."""
     plain: list[_Row] = []
     for band, gutters in _bands(_rows(pieces, em), em):
-        gutter = _column_gutter(band, gutters)
+        gutter = _column_gutter(band, gutters, em)
         if gutter is None:
             plain += band
             continue
@@ -247,33 +254,43 @@ def _intersections(first: Sequence[_Interval], second: Sequence[_Interval]) -> I
             j += 1
 
 
-def _column_gutter(band: Sequence[_Row], gutters: Sequence[_Interval]) -> float | None:
+def _column_gutter(band: Sequence[_Row], gutters: Sequence[_Interval], em: float) -> float | None:
     """Return the middle of the widest gutter between columns; None if there are no columns."""
+    pieces = list(chain.from_iterable(row.pieces for row in band))
     for left, right in sorted(gutters, key=lambda gutter: gutter[0] - gutter[1]):
         middle = (left + right) / 2
-        if _separates_columns(band, middle):
+        sides = [piece for piece in pieces if piece.left < middle], [piece for piece in pieces if piece.left >= middle]
+        if _are_columns(*sides, em):
             return middle
     return None
 
 
-def _separates_columns(band: Sequence[_Row], middle: float) -> bool:
-    """Return whether there is running text on both sides of a gutter, or on one side beside a few labels.
+def _are_columns(left: Sequence[_Piece], right: Sequence[_Piece], em: float) -> bool:
+    """Return whether both sides are running text, or one is and the other is a figure.
 
-    The second column of a table has a cell beside most lines of the first; a figure has labels beside some of them.
+    The second column of a table has a cell on many lines of the first, and cells have no place elsewhere; a figure has
+    labels anywhere.
     """
-    pieces = list(chain.from_iterable(row.pieces for row in band))
-    left = [piece for piece in pieces if piece.left < middle]
-    right = [piece for piece in pieces if piece.left >= middle]
-    if _is_running_text(left) and _is_running_text(right):
-        return True
-    if not (_is_running_text(left) or _is_running_text(right)):
+    running = list(map(_is_running_text, (left, right)))
+    if not any(running) or not left or not right:
         return False
-    on_both_sides = sum(row.pieces[0].left < middle <= row.pieces[-1].left for row in band)
-    return on_both_sides < _MAX_LABELLED * max(len(left), len(right))
+    text, labels = (left, right) if running[0] else (right, left)
+    on_lines = _count_on_lines(labels, text, em)
+    return all(running) or on_lines <= max(_MAX_LABELS_ON_LINES * len(labels), _MAX_LABELLED_LINES * len(text))
 
 
 def _is_running_text(pieces: Sequence[_Piece]) -> bool:
-    return len(pieces) > 1 and median(_width(piece.text) for piece in pieces) >= _MIN_RUNNING_TEXT
+    long = sum(_width(piece.text) >= _LONG_LINE for piece in pieces)
+    return long > 1 and long >= _MIN_LONG_LINES * len(pieces)
+
+
+def _count_on_lines(labels: Sequence[_Piece], text: Sequence[_Piece], em: float) -> int:
+    """Return how many labels are level with a line of text."""
+    lines = sorted(line.middle for line in text)
+    tolerance = _ALIGNED * em
+    cells = [label for label in labels if not _is_vertical(label)]
+    positions = [(bisect_left(lines, cell.middle - tolerance), cell) for cell in cells]
+    return sum(at < len(lines) and lines[at] <= cell.middle + tolerance for at, cell in positions)
 
 
 # Paragraphs
@@ -349,9 +366,8 @@ class _Body:
         indent = (row.left - paragraph[-1].left) / self._em
         if len(paragraph) > 1:
             return abs(indent) <= _INDENT
-        # The second line is left of an indented first one, or right of the marker of a list item, which OCR may have
-        # left out of the text; the box of the line includes it.
-        return -_MAX_HANGING_INDENT <= indent <= (_MAX_HANGING_INDENT if paragraph[0].marker else _DROPPED_MARKER)
+        # The second line is left of an indented first one, or right of the marker of a list item.
+        return -_MAX_HANGING_INDENT <= indent <= (_MAX_HANGING_INDENT if paragraph[0].marker else _INDENT)
 
 
 def _joined(rows: Sequence[_Row]) -> str:

@@ -128,15 +128,15 @@ def test_a_heading_between_columns_separates_them() -> None:
         *below(LEFT, 100, 100),
         *below(RIGHT, 460, 100),
         line("横跨两栏的标题在页面的中间", 300, 300, 30),
-        *below(["下半页左栏的文字在这里写到右边", "左下结束。"], 100, 400),
-        *below(["下半页右栏的文字在这里写到右边", "右下结束。"], 460, 400),
+        *below(["下半页左栏的文字在这里写到右边", "下半页左栏的文字结束。"], 100, 400),
+        *below(["下半页右栏的文字在这里写到右边", "下半页右栏的文字结束。"], 460, 400),
     ]
     assert read(*lines) == [
         "".join(LEFT),
         "".join(RIGHT),
         "横跨两栏的标题在页面的中间",
-        "下半页左栏的文字在这里写到右边左下结束。",
-        "下半页右栏的文字在这里写到右边右下结束。",
+        "下半页左栏的文字在这里写到右边下半页左栏的文字结束。",
+        "下半页右栏的文字在这里写到右边下半页右栏的文字结束。",
     ]
 
 
@@ -161,6 +161,17 @@ def test_labels_of_a_figure_are_read_after_the_text_beside_it() -> None:
     lines = below(texts, 100, 200)
     level = OcrLine(label.text, (0.9, lines[0].box[1], 0.97, lines[0].box[3]))
     assert read(level, *lines) == ["".join(texts[:2]), "".join(texts[2:]), label.text]
+
+
+def test_a_figure_with_rows_of_labels_is_read_after_the_text_beside_it() -> None:
+    labels = [line("晴天", 560, 112), line("雨天", 760, 112), line("去", 560, 175), line("不去", 760, 175)]
+    assert read(*below(LEFT, 100, 100), *labels) == ["".join(LEFT), "晴天 雨天", "去 不去"]
+
+
+def test_tables_with_long_cells_are_read_row_by_row() -> None:
+    rows = [("机油", "每一万公里或者每年更换一次，以先到者为准"), ("滤芯", "每两万公里更换，多尘地区应当缩短周期")]
+    lines = [line(text, 100 + 150 * column, 100 + 40 * row) for row in (0, 1) for column, text in enumerate(rows[row])]
+    assert read(*lines) == [" ".join(row) for row in rows]
 
 
 def test_the_box_of_a_line_may_include_a_marker_that_its_text_lacks() -> None:
