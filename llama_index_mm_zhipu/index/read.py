@@ -31,7 +31,6 @@ from llama_index_mm_zhipu.images import (
 )
 from llama_index_mm_zhipu.index.stored_files import RANDOM_ID
 from llama_index_mm_zhipu.readers import FolderReader, VideoReader
-from llama_index_mm_zhipu.readers.pages import SLIDE_SUFFIXES
 from llama_index_mm_zhipu.readers.records import (
     FILE_NAME,
     FILE_PATH,
@@ -43,6 +42,7 @@ from llama_index_mm_zhipu.readers.records import (
     path_of_location,
     short_hash,
 )
+from llama_index_mm_zhipu.readers.slides import SLIDE_SUFFIXES
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.text import looks_binary, one_line
 from llama_index_mm_zhipu.types import OnError

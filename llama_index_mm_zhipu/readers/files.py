@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
@@ -59,19 +61,32 @@ class FileReader(ImageReader):
         return path.parent if path.expanduser().is_file() else path
 
     def _records(self, path: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:
+        folder = absolute(images)
+        return self._read_each(path, lambda file, name: self._images_of(file, name, folder))
+
+    def _read_each(
+        self, path: str | Path, read: Callable[[Path, str], Iterator[NodeOrError]], description: str | None = None
+    ) -> Iterator[NodeOrError]:
+        """Yield what ``read`` yields for each file and its name within the folder.
+
+        Args:
+            path: The file or folder.
+            read: Reads a file; a ``RecordError`` that it raises is that of the rest of the file.
+            description: Title of a progress bar that counts files; None for readers that show bars of their own.
+        """
         root = Path(path).expanduser().absolute()
-        folder = Path(images).expanduser().absolute() if images is not None else None
-        for file in self._files(root):
+        shown = self.show_progress and description is not None
+        for file in tqdm(self._files(root), desc=description, unit="file", disable=not shown):
             name = file.name if file == root else file.relative_to(root).as_posix()
             if (bad_name := name_error(name, file)) is not None:
                 yield bad_name
                 continue
             try:
-                yield from self._images_of(file, name, folder)
+                yield from read(file, name)
             except RecordError as error:
                 yield error
 
-    def _empty_message(self, path: str | Path, images: str | Path | None = None) -> str:
+    def _empty_message(self, path: str | Path, *arguments: Any, **named: Any) -> str:
         return f"{path} holds no {self.what}; {self._excluded_links or f'expected {self._listed_suffixes()} files'}"
 
     def _files(self, root: Path) -> list[Path]:
@@ -89,3 +104,8 @@ class FileReader(ImageReader):
 
     def _listed_suffixes(self) -> str:
         return ", ".join(self.suffixes)
+
+
+def absolute(path: str | Path | None) -> Path | None:
+    """Return an absolute path; None for None."""
+    return Path(path).expanduser().absolute() if path is not None else None

@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.schema import ImageNode
-from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.images import ImageError, encode_image, read_file, with_page_text
 from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMError, GLMQuotaError
 from llama_index_mm_zhipu.llm.layout import Layout, LayoutPage
 from llama_index_mm_zhipu.llm.layout_parsing import MAX_PAGES, LayoutParser
-from llama_index_mm_zhipu.readers.base import ImageReader, NodeOrError
-from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files, name_error
-from llama_index_mm_zhipu.readers.pages import (
+from llama_index_mm_zhipu.readers.base import NodeOrError
+from llama_index_mm_zhipu.readers.files import FileReader, absolute
+from llama_index_mm_zhipu.readers.pages import page_node
+from llama_index_mm_zhipu.readers.pdf import (
     LONGEST_SIDE,
     PAGE_SECONDS,
+    PDF_SUFFIX,
     draw_page,
     open_pdf,
-    page_node,
     pdfium_lock,
     require_drawing_limits,
     require_pdfium,
@@ -39,12 +39,9 @@ PAGE_MARKDOWN = "page_markdown"
 """Metadata key of a page as Markdown, hidden from LLMs and embedding models."""
 
 _RESPONSES = "responses"
-_PDF = ".pdf"
-_SUFFIXES = (_PDF, ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-_SUFFIXES_LISTED = ", ".join(_SUFFIXES)
 
 
-class LayoutReader(ImageReader):
+class LayoutReader(FileReader):
     """Reads each page of PDF files, and image files, with the text that GLM-OCR reads in them.
 
     ``load_data(path, images, responses)``: ``path`` is a PDF file or an image, or a folder of them that is searched
@@ -69,7 +66,8 @@ class LayoutReader(ImageReader):
         show_progress: Whether to show a progress bar.
     """
 
-    ids_are_files = True
+    suffixes = (PDF_SUFFIX, ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+    what = "pages"
 
     def __init__(
         self,
@@ -82,62 +80,36 @@ class LayoutReader(ImageReader):
         on_error: OnError = "raise",
         show_progress: bool = False,
     ) -> None:
-        super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
+        super().__init__(follow_links=follow_links, id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
         require_drawing_limits(longest_side, page_seconds)
         self.parser = parser
         self.longest_side = longest_side
         self.page_seconds = page_seconds
-        self.follow_links = follow_links
-        self._excluded_links = ""
-
-    def _root(self, path: Path) -> Path:
-        # A single file has the same ids as when its folder is read.
-        return path.parent if path.expanduser().is_file() else path
 
     def _records(
         self, path: str | Path, images: str | Path | None = None, responses: str | Path | None = None
     ) -> Iterator[NodeOrError]:
-        root = Path(path).expanduser().absolute()
-        folder = Path(images).expanduser().absolute() if images is not None else None
-        kept = Path(responses).expanduser().absolute() if responses is not None else None
-        files = self._files(root)
-        for file in tqdm(files, desc=f"Reading {root.name}", unit="file", disable=not self.show_progress):
-            name = file.name if file == root else file.relative_to(root).as_posix()
-            if (bad_name := name_error(name, file)) is not None:
-                yield bad_name
-                continue
-            try:
-                response_file = kept / f"{name}.json" if kept is not None else None
-                if file.suffix.lower() == _PDF:
-                    yield from self._pages_of(file, name, folder, response_file)
-                else:
-                    yield self._image_of(file, name, response_file)
-            except (GLMAuthenticationError, GLMQuotaError):
+        folder, kept = absolute(images), absolute(responses)
+
+        def read(file: Path, name: str) -> Iterator[NodeOrError]:
+            return self._images_of(file, name, folder, kept / f"{name}.json" if kept is not None else None)
+
+        return self._read_each(path, read, description="Reading files")
+
+    def _images_of(
+        self, file: Path, name: str, folder: Path | None, response_file: Path | None = None
+    ) -> Iterator[NodeOrError]:
+        try:
+            if file.suffix.lower() == PDF_SUFFIX:
+                yield from self._pages_of(file, name, folder, response_file)
+            else:
+                yield self._image_of(file, name, response_file)
+        except (GLMAuthenticationError, GLMQuotaError):
+            raise
+        except (GLMError, ImageError) as error:
+            if self.on_error == "raise":
                 raise
-            except RecordError as error:
-                yield error
-            except (GLMError, ImageError) as error:
-                if self.on_error == "raise":
-                    raise
-                yield RecordError(str(file), str(error))
-
-    def _empty_message(
-        self, path: str | Path, images: str | Path | None = None, responses: str | Path | None = None
-    ) -> str:
-        return f"{path} holds no pages; {self._excluded_links or f'expected {_SUFFIXES_LISTED} files'}"
-
-    def _files(self, root: Path) -> list[Path]:
-        if root.is_file():
-            if root.suffix.lower() not in _SUFFIXES:
-                raise ValueError(f"{root} is none of {_SUFFIXES_LISTED}")
-            return [root]
-        if not root.is_dir():
-            raise FileNotFoundError(f"no such file or folder: {root}")
-        links = OutsideLinks(root, self.follow_links)
-        files = list_files(root, _SUFFIXES, links=links)
-        links.warn()
-        self._excluded_links = links.summary()
-        return files
+            yield RecordError(str(file), str(error))
 
     def _image_of(self, file: Path, name: str, response_file: Path | None) -> ImageNode:
         (page,) = self._layout_of(file, 1, response_file).pages
@@ -228,7 +200,6 @@ def _with_layout(node: ImageNode, page: LayoutPage) -> ImageNode:
         {"text": text, "box": list(box), "score": 1.0} for text, box in page.lines() if box is not None
     ]
     read = with_page_text(node, page.text, GLM_OCR, lines)
-    assert isinstance(read, ImageNode)
     if not page.markdown:
         return read
     read.metadata = {**read.metadata, PAGE_MARKDOWN: page.markdown}

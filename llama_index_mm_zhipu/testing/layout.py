@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 from llama_index_mm_zhipu.llm.layout_parsing import MAX_IMAGE_BYTES, MAX_PAGES, MAX_PDF_BYTES
-from llama_index_mm_zhipu.readers.pages import pdfium_lock
+from llama_index_mm_zhipu.readers.pdf import pdfium_lock
 from llama_index_mm_zhipu.testing.wire import Refusal, bad_parameter, base64_of, invalid_field, is_url
 
 _MODEL = "glm-ocr"

@@ -19,8 +19,8 @@ from waiting import wait_until
 
 from llama_index_mm_zhipu.images import load_image, page_text_of
 from llama_index_mm_zhipu.ingestion import ImageOcr
-from llama_index_mm_zhipu.readers import PageReader, RecordError, pages
-from llama_index_mm_zhipu.readers.pages import clean_text_layer
+from llama_index_mm_zhipu.readers import PageReader, RecordError, slides
+from llama_index_mm_zhipu.readers.pdf import clean_text_layer
 
 CASES = Path(__file__).parents[2] / "examples" / "cases"
 FILES = Path(__file__).parents[1] / "data" / "pages"
@@ -279,7 +279,7 @@ def test_libreoffice_and_its_child_processes_are_killed_on_timeout(
     started = tmp_path / "started"
     write_fake_soffice(tmp_path, f"sleep 3600 &\necho $! > {started}\nwait")
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    monkeypatch.setattr(pages, "LIBREOFFICE_SECONDS", 3)
+    monkeypatch.setattr(slides, "LIBREOFFICE_SECONDS", 3)
     with pytest.raises(RecordError, match=r"slides\.pptx: LibreOffice took longer than 3 s"):
         PageReader().load_data(FILES / "slides.pptx")
     # A killed process takes a moment to end; this one would sleep for an hour.
@@ -288,7 +288,7 @@ def test_libreoffice_and_its_child_processes_are_killed_on_timeout(
 
 def test_without_libreoffice_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(pages, "_INSTALLED", ())
+    monkeypatch.setattr(slides, "_INSTALLED", ())
     with pytest.raises(RecordError, match=r"slides\.pptx: slides need LibreOffice .* or save them as PDF"):
         PageReader().load_data(FILES / "slides.pptx")
 

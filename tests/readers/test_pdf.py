@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.readers import PageReader, RecordError, pages
+from llama_index_mm_zhipu.readers import PageReader, RecordError, pages, pdf
 
 CASES = Path(__file__).parents[2] / "examples" / "cases"
 
@@ -51,7 +51,7 @@ def test_the_rest_of_a_file_is_left_out_after_three_slow_pages(
 
     def slow(page: object, longest_side: int, seconds: float) -> None:
         drawn.append(longest_side)
-        raise pages.SlowPageError("it takes longer")
+        raise pdf.SlowPageError("it takes longer")
 
     monkeypatch.setattr(pages, "draw_page", slow)
     reader = PageReader(on_error="skip")
@@ -72,7 +72,7 @@ def test_drawing_in_steps_gives_the_same_image(monkeypatch: pytest.MonkeyPatch, 
     pdfium = pytest.importorskip("pypdfium2.raw")
     following = pdfium.FPDF_RenderPage_Continue
     monkeypatch.setattr(pdfium, "FPDF_RenderPage_Continue", lambda *given: steps.append(1) or following(*given))
-    monkeypatch.setattr(pages, "_STEP_SECONDS", 0.0)
+    monkeypatch.setattr(pdf, "_STEP_SECONDS", 0.0)
     (in_steps,) = PageReader(longest_side=300, page_seconds=100).load_data(tmp_path)
     assert len(steps) > 10
     assert in_steps.image == whole.image
@@ -90,8 +90,8 @@ def test_other_files_are_read_while_a_page_is_drawn(monkeypatch: pytest.MonkeyPa
             threads[0].start()
             threads[0].join(60)
 
-    monkeypatch.setattr(pages, "_STEP_SECONDS", 0.0)
-    monkeypatch.setattr(pages, "sleep", read_other)
+    monkeypatch.setattr(pdf, "_STEP_SECONDS", 0.0)
+    monkeypatch.setattr(pdf, "sleep", read_other)
     assert len(PageReader(longest_side=300, page_seconds=100).load_data(tmp_path)) == 1
     assert read == [10]
 
@@ -112,14 +112,14 @@ def test_a_page_with_objects_of_too_many_parts_is_an_error(
 ) -> None:
     (tmp_path / "a.pdf").write_bytes(content)
     assert len(PageReader(longest_side=32).load_data(tmp_path)) == 1
-    monkeypatch.setattr(pages, "MAX_PARTS", 900)
+    monkeypatch.setattr(pdf, "MAX_PARTS", 900)
     with pytest.raises(RecordError, match=r"a\.pdf, page 1: .*it has objects of more than 900 parts; leave it out"):
         PageReader(longest_side=32).load_data(tmp_path)
 
 
 def test_a_page_with_many_small_objects_is_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(page_of(STROKES))
-    monkeypatch.setattr(pages, "MAX_PARTS", 900)
+    monkeypatch.setattr(pdf, "MAX_PARTS", 900)
     assert len(PageReader(longest_side=32, page_seconds=100).load_data(tmp_path)) == 1
 
 
