@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pickle
+import re
 import signal
 import sqlite3
 import subprocess
@@ -600,6 +601,15 @@ def test_pages_of_the_cases_are_read_with_two_processes(needs_ocr: None, tmp_pat
     read = ocr(list(map(without_text, nodes)))
     missing = sum(missing_characters(page_text_of(page), node.text) for page, node in zip(read, nodes, strict=True))
     assert missing <= 0.01 * sum(len(node.text) for node in nodes)
+    # Sentences are whole if their wrapped lines are joined in the right order.
+    content = json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))
+    texts = [re.sub(r"\s", "", page_text_of(page)) for page in read]
+    whole = [
+        re.sub(r"\s", "", sentence) in text
+        for text, page in zip(texts, content["pages"], strict=True)
+        for sentence in page["sentences"]
+    ]
+    assert sum(whole) >= 0.95 * len(whole)
 
 
 @pytest.mark.integration
