@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 from llama_index.core.schema import ImageNode, NodeRelationship, RelatedNodeInfo
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
-from llama_index_mm_zhipu.images import caption_of
+from llama_index_mm_zhipu.images import caption_of, page_text_of, with_page_text
+from llama_index_mm_zhipu.images.nodes import PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.readers.records import (
     CONTENT_HASH,
@@ -76,7 +77,7 @@ class ImageUpdater:
         """
         entries: dict[str, tuple[ImageNode, ImageNode | None]] = {}
         for node, stored in zip(nodes, self._matcher.find(nodes), strict=True):
-            named = self._named(node, stored)
+            named = _with_page_text_of(stored, self._named(node, stored))
             earlier = entries.pop(named.node_id, None)
             if earlier is not None and not _is_same_image(earlier[0], named):
                 raise ValueError(f"node {one_line(named.node_id)} is given twice, with different images")
@@ -339,6 +340,15 @@ def _is_embedded_alike(node: ImageNode, stored: ImageNode) -> bool:
     """Return whether two nodes have the same vector: content and caption determine it."""
     same_content = _hash_of(node) is not None and _hash_of(node) == _hash_of(stored)
     return same_content and caption_of(node) == caption_of(stored)
+
+
+def _with_page_text_of(stored: ImageNode | None, node: ImageNode) -> ImageNode:
+    """Return a node with the page text of the same stored image if it comes without: OCR need not read it again."""
+    if stored is None or page_text_of(node) or _hash_of(node) is None or _hash_of(node) != _hash_of(stored):
+        return node
+    text = page_text_of(stored)
+    lines = stored.metadata.get(PAGE_TEXT_LINES)
+    return with_page_text(node, text, stored.metadata[PAGE_TEXT_SOURCE], lines) if text else node
 
 
 def _is_stored_alike(node: ImageNode, stored: ImageNode) -> bool:

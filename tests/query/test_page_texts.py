@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from llama_index.core.schema import ImageNode
 from outline import images_of, outline
+from PIL import Image
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
-from llama_index_mm_zhipu.images import with_caption, with_page_text
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_folder
+from llama_index_mm_zhipu.images import page_text_of, with_caption, with_page_text
+from llama_index_mm_zhipu.images.nodes import PAGE_TEXT_LINES
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.query.labels import MAX_PAGE_TEXT
 from llama_index_mm_zhipu.testing import MockGLMServer
 
 TEXTS = ["胎压过低会加快轮胎磨损。\n每月检查一次。", "每五千公里更换一次机油。", "冷却液不足时发动机会过热。"]
+LINES = [{"text": "机油", "box": [0.1, 0.2, 0.5, 0.25], "score": 0.98}]
 QUESTION = "胎压过低会怎么样？"
 
 
@@ -104,3 +108,29 @@ def test_an_image_keeps_its_vector_when_its_page_text_is_read_later(
     assert index.kept == len(found)
     (best, *_) = index.as_retriever(similarity_top_k=1).retrieve("第3页的机油")
     assert best.node_id == found[3].node_id
+
+
+def test_an_image_keeps_its_page_text_when_it_is_indexed_again_without(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    folder = photos[0].parent
+    build_index(
+        [with_page_text(node, f"第{number}页的机油", "ocr", LINES) for number, node in enumerate(read_folder(folder))],
+        embed_model=demo_embedding,
+        persist_dir=tmp_path,
+    ).close()
+    index = build_index(folder, embed_model=demo_embedding, persist_dir=tmp_path)
+    assert {page_text_of(node) for node in index.image_store.get_nodes()} == {
+        f"第{number}页的机油" for number in range(len(photos))
+    }
+    assert index.image_store.get_nodes()[0].metadata[PAGE_TEXT_LINES] == LINES
+    index.close()
+
+    shutil.copytree(folder, tmp_path / "photos")
+    index = build_index(tmp_path / "photos", embed_model=demo_embedding, persist_dir=tmp_path / "other")
+    page = with_page_text(read_folder(tmp_path / "photos")[0], "机油", "ocr")
+    index.insert_nodes([page])
+    Image.new("RGB", (64, 64), "red").save(str(page.image_path))
+    changed = build_index(tmp_path / "photos", embed_model=demo_embedding, persist_dir=tmp_path / "other")
+    (node,) = changed.image_store.get_nodes([page.node_id])
+    assert page_text_of(node) == ""
