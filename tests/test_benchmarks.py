@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -136,3 +137,12 @@ def test_rewriting_is_compared_with_search_by_the_question_alone(
         first = {way: sum(rank == 1 for rank in ranks) for way, ranks in row["ranks"].items()}
         assert first["hybrid, rewritten"] >= first["hybrid"]
         assert f"| {first['full text']} / " in printed
+
+
+@pytest.mark.integration
+def test_the_default_fusion_is_better_than_fixed_shares_on_pages_and_on_photographs() -> None:
+    printed = run("fusion.py", "--step", "30")
+    for collection in ("lecture", "car_maintenance", "emoji, half with captions", "emoji, foreign page text on half"):
+        first = re.findall(r"\| ([^|]+?) \| ([\d.]+) /", printed.split(f"{collection}:")[1])[:5]
+        shares = {name: float(share) for name, share in first}
+        assert shares["default"] >= max(share for name, share in shares.items() if "alpha" in name)
