@@ -43,7 +43,7 @@ def test_the_script_prints_results_and_saves_plots(tmp_path: Path) -> None:
     own = shown.partition("Question: 我的图片里是什么？")[2]
     assert "第1张图片：JPEG 96×96" in own
     assert re.search(r"Cited as 图1: \d+  红苹果\n", own)
-    assert re.search(r"Pages for 胎压太低会有什么危害？\n 0\.\d+  2\.png  轮胎气压与磨损\n", shown)
+    assert re.search(r"Pages for 胎压太低会有什么危害？\n 1\.0000  2\.png  轮胎气压与磨损\n", shown)
     for name in ("five_images.png", "by_words.png", "by_image.png", "answer.html", "pages.png"):
         assert f"Saved {name}" in shown
         assert (tmp_path / name).stat().st_size > 10_000
@@ -99,7 +99,7 @@ def test_the_notebook_has_the_code_of_the_script(notebook: nbformat.NotebookNode
 
 def test_the_notebook_is_stored_with_its_outputs(notebook: nbformat.NotebookNode) -> None:
     shown = [output for outputs in outputs_by_cell(notebook) for output in outputs]
-    assert shown.count("image/png") == 3
+    assert shown.count("image/png") == 4
     assert shown.count("text/html") == 1
     assert "stderr" not in shown
     text = (EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8")
