@@ -153,12 +153,19 @@ class RapidOcrEngine:
         return model
 
     def _compile_again(self, session: Any) -> None:
-        """Compile a model without OpenVINO's cache of kernels by the size of their input.
+        """Compile a model with properties that RapidOCR cannot pass on.
 
-        Nearly each line of text has a width of its own: with the cache, memory grew by 20 MB a page. RapidOCR cannot
-        pass the property on; and there must be one ``Core`` in a process, see ``openvino_runtime.core``.
+        - No cache of kernels by the size of their input: nearly each line of text has a width of its own, and memory
+          grew by 20 MB a page.
+        - No pinning: OpenVINO pins the threads of each process to the first cores, so that two processes of one thread
+          shared one core.
+        - One ``Core`` in a process, see ``openvino_runtime.core``.
         """
-        properties = {"INFERENCE_NUM_THREADS": self.threads or available_cores(), "CPU_RUNTIME_CACHE_CAPACITY": 0}
+        properties = {
+            "INFERENCE_NUM_THREADS": self.threads or available_cores(),
+            "CPU_RUNTIME_CACHE_CAPACITY": 0,
+            "ENABLE_CPU_PINNING": False,
+        }
         session.session = core().compile_model(session.model, "CPU", properties).create_infer_request()
 
     def __getstate__(self) -> dict[str, Any]:
