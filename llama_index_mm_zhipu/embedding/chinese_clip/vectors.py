@@ -87,24 +87,23 @@ def text_vectors(backend: Backend, texts: Sequence[str], *, long_text: LongText,
 
 def warn_of_cut_texts(texts: Sequence[str]) -> None:
     """Log one warning with the number of texts that ``long_text="truncate"`` cuts, if there are any."""
-    count = sum(not takes_whole(text) for text in texts)
-    if count:
-        logger.warning(
-            '%d text(s) longer than %d tokens were cut; ChineseClipEmbedding(long_text="mean") embeds them whole',
-            count,
-            MAX_TOKENS,
-        )
+    _warn_of_long(
+        texts, '%d text(s) longer than %d tokens were cut; ChineseClipEmbedding(long_text="mean") embeds them whole'
+    )
 
 
 def warn_of_long_captions(captions: Sequence[str]) -> None:
     """Log one warning with the number of captions that are too long to be averaged into vectors, if there are any."""
-    count = sum(not takes_whole(caption) for caption in captions)
+    _warn_of_long(
+        captions,
+        "%d caption(s) longer than %d tokens are not in the vectors of their images; full text search finds them",
+    )
+
+
+def _warn_of_long(texts: Sequence[str], message: str) -> None:
+    count = sum(not takes_whole(text) for text in texts)
     if count:
-        logger.warning(
-            "%d caption(s) longer than %d tokens are not in the vectors of their images; full text search finds them",
-            count,
-            MAX_TOKENS,
-        )
+        logger.warning(message, count, MAX_TOKENS)
 
 
 def tokenize(text: str) -> list[int]:
