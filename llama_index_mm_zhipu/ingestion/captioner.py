@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.arguments import KnownFields
 from llama_index_mm_zhipu.concurrency import gather_or_cancel, run_in_new_loop
 from llama_index_mm_zhipu.images import caption_of, describe, has_image, read_bytes, resolve_source, with_caption
 from llama_index_mm_zhipu.ingestion.cache import CacheError, ResultCache
-from llama_index_mm_zhipu.llm.errors import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError
+from llama_index_mm_zhipu.llm.errors import ACCOUNT_ERRORS, EmptyAnswerError
 from llama_index_mm_zhipu.llm.images import image_block
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.templates import CAPTION_PROMPTS
@@ -38,7 +38,7 @@ class CaptionCacheError(CacheError):
 
 
 # Errors that would recur for every image.
-_FATAL_ERRORS = (GLMAuthenticationError, GLMQuotaError, CaptionCacheError)
+_FATAL_ERRORS = (CaptionCacheError, *ACCOUNT_ERRORS)
 
 
 class ImageCaptioner(KnownFields, TransformComponent):

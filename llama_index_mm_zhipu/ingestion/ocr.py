@@ -24,7 +24,7 @@ from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, Rapid
 from llama_index_mm_zhipu.ingestion.ocr_workers import OcrEngineError, Recognition, WorkerProcess, recognize_bytes
 from llama_index_mm_zhipu.ingestion.page_orientation import turned_lines
 from llama_index_mm_zhipu.ingestion.reading_order import text_of_lines
-from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
+from llama_index_mm_zhipu.llm.errors import ACCOUNT_ERRORS
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import OnError
@@ -56,7 +56,7 @@ class OcrCacheError(CacheError):
 
 
 # Errors that would recur for every image.
-_FATAL_ERRORS = (OcrCacheError, OcrEngineError, ImportError, GLMAuthenticationError, GLMQuotaError)
+_FATAL_ERRORS = (OcrCacheError, OcrEngineError, ImportError, *ACCOUNT_ERRORS)
 
 
 class ImageOcr(KnownFields, TransformComponent):

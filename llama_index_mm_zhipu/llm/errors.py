@@ -61,6 +61,10 @@ class GLMQuotaError(GLMError):
     advice = "check balance and plan of the account, or take a free model such as glm-4.6v-flash"
 
 
+ACCOUNT_ERRORS = (GLMAuthenticationError, GLMQuotaError)
+"""Errors that every further call would raise: runs over many images end with them, whatever ``on_error`` is."""
+
+
 class GLMRateLimitError(GLMError):
     """Raised when there are too many concurrent requests or the service is busy."""
 

@@ -16,7 +16,7 @@ from llama_index.core.llms.utils import LLMType
 from llama_index.core.schema import QueryBundle
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
-from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMQuotaError
+from llama_index_mm_zhipu.llm.errors import ACCOUNT_ERRORS
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.llm.structured_answers import decode_json
 from llama_index_mm_zhipu.prompts.templates import REWRITE_PROMPTS
@@ -38,8 +38,6 @@ MAX_WORD_LENGTH = 20
 """How many characters a search word may have."""
 
 _CACHED_QUESTIONS = 256
-
-_FATAL_ERRORS = (GLMAuthenticationError, GLMQuotaError)
 
 
 class Rewritten(NamedTuple):
@@ -144,7 +142,7 @@ class QueryRewriter:
 
     def _without_answer(self, question: QueryBundle, error: Exception) -> list[str]:
         """Return no search words after an error, unless the request for the answer would fail as well."""
-        if isinstance(error, _FATAL_ERRORS):
+        if isinstance(error, ACCOUNT_ERRORS):
             raise error
         _warn(question, f"the request for search words failed with {type(error).__name__}: {one_line(str(error))}")
         return []
