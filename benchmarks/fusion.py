@@ -25,7 +25,10 @@ from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.readers import PageReader
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-CASES = ("lecture", "car_maintenance")
+sys.path.insert(0, str(EXAMPLES / "cases"))
+
+from ask import CASES, DEMO_MODEL, Question, load_questions  # noqa: E402
+
 DEPTHS = (1, 3, 5)
 
 QUERY_OPTIONS: dict[str, dict[str, Any]] = {
@@ -37,19 +40,12 @@ QUERY_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-class Query(NamedTuple):
-    """Words, and the id of the image that they ask for."""
-
-    words: str
-    node_id: str
-
-
 class Collection(NamedTuple):
     """Images and the queries for them."""
 
     name: str
     nodes: Sequence[BaseNode]
-    queries: Sequence[Query]
+    queries: Sequence[Question]
 
 
 def collections(model: ChineseClipEmbedding, step: int) -> list[Collection]:
@@ -63,8 +59,8 @@ def collections(model: ChineseClipEmbedding, step: int) -> list[Collection]:
     def on_half(change: Callable[[int, ImageNode], BaseNode]) -> list[BaseNode]:
         return [change(number, image) if number % 2 == 0 else image for number, image in enumerate(images)]
 
-    by_name = [Query(name, image.node_id) for name, image in zip(names, images, strict=True)][::step]
-    questions = [Query(f"有没有{name}的图片？", image.node_id) for name, image in zip(names, images, strict=True)][
+    by_name = [Question(name, image.node_id) for name, image in zip(names, images, strict=True)][::step]
+    questions = [Question(f"有没有{name}的图片？", image.node_id) for name, image in zip(names, images, strict=True)][
         ::step
     ]
     half = on_half(lambda number, image: with_caption(image, names[number]))
@@ -72,7 +68,7 @@ def collections(model: ChineseClipEmbedding, step: int) -> list[Collection]:
     foreign = on_half(lambda number, image: with_page_text(image, texts[number // 2 % len(texts)], "ocr"))
     captioned = [with_caption(image, name) for image, name in zip(images, names, strict=True)]
     return [
-        *(Collection(case, pages[case], _questions(case)) for case in CASES),
+        *(Collection(case, pages[case], load_questions(case)) for case in CASES),
         Collection("emoji, half with captions", half, by_name),
         Collection("the same, asked by questions", half, questions),
         Collection("emoji, all with captions", captioned, by_name),
@@ -81,18 +77,18 @@ def collections(model: ChineseClipEmbedding, step: int) -> list[Collection]:
         Collection(
             "emoji (half with captions) and pages, questions about pages",
             [*half, *pages["lecture"], *pages["car_maintenance"]],
-            [*_questions("lecture"), *_questions("car_maintenance")],
+            [*load_questions("lecture"), *load_questions("car_maintenance")],
         ),
     ]
 
 
-def recalls(index: ImageIndex, queries: Sequence[Query], options: dict[str, Any]) -> list[list[bool]]:
+def recalls(index: ImageIndex, queries: Sequence[Question], options: dict[str, Any]) -> list[list[bool]]:
     """Return for each query whether its image is among the first results, by depth."""
     retriever = index.as_retriever(similarity_top_k=max(DEPTHS), **options)
     found = []
     for query in queries:
-        ids = [result.node_id for result in retriever.retrieve(query.words)]
-        found.append([query.node_id in ids[:depth] for depth in DEPTHS])
+        ids = [result.node_id for result in retriever.retrieve(query.text)]
+        found.append([query.page in ids[:depth] for depth in DEPTHS])
     return found
 
 
@@ -109,7 +105,7 @@ def other_half(found: Sequence[list[bool]]) -> list[list[bool]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print one table for each collection."""
     parser = argparse.ArgumentParser(description="Recall of the fusions of vectors and full text.")
-    parser.add_argument("--model", default=str(EXAMPLES / "demo" / "model"), help="name or path of weights")
+    parser.add_argument("--model", default=DEMO_MODEL, help="name or path of weights")
     parser.add_argument("--step", type=int, default=1, help="ask for every n-th emoji only")
     given = parser.parse_args(arguments)
     model = ChineseClipEmbedding(given.model)
@@ -129,11 +125,6 @@ def _with_vectors(model: ChineseClipEmbedding, images: Sequence[ImageNode]) -> l
 
 def _pages(case: str) -> list[ImageNode]:
     return PageReader(longest_side=960, id_prefix="").load_data(EXAMPLES / "cases" / f"{case}.pdf")
-
-
-def _questions(case: str) -> list[Query]:
-    content = json.loads((EXAMPLES / "cases" / f"{case}.json").read_text(encoding="utf-8"))
-    return [Query(each["question"], f"{case}.pdf/{each['page']}") for each in content["questions"]]
 
 
 def _page_about(names: Sequence[str], number: int) -> str:

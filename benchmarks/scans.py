@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import sys
 import tempfile
 import time
 import unicodedata
@@ -34,7 +35,11 @@ from llama_index_mm_zhipu.ingestion import ImageOcr, RapidOcrEngine
 from llama_index_mm_zhipu.readers import PageReader
 
 CASES = Path(__file__).parents[1] / "examples" / "cases"
-NAMES = ("lecture", "car_maintenance")
+sys.path.insert(0, str(CASES))
+
+import ask  # noqa: E402
+
+NAMES = ask.CASES
 RANK = 3
 
 # The printed page, from which a scan takes its pixels. A page is 10 inches wide.
@@ -87,13 +92,6 @@ SCANS = {
     **{f"mild, turned {turn}°": _MILD._replace(turn=turn) for turn in (90, 180, 270)},
 }
 """All degrees by name."""
-
-
-class Question(NamedTuple):
-    """A question and the id of the page that answers it."""
-
-    text: str
-    page: str
 
 
 # Degrading
@@ -162,13 +160,9 @@ def _lit_with_noise(page: Image.Image, settings: Scan, random: np.random.Generat
 # Measuring
 
 
-def load_questions() -> list[Question]:
+def load_questions() -> list[ask.Question]:
     """Return the questions of both cases."""
-    return [
-        Question(each["question"], f"{name}.pdf/{each['page']}")
-        for name in NAMES
-        for each in json.loads((CASES / f"{name}.json").read_text(encoding="utf-8"))["questions"]
-    ]
+    return [question for name in NAMES for question in ask.load_questions(name)]
 
 
 def read_pages() -> list[ImageNode]:
@@ -199,7 +193,7 @@ def similarity(truth: str, read: str) -> float:
     return SequenceMatcher(None, truth, read, autojunk=False).ratio()
 
 
-def ranks_of(nodes: Sequence[BaseNode], questions: Sequence[Question]) -> list[int]:
+def ranks_of(nodes: Sequence[BaseNode], questions: Sequence[ask.Question]) -> list[int]:
     """Return for each question the rank, from 1, of its page by full text; one more than there are pages for none."""
     store = FaissMultiModalVectorStore()
     # Full text search looks at no vector.
