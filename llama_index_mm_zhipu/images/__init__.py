@@ -23,6 +23,7 @@ from llama_index_mm_zhipu.images.nodes import (
     page_text_of,
     searchable_text_of,
     with_caption,
+    with_hidden_metadata,
     with_page_text,
 )
 from llama_index_mm_zhipu.images.opening import OnTruncated, open_image
@@ -76,5 +77,6 @@ __all__ = [
     "searchable_text_of",
     "sniff_format",
     "with_caption",
+    "with_hidden_metadata",
     "with_page_text",
 ]

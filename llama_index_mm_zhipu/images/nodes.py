@@ -41,7 +41,7 @@ def page_text_of(node: BaseNode) -> str:
     """Return what is written in an image, from a text layer or from OCR; empty if that is not known or nothing."""
     if PAGE_TEXT_SOURCE not in node.metadata:
         return ""
-    return str(node.metadata.get(PAGE_TEXT, "")).strip() or (_text_of(node) if _has_page_text_as_text(node) else "")
+    return str(node.metadata[PAGE_TEXT]).strip() if PAGE_TEXT in node.metadata else _text_of(node)
 
 
 def searchable_text_of(node: BaseNode) -> str:
@@ -67,7 +67,18 @@ def with_page_text(node: NodeT, page_text: str, source: str, lines: Sequence[Map
             They become metadata that neither LLM nor embedding model sees.
     """
     node = _with_texts(_without(node, PAGE_TEXT_LINES), caption_of(node), page_text.strip(), source)
-    return _with_hidden_metadata(node, {PAGE_TEXT_LINES: [dict(line) for line in lines]}) if lines else node
+    return with_hidden_metadata(node, {PAGE_TEXT_LINES: [dict(line) for line in lines]}) if lines else node
+
+
+def with_hidden_metadata(node: NodeT, hidden: Mapping[str, Any]) -> NodeT:
+    """Return a copy of a node with further metadata, which neither LLM nor embedding model sees."""
+    return node.model_copy(
+        update={
+            "metadata": {**node.metadata, **hidden},
+            "excluded_llm_metadata_keys": list(dict.fromkeys([*node.excluded_llm_metadata_keys, *hidden])),
+            "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, *hidden])),
+        }
+    )
 
 
 def as_image_node(node: BaseNode) -> ImageNode:
@@ -129,20 +140,9 @@ def _with_texts(node: NodeT, caption: str, page_text: str, source: str | None) -
     text = caption or page_text
     content = {"text": text} if isinstance(node, ImageNode) else {"text_resource": MediaResource(text=text)}
     node = _without(node, PAGE_TEXT_SOURCE, PAGE_TEXT).model_copy(update=content)
-    return _with_hidden_metadata(node, hidden) if hidden else node
+    return with_hidden_metadata(node, hidden) if hidden else node
 
 
 def _without(node: NodeT, *keys: str) -> NodeT:
     """Return a copy of a node without some metadata."""
     return node.model_copy(update={"metadata": {key: node.metadata[key] for key in node.metadata if key not in keys}})
-
-
-def _with_hidden_metadata(node: NodeT, hidden: Mapping[str, Any]) -> NodeT:
-    """Return a copy of a node with further metadata, which neither LLM nor embedding model sees."""
-    return node.model_copy(
-        update={
-            "metadata": {**node.metadata, **hidden},
-            "excluded_llm_metadata_keys": list(dict.fromkeys([*node.excluded_llm_metadata_keys, *hidden])),
-            "excluded_embed_metadata_keys": list(dict.fromkeys([*node.excluded_embed_metadata_keys, *hidden])),
-        }
-    )

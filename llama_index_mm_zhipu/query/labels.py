@@ -14,7 +14,7 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import BaseNode, ImageNode, NodeWithScore, QueryBundle
 
-from llama_index_mm_zhipu.images import as_image_node, caption_of, has_image, page_text_of
+from llama_index_mm_zhipu.images import as_image_node, caption_of, has_image, page_text_of, with_hidden_metadata
 from llama_index_mm_zhipu.prompts.wording import WORDING, as_quoted_lines, quoted, wording_of
 from llama_index_mm_zhipu.readers.records import time_of
 from llama_index_mm_zhipu.types import Language
@@ -81,13 +81,7 @@ class LabelledImage:
 
 def with_retrieval_scores(node: BaseNode, scores: RetrievalScores) -> BaseNode:
     """Return a copy of a node with the parts of its score as metadata, which no model sees."""
-    return node.model_copy(
-        update={
-            "metadata": {**node.metadata, RETRIEVAL_SCORES: asdict(scores)},
-            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, RETRIEVAL_SCORES],
-            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, RETRIEVAL_SCORES],
-        }
-    )
+    return with_hidden_metadata(node, {RETRIEVAL_SCORES: asdict(scores)})
 
 
 def label_results(

@@ -28,6 +28,7 @@ from llama_index_mm_zhipu.images import (
     load_image,
     resolve_source,
     searchable_text_of,
+    with_hidden_metadata,
 )
 from llama_index_mm_zhipu.llm.errors import GLMContentFilteredError
 from llama_index_mm_zhipu.llm.images import encode_within_limits, image_block
@@ -267,10 +268,4 @@ def _sheet(images: dict[int, Image.Image]) -> ImageBlock:
 
 
 def _with_reason(result: NodeWithScore, reason: str, score: float | None) -> NodeWithScore:
-    node = result.node
-    hidden = {
-        name: [*(key for key in getattr(node, name) if key != RERANK_REASON), RERANK_REASON]
-        for name in ("excluded_llm_metadata_keys", "excluded_embed_metadata_keys")
-    }
-    copied = node.model_copy(update={"metadata": {**node.metadata, RERANK_REASON: reason}, **hidden})
-    return NodeWithScore(node=copied, score=score)
+    return NodeWithScore(node=with_hidden_metadata(result.node, {RERANK_REASON: reason}), score=score)

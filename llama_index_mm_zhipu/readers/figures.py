@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from llama_index.core.schema import BaseNode, ImageNode, NodeRelationship, ObjectType, RelatedNodeInfo
 from PIL import Image
 
-from llama_index_mm_zhipu.images import with_page_text
+from llama_index_mm_zhipu.images import with_hidden_metadata, with_page_text
 from llama_index_mm_zhipu.readers.image_nodes import image_fields
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, content_hash
 
@@ -333,9 +333,7 @@ def figure_node(
         metadata[PAGE_LABEL] = page_label
     node = ImageRecord.of(node_id, content_hash(image), text=caption, metadata=metadata, **image_fields(image, file))
     if box is not None:
-        node.metadata[FIGURE_BOX] = [round(fraction, 4) for fraction in box]
-        node.excluded_llm_metadata_keys.append(FIGURE_BOX)
-        node.excluded_embed_metadata_keys.append(FIGURE_BOX)
+        node = with_hidden_metadata(node, {FIGURE_BOX: [round(fraction, 4) for fraction in box]})
     return with_page_text(node, page_text, TEXT_LAYER)
 
 

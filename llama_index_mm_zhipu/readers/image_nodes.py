@@ -185,6 +185,10 @@ def path_of_url(value: str) -> str | None:
     return url.path if url.scheme in ("http", "https") and url.netloc else None
 
 
+MAX_LONGEST_SIDE = 8192
+"""Limit for the longer side of images that readers make, in pixels: ``images`` would not open a larger square."""
+
+
 def image_fields(data: bytes, file: Path | None) -> dict[str, str]:
     """Return the field of a node that holds an image, in base64, or refers to it.
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from llama_index.core.schema import ImageNode
 
-from llama_index_mm_zhipu.images import ImageError, encode_image, read_file, with_page_text
-from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError, GLMError, GLMQuotaError
+from llama_index_mm_zhipu.images import ImageError, encode_image, read_file, with_hidden_metadata, with_page_text
+from llama_index_mm_zhipu.llm.errors import ACCOUNT_ERRORS, GLMError
 from llama_index_mm_zhipu.llm.layout import Layout, LayoutPage
 from llama_index_mm_zhipu.llm.layout_parsing import MAX_PAGES, LayoutParser
 from llama_index_mm_zhipu.readers.base import NodeOrError
@@ -104,7 +104,7 @@ class LayoutReader(FileReader):
                 yield from self._pages_of(file, name, folder, response_file)
             else:
                 yield self._image_of(file, name, response_file)
-        except (GLMAuthenticationError, GLMQuotaError):
+        except ACCOUNT_ERRORS:
             raise
         except (GLMError, ImageError) as error:
             if self.on_error == "raise":
@@ -200,9 +200,4 @@ def _with_layout(node: ImageNode, page: LayoutPage) -> ImageNode:
         {"text": text, "box": list(box), "score": 1.0} for text, box in page.lines() if box is not None
     ]
     read = with_page_text(node, page.text, GLM_OCR, lines)
-    if not page.markdown:
-        return read
-    read.metadata = {**read.metadata, PAGE_MARKDOWN: page.markdown}
-    read.excluded_llm_metadata_keys = [*read.excluded_llm_metadata_keys, PAGE_MARKDOWN]
-    read.excluded_embed_metadata_keys = [*read.excluded_embed_metadata_keys, PAGE_MARKDOWN]
-    return read
+    return with_hidden_metadata(read, {PAGE_MARKDOWN: page.markdown}) if page.markdown else read

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from llama_index.core.schema import ImageNode
 from llama_index.core.utils import iter_batch
@@ -20,6 +19,7 @@ from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.figures import PAGE_LABEL, TEXT_LAYER, figure_node, relate
 from llama_index_mm_zhipu.readers.figures_pdf import PdfFigure, PdfFigures, figures_of_page
 from llama_index_mm_zhipu.readers.files import FileReader
+from llama_index_mm_zhipu.readers.image_nodes import image_fields
 from llama_index_mm_zhipu.readers.pdf import (
     LONGEST_SIDE,
     PAGE_SECONDS,
@@ -177,14 +177,9 @@ class PageReader(FileReader):
 
 def page_node(name: str, number: int, image: bytes, text: str, folder: Path | None) -> ImageNode:
     """Return the node of a page, which holds the image, or refers to a file that is written to a folder."""
-    source: dict[str, Any] = {"image": base64.b64encode(image).decode("ascii")}
-    if folder is not None:
-        file = folder / f"{name}-{number}.jpg"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(image)
-        source = {"image_path": str(file)}
+    file = folder / f"{name}-{number}.jpg" if folder is not None else None
     metadata = {FILE_NAME: name, PAGE_LABEL: str(number)}
-    node = ImageRecord.of(f"{name}/{number}", content_hash(image), metadata=metadata, **source)
+    node = ImageRecord.of(f"{name}/{number}", content_hash(image), metadata=metadata, **image_fields(image, file))
     return with_page_text(node, text, TEXT_LAYER)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import perf_counter, sleep, thread_time
 from typing import TYPE_CHECKING, Any
 
+from llama_index_mm_zhipu.readers.image_nodes import MAX_LONGEST_SIDE
 from llama_index_mm_zhipu.readers.records import RecordError
 from llama_index_mm_zhipu.text import CJK_RANGES
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 LONGEST_SIDE = 2048
 """Default for the longer side of a page in pixels: small print is legible, and a page is a JPEG of about 300 KB."""
-
-MAX_LONGEST_SIDE = 8192
-"""Limit for the longer side of a page in pixels: ``images`` would not open a larger square."""
 
 PDF_SUFFIX = ".pdf"
 

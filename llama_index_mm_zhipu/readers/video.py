@@ -12,7 +12,7 @@ from llama_index_mm_zhipu.arguments import in_range
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.files import FileReader
-from llama_index_mm_zhipu.readers.image_nodes import image_fields
+from llama_index_mm_zhipu.readers.image_nodes import MAX_LONGEST_SIDE, image_fields
 from llama_index_mm_zhipu.readers.records import (
     FILE_NAME,
     TIME,
@@ -37,9 +37,6 @@ MAX_SECONDS = 120.0
 
 LONGEST_SIDE = 1920
 """Default for the longer side of a frame in pixels."""
-
-MAX_LONGEST_SIDE = 8192
-"""Limit for the longer side of a frame in pixels: ``images`` would not open a larger square."""
 
 _SHORTEST_INTERVAL = 0.1
 _DAY = 86400.0
