@@ -1,27 +1,18 @@
 """LlamaIndex's metadata filters: checked against stored metadata, compiled to SQL, or evaluated if too large for SQL.
 
-Filters mean what LlamaIndex's own tests say: NE and NIN hold for a node without the key, every other operator but
-IS_EMPTY does not; NOT means that none of its filters hold; a missing condition means AND.
-
-Each filter is compiled in two ways, to test one node and to list all nodes that meet it; ``conditions`` says why.
+``predicates`` says what filters mean. Each of them is compiled in two ways, to test one node and to list all nodes that
+meet it; ``conditions`` says why.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from llama_index.core.vector_stores import (
-    FilterCondition,
-    FilterOperator,
-    MetadataFilter,
-    MetadataFilters,
-    VectorStoreQuery,
-)
+from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
-from llama_index_mm_zhipu.arguments import as_ids
 from llama_index_mm_zhipu.vector_store.conditions import (
     EVERY_NODE,
     NUMBERS,
@@ -37,11 +28,24 @@ from llama_index_mm_zhipu.vector_store.conditions import (
     of_row_ids,
     one_of,
 )
-from llama_index_mm_zhipu.vector_store.nodes import json_of, scalar
+from llama_index_mm_zhipu.vector_store.predicates import (
+    AllOf,
+    AnyOf,
+    DocumentIs,
+    IdIs,
+    ItemIs,
+    MetadataPredicate,
+    Not,
+    Predicate,
+    Scalar,
+    ScalarCompares,
+    ScalarIs,
+    TextHas,
+    WholeIs,
+    predicate_of,
+    require_nesting_within_limit,
+)
 from llama_index_mm_zhipu.vector_store.sessions import Ids, MetadataExample, Reader
-
-MAX_NESTING = 100
-"""Maximum levels of nested filters."""
 
 _SCALAR = "kind = 'scalar' and"
 
@@ -61,168 +65,54 @@ _NO_IDS = np.empty(0, np.int64)
 
 
 def compile_filters(filters: MetadataFilters | None) -> AnyCondition:
-    """Compile filters to a condition on nodes.
-
-    Raises:
-        TypeError: The value of a text operator is not a string, or the value of an order operator is a list.
-        ValueError: The value of a list operator is not a list, or filters are nested more than 100 levels deep.
-    """
-    require_nesting_within_limit(filters)
-    return _compile_filters(filters)
+    """Compile filters to a condition on nodes; errors are those of ``predicate_of``."""
+    return compiled(predicate_of(filters))
 
 
-def require_nesting_within_limit(filters: MetadataFilters | None) -> None:
-    """Check how deeply filters are nested.
-
-    Raises:
-        ValueError: They are nested more than 100 levels deep.
-    """
-    level = [filters] if filters is not None else []
-    for _ in range(MAX_NESTING):
-        level = [part for each in level for part in each.filters if isinstance(part, MetadataFilters)]
-        if not level:
-            return
-    raise ValueError(
-        f"the filters are nested more than {MAX_NESTING} levels deep; write groups of the same condition as one group"
-    )
-
-
-def condition_of_query(query: VectorStoreQuery) -> AnyCondition:
-    """Return the condition of a query: its filters, node ids and document ids.
-
-    Raises:
-        TypeError: Ids are not a list of strings, or as in ``compile_filters``.
-        ValueError: As in ``compile_filters``.
-    """
-    parts = [compile_filters(query.filters)] if query.filters and query.filters.filters else []
-    # An empty list of node ids is no restriction: LlamaIndex's VectorIndexRetriever passes one to every store that
-    # stores texts. Only users pass doc_ids, and an empty list of permitted documents permits none.
-    if node_ids := as_ids(query.node_ids, "node_ids"):
-        parts.append(one_of("node_id", node_ids))
-    doc_ids = as_ids(query.doc_ids, "doc_ids")
-    if doc_ids is not None:
-        parts.append(one_of("ref_doc_id", doc_ids))
-    return all_of(parts)
+def compiled(predicate: Predicate) -> AnyCondition:
+    """Compile a predicate to a condition on nodes."""
+    if isinstance(predicate, AllOf):
+        return all_of([compiled(part) for part in predicate.parts])
+    if isinstance(predicate, AnyOf):
+        return any_of([compiled(part) for part in predicate.parts])
+    if isinstance(predicate, Not):
+        return negation(compiled(predicate.part))
+    if isinstance(predicate, IdIs):
+        return one_of("node_id", predicate.node_ids)
+    if isinstance(predicate, DocumentIs):
+        return one_of("ref_doc_id", predicate.ref_doc_ids)
+    return _compiled_on_metadata(predicate)
 
 
-def condition_of_nodes(node_ids: Sequence[str] | None, filters: MetadataFilters | None) -> AnyCondition:
-    """Return the condition that nodes have one of the ids and meet filters; an empty list of ids selects none."""
-    parts = [compile_filters(filters)] if filters and filters.filters else []
-    if node_ids is not None:
-        parts.append(one_of("node_id", node_ids))
-    return all_of(parts)
+def _compiled_on_metadata(predicate: MetadataPredicate) -> AnyCondition:
+    if isinstance(predicate, ScalarIs):
+        return _value_is(predicate.key, "scalar", predicate.values)
+    if isinstance(predicate, ScalarCompares):
+        same_type = TEXTS if isinstance(predicate.value, str) else NUMBERS
+        return has_metadata(predicate.key, f"{_SCALAR} value {predicate.sign} ? and {same_type}", predicate.value)
+    if isinstance(predicate, TextHas):
+        return _text_has(predicate)
+    if isinstance(predicate, ItemIs):
+        items = _value_is(predicate.key, "item", predicate.values)
+        return any_of([items, has_metadata(predicate.key, "kind = 'none'")]) if predicate.or_none else items
+    if isinstance(predicate, WholeIs):
+        return has_metadata(predicate.key, "kind = 'json' and value = ?", predicate.json)
+    filled = "(kind = 'scalar' and value <> '' or kind = 'json' and value <> '[]')"
+    return has_metadata(predicate.key, filled if predicate.is_filled else "true")
 
 
-def _compile_filters(filters: MetadataFilters | None) -> AnyCondition:
-    if filters is None or not filters.filters:
-        return EVERY_NODE
-    parts = [
-        _compile_filters(part) if isinstance(part, MetadataFilters) else _compile_filter(part)
-        for part in filters.filters
-    ]
-    if filters.condition in (FilterCondition.AND, None):
-        return all_of(parts)
-    return any_of(parts) if filters.condition == FilterCondition.OR else negation(any_of(parts))
+def _value_is(key: str, kind: str, values: Sequence[Scalar]) -> Condition:
+    if len(values) == 1:
+        return has_metadata(key, f"kind = '{kind}' and value = ?", values[0])
+    return has_metadata_among(key, kind, values)
 
 
-def _compile_filter(filter_: MetadataFilter) -> AnyCondition:
-    return _OPERATORS[filter_.operator](filter_.key, filter_.value)
-
-
-def _equal(key: str, value: Any) -> Condition:
-    if isinstance(value, list):
-        return has_metadata(key, "kind = 'json' and value = ?", json_of(value))
-    return has_metadata(key, f"{_SCALAR} value = ?", _number_or_text(value))
-
-
-def _compare(sign: str) -> Callable[[str, Any], Condition]:
-    def compiled(key: str, value: Any) -> Condition:
-        if isinstance(value, list):
-            raise TypeError(f"the filter on {key!r} with {sign} needs a single value, not a list")
-        same_type = TEXTS if isinstance(value, str) else NUMBERS
-        return has_metadata(key, f"{_SCALAR} value {sign} ? and {same_type}", _number_or_text(value))
-
-    return compiled
-
-
-def _in(key: str, value: Any) -> Condition:
-    return has_metadata_among(key, "scalar", [scalar(item) for item in _listed(key, value)])
-
-
-def _contains(key: str, value: Any) -> AnyCondition:
-    """Return the condition that a list or a string contains a value, as by Python's ``in``."""
-    if value is None:
-        return has_metadata(key, "kind = 'none'")
-    item = has_metadata(key, "kind = 'item' and value = ?", scalar(value))
-    return any_of([item, _text_match(key, value)]) if isinstance(value, str) else item
-
-
-def _any(key: str, value: Any) -> AnyCondition:
-    values = _listed(key, value)
-    texts = [item for item in values if isinstance(item, str)]
-    items = [scalar(item) for item in values if item is not None]
-    parts: list[AnyCondition] = [has_metadata_among(key, "item", items)]
-    if None in values:
-        parts.append(_contains(key, None))
-    if len(texts) > _MAX_INSTR:
-        parts.append(has_metadata(key, f"{_SCALAR} {TEXTS} and contains_any(value, ?)", encode_texts(texts)))
-    else:
-        parts += [_text_match(key, text) for text in texts]
-    return any_of(parts)
-
-
-def _all(key: str, value: Any) -> AnyCondition:
-    # An empty list only requires the key.
-    return all_of([_contains(key, item) for item in _listed(key, value)] or [has_metadata(key, "true")])
-
-
-def _text_match(key: str, value: Any) -> Condition:
-    return has_metadata(key, f"{_SCALAR} {TEXTS} and instr(value, ?) > 0", _text(key, value))
-
-
-def _text_match_insensitive(key: str, value: Any) -> Condition:
-    return has_metadata(key, f"{_SCALAR} {TEXTS} and instr(lower(value), lower(?)) > 0", _text(key, value))
-
-
-def _is_empty(key: str, value: Any) -> AnyCondition:
-    filled = "kind = 'scalar' and value <> '' or kind = 'json' and value <> '[]'"
-    return negation(has_metadata(key, f"({filled})"))
-
-
-def _number_or_text(value: Any) -> str | int | float | None:
-    return None if value is None else scalar(value)
-
-
-def _listed(key: str, value: Any) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    if value is None:
-        raise ValueError(f"the filter on {key!r} needs a list of values")
-    return [value]
-
-
-def _text(key: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"the text filter on {key!r} needs a string, not {type(value).__name__}")
-    return value
-
-
-_OPERATORS: dict[FilterOperator, Callable[[str, Any], AnyCondition]] = {
-    FilterOperator.EQ: _equal,
-    FilterOperator.NE: lambda key, value: negation(_equal(key, value)),
-    FilterOperator.GT: _compare(">"),
-    FilterOperator.GTE: _compare(">="),
-    FilterOperator.LT: _compare("<"),
-    FilterOperator.LTE: _compare("<="),
-    FilterOperator.IN: _in,
-    FilterOperator.NIN: lambda key, value: negation(_in(key, value)),
-    FilterOperator.CONTAINS: _contains,
-    FilterOperator.ANY: _any,
-    FilterOperator.ALL: _all,
-    FilterOperator.TEXT_MATCH: _text_match,
-    FilterOperator.TEXT_MATCH_INSENSITIVE: _text_match_insensitive,
-    FilterOperator.IS_EMPTY: _is_empty,
-}
+def _text_has(predicate: TextHas) -> AnyCondition:
+    key, parts = predicate.key, predicate.parts
+    if len(parts) > _MAX_INSTR:
+        return has_metadata(key, f"{_SCALAR} {TEXTS} and contains_any(value, ?)", encode_texts(parts))
+    instr = "instr(lower(value), lower(?))" if predicate.ignore_case else "instr(value, ?)"
+    return any_of([has_metadata(key, f"{_SCALAR} {TEXTS} and {instr} > 0", part) for part in parts])
 
 
 # Evaluation of conditions that one statement cannot hold

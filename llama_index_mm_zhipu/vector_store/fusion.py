@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+IdT = TypeVar("IdT", int, str)
 
 RRF_CONSTANT = 60
 """Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher 2009."""
@@ -54,8 +57,8 @@ class BestText:
 
 
 def fuse_scores(
-    similarities: Mapping[int, float], mean: float, text_scores: Mapping[int, float], weight: float
-) -> list[tuple[int, float]]:
+    similarities: Mapping[IdT, float], mean: float, text_scores: Mapping[IdT, float], weight: float
+) -> list[tuple[IdT, float]]:
     """Fuse by scores: ``(1 - weight) * v**2 + weight * t**3``.
 
     ``v`` is ``(similarity - mean) / (best similarity - mean)``, at least 0, and ``t`` is the BM25 score divided by the
@@ -75,7 +78,7 @@ def fuse_scores(
     mean = min(mean, sum(similarities.values()) / max(1, len(similarities)))
     best_text = max(text_scores.values(), default=0.0)
 
-    def score(id_: int, similarity: float) -> float:
+    def score(id_: IdT, similarity: float) -> float:
         by_vector = max(0.0, (similarity - mean) / (best - mean)) if best > mean else 1.0
         by_text = text_scores.get(id_, 0.0) / best_text if best_text > 0 else 0.0
         return float((1 - weight) * by_vector**_VECTOR_POWER + weight * by_text**_TEXT_POWER)
@@ -84,7 +87,7 @@ def fuse_scores(
     return [(id_, value) for id_, value, _ in sorted(scored, key=lambda item: (-item[1], -item[2], item[0]))]
 
 
-def fuse_ranks(rankings: Sequence[tuple[float, Sequence[int]]]) -> list[tuple[int, float]]:
+def fuse_ranks(rankings: Sequence[tuple[float, Sequence[IdT]]]) -> list[tuple[IdT, float]]:
     """Fuse rankings by reciprocal ranks: the score of an id is the sum of ``weight / (60 + rank)``, ranks from 1.
 
     Args:
@@ -93,7 +96,7 @@ def fuse_ranks(rankings: Sequence[tuple[float, Sequence[int]]]) -> list[tuple[in
     Returns:
         Ids and scores, best first; lower ids first among equal scores.
     """
-    scores: dict[int, float] = {}
+    scores: dict[IdT, float] = {}
     for weight, ids in rankings:
         for rank, id_ in enumerate(ids, start=1):
             scores[id_] = scores.get(id_, 0.0) + weight / (RRF_CONSTANT + rank)

@@ -15,11 +15,13 @@ from llama_index_mm_zhipu.arguments import as_ids, require_known
 from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.durable import DurableStore
-from llama_index_mm_zhipu.vector_store.filters import condition_of_nodes, condition_of_query, resolve
+from llama_index_mm_zhipu.vector_store.filters import compiled, resolve
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes
+from llama_index_mm_zhipu.vector_store.predicates import predicate_of_nodes, predicate_of_query
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, Ranking
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Vectors
+from llama_index_mm_zhipu.vector_store.vector_search import FaissSearch
 
 
 @dataclass
@@ -156,7 +158,7 @@ class FaissMultiModalVectorStore(DurableStore):
             Nodes in the order of ``node_ids``, or in the order in which they were added.
         """
         node_ids = as_ids(node_ids, "node_ids")
-        condition = condition_of_nodes(node_ids, filters)
+        condition = compiled(predicate_of_nodes(node_ids, filters))
         with self._database.reading() as reader:
             ids = reader.select_ids(resolve(condition, reader))
             nodes = list(reader.nodes(ids.tolist()).values())
@@ -234,12 +236,13 @@ class FaissMultiModalVectorStore(DurableStore):
             ValueError: The query has no embedding, or one of the wrong dimension; or the mode is not supported.
             StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
         """
-        require_known("FaissMultiModalVectorStore.query", kwargs, QueryOptions._fields)
-        options = QueryOptions(ef_search, nprobe, mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)
-        condition = condition_of_query(query)
+        require_known("FaissMultiModalVectorStore.query", kwargs, (*QueryOptions._fields, "ef_search", "nprobe"))
+        options = QueryOptions(mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)
+        condition = compiled(predicate_of_query(query))
         with self._database.reading() as reader:
             self._cache.follow(reader)
-            ranked = Ranking(reader, self._cache.index, options).rank(query, resolve(condition, reader))
+            search = FaissSearch(reader, self._cache.index, resolve(condition, reader), ef_search, nprobe)
+            ranked = Ranking[int](search, options).rank(query)
             by_id = reader.nodes([each.id for each in ranked])
         nodes = [by_id[each.id] for each in ranked]
         return ScoredQueryResult(
@@ -298,7 +301,7 @@ class FaissMultiModalVectorStore(DurableStore):
         require_known("FaissMultiModalVectorStore.delete_nodes", delete_kwargs, ("node_ids", "filters"))
         if node_ids is None and not (filters and filters.filters):
             raise ValueError("delete_nodes needs node_ids or filters; clear() deletes every node")
-        self._delete(condition_of_nodes(as_ids(node_ids, "node_ids"), filters))
+        self._delete(compiled(predicate_of_nodes(as_ids(node_ids, "node_ids"), filters)))
 
     def clear(self) -> None:
         """Delete every node, and the recorded model, dimension, index type and other settings."""
