@@ -35,8 +35,8 @@ from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bu
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.filters import require_matchable
-from llama_index_mm_zhipu.vector_store.store import ScoredQueryResult
 
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
 """Which part of a question images are searched by: its words, its image, or the mean of both vectors."""

@@ -9,12 +9,12 @@ from types import TracebackType
 from typing import Any, Literal
 
 from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
-from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from typing_extensions import Self
 
 from llama_index_mm_zhipu.arguments import KnownFields, as_path, explicit_arguments
 from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.ann import AUTO
+from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
 from llama_index_mm_zhipu.vector_store.index_cache import IndexCache
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _NAME_IN_STORAGE = "__vector_store.json"
 
 
-class DurableStore(KnownFields, BasePydanticVectorStore):
+class DurableStore(KnownFields, AsyncCallsInThreads):
     """A vector store that is opened from files, or in memory, and closed. Its subclass adds and finds nodes."""
 
     stores_text: bool = True

@@ -87,6 +87,22 @@ class StorableNode(NamedTuple):
     content: str
 
 
+class WholeNode(NamedTuple):
+    """A node in one piece, for stores without separate tables.
+
+    Attributes:
+        node: The node.
+        class_name: As in ``NodeRow``.
+        content: The node as JSON, with its inline image, without its vector.
+        metadata: The metadata as it is read back from JSON.
+    """
+
+    node: BaseNode
+    class_name: str
+    content: str
+    metadata: dict[str, Any]
+
+
 class _NotStorableError(ValueError):
     """The message continues a sentence that begins with a metadata key."""
 
@@ -129,10 +145,15 @@ class NewNodes:
         """Yield the row of each node."""
         for node, content in zip(self._nodes, self._contents, strict=True):
             image = self._hashes.get(node.node_id)
-            if image is None and getattr(node, "image", None):
-                # The image is not plain base64 and stays in the JSON as it is.
-                content = node.model_dump_json(exclude={"embedding"})
+            if image is None:
+                # An image that is not plain base64 stays in the JSON as it is.
+                content = _with_image(node, content)
             yield NodeRow(node.node_id, node.ref_doc_id, _class_name(node), content, image)
+
+    def whole(self) -> Iterator[WholeNode]:
+        """Yield each node in one piece."""
+        for node, content in zip(self._nodes, self._contents, strict=True):
+            yield WholeNode(node, _class_name(node), _with_image(node, content), _metadata_as_read(node, content))
 
     def images(self) -> Iterator[tuple[str, bytes]]:
         """Yield hash and bytes of each inline image."""
@@ -316,6 +337,11 @@ def _class_name(node: BaseNode) -> str:
             if class_ is known:
                 return name
     raise TypeError(f"cannot store a {type(node).__name__}, which is not one of LlamaIndex's nodes")
+
+
+def _with_image(node: BaseNode, content: str) -> str:
+    """Return the JSON of a node with its inline image, given that without."""
+    return node.model_dump_json(exclude={"embedding"}) if getattr(node, "image", None) else content
 
 
 def _inline_image(node: BaseNode) -> bytes | None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from llama_index.core.schema import BaseNode
-from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery, VectorStoreQueryResult
+from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery
 
 from llama_index_mm_zhipu.arguments import as_ids, require_known
 from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
+from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.durable import DurableStore
 from llama_index_mm_zhipu.vector_store.filters import compiled, resolve
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes
@@ -22,21 +21,6 @@ from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, Ranking
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Vectors
 from llama_index_mm_zhipu.vector_store.vector_search import FaissSearch
-
-
-@dataclass
-class ScoredQueryResult(VectorStoreQueryResult):
-    """LlamaIndex's result of a query, with what its scores were made of.
-
-    Attributes:
-        inner_products: Inner product of each node with the query's vector, the cosine for vectors of unit length; None
-            in the modes that search by text alone.
-        words_found: Share of the query's words that each node's text has, 0 to 1; None in the modes that search by
-            vector alone.
-    """
-
-    inner_products: Sequence[float | None] = ()
-    words_found: Sequence[float | None] = ()
 
 
 class FaissMultiModalVectorStore(DurableStore):
@@ -93,6 +77,11 @@ class FaissMultiModalVectorStore(DurableStore):
     def client(self) -> Any:
         """The faiss index; None while the store never had a vector."""
         return self._cache.index.index if self._cache.index is not None else None
+
+    @property
+    def lists_nodes(self) -> bool:
+        """Whether ``get_nodes`` finds nodes by metadata: True."""
+        return True
 
     def count(self) -> int:
         """Return the number of nodes."""
@@ -309,36 +298,6 @@ class FaissMultiModalVectorStore(DurableStore):
             writer.delete(EVERY_NODE)
             writer.clear_settings(keep=[Setting.FULL_TEXT, Setting.STORE_ID])
         self._follow_own_change()
-
-    # Async calls: in this thread they would block the event loop.
-
-    async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
-        """Run ``add`` in a worker thread."""
-        return await asyncio.to_thread(self.add, nodes, **kwargs)
-
-    async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> ScoredQueryResult:
-        """Run ``query`` in a worker thread."""
-        return await asyncio.to_thread(self.query, query, **kwargs)
-
-    async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **kwargs: Any
-    ) -> list[BaseNode]:
-        """Run ``get_nodes`` in a worker thread."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters, **kwargs)
-
-    async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Run ``delete`` in a worker thread."""
-        await asyncio.to_thread(self.delete, ref_doc_id, **delete_kwargs)
-
-    async def adelete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
-    ) -> None:
-        """Run ``delete_nodes`` in a worker thread."""
-        await asyncio.to_thread(self.delete_nodes, node_ids, filters, **delete_kwargs)
-
-    async def aclear(self) -> None:
-        """Run ``clear`` in a worker thread."""
-        await asyncio.to_thread(self.clear)
 
     def _delete(self, condition: AnyCondition) -> None:
         with self._database.writing() as writer:

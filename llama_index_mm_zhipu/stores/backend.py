@@ -1,0 +1,143 @@
+"""``StoreBackend``: what ``ExternalVectorStore`` asks of one type of store, and what such a store is able to do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
+
+from llama_index_mm_zhipu.stores.records import Record, StoredNode, uuid_of
+from llama_index_mm_zhipu.vector_store.predicates import Predicate
+from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
+
+BY_VECTOR = frozenset({VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR})
+BY_TEXT = frozenset({VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.HYBRID})
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a type of store is able to do, as the tests of ``tests/stores`` measure it.
+
+    Attributes:
+        modes: Query modes that the store really has; others are refused by name.
+        lists_nodes: Whether nodes can be found by metadata alone, without a query vector.
+        max_row_bytes: Maximum size of a node as JSON in UTF-8; None if there is no limit that users meet.
+        max_k: Maximum number of results of one search.
+    """
+
+    modes: frozenset[VectorStoreQueryMode]
+    lists_nodes: bool = True
+    max_row_bytes: int | None = None
+    max_k: int = 2**31 - 1
+
+
+class StoreBackend(ABC):
+    """One collection of one type of store. Nodes go in as ``Record`` and come out as ``StoredNode``.
+
+    Every method raises ``StoreError`` if the server cannot be reached or refuses a call. The message names the store
+    and what to do, and holds neither passwords nor parameters of the call.
+    """
+
+    abilities: ClassVar[Abilities]
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What errors call the store, such as ``PostgreSQL table "data_slides"``; without passwords."""
+
+    def key_of(self, node_id: str) -> str:
+        """Return the id in the store of a node: by default a UUID, which every store takes."""
+        return uuid_of(node_id)
+
+    @abstractmethod
+    def dimension(self) -> int | None:
+        """Return the dimension of the store's vectors; None if that is not fixed yet."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """Return the number of nodes."""
+
+    def is_empty(self) -> bool:
+        """Return whether there is no node."""
+        return self.count() == 0
+
+    @abstractmethod
+    def has_texts(self) -> bool:
+        """Return whether full text search can find any node; False for a store without full text search."""
+
+    @abstractmethod
+    def get_setting(self, key: str) -> Any:
+        """Return a setting that was written with any node that is still there, or None."""
+
+    @abstractmethod
+    def write(self, records: Sequence[Record], settings: Mapping[str, Any]) -> None:
+        """Add records; each replaces the record with its key. All or none, if the store has transactions.
+
+        Args:
+            records: At most one record of each key.
+            settings: Settings that are new with these records; ``Record.settings`` has all of them.
+
+        Raises:
+            ModelMismatchError: Records of another embedding model were written in the meantime, if the store can tell.
+        """
+
+    @abstractmethod
+    def delete(self, predicate: Predicate) -> None:
+        """Delete the nodes that meet a predicate."""
+
+    @abstractmethod
+    def clear(self) -> None:
+        """Delete every node and all settings."""
+
+    @abstractmethod
+    def nearest(self, vector: Vectors, k: int, predicate: Predicate) -> Scored[str]:
+        """Return keys and inner products with a vector of the nearest nodes that meet a predicate, best first."""
+
+    @abstractmethod
+    def search_text(self, query: str, k: int, predicate: Predicate) -> Scored[str]:
+        """Return keys and BM25 scores of the best nodes that meet a predicate and have any of ``words_of_query``."""
+
+    @abstractmethod
+    def select(self, predicate: Predicate, *, with_vectors: bool = False) -> Iterator[list[StoredNode]]:
+        """Yield batches of the nodes that meet a predicate, in a memory that does not grow with their number.
+
+        Batches are in the order of addition if the store can sort; ``StoredNode.order`` sorts them otherwise.
+
+        Args:
+            predicate: The predicate.
+            with_vectors: Whether to return vectors.
+        """
+
+    @abstractmethod
+    def fetch(self, keys: Sequence[str], *, with_vectors: bool = False) -> dict[str, StoredNode]:
+        """Return nodes by key; keys that are not there are left out."""
+
+    @abstractmethod
+    def vectors_of(self, keys: Sequence[str]) -> dict[str, Vectors]:
+        """Return vectors by key; keys that are not there are left out."""
+
+    @abstractmethod
+    def sample_vectors(self, n: int) -> Vectors:
+        """Return vectors of at most ``n`` nodes, spread over the store as well as it can: shape ``(m, dimension)``."""
+
+    @abstractmethod
+    def metadata_texts(self, key: str) -> Mapping[str, str]:
+        """Return the texts under a metadata key by node id, without reading the nodes."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close connections."""
+
+
+def unsupported(store: str, what: str, advice: str) -> ValueError:
+    """Return the error of something that a store does not do.
+
+    Args:
+        store: Name of the store.
+        what: What it does not do, such as ``filter by text_match (key 'title')``.
+        advice: What to do instead.
+    """
+    return ValueError(f"{store} cannot {what}; {advice}")

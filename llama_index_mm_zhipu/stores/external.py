@@ -1,0 +1,409 @@
+"""``ExternalVectorStore``: makes any vector store of LlamaIndex what an index needs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import (
+    BasePydanticVectorStore,
+    MetadataFilters,
+    VectorStoreQuery,
+    VectorStoreQueryMode,
+)
+
+from llama_index_mm_zhipu.arguments import KnownFields, as_ids, member_of, require_known
+from llama_index_mm_zhipu.images import searchable_text_of
+from llama_index_mm_zhipu.stores.backend import StoreBackend, unsupported
+from llama_index_mm_zhipu.stores.backends import backend_of
+from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
+from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
+from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
+from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
+from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
+from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
+from llama_index_mm_zhipu.vector_store.predicates import (
+    DocumentIs,
+    Predicate,
+    predicate_of_nodes,
+    predicate_of_query,
+)
+from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking, Scored, Vectors
+
+_MODEL = "model"
+_MEAN_SAMPLE = 1_000
+_MEAN_SECONDS = 60.0
+"""How long the mean of the vectors is used for hybrid search before it is computed from a new sample."""
+
+
+class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
+    """Makes any vector store of LlamaIndex what an index needs: ``build_index(…, image_store=…)`` wraps stores in it.
+
+    Nodes, filters, scores and modes mean the same as in ``FaissMultiModalVectorStore``: a node replaces the one with
+    its id, images come back as images, scores are inner products, and ``node_ids``, ``doc_ids`` and filters hold. What
+    a store cannot do is an error that names it. The embedding model is recorded in the store and checked.
+
+    Postgres and Qdrant search Chinese text, alone or together with vectors; other stores refuse these modes. Stores
+    that are not in ``backends.BACKENDS`` are used with caution, see ``other.OtherBackend``. Async calls run in a worker
+    thread.
+
+    Args:
+        store: The store, such as ``PGVectorStore``, ``QdrantVectorStore`` or ``MilvusVectorStore``. It keeps its own
+            settings (table, collection, index type).
+        image_storage: Where inline images go: ``"node"`` keeps them in the store, a folder or a URL of ``fsspec``
+            (``"s3://bucket/folder"``) beside it, under the hash of their content.
+
+    Raises:
+        StoreError: The server cannot be reached, or refuses the user.
+        ValueError: The store cannot be used, such as one that keeps no nodes.
+
+    Examples:
+        >>> from llama_index.vector_stores.qdrant import QdrantVectorStore
+        >>> from qdrant_client import QdrantClient
+        >>> from llama_index.core.schema import TextNode
+        >>> store = ExternalVectorStore(QdrantVectorStore("slides", client=QdrantClient(":memory:")))
+        >>> store.add([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])])
+        ['a']
+        >>> store.query(VectorStoreQuery(query_embedding=[0.5, 0.0], similarity_top_k=1)).similarities
+        [0.5]
+    """
+
+    stores_text: bool = True
+    is_embedding_query: bool = True
+    # A URL may hold a password.
+    image_storage: str = Field(default=IN_NODES, repr=False, exclude=True, description="Where inline images go.")
+
+    _store: BasePydanticVectorStore = PrivateAttr()
+    _backend: StoreBackend = PrivateAttr()
+    _images: ImageStorage = PrivateAttr()
+    _model: str | None = PrivateAttr(default=None)
+    _settings: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _mean: tuple[float, Vectors] | None = PrivateAttr(default=None)
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    def __init__(self, store: BasePydanticVectorStore, *, image_storage: str = IN_NODES, **kwargs: Any) -> None:
+        super().__init__(image_storage=str(image_storage), **kwargs)
+        self._store = store
+        self._images = image_storage_at(self.image_storage)
+        self._backend = backend_of(store)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex serialises this component."""
+        return "ExternalVectorStore"
+
+    @property
+    def store(self) -> BasePydanticVectorStore:
+        """The store that was given."""
+        return self._store
+
+    @property
+    def client(self) -> Any:
+        """The client of the store that was given."""
+        return self._store.client
+
+    @property
+    def lists_nodes(self) -> bool:
+        """Whether ``get_nodes`` finds nodes by metadata."""
+        return self._backend.abilities.lists_nodes
+
+    def __repr__(self) -> str:
+        # The store's own repr may hold a URL with its password.
+        return f"ExternalVectorStore({self._backend.name})"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def count(self) -> int:
+        """Return the number of nodes."""
+        return self._backend.count()
+
+    def is_empty(self) -> bool:
+        """Return whether the store holds no node."""
+        return self._backend.is_empty()
+
+    def has_texts(self) -> bool:
+        """Return whether full text search can find any node."""
+        return self._backend.has_texts()
+
+    def get_setting(self, key: str) -> Any:
+        """Return a setting recorded in the store, or None."""
+        return self._backend.get_setting(key)
+
+    def require_model(self, fingerprint: str) -> None:
+        """Check which model made the vectors; nodes that are added record it.
+
+        Args:
+            fingerprint: Fingerprint of the embedding model.
+
+        Raises:
+            ModelMismatchError: The store holds vectors of another model.
+        """
+        recorded = self._backend.get_setting(_MODEL)
+        if recorded not in (None, fingerprint) and not self.is_empty():
+            raise ModelMismatchError(
+                f"{self._backend.name} was filled with the model {recorded}, not with {fingerprint}; open it with that "
+                "model, or build the index again in another collection"
+            )
+        self._model = fingerprint
+
+    def metadata_texts(self, key: str) -> Mapping[str, str]:
+        """Return the texts under a metadata key by node id, without reading the nodes."""
+        return self._backend.metadata_texts(key)
+
+    def image_paths(self) -> Mapping[str, str]:
+        """Return an empty mapping: no earlier version wrote into other stores."""
+        return {}
+
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        include_embeddings: bool = False,
+    ) -> list[BaseNode]:
+        """Return the nodes that have one of the ids and meet the filters; all nodes if neither is given.
+
+        Args:
+            node_ids: Ids of the nodes; unknown ids are ignored.
+            filters: Conditions on the metadata of the nodes.
+            include_embeddings: Whether to return nodes with their vectors, so that another store can add them.
+
+        Returns:
+            Nodes in the order of ``node_ids``, or in the order in which they were added.
+
+        Raises:
+            ValueError: The store cannot list nodes, or cannot filter like this.
+        """
+        node_ids = as_ids(node_ids, "node_ids")
+        if node_ids is not None and not (filters and filters.filters):
+            keys = list(dict.fromkeys(map(self._backend.key_of, node_ids)))
+            stored = self._backend.fetch(keys, with_vectors=include_embeddings)
+            return self._nodes_of([stored[key] for key in keys if key in stored])
+        predicate = predicate_of_nodes(node_ids, filters)
+        found = [each for batch in self._select(predicate, include_embeddings) for each in batch]
+        if node_ids is not None:
+            position = {node_id: position for position, node_id in enumerate(node_ids)}
+            return self._nodes_of(sorted(found, key=lambda each: position[each.node_id]))
+        return self._nodes_of(sorted(found, key=lambda each: each.order))
+
+    def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
+        """Return the nodes of a document in the order of addition; a node without a source is its own document."""
+        found = [each for batch in self._select(DocumentIs((ref_doc_id,)), False) for each in batch]
+        return self._nodes_of(sorted(found, key=lambda each: each.order))
+
+    def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
+        """Return the stored vectors of nodes.
+
+        Args:
+            node_ids: Ids of the nodes; unknown ids are ignored.
+
+        Returns:
+            The known node ids, and their vectors, shape ``(n, dimension)``.
+        """
+        ids_by_key = {self._backend.key_of(node_id): node_id for node_id in as_ids(node_ids, "node_ids") or []}
+        vectors = self._backend.vectors_of(list(ids_by_key))
+        stacked = np.stack(list(vectors.values())) if vectors else np.empty((0, 0), np.float32)
+        return [ids_by_key[key] for key in vectors], stacked
+
+    def query(
+        self,
+        query: VectorStoreQuery,
+        *,
+        mmr_threshold: float | None = None,
+        mmr_prefetch_factor: float | None = None,
+        mmr_prefetch_k: int | None = None,
+        **kwargs: Any,
+    ) -> ScoredQueryResult:
+        """Find nodes by vector, by words, or by both; modes and scores are those of ``FaissMultiModalVectorStore``.
+
+        Args:
+            query: As for ``FaissMultiModalVectorStore``.
+            mmr_threshold: Threshold of ``MMR``; None takes that of the query.
+            mmr_prefetch_factor: Candidates of ``MMR`` per wanted node, 4 by default.
+            mmr_prefetch_k: Candidates of ``MMR`` in all, instead of ``mmr_prefetch_factor``.
+            **kwargs: Unknown arguments are errors.
+
+        Raises:
+            StoreError: The server cannot be reached.
+            TypeError: An argument is unknown.
+            ValueError: The store does not have the mode, or cannot filter like this; or the query has no embedding, or
+                one of the wrong dimension.
+        """
+        require_known("ExternalVectorStore.query", kwargs, QueryOptions._fields)
+        self._require_mode(query.mode)
+        search = BackendSearch(self._backend, predicate_of_query(query), self._mean_vector)
+        ranked = Ranking[str](search, QueryOptions(mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)).rank(query)
+        return self._result_of(ranked, search)
+
+    def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
+        """Add nodes with embeddings. A node replaces the stored node with the same id.
+
+        Args:
+            nodes: The nodes. Without any, nothing is written.
+            settings: Settings to record with the nodes.
+            **kwargs: Unknown arguments are errors.
+
+        Returns:
+            The node ids, in order.
+
+        Raises:
+            ModelMismatchError: The vectors in the store were made by another model in the meantime.
+            StoreError: The server cannot be reached, or refuses the nodes.
+            ValueError: A node has no embedding, or one of the wrong dimension or with NaN; an id is given twice; or a
+                node is larger than the store's limit. Nothing is added.
+        """
+        require_known("ExternalVectorStore.add", kwargs, ("settings",))
+        if not nodes:
+            return []
+        new = {**(settings or {}), **({_MODEL: self._model} if self._model is not None else {})}
+        if self._model is not None:
+            self.require_model(self._model)
+        with self._lock:
+            self._settings.update(new)
+            everything = dict(self._settings)
+        stored = self._images.with_images_stored(nodes)
+        records = records_of(stored, self._backend.key_of, self._backend.dimension(), everything)
+        for record in records:
+            self._require_size(record)
+        self._backend.write(records, new)
+        self._mean = None
+        return [record.node_id for record in records]
+
+    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
+        """Delete all nodes of a document, if there are any; a node without a source is its own document."""
+        require_known("ExternalVectorStore.delete", delete_kwargs, ())
+        self._backend.delete(DocumentIs((ref_doc_id,)))
+
+    def delete_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
+    ) -> None:
+        """Delete the nodes that have one of the ids and meet the filters; unknown ids are ignored.
+
+        Raises:
+            ValueError: Neither is given, or only empty filters, which every node meets; or the store cannot filter like
+                this.
+        """
+        require_known("ExternalVectorStore.delete_nodes", delete_kwargs, ("node_ids", "filters"))
+        if node_ids is None and not (filters and filters.filters):
+            raise ValueError("delete_nodes needs node_ids or filters; clear() deletes every node")
+        node_ids = as_ids(node_ids, "node_ids")
+        if node_ids is None or node_ids:
+            self._backend.delete(predicate_of_nodes(node_ids, filters))
+
+    def clear(self) -> None:
+        """Delete every node, and the recorded settings."""
+        self._backend.clear()
+        with self._lock:
+            self._settings = {}
+
+    def checkpoint(self) -> None:
+        """Do nothing: the store writes its own files."""
+
+    def close(self) -> None:
+        """Close the store's connections."""
+        self._backend.close()
+
+    def _require_mode(self, asked: VectorStoreQueryMode | str) -> None:
+        mode = member_of(VectorStoreQueryMode, asked, "mode")
+        modes = self._backend.abilities.modes
+        if mode not in modes:
+            supported = ", ".join(each.value for each in VectorStoreQueryMode if each in modes)
+            raise unsupported(self._backend.name, f"search in query mode {mode.value!r}", f"use one of {supported}")
+
+    def _require_size(self, record: Record) -> None:
+        limit = self._backend.abilities.max_row_bytes
+        size = len(record.content.encode("utf-8", errors="replace"))
+        if limit is not None and size > limit:
+            raise ValueError(
+                f"node {record.node_id} takes {size:,} bytes, and {self._backend.name} takes at most {limit:,} for a "
+                "node; give image_storage=… (a folder or a URL) for images, and split long texts; nothing was added"
+            )
+
+    def _select(self, predicate: Predicate, with_vectors: bool) -> Any:
+        if not self.lists_nodes:
+            advice = "give node ids, or query with a vector"
+            raise unsupported(self._backend.name, "list nodes by metadata", advice)
+        return self._backend.select(predicate, with_vectors=with_vectors)
+
+    def _nodes_of(self, stored: Sequence[StoredNode]) -> list[BaseNode]:
+        return self._images.with_images_read([each.node() for each in stored])
+
+    def _result_of(self, ranked: Sequence[RankedNode[str]], search: BackendSearch) -> ScoredQueryResult:
+        stored = search.fetch([each.id for each in ranked])
+        # A node that was deleted while the query ran is left out.
+        ranked = [each for each in ranked if each.id in stored]
+        nodes = self._nodes_of([stored[each.id] for each in ranked])
+        return ScoredQueryResult(
+            nodes=nodes,
+            similarities=[each.score for each in ranked],
+            ids=[node.node_id for node in nodes],
+            inner_products=[each.similarity for each in ranked],
+            words_found=[each.words_found for each in ranked],
+        )
+
+    def _mean_vector(self) -> Vectors:
+        now = time.monotonic()
+        mean = self._mean
+        if mean is None or now - mean[0] > _MEAN_SECONDS:
+            mean = self._mean = now, self._backend.sample_vectors(_MEAN_SAMPLE).mean(axis=0)
+        return mean[1]
+
+
+class BackendSearch:
+    """Search over the nodes of a store that meet a predicate: what ``Ranking`` asks of a store.
+
+    Args:
+        backend: The store.
+        predicate: Predicate on the nodes.
+        mean_vector: Returns about the mean of all vectors.
+    """
+
+    def __init__(self, backend: StoreBackend, predicate: Predicate, mean_vector: Any) -> None:
+        self._backend = backend
+        self._predicate = predicate
+        self._mean_of_store = mean_vector
+        self._fetched: dict[str, StoredNode] = {}
+
+    @property
+    def max_k(self) -> int:
+        """Maximum number of results of one search."""
+        return self._backend.abilities.max_k
+
+    @property
+    def dimension(self) -> int | None:
+        """Dimension of the vectors; None if the store never had one."""
+        return self._backend.dimension()
+
+    def nearest(self, vector: Vectors, k: int) -> Scored[str]:
+        """Return keys and inner products of the ``k`` nearest nodes, best first."""
+        return self._backend.nearest(vector, k, self._predicate)
+
+    def search_text(self, query: str, k: int) -> Scored[str]:
+        """Return keys and BM25 scores of the ``k`` best texts with any of the words, best first."""
+        return self._backend.search_text(query, k, self._predicate)
+
+    def vectors_of(self, ids: Sequence[str]) -> Vectors:
+        """Return vectors by key, in their order; zeros for a node that was deleted meanwhile."""
+        vectors = self._backend.vectors_of(ids)
+        nothing = np.zeros(self.dimension or 0, np.float32)
+        return np.stack([vectors.get(key, nothing) for key in ids])
+
+    def mean_vector(self) -> Vectors:
+        """Return about the mean of all vectors of the store."""
+        mean: Vectors = self._mean_of_store()
+        return mean
+
+    def tokens_of_texts(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the full-text tokens of nodes by key."""
+        return {key: tokens_of(searchable_text_of(each.node())) for key, each in self.fetch(ids).items()}
+
+    def fetch(self, keys: Sequence[str]) -> dict[str, StoredNode]:
+        """Return nodes by key; each is read once."""
+        if missing := [key for key in keys if key not in self._fetched]:
+            self._fetched |= self._backend.fetch(missing)
+        return {key: self._fetched[key] for key in keys if key in self._fetched}

@@ -1,0 +1,92 @@
+"""What an index asks of a vector store, beyond what LlamaIndex asks of every store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from llama_index.core.schema import BaseNode
+from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryResult
+from numpy.typing import NDArray
+
+
+@dataclass
+class ScoredQueryResult(VectorStoreQueryResult):
+    """LlamaIndex's result of a query, with what its scores were made of.
+
+    Attributes:
+        inner_products: Inner product of each node with the query's vector, the cosine for vectors of unit length; None
+            in the modes that search by text alone.
+        words_found: Share of the query's words that each node's text has, 0 to 1; None in the modes that search by
+            vector alone.
+    """
+
+    inner_products: Sequence[float | None] = ()
+    words_found: Sequence[float | None] = ()
+
+
+@runtime_checkable
+class IndexStore(Protocol):
+    """What an index asks of a vector store.
+
+    ``FaissMultiModalVectorStore`` has all of it, and ``stores.ExternalVectorStore`` gives it to other stores.
+
+    Examples:
+        Settings are recorded together with nodes:
+
+        >>> from llama_index.core.schema import TextNode
+        >>> from llama_index_mm_zhipu import FaissMultiModalVectorStore
+        >>> store: IndexStore = FaissMultiModalVectorStore()
+        >>> store.add([TextNode(id_="a", embedding=[1.0, 0.0])], settings={"caption_weight": 0.5})
+        ['a']
+        >>> store.get_setting("caption_weight"), store.is_empty()
+        (0.5, False)
+    """
+
+    @property
+    def lists_nodes(self) -> bool:
+        """Whether ``get_nodes`` finds nodes by metadata, so that an index recognises what it has stored before."""
+
+    def is_empty(self) -> bool:
+        """Return whether the store holds no node."""
+
+    def has_texts(self) -> bool:
+        """Return whether full text search can find any node."""
+
+    def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None) -> list[str]:
+        """Add nodes with embeddings, and record settings; a node replaces the one with its id."""
+
+    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
+        """Return nodes by id or by metadata."""
+
+    def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
+        """Return the nodes that came from a document."""
+
+    def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
+        """Return the ids that are there and their vectors, shape ``(n, dimension)``."""
+
+    def metadata_texts(self, key: str) -> Mapping[str, str]:
+        """Return the texts under a metadata key by node id."""
+
+    def image_paths(self) -> Mapping[str, str]:
+        """Return the paths of images that are files by node id, for stores that earlier versions wrote."""
+
+    def delete(self, ref_doc_id: str) -> None:
+        """Delete the nodes of a document."""
+
+    def delete_nodes(self, node_ids: list[str]) -> None:
+        """Delete nodes by id; unknown ids are ignored."""
+
+    def get_setting(self, key: str) -> Any:
+        """Return a JSON value that ``add`` recorded, or None."""
+
+    def require_model(self, fingerprint: str) -> None:
+        """Record the embedding model of an empty store; raise ``ModelMismatchError`` if another filled it."""
+
+    def checkpoint(self) -> None:
+        """Write caches, so that the next opening is fast."""
+
+    def close(self) -> None:
+        """Close the store's files and connections."""
