@@ -16,8 +16,8 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.images import with_page_text
-from llama_index_mm_zhipu.vector_store.fusion import BestText, fuse_ranks, fuse_scores
 from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
+from llama_index_mm_zhipu.vector_store.fusion import BestText, fuse_ranks, fuse_scores
 
 WEST, EAST, NORTH = [-1.0, 0.0], [1.0, 0.0], [0.0, 1.0]
 

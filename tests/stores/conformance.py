@@ -1,0 +1,673 @@
+"""The conformance suite: what an index expects of a vector store, whichever it is.
+
+A test module for a store subclasses ``VectorStoreConformance``, provides the fixture ``open_store``, and declares what
+the store refuses. Every test either sees the answer of the embedded store or, if that is declared, an error that names
+the store: a store that silently does something else fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from itertools import product
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+import pytest
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageNode,
+    IndexNode,
+    MediaResource,
+    Node,
+    NodeRelationship,
+    RelatedNodeInfo,
+    TextNode,
+)
+from llama_index.core.vector_stores import (
+    FilterCondition,
+    FilterOperator,
+    MetadataFilter,
+    MetadataFilters,
+    SimpleVectorStore,
+    VectorStoreQuery,
+    VectorStoreQueryResult,
+)
+from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryMode
+from oracle import matches
+
+from llama_index_mm_zhipu.vector_store import ModelMismatchError
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
+
+OpenStore: TypeAlias = Callable[..., Any]
+"""Opens a collection by name, always the same one for the same name, with vectors of a dimension (2 by default)."""
+
+MODES = (
+    VectorStoreQueryMode.DEFAULT,
+    VectorStoreQueryMode.TEXT_SEARCH,
+    VectorStoreQueryMode.SPARSE,
+    VectorStoreQueryMode.HYBRID,
+    VectorStoreQueryMode.MMR,
+)
+
+
+class Calls:
+    """The methods of a store, sync or async.
+
+    Args:
+        store: The store.
+        use_async: Whether to call the async methods.
+    """
+
+    def __init__(self, store: Any, use_async: bool) -> None:
+        self.store = store
+        self.use_async = use_async
+
+    async def add(self, nodes: Sequence[BaseNode]) -> list[str]:
+        return await self.store.async_add(nodes) if self.use_async else self.store.add(nodes)
+
+    async def query(self, query: VectorStoreQuery, **options: object) -> VectorStoreQueryResult:
+        return await self.store.aquery(query, **options) if self.use_async else self.store.query(query, **options)
+
+    async def get_nodes(
+        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+    ) -> list[BaseNode]:
+        if self.use_async:
+            return await self.store.aget_nodes(node_ids, filters)
+        return self.store.get_nodes(node_ids, filters)
+
+    async def delete(self, ref_doc_id: str) -> None:
+        if self.use_async:
+            await self.store.adelete(ref_doc_id)
+        else:
+            self.store.delete(ref_doc_id)
+
+    async def delete_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> None:
+        if self.use_async:
+            await self.store.adelete_nodes(node_ids, filters)
+        else:
+            self.store.delete_nodes(node_ids, filters)
+
+    async def clear(self) -> None:
+        if self.use_async:
+            await self.store.aclear()
+        else:
+            self.store.clear()
+
+    async def ids(self, filters: MetadataFilters | None = None) -> list[str]:
+        if not self.store.lists_nodes:
+            assert filters is None
+            return sorted(await self.found(ask(k=100)))
+        return [node.node_id for node in await self.get_nodes(filters=filters)]
+
+    async def found(self, query: VectorStoreQuery) -> list[str]:
+        return list((await self.query(query)).ids or [])
+
+
+def node(node_id: str, x: float = 1.0, ref_doc: str | None = None, text: str = "", **metadata: object) -> TextNode:
+    relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=ref_doc)} if ref_doc else {}
+    return TextNode(id_=node_id, text=text, embedding=[x, 1.0], metadata=metadata, relationships=relationships)
+
+
+def ask(k: int = 10, **rest: Any) -> VectorStoreQuery:
+    return VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=k, **rest)
+
+
+def where(key: str, value: Any, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilters:
+    return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])
+
+
+METADATA: dict[str, dict[str, Any]] = {
+    "car": {"page": 1, "title": "小米汽车 SU7", "tags": ["车", "红"], "price": 21.59, "sold": True, "颜色": "红"},
+    "cat": {"page": 2, "title": "猫", "tags": ["动物"], "price": 0, "sold": False, "size.cm": 46},
+    "map": {"page": 10, "title": "", "tags": [], "note": None, 'a"b': "x", "it's": "O'Neill", "c\\d": "e\\f"},
+    "bare": {},
+    "mixed": {"page": "三", "tags": [1, "红", None], "id": "x", "text": "y", "doc_id": "z", "颜色": "红'; drop"},
+}
+
+
+def one(key: str, value: Any, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilter:
+    return MetadataFilter(key=key, value=value, operator=operator)
+
+
+def group(condition: FilterCondition, *parts: MetadataFilter | MetadataFilters) -> MetadataFilters:
+    return MetadataFilters(filters=list(parts), condition=condition)
+
+
+AND, OR, NOT = FilterCondition.AND, FilterCondition.OR, FilterCondition.NOT
+_LATE = one("page", 2, FilterOperator.GTE)
+
+FILTER_CASES: dict[str, MetadataFilter | MetadataFilters] = {
+    "== number": one("page", 2),
+    "== number as fraction": one("page", 2.0),
+    "== fraction": one("price", 21.59),
+    "== text": one("title", "猫"),
+    "== empty text": one("title", ""),
+    "== text of a number": one("page", "2"),
+    "== boolean": one("sold", 1),
+    "== list": one("tags", ["车", "红"]),
+    "!= number": one("page", 2, FilterOperator.NE),
+    "!= text": one("title", "猫", FilterOperator.NE),
+    "> number": one("page", 2, FilterOperator.GT),
+    ">= number": _LATE,
+    "< number": one("page", 2, FilterOperator.LT),
+    "<= fraction": one("price", 21.59, FilterOperator.LTE),
+    ">= text": one("title", "小", FilterOperator.GTE),
+    "< text": one("title", "猫", FilterOperator.LT),
+    "in numbers": one("page", [1, 10], FilterOperator.IN),
+    "in texts": one("title", ["猫", "狗"], FilterOperator.IN),
+    "in nothing": one("title", [], FilterOperator.IN),
+    "nin numbers": one("page", [1, 10], FilterOperator.NIN),
+    "nin texts": one("title", ["猫"], FilterOperator.NIN),
+    "contains, in a list": one("tags", "红", FilterOperator.CONTAINS),
+    "contains, a number in a list": one("tags", 1, FilterOperator.CONTAINS),
+    "contains, None in a list": one("tags", None, FilterOperator.CONTAINS),
+    "contains, in a text": one("title", "汽车", FilterOperator.CONTAINS),
+    "any": one("tags", ["红", "动物"], FilterOperator.ANY),
+    "all": one("tags", ["红", "车"], FilterOperator.ALL),
+    "text_match": one("title", "SU7", FilterOperator.TEXT_MATCH),
+    "text_match, no wildcards": one("title", "%", FilterOperator.TEXT_MATCH),
+    "text_match_insensitive": one("title", "su7", FilterOperator.TEXT_MATCH_INSENSITIVE),
+    "is_empty, text": one("title", None, FilterOperator.IS_EMPTY),
+    "is_empty, list": one("tags", None, FilterOperator.IS_EMPTY),
+    "is_empty, None": one("note", None, FilterOperator.IS_EMPTY),
+    "and": group(AND, _LATE, one("sold", 0)),
+    "or": group(OR, one("page", 1), one("title", "猫")),
+    "not": group(NOT, one("page", 1), one("title", "猫")),
+    "nested": group(OR, one("price", 1, FilterOperator.LT), group(AND, _LATE, group(NOT, one("sold", 0)))),
+    "Chinese key": one("颜色", "红"),
+    "key with a dot": one("size.cm", 40, FilterOperator.GT),
+    "key with double quotes": one('a"b', "x"),
+    "key and value with single quotes": one("it's", "O'Neill"),
+    "key and value with backslashes": one("c\\d", "e\\f"),
+    "key of a column": group(AND, one("id", "x"), one("text", "y"), one("doc_id", "z")),
+    "SQL in a value": one("颜色", "红'; drop"),
+    "SQL that is always true": one("title", "' or '1'='1"),
+    "SQL in a key": one("x' or '1'='1", "y"),
+    "SQL in a key, negated": one("x' is not null or 'a' <> 'b", "y", FilterOperator.NE),
+    "SQL in a list": one("title", ["') or (1=1"], FilterOperator.IN),
+    "SQL in a text": one("title", "%' or 1=1 --", FilterOperator.TEXT_MATCH),
+}
+"""Names are those of the table in docs/scale.md."""
+
+
+THREE = [
+    node("a", 3, "first", "白色的飞机", page=1, colour="红"),
+    node("b", 2, "second", "飞机场", page=2, colour="蓝"),
+    node("c", 1, "second", "猫", page=3),
+]
+
+ODD_IDS = [
+    "",
+    " ",
+    "a'b",
+    'a"b',
+    "a\\b",
+    "图片/一.jpg",
+    "n\0",
+    "\N{GRINNING FACE}",
+    "x' or '1'='1",
+    "%",
+    "1",
+    "a" * 3000,
+]
+
+
+class VectorStoreConformance:
+    """The tests.
+
+    Attributes:
+        modes: Query modes that the store has.
+        refused_filters: Names of ``FILTER_CASES`` that the store refuses.
+        max_row_bytes: Maximum size of a node; None if there is no limit that these tests meet.
+    """
+
+    modes: ClassVar[tuple[VectorStoreQueryMode, ...]] = MODES
+    refused_filters: ClassVar[frozenset[str]] = frozenset()
+    max_row_bytes: ClassVar[int | None] = None
+
+    @pytest.fixture
+    def open_store(self) -> OpenStore:
+        """A function that opens a collection, always the same one for the same name."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def store(self, open_store: OpenStore) -> Any:
+        """An empty store of vectors with two dimensions."""
+        return open_store("nodes")
+
+    @pytest.fixture(params=["sync", "async"])
+    def calls(self, request: pytest.FixtureRequest, store: Any) -> Calls:
+        return Calls(store, use_async=request.param == "async")
+
+    @pytest.fixture
+    async def filled(self, calls: Calls) -> Calls:
+        """A store with three nodes; each is nearer to the query than the next one."""
+        await calls.add(THREE)
+        return calls
+
+    @pytest.fixture
+    def described(self, store: Any) -> Calls:
+        """A store with the nodes of ``METADATA``."""
+        store.add([TextNode(id_=node_id, embedding=[1.0, 1.0], metadata=METADATA[node_id]) for node_id in METADATA])
+        return Calls(store, use_async=False)
+
+    @pytest.fixture
+    def filled_store(self, store: Any) -> Any:
+        """A store with three nodes; each is nearer to the query than the next one."""
+        store.add(THREE)
+        return store
+
+    def require_mode(self, mode: VectorStoreQueryMode) -> None:
+        if mode not in self.modes:
+            pytest.skip("the store refuses this mode, as another test shows")
+
+    # Adding
+
+    async def test_add_returns_the_ids_in_order(self, calls: Calls) -> None:
+        assert await calls.add([node("b"), node("a")]) == ["b", "a"]
+        assert await calls.add([]) == []
+        assert await calls.ids() == ["b", "a"]
+
+    async def test_adding_the_same_nodes_twice_changes_nothing(self, filled: Calls) -> None:
+        before = [kept.model_dump() for kept in await filled.get_nodes()]
+        await filled.add([node("b", 2, "second", "飞机场", page=2, colour="蓝")])
+        assert sorted(await filled.ids()) == ["a", "b", "c"]
+        assert await filled.found(ask()) == ["a", "b", "c"]
+        assert [kept.model_dump() for kept in await filled.get_nodes(["a", "b", "c"])] == before
+
+    async def test_adding_an_id_again_replaces_its_node(self, filled: Calls) -> None:
+        await filled.add([node("a", -1, "third", "轮船", page=9)])
+
+        (kept,) = await filled.get_nodes(["a"])
+        assert (kept.get_content(), kept.metadata, kept.ref_doc_id) == ("轮船", {"page": 9}, "third")
+        assert await filled.found(ask()) == ["b", "c", "a"]
+        assert await filled.ids(where("colour", "红")) == []
+        await filled.delete("first")
+        assert sorted(await filled.ids()) == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("embedding", [None, [], [1.0], [1.0, float("nan")], [1.0, float("inf")]])
+    async def test_one_bad_node_adds_none(self, filled: Calls, embedding: list[float] | None) -> None:
+        bad = TextNode(id_="bad", text="x", embedding=embedding)
+        with pytest.raises(ValueError, match="nothing was added"):
+            await filled.add([node("a", -1), node("new"), bad])
+        assert await filled.ids() == ["a", "b", "c"]
+        assert await filled.found(ask()) == ["a", "b", "c"]
+
+    async def test_image_nodes_come_back(self, calls: Calls, photos: list[Path]) -> None:
+        inline = base64.b64encode(photos[0].read_bytes()).decode()
+        images = [
+            ImageNode(id_="inline", image=inline, text="连衣裙", embedding=[2.0, 1.0], metadata={"page": 1}),
+            ImageNode(id_="file", image_path=str(photos[1]), embedding=[1.0, 1.0]),
+        ]
+        await calls.add(images)
+
+        for kept in (await calls.get_nodes(), (await calls.query(ask())).nodes):
+            assert [type(image) for image in kept or ()] == [ImageNode, ImageNode]
+            assert [image.model_dump(exclude={"embedding"}) for image in kept or ()] == [
+                image.model_dump(exclude={"embedding"}) for image in images
+            ]
+
+    async def test_concurrent_additions_are_all_kept(self, store: BasePydanticVectorStore) -> None:
+        await asyncio.gather(*[store.async_add([node(f"{i}-{j}") for j in range(5)]) for i in range(8)])
+        assert len((await store.aquery(ask(k=100))).ids or []) == len(await store.aget_nodes()) == 40
+
+    # Deleting
+
+    async def test_deleting_unknown_ids_is_no_error(self, filled: Calls) -> None:
+        await filled.delete("gone")
+        await filled.delete_nodes(["gone"])
+        await filled.delete_nodes([])
+        await filled.delete_nodes(filters=where("page", 99))
+        await filled.delete_nodes(["a"], where("page", 99))
+        assert await filled.ids() == ["a", "b", "c"]
+
+    async def test_a_document_is_deleted_with_all_its_nodes(self, filled: Calls) -> None:
+        await filled.delete("second")
+        assert await filled.ids() == await filled.found(ask()) == ["a"]
+
+    async def test_nodes_are_deleted_by_id(self, filled: Calls) -> None:
+        await filled.delete_nodes(["c", "gone", "a"])
+        assert await filled.ids() == await filled.found(ask()) == ["b"]
+
+    async def test_nodes_are_deleted_by_ids_and_filters_together(self, filled: Calls) -> None:
+        await filled.delete_nodes(["a", "b"], where("page", 2, FilterOperator.GTE))
+        assert await filled.ids() == await filled.found(ask()) == ["a", "c"]
+
+    async def test_only_clear_deletes_every_node(self, filled: Calls) -> None:
+        for filters in (None, MetadataFilters(filters=[])):
+            with pytest.raises(ValueError, match="needs node_ids or filters"):
+                await filled.delete_nodes(filters=filters)
+        assert await filled.ids() == ["a", "b", "c"]
+
+    async def test_a_cleared_store_is_empty_and_usable(self, filled: Calls) -> None:
+        await filled.clear()
+        assert await filled.ids() == await filled.found(ask()) == []
+        await filled.add([node("a")])
+        assert await filled.ids() == await filled.found(ask()) == ["a"]
+
+    async def test_a_deleted_node_can_be_added_again(self, filled: Calls) -> None:
+        await filled.delete_nodes(["a"])
+        await filled.add([node("a", 1.5)])
+        assert await filled.found(ask()) == ["b", "a", "c"]
+
+    # Getting
+
+    async def test_get_nodes_returns_them_in_the_order_of_the_ids(self, filled: Calls) -> None:
+        assert [kept.node_id for kept in await filled.get_nodes(["c", "gone", "a", "c"])] == ["c", "a"]
+        assert await filled.get_nodes([]) == []
+
+    async def test_get_nodes_without_ids_returns_them_in_the_order_of_addition(self, calls: Calls) -> None:
+        await calls.add([node("z"), node("a")])
+        await calls.add([node("m")])
+        assert await calls.ids() == ["z", "a", "m"]
+
+    # Filters
+
+    @pytest.mark.parametrize("name", FILTER_CASES)
+    async def test_filters_mean_the_same_in_every_call(
+        self, described: Calls, name: str, record_property: Callable[[str, object], None]
+    ) -> None:
+        case = FILTER_CASES[name]
+        filters = case if isinstance(case, MetadataFilters) else MetadataFilters(filters=[case])
+        record_property("refused", name in self.refused_filters)
+        if name in self.refused_filters:
+            for call in (described.get_nodes, described.delete_nodes):
+                with pytest.raises(ValueError, match="cannot"):
+                    await call(filters=filters)
+            with pytest.raises(ValueError, match="cannot filter"):
+                await described.found(ask(filters=filters))
+            assert sorted(await described.ids()) == sorted(METADATA)
+            return
+        expected = {node_id for node_id, metadata in METADATA.items() if matches(metadata, filters)}
+        assert set(await described.found(ask(filters=filters))) == expected
+        if described.store.lists_nodes:
+            assert set(await described.ids(filters)) == expected
+            await described.delete_nodes(filters=filters)
+            assert set(await described.ids()) == METADATA.keys() - expected
+
+    async def test_filters_apply_before_the_nearest_are_counted(self, filled: Calls) -> None:
+        assert await filled.found(ask(k=1, filters=where("page", 3))) == ["c"]
+        assert await filled.found(ask(k=1, node_ids=["c", "gone"])) == ["c"]
+        assert await filled.found(ask(k=1, doc_ids=["second"])) == ["b"]
+        assert await filled.found(ask(k=1, doc_ids=["second"], node_ids=["a", "c"])) == ["c"]
+        assert await filled.found(ask(doc_ids=["gone"])) == []
+
+    async def test_empty_filters_and_node_ids_do_not_restrict_a_query(self, filled: Calls) -> None:
+        empty = MetadataFilters(filters=[])
+        assert await filled.found(ask(filters=empty, node_ids=[])) == ["a", "b", "c"]
+        assert await filled.ids(empty) == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_an_empty_list_of_document_ids_finds_no_node(self, filled: Calls, mode: VectorStoreQueryMode) -> None:
+        self.require_mode(mode)
+        assert await filled.found(ask(mode=mode, query_str="飞机 猫", doc_ids=[])) == []
+
+    # Queries
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_an_empty_store_finds_nothing(self, calls: Calls, mode: VectorStoreQueryMode) -> None:
+        self.require_mode(mode)
+        result = await calls.query(ask(mode=mode, query_str="飞机"))
+        assert (result.ids, result.similarities, list(result.nodes or [])) == ([], [], [])
+        assert await calls.get_nodes() == []
+        await calls.delete("first")
+        await calls.clear()
+
+    def test_an_empty_store_is_true(self, store: BasePydanticVectorStore) -> None:
+        assert store
+
+    async def test_ids_nodes_and_scores_correspond(self, filled: Calls) -> None:
+        result = await filled.query(ask(k=2))
+        assert result.ids == [found.node_id for found in result.nodes or ()] == ["a", "b"]
+        assert result.similarities == pytest.approx([3.0, 2.0])
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_at_most_k_are_found_best_first(self, filled: Calls, mode: VectorStoreQueryMode) -> None:
+        self.require_mode(mode)
+        for k in (0, 1, 2, 3, 100):
+            result = await filled.query(ask(k, mode=mode, query_str="飞机 猫"))
+            assert len(result.ids or []) == len(set(result.ids or [])) == min(k, 3)
+            assert result.similarities == sorted(result.similarities or [], reverse=True)
+
+    @pytest.mark.parametrize("mode", MODES)
+    async def test_every_mode_obeys_filters_and_ids(self, filled: Calls, mode: VectorStoreQueryMode) -> None:
+        self.require_mode(mode)
+        words = "飞机 猫"
+        assert await filled.found(ask(mode=mode, query_str=words, filters=where("page", 2))) == ["b"]
+        assert await filled.found(ask(mode=mode, query_str=words, node_ids=["c"])) == ["c"]
+        assert await filled.found(ask(mode=mode, query_str=words, doc_ids=["first"])) == ["a"]
+
+    async def test_text_search_finds_words_and_needs_no_vector(self, filled: Calls) -> None:
+        mode = VectorStoreQueryMode.TEXT_SEARCH
+        self.require_mode(mode)
+        query = VectorStoreQuery(query_str="飞机", similarity_top_k=5, mode=mode)
+        assert sorted(await filled.found(query)) == ["a", "b"]
+        assert await filled.found(VectorStoreQuery(query_str="轮船", similarity_top_k=5, mode=mode)) == []
+
+    async def test_hybrid_search_finds_by_either(self, filled: Calls) -> None:
+        mode = VectorStoreQueryMode.HYBRID
+        self.require_mode(mode)
+        assert await filled.found(ask(k=2, query_str="猫", mode=mode)) == ["c", "a"]
+        assert await filled.found(ask(k=2, query_str="猫", mode=mode, alpha=1.0)) == ["a", "b"]
+        assert await filled.found(ask(k=1, query_str="猫", mode=mode, alpha=0.0)) == ["c"]
+
+    async def test_mmr_selects_the_same_nodes_as_llama_index(self, open_store: OpenStore) -> None:
+        self.require_mode(VectorStoreQueryMode.MMR)
+        calls = Calls(open_store("wide", dimension=8), use_async=False)
+        vectors = np.random.default_rng(0).normal(size=(31, 8))
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        nodes = [
+            TextNode(id_=f"n{i}", embedding=vector.tolist(), metadata={"page": i % 3})
+            for i, vector in enumerate(vectors[1:])
+        ]
+        simple = SimpleVectorStore()
+        simple.add(nodes)
+        await calls.add(nodes)
+
+        for filters, threshold in product((None, where("page", 0, FilterOperator.NE)), (None, 0.1, 0.5, 0.9, 1.0)):
+            query = VectorStoreQuery(
+                query_embedding=vectors[0].tolist(),
+                similarity_top_k=6,
+                mode=VectorStoreQueryMode.MMR,
+                filters=filters,
+            )
+            expected = simple.query(query, mmr_threshold=threshold)
+            by_option = await calls.query(query, mmr_threshold=threshold, mmr_prefetch_factor=5)
+            query.mmr_threshold = threshold
+            by_query = await calls.query(query, mmr_prefetch_factor=5)
+            for result in (by_option, by_query):
+                assert result.ids == expected.ids
+                assert result.similarities == pytest.approx(expected.similarities, abs=1e-6)
+
+    @pytest.mark.parametrize("mode", VectorStoreQueryMode)
+    async def test_modes_that_the_store_lacks_are_refused_by_name(
+        self, filled: Calls, mode: VectorStoreQueryMode, record_property: Callable[[str, object], None]
+    ) -> None:
+        record_property("refused", mode not in self.modes)
+        if mode in self.modes:
+            assert await filled.found(ask(mode=mode, query_str="猫"))
+        else:
+            with pytest.raises(ValueError, match=f"query mode '{mode.value}'.*use one of default"):
+                await filled.query(ask(mode=mode, query_str="猫"))
+
+    async def test_a_vector_query_without_vector_is_an_error(self, filled: Calls) -> None:
+        with pytest.raises(ValueError, match="no embedding"):
+            await filled.query(VectorStoreQuery(query_str="猫", similarity_top_k=1))
+
+    async def test_a_vector_of_another_dimension_is_an_error(self, filled: Calls) -> None:
+        with pytest.raises(ValueError, match="dimension 3"):
+            await filled.query(VectorStoreQuery(query_embedding=[1.0, 0.0, 0.0], similarity_top_k=1))
+
+    # Odd input
+
+    @pytest.mark.parametrize("node_id", ODD_IDS, ids=ascii)
+    async def test_any_text_is_an_id(self, calls: Calls, node_id: str) -> None:
+        await calls.add([node(node_id, 3, node_id), node("other")])
+        await calls.add([node(node_id, 2, node_id)])
+        assert set(await calls.ids()) == {node_id, "other"}
+        assert [kept.node_id for kept in await calls.get_nodes([node_id])] == [node_id]
+        assert await calls.found(ask(node_ids=[node_id])) == await calls.found(ask(doc_ids=[node_id])) == [node_id]
+        await calls.delete(node_id)
+        assert await calls.ids() == ["other"]
+        await calls.add([node(node_id)])
+        await calls.delete_nodes([node_id])
+        assert await calls.ids() == ["other"]
+
+    def test_nodes_of_every_class_and_text_come_back(self, store: Any) -> None:
+        odd = "a\0b \N{GRINNING FACE}'\"\\\n%{}$1;--"
+        nodes: list[BaseNode] = [
+            TextNode(id_="text", text=odd, embedding=[1.0, 0.0], metadata={odd: odd, "when": 3, "nested": {"a": [1]}}),
+            IndexNode(id_="index", text="飞机", index_id="other", embedding=[1.0, 0.0]),
+            Node(id_="resource", text_resource=MediaResource(text="猫"), embedding=[1.0, 0.0]),
+            Document(id_="document", text="文", embedding=[1.0, 0.0]),
+        ]
+        store.add(nodes)
+        for kept in (store.get_nodes([each.node_id for each in nodes]), store.query(ask()).nodes):
+            by_id = {each.node_id: each for each in kept}
+            for each in nodes:
+                same = by_id[each.node_id]
+                assert type(same) is type(each)
+                assert same.model_dump(exclude={"embedding"}) == each.model_dump(exclude={"embedding"})
+
+    def test_dates_and_numbers_of_numpy_come_back_as_json_has_them(self, store: Any) -> None:
+        store.add([node("a", day=date(2026, 11, 29), n=np.int64(3))])
+        (kept,) = store.get_nodes(["a"])
+        assert kept.metadata == {"day": "2026-11-29", "n": 3}
+        assert store.query(ask(filters=where("day", "2026-11-29"))).ids == ["a"]
+
+    def test_a_sum_of_vectors_has_the_score_of_its_length(self, store: Any) -> None:
+        # Captioned images have mean vectors, which are shorter than 1: cosines would rank them before all others.
+        store.add([TextNode(id_="unit", embedding=[0.8, 0.6]), TextNode(id_="mean", embedding=[0.6, 0.3])])
+        result = store.query(VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=2))
+        assert result.ids == ["unit", "mean"]
+        assert result.similarities == pytest.approx([0.8, 0.6])
+        assert result.inner_products == pytest.approx([0.8, 0.6])
+
+    def test_unknown_arguments_are_errors(self, filled_store: Any) -> None:
+        for call in (
+            lambda: filled_store.query(ask(), similarity=3),
+            lambda: filled_store.add([node("a")], batch=3),
+            lambda: filled_store.delete("first", force=True),
+        ):
+            with pytest.raises(TypeError):
+                call()
+
+    # An index asks for more than LlamaIndex does
+
+    def test_an_index_can_use_it(self, store: Any) -> None:
+        assert isinstance(store, IndexStore)
+        assert store.is_empty()
+        assert store.get_setting("caption_weight") is None
+        store.add([node("a")], settings={"caption_weight": 0.5, "texts_apart": True})
+        assert not store.is_empty()
+        assert (store.get_setting("caption_weight"), store.get_setting("texts_apart")) == (0.5, True)
+        store.clear()
+        assert store.is_empty()
+        assert store.get_setting("caption_weight") is None
+        store.checkpoint()
+
+    def test_vectors_and_nodes_of_a_document_are_read_back(self, filled_store: Any) -> None:
+        ids, vectors = filled_store.get_vectors(["c", "gone", "a"])
+        assert {node_id: vector.tolist() for node_id, vector in zip(ids, vectors, strict=True)} == {
+            "c": [1.0, 1.0],
+            "a": [3.0, 1.0],
+        }
+        assert filled_store.get_vectors([])[0] == []
+        if filled_store.lists_nodes:
+            assert [each.node_id for each in filled_store.get_nodes_of_document("second")] == ["b", "c"]
+            assert filled_store.metadata_texts("colour") == {"a": "红", "b": "蓝"}
+
+    def test_full_text_is_there_only_with_texts(self, store: Any) -> None:
+        assert not store.has_texts()
+        store.add([node("a")])
+        assert not store.has_texts()
+        store.add([node("b", text="飞机")])
+        assert store.has_texts() == (VectorStoreQueryMode.TEXT_SEARCH in self.modes)
+
+    def test_vectors_of_another_model_are_refused(self, store: Any, open_store: OpenStore) -> None:
+        store.require_model("one")
+        store.add([node("a")])
+        with pytest.raises(ModelMismatchError, match=r"one.*two"):
+            store.require_model("two")
+        store.require_model("one")
+        store.delete_nodes(["a"])
+        store.require_model("two")
+        store.add([node("b")])
+        with pytest.raises(ModelMismatchError, match=r"two.*one"):
+            store.require_model("one")
+
+    @pytest.mark.parametrize("size", [100_000, 1_000_000])
+    def test_large_images_come_back(self, store: Any, size: int) -> None:
+        image = base64.b64encode(np.random.default_rng(0).bytes(size)).decode()
+        large = ImageNode(id_="large", image=image, embedding=[1.0, 0.0])
+        if self.max_row_bytes is not None and size > self.max_row_bytes:
+            with pytest.raises(ValueError, match=r"node large takes .* bytes.*image_storage"):
+                store.add([large])
+            assert store.is_empty()
+            return
+        store.add([large])
+        assert store.get_nodes(["large"])[0].image == store.query(ask()).nodes[0].image == image
+
+    def test_many_nodes_are_added_and_listed(self, store: Any) -> None:
+        rng = np.random.default_rng(0)
+        nodes = [
+            TextNode(id_=f"n{i}", text="飞机", embedding=[1.0, i / 3000], metadata={"page": i}) for i in range(3000)
+        ]
+        for start in range(0, 3000, 1000):
+            assert len(store.add(nodes[start : start + 1000])) == 1000
+        by_id = {each.node_id: each for each in store.get_nodes([f"n{i}" for i in rng.permutation(3000)])}
+        assert len(by_id) == 3000
+        assert store.query(ask(k=500)).ids is not None
+        assert len(store.query(ask(k=500)).ids) == 500
+        store.delete_nodes([f"n{i}" for i in range(0, 3000, 2)])
+        assert store.query(VectorStoreQuery(query_embedding=[0.0, 1.0], similarity_top_k=2)).ids == ["n2999", "n2997"]
+
+
+class ReopeningConformance:
+    """Tests of stores that several objects and processes may open.
+
+    A subclass provides the fixture ``open_store``.
+    """
+
+    def test_a_store_can_be_opened_again(self, open_store: OpenStore) -> None:
+        store = open_store("nodes")
+        store.require_model("model")
+        store.add([node("a", text="飞机", page=1)], settings={"caption_weight": 0.5})
+        store.close()
+        again = open_store("nodes")
+        again.require_model("model")
+        assert again.query(ask()).ids == ["a"]
+        assert again.get_setting("caption_weight") == 0.5
+        with pytest.raises(ModelMismatchError, match=r"model.*other"):
+            again.require_model("other")
+        again.add([node("a", text="猫")])
+        assert [kept.get_content() for kept in again.get_nodes(["a"])] == ["猫"]
+
+    def test_changes_of_one_are_seen_by_the_other_at_once(self, open_store: OpenStore) -> None:
+        one, other = open_store("nodes"), open_store("nodes")
+        one.add([node("a"), node("b", 2)])
+        assert other.query(ask()).ids == ["b", "a"]
+        other.delete_nodes(["b"])
+        assert one.query(ask()).ids == ["a"]
+        one.delete("a")
+        assert other.query(ask()).ids == []
+        assert other.is_empty()
+
+    def test_two_writers_leave_each_node_once(self, open_store: OpenStore) -> None:
+        stores = open_store("nodes"), open_store("nodes")
+
+        def write(store: Any) -> None:
+            for start in range(0, 60, 10):
+                store.add([node(f"n{i}", i) for i in range(start, start + 10)])
+
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(write, stores))
+        for store in stores:
+            assert store.count() == 60
+            assert sorted(store.query(ask(k=100)).ids) == sorted(f"n{i}" for i in range(60))
