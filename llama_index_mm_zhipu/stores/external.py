@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -152,6 +152,14 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             )
         self._model = fingerprint
 
+    def expect_vector(self, make_vector: Callable[[], Sequence[float]]) -> None:
+        """Take a function that returns any vector of the right dimension.
+
+        Stores that are used with caution only answer queries, and this is what they are asked with to see whether they
+        are empty, and which model filled them. ``add`` and ``query`` give their own vectors.
+        """
+        self._backend.expect_vector(make_vector)
+
     def metadata_texts(self, key: str) -> Mapping[str, str]:
         """Return the texts under a metadata key by node id, without reading the nodes."""
         return self._backend.metadata_texts(key)
@@ -236,6 +244,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         """
         require_known("ExternalVectorStore.query", kwargs, QueryOptions._fields)
         self._require_mode(query.mode)
+        if (vector := query.query_embedding) is not None:
+            self.expect_vector(lambda: vector)
         search = BackendSearch(self._backend, predicate_of_query(query), self._mean_vector)
         ranked = Ranking[str](search, QueryOptions(mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)).rank(query)
         return self._result_of(ranked, search)
@@ -260,6 +270,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         require_known("ExternalVectorStore.add", kwargs, ("settings",))
         if not nodes:
             return []
+        if (vector := nodes[0].embedding) is not None:
+            self.expect_vector(lambda: vector)
         new = {**(settings or {}), **({_MODEL: self._model} if self._model is not None else {})}
         if self._model is not None:
             self.require_model(self._model)
@@ -324,7 +336,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
                 "node; give image_storage=… (a folder or a URL) for images, and split long texts; nothing was added"
             )
 
-    def _select(self, predicate: Predicate, with_vectors: bool) -> Any:
+    def _select(self, predicate: Predicate, with_vectors: bool) -> Iterator[list[StoredNode]]:
         if not self.lists_nodes:
             advice = "give node ids, or query with a vector"
             raise unsupported(self._backend.name, "list nodes by metadata", advice)
@@ -363,7 +375,7 @@ class BackendSearch:
         mean_vector: Returns about the mean of all vectors.
     """
 
-    def __init__(self, backend: StoreBackend, predicate: Predicate, mean_vector: Any) -> None:
+    def __init__(self, backend: StoreBackend, predicate: Predicate, mean_vector: Callable[[], Vectors]) -> None:
         self._backend = backend
         self._predicate = predicate
         self._mean_of_store = mean_vector
@@ -395,8 +407,7 @@ class BackendSearch:
 
     def mean_vector(self) -> Vectors:
         """Return about the mean of all vectors of the store."""
-        mean: Vectors = self._mean_of_store()
-        return mean
+        return self._mean_of_store()
 
     def tokens_of_texts(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Return the full-text tokens of nodes by key."""
