@@ -48,6 +48,11 @@ class StoreBackend(ABC):
     def name(self) -> str:
         """What errors call the store, such as ``PostgreSQL table "data_slides"``; without passwords."""
 
+    @property
+    def collection(self) -> str | None:
+        """What tells this collection from others of all stores; None if that is not known."""
+        return self.name
+
     def key_of(self, node_id: str) -> str:
         """Return the id in the store of a node: by default a UUID, which every store takes."""
         return uuid_of(node_id)

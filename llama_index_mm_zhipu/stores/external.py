@@ -108,6 +108,11 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         return self._store.client
 
     @property
+    def collection(self) -> str | None:
+        """What tells this collection from others of all stores; None if that is not known."""
+        return self._backend.collection
+
+    @property
     def lists_nodes(self) -> bool:
         """Whether ``get_nodes`` finds nodes by metadata."""
         return self._backend.abilities.lists_nodes

@@ -97,6 +97,11 @@ class OtherBackend(StoreBackend):
         """The class of the store."""
         return type(self._store).__name__
 
+    @property
+    def collection(self) -> str | None:
+        """None: stores do not tell which collection they use."""
+        return None
+
     def expect_vector(self, make_vector: Callable[[], Sequence[float]]) -> None:
         """Take a function that returns any vector of the store's dimension, to look into the store with."""
         self._make_vector = self._make_vector or make_vector
