@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from conformance import FILTER_CASES, OpenStore, VectorStoreConformance, ask, node, where
+from index_conformance import IndexConformance
 from list_store import ListStore, StoreWithoutFilters, StoreWithoutLookup
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode, VectorStoreQueryResult
 
@@ -81,3 +82,18 @@ def test_too_many_values_are_refused() -> None:
     assert store.query(ask(node_ids=[*map(str, range(99)), "a"])).ids == ["a"]
     with pytest.raises(ValueError, match="filter by 101 values"):
         store.query(ask(node_ids=[*map(str, range(100)), "a"]))
+
+
+class TestIndexOverAnyStore(IndexConformance):
+    """An index over stores of which nothing is known."""
+
+    modes = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
+
+    @pytest.fixture
+    def open_store(self) -> OpenStore:
+        stores: dict[str, ListStore] = {}
+
+        def open_(name: str, dimension: int = 2) -> ExternalVectorStore:
+            return ExternalVectorStore(stores.setdefault(name, ListStore()))
+
+        return open_
