@@ -162,8 +162,10 @@ def build_index(
             _remove_missing(index, roots, text_files)
         index.checkpoint()
     except BaseException:
-        # Notebooks keep the last error and every object that it refers to, open files too.
-        index.close()
+        # Notebooks keep the last error and every object that it refers to, open files too. Given stores stay open.
+        for store, given in ((index.image_store, image_store), (index.text_store, text_store)):
+            if given is None:
+                store.close()
         raise
     return index
 

@@ -128,7 +128,7 @@ class IndexConformance:
         assert index.caption_weight == 0.5
         assert results(index, "红色的帽子")[0] == ("text 0", pytest.approx(1, abs=1e-4))
         # A store that only answers queries refuses vectors of another dimension before it can tell the model.
-        with pytest.raises((ModelMismatchError, StoreError), match="was filled with the model|cannot be searched"):
+        with pytest.raises((ModelMismatchError, StoreError), match=r"was filled with the model|cannot be searched"):
             load_index(embed_model=demo_embedding, **stores())
 
     def test_an_empty_index_finds_nothing(
