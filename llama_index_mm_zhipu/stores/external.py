@@ -28,6 +28,7 @@ from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 from llama_index_mm_zhipu.vector_store.predicates import (
+    EVERY_NODE,
     DocumentIs,
     Predicate,
     predicate_of_nodes,
@@ -209,6 +210,14 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         found = [each for batch in self._select(DocumentIs((ref_doc_id,)), False) for each in batch]
         return self._nodes_of(sorted(found, key=lambda each: each.order))
 
+    def document_ids(self) -> list[str]:
+        """Return the ids of the documents that nodes came from; a node without a source is its own document.
+
+        All nodes are read, batch after batch.
+        """
+        found = (each.node() for batch in self._select(EVERY_NODE, False) for each in batch)
+        return list(dict.fromkeys(node.ref_doc_id or node.node_id for node in found))
+
     def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
         """Return the stored vectors of nodes.
 
@@ -367,7 +376,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         now = time.monotonic()
         mean = self._mean
         if mean is None or now - mean[0] > _MEAN_SECONDS:
-            mean = self._mean = now, self._backend.sample_vectors(_MEAN_SAMPLE).mean(axis=0)
+            sample = self._backend.sample_vectors(_MEAN_SAMPLE)
+            mean = self._mean = now, sample.mean(axis=0) if len(sample) else np.zeros(sample.shape[1], np.float32)
         return mean[1]
 
 

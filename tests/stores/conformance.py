@@ -224,11 +224,13 @@ class VectorStoreConformance:
         modes: Query modes that the store has.
         refused_filters: Names of ``FILTER_CASES`` that the store refuses.
         max_row_bytes: Maximum size of a node; None if there is no limit that these tests meet.
+        lists_nodes: Whether nodes can be found by metadata alone.
     """
 
     modes: ClassVar[tuple[VectorStoreQueryMode, ...]] = MODES
     refused_filters: ClassVar[frozenset[str]] = frozenset()
     max_row_bytes: ClassVar[int | None] = None
+    lists_nodes: ClassVar[bool] = True
 
     @pytest.fixture
     def open_store(self) -> OpenStore:
@@ -577,6 +579,7 @@ class VectorStoreConformance:
 
     def test_an_index_can_use_it(self, store: Any) -> None:
         assert isinstance(store, IndexStore)
+        assert store.lists_nodes == self.lists_nodes
         assert store.is_empty()
         assert store.get_setting("caption_weight") is None
         store.add([node("a")], settings={"caption_weight": 0.5, "texts_apart": True})

@@ -25,6 +25,7 @@ class TestAnyStore(VectorStoreConformance):
 
     modes = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
     refused_filters = frozenset(FILTER_CASES) - EXPRESSED
+    lists_nodes = False
 
     @pytest.fixture
     def open_store(self) -> OpenStore:
