@@ -13,6 +13,7 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, ImageNode, NodeRelationship, RelatedNodeInfo
 
+from llama_index_mm_zhipu.images import MISSING_IMAGE, STORED_IMAGE
 from llama_index_mm_zhipu.prompts.wording import WORDING
 
 FILE_NAME = "file_name"
@@ -37,7 +38,14 @@ TIME_SECONDS = "time_seconds"
 """Metadata key of the time of a frame in its video in seconds, as a float."""
 
 RESERVED_KEYS = frozenset(
-    {CONTENT_HASH, SOURCE_ROOT, SOURCE_LOCATION, *(wording.label_key for wording in WORDING.values())}
+    {
+        CONTENT_HASH,
+        SOURCE_ROOT,
+        SOURCE_LOCATION,
+        STORED_IMAGE,
+        MISSING_IMAGE,
+        *(wording.label_key for wording in WORDING.values()),
+    }
 )
 """Metadata keys that this package writes itself; data sets must not use them."""
 
