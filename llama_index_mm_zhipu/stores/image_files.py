@@ -81,7 +81,7 @@ class ImageFiles(ABC):
             raise ImageError(f"cannot read {name} in {self.location}: {_reason(error)}") from None
         if hashlib.sha256(data).hexdigest() != name.partition(".")[0]:
             raise ImageError(
-                f"{name} in {self.location} is damaged; restore it, or delete it and its node, and insert the image again"
+                f"{name} in {self.location} is damaged; restore it, or delete it with its node, and insert both again"
             )
         return data
 
