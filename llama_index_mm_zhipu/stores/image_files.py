@@ -135,6 +135,7 @@ class FilesInFolder(ImageFiles):
     def __init__(self, folder: Path) -> None:
         super().__init__(describe(folder))
         self._folder = folder
+        self._has_removed_parts = False
 
     def path_of(self, name: str) -> Path:
         """Return the path of an image, which need not exist."""
@@ -152,8 +153,7 @@ class FilesInFolder(ImageFiles):
 
     def _write(self, name: str, data: bytes) -> None:
         make_folder(self._folder)
-        for stale in old_paths(self._folder, "*.part"):
-            stale.unlink(missing_ok=True)
+        self._remove_stale_parts()
         file = self.path_of(name)
         make_folder(file.parent, stat.S_IMODE(self._folder.stat().st_mode))
         part = self._folder / f"{uuid.uuid4().hex}.part"
@@ -167,6 +167,13 @@ class FilesInFolder(ImageFiles):
             part.unlink(missing_ok=True)
         for folder in (file.parent, file.parent.parent, self._folder):
             _sync_folder(folder)
+
+    def _remove_stale_parts(self) -> None:
+        """Remove what killed processes left, before the first image is written."""
+        if not self._has_removed_parts:
+            self._has_removed_parts = True
+            for part in old_paths(self._folder, "*.part"):
+                part.unlink(missing_ok=True)
 
     def _read(self, name: str) -> bytes:
         return self.path_of(name).read_bytes()
