@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.arguments import KnownFields, as_ids, member_of, require_known
-from llama_index_mm_zhipu.images import searchable_text_of
+from llama_index_mm_zhipu.images import as_image_node, has_image, searchable_text_of
 from llama_index_mm_zhipu.stores.backend import StoreBackend, unsupported
 from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
@@ -298,7 +298,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         with self._lock:
             self._settings.update(new)
             everything = dict(self._settings)
-        stored = self._images.with_images_stored(nodes)
+        # Other stores know image nodes only: documents and resources become such nodes.
+        images_and_texts = [as_image_node(node) if has_image(node) else node for node in nodes]
+        stored = self._images.with_images_stored(images_and_texts)
         records = records_of(stored, self._backend.key_of, self._backend.dimension(), everything)
         for record in records:
             self._require_size(record)

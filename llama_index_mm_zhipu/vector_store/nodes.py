@@ -28,7 +28,7 @@ from llama_index.core.schema import (
 )
 from pydantic_core import PydanticSerializationError, to_json
 
-from llama_index_mm_zhipu.images import searchable_text_of
+from llama_index_mm_zhipu.images import as_image_node, searchable_text_of
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT, PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
@@ -188,6 +188,9 @@ def node_from_row(row: NodeRow, image: bytes | None) -> BaseNode:
 def storable_node(node: BaseNode) -> StorableNode:
     """Return a node that can be stored; the given node is not changed.
 
+    A node with the bytes of an image as its resource, such as ``ImageDocument``, becomes an ``ImageNode``: LlamaIndex
+    leaves these bytes out of a node's JSON.
+
     Values of numpy, such as those of pandas' rows, become Python's. Lone surrogates in texts, ids and metadata become
     U+FFFD.
 
@@ -195,6 +198,9 @@ def storable_node(node: BaseNode) -> StorableNode:
         ValueError: A metadata value cannot be stored as JSON: NaN, infinity, bytes, an object of another class, or
             lists and mappings that are nested too deeply.
     """
+    resource = getattr(node, "image_resource", None)
+    if resource is not None and resource.data:
+        node = as_image_node(node)
     metadata = _storable_metadata(node)
     if metadata is not node.metadata:
         node = node.model_copy(update={"metadata": metadata})

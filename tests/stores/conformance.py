@@ -21,6 +21,7 @@ import pytest
 from llama_index.core.schema import (
     BaseNode,
     Document,
+    ImageDocument,
     ImageNode,
     IndexNode,
     MediaResource,
@@ -40,7 +41,9 @@ from llama_index.core.vector_stores import (
 )
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryMode
 from oracle import matches
+from PIL import Image
 
+from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
 from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
@@ -551,6 +554,19 @@ class VectorStoreConformance:
                 same = by_id[each.node_id]
                 assert type(same) is type(each)
                 assert same.model_dump(exclude={"embedding"}) == each.model_dump(exclude={"embedding"})
+
+    def test_images_in_documents_and_resources_are_kept(self, store: Any) -> None:
+        image = encode_image(Image.new("RGB", (40, 30), "red"))
+        small = base64.b64encode(image).decode()
+        store.add(
+            [
+                Node(id_="resource", image_resource=MediaResource(data=image), embedding=[1.0, 0.0]),
+                ImageDocument(id_="document", image=small, text="连衣裙", embedding=[1.0, 0.0]),
+            ]
+        )
+        for kept in store.get_nodes(["resource", "document"]):
+            assert isinstance(kept, ImageNode)
+            assert kept.image == small
 
     def test_dates_and_numbers_of_numpy_come_back_as_json_has_them(self, store: Any) -> None:
         store.add([node("a", day=date(2026, 11, 29), n=np.int64(3))])
