@@ -350,7 +350,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         now = time.monotonic()
         mean = self._mean
         if mean is None or now - mean[0] > _MEAN_SECONDS:
-            mean = self._mean = now, self._backend.sample_vectors(_MEAN_SAMPLE).mean(axis=0)
+            sample = self._backend.sample_vectors(_MEAN_SAMPLE)
+            # The mean of no vectors would be NaN.
+            mean = self._mean = now, sample.mean(axis=0) if len(sample) else np.zeros(sample.shape[1], np.float32)
         return mean[1]
 
 
