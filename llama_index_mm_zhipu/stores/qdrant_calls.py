@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import threading
@@ -22,8 +23,18 @@ from llama_index_mm_zhipu.vector_store.errors import StoreError
 
 T = TypeVar("T")
 
-_CALL_ERRORS = (ApiException, QdrantException, RpcError, RuntimeError, ValueError, sqlite3.Error, OSError)
+_CALL_ERRORS = (
+    ApiException,
+    QdrantException,
+    RpcError,
+    RuntimeError,
+    ValueError,
+    AssertionError,
+    sqlite3.Error,
+    OSError,
+)
 _DEFAULT_ADDRESS = "localhost"
+_NOT_QDRANT = "the answer is not that of a Qdrant server of this client's version; check the client's URL and port"
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|`[^`]*`")
 
 
@@ -115,6 +126,9 @@ def _reason(error: Exception) -> str:
         return _reason_of_response(error)
     if isinstance(error, ResponseHandlingException):
         return _reason_of_transport(error.source)
+    # The client asserts that answers have a result.
+    if isinstance(error, json.JSONDecodeError | AssertionError):
+        return _NOT_QDRANT
     if isinstance(error, ResourceExhaustedResponse):
         return f"the server limits requests; try again in {error.retry_after_s} s, or raise its limit"
     if isinstance(error, RpcError):
@@ -132,7 +146,7 @@ def _reason_of_transport(source: Exception) -> str:
         return "no answer in time; try again, or give the client a longer time: QdrantClient(…, timeout=60)"
     if isinstance(source, httpx.TransportError):
         return f"cannot reach the server ({type(source).__name__}); check that it runs, and the client's URL and port"
-    return f"the answer is not Qdrant's ({type(source).__name__}); check the client's URL and port"
+    return _NOT_QDRANT
 
 
 def _reason_of_response(error: UnexpectedResponse) -> str:
