@@ -110,7 +110,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._respond()
 
-    do_PUT = do_POST = do_DELETE = do_GET
+    def do_PUT(self) -> None:
+        self._respond()
+
+    def do_POST(self) -> None:
+        self._respond()
+
+    def do_DELETE(self) -> None:
+        self._respond()
 
     def _respond(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -136,7 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *args: object) -> None:
         """Do not print requests."""
 
 
