@@ -322,7 +322,8 @@ class QdrantBackend(StoreBackend):
         if self._layout is None and self._call(self._client.collection_exists):
             information = self._call(self._client.get_collection)
             layout = layout_of(information.config.params, self._store.dense_vector_name, self.name)
-            self._require_own_points()
+            # Without indexes, a server would read every point.
+            self._require_own_points(all_of_them=self._calls.is_local or IS_SEARCHABLE in information.payload_schema)
             self._layout = layout
         return self._layout
 
@@ -332,12 +333,16 @@ class QdrantBackend(StoreBackend):
             raise StoreError(f"{self.name} was deleted while it was read; index again")
         return layout
 
-    def _require_own_points(self) -> None:
+    def _require_own_points(self, *, all_of_them: bool) -> None:
+        """Check that the collection has no points of others, whose metadata filters would not find.
+
+        Args:
+            all_of_them: Whether to look for such a point among all; otherwise only one point is looked at.
+        """
         is_foreign = models.IsEmptyCondition(is_empty=models.PayloadField(key=IS_SEARCHABLE))
-        points, _ = self._call(
-            self._client.scroll, scroll_filter=models.Filter(must=[is_foreign]), limit=1, with_payload=False
-        )
-        if points:
+        condition = models.Filter(must=[is_foreign]) if all_of_them else None
+        points, _ = self._call(self._client.scroll, scroll_filter=condition, limit=1, with_payload=[IS_SEARCHABLE])
+        if points and OURS not in (points[0].payload or {}):
             raise foreign_point(self.name, points[0].id)
 
     def _layout_for(self, dimension: int) -> Layout:

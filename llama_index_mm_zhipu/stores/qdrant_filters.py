@@ -53,6 +53,9 @@ LOWERED = f"{OURS}.lowered"
 DOCUMENT = "doc_id"
 """Path of the id of a point's document, where ``QdrantVectorStore.delete`` looks for it."""
 
+MAX_DEPTH = 50
+"""Maximum levels of nested predicates. Servers read JSON of 128 levels, and a filter takes two."""
+
 _RANGE_ENDS = {"<": "lt", "<=": "lte", ">": "gt", ">=": "gte"}
 _MAX_INTEGER = 2**63
 
@@ -67,6 +70,9 @@ def compile_predicate(predicate: Predicate, store: str) -> models.Filter:
     Raises:
         ValueError: Qdrant cannot filter like this.
     """
+    if _depth(predicate) > MAX_DEPTH:
+        what = f"filter by groups that are nested more than {MAX_DEPTH} levels deep, NOT counted twice"
+        raise unsupported(store, what, "write groups of the same condition as one group")
     condition = _compiled(predicate, store)
     return condition if isinstance(condition, models.Filter) else models.Filter(must=[condition])
 
@@ -86,6 +92,12 @@ def field_is(key: str, values: Sequence[str] | Sequence[int]) -> models.Conditio
     if len(values) == 1:
         return models.FieldCondition(key=key, match=models.MatchValue(value=values[0]))
     return models.FieldCondition(key=key, match=models.MatchAny(any=list(values))) if values else _never()
+
+
+def _depth(predicate: Predicate) -> int:
+    if isinstance(predicate, AllOf | AnyOf):
+        return 1 + max(map(_depth, predicate.parts), default=0)
+    return 1 + _depth(predicate.part) if isinstance(predicate, Not) else 1
 
 
 def _compiled(predicate: Predicate, store: str) -> models.Condition:

@@ -20,6 +20,7 @@ class QdrantServer(ThreadingHTTPServer):
 
     Attributes:
         requests: Method and path of each request.
+        indexes: Types of payload indexes by collection and field.
         key: API key that requests must have; None for none.
     """
 
@@ -30,7 +31,7 @@ class QdrantServer(ThreadingHTTPServer):
         self.local = QdrantClient(":memory:")
         self.turn = threading.Lock()
         self.requests: list[str] = []
-        self.indexes: dict[str, Any] = {}
+        self.indexes: dict[str, dict[str, Any]] = {}
         self.key: str | None = None
 
     @property
@@ -46,10 +47,10 @@ class QdrantServer(ThreadingHTTPServer):
         if f"{method} {action}" == "GET exists":
             return {"exists": self.local.collection_exists(name)}
         if f"{method} {action}" == "PUT index":
-            self.indexes[body["field_name"]] = body["field_schema"]
+            self.indexes.setdefault(name, {})[body["field_name"]] = body["field_schema"]
             return models.UpdateResult(status=models.UpdateStatus.COMPLETED)
         answers: dict[str, Callable[[str, Any], Any]] = {
-            "GET ": lambda name, _: self.local.get_collection(name),
+            "GET ": self._describe,
             "PUT ": self._create,
             "DELETE ": lambda name, _: self.local.delete_collection(name),
             "PUT points": self._upsert,
@@ -60,6 +61,13 @@ class QdrantServer(ThreadingHTTPServer):
             "POST points/count": self._count,
         }
         return answers[f"{method} {action}"](name, body)
+
+    def _describe(self, name: str, _: Any) -> Any:
+        indexes = {
+            field: models.PayloadIndexInfo(data_type=schema, points=0)
+            for field, schema in self.indexes.get(name, {}).items()
+        }
+        return self.local.get_collection(name).model_copy(update={"payload_schema": indexes})
 
     def _create(self, name: str, body: Any) -> bool:
         asked = models.CreateCollection.model_validate(body)

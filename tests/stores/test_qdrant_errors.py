@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.schema import ImageNode, TextNode
-from llama_index.core.vector_stores import VectorStoreQuery
+from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient
 from qdrant_rest import QdrantServer
@@ -18,6 +18,7 @@ from serving import serving
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.stores.qdrant_calls import calls_of
+from llama_index_mm_zhipu.stores.qdrant_filters import MAX_DEPTH
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 
 pytestmark = pytest.mark.integration
@@ -161,6 +162,16 @@ def test_what_a_node_holds_is_not_shown(server: QdrantServer) -> None:
     assert "secret" not in str(raised.value)
 
 
+def test_the_deepest_filters_reach_the_server(server: QdrantServer) -> None:
+    store = ExternalVectorStore(QdrantVectorStore("nodes", client=server.client()))
+    store.add([TextNode(id_="a", embedding=[1.0, 0.0], metadata={"title": "SU7"})])
+    title = MetadataFilter(key="title", value="su7", operator=FilterOperator.TEXT_MATCH_INSENSITIVE)
+    filters = MetadataFilters(filters=[title])
+    for _ in range(MAX_DEPTH - 3):
+        filters = MetadataFilters(filters=[filters, title])
+    assert [node.node_id for node in store.get_nodes(filters=filters)] == ["a"]
+
+
 def test_large_nodes_are_sent_in_several_requests(server: QdrantServer) -> None:
     image = base64.b64encode(bytes(3 * 2**20)).decode()
     store = ExternalVectorStore(QdrantVectorStore("nodes", client=server.client(), batch_size=4))
@@ -170,14 +181,23 @@ def test_large_nodes_are_sent_in_several_requests(server: QdrantServer) -> None:
     assert store.count() == 13
 
 
-def test_payload_indexes_are_created_for_documents_and_settings(server: QdrantServer) -> None:
-    for index_doc_id in (True, False):
-        server.indexes.clear()
-        client = server.client()
-        store = ExternalVectorStore(QdrantVectorStore(f"{index_doc_id}", client=client, index_doc_id=index_doc_id))
-        store.add([TextNode(id_="a", embedding=[1.0, 0.0])])
-        documents = {"doc_id": "keyword"} if index_doc_id else {}
-        assert server.indexes == {"_mm_zhipu.searchable": "bool", "_mm_zhipu.recorded": "keyword", **documents}
+@pytest.mark.parametrize("index_doc_id", [True, False])
+def test_payload_indexes_are_created_for_documents_and_settings(server: QdrantServer, index_doc_id: bool) -> None:
+    store = ExternalVectorStore(QdrantVectorStore("nodes", client=server.client(), index_doc_id=index_doc_id))
+    store.add([TextNode(id_="a", embedding=[1.0, 0.0])])
+    documents = {"doc_id": "keyword"} if index_doc_id else {}
+    assert server.indexes["nodes"] == {"_mm_zhipu.searchable": "bool", "_mm_zhipu.recorded": "keyword", **documents}
+
+
+@pytest.mark.parametrize("with_indexes", [True, False])
+def test_points_of_a_plain_store_are_found_with_and_without_indexes(server: QdrantServer, with_indexes: bool) -> None:
+    if with_indexes:
+        ExternalVectorStore(QdrantVectorStore("nodes", client=server.client())).add(
+            [TextNode(id_="a", embedding=[1.0, 0.0])]
+        )
+    QdrantVectorStore("nodes", client=server.client()).add([TextNode(embedding=[1.0, 0.0])])
+    with pytest.raises(ValueError, match="holds points that ExternalVectorStore did not add"):
+        ExternalVectorStore(QdrantVectorStore("nodes", client=server.client()))
 
 
 def test_a_query_takes_few_requests(server: QdrantServer) -> None:

@@ -14,7 +14,7 @@ from oracle import matches
 from qdrant_client import QdrantClient, models
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
-from llama_index_mm_zhipu.stores.qdrant_filters import compile_predicate, storable_number
+from llama_index_mm_zhipu.stores.qdrant_filters import MAX_DEPTH, compile_predicate, storable_number
 from llama_index_mm_zhipu.vector_store.predicates import AnyOf, IdIs, Not, ScalarIs, TextHas
 
 VALUES = [0, 1, True, 2, 2.0, 2.5, -0.0, "", "2", "红", "SU7 红", "su7", None, [], [2, "红"], ["SU7", None], {"红": 1}]
@@ -108,6 +108,14 @@ def test_parts_of_texts_are_found_with_and_without_case(store: ExternalVectorSto
 def test_the_order_of_texts_is_refused_by_name(store: ExternalVectorStore) -> None:
     with pytest.raises(ValueError, match=r'Qdrant collection "nodes" in memory cannot filter by order of texts .*day'):
         store.get_nodes(filters=of("day", "2026-11-30", FilterOperator.GTE))
+
+
+def test_deeply_nested_filters_are_refused_by_name(store: ExternalVectorStore) -> None:
+    filters = of("page", 1)
+    for _ in range(MAX_DEPTH):
+        filters = MetadataFilters(filters=[filters])
+    with pytest.raises(ValueError, match="cannot filter by groups that are nested more than 50 levels deep"):
+        store.get_nodes(filters=filters)
 
 
 def test_nothing_is_never_everything() -> None:
