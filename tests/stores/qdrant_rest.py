@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
+from waiting import PATIENCE
 
 
 class QdrantServer(ThreadingHTTPServer):
@@ -39,7 +40,7 @@ class QdrantServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}"
 
     def client(self, **options: Any) -> QdrantClient:
-        return QdrantClient(url=self.url, check_compatibility=False, **options)
+        return QdrantClient(url=self.url, check_compatibility=False, timeout=int(PATIENCE), **options)
 
     def answer(self, method: str, path: str, body: Any) -> Any:
         name, _, action = path.removeprefix("/collections/").partition("/")

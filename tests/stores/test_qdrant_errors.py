@@ -15,6 +15,7 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient
 from qdrant_rest import QdrantServer
 from serving import serving
+from waiting import PATIENCE
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.stores.qdrant_calls import calls_of
@@ -49,8 +50,11 @@ class OddServer(ThreadingHTTPServer):
         self.may_answer = threading.Event()
         self.may_answer.set()
 
-    def client(self, **options: Any) -> QdrantClient:
-        return QdrantClient(url=f"http://127.0.0.1:{self.server_port}", check_compatibility=False, **options)
+    def client(self, timeout: float = PATIENCE) -> QdrantClient:
+        return QdrantClient(url=f"http://127.0.0.1:{self.server_port}", check_compatibility=False, timeout=int(timeout))
+
+    def handle_error(self, *args: object) -> None:
+        """Do not print that a client went away, whose timeout was over."""
 
 
 class _OddHandler(BaseHTTPRequestHandler):
