@@ -386,6 +386,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         mean = self._mean
         if mean is None or now - mean[0] > _MEAN_SECONDS:
             sample = self._backend.sample_vectors(_MEAN_SAMPLE)
+            # The mean of no vectors would be NaN.
             mean = self._mean = now, sample.mean(axis=0) if len(sample) else np.zeros(sample.shape[1], np.float32)
         return mean[1]
 

@@ -28,10 +28,11 @@ def plain_key(key: str) -> str:
     """Return a metadata key in ASCII letters, digits and ``_``; different keys stay different.
 
     Examples:
-        >>> plain_key("page"), plain_key("file_name"), plain_key("页")
-        ('page', 'file_5f_name', '_9875_')
+        >>> plain_key("page"), plain_key("file_name"), plain_key("页"), plain_key("")
+        ('page', 'file_5f_name', '_9875_', '_')
     """
-    return "".join(each if _PLAIN.match(each) else f"_{ord(each):x}_" for each in key)
+    # No other key becomes "_", and paths cannot hold an empty key.
+    return "".join(each if _PLAIN.match(each) else f"_{ord(each):x}_" for each in key) or "_"
 
 
 def filterable_of(rows: Iterable[MetadataRow]) -> dict[str, Any]:

@@ -1,0 +1,86 @@
+"""``ExternalVectorStore`` over Qdrant's local mode passes the conformance suite, also through its REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conformance import OpenStore, ReopeningConformance, VectorStoreConformance
+from llama_index.vector_stores.qdrant import QdrantVectorStore
+from qdrant_client import QdrantClient
+from qdrant_rest import QdrantServer
+from serving import serving
+
+from llama_index_mm_zhipu.stores import ExternalVectorStore
+
+pytestmark = pytest.mark.integration
+
+REFUSED = frozenset({">= text", "< text"})
+
+
+def open_collection(client: QdrantClient, name: str) -> ExternalVectorStore:
+    return ExternalVectorStore(QdrantVectorStore(name, client=client))
+
+
+class TestLocalMode(VectorStoreConformance):
+    """In memory."""
+
+    refused_filters = REFUSED
+
+    @pytest.fixture
+    def open_store(self) -> Iterator[OpenStore]:
+        client = QdrantClient(":memory:")
+
+        def open_(name: str, dimension: int = 2) -> ExternalVectorStore:
+            return open_collection(client, name)
+
+        yield open_
+        client.close()
+
+
+class TestRestApi(VectorStoreConformance):
+    """In memory, behind HTTP."""
+
+    refused_filters = REFUSED
+
+    @pytest.fixture
+    def open_store(self) -> Iterator[OpenStore]:
+        server = QdrantServer()
+        with serving(server):
+            client = server.client()
+
+            def open_(name: str, dimension: int = 2) -> ExternalVectorStore:
+                return open_collection(client, name)
+
+            yield open_
+            client.close()
+
+
+class TestReopening(ReopeningConformance):
+    """In a folder, which has one client at a time."""
+
+    @pytest.fixture
+    def open_store(self, tmp_path: Path) -> Iterator[OpenStore]:
+        clients = [QdrantClient(path=str(tmp_path))]
+
+        def open_(name: str) -> ExternalVectorStore:
+            try:
+                return open_collection(clients[-1], name)
+            except RuntimeError:
+                # Closing a store closed its client.
+                clients.append(QdrantClient(path=str(tmp_path)))
+                return open_collection(clients[-1], name)
+
+        yield open_
+        clients[-1].close()
+
+
+class TestReopeningThroughRest(ReopeningConformance):
+    """Behind HTTP, with a client for each store."""
+
+    @pytest.fixture
+    def open_store(self) -> Iterator[OpenStore]:
+        server = QdrantServer()
+        with serving(server):
+            yield lambda name: open_collection(server.client(), name)
