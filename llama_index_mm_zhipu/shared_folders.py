@@ -82,7 +82,7 @@ def replaced_file(file: Path) -> Iterator[BinaryIO]:
     """
     temporary = file.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as opened:
+        with temporary.open("x+b") as opened:
             yield opened
             opened.flush()
             os.fsync(opened.fileno())
