@@ -99,7 +99,12 @@ class Exporter:
     def _with_shard(self, manifest: Manifest, nodes: Iterable[BaseNode], dimension: int) -> Manifest:
         dimension = manifest.dimension or dimension
         name = _SHARDS.replace("*", f"{len(manifest.shards):05}")
-        shard = write_shard(self.folder, name, nodes, dimension, self.vectors)
+        try:
+            shard = write_shard(self.folder, name, nodes, dimension, self.vectors)
+        except ValueError:
+            # A node that was replaced meanwhile may be listed twice.
+            self._require_unchanged(manifest.source_state)
+            raise
         # A change is noticed at the next shard, not after hours at the end.
         self._require_unchanged(manifest.source_state)
         manifest = replace(manifest, dimension=dimension, shards=(*manifest.shards, shard))

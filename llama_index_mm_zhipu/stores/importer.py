@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,7 +105,7 @@ class Importer:
         theirs = {key: value for key, value in self.manifest.settings.items() if key != MODEL}
         if self._is_fresh:
             return theirs
-        own = self.target.settings()
+        own = {key: value for key in theirs if (value := self.target.get_setting(key)) is not None}
         differing = {key for key in theirs if own.get(key, theirs[key]) != theirs[key]}
         if CAPTION_WEIGHT in differing:
             raise ValueError(
@@ -145,6 +146,8 @@ class Importer:
             known: Ids that the store has.
             shard: Where the nodes come from.
         """
+        if not nodes:
+            return
         try:
             self.target.add(nodes, settings=self._settings)
         except ModelMismatchError:
@@ -160,13 +163,12 @@ class Importer:
             self._add(nodes[:middle], known, shard)
             self._add(nodes[middle:], known, shard)
             return
-        if nodes:
-            self._settings = {}
+        self._settings = {}
         self.written += len(nodes)
         self.new += sum(node.node_id not in known for node in nodes)
 
     def _skip(self, node_id: str, error: ValueError) -> None:
-        self.skipped.add(node_id, str(error))
+        self.skipped.add(node_id, _reason(error))
 
     def _require_all(self, expected: int) -> None:
         count = self.target.count()
@@ -195,7 +197,12 @@ def finished_manifest(folder: Path) -> Manifest:
 
 
 def _of_shard(error: ValueError, shard: Shard) -> ValueError:
-    return ValueError(f'{error} (in shard {shard.file}; on_error="skip" leaves such nodes out)')
+    return ValueError(f'{_reason(error)} (in shard {shard.file}; on_error="skip" leaves such nodes out)')
+
+
+def _reason(error: ValueError) -> str:
+    # What a store says of one call: the nodes of other calls were added.
+    return re.sub("[;,] nothing was added$", "", str(error))
 
 
 def _are_equal(node: BaseNode, stored: BaseNode | None) -> bool:
