@@ -87,8 +87,10 @@ class Exporter:
         with tqdm(total=total, desc="Exporting nodes", unit="node", disable=not self.show_progress) as bar:
             bar.update(manifest.nodes)
             while (first := next(nodes, None)) is not None:
+                if first.embedding is None:
+                    raise StoreError("the store lists its nodes without vectors: it cannot be exported")
                 part = _counted(chain([first], islice(nodes, self.nodes_per_shard - 1)), bar)
-                manifest = self._with_shard(manifest, part, len(first.embedding or ()))
+                manifest = self._with_shard(manifest, part, len(first.embedding))
         self._require_unchanged(manifest.source_state)
         if manifest.nodes != total:
             raise _changed(f"it had {total:,} nodes, and listed {manifest.nodes:,}")

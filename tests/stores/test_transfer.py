@@ -546,6 +546,16 @@ def test_another_store_that_changes_its_count_during_an_export_is_an_error(
         export(other, folder)
 
 
+def test_a_store_that_keeps_its_vectors_to_itself_cannot_be_exported(
+    other: ExternalVectorStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other.add(texts(3))
+    select = MemoryBackend.select
+    monkeypatch.setattr(MemoryBackend, "select", lambda backend, predicate, with_vectors: select(backend, predicate))
+    with pytest.raises(StoreError, match="lists its nodes without vectors"):
+        export(other, folder)
+
+
 class Failing(FaissMultiModalVectorStore):
     """A store whose n-th call of ``add`` fails before or after its transaction."""
 
