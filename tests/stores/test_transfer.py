@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conformance import MODES, ODD_IDS
+from listing_backend import MAX_ROW_BYTES, ListingBackend
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -29,7 +30,6 @@ from llama_index.core.schema import (
     TextNode,
 )
 from llama_index.core.vector_stores import SimpleVectorStore, VectorStoreQuery
-from memory_backend import MAX_ROW_BYTES, MemoryBackend
 from programs import start_program
 from waiting import wait_until
 
@@ -127,7 +127,7 @@ def shards(source: FaissMultiModalVectorStore, folder: Path) -> Path:
 @pytest.fixture
 def other(monkeypatch: pytest.MonkeyPatch) -> ExternalVectorStore:
     """An empty store of another type, which does not take large nodes."""
-    monkeypatch.setattr(external, "backend_of", lambda _: MemoryBackend())
+    monkeypatch.setattr(external, "backend_of", lambda _: ListingBackend())
     return ExternalVectorStore(SimpleVectorStore())
 
 
@@ -240,7 +240,7 @@ def test_other_stores_are_exported_and_imported(
 def test_a_store_of_llama_index_is_wrapped(
     shards: Path, source: FaissMultiModalVectorStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    backend = MemoryBackend()
+    backend = ListingBackend()
     monkeypatch.setattr(external, "backend_of", lambda _: backend)
     plain = SimpleVectorStore()
     assert import_(shards, plain).nodes == 25
@@ -550,8 +550,8 @@ def test_a_store_that_keeps_its_vectors_to_itself_cannot_be_exported(
     other: ExternalVectorStore, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other.add(texts(3))
-    select = MemoryBackend.select
-    monkeypatch.setattr(MemoryBackend, "select", lambda backend, predicate, with_vectors: select(backend, predicate))
+    select = ListingBackend.select
+    monkeypatch.setattr(ListingBackend, "select", lambda backend, predicate, with_vectors: select(backend, predicate))
     with pytest.raises(StoreError, match="lists its nodes without vectors"):
         export(other, folder)
 

@@ -17,7 +17,7 @@ MAX_ROW_BYTES = 2_000
 BATCH = 7
 
 
-class MemoryBackend(StoreBackend):
+class ListingBackend(StoreBackend):
     """Records in a dictionary, at most ``MAX_ROW_BYTES`` each, listed in batches of ``BATCH``."""
 
     abilities = Abilities(frozenset({VectorStoreQueryMode.DEFAULT}), max_row_bytes=MAX_ROW_BYTES)
