@@ -21,6 +21,7 @@ LAYERS = (
     ("arguments", "images", "prompts"),
     # The parts, each of which is useful alone
     ("embedding", "vector_store", "llm"),
+    ("stores",),
     # What connects them
     ("ingestion",),
     ("readers",),

@@ -18,8 +18,9 @@ from pathlib import Path
 from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.evaluation.dataset import FORMATS, PUBLISHED, DatasetFormat, RetrievalDataset, format_of
 from llama_index_mm_zhipu.evaluation.retrieval import evaluate_retrieval, table_of
-from llama_index_mm_zhipu.index.build import IMAGE_NAMESPACE, build_index, has_index, load_index
+from llama_index_mm_zhipu.index.build import build_index, has_index, load_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, StoreError
 

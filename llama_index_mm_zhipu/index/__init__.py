@@ -7,6 +7,7 @@ and ``ImageIndex.insert_embedded``.
 from llama_index_mm_zhipu.index.build import build_index, has_index, load_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.read import read_nodes
-from llama_index_mm_zhipu.index.stores import IndexStore, as_index_store
+from llama_index_mm_zhipu.index.stores import as_index_store
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 __all__ = ["ImageIndex", "IndexStore", "as_index_store", "build_index", "has_index", "load_index", "read_nodes"]

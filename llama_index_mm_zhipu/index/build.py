@@ -10,8 +10,8 @@ from pathlib import Path
 from llama_index.core import StorageContext
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
-from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.schema import BaseNode, TransformComponent
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice
 from llama_index_mm_zhipu.embedding.contract import fingerprint_of, for_long_texts
@@ -27,15 +27,15 @@ from llama_index_mm_zhipu.index.read import (
 )
 from llama_index_mm_zhipu.index.settings import multimodal_or_default, warn_of_other_precision
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
+from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, open_store
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
 from llama_index_mm_zhipu.reporting import Skipped, report
+from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.types import OnError
-from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 logger = logging.getLogger(__name__)
 
-TEXT_NAMESPACE = "default"
-IMAGE_NAMESPACE = MultiModalVectorStoreIndex.image_namespace
 INSERT_BATCH_SIZE = 256
 """How many nodes are embedded and written together: a crash can lose at most these."""
 
@@ -46,6 +46,9 @@ def build_index(
     embed_model: MultiModalEmbedding | None = None,
     *,
     persist_dir: str | Path | None = None,
+    image_store: BasePydanticVectorStore | None = None,
+    text_store: BasePydanticVectorStore | None = None,
+    image_storage: str | Path | None = None,
     text_embed_model: BaseEmbedding | None = None,
     caption_weight: float | None = None,
     on_error: OnError = "raise",
@@ -70,6 +73,12 @@ def build_index(
         embed_model: Model for images and words, usually ``ChineseClipEmbedding``; by default ``Settings.embed_model``
             if that is a multimodal one.
         persist_dir: Folder of the stores; None keeps them in memory.
+        image_store: Any vector store of LlamaIndex for images, such as ``PGVectorStore``, instead of the one in
+            ``persist_dir``. It is wrapped in an ``ExternalVectorStore``.
+        text_store: The same for texts; it needs a collection of its own. If only one of the two is given, and no
+            folder, nodes for the other are an error.
+        image_storage: Where inline images go that are written to ``image_store``: ``"node"``, the default, keeps them
+            in the store; a folder or a URL of ``fsspec`` (``"s3://bucket/folder"``) beside it.
         text_embed_model: Model for text nodes; by default ``embed_model``, with long texts as the mean over windows.
         caption_weight: Share of the caption in a captioned image's vector, 0 to 1. None takes 0.5 when every image
             has a caption, and otherwise 0, with captions found by full text; the store records it. (If captions were
@@ -94,11 +103,12 @@ def build_index(
 
     Raises:
         ImageError: An image cannot be read. The images before it are stored, as they are after Ctrl-C.
-        ModelMismatchError: The folder was filled with another model.
+        ModelMismatchError: The folder or a store was filled with another model.
+        StoreError: The server of a store cannot be reached, or refuses a call; what it acknowledged is stored.
         TypeError: There is no multimodal embedding model, or an item is neither a node nor an image.
         PermissionError: nltk refuses the data of the text splitter; the message tells how to install it.
         OSError: With ``remove_missing``, a folder cannot be listed.
-        ValueError: There is nothing to index.
+        ValueError: There is nothing to index, or a store cannot be used like this.
     """
     require_choice(on_error, "on_error", "raise", "skip")
     in_range(caption_weight, "caption_weight", 0, 1)
@@ -126,6 +136,9 @@ def build_index(
         raise ValueError(f"nothing to index: {reason}")
     index = _open_index(
         persist_dir,
+        image_store=image_store,
+        text_store=text_store,
+        image_storage=image_storage,
         embed_model=embed_model,
         text_embed_model=text_embed_model,
         caption_weight=caption_weight,
@@ -137,6 +150,8 @@ def build_index(
     )
     index.skipped = skipped
     try:
+        if remove_missing:
+            _require_listing(index)
         if given_whole:
             index.insert_nodes(transformed(first or [], index.transformations))
         else:
@@ -147,17 +162,22 @@ def build_index(
             _remove_missing(index, roots, text_files)
         index.checkpoint()
     except BaseException:
-        # Notebooks keep the last error and every object that it refers to, open files too.
-        index.close()
+        # Notebooks keep the last error and every object that it refers to, open files too. Given stores stay open.
+        for store, given in ((index.image_store, image_store), (index.text_store, text_store)):
+            if given is None:
+                store.close()
         raise
     return index
 
 
 @explicit_arguments
 def load_index(
-    persist_dir: str | Path,
+    persist_dir: str | Path | None = None,
     embed_model: MultiModalEmbedding | None = None,
     *,
+    image_store: BasePydanticVectorStore | None = None,
+    text_store: BasePydanticVectorStore | None = None,
+    image_storage: str | Path | None = None,
     text_embed_model: BaseEmbedding | None = None,
     on_error: OnError = "raise",
     transformations: list[TransformComponent] | None = None,
@@ -168,9 +188,12 @@ def load_index(
     """Open an index that ``build_index`` wrote.
 
     Args:
-        persist_dir: The folder given to ``build_index``.
+        persist_dir: The folder given to ``build_index``; None if all stores are given.
         embed_model: Model that the index was built with; by default ``Settings.embed_model`` if that is a multimodal
             one.
+        image_store: The store given to ``build_index``, as are the next two.
+        text_store: As in ``build_index``.
+        image_storage: As in ``build_index``.
         text_embed_model: Text model that the index was built with, if one was given.
         on_error: As in ``build_index``, for later insertions, like the rest of the arguments.
         transformations: Applied to documents that are inserted.
@@ -181,13 +204,19 @@ def load_index(
     Raises:
         FileNotFoundError: There is no index in the folder.
         ModelMismatchError: The index was built with another model.
-        TypeError: There is no multimodal embedding model.
+        StoreError: The server of a store cannot be reached.
+        TypeError: There is no multimodal embedding model, or neither a folder nor a store is given.
     """
     embed_model = multimodal_or_default(embed_model)
-    if not has_index(persist_dir):
+    if persist_dir is None and image_store is None and text_store is None:
+        raise TypeError("load_index needs the folder of the index, or its image_store and text_store")
+    if persist_dir is not None and image_store is None and not has_index(persist_dir):
         raise FileNotFoundError(_no_index_in(as_path(persist_dir, "persist_dir")))
     return _open_index(
         persist_dir,
+        image_store=image_store,
+        text_store=text_store,
+        image_storage=image_storage,
         embed_model=embed_model,
         text_embed_model=text_embed_model,
         caption_weight=None,
@@ -207,6 +236,9 @@ def has_index(persist_dir: str | Path) -> bool:
 def _open_index(
     persist_dir: str | Path | None,
     *,
+    image_store: BasePydanticVectorStore | None,
+    text_store: BasePydanticVectorStore | None,
+    image_storage: str | Path | None,
     embed_model: MultiModalEmbedding,
     text_embed_model: BaseEmbedding | None,
     caption_weight: float | None,
@@ -218,12 +250,22 @@ def _open_index(
 ) -> ImageIndex:
     if text_embed_model is not None and not isinstance(text_embed_model, BaseEmbedding):
         raise TypeError(f"text_embed_model is {text_embed_model!r:.80}; give one of LlamaIndex's embedding models")
-    # The fingerprint is computed before the model is copied for texts, so that weights are read and hashed once.
-    fingerprint = fingerprint_of(embed_model)
-    images = FaissMultiModalVectorStore(persist_dir, namespace=IMAGE_NAMESPACE, model=fingerprint)
+    _require_two_stores(image_store, text_store, image_storage)
+    # Weights are read and hashed once, before the model is copied for texts.
+    fingerprint_of(embed_model)
     text_embed_model = text_embed_model or for_long_texts(embed_model)
-    fingerprint = fingerprint_of(text_embed_model)
-    texts = FaissMultiModalVectorStore(persist_dir, namespace=TEXT_NAMESPACE, model=fingerprint)
+    images = open_store(
+        image_store,
+        persist_dir,
+        argument="image_store",
+        other=text_store,
+        image_storage=None if image_storage is None else str(image_storage),
+        model=embed_model,
+    )
+    texts = open_store(
+        text_store, persist_dir, argument="text_store", other=image_store, image_storage=None, model=text_embed_model
+    )
+    _require_two_collections(images, texts)
     warn_of_other_precision(images, embed_model)
     return ImageIndex(
         nodes=[],
@@ -240,10 +282,37 @@ def _open_index(
     )
 
 
+def _require_two_stores(
+    image_store: BasePydanticVectorStore | None,
+    text_store: BasePydanticVectorStore | None,
+    image_storage: str | Path | None,
+) -> None:
+    if image_store is not None and image_store is text_store:
+        raise ValueError("image_store and text_store are the same; images and texts need a collection each")
+    if image_storage is not None and (image_store is None or isinstance(image_store, IndexStore)):
+        raise ValueError(
+            "image_storage is for an image_store that is given and not wrapped yet: the embedded store keeps images "
+            "itself, and ExternalVectorStore(store, image_storage=…) takes its own"
+        )
+
+
+def _require_two_collections(images: object, texts: object) -> None:
+    if not isinstance(images, ExternalVectorStore) or not isinstance(texts, ExternalVectorStore):
+        return
+    if images.collection is not None and images.collection == texts.collection:
+        raise ValueError(f"image_store and text_store are both {images}; images and texts need a collection each")
+
+
 def _ocr_for(embed_model: MultiModalEmbedding, ocr: bool | ImageOcr, show_progress: bool) -> ImageOcr | None:
     """Return what reads the text in images; it may fetch images that the model may fetch."""
     allowed = {name: bool(getattr(embed_model, name, False)) for name in ("allow_urls", "allow_private_urls")}
     return as_ocr(ocr, show_progress=show_progress, **allowed)
+
+
+def _require_listing(index: ImageIndex) -> None:
+    for store in (index.image_store, index.text_store):
+        if not store.lists_nodes:
+            raise ValueError(f"{store} cannot list its nodes, which remove_missing needs; nothing was indexed")
 
 
 def _remove_missing(index: ImageIndex, roots: Iterable[Path], text_files: Collection[str]) -> None:

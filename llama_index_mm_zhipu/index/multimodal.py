@@ -34,7 +34,7 @@ from llama_index_mm_zhipu.index.engines import (
 from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, items_of, nodes_of, transformed
 from llama_index_mm_zhipu.index.settings import has_texts_apart, recorded_weight, require_fingerprint, require_models
 from llama_index_mm_zhipu.index.stored_files import is_stored_alike
-from llama_index_mm_zhipu.index.stores import ImageIndexStruct, IndexStore, as_index_store, register_index, stores_in
+from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, ImageIndexStruct, register_index, with_index_stores
 from llama_index_mm_zhipu.index.write import Destination, NodeWriter
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr
 from llama_index_mm_zhipu.llm.llm import llm_or_default
@@ -42,6 +42,7 @@ from llama_index_mm_zhipu.query.engine import ImageQueryEngine
 from llama_index_mm_zhipu.query.retriever import ImageRetriever, QueryMode
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.types import Language, OnError
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 
 class ImageIndex(MultiModalVectorStoreIndex):
@@ -108,7 +109,9 @@ class ImageIndex(MultiModalVectorStoreIndex):
         on_error: OnError = "raise",
         ocr: ImageOcr | None = None,
     ) -> None:
-        texts, images = stores_in(storage_context, image_vector_store)
+        storage_context = with_index_stores(storage_context, image_vector_store)
+        texts: Any = storage_context.vector_store
+        images: Any = storage_context.vector_stores[IMAGE_NAMESPACE]
         embed_model = embed_model or Settings._embed_model
         # LlamaIndex's default is the name of OpenAI's CLIP.
         image_model = (
@@ -118,8 +121,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
             raise TypeError("give embed_model=ChineseClipEmbedding(…), the model of this index")
         self._given_transformations = transformations
         self._destination = Destination(
-            texts=as_index_store(texts),
-            images=as_index_store(images),
+            texts=texts,
+            images=images,
             text_model=embed_model,
             image_model=image_model,
             caption_weight=caption_weight,
@@ -142,7 +145,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
             use_async=False,
             store_nodes_override=store_nodes_override,
             show_progress=show_progress,
-            image_vector_store=image_vector_store,
+            image_vector_store=images,
             image_embed_model=image_model,
             is_image_to_text=is_image_to_text,
             callback_manager=callback_manager,
@@ -153,12 +156,12 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
     @property
     def text_store(self) -> Any:
-        """The store of texts: a ``FaissMultiModalVectorStore``, or the one that was given."""
+        """The store of texts: a ``FaissMultiModalVectorStore``, or an ``ExternalVectorStore`` around another one."""
         return self.vector_store
 
     @property
     def image_store(self) -> Any:
-        """The store of images: a ``FaissMultiModalVectorStore``, or the one that was given."""
+        """The store of images: a ``FaissMultiModalVectorStore``, or an ``ExternalVectorStore`` around another one."""
         return self.image_vector_store
 
     @property
@@ -356,9 +359,12 @@ class ImageIndex(MultiModalVectorStoreIndex):
             self.written_texts = writer.written_texts
 
     def update_ref_doc(self, document: Document, **update_kwargs: Any) -> None:
-        """Insert a document, then delete the older nodes with its id; nothing is lost if the insertion fails."""
+        """Insert a document, then delete the older nodes with its id; nothing is lost if the insertion fails.
+
+        Stores that cannot list nodes delete the older nodes first.
+        """
         require_known("update_ref_doc", update_kwargs, ("insert_kwargs",))
-        before = [{node.node_id for node in store.get_nodes_of_document(document.id_)} for store in self._stores]
+        before = [_ids_of_document(store, document.id_) for store in self._stores]
         self.written_texts = set()
         self.insert(document, **update_kwargs.get("insert_kwargs", {}))
         texts, images = self._stores
@@ -384,6 +390,9 @@ class ImageIndex(MultiModalVectorStoreIndex):
         return await asyncio.to_thread(self.refresh_ref_docs, documents, **update_kwargs)
 
     def _refresh(self, document: Document, **update_kwargs: Any) -> bool:
+        if not all(store.lists_nodes for store in self._stores):
+            self.update_ref_doc(document, **update_kwargs)
+            return True
         texts, images = (store.get_nodes_of_document(document.id_) for store in self._stores)
         if texts and not images and is_stored_alike(document, texts):
             return False
@@ -427,6 +436,14 @@ class ImageIndex(MultiModalVectorStoreIndex):
     def _query_mode(self) -> VectorStoreQueryMode:
         texts_apart = has_texts_apart(self._destination.images)
         return VectorStoreQueryMode.HYBRID if texts_apart else VectorStoreQueryMode.DEFAULT
+
+
+def _ids_of_document(store: IndexStore, ref_doc_id: str) -> set[str]:
+    """Return the ids of a document's nodes; none after deleting them, if the store cannot list them."""
+    if store.lists_nodes:
+        return {node.node_id for node in store.get_nodes_of_document(ref_doc_id)}
+    store.delete(ref_doc_id)
+    return set()
 
 
 register_index(ImageIndex)

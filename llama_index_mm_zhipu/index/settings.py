@@ -18,9 +18,8 @@ from llama_index_mm_zhipu.embedding.contract import (
     precision_of,
 )
 from llama_index_mm_zhipu.images import caption_of, page_text_of
-from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
-from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, PRECISION, TEXTS_APART
+from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, PRECISION, TEXTS_APART, IndexStore
 
 logger = logging.getLogger(__name__)
 

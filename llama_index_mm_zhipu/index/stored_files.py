@@ -11,7 +11,6 @@ from pathlib import Path
 from llama_index.core.schema import BaseNode, Document, MetadataMode, NodeRelationship, RelatedNodeInfo
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
-from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.readers.records import (
     CONTENT_HASH,
     FILE_NAME,
@@ -22,6 +21,7 @@ from llama_index_mm_zhipu.readers.records import (
     is_missing,
     location_of_file,
 )
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 RANDOM_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}")
 """Matches the random ids that LlamaIndex gives nodes and documents."""
@@ -46,7 +46,11 @@ def with_stored_vectors(store: IndexStore, nodes: Sequence[BaseNode], written: s
     candidates = [
         node for node in nodes if node.embedding is None and FILE_PATH in node.metadata and has_random_ids(node)
     ]
-    found = _StoredTexts(store, written).find(candidates) if candidates and not store.is_empty() else {}
+    found = (
+        _StoredTexts(store, written).find(candidates)
+        if candidates and store.lists_nodes and not store.is_empty()
+        else {}
+    )
     new_ids = {node_id: stored.node_id for node_id, stored in found.items()}
     same = [
         found[node.node_id].node_id

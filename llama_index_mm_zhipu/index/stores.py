@@ -1,193 +1,146 @@
-"""What an index asks of its vector stores, and how any store of LlamaIndex is made to answer.
+"""The two vector stores of an index, and the type under which LlamaIndex stores and loads an index.
 
-``FaissMultiModalVectorStore`` has every method of ``IndexStore``. ``as_index_store`` wraps any other
-``BasePydanticVectorStore`` that keeps nodes. The wrapper answers with what the store offers, and is cautious where the
-store offers nothing: unchanged images are not recognised and are embedded again, and nothing is removed that cannot be
-listed.
+``FaissMultiModalVectorStore`` has every method that an index needs. Any other ``BasePydanticVectorStore`` that keeps
+nodes is wrapped in an ``ExternalVectorStore``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 from llama_index.core import StorageContext
+from llama_index.core.base.embeddings.base import BaseEmbedding
+from llama_index.core.bridge.pydantic import PrivateAttr
 from llama_index.core.data_structs.data_structs import IndexStruct, MultiModelIndexDict
 from llama_index.core.data_structs.registry import INDEX_STRUCT_TYPE_TO_INDEX_STRUCT_CLASS
 from llama_index.core.indices import MultiModalVectorStoreIndex
 from llama_index.core.indices.base import BaseIndex
 from llama_index.core.indices.registry import INDEX_STRUCT_TYPE_TO_INDEX_CLASS
 from llama_index.core.schema import BaseNode
-from llama_index.core.vector_stores.types import BasePydanticVectorStore, MetadataFilters
-from numpy.typing import NDArray
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
+
+from llama_index_mm_zhipu.embedding.contract import fingerprint_of
+from llama_index_mm_zhipu.stores import ExternalVectorStore
+from llama_index_mm_zhipu.text import one_line
+from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
+
+TEXT_NAMESPACE = "default"
+IMAGE_NAMESPACE = MultiModalVectorStoreIndex.image_namespace
 
 
-@runtime_checkable
-class IndexStore(Protocol):
-    """What an index asks of a vector store.
+def as_index_store(store: BasePydanticVectorStore) -> Any:
+    """Return a store as one that an index can use: itself if it has all methods of ``IndexStore``, otherwise wrapped.
 
-    Examples:
-        Settings are recorded together with nodes:
+    Raises:
+        StoreError: The store's server cannot be reached.
+        ValueError: The store cannot be used.
+    """
+    return store if isinstance(store, IndexStore) else ExternalVectorStore(store)
 
-        >>> from llama_index.core.schema import TextNode
-        >>> from llama_index_mm_zhipu import FaissMultiModalVectorStore
-        >>> store = as_index_store(FaissMultiModalVectorStore())
-        >>> store.add([TextNode(id_="a", embedding=[1.0, 0.0])], settings={"caption_weight": 0.5})
-        ['a']
-        >>> store.get_setting("caption_weight"), store.is_empty()
-        (0.5, False)
+
+class MissingStore(FaissMultiModalVectorStore):
+    """Stands for a store that was not given beside one on a server: empty, and adding to it is an error.
+
+    In memory, its nodes would be gone when the process ends, without a word.
     """
 
-    def is_empty(self) -> bool:
-        """Return whether the store holds no node; False if that is not known."""
+    _argument: str = PrivateAttr()
 
-    def has_texts(self) -> bool:
-        """Return whether full text search can find any node."""
+    def __init__(self, argument: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._argument = argument
 
-    def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None) -> list[str]:
-        """Add nodes with embeddings, and record settings, in one transaction; a node replaces the one with its id."""
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name under which LlamaIndex serialises this component."""
+        return "MissingStore"
 
-    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Return nodes by id or by metadata."""
-
-    def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
-        """Return the nodes that came from a document."""
-
-    def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
-        """Return the ids that are there and their vectors, shape ``(n, dimension)``."""
-
-    def metadata_texts(self, key: str) -> Mapping[str, str]:
-        """Return the texts under a metadata key by node id."""
-
-    def image_paths(self) -> Mapping[str, str]:
-        """Return the paths of images that are files by node id."""
-
-    def delete(self, ref_doc_id: str) -> None:
-        """Delete the nodes of a document."""
-
-    def delete_nodes(self, node_ids: list[str]) -> None:
-        """Delete nodes by id; unknown ids are ignored."""
-
-    def get_setting(self, key: str) -> Any:
-        """Return a JSON value that ``add`` recorded, or None."""
-
-    def require_model(self, fingerprint: str) -> None:
-        """Record the embedding model of an empty store; raise ``ModelMismatchError`` if another filled it."""
-
-    def checkpoint(self) -> None:
-        """Write caches, so that the next opening is fast."""
-
-    def close(self) -> None:
-        """Close the store's files and connections."""
-
-
-class OtherStore:
-    """Answers what an index asks, over any ``BasePydanticVectorStore`` that keeps nodes.
-
-    Settings, among them the embedding model and the caption weight, are kept in this object only: give the same
-    ``caption_weight`` and model whenever you open the store.
-
-    Args:
-        store: The store.
-    """
-
-    def __init__(self, store: BasePydanticVectorStore) -> None:
-        self._store = store
-        self._settings: dict[str, Any] = {}
-
-    def is_empty(self) -> bool:
-        """Return False: a search in an empty store finds nothing anyway."""
-        return False
-
-    def has_texts(self) -> bool:
-        """Return False: whether the store searches Chinese text is not known."""
-        return False
-
-    def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None) -> list[str]:
-        """Replace and add nodes."""
-        if not nodes:
-            return []
-        # Not every store replaces a node that has the id of a new one.
-        self.delete_nodes([node.node_id for node in nodes])
-        self._settings.update(settings or {})
-        return self._store.add(list(nodes))
-
-    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Return nodes; empty if the store cannot list them."""
-        try:
-            return self._store.get_nodes(node_ids, filters)
-        except NotImplementedError:
-            return []
-
-    def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
-        """Return an empty list: LlamaIndex's stores do not list nodes by document."""
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Raise an error if there is anything to add."""
+        require_store(self, nodes)
         return []
 
-    def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], NDArray[np.float32]]:
-        """Return no vectors: they are made again."""
-        return [], np.empty((0, 0), dtype=np.float32)
 
-    def metadata_texts(self, key: str) -> Mapping[str, str]:
-        """Return an empty mapping."""
-        return {}
+def require_store(store: IndexStore, nodes: Sequence[BaseNode]) -> None:
+    """Check that nodes have a store to go to, before they are embedded.
 
-    def image_paths(self) -> Mapping[str, str]:
-        """Return an empty mapping."""
-        return {}
-
-    def delete(self, ref_doc_id: str) -> None:
-        """Delete the nodes of a document."""
-        self._store.delete(ref_doc_id)
-
-    def delete_nodes(self, node_ids: list[str]) -> None:
-        """Delete nodes by id, if the store can."""
-        try:
-            self._store.delete_nodes(node_ids)
-        except NotImplementedError:
-            return
-
-    def get_setting(self, key: str) -> Any:
-        """Return a value that ``add`` recorded in this object, or None."""
-        return self._settings.get(key)
-
-    def require_model(self, fingerprint: str) -> None:
-        """Do nothing: the store has no place to record the model."""
-
-    def checkpoint(self) -> None:
-        """Do nothing: the store writes its own files."""
-
-    def close(self) -> None:
-        """Close the store, if it can be closed."""
-        close = getattr(self._store, "close", None)
-        if close is not None:
-            close()
+    Raises:
+        ValueError: There is a node, and its store was not given.
+    """
+    if isinstance(store, MissingStore) and nodes:
+        what, argument = ("texts", "text_store") if store._argument == "text_store" else ("images", "image_store")
+        raise ValueError(
+            f"the index has no store for {what}, such as node {one_line(nodes[0].node_id)}: give {argument}=…, or "
+            f"persist_dir=… to keep {what} in a folder; nothing was added"
+        )
 
 
-def as_index_store(store: BasePydanticVectorStore) -> IndexStore:
-    """Return a store as one that an index can use: itself if it has all methods, otherwise wrapped."""
-    return store if isinstance(store, IndexStore) else OtherStore(store)
+def open_store(
+    given: BasePydanticVectorStore | None,
+    persist_dir: str | Path | None,
+    *,
+    argument: Literal["text_store", "image_store"],
+    other: BasePydanticVectorStore | None,
+    image_storage: str | None,
+    model: BaseEmbedding,
+) -> Any:
+    """Return the store of an index: the given one, or an embedded one in a folder or in memory.
+
+    Args:
+        given: The store that the user gave as this argument.
+        persist_dir: Folder of the embedded store.
+        argument: Name of the argument.
+        other: The store that the user gave for the other type of nodes.
+        image_storage: As in ``ExternalVectorStore``; None for its default.
+        model: Embeds the nodes.
+
+    Raises:
+        ModelMismatchError: The store was filled with another model.
+        StoreError: The store's file or server cannot be opened.
+        ValueError: The store cannot be used.
+    """
+    fingerprint = fingerprint_of(model)
+    if given is None:
+        namespace = TEXT_NAMESPACE if argument == "text_store" else IMAGE_NAMESPACE
+        if persist_dir is None and other is not None:
+            return MissingStore(argument)
+        return FaissMultiModalVectorStore(persist_dir, namespace=namespace, model=fingerprint)
+    if not isinstance(given, BasePydanticVectorStore):
+        raise TypeError(f"{argument} is {given!r:.80}; give a vector store of LlamaIndex")
+    if isinstance(given, IndexStore):
+        store: Any = given
+    else:
+        store = ExternalVectorStore(given, **({} if image_storage is None else {"image_storage": image_storage}))
+    if isinstance(store, ExternalVectorStore):
+        # A store that is used with caution is asked with it whether it is empty, and which model filled it.
+        store.expect_vector(lambda: model.get_query_embedding("图"))
+    store.require_model(fingerprint)
+    return store
 
 
-def stores_in(
+def with_index_stores(
     storage_context: StorageContext | None, image_vector_store: BasePydanticVectorStore | None
-) -> tuple[BasePydanticVectorStore, BasePydanticVectorStore]:
-    """Return the stores of texts and of images.
+) -> StorageContext:
+    """Return a storage context with the stores of texts and of images, each as one that an index can use.
 
     Raises:
         ValueError: A store is missing or keeps no nodes, such as those that ``load_index_from_storage`` reads from
             JSON.
     """
     stores = storage_context.vector_stores if storage_context is not None else {}
-    texts, images = stores.get("default"), image_vector_store or stores.get(MultiModalVectorStoreIndex.image_namespace)
-    if texts is not None and images is not None and texts.stores_text and images.stores_text:
-        return texts, images
-    raise ValueError(
-        "the storage context does not hold the stores of this index: build_index(…) makes one, and load_index(folder, "
-        "embed_model=…) opens one, also from a folder that storage_context.persist(folder) wrote"
-    )
+    texts, images = stores.get(TEXT_NAMESPACE), image_vector_store or stores.get(IMAGE_NAMESPACE)
+    if storage_context is None or texts is None or images is None or not (texts.stores_text and images.stores_text):
+        raise ValueError(
+            "the storage context does not hold the stores of this index: build_index(…) makes one, and "
+            "load_index(folder, embed_model=…) opens one, also from a folder that storage_context.persist(folder) wrote"
+        )
+    own = {TEXT_NAMESPACE: as_index_store(texts), IMAGE_NAMESPACE: as_index_store(images)}
+    return replace(storage_context, vector_stores={**stores, **own})
 
 
 class _StructType(str, Enum):

@@ -13,7 +13,6 @@ from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter,
 
 from llama_index_mm_zhipu.images import caption_of, page_text_of, with_page_text
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
-from llama_index_mm_zhipu.index.stores import IndexStore
 from llama_index_mm_zhipu.readers.records import (
     CONTENT_HASH,
     SOURCE_LOCATION,
@@ -24,6 +23,7 @@ from llama_index_mm_zhipu.readers.records import (
     name_in_source,
 )
 from llama_index_mm_zhipu.text import one_line
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 logger = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class ImageUpdater:
         while (
             node_id in self._planned
             or node_id in self._matcher.by_id
-            or (number > 1 and self._store.get_nodes(node_ids=[node_id]))
+            or (number > 1 and self._store.lists_nodes and self._store.get_nodes(node_ids=[node_id]))
         ):
             number += 1
             node_id = f"{wanted}~{number}"
@@ -181,20 +181,22 @@ class ImageUpdater:
 class ImageMatcher:
     """Finds the stored image of each node, batch after batch; each stored image is found once.
 
+    Nothing is found in a store that cannot list its nodes.
+
     Args:
         store: The store of images.
     """
 
     def __init__(self, store: IndexStore) -> None:
         self._store = store
-        self._is_empty = store.is_empty()
+        self._has_nodes_to_match = store.lists_nodes and not store.is_empty()
         self._adopted: set[str] = set()
         self._is_missing: dict[str, bool] = {}
         self.by_id: dict[str, ImageNode] = {}
 
     def find(self, nodes: Sequence[ImageNode]) -> list[ImageNode | None]:
         """Return the stored image of each node, or None."""
-        if self._is_empty:
+        if not self._has_nodes_to_match:
             return [None] * len(nodes)
         names = {name for node in nodes for name in (node.node_id, name_in_source(node)) if name}
         self.by_id = {node.node_id: node for node in self._images(node_ids=sorted(names))}

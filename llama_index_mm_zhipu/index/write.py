@@ -24,10 +24,11 @@ from llama_index_mm_zhipu.index.settings import (
     weight_for_images,
 )
 from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
-from llama_index_mm_zhipu.index.stores import IndexStore
+from llama_index_mm_zhipu.index.stores import require_store
 from llama_index_mm_zhipu.index.update import ImageUpdate, ImageUpdater
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.types import OnError
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
 from llama_index_mm_zhipu.vector_store.nodes import storable_node
 
 logger = logging.getLogger(__name__)
@@ -111,6 +112,8 @@ class NodeWriter:
         nodes = self._storable(nodes)
         images = [as_image_node(node) for node in nodes if has_image(node)]
         texts = [node for node in nodes if not has_image(node) and node.get_content()]
+        require_store(self.to.images, images)
+        require_store(self.to.texts, texts)
         if images:
             self._write_images(images)
         if texts:

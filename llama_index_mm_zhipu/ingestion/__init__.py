@@ -9,6 +9,7 @@ from llama_index_mm_zhipu.ingestion.glm_ocr import GlmOcrEngine
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, OcrCacheError
 from llama_index_mm_zhipu.ingestion.ocr_engines import OcrEngine, OcrLine, RapidOcrEngine
 from llama_index_mm_zhipu.ingestion.ocr_workers import OcrEngineError, OcrWorkerError
+from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 __all__ = [
@@ -26,7 +27,9 @@ __all__ = [
 ]
 
 
-def forget_missing(docstore: BaseDocumentStore, vector_store: FaissMultiModalVectorStore) -> list[str]:
+def forget_missing(
+    docstore: BaseDocumentStore, vector_store: FaissMultiModalVectorStore | ExternalVectorStore
+) -> list[str]:
     """Delete the documents from a docstore that the vector store lacks, so that a pipeline ingests them again.
 
     A pipeline deletes changed documents from the vector store before it embeds them. If embedding fails and the
@@ -35,7 +38,7 @@ def forget_missing(docstore: BaseDocumentStore, vector_store: FaissMultiModalVec
 
     Args:
         docstore: Docstore of an ``IngestionPipeline``.
-        vector_store: Vector store of the same pipeline.
+        vector_store: Vector store of the same pipeline. Other stores than the embedded one read all of their nodes.
 
     Returns:
         The ids of the deleted documents.

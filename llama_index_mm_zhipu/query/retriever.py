@@ -35,7 +35,7 @@ from llama_index_mm_zhipu.query.question import Question, as_bundle, as_image_bu
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
+from llama_index_mm_zhipu.vector_store.contract import IndexStore, ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.filters import require_matchable
 
 QueryMode: TypeAlias = Literal["text", "image", "fused"]
@@ -296,8 +296,8 @@ class ImageRetriever(MultiModalRetriever):
     ) -> list[NodeWithScore]:
         if not query.embedding_strs:
             return []
-        if isinstance(store, FaissMultiModalVectorStore) and self._is_unknown_to(model, query):
-            # Without FTS5 this mode is an error, and the user did not ask for it.
+        if isinstance(store, IndexStore) and self._is_unknown_to(model, query):
+            # Without full text search this mode is an error, and the user did not ask for it.
             return self._search(query, None, similarity_top_k, store, _BY_FULL_TEXT) if store.has_texts() else []
         vector = _vector_of_words(model, query) if store.is_embedding_query else None
         return self._search(query, vector, similarity_top_k, store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -49,9 +49,17 @@ class StoreBackend(ABC):
     def name(self) -> str:
         """What errors call the store, such as ``PostgreSQL table "data_slides"``; without passwords."""
 
+    @property
+    def collection(self) -> str | None:
+        """What tells this collection from others of all stores; None if that is not known."""
+        return self.name
+
     def key_of(self, node_id: str) -> str:
         """Return the id in the store of a node: by default a UUID, which every store takes."""
         return uuid_of(node_id)
+
+    def expect_vector(self, make_vector: Callable[[], Sequence[float]]) -> None:  # noqa: B027
+        """Take a function that returns any vector of the right dimension; for stores that only answer queries."""
 
     @abstractmethod
     def dimension(self) -> int | None:

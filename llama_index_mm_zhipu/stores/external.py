@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, dropwhile
 from typing import Any
 
@@ -110,6 +110,11 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         return self._store.client
 
     @property
+    def collection(self) -> str | None:
+        """What tells this collection from others of all stores; None if that is not known."""
+        return self._backend.collection
+
+    @property
     def lists_nodes(self) -> bool:
         """Whether ``get_nodes`` finds nodes by metadata."""
         return self._backend.abilities.lists_nodes
@@ -164,6 +169,14 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
                 "model, or build the index again in another collection"
             )
         self._model = fingerprint
+
+    def expect_vector(self, make_vector: Callable[[], Sequence[float]]) -> None:
+        """Take a function that returns any vector of the right dimension.
+
+        Stores that are used with caution only answer queries, and this is what they are asked with to see whether they
+        are empty, and which model filled them. ``add`` and ``query`` give their own vectors.
+        """
+        self._backend.expect_vector(make_vector)
 
     def metadata_texts(self, key: str) -> Mapping[str, str]:
         """Return the texts under a metadata key by node id, without reading the nodes."""
@@ -233,6 +246,14 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         found = [each for batch in self._select(DocumentIs((ref_doc_id,)), False) for each in batch]
         return self._nodes_of(sorted(found, key=lambda each: each.order))
 
+    def document_ids(self) -> list[str]:
+        """Return the ids of the documents that nodes came from; a node without a source is its own document.
+
+        All nodes are read, batch after batch.
+        """
+        found = (each.node() for batch in self._select(EVERY_NODE, False) for each in batch)
+        return list(dict.fromkeys(node.ref_doc_id or node.node_id for node in found))
+
     def get_vectors(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
         """Return the stored vectors of nodes.
 
@@ -273,6 +294,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         """
         require_known("ExternalVectorStore.query", kwargs, QueryOptions._fields)
         self._require_mode(query.mode)
+        if (vector := query.query_embedding) is not None:
+            self.expect_vector(lambda: vector)
         search = BackendSearch(self._backend, predicate_of_query(query), self._mean_vector)
         ranked = Ranking[str](search, QueryOptions(mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)).rank(query)
         return self._result_of(ranked, search)
@@ -297,6 +320,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         require_known("ExternalVectorStore.add", kwargs, ("settings",))
         if not nodes:
             return []
+        if (vector := nodes[0].embedding) is not None:
+            self.expect_vector(lambda: vector)
         new = {**(settings or {}), **({MODEL: self._model} if self._model is not None else {})}
         if self._model is not None:
             self.require_model(self._model)
@@ -361,7 +386,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
                 "node; give image_storage=… (a folder or a URL) for images, and split long texts; nothing was added"
             )
 
-    def _select(self, predicate: Predicate, with_vectors: bool) -> Any:
+    def _select(self, predicate: Predicate, with_vectors: bool) -> Iterator[list[StoredNode]]:
         if not self.lists_nodes:
             advice = "give node ids, or query with a vector"
             raise unsupported(self._backend.name, "list nodes by metadata", advice)
@@ -387,7 +412,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         now = time.monotonic()
         mean = self._mean
         if mean is None or now - mean[0] > _MEAN_SECONDS:
-            mean = self._mean = now, self._backend.sample_vectors(_MEAN_SAMPLE).mean(axis=0)
+            sample = self._backend.sample_vectors(_MEAN_SAMPLE)
+            mean = self._mean = now, sample.mean(axis=0) if len(sample) else np.zeros(sample.shape[1], np.float32)
         return mean[1]
 
 
@@ -400,7 +426,7 @@ class BackendSearch:
         mean_vector: Returns about the mean of all vectors.
     """
 
-    def __init__(self, backend: StoreBackend, predicate: Predicate, mean_vector: Any) -> None:
+    def __init__(self, backend: StoreBackend, predicate: Predicate, mean_vector: Callable[[], Vectors]) -> None:
         self._backend = backend
         self._predicate = predicate
         self._mean_of_store = mean_vector
@@ -432,8 +458,7 @@ class BackendSearch:
 
     def mean_vector(self) -> Vectors:
         """Return about the mean of all vectors of the store."""
-        mean: Vectors = self._mean_of_store()
-        return mean
+        return self._mean_of_store()
 
     def tokens_of_texts(self, ids: Sequence[str]) -> Mapping[str, str]:
         """Return the full-text tokens of nodes by key."""

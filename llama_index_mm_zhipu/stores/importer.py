@@ -57,8 +57,10 @@ class Importer:
     def run(self) -> None:
         """Write the nodes of all shards."""
         self._require_same_vectors()
-        before = self.target.count()
-        self._is_fresh = before == 0
+        # Stores that do not list nodes do not count them either.
+        is_countable = self.target.lists_nodes
+        before = self.target.count() if is_countable else 0
+        self._is_fresh = self.target.is_empty()
         self._settings = self._settings_to_record()
         # Stores record the model, so that nothing may be refused after this.
         if (model := self.manifest.settings.get(MODEL)) is not None:
@@ -72,7 +74,8 @@ class Importer:
         except KeyboardInterrupt:
             logger.warning("interrupted: %s nodes are stored; import again to continue", self.written + self.kept)
             raise
-        self._require_all(before + self.new)
+        if is_countable:
+            self._require_all(before + self.new)
         self.target.checkpoint()
         if self.skipped:
             logger.warning("%s", self.skipped.summary(self.manifest.nodes, "nodes"))

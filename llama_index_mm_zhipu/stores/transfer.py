@@ -88,9 +88,12 @@ def export_index(
     require_choice(vectors, "vectors", "float32", "float16")
     require_positive(nodes_per_shard, "nodes_per_shard")
     path = as_path(folder, "folder")
+    source = _movable(store)
+    if not source.lists_nodes:
+        raise ValueError(f"{source} does not list its nodes, so that it cannot be exported")
     started = time.monotonic()
     try:
-        kept, manifest = Exporter(_movable(store), path, vectors, nodes_per_shard, show_progress).run()
+        kept, manifest = Exporter(source, path, vectors, nodes_per_shard, show_progress).run()
     except OSError as error:
         raise StoreError(f"cannot write the export to {path}: {error.strerror or error}") from None
     seconds = time.monotonic() - started
@@ -135,7 +138,10 @@ def import_index(
     path = as_path(folder, "folder")
     started = time.monotonic()
     manifest = finished_manifest(path)
-    run = Importer(path, manifest, _movable(store), batch_size, on_error, show_progress)
+    target = _movable(store)
+    if isinstance(target, ExternalVectorStore) and manifest.dimension:
+        target.expect_vector([1.0, *[0.0] * (manifest.dimension - 1)].copy)
+    run = Importer(path, manifest, target, batch_size, on_error, show_progress)
     run.run()
     return TransferReport(
         nodes=run.written + run.kept,

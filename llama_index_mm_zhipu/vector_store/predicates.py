@@ -176,6 +176,19 @@ def all_of(parts: Sequence[Predicate]) -> Predicate:
     return parts[0] if len(parts) == 1 else AllOf(tuple(parts))
 
 
+def description_of(predicate: Predicate) -> str:
+    """Return what errors call a predicate: the operator and the key, such as ``text_match (key 'title')``."""
+    if isinstance(predicate, ScalarCompares):
+        kind = "text" if isinstance(predicate.value, str) else "number"
+        return f"{predicate.sign} {kind} (key {predicate.key!r})"
+    if isinstance(predicate, TextHas):
+        return f"text_match{'_insensitive' if predicate.ignore_case else ''} (key {predicate.key!r})"
+    names: dict[type, str] = {ScalarIs: "==", ItemIs: "contains", WholeIs: "== list", HasValue: "is_empty"}
+    if type(predicate) in names:
+        return f"{names[type(predicate)]} (key {predicate.key!r})"  # type: ignore[union-attr]
+    return {IdIs: "node ids", DocumentIs: "document ids", Not: "not", AllOf: "and", AnyOf: "or"}[type(predicate)]
+
+
 def _predicate_of(filters: MetadataFilters | None) -> Predicate:
     if filters is None or not filters.filters:
         return EVERY_NODE

@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from list_store import ListStore
 from llama_index.core import StorageContext
-from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.schema import BaseNode, ImageNode, TextNode
+from llama_index.core.schema import ImageNode, TextNode
 from llama_index.core.vector_stores import SimpleVectorStore
-from llama_index.core.vector_stores.types import (
-    BasePydanticVectorStore,
-    MetadataFilters,
-    VectorStoreQuery,
-    VectorStoreQueryResult,
-)
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore
 from llama_index_mm_zhipu.index import ImageIndex, IndexStore, as_index_store
-
-
-class ListStore(BasePydanticVectorStore):
-    """A store that has no more than LlamaIndex asks of every vector store; ``add`` does not replace nodes."""
-
-    stores_text: bool = True
-    _nodes: list[BaseNode] = PrivateAttr(default_factory=list)
-
-    @property
-    def client(self) -> Any:
-        return None
-
-    def add(self, nodes: Sequence[BaseNode], **add_kwargs: Any) -> list[str]:
-        self._nodes.extend(nodes)
-        return [node.node_id for node in nodes]
-
-    def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        self._nodes = [node for node in self._nodes if (node.ref_doc_id or node.node_id) != ref_doc_id]
-
-    def delete_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
-    ) -> None:
-        self._nodes = [node for node in self._nodes if node.node_id not in (node_ids or [])]
-
-    def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
-        scores = [float(np.dot(query.query_embedding or [], node.get_embedding())) for node in self._nodes]
-        best = sorted(range(len(scores)), key=lambda row: -scores[row])[: query.similarity_top_k]
-        nodes = [self._nodes[row] for row in best]
-        return VectorStoreQueryResult(nodes, [scores[row] for row in best], [node.node_id for node in nodes])
 
 
 @pytest.fixture

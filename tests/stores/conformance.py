@@ -224,11 +224,13 @@ class VectorStoreConformance:
         modes: Query modes that the store has.
         refused_filters: Names of ``FILTER_CASES`` that the store refuses.
         max_row_bytes: Maximum size of a node; None if there is no limit that these tests meet.
+        lists_nodes: Whether nodes can be found by metadata alone.
     """
 
     modes: ClassVar[tuple[VectorStoreQueryMode, ...]] = MODES
     refused_filters: ClassVar[frozenset[str]] = frozenset()
     max_row_bytes: ClassVar[int | None] = None
+    lists_nodes: ClassVar[bool] = True
 
     @pytest.fixture
     def open_store(self) -> OpenStore:
@@ -262,6 +264,14 @@ class VectorStoreConformance:
         store.add(THREE)
         return store
 
+    def require_listing(self, calls: Calls) -> None:
+        """Skip a test of a store that cannot list nodes, after seeing that it says so."""
+        if not calls.store.lists_nodes:
+            for call in (calls.store.get_nodes, lambda: calls.store.get_nodes(filters=where("page", 1))):
+                with pytest.raises(ValueError, match="cannot list nodes"):
+                    call()
+            pytest.skip("the store refuses to list nodes")
+
     def require_mode(self, mode: VectorStoreQueryMode) -> None:
         if mode not in self.modes:
             pytest.skip("the store refuses this mode, as another test shows")
@@ -271,9 +281,10 @@ class VectorStoreConformance:
     async def test_add_returns_the_ids_in_order(self, calls: Calls) -> None:
         assert await calls.add([node("b"), node("a")]) == ["b", "a"]
         assert await calls.add([]) == []
-        assert await calls.ids() == ["b", "a"]
+        assert sorted(await calls.ids()) == ["a", "b"]
 
     async def test_adding_the_same_nodes_twice_changes_nothing(self, filled: Calls) -> None:
+        self.require_listing(filled)
         before = [kept.model_dump() for kept in await filled.get_nodes()]
         await filled.add([node("b", 2, "second", "飞机场", page=2, colour="蓝")])
         assert sorted(await filled.ids()) == ["a", "b", "c"]
@@ -281,6 +292,7 @@ class VectorStoreConformance:
         assert [kept.model_dump() for kept in await filled.get_nodes(["a", "b", "c"])] == before
 
     async def test_adding_an_id_again_replaces_its_node(self, filled: Calls) -> None:
+        self.require_listing(filled)
         await filled.add([node("a", -1, "third", "轮船", page=9)])
 
         (kept,) = await filled.get_nodes(["a"])
@@ -306,7 +318,7 @@ class VectorStoreConformance:
         ]
         await calls.add(images)
 
-        for kept in (await calls.get_nodes(), (await calls.query(ask())).nodes):
+        for kept in (await calls.get_nodes(["inline", "file"]), (await calls.query(ask())).nodes):
             assert [type(image) for image in kept or ()] == [ImageNode, ImageNode]
             assert [image.model_dump(exclude={"embedding"}) for image in kept or ()] == [
                 image.model_dump(exclude={"embedding"}) for image in images
@@ -314,11 +326,13 @@ class VectorStoreConformance:
 
     async def test_concurrent_additions_are_all_kept(self, store: BasePydanticVectorStore) -> None:
         await asyncio.gather(*[store.async_add([node(f"{i}-{j}") for j in range(5)]) for i in range(8)])
-        assert len((await store.aquery(ask(k=100))).ids or []) == len(await store.aget_nodes()) == 40
+        assert len((await store.aquery(ask(k=100))).ids or []) == 40
+        assert len(await store.aget_nodes([f"{i}-{j}" for i in range(8) for j in range(5)])) == 40
 
     # Deleting
 
     async def test_deleting_unknown_ids_is_no_error(self, filled: Calls) -> None:
+        self.require_listing(filled)
         await filled.delete("gone")
         await filled.delete_nodes(["gone"])
         await filled.delete_nodes([])
@@ -335,6 +349,7 @@ class VectorStoreConformance:
         assert await filled.ids() == await filled.found(ask()) == ["b"]
 
     async def test_nodes_are_deleted_by_ids_and_filters_together(self, filled: Calls) -> None:
+        self.require_listing(filled)
         await filled.delete_nodes(["a", "b"], where("page", 2, FilterOperator.GTE))
         assert await filled.ids() == await filled.found(ask()) == ["a", "c"]
 
@@ -362,6 +377,7 @@ class VectorStoreConformance:
         assert await filled.get_nodes([]) == []
 
     async def test_get_nodes_without_ids_returns_them_in_the_order_of_addition(self, calls: Calls) -> None:
+        self.require_listing(calls)
         await calls.add([node("z"), node("a")])
         await calls.add([node("m")])
         assert await calls.ids() == ["z", "a", "m"]
@@ -398,6 +414,7 @@ class VectorStoreConformance:
         assert await filled.found(ask(doc_ids=["gone"])) == []
 
     async def test_empty_filters_and_node_ids_do_not_restrict_a_query(self, filled: Calls) -> None:
+        self.require_listing(filled)
         empty = MetadataFilters(filters=[])
         assert await filled.found(ask(filters=empty, node_ids=[])) == ["a", "b", "c"]
         assert await filled.ids(empty) == ["a", "b", "c"]
@@ -411,6 +428,7 @@ class VectorStoreConformance:
 
     @pytest.mark.parametrize("mode", MODES)
     async def test_an_empty_store_finds_nothing(self, calls: Calls, mode: VectorStoreQueryMode) -> None:
+        self.require_listing(calls)
         self.require_mode(mode)
         result = await calls.query(ask(mode=mode, query_str="飞机"))
         assert (result.ids, result.similarities, list(result.nodes or [])) == ([], [], [])
@@ -469,7 +487,7 @@ class VectorStoreConformance:
         simple.add(nodes)
         await calls.add(nodes)
 
-        for filters, threshold in product((None, where("page", 0, FilterOperator.NE)), (None, 0.1, 0.5, 0.9, 1.0)):
+        for filters, threshold in product((None, where("page", 0)), (None, 0.1, 0.5, 0.9, 1.0)):
             query = VectorStoreQuery(
                 query_embedding=vectors[0].tolist(),
                 similarity_top_k=6,
@@ -505,7 +523,7 @@ class VectorStoreConformance:
 
     # Odd input
 
-    @pytest.mark.parametrize("node_id", ODD_IDS, ids=ascii)
+    @pytest.mark.parametrize("node_id", ODD_IDS, ids=lambda node_id: ascii(node_id)[:20])
     async def test_any_text_is_an_id(self, calls: Calls, node_id: str) -> None:
         await calls.add([node(node_id, 3, node_id), node("other")])
         await calls.add([node(node_id, 2, node_id)])
@@ -561,6 +579,7 @@ class VectorStoreConformance:
 
     def test_an_index_can_use_it(self, store: Any) -> None:
         assert isinstance(store, IndexStore)
+        assert store.lists_nodes == self.lists_nodes
         assert store.is_empty()
         assert store.get_setting("caption_weight") is None
         store.add([node("a")], settings={"caption_weight": 0.5, "texts_apart": True})

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conformance import MODES, ODD_IDS
+from list_store import ListStore
 from listing_backend import MAX_ROW_BYTES, ListingBackend
 from llama_index.core.schema import (
     BaseNode,
@@ -245,6 +246,23 @@ def test_a_store_of_llama_index_is_wrapped(
     plain = SimpleVectorStore()
     assert import_(shards, plain).nodes == 25
     assert export(plain, tmp_path / "again").nodes == len(backend.records) == 25
+
+
+def test_a_store_that_only_answers_queries_is_imported_into_and_not_exported(shards: Path, tmp_path: Path) -> None:
+    plain = ListStore()
+    assert import_(shards, plain).nodes == 25
+    wrapped = ExternalVectorStore(plain)
+    result = wrapped.query(VectorStoreQuery(query_embedding=vector(3), similarity_top_k=30))
+    assert result.ids is not None
+    assert result.ids[0] == "n3"
+    assert len(set(result.ids)) == 25
+    assert wrapped.get_setting("caption_weight") == 0.5
+    assert import_(shards, plain).kept == 25
+    with pytest.raises(ModelMismatchError, match=r"clip:1.*clip:2"):
+        wrapped.require_model("clip:2")
+    with pytest.raises(ValueError, match="does not list its nodes, so that it cannot be exported"):
+        export(plain, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 # Imports that are repeated, or into a store with nodes

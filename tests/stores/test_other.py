@@ -1,0 +1,100 @@
+"""Any other store behind an index: what it surely does is used, and what it may fake is refused."""
+
+from __future__ import annotations
+
+import pytest
+from conformance import FILTER_CASES, OpenStore, VectorStoreConformance, ask, node, where
+from index_conformance import IndexConformance
+from list_store import ListStore, StoreWithoutFilters, StoreWithoutLookup
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode, VectorStoreQueryResult
+
+from llama_index_mm_zhipu.stores import ExternalVectorStore
+from llama_index_mm_zhipu.vector_store import StoreError
+
+_EQUALITY = ("== ", "in ", "key ", "SQL in a", "SQL that", "Chinese", "or")
+EXPRESSED = {name for name in FILTER_CASES if name.startswith(_EQUALITY)} - {
+    "== list",
+    "key with a dot",
+    "SQL in a key, negated",
+    "SQL in a text",
+}
+
+
+class TestAnyStore(VectorStoreConformance):
+    """A store of which nothing is known."""
+
+    modes = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
+    refused_filters = frozenset(FILTER_CASES) - EXPRESSED
+    lists_nodes = False
+
+    @pytest.fixture
+    def open_store(self) -> OpenStore:
+        def open_(name: str, dimension: int = 2) -> ExternalVectorStore:
+            return ExternalVectorStore(ListStore())
+
+        return open_
+
+
+def test_a_store_that_ignores_filters_is_found_out() -> None:
+    store = ExternalVectorStore(StoreWithoutFilters())
+    store.add([node("a", page=1), node("b", page=2)])
+    assert len(store.query(ask()).ids or []) == 2
+    for restricted in (ask(filters=where("page", 1)), ask(node_ids=["a"]), ask(doc_ids=["a"])):
+        with pytest.raises(ValueError, match="StoreWithoutFilters cannot filter by metadata"):
+            store.query(restricted)
+
+
+def test_a_store_without_lookup_replaces_nodes_that_are_their_own_documents() -> None:
+    store = ExternalVectorStore(StoreWithoutLookup())
+    store.add([node("a", text="一"), node("b")])
+    store.add([node("a", text="二")])
+    assert [found.get_content() for found in store.query(ask()).nodes or []] == ["", "二"]
+    with pytest.raises(ValueError, match="cannot replace single nodes of a document"):
+        store.add([node("part", ref_doc="document")])
+    for call in (lambda: store.get_nodes(["a"]), lambda: store.delete_nodes(["a"])):
+        with pytest.raises(ValueError, match=r"StoreWithoutLookup cannot .* it does not have that method"):
+            call()
+    store.delete("a")
+    assert store.query(ask()).ids == ["b"]
+
+
+def test_nodes_of_another_program_are_refused() -> None:
+    inner = ListStore()
+    inner.add([node("foreign")])
+    store = ExternalVectorStore(inner)
+    with pytest.raises(StoreError, match=r"holds nodes that were not written through an index.*foreign"):
+        store.query(ask())
+    with pytest.raises(StoreError, match="a collection of its own"):
+        store.add([node("a")])
+
+
+def test_an_error_of_the_store_names_it() -> None:
+    class BrokenStore(ListStore):
+        def query(self, query: VectorStoreQuery, **kwargs: object) -> VectorStoreQueryResult:
+            raise ConnectionError("no route to host")
+
+    with pytest.raises(StoreError, match="BrokenStore cannot be searched: ConnectionError: no route to host"):
+        ExternalVectorStore(BrokenStore()).query(ask())
+
+
+def test_too_many_values_are_refused() -> None:
+    store = ExternalVectorStore(ListStore())
+    store.add([node("a", page=1)])
+    assert store.query(ask(node_ids=[*map(str, range(99)), "a"])).ids == ["a"]
+    with pytest.raises(ValueError, match="filter by 101 values"):
+        store.query(ask(node_ids=[*map(str, range(100)), "a"]))
+
+
+class TestIndexOverAnyStore(IndexConformance):
+    """An index over stores of which nothing is known."""
+
+    modes = (VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR)
+
+    @pytest.fixture
+    def open_store(self) -> OpenStore:
+        stores: dict[str, ListStore] = {}
+
+        def open_(name: str, dimension: int = 2) -> ExternalVectorStore:
+            return ExternalVectorStore(stores.setdefault(name, ListStore()))
+
+        return open_
