@@ -25,13 +25,16 @@ from llama_index_mm_zhipu.images.nodes import (
     with_caption,
     with_hidden_metadata,
     with_page_text,
+    without_hidden_metadata,
 )
 from llama_index_mm_zhipu.images.opening import OnTruncated, open_image
 from llama_index_mm_zhipu.images.pixels import orientation_of
 from llama_index_mm_zhipu.images.sources import (
     IMAGE_TYPES,
     MAX_DOWNLOAD_BYTES,
+    MISSING_IMAGE,
     NO_URLS,
+    STORED_IMAGE,
     ImageSource,
     ResolvedSource,
     UrlRules,
@@ -47,7 +50,9 @@ __all__ = [
     "FORMATS",
     "IMAGE_TYPES",
     "MAX_DOWNLOAD_BYTES",
+    "MISSING_IMAGE",
     "NO_URLS",
+    "STORED_IMAGE",
     "ImageError",
     "ImageSource",
     "OnTruncated",
@@ -79,4 +84,5 @@ __all__ = [
     "with_caption",
     "with_hidden_metadata",
     "with_page_text",
+    "without_hidden_metadata",
 ]

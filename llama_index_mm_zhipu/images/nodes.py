@@ -81,6 +81,18 @@ def with_hidden_metadata(node: NodeT, hidden: Mapping[str, Any]) -> NodeT:
     )
 
 
+def without_hidden_metadata(node: NodeT, key: str) -> NodeT:
+    """Return a copy of a node as it was before ``with_hidden_metadata``; the node itself if it lacks the key."""
+    if key not in node.metadata:
+        return node
+    return _without(node, key).model_copy(
+        update={
+            "excluded_llm_metadata_keys": [each for each in node.excluded_llm_metadata_keys if each != key],
+            "excluded_embed_metadata_keys": [each for each in node.excluded_embed_metadata_keys if each != key],
+        }
+    )
+
+
 def as_image_node(node: BaseNode) -> ImageNode:
     """Return an ``ImageNode`` for a node with an image resource, such as an ``ImageDocument``.
 

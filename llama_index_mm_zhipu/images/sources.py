@@ -34,6 +34,12 @@ ResolvedSource: TypeAlias = "Path | str | bytes | Image.Image"
 MAX_DOWNLOAD_BYTES = 64 * 1024 * 1024
 """Default of ``UrlRules.max_bytes``."""
 
+STORED_IMAGE = "stored_image"
+"""Metadata key of the name of an image that is kept beside the store of its node."""
+
+MISSING_IMAGE = "missing_image"
+"""Metadata key of the reason why an image beside the store of its node could not be read."""
+
 _MAX_PATH_LENGTH = 4096
 _LOCAL_HOSTS = ("", "localhost")
 _DATA_URI = re.compile(r"data:[^,;]*(?:;[^,;]+)*?;base64,", re.IGNORECASE)
@@ -156,6 +162,8 @@ def _resolve_node(node: BaseNode | ImageBlock) -> ResolvedSource:
         return resolve_source(path)
     if url:
         return resolve_source(str(url))
+    if reason := getattr(node, "metadata", {}).get(MISSING_IMAGE):
+        raise ImageError(f"{describe(node)} is missing: {one_line(str(reason))}")
     raise ImageError(f"{describe(node)} is missing: it has no image, image_path or image_url")
 
 

@@ -171,7 +171,11 @@ class ImageUpdater:
         while (
             node_id in self._planned
             or node_id in self._matcher.by_id
-            or (number > 1 and self._store.lists_nodes and self._store.get_nodes(node_ids=[node_id]))
+            or (
+                number > 1
+                and self._store.lists_nodes
+                and self._store.get_nodes(node_ids=[node_id], include_images=False)
+            )
         ):
             number += 1
             node_id = f"{wanted}~{number}"
@@ -299,7 +303,7 @@ class ImageMatcher:
             yield from self._images(filters=MetadataFilters(filters=[is_one]))
 
     def _images(self, **selected: object) -> Iterator[ImageNode]:
-        nodes = self._store.get_nodes(**selected)  # type: ignore[arg-type]
+        nodes = self._store.get_nodes(**selected, include_images=False)  # type: ignore[arg-type]
         return (node for node in nodes if isinstance(node, ImageNode))
 
 
@@ -354,7 +358,8 @@ def _with_page_text_of(stored: ImageNode | None, node: ImageNode) -> ImageNode:
 
 
 def _is_stored_alike(node: ImageNode, stored: ImageNode) -> bool:
-    left_out = {"embedding"}
+    # The images are the same, because their hashes are; stored nodes were read without them.
+    left_out = {"embedding", "image"}
     return node.node_id == stored.node_id and node.model_dump(exclude=left_out) == stored.model_dump(exclude=left_out)
 
 

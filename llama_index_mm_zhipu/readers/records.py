@@ -13,6 +13,7 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, ImageNode, NodeRelationship, RelatedNodeInfo
 
+from llama_index_mm_zhipu.images import MISSING_IMAGE, STORED_IMAGE
 from llama_index_mm_zhipu.prompts.wording import WORDING
 
 FILE_NAME = "file_name"
@@ -37,7 +38,14 @@ TIME_SECONDS = "time_seconds"
 """Metadata key of the time of a frame in its video in seconds, as a float."""
 
 RESERVED_KEYS = frozenset(
-    {CONTENT_HASH, SOURCE_ROOT, SOURCE_LOCATION, *(wording.label_key for wording in WORDING.values())}
+    {
+        CONTENT_HASH,
+        SOURCE_ROOT,
+        SOURCE_LOCATION,
+        STORED_IMAGE,
+        MISSING_IMAGE,
+        *(wording.label_key for wording in WORDING.values()),
+    }
 )
 """Metadata keys that this package writes itself; data sets must not use them."""
 
@@ -75,7 +83,7 @@ class EmptySourceError(ValueError):
 
 
 class ImageRecord(ImageNode):
-    """An ``ImageNode`` whose hash depends on its image, caption and metadata.
+    """An ``ImageNode`` that is its own document, and whose hash depends on its image, caption and metadata.
 
     LlamaIndex's ``IngestionPipeline`` compares hashes to find changed documents. The hash of a plain ``ImageNode``
     depends on the path of the image, not on its content.
@@ -115,6 +123,16 @@ class ImageRecord(ImageNode):
             excluded_llm_metadata_keys=hidden,
             excluded_embed_metadata_keys=hidden,
         )
+
+    @property
+    def ref_doc_id(self) -> str:
+        """Id of the source document; that of the node itself if it has none.
+
+        LlamaIndex's stores write ``"None"`` as the document of other nodes: deleting an image by its id deletes nothing
+        then, and deleting ``"None"`` deletes all of them. There is no ``SOURCE`` relationship, because LlamaIndex's
+        docstores cannot delete a node that is its own source: ``delete_document`` says that there is none.
+        """
+        return super().ref_doc_id or self.node_id
 
     @property
     def hash(self) -> str:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, dropwhile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,9 +59,12 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         store: The store, such as ``PGVectorStore``, ``QdrantVectorStore`` or ``MilvusVectorStore``. It keeps its own
             settings (table, collection, index type).
         image_storage: Where inline images go: ``"node"`` keeps them in the store, a folder or a URL of ``fsspec``
-            (``"s3://bucket/folder"``) beside it, under the hash of their content.
+            (``"s3://bucket/folder"``) beside it, under the hash of their content. From a URL nodes come back with their
+            images, from a folder with ``image_path`` in place of ``image``. An image that is missing raises an
+            ``ImageError`` when it is used, as a missing file does. Deleting nodes deletes no images.
 
     Raises:
+        ImportError: The package for the protocol of ``image_storage`` is not installed.
         StoreError: The server cannot be reached, or refuses the user.
         ValueError: The store cannot be used, such as one that keeps no nodes.
 
@@ -88,10 +92,10 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     _mean: tuple[float, Vectors] | None = PrivateAttr(default=None)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
-    def __init__(self, store: BasePydanticVectorStore, *, image_storage: str = IN_NODES, **kwargs: Any) -> None:
+    def __init__(self, store: BasePydanticVectorStore, *, image_storage: str | Path = IN_NODES, **kwargs: Any) -> None:
         super().__init__(image_storage=str(image_storage), **kwargs)
         self._store = store
-        self._images = image_storage_at(self.image_storage)
+        self._images = image_storage_at(image_storage)
         self._backend = backend_of(store)
 
     @classmethod
@@ -191,6 +195,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         node_ids: list[str] | None = None,
         filters: MetadataFilters | None = None,
         include_embeddings: bool = False,
+        include_images: bool = True,
     ) -> list[BaseNode]:
         """Return the nodes that have one of the ids and meet the filters; all nodes if neither is given.
 
@@ -198,6 +203,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             node_ids: Ids of the nodes; unknown ids are ignored.
             filters: Conditions on the metadata of the nodes.
             include_embeddings: Whether to return nodes with their vectors, so that another store can add them.
+            include_images: Whether to read inline images that are kept beside the store.
 
         Returns:
             Nodes in the order of ``node_ids``, or in the order in which they were added.
@@ -209,13 +215,13 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         if node_ids is not None and not (filters and filters.filters):
             keys = list(dict.fromkeys(map(self._backend.key_of, node_ids)))
             stored = self._backend.fetch(keys, with_vectors=include_embeddings)
-            return self._nodes_of([stored[key] for key in keys if key in stored])
+            return self._nodes_of([stored[key] for key in keys if key in stored], include_images)
         predicate = predicate_of_nodes(node_ids, filters)
         found = [each for batch in self._select(predicate, include_embeddings) for each in batch]
         if node_ids is not None:
             position = {node_id: position for position, node_id in enumerate(node_ids)}
-            return self._nodes_of(sorted(found, key=lambda each: position[each.node_id]))
-        return self._nodes_of(sorted(found, key=lambda each: each.order))
+            return self._nodes_of(sorted(found, key=lambda each: position[each.node_id]), include_images)
+        return self._nodes_of(sorted(found, key=lambda each: each.order), include_images)
 
     def iter_nodes(
         self, batch_size: int = 256, *, include_embeddings: bool = True, after: str | None = None
@@ -392,8 +398,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             raise unsupported(self._backend.name, "list nodes by metadata", advice)
         return self._backend.select(predicate, with_vectors=with_vectors)
 
-    def _nodes_of(self, stored: Sequence[StoredNode]) -> list[BaseNode]:
-        return self._images.with_images_read([each.node() for each in stored])
+    def _nodes_of(self, stored: Sequence[StoredNode], include_images: bool = True) -> list[BaseNode]:
+        nodes = [each.node() for each in stored]
+        return self._images.with_images_read(nodes) if include_images else self._images.without_images(nodes)
 
     def _result_of(self, ranked: Sequence[RankedNode[str]], search: BackendSearch) -> ScoredQueryResult:
         stored = search.fetch([each.id for each in ranked])

@@ -135,7 +135,10 @@ class Importer:
         if self._is_fresh:
             self._add(nodes, set(), shard)
             return
-        stored = {each.node_id: each for each in self.target.get_nodes([node.node_id for node in nodes], None, True)}
+        stored = {
+            each.node_id: each
+            for each in self.target.get_nodes([node.node_id for node in nodes], include_embeddings=True)
+        }
         # Settings are recorded together with nodes.
         is_kept = [not self._settings and _are_equal(node, stored.get(node.node_id)) for node in nodes]
         self.kept += sum(is_kept)

@@ -67,8 +67,14 @@ class IndexStore(Protocol):
     def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None) -> list[str]:
         """Add nodes with embeddings, and record settings; a node replaces the one with its id."""
 
-    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Return nodes by id or by metadata."""
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        *,
+        include_images: bool = True,
+    ) -> list[BaseNode]:
+        """Return nodes by id or by metadata; without images that are kept apart from them, if so wanted."""
 
     def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
         """Return the nodes that came from a document."""
@@ -122,6 +128,7 @@ class MovableStore(IndexStore, Protocol):
         node_ids: list[str] | None = None,
         filters: MetadataFilters | None = None,
         include_embeddings: bool = False,
+        include_images: bool = True,
     ) -> list[BaseNode]:
         """Return nodes by id or by metadata, with their vectors if these are asked for."""
 

@@ -128,11 +128,14 @@ class Reader:
         rows = self._connection.execute(query, (json.dumps(list(ids)), *condition.test.parameters))
         return {id_ for (id_,) in rows}
 
-    def nodes(self, ids: Sequence[int]) -> dict[int, BaseNode]:
+    def nodes(self, ids: Sequence[int], include_images: bool = True) -> dict[int, BaseNode]:
         """Return nodes without their vectors by row id, in ascending order of the ids."""
+        data, images = (
+            ("data", "left join pictures on pictures.hash = nodes.picture") if include_images else ("null", "")
+        )
         query = (
-            "select nodes.id, node_id, ref_doc_id, class_name, content, picture, data from nodes "
-            f"left join pictures on pictures.hash = nodes.picture where nodes.id in ({LISTED}) order by nodes.id"
+            f"select nodes.id, node_id, ref_doc_id, class_name, content, picture, {data} from nodes {images} "
+            f"where nodes.id in ({LISTED}) order by nodes.id"
         )
         rows = self._connection.execute(query, (json.dumps(list(ids)),))
         return {id_: node_from_row(NodeRow(*columns), image) for id_, *columns, image in rows}

@@ -135,6 +135,7 @@ class FaissMultiModalVectorStore(DurableStore):
         node_ids: list[str] | None = None,
         filters: MetadataFilters | None = None,
         include_embeddings: bool = False,
+        include_images: bool = True,
     ) -> list[BaseNode]:
         """Return the nodes that have one of the ids and meet the filters; all nodes if neither is given.
 
@@ -142,6 +143,7 @@ class FaissMultiModalVectorStore(DurableStore):
             node_ids: Ids of the nodes; unknown ids are ignored.
             filters: Conditions on the metadata of the nodes.
             include_embeddings: Whether to return nodes with their vectors, so that another store can add them.
+            include_images: Whether to read inline images.
 
         Returns:
             Nodes in the order of ``node_ids``, or in the order in which they were added.
@@ -150,7 +152,7 @@ class FaissMultiModalVectorStore(DurableStore):
         condition = compiled(predicate_of_nodes(node_ids, filters))
         with self._database.reading() as reader:
             ids = reader.select_ids(resolve(condition, reader))
-            nodes = list(reader.nodes(ids.tolist()).values())
+            nodes = list(reader.nodes(ids.tolist(), include_images).values())
             if include_embeddings:
                 for node, vector in zip(nodes, reader.vectors_of(ids), strict=True):
                     node.embedding = vector.tolist()

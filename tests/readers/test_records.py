@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 from llama_index.core import SimpleDirectoryReader
 from llama_index.core.schema import ImageNode, MetadataMode
+from llama_index.core.vector_stores import SimpleVectorStore
 from PIL import Image
 from published_forms import FORMS, Example, Form
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index, load_index, read_folder, read_jsonl
+from llama_index_mm_zhipu.images import with_caption, with_page_text
+from llama_index_mm_zhipu.index.read import IndexItem, read_nodes
 from llama_index_mm_zhipu.readers import (
     ChineseClipReader,
     FolderReader,
@@ -316,6 +319,48 @@ def test_an_image_can_be_deleted_as_a_document(
     index = build_index(read_folder(tmp_path, id_prefix=""), embed_model=tiny_embedding)
     index.delete_ref_doc(photos[0].name)
     assert [node.node_id for node in index.image_store.get_nodes()] == [photos[1].name]
+
+
+# Documents
+
+
+@pytest.mark.parametrize("read", READINGS.values(), ids=READINGS.keys())
+def test_an_image_is_its_own_document_in_stores_of_llama_index(
+    read: Callable[[Path], list[ImageNode]], tmp_path: Path, photos: list[Path]
+) -> None:
+    folder = write_photo(tmp_path / "photos", photos[0])
+    write_photo(folder / "deep", photos[1])
+    write_jsonl(folder / "test.jsonl", photos[0])
+    for name in ("slides.pdf", "more.pdf"):
+        write_pdf(folder / name, photos[0])
+    nodes = read(folder)
+    store = SimpleVectorStore()
+    store.add([node.model_copy(update={"embedding": [1.0, 0.0]}) for node in nodes])
+
+    store.delete("None")
+    assert list(store.data.embedding_dict) == ids_of(nodes)
+    store.delete(nodes[0].node_id)
+    assert list(store.data.embedding_dict) == ids_of(nodes[1:])
+
+
+def test_images_that_no_reader_read_are_their_own_documents(photos: list[Path]) -> None:
+    given: list[IndexItem] = [photos[0], photos[0].read_bytes(), "https://example.com/a.jpg"]
+    assert [(node.ref_doc_id, node.source_node) for node in read_nodes(given)] == [
+        (node.node_id, None) for node in read_nodes(given)
+    ]
+
+
+def test_the_image_of_a_document_belongs_to_it(photos: list[Path]) -> None:
+    (document,) = SimpleDirectoryReader(input_files=[photos[0]]).load_data()
+    (node,) = read_nodes([document])
+    assert node.ref_doc_id == document.doc_id != node.node_id
+
+
+def test_a_copy_with_another_id_is_its_own_document(tmp_path: Path, photos: list[Path]) -> None:
+    (node,) = read_folder(write_photo(tmp_path, photos[0]))
+    for copy in (with_caption(node, "飞机"), with_page_text(node, "飞机", "ocr"), pickle.loads(pickle.dumps(node))):
+        assert copy.ref_doc_id == node.node_id
+    assert node.model_copy(update={"id_": "renamed"}).ref_doc_id == "renamed"
 
 
 # Errors
