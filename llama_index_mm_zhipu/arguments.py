@@ -277,6 +277,16 @@ def require_choice(value: object, argument: str, *choices: str) -> None:
         raise ValueError(f"{argument} is {value!r:.60}; it must be {' or '.join(map(repr, choices))}")
 
 
+def require_positive(value: object, argument: str) -> None:
+    """Raise an error if a value is not a whole number above 0.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{argument} is {value!r:.60}; it must be a whole number above 0")
+
+
 def in_range(value: float | None, argument: str, minimum: float, maximum: float) -> float | None:
     """Return a number from ``minimum`` to ``maximum`` as a float; None stays None.
 

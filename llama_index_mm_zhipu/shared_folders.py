@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,9 @@ except ImportError:  # Windows
 
 PRIVATE = 0o700
 """Permissions of folders with user data: only their owner has access."""
+
+TEMPORARY = f".{'[0-9a-f]' * 32}.tmp"
+"""Pattern for ``Path.glob`` of the files that ``replaced_file`` leaves if the process is killed."""
 
 _STALE_SECONDS = 3600.0
 
@@ -64,6 +68,32 @@ def write_lock(file: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def replaced_file(file: Path) -> Iterator[BinaryIO]:
+    """Yield a new file that takes the place of a file when the block ends; after an error, the file is as before.
+
+    The new file and its name are on disk when the block has ended, so that they survive a power cut. If the process is
+    killed, a file named by ``TEMPORARY`` may be left.
+
+    Args:
+        file: The file, which need not exist, in an existing folder.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    temporary = file.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x+b") as opened:
+            yield opened
+            opened.flush()
+            os.fsync(opened.fileno())
+        temporary.replace(file)
+        _sync_folder(file.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
 def stale_files(folder: Path, pattern: str) -> Iterator[list[Path]]:
     """Yield the matching files on which no process holds a ``write_lock``, and lock them until the block ends.
 
@@ -93,6 +123,16 @@ def old_paths(folder: Path, pattern: str) -> Iterator[Path]:
         with contextlib.suppress(FileNotFoundError):
             if not _is_recent(path):
                 yield path
+
+
+def _sync_folder(folder: Path) -> None:
+    # Windows does not open folders, and some network file systems do not sync them.
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _is_locked(opened: BinaryIO) -> bool:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.shared_folders import make_folder, old_paths, stale_files, write_lock
+from llama_index_mm_zhipu.shared_folders import (
+    TEMPORARY,
+    make_folder,
+    old_paths,
+    replaced_file,
+    stale_files,
+    write_lock,
+)
 
 
 def test_only_paths_that_were_not_modified_for_an_hour_are_old(tmp_path: Path) -> None:
@@ -80,3 +87,26 @@ def test_created_folders_are_private_and_existing_ones_keep_their_permissions(tm
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError):
         make_folder(tmp_path / "file")
+
+
+def test_a_replaced_file_is_the_new_one_or_the_old_one(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with replaced_file(file) as opened:
+        opened.write(b"old")
+        assert not file.exists()
+
+    def interrupted() -> None:
+        with replaced_file(file) as opened:
+            opened.write(b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert file.read_bytes() == b"old"
+    with replaced_file(file) as opened:
+        opened.write(b"new")
+        (left,) = tmp_path.glob(TEMPORARY)
+        assert left.read_bytes() in (b"", b"new")
+    assert file.read_bytes() == b"new"
+    assert list(tmp_path.glob(TEMPORARY)) == []

@@ -19,14 +19,9 @@ from llama_index_mm_zhipu.embedding.contract import (
 )
 from llama_index_mm_zhipu.images import caption_of, page_text_of
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
-from llama_index_mm_zhipu.vector_store.contract import IndexStore
+from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, PRECISION, TEXTS_APART, IndexStore
 
 logger = logging.getLogger(__name__)
-
-# Keys in the store. Stores on disk have them: they cannot be renamed.
-_CAPTION_WEIGHT = "caption_weight"
-_PRECISION = "precision"
-_TEXTS_APART = "texts_apart"
 
 
 def multimodal_or_default(embed_model: object) -> MultiModalEmbedding:
@@ -75,7 +70,7 @@ def require_fingerprint(fingerprint: str, model: BaseEmbedding) -> None:
 def warn_of_other_precision(store: IndexStore, model: BaseEmbedding) -> None:
     """Warn if a model computes in another precision than that of the first vectors, which is allowed."""
     precision = precision_of(model)
-    recorded = store.get_setting(_PRECISION)
+    recorded = store.get_setting(PRECISION)
     if precision and recorded and precision != recorded:
         logger.warning(
             "the first vectors of this index are in %s, the embedding model now computes in %s; mixing is allowed, and "
@@ -87,7 +82,7 @@ def warn_of_other_precision(store: IndexStore, model: BaseEmbedding) -> None:
 
 def recorded_weight(store: IndexStore) -> float | None:
     """Return the share of captions in the vectors of a store; None before the first image."""
-    recorded: float | None = store.get_setting(_CAPTION_WEIGHT)
+    recorded: float | None = store.get_setting(CAPTION_WEIGHT)
     return recorded
 
 
@@ -99,12 +94,12 @@ def settings_of_first_images(model: BaseEmbedding, weight: float) -> dict[str, A
         weight: Share of captions in the vectors.
     """
     precision = precision_of(model)
-    return {_CAPTION_WEIGHT: weight, **({_PRECISION: precision} if precision else {})}
+    return {CAPTION_WEIGHT: weight, **({PRECISION: precision} if precision else {})}
 
 
 def has_texts_apart(store: IndexStore) -> bool:
     """Return whether images of a store have texts that are not in their vectors, and that only full text finds."""
-    return store.has_texts() and (recorded_weight(store) == 0 or bool(store.get_setting(_TEXTS_APART)))
+    return store.has_texts() and (recorded_weight(store) == 0 or bool(store.get_setting(TEXTS_APART)))
 
 
 def settings_of_texts(store: IndexStore, images: Sequence[BaseNode], model: BaseEmbedding) -> dict[str, Any]:
@@ -115,10 +110,10 @@ def settings_of_texts(store: IndexStore, images: Sequence[BaseNode], model: Base
         images: The images to add.
         model: Embeds the images and their captions.
     """
-    if store.get_setting(_TEXTS_APART):
+    if store.get_setting(TEXTS_APART):
         return {}
     is_apart = any(page_text_of(node) or caption_of(node) != caption_to_embed(model, node) for node in images)
-    return {_TEXTS_APART: True} if is_apart else {}
+    return {TEXTS_APART: True} if is_apart else {}
 
 
 def weight_for_images(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, uuid_of
+from llama_index_mm_zhipu.vector_store.contract import INDEX_SETTINGS
 from llama_index_mm_zhipu.vector_store.predicates import Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
 
@@ -79,6 +80,11 @@ class StoreBackend(ABC):
     @abstractmethod
     def get_setting(self, key: str) -> Any:
         """Return a setting that was written with any node that is still there, or None."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the recorded settings by key: by default those of an index, for stores that cannot list them."""
+        recorded = {key: self.get_setting(key) for key in INDEX_SETTINGS}
+        return {key: value for key, value in recorded.items() if value is not None}
 
     @abstractmethod
     def write(self, records: Sequence[Record], settings: Mapping[str, Any]) -> None:

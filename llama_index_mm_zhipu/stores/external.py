@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
+from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
@@ -18,14 +20,14 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryMode,
 )
 
-from llama_index_mm_zhipu.arguments import KnownFields, as_ids, member_of, require_known
+from llama_index_mm_zhipu.arguments import KnownFields, as_ids, member_of, require_known, require_positive
 from llama_index_mm_zhipu.images import as_image_node, has_image, searchable_text_of
 from llama_index_mm_zhipu.stores.backend import StoreBackend, unsupported
 from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
 from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
-from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
+from llama_index_mm_zhipu.vector_store.contract import MODEL, ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 from llama_index_mm_zhipu.vector_store.predicates import (
@@ -37,7 +39,6 @@ from llama_index_mm_zhipu.vector_store.predicates import (
 )
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking, Scored, Vectors
 
-_MODEL = "model"
 _MEAN_SAMPLE = 1_000
 _MEAN_SECONDS = 60.0
 """How long the mean of the vectors is used for hybrid search before it is computed from a new sample."""
@@ -145,6 +146,17 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         """Return a setting recorded in the store, or None."""
         return self._backend.get_setting(key)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the recorded settings by key."""
+        return self._backend.settings()
+
+    def dimension(self) -> int | None:
+        """Return the dimension of the vectors; None if that is not fixed yet."""
+        return self._backend.dimension()
+
+    def state_id(self) -> None:
+        """Return None: other stores do not tell whether they have changed."""
+
     def require_model(self, fingerprint: str) -> None:
         """Check which model made the vectors; nodes that are added record it.
 
@@ -154,7 +166,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         Raises:
             ModelMismatchError: The store holds vectors of another model.
         """
-        recorded = self._backend.get_setting(_MODEL)
+        recorded = self._backend.get_setting(MODEL)
         if recorded not in (None, fingerprint) and not self.is_empty():
             raise ModelMismatchError(
                 f"{self._backend.name} was filled with the model {recorded}, not with {fingerprint}; open it with that "
@@ -210,6 +222,30 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             position = {node_id: position for position, node_id in enumerate(node_ids)}
             return self._nodes_of(sorted(found, key=lambda each: position[each.node_id]), include_images)
         return self._nodes_of(sorted(found, key=lambda each: each.order), include_images)
+
+    def iter_nodes(
+        self, batch_size: int = 256, *, include_embeddings: bool = True, after: str | None = None
+    ) -> Iterator[list[BaseNode]]:
+        """Yield all nodes in batches, in an order that depends on the store.
+
+        What happens to nodes that are changed meanwhile depends on the store, too.
+
+        Args:
+            batch_size: Maximum number of nodes in a batch. Memory holds one batch, and one of the store's own.
+            include_embeddings: Whether to return nodes with their vectors.
+            after: Id of a node; the nodes after it are yielded. Those before it are read, too.
+
+        Raises:
+            ValueError: ``batch_size`` is not above 0, there is no node with the id ``after``, or the store cannot list
+                nodes.
+        """
+        require_positive(batch_size, "batch_size")
+        stored: Iterator[StoredNode] = chain.from_iterable(self._select(EVERY_NODE, include_embeddings))
+        if after is not None:
+            stored = dropwhile(lambda each: each.node_id != after, stored)
+            if next(stored, None) is None:
+                raise ValueError(f"{self._backend.name} has no node {after!r:.80} to begin after")
+        return (self._nodes_of(batch) for batch in iter_batch(stored, batch_size))
 
     def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
         """Return the nodes of a document in the order of addition; a node without a source is its own document."""
@@ -292,7 +328,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             return []
         if (vector := nodes[0].embedding) is not None:
             self.expect_vector(lambda: vector)
-        new = {**(settings or {}), **({_MODEL: self._model} if self._model is not None else {})}
+        new = {**(settings or {}), **({MODEL: self._model} if self._model is not None else {})}
         if self._model is not None:
             self.require_model(self._model)
         with self._lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +10,15 @@ import numpy as np
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryResult
 from numpy.typing import NDArray
+
+# Keys of settings. Stores hold them: they cannot be changed.
+MODEL = "model"
+CAPTION_WEIGHT = "caption_weight"
+PRECISION = "precision"
+TEXTS_APART = "texts_apart"
+
+INDEX_SETTINGS = (MODEL, CAPTION_WEIGHT, PRECISION, TEXTS_APART)
+"""Keys of the settings that an index records."""
 
 
 @dataclass
@@ -96,3 +105,34 @@ class IndexStore(Protocol):
 
     def close(self) -> None:
         """Close the store's files and connections."""
+
+
+@runtime_checkable
+class MovableStore(IndexStore, Protocol):
+    """What ``stores.export_index`` and ``stores.import_index`` ask of a store, beyond what an index does."""
+
+    def count(self) -> int:
+        """Return the number of nodes."""
+
+    def dimension(self) -> int | None:
+        """Return the dimension of the vectors; None if that is not fixed yet."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return the recorded settings by key, among them the embedding model."""
+
+    def state_id(self) -> str | None:
+        """Return a text that changes with every change of nodes; None if the store cannot tell."""
+
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        include_embeddings: bool = False,
+        include_images: bool = True,
+    ) -> list[BaseNode]:
+        """Return nodes by id or by metadata, with their vectors if these are asked for."""
+
+    def iter_nodes(
+        self, batch_size: int = 256, *, include_embeddings: bool = True, after: str | None = None
+    ) -> Iterator[list[BaseNode]]:
+        """Yield all nodes in batches, in a memory that does not grow with their number."""

@@ -120,6 +120,22 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         with self._database.reading() as reader:
             return reader.get_setting(key)
 
+    def settings(self) -> dict[str, Any]:
+        """Return the settings that belong to the nodes by key: the embedding model, and what ``add`` recorded."""
+        with self._database.reading() as reader:
+            recorded = reader.settings()
+        return {key: recorded[key] for key in recorded if key not in Setting.OF_THE_FILE and recorded[key] is not None}
+
+    def dimension(self) -> int | None:
+        """Return the dimension of the vectors; None if the store never had one."""
+        dimension: int | None = self.get_setting(Setting.DIMENSION)
+        return dimension
+
+    def state_id(self) -> str:
+        """Return a text that changes with every change of nodes, whichever process makes it."""
+        with self._database.reading() as reader:
+            return "/".join(map(str, (reader.get_setting(Setting.STORE_ID), *reader.last_changes())))
+
     def set_setting(self, key: str, value: Any) -> None:
         """Record a setting, any JSON value."""
         with self._database.writing() as writer:

@@ -11,6 +11,7 @@ from typing import Any
 
 from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.reporting import report
+from llama_index_mm_zhipu.vector_store.contract import MODEL
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import ASCII_SYMBOLS, TOKENS_VERSION, tokens_of
 from llama_index_mm_zhipu.vector_store.nodes import NodeRow, metadata_rows, node_from_row
@@ -25,12 +26,15 @@ class Setting:
     """Keys that the store itself uses in the table of settings. Values are JSON."""
 
     DIMENSION = "dimension"
-    MODEL = "model"
+    MODEL = MODEL
     INDEX_TYPE = "index_kind"
     SNAPSHOT = "snapshot"
     FULL_TEXT = "full_text"
     STORE_ID = "store_id"
     COPY = "copy"
+
+    OF_THE_FILE = (DIMENSION, INDEX_TYPE, SNAPSHOT, FULL_TEXT, STORE_ID, COPY)
+    """Settings that describe the file. All others belong to its nodes and go with them to another store."""
 
 
 def prepare(connection: sqlite3.Connection, path: Path | None, initial_settings: Mapping[str, Any]) -> bool:

@@ -77,6 +77,19 @@ class Reader:
         row = self._connection.execute("select value from settings where key = ?", (key,)).fetchone()
         return json.loads(row[0]) if row else None
 
+    def settings(self) -> dict[str, Any]:
+        """Return all recorded settings by key."""
+        return {key: json.loads(value) for key, value in self._connection.execute("select key, value from settings")}
+
+    def row_id_of(self, node_id: str) -> int | None:
+        """Return the row id of a node, or None."""
+        row = self._connection.execute("select id from nodes where node_id = ?", (node_id,)).fetchone()
+        return int(row[0]) if row else None
+
+    def last_changes(self) -> tuple[int, int]:
+        """Return the last numbers of a node and of a deletion; every change of nodes increases one of them."""
+        return self._last_number("nodes"), self.last_deletion()
+
     def select_ids(self, condition: Condition) -> Ids:
         """Return the row ids of the nodes that meet a condition, ascending."""
         # The listing that begins with the rarest of several filters is the cheapest. Trying them finds it.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery
 
-from llama_index_mm_zhipu.arguments import as_ids, require_known
+from llama_index_mm_zhipu.arguments import as_ids, require_known, require_positive
 from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
@@ -161,6 +161,33 @@ class FaissMultiModalVectorStore(DurableStore):
         by_id = {node.node_id: node for node in nodes}
         return [by_id[node_id] for node_id in dict.fromkeys(node_ids) if node_id in by_id]
 
+    def iter_nodes(
+        self, batch_size: int = 256, *, include_embeddings: bool = True, after: str | None = None
+    ) -> Iterator[list[BaseNode]]:
+        """Yield all nodes in the order of addition, in batches; no more than one batch is held in memory.
+
+        Each batch is read in a transaction of its own, so that writers are not held up. A node that is not changed
+        until the end is yielded once. Nodes that are added meanwhile come last, and so do those that are replaced, of
+        which the earlier version may have been yielded before. ``state_id`` tells whether anything was changed.
+
+        Args:
+            batch_size: Maximum number of nodes in a batch.
+            include_embeddings: Whether to return nodes with their vectors.
+            after: Id of a node; the nodes after it are yielded.
+
+        Raises:
+            ValueError: ``batch_size`` is not above 0, or there is no node with the id ``after``.
+        """
+        require_positive(batch_size, "batch_size")
+        last = 0
+        if after is not None:
+            with self._database.reading() as reader:
+                found = reader.row_id_of(after)
+            if found is None:
+                raise ValueError(f"the store {self._name} has no node {after!r:.80} to begin after")
+            last = found
+        return self._batches_after(last, batch_size, include_embeddings)
+
     def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
         """Return the nodes of a document in the order of addition; a node without a source is its own document."""
         with self._database.reading() as reader:
@@ -300,6 +327,19 @@ class FaissMultiModalVectorStore(DurableStore):
             writer.delete(EVERY_NODE)
             writer.clear_settings(keep=[Setting.FULL_TEXT, Setting.STORE_ID])
         self._follow_own_change()
+
+    def _batches_after(self, last: int, batch_size: int, include_embeddings: bool) -> Iterator[list[BaseNode]]:
+        while True:
+            with self._database.reading() as reader:
+                ids, vectors = reader.vectors_after(last, batch_size)
+                nodes = list(reader.nodes(ids.tolist()).values())
+            if not nodes:
+                return
+            if include_embeddings:
+                for node, vector in zip(nodes, vectors, strict=True):
+                    node.embedding = vector.tolist()
+            yield nodes
+            last = int(ids[-1])
 
     def _delete(self, condition: AnyCondition) -> None:
         with self._database.writing() as writer:

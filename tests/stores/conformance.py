@@ -45,7 +45,7 @@ from PIL import Image
 
 from llama_index_mm_zhipu.images import encode_image
 from llama_index_mm_zhipu.vector_store import ModelMismatchError
-from llama_index_mm_zhipu.vector_store.contract import IndexStore
+from llama_index_mm_zhipu.vector_store.contract import IndexStore, MovableStore
 
 OpenStore: TypeAlias = Callable[..., Any]
 """Opens a collection by name, always the same one for the same name, with vectors of a dimension (2 by default)."""
@@ -616,6 +616,27 @@ class VectorStoreConformance:
         if filled_store.lists_nodes:
             assert [each.node_id for each in filled_store.get_nodes_of_document("second")] == ["b", "c"]
             assert filled_store.metadata_texts("colour") == {"a": "红", "b": "蓝"}
+
+    def test_all_nodes_are_listed_in_batches(self, store: Any) -> None:
+        if not store.lists_nodes:
+            pytest.skip("the store does not list nodes, as another test shows")
+        assert isinstance(store, MovableStore)
+        assert list(store.iter_nodes()) == []
+        assert store.settings() == {}
+        store.add([node(f"n{i}", i) for i in range(10)], settings={"caption_weight": 0.5})
+        batches = list(store.iter_nodes(4))
+        assert [len(batch) for batch in batches] == [4, 4, 2]
+        assert {each.node_id: each.embedding for batch in batches for each in batch} == {
+            f"n{i}": [i, 1.0] for i in range(10)
+        }
+        listed = [each.node_id for batch in store.iter_nodes(3, include_embeddings=False) for each in batch]
+        assert [each.node_id for batch in store.iter_nodes(4, after=listed[4]) for each in batch] == listed[5:]
+        assert all(each.embedding is None for batch in store.iter_nodes(include_embeddings=False) for each in batch)
+        assert (store.dimension(), store.count(), store.settings()) == (2, 10, {"caption_weight": 0.5})
+        with pytest.raises(ValueError, match="has no node 'gone' to begin after"):
+            store.iter_nodes(after="gone")
+        with pytest.raises(ValueError, match="batch_size is 0"):
+            store.iter_nodes(0)
 
     def test_full_text_is_there_only_with_texts(self, store: Any) -> None:
         assert not store.has_texts()

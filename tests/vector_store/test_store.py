@@ -216,6 +216,46 @@ def test_nodes_can_be_got_with_their_vectors_for_another_store(
     assert store.get_nodes(["gone"], include_embeddings=True) == []
 
 
+def test_changes_while_nodes_are_listed_in_batches(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    store.add([make_node(name) for name in "abcdef"])
+    batches = store.iter_nodes(2)
+    assert [node.node_id for node in next(batches)] == ["a", "b"]
+    # Writers are not held up between two batches.
+    store.add([make_node("a", -1), make_node("new")])
+    store.delete_nodes(["c"])
+    rest = [(node.node_id, node.embedding) for batch in batches for node in batch]
+    assert rest == [(name, [1, 0]) for name in "def"] + [("a", [-1, 0]), ("new", [1, 0])]
+
+
+def test_the_state_changes_with_every_change_of_nodes(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
+    states = [store.state_id()]
+    for change in (
+        lambda: store.add([make_node("a")]),
+        lambda: store.add([make_node("a")]),
+        lambda: store.delete_nodes(["a"]),
+        lambda: store.add([make_node("a")]),
+        lambda: store.clear(),
+    ):
+        change()
+        states.append(store.state_id())
+    assert len(set(states)) == 6
+    store.checkpoint()
+    store.delete_nodes(["a"])
+    store.set_setting("caption_weight", 0.5)
+    assert store.state_id() == states[-1]
+
+
+def test_settings_are_those_of_the_nodes_not_of_the_file(tmp_path: Path, make_node: MakeNode) -> None:
+    with FaissMultiModalVectorStore(tmp_path, model="clip:1") as store:
+        assert (store.settings(), store.dimension()) == ({"model": "clip:1"}, None)
+        store.add([make_node("a")], settings={"caption_weight": 0.5, "nothing": None})
+        store.reindex("hnsw")
+        store.persist()
+        assert (store.settings(), store.dimension()) == ({"model": "clip:1", "caption_weight": 0.5}, 2)
+        store.clear()
+        assert (store.settings(), store.dimension()) == ({}, None)
+
+
 def test_deleted_nodes_are_not_found(store: FaissMultiModalVectorStore, make_node: MakeNode) -> None:
     store.add([make_node(f"n{i}", 1 - i / 10, 0, ref_doc=f"d{i % 2}", page=i) for i in range(6)])
 
