@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from llama_index_mm_zhipu.stores.external import ExternalVectorStore
 
 if TYPE_CHECKING:
-    from llama_index_mm_zhipu.stores.shards import nodes_to_table, write_manifest
-    from llama_index_mm_zhipu.stores.transfer import TransferReport, export_index, import_index
+    from llama_index_mm_zhipu.stores.transfer.moving import TransferReport, export_index, import_index
+    from llama_index_mm_zhipu.stores.transfer.shards import nodes_to_table, write_manifest
 
 _NEED_PYARROW = {
-    "TransferReport": "transfer",
-    "export_index": "transfer",
-    "import_index": "transfer",
-    "nodes_to_table": "shards",
-    "write_manifest": "shards",
+    "TransferReport": "transfer.moving",
+    "export_index": "transfer.moving",
+    "import_index": "transfer.moving",
+    "nodes_to_table": "transfer.shards",
+    "write_manifest": "transfer.shards",
 }
 
 __all__ = [

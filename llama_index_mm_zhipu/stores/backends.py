@@ -9,9 +9,9 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_mm_zhipu.stores.backend import StoreBackend
 
 BACKENDS = {
-    "llama_index.vector_stores.postgres": ("postgres", "PostgresBackend"),
-    "llama_index.vector_stores.qdrant": ("qdrant", "QdrantBackend"),
-    "llama_index.vector_stores.milvus": ("milvus", "MilvusBackend"),
+    "llama_index.vector_stores.postgres": ("postgres.backend", "PostgresBackend"),
+    "llama_index.vector_stores.qdrant": ("qdrant.backend", "QdrantBackend"),
+    "llama_index.vector_stores.milvus": ("milvus.backend", "MilvusBackend"),
 }
 """Module and class of the backend for the stores of each package. All other stores have ``other.OtherBackend``."""
 

@@ -21,15 +21,15 @@ from llama_index.core.vector_stores.types import (
 )
 
 from llama_index_mm_zhipu.arguments import KnownFields, as_ids, member_of, require_known, require_positive
-from llama_index_mm_zhipu.images import as_image_node, has_image, searchable_text_of
+from llama_index_mm_zhipu.images import as_image_node, has_image
 from llama_index_mm_zhipu.stores.backend import StoreBackend, unsupported
 from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
+from llama_index_mm_zhipu.stores.search import BackendSearch
 from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
 from llama_index_mm_zhipu.vector_store.contract import MODEL, ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
-from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 from llama_index_mm_zhipu.vector_store.predicates import (
     EVERY_NODE,
     DocumentIs,
@@ -37,7 +37,7 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     predicate_of_nodes,
     predicate_of_query,
 )
-from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking, Scored, Vectors
+from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking, Vectors
 
 _MEAN_SAMPLE = 1_000
 _MEAN_SECONDS = 60.0
@@ -425,57 +425,3 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             # The mean of no vectors would be NaN.
             mean = self._mean = now, sample.mean(axis=0) if len(sample) else np.zeros(sample.shape[1], np.float32)
         return mean[1]
-
-
-class BackendSearch:
-    """Search over the nodes of a store that meet a predicate: what ``Ranking`` asks of a store.
-
-    Args:
-        backend: The store.
-        predicate: Predicate on the nodes.
-        mean_vector: Returns about the mean of all vectors.
-    """
-
-    def __init__(self, backend: StoreBackend, predicate: Predicate, mean_vector: Callable[[], Vectors]) -> None:
-        self._backend = backend
-        self._predicate = predicate
-        self._mean_of_store = mean_vector
-        self._fetched: dict[str, StoredNode] = {}
-
-    @property
-    def max_k(self) -> int:
-        """Maximum number of results of one search."""
-        return self._backend.abilities.max_k
-
-    @property
-    def dimension(self) -> int | None:
-        """Dimension of the vectors; None if the store never had one."""
-        return self._backend.dimension()
-
-    def nearest(self, vector: Vectors, k: int) -> Scored[str]:
-        """Return keys and inner products of the ``k`` nearest nodes, best first."""
-        return self._backend.nearest(vector, k, self._predicate)
-
-    def search_text(self, query: str, k: int) -> Scored[str]:
-        """Return keys and BM25 scores of the ``k`` best texts with any of the words, best first."""
-        return self._backend.search_text(query, k, self._predicate)
-
-    def vectors_of(self, ids: Sequence[str]) -> Vectors:
-        """Return vectors by key, in their order; zeros for a node that was deleted meanwhile."""
-        vectors = self._backend.vectors_of(ids)
-        nothing = np.zeros(self.dimension or 0, np.float32)
-        return np.stack([vectors.get(key, nothing) for key in ids])
-
-    def mean_vector(self) -> Vectors:
-        """Return about the mean of all vectors of the store."""
-        return self._mean_of_store()
-
-    def tokens_of_texts(self, ids: Sequence[str]) -> Mapping[str, str]:
-        """Return the full-text tokens of nodes by key."""
-        return {key: tokens_of(searchable_text_of(each.node())) for key, each in self.fetch(ids).items()}
-
-    def fetch(self, keys: Sequence[str]) -> dict[str, StoredNode]:
-        """Return nodes by key; each is read once."""
-        if missing := [key for key in keys if key not in self._fetched]:
-            self._fetched |= self._backend.fetch(missing)
-        return {key: self._fetched[key] for key in keys if key in self._fetched}

@@ -18,8 +18,8 @@ from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
-from llama_index_mm_zhipu.stores.qdrant import QdrantBackend
-from llama_index_mm_zhipu.stores.qdrant_points import WORDS
+from llama_index_mm_zhipu.stores.qdrant.backend import QdrantBackend
+from llama_index_mm_zhipu.stores.qdrant.points import WORDS
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 
 DOT, COSINE = models.Distance.DOT, models.Distance.COSINE

@@ -18,8 +18,8 @@ from serving import serving
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
-from llama_index_mm_zhipu.stores.qdrant_calls import calls_of
-from llama_index_mm_zhipu.stores.qdrant_filters import MAX_DEPTH
+from llama_index_mm_zhipu.stores.qdrant.calls import calls_of
+from llama_index_mm_zhipu.stores.qdrant.filters import MAX_DEPTH
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 
 pytestmark = pytest.mark.integration

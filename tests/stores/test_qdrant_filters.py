@@ -14,7 +14,7 @@ from oracle import matches
 from qdrant_client import QdrantClient, models
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
-from llama_index_mm_zhipu.stores.qdrant_filters import MAX_DEPTH, compile_predicate, storable_number
+from llama_index_mm_zhipu.stores.qdrant.filters import MAX_DEPTH, compile_predicate, storable_number
 from llama_index_mm_zhipu.vector_store.predicates import AnyOf, IdIs, Not, ScalarIs, TextHas
 
 VALUES = [0, 1, True, 2, 2.0, 2.5, -0.0, "", "2", "红", "SU7 红", "su7", None, [], [2, "红"], ["SU7", None], {"红": 1}]

@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.stores import ExternalVectorStore
-from llama_index_mm_zhipu.stores.sparse import weights_of_words
+from llama_index_mm_zhipu.stores.qdrant.sparse import weights_of_words
 
 WORDS = [
     "飞机",

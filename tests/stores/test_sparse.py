@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llama_index_mm_zhipu.stores.sparse import SparseWeights, weights_of_tokens, weights_of_words
+from llama_index_mm_zhipu.stores.qdrant.sparse import SparseWeights, weights_of_tokens, weights_of_words
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of, words_of_query
 
 

@@ -45,7 +45,7 @@ from llama_index_mm_zhipu.stores import (
     nodes_to_table,
     write_manifest,
 )
-from llama_index_mm_zhipu.stores.manifest import read_manifest
+from llama_index_mm_zhipu.stores.transfer.manifest import read_manifest
 from llama_index_mm_zhipu.vector_store import ModelMismatchError, StoreError
 
 SETTINGS = {"caption_weight": 0.5, "precision": "bf16", "texts_apart": True, "own": {"a": [1, "二"]}}
@@ -404,8 +404,8 @@ def test_wrong_arguments_are_refused(source: Any, folder: Path, call: Callable[[
 
 @pytest.mark.parametrize("name", ["export_index", "import_index", "nodes_to_table"])
 def test_a_missing_pyarrow_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    for module in ("transfer", "exporter", "importer", "shards"):
-        monkeypatch.delitem(sys.modules, f"llama_index_mm_zhipu.stores.{module}", raising=False)
+    for module in ("moving", "exporter", "importer", "shards"):
+        monkeypatch.delitem(sys.modules, f"llama_index_mm_zhipu.stores.transfer.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r'need pyarrow: pip install "llama-index-mm-zhipu\[parquet\]"'):
         getattr(stores, name)

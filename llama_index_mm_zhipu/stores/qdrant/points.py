@@ -17,9 +17,9 @@ from qdrant_client import models
 
 from llama_index_mm_zhipu.stores.backend import unsupported
 from llama_index_mm_zhipu.stores.filterable import NUMBER, NUMBER_ITEMS, TEXT, filterable_of
-from llama_index_mm_zhipu.stores.qdrant_filters import DOCUMENT, OURS, storable_number
+from llama_index_mm_zhipu.stores.qdrant.filters import DOCUMENT, OURS, storable_number
+from llama_index_mm_zhipu.stores.qdrant.sparse import weights_of_tokens
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
-from llama_index_mm_zhipu.stores.sparse import weights_of_tokens
 from llama_index_mm_zhipu.vector_store.fulltext import TOKENS_VERSION, tokens_of
 from llama_index_mm_zhipu.vector_store.ranking import Vectors
 

@@ -14,8 +14,8 @@ from llama_index.core.schema import BaseNode
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.reporting import Skipped
-from llama_index_mm_zhipu.stores.manifest import MANIFEST, Manifest, Shard, read_manifest
-from llama_index_mm_zhipu.stores.shards import ShardRow, read_shard
+from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Manifest, Shard, read_manifest
+from llama_index_mm_zhipu.stores.transfer.shards import ShardRow, read_shard
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, MODEL, PRECISION, MovableStore
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError

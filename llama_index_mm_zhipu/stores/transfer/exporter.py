@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.shared_folders import TEMPORARY, make_folder
-from llama_index_mm_zhipu.stores.manifest import MANIFEST, Manifest, Precision, Shard, read_manifest
-from llama_index_mm_zhipu.stores.shards import ROWS_AT_A_TIME, last_node_id, write_shard
+from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Manifest, Precision, Shard, read_manifest
+from llama_index_mm_zhipu.stores.transfer.shards import ROWS_AT_A_TIME, last_node_id, write_shard
 from llama_index_mm_zhipu.vector_store.contract import MovableStore
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 

@@ -25,9 +25,9 @@ from qdrant_client import QdrantClient, models
 
 from llama_index_mm_zhipu.stores.backend import BY_TEXT, BY_VECTOR, Abilities, StoreBackend, unsupported
 from llama_index_mm_zhipu.stores.filterable import TEXT, plain_key
-from llama_index_mm_zhipu.stores.qdrant_calls import CollectionMissingError, calls_of
-from llama_index_mm_zhipu.stores.qdrant_filters import DOCUMENT, FILTERS, OURS, compile_predicate, field_is
-from llama_index_mm_zhipu.stores.qdrant_points import (
+from llama_index_mm_zhipu.stores.qdrant.calls import CollectionMissingError, calls_of
+from llama_index_mm_zhipu.stores.qdrant.filters import DOCUMENT, FILTERS, OURS, compile_predicate, field_is
+from llama_index_mm_zhipu.stores.qdrant.points import (
     INDEXES,
     IS_SEARCHABLE,
     LENGTH,
@@ -45,8 +45,8 @@ from llama_index_mm_zhipu.stores.qdrant_points import (
     stored_node,
     vector_of,
 )
+from llama_index_mm_zhipu.stores.qdrant.sparse import weights_of_words
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
-from llama_index_mm_zhipu.stores.sparse import weights_of_words
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import count_words, tokens_of, words_of_query
 from llama_index_mm_zhipu.vector_store.predicates import EVERY_NODE, HasValue, IdIs, Predicate

@@ -14,7 +14,7 @@ from llama_index.core.utils import iter_batch
 
 from llama_index_mm_zhipu.arguments import as_path
 from llama_index_mm_zhipu.shared_folders import replaced_file
-from llama_index_mm_zhipu.stores.manifest import MANIFEST, Manifest, Precision, Shard, size_and_hash
+from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Manifest, Precision, Shard, size_and_hash
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row

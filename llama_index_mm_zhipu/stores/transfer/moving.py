@@ -13,11 +13,11 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_mm_zhipu.arguments import as_path, require_choice, require_positive
 from llama_index_mm_zhipu.reporting import Skipped
-from llama_index_mm_zhipu.stores.exporter import Exporter
 from llama_index_mm_zhipu.stores.external import ExternalVectorStore
-from llama_index_mm_zhipu.stores.importer import Importer, finished_manifest
-from llama_index_mm_zhipu.stores.manifest import Precision
-from llama_index_mm_zhipu.stores.shards import ROWS_AT_A_TIME
+from llama_index_mm_zhipu.stores.transfer.exporter import Exporter
+from llama_index_mm_zhipu.stores.transfer.importer import Importer, finished_manifest
+from llama_index_mm_zhipu.stores.transfer.manifest import Precision
+from llama_index_mm_zhipu.stores.transfer.shards import ROWS_AT_A_TIME
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store.contract import MovableStore
 from llama_index_mm_zhipu.vector_store.errors import StoreError

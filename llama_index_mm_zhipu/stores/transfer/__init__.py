@@ -1,0 +1,1 @@
+"""Moving between stores through Parquet shards."""
