@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from conformance import OpenStore, ReopeningConformance, VectorStoreConformance
+from index_conformance import IndexConformance
+from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient
 from qdrant_rest import QdrantServer
@@ -84,3 +86,22 @@ class TestReopeningThroughRest(ReopeningConformance):
         server = QdrantServer()
         with serving(server):
             yield lambda name: open_collection(server.client(), name)
+
+
+class TestIndex(IndexConformance):
+    """Both collections of an index in memory."""
+
+    @pytest.fixture
+    def open_store(self) -> Iterator[OpenStore]:
+        client = QdrantClient(":memory:")
+
+        def open_(name: str, dimension: int = 2) -> ExternalVectorStore:
+            return open_collection(client, name)
+
+        yield open_
+        client.close()
+
+    def score_tolerance(self, mode: VectorStoreQueryMode) -> float:
+        # BM25 with a fixed average length, as test_qdrant_text.py measures.
+        by_text = (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE)
+        return 3.0 if mode in by_text else 0.1 if mode == VectorStoreQueryMode.HYBRID else 1e-4
