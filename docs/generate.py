@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the docstrings of the public names: one page per part.
+"""Write docs/reference/ from the docstrings of the public names, one page per part, and the table of docs/scale.md.
 
 Run with ``make docs``; a test compares the pages with what this writes.
 """
@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import griffe
+import store_table
 from griffe2md import render_object_docs
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -57,7 +58,13 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.index.build": ["build_index", "load_index"],
         "llama_index_mm_zhipu.index.read": ["read_nodes"],
         "llama_index_mm_zhipu.index.multimodal": ["ImageIndex"],
-        "llama_index_mm_zhipu.index.stores": ["IndexStore", "as_index_store"],
+        "llama_index_mm_zhipu.index.stores": ["as_index_store"],
+        "llama_index_mm_zhipu.vector_store.contract": ["IndexStore"],
+    },
+    "stores": {
+        "llama_index_mm_zhipu.stores.external": ["ExternalVectorStore"],
+        "llama_index_mm_zhipu.stores.transfer.moving": ["export_index", "import_index", "TransferReport"],
+        "llama_index_mm_zhipu.stores.transfer.shards": ["nodes_to_table", "write_manifest"],
     },
     "query": {
         "llama_index_mm_zhipu.query.retriever": ["ImageRetriever"],
@@ -192,6 +199,7 @@ def main() -> None:
     for name, text in pages().items():
         (REFERENCE / name).write_text(text, encoding="utf-8")
         print(f"Wrote {REFERENCE / name}")
+    store_table.main()
 
 
 if __name__ == "__main__":

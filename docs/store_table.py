@@ -18,7 +18,7 @@ BEGIN, END = "<!-- table of stores -->", "<!-- end of the table -->"
 STORES: dict[str, tuple[str, str]] = {
     "embedded": ("test_conformance", "TestFaissMultiModalVectorStore"),
     "Postgres": ("test_postgres", "TestPostgres"),
-    "Qdrant": ("test_qdrant", "TestQdrant"),
+    "Qdrant": ("test_qdrant", "TestLocalMode"),
     "Milvus": ("test_milvus", "TestMilvus"),
     "any other": ("test_other", "TestAnyStore"),
 }
@@ -93,6 +93,11 @@ def _owner(name: str) -> tuple[str, ...]:
     return max(FILTERS.values(), key=lambda each: max((len(b) for b in each if name.startswith(b)), default=0))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the table into the page."""
     PAGE.write_text(page(), encoding="utf-8")
     print(f"Wrote {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
