@@ -16,7 +16,7 @@ from llama_index_mm_zhipu.stores.backend import BY_TEXT, BY_VECTOR, Abilities, S
 from llama_index_mm_zhipu.stores.postgres_errors import errors_of, may_be_repeated
 from llama_index_mm_zhipu.stores.postgres_filters import among_uuids, decode_text
 from llama_index_mm_zhipu.stores.postgres_setup import prepare_table
-from llama_index_mm_zhipu.stores.postgres_table import as_vector, stored_node
+from llama_index_mm_zhipu.stores.postgres_table import stored_node, vector_of_text
 from llama_index_mm_zhipu.stores.postgres_text import best_texts, text_queries
 from llama_index_mm_zhipu.stores.postgres_vectors import VectorSearch, find_index
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
@@ -178,15 +178,15 @@ class PostgresBackend(StoreBackend):
 
     def vectors_of(self, keys: Sequence[str]) -> dict[str, Vectors]:
         """Return vectors by key; keys that are not there are left out."""
-        statement = select(self._columns.mm_key, self._table.vector_column()).where(self._has_key(keys))
+        statement = select(self._columns.mm_key, self._table.vector_text()).where(self._has_key(keys))
         with self._transaction() as connection:
-            return {key: as_vector(vector) for key, vector in connection.execute(statement)}
+            return {key: vector_of_text(vector) for key, vector in connection.execute(statement)}
 
     def sample_vectors(self, n: int) -> Vectors:
         """Return vectors of at most ``n`` nodes: keys are hashes or random, so the first ones are a sample."""
-        statement = select(self._table.vector_column()).order_by(self._columns.mm_key).limit(n)
+        statement = select(self._table.vector_text()).order_by(self._columns.mm_key).limit(n)
         with self._transaction() as connection:
-            vectors = [as_vector(vector) for (vector,) in connection.execute(statement)]
+            vectors = [vector_of_text(vector) for (vector,) in connection.execute(statement)]
         return np.stack(vectors) if vectors else np.empty((0, self._dimension), np.float32)
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Integer,
     Numeric,
     Text,
     Uuid,
@@ -22,8 +23,10 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal,
     not_,
     or_,
+    select,
     true,
 )
 from sqlalchemy.dialects.postgresql import JSONB
@@ -63,8 +66,9 @@ from llama_index_mm_zhipu.vector_store.predicates import (
 LOWER = "lower"
 """Name of the mapping of texts in lower case, where that differs. PostgreSQL's ``lower`` depends on the locale."""
 
-_MAX_INDEXED = 16
-"""Values of which each is looked up in the index; more values are compared row by row, through one hash table."""
+_MAX_SINGLY = 16
+"""Values of which each is looked up in the index, or searched in a text. More values are compared through one hash
+table, which takes about the same time for any number of them."""
 
 _BEYOND_FLOATS = 10**400
 """Stands for infinity, which JSON lacks: it is larger than any number that is stored otherwise."""
@@ -158,7 +162,7 @@ class FilterCompiler:
         return self._contains({FILLED if predicate.is_filled else KEYS: [key]})
 
     def _scalar_is(self, key: str, values: Sequence[Scalar]) -> ColumnElement[bool]:
-        if len(values) <= _MAX_INDEXED:
+        if len(values) <= _MAX_SINGLY:
             return or_(false(), *(self._contains({_mapping(value): {key: _encoded(value)}}) for value in values))
         texts, numbers = _by_type(values)
         text, number = self._value(TEXT, key), cast(self._value(NUMBER, key), Numeric)
@@ -180,11 +184,12 @@ class FilterCompiler:
         if predicate.ignore_case:
             text = func.coalesce(self._value(LOWER, key), text)
             parts = [encode_text(part.lower()) for part in predicate.parts]
-        part = func.unnest(_array(parts, Text)).column_valued("part")
-        return exists().where(func.strpos(text, part) > 0)
+        if len(parts) > _MAX_SINGLY:
+            return _has_part_among(text, parts)
+        return or_(false(), *(_is_true(func.strpos(text, bindparam(None, part, type_=Text)) > 0) for part in parts))
 
     def _item_is(self, key: str, values: Sequence[Scalar]) -> list[ColumnElement[bool]]:
-        if len(values) <= _MAX_INDEXED:
+        if len(values) <= _MAX_SINGLY:
             return [self._contains({f"{_mapping(value)}_items": {key: [_encoded(value)]}}) for value in values]
         texts, numbers = _by_type(values)
         return [
@@ -209,6 +214,18 @@ class FilterCompiler:
 def among_uuids(keys: Iterable[str]) -> ColumnElement[Any]:
     """Return ``any(…)`` of UUIDs, to compare a column with."""
     return func.any(_array(list(keys), Uuid(as_uuid=False)))
+
+
+def _has_part_among(text: ColumnElement[str], parts: Sequence[str]) -> ColumnElement[bool]:
+    """Return whether a text has one of many parts, by looking up its own parts of the same lengths."""
+    listed = func.unnest(_array(sorted(set(map(len, parts))), Integer))
+    lengths = listed.table_valued("length", name="lengths").render_derived()
+    # An empty part is in every text, at position 1.
+    positions = func.generate_series(1, func.length(text) - lengths.c.length + 1)
+    starts = positions.table_valued("start", name="starts").render_derived()
+    part = func.substr(text, starts.c.start, lengths.c.length)
+    found = part == func.any(_array(parts, Text))
+    return exists(select(literal(1)).select_from(lengths.join(starts, true())).where(found))
 
 
 def _is_true(condition: ColumnElement[Any]) -> ColumnElement[bool]:

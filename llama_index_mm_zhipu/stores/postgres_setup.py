@@ -11,7 +11,14 @@ from sqlalchemy import Connection, MetaData, Table, bindparam, cast, delete, fun
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from llama_index_mm_zhipu.images import searchable_text_of
-from llama_index_mm_zhipu.stores.postgres_table import TOKENS_VERSION_KEY, NodeTable, lock_key, quoted, stored_node
+from llama_index_mm_zhipu.stores.postgres_table import (
+    TOKENS_VERSION_KEY,
+    NodeTable,
+    lock_key,
+    quoted,
+    stored_node,
+    vector_of_text,
+)
 from llama_index_mm_zhipu.stores.postgres_text import text_vector
 from llama_index_mm_zhipu.stores.records import records_of, uuid_of
 from llama_index_mm_zhipu.text import one_line
@@ -132,7 +139,7 @@ def _require_each_node_once(connection: Connection, nodes: NodeTable, name: str)
 def _complete_nodes(connection: Connection, nodes: NodeTable) -> None:
     """Replace the rows that LlamaIndex wrote."""
     columns = nodes.nodes.c
-    vector = nodes.vector_column().label("vector")
+    vector = nodes.vector_text().label("vector")
     statement = select(columns.id, columns.node_id, columns.text, columns.metadata_, vector)
     for rows in _batches(connection, nodes, statement.where(columns.mm_key.is_(None))):
         read = [_node_of(*row) for _, *row in rows]
@@ -141,13 +148,13 @@ def _complete_nodes(connection: Connection, nodes: NodeTable) -> None:
         nodes.upsert(connection, records)
 
 
-def _node_of(node_id: str, content: str, metadata: dict[str, Any], vector: list[float]) -> BaseNode:
+def _node_of(node_id: str, content: str, metadata: dict[str, Any], vector: str) -> BaseNode:
     try:
         node = metadata_dict_to_node(metadata, content)
     except ValueError:
         # As LlamaIndex reads rows of its early versions.
         node = TextNode(id_=node_id, text=content, metadata=metadata)
-    node.embedding = vector
+    node.embedding = vector_of_text(vector).tolist()
     return node
 
 

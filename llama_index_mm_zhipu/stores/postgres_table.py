@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 from pgvector.sqlalchemy import HALFVEC, VECTOR
+from pydantic_core import from_json, to_json
 from sqlalchemy import (
-    ARRAY,
     BIGINT,
     Column,
     ColumnElement,
     Connection,
-    Float,
     Integer,
     MetaData,
     Select,
@@ -108,9 +107,9 @@ class NodeTable:
         """Return a vector as a bound parameter."""
         return cast(bindparam(None, _vector_text(vector), type_=Text), self.nodes.c.embedding.type)
 
-    def vector_column(self) -> ColumnElement[Any]:
-        """Return the column of vectors, as lists of numbers."""
-        return cast(self.nodes.c.embedding, ARRAY(Float(24)))
+    def vector_text(self) -> ColumnElement[str]:
+        """Return the column of vectors as text, for ``vector_of_text``."""
+        return cast(self.nodes.c.embedding, Text)
 
     def any_node(self) -> ColumnElement[bool]:
         """Return whether there is any node."""
@@ -122,7 +121,7 @@ class NodeTable:
         """Return a statement that selects what ``stored_node`` needs."""
         columns = self.nodes.c
         node_type = columns.metadata_["_node_type"].astext
-        vector = [self.vector_column().label("vector")] if with_vectors else []
+        vector = [self.vector_text().label("vector")] if with_vectors else []
         return select(columns.mm_key, columns.node_id, node_type, self.content, columns.mm_order, *vector)
 
     def upsert(self, connection: Connection, records: Iterable[Record]) -> None:
@@ -227,12 +226,14 @@ class NodeTable:
 def stored_node(row: Sequence[Any]) -> StoredNode:
     """Return the node of a row of ``NodeTable.select_nodes``."""
     key, node_id, class_name, content, order, *vector = row
-    return StoredNode(key, decode_text(node_id), class_name, content, order, as_vector(vector[0]) if vector else None)
+    return StoredNode(
+        key, decode_text(node_id), class_name, content, order, vector_of_text(vector[0]) if vector else None
+    )
 
 
-def as_vector(values: Sequence[float]) -> Vectors:
-    """Return a selected vector as an array."""
-    return np.asarray(values, np.float32)
+def vector_of_text(text: str) -> Vectors:
+    """Return a vector that was selected as text."""
+    return np.asarray(from_json(text), np.float32)
 
 
 def quoted(table: Table) -> str:
@@ -281,7 +282,8 @@ def _without_nul(value: Any) -> Any:
 
 
 def _vector_text(vector: Vectors) -> str:
-    return f"[{','.join(map(str, vector.tolist()))}]"
+    # Ten times as fast as Python's str.
+    return to_json(vector.tolist()).decode()
 
 
 def _vector_type(name: str) -> Any:
