@@ -54,12 +54,13 @@ class PostgresBackend(StoreBackend):
     def __init__(self, store: PGVectorStore) -> None:
         self._dimension = store.embed_dim
         table, schema = f"data_{store.table_name}", store.schema_name
-        self._url = _url_of(store)
-        self._name = _described(self._url, schema, table)
-        with errors_of(self._name, self._url):
+        url = _url_of(store)
+        with errors_of(_described(url, schema, table), url):
             self._engine = _initialised(store)
-            with self._engine.begin() as connection:
-                self._table = prepare_table(connection, schema, table, self._dimension, self._name)
+        self._url = self._engine.url
+        self._name = _described(self._url, schema, table)
+        with self._transaction() as connection:
+            self._table = prepare_table(connection, schema, table, self._dimension, self._name)
 
     @property
     def name(self) -> str:
@@ -237,7 +238,7 @@ def _initialised(store: PGVectorStore) -> Engine:
 
     Transactions must see what others have committed, whatever isolation level the user's engine has.
     """
-    if store.client is None and store.connection_string != "None":
+    if store.client is None and _has_url(store):
         _require_connection(store)
     # The public call that lets the store create its extension and table.
     store.get_nodes(node_ids=[""])
@@ -256,20 +257,25 @@ def _require_connection(store: PGVectorStore) -> None:
 
 
 def _url_of(store: PGVectorStore) -> URL:
-    if store.client is not None:
-        url: URL = store.client.url
-        return url
+    if not _has_url(store):
+        # An engine was given, which the store does not show yet.
+        return URL.create("postgresql")
     try:
         return make_url(store.connection_string)
-    except ArgumentError:
-        # The message would repeat the URL, with its password.
+    except (ArgumentError, ValueError):
+        # The message could repeat the URL, with its password.
         raise ValueError(
-            "the PGVectorStore has no connection_string that SQLAlchemy can read; make it with from_params, or with "
-            "both engine and async_engine and call get_nodes once"
+            "SQLAlchemy cannot read the connection_string of the PGVectorStore; give postgresql+psycopg2://USER:PASSWORD"
+            "@HOST:PORT/DATABASE, with special characters of the password as %XX"
         ) from None
+
+
+def _has_url(store: PGVectorStore) -> bool:
+    return bool(store.connection_string != "None")
 
 
 def _described(url: URL, schema: str, table: str) -> str:
     host = url.host or url.query.get("host") or "local socket"
     port = f":{url.port}" if url.port else ""
-    return f'PostgreSQL table "{schema}.{table}" (database {url.database!r} at {host}{port})'
+    place = f" (database {url.database!r} at {host}{port})" if url.database else ""
+    return f'PostgreSQL table "{schema}.{table}"{place}'

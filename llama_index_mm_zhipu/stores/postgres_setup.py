@@ -7,7 +7,7 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, TextNode
 from llama_index.core.vector_stores.utils import metadata_dict_to_node
-from sqlalchemy import Connection, MetaData, Table, bindparam, cast, delete, func, select, text, update
+from sqlalchemy import DDL, Connection, MetaData, Table, bindparam, cast, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import TSVECTOR
 
 from llama_index_mm_zhipu.images import searchable_text_of
@@ -110,17 +110,20 @@ def _is_complete(connection: Connection, nodes: NodeTable) -> bool:
 
 def _add_columns(connection: Connection, nodes: NodeTable, name: str) -> None:
     _require_each_node_once(connection, nodes, name)
-    table = nodes.quoted_name
     additions = ", ".join(f"add column {column}" for column in _COLUMNS)
-    connection.exec_driver_sql(f"alter table {table} {additions}")
-    connection.exec_driver_sql(f"create unique index on {table} (mm_key)")
+    _run(connection, nodes, f"alter table %(nodes)s {additions}")
+    _run(connection, nodes, "create unique index on %(nodes)s (mm_key)")
     nodes.settings.create(connection)
     _complete_nodes(connection, nodes)
     # A plain PGVectorStore would write rows that no search finds; with this it raises an error.
     required = ", ".join(f"alter column {column.split()[0]} set not null" for column in _COLUMNS)
-    connection.exec_driver_sql(f"alter table {table} {required}")
+    _run(connection, nodes, f"alter table %(nodes)s {required}")
     for index in _INDEXES:
-        connection.exec_driver_sql(f"create index on {table} {index}")
+        _run(connection, nodes, f"create index on %(nodes)s {index}")
+
+
+def _run(connection: Connection, nodes: NodeTable, statement: str) -> None:
+    connection.execute(DDL(statement, context={"nodes": nodes.quoted_name}))  # type: ignore[no-untyped-call]
 
 
 def _require_each_node_once(connection: Connection, nodes: NodeTable, name: str) -> None:

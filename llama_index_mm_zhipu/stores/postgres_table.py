@@ -30,7 +30,6 @@ from sqlalchemy import (
     func,
     select,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSON, JSONB, TSVECTOR, insert
 
 from llama_index_mm_zhipu.stores.backend import MODEL
@@ -238,7 +237,7 @@ def vector_of_text(text: str) -> Vectors:
 
 def quoted(table: Table) -> str:
     """Return the name of a table with its schema as PostgreSQL reads it."""
-    return postgresql.dialect().identifier_preparer.format_table(table)  # type: ignore[no-untyped-call]
+    return ".".join('"{}"'.format(part.replace('"', '""')) for part in (table.schema or "public", table.name))
 
 
 def settings_name(table: str) -> str:
