@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from postgres_server import PostgresServer
+from postgres_server import PostgresServer, pg_store_at
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 
@@ -61,25 +61,6 @@ def open_postgres(pg_store: Callable[..., Any]) -> Iterator[Callable[..., Extern
     yield open_
     for store in stores:
         store.close()
-
-
-def pg_store_at(server: PostgresServer, name: str = "nodes", dimension: int = 2, **settings: Any) -> Any:
-    """Return LlamaIndex's store of a table.
-
-    Args:
-        server: The server.
-        name: ``table_name`` of the store.
-        dimension: Dimension of the vectors.
-        **settings: Further settings of ``PGVectorStore``; ``user`` and ``password`` are those of another user.
-    """
-    from llama_index.vector_stores.postgres import PGVectorStore
-
-    user = {key: settings.pop(key) for key in ("user", "password") if key in settings}
-    urls = {
-        "connection_string": server.url(**user),
-        "async_connection_string": server.url(**user, driver="asyncpg"),
-    }
-    return PGVectorStore.from_params(**{**urls, "table_name": name, "embed_dim": dimension, **settings})
 
 
 def _require_postgres() -> None:

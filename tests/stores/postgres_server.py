@@ -128,6 +128,25 @@ class PostgresServer:
             shutil.chown(path, _SYSTEM_USER, _group())
 
 
+def pg_store_at(server: PostgresServer, name: str = "nodes", dimension: int = 2, **settings: Any) -> Any:
+    """Return LlamaIndex's store of a table.
+
+    Args:
+        server: The server.
+        name: ``table_name`` of the store.
+        dimension: Dimension of the vectors.
+        **settings: Further settings of ``PGVectorStore``; ``user`` and ``password`` are those of another user.
+    """
+    from llama_index.vector_stores.postgres import PGVectorStore
+
+    user = {key: settings.pop(key) for key in ("user", "password") if key in settings}
+    urls = {
+        "connection_string": server.url(**user),
+        "async_connection_string": server.url(**user, driver="asyncpg"),
+    }
+    return PGVectorStore.from_params(**{**urls, "table_name": name, "embed_dim": dimension, **settings})
+
+
 def _group() -> int:
     # Unix only, like the server.
     import pwd
