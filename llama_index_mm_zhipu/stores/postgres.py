@@ -16,7 +16,7 @@ from llama_index_mm_zhipu.stores.backend import BY_TEXT, BY_VECTOR, Abilities, S
 from llama_index_mm_zhipu.stores.postgres_errors import errors_of, may_be_repeated
 from llama_index_mm_zhipu.stores.postgres_filters import among_uuids, decode_text
 from llama_index_mm_zhipu.stores.postgres_setup import prepare_table
-from llama_index_mm_zhipu.stores.postgres_table import stored_node, vector_of_text
+from llama_index_mm_zhipu.stores.postgres_table import lock_key, stored_node, vector_of_text
 from llama_index_mm_zhipu.stores.postgres_text import best_texts, text_queries
 from llama_index_mm_zhipu.stores.postgres_vectors import VectorSearch, find_index
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
@@ -217,12 +217,15 @@ class PostgresBackend(StoreBackend):
     def _unguarded_transaction(self) -> Iterator[Connection]:
         with self._engine.connect() as connection:
             _require_alive(connection)
-            with connection.begin():
-                yield connection
+            yield connection
+            connection.commit()
 
 
 def _require_alive(connection: Connection) -> None:
-    """Replace a connection that was closed while it waited in the pool, such as by a restart of the server."""
+    """Begin a transaction, with another connection if this one was closed while it waited in the pool.
+
+    A restart of the server closes all of them.
+    """
     try:
         connection.scalar(text("select 1"))
     except DBAPIError as error:
@@ -230,7 +233,6 @@ def _require_alive(connection: Connection) -> None:
             raise
         connection.rollback()
         connection.scalar(text("select 1"))
-    connection.rollback()
 
 
 def _initialised(store: PGVectorStore) -> Engine:
@@ -238,20 +240,26 @@ def _initialised(store: PGVectorStore) -> Engine:
 
     Transactions must see what others have committed, whatever isolation level the user's engine has.
     """
+    initialise = partial(store.get_nodes, node_ids=[""])
     if store.client is None and _has_url(store):
-        _require_connection(store)
-    # The public call that lets the store create its extension and table.
-    store.get_nodes(node_ids=[""])
+        _call_alone(store, initialise)
+    else:
+        initialise()
     engine: Engine = store.client.execution_options(isolation_level="READ COMMITTED")
     return engine
 
 
-def _require_connection(store: PGVectorStore) -> None:
-    # A store whose server is away logs warnings, counts as initialised and never creates its table.
+def _call_alone(store: PGVectorStore, initialise: Callable[[], object]) -> None:
+    """Let a store create its extension and table while no other one in this database does.
+
+    PostgreSQL does not create the same thing twice at a time, and a store that fails, or whose server is away, only
+    logs a warning, counts as initialised and never creates its table.
+    """
     engine = create_engine(store.connection_string, **store.create_engine_kwargs)
     try:
-        with engine.connect():
-            pass
+        with engine.begin() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(lock_key("initialisation"))))
+            initialise()
     finally:
         engine.dispose()
 

@@ -68,7 +68,8 @@ LOWER = "lower"
 
 _MAX_SINGLY = 16
 """Values of which each is looked up in the index, or searched in a text. More values are compared through one hash
-table, which takes about the same time for any number of them."""
+table, which takes about the same time for any number of them. It is also the number of conditions in a group that
+PostgreSQL may answer with indexes: planning that takes a time that grows with the square of their number."""
 
 _BEYOND_FLOATS = 10**400
 """Stands for infinity, which JSON lacks: it is larger than any number that is stored otherwise."""
@@ -130,9 +131,9 @@ class FilterCompiler:
     def condition(self, predicate: Predicate) -> ColumnElement[bool]:
         """Return a condition that is true or false, never null."""
         if isinstance(predicate, AllOf):
-            return and_(true(), *map(self.condition, predicate.parts))
+            return self._all_of(predicate.parts)
         if isinstance(predicate, AnyOf):
-            return or_(false(), *map(self.condition, predicate.parts))
+            return _planned_once(or_(false(), *map(self.condition, predicate.parts)), predicate.parts)
         if isinstance(predicate, Not):
             return not_(self.condition(predicate.part))
         if isinstance(predicate, IdIs):
@@ -144,6 +145,23 @@ class FilterCompiler:
     def text_under(self, key: str) -> ColumnElement[str]:
         """Return the encoded text under a metadata key; null if there is none."""
         return self._value(TEXT, plain_key(key))
+
+    def _all_of(self, parts: Sequence[Predicate]) -> ColumnElement[bool]:
+        contained = [_contained(part) for part in parts]
+        keys = {each[0] for each in contained if each is not None}
+        if len(parts) <= _MAX_SINGLY or None in contained or len(keys) > 1:
+            return _planned_once(and_(true(), *map(self.condition, parts)), parts)
+        texts, numbers = _by_type([each[1] for each in contained if each is not None])
+        key = plain_key(keys.pop())
+        return and_(self._contains_all(TEXT, key, texts, Text), self._contains_all(NUMBER, key, numbers, Numeric))
+
+    def _contains_all(self, mapping: str, key: str, values: Sequence[Any], type_: Any) -> ColumnElement[bool]:
+        value: ColumnElement[Any] = func.unnest(_array(values, type_)).column_valued("value")
+        items = func.jsonb_build_object(f"{mapping}_items", func.jsonb_build_object(key, func.jsonb_build_array(value)))
+        found: ColumnElement[bool] = self._metadata.op("@>", is_comparison=True)(items)
+        if mapping == TEXT:
+            found = or_(found, _is_true(func.strpos(self._value(TEXT, key), value) > 0))
+        return not_(exists().where(not_(found)))
 
     def _metadata_condition(self, predicate: MetadataPredicate) -> ColumnElement[bool]:
         key = plain_key(predicate.key)
@@ -226,6 +244,20 @@ def _has_part_among(text: ColumnElement[str], parts: Sequence[str]) -> ColumnEle
     part = func.substr(text, starts.c.start, lengths.c.length)
     found = part == func.any(_array(parts, Text))
     return exists(select(literal(1)).select_from(lengths.join(starts, true())).where(found))
+
+
+def _contained(part: Predicate) -> tuple[str, Scalar] | None:
+    """Return key and value if a predicate is that of ``CONTAINS``."""
+    items = part.parts[0] if isinstance(part, AnyOf) and part.parts else part
+    if not isinstance(items, ItemIs) or len(items.values) != 1:
+        return None
+    (value,) = items.values
+    contains = AnyOf((items, TextHas(items.key, (value,)))) if isinstance(value, str) else items
+    return (items.key, value) if part == contains and not items.or_none else None
+
+
+def _planned_once(group: ColumnElement[bool], parts: Sequence[Predicate]) -> ColumnElement[bool]:
+    return group if len(parts) <= _MAX_SINGLY else _is_true(group)
 
 
 def _is_true(condition: ColumnElement[Any]) -> ColumnElement[bool]:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +47,13 @@ class PostgresServer:
         self._data = data or self.folder / "data"
         self._options = tuple(options)
         self._process: subprocess.Popen[bytes] | None = None
-        self._bin = _copy_binaries(self.folder)
-        self._give_to_system_user(self.folder)
-        self._initialise()
+        try:
+            self._bin = _copy_binaries(self.folder)
+            self._give_to_system_user(self.folder)
+            self._initialise()
+        except BaseException:
+            shutil.rmtree(self.folder)
+            raise
 
     def __enter__(self) -> PostgresServer:
         self.start()
@@ -170,6 +176,9 @@ def _copy_binaries(folder: Path) -> Path:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    # Below the ports that systems give to clients, which might take it before the server does.
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port on 127.0.0.1 among 100 that were tried")

@@ -231,6 +231,21 @@ def test_a_table_that_was_dropped_is_an_error(open_postgres: OpenStore, postgres
 # Several writers
 
 
+def test_several_processes_may_create_the_table(own_postgres: PostgresServer) -> None:
+    ready = threading.Barrier(8)
+
+    def open_and_add(number: int) -> None:
+        plain = pg_store_at(own_postgres, schema_name="new")
+        ready.wait()
+        store = ExternalVectorStore(plain)
+        store.add([node(f"n{number}")])
+        store.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(open_and_add, range(8)))
+    assert own_postgres.run_sql("select count(*) from new.data_nodes") == "8"
+
+
 def test_only_one_of_several_models_fills_a_store(open_postgres: OpenStore) -> None:
     def write(model: str) -> bool:
         store = open_postgres()
