@@ -32,7 +32,6 @@ class PostgresServer:
     """A server on 127.0.0.1, with a password and its data in a temporary folder.
 
     Args:
-        data: Folder for the data, such as one on a small file system; by default it is in the temporary folder.
         options: Further settings of the server, such as ``"max_connections=20"``.
 
     Attributes:
@@ -40,11 +39,11 @@ class PostgresServer:
         port: The port.
     """
 
-    def __init__(self, data: Path | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(self, options: Sequence[str] = ()) -> None:
         # Not a folder of pytest: these cannot be read by other users.
         self.folder = Path(tempfile.mkdtemp(prefix="mm-postgres-"))
         self.port = _free_port()
-        self._data = data or self.folder / "data"
+        self._data = self.folder / "data"
         self._options = tuple(options)
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -106,8 +105,6 @@ class PostgresServer:
         password = self.folder / "password"
         password.write_text(PASSWORD)
         self._give_to_system_user(password)
-        if self._data.exists():
-            self._give_to_system_user(self._data)
         options = ["--encoding=UTF8", "--locale=C.UTF-8", "--auth=scram-sha-256", "--no-sync"]
         command = [self._bin / "initdb", "-D", self._data, "-U", USER, f"--pwfile={password}", *options]
         subprocess.run(command, check=True, capture_output=True, **self._as_system_user())

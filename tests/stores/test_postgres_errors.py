@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import subprocess
 import threading
 import traceback
@@ -110,34 +111,40 @@ def test_a_crash_in_the_middle_of_a_build_loses_nothing_that_was_acknowledged(ow
     store.close()
 
 
-def test_a_full_disk_is_an_error_that_loses_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("disk")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=150m", "tmpfs", folder], check=False)
-    if mounted.returncode:
-        pytest.skip("needs the right to mount a file system of limited size")
-    try:
-        _fill_disk(folder)
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+@pytest.fixture
+def small_disk(own_postgres: PostgresServer) -> Iterator[Path]:
+    """A file system of 20 MB where the server puts new tables, but not its log, without which it would stop."""
+    folder = own_postgres.folder / "small"
+    folder.mkdir()
+    owner = f"uid={own_postgres.folder.stat().st_uid},mode=700"
+    mount = ["mount", "-t", "tmpfs", "-o", f"size=20m,{owner}", "tmpfs", folder]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    own_postgres.run_sql(f"create tablespace small location '{folder}'")
+    own_postgres.run_sql("alter role tester set default_tablespace = small")
+    yield folder
+    own_postgres.stop()
+    subprocess.run(["umount", folder], check=True)
 
 
-def _fill_disk(folder: Path) -> None:
-    # The folders above are pytest's, which other users cannot enter.
-    for parent in (folder, *list(folder.parents)[:2]):
-        parent.chmod(0o755)
-    data = folder / "data"
-    data.mkdir()
-    with PostgresServer(data=data, options=["max_wal_size=64MB", "min_wal_size=32MB"]) as server:
-        store = ExternalVectorStore(pg_store_at(server))
-        store.add(batch(0))
+def test_a_full_disk_is_an_error_that_loses_nothing(own_postgres: PostgresServer, small_disk: Path) -> None:
+    store = ExternalVectorStore(pg_store_at(own_postgres))
+    store.add(batch(0))
+    letters = random.Random(0)
 
-        def fill() -> None:
-            for number in range(1, 100):
-                store.add([node(f"{number}-{i}", image="".join(map(str, range(20_000)))[i:]) for i in range(BATCH)])
+    def fill() -> None:
+        for number in range(30):
+            large = letters.randbytes(500_000).hex()
+            store.add([node(f"large{number}", text="飞机", noise=large)])
 
-        assert "free space on the disk" in raised_by(fill)
-        assert len(store.get_nodes(filters=where("page", 0))) == BATCH
-        store.close()
+    message = raised_by(fill)
+    assert "No space left on device" in message
+    assert "free space on the disk" in message
+    assert len(store.get_nodes(filters=where("page", 0))) == BATCH
+    subprocess.run(["mount", "-o", "remount,size=500m", small_disk], check=True)
+    fill()
+    assert store.count() == BATCH + 30
+    store.close()
 
 
 # What is refused
