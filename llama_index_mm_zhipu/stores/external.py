@@ -422,6 +422,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         mean = self._mean
         if mean is None or now - mean[0] > _MEAN_SECONDS:
             sample = self._backend.sample_vectors(_MEAN_SAMPLE)
-            # The mean of no vectors would be NaN.
-            mean = self._mean = now, sample.mean(axis=0) if len(sample) else np.zeros(sample.shape[1], np.float32)
+            if not len(sample):
+                # Not kept: another process may add nodes.
+                return np.zeros(self._backend.dimension() or 0, np.float32)
+            mean = self._mean = now, sample.mean(axis=0)
         return mean[1]
