@@ -1,0 +1,36 @@
+"""Milvus Lite behind an index. ``test_milvus_server.py`` runs the same tests on a server, which refuses more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from conformance import ReopeningConformance
+from milvus_suite import MilvusConformance, MilvusTests, OpenMilvus, open_milvus
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file."""
+    return str(tmp_path_factory.mktemp("milvus") / "milvus.db")
+
+
+@pytest.fixture
+def open_store(uri: str) -> Iterator[OpenMilvus]:
+    """A function that opens collections in the file, which are dropped after the test."""
+    with open_milvus(uri) as opened:
+        yield opened
+
+
+class TestMilvusLite(MilvusConformance):
+    """Conformance."""
+
+
+class TestReopening(ReopeningConformance):
+    """Two objects over one collection."""
+
+
+class TestMilvus(MilvusTests):
+    """What is special about Milvus."""
