@@ -204,8 +204,8 @@ class MilvusBackend(StoreBackend):
         dimension = int(vector["params"]["dim"])
         if self._store.dim not in (None, dimension):
             raise StoreError(
-                f"{self._name} has vectors of dimension {dimension}, and the store was made with dim={self._store.dim}: "
-                "use the model that filled the collection, or another collection"
+                f"{self._name} has vectors of dimension {dimension}, and the store has dim={self._store.dim}; use the "
+                "model that the collection was filled with, or another collection"
             )
         return dimension
 

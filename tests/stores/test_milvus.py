@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conformance import ReopeningConformance
-from milvus_suite import MilvusConformance, MilvusTests, OpenMilvus, open_milvus
+from milvus_suite import MilvusConformance, MilvusReopening, MilvusTests, OpenMilvus, open_milvus
 
 pytestmark = pytest.mark.integration
 
@@ -18,7 +17,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def open_store(uri: str) -> Iterator[OpenMilvus]:
+def milvus(uri: str) -> Iterator[OpenMilvus]:
     """A function that opens collections in the file, which are dropped after the test."""
     with open_milvus(uri) as opened:
         yield opened
@@ -28,7 +27,7 @@ class TestMilvusLite(MilvusConformance):
     """Conformance."""
 
 
-class TestReopening(ReopeningConformance):
+class TestReopening(MilvusReopening):
     """Two objects over one collection."""
 
 

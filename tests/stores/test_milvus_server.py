@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conformance import ReopeningConformance
 from milvus_server import MilvusServer, install_server, reason_to_skip
-from milvus_suite import MilvusConformance, MilvusTests, OpenMilvus, open_milvus
+from milvus_suite import MilvusConformance, MilvusReopening, MilvusTests, OpenMilvus, open_milvus
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +23,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
 
 
 @pytest.fixture
-def open_store(server: MilvusServer) -> Iterator[OpenMilvus]:
+def milvus(server: MilvusServer) -> Iterator[OpenMilvus]:
     """A function that opens collections on the server, which are dropped after the test."""
     with open_milvus(server.uri) as opened:
         yield opened
@@ -34,7 +33,7 @@ class TestMilvusServer(MilvusConformance):
     """Conformance."""
 
 
-class TestReopening(ReopeningConformance):
+class TestReopening(MilvusReopening):
     """Two objects over one collection."""
 
 
