@@ -64,7 +64,8 @@ class RowFormat:
         dynamic = {
             CONTENT: _json_of(content),
             TYPE: record.class_name,
-            ORDER: record.order,
+            # The server returns numbers of dynamic fields as floats, which are too short for this one.
+            ORDER: str(record.order),
             LENGTH: float(np.linalg.norm(record.vector)),
             **{setting_field(key): _json_of(value) for key, value in record.settings.items()},
             **filter_fields(record.rows),
@@ -79,7 +80,7 @@ class RowFormat:
         if row[TYPE] != Node.class_name():
             content = _json_of({"text": row[self.text], **json.loads(content)})
         vector = None if vector is None else np.asarray(vector, np.float32)
-        return StoredNode(row[ID], row[ID], row[TYPE], content, row[ORDER], vector)
+        return StoredNode(row[ID], row[ID], row[TYPE], content, int(row[ORDER]), vector)
 
     def _require_size(self, node_id: str, own: Mapping[str, str], dynamic: Mapping[str, Any]) -> None:
         node = node_id if len(node_id) <= _SHOWN_ID else f"{node_id[:_SHOWN_ID]}…"

@@ -18,7 +18,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def milvus(uri: str) -> Iterator[OpenMilvus]:
-    """A function that opens collections in the file, which are dropped after the test."""
+    """A function that opens collections in the file, which are empty after the test."""
     with open_milvus(uri) as opened:
         yield opened
 
