@@ -53,8 +53,9 @@ _READING = {"consistency_level": "Strong"}
 _RETRIES = {"retry_times": 7}
 """pymilvus repeats calls for some 7 seconds if the server does not answer; by default for minutes."""
 
-_PAGING = {"iterator": "True", "reduce_stop_for_best": "True"}
-"""Options of pymilvus' iterators: rows are returned by ascending id, and a page may be short although more follow."""
+_LITE_PAGING = {"iterator": "True", "reduce_stop_for_best": "True"}
+"""Options of pymilvus' iterators. Milvus Lite needs them to sort by id. A server sorts anyway, and would not read
+``Strong`` with them."""
 
 
 class MilvusBackend(StoreBackend):
@@ -81,6 +82,7 @@ class MilvusBackend(StoreBackend):
             schema = self._client.describe_collection(store.collection_name, **_RETRIES)
             self._metric = self._metric_of_index()
             is_lite = self._client.get_server_version(**_RETRIES).startswith("milvus_lite")
+        self._paging = _LITE_PAGING if is_lite else {}
         # The upsert of Milvus Lite keeps dynamic fields that the new row lacks, and its insert replaces rows.
         self._write = self._client.insert if is_lite else self._client.upsert
         self._dimension = self._dimension_of(schema)
@@ -273,10 +275,11 @@ class MilvusBackend(StoreBackend):
 
     def _pages_of_keys(self, expression: str) -> Iterator[list[str]]:
         """Yield the keys of the nodes that meet an expression, in ascending order; nodes may be deleted meanwhile."""
-        after = ""
-        while rows := self._query(f"({expression}){after}", [ID], limit=_PAGE, **_PAGING):
-            yield [row[ID] for row in rows]
-            after = f" and ({ID} > {literal(rows[-1][ID])})"
+        page = self._query(expression, [ID], limit=_PAGE, **self._paging)
+        while page:
+            yield [row[ID] for row in page]
+            after = f"({expression}) and ({ID} > {literal(page[-1][ID])})"
+            page = self._query(after, [ID], limit=_PAGE, **self._paging) if len(page) == _PAGE else []
 
     def _rows(self, keys: Sequence[str], fields: Sequence[str]) -> Iterator[list[Row]]:
         """Yield batches of rows by key. Rows that are too large for one message are read in smaller batches."""
