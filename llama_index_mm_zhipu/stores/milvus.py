@@ -340,8 +340,10 @@ class _MessageTooLargeError(StoreError):
 
 _TOO_LARGE = ("larger than max", "exceed the limit size")
 
+_UNREACHABLE = "cannot be reached; check that the server runs and that the address is right"
 _REASONS = {
-    "UNAVAILABLE": "cannot be reached; check that the server runs and that the address is right",
+    "UNAVAILABLE": _UNREACHABLE,
+    "Fail connecting": _UNREACHABLE,
     "should create connection first": "was closed; make another store",
     "closed channel": "was closed; make another store",
     "collection not found": "is not there any more; make the store again",

@@ -48,6 +48,18 @@ class TestMilvus(MilvusTests):
     """What is special about Milvus."""
 
 
+def test_answers_that_are_larger_than_a_message_are_read_in_parts(milvus: OpenMilvus) -> None:
+    store = milvus("nodes")
+    nodes = [
+        TextNode(id_=f"n{i:04d}", text="x" * 60_000, embedding=[1.0, 1.0], metadata={"note": "y" * 30_000})
+        for i in range(700)
+    ]
+    store.add(nodes)
+    assert [each.node_id for each in store.get_nodes()] == [each.node_id for each in nodes]
+    assert len(store.get_nodes([each.node_id for each in nodes])) == 700
+    assert len(store.query(ask(k=700)).nodes) == 700
+
+
 def test_a_killed_server_loses_nothing_that_was_acknowledged(server: MilvusServer, milvus: OpenMilvus) -> None:
     store = milvus("nodes")
     acknowledged: list[str] = []
@@ -79,15 +91,3 @@ def test_a_killed_server_loses_nothing_that_was_acknowledged(server: MilvusServe
     assert set(acknowledged) <= set(ids)
     store.add([node("later", 99)])
     assert store.query(ask(k=1)).ids == ["later"]
-
-
-def test_answers_that_are_larger_than_a_message_are_read_in_parts(milvus: OpenMilvus) -> None:
-    store = milvus("nodes")
-    nodes = [
-        TextNode(id_=f"n{i:04d}", text="x" * 60_000, embedding=[1.0, 1.0], metadata={"note": "y" * 30_000})
-        for i in range(700)
-    ]
-    store.add(nodes)
-    assert [each.node_id for each in store.get_nodes()] == [each.node_id for each in nodes]
-    assert len(store.get_nodes([each.node_id for each in nodes])) == 700
-    assert len(store.query(ask(k=700)).nodes) == 700
