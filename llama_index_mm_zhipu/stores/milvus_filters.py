@@ -56,7 +56,7 @@ def filter_fields(rows: Iterable[MetadataRow]) -> dict[str, Any]:
 
     Examples:
         >>> filter_fields([MetadataRow("page", "scalar", 2.0), MetadataRow("页", "scalar", "二")])
-        {'mm_number_page': 2, 'mm_text__9875_': '二'}
+        {'mm_text__9875_': '二', 'mm_number_page': 2}
     """
     found = filterable_of(rows)
     fields = {_WITH_NONE: found[WITH_NONE]} if WITH_NONE in found else {}
