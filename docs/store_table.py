@@ -19,7 +19,7 @@ STORES: dict[str, tuple[str, str]] = {
     "embedded": ("test_conformance", "TestFaissMultiModalVectorStore"),
     "Postgres": ("test_postgres", "TestPostgres"),
     "Qdrant": ("test_qdrant", "TestLocalMode"),
-    "Milvus": ("test_milvus", "TestMilvus"),
+    "Milvus": ("test_milvus", "TestMilvusLite"),
     "any other": ("test_other", "TestAnyStore"),
 }
 """Module and class of the conformance tests by the name of the store."""

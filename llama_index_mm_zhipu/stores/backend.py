@@ -155,3 +155,19 @@ def unsupported(store: str, what: str, advice: str) -> ValueError:
         advice: What to do instead.
     """
     return ValueError(f"{store} cannot {what}; {advice}")
+
+
+def too_large(store: str, node_id: str, part: str, size: int, limit: int) -> ValueError:
+    """Return the error of a node that is larger than a store takes.
+
+    Args:
+        store: Name of the store.
+        node_id: Id of the node.
+        part: Part of the node that is too large, such as `` for its text``; empty for the node as a whole.
+        size: Its size in bytes.
+        limit: Maximum size in bytes.
+    """
+    return ValueError(
+        f"node {node_id} takes {size:,} bytes{part}, and {store} takes at most {limit:,}; give image_storage=… (a "
+        "folder or a URL) for images, and split long texts; nothing was added"
+    )

@@ -22,7 +22,7 @@ from llama_index.core.vector_stores.types import (
 
 from llama_index_mm_zhipu.arguments import KnownFields, as_ids, member_of, require_known, require_positive
 from llama_index_mm_zhipu.images import as_image_node, has_image
-from llama_index_mm_zhipu.stores.backend import StoreBackend, unsupported
+from llama_index_mm_zhipu.stores.backend import StoreBackend, too_large, unsupported
 from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
@@ -389,10 +389,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         limit = self._backend.abilities.max_row_bytes
         size = len(record.content.encode("utf-8", errors="replace"))
         if limit is not None and size > limit:
-            raise ValueError(
-                f"node {record.node_id} takes {size:,} bytes, and {self._backend.name} takes at most {limit:,} for a "
-                "node; give image_storage=… (a folder or a URL) for images, and split long texts; nothing was added"
-            )
+            raise too_large(self._backend.name, record.node_id, "", size, limit)
 
     def _select(self, predicate: Predicate, with_vectors: bool) -> Iterator[list[StoredNode]]:
         if not self.lists_nodes:
