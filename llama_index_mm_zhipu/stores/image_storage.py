@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -66,6 +66,13 @@ class ImageStorage(ABC):
         Raises:
             StoreError: A node refers to an image beside the store, and there is no such storage.
         """
+
+    def with_images_inline(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Return nodes that ``with_images_read`` returned, with the images that are kept beside the store in them.
+
+        A node whose image is missing or damaged comes without it, and ``missing_image_of`` tells why.
+        """
+        return list(nodes)
 
     @abstractmethod
     def without_images(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
@@ -125,6 +132,21 @@ class ImagesBeside(ImageStorage):
         """Return nodes without the names of their images."""
         return [without_hidden_metadata(node, STORED_IMAGE) if _name_in(node) is not None else node for node in nodes]
 
+    def _with_images(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Return nodes with their images; several are read at once, and each that several nodes have only once."""
+        names = list(dict.fromkeys(name for node in nodes if (name := _name_in(node)) is not None))
+        if not names:
+            return list(nodes)
+        with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
+            images = dict(zip(names, pool.map(self._read, names), strict=True))
+        return [_with_image_of(node, images) for node in nodes]
+
+    def _read(self, name: str) -> bytes | ImageError:
+        try:
+            return self._files.read(name)
+        except ImageError as error:
+            return error
+
     def _stored(self, node: BaseNode) -> BaseNode:
         node = without_hidden_metadata(node, MISSING_IMAGE) if has_image(node) else node
         data = _decoded(_inline_image_of(node))
@@ -165,9 +187,13 @@ class ImagesInFolder(ImagesBeside):
 
     def with_images_read(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
         """Return nodes with the paths of their images."""
-        return _reported([self._with_image(node) for node in nodes])
+        return _reported([self._with_path_of_image(node) for node in nodes])
 
-    def _with_image(self, node: BaseNode) -> BaseNode:
+    def with_images_inline(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Return nodes with the content of the files of this folder, which is compared with their names."""
+        return self._with_images([node if _inline_image_of(node) else self._with_name_of_image(node) for node in nodes])
+
+    def _with_path_of_image(self, node: BaseNode) -> BaseNode:
         name = _name_in(node)
         if name is None:
             return node
@@ -182,11 +208,13 @@ class ImagesInFolder(ImagesBeside):
 
     def _unchanged(self, node: BaseNode) -> BaseNode:
         # A node that came from this storage and is added again keeps its image if the folder is moved.
+        return super()._unchanged(self._with_name_of_image(node))
+
+    def _with_name_of_image(self, node: BaseNode) -> BaseNode:
+        """Return a node with the name of its image instead of the path, if that is in this folder."""
         path = _path_of(node)
         name = self._files.name_at(path) if path is not None else None
-        if name is not None:
-            return with_hidden_metadata(_with_path(node, None), {STORED_IMAGE: name})
-        return super()._unchanged(node)
+        return node if name is None else with_hidden_metadata(_with_path(node, None), {STORED_IMAGE: name})
 
 
 class ImagesAtUrl(ImagesBeside):
@@ -200,26 +228,8 @@ class ImagesAtUrl(ImagesBeside):
         super().__init__(ObjectsAtUrl(url))
 
     def with_images_read(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        """Return nodes with their images; several are read at once, and each that several nodes have only once."""
-        names = list(dict.fromkeys(name for node in nodes if (name := _name_in(node)) is not None))
-        if not names:
-            return list(nodes)
-        with ThreadPoolExecutor(min(_THREADS, len(names))) as pool:
-            images = dict(zip(names, pool.map(self._read, names), strict=True))
-        return _reported([self._with_image(node, images) for node in nodes])
-
-    def _read(self, name: str) -> bytes | ImageError:
-        try:
-            return self._files.read(name)
-        except ImageError as error:
-            return error
-
-    def _with_image(self, node: BaseNode, images: dict[str, bytes | ImageError]) -> BaseNode:
-        name = _name_in(node)
-        if name is None:
-            return node
-        image = images[name]
-        return _with_image(node, image) if isinstance(image, bytes) else _without_image(node, image)
+        """Return nodes with their images."""
+        return _reported(self._with_images(nodes))
 
 
 def image_storage_at(location: str | Path) -> ImageStorage:
@@ -238,6 +248,11 @@ def image_storage_at(location: str | Path) -> ImageStorage:
             return ImagesAtUrl(location)
         location = _folder_of_url(location)
     return ImagesInFolder(as_path(location, "image_storage").absolute())
+
+
+def missing_image_of(node: BaseNode) -> str | None:
+    """Return why the image that a store kept of a node could not be read; None if there is none, or if it was read."""
+    return str(node.metadata[MISSING_IMAGE]) if MISSING_IMAGE in node.metadata and has_image(node) else None
 
 
 def _folder_of_url(url: str) -> Path:
@@ -300,6 +315,15 @@ def _with_image(node: BaseNode, data: bytes) -> BaseNode:
     return _with_inline_image(without_hidden_metadata(node, STORED_IMAGE), b64encode(data).decode("ascii"))
 
 
+def _with_image_of(node: BaseNode, images: Mapping[str, bytes | ImageError]) -> BaseNode:
+    """Return a node with its image among those that were read, by name."""
+    name = _name_in(node)
+    if name is None:
+        return node
+    image = images[name]
+    return _with_image(node, image) if isinstance(image, bytes) else _without_image(node, image)
+
+
 def _without_image(node: BaseNode, error: ImageError) -> BaseNode:
     """Return a node whose image cannot be read. It keeps the name of the image, which may be restored."""
     return with_hidden_metadata(node, {MISSING_IMAGE: str(error)})
@@ -307,14 +331,14 @@ def _without_image(node: BaseNode, error: ImageError) -> BaseNode:
 
 def _reported(nodes: list[BaseNode]) -> list[BaseNode]:
     """Return nodes, after a warning about those whose image could not be read."""
-    missing = [node for node in nodes if MISSING_IMAGE in node.metadata and has_image(node)]
+    missing = [(node, reason) for node in nodes if (reason := missing_image_of(node)) is not None]
     if missing:
-        reason = missing[0].metadata[MISSING_IMAGE]
+        node, reason = missing[0]
         logger.warning(
             "%d of %d nodes have no image, such as %s: %s",
             len(missing),
             len(nodes),
-            one_line(missing[0].node_id),
+            one_line(node.node_id),
             reason,
         )
     return nodes

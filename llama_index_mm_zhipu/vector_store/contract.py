@@ -135,4 +135,7 @@ class MovableStore(IndexStore, Protocol):
     def iter_nodes(
         self, batch_size: int = 256, *, include_embeddings: bool = True, after: str | None = None
     ) -> Iterator[list[BaseNode]]:
-        """Yield all nodes in batches, in a memory that does not grow with their number."""
+        """Yield all nodes in the order of addition, in batches."""
+
+    def with_images_inline(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Return nodes that came from this store, with the images that it keeps in files of its own."""

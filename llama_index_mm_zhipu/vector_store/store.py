@@ -188,6 +188,10 @@ class FaissMultiModalVectorStore(DurableStore):
             last = found
         return self._batches_after(last, batch_size, include_embeddings)
 
+    def with_images_inline(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Return the nodes: their inline images are in them already."""
+        return list(nodes)
+
     def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
         """Return the nodes of a document in the order of addition; a node without a source is its own document."""
         with self._database.reading() as reader:
