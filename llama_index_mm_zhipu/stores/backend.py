@@ -86,6 +86,10 @@ class StoreBackend(ABC):
         recorded = {key: self.get_setting(key) for key in INDEX_SETTINGS}
         return {key: value for key, value in recorded.items() if value is not None}
 
+    def state_id(self) -> str | None:
+        """Return a text that changes with every change of nodes; None if the store cannot tell."""
+        return None
+
     @abstractmethod
     def write(self, records: Sequence[Record], settings: Mapping[str, Any]) -> None:
         """Add records; each replaces the record with its key. All or none, if the store has transactions.
@@ -118,12 +122,17 @@ class StoreBackend(ABC):
     def select(self, predicate: Predicate, *, with_vectors: bool = False) -> Iterator[list[StoredNode]]:
         """Yield batches of the nodes that meet a predicate, in a memory that does not grow with their number.
 
-        Batches are in the order of addition if the store can sort; ``StoredNode.order`` sorts them otherwise.
+        Batches are in the order of addition if the store can sort. Otherwise, ``StoredNode.order`` and
+        ``keys_in_order`` tell it.
 
         Args:
             predicate: The predicate.
             with_vectors: Whether to return vectors.
         """
+
+    def keys_in_order(self) -> list[str] | None:
+        """Return all keys in the order of addition; None if ``select`` yields the nodes in this order."""
+        return None
 
     @abstractmethod
     def fetch(self, keys: Sequence[str], *, with_vectors: bool = False) -> dict[str, StoredNode]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.schema import BaseNode
-from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
@@ -25,6 +23,7 @@ from llama_index_mm_zhipu.images import as_image_node, has_image
 from llama_index_mm_zhipu.stores.backend import StoreBackend, too_large, unsupported
 from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
+from llama_index_mm_zhipu.stores.listing import all_nodes
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
 from llama_index_mm_zhipu.stores.search import BackendSearch
 from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
@@ -154,8 +153,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         """Return the dimension of the vectors; None if that is not fixed yet."""
         return self._backend.dimension()
 
-    def state_id(self) -> None:
-        """Return None: other stores do not tell whether they have changed."""
+    def state_id(self) -> str | None:
+        """Return a text that changes when nodes are added, replaced or deleted; None if the store cannot tell."""
+        return self._backend.state_id()
 
     def require_model(self, fingerprint: str) -> None:
         """Check which model made the vectors; nodes that are added record it.
@@ -226,26 +226,32 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     def iter_nodes(
         self, batch_size: int = 256, *, include_embeddings: bool = True, after: str | None = None
     ) -> Iterator[list[BaseNode]]:
-        """Yield all nodes in batches, in an order that depends on the store.
+        """Yield all nodes in the order of addition, in batches.
 
-        What happens to nodes that are changed meanwhile depends on the store, too.
+        What happens to nodes that are changed meanwhile depends on the store.
 
         Args:
-            batch_size: Maximum number of nodes in a batch. Memory holds one batch, and one of the store's own.
+            batch_size: Maximum number of nodes in a batch. Memory holds one batch, one of the store's own, and for
+                stores that cannot sort, such as Qdrant and Milvus, the ids of all nodes: about 150 bytes each.
             include_embeddings: Whether to return nodes with their vectors.
-            after: Id of a node; the nodes after it are yielded. Those before it are read, too.
+            after: Id of a node; the nodes after it are yielded. A store that sorts reads those before it, too.
 
         Raises:
             ValueError: ``batch_size`` is not above 0, there is no node with the id ``after``, or the store cannot list
                 nodes.
         """
         require_positive(batch_size, "batch_size")
-        stored: Iterator[StoredNode] = chain.from_iterable(self._select(EVERY_NODE, include_embeddings))
-        if after is not None:
-            stored = dropwhile(lambda each: each.node_id != after, stored)
-            if next(stored, None) is None:
-                raise ValueError(f"{self._backend.name} has no node {after!r:.80} to begin after")
-        return (self._nodes_of(batch) for batch in iter_batch(stored, batch_size))
+        self._require_listing()
+        batches = all_nodes(self._backend, batch_size, after=after, with_vectors=include_embeddings)
+        return map(self._nodes_of, batches)
+
+    def with_images_inline(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
+        """Return nodes that came from this store, with the images that it keeps in the folder ``image_storage``.
+
+        Such nodes are complete on other machines as well. Files that were nodes' own when they were added stay paths.
+        A node whose image is missing or damaged comes without it; whoever opens it gets an ``ImageError``.
+        """
+        return self._images.with_images_inline(nodes)
 
     def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
         """Return the nodes of a document in the order of addition; a node without a source is its own document."""
@@ -392,10 +398,13 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             raise too_large(self._backend.name, record.node_id, "", size, limit)
 
     def _select(self, predicate: Predicate, with_vectors: bool) -> Iterator[list[StoredNode]]:
+        self._require_listing()
+        return self._backend.select(predicate, with_vectors=with_vectors)
+
+    def _require_listing(self) -> None:
         if not self.lists_nodes:
             advice = "give node ids, or query with a vector"
             raise unsupported(self._backend.name, "list nodes by metadata", advice)
-        return self._backend.select(predicate, with_vectors=with_vectors)
 
     def _nodes_of(self, stored: Sequence[StoredNode], include_images: bool = True) -> list[BaseNode]:
         nodes = [each.node() for each in stored]

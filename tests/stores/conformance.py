@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias
 
@@ -630,6 +630,7 @@ class VectorStoreConformance:
             f"n{i}": [i, 1.0] for i in range(10)
         }
         listed = [each.node_id for batch in store.iter_nodes(3, include_embeddings=False) for each in batch]
+        assert listed == [f"n{i}" for i in range(10)]
         assert [each.node_id for batch in store.iter_nodes(4, after=listed[4]) for each in batch] == listed[5:]
         assert all(each.embedding is None for batch in store.iter_nodes(include_embeddings=False) for each in batch)
         assert (store.dimension(), store.count(), store.settings()) == (2, 10, {"caption_weight": 0.5})
@@ -637,6 +638,23 @@ class VectorStoreConformance:
             store.iter_nodes(after="gone")
         with pytest.raises(ValueError, match="batch_size is 0"):
             store.iter_nodes(0)
+
+    def test_the_state_changes_with_every_change_of_nodes(self, store: Any) -> None:
+        def change_all() -> Iterator[None]:
+            yield store.add([node("a"), node("b"), node("c")])
+            yield store.add([node("a")])
+            yield store.delete_nodes(["b"])
+            yield store.add([node("b")])
+            yield store.delete("c")
+            yield store.clear()
+
+        states = [store.state_id(), *(store.state_id() for _ in change_all())]
+        if states[0] is None:
+            assert set(states) == {None}
+            return
+        assert all(one != other for one, other in pairwise(states))
+        assert len(set(states[1:-1])) == 5
+        assert store.state_id() == states[-1]
 
     def test_full_text_is_there_only_with_texts(self, store: Any) -> None:
         assert not store.has_texts()

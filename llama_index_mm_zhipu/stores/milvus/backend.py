@@ -158,6 +158,14 @@ class MilvusBackend(StoreBackend):
             for rows in self._rows(keys, self._fields(with_vectors)):
                 yield [self._format.stored_node(row) for row in rows]
 
+    def keys_in_order(self) -> list[str]:
+        """Return all keys in the order of addition; the whole collection is read, without its nodes."""
+        pages = self._pages_of_keys(self._expression(EVERY_NODE))
+        orders = [
+            (int(row[ORDER]), row[ID]) for keys in pages for rows in self._rows(keys, [ID, ORDER]) for row in rows
+        ]
+        return [key for _, key in sorted(orders)]
+
     def fetch(self, keys: Sequence[str], *, with_vectors: bool = False) -> dict[str, StoredNode]:
         """Return nodes by key."""
         batches = self._rows(keys, self._fields(with_vectors))

@@ -100,6 +100,18 @@ class PostgresBackend(StoreBackend):
         with self._transaction() as connection:
             return {decode_text(node_id): decode_text(found) for node_id, found in connection.execute(statement)}
 
+    def state_id(self) -> str:
+        """Return the number of nodes and the sum of their places in the order.
+
+        Every node that is added or replaced gets a new place. Both are read from an index, without the nodes.
+        """
+        places = self._columns.mm_order
+        with self._transaction() as connection:
+            count, total = connection.execute(
+                select(func.count(), func.sum(places)).select_from(self._table.nodes)
+            ).one()
+        return f"{count}/{total or 0}"
+
     # Changes
 
     def write(self, records: Sequence[Record], settings: Mapping[str, Any]) -> None:
@@ -167,7 +179,9 @@ class PostgresBackend(StoreBackend):
         """Yield batches of the nodes that meet a predicate, in the order of addition, as they are at one moment."""
         statement = self._table.select_nodes(with_vectors=with_vectors).where(self._condition(predicate))
         with self._transaction() as connection:
-            rows = connection.execution_options(yield_per=_BATCH).execute(statement.order_by(self._columns.mm_order))
+            # Two writers may have given nodes the same place.
+            ordered = statement.order_by(self._columns.mm_order, self._columns.id)
+            rows = connection.execution_options(yield_per=_BATCH).execute(ordered)
             for batch in rows.partitions():
                 yield [stored_node(row) for row in batch]
 

@@ -32,6 +32,7 @@ from llama_index_mm_zhipu.stores.qdrant.points import (
     IS_SEARCHABLE,
     LENGTH,
     NODE_ID,
+    ORDER,
     RECORDED,
     SETTINGS,
     STORED_NODE,
@@ -41,6 +42,7 @@ from llama_index_mm_zhipu.stores.qdrant.points import (
     foreign_point,
     layout_of,
     length_of,
+    order_of,
     point_of,
     stored_node,
     vector_of,
@@ -195,6 +197,12 @@ class QdrantBackend(StoreBackend):
         """Yield batches of the nodes that meet a predicate, in the order of their keys."""
         for points in self._scroll(self._filter(predicate), STORED_NODE, with_vectors=with_vectors):
             yield self._stored_nodes(points)
+
+    def keys_in_order(self) -> list[str]:
+        """Return all keys in the order of addition; the whole collection is read, without its nodes."""
+        batches = self._scroll(None, [ORDER], with_vectors=False)
+        orders = [(order_of(point, self.name), str(point.id)) for points in batches for point in points]
+        return [key for _, key in sorted(orders)]
 
     def fetch(self, keys: Sequence[str], *, with_vectors: bool = False) -> dict[str, StoredNode]:
         """Return nodes by key; keys that are not there are left out."""

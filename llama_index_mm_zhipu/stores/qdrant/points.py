@@ -104,10 +104,7 @@ def stored_node(point: models.Record, layout: Layout, store: str) -> StoredNode:
     Raises:
         ValueError: The point is not one of ours.
     """
-    payload = point.payload or {}
-    ours = payload.get(OURS)
-    if ours is None:
-        raise foreign_point(store, point.id)
+    payload, ours = point.payload or {}, _ours_of(point, store)
     return StoredNode(
         key=str(point.id),
         node_id=ours["id"],
@@ -116,6 +113,23 @@ def stored_node(point: models.Record, layout: Layout, store: str) -> StoredNode:
         order=ours["order"],
         vector=None if point.vector is None else vector_of(point, layout),
     )
+
+
+def order_of(point: models.Record, store: str) -> int:
+    """Return the place of a point in the order of addition.
+
+    Raises:
+        ValueError: The point is not one of ours.
+    """
+    order: int = _ours_of(point, store)["order"]
+    return order
+
+
+def _ours_of(point: models.Record, store: str) -> dict[str, Any]:
+    ours: dict[str, Any] | None = (point.payload or {}).get(OURS)
+    if ours is None:
+        raise foreign_point(store, point.id)
+    return ours
 
 
 def foreign_point(store: str, point_id: Any) -> ValueError:
