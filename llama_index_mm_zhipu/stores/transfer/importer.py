@@ -13,6 +13,7 @@ import numpy as np
 from llama_index.core.schema import BaseNode
 from tqdm.auto import tqdm
 
+from llama_index_mm_zhipu.images import as_image_node, has_image
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Manifest, Shard, read_manifest
 from llama_index_mm_zhipu.stores.transfer.shards import ShardRow, read_shard
@@ -54,23 +55,27 @@ class Importer:
     _is_fresh: bool = field(init=False, default=False)
     _settings: dict[str, Any] = field(init=False, default_factory=dict)
 
-    def run(self) -> None:
-        """Write the nodes of all shards."""
+    def check(self) -> None:
+        """Compare vectors and settings of the shards with those of the store; nothing is written.
+
+        Raises:
+            ModelMismatchError: The store has vectors of another model or dimension.
+            ValueError: The images in the store have another caption weight.
+        """
         self._require_same_vectors()
+        self._is_fresh = self.target.is_empty()
+        self._settings = self._settings_to_record()
+
+    def run(self) -> None:
+        """Write the nodes of all shards, after ``check``."""
         # Stores that do not list nodes do not count them either.
         is_countable = self.target.lists_nodes
         before = self.target.count() if is_countable else 0
-        self._is_fresh = self.target.is_empty()
-        self._settings = self._settings_to_record()
         # Stores record the model, so that nothing may be refused after this.
         if (model := self.manifest.settings.get(MODEL)) is not None:
             self.target.require_model(model)
         try:
-            with self._bar() as bar:
-                for shard in self.manifest.shards:
-                    for rows in read_shard(self.folder, shard, self.manifest.dimension, self.batch_size):
-                        self._put(self._nodes_of(rows, shard), shard)
-                        bar.update(len(rows))
+            self._write_shards()
         except KeyboardInterrupt:
             logger.warning("interrupted: %s nodes are stored; import again to continue", self.written + self.kept)
             raise
@@ -80,8 +85,13 @@ class Importer:
         if self.skipped:
             logger.warning("%s", self.skipped.summary(self.manifest.nodes, "nodes"))
 
-    def _bar(self) -> tqdm[None]:
-        return tqdm(total=self.manifest.nodes, desc="Importing nodes", unit="node", disable=not self.show_progress)
+    def _write_shards(self) -> None:
+        total, is_hidden = self.manifest.nodes, not self.show_progress
+        with tqdm(total=total, desc="Importing nodes", unit="node", disable=is_hidden) as bar:
+            for shard in self.manifest.shards:
+                for rows in read_shard(self.folder, shard, self.manifest.dimension, self.batch_size):
+                    self._put(self._nodes_of(rows, shard), shard)
+                    bar.update(len(rows))
 
     def _require_same_vectors(self) -> None:
         dimension, theirs = self.target.dimension(), self.manifest.dimension
@@ -135,10 +145,8 @@ class Importer:
         if self._is_fresh:
             self._add(nodes, set(), shard)
             return
-        stored = {
-            each.node_id: each
-            for each in self.target.get_nodes([node.node_id for node in nodes], include_embeddings=True)
-        }
+        found = self.target.get_nodes([node.node_id for node in nodes], include_embeddings=True)
+        stored = {each.node_id: each for each in self.target.with_images_inline(found)}
         # Settings are recorded together with nodes.
         is_kept = [not self._settings and _are_equal(node, stored.get(node.node_id)) for node in nodes]
         self.kept += sum(is_kept)
@@ -214,7 +222,12 @@ def _reason(error: ValueError) -> str:
 def _are_equal(node: BaseNode, stored: BaseNode | None) -> bool:
     if stored is None or not np.array_equal(_vector_of(stored), _vector_of(node)):
         return False
-    return stored.model_dump_json(exclude={"embedding"}) == node.model_dump_json(exclude={"embedding"})
+    return _json_of(stored) == _json_of(node)
+
+
+def _json_of(node: BaseNode) -> str:
+    # Other stores keep documents with images as image nodes.
+    return (as_image_node(node) if has_image(node) else node).model_dump_json(exclude={"embedding"})
 
 
 def _vector_of(node: BaseNode) -> Vectors:

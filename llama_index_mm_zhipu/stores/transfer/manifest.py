@@ -62,6 +62,7 @@ class Manifest:
         settings: Settings of the store by key, among them ``"model"``, the fingerprint of the embedding model.
         source_state: State of the exported store, ``MovableStore.state_id``, for resuming the export.
         shards: The shards, in the order of the nodes.
+        skipped: Nodes that were left out because their images are missing, with the reason for each, by id.
         is_complete: Whether all shards are written.
     """
 
@@ -70,6 +71,7 @@ class Manifest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     source_state: str | None = None
     shards: tuple[Shard, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
     is_complete: bool = False
 
     @property
@@ -81,12 +83,6 @@ class Manifest:
     def bytes(self) -> int:
         """Size of all shards."""
         return sum(shard.bytes for shard in self.shards)
-
-    def is_part_of(self, wanted: Manifest) -> bool:
-        """Return whether the shards are the first ones of a wanted export: of the same state of the same store."""
-        if self.source_state is None or self.source_state != wanted.source_state:
-            return False
-        return (self.vectors, self.settings) == (wanted.vectors, wanted.settings)
 
     def save(self, folder: Path) -> None:
         """Write the manifest into a folder, in place of the one there."""
@@ -100,6 +96,7 @@ class Manifest:
             "settings": self.settings,
             "source_state": self.source_state,
             "shards": [asdict(shard) for shard in self.shards],
+            "skipped": self.skipped,
         }
         with replaced_file(folder / MANIFEST) as opened:
             opened.write(json.dumps(fields, ensure_ascii=False, indent=1).encode())
@@ -145,6 +142,7 @@ def _manifest_of(fields: Mapping[str, Any]) -> Manifest:
         settings=dict(fields["settings"]),
         source_state=fields.get("source_state"),
         shards=tuple(map(_shard_of, fields["shards"])),
+        skipped=dict(fields.get("skipped", {})),
         is_complete=bool(fields["complete"]),
     )
 

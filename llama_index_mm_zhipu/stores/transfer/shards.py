@@ -189,7 +189,7 @@ def write_manifest(folder: str | Path, *, settings: Mapping[str, Any]) -> Manife
                 f"{kinds[0][1]} of {kinds[0][0]}; vectors of different models do not go into one store"
             )
     dimension, vectors = kinds[0]
-    manifest = Manifest(vectors, dimension, dict(settings), None, shards, is_complete=True)
+    manifest = Manifest(vectors, dimension, dict(settings), shards=shards, is_complete=True)
     manifest.save(folder)
     return manifest
 
