@@ -382,9 +382,7 @@ def test_a_folder_with_something_else_is_refused(source: Any, folder: Path, shar
         export(source, tmp_path)
     source.delete_nodes(["n0"])
     before = {path: path.read_bytes() for path in shards.iterdir()}
-    with pytest.raises(
-        ValueError, match="a finished export, and the store has changed since; choose another"
-    ):
+    with pytest.raises(ValueError, match="a finished export, and the store has changed since; choose another"):
         export(source, shards)
     assert {path: path.read_bytes() for path in shards.iterdir()} == before
 

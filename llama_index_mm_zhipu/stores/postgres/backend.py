@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -20,6 +20,7 @@ from llama_index_mm_zhipu.stores.postgres.table import lock_key, stored_node, ve
 from llama_index_mm_zhipu.stores.postgres.text import best_texts, text_queries
 from llama_index_mm_zhipu.stores.postgres.vectors import VectorSearch, find_index
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
+from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.predicates import Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
 
@@ -177,11 +178,22 @@ class PostgresBackend(StoreBackend):
 
     def select(self, predicate: Predicate, *, with_vectors: bool = False) -> Iterator[list[StoredNode]]:
         """Yield batches of the nodes that meet a predicate, in the order of addition, as they are at one moment."""
+        listing = self._select(predicate, with_vectors)
+        try:
+            # ``yield from`` would close the listing before ``finally``.
+            for batch in listing:  # noqa: UP028
+                yield batch
+        finally:
+            # Whoever stops listing needs no error of a server that has failed meanwhile.
+            with suppress(StoreError):
+                listing.close()
+
+    def _select(self, predicate: Predicate, with_vectors: bool) -> Generator[list[StoredNode], None, None]:
         statement = self._table.select_nodes(with_vectors=with_vectors).where(self._condition(predicate))
+        # Two writers may have given nodes the same place.
+        statement = statement.order_by(self._columns.mm_order, self._columns.id)
         with self._transaction() as connection:
-            # Two writers may have given nodes the same place.
-            ordered = statement.order_by(self._columns.mm_order, self._columns.id)
-            rows = connection.execution_options(yield_per=_BATCH).execute(ordered)
+            rows = connection.execution_options(yield_per=_BATCH).execute(statement)
             for batch in rows.partitions():
                 yield [stored_node(row) for row in batch]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, takewhile
 from pathlib import Path
@@ -115,8 +116,8 @@ class Exporter:
 
     def _write(self, manifest: Manifest) -> Manifest:
         total = self.source.count()
-        nodes = self._nodes_after(manifest)
-        with tqdm(total=total, desc="Exporting nodes", unit="node", disable=not self.show_progress) as bar:
+        # The listing is a transaction in some stores, which must not outlive an error.
+        with closing(self._nodes_after(manifest)) as nodes, self._bar(total) as bar:
             bar.update(manifest.nodes)
             while (first := next(nodes, None)) is not None:
                 part = _counted(chain([first], islice(nodes, self.nodes_per_shard - 1)), bar)
@@ -129,7 +130,10 @@ class Exporter:
         manifest.save(self.folder)
         return manifest
 
-    def _nodes_after(self, manifest: Manifest) -> Iterator[BaseNode]:
+    def _bar(self, total: int) -> tqdm[None]:
+        return tqdm(total=total, desc="Exporting nodes", unit="node", disable=not self.show_progress)
+
+    def _nodes_after(self, manifest: Manifest) -> Generator[BaseNode, None, None]:
         """Yield the nodes after those of the shards, with their images."""
         after = last_node_id(self.folder, manifest.shards[-1]) if manifest.shards else None
         for batch in self.source.iter_nodes(ROWS_AT_A_TIME, after=after):
