@@ -176,6 +176,7 @@ def _stores_by_folder(given: IndexOfStores | BasePydanticVectorStore, folder: Pa
     """Return the stores of an index with their subfolders, or a store with the folder.
 
     Raises:
+        TypeError: Neither was given.
         ValueError: The folder holds the shards of a store, and an index was given, or the other way round.
     """
     if isinstance(given, BasePydanticVectorStore):
@@ -185,6 +186,8 @@ def _stores_by_folder(given: IndexOfStores | BasePydanticVectorStore, folder: Pa
                 f"{IMAGES!r} or {TEXTS!r}"
             )
         return [(folder, _movable(given))]
+    if not isinstance(given, IndexOfStores):
+        raise TypeError(f"{given!r:.80} cannot be moved; give an index or a vector store of LlamaIndex")
     if (folder / MANIFEST).exists():
         raise ValueError(f"{folder} holds a single store: give index.image_store or index.text_store, not the index")
     return [(folder / IMAGES, _movable(given.image_store)), (folder / TEXTS, _movable(given.text_store))]
