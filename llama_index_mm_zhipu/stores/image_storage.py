@@ -123,7 +123,7 @@ class ImagesBeside(ImageStorage):
 
     def with_images_stored(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
         """Return nodes with the names of their images, which are written by several threads."""
-        if not any(map(_inline_image_of, nodes)):
+        if not any(map(inline_image_of, nodes)):
             return [self._stored(node) for node in nodes]
         with ThreadPoolExecutor(_THREADS) as pool:
             return list(pool.map(self._stored, nodes))
@@ -149,7 +149,7 @@ class ImagesBeside(ImageStorage):
 
     def _stored(self, node: BaseNode) -> BaseNode:
         node = without_hidden_metadata(node, MISSING_IMAGE) if has_image(node) else node
-        data = _decoded(_inline_image_of(node))
+        data = _decoded(inline_image_of(node))
         if data is None:
             return self._unchanged(node)
         name = name_of_image(data)
@@ -191,7 +191,7 @@ class ImagesInFolder(ImagesBeside):
 
     def with_images_inline(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
         """Return nodes with the content of the files of this folder, which is compared with their names."""
-        return self._with_images([node if _inline_image_of(node) else self._with_name_of_image(node) for node in nodes])
+        return self._with_images([node if inline_image_of(node) else self._with_name_of_image(node) for node in nodes])
 
     def _with_path_of_image(self, node: BaseNode) -> BaseNode:
         name = _name_in(node)
@@ -255,6 +255,14 @@ def missing_image_of(node: BaseNode) -> str | None:
     return str(node.metadata[MISSING_IMAGE]) if MISSING_IMAGE in node.metadata and has_image(node) else None
 
 
+def inline_image_of(node: BaseNode) -> str | bytes | None:
+    """Return the inline image of a node in base64."""
+    if isinstance(node, ImageNode):
+        return node.image
+    resource = getattr(node, "image_resource", None)
+    return resource.data if resource is not None else None
+
+
 def _folder_of_url(url: str) -> Path:
     folder = resolve_source(url)
     if not isinstance(folder, Path):
@@ -268,14 +276,6 @@ def _folder_of_url(url: str) -> Path:
 def _name_in(node: BaseNode) -> str | None:
     """Return the name of a node's image beside the store, which may be forged."""
     return str(node.metadata[STORED_IMAGE]) if STORED_IMAGE in node.metadata and has_image(node) else None
-
-
-def _inline_image_of(node: BaseNode) -> str | bytes | None:
-    """Return the inline image of a node in base64."""
-    if isinstance(node, ImageNode):
-        return node.image
-    resource = getattr(node, "image_resource", None)
-    return resource.data if resource is not None else None
 
 
 def _path_of(node: BaseNode) -> str | None:

@@ -60,7 +60,7 @@ class Places:
     def __init__(self, folder: Path, postgres: PostgresServer, dimension: int) -> None:
         self.folder = folder
         self._postgres = postgres
-        self._dimension = dimension
+        self.dimension = dimension
         self._closing = ExitStack()
         self._qdrant: Any = None
 
@@ -69,15 +69,25 @@ class Places:
         if kind == "embedded":
             store: Any = FaissMultiModalVectorStore(self.folder / "embedded", namespace=name)
         else:
-            store = ExternalVectorStore(getattr(self, f"_{kind}_store")(name), image_storage=image_storage)
+            store = ExternalVectorStore(self.llama_index_store(kind, name), image_storage=image_storage)
         self._closing.callback(store.close)
         return store
+
+    def llama_index_store(self, kind: str, name: str) -> Any:
+        """Return LlamaIndex's store of a type."""
+        makers = {
+            "postgres": self._postgres_store,
+            "qdrant": self._qdrant_store,
+            "milvus": self._milvus_store,
+            "other": lambda _: ListStore(),
+        }
+        return makers[kind](name)
 
     def close(self) -> None:
         self._closing.close()
 
     def _postgres_store(self, name: str) -> Any:
-        return pg_store_at(self._postgres, name, self._dimension, schema_name="moving")
+        return pg_store_at(self._postgres, name, self.dimension, schema_name="moving")
 
     def _qdrant_store(self, name: str) -> Any:
         from llama_index.vector_stores.qdrant import QdrantVectorStore
@@ -90,10 +100,7 @@ class Places:
         from llama_index.vector_stores.milvus import MilvusVectorStore
 
         uri = str(self.folder / "milvus.db")
-        return MilvusVectorStore(uri=uri, collection_name=name, dim=self._dimension, use_async_client=False)
-
-    def _other_store(self, name: str) -> Any:
-        return ListStore()
+        return MilvusVectorStore(uri=uri, collection_name=name, dim=self.dimension, use_async_client=False)
 
 
 @dataclass(frozen=True)
@@ -264,7 +271,7 @@ def test_nodes_are_those_that_were_given(exported: Exported, images: list[BaseNo
 
 
 def test_a_store_of_llama_index_is_moved_by_itself(exported: Exported, places: Places, texts: list[BaseNode]) -> None:
-    plain = places._postgres_store(f"plain{next(_numbers)}")
+    plain = places.llama_index_store("postgres", f"plain{next(_numbers)}")
     assert move(exported.folder / "texts", plain).nodes == len(texts)
     with closing(ExternalVectorStore(plain)) as wrapped:
         assert content_of(wrapped, []) == fields_of(texts)
@@ -280,7 +287,7 @@ def test_nodes_that_are_too_large_for_milvus_are_named_or_skipped(places: Places
     ]
     source = places.open("embedded", "large")
     for number, node in enumerate(nodes):
-        node.embedding = rng.normal(size=places._dimension).tolist()
+        node.embedding = rng.normal(size=places.dimension).tolist()
         source.add([node], settings={"caption_weight": number / 10})
     folder = places.folder / "shards of large"
     export_index(source, folder, show_progress=False)

@@ -782,6 +782,21 @@ def test_memory_does_not_grow_with_the_number_of_nodes(open_store: Callable[...,
     assert large_import < 1.5 * small_import
 
 
+def test_few_large_images_are_held_in_memory(target: FaissMultiModalVectorStore, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    with closing(FaissMultiModalVectorStore()) as source:
+        for number in range(40):
+            image = base64.b64encode(rng.bytes(1_000_000)).decode()
+            source.add([ImageNode(id_=f"n{number}", image=image, embedding=vector(number))])
+        source.add(texts(300, start=40))
+        export_peak = peak_of(lambda: export(source, folder, nodes_per_shard=1000))
+        metadata = pq.read_metadata(folder / SHARDS[0])
+        assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == [13, 13, 13, 256, 45]
+        import_peak = peak_of(lambda: import_(folder, target, batch_size=256))
+        assert content_of(target) == content_of(source)
+    assert max(export_peak, import_peak) < 200_000_000
+
+
 # Killed processes
 
 _EXPORT = """

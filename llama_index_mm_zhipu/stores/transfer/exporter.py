@@ -16,7 +16,7 @@ from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.shared_folders import TEMPORARY, make_folder
 from llama_index_mm_zhipu.stores.image_storage import missing_image_of
 from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Manifest, Precision, Shard, read_manifest
-from llama_index_mm_zhipu.stores.transfer.shards import ROWS_AT_A_TIME, last_node_id, write_shard
+from llama_index_mm_zhipu.stores.transfer.shards import last_node_id, write_shard
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store.contract import MovableStore
@@ -25,6 +25,9 @@ from llama_index_mm_zhipu.vector_store.errors import StoreError
 logger = logging.getLogger(__name__)
 
 _SHARDS = "nodes-*.parquet"
+
+_LISTED_AT_A_TIME = 32
+"""Nodes in one batch of the store. Each may hold an image of megabytes."""
 
 
 @dataclass
@@ -136,7 +139,7 @@ class Exporter:
     def _nodes_after(self, manifest: Manifest) -> Generator[BaseNode, None, None]:
         """Yield the nodes after those of the shards, with their images."""
         after = last_node_id(self.folder, manifest.shards[-1]) if manifest.shards else None
-        for batch in self.source.iter_nodes(ROWS_AT_A_TIME, after=after):
+        for batch in self.source.iter_nodes(_LISTED_AT_A_TIME, after=after):
             for node in self.source.with_images_inline(batch):
                 if node.embedding is None:
                     raise StoreError("the store lists its nodes without vectors: it cannot be exported")

@@ -71,7 +71,7 @@ class Importer:
         # Stores that do not list nodes do not count them either.
         is_countable = self.target.lists_nodes
         before = self.target.count() if is_countable else 0
-        # Stores record the model, so that nothing may be refused after this.
+        # This may record the model in the store, so it comes after all checks.
         if (model := self.manifest.settings.get(MODEL)) is not None:
             self.target.require_model(model)
         try:

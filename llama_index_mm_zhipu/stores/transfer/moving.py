@@ -1,6 +1,6 @@
 """``export_index`` and ``import_index``: move an index or a store to Parquet shards, and from shards into any other.
 
-Both hold a few hundred nodes in memory, and both continue where an interrupted run ended.
+Both hold one row group in memory, and both continue where an interrupted run ended.
 """
 
 from __future__ import annotations

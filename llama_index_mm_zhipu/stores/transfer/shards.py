@@ -10,10 +10,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from llama_index.core.schema import BaseNode
-from llama_index.core.utils import iter_batch
 
 from llama_index_mm_zhipu.arguments import as_path
 from llama_index_mm_zhipu.shared_folders import replaced_file
+from llama_index_mm_zhipu.stores.image_storage import inline_image_of
 from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Manifest, Precision, Shard, size_and_hash
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.errors import StoreError
@@ -27,7 +27,10 @@ except ImportError:
     raise ImportError('Parquet files need pyarrow: pip install "llama-index-mm-zhipu[parquet]"') from None
 
 ROWS_AT_A_TIME = 256
-"""Rows of a row group, which readers and writers hold in memory together."""
+"""Maximum number of rows of a row group, which readers and writers hold in memory together."""
+
+_MAX_IMAGES = 16 << 20
+"""Size of the images in base64, in bytes, after which a row group ends."""
 
 _VECTOR = "vector"
 _TEXTS = ("node_id", "class_name", "content")
@@ -108,7 +111,7 @@ def write_shard(folder: Path, file: str, nodes: Iterable[BaseNode], dimension: i
     Args:
         folder: An existing folder.
         file: Name of the file.
-        nodes: Nodes with embeddings, of which ``ROWS_AT_A_TIME`` are held in memory.
+        nodes: Nodes with embeddings, of which one row group is held in memory.
         dimension: Dimension of the vectors.
         vectors: Type of the numbers of vectors.
 
@@ -121,7 +124,7 @@ def write_shard(folder: Path, file: str, nodes: Iterable[BaseNode], dimension: i
         # Statistics of ids let other programs find nodes; those of contents would repeat them.
         options = {"compression": "zstd", "use_dictionary": ["class_name"], "write_statistics": ["node_id"]}
         with pq.ParquetWriter(opened, _schema(dimension, vectors), **options) as writer:
-            for batch in iter_batch(nodes, ROWS_AT_A_TIME):
+            for batch in _row_groups(nodes):
                 writer.write_table(nodes_to_table(batch, vectors))
                 count += len(batch)
         opened.flush()
@@ -211,6 +214,20 @@ def _schema(dimension: int, vectors: Precision) -> pa.Schema:
     )
 
 
+def _row_groups(nodes: Iterable[BaseNode]) -> Iterator[list[BaseNode]]:
+    """Yield nodes in groups of at most ``ROWS_AT_A_TIME``, of fewer if they have large images."""
+    group: list[BaseNode] = []
+    size = 0
+    for node in nodes:
+        group.append(node)
+        size += len(inline_image_of(node) or "")
+        if len(group) == ROWS_AT_A_TIME or size > _MAX_IMAGES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
 def _vector_array(new: NewNodes, vectors: Precision) -> pa.Array:
     with np.errstate(over="ignore"):
         numbers = new.vectors.astype(vectors)
@@ -230,8 +247,10 @@ def _rows_of_file(
         if parquet.metadata.num_rows != shard.nodes:
             raise ValueError(f"it has {parquet.metadata.num_rows:,} nodes, {MANIFEST} says {shard.nodes:,}")
         names = _columns_of(parquet.schema_arrow)
-        for batch in parquet.iter_batches(batch_size, columns=names):
-            yield _rows_of(batch, dimension or 0)
+        for group in range(parquet.num_row_groups):
+            # Row groups of large images have few rows, and batches should not have more.
+            for batch in parquet.iter_batches(batch_size, row_groups=[group], columns=names):
+                yield _rows_of(batch, dimension or 0)
     except (ValueError, pa.ArrowException) as error:
         raise StoreError(f"shard {path} is not in the format of docs/moving.md: {one_line(str(error))}") from None
 
