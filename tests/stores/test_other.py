@@ -11,10 +11,9 @@ from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQu
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError
 
-_EQUALITY = ("== ", "in ", "key ", "SQL in a", "SQL that", "Chinese", "or")
+_EQUALITY = ("== ", "in ", "key ", "SQL in a", "SQL that", "Chinese", "and", "or")
 EXPRESSED = {name for name in FILTER_CASES if name.startswith(_EQUALITY)} - {
     "== list",
-    "key with a dot",
     "SQL in a key, negated",
     "SQL in a text",
 }
