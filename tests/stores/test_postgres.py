@@ -222,6 +222,14 @@ def test_the_code_of_the_guide_runs(
         "embed_model": ChineseClipEmbedding(str(tiny_model)),
     }
     dimension = len(names["embed_model"].get_query_embedding("图"))
-    program = block.replace('port="5432"', f'port="{postgres.port}"').replace("embed_dim=512", f"embed_dim={dimension}")
-    exec(program.replace('database="slides", user="postgres"', f'database="{DATABASE}", user="{USER}"'), names)
+    replaced = {
+        'port="5432"': f'port="{postgres.port}"',
+        'database="slides"': f'database="{DATABASE}"',
+        'user="postgres"': f'user="{USER}"',
+        "embed_dim=512": f"embed_dim={dimension}",
+    }
+    for text, replacement in replaced.items():
+        assert text in block
+        block = block.replace(text, replacement)
+    exec(block, names)
     assert len(names["index"].as_retriever(similarity_top_k=3).retrieve("红色的裙子")) == 3
