@@ -19,6 +19,7 @@ EXPRESSED = {name for name in FILTER_CASES if name.startswith(_EQUALITY)} - {
 }
 
 
+@pytest.mark.integration
 class TestAnyStore(VectorStoreConformance):
     """A store of which nothing is known."""
 
@@ -84,6 +85,7 @@ def test_too_many_values_are_refused() -> None:
         store.query(ask(node_ids=[*map(str, range(100)), "a"]))
 
 
+@pytest.mark.integration
 class TestIndexOverAnyStore(IndexConformance):
     """An index over stores of which nothing is known."""
 
