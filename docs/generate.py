@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the docstrings of the public names, one page per part, and the table of docs/scale.md.
+"""Write docs/reference/ from the docstrings of the public names: one page per part.
 
 Run with ``make docs``; a test compares the pages with what this writes.
 """
@@ -9,7 +9,6 @@ import re
 from pathlib import Path
 
 import griffe
-import store_table
 from griffe2md import render_object_docs
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -199,7 +198,6 @@ def main() -> None:
     for name, text in pages().items():
         (REFERENCE / name).write_text(text, encoding="utf-8")
         print(f"Wrote {REFERENCE / name}")
-    store_table.main()
 
 
 if __name__ == "__main__":

@@ -164,3 +164,9 @@ def test_the_table_of_errors_refers_to_existing_tests() -> None:
         for name in re.split(r", | … ", cells[3]):
             known = name.removeprefix("code ") if name.startswith("code ") else name
             assert f'"{known}"' in source or known == "1321", name
+
+
+@pytest.mark.integration
+def test_the_table_of_stores_is_up_to_date(load_script: Callable[[Path], ModuleType]) -> None:
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    assert page == load_script(Path("docs/store_table.py")).page(), "run make docs"

@@ -10,6 +10,8 @@ from index_conformance import IndexConformance
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 
+pytestmark = pytest.mark.integration
+
 
 class TestIndexOverEmbeddedStores(IndexConformance):
     """Embedded stores that are given like those of a server."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +11,20 @@ from typing import Any
 import numpy as np
 import pytest
 from conformance import OpenStore, ReopeningConformance, VectorStoreConformance, ask, node, where
+from documents import code_blocks
 from index_conformance import IndexConformance
 from llama_index.core.schema import ImageNode, IndexNode, NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
-from postgres_server import PostgresServer
+from postgres_server import DATABASE, PASSWORD, USER, PostgresServer
 from sqlalchemy.exc import IntegrityError
 
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.stores.postgres.backend import PostgresBackend
 from llama_index_mm_zhipu.vector_store.errors import StoreError
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.integration
 
@@ -198,3 +204,32 @@ def test_a_sample_of_vectors_is_no_larger_than_asked(pg_store: Callable[..., Any
     assert sorted(backend.sample_vectors(50)[:, 0].tolist()) == list(range(9))
     for each in (store, backend):
         each.close()
+
+
+# The guide
+
+
+def test_the_code_of_the_guide_runs(
+    postgres: PostgresServer, photos: list[Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = (each for each in code_blocks(ROOT / "docs" / "scale.md", "py") if "PGVectorStore" in each)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POSTGRES_PASSWORD", PASSWORD)
+    shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
+    names: dict[str, Any] = {
+        "os": os,
+        "build_index": build_index,
+        "embed_model": ChineseClipEmbedding(str(tiny_model)),
+    }
+    dimension = len(names["embed_model"].get_query_embedding("图"))
+    replaced = {
+        'port="5432"': f'port="{postgres.port}"',
+        'database="slides"': f'database="{DATABASE}"',
+        'user="postgres"': f'user="{USER}"',
+        "embed_dim=512": f"embed_dim={dimension}",
+    }
+    for text, replacement in replaced.items():
+        assert text in block
+        block = block.replace(text, replacement)
+    exec(block, names)
+    assert len(names["index"].as_retriever(similarity_top_k=3).retrieve("红色的裙子")) == 3
