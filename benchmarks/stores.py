@@ -43,6 +43,8 @@ _ROUND = 10
 
 _REPLACED, _REPLACED_IN_ROUND = 50, 5
 
+_ASKED_BY = {"vector": "by vector", "filter": "with a filter", "text": "by full text", "hybrid": "by words and vector"}
+
 _PACKAGES = (
     "llama-index-mm-zhipu",
     "llama-index-core",
@@ -290,13 +292,16 @@ def _row(name: str, result: Result) -> list[str]:
 def _remarks(result: Result) -> Iterator[str]:
     asked = result["questions"]
     if (result.get("finish_s") or 0) >= 0.1:
-        yield f"{number(result['finish_s'])} s after the last add to build the index or to vacuum"
+        yield f"{number(result['finish_s'])} s after the last add, to build the index or to vacuum"
     for kind in ("text", "hybrid"):
         if (same := asked.get(kind, {}).get("recall")) is not None and same < 1:
-            yield f"{same:.1%} of the answers of the embedded store ({kind})"
+            yield f"{same:.1%} of the answers of the embedded store to questions {_ASKED_BY[kind]}"
     most = max((times["count"] for times in asked.values()), default=0)
-    yield from (f"{times['count']} questions ({kind})" for kind, times in asked.items() if times["count"] < most)
-    yield from (f"refused: {reason}" for reason in result["refused"].values())
+    for kind, times in asked.items():
+        if times["count"] < most:
+            yield f"{times['count']} questions {_ASKED_BY[kind]}, because of the time limit"
+    if result["refused"]:
+        yield f"refuses questions {' and '.join(_ASKED_BY[kind] for kind in result['refused'])}"
     yield from result["notes"]
 
 
