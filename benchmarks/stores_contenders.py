@@ -105,7 +105,8 @@ class Postgres(Wrapped):
             async_connection_string=self._url.replace("psycopg2", "asyncpg"),
             table_name=self.table,
             embed_dim=DIMENSION,
-            hnsw_kwargs=self.index,
+            # A copy, because PGVectorStore removes keys from it.
+            hnsw_kwargs=self.index and dict(self.index),
         )
 
     def finish(self) -> None:
