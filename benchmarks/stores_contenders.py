@@ -6,7 +6,6 @@ Everything here runs in the process of one store.
 from __future__ import annotations
 
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -208,23 +207,24 @@ class Measured:
         self._name = name
         self._folder = Path(folder)
         self._questions = questions
+        self._batches = iter_batch(questions.nodes(), BATCH)
         self._contender = STORES[name](url)
 
-    def fill(self) -> Result:
-        """Add all nodes in batches of ``BATCH``; return nodes per second and which questions the store answers."""
-        # What the benchmark itself needs.
+    def open(self) -> Result:
+        """Open the empty store; return the peak memory before that, which the benchmark itself needs."""
         list(islice(self._questions.nodes(), BATCH))
         baseline = peak_bytes()
         self._contender.open(self._folder)
-        seconds = self._add_all()
-        finish_seconds = _seconds(self._contender.finish)
-        refused = {kind: reason for kind in KINDS if (reason := self._refusal(kind))}
-        return {
-            "add_per_second": self._questions.size / seconds,
-            "finish_s": finish_seconds,
-            "baseline_bytes": baseline,
-            "refused": refused,
-        }
+        return {"baseline_bytes": baseline}
+
+    def add(self) -> float:
+        """Add the next ``BATCH`` nodes; return the seconds that it took."""
+        return _seconds(self._contender.store.add, next(self._batches))
+
+    def complete(self) -> Result:
+        """Build the index of the filled store; return the seconds, and which types of questions are refused and why."""
+        seconds = _seconds(self._contender.finish)
+        return {"finish_s": seconds, "refused": {kind: reason for kind in KINDS if (reason := self._refusal(kind))}}
 
     def ask(self, kind: str, numbers: Sequence[int]) -> list[tuple[float, list[str]]]:
         """Return milliseconds and found ids of each question."""
@@ -262,19 +262,6 @@ class Measured:
             raise RuntimeError(f"{self._name} is empty after it was opened again")
         return {"reopen_s": seconds}
 
-    def _add_all(self) -> float:
-        """Add all nodes; return the seconds, without those of making the nodes."""
-        seconds = 0.0
-        next_word = step = self._questions.size / 5
-        done = 0
-        for batch in iter_batch(self._questions.nodes(), BATCH):
-            seconds += _seconds(self._contender.store.add, batch)
-            done += len(batch)
-            if done >= next_word:
-                self._say(f"added {done:,}, {done / seconds:,.0f} rows/s")
-                next_word += step
-        return seconds
-
     def _refusal(self, kind: str) -> str:
         """Return why the store refuses a type of question; empty if it answers."""
         try:
@@ -282,9 +269,6 @@ class Measured:
         except ValueError as error:
             return str(error)
         return ""
-
-    def _say(self, text: str) -> None:
-        print(f"  [{self._name}, {self._questions.size:,}] {text}", file=sys.stderr, flush=True)
 
 
 def _seconds(call: Callable[..., object], *arguments: Any) -> float:
