@@ -19,15 +19,14 @@ def store_table(found: Mapping[str, Result]) -> str:
     header += ["peak memory, MiB (minus baseline)", "bytes a row"]
     rows = [header, ["---"] * len(header), *(_row(name, result) for name, result in found.items())]
     lines = [f"| {' | '.join(row)} |" for row in rows]
-    remarks = [f"* {name}: {note}" for name, result in found.items() for note in _remarks(result)]
+    most = max((times["count"] for result in found.values() for times in result["questions"].values()), default=0)
+    remarks = [f"* {name}: {note}" for name, result in found.items() for note in _remarks(result, most)]
     return "\n".join([*lines, *([""] if remarks else []), *remarks])
 
 
 def _row(name: str, result: Result) -> list[str]:
     asked = result["questions"]
     vector, filtered = asked.get("vector", {}), asked.get("filter", {})
-    nodes = result.get("nodes", 0)
-    disk = [f"{size / nodes:,.0f} {'' if what == 'total' else what}" for what, size in _disk(result).items()]
     return [
         STORES[name].title,
         number(result.get("add_per_second")),
@@ -40,18 +39,17 @@ def _row(name: str, result: Result) -> list[str]:
         _ms(result.get("replace", {})),
         number(result.get("reopen_s")),
         _memory(result),
-        ", ".join(each.strip() for each in disk) or MISSING,
+        _bytes_a_row(result),
     ]
 
 
-def _remarks(result: Result) -> Iterator[str]:
+def _remarks(result: Result, most: int) -> Iterator[str]:
     asked = result["questions"]
     if (result.get("finish_s") or 0) >= 0.1:
         yield f"{number(result['finish_s'])} s after the last add, to build the index or to vacuum"
     for kind in ("text", "hybrid"):
         if (same := asked.get(kind, {}).get("recall")) is not None and same < 1:
             yield f"{same:.1%} of the answers of the embedded store to questions {_ASKED_BY[kind]}"
-    most = max((times["count"] for times in asked.values()), default=0)
     for kind, times in asked.items():
         if times["count"] < most:
             yield f"{times['count']} questions {_ASKED_BY[kind]}, because of the time limit"
@@ -60,8 +58,10 @@ def _remarks(result: Result) -> Iterator[str]:
     yield from result["notes"]
 
 
-def _disk(result: Result) -> dict[str, int]:
-    return result.get("disk_bytes") or {}
+def _bytes_a_row(result: Result) -> str:
+    """Return bytes on disk per node, and in brackets those without indexes if the store tells them."""
+    cells = [f"{size / result['nodes']:,.0f}" for size in result.get("disk_bytes", {}).values()]
+    return f"{cells[0]} ({cells[1]} without indexes)" if len(cells) > 1 else cells[0] if cells else MISSING
 
 
 def _ms(times: Mapping[str, float]) -> str:
