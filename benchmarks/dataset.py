@@ -31,12 +31,12 @@ FILTERS: dict[str, tuple[str, int]] = {"50 %": ("source", 2), "1 %": ("category"
 _CYCLE = 10_000
 _NAMESPACE = uuid.UUID("7a1f2f0e-5d0c-4a55-9c55-3d2f8a3f9b11")
 _WORDS_PER_TEXT = 12
-_CHARACTERS = (
+CHARACTERS = (
     "飞机火车汽车轮船城市乡村山川河流海洋森林草原沙漠天空云彩太阳月亮星星雨水雪花微风"
     "红色蓝色绿色白色黑色黄色孩子老人青年医生教师工人农民画家歌手厨师苹果香蕉米饭面条"
     "茶叶咖啡桌子椅子窗户房屋桥梁道路公园学校医院商店书籍报纸照片电影音乐舞蹈足球篮球"
 )
-_WORDS = [_CHARACTERS[start : start + 2] for start in range(0, len(_CHARACTERS), 2)]
+_WORDS = [CHARACTERS[start : start + 2] for start in range(0, len(CHARACTERS), 2)]
 
 # First number in the seed of each random generator, so that no two generate the same numbers.
 _MODEL, _NODES, _QUERIES, _TEXTS, _METADATA = range(5)

@@ -23,7 +23,7 @@ from embedding_contenders import OFFICIAL, Weights, accelerated, makers
 from embedding_fresh import Figures, fresh
 from embedding_parts import FULL, PARTS, QUICK, Bench, convert
 from embedding_peak import makers as products
-from embedding_workers import team
+from workers import team
 
 _PHOTOS = Path(__file__).parents[1] / "tests" / "data" / "photos"
 

@@ -28,7 +28,7 @@ from embedding_contenders import (
 from embedding_fresh import WAYS, Figures, fresh, import_seconds
 from embedding_peak import image_operations
 from embedding_peak import makers as products
-from embedding_workers import Team, in_turns
+from workers import Team, in_turns
 
 MODEL_ALONE = "the model alone"
 IMAGE_PATH = "640×480 JPEGs to vectors"

@@ -1,12 +1,17 @@
-"""Helpers for measurements: the order of contenders, and peak memory."""
+"""Helpers for measurements: the order of contenders, peak memory, and what a benchmark ran on."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
 import random
+import sqlite3
 import sys
 from collections.abc import Collection, Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -30,3 +35,31 @@ def peak_bytes() -> int | None:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return None
+
+
+def machine() -> dict[str, Any]:
+    """Return platform, processor, number of cores and load averages."""
+    return {
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Python, SQLite and those packages that are installed."""
+    found = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    for package in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()

@@ -15,9 +15,6 @@ import argparse
 import contextlib
 import json
 import logging
-import os
-import platform
-import sqlite3
 import statistics
 import subprocess
 import sys
@@ -25,7 +22,6 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +30,7 @@ import stages
 from contenders import CONTENDERS, IN_MILLIONS, SMALL
 from dataset import BATCH, DIMENSION
 from jobs import Job
+from measuring import machine, versions
 
 _RESULTS = Path(__file__).parent / "results"
 _DISTRIBUTIONS = ("clustered", "uniform")
@@ -92,8 +89,8 @@ class Benchmark:
     def __init__(self, settings: argparse.Namespace) -> None:
         self._settings = settings
         self._results: dict[str, Any] = {
-            "machine": _machine(),
-            "versions": _versions(),
+            "machine": machine(),
+            "versions": versions(_PACKAGES),
             "settings": {
                 "dimension": DIMENSION,
                 "batch": BATCH,
@@ -306,32 +303,6 @@ def _work(job: Job) -> None:
 
 def _merged(found: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return {**found, **more, "notes": found.get("notes", []) + more.get("notes", [])}
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "platform": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
-    for package in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[package] = version(package)
-    return versions
 
 
 def _log(text: str) -> None:

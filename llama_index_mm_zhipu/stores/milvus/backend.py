@@ -81,6 +81,8 @@ class MilvusBackend(StoreBackend):
         with self._calls():
             schema = self._client.describe_collection(store.collection_name, **_RETRIES)
             self._metric = self._metric_of_index()
+            # Milvus Lite loads no collection of a file that a process opens, and a server's may have been released.
+            self._client.load_collection(store.collection_name, **_RETRIES)
             is_lite = self._client.get_server_version(**_RETRIES).startswith("milvus_lite")
         self._paging = _LITE_PAGING if is_lite else {}
         # The upsert of Milvus Lite keeps dynamic fields that the new row lacks, and its insert replaces rows.

@@ -1,4 +1,4 @@
-"""Run the contenders of ``embedding.py`` in their own processes, one at a time.
+"""Run the contenders of a benchmark in their own processes, one at a time.
 
 Waiting threads of one contender then do not slow down another, and the peak memory is that of one contender.
 """
@@ -126,7 +126,7 @@ def in_turns(
 
 
 def _serve(pipe: Connection, make: Callable[[], object]) -> None:
-    # cn_clip prints lines when it loads a model, which would appear between the tables.
+    # Libraries print to stdout, such as cn_clip when it loads a model; these lines would appear between the tables.
     with contextlib.suppress(EOFError), Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
         made, error = _outcome(make)
         pipe.send((None, error))
