@@ -88,7 +88,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     _backend: StoreBackend = PrivateAttr()
     _images: ImageStorage = PrivateAttr()
     _model: str | None = PrivateAttr(default=None)
-    _settings: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _settings: dict[str, Any] | None = PrivateAttr(default=None)
     _mean: tuple[float, Vectors] | None = PrivateAttr(default=None)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
@@ -172,6 +172,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
                 f"{self._backend.name} was filled with the model {recorded}, not with {fingerprint}; open it with that "
                 "model, or build the index again in another collection"
             )
+        if recorded is None:
+            # There are no settings of earlier nodes, or there is no node left that has them.
+            self._settings = None
         self._model = fingerprint
 
     def expect_vector(self, make_vector: Callable[[], Sequence[float]]) -> None:
@@ -331,9 +334,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         new = {**(settings or {}), **({MODEL: self._model} if self._model is not None else {})}
         if self._model is not None:
             self.require_model(self._model)
-        with self._lock:
-            self._settings.update(new)
-            everything = dict(self._settings)
+        everything = {**self._known_settings(), **new}
         # Other stores know image nodes only: documents and resources become such nodes.
         images_and_texts = [as_image_node(node) if has_image(node) else node for node in nodes]
         stored = self._images.with_images_stored(images_and_texts)
@@ -341,6 +342,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         for record in records:
             self._require_size(record)
         self._backend.write(records, new)
+        with self._lock:
+            # Another thread may have recorded more in the meantime.
+            self._settings = {**(self._settings or {}), **everything}
         self._mean = None
         return [record.node_id for record in records]
 
@@ -368,8 +372,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     def clear(self) -> None:
         """Delete every node, and the recorded settings."""
         self._backend.clear()
-        with self._lock:
-            self._settings = {}
+        self._settings = None
 
     def checkpoint(self) -> None:
         """Do nothing: the store writes its own files."""
@@ -377,6 +380,15 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     def close(self) -> None:
         """Close the store's connections."""
         self._backend.close()
+
+    def _known_settings(self) -> Mapping[str, Any]:
+        """Return the settings that the store held when this object first added nodes, and those added since.
+
+        Stores without a place for settings keep them beside nodes: every node records all of them, because the nodes
+        that had them before may be deleted.
+        """
+        known = self._settings
+        return self._backend.settings() if known is None else known
 
     def _require_mode(self, asked: VectorStoreQueryMode | str) -> None:
         mode = member_of(VectorStoreQueryMode, asked, "mode")

@@ -714,6 +714,21 @@ class ReopeningConformance:
         assert other.query(ask()).ids == []
         assert other.is_empty()
 
+    def test_settings_outlive_the_nodes_that_they_were_recorded_with(self, open_store: OpenStore) -> None:
+        first = open_store("nodes")
+        first.require_model("model")
+        first.add([node("a")], settings={"caption_weight": 0.5})
+        second = open_store("nodes")
+        second.require_model("model")
+        second.add([node("b")])
+        second.delete_nodes(["a"])
+        assert second.get_setting("caption_weight") == 0.5
+        with pytest.raises(ModelMismatchError, match=r"model.*other"):
+            second.require_model("other")
+        second.delete_nodes(["b"])
+        second.add([node("c")])
+        assert second.get_setting("caption_weight") is None
+
     def test_two_writers_leave_each_node_once(self, open_store: OpenStore) -> None:
         stores = open_store("nodes"), open_store("nodes")
 
