@@ -27,6 +27,7 @@ from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
 from llama_index_mm_zhipu.stores.search import BackendSearch
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
 from llama_index_mm_zhipu.vector_store.contract import MODEL, ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
@@ -66,6 +67,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     Raises:
         ImportError: The package for the protocol of ``image_storage`` is not installed.
         StoreError: The server cannot be reached, or refuses the user.
+        TypeError: ``store`` is not a vector store of LlamaIndex, or one that an index can use as it is.
         ValueError: The store cannot be used, such as one that keeps no nodes.
 
     Examples:
@@ -94,9 +96,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
     def __init__(self, store: BasePydanticVectorStore, *, image_storage: str | Path = IN_NODES, **kwargs: Any) -> None:
         super().__init__(image_storage=str(image_storage), **kwargs)
-        self._store = store
         self._images = image_storage_at(image_storage)
         self._backend = backend_of(store)
+        self._store = store
 
     @classmethod
     def class_name(cls) -> str:
@@ -129,6 +131,10 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
     def __str__(self) -> str:
         return repr(self)
+
+    def __getstate__(self) -> Any:
+        # LlamaIndex would leave the connections out, and write the password of image_storage.
+        raise TypeError(f"{self!r} cannot be pickled: it has connections; make it in each process")
 
     def count(self) -> int:
         """Return the number of nodes."""
@@ -252,7 +258,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
     def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
         """Return the nodes of a document in the order of addition; a node without a source is its own document."""
-        found = [each for batch in self._select(DocumentIs((ref_doc_id,)), False) for each in batch]
+        document = DocumentIs((replace_lone_surrogates(ref_doc_id),))
+        found = [each for batch in self._select(document, False) for each in batch]
         return self._nodes_of(sorted(found, key=lambda each: each.order))
 
     def document_ids(self) -> list[str]:
@@ -351,7 +358,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete all nodes of a document, if there are any; a node without a source is its own document."""
         require_known("ExternalVectorStore.delete", delete_kwargs, ())
-        self._backend.delete(DocumentIs((ref_doc_id,)))
+        self._backend.delete(DocumentIs((replace_lone_surrogates(ref_doc_id),)))
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any

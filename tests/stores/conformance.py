@@ -555,6 +555,16 @@ class VectorStoreConformance:
                 assert type(same) is type(each)
                 assert same.model_dump(exclude={"embedding"}) == each.model_dump(exclude={"embedding"})
 
+    def test_a_lone_surrogate_in_an_id_stands_for_the_same_node_in_every_call(self, store: Any) -> None:
+        odd = "a\ud800"
+        store.add([node(odd), node("b", ref_doc=odd)])
+        (kept,) = store.get_nodes([odd])
+        assert kept.node_id == "a\ufffd"
+        store.delete_nodes([odd])
+        assert store.query(ask()).ids == ["b"]
+        store.delete(odd)
+        assert store.query(ask()).ids == []
+
     def test_images_in_documents_and_resources_are_kept(self, store: Any) -> None:
         image = encode_image(Image.new("RGB", (40, 30), "red"))
         small = base64.b64encode(image).decode()

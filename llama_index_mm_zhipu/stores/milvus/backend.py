@@ -17,7 +17,13 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from pymilvus import DataType, MilvusException
 
-from llama_index_mm_zhipu.stores.backend import BY_VECTOR, Abilities, StoreBackend, unsupported
+from llama_index_mm_zhipu.stores.backend import (
+    BY_VECTOR,
+    Abilities,
+    StoreBackend,
+    message_without_secrets,
+    unsupported,
+)
 from llama_index_mm_zhipu.stores.milvus.filters import (
     ID,
     exists,
@@ -353,13 +359,12 @@ _REASONS = {
     "cannot parse expression": "does not take the filter; give fewer or shorter conditions",
     "recursion": "does not take the filter; give fewer nested conditions",
 }
-_SHOWN_MESSAGE = 200
 
 
 def _reason_of(message: str) -> str:
     """Return what an error means and what to do; the beginning of its message if that is not known."""
     known = next((reason for sign, reason in _REASONS.items() if sign in message), None)
-    return known or f"refuses a call: {message[:_SHOWN_MESSAGE]}"
+    return known or f"refuses a call: {message_without_secrets(message)}"
 
 
 def _batches(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[list[ItemT]]:
