@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, uuid_of
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.contract import INDEX_SETTINGS
+from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.predicates import Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
 
@@ -168,6 +170,20 @@ def unsupported(store: str, what: str, advice: str) -> ValueError:
         advice: What to do instead.
     """
     return ValueError(f"{store} cannot {what}; {advice}")
+
+
+def require_same_process(store: str, process: int) -> None:
+    """Check that a store is used by the process that opened it, for clients that two processes cannot share.
+
+    Args:
+        store: Name of the store.
+        process: Id of the process that opened it.
+
+    Raises:
+        StoreError: This process was forked from it.
+    """
+    if os.getpid() != process:
+        raise StoreError(f"{store} was opened before this process was forked; make client and store again in it")
 
 
 def message_without_secrets(error: Exception | str) -> str:

@@ -7,6 +7,7 @@ what was just written or deleted. On a server each of them waits for its clock, 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
@@ -22,6 +23,7 @@ from llama_index_mm_zhipu.stores.backend import (
     Abilities,
     StoreBackend,
     message_without_secrets,
+    require_same_process,
     unsupported,
 )
 from llama_index_mm_zhipu.stores.milvus.filters import (
@@ -82,6 +84,7 @@ class MilvusBackend(StoreBackend):
     def __init__(self, store: MilvusVectorStore) -> None:
         self._store = store
         self._client = store.client
+        self._process = os.getpid()
         # The store does not keep the address that it was given, and the client has it in no public place.
         self._name = f'Milvus collection "{store.collection_name}" at {store.client._config.address}'
         with self._calls():
@@ -330,6 +333,7 @@ class MilvusBackend(StoreBackend):
         Args:
             consequence: What the error means for the data, and what to do.
         """
+        require_same_process(self._name, self._process)
         try:
             yield
         except (MilvusException, grpc.RpcError) as error:
