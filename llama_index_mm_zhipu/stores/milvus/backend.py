@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import grpc
 import numpy as np
@@ -26,6 +26,7 @@ from llama_index_mm_zhipu.stores.backend import (
     require_same_process,
     unsupported,
 )
+from llama_index_mm_zhipu.stores.batches import batches_by_size, best_by_inner_product, cosine_candidates
 from llama_index_mm_zhipu.stores.milvus.filters import (
     ID,
     exists,
@@ -41,8 +42,6 @@ from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.predicates import EVERY_NODE, Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
 
-ItemT = TypeVar("ItemT")
-
 _MAX_K = 16_384
 """Maximum results of a search, and of a page of a query."""
 
@@ -52,10 +51,6 @@ _READ = 2_000
 
 _MAX_MESSAGE = 16 << 20
 """Bytes of rows or ids that are sent at once. The server takes 64 MiB."""
-
-_COSINE_CANDIDATES = 4
-_MIN_COSINE_CANDIDATES = 100
-"""Candidates by cosine, for each wanted node and at least, of which the best by inner product are returned."""
 
 _READING = {"consistency_level": "Strong"}
 _RETRIES = {"retry_times": 7}
@@ -132,14 +127,14 @@ class MilvusBackend(StoreBackend):
         rows = [self._format.row(record) for record in records]
         if self._metric == "COSINE":
             self._require_directions(records)
-        for batch in _batches(rows, self._size_of):
+        for batch in batches_by_size(rows, self._size_of, _MAX_MESSAGE):
             with self._calls("some nodes may have been added; add all of them again"):
                 self._write(self._store.collection_name, batch, **_RETRIES)
 
     def delete(self, predicate: Predicate) -> None:
         """Delete the nodes that meet a predicate."""
         for keys in self._pages_of_keys(self._expression(predicate)):
-            for batch in _batches(keys, len):
+            for batch in batches_by_size(keys, len, _MAX_MESSAGE):
                 with self._calls("some nodes may have been deleted; delete again"):
                     self._client.delete(self._store.collection_name, filter=one_of(ID, batch), **_RETRIES)
 
@@ -151,11 +146,8 @@ class MilvusBackend(StoreBackend):
         """Return keys and inner products of the nearest nodes, best first."""
         if self._metric == "IP":
             return [(hit[ID], hit["distance"]) for hit in self._search(vector, k, predicate, [])]
-        candidates = min(_MAX_K, max(_MIN_COSINE_CANDIDATES, _COSINE_CANDIDATES * k))
-        length = float(np.linalg.norm(vector))
-        hits = self._search(vector, candidates, predicate, [LENGTH])
-        scored = [(hit[ID], hit["distance"] * length * hit["entity"][LENGTH]) for hit in hits]
-        return sorted(scored, key=lambda each: -each[1])[:k]
+        hits = self._search(vector, min(_MAX_K, cosine_candidates(k)), predicate, [LENGTH])
+        return best_by_inner_product([(hit[ID], hit["distance"], hit["entity"][LENGTH]) for hit in hits], vector, k)
 
     def search_text(self, query: str, k: int, predicate: Predicate) -> Scored[str]:
         """Raise an error: there is no full text search."""
@@ -369,17 +361,3 @@ def _reason_of(message: str) -> str:
     """Return what an error means and what to do; the beginning of its message if that is not known."""
     known = next((reason for sign, reason in _REASONS.items() if sign in message), None)
     return known or f"refuses a call: {message_without_secrets(message)}"
-
-
-def _batches(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[list[ItemT]]:
-    """Yield batches of items that fit into one message."""
-    batch: list[ItemT] = []
-    size = 0
-    for item in items:
-        size += size_of(item)
-        if batch and size > _MAX_MESSAGE:
-            yield batch
-            batch, size = [], size_of(item)
-        batch.append(item)
-    if batch:
-        yield batch
