@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, dropwhile
 from pathlib import Path
@@ -26,7 +25,7 @@ from llama_index_mm_zhipu.stores.backend import StoreBackend, too_large, unsuppo
 from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
-from llama_index_mm_zhipu.stores.search import BackendSearch
+from llama_index_mm_zhipu.stores.search import BackendSearch, MeanVector
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
 from llama_index_mm_zhipu.vector_store.contract import MODEL, ScoredQueryResult
@@ -39,10 +38,6 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     predicate_of_query,
 )
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking, Vectors
-
-_MEAN_SAMPLE = 1_000
-_MEAN_SECONDS = 60.0
-"""How long the mean of the vectors is used for hybrid search before it is computed from a new sample."""
 
 
 class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
@@ -91,13 +86,14 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     _images: ImageStorage = PrivateAttr()
     _model: str | None = PrivateAttr(default=None)
     _settings: dict[str, Any] | None = PrivateAttr(default=None)
-    _mean: tuple[float, Vectors] | None = PrivateAttr(default=None)
+    _mean: MeanVector = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(self, store: BasePydanticVectorStore, *, image_storage: str | Path = IN_NODES, **kwargs: Any) -> None:
         super().__init__(image_storage=str(image_storage), **kwargs)
         self._images = image_storage_at(image_storage)
         self._backend = backend_of(store)
+        self._mean = MeanVector(self._backend)
         self._store = store
 
     @classmethod
@@ -312,7 +308,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         self._require_mode(query.mode)
         if (vector := query.query_embedding) is not None:
             self.expect_vector(lambda: vector)
-        search = BackendSearch(self._backend, predicate_of_query(query), self._mean_vector)
+        search = BackendSearch(self._backend, predicate_of_query(query), self._mean)
         ranked = Ranking[str](search, QueryOptions(mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)).rank(query)
         return self._result_of(ranked, search)
 
@@ -352,7 +348,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         with self._lock:
             # Another thread may have recorded more in the meantime.
             self._settings = {**(self._settings or {}), **everything}
-        self._mean = None
+        self._mean.forget()
         return [record.node_id for record in records]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
@@ -380,6 +376,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         """Delete every node, and the recorded settings."""
         self._backend.clear()
         self._settings = None
+        self._mean.forget()
 
     def checkpoint(self) -> None:
         """Do nothing: the store writes its own files."""
@@ -432,14 +429,3 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             inner_products=[each.similarity for each in ranked],
             words_found=[each.words_found for each in ranked],
         )
-
-    def _mean_vector(self) -> Vectors:
-        now = time.monotonic()
-        mean = self._mean
-        if mean is None or now - mean[0] > _MEAN_SECONDS:
-            sample = self._backend.sample_vectors(_MEAN_SAMPLE)
-            if not len(sample):
-                # Not kept: another process may add nodes.
-                return np.zeros(self._backend.dimension() or 0, np.float32)
-            mean = self._mean = now, sample.mean(axis=0)
-        return mean[1]
