@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from llama_index_mm_zhipu.index.read import (
 )
 from llama_index_mm_zhipu.index.settings import multimodal_or_default, warn_of_other_precision
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
-from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, open_store
+from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, TEXT_NAMESPACE, open_store
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
 from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.stores import ExternalVectorStore
@@ -202,7 +203,7 @@ def load_index(
         show_progress: Whether insertions show progress bars.
 
     Raises:
-        FileNotFoundError: There is no index in the folder.
+        FileNotFoundError: There is no index in the folder, or not the part that belongs there.
         ModelMismatchError: The index was built with another model.
         StoreError: The server of a store cannot be reached.
         TypeError: There is no multimodal embedding model, or neither a folder nor a store is given.
@@ -212,6 +213,8 @@ def load_index(
         raise TypeError("load_index needs the folder of the index, or its image_store and text_store")
     if persist_dir is not None and image_store is None and not has_index(persist_dir):
         raise FileNotFoundError(_no_index_in(as_path(persist_dir, "persist_dir")))
+    if persist_dir is not None and image_store is not None and text_store is None:
+        _require_texts_in(as_path(persist_dir, "persist_dir"))
     return _open_index(
         persist_dir,
         image_store=image_store,
@@ -226,6 +229,11 @@ def load_index(
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
+
+
+def _require_texts_in(folder: Path) -> None:
+    if not (folder / f"{TEXT_NAMESPACE}.sqlite3").is_file():
+        raise FileNotFoundError(f"no texts of an index in {folder}; give the persist_dir that build_index was given")
 
 
 def has_index(persist_dir: str | Path) -> bool:
@@ -254,32 +262,45 @@ def _open_index(
     # Weights are read and hashed once, before the model is copied for texts.
     fingerprint_of(embed_model)
     text_embed_model = text_embed_model or for_long_texts(embed_model)
-    images = open_store(
-        image_store,
-        persist_dir,
-        argument="image_store",
-        other=text_store,
-        image_storage=None if image_storage is None else str(image_storage),
-        model=embed_model,
-    )
-    texts = open_store(
-        text_store, persist_dir, argument="text_store", other=image_store, image_storage=None, model=text_embed_model
-    )
-    _require_two_collections(images, texts)
-    warn_of_other_precision(images, embed_model)
-    return ImageIndex(
-        nodes=[],
-        storage_context=StorageContext.from_defaults(vector_store=texts),
-        image_vector_store=images,
-        embed_model=text_embed_model,
-        image_embed_model=embed_model,
-        caption_weight=caption_weight,
-        on_error=on_error,
-        transformations=transformations,
-        ocr=ocr,
-        insert_batch_size=insert_batch_size,
-        show_progress=show_progress,
-    )
+    with ExitStack() as opened:
+        # If one store cannot be used, the other one is closed. Given stores stay open.
+        images = open_store(
+            image_store,
+            persist_dir,
+            argument="image_store",
+            other=text_store,
+            image_storage=None if image_storage is None else str(image_storage),
+            model=embed_model,
+        )
+        if image_store is None:
+            opened.callback(images.close)
+        texts = open_store(
+            text_store,
+            persist_dir,
+            argument="text_store",
+            other=image_store,
+            image_storage=None,
+            model=text_embed_model,
+        )
+        if text_store is None:
+            opened.callback(texts.close)
+        _require_two_collections(images, texts)
+        index = ImageIndex(
+            nodes=[],
+            storage_context=StorageContext.from_defaults(vector_store=texts),
+            image_vector_store=images,
+            embed_model=text_embed_model,
+            image_embed_model=embed_model,
+            caption_weight=caption_weight,
+            on_error=on_error,
+            transformations=transformations,
+            ocr=ocr,
+            insert_batch_size=insert_batch_size,
+            show_progress=show_progress,
+        )
+        warn_of_other_precision(images, embed_model)
+        opened.pop_all()
+    return index
 
 
 def _require_two_stores(

@@ -32,9 +32,15 @@ from llama_index_mm_zhipu.index.engines import (
     make_query_engine,
 )
 from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, items_of, nodes_of, transformed
-from llama_index_mm_zhipu.index.settings import has_texts_apart, recorded_weight, require_fingerprint, require_models
+from llama_index_mm_zhipu.index.settings import has_texts_apart, recorded_weight, require_fingerprint
 from llama_index_mm_zhipu.index.stored_files import is_stored_alike
-from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, ImageIndexStruct, register_index, with_index_stores
+from llama_index_mm_zhipu.index.stores import (
+    IMAGE_NAMESPACE,
+    ImageIndexStruct,
+    register_index,
+    require_model,
+    with_index_stores,
+)
 from llama_index_mm_zhipu.index.write import Destination, NodeWriter
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr
 from llama_index_mm_zhipu.llm.llm import llm_or_default
@@ -79,8 +85,10 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
     Raises:
         ModelMismatchError: A store was filled with another model.
+        StoreError: The server of a store cannot be reached.
         TypeError: There is no multimodal embedding model.
-        ValueError: The storage context does not hold two stores that keep nodes.
+        ValueError: The storage context does not hold two stores that keep nodes, or one is made for vectors of another
+            dimension.
     """
 
     index_struct_cls = ImageIndexStruct
@@ -135,8 +143,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
         self.skipped = Skipped()
         self.kept = 0
         self.written_texts: set[str] = set()
-        if index_struct is not None:
-            require_models(self._destination.texts, embed_model, self._destination.images, image_model)
+        for store, model in ((images, image_model), (texts, embed_model)):
+            require_model(store, model)
         super().__init__(
             nodes=nodes,
             index_struct=index_struct,

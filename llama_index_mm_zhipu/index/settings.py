@@ -41,18 +41,6 @@ def multimodal_or_default(embed_model: object) -> MultiModalEmbedding:
     raise TypeError(f"embed_model is {given:.80}, which does not embed images: {wanted}")
 
 
-def require_models(
-    texts: IndexStore, text_model: BaseEmbedding, images: IndexStore, image_model: BaseEmbedding
-) -> None:
-    """Check that the stores have the vectors of these models, and record the models in empty stores.
-
-    Raises:
-        ModelMismatchError: A store was filled with another model.
-    """
-    for store, model in ((images, image_model), (texts, text_model)):
-        store.require_model(fingerprint_of(model))
-
-
 def require_fingerprint(fingerprint: str, model: BaseEmbedding) -> None:
     """Check that vectors were made by the model of an index.
 

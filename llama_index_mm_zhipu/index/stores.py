@@ -32,6 +32,9 @@ from llama_index_mm_zhipu.vector_store.contract import IndexStore
 TEXT_NAMESPACE = "default"
 IMAGE_NAMESPACE = MultiModalVectorStoreIndex.image_namespace
 
+_ANY_WORD = "图"
+"""A text whose vector tells the dimension of a model."""
+
 
 def as_index_store(store: BasePydanticVectorStore) -> Any:
     """Return a store as one that an index can use: itself if it has all methods of ``IndexStore``, otherwise wrapped.
@@ -89,7 +92,7 @@ def open_store(
     image_storage: str | None,
     model: BaseEmbedding,
 ) -> Any:
-    """Return the store of an index: the given one, or an embedded one in a folder or in memory.
+    """Return the store of an index: the given one, whose model is not checked yet, or an embedded one.
 
     Args:
         given: The store that the user gave as this argument.
@@ -100,27 +103,46 @@ def open_store(
         model: Embeds the nodes.
 
     Raises:
-        ModelMismatchError: The store was filled with another model.
+        ModelMismatchError: The embedded store was filled with another model.
         StoreError: The store's file or server cannot be opened.
         ValueError: The store cannot be used.
     """
-    fingerprint = fingerprint_of(model)
     if given is None:
         namespace = TEXT_NAMESPACE if argument == "text_store" else IMAGE_NAMESPACE
         if persist_dir is None and other is not None:
             return MissingStore(argument)
-        return FaissMultiModalVectorStore(persist_dir, namespace=namespace, model=fingerprint)
+        return FaissMultiModalVectorStore(persist_dir, namespace=namespace, model=fingerprint_of(model))
     if not isinstance(given, BasePydanticVectorStore):
         raise TypeError(f"{argument} is {given!r:.80}; give a vector store of LlamaIndex")
     if isinstance(given, IndexStore):
-        store: Any = given
-    else:
-        store = ExternalVectorStore(given, **({} if image_storage is None else {"image_storage": image_storage}))
-    if isinstance(store, ExternalVectorStore):
-        # A store that is used with caution is asked with it whether it is empty, and which model filled it.
-        store.expect_vector(lambda: model.get_query_embedding("图"))
-    store.require_model(fingerprint)
-    return store
+        return given
+    return ExternalVectorStore(given, **({} if image_storage is None else {"image_storage": image_storage}))
+
+
+def require_model(store: IndexStore, model: BaseEmbedding) -> None:
+    """Check that a store has the vectors of a model, and record the model in an empty one.
+
+    Raises:
+        ModelMismatchError: The store was filled with another model.
+        ValueError: The store is empty, and made for vectors of another dimension.
+    """
+    if not isinstance(store, ExternalVectorStore):
+        store.require_model(fingerprint_of(model))
+        return
+    # A store that is used with caution is asked with it whether it is empty, and which model filled it.
+    store.expect_vector(lambda: model.get_query_embedding(_ANY_WORD))
+    store.require_model(fingerprint_of(model))
+    dimension = store.dimension()
+    if dimension is not None and store.is_empty():
+        _require_dimension(store, dimension, len(model.get_query_embedding(_ANY_WORD)))
+
+
+def _require_dimension(store: ExternalVectorStore, dimension: int, needed: int) -> None:
+    if dimension != needed:
+        raise ValueError(
+            f"{store} is made for vectors of dimension {dimension}, and those of the embedding model have {needed}; "
+            f"make another table or collection with {needed} (embed_dim of PGVectorStore, dim of MilvusVectorStore)"
+        )
 
 
 def with_index_stores(
@@ -137,7 +159,8 @@ def with_index_stores(
     if storage_context is None or texts is None or images is None or not (texts.stores_text and images.stores_text):
         raise ValueError(
             "the storage context does not hold the stores of this index: build_index(…) makes one, and "
-            "load_index(folder, embed_model=…) opens one, also from a folder that storage_context.persist(folder) wrote"
+            "load_index(folder, embed_model=…) opens one, also from a folder that storage_context.persist(folder) "
+            "wrote; for stores on a server: load_index(embed_model=…, image_store=…, text_store=…)"
         )
     own = {TEXT_NAMESPACE: as_index_store(texts), IMAGE_NAMESPACE: as_index_store(images)}
     return replace(storage_context, vector_stores={**stores, **own})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +12,25 @@ from typing import Any, ClassVar
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, uuid_of
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.contract import INDEX_SETTINGS
+from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.predicates import Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
 
 BY_VECTOR = frozenset({VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR})
 BY_TEXT = frozenset({VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.HYBRID})
+
+
+_SECRETS = re.compile(
+    r"(?<=//)[^/\s@]*@|((?<=password)|(?<=passwd)|(?<=secret)|(?<=token)|(?<=api_key)|(?<=api-key)|(?<=apikey))"
+    r"['\"]?\s*[=:]\s*['\"]?[^\s,;&'\"]+",
+    re.IGNORECASE,
+)
+"""Matches user and password of a URL, and what follows ``password=`` and the like."""
+
+_DATA = re.compile(r"[A-Za-z0-9+/=_-]{80,}")
+_SHOWN_MESSAGE = 300
 
 
 @dataclass(frozen=True)
@@ -164,6 +179,31 @@ def unsupported(store: str, what: str, advice: str) -> ValueError:
         advice: What to do instead.
     """
     return ValueError(f"{store} cannot {what}; {advice}")
+
+
+def require_same_process(store: str, process: int) -> None:
+    """Check that a store is used by the process that opened it, for clients that two processes cannot share.
+
+    Args:
+        store: Name of the store.
+        process: Id of the process that opened it.
+
+    Raises:
+        StoreError: This process was forked from it.
+    """
+    if os.getpid() != process:
+        raise StoreError(f"{store} was opened before this process was forked; make client and store again in it")
+
+
+def message_without_secrets(error: Exception | str) -> str:
+    """Return the message of an error of a driver on one line, shortened, without passwords, keys and image bytes.
+
+    Examples:
+        >>> message_without_secrets("no route to redis://user:secret@host:6379, password=secret")
+        'no route to redis://…host:6379, password…'
+    """
+    message = _SECRETS.sub("…", _DATA.sub("…", str(error)))
+    return one_line(message)[:_SHOWN_MESSAGE]
 
 
 def too_large(store: str, node_id: str, part: str, size: int, limit: int) -> ValueError:

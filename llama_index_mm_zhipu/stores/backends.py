@@ -7,6 +7,7 @@ from importlib import import_module
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_mm_zhipu.stores.backend import StoreBackend
+from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 BACKENDS = {
     "llama_index.vector_stores.postgres": ("postgres.backend", "PostgresBackend"),
@@ -20,8 +21,17 @@ def backend_of(store: BasePydanticVectorStore) -> StoreBackend:
     """Return the backend for a store.
 
     Raises:
+        TypeError: It is not a vector store of LlamaIndex, or one that an index can use as it is.
         ValueError: The store cannot be used.
     """
+    if not isinstance(store, BasePydanticVectorStore):
+        given = f"the class {store.__name__}" if isinstance(store, type) else f"a {type(store).__name__}"
+        raise TypeError(
+            f"ExternalVectorStore was given {given}; give a vector store of LlamaIndex, such as PGVectorStore(…), "
+            "QdrantVectorStore(…) or MilvusVectorStore(…)"
+        )
+    if isinstance(store, IndexStore):
+        raise TypeError(f"an index can use {type(store).__name__} as it is; give it without ExternalVectorStore")
     modules = {class_.__module__ for class_ in type(store).__mro__}
     found = next((BACKENDS[name] for name in BACKENDS if any(each.startswith(name) for each in modules)), None)
     module, class_name = found or ("other", "OtherBackend")

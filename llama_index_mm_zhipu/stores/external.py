@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from llama_index_mm_zhipu.stores.backends import backend_of
 from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, image_storage_at
 from llama_index_mm_zhipu.stores.listing import all_nodes
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
-from llama_index_mm_zhipu.stores.search import BackendSearch
+from llama_index_mm_zhipu.stores.search import BackendSearch, MeanVector
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
 from llama_index_mm_zhipu.vector_store.contract import MODEL, ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
@@ -37,10 +37,6 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     predicate_of_query,
 )
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking, Vectors
-
-_MEAN_SAMPLE = 1_000
-_MEAN_SECONDS = 60.0
-"""How long the mean of the vectors is used for hybrid search before it is computed from a new sample."""
 
 
 class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
@@ -65,6 +61,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     Raises:
         ImportError: The package for the protocol of ``image_storage`` is not installed.
         StoreError: The server cannot be reached, or refuses the user.
+        TypeError: ``store`` is not a vector store of LlamaIndex, or one that an index can use as it is.
         ValueError: The store cannot be used, such as one that keeps no nodes.
 
     Examples:
@@ -87,15 +84,16 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     _backend: StoreBackend = PrivateAttr()
     _images: ImageStorage = PrivateAttr()
     _model: str | None = PrivateAttr(default=None)
-    _settings: dict[str, Any] = PrivateAttr(default_factory=dict)
-    _mean: tuple[float, Vectors] | None = PrivateAttr(default=None)
+    _settings: dict[str, Any] | None = PrivateAttr(default=None)
+    _mean: MeanVector = PrivateAttr()
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def __init__(self, store: BasePydanticVectorStore, *, image_storage: str | Path = IN_NODES, **kwargs: Any) -> None:
         super().__init__(image_storage=str(image_storage), **kwargs)
-        self._store = store
         self._images = image_storage_at(image_storage)
         self._backend = backend_of(store)
+        self._mean = MeanVector(self._backend)
+        self._store = store
 
     @classmethod
     def class_name(cls) -> str:
@@ -128,6 +126,10 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
     def __str__(self) -> str:
         return repr(self)
+
+    def __getstate__(self) -> Any:
+        # LlamaIndex would leave the connections out, and write the password of image_storage.
+        raise TypeError(f"{self!r} cannot be pickled: it has connections; make it in each process")
 
     def count(self) -> int:
         """Return the number of nodes."""
@@ -172,6 +174,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
                 f"{self._backend.name} was filled with the model {recorded}, not with {fingerprint}; open it with that "
                 "model, or build the index again in another collection"
             )
+        if recorded is None:
+            # There are no settings of earlier nodes, or there is no node left that has them.
+            self._settings = None
         self._model = fingerprint
 
     def expect_vector(self, make_vector: Callable[[], Sequence[float]]) -> None:
@@ -255,7 +260,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
     def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
         """Return the nodes of a document in the order of addition; a node without a source is its own document."""
-        found = [each for batch in self._select(DocumentIs((ref_doc_id,)), False) for each in batch]
+        document = DocumentIs((replace_lone_surrogates(ref_doc_id),))
+        found = [each for batch in self._select(document, False) for each in batch]
         return self._nodes_of(sorted(found, key=lambda each: each.order))
 
     def document_ids(self) -> list[str]:
@@ -308,7 +314,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         self._require_mode(query.mode)
         if (vector := query.query_embedding) is not None:
             self.expect_vector(lambda: vector)
-        search = BackendSearch(self._backend, predicate_of_query(query), self._mean_vector)
+        search = BackendSearch(self._backend, predicate_of_query(query), self._mean)
         ranked = Ranking[str](search, QueryOptions(mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)).rank(query)
         return self._result_of(ranked, search)
 
@@ -337,9 +343,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         new = {**(settings or {}), **({MODEL: self._model} if self._model is not None else {})}
         if self._model is not None:
             self.require_model(self._model)
-        with self._lock:
-            self._settings.update(new)
-            everything = dict(self._settings)
+        everything = {**self._known_settings(), **new}
         # Other stores know image nodes only: documents and resources become such nodes.
         images_and_texts = [as_image_node(node) if has_image(node) else node for node in nodes]
         stored = self._images.with_images_stored(images_and_texts)
@@ -347,13 +351,16 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         for record in records:
             self._require_size(record)
         self._backend.write(records, new)
-        self._mean = None
+        with self._lock:
+            # Another thread may have recorded more in the meantime.
+            self._settings = {**(self._settings or {}), **everything}
+        self._mean.forget()
         return [record.node_id for record in records]
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete all nodes of a document, if there are any; a node without a source is its own document."""
         require_known("ExternalVectorStore.delete", delete_kwargs, ())
-        self._backend.delete(DocumentIs((ref_doc_id,)))
+        self._backend.delete(DocumentIs((replace_lone_surrogates(ref_doc_id),)))
 
     def delete_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None, **delete_kwargs: Any
@@ -374,8 +381,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     def clear(self) -> None:
         """Delete every node, and the recorded settings."""
         self._backend.clear()
-        with self._lock:
-            self._settings = {}
+        self._settings = None
+        self._mean.forget()
 
     def checkpoint(self) -> None:
         """Do nothing: the store writes its own files."""
@@ -383,6 +390,15 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     def close(self) -> None:
         """Close the store's connections."""
         self._backend.close()
+
+    def _known_settings(self) -> Mapping[str, Any]:
+        """Return the settings that the store held when this object first added nodes, and those added since.
+
+        Stores without a place for settings keep them beside nodes: every node records all of them, because the nodes
+        that had them before may be deleted.
+        """
+        known = self._settings
+        return self._backend.settings() if known is None else known
 
     def _require_mode(self, asked: VectorStoreQueryMode | str) -> None:
         mode = member_of(VectorStoreQueryMode, asked, "mode")
@@ -422,14 +438,3 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             inner_products=[each.similarity for each in ranked],
             words_found=[each.words_found for each in ranked],
         )
-
-    def _mean_vector(self) -> Vectors:
-        now = time.monotonic()
-        mean = self._mean
-        if mean is None or now - mean[0] > _MEAN_SECONDS:
-            sample = self._backend.sample_vectors(_MEAN_SAMPLE)
-            if not len(sample):
-                # Not kept: another process may add nodes.
-                return np.zeros(self._backend.dimension() or 0, np.float32)
-            mean = self._mean = now, sample.mean(axis=0)
-        return mean[1]

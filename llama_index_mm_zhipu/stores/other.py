@@ -27,7 +27,13 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQuery,
 )
 
-from llama_index_mm_zhipu.stores.backend import BY_VECTOR, Abilities, StoreBackend, unsupported
+from llama_index_mm_zhipu.stores.backend import (
+    BY_VECTOR,
+    Abilities,
+    StoreBackend,
+    message_without_secrets,
+    unsupported,
+)
 from llama_index_mm_zhipu.stores.filterable import plain_key
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, uuid_of
 from llama_index_mm_zhipu.text import one_line
@@ -63,8 +69,12 @@ _MAX_QUERIES = 100
 one query each."""
 
 _NO_COLLECTION = re.compile(
-    r"not.?found|does.?n.t exist|does not exist|not initialized|results are empty", re.IGNORECASE
+    r"(collection|table|index|class|namespace|dataset|schema)\b.{0,300}(not.?found|does.?n.t exist|does not exist|"
+    r"not initialized)|(index|collection|table).not.found|results are empty",
+    re.IGNORECASE | re.DOTALL,
 )
+"""Matches the errors of stores whose collection is made by the first ``add``. Others, such as ``404 Not Found`` for a
+wrong URL, are no sign of an empty store."""
 
 _REMEDY = "only ==, in, and, or are used with this type of store"
 
@@ -133,7 +143,7 @@ class OtherBackend(StoreBackend):
         vector = records[0].vector.tolist()
         self.expect_vector(lambda: vector)
         self._delete_records(records)
-        self._call("add nodes", lambda: self._store.add([_carrier(record) for record in records]))
+        self._call("add nodes", lambda: self._store.add([_carrier(record) for record in records]), is_write=True)
 
     def delete(self, predicate: Predicate) -> None:
         """Delete nodes by id, or those of documents.
@@ -248,8 +258,13 @@ class OtherBackend(StoreBackend):
         self._last.found = {}
         return {key: last[key] for key in keys}
 
-    def _call(self, what: str, call: Callable[[], Any]) -> Any:
+    def _call(self, what: str, call: Callable[[], Any], *, is_write: bool = False) -> Any:
         """Return what a method of the store returns; None if there is no collection yet.
+
+        Args:
+            what: What the store does, for the error.
+            call: Calls the method.
+            is_write: Whether the method makes the collection, so that a missing one is an error.
 
         Raises:
             StoreError: The store raised an error.
@@ -261,10 +276,10 @@ class OtherBackend(StoreBackend):
             raise _MissingMethodError(f"{self.name} cannot {what}: it does not have that method") from None
         except Exception as error:
             # Several stores make their collection with the first node, and raise errors of their own before that.
-            if _NO_COLLECTION.search(f"{type(error).__name__} {error}"):
+            if not is_write and not isinstance(error, OSError) and _NO_COLLECTION.search(str(error)):
                 return None
             raise StoreError(
-                f"{self.name} cannot {what}: {type(error).__name__}: {one_line(str(error))[:300]}"
+                f"{self.name} cannot {what}: {type(error).__name__}: {message_without_secrets(error)}"
             ) from None
 
 

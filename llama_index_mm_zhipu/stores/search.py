@@ -1,7 +1,8 @@
-"""``BackendSearch``: what the query modes ask of a store, answered by its backend."""
+"""What the query modes ask of a store, answered by its backend: ``BackendSearch`` and ``MeanVector``."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,37 @@ from llama_index_mm_zhipu.stores.records import StoredNode
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 from llama_index_mm_zhipu.vector_store.predicates import Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
+
+_MEAN_SAMPLE = 1_000
+_MEAN_SECONDS = 60.0
+"""How long the mean is used before it is computed from a new sample."""
+
+
+class MeanVector:
+    """About the mean of all vectors of a store, for hybrid search: that of a sample, which is read once a minute.
+
+    Args:
+        backend: The store.
+    """
+
+    def __init__(self, backend: StoreBackend) -> None:
+        self._backend = backend
+        self._last: tuple[float, Vectors] | None = None
+
+    def __call__(self) -> Vectors:
+        """Return the mean, shape ``(dimension,)``; zeros for an empty store."""
+        last, now = self._last, time.monotonic()
+        if last is None or now - last[0] > _MEAN_SECONDS:
+            sample = self._backend.sample_vectors(_MEAN_SAMPLE)
+            if not len(sample):
+                # Not kept: another process may add nodes.
+                return np.zeros(self._backend.dimension() or 0, np.float32)
+            last = self._last = now, sample.mean(axis=0)
+        return last[1]
+
+    def forget(self) -> None:
+        """Read a new sample the next time."""
+        self._last = None
 
 
 class BackendSearch:

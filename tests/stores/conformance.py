@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import date
 from itertools import pairwise, product
 from pathlib import Path
@@ -44,7 +46,7 @@ from oracle import matches
 from PIL import Image
 
 from llama_index_mm_zhipu.images import encode_image
-from llama_index_mm_zhipu.vector_store import ModelMismatchError
+from llama_index_mm_zhipu.vector_store import ModelMismatchError, StoreError
 from llama_index_mm_zhipu.vector_store.contract import IndexStore, MovableStore
 
 OpenStore: TypeAlias = Callable[..., Any]
@@ -555,6 +557,16 @@ class VectorStoreConformance:
                 assert type(same) is type(each)
                 assert same.model_dump(exclude={"embedding"}) == each.model_dump(exclude={"embedding"})
 
+    def test_a_lone_surrogate_in_an_id_stands_for_the_same_node_in_every_call(self, store: Any) -> None:
+        odd = "a\ud800"
+        store.add([node(odd), node("b", ref_doc=odd)])
+        (kept,) = store.get_nodes([odd])
+        assert kept.node_id == "a\ufffd"
+        store.delete_nodes([odd])
+        assert store.query(ask()).ids == ["b"]
+        store.delete(odd)
+        assert store.query(ask()).ids == []
+
     def test_images_in_documents_and_resources_are_kept(self, store: Any) -> None:
         image = encode_image(Image.new("RGB", (40, 30), "red"))
         small = base64.b64encode(image).decode()
@@ -731,6 +743,49 @@ class ReopeningConformance:
         one.delete("a")
         assert other.query(ask()).ids == []
         assert other.is_empty()
+
+    def test_settings_outlive_the_nodes_that_they_were_recorded_with(self, open_store: OpenStore) -> None:
+        first = open_store("nodes")
+        first.require_model("model")
+        first.add([node("a")], settings={"caption_weight": 0.5})
+        second = open_store("nodes")
+        second.require_model("model")
+        second.add([node("b")])
+        second.delete_nodes(["a"])
+        assert second.get_setting("caption_weight") == 0.5
+        with pytest.raises(ModelMismatchError, match=r"model.*other"):
+            second.require_model("other")
+        second.delete_nodes(["b"])
+        second.add([node("c")])
+        assert second.get_setting("caption_weight") is None
+
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    def test_a_forked_process_gets_its_own_answers_or_an_error(self, open_store: OpenStore) -> None:
+        store = open_store("nodes")
+        ids = [f"n{i}" for i in range(20)]
+        store.add([node(node_id) for node_id in ids])
+
+        def read() -> int:
+            try:
+                answers = [[kept.node_id for kept in store.get_nodes([each])] for each in ids * 5]
+            except StoreError as error:
+                return 0 if "make client and store again" in str(error) else 1
+            return 0 if answers == [[each] for each in ids * 5] else 2
+
+        children = []
+        for _ in range(3):
+            child = os.fork()
+            if not child:
+                # Nothing of pytest may run in a child.
+                status = 3
+                with suppress(BaseException):
+                    status = read()
+                os._exit(status)
+            children.append(child)
+        here = read()
+        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
+        assert here == 0
 
     def test_two_writers_leave_each_node_once(self, open_store: OpenStore) -> None:
         stores = open_store("nodes"), open_store("nodes")

@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 
 import pytest
 from conformance import MODES, OpenStore
-from llama_index.core import Document, QueryBundle
+from llama_index.core import Document, QueryBundle, StorageContext
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
-from llama_index.core.schema import ImageDocument, ImageNode, MediaResource, Node, TextNode
+from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, MediaResource, Node, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from PIL import Image
@@ -130,6 +130,36 @@ class IndexConformance:
         # A store that only answers queries refuses vectors of another dimension before it can tell the model.
         with pytest.raises((ModelMismatchError, StoreError), match=r"was filled with the model|cannot be searched"):
             load_index(embed_model=demo_embedding, **stores())
+
+    def test_an_index_that_is_made_by_hand_records_its_model_too(
+        self,
+        stores: Callable[[], dict[str, Any]],
+        tiny_embedding: ChineseClipEmbedding,
+        demo_embedding: ChineseClipEmbedding,
+        photo_nodes: list[ImageNode],
+        texts: list[TextNode],
+    ) -> None:
+        def index_of(model: ChineseClipEmbedding, nodes: list[BaseNode]) -> ImageIndex:
+            both = stores()
+            context = StorageContext.from_defaults(vector_store=both["text_store"])
+            return ImageIndex(nodes, None, model, context, image_vector_store=both["image_store"])
+
+        index_of(tiny_embedding, [*photo_nodes, *texts])
+        again = index_of(tiny_embedding, [])
+        assert results(again, "红色的帽子")[0] == ("text 0", pytest.approx(1, abs=1e-4))
+        assert again.caption_weight == 0.5
+        with pytest.raises((ModelMismatchError, StoreError), match=r"was filled with the model|cannot be searched"):
+            index_of(demo_embedding, [])
+
+    def test_an_empty_store_of_another_dimension_is_refused_before_anything_is_embedded(
+        self, open_store: OpenStore, tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]
+    ) -> None:
+        store = open_store("other", dimension=3)
+        if store.dimension() is None:
+            pytest.skip("the first node decides on the dimension")
+        with pytest.raises(ValueError, match="is made for vectors of dimension 3, and those of the embedding model"):
+            build_index(photo_nodes, tiny_embedding, image_store=store)
+        assert store.is_empty()
 
     def test_an_empty_index_finds_nothing(
         self, stores: Callable[[], dict[str, Any]], tiny_embedding: ChineseClipEmbedding

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
+
 import pytest
 from conformance import FILTER_CASES, OpenStore, VectorStoreConformance, ask, node, where
 from index_conformance import IndexConformance
 from list_store import ListStore, StoreWithoutFilters, StoreWithoutLookup
+from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode, VectorStoreQueryResult
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
@@ -75,6 +79,57 @@ def test_an_error_of_the_store_names_it() -> None:
 
     with pytest.raises(StoreError, match="BrokenStore cannot be searched: ConnectionError: no route to host"):
         ExternalVectorStore(BrokenStore()).query(ask())
+
+
+@pytest.mark.parametrize("message", ["404 Not Found", "Collection nodes does not exist"])
+def test_nodes_that_were_not_added_are_an_error(message: str) -> None:
+    class BrokenStore(ListStore):
+        def add(self, nodes: Sequence[BaseNode], **kwargs: object) -> list[str]:
+            raise RuntimeError(message)
+
+    with pytest.raises(StoreError, match=f"BrokenStore cannot add nodes: RuntimeError: {message}"):
+        ExternalVectorStore(BrokenStore()).add([node("a")])
+
+
+@pytest.mark.parametrize(
+    ("error", "is_empty"),
+    [
+        (ValueError("Collection [nodes] does not exist."), True),
+        (RuntimeError("Table vectors was not found"), True),
+        (RuntimeError("NotFoundError(404, 'index_not_found_exception', 'no such index [nodes]')"), True),
+        (ValueError("Table is not initialized. Please add data first."), True),
+        (RuntimeError("404 Not Found"), False),
+        (RuntimeError("host not found"), False),
+        (ConnectionError("index server: host not found"), False),
+    ],
+    ids=str,
+)
+def test_a_store_without_its_collection_is_empty_and_one_out_of_reach_is_an_error(
+    error: Exception, is_empty: bool
+) -> None:
+    class MissingStore(ListStore):
+        def query(self, query: VectorStoreQuery, **kwargs: object) -> VectorStoreQueryResult:
+            raise error
+
+    store = ExternalVectorStore(MissingStore())
+    if is_empty:
+        assert store.query(ask()).ids == []
+        return
+    with pytest.raises(StoreError, match="MissingStore cannot be searched"):
+        store.query(ask())
+
+
+def test_errors_hold_neither_passwords_nor_images() -> None:
+    image = base64.b64encode(bytes(range(100))).decode()
+
+    class BrokenStore(ListStore):
+        def query(self, query: VectorStoreQuery, **kwargs: object) -> VectorStoreQueryResult:
+            raise RuntimeError(f"redis://user:geheim@host/0 refuses {image} (api_key='geheim', Token: geheim)")
+
+    with pytest.raises(StoreError, match=r"redis://…host/0 refuses …") as raised:
+        ExternalVectorStore(BrokenStore()).query(ask())
+    assert "geheim" not in str(raised.value)
+    assert image[:50] not in str(raised.value)
 
 
 def test_too_many_values_are_refused() -> None:

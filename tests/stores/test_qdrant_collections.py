@@ -101,6 +101,13 @@ def test_a_collection_that_somebody_deletes_is_empty_and_made_again(client: Qdra
     assert store.query(near(1.0, 0.0, 0.0)).ids == ["b"]
 
 
+def test_a_collection_that_another_object_made_is_read_with_its_vectors(client: QdrantClient) -> None:
+    early = wrapped(client)
+    wrapped(client).add([node("a", 3.0, 4.0)])
+    assert early.get_vectors(["a"])[1].tolist() == [[3.0, 4.0]]
+    assert early.get_nodes(include_embeddings=True)[0].embedding == [3.0, 4.0]
+
+
 # There before
 
 

@@ -7,9 +7,10 @@ what was just written or deleted. On a server each of them waits for its clock, 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import grpc
 import numpy as np
@@ -17,7 +18,15 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from pymilvus import DataType, MilvusException
 
-from llama_index_mm_zhipu.stores.backend import BY_VECTOR, Abilities, StoreBackend, unsupported
+from llama_index_mm_zhipu.stores.backend import (
+    BY_VECTOR,
+    Abilities,
+    StoreBackend,
+    message_without_secrets,
+    require_same_process,
+    unsupported,
+)
+from llama_index_mm_zhipu.stores.batches import batches_by_size, best_by_inner_product, cosine_candidates
 from llama_index_mm_zhipu.stores.milvus.filters import (
     ID,
     exists,
@@ -33,8 +42,6 @@ from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.predicates import EVERY_NODE, Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
 
-ItemT = TypeVar("ItemT")
-
 _MAX_K = 16_384
 """Maximum results of a search, and of a page of a query."""
 
@@ -44,10 +51,6 @@ _READ = 2_000
 
 _MAX_MESSAGE = 16 << 20
 """Bytes of rows or ids that are sent at once. The server takes 64 MiB."""
-
-_COSINE_CANDIDATES = 4
-_MIN_COSINE_CANDIDATES = 100
-"""Candidates by cosine, for each wanted node and at least, of which the best by inner product are returned."""
 
 _READING = {"consistency_level": "Strong"}
 _RETRIES = {"retry_times": 7}
@@ -76,6 +79,7 @@ class MilvusBackend(StoreBackend):
     def __init__(self, store: MilvusVectorStore) -> None:
         self._store = store
         self._client = store.client
+        self._process = os.getpid()
         # The store does not keep the address that it was given, and the client has it in no public place.
         self._name = f'Milvus collection "{store.collection_name}" at {store.client._config.address}'
         with self._calls():
@@ -125,14 +129,14 @@ class MilvusBackend(StoreBackend):
         rows = [self._format.row(record) for record in records]
         if self._metric == "COSINE":
             self._require_directions(records)
-        for batch in _batches(rows, self._size_of):
+        for batch in batches_by_size(rows, self._size_of, _MAX_MESSAGE):
             with self._calls("some nodes may have been added; add all of them again"):
                 self._write(self._store.collection_name, batch, **_RETRIES)
 
     def delete(self, predicate: Predicate) -> None:
         """Delete the nodes that meet a predicate."""
         for keys in self._pages_of_keys(self._expression(predicate)):
-            for batch in _batches(keys, len):
+            for batch in batches_by_size(keys, len, _MAX_MESSAGE):
                 with self._calls("some nodes may have been deleted; delete again"):
                     self._client.delete(self._store.collection_name, filter=one_of(ID, batch), **_RETRIES)
 
@@ -144,11 +148,8 @@ class MilvusBackend(StoreBackend):
         """Return keys and inner products of the nearest nodes, best first."""
         if self._metric == "IP":
             return [(hit[ID], hit["distance"]) for hit in self._search(vector, k, predicate, [])]
-        candidates = min(_MAX_K, max(_MIN_COSINE_CANDIDATES, _COSINE_CANDIDATES * k))
-        length = float(np.linalg.norm(vector))
-        hits = self._search(vector, candidates, predicate, [LENGTH])
-        scored = [(hit[ID], hit["distance"] * length * hit["entity"][LENGTH]) for hit in hits]
-        return sorted(scored, key=lambda each: -each[1])[:k]
+        hits = self._search(vector, min(_MAX_K, cosine_candidates(k)), predicate, [LENGTH])
+        return best_by_inner_product([(hit[ID], hit["distance"], hit["entity"][LENGTH]) for hit in hits], vector, k)
 
     def search_text(self, query: str, k: int, predicate: Predicate) -> Scored[str]:
         """Raise an error: there is no full text search."""
@@ -334,6 +335,7 @@ class MilvusBackend(StoreBackend):
         Args:
             consequence: What the error means for the data, and what to do.
         """
+        require_same_process(self._name, self._process)
         try:
             yield
         except (MilvusException, grpc.RpcError) as error:
@@ -363,24 +365,9 @@ _REASONS = {
     "cannot parse expression": "does not take the filter; give fewer or shorter conditions",
     "recursion": "does not take the filter; give fewer nested conditions",
 }
-_SHOWN_MESSAGE = 200
 
 
 def _reason_of(message: str) -> str:
     """Return what an error means and what to do; the beginning of its message if that is not known."""
     known = next((reason for sign, reason in _REASONS.items() if sign in message), None)
-    return known or f"refuses a call: {message[:_SHOWN_MESSAGE]}"
-
-
-def _batches(items: Sequence[ItemT], size_of: Callable[[ItemT], int]) -> Iterator[list[ItemT]]:
-    """Yield batches of items that fit into one message."""
-    batch: list[ItemT] = []
-    size = 0
-    for item in items:
-        size += size_of(item)
-        if batch and size > _MAX_MESSAGE:
-            yield batch
-            batch, size = [], size_of(item)
-        batch.append(item)
-    if batch:
-        yield batch
+    return known or f"refuses a call: {message_without_secrets(message)}"

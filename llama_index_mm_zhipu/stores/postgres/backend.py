@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -58,6 +59,7 @@ class PostgresBackend(StoreBackend):
         url = _url_of(store)
         with errors_of(_described(url, schema, table), url):
             self._engine = _initialised(store)
+        self._process = os.getpid()
         self._url = self._engine.url
         self._name = _described(self._url, schema, table)
         with self._transaction() as connection:
@@ -218,6 +220,7 @@ class PostgresBackend(StoreBackend):
 
     def close(self) -> None:
         """Close connections; the next call opens them again."""
+        self._leave_connections_of_parent()
         self._engine.dispose()
 
     @property
@@ -241,10 +244,17 @@ class PostgresBackend(StoreBackend):
 
     @contextmanager
     def _unguarded_transaction(self) -> Iterator[Connection]:
+        self._leave_connections_of_parent()
         with self._engine.connect() as connection:
             _require_alive(connection)
             yield connection
             connection.commit()
+
+    def _leave_connections_of_parent(self) -> None:
+        """Open connections of its own in a forked process: two processes would read each other's answers."""
+        if self._process != os.getpid():
+            self._engine.dispose(close=False)
+            self._process = os.getpid()
 
 
 def _require_alive(connection: Connection) -> None:

@@ -56,8 +56,7 @@ def prepare_table(connection: Connection, schema: str, table: str, dimension: in
     """Return the table of a ``PGVectorStore``, after adding what is missing.
 
     Nothing is altered in a table that is complete, so that users who may not alter it can open it. Nodes that
-    LlamaIndex wrote before are completed, which takes as long as adding
-    them.
+    LlamaIndex wrote before are completed, which takes as long as adding them.
 
     Args:
         connection: Connection in a transaction: all is changed or nothing.

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Float, Integer, Select, Text, cast, func, literal, select, text
 from sqlalchemy.sql.selectable import FromClause
 
+from llama_index_mm_zhipu.stores.batches import cosine_candidates
 from llama_index_mm_zhipu.vector_store.ranking import Scored
 
 _OPERATORS = {"ip": "<#>", "cosine": "<=>", "l2": "<->"}
 """Distances of pgvector by the names in its operator classes, such as ``vector_cosine_ops``."""
 
-_MIN_CANDIDATES, _CANDIDATES_PER_RESULT = 100, 4
 _MAX_CANDIDATES = 10_000
 """More candidates than this are searched exactly: an index would be read row by row for a large part of the table."""
 
@@ -89,7 +89,7 @@ class VectorSearch:
         their inner products. Vectors of very different lengths may be missed; an index with ``vector_ip_ops`` finds
         them.
         """
-        candidates = k if index.operator == "<#>" else max(_MIN_CANDIDATES, _CANDIDATES_PER_RESULT * k)
+        candidates = k if index.operator == "<#>" else cosine_candidates(k)
         if candidates > _MAX_CANDIDATES:
             return self.exact(connection, k)
         _configure(connection, index, candidates)

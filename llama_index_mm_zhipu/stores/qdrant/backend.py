@@ -15,20 +15,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from llama_index.vector_stores.qdrant import QdrantVectorStore
-from qdrant_client import QdrantClient, models
+from qdrant_client import models
 
 from llama_index_mm_zhipu.stores.backend import BY_TEXT, BY_VECTOR, Abilities, StoreBackend, unsupported
+from llama_index_mm_zhipu.stores.batches import batches_by_size, best_by_inner_product, cosine_candidates
 from llama_index_mm_zhipu.stores.filterable import TEXT, plain_key
-from llama_index_mm_zhipu.stores.qdrant.calls import CollectionMissingError, calls_of
-from llama_index_mm_zhipu.stores.qdrant.filters import DOCUMENT, FILTERS, OURS, compile_predicate, field_is
+from llama_index_mm_zhipu.stores.qdrant.collection import Collection
+from llama_index_mm_zhipu.stores.qdrant.filters import FILTERS, OURS, compile_predicate, field_is
 from llama_index_mm_zhipu.stores.qdrant.points import (
-    INDEXES,
     IS_SEARCHABLE,
     LENGTH,
     NODE_ID,
@@ -38,9 +38,6 @@ from llama_index_mm_zhipu.stores.qdrant.points import (
     STORED_NODE,
     TEXT_OF_NODE,
     WORDS,
-    Layout,
-    foreign_point,
-    layout_of,
     length_of,
     order_of,
     point_of,
@@ -49,15 +46,9 @@ from llama_index_mm_zhipu.stores.qdrant.points import (
 )
 from llama_index_mm_zhipu.stores.qdrant.sparse import weights_of_words
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
-from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import count_words, tokens_of, words_of_query
 from llama_index_mm_zhipu.vector_store.predicates import EVERY_NODE, HasValue, IdIs, Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
-
-T = TypeVar("T")
-
-_READ_BATCH = 256
-"""Nodes in one answer. With inline images, they take megabytes each."""
 
 _MAX_REQUEST_BYTES = 8 * 2**20
 """About the maximum size of a request that writes several nodes; servers take 32 MB by default."""
@@ -66,10 +57,6 @@ _BYTES_PER_NUMBER = 24
 _UNCHECKED_K = 10_000
 """Largest k that is passed on as it is: servers reserve memory for it."""
 
-_COSINE_CANDIDATES = 4
-"""Candidates by cosine per wanted node, of which the best by inner product are returned."""
-
-_MIN_COSINE_CANDIDATES = 64
 _HAN_PAIR = re.compile("[\u4e00-\u9fff]{2}")
 
 
@@ -97,51 +84,48 @@ class QdrantBackend(StoreBackend):
     abilities: ClassVar[Abilities] = Abilities(modes=BY_VECTOR | BY_TEXT, max_row_bytes=30 * 2**20)
 
     def __init__(self, store: QdrantVectorStore) -> None:
-        self._store = store
-        self._client = _client_of(store)
-        self._calls = calls_of(self._client)
-        self._layout: Layout | None = None
-        self._is_indexed = False
-        self._layout_now()
-        self._calls.add_user(self)
+        self._batch_size = store.batch_size
+        self._collection = Collection(store)
 
     @property
     def name(self) -> str:
         """What errors call the store, such as ``Qdrant collection "slides" at localhost:6333``."""
-        return f'Qdrant collection "{self._store.collection_name}" {self._calls.place}'
+        return self._collection.name
 
     def dimension(self) -> int | None:
         """Return the dimension of the collection's vectors; None if there is no collection yet."""
-        layout = self._layout_now()
+        layout = self._collection.layout()
         return None if layout is None else layout.dimension
 
     def count(self) -> int:
         """Return the number of nodes."""
-        answer = self._ask(self._client.count, exact=True)
+        answer = self._collection.ask(self._collection.client.count, exact=True)
         return 0 if answer is None else answer.count
 
     def is_empty(self) -> bool:
         """Return whether there is no node, without counting them."""
-        return self._first(None) is None
+        return self._collection.first(None) is None
 
     def has_texts(self) -> bool:
         """Return whether any node has words; False for a collection without the sparse vector of text search."""
-        layout = self._layout_now()
+        layout = self._collection.layout()
         if layout is None or not layout.has_words:
             return False
         is_searchable = models.FieldCondition(key=IS_SEARCHABLE, match=models.MatchValue(value=True))
-        return self._first(models.Filter(must=[is_searchable])) is not None
+        return self._collection.first(models.Filter(must=[is_searchable])) is not None
 
     def get_setting(self, key: str) -> Any:
         """Return a setting that was written with any node that is still there, or None."""
-        point = self._first(models.Filter(must=[field_is(RECORDED, [key])]), with_payload=[SETTINGS])
+        point = self._collection.first(models.Filter(must=[field_is(RECORDED, [key])]), with_payload=[SETTINGS])
         return None if point is None or point.payload is None else json.loads(point.payload[OURS]["settings"][key])
 
     def write(self, records: Sequence[Record], settings: Mapping[str, Any]) -> None:
         """Add records in batches; settings are in each record. A batch that was written stays if a later one fails."""
-        layout = self._layout_for(len(records[0].vector))
-        for batch in _batches(records, self._store.batch_size):
-            self._call(self._client.upsert, points=[point_of(record, layout) for record in batch], wait=True)
+        layout = self._collection.layout_for(len(records[0].vector))
+        for batch in batches_by_size(records, _size_of, _MAX_REQUEST_BYTES, self._batch_size):
+            self._collection.call(
+                self._collection.client.upsert, points=[point_of(record, layout) for record in batch], wait=True
+            )
 
     def delete(self, predicate: Predicate) -> None:
         """Delete the nodes that meet a predicate."""
@@ -149,7 +133,7 @@ class QdrantBackend(StoreBackend):
         if isinstance(predicate, IdIs):
             # Ids need no scan. A list without any is an error.
             selector = models.PointIdsList(points=[self.key_of(node_id) for node_id in predicate.node_ids])
-        self._ask(self._client.delete, points_selector=selector, wait=True)
+        self._collection.ask(self._collection.client.delete, points_selector=selector, wait=True)
 
     def clear(self) -> None:
         """Delete every node and all settings. The collection stays, with its configuration and dimension."""
@@ -157,18 +141,16 @@ class QdrantBackend(StoreBackend):
 
     def nearest(self, vector: Vectors, k: int, predicate: Predicate) -> Scored[str]:
         """Return keys and inner products of the nearest nodes, best first."""
-        layout = self._layout_now()
+        layout = self._collection.layout()
         if layout is None:
             return []
         k = k if k <= _UNCHECKED_K else min(k, max(1, self.count()))
         query, name = vector.tolist(), layout.vector_name
         if not layout.is_normalised:
             return [(str(point.id), point.score) for point in self._query(query, name, k, predicate, [])]
-        candidates = max(_COSINE_CANDIDATES * k, _MIN_COSINE_CANDIDATES)
-        length = float(np.linalg.norm(vector.astype(np.float64)))
-        points = self._query(query, name, candidates, predicate, [LENGTH])
-        scored = [(str(point.id), point.score * length_of(point, layout) * length) for point in points]
-        return sorted(scored, key=lambda each: -each[1])[:k]
+        points = self._query(query, name, cosine_candidates(k), predicate, [LENGTH])
+        found = [(str(point.id), point.score, length_of(point, layout)) for point in points]
+        return best_by_inner_product(found, vector, k)
 
     def search_text(self, query: str, k: int, predicate: Predicate) -> Scored[str]:
         """Return keys and BM25 scores of the best nodes that have any of the words.
@@ -176,7 +158,7 @@ class QdrantBackend(StoreBackend):
         Raises:
             ValueError: The collection was made without the sparse vector.
         """
-        layout, words = self._layout_now(), words_of_query(query)
+        layout, words = self._collection.layout(), words_of_query(query)
         if layout is None or not words:
             return []
         if not layout.has_words:
@@ -195,7 +177,7 @@ class QdrantBackend(StoreBackend):
 
     def select(self, predicate: Predicate, *, with_vectors: bool = False) -> Iterator[list[StoredNode]]:
         """Yield batches of the nodes that meet a predicate, in the order of their keys."""
-        for points in self._scroll(self._filter(predicate), STORED_NODE, with_vectors=with_vectors):
+        for points in self._collection.scroll(self._filter(predicate), STORED_NODE, with_vectors=with_vectors):
             yield self._stored_nodes(points)
 
     def keys_in_order(self) -> list[str]:
@@ -206,19 +188,19 @@ class QdrantBackend(StoreBackend):
 
     def fetch(self, keys: Sequence[str], *, with_vectors: bool = False) -> dict[str, StoredNode]:
         """Return nodes by key; keys that are not there are left out."""
-        points = self._retrieve(keys, STORED_NODE, with_vectors=with_vectors)
+        points = self._collection.retrieve(keys, STORED_NODE, with_vectors=with_vectors)
         return {each.key: each for each in self._stored_nodes(points)}
 
     def vectors_of(self, keys: Sequence[str]) -> dict[str, Vectors]:
         """Return vectors by key; keys that are not there are left out."""
-        return self._vectors_by_key(self._retrieve(keys, [LENGTH], with_vectors=True))
+        return self._vectors_by_key(self._collection.retrieve(keys, [LENGTH], with_vectors=True))
 
     def sample_vectors(self, n: int) -> Vectors:
         """Return vectors of at most ``n`` nodes, shape ``(m, dimension)``: those with the smallest keys.
 
         Keys are hashes of node ids, or UUIDs, so that these are any nodes.
         """
-        batches = self._scroll(None, [LENGTH], with_vectors=True)
+        batches = self._collection.scroll(None, [LENGTH], with_vectors=True)
         points = list(islice((point for batch in batches for point in batch), n))
         if not points:
             return np.empty((0, self.dimension() or 0), np.float32)
@@ -230,7 +212,7 @@ class QdrantBackend(StoreBackend):
         parts = [NODE_ID, f"{FILTERS}.{TEXT}.{plain}"]
         ours = [
             point.payload[OURS]
-            for points in self._scroll(self._filter(HasValue(key)), parts, with_vectors=False)
+            for points in self._collection.scroll(self._filter(HasValue(key)), parts, with_vectors=False)
             for point in points
             if point.payload is not None
         ]
@@ -239,33 +221,13 @@ class QdrantBackend(StoreBackend):
 
     def close(self) -> None:
         """Close the client, unless another store of this package still uses it."""
-        if self._calls.remove_user(self):
-            self._client.close()
-
-    # Calls
-
-    def _call(self, method: Callable[..., T], **arguments: Any) -> T:
-        with self._calls.reporting(self.name):
-            return method(collection_name=self._store.collection_name, **arguments)
-
-    def _ask(self, method: Callable[..., T], **arguments: Any) -> T | None:
-        """Call a method of the client; None if the collection does not exist."""
-        if self._layout_now() is None:
-            return None
-        try:
-            return self._call(method, **arguments)
-        except CollectionMissingError:
-            if self._call(self._client.collection_exists):
-                raise
-            # Somebody deleted the collection, such as QdrantVectorStore.clear().
-            self._layout = None
-            return None
+        self._collection.close()
 
     def _query(
         self, query: Any, using: str, limit: int, predicate: Predicate, payload: list[str]
     ) -> list[models.ScoredPoint]:
-        answer = self._ask(
-            self._client.query_points,
+        answer = self._collection.ask(
+            self._collection.client.query_points,
             query=query,
             using=using,
             limit=limit,
@@ -274,145 +236,19 @@ class QdrantBackend(StoreBackend):
         )
         return [] if answer is None else answer.points
 
-    def _first(self, condition: models.Filter | None, with_payload: Any = False) -> models.Record | None:
-        answer = self._ask(self._client.scroll, scroll_filter=condition, limit=1, with_payload=with_payload)
-        points = [] if answer is None else answer[0]
-        return points[0] if points else None
-
-    def _scroll(
-        self, condition: models.Filter | None, payload: list[str], *, with_vectors: bool
-    ) -> Iterator[list[models.Record]]:
-        offset: Any = None
-        while True:
-            answer = self._ask(
-                self._client.scroll,
-                scroll_filter=condition,
-                limit=_READ_BATCH,
-                offset=offset,
-                with_payload=payload,
-                with_vectors=self._vector_names(with_vectors),
-            )
-            points, offset = ([], None) if answer is None else answer
-            if points:
-                yield points
-            if offset is None:
-                return
-
-    def _retrieve(self, keys: Sequence[str], payload: list[str], *, with_vectors: bool) -> list[models.Record]:
-        found: list[models.Record] = []
-        for start in range(0, len(keys), _READ_BATCH):
-            answer = self._ask(
-                self._client.retrieve,
-                ids=list(keys[start : start + _READ_BATCH]),
-                with_payload=payload,
-                with_vectors=self._vector_names(with_vectors),
-            )
-            found += answer or []
-        return found
-
     def _filter(self, predicate: Predicate) -> models.Filter | None:
         return None if predicate == EVERY_NODE else compile_predicate(predicate, self.name)
 
-    def _vector_names(self, with_vectors: bool) -> list[str] | bool:
-        # The sparse vectors of texts are large, and nobody reads them.
-        return [self._layout.vector_name] if with_vectors and self._layout is not None else False
-
     def _stored_nodes(self, points: Sequence[models.Record]) -> list[StoredNode]:
-        return [stored_node(point, self._known_layout(), self.name) for point in points]
+        return [stored_node(point, self._collection.known_layout(), self.name) for point in points]
 
     def _vectors_by_key(self, points: Sequence[models.Record]) -> dict[str, Vectors]:
-        return {str(point.id): vector_of(point, self._known_layout()) for point in points}
-
-    # The collection
-
-    def _layout_now(self) -> Layout | None:
-        """Return the vectors of the collection; None if there is no collection."""
-        if self._layout is None and self._call(self._client.collection_exists):
-            information = self._call(self._client.get_collection)
-            layout = layout_of(information.config.params, self._store.dense_vector_name, self.name)
-            # Without indexes, a server would read every point.
-            self._require_own_points(all_of_them=self._calls.is_local or IS_SEARCHABLE in information.payload_schema)
-            self._layout = layout
-        return self._layout
-
-    def _known_layout(self) -> Layout:
-        layout = self._layout_now()
-        if layout is None:
-            raise StoreError(f"{self.name} was deleted while it was read; index again")
-        return layout
-
-    def _require_own_points(self, *, all_of_them: bool) -> None:
-        """Check that the collection has no points of others, whose metadata filters would not find.
-
-        Args:
-            all_of_them: Whether to look for such a point among all; otherwise only one point is looked at.
-        """
-        is_foreign = models.IsEmptyCondition(is_empty=models.PayloadField(key=IS_SEARCHABLE))
-        condition = models.Filter(must=[is_foreign]) if all_of_them else None
-        points, _ = self._call(self._client.scroll, scroll_filter=condition, limit=1, with_payload=[IS_SEARCHABLE])
-        if points and OURS not in (points[0].payload or {}):
-            raise foreign_point(self.name, points[0].id)
-
-    def _layout_for(self, dimension: int) -> Layout:
-        """Return the vectors of the collection, which is created if it does not exist."""
-        if not self._call(self._client.collection_exists):
-            self._layout = None
-            self._create(dimension)
-        layout = self._known_layout()
-        if layout.dimension != dimension:
-            raise ValueError(
-                f"{self.name} has vectors of dimension {layout.dimension}, not {dimension}; use the model that the "
-                "collection was filled with, nothing was added"
-            )
-        if not self._is_indexed:
-            self._create_indexes()
-            self._is_indexed = True
-        return layout
-
-    def _create(self, dimension: int) -> None:
-        vector, name = models.VectorParams(size=dimension, distance=models.Distance.DOT), self._store.dense_vector_name
-        words = models.SparseVectorParams(modifier=models.Modifier.IDF)
-        try:
-            self._call(
-                self._client.create_collection,
-                vectors_config={name: vector} if name else vector,
-                sparse_vectors_config={WORDS: words},
-            )
-        except StoreError:
-            # Another writer may have created it in the meantime.
-            if not self._call(self._client.collection_exists):
-                raise
-
-    def _create_indexes(self) -> None:
-        if self._calls.is_local:
-            return
-        documents = {DOCUMENT: models.PayloadSchemaType.KEYWORD} if self._store.index_doc_id else {}
-        for path, schema in {**documents, **INDEXES}.items():
-            self._call(self._client.create_payload_index, field_name=path, field_schema=schema, wait=True)
+        return {str(point.id): vector_of(point, self._collection.known_layout()) for point in points}
 
 
-def _client_of(store: QdrantVectorStore) -> QdrantClient:
-    client = store.client
-    if not isinstance(client, QdrantClient):
-        raise ValueError(
-            f"the QdrantVectorStore of {store.collection_name!r} has no sync client; give it client=QdrantClient(…), "
-            "which async calls of ExternalVectorStore use in threads, too"
-        )
-    return client
-
-
-def _batches(records: Sequence[Record], max_records: int) -> Iterator[list[Record]]:
-    """Yield batches that fit into requests."""
-    batch: list[Record] = []
-    size = 0
-    for record in records:
-        taken = len(record.content.encode()) + _BYTES_PER_NUMBER * len(record.vector)
-        if batch and (len(batch) >= max_records or size + taken > _MAX_REQUEST_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(record)
-        size += taken
-    yield batch
+def _size_of(record: Record) -> int:
+    """Return about the size of a point in a request, in bytes."""
+    return len(record.content.encode()) + _BYTES_PER_NUMBER * len(record.vector)
 
 
 def _text_of(point: models.ScoredPoint) -> str:

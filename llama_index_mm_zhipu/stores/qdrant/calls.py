@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import threading
@@ -18,6 +19,7 @@ from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
+from llama_index_mm_zhipu.stores.backend import require_same_process
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 
@@ -56,6 +58,8 @@ class ClientCalls:
         self._turn: AbstractContextManager[Any] = threading.RLock() if self.is_local else nullcontext()
         self._users: WeakSet[Any] = WeakSet()
         self.place = _place(options)
+        self._process = os.getpid()
+        self._may_be_forked = options.get("location") == ":memory:"
 
     def add_user(self, user: object) -> None:
         """Note that an object needs the client."""
@@ -77,6 +81,8 @@ class ClientCalls:
             CollectionMissingError: There seems to be no such collection.
             StoreError: Another error. Its message holds neither the API key nor values of the call.
         """
+        if not self._may_be_forked:
+            require_same_process(store, self._process)
         with self._turn:
             try:
                 yield
