@@ -28,7 +28,7 @@ from llama_index_mm_zhipu.stores.image_storage import IN_NODES, ImageStorage, im
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, records_of
 from llama_index_mm_zhipu.stores.search import BackendSearch
 from llama_index_mm_zhipu.vector_store.async_calls import AsyncCallsInThreads
-from llama_index_mm_zhipu.vector_store.contract import MODEL, ScoredQueryResult
+from llama_index_mm_zhipu.vector_store.contract import MODEL, IndexStore, ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
 from llama_index_mm_zhipu.vector_store.predicates import (
     EVERY_NODE,
@@ -66,7 +66,8 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
     Raises:
         ImportError: The package for the protocol of ``image_storage`` is not installed.
         StoreError: The server cannot be reached, or refuses the user.
-        ValueError: The store cannot be used, such as one that keeps no nodes.
+        TypeError: The store is not an object of a vector store of LlamaIndex.
+        ValueError: The store cannot be used, such as one that keeps no nodes, or needs no wrapper.
 
     Examples:
         >>> from llama_index.vector_stores.qdrant import QdrantVectorStore
@@ -94,6 +95,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
     def __init__(self, store: BasePydanticVectorStore, *, image_storage: str | Path = IN_NODES, **kwargs: Any) -> None:
         super().__init__(image_storage=str(image_storage), **kwargs)
+        require_vector_store(store, "store")
+        if isinstance(store, IndexStore):
+            raise ValueError(f"store is a {type(store).__name__}, which an index uses as it is; do not wrap it")
         self._store = store
         self._images = image_storage_at(image_storage)
         self._backend = backend_of(store)
@@ -129,6 +133,10 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
     def __str__(self) -> str:
         return repr(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Raise an error: LlamaIndex's method would leave out the connections, so that the copy could not be used."""
+        raise TypeError(f"{self!r} cannot be pickled, as it has open connections; make the store again in each process")
 
     def count(self) -> int:
         """Return the number of nodes."""
@@ -337,7 +345,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         # Other stores know image nodes only: documents and resources become such nodes.
         images_and_texts = [as_image_node(node) if has_image(node) else node for node in nodes]
         stored = self._images.with_images_stored(images_and_texts)
-        records = records_of(stored, self._backend.key_of, self._backend.dimension(), everything)
+        dimension = self._backend.dimension()
+        self._require_dimension_of_collection(nodes, dimension)
+        records = records_of(stored, self._backend.key_of, dimension, everything)
         for record in records:
             self._require_size(record)
         self._backend.write(records, new)
@@ -385,6 +395,16 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             supported = ", ".join(each.value for each in VectorStoreQueryMode if each in modes)
             raise unsupported(self._backend.name, f"search in query mode {mode.value!r}", f"use one of {supported}")
 
+    def _require_dimension_of_collection(self, nodes: Sequence[BaseNode], dimension: int | None) -> None:
+        """Check that an empty collection was made for vectors like these; ``records_of`` checks each vector."""
+        given = len(nodes[0].embedding or ())
+        if dimension and given and given != dimension and self.is_empty():
+            raise ValueError(
+                f"{self._backend.name} was made for vectors of dimension {dimension}, and the model's have {given}; "
+                f"remove this empty collection, and make the store with {given} (embed_dim of PGVectorStore, dim of "
+                "MilvusVectorStore); nothing was added"
+            )
+
     def _require_size(self, record: Record) -> None:
         limit = self._backend.abilities.max_row_bytes
         size = len(record.content.encode("utf-8", errors="replace"))
@@ -424,3 +444,21 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
                 return np.zeros(self._backend.dimension() or 0, np.float32)
             mean = self._mean = now, sample.mean(axis=0)
         return mean[1]
+
+
+def require_vector_store(value: object, argument: str) -> None:
+    """Check that a value is a vector store of LlamaIndex.
+
+    Args:
+        value: The value. Errors do not show it: it may be a URL with a password.
+        argument: Name of the argument.
+
+    Raises:
+        TypeError: The value is something else, such as the class of a store, or a URL.
+    """
+    if not isinstance(value, BasePydanticVectorStore):
+        given = f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
+        raise TypeError(
+            f"{argument} is {given}; give a vector store of LlamaIndex, such as PGVectorStore.from_params(…), or a "
+            "store of an index, such as index.image_store"
+        )
