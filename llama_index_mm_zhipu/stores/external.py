@@ -127,6 +127,11 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         """Whether ``get_nodes`` finds nodes by metadata."""
         return self._backend.abilities.lists_nodes
 
+    @property
+    def searches_text(self) -> bool:
+        """Whether the store has full text search."""
+        return VectorStoreQueryMode.TEXT_SEARCH in self._backend.abilities.modes
+
     def __repr__(self) -> str:
         # The store's own repr may hold a URL with its password.
         return f"ExternalVectorStore({self._backend.name})"

@@ -112,3 +112,21 @@ def test_filters_on_images_of_another_store_are_not_compared_with_texts(
     filters = MetadataFilters(filters=[MetadataFilter(key="颜色", value="红")])
     found = index.as_retriever(filters=filters).retrieve("帽子")
     assert [result.node.node_id for result in found] == ["image"]
+
+
+@pytest.mark.parametrize("image_store", [ListStore, FaissMultiModalVectorStore])
+def test_texts_of_images_that_no_search_finds_are_warned_of(
+    tiny_embedding: ChineseClipEmbedding,
+    photos: list[Path],
+    caplog: pytest.LogCaptureFixture,
+    image_store: type[ListStore | FaissMultiModalVectorStore],
+) -> None:
+    captioned = ImageNode(id_="captioned", image_path=str(photos[0]), text="红色的帽子")
+    page = ImageNode(id_="page", image_path=str(photos[1]), text="保养手册", metadata={"page_text_source": "pdf"})
+    build_index([captioned], tiny_embedding, image_store=image_store())
+    assert "no full text search" not in caplog.text
+    index = build_index([captioned, page], tiny_embedding, image_store=image_store())
+    index.insert_nodes([captioned])
+    warning = "has no full text search: the captions of 1 and the page texts of 1 of 2 images are not in vectors"
+    assert (warning in caplog.text) == (image_store is ListStore)
+    assert "found by full text" not in caplog.text
