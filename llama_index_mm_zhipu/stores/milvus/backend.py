@@ -145,7 +145,8 @@ class MilvusBackend(StoreBackend):
         candidates = min(_MAX_K, max(_MIN_COSINE_CANDIDATES, _COSINE_CANDIDATES * k))
         length = float(np.linalg.norm(vector))
         hits = self._search(vector, candidates, predicate, [LENGTH])
-        scored = [(hit[ID], hit["distance"] * length * hit["entity"][LENGTH]) for hit in hits]
+        lengths = [self._format.own_value({ID: hit[ID], **hit["entity"]}, LENGTH) for hit in hits]
+        scored = [(hit[ID], hit["distance"] * length * own) for hit, own in zip(hits, lengths, strict=True)]
         return sorted(scored, key=lambda each: -each[1])[:k]
 
     def search_text(self, query: str, k: int, predicate: Predicate) -> Scored[str]:
@@ -228,9 +229,9 @@ class MilvusBackend(StoreBackend):
         )
 
     def _require_own_rows(self) -> None:
-        if any(ORDER not in row for row in self._query("", [ORDER], limit=1)):
-            what = "find nodes that were added by MilvusVectorStore itself"
-            raise unsupported(self._name, what, "build the index again in another collection")
+        # One row: reading more would take long. ``RowFormat`` checks each row that is found.
+        for row in self._query("", [ID, ORDER], limit=1):
+            self._format.own_value(row, ORDER)
 
     def _require_directions(self, records: Sequence[Record]) -> None:
         for record in records:
