@@ -357,8 +357,8 @@ def _no_index_in(folder: Path) -> str:
     listed = ", ".join(map(repr, namespaces))
     return (
         f"no index in {folder}: it holds a store with the namespace {listed}, and an index has one with "
-        f"{IMAGE_NAMESPACE!r}; open the store with FaissMultiModalVectorStore.from_persist_dir, or build an index with "
-        "build_index(…, persist_dir=…)"
+        f"{IMAGE_NAMESPACE!r}; give the image_store that the index was built with, open the store with "
+        "FaissMultiModalVectorStore.from_persist_dir, or build an index with build_index(…, persist_dir=…)"
     )
 
 

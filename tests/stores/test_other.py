@@ -54,8 +54,10 @@ def test_a_store_without_lookup_replaces_nodes_that_are_their_own_documents() ->
     store.add([node("a", text="一"), node("b")])
     store.add([node("a", text="二")])
     assert [found.get_content() for found in store.query(ask()).nodes or []] == ["", "二"]
-    with pytest.raises(ValueError, match="cannot replace single nodes of a document"):
+    store.add([node("part", ref_doc="document")])
+    with pytest.raises(ValueError, match="cannot replace single nodes of a document; delete the document"):
         store.add([node("part", ref_doc="document")])
+    store.delete("document")
     for call in (lambda: store.get_nodes(["a"]), lambda: store.delete_nodes(["a"])):
         with pytest.raises(ValueError, match=r"StoreWithoutLookup cannot .* it does not have that method"):
             call()
