@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from functools import wraps
@@ -23,6 +24,9 @@ Member = TypeVar("Member", bound=Enum)
 
 _MIN_SIMILARITY = 0.75
 _MAX_LISTED = 40
+
+_URL_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+"""At least two characters: one is a drive of Windows."""
 
 ARGUMENTS_ELSEWHERE: dict[str, tuple[str, ...]] = {
     "api_token": ("api_key",),
@@ -258,12 +262,15 @@ def as_path(value: str | Path, argument: str) -> Path:
 
     Raises:
         TypeError: The value is not a path.
-        ValueError: The value is empty, which would mean the current directory.
+        ValueError: The value is empty, which would mean the current directory, or a URL, which would mean a folder of
+            that name. The URL is not shown, as it may hold a password.
     """
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{argument} is {value!r:.60}; give a path, as text or pathlib.Path")
     if not os.fspath(value).strip():
         raise ValueError(f"{argument} is empty; the current directory is '.'")
+    if scheme := _URL_SCHEME.match(os.fspath(value)):
+        raise ValueError(f"{argument} is a URL ({scheme[0]}…); give a path on this machine")
     return Path(value).expanduser()
 
 

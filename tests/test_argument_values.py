@@ -210,6 +210,8 @@ def test_invalid_paths_are_refused(
         call(tiny_embedding, 5)
     with pytest.raises(ValueError, match=f"{argument} is empty; the current directory is '.'"):
         call(tiny_embedding, " ")
+    with pytest.raises(ValueError, match=rf"^{argument} is a URL \(postgresql://…\); give a path on this machine$"):
+        call(tiny_embedding, "postgresql://user:secret@127.0.0.1/slides")
 
 
 @pytest.mark.parametrize("wrong", [5, ["a.jpg"], "glm-4.5v"])

@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.index.read import (
     text_files_of,
     transformed,
 )
-from llama_index_mm_zhipu.index.settings import multimodal_or_default, warn_of_other_precision
+from llama_index_mm_zhipu.index.settings import multimodal_or_default, recorded_weight, warn_of_other_precision
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
 from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, TEXT_NAMESPACE, open_store
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
@@ -73,7 +73,7 @@ def build_index(
             in batches of ``insert_batch_size``, so memory use does not grow with the data set.
         embed_model: Model for images and words, usually ``ChineseClipEmbedding``; by default ``Settings.embed_model``
             if that is a multimodal one.
-        persist_dir: Folder of the stores; None keeps them in memory.
+        persist_dir: Folder of the stores that are not given; None keeps them in memory.
         image_store: Any vector store of LlamaIndex for images, such as ``PGVectorStore``, instead of the one in
             ``persist_dir``. It is wrapped in an ``ExternalVectorStore``.
         text_store: The same for texts; it needs a collection of its own. If only one of the two is given, and no
@@ -109,7 +109,8 @@ def build_index(
         TypeError: There is no multimodal embedding model, or an item is neither a node nor an image.
         PermissionError: nltk refuses the data of the text splitter; the message tells how to install it.
         OSError: With ``remove_missing``, a folder cannot be listed.
-        ValueError: There is nothing to index, or a store cannot be used like this.
+        ValueError: There is nothing to index, a store cannot be used like this, or ``persist_dir`` is given and would
+            hold nothing.
     """
     require_choice(on_error, "on_error", "raise", "skip")
     in_range(caption_weight, "caption_weight", 0, 1)
@@ -207,6 +208,8 @@ def load_index(
         ModelMismatchError: The index was built with another model.
         StoreError: The server of a store cannot be reached.
         TypeError: There is no multimodal embedding model, or neither a folder nor a store is given.
+        ValueError: A store cannot be used like this; ``image_store`` and ``text_store`` are swapped, or both are given
+            and a folder besides.
     """
     embed_model = multimodal_or_default(embed_model)
     if persist_dir is None and image_store is None and text_store is None:
@@ -259,6 +262,7 @@ def _open_index(
     if text_embed_model is not None and not isinstance(text_embed_model, BaseEmbedding):
         raise TypeError(f"text_embed_model is {text_embed_model!r:.80}; give one of LlamaIndex's embedding models")
     _require_two_stores(image_store, text_store, image_storage)
+    _require_use_of_folder(persist_dir, image_store, text_store)
     # Weights are read and hashed once, before the model is copied for texts.
     fingerprint_of(embed_model)
     text_embed_model = text_embed_model or for_long_texts(embed_model)
@@ -285,6 +289,7 @@ def _open_index(
         if text_store is None:
             opened.callback(texts.close)
         _require_two_collections(images, texts)
+        _require_no_images_among_texts(texts)
         index = ImageIndex(
             nodes=[],
             storage_context=StorageContext.from_defaults(vector_store=texts),
@@ -315,6 +320,21 @@ def _require_two_stores(
             "image_storage is for an image_store that is given and not wrapped yet: the embedded store keeps images "
             "itself, and ExternalVectorStore(store, image_storage=…) takes its own"
         )
+
+
+def _require_use_of_folder(
+    persist_dir: str | Path | None,
+    image_store: BasePydanticVectorStore | None,
+    text_store: BasePydanticVectorStore | None,
+) -> None:
+    if persist_dir is not None and image_store is not None and text_store is not None:
+        raise ValueError("persist_dir is not used if both image_store and text_store are given; leave it out")
+
+
+def _require_no_images_among_texts(texts: IndexStore) -> None:
+    # Only images have this setting.
+    if recorded_weight(texts) is not None:
+        raise ValueError(f"text_store holds the images of an index ({texts}); swap image_store and text_store")
 
 
 def _require_two_collections(images: object, texts: object) -> None:
@@ -358,8 +378,8 @@ def _no_index_in(folder: Path) -> str:
     listed = ", ".join(map(repr, namespaces))
     return (
         f"no index in {folder}: it holds a store with the namespace {listed}, and an index has one with "
-        f"{IMAGE_NAMESPACE!r}; open the store with FaissMultiModalVectorStore.from_persist_dir, or build an index with "
-        "build_index(…, persist_dir=…)"
+        f"{IMAGE_NAMESPACE!r}; give the image_store that the index was built with, open the store with "
+        "FaissMultiModalVectorStore.from_persist_dir, or build an index with build_index(…, persist_dir=…)"
     )
 
 

@@ -180,10 +180,42 @@ def _warn_of_other_captions(
             total,
             recorded,
         )
-    if not recorded and captioned and not is_stream and not store.has_texts():
+    if not recorded and captioned and not is_stream and store.searches_text and not store.has_texts():
         warn(
             "%d of %d images have captions, but the index was built with caption_weight 0: their captions are "
             "found by full text and are not in their vectors",
             captioned,
             total,
+        )
+
+
+def warn_of_unsearched_texts(
+    store: IndexStore, images: Sequence[BaseNode], weight: float, *, model: BaseEmbedding, warn: Callable[..., None]
+) -> None:
+    """Warn if images have texts that nothing finds: they are not in vectors, and the store has no full text search.
+
+    Args:
+        store: The store of images.
+        images: The images to add.
+        weight: Share of captions in the vectors.
+        model: Embeds the images and their captions.
+        warn: Logs a warning; takes a format and its arguments.
+    """
+    if store.searches_text:
+        return
+    # Whether the caption is in a vector that a node came with is not known.
+    captions = sum(
+        bool(caption_of(node)) and node.embedding is None and not (weight and caption_to_embed(model, node))
+        for node in images
+    )
+    pages = sum(bool(page_text_of(node)) for node in images)
+    if captions or pages:
+        warn(
+            "%s has no full text search: the captions of %d and the page texts of %d of %d images are not in vectors, "
+            "so that no search finds them; captions get into vectors if every image has a short one, or with "
+            "caption_weight=0.5",
+            store,
+            captions,
+            pages,
+            len(images),
         )

@@ -25,6 +25,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_mm_zhipu.embedding.contract import fingerprint_of
 from llama_index_mm_zhipu.stores import ExternalVectorStore
+from llama_index_mm_zhipu.stores.backends import require_vector_store
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store.contract import IndexStore
@@ -105,6 +106,7 @@ def open_store(
     Raises:
         ModelMismatchError: The embedded store was filled with another model.
         StoreError: The store's file or server cannot be opened.
+        TypeError: The given store is not a vector store of LlamaIndex.
         ValueError: The store cannot be used.
     """
     if given is None:
@@ -112,8 +114,7 @@ def open_store(
         if persist_dir is None and other is not None:
             return MissingStore(argument)
         return FaissMultiModalVectorStore(persist_dir, namespace=namespace, model=fingerprint_of(model))
-    if not isinstance(given, BasePydanticVectorStore):
-        raise TypeError(f"{argument} is {given!r:.80}; give a vector store of LlamaIndex")
+    require_vector_store(given, argument)
     if isinstance(given, IndexStore):
         return given
     return ExternalVectorStore(given, **({} if image_storage is None else {"image_storage": image_storage}))

@@ -21,6 +21,7 @@ from llama_index_mm_zhipu.index.settings import (
     recorded_weight,
     settings_of_first_images,
     settings_of_texts,
+    warn_of_unsearched_texts,
     weight_for_images,
 )
 from llama_index_mm_zhipu.index.stored_files import with_stored_vectors
@@ -145,6 +146,7 @@ class NodeWriter:
                 is_stream=self.is_stream,
                 warn=self._warn,
             )
+        warn_of_unsearched_texts(self.to.images, images, weight, model=self.to.image_model, warn=self._warn)
         self._settings = settings_of_first_images(self.to.image_model, weight) if recorded is None else {}
         self._settings |= settings_of_texts(self.to.images, images, self.to.image_model)
         updater = self._updater = self._updater or ImageUpdater(self.to.images)

@@ -392,12 +392,11 @@ class ImageRetriever(MultiModalRetriever):
     def _require_matchable_filters(self) -> None:
         if self._filters is None:
             return
-        stores = [
-            store
-            for store in (self._index.vector_store, self._index.image_vector_store)
-            if isinstance(store, FaissMultiModalVectorStore) and store.count()
-        ]
-        require_matchable(self._filters, stores)
+        stores = (self._index.vector_store, self._index.image_vector_store)
+        known = [store for store in stores if isinstance(store, FaissMultiModalVectorStore)]
+        # Other stores do not tell which metadata their nodes have, so that nothing is known to match no node.
+        if len(known) == len(stores):
+            require_matchable(self._filters, [store for store in known if store.count()])
 
 
 def _checked_filters(filters: MetadataFilters | None) -> MetadataFilters | None:

@@ -24,12 +24,7 @@ def backend_of(store: BasePydanticVectorStore) -> StoreBackend:
         TypeError: It is not a vector store of LlamaIndex, or one that an index can use as it is.
         ValueError: The store cannot be used.
     """
-    if not isinstance(store, BasePydanticVectorStore):
-        given = f"the class {store.__name__}" if isinstance(store, type) else f"a {type(store).__name__}"
-        raise TypeError(
-            f"ExternalVectorStore was given {given}; give a vector store of LlamaIndex, such as PGVectorStore(…), "
-            "QdrantVectorStore(…) or MilvusVectorStore(…)"
-        )
+    require_vector_store(store, "store")
     if isinstance(store, IndexStore):
         raise TypeError(f"an index can use {type(store).__name__} as it is; give it without ExternalVectorStore")
     modules = {class_.__module__ for class_ in type(store).__mro__}
@@ -38,3 +33,21 @@ def backend_of(store: BasePydanticVectorStore) -> StoreBackend:
     # Backends import the packages of their stores, which are extras.
     backend: StoreBackend = getattr(import_module(f"{__package__}.{module}"), class_name)(store)
     return backend
+
+
+def require_vector_store(value: object, argument: str) -> None:
+    """Check that a value is a vector store of LlamaIndex.
+
+    Args:
+        value: The value. Errors do not show it: it may be a URL with a password.
+        argument: Name of the argument.
+
+    Raises:
+        TypeError: The value is something else, such as the class of a store, or a URL.
+    """
+    if not isinstance(value, BasePydanticVectorStore):
+        given = f"the class {value.__name__}" if isinstance(value, type) else f"of type {type(value).__name__}"
+        raise TypeError(
+            f"{argument} is {given}; give a vector store of LlamaIndex, such as PGVectorStore.from_params(…), or a "
+            "store of an index, such as index.image_store"
+        )

@@ -120,6 +120,11 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         """Whether ``get_nodes`` finds nodes by metadata."""
         return self._backend.abilities.lists_nodes
 
+    @property
+    def searches_text(self) -> bool:
+        """Whether the store has full text search."""
+        return VectorStoreQueryMode.TEXT_SEARCH in self._backend.abilities.modes
+
     def __repr__(self) -> str:
         # The store's own repr may hold a URL with its password.
         return f"ExternalVectorStore({self._backend.name})"
@@ -347,7 +352,9 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         # Other stores know image nodes only: documents and resources become such nodes.
         images_and_texts = [as_image_node(node) if has_image(node) else node for node in nodes]
         stored = self._images.with_images_stored(images_and_texts)
-        records = records_of(stored, self._backend.key_of, self._backend.dimension(), everything)
+        dimension = self._backend.dimension()
+        self._require_dimension_of_collection(nodes, dimension)
+        records = records_of(stored, self._backend.key_of, dimension, everything)
         for record in records:
             self._require_size(record)
         self._backend.write(records, new)
@@ -406,6 +413,16 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         if mode not in modes:
             supported = ", ".join(each.value for each in VectorStoreQueryMode if each in modes)
             raise unsupported(self._backend.name, f"search in query mode {mode.value!r}", f"use one of {supported}")
+
+    def _require_dimension_of_collection(self, nodes: Sequence[BaseNode], dimension: int | None) -> None:
+        """Check that an empty collection was made for vectors like these; ``records_of`` checks each vector."""
+        given = len(nodes[0].embedding or ())
+        if dimension and given and given != dimension and self.is_empty():
+            raise ValueError(
+                f"{self._backend.name} was made for vectors of dimension {dimension}, and the model's have {given}; "
+                f"remove this empty collection, and make the store with {given} (embed_dim of PGVectorStore, dim of "
+                "MilvusVectorStore); nothing was added"
+            )
 
     def _require_size(self, record: Record) -> None:
         limit = self._backend.abilities.max_row_bytes

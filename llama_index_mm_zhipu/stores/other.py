@@ -218,10 +218,12 @@ class OtherBackend(StoreBackend):
         try:
             self._call("replace nodes", lambda: self._store.delete_nodes([record.key for record in records]))
         except _MissingMethodError:
+            parts = [record for record in records if record.ref_doc_id != record.node_id]
+            if any(self._query(record.vector.tolist(), 1, {_KEY: record.key}) for record in parts):
+                raise unsupported(self.name, "replace single nodes of a document", "delete the document") from None
             for record in records:
-                if record.ref_doc_id != record.node_id:
-                    raise unsupported(self.name, "replace single nodes of a document", "delete the document") from None
-                self._call("replace nodes", partial(self._store.delete, record.key))
+                if record.ref_doc_id == record.node_id:
+                    self._call("replace nodes", partial(self._store.delete, record.key))
 
     def _sample(self) -> BaseNode | None:
         if self._make_vector is None:

@@ -58,6 +58,10 @@ class IndexStore(Protocol):
     def lists_nodes(self) -> bool:
         """Whether ``get_nodes`` finds nodes by metadata, so that an index recognises what it has stored before."""
 
+    @property
+    def searches_text(self) -> bool:
+        """Whether the store has full text search, so that texts that are not in vectors can be found."""
+
     def is_empty(self) -> bool:
         """Return whether the store holds no node."""
 

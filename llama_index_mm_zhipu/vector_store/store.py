@@ -83,6 +83,11 @@ class FaissMultiModalVectorStore(DurableStore):
         """Whether ``get_nodes`` finds nodes by metadata: True."""
         return True
 
+    @property
+    def searches_text(self) -> bool:
+        """True: the store has full text search."""
+        return True
+
     def count(self) -> int:
         """Return the number of nodes."""
         with self._database.reading() as reader:

@@ -9,9 +9,9 @@ import pytest
 from list_store import ListStore
 from llama_index.core import StorageContext
 from llama_index.core.schema import ImageNode, TextNode
-from llama_index.core.vector_stores import SimpleVectorStore
+from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, SimpleVectorStore
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore
+from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index
 from llama_index_mm_zhipu.index import ImageIndex, IndexStore, as_index_store
 
 
@@ -65,3 +65,68 @@ def test_a_store_without_nodes_is_refused(tiny_embedding: ChineseClipEmbedding) 
     storage_context = StorageContext.from_defaults(vector_store=SimpleVectorStore())
     with pytest.raises(ValueError, match="does not hold the stores of this index"):
         ImageIndex(nodes=[], embed_model=tiny_embedding, storage_context=storage_context)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "given"),
+    [
+        (ListStore, "the class ListStore"),
+        ("postgresql://user:secret@127.0.0.1/slides", "of type str"),
+    ],
+)
+def test_what_is_not_a_store_is_refused_without_showing_it(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], wrong: Any, given: str
+) -> None:
+    for argument in ("image_store", "text_store"):
+        with pytest.raises(TypeError, match=f"^{argument} is {given}; give a vector store of LlamaIndex, such as"):
+            build_index(photos[0], tiny_embedding, **{argument: wrong})
+
+
+def test_swapped_stores_are_refused(tiny_embedding: ChineseClipEmbedding, photos: list[Path]) -> None:
+    images, texts = FaissMultiModalVectorStore(), ListStore()
+    build_index(photos[0], tiny_embedding, image_store=images, text_store=texts)
+    with pytest.raises(ValueError, match=r"^text_store holds the images of an index \(.*\); swap"):
+        load_index(embed_model=tiny_embedding, image_store=texts, text_store=images)
+    assert found_by(load_index(embed_model=tiny_embedding, image_store=images, text_store=texts), photos[0]) != []
+
+
+def test_a_folder_beside_both_stores_is_refused(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    stores = {"image_store": ListStore(), "text_store": ListStore()}
+    for use in (
+        lambda: build_index(photos[0], tiny_embedding, persist_dir=tmp_path, **stores),
+        lambda: load_index(tmp_path, tiny_embedding, **stores),
+    ):
+        with pytest.raises(ValueError, match="persist_dir is not used if both image_store and text_store are given"):
+            use()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_filters_on_images_of_another_store_are_not_compared_with_texts(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path
+) -> None:
+    image = ImageNode(id_="image", image_path=str(photos[0]), metadata={"颜色": "红"})
+    text = TextNode(id_="text", text="帽子", metadata={"页": 1})
+    index = build_index([image, text], tiny_embedding, persist_dir=tmp_path, image_store=ListStore())
+    filters = MetadataFilters(filters=[MetadataFilter(key="颜色", value="红")])
+    found = index.as_retriever(filters=filters).retrieve("帽子")
+    assert [result.node.node_id for result in found] == ["image"]
+
+
+@pytest.mark.parametrize("image_store", [ListStore, FaissMultiModalVectorStore])
+def test_texts_of_images_that_no_search_finds_are_warned_of(
+    tiny_embedding: ChineseClipEmbedding,
+    photos: list[Path],
+    caplog: pytest.LogCaptureFixture,
+    image_store: type[ListStore | FaissMultiModalVectorStore],
+) -> None:
+    captioned = ImageNode(id_="captioned", image_path=str(photos[0]), text="红色的帽子")
+    page = ImageNode(id_="page", image_path=str(photos[1]), text="保养手册", metadata={"page_text_source": "pdf"})
+    build_index([captioned], tiny_embedding, image_store=image_store())
+    assert "no full text search" not in caplog.text
+    index = build_index([captioned, page], tiny_embedding, image_store=image_store())
+    index.insert_nodes([captioned])
+    warning = "has no full text search: the captions of 1 and the page texts of 1 of 2 images are not in vectors"
+    assert (warning in caplog.text) == (image_store is ListStore)
+    assert "found by full text" not in caplog.text

@@ -168,8 +168,22 @@ class MilvusTests(OpensMilvus):
             open_store("fields", scalar_field_names=["price"], scalar_field_types=[DataType.INT64])
         filled = open_store("filled")
         filled.store.add([node("a")])
-        with pytest.raises(ValueError, match="cannot find nodes that were added by MilvusVectorStore itself"):
+        with pytest.raises(ValueError, match="cannot find nodes that MilvusVectorStore itself added, such as a; "):
             open_store("filled")
+
+    @pytest.mark.parametrize("metric", ["IP", "COSINE"])
+    def test_a_node_of_another_program_beside_ours_is_an_error_that_names_it(
+        self, open_store: OpenMilvus, metric: str
+    ) -> None:
+        store = open_store("nodes", similarity_metric=metric)
+        store.add([node("a")])
+        store.store.add([node("foreign")])
+        with pytest.raises(
+            ValueError, match="cannot find nodes that MilvusVectorStore itself added, such as foreign; "
+        ):
+            store.query(ask())
+        store.delete_nodes(["foreign"])
+        assert store.query(ask()).ids == ["a"]
 
     def test_contains_looks_into_lists_unless_there_are_texts(self, open_store: OpenMilvus) -> None:
         store = open_store("nodes")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from conformance import FILTER_CASES, OpenStore, VectorStoreConformance, ask, node, where
@@ -12,6 +14,7 @@ from list_store import ListStore, StoreWithoutFilters, StoreWithoutLookup
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode, VectorStoreQueryResult
 
+from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError
 
@@ -53,8 +56,10 @@ def test_a_store_without_lookup_replaces_nodes_that_are_their_own_documents() ->
     store.add([node("a", text="一"), node("b")])
     store.add([node("a", text="二")])
     assert [found.get_content() for found in store.query(ask()).nodes or []] == ["", "二"]
-    with pytest.raises(ValueError, match="cannot replace single nodes of a document"):
+    store.add([node("part", ref_doc="document")])
+    with pytest.raises(ValueError, match="cannot replace single nodes of a document; delete the document"):
         store.add([node("part", ref_doc="document")])
+    store.delete("document")
     for call in (lambda: store.get_nodes(["a"]), lambda: store.delete_nodes(["a"])):
         with pytest.raises(ValueError, match=r"StoreWithoutLookup cannot .* it does not have that method"):
             call()
@@ -138,6 +143,24 @@ def test_too_many_values_are_refused() -> None:
     assert store.query(ask(node_ids=[*map(str, range(99)), "a"])).ids == ["a"]
     with pytest.raises(ValueError, match="filter by 101 values"):
         store.query(ask(node_ids=[*map(str, range(100)), "a"]))
+
+
+@pytest.mark.parametrize("make", [FaissMultiModalVectorStore, lambda: ExternalVectorStore(ListStore())])
+def test_a_store_that_needs_no_wrapper_is_refused(make: Callable[[], Any]) -> None:
+    store = make()
+    with pytest.raises(ValueError, match=rf"^store is a {type(store).__name__}, which an index uses as it is"):
+        ExternalVectorStore(store)
+
+
+@pytest.mark.parametrize("wrong", [ListStore, "postgresql://user:secret@127.0.0.1/slides"])
+def test_what_is_not_a_store_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"^store is (the class ListStore|of type str); give a vector store"):
+        ExternalVectorStore(wrong)
+
+
+def test_a_store_cannot_be_pickled() -> None:
+    with pytest.raises(TypeError, match=r"ExternalVectorStore\(ListStore\) cannot be pickled"):
+        pickle.dumps(ExternalVectorStore(ListStore()))
 
 
 @pytest.mark.integration

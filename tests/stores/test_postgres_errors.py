@@ -301,3 +301,12 @@ def test_a_listing_shows_one_moment(open_postgres: OpenStore, pg_store: Callable
     store.delete_nodes(["n400"])
     seen += [each.node_id for batch_ in listing for each in batch_]
     assert seen == [f"n{i}" for i in range(500)]
+
+
+def test_an_empty_table_of_another_dimension_tells_what_to_give(open_postgres: OpenStore) -> None:
+    store = open_postgres("default", dimension=1536)
+    with pytest.raises(
+        ValueError, match=r"data_default.* was made for vectors of dimension 1536, and the model's have 2; "
+    ):
+        store.add([node("a")])
+    assert store.is_empty()

@@ -149,7 +149,9 @@ class MilvusBackend(StoreBackend):
         if self._metric == "IP":
             return [(hit[ID], hit["distance"]) for hit in self._search(vector, k, predicate, [])]
         hits = self._search(vector, min(_MAX_K, cosine_candidates(k)), predicate, [LENGTH])
-        return best_by_inner_product([(hit[ID], hit["distance"], hit["entity"][LENGTH]) for hit in hits], vector, k)
+        lengths = [self._format.own_value({ID: hit[ID], **hit["entity"]}, LENGTH) for hit in hits]
+        scored = [(hit[ID], hit["distance"], length) for hit, length in zip(hits, lengths, strict=True)]
+        return best_by_inner_product(scored, vector, k)
 
     def search_text(self, query: str, k: int, predicate: Predicate) -> Scored[str]:
         """Raise an error: there is no full text search."""
@@ -239,9 +241,9 @@ class MilvusBackend(StoreBackend):
         )
 
     def _require_own_rows(self) -> None:
-        if any(ORDER not in row for row in self._query("", [ORDER], limit=1)):
-            what = "find nodes that were added by MilvusVectorStore itself"
-            raise unsupported(self._name, what, "build the index again in another collection")
+        # One row: reading more would take long. ``RowFormat`` checks each row that is found.
+        for row in self._query("", [ID, ORDER], limit=1):
+            self._format.own_value(row, ORDER)
 
     def _require_directions(self, records: Sequence[Record]) -> None:
         for record in records:

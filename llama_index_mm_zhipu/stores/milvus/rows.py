@@ -14,10 +14,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from llama_index.core.schema import Node
 
-from llama_index_mm_zhipu.stores.backend import too_large
+from llama_index_mm_zhipu.stores.backend import too_large, unsupported
 from llama_index_mm_zhipu.stores.filterable import plain_key
 from llama_index_mm_zhipu.stores.milvus.filters import ID, filter_fields
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
+from llama_index_mm_zhipu.text import one_line
 
 Row: TypeAlias = dict[str, Any]
 
@@ -75,12 +76,28 @@ class RowFormat:
         return {**own, **dynamic, self.vector: record.vector}
 
     def stored_node(self, row: Row) -> StoredNode:
-        """Return the node of a row; with its vector if the row has it."""
+        """Return the node of a row; with its vector if the row has it.
+
+        Raises:
+            ValueError: ``row`` did not make the row.
+        """
+        order = int(self.own_value(row, ORDER))
         content, vector = row[CONTENT], row.get(self.vector)
         if row[TYPE] != Node.class_name():
             content = _json_of({"text": row[self.text], **json.loads(content)})
         vector = None if vector is None else np.asarray(vector, np.float32)
-        return StoredNode(row[ID], row[ID], row[TYPE], content, int(row[ORDER]), vector)
+        return StoredNode(row[ID], row[ID], row[TYPE], content, order, vector)
+
+    def own_value(self, row: Row, field: str) -> Any:
+        """Return the value of a dynamic field that each row of ``row`` has.
+
+        Raises:
+            ValueError: ``row`` did not make the row.
+        """
+        if field not in row:
+            what = f"find nodes that MilvusVectorStore itself added, such as {one_line(str(row.get(ID)))}"
+            raise unsupported(self.store, what, "delete them, or build the index again in another collection")
+        return row[field]
 
     def _require_size(self, node_id: str, own: Mapping[str, str], dynamic: Mapping[str, Any]) -> None:
         node = node_id if len(node_id) <= _SHOWN_ID else f"{node_id[:_SHOWN_ID]}…"

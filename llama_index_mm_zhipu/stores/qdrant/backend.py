@@ -182,7 +182,7 @@ class QdrantBackend(StoreBackend):
 
     def keys_in_order(self) -> list[str]:
         """Return all keys in the order of addition; the whole collection is read, without its nodes."""
-        batches = self._scroll(None, [ORDER], with_vectors=False)
+        batches = self._collection.scroll(None, [ORDER], with_vectors=False)
         orders = [(order_of(point, self.name), str(point.id)) for points in batches for point in points]
         return [key for _, key in sorted(orders)]
 
