@@ -755,9 +755,6 @@ class ReopeningConformance:
         assert second.get_setting("caption_weight") == 0.5
         with pytest.raises(ModelMismatchError, match=r"model.*other"):
             second.require_model("other")
-        second.delete_nodes(["b"])
-        second.add([node("c")])
-        assert second.get_setting("caption_weight") is None
 
     @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -770,7 +767,7 @@ class ReopeningConformance:
             try:
                 answers = [[kept.node_id for kept in store.get_nodes([each])] for each in ids * 5]
             except StoreError as error:
-                return 0 if "make client and store again" in str(error) else 1
+                return 0 if "fork" in str(error) else 1
             return 0 if answers == [[each] for each in ids * 5] else 2
 
         children = []

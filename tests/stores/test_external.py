@@ -24,9 +24,12 @@ from llama_index_mm_zhipu.vector_store import StoreError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("slides", "was given a str; give a vector store of LlamaIndex, such as PGVectorStore"),
-        (None, "was given a NoneType; give a vector store"),
-        (ListStore, "was given the class ListStore; give a vector store"),
+        (
+            "postgresql://user:secret@127.0.0.1/slides",
+            r"^store is of type str; give a vector store of LlamaIndex, such as",
+        ),
+        (None, "store is of type NoneType; give a vector store"),
+        (ListStore, "store is the class ListStore; give a vector store"),
         (FaissMultiModalVectorStore(), "an index can use FaissMultiModalVectorStore as it is"),
         (ExternalVectorStore(ListStore()), "an index can use ExternalVectorStore as it is"),
     ],

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import pickle
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 from conformance import FILTER_CASES, OpenStore, VectorStoreConformance, ask, node, where
@@ -14,7 +12,6 @@ from list_store import ListStore, StoreWithoutFilters, StoreWithoutLookup
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode, VectorStoreQueryResult
 
-from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError
 
@@ -143,24 +140,6 @@ def test_too_many_values_are_refused() -> None:
     assert store.query(ask(node_ids=[*map(str, range(99)), "a"])).ids == ["a"]
     with pytest.raises(ValueError, match="filter by 101 values"):
         store.query(ask(node_ids=[*map(str, range(100)), "a"]))
-
-
-@pytest.mark.parametrize("make", [FaissMultiModalVectorStore, lambda: ExternalVectorStore(ListStore())])
-def test_a_store_that_needs_no_wrapper_is_refused(make: Callable[[], Any]) -> None:
-    store = make()
-    with pytest.raises(ValueError, match=rf"^store is a {type(store).__name__}, which an index uses as it is"):
-        ExternalVectorStore(store)
-
-
-@pytest.mark.parametrize("wrong", [ListStore, "postgresql://user:secret@127.0.0.1/slides"])
-def test_what_is_not_a_store_is_refused(wrong: Any) -> None:
-    with pytest.raises(TypeError, match=r"^store is (the class ListStore|of type str); give a vector store"):
-        ExternalVectorStore(wrong)
-
-
-def test_a_store_cannot_be_pickled() -> None:
-    with pytest.raises(TypeError, match=r"ExternalVectorStore\(ListStore\) cannot be pickled"):
-        pickle.dumps(ExternalVectorStore(ListStore()))
 
 
 @pytest.mark.integration
