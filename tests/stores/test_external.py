@@ -24,10 +24,7 @@ from llama_index_mm_zhipu.vector_store import StoreError
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (
-            "postgresql://user:secret@127.0.0.1/slides",
-            r"^store is of type str; give a vector store of LlamaIndex, such as",
-        ),
+        ("postgresql://user:secret@127.0.0.1/slides", "store is of type str; give a vector store of LlamaIndex"),
         (None, "store is of type NoneType; give a vector store"),
         (ListStore, "store is the class ListStore; give a vector store"),
         (FaissMultiModalVectorStore(), "an index can use FaissMultiModalVectorStore as it is"),

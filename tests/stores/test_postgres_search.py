@@ -21,7 +21,7 @@ from llama_index.core.vector_stores import (
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from oracle import matches
 from postgres_server import PostgresServer
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, event
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.stores import ExternalVectorStore
@@ -110,6 +110,16 @@ def test_settings_of_a_search_do_not_outlive_it(
     with many.client.connect() as connection:
         assert connection.exec_driver_sql("show hnsw.ef_search").scalar() == "40"
         assert connection.exec_driver_sql("show hnsw.iterative_scan").scalar() == "off"
+
+
+def test_the_breadth_that_the_store_was_made_with_is_used(open_postgres: OpenStore) -> None:
+    kwargs = {"hnsw_m": 16, "hnsw_ef_construction": 64, "hnsw_ef_search": 123, "hnsw_dist_method": "vector_ip_ops"}
+    store = open_postgres(hnsw_kwargs=kwargs)
+    store.add([node("a")])
+    parameters: list[str] = []
+    event.listen(store.client, "before_cursor_execute", lambda *call: parameters.append(str(call[3])))
+    assert store.query(ask()).ids == ["a"]
+    assert any("hnsw.ef_search" in each and "123" in each for each in parameters)
 
 
 # Filters

@@ -55,6 +55,7 @@ class PostgresBackend(StoreBackend):
 
     def __init__(self, store: PGVectorStore) -> None:
         self._dimension = store.embed_dim
+        self._ef_search = int((store.hnsw_kwargs or {}).get("hnsw_ef_search", 0))
         table, schema = f"data_{store.table_name}", store.schema_name
         url = _url_of(store)
         with errors_of(_described(url, schema, table), url):
@@ -164,7 +165,8 @@ class PostgresBackend(StoreBackend):
 
         They are exact if there is no index on the vectors, or if fewer than ``k`` nodes meet the predicate.
         """
-        search = VectorSearch(self._table.nodes, self._table.vector(vector), self._condition(predicate))
+        asked = self._table.vector(vector)
+        search = VectorSearch(self._table.nodes, asked, self._condition(predicate), self._ef_search)
         with self._transaction() as connection:
             index = find_index(connection, self._table.quoted_name)
             return search.with_index(connection, index, k) if index else search.exact(connection, k)

@@ -69,11 +69,13 @@ class VectorSearch:
         table: Table with the columns ``mm_key``, ``mm_order`` and ``embedding``.
         vector: The query's vector as an expression.
         condition: Condition on the rows.
+        ef_search: Minimum of pgvector's ``hnsw.ef_search``; 0 leaves it as it is set in the database, 40 by default.
     """
 
     table: FromClause
     vector: ColumnElement[Any]
     condition: ColumnElement[bool]
+    ef_search: int = 0
 
     def exact(self, connection: Connection, k: int) -> Scored[str]:
         """Return keys and inner products of the ``k`` best rows, computed for every row; older first among equals."""
@@ -92,7 +94,7 @@ class VectorSearch:
         candidates = k if index.operator == "<#>" else cosine_candidates(k)
         if candidates > _MAX_CANDIDATES:
             return self.exact(connection, k)
-        _configure(connection, index, candidates)
+        _configure(connection, index, max(candidates, self.ef_search))
         nearest = self._select().order_by(self._distance(index.operator)).limit(candidates).subquery()
         best = select(nearest).order_by(nearest.c.similarity.desc(), nearest.c.mm_order).limit(k)
         found = _scored(connection, best)
