@@ -39,7 +39,7 @@ FILTERS: dict[str, tuple[str, ...]] = {
     "`not`, nested": ("not", "nested"),
     "keys in Chinese, with dots and quotes": ("Chinese", "key "),
 }
-"""Beginnings of the names in ``conformance.FILTER_CASES`` by the row of the table."""
+"""Beginnings of the names in ``filter_cases.FILTER_CASES`` by the row of the table."""
 
 
 def table() -> str:
@@ -48,7 +48,7 @@ def table() -> str:
         sys.path.insert(0, str(ROOT / folder))
     try:
         suites = {name: getattr(importlib.import_module(module), suite) for name, (module, suite) in STORES.items()}
-        cases = importlib.import_module("conformance").FILTER_CASES
+        cases = importlib.import_module("filter_cases").FILTER_CASES
     finally:
         del sys.path[:3]
     rows: dict[str, Callable[[Any], str]] = {

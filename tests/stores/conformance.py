@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from datetime import date
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from filter_cases import FILTER_CASES, METADATA, where
 from llama_index.core.schema import (
     BaseNode,
     Document,
@@ -28,198 +26,22 @@ from llama_index.core.schema import (
     IndexNode,
     MediaResource,
     Node,
-    NodeRelationship,
-    RelatedNodeInfo,
     TextNode,
 )
 from llama_index.core.vector_stores import (
-    FilterCondition,
     FilterOperator,
-    MetadataFilter,
     MetadataFilters,
     SimpleVectorStore,
     VectorStoreQuery,
-    VectorStoreQueryResult,
 )
 from llama_index.core.vector_stores.types import BasePydanticVectorStore, VectorStoreQueryMode
 from oracle import matches
 from PIL import Image
+from store_calls import MODES, ODD_IDS, THREE, Calls, OpenStore, ask, node
 
 from llama_index_mm_zhipu.images import encode_image
-from llama_index_mm_zhipu.vector_store import ModelMismatchError, StoreError
+from llama_index_mm_zhipu.vector_store import ModelMismatchError
 from llama_index_mm_zhipu.vector_store.contract import IndexStore, MovableStore
-
-OpenStore: TypeAlias = Callable[..., Any]
-"""Opens a collection by name, always the same one for the same name, with vectors of a dimension (2 by default)."""
-
-MODES = (
-    VectorStoreQueryMode.DEFAULT,
-    VectorStoreQueryMode.TEXT_SEARCH,
-    VectorStoreQueryMode.SPARSE,
-    VectorStoreQueryMode.HYBRID,
-    VectorStoreQueryMode.MMR,
-)
-
-
-class Calls:
-    """The methods of a store, sync or async.
-
-    Args:
-        store: The store.
-        use_async: Whether to call the async methods.
-    """
-
-    def __init__(self, store: Any, use_async: bool) -> None:
-        self.store = store
-        self.use_async = use_async
-
-    async def add(self, nodes: Sequence[BaseNode]) -> list[str]:
-        return await self.store.async_add(nodes) if self.use_async else self.store.add(nodes)
-
-    async def query(self, query: VectorStoreQuery, **options: object) -> VectorStoreQueryResult:
-        return await self.store.aquery(query, **options) if self.use_async else self.store.query(query, **options)
-
-    async def get_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
-    ) -> list[BaseNode]:
-        if self.use_async:
-            return await self.store.aget_nodes(node_ids, filters)
-        return self.store.get_nodes(node_ids, filters)
-
-    async def delete(self, ref_doc_id: str) -> None:
-        if self.use_async:
-            await self.store.adelete(ref_doc_id)
-        else:
-            self.store.delete(ref_doc_id)
-
-    async def delete_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> None:
-        if self.use_async:
-            await self.store.adelete_nodes(node_ids, filters)
-        else:
-            self.store.delete_nodes(node_ids, filters)
-
-    async def clear(self) -> None:
-        if self.use_async:
-            await self.store.aclear()
-        else:
-            self.store.clear()
-
-    async def ids(self, filters: MetadataFilters | None = None) -> list[str]:
-        if not self.store.lists_nodes:
-            assert filters is None
-            return sorted(await self.found(ask(k=100)))
-        return [node.node_id for node in await self.get_nodes(filters=filters)]
-
-    async def found(self, query: VectorStoreQuery) -> list[str]:
-        return list((await self.query(query)).ids or [])
-
-
-def node(node_id: str, x: float = 1.0, ref_doc: str | None = None, text: str = "", **metadata: object) -> TextNode:
-    relationships = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=ref_doc)} if ref_doc else {}
-    return TextNode(id_=node_id, text=text, embedding=[x, 1.0], metadata=metadata, relationships=relationships)
-
-
-def ask(k: int = 10, **rest: Any) -> VectorStoreQuery:
-    return VectorStoreQuery(query_embedding=[1.0, 0.0], similarity_top_k=k, **rest)
-
-
-def where(key: str, value: Any, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilters:
-    return MetadataFilters(filters=[MetadataFilter(key=key, value=value, operator=operator)])
-
-
-METADATA: dict[str, dict[str, Any]] = {
-    "car": {"page": 1, "title": "小米汽车 SU7", "tags": ["车", "红"], "price": 21.59, "sold": True, "颜色": "红"},
-    "cat": {"page": 2, "title": "猫", "tags": ["动物"], "price": 0, "sold": False, "size.cm": 46},
-    "map": {"page": 10, "title": "", "tags": [], "note": None, 'a"b': "x", "it's": "O'Neill", "c\\d": "e\\f"},
-    "bare": {},
-    "mixed": {"page": "三", "tags": [1, "红", None], "id": "x", "text": "y", "doc_id": "z", "颜色": "红'; drop"},
-}
-
-
-def one(key: str, value: Any, operator: FilterOperator = FilterOperator.EQ) -> MetadataFilter:
-    return MetadataFilter(key=key, value=value, operator=operator)
-
-
-def group(condition: FilterCondition, *parts: MetadataFilter | MetadataFilters) -> MetadataFilters:
-    return MetadataFilters(filters=list(parts), condition=condition)
-
-
-AND, OR, NOT = FilterCondition.AND, FilterCondition.OR, FilterCondition.NOT
-_LATE = one("page", 2, FilterOperator.GTE)
-
-FILTER_CASES: dict[str, MetadataFilter | MetadataFilters] = {
-    "== number": one("page", 2),
-    "== number as fraction": one("page", 2.0),
-    "== fraction": one("price", 21.59),
-    "== text": one("title", "猫"),
-    "== empty text": one("title", ""),
-    "== text of a number": one("page", "2"),
-    "== boolean": one("sold", 1),
-    "== list": one("tags", ["车", "红"]),
-    "!= number": one("page", 2, FilterOperator.NE),
-    "!= text": one("title", "猫", FilterOperator.NE),
-    "> number": one("page", 2, FilterOperator.GT),
-    ">= number": _LATE,
-    "< number": one("page", 2, FilterOperator.LT),
-    "<= fraction": one("price", 21.59, FilterOperator.LTE),
-    ">= text": one("title", "小", FilterOperator.GTE),
-    "< text": one("title", "猫", FilterOperator.LT),
-    "in numbers": one("page", [1, 10], FilterOperator.IN),
-    "in texts": one("title", ["猫", "狗"], FilterOperator.IN),
-    "in nothing": one("title", [], FilterOperator.IN),
-    "nin numbers": one("page", [1, 10], FilterOperator.NIN),
-    "nin texts": one("title", ["猫"], FilterOperator.NIN),
-    "contains, in a list": one("tags", "红", FilterOperator.CONTAINS),
-    "contains, a number in a list": one("tags", 1, FilterOperator.CONTAINS),
-    "contains, None in a list": one("tags", None, FilterOperator.CONTAINS),
-    "contains, in a text": one("title", "汽车", FilterOperator.CONTAINS),
-    "any": one("tags", ["红", "动物"], FilterOperator.ANY),
-    "all": one("tags", ["红", "车"], FilterOperator.ALL),
-    "text_match": one("title", "SU7", FilterOperator.TEXT_MATCH),
-    "text_match, no wildcards": one("title", "%", FilterOperator.TEXT_MATCH),
-    "text_match_insensitive": one("title", "su7", FilterOperator.TEXT_MATCH_INSENSITIVE),
-    "is_empty, text": one("title", None, FilterOperator.IS_EMPTY),
-    "is_empty, list": one("tags", None, FilterOperator.IS_EMPTY),
-    "is_empty, None": one("note", None, FilterOperator.IS_EMPTY),
-    "and": group(AND, one("page", 2), one("sold", 0)),
-    "or": group(OR, one("page", 1), one("title", "猫")),
-    "not": group(NOT, one("page", 1), one("title", "猫")),
-    "nested": group(OR, one("price", 1, FilterOperator.LT), group(AND, _LATE, group(NOT, one("sold", 0)))),
-    "Chinese key": one("颜色", "红"),
-    "key with a dot": one("size.cm", 46),
-    "key with double quotes": one('a"b', "x"),
-    "key and value with single quotes": one("it's", "O'Neill"),
-    "key and value with backslashes": one("c\\d", "e\\f"),
-    "key of a column": group(AND, one("id", "x"), one("text", "y"), one("doc_id", "z")),
-    "SQL in a value": one("颜色", "红'; drop"),
-    "SQL that is always true": one("title", "' or '1'='1"),
-    "SQL in a key": one("x' or '1'='1", "y"),
-    "SQL in a key, negated": one("x' is not null or 'a' <> 'b", "y", FilterOperator.NE),
-    "SQL in a list": one("title", ["') or (1=1"], FilterOperator.IN),
-    "SQL in a text": one("title", "%' or 1=1 --", FilterOperator.TEXT_MATCH),
-}
-"""Names are those of the table in docs/scale.md."""
-
-
-THREE = [
-    node("a", 3, "first", "白色的飞机", page=1, colour="红"),
-    node("b", 2, "second", "飞机场", page=2, colour="蓝"),
-    node("c", 1, "second", "猫", page=3),
-]
-
-ODD_IDS = [
-    " ",
-    "a'b",
-    'a"b',
-    "a\\b",
-    "图片/一.jpg",
-    "n\0",
-    "\N{GRINNING FACE}",
-    "x' or '1'='1",
-    "%",
-    "1",
-    "a" * 3000,
-]
 
 
 class VectorStoreConformance:
@@ -712,87 +534,3 @@ class VectorStoreConformance:
         assert len(store.query(ask(k=500)).ids) == 500
         store.delete_nodes([f"n{i}" for i in range(0, 3000, 2)])
         assert store.query(VectorStoreQuery(query_embedding=[0.0, 1.0], similarity_top_k=2)).ids == ["n2999", "n2997"]
-
-
-class ReopeningConformance:
-    """Tests of stores that several objects and processes may open.
-
-    A subclass provides the fixture ``open_store``.
-    """
-
-    def test_a_store_can_be_opened_again(self, open_store: OpenStore) -> None:
-        store = open_store("nodes")
-        store.require_model("model")
-        store.add([node("a", text="飞机", page=1)], settings={"caption_weight": 0.5})
-        store.close()
-        again = open_store("nodes")
-        again.require_model("model")
-        assert again.query(ask()).ids == ["a"]
-        assert again.get_setting("caption_weight") == 0.5
-        with pytest.raises(ModelMismatchError, match=r"model.*other"):
-            again.require_model("other")
-        again.add([node("a", text="猫")])
-        assert [kept.get_content() for kept in again.get_nodes(["a"])] == ["猫"]
-
-    def test_changes_of_one_are_seen_by_the_other_at_once(self, open_store: OpenStore) -> None:
-        one, other = open_store("nodes"), open_store("nodes")
-        one.add([node("a"), node("b", 2)])
-        assert other.query(ask()).ids == ["b", "a"]
-        other.delete_nodes(["b"])
-        assert one.query(ask()).ids == ["a"]
-        one.delete("a")
-        assert other.query(ask()).ids == []
-        assert other.is_empty()
-
-    def test_settings_outlive_the_nodes_that_they_were_recorded_with(self, open_store: OpenStore) -> None:
-        first = open_store("nodes")
-        first.require_model("model")
-        first.add([node("a")], settings={"caption_weight": 0.5})
-        second = open_store("nodes")
-        second.require_model("model")
-        second.add([node("b")])
-        second.delete_nodes(["a"])
-        assert second.get_setting("caption_weight") == 0.5
-        with pytest.raises(ModelMismatchError, match=r"model.*other"):
-            second.require_model("other")
-
-    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-    def test_a_forked_process_gets_its_own_answers_or_an_error(self, open_store: OpenStore) -> None:
-        store = open_store("nodes")
-        ids = [f"n{i}" for i in range(20)]
-        store.add([node(node_id) for node_id in ids])
-
-        def read() -> int:
-            try:
-                answers = [[kept.node_id for kept in store.get_nodes([each])] for each in ids * 5]
-            except StoreError as error:
-                return 0 if "fork" in str(error) else 1
-            return 0 if answers == [[each] for each in ids * 5] else 2
-
-        children = []
-        for _ in range(3):
-            child = os.fork()
-            if not child:
-                # Nothing of pytest may run in a child.
-                status = 3
-                with suppress(BaseException):
-                    status = read()
-                os._exit(status)
-            children.append(child)
-        here = read()
-        assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0, 0]
-        assert here == 0
-
-    def test_two_writers_leave_each_node_once(self, open_store: OpenStore) -> None:
-        stores = open_store("nodes"), open_store("nodes")
-
-        def write(store: Any) -> None:
-            for start in range(0, 60, 10):
-                store.add([node(f"n{i}", i) for i in range(start, start + 10)])
-
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(write, stores))
-        for store in stores:
-            assert store.count() == 60
-            assert sorted(store.query(ask(k=100)).ids) == sorted(f"n{i}" for i in range(60))

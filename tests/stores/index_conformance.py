@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from conformance import MODES, OpenStore
 from llama_index.core import Document, QueryBundle, StorageContext
 from llama_index.core.ingestion import DocstoreStrategy, IngestionPipeline
 from llama_index.core.schema import BaseNode, ImageDocument, ImageNode, MediaResource, Node, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from PIL import Image
+from store_calls import MODES, OpenStore
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, load_index
 from llama_index_mm_zhipu.index import ImageIndex

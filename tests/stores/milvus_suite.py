@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, TypeAlias
 
 import pytest
-from conformance import ODD_IDS, ReopeningConformance, VectorStoreConformance, ask, group, node, one, where
+from conformance import VectorStoreConformance
+from filter_cases import group, one, where
 from index_conformance import IndexConformance
 from llama_index.core.schema import ImageNode, TextNode
 from llama_index.core.vector_stores import FilterCondition, FilterOperator, MetadataFilters, VectorStoreQuery
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.milvus import MilvusVectorStore
 from pymilvus import DataType, MilvusClient
+from reopening_conformance import ReopeningConformance
+from store_calls import ODD_IDS, ask, node
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.vector_store.errors import StoreError

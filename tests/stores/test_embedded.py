@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conformance import OpenStore
 from index_conformance import IndexConformance
+from store_calls import OpenStore
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conformance import METADATA, where
+from filter_cases import METADATA, where
 from llama_index.core.vector_stores import FilterOperator
 
 from llama_index_mm_zhipu.stores.milvus.filters import expression_of, filter_fields, keys_of_text_parts, literal

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from conformance import ask, node
 from llama_index.core.schema import TextNode
 from milvus_server import MilvusServer, call_when_ready, install_server, reason_to_skip
 from milvus_suite import MilvusConformance, MilvusIndex, MilvusReopening, MilvusTests, OpenMilvus, open_milvus
+from store_calls import ask, node
 from waiting import PATIENCE, wait_until
 
 from llama_index_mm_zhipu.vector_store.errors import StoreError

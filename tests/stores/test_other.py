@@ -6,11 +6,13 @@ import base64
 from collections.abc import Sequence
 
 import pytest
-from conformance import FILTER_CASES, OpenStore, VectorStoreConformance, ask, node, where
+from conformance import VectorStoreConformance
+from filter_cases import FILTER_CASES, where
 from index_conformance import IndexConformance
 from list_store import ListStore, StoreWithoutFilters, StoreWithoutLookup
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode, VectorStoreQueryResult
+from store_calls import OpenStore, ask, node
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError

@@ -10,14 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance import OpenStore, ReopeningConformance, VectorStoreConformance, ask, node, where
+from conformance import VectorStoreConformance
 from documents import code_blocks
+from filter_cases import where
 from index_conformance import IndexConformance
 from llama_index.core.schema import ImageNode, IndexNode, NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores import VectorStoreQuery
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from postgres_server import DATABASE, PASSWORD, USER, PostgresServer
+from reopening_conformance import ReopeningConformance
 from sqlalchemy.exc import IntegrityError
+from store_calls import OpenStore, ask, node
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.stores import ExternalVectorStore

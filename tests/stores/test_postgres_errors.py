@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conformance import OpenStore, ask, node, where
+from filter_cases import where
 from llama_index.core.schema import TextNode
 from postgres_server import PASSWORD, PostgresServer, pg_store_at
+from store_calls import OpenStore, ask, node
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.stores.postgres.backend import PostgresBackend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from conformance import FILTER_CASES
+from filter_cases import FILTER_CASES
 from llama_index.core.vector_stores import MetadataFilters
 
 pytest.importorskip("pgvector")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance import METADATA, OpenStore, ask, node, where
+from filter_cases import METADATA, where
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import (
     FilterCondition,
@@ -22,6 +22,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from oracle import matches
 from postgres_server import PostgresServer
 from sqlalchemy import create_engine, event
+from store_calls import OpenStore, ask, node
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.stores import ExternalVectorStore

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conformance import OpenStore, ReopeningConformance, VectorStoreConformance
+from conformance import VectorStoreConformance
 from index_conformance import IndexConformance
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from llama_index.vector_stores.qdrant import QdrantVectorStore
 from qdrant_client import QdrantClient
 from qdrant_rest import QdrantServer
+from reopening_conformance import ReopeningConformance
 from serving import serving
+from store_calls import OpenStore
 
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 

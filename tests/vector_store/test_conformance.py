@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conformance import OpenStore, ReopeningConformance, VectorStoreConformance, node
+from conformance import VectorStoreConformance
+from reopening_conformance import ReopeningConformance
+from store_calls import OpenStore, node
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance import MODES, ODD_IDS
 from list_store import ListStore
 from llama_index.core.schema import (
     BaseNode,
@@ -27,6 +26,7 @@ from llama_index.core.schema import (
 from llama_index.core.schema import MediaResource as Resource
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 from postgres_server import PostgresServer, pg_store_at
+from store_calls import MODES, ODD_IDS
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index
 from llama_index_mm_zhipu.images.nodes import with_page_text

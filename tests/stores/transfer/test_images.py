@@ -21,6 +21,8 @@ from llama_index_mm_zhipu.stores import ExternalVectorStore, TransferReport, exp
 from llama_index_mm_zhipu.stores.transfer.manifest import read_manifest
 from llama_index_mm_zhipu.vector_store import StoreError
 
+pytestmark = pytest.mark.integration
+
 OpenStore: TypeAlias = Callable[..., ExternalVectorStore]
 
 

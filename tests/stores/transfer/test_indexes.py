@@ -15,6 +15,8 @@ from llama_index_mm_zhipu.index import ImageIndex
 from llama_index_mm_zhipu.stores import ExternalVectorStore, export_index, import_index
 from llama_index_mm_zhipu.vector_store import ModelMismatchError, StoreError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def index(tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> ImageIndex:
