@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     """A server that runs during the tests of this module."""
     if reason := reason_to_skip():
         pytest.skip(reason)
@@ -30,9 +30,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
 
 
 @pytest.fixture
-def milvus(server: MilvusServer) -> Iterator[OpenMilvus]:
+def milvus(milvus_server: MilvusServer) -> Iterator[OpenMilvus]:
     """A function that opens collections on the server, which are empty after the test."""
-    with open_milvus(server.uri) as opened:
+    with open_milvus(milvus_server.uri) as opened:
         yield opened
 
 
@@ -64,7 +64,7 @@ def test_answers_that_are_larger_than_a_message_are_read_in_parts(milvus: OpenMi
     assert len(store.query(ask(k=700)).nodes) == 700
 
 
-def test_a_killed_server_loses_nothing_that_was_acknowledged(server: MilvusServer, milvus: OpenMilvus) -> None:
+def test_a_killed_server_loses_nothing_that_was_acknowledged(milvus_server: MilvusServer, milvus: OpenMilvus) -> None:
     store = milvus("nodes")
     acknowledged: list[str] = []
     errors: list[Exception] = []
@@ -79,7 +79,7 @@ def test_a_killed_server_loses_nothing_that_was_acknowledged(server: MilvusServe
     writer = threading.Thread(target=add)
     writer.start()
     assert wait_until(lambda: len(acknowledged) >= 100)
-    server.kill()
+    milvus_server.kill()
     writer.join(PATIENCE)
     (error,) = errors
     assert isinstance(error, StoreError)
@@ -88,7 +88,7 @@ def test_a_killed_server_loses_nothing_that_was_acknowledged(server: MilvusServe
     with pytest.raises(StoreError, match="cannot be reached"):
         store.query(ask())
 
-    server.start()
+    milvus_server.start()
     call_when_ready(store.count)
     ids = [each.node_id for each in store.get_nodes()]
     assert len(ids) == len(set(ids)) == store.count()
