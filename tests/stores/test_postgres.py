@@ -147,7 +147,7 @@ def test_a_table_of_another_dimension_is_refused(open_postgres: OpenStore, setti
     open_postgres(**settings)
     with pytest.raises(StoreError, match=r"data_nodes.* of the type \w+\(3\), not of dimension 2.*embed_dim"):
         open_postgres()
-    with pytest.raises(ValueError, match=r"dimension 2, the store's have 3.*nothing was added"):
+    with pytest.raises(ValueError, match=r"made for vectors of dimension 3, and the model.s have 2.*nothing was added"):
         open_postgres(**settings).add([node("a")])
 
 
