@@ -11,10 +11,13 @@ from PIL import Image
 import llama_index_mm_zhipu as package
 from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
-# These modules need pytest and matplotlib, which the wheel does not require.
-skipped = {f"{package.__name__}.{module}" for module in ("testing.fixtures", "display.figure")}
+EXTRAS = ("postgres", "qdrant", "milvus", "transfer")
+
+# These modules need pytest, matplotlib and the packages of other stores, which the wheel does not require.
+needing_more = ("testing.fixtures", "display.figure", *(f"stores.{each}." for each in EXTRAS))
+skipped = tuple(f"{package.__name__}.{module}" for module in needing_more)
 found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
-modules = [module.name for module in found if module.name not in skipped]
+modules = [module.name for module in found if not module.name.startswith(skipped)]
 for module in modules:
     import_module(module)
 for name in package.__all__:
