@@ -273,7 +273,7 @@ def _open_index(
             persist_dir,
             argument="image_store",
             other=text_store,
-            image_storage=None if image_storage is None else str(image_storage),
+            image_storage=image_storage,
             model=embed_model,
         )
         if image_store is None:

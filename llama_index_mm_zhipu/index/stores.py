@@ -90,7 +90,7 @@ def open_store(
     *,
     argument: Literal["text_store", "image_store"],
     other: BasePydanticVectorStore | None,
-    image_storage: str | None,
+    image_storage: str | Path | None,
     model: BaseEmbedding,
 ) -> Any:
     """Return the store of an index: the given one, whose model is not checked yet, or an embedded one.

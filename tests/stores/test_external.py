@@ -14,6 +14,7 @@ from list_store import ListStore
 from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryResult
+from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index
 from llama_index_mm_zhipu.index import ImageIndex
@@ -100,3 +101,14 @@ def test_engines_of_llama_index_take_it(tiny_embedding: ChineseClipEmbedding, us
     assert found[0].score == pytest.approx(1, abs=1e-4)
     index.delete_nodes(["红色的帽子"])
     assert "红色的帽子" not in [each.node.node_id for each in retriever.retrieve("红色的帽子")]
+
+
+def test_a_path_named_like_the_default_is_a_folder(
+    tiny_embedding: ChineseClipEmbedding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = Image.new("RGB", (40, 30), "red")
+    build_index([image], tiny_embedding, image_store=ListStore(), image_storage="node")
+    assert not Path("node").exists()
+    build_index([image], tiny_embedding, image_store=ListStore(), image_storage=Path("node"))
+    assert [path.suffix for path in Path("node").rglob("*") if path.is_file()] == [".png"]
