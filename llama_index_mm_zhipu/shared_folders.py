@@ -87,7 +87,9 @@ def replaced_file(file: Path) -> Iterator[BinaryIO]:
             opened.flush()
             os.fsync(opened.fileno())
         temporary.replace(file)
-        _sync_folder(file.parent)
+        # Some network file systems do not sync folders.
+        with contextlib.suppress(OSError):
+            sync_folder(file.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -125,9 +127,13 @@ def old_paths(folder: Path, pattern: str) -> Iterator[Path]:
                 yield path
 
 
-def _sync_folder(folder: Path) -> None:
-    # Windows does not open folders, and some network file systems do not sync them.
-    with contextlib.suppress(OSError):
+def sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk; Windows has no way to do that.
+
+    Raises:
+        OSError: The folder cannot be opened or flushed.
+    """
+    if os.name == "posix":
         opened = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(opened)

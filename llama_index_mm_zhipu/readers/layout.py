@@ -27,6 +27,7 @@ from llama_index_mm_zhipu.readers.pdf import (
     require_pdfium,
 )
 from llama_index_mm_zhipu.readers.records import CONTENT_HASH, FILE_NAME, ImageRecord, RecordError, content_hash
+from llama_index_mm_zhipu.shared_folders import replaced_file
 from llama_index_mm_zhipu.types import OnError
 
 if TYPE_CHECKING:
@@ -189,9 +190,8 @@ def _kept_layout(file: Path, digest: str) -> Layout | None:
 def _keep(layout: Layout, file: Path, digest: str) -> None:
     """Write answers to a file, which is whole or does not exist."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f"{file.name}.part")
-    part.write_text(json.dumps({CONTENT_HASH: digest, _RESPONSES: layout.responses}), encoding="ascii")
-    part.replace(file)
+    with replaced_file(file) as opened:
+        opened.write(json.dumps({CONTENT_HASH: digest, _RESPONSES: layout.responses}).encode("ascii"))
 
 
 def _with_layout(node: ImageNode, page: LayoutPage) -> ImageNode:

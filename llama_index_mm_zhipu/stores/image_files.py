@@ -16,7 +16,7 @@ from fsspec.core import url_to_fs
 from fsspec.registry import get_filesystem_class, known_implementations
 
 from llama_index_mm_zhipu.images import ImageError, describe, sniff_format
-from llama_index_mm_zhipu.shared_folders import make_folder, old_paths
+from llama_index_mm_zhipu.shared_folders import make_folder, old_paths, sync_folder
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 
@@ -166,7 +166,7 @@ class FilesInFolder(ImageFiles):
         finally:
             part.unlink(missing_ok=True)
         for folder in (file.parent, file.parent.parent, self._folder):
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def _remove_stale_parts(self) -> None:
         """Remove what killed processes left, before the first image is written."""
@@ -177,16 +177,6 @@ class FilesInFolder(ImageFiles):
 
     def _read(self, name: str) -> bytes:
         return self.path_of(name).read_bytes()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the names in a folder to the disk; Windows has no way to do that."""
-    if os.name == "posix":
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)
 
 
 class ObjectsAtUrl(ImageFiles):
