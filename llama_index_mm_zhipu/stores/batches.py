@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
+from llama_index_mm_zhipu.vector_store.ranking import Scored
+from llama_index_mm_zhipu.vector_store.sessions import Vectors
 
 ItemT = TypeVar("ItemT")
 

@@ -36,7 +36,8 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     predicate_of_nodes,
     predicate_of_query,
 )
-from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking, Vectors
+from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking
+from llama_index_mm_zhipu.vector_store.sessions import Vectors
 
 
 class ExternalVectorStore(KnownFields, AsyncCallsInThreads):

@@ -48,7 +48,8 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     ScalarIs,
     description_of,
 )
-from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
+from llama_index_mm_zhipu.vector_store.ranking import Scored
+from llama_index_mm_zhipu.vector_store.sessions import Vectors
 
 # Metadata of the carrying nodes. Stores hold these names: they cannot be changed.
 _KEY = "mm_key"

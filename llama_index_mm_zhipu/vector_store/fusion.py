@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 IdT = TypeVar("IdT", int, str)
+"""Type of the ids by which a store knows its nodes."""
 
 RRF_CONSTANT = 60
 """Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher 2009."""

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
 from llama_index_mm_zhipu.arguments import member_of
 from llama_index_mm_zhipu.vector_store.fulltext import count_words, words_of_query
-from llama_index_mm_zhipu.vector_store.fusion import BestText, fuse_ranks, fuse_scores
-
-IdT = TypeVar("IdT", int, str)
-"""Type of the ids by which a store knows its nodes."""
+from llama_index_mm_zhipu.vector_store.fusion import BestText, IdT, fuse_ranks, fuse_scores
+from llama_index_mm_zhipu.vector_store.sessions import Vectors
 
 Scored: TypeAlias = list[tuple[IdT, float]]
 """Ids and scores, best first."""
-
-Vectors: TypeAlias = npt.NDArray[np.float32]
 
 FUSION_DEPTH = 50
 """Minimum number of nodes of each ranking that ``HYBRID`` fuses."""

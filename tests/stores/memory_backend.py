@@ -11,7 +11,8 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 from llama_index_mm_zhipu.stores.backend import BY_VECTOR, Abilities, StoreBackend
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
 from llama_index_mm_zhipu.vector_store.predicates import AllOf, DocumentIs, IdIs, Predicate, ScalarIs
-from llama_index_mm_zhipu.vector_store.ranking import Scored, Vectors
+from llama_index_mm_zhipu.vector_store.ranking import Scored
+from llama_index_mm_zhipu.vector_store.sessions import Vectors
 
 
 class MemoryBackend(StoreBackend):
