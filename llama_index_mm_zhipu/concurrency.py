@@ -1,4 +1,4 @@
-"""Event loops for calls from any thread, a concurrency limiter and locks that survive a fork.
+"""Event loops for calls from any thread, a concurrency limiter, locks that survive a fork, and numbers of threads.
 
 All calls of the GLM API run on one event loop in a background thread. Threads, event loops and streams therefore share
 one code path, one connection pool and one concurrency limit, no caller's event loop is blocked, and connections may
@@ -34,6 +34,25 @@ def fork_safe_lock() -> threading.Lock:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
+
+
+def thread_limit() -> int | None:
+    """Return the limit of threads for computations in ``OMP_NUM_THREADS``; None if there is none.
+
+    torch and faiss follow this variable, and Ray sets it to the number of CPUs of an actor.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return int(limit) if limit.isdecimal() and int(limit) > 0 else None
+
+
+def available_threads() -> int:
+    """Return how many threads computations may use: the limit in ``OMP_NUM_THREADS``, or the cores of the process."""
+    limit = thread_limit()
+    if limit is not None:
+        return limit
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _LoopThread:

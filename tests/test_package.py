@@ -27,6 +27,7 @@ LAYERS = (
     ("readers",),
     ("query",),
     ("index",),
+    ("distributed",),
     # What shows, measures and tests the whole
     ("display", "evaluation", "testing"),
 )

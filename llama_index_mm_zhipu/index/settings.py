@@ -100,8 +100,12 @@ def settings_of_texts(store: IndexStore, images: Sequence[BaseNode], model: Base
     """
     if store.get_setting(TEXTS_APART):
         return {}
-    is_apart = any(page_text_of(node) or caption_of(node) != caption_to_embed(model, node) for node in images)
-    return {TEXTS_APART: True} if is_apart else {}
+    return {TEXTS_APART: True} if are_texts_apart(images, model) else {}
+
+
+def are_texts_apart(images: Sequence[BaseNode], model: BaseEmbedding) -> bool:
+    """Return whether any image has a page text, or a caption that the model would cut: no vector contains these."""
+    return any(page_text_of(node) or caption_of(node) != caption_to_embed(model, node) for node in images)
 
 
 def weight_for_images(

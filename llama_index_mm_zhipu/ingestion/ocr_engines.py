@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,7 +10,7 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
-from llama_index_mm_zhipu.concurrency import fork_safe_lock
+from llama_index_mm_zhipu.concurrency import available_threads, fork_safe_lock
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import core, import_openvino
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 
@@ -113,7 +112,7 @@ class RapidOcrEngine:
 
     def for_workers(self, count: int) -> RapidOcrEngine:
         """Return the engine for each of ``count`` processes."""
-        return RapidOcrEngine(threads=self.threads or max(1, available_cores() // count), params=self.params)
+        return RapidOcrEngine(threads=self.threads or max(1, available_threads() // count), params=self.params)
 
     def __call__(self, image: Image.Image) -> list[OcrLine]:
         """Return the lines of an RGB image, from top to bottom."""
@@ -162,7 +161,7 @@ class RapidOcrEngine:
         - One ``Core`` in a process, see ``openvino_runtime.core``.
         """
         properties = {
-            "INFERENCE_NUM_THREADS": self.threads or available_cores(),
+            "INFERENCE_NUM_THREADS": self.threads or available_threads(),
             "CPU_RUNTIME_CACHE_CAPACITY": 0,
             "ENABLE_CPU_PINNING": False,
         }
@@ -175,13 +174,6 @@ class RapidOcrEngine:
     def __repr__(self) -> str:
         """Show the settings."""
         return f"RapidOcrEngine(threads={self.threads!r}, params={self.params!r})"
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _upright_box(corners: Sequence[Sequence[float]], width: int, height: int) -> Box:

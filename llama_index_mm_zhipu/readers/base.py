@@ -96,9 +96,28 @@ class ImageReader(BaseReader):
             TypeError: An argument is unknown; the message suggests the closest one.
             ValueError: There are no images.
         """
-        known = keyword_names(self._records) | {"extra_info"}
-        require_known(f"{type(self).__name__}.load_data", load_kwargs, known)
+        self._require_arguments(load_kwargs)
         return self._read(extra_info or {}, *args, **load_kwargs)
+
+    def iter_records(self, *args: Any, **load_kwargs: Any) -> Iterator[NodeOrError]:
+        """Yield the node of each image, or the error of its record, whatever ``on_error`` is.
+
+        For programs that keep an account of all records; ``lazy_load_data`` keeps the first reasons only.
+
+        Args:
+            *args: As for ``lazy_load_data``.
+            **load_kwargs: As for ``lazy_load_data``.
+
+        Raises:
+            FileNotFoundError: A file does not exist.
+            TypeError: An argument is unknown; the message suggests the closest one.
+        """
+        self._require_arguments(load_kwargs)
+        source = self.source_of(*args, **load_kwargs)
+        return (
+            record if isinstance(record, RecordError) else source.identify_relatives(source.identify(record))
+            for record in self._records(*args, **load_kwargs)
+        )
 
     def source_of(self, *args: Any, **load_kwargs: Any) -> Source:
         """Return the source that ``load_data`` reads with the same arguments: the first one is its path."""
@@ -113,13 +132,16 @@ class ImageReader(BaseReader):
         require_valid_path(path)
         return Source.of(self._root(path), self.id_prefix, ids_are_files=self.ids_are_files)
 
+    def _require_arguments(self, load_kwargs: dict[str, Any]) -> None:
+        known = keyword_names(self._records) | {"extra_info"}
+        require_known(f"{type(self).__name__}.load_data", load_kwargs, known)
+
     def _read(self, extra_info: dict[str, Any], *args: Any, **load_kwargs: Any) -> Iterator[ImageNode]:
-        source = self.source_of(*args, **load_kwargs)
         count = 0
-        for node in self._without_errors(self._records(*args, **load_kwargs)):
+        for node in self._without_errors(self.iter_records(*args, **load_kwargs)):
             count += 1
             node.metadata = {**extra_info, **node.metadata}
-            yield source.identify_relatives(source.identify(node))
+            yield node
         if not count:
             message = self._empty_message(*args, **load_kwargs)
             if self.skipped:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
+from llama_index_mm_zhipu.concurrency import thread_limit
 from llama_index_mm_zhipu.embedding.backends import BackendError, Precision, short_detail
 
 EXTRA = 'pip install "llama-index-mm-zhipu[openvino]"'
@@ -69,7 +70,7 @@ def compile_encoder(file: Path, precision: Precision) -> Any:
     Raises:
         BackendError: The file is damaged.
     """
-    properties = {"PERFORMANCE_HINT": "LATENCY", **_PROPERTIES[precision]}
+    properties = {"PERFORMANCE_HINT": "LATENCY", **_PROPERTIES[precision], **_limited_threads()}
     try:
         return core().compile_model(str(file), "CPU", properties).create_infer_request()
     except RuntimeError as error:
@@ -77,6 +78,13 @@ def compile_encoder(file: Path, precision: Precision) -> Any:
         raise BackendError(
             f"OpenVINO cannot load {file} ({detail}); delete the folder {file.parent}, and it will be converted again"
         ) from None
+
+
+def _limited_threads() -> dict[str, Any]:
+    """Return the properties for the threads in ``OMP_NUM_THREADS``, which OpenVINO does not follow by itself."""
+    limit = thread_limit()
+    # Several processes with few threads each would all be bound to the first cores.
+    return {} if limit is None else {"INFERENCE_NUM_THREADS": limit, "ENABLE_CPU_PINNING": False}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import unicodedata
 from collections import deque
@@ -22,6 +21,7 @@ from cachetools import LRUCache
 from llama_index.core.base.embeddings.base import Embedding
 from PIL import Image
 
+from llama_index_mm_zhipu.concurrency import available_threads
 from llama_index_mm_zhipu.embedding.backends import Backend, Vectors
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import cn_clip_folder
 from llama_index_mm_zhipu.embedding.contract import Vector
@@ -279,7 +279,7 @@ def image_pixels(
 
 def default_threads() -> int:
     """Return the number of threads that decode: one per core, at most 8. Pillow decodes without the GIL."""
-    return min(os.cpu_count() or 1, 8)
+    return min(available_threads(), 8)
 
 
 def decode_ahead(

@@ -1,0 +1,210 @@
+"""One run of ``embed_dataset`` in the driver: what is stored already, what comes from the actors, and the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from llama_index_mm_zhipu.distributed.checkpoint import Checkpoint, PartEntry
+from llama_index_mm_zhipu.distributed.cluster import actors_that_fit, connected, require_resources
+from llama_index_mm_zhipu.distributed.parts import Failure, Part, SourceEnd, StoredPart
+from llama_index_mm_zhipu.distributed.pipeline import PartReader, Pool, stream_messages
+from llama_index_mm_zhipu.distributed.sinks import Sink
+from llama_index_mm_zhipu.distributed.sources import DatasetSource
+from llama_index_mm_zhipu.embedding.nodes import image_bar
+from llama_index_mm_zhipu.readers.records import RecordError
+from llama_index_mm_zhipu.reporting import Skipped, report
+from llama_index_mm_zhipu.types import OnError
+from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, MODEL, PRECISION, TEXTS_APART
+from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
+
+_MAX_LISTED = 20
+
+
+@dataclass(frozen=True)
+class EmbedReport:
+    """What ``embed_dataset`` did.
+
+    Attributes:
+        nodes: How many images of the sources are stored now.
+        kept: How many of these an earlier run had stored.
+        skipped: Images that were left out, with reasons by node id or position: the first 20. ``skipped.count`` is the
+            number of all; the file ``skipped.parquet`` beside the shards lists them.
+        shards: Number of files; 0 for an index.
+        bytes: Size of the files.
+        seconds: Duration, with starting the actors.
+    """
+
+    nodes: int
+    kept: int
+    skipped: Skipped
+    shards: int
+    bytes: int
+    seconds: float
+
+
+@dataclass
+class Run:
+    """One run.
+
+    Attributes:
+        sources: What is read.
+        sink: Where parts go.
+        checkpoint: Which parts are stored.
+        on_error: What to do with images that were left out.
+        show_progress: Whether to show a progress bar.
+        retry_skipped: Whether to embed parts with images again that were left out.
+    """
+
+    sources: Sequence[DatasetSource]
+    sink: Sink
+    checkpoint: Checkpoint
+    on_error: OnError
+    show_progress: bool
+    retry_skipped: bool
+    _kept: int = field(init=False, default=0)
+    _ends: dict[str, int] = field(init=False, default_factory=dict)
+
+    @property
+    def _keys(self) -> list[str]:
+        return [source.key for source in self.sources]
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Compare the settings with those of stored parts, and forget parts that are no longer there.
+
+        Raises:
+            ModelMismatchError: The stored parts were embedded with another model.
+            ValueError: They were made with other settings.
+        """
+        recorded = self.checkpoint.settings()
+        for key, value in settings.items():
+            if recorded.get(key, value) == value:
+                continue
+            folder = self.checkpoint.path.parent
+            if key == MODEL:
+                raise ModelMismatchError(
+                    f"the parts in {folder} were embedded with the model {recorded[key]}, not {value}; choose another "
+                    "folder"
+                )
+            raise ValueError(f"the parts in {folder} were made with {key}={recorded[key]!r}, not {value!r}")
+        self.checkpoint.set_settings(settings)
+        if self.retry_skipped:
+            self.checkpoint.remove([entry for entry in self._entries() if entry.skipped])
+        entries = list(self.checkpoint.entries(self.checkpoint.sources()))
+        lost = [entry for entry in entries if not self.sink.has(entry.shard)]
+        if not self.sink.has_nodes(sum(entry.nodes for entry in entries)):
+            lost = entries
+        if lost:
+            report(f"Embedding again {len(lost):,} of {len(entries):,} parts, which are damaged or no longer stored")
+            self.checkpoint.remove(lost)
+
+    def embed(self, pools: Sequence[Pool], nodes_per_part: int, address: str | None) -> None:
+        """Read, embed and store what is not stored yet.
+
+        Args:
+            pools: The actors of each stage; the last ones embed, and are as many as fit if that is not given.
+            nodes_per_part: Maximum number of images in a part.
+            address: Address of the Ray cluster, see ``embed_dataset``.
+        """
+        readers = [PartReader(source, nodes_per_part, self.checkpoint.path) for source in self.sources]
+        with connected(address, sum(pool.cpus for pool in pools)):
+            pools = _with_number_of_actors(pools)
+            require_resources(sum(pool.cpus for pool in pools), sum(pool.gpus for pool in pools))
+            messages = stream_messages(readers, pools)
+            with closing(messages), image_bar(None, self.show_progress) as bar:
+                for message in messages:
+                    bar.update(self._take(message))
+
+    def finish(self, started: float) -> EmbedReport:
+        """Complete the sink and return the report.
+
+        Args:
+            started: ``time.monotonic()`` at the beginning.
+
+        Raises:
+            RuntimeError: A part did not arrive.
+            ValueError: There is no image.
+        """
+        self.checkpoint.remove([entry for entry in self._entries() if entry.number >= self._ends[entry.source]])
+        entries = list(self._entries())
+        if len(entries) != sum(self._ends.values()):
+            raise RuntimeError(f"{len(entries)} of {sum(self._ends.values())} parts are stored; run again")
+        skipped = self._skipped()
+        nodes = sum(entry.nodes for entry in entries)
+        if not nodes:
+            reason = next(iter(skipped.values()), f"no images in {', '.join(str(each.path) for each in self.sources)}")
+            raise ValueError(f"nothing to embed: {reason}")
+        stored = self.checkpoint.entries(self.checkpoint.sources())
+        shards = [entry.shard for entry in stored if entry.shard is not None]
+        left_out = self.checkpoint.skipped(self.checkpoint.sources())
+        self.sink.finish(shards, left_out, self._store_settings())
+        if not self.sink.has_nodes(nodes):
+            raise StoreError("the store has fewer images than were added: sources have the same ids, or it was changed")
+        own = [entry.shard for entry in entries if entry.shard is not None]
+        size, seconds = sum(shard.bytes for shard in own), time.monotonic() - started
+        return EmbedReport(nodes, self._kept, skipped, len(own), size, seconds)
+
+    def _entries(self) -> list[PartEntry]:
+        return list(self.checkpoint.entries(self._keys))
+
+    def _take(self, message: object) -> int:
+        """Store a part; return the number of its images, skipped ones included.
+
+        Raises:
+            Exception: What went wrong in another process.
+        """
+        if isinstance(message, Part):
+            self._store(message)
+            return len(message.nodes) + len(message.skipped)
+        if isinstance(message, SourceEnd):
+            self._ends[message.source] = message.parts
+        elif isinstance(message, Failure):
+            raise _located(message)
+        elif isinstance(message, StoredPart):
+            entry = self.checkpoint.entry(message.source, message.number)
+            if entry.skipped and self.on_error == "raise":
+                raise RecordError(*next(self.checkpoint.skipped([message.source])))
+            self._kept += entry.nodes
+            return entry.nodes + entry.skipped
+        return 0
+
+    def _store(self, part: Part) -> None:
+        if part.skipped and self.on_error == "raise":
+            raise RecordError(*part.skipped[0])
+        shard = self.sink.write(part)
+        found: dict[str, Any] = {PRECISION: part.precision} if part.precision else {}
+        if part.has_texts_apart:
+            found[TEXTS_APART] = True
+        self.checkpoint.add(part, shard, found)
+
+    def _skipped(self) -> Skipped:
+        skipped = Skipped(_MAX_LISTED)
+        for image in self.checkpoint.skipped(self._keys):
+            skipped.add(*image)
+        return skipped
+
+    def _store_settings(self) -> dict[str, Any]:
+        """Return what a store records of its vectors."""
+        recorded = self.checkpoint.settings()
+        return {key: recorded[key] for key in (MODEL, CAPTION_WEIGHT, PRECISION, TEXTS_APART) if key in recorded}
+
+
+def _with_number_of_actors(pools: Sequence[Pool]) -> list[Pool]:
+    """Return the pools with as many embedding actors as fit beside those of the stages, if none are given."""
+    *stages, embedding = pools
+    if embedding.num_actors is None:
+        reserved = sum(pool.cpus for pool in stages)
+        fitting = actors_that_fit(embedding.num_cpus, embedding.num_gpus, reserved)
+        embedding = embedding._replace(num_actors=fitting)
+    return [*stages, embedding]
+
+
+def _located(failure: Failure) -> Exception:
+    """Return the error of another process, whose message names the machine."""
+    error = failure.error
+    if failure.host and len(error.args) == 1:
+        error.args = (f"{error.args[0]} (on {failure.host})",)
+    return error

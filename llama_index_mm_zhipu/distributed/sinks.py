@@ -1,0 +1,148 @@
+"""Where embedded parts go: Parquet shards in a folder, or an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT
+from llama_index_mm_zhipu.distributed.parts import Part, SkippedImage
+from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.reporting import Skipped
+from llama_index_mm_zhipu.shared_folders import TEMPORARY, make_folder, replaced_file
+from llama_index_mm_zhipu.stores.transfer.manifest import Manifest, Precision, Shard, read_manifest
+from llama_index_mm_zhipu.stores.transfer.shards import write_shard
+from llama_index_mm_zhipu.vector_store.contract import MovableStore
+
+SKIPPED = "skipped.parquet"
+"""File that lists the images that were left out."""
+
+_SHARDS = "nodes-*.parquet"
+
+
+class Sink(Protocol):
+    """Stores parts. Writing a part again replaces what was stored for it."""
+
+    def begin(self) -> None:
+        """Prepare for writing."""
+
+    def has(self, shard: Shard | None) -> bool:
+        """Return whether a part is still there that was written by an earlier run."""
+
+    def has_nodes(self, count: int) -> bool:
+        """Return whether at least so many nodes are there."""
+
+    def write(self, part: Part) -> Shard | None:
+        """Store a part; return its file, if there is one."""
+
+    def finish(self, shards: Sequence[Shard], skipped: Iterable[SkippedImage], settings: dict[str, Any]) -> None:
+        """Complete the whole, after all parts are stored.
+
+        Args:
+            shards: Files of all parts, in the order of the images.
+            skipped: Images that were left out.
+            settings: What a store records: model, caption weight and precision.
+        """
+
+
+@dataclass
+class ShardSink:
+    """Parquet shards in a folder, in the format of ``export_index``.
+
+    Attributes:
+        folder: The folder.
+        dimension: Dimension of the vectors.
+        vectors: Type of the numbers of vectors.
+    """
+
+    folder: Path
+    dimension: int
+    vectors: Precision
+
+    def begin(self) -> None:
+        """Mark the folder as unfinished, so that nothing is imported from it before all parts are there.
+
+        Raises:
+            ValueError: The folder holds other files.
+        """
+        found = read_manifest(self.folder)
+        has_others = found is not None or (self.folder.exists() and any(self.folder.iterdir()))
+        if has_others and not (self.folder / CHECKPOINT).exists():
+            raise ValueError(f"{self.folder} holds other files, and no {CHECKPOINT}; choose another folder")
+        make_folder(self.folder)
+        manifest = found or Manifest(self.vectors, self.dimension)
+        replace(manifest, is_complete=False).save(self.folder)
+
+    def has(self, shard: Shard | None) -> bool:
+        """Return whether the file of a part is there and whole."""
+        return shard is None or shard.is_intact(self.folder)
+
+    def has_nodes(self, count: int) -> bool:
+        """Return True: ``has`` compares the files."""
+        return True
+
+    def write(self, part: Part) -> Shard | None:
+        """Write the file of a part, complete or not at all; a part without nodes has none."""
+        if not part.nodes:
+            return None
+        name = _SHARDS.replace("*", f"{part.source}-{part.number:06}")
+        return write_shard(self.folder, name, part.nodes, self.dimension, self.vectors)
+
+    def finish(self, shards: Sequence[Shard], skipped: Iterable[SkippedImage], settings: dict[str, Any]) -> None:
+        """Write the list of skipped images and the manifest, and remove files of parts that no longer exist."""
+        self._write_skipped(list(skipped))
+        Manifest(self.vectors, self.dimension, settings, shards=tuple(shards), is_complete=True).save(self.folder)
+        listed = {shard.file for shard in shards}
+        for path in (*self.folder.glob(_SHARDS), *self.folder.glob(TEMPORARY)):
+            if path.name not in listed:
+                path.unlink(missing_ok=True)
+
+    def _write_skipped(self, skipped: Sequence[SkippedImage]) -> None:
+        file = self.folder / SKIPPED
+        if not skipped:
+            file.unlink(missing_ok=True)
+            return
+        names, reasons = zip(*skipped, strict=True)
+        with replaced_file(file) as opened:
+            pq.write_table(pa.table({"name": names, "reason": reasons}), opened, compression="zstd")
+
+
+@dataclass
+class IndexSink:
+    """An index, whose stores replace nodes with the same ids.
+
+    Attributes:
+        index: The index.
+        caption_weight: Share of captions in the vectors.
+    """
+
+    index: ImageIndex
+    caption_weight: float
+
+    def begin(self) -> None:
+        """Do nothing: the index is open."""
+
+    def has(self, shard: Shard | None) -> bool:
+        """Return True: a store does not know parts. ``has_nodes`` compares the numbers."""
+        return True
+
+    def has_nodes(self, count: int) -> bool:
+        """Return whether the store of images holds at least so many nodes, or cannot tell."""
+        store = self.index.image_store
+        return not (isinstance(store, MovableStore) and store.lists_nodes) or store.count() >= count
+
+    def write(self, part: Part) -> None:
+        """Add the nodes of a part, or replace those that are there."""
+        if part.nodes:
+            nodes = EmbeddedNodes(part.nodes, self.caption_weight, part.model or "", Skipped())
+            self.index.insert_embedded(nodes)
+
+    def finish(self, shards: Sequence[Shard], skipped: Iterable[SkippedImage], settings: dict[str, Any]) -> None:
+        """Write the caches of the store."""
+        self.index.checkpoint()
