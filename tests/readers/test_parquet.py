@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -140,7 +141,7 @@ CHINA = pa.timestamp("ns", tz="Asia/Shanghai")
         (pa.array([2**63], pa.uint64()), 2**63),
         (pa.array([True]), True),
         (pa.array([19.9], pa.float32()), 19.9),
-        (pa.array([0.5], pa.float16()), 0.5),
+        (pa.array([np.float16(0.5)]), 0.5),
         (pa.array([math.inf]), None),
         (pa.array([math.nan], pa.float32()), None),
         (pa.array([None], pa.string()), None),
