@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 from documents import python_program
-from published_forms import Example, chinese_clip, muge_retrieval, write_images, write_lines
+from published_forms import Example, chinese_clip, muge_retrieval, parquet, write_images, write_lines
 from videos import scene, write_video
 
 import llama_index_mm_zhipu
@@ -103,6 +103,7 @@ def guide_folder(tmp_path: Path, photos: list[Path], lesson: Path, monkeypatch: 
     examples = [Example(number, photo.read_bytes(), photo.stem) for number, photo in enumerate(photos, 1)]
     muge_retrieval(Path("MUGE"), examples)
     chinese_clip(Path("Flickr30k-CN"), examples)
+    parquet(Path("hub"), examples)
     write_images(Path("images"), examples, "{}.jpg".format)
     write_lines(Path("goods.tsv"), ["no\ttitle\ttext\tfile\tcategory", "7\t裙子\t红色\t1.jpg\t服装"])
     with MockGLMServer() as server:

@@ -84,7 +84,7 @@ _READERS = {
     **dict.fromkeys((".pdf", *SLIDE_SUFFIXES), "PageReader().load_data({path!r})"),
     **dict.fromkeys(VideoReader.suffixes, "VideoReader().load_data({path!r})"),
     ".jsonl": "read_jsonl({path!r})",
-    **dict.fromkeys((".csv", ".tsv", ".json"), "ColumnReader(Columns(…)).load_data({path!r})"),
+    **dict.fromkeys((".csv", ".tsv", ".json", ".parquet"), "ColumnReader(Columns(…)).load_data({path!r})"),
 }
 
 

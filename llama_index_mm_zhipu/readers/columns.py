@@ -15,6 +15,7 @@ from llama_index_mm_zhipu.readers.image_nodes import (
     captions_of,
     image_id_of,
     image_of_base64,
+    image_of_bytes,
     image_of_file,
     image_of_url,
     join_captions,
@@ -28,6 +29,7 @@ from llama_index_mm_zhipu.readers.json import (
     storable,
 )
 from llama_index_mm_zhipu.readers.lines import Record, RecordOrError, read_lines
+from llama_index_mm_zhipu.readers.parquet import PARQUET, read_parquet
 from llama_index_mm_zhipu.readers.records import RESERVED_KEYS, RecordError
 from llama_index_mm_zhipu.readers.tables import NumericColumns, read_rows
 from llama_index_mm_zhipu.types import OnError
@@ -48,7 +50,7 @@ class Columns:
         image: Column of the name of the image file in the folder of images. If the value is a URL, the last part of
             its path is the name.
         url: Column of the URL of the image.
-        base64: Column of the image itself in base64.
+        base64: Column of the image itself in base64, or as bytes in a Parquet file.
         id: Column of image ids. None makes ids from the name of the file and the name of the image, or the number of
             the record if it has no image name.
         metadata: Columns to keep as metadata of the node. In a table, columns of numbers become numbers, so that
@@ -107,16 +109,21 @@ PRODUCT1M = Columns(
 
 
 class ColumnReader(ImageReader):
-    """Reads images from delimited text (``.csv``, ``.tsv``, ``.txt``), JSON arrays (``.json``) or lines (``.jsonl``).
+    """Reads images from tables (``.csv``, ``.tsv``, ``.txt``, ``.parquet``), and JSON (``.json``, ``.jsonl``).
 
     ``load_data(file, images)``: with ``images``, images are files in that folder, named by the column ``image``.
     Without it, records contain the images as base64, or URLs that the embedding fetches with ``allow_urls=True``.
     Records are streamed, so memory use does not grow with the file.
 
-    In a table, a metadata column that contains only plain numbers (``199``, ``-0.5``) becomes numbers. If any value is
-    something else, such as ``007`` or a code of more than 15 digits, the whole column stays text. For an empty value
-    the node has no metadata of that name. To find numeric columns, the table is read once more, until all metadata
-    columns are known to be text. In JSON, numbers are already numbers; NaN and infinity become None.
+    In a table of text, a metadata column that contains only plain numbers (``199``, ``-0.5``) becomes numbers. If any
+    value is something else, such as ``007`` or a code of more than 15 digits, the whole column stays text. For an empty
+    value the node has no metadata of that name. To find numeric columns, the table is read once more, until all
+    metadata columns are known to be text. In JSON and Parquet, values have types; NaN and infinity become None.
+
+    Parquet files need the extra ``parquet``. The column ``base64`` may be binary there, or a struct with a binary field
+    ``bytes``, as Hugging Face's library datasets writes images. As metadata, dates and times become ISO 8601, durations
+    seconds, and decimals numbers; columns that contain bytes are left out with a warning. ``delimiter``, ``names`` and
+    ``encoding`` do not apply.
 
     Args:
         columns: Meaning of the columns; ``WUDAOMM`` and ``PRODUCT1M`` are predefined.
@@ -151,10 +158,17 @@ class ColumnReader(ImageReader):
         path = Path(file).expanduser()
         folder = Path(images).expanduser() if images is not None else None
         required = self._required_columns(images)
-        encoding = resolve_encoding(path, self.encoding)
-        numbers = self._numeric_columns(path, required, encoding)
+        numbers: NumericColumns | None = None
+        rows: Iterator[RecordOrError]
+        if path.suffix.lower() == PARQUET:
+            # Parquet has types, and its text is UTF-8.
+            rows = self._parquet_rows(path, required, has_files=images is not None)
+        else:
+            encoding = resolve_encoding(path, self.encoding)
+            numbers = self._numeric_columns(path, required, encoding)
+            rows = self._rows(path, required, encoding, self.show_progress)
         seen: set[str] = set()
-        for number, record in enumerate(self._rows(path, required, encoding, self.show_progress)):
+        for number, record in enumerate(rows):
             if isinstance(record, RecordError):
                 yield record
                 continue
@@ -203,6 +217,23 @@ class ColumnReader(ImageReader):
                 encoding=encoding,
             )
 
+    def _parquet_rows(self, file: Path, required: list[str], *, has_files: bool) -> Iterator[RecordOrError]:
+        columns = self.columns
+        image = None if has_files else columns.base64
+        texts = required.copy()
+        if image is not None:
+            # If the column has another use, too, it must hold text.
+            texts.remove(image)
+        return read_parquet(
+            file,
+            texts=texts,
+            image=image,
+            metadata=columns.metadata,
+            # Makes ids of images that are not files.
+            optional=[columns.image] if columns.image and columns.id is None else [],
+            show_progress=self.show_progress,
+        )
+
     def _numeric_columns(self, file: Path, required: list[str], encoding: str | None) -> NumericColumns | None:
         """Return the numeric metadata columns of a table; None for JSON, whose values have types."""
         if file.suffix.lower() in (_JSON_ARRAY, *JSON_LINES):
@@ -246,7 +277,9 @@ class ColumnReader(ImageReader):
                 return RecordError(position, f"{columns.image} is {describe_value(source)}, not the name of a file")
             return image_of_file(node_id, images, _image_name(str(source or "")), caption, position, metadata)
         if columns.base64 is not None:
-            return image_of_base64(node_id, fields[columns.base64], caption, position, metadata)
+            image = fields[columns.base64]
+            make_node = image_of_bytes if isinstance(image, bytes) else image_of_base64
+            return make_node(node_id, image, caption, position, metadata)
         return image_of_url(node_id, fields[columns.url], caption, position, metadata)  # type: ignore[index]
 
     def _metadata(self, record: Record, numbers: NumericColumns | None) -> dict[str, Any] | RecordError:
@@ -254,6 +287,9 @@ class ColumnReader(ImageReader):
         metadata: dict[str, Any] = {}
         for column in columns.metadata:
             if column not in fields or (numbers is not None and not fields[column].strip()):
+                continue
+            if isinstance(fields[column], bytes):
+                # The image of a Parquet file; the reader of the file logs a warning.
                 continue
             value = self._values(record, column) if column in columns.separators else fields[column]
             if isinstance(value, RecordError):

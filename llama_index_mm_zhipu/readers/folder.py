@@ -34,7 +34,7 @@ SIDECAR = "sidecar"
 """Value of ``captions`` for files beside each image: ``photo.txt`` or ``photo.json``."""
 
 _SIDECAR_KEYS = ("caption", "captions", "text")
-_NOT_TABLES = (".json", ".jsonl")
+_NOT_TABLES = (".json", ".jsonl", ".parquet")
 # Excel writes semicolons in countries with a decimal comma, and tabs as "Unicode text".
 _DELIMITERS = (",", ";", "\t")
 

@@ -150,8 +150,30 @@ def image_of_base64(
         data = decode_base64(encoded, f"the image of {node_id!r}")
     except ImageError:
         return RecordError(position, f"the image of {node_id!r} is not base64")
+    return image_of_bytes(node_id, data, caption, position, metadata, form="base64")
+
+
+def image_of_bytes(
+    node_id: str,
+    data: bytes,
+    caption: str,
+    position: str,
+    metadata: dict[str, Any] | None = None,
+    *,
+    form: str = "content",
+) -> ImageNode | RecordError:
+    """Return the node of an encoded image, which the node holds in base64, or the error of its record.
+
+    Args:
+        node_id: Id of the image.
+        data: The encoded image.
+        caption: Captions, one a line.
+        position: File and line of the record.
+        metadata: Further metadata.
+        form: What the record holds, for the error.
+    """
     if sniff_format(data) is None:
-        return RecordError(position, f"the base64 of {node_id!r} is not an image that Pillow can read")
+        return RecordError(position, f"the {form} of {node_id!r} is not an image that Pillow can read")
     image = base64.b64encode(data).decode("ascii")
     return ImageRecord.of(node_id, content_hash(data), image=image, text=caption, metadata=metadata)
 

@@ -101,10 +101,7 @@ def open_as_utf_8(file: Path, show_progress: bool, encoding: str | None = None) 
         FileNotFoundError: The file does not exist.
         IsADirectoryError: It is a folder.
     """
-    if file.is_dir():
-        raise IsADirectoryError(f"{file} is a folder; give the file in it")
-    if not file.is_file():
-        raise FileNotFoundError(f"no such file: {file}; check the path of the data set")
+    require_file(file)
     bar = tqdm(
         total=file.stat().st_size, desc=f"Reading {file.name}", unit="B", unit_scale=True, disable=not show_progress
     )
@@ -114,6 +111,19 @@ def open_as_utf_8(file: Path, show_progress: bool, encoding: str | None = None) 
         else:
             # Sizes differ after transcoding: the transcoder itself updates the bar by the bytes of the file.
             yield as_utf_8(stream, encoding, bar), tqdm(disable=True)
+
+
+def require_file(file: Path) -> None:
+    """Raise an error if a path is not that of a file.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        IsADirectoryError: It is a folder.
+    """
+    if file.is_dir():
+        raise IsADirectoryError(f"{file} is a folder; give the file in it")
+    if not file.is_file():
+        raise FileNotFoundError(f"no such file: {file}; check the path of the data set")
 
 
 def encoding_error(position: str, error: UnicodeDecodeError, byte: int, encoding: str | None = None) -> RecordError:

@@ -170,6 +170,18 @@ def table(root: Path, examples: list[Example]) -> tuple[object, ...]:
     return write_lines(root / "t.tsv", ["file\ttext", *rows]), images
 
 
+def parquet(root: Path, examples: list[Example]) -> tuple[object, ...]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root.mkdir(parents=True, exist_ok=True)
+    images = [{"bytes": example.image, "path": f"{example.number}.jpg"} for example in examples]
+    columns = {"id": [example.number for example in examples], "image": images}
+    captions = [example.caption for example in examples]
+    pq.write_table(pa.table({**columns, "text": captions}), root / "train.parquet")
+    return (root / "train.parquet",)
+
+
 FORMS = {
     "folder": Form(FolderReader, folder_with_sidecars, lambda number: f"{number}.jpg"),
     "article": Form(JsonlReader, article),
@@ -186,6 +198,9 @@ FORMS = {
         lambda **options: ColumnReader(Columns(caption="text", image="file", delimiter="\t"), **options),
         table,
         lambda number: f"t/{number}.jpg",
+    ),
+    "parquet": Form(
+        lambda **options: ColumnReader(Columns(caption="text", base64="image", id="id"), **options), parquet
     ),
 }
 """Formats by data set; examples are numbered from 1."""
