@@ -1,0 +1,48 @@
+"""Fixtures: a model that each process of Ray can load quickly, and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
+from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, Checkpoint
+from llama_index_mm_zhipu.index import ImageIndex
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_usage_reports() -> Iterator[None]:
+    """Keeps Ray from reporting its use to its makers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        yield
+
+
+@pytest.fixture(scope="session")
+def torch_embedding(tiny_model: Path) -> ChineseClipEmbedding:
+    """The tiny model in torch, which loads without a conversion."""
+    return ChineseClipEmbedding(model_name=str(tiny_model), device="cpu", backend="torch")
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Iterator[Checkpoint]:
+    """An empty checkpoint."""
+    opened = Checkpoint(tmp_path / CHECKPOINT)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def open_index(torch_embedding: ChineseClipEmbedding) -> Iterator[Callable[[Path], ImageIndex]]:
+    """A function that opens the index in a folder, or a new one."""
+    opened: list[ImageIndex] = []
+
+    def open_(folder: Path) -> ImageIndex:
+        opened.append(build_index([], torch_embedding, persist_dir=folder))
+        return opened[-1]
+
+    yield open_
+    for index in opened:
+        index.close()
