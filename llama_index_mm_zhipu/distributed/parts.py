@@ -126,7 +126,10 @@ def cut_into_parts(source: str, records: Iterable[NodeOrError], max_nodes: int) 
 def dumps(message: Message) -> bytes:
     """Return a message as bytes, for the blocks of a Ray dataset."""
     try:
-        return pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        if isinstance(message, Failure):
+            # Errors whose constructors take other arguments than their message can be pickled, and not unpickled.
+            pickle.loads(data)
     except Exception as error:
         if not isinstance(message, Failure):
             raise
@@ -134,6 +137,7 @@ def dumps(message: Message) -> bytes:
         named = f"{type(message.error).__name__}: {message.error}"
         replaced = Failure(RuntimeError(f"{named} ({type(error).__name__} when it was sent)"), message.host)
         return pickle.dumps(replaced, protocol=pickle.HIGHEST_PROTOCOL)
+    return data
 
 
 def loads(data: bytes) -> Message:
