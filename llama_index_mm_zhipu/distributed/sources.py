@@ -42,7 +42,7 @@ class DatasetSource:
 
     def __init__(self, reader: ImageReader, *args: Any, **load_kwargs: Any) -> None:
         if not isinstance(reader, ImageReader):
-            raise TypeError(f"{reader!r:.80} is not a reader; give one of llama_index_mm_zhipu.readers")
+            raise TypeError(f"a {type(reader).__name__} is not a reader; give one of llama_index_mm_zhipu.readers")
         self.reader = reader
         self.args = args
         self.load_kwargs = load_kwargs
@@ -60,11 +60,15 @@ class DatasetSource:
         return self._source.root
 
     @property
+    def _arguments(self) -> dict[str, Any]:
+        return self.reader.arguments_of(*self.args, **self.load_kwargs)
+
+    @property
     def key(self) -> str:
-        """Name of the path and a hash of reader, path and arguments: the same in each run."""
-        first = next(iter(self.load_kwargs)) if not self.args else None
-        rest = {name: str(value) for name, value in self.load_kwargs.items() if name != first}
-        identity = [type(self.reader).__name__, self._source.location, list(map(str, self.args[1:])), rest]
+        """Name of the path and a hash of reader, path and arguments: the same in each run, however they are spelled."""
+        _, *others = self._arguments.items()
+        arguments = {name: str(value) for name, value in others}
+        identity = [type(self.reader).__name__, self._source.location, arguments]
         name = self.path.stem if self.path.is_file() else self.path.name
         readable = "".join(character if character.isalnum() else "_" for character in name[:_NAME_CHARACTERS])
         return f"{readable}-{short_hash(json.dumps([*identity, self._source.id_prefix], sort_keys=True))}"
@@ -77,13 +81,14 @@ class DatasetSource:
         """
         before = self._file_states()
         yield from self.reader.iter_records(*self.args, **self.load_kwargs)
-        for path, state in self._file_states().items():
-            if before.get(path) != state:
+        after = self._file_states()
+        for path in before | after:
+            if before.get(path) != after.get(path):
                 raise changed(str(path))
 
     def _file_states(self) -> dict[Path, FileState]:
         """Return the states of the files that are given or in given folders, without images."""
-        given = [Path(value).expanduser() for value in (*self.args, *self.load_kwargs.values()) if _is_path(value)]
+        given = [value for value in self._arguments.values() if isinstance(value, Path)]
         states: dict[Path, FileState] = {}
         for path in {self.path, *given}:
             if path.is_file():
@@ -144,10 +149,6 @@ def _not_a_source(item: object) -> TypeError:
         f"cannot read an object of type {type(item).__name__}: give a folder of images, a JSON Lines file, or "
         f"DatasetSource(reader, path){advice}"
     )
-
-
-def _is_path(value: object) -> bool:
-    return isinstance(value, Path) or (isinstance(value, str) and bool(value) and "\0" not in value)
 
 
 def _state_of(path: Path) -> FileState:

@@ -121,16 +121,31 @@ class ImageReader(BaseReader):
 
     def source_of(self, *args: Any, **load_kwargs: Any) -> Source:
         """Return the source that ``load_data`` reads with the same arguments: the first one is its path."""
+        argument, value = next(iter(self._bound(*args, **load_kwargs).items()))
+        path = as_path(value, argument)
+        require_valid_path(path)
+        return Source.of(self._root(path), self.id_prefix, ids_are_files=self.ids_are_files)
+
+    def arguments_of(self, *args: Any, **load_kwargs: Any) -> dict[str, Any]:
+        """Return the arguments of ``load_data`` by name, defaults included, however they are spelled.
+
+        Files and folders that exist are absolute paths without links.
+        """
+        parameters = inspect.signature(self._records).parameters
+        return {
+            name: _existing_path(value) if "Path" in str(parameters[name].annotation) else value
+            for name, value in self._bound(*args, **load_kwargs).items()
+        }
+
+    def _bound(self, *args: Any, **load_kwargs: Any) -> dict[str, Any]:
         signature = inspect.signature(self._records)
         try:
             bound = signature.bind(*args, **load_kwargs)
         except TypeError as error:
             call = f"{type(self).__name__}.load_data"
             raise TypeError(f"{call}: {error}; it takes {', '.join(signature.parameters)}") from None
-        argument, value = next(iter(bound.arguments.items()))
-        path = as_path(value, argument)
-        require_valid_path(path)
-        return Source.of(self._root(path), self.id_prefix, ids_are_files=self.ids_are_files)
+        bound.apply_defaults()
+        return bound.arguments
 
     def _require_arguments(self, load_kwargs: dict[str, Any]) -> None:
         known = keyword_names(self._records) | {"extra_info"}
@@ -178,3 +193,11 @@ class ImageReader(BaseReader):
     @abstractmethod
     def _empty_message(self, *args: Any, **load_kwargs: Any) -> str:
         """Return the message for a source without images, which says what was expected."""
+
+
+def _existing_path(value: Any) -> Any:
+    """Return an existing path absolute and without links, and other values unchanged."""
+    if not isinstance(value, str | Path):
+        return value
+    path = Path(value).expanduser()
+    return path.resolve() if path.exists() else value
