@@ -17,6 +17,9 @@ from llama_index_mm_zhipu.vector_store.errors import StoreError
 CHECKPOINT = "checkpoint.sqlite3"
 """Name of the file in its folder."""
 
+LOCK = "embedding.lock"
+"""Name of the file beside it that is locked during a run."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS parts (

@@ -11,7 +11,7 @@ from pathlib import Path
 from llama_index.core.embeddings import MultiModalEmbedding
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice, require_positive
-from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, Checkpoint
+from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, LOCK, Checkpoint
 from llama_index_mm_zhipu.distributed.pipeline import Pool
 from llama_index_mm_zhipu.distributed.run import EmbedReport, Run
 from llama_index_mm_zhipu.distributed.sinks import IndexSink, ShardSink, Sink
@@ -25,8 +25,6 @@ from llama_index_mm_zhipu.stores.transfer.manifest import Precision
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, MODEL
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-
-_LOCK = "embedding.lock"
 
 
 @explicit_arguments
@@ -164,14 +162,14 @@ def _opened(
             folder = as_path(checkpoint_dir, "checkpoint_dir")
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        opened.begin()
+        opened.check()
         make_folder(folder)
         _require_unlocked(folder)
-        stack.enter_context(write_lock(folder / _LOCK))
+        stack.enter_context(write_lock(folder / LOCK))
         yield opened, stack.enter_context(closing(Checkpoint(folder / CHECKPOINT)))
 
 
 def _require_unlocked(folder: Path) -> None:
-    with stale_files(folder, _LOCK) as stale:
-        if (folder / _LOCK).exists() and not stale:
+    with stale_files(folder, LOCK) as stale:
+        if (folder / LOCK).exists() and not stale:
             raise StoreError(f"another process embeds into {folder}; wait until it ends, or choose another folder")

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT
+from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, LOCK
 from llama_index_mm_zhipu.distributed.parts import Part, SkippedImage
 from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.reporting import Skipped
-from llama_index_mm_zhipu.shared_folders import TEMPORARY, make_folder, replaced_file
+from llama_index_mm_zhipu.shared_folders import TEMPORARY, replaced_file
 from llama_index_mm_zhipu.stores.transfer.manifest import Manifest, Precision, Shard, read_manifest
 from llama_index_mm_zhipu.stores.transfer.shards import write_shard
 from llama_index_mm_zhipu.vector_store.contract import MovableStore
+from llama_index_mm_zhipu.vector_store.errors import StoreError
 
 SKIPPED = "skipped.parquet"
 """File that lists the images that were left out."""
@@ -29,8 +31,8 @@ _SHARDS = "nodes-*.parquet"
 class Sink(Protocol):
     """Stores parts. Writing a part again replaces what was stored for it."""
 
-    def begin(self) -> None:
-        """Prepare for writing."""
+    def check(self) -> None:
+        """Check that parts can be stored here; nothing is written."""
 
     def has(self, shard: Shard | None) -> bool:
         """Return whether a part is still there that was written by an earlier run."""
@@ -64,20 +66,18 @@ class ShardSink:
     folder: Path
     dimension: int
     vectors: Precision
+    _is_marked: bool = field(init=False, default=False)
 
-    def begin(self) -> None:
-        """Mark the folder as unfinished, so that nothing is imported from it before all parts are there.
+    def check(self) -> None:
+        """Check that the folder is empty, or that of earlier runs.
 
         Raises:
             ValueError: The folder holds other files.
         """
-        found = read_manifest(self.folder)
-        has_others = found is not None or (self.folder.exists() and any(self.folder.iterdir()))
-        if has_others and not (self.folder / CHECKPOINT).exists():
+        if not self.folder.is_dir() or (self.folder / CHECKPOINT).exists():
+            return
+        if any(path.name != LOCK for path in self.folder.iterdir()):
             raise ValueError(f"{self.folder} holds other files, and no {CHECKPOINT}; choose another folder")
-        make_folder(self.folder)
-        manifest = found or Manifest(self.vectors, self.dimension)
-        replace(manifest, is_complete=False).save(self.folder)
 
     def has(self, shard: Shard | None) -> bool:
         """Return whether the file of a part is there and whole."""
@@ -88,20 +88,47 @@ class ShardSink:
         return True
 
     def write(self, part: Part) -> Shard | None:
-        """Write the file of a part, complete or not at all; a part without nodes has none."""
+        """Write the file of a part, complete or not at all; a part without nodes has none.
+
+        Raises:
+            StoreError: The file cannot be written.
+        """
         if not part.nodes:
             return None
         name = _SHARDS.replace("*", f"{part.source}-{part.number:06}")
-        return write_shard(self.folder, name, part.nodes, self.dimension, self.vectors)
+        with self._named_errors():
+            self._mark_unfinished()
+            return write_shard(self.folder, name, part.nodes, self.dimension, self.vectors)
 
     def finish(self, shards: Sequence[Shard], skipped: Iterable[SkippedImage], settings: dict[str, Any]) -> None:
-        """Write the list of skipped images and the manifest, and remove files of parts that no longer exist."""
-        self._write_skipped(list(skipped))
-        Manifest(self.vectors, self.dimension, settings, shards=tuple(shards), is_complete=True).save(self.folder)
-        listed = {shard.file for shard in shards}
-        for path in (*self.folder.glob(_SHARDS), *self.folder.glob(TEMPORARY)):
-            if path.name not in listed:
-                path.unlink(missing_ok=True)
+        """Write the list of skipped images and the manifest, and remove files of parts that no longer exist.
+
+        Raises:
+            StoreError: A file cannot be written.
+        """
+        with self._named_errors():
+            self._write_skipped(list(skipped))
+            Manifest(self.vectors, self.dimension, settings, shards=tuple(shards), is_complete=True).save(self.folder)
+            listed = {shard.file for shard in shards}
+            for path in (*self.folder.glob(_SHARDS), *self.folder.glob(TEMPORARY)):
+                if path.name not in listed:
+                    path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to {self.folder}: {error.strerror or error}; the parts that are stored stay"
+            ) from None
+
+    def _mark_unfinished(self) -> None:
+        """Keep others from importing a part of the images; a run that writes nothing leaves the folder as it is."""
+        if not self._is_marked:
+            manifest = read_manifest(self.folder) or Manifest(self.vectors, self.dimension)
+            replace(manifest, is_complete=False).save(self.folder)
+            self._is_marked = True
 
     def _write_skipped(self, skipped: Sequence[SkippedImage]) -> None:
         file = self.folder / SKIPPED
@@ -125,7 +152,7 @@ class IndexSink:
     index: ImageIndex
     caption_weight: float
 
-    def begin(self) -> None:
+    def check(self) -> None:
         """Do nothing: the index is open."""
 
     def has(self, shard: Shard | None) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
+from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, load_index
 from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, Checkpoint
 from llama_index_mm_zhipu.index import ImageIndex
 
@@ -40,7 +40,9 @@ def open_index(torch_embedding: ChineseClipEmbedding) -> Iterator[Callable[[Path
     opened: list[ImageIndex] = []
 
     def open_(folder: Path) -> ImageIndex:
-        opened.append(build_index([], torch_embedding, persist_dir=folder))
+        stores = {"image_store": FaissMultiModalVectorStore(folder, namespace="image")}
+        stores["text_store"] = FaissMultiModalVectorStore(folder)
+        opened.append(load_index(embed_model=torch_embedding, **stores))
         return opened[-1]
 
     yield open_
