@@ -25,7 +25,7 @@ from llama_index_mm_zhipu.embedding.contract import fingerprint_of, precision_of
 from llama_index_mm_zhipu.embedding.nodes import embed_nodes
 from llama_index_mm_zhipu.images import ImageError, read_file
 from llama_index_mm_zhipu.index.settings import are_texts_apart
-from llama_index_mm_zhipu.readers.records import CONTENT_HASH, SOURCE_ROOT, content_hash, path_of_location
+from llama_index_mm_zhipu.readers.records import CONTENT_HASH, content_hash
 from llama_index_mm_zhipu.reporting import errors_only
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import OnError
@@ -57,7 +57,7 @@ class Stage:
     def __post_init__(self) -> None:
         """Check the arguments."""
         if not isinstance(self.transformation, TransformComponent):
-            raise TypeError(f"{self.transformation!r:.80} is no transformation of LlamaIndex")
+            raise TypeError(f"a {type(self.transformation).__name__} is no transformation of LlamaIndex")
         require_positive(self.num_actors, "num_actors")
 
 
@@ -101,7 +101,7 @@ class Embed:
         """Return the part with embedded nodes.
 
         Raises:
-            FileNotFoundError: The folder of the images is not on this machine.
+            FileNotFoundError: A file that was read, or the folder of an image, is not on this machine.
             ImageError: An image cannot be read, with ``on_error="raise"``.
             ModelMismatchError: The weights on this machine are others than those of the driver.
             RecordError: An image changed after it was read.
@@ -112,27 +112,16 @@ class Embed:
                 f"the model is {part.model} here, and {self.expected} where embed_dataset runs; copy the same weights "
                 "to all machines"
             )
+        _require_files(part.nodes)
         # Skipped images are listed in the driver's report.
         with errors_only("llama_index_mm_zhipu.embedding"):
-            embedded = embed_nodes(
-                part.nodes, self.model, caption_weight=self.caption_weight, on_error=self._on_error(part.nodes)
-            )
+            embedded = embed_nodes(part.nodes, self.model, caption_weight=self.caption_weight, on_error=self.on_error)
         part.nodes = embedded.nodes
         part.has_texts_apart = are_texts_apart(part.nodes, self.model)
         part.skipped += [SkippedImage(*item) for item in embedded.skipped.items()]
         for node in part.nodes:
             _require_unchanged(node)
         return part
-
-    def _on_error(self, nodes: Sequence[BaseNode]) -> OnError:
-        """Return what to do with unreadable images, after checking that their folders are here at all."""
-        for root in {str(node.metadata.get(SOURCE_ROOT, "")) for node in nodes if _file_of(node)}:
-            if root and not os.path.lexists(path_of_location(root)):
-                raise FileNotFoundError(
-                    f"{path_of_location(root)} is not on this machine: images that are files must have the same path "
-                    "on all machines, as on a shared drive"
-                )
-        return self.on_error
 
 
 class Attempts:
@@ -169,20 +158,24 @@ class Worker:
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[bytes]]:
         """Return the messages of a block after the work on its parts."""
-        return {MESSAGE: [dumps(self._answer(loads(data))) for data in batch[MESSAGE]]}
+        return {MESSAGE: [self._answer(data) for data in batch[MESSAGE]]}
 
-    def _answer(self, message: Message) -> Message:
+    def _answer(self, data: bytes) -> bytes:
+        try:
+            # What cannot be pickled is an error of the part, too.
+            return dumps(self._after_work(loads(data)))
+        except Exception as error:
+            return dumps(Failure(error, socket.gethostname()))
+
+    def _after_work(self, message: Message) -> Message:
         if not isinstance(message, Part) or not message.nodes:
             return message
-        try:
-            self._count_attempt(message)
-            if self._work is None:
-                with contextlib.suppress(OSError):
-                    os.chdir(self._folder)
-                self._work = cloudpickle.loads(self._pickled)
-            return self._work(message)
-        except Exception as error:
-            return Failure(error, socket.gethostname())
+        self._count_attempt(message)
+        if self._work is None:
+            with contextlib.suppress(OSError):
+                os.chdir(self._folder)
+            self._work = cloudpickle.loads(self._pickled)
+        return self._work(message)
 
     def _count_attempt(self, part: Part) -> None:
         """Raise an error if work on a part has ended its process several times."""
@@ -213,6 +206,23 @@ def pickled(work: Callable[[Part], Part], name: str) -> bytes:
 def _file_of(node: BaseNode) -> Path | None:
     path = getattr(node, "image_path", None)
     return Path(path) if path and not getattr(node, "image", None) else None
+
+
+def _require_files(nodes: Sequence[BaseNode]) -> None:
+    """Raise an error if images are not here at all, which are no images that cannot be read.
+
+    Files that the reader has hashed were there; the folders of others are looked for.
+    """
+    for node in nodes:
+        file = _file_of(node)
+        if file is None:
+            continue
+        needed = file if CONTENT_HASH in node.metadata else file.parent
+        if not os.path.lexists(needed):
+            raise FileNotFoundError(
+                f"{one_line(str(needed))} is not on this machine: images that are files must have the same path on all "
+                "machines, as on a shared drive; if it was removed meanwhile, run again"
+            )
 
 
 def _require_unchanged(node: BaseNode) -> None:
