@@ -22,6 +22,7 @@ LOCK = "embedding.lock"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS settings (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS sources (position INTEGER PRIMARY KEY, source TEXT NOT NULL UNIQUE, parts INTEGER);
 CREATE TABLE IF NOT EXISTS parts (
     source TEXT NOT NULL, number INTEGER NOT NULL, fingerprint TEXT NOT NULL, nodes INTEGER NOT NULL,
     file TEXT, bytes INTEGER, sha256 TEXT, PRIMARY KEY (source, number)
@@ -88,6 +89,19 @@ class Checkpoint:
         with self._transaction():
             self._put_settings(settings)
 
+    def begin_sources(self, sources: Sequence[str]) -> None:
+        """Record that sources are read, after those that are known; they are unfinished until ``end_source``."""
+        insert = "INSERT INTO sources (source) VALUES (?) ON CONFLICT (source) DO UPDATE SET parts = NULL"
+        with self._transaction():
+            self._db.executemany(insert, [(source,) for source in sources])
+
+    def end_source(self, source: str, parts: int) -> None:
+        """Record that all parts of a source are stored, and forget parts that it no longer has."""
+        with self._transaction():
+            self._db.execute("UPDATE sources SET parts = ? WHERE source = ?", (parts, source))
+            self._db.execute("DELETE FROM parts WHERE source = ? AND number >= ?", (source, parts))
+            self._db.execute("DELETE FROM skipped WHERE source = ? AND number >= ?", (source, parts))
+
     def add(self, part: Part, shard: Shard | None, settings: Mapping[str, Any]) -> None:
         """Record that a part is stored, in place of an earlier entry, and what it tells of the vectors."""
         place = (part.source, part.number)
@@ -119,8 +133,12 @@ class Checkpoint:
         return _entry_of(found)
 
     def sources(self) -> list[str]:
-        """Return the keys of all sources of stored parts, in the order of addition."""
-        query = "SELECT source FROM parts GROUP BY source ORDER BY min(rowid)"
+        """Return the keys of all sources, in the order in which they were given."""
+        return [source for (source,) in self._db.execute("SELECT source FROM sources ORDER BY position")]
+
+    def unfinished_sources(self) -> list[str]:
+        """Return the keys of the sources whose last run was interrupted."""
+        query = "SELECT source FROM sources WHERE parts IS NULL ORDER BY position"
         return [source for (source,) in self._db.execute(query)]
 
     def skipped(self, sources: Sequence[str]) -> Iterator[SkippedImage]:

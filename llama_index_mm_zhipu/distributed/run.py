@@ -113,6 +113,7 @@ class Run:
         with connected(address, sum(pool.cpus for pool in pools)):
             pools = _with_number_of_actors(pools)
             require_resources(sum(pool.cpus for pool in pools), sum(pool.gpus for pool in pools))
+            self.checkpoint.begin_sources(self._keys)
             messages = stream_messages(readers, pools)
             with closing(messages), image_bar(None, self.show_progress) as bar:
                 for message in messages:
@@ -128,10 +129,7 @@ class Run:
             RuntimeError: A part did not arrive.
             ValueError: There is no image.
         """
-        self.checkpoint.remove([entry for entry in self._entries() if entry.number >= self._ends[entry.source]])
-        entries = list(self._entries())
-        if len(entries) != sum(self._ends.values()):
-            raise RuntimeError(f"{len(entries)} of {sum(self._ends.values())} parts are stored; run again")
+        entries = self._finished_entries()
         skipped = self._skipped()
         nodes = sum(entry.nodes for entry in entries)
         if not nodes:
@@ -140,12 +138,21 @@ class Run:
         stored = self.checkpoint.entries(self.checkpoint.sources())
         shards = [entry.shard for entry in stored if entry.shard is not None]
         left_out = self.checkpoint.skipped(self.checkpoint.sources())
-        self.sink.finish(shards, left_out, self._store_settings())
+        self.sink.finish(shards, left_out, self._store_settings(), self.checkpoint.unfinished_sources())
         if not self.sink.has_nodes(nodes):
             raise StoreError("the store has fewer images than were added: sources have the same ids, or it was changed")
         own = [entry.shard for entry in entries if entry.shard is not None]
         size, seconds = sum(shard.bytes for shard in own), time.monotonic() - started
         return EmbedReport(nodes, self._kept, skipped, len(own), size, seconds)
+
+    def _finished_entries(self) -> list[PartEntry]:
+        """Return the parts of the sources, after recording that these are finished."""
+        entries = [entry for entry in self._entries() if entry.number < self._ends[entry.source]]
+        if len(entries) != sum(self._ends.values()):
+            raise RuntimeError(f"{len(entries)} of {sum(self._ends.values())} parts are stored; run again")
+        for source, parts in self._ends.items():
+            self.checkpoint.end_source(source, parts)
+        return entries
 
     def _entries(self) -> list[PartEntry]:
         return list(self.checkpoint.entries(self._keys))

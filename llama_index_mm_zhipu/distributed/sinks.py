@@ -15,7 +15,7 @@ from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, LOCK
 from llama_index_mm_zhipu.distributed.parts import Part, SkippedImage
 from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
-from llama_index_mm_zhipu.reporting import Skipped
+from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.shared_folders import TEMPORARY, replaced_file
 from llama_index_mm_zhipu.stores.transfer.manifest import Manifest, Precision, Shard, read_manifest
 from llama_index_mm_zhipu.stores.transfer.shards import write_shard
@@ -43,13 +43,20 @@ class Sink(Protocol):
     def write(self, part: Part) -> Shard | None:
         """Store a part; return its file, if there is one."""
 
-    def finish(self, shards: Sequence[Shard], skipped: Iterable[SkippedImage], settings: dict[str, Any]) -> None:
+    def finish(
+        self,
+        shards: Sequence[Shard],
+        skipped: Iterable[SkippedImage],
+        settings: dict[str, Any],
+        unfinished: Sequence[str],
+    ) -> None:
         """Complete the whole, after all parts are stored.
 
         Args:
             shards: Files of all parts, in the order of the images.
             skipped: Images that were left out.
             settings: What a store records: model, caption weight and precision.
+            unfinished: Keys of sources that an interrupted run has stored in part.
         """
 
 
@@ -100,7 +107,13 @@ class ShardSink:
             self._mark_unfinished()
             return write_shard(self.folder, name, part.nodes, self.dimension, self.vectors)
 
-    def finish(self, shards: Sequence[Shard], skipped: Iterable[SkippedImage], settings: dict[str, Any]) -> None:
+    def finish(
+        self,
+        shards: Sequence[Shard],
+        skipped: Iterable[SkippedImage],
+        settings: dict[str, Any],
+        unfinished: Sequence[str],
+    ) -> None:
         """Write the list of skipped images and the manifest, and remove files of parts that no longer exist.
 
         Raises:
@@ -108,11 +121,17 @@ class ShardSink:
         """
         with self._named_errors():
             self._write_skipped(list(skipped))
-            Manifest(self.vectors, self.dimension, settings, shards=tuple(shards), is_complete=True).save(self.folder)
+            manifest = Manifest(self.vectors, self.dimension, settings, shards=tuple(shards))
+            replace(manifest, is_complete=not unfinished).save(self.folder)
             listed = {shard.file for shard in shards}
             for path in (*self.folder.glob(_SHARDS), *self.folder.glob(TEMPORARY)):
                 if path.name not in listed:
                     path.unlink(missing_ok=True)
+        if unfinished:
+            report(
+                f"{self.folder} cannot be imported yet: an interrupted run has stored {', '.join(unfinished)} in part; "
+                "embed these sources again"
+            )
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -170,6 +189,12 @@ class IndexSink:
             nodes = EmbeddedNodes(part.nodes, self.caption_weight, part.model or "", Skipped())
             self.index.insert_embedded(nodes)
 
-    def finish(self, shards: Sequence[Shard], skipped: Iterable[SkippedImage], settings: dict[str, Any]) -> None:
+    def finish(
+        self,
+        shards: Sequence[Shard],
+        skipped: Iterable[SkippedImage],
+        settings: dict[str, Any],
+        unfinished: Sequence[str],
+    ) -> None:
         """Write the caches of the store."""
         self.index.checkpoint()

@@ -74,7 +74,34 @@ def test_sources_come_in_the_order_that_is_asked_for(checkpoint: Checkpoint) -> 
     assert places(checkpoint.entries([PAGES, PHOTOS])) == [(PAGES, 0), (PHOTOS, 0)]
     assert places(checkpoint.entries([PHOTOS])) == [(PHOTOS, 0)]
     assert list(checkpoint.skipped([PHOTOS])) == []
-    assert set(checkpoint.sources()) == {PHOTOS, PAGES}
+
+
+def test_sources_keep_the_order_in_which_they_were_first_given(checkpoint: Checkpoint) -> None:
+    checkpoint.begin_sources([PHOTOS, PAGES])
+    # Parts arrive in any order, and are replaced later.
+    for source in (PAGES, PHOTOS, PAGES):
+        checkpoint.add(part("a", source=source), None, {})
+    checkpoint.begin_sources(["other-3", PAGES])
+    assert checkpoint.sources() == [PHOTOS, PAGES, "other-3"]
+
+
+def test_a_source_is_unfinished_until_its_end(checkpoint: Checkpoint) -> None:
+    checkpoint.begin_sources([PHOTOS, PAGES])
+    checkpoint.end_source(PHOTOS, 1)
+    assert checkpoint.unfinished_sources() == [PAGES]
+    checkpoint.end_source(PAGES, 0)
+    assert checkpoint.unfinished_sources() == []
+    checkpoint.begin_sources([PHOTOS])
+    assert checkpoint.unfinished_sources() == [PHOTOS]
+
+
+def test_parts_after_the_end_of_a_source_are_forgotten(checkpoint: Checkpoint) -> None:
+    for number in range(3):
+        checkpoint.add(part("a", number=number, skipped=[SkippedImage(str(number), "bad")]), None, {})
+    checkpoint.add(part("a", number=2, source=PAGES), None, {})
+    checkpoint.end_source(PHOTOS, 1)
+    assert places(checkpoint.entries([PHOTOS, PAGES])) == [(PHOTOS, 0), (PAGES, 2)]
+    assert [image.name for image in checkpoint.skipped([PHOTOS])] == ["0"]
 
 
 def test_parts_are_removed_with_their_skipped_images(checkpoint: Checkpoint) -> None:

@@ -50,8 +50,13 @@ def written(sink: ShardSink, *parts: Part) -> list[Shard]:
     return [shard for each in parts if (shard := sink.write(each)) is not None]
 
 
-def finish(sink: ShardSink, shards: Sequence[Shard], skipped: Sequence[SkippedImage] = ()) -> None:
-    sink.finish(shards, skipped, SETTINGS)
+def finish(
+    sink: ShardSink,
+    shards: Sequence[Shard],
+    skipped: Sequence[SkippedImage] = (),
+    unfinished: Sequence[str] = (),
+) -> None:
+    sink.finish(shards, skipped, SETTINGS, unfinished)
 
 
 def import_(folder: Path, store: Any) -> list[str]:
@@ -188,6 +193,18 @@ def test_a_finished_folder_is_unfinished_from_the_first_new_part_on(
         import_(sink.folder, target)
 
 
+def test_a_folder_with_half_of_another_source_cannot_be_imported(
+    sink: ShardSink, target: FaissMultiModalVectorStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = written(sink, part("a"), part("b", source="pages-2"))
+    finish(sink, shards, unfinished=["pages-2"])
+    assert "cannot be imported yet: an interrupted run has stored pages-2 in part" in capsys.readouterr().err
+    with pytest.raises(StoreError, match="unfinished"):
+        import_(sink.folder, target)
+    finish(sink, shards)
+    assert import_(sink.folder, target) == ["a", "b"]
+
+
 def test_files_of_parts_that_no_longer_exist_are_removed_at_the_end(
     sink: ShardSink, target: FaissMultiModalVectorStore
 ) -> None:
@@ -250,7 +267,7 @@ def test_an_index_takes_the_nodes_of_parts(
     sink.check()
     assert sink.write(embedded_part(torch_embedding, records("a", "b"))) is None  # type: ignore[func-returns-value]
     sink.write(embedded_part(torch_embedding, [], 1))
-    sink.finish([], [], {})
+    sink.finish([], [], {}, [])
     assert {node.node_id for node in index.image_store.get_nodes()} == {"a", "b"}
     assert index.caption_weight == 0
     assert sink.has(None)
