@@ -19,9 +19,11 @@ from llama_index_mm_zhipu.concurrency import (
     ConcurrencyLimiter,
     aiterate,
     arun,
+    available_threads,
     iterate,
     run,
     run_in_new_loop,
+    thread_limit,
 )
 
 SPAN: contextvars.ContextVar[str] = contextvars.ContextVar("span", default="none")
@@ -237,3 +239,20 @@ async def test_a_cancelled_call_gives_its_slot_back(steps: int) -> None:
     with pytest.raises(asyncio.CancelledError):
         await second
     await asyncio.wait_for(_hold(limiter, 0, [], 2), PATIENCE)
+
+
+@pytest.mark.parametrize("limit", ["1", "3"])
+def test_computations_follow_the_limit_of_threads(monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert thread_limit() == available_threads() == int(limit)
+
+
+@pytest.mark.parametrize("limit", [None, "", "0", "-1", "2,1", "many", "1.5"])
+def test_without_a_limit_computations_take_the_cores_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, limit: str | None
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if limit is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    assert thread_limit() is None
+    assert 1 <= available_threads() <= (os.cpu_count() or 1)

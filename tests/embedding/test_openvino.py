@@ -24,7 +24,12 @@ from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding import BackendError
 from llama_index_mm_zhipu.embedding.backends import openvino as openvino_backend
 from llama_index_mm_zhipu.embedding.backends.openvino import OpenVinoBackend
-from llama_index_mm_zhipu.embedding.backends.openvino_runtime import core, has_openvino, import_openvino
+from llama_index_mm_zhipu.embedding.backends.openvino_runtime import (
+    compile_encoder,
+    core,
+    has_openvino,
+    import_openvino,
+)
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint, load_model
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import token_batch
 from llama_index_mm_zhipu.testing import tiny_checkpoint
@@ -85,6 +90,24 @@ def test_vectors_equal_those_of_torch_at_every_length_and_batch_size(
     both = np.asarray(ours.get_text_embedding_batch(texts)) * theirs.get_text_embedding_batch(texts)
     assert both.sum(axis=1).min() >= min_cosine
     assert ours.running_on == f"OpenVINO on cpu in {precision}"
+
+
+def test_a_model_follows_the_limit_of_threads_and_gives_the_same_vectors(
+    converted_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = converted(converted_model)
+    pixels = np.random.default_rng(0).standard_normal((2, 3, 32, 32), dtype=np.float32)
+    vectors = []
+    for limit in (None, "1"):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        if limit is not None:
+            monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        request = compile_encoder(folder / "image.xml", "fp32")
+        vectors.append(request.infer({0: pixels})[0].copy())
+    compiled = request.get_compiled_model()
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    assert compiled.get_property("ENABLE_CPU_PINNING") is False
+    np.testing.assert_allclose(*vectors, atol=1e-5)
 
 
 def test_a_model_is_converted_once_beside_its_weights(model: Path, caplog: pytest.LogCaptureFixture) -> None:

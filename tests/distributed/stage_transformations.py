@@ -1,0 +1,50 @@
+"""Transformations for stages; the processes of Ray import this module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.schema import BaseNode, TransformComponent
+
+
+class NameCaptions(TransformComponent):
+    """Writes the name of an image as its caption."""
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
+        """Return the nodes with captions."""
+        for node in nodes:
+            node.set_content(f"这是{node.node_id.rsplit('/')[-1]}")
+        return list(nodes)
+
+
+class LeavesOut(TransformComponent):
+    """Leaves out an image while a file is missing, as if a service failed.
+
+    Attributes:
+        name: End of the image's id.
+        file: The file.
+    """
+
+    name: str
+    file: str
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
+        """Return the nodes without the image."""
+        is_there = Path(self.file).exists()
+        return [node for node in nodes if is_there or not node.node_id.endswith(self.name)]
+
+
+class Fails(TransformComponent):
+    """Raises an error.
+
+    Attributes:
+        api_key: A secret.
+    """
+
+    api_key: str
+
+    def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[BaseNode]:
+        """Raise an error whose class and arguments are those of a service."""
+        raise PermissionError("the service refuses the key")
