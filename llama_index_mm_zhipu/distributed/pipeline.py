@@ -131,7 +131,11 @@ def stream_messages(readers: Sequence[PartReader], pools: Sequence[Pool]) -> Gen
     """
     nodes = Nodes(sum(pool.cpus for pool in pools), sum(pool.gpus for pool in pools))
     waited = 0.0
-    with errors_only("ray", "ray.data"), _Iteration(_dataset(readers, pools)) as rows:
+    with (
+        errors_only("ray", "ray.data"),
+        _attempts() as attempts,
+        _Iteration(_dataset(readers, pools, attempts)) as rows,
+    ):
         while (row := rows.next(_CHECK_SECONDS)) is not _Iteration.END:
             if row is not None:
                 waited = 0.0
@@ -146,7 +150,24 @@ def stream_messages(readers: Sequence[PartReader], pools: Sequence[Pool]) -> Gen
                 )
 
 
-def _dataset(readers: Sequence[PartReader], pools: Sequence[Pool]) -> Dataset:
+@contextlib.contextmanager
+def _attempts() -> Iterator[Any]:
+    """Start the actor that counts attempts, and end its process with the run."""
+    # Actors and datasets hold its handle for longer, in the cluster of a user to the end of the session.
+    handle: Any = ray.remote(Attempts).options(num_cpus=0, label_selector=_here()).remote()
+    try:
+        yield handle
+    finally:
+        with contextlib.suppress(RayError):
+            ray.kill(handle)
+
+
+def _here() -> dict[str, str]:
+    """Return the label of the driver's machine."""
+    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+
+
+def _dataset(readers: Sequence[PartReader], pools: Sequence[Pool], attempts: Any) -> Dataset:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -154,15 +175,13 @@ def _dataset(readers: Sequence[PartReader], pools: Sequence[Pool]) -> Dataset:
     context.target_max_block_size = 1
     limits = context.execution_options.resource_limits
     context.execution_options.resource_limits = limits.copy(object_store_memory=_READ_AHEAD)
-    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    attempts = ray.remote(Attempts).options(num_cpus=0, label_selector=here).remote()
     with DataContext.current(context):
         dataset: Dataset = ray.data.read_datasource(
             _Sources(readers),
             num_cpus=0,
             concurrency=min(_READERS, len(readers)),
             override_num_blocks=len(readers),
-            label_selector=here,
+            label_selector=_here(),
         )
         for pool in pools:
             dataset = dataset.map_batches(
