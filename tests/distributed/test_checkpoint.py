@@ -125,6 +125,16 @@ def test_settings_replace_those_of_the_same_names(checkpoint: Checkpoint) -> Non
     assert checkpoint.settings() == {"model": "clip:1", "stages": ["ImageOcr"], "caption_weight": None}
 
 
+def test_a_checkpoint_is_empty_without_parts(checkpoint: Checkpoint) -> None:
+    checkpoint.set_settings({"model": "clip:1"})
+    checkpoint.begin_sources([PHOTOS])
+    assert checkpoint.is_empty()
+    checkpoint.add(part("a"), None, {})
+    assert not checkpoint.is_empty()
+    checkpoint.remove(checkpoint.entries([PHOTOS]))
+    assert checkpoint.is_empty()
+
+
 def test_another_process_reads_the_fingerprints_of_a_source(checkpoint: Checkpoint) -> None:
     for number in range(2):
         checkpoint.add(part("a", number=number), None, {})
