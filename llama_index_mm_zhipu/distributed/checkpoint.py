@@ -80,6 +80,11 @@ class Checkpoint:
         """Close the file."""
         self._db.close()
 
+    def is_empty(self) -> bool:
+        """Return whether no part is stored."""
+        [(is_empty,)] = self._db.execute("SELECT NOT EXISTS (SELECT 1 FROM parts)")
+        return bool(is_empty)
+
     def settings(self) -> dict[str, Any]:
         """Return what ``set_settings`` recorded; empty at first."""
         return {key: json.loads(value) for key, value in self._db.execute("SELECT key, value FROM settings")}

@@ -79,7 +79,8 @@ class Run:
             ModelMismatchError: The stored parts were embedded with another model.
             ValueError: They were made with other settings.
         """
-        recorded = self.checkpoint.settings()
+        # A run that ended before its first part, such as one with too many actors, binds no later one.
+        recorded = {} if self.checkpoint.is_empty() else self.checkpoint.settings()
         for key, value in settings.items():
             if recorded.get(key, value) == value:
                 continue
