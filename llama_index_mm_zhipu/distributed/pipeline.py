@@ -31,6 +31,7 @@ _READ_AHEAD = 256 << 20
 
 _CHECK_SECONDS = 5.0
 _PATIENCE_SECONDS = 120.0
+_STOP_SECONDS = 5.0
 
 
 class Pool(NamedTuple):
@@ -213,6 +214,8 @@ class _Iteration:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
+        # Ray ends the actors when the iteration ends; in the cluster of a user they would stay.
+        self._thread.join(_STOP_SECONDS)
 
     def next(self, seconds: float) -> Any:
         """Return the next row, ``END``, or None if there is none within this time.
