@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from stored_parts import wait_for_parts
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, read_jsonl
-from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT
 from llama_index_mm_zhipu.embedding import embed_nodes
 from llama_index_mm_zhipu.stores import import_index
 
@@ -56,16 +56,6 @@ def processes_of(session: int, title: str) -> list[int]:
     return found
 
 
-def stored_parts(folder: Path) -> int:
-    """Return how many parts the checkpoint in a folder says are stored."""
-    file = folder / CHECKPOINT
-    if not file.exists():
-        return 0
-    with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as db, suppress(sqlite3.OperationalError):
-        return int(db.execute("SELECT count(*) FROM parts").fetchone()[0])
-    return 0
-
-
 @contextmanager
 def driver(source: Path, model: Path, kind: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """Start a driver in a session of its own, and end all processes of the session with the block."""
@@ -88,13 +78,9 @@ def driver(source: Path, model: Path, kind: str, folder: Path) -> Iterator[subpr
             time.sleep(0.2)
 
 
-def wait_for_parts(process: subprocess.Popen[str], folder: Path, count: int) -> bool:
-    """Wait until so many parts are stored; return whether the driver still runs."""
-    while process.poll() is None:
-        if stored_parts(folder) >= count:
-            return True
-        time.sleep(0.02)
-    return False
+def is_running(process: subprocess.Popen[str]) -> bool:
+    """Return whether a process has not ended."""
+    return process.poll() is None
 
 
 def kill_one(process: subprocess.Popen[str], title: str, chance: random.Random) -> None:
@@ -116,13 +102,15 @@ def test_each_image_is_stored_once_whatever_is_killed(
     # A driver that dies, with or without an actor or a reader before it, twice or once.
     for _ in range(chance.choice((1, 2))):
         with driver(*given) as process:
-            if wait_for_parts(process, folder, chance.randrange(parts)):
+            running = partial(is_running, process)
+            if wait_for_parts(folder, chance.randrange(parts), running):
                 kill_one(process, chance.choice((ACTOR, READER, NONE)), chance)
-            wait_for_parts(process, folder, chance.randrange(parts))
+            wait_for_parts(folder, chance.randrange(parts), running)
     # Actors die, and the run ends by itself.
     with driver(*given) as process:
+        running = partial(is_running, process)
         for count in sorted(chance.sample(range(parts), 2)):
-            if wait_for_parts(process, folder, count):
+            if wait_for_parts(folder, count, running):
                 kill_one(process, chance.choice((ACTOR, ACTOR, READER)), chance)
         output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
