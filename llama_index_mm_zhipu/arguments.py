@@ -179,6 +179,10 @@ class KnownFields(BaseModel):
         except ValidationError as error:
             raise ValueError(f"{type(self).__name__}: {self._wrong_values(error)}") from None
 
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        """Unpickle by the constructor, as LlamaIndex's components do, which would hide its error and go on."""
+        self.__init__(**state["__dict__"])  # type: ignore[misc]
+
     @model_validator(mode="before")
     @classmethod
     def _only_known_fields(cls, data: Any) -> Any:

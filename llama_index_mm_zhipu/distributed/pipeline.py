@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,18 @@ _READ_AHEAD = 256 << 20
 
 _CHECK_SECONDS = 5.0
 _PATIENCE_SECONDS = 120.0
-_STOP_SECONDS = 5.0
+
+
+class ProcessesLostError(RuntimeError):
+    """Ray gave up because processes or machines were lost; what was embedded so far is stored.
+
+    Attributes:
+        summary: The beginning of the message, in one line.
+    """
+
+    def __init__(self, error: RayError) -> None:
+        self.summary = f"Ray gave up ({type(error).__name__})"
+        super().__init__(f"{self.summary}; run again, which continues: {error}")
 
 
 class Pool(NamedTuple):
@@ -128,7 +140,7 @@ def stream_messages(readers: Sequence[PartReader], pools: Sequence[Pool]) -> Gen
 
     Raises:
         ConnectionError: A machine was lost, and its actors have no room on the others.
-        RuntimeError: Ray gave up.
+        ProcessesLostError: Ray gave up. Another attempt may succeed.
     """
     nodes = Nodes(sum(pool.cpus for pool in pools), sum(pool.gpus for pool in pools))
     waited = 0.0
@@ -138,6 +150,11 @@ def stream_messages(readers: Sequence[PartReader], pools: Sequence[Pool]) -> Gen
         _Iteration(_dataset(readers, pools, attempts)) as rows,
     ):
         while (row := rows.next(_CHECK_SECONDS)) is not _Iteration.END:
+            if isinstance(row, RayError):
+                # It may take a moment until a lost machine is known to be lost.
+                time.sleep(_CHECK_SECONDS)
+                nodes.require_all()
+                raise ProcessesLostError(row) from None
             if row is not None:
                 waited = 0.0
                 yield loads(row[MESSAGE])
@@ -214,25 +231,16 @@ class _Iteration:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        # Ray ends the actors when the iteration ends; in the cluster of a user they would stay.
-        self._thread.join(_STOP_SECONDS)
+        # Ends Ray's own threads before the connection ends. A thread that waits for a row would not end.
+        self._thread.join(_CHECK_SECONDS)
 
     def next(self, seconds: float) -> Any:
-        """Return the next row, ``END``, or None if there is none within this time.
-
-        Raises:
-            RuntimeError: Ray gave up.
-        """
+        """Return the next row, ``END``, the error with which Ray gave up, or None if there is none within this time."""
         try:
             row = self._queue.get(timeout=seconds)
         except queue.Empty:
             return None
-        if isinstance(row, RayError):
-            raise RuntimeError(
-                "Ray gave up: a worker process ended again and again, for example because the machine ran out of "
-                f"memory, or could not start; what was embedded so far is stored. {type(row).__name__}: {row}"
-            ) from None
-        if isinstance(row, BaseException):
+        if isinstance(row, BaseException) and not isinstance(row, RayError):
             raise row
         return row
 

@@ -11,7 +11,7 @@ from typing import Any
 from llama_index_mm_zhipu.distributed.checkpoint import Checkpoint, PartEntry
 from llama_index_mm_zhipu.distributed.cluster import actors_that_fit, connected, require_resources
 from llama_index_mm_zhipu.distributed.parts import Failure, Part, SourceEnd, StoredPart
-from llama_index_mm_zhipu.distributed.pipeline import PartReader, Pool, stream_messages
+from llama_index_mm_zhipu.distributed.pipeline import PartReader, Pool, ProcessesLostError, stream_messages
 from llama_index_mm_zhipu.distributed.sinks import Sink
 from llama_index_mm_zhipu.distributed.sources import DatasetSource
 from llama_index_mm_zhipu.embedding.nodes import image_bar
@@ -22,6 +22,9 @@ from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, MODEL, PR
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
 
 _MAX_LISTED = 20
+
+_MAX_FAILURES = 3
+"""How often in a row Ray may give up before a part is stored."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Run:
     retry_skipped: bool
     _kept: int = field(init=False, default=0)
     _ends: dict[str, int] = field(init=False, default_factory=dict)
+    _stored_now: set[tuple[str, int]] = field(init=False, default_factory=set)
 
     @property
     def _keys(self) -> list[str]:
@@ -115,10 +119,32 @@ class Run:
             pools = _with_number_of_actors(pools)
             require_resources(sum(pool.cpus for pool in pools), sum(pool.gpus for pool in pools))
             self.checkpoint.begin_sources(self._keys)
-            messages = stream_messages(readers, pools)
-            with closing(messages), image_bar(None, self.show_progress) as bar:
-                for message in messages:
-                    bar.update(self._take(message))
+            self._embed_stubbornly(readers, pools)
+
+    def _embed_stubbornly(self, readers: Sequence[PartReader], pools: Sequence[Pool]) -> None:
+        """Embed what is not stored yet, also if Ray gives up, as it does if an actor dies while it starts.
+
+        Raises:
+            ProcessesLostError: Ray gave up several times in a row before a part was stored.
+        """
+        failures = 0
+        while True:
+            stored = len(self._stored_now)
+            try:
+                self._embed_once(readers, pools)
+                return
+            except ProcessesLostError as error:
+                failures = failures + 1 if len(self._stored_now) == stored else 1
+                if failures == _MAX_FAILURES:
+                    raise
+                report(f"{error.summary}; continuing with what is not stored yet")
+
+    def _embed_once(self, readers: Sequence[PartReader], pools: Sequence[Pool]) -> None:
+        self._kept = 0
+        messages = stream_messages(readers, pools)
+        with closing(messages), image_bar(None, self.show_progress) as bar:
+            for message in messages:
+                bar.update(self._take(message))
 
     def finish(self, started: float) -> EmbedReport:
         """Complete the sink and return the report.
@@ -175,7 +201,8 @@ class Run:
             entry = self.checkpoint.entry(message.source, message.number)
             if entry.skipped and self.on_error == "raise":
                 raise RecordError(*next(self.checkpoint.skipped([message.source])))
-            self._kept += entry.nodes
+            if (message.source, message.number) not in self._stored_now:
+                self._kept += entry.nodes
             return entry.nodes + entry.skipped
         return 0
 
@@ -187,6 +214,7 @@ class Run:
         if part.has_texts_apart:
             found[TEXTS_APART] = True
         self.checkpoint.add(part, shard, found)
+        self._stored_now.add((part.source, part.number))
 
     def _skipped(self) -> Skipped:
         skipped = Skipped(_MAX_LISTED)
