@@ -29,7 +29,7 @@ from llama_index_mm_zhipu.distributed.parts import Failure, dumps, loads
 from llama_index_mm_zhipu.distributed.sinks import SKIPPED
 from llama_index_mm_zhipu.distributed.workers import MESSAGE, Attempts, Transform, Worker, pickled
 from llama_index_mm_zhipu.embedding import embed_nodes
-from llama_index_mm_zhipu.images import encode_image, page_text_of
+from llama_index_mm_zhipu.images import caption_of, encode_image, page_text_of
 from llama_index_mm_zhipu.index import ImageIndex
 from llama_index_mm_zhipu.ingestion import ImageOcr
 from llama_index_mm_zhipu.readers import ColumnReader, Columns, FolderReader, JsonlReader
@@ -205,16 +205,14 @@ def test_stages_come_before_the_embedding(
     for name, text in (("a", "胎压"), ("b", "发动机舱盖"), ("c", "")):
         (folder / f"{name}.png").write_bytes(encode_image(image_of(text), "PNG"))
     engine = PixelEngine(tmp_path / "calls.jsonl")
-    stages = [
-        Stage(ImageOcr(engine, cache_path=tmp_path / "ocr.sqlite3"), num_cpus=0.5),
-        Stage(NameCaptions(), num_cpus=0),
-    ]
+    ocr = ImageOcr(engine, cache_path=tmp_path / "ocr.sqlite3")
+    stages = [Stage(NameCaptions(), num_cpus=0), Stage(ocr, num_cpus=0.5)]
     report = embed(folder, shards, stages=stages, caption_weight=1.0, nodes_per_shard=2)
     assert (report.nodes, report.shards) == (3, 2)
     nodes = imported(shards)
     assert [page_text_of(node) for node in nodes] == ["胎压", "发动机舱盖", ""]
     captions = ["这是a.png", "这是b.png", "这是c.png"]
-    assert [node.get_content() for node in nodes] == captions
+    assert [caption_of(node) for node in nodes] == captions
     expected = torch_embedding.get_text_embedding_batch(captions)
     np.testing.assert_allclose([node.embedding for node in nodes], expected, atol=1e-5)
 
