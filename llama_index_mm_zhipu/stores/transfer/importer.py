@@ -206,7 +206,9 @@ def finished_manifest(folder: Path) -> Manifest:
             f"no {MANIFEST} in {folder}: export_index writes one, and write_manifest for shards of other programs"
         )
     if not manifest.is_complete:
-        raise StoreError(f"{folder} holds an unfinished export of {manifest.nodes:,} nodes; run export_index again")
+        raise StoreError(
+            f"{folder} holds an unfinished export of {manifest.nodes:,} nodes; run export_index or embed_dataset again"
+        )
     return manifest
 
 
