@@ -13,10 +13,14 @@ from llama_index_mm_zhipu.index import ImageIndex
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_usage_reports() -> Iterator[None]:
-    """Keeps Ray from reporting its use to its makers."""
+def ray_settings() -> Iterator[None]:
+    """Keeps Ray from reporting its use to its makers, and from starting its processes with a low priority.
+
+    With Ray's default, they get two percent of the processor beside busy processes.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_worker_niceness", "0")
         yield
 
 
