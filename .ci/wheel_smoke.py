@@ -13,8 +13,8 @@ from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
 EXTRAS = ("postgres", "qdrant", "milvus", "transfer")
 
-# These modules need pytest, matplotlib and the packages of other stores, which the wheel does not require.
-needing_more = ("testing.fixtures", "display.figure", *(f"stores.{each}." for each in EXTRAS))
+# These modules need pytest, matplotlib, Ray and the packages of other stores, which the wheel does not require.
+needing_more = ("testing.fixtures", "display.figure", "distributed", *(f"stores.{each}." for each in EXTRAS))
 skipped = tuple(f"{package.__name__}.{module}" for module in needing_more)
 found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 modules = [module.name for module in found if not module.name.startswith(skipped)]

@@ -65,6 +65,12 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.stores.transfer.moving": ["export_index", "import_index", "TransferReport"],
         "llama_index_mm_zhipu.stores.transfer.shards": ["nodes_to_table", "write_manifest"],
     },
+    "distributed": {
+        "llama_index_mm_zhipu.distributed.embed": ["embed_dataset"],
+        "llama_index_mm_zhipu.distributed.sources": ["DatasetSource"],
+        "llama_index_mm_zhipu.distributed.workers": ["Stage"],
+        "llama_index_mm_zhipu.distributed.run": ["EmbedReport"],
+    },
     "query": {
         "llama_index_mm_zhipu.query.retriever": ["ImageRetriever"],
         "llama_index_mm_zhipu.query.engine": ["ImageQueryEngine"],
