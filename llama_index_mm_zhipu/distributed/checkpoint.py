@@ -28,14 +28,15 @@ CREATE TABLE IF NOT EXISTS parts (
     file TEXT, bytes INTEGER, sha256 TEXT, PRIMARY KEY (source, number)
 );
 CREATE TABLE IF NOT EXISTS skipped (
-    source TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL
+    source TEXT NOT NULL, number INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, stage TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS skipped_by_part ON skipped (source, number);
 """
 
 _ENTRY = (
     "SELECT source, number, nodes, file, bytes, sha256, "
-    "(SELECT count(*) FROM skipped s WHERE s.source = p.source AND s.number = p.number) FROM parts p"
+    "(SELECT count(*) FROM skipped s WHERE s.source = p.source AND s.number = p.number AND s.stage = ''), "
+    "(SELECT count(*) FROM skipped s WHERE s.source = p.source AND s.number = p.number AND s.stage != '') FROM parts p"
 )
 
 
@@ -48,6 +49,7 @@ class PartEntry:
         number: Its position in the source.
         nodes: How many nodes were stored.
         skipped: How many images were left out.
+        incomplete: How many images were stored without the result of a stage.
         shard: Its file, if it has nodes and parts are files.
     """
 
@@ -55,6 +57,7 @@ class PartEntry:
     number: int
     nodes: int
     skipped: int
+    incomplete: int
     shard: Shard | None
 
 
@@ -113,7 +116,9 @@ class Checkpoint:
         file = (shard.file, shard.bytes, shard.sha256) if shard else (None, None, None)
         with self._transaction():
             self._db.execute("DELETE FROM skipped WHERE source = ? AND number = ?", place)
-            self._db.executemany("INSERT INTO skipped VALUES (?, ?, ?, ?)", [(*place, *each) for each in part.skipped])
+            self._db.executemany(
+                "INSERT INTO skipped VALUES (?, ?, ?, ?, ?)", [(*place, *each) for each in part.skipped]
+            )
             entry = (*place, part.fingerprint, len(part.nodes), *file)
             self._db.execute("INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?, ?)", entry)
             self._put_settings(settings)
@@ -147,8 +152,8 @@ class Checkpoint:
         return [source for (source,) in self._db.execute(query)]
 
     def skipped(self, sources: Sequence[str]) -> Iterator[SkippedImage]:
-        """Yield the images of sources that were left out, in the order of the parts."""
-        query = "SELECT name, reason FROM skipped WHERE source = ? ORDER BY number, rowid"
+        """Yield the images of sources that were left out or are incomplete, in the order of the parts."""
+        query = "SELECT name, reason, stage FROM skipped WHERE source = ? ORDER BY number, rowid"
         for source in sources:
             yield from (SkippedImage(*row) for row in self._db.execute(query, (source,)))
 
@@ -163,9 +168,9 @@ class Checkpoint:
 
 
 def _entry_of(row: tuple[Any, ...]) -> PartEntry:
-    source, number, nodes, file, size, sha256, skipped = row
+    source, number, nodes, file, size, sha256, skipped, incomplete = row
     shard = Shard(file, nodes, size, sha256) if file is not None else None
-    return PartEntry(source, number, nodes, skipped, shard)
+    return PartEntry(source, number, nodes, skipped, incomplete, shard)
 
 
 def stored_fingerprints(path: Path, source: str) -> dict[int, str]:

@@ -28,11 +28,13 @@ def connected(address: str | None, cpus: float) -> Iterator[None]:
 
     Raises:
         ConnectionError: There is no cluster at the address.
+        ValueError: The address is that of a Ray client, or this process is connected to another cluster.
     """
-    address = address or os.environ.get("RAY_ADDRESS") or None
     if ray.is_initialized():
+        _require_same(address)
         yield
         return
+    address = address or os.environ.get("RAY_ADDRESS") or None
     # Ray's warnings are about its own security token and progress bars.
     with errors_only("ray"):
         if address is None:
@@ -40,6 +42,7 @@ def connected(address: str | None, cpus: float) -> Iterator[None]:
             local_cpus = max(os.cpu_count() or 1, math.ceil(cpus))
             ray.init(address="local", num_cpus=local_cpus, include_dashboard=False, logging_level=logging.ERROR)
         else:
+            _require_no_client(address)
             _require_listening(address)
             try:
                 ray.init(address=address, logging_level=logging.ERROR)
@@ -125,6 +128,23 @@ def _living_nodes() -> dict[str, str]:
         for node in ray.nodes()  # type: ignore[no-untyped-call]
         if node["Alive"]
     }
+
+
+def _require_same(address: str | None) -> None:
+    connected_to = ray.get_runtime_context().gcs_address
+    if address not in (None, "auto", "local", connected_to):
+        raise ValueError(
+            f"this process is connected to the Ray cluster at {connected_to}, not to {address}; call ray.shutdown() "
+            "before, or give no address"
+        )
+
+
+def _require_no_client(address: str) -> None:
+    if address.startswith("ray://"):
+        raise ValueError(
+            f"{address} is the address of a Ray client: sources are read and parts are stored by this process, so call "
+            "embed_dataset on a machine of the cluster, with its address without ray://, such as 10.0.0.1:6379"
+        )
 
 
 def _require_listening(address: str) -> None:

@@ -16,7 +16,7 @@ from llama_index_mm_zhipu.distributed.pipeline import Pool
 from llama_index_mm_zhipu.distributed.run import EmbedReport, Run
 from llama_index_mm_zhipu.distributed.sinks import IndexSink, ShardSink, Sink
 from llama_index_mm_zhipu.distributed.sources import SourceInput, sources_of
-from llama_index_mm_zhipu.distributed.workers import Embed, Stage, Transform, pickled
+from llama_index_mm_zhipu.distributed.workers import Embed, Stage, Transform, pickled, require_shares
 from llama_index_mm_zhipu.embedding.contract import fingerprint_of
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.settings import multimodal_or_default
@@ -74,7 +74,7 @@ def embed_dataset(
         checkpoint_dir: For an index: folder that records which parts are stored. Without it, an interrupted run starts
             again. Shards have it in their folder.
         retry_skipped: Whether to embed parts again from which an earlier run left out images, such as URLs that could
-            not be reached.
+            not be reached, or in which a stage failed.
         address: Address of a Ray cluster, such as ``"10.0.0.1:6379"``. None takes the one that this process is
             connected to, or that in ``RAY_ADDRESS``, or starts one on this machine.
         show_progress: Whether to show a progress bar.
@@ -99,6 +99,7 @@ def embed_dataset(
     require_positive(nodes_per_shard, "nodes_per_shard")
     if num_actors is not None:
         require_positive(num_actors, "num_actors")
+    require_shares(num_cpus, num_gpus)
     started = time.monotonic()
     sources = sources_of(source)
     model = multimodal_or_default(embed_model)

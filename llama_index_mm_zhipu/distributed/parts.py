@@ -19,15 +19,17 @@ MAX_INLINE_IMAGES = 16 << 20
 
 
 class SkippedImage(NamedTuple):
-    """An image that was left out.
+    """An image that was left out, or that is stored without the result of a stage.
 
     Attributes:
         name: Node id of the image, or file and line of its record.
         reason: What is wrong.
+        stage: Name of the transformation that failed, for images that are stored without its result.
     """
 
     name: str
     reason: str
+    stage: str = ""
 
 
 @dataclass
@@ -39,7 +41,7 @@ class Part:
         number: Position among the parts of the source, from 0.
         fingerprint: Hash of what was read: ids, captions, metadata and hashes of the images' contents.
         nodes: The images, after embedding with their vectors.
-        skipped: Images that were left out so far.
+        skipped: Images that were left out so far, or are to be stored without the result of a stage.
         model: Fingerprint of the model that embedded the nodes; None before.
         precision: Precision of that model, such as ``"fp32"``, if it has one.
         has_texts_apart: Whether images have texts that are in no vector, such as page texts.
@@ -53,6 +55,11 @@ class Part:
     model: str | None = None
     precision: str | None = None
     has_texts_apart: bool = False
+
+    @property
+    def size(self) -> int:
+        """Number of images, with those that were left out."""
+        return len(self.nodes) + sum(not image.stage for image in self.skipped)
 
 
 @dataclass(frozen=True)
@@ -152,6 +159,6 @@ def _fingerprint(nodes: Iterable[BaseNode], skipped: Iterable[SkippedImage]) -> 
         # The hash of an inline image is in the metadata.
         digest.update(node.model_dump_json(exclude={"embedding", "image"}).encode("utf-8", "surrogatepass"))
         digest.update(b"\n")
-    for name, reason in skipped:
-        digest.update(f"{name}\0{reason}\n".encode("utf-8", "surrogatepass"))
+    for image in skipped:
+        digest.update(f"{image.name}\0{image.reason}\n".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

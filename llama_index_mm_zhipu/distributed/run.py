@@ -10,13 +10,13 @@ from typing import Any
 
 from llama_index_mm_zhipu.distributed.checkpoint import Checkpoint, PartEntry
 from llama_index_mm_zhipu.distributed.cluster import actors_that_fit, connected, require_resources
-from llama_index_mm_zhipu.distributed.parts import Failure, Part, SourceEnd, StoredPart
+from llama_index_mm_zhipu.distributed.parts import Failure, Part, SkippedImage, SourceEnd, StoredPart
 from llama_index_mm_zhipu.distributed.pipeline import PartReader, Pool, ProcessesLostError, stream_messages
 from llama_index_mm_zhipu.distributed.sinks import Sink
 from llama_index_mm_zhipu.distributed.sources import DatasetSource
 from llama_index_mm_zhipu.embedding.nodes import image_bar
 from llama_index_mm_zhipu.readers.records import RecordError
-from llama_index_mm_zhipu.reporting import Skipped, report
+from llama_index_mm_zhipu.reporting import Skipped, report, reported_when_slow
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, MODEL, PRECISION, TEXTS_APART
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
@@ -36,6 +36,8 @@ class EmbedReport:
         kept: How many of these an earlier run had stored.
         skipped: Images that were left out, with reasons by node id or position: the first 20. ``skipped.count`` is the
             number of all; the file ``skipped.parquet`` beside the shards lists them.
+        incomplete: Images that are stored without the result of a stage, such as those whose text could not be read: as
+            ``skipped``. The column ``stage`` of the file names the transformation.
         shards: Number of files; 0 for an index.
         bytes: Size of the files.
         seconds: Duration, with starting the actors.
@@ -44,6 +46,7 @@ class EmbedReport:
     nodes: int
     kept: int
     skipped: Skipped
+    incomplete: Skipped
     shards: int
     bytes: int
     seconds: float
@@ -59,7 +62,7 @@ class Run:
         checkpoint: Which parts are stored.
         on_error: What to do with images that were left out.
         show_progress: Whether to show a progress bar.
-        retry_skipped: Whether to embed parts with images again that were left out.
+        retry_skipped: Whether to embed parts again with images that were left out or are incomplete.
     """
 
     sources: Sequence[DatasetSource]
@@ -97,9 +100,10 @@ class Run:
             raise ValueError(f"the parts in {folder} were made with {key}={recorded[key]!r}, not {value!r}")
         self.checkpoint.set_settings(settings)
         if self.retry_skipped:
-            self.checkpoint.remove([entry for entry in self._entries() if entry.skipped])
+            self.checkpoint.remove([entry for entry in self._entries() if entry.skipped or entry.incomplete])
         entries = list(self.checkpoint.entries(self.checkpoint.sources()))
-        lost = [entry for entry in entries if not self.sink.has(entry.shard)]
+        with reported_when_slow(f"Checking {len(entries):,} stored parts …"):
+            lost = [entry for entry in entries if not self.sink.has(entry.shard)]
         if not self.sink.has_nodes(sum(entry.nodes for entry in entries)):
             lost = entries
         if lost:
@@ -157,20 +161,20 @@ class Run:
             ValueError: There is no image.
         """
         entries = self._finished_entries()
-        skipped = self._skipped()
+        skipped, incomplete = self._skipped_and_incomplete()
         nodes = sum(entry.nodes for entry in entries)
         if not nodes:
             reason = next(iter(skipped.values()), f"no images in {', '.join(str(each.path) for each in self.sources)}")
             raise ValueError(f"nothing to embed: {reason}")
         stored = self.checkpoint.entries(self.checkpoint.sources())
         shards = [entry.shard for entry in stored if entry.shard is not None]
-        left_out = self.checkpoint.skipped(self.checkpoint.sources())
-        self.sink.finish(shards, left_out, self._store_settings(), self.checkpoint.unfinished_sources())
+        listed = self.checkpoint.skipped(self.checkpoint.sources())
+        self.sink.finish(shards, listed, self._store_settings(), self.checkpoint.unfinished_sources())
         if not self.sink.has_nodes(nodes):
             raise StoreError("the store has fewer images than were added: sources have the same ids, or it was changed")
         own = [entry.shard for entry in entries if entry.shard is not None]
         size, seconds = sum(shard.bytes for shard in own), time.monotonic() - started
-        return EmbedReport(nodes, self._kept, skipped, len(own), size, seconds)
+        return EmbedReport(nodes, self._kept, skipped, incomplete, len(own), size, seconds)
 
     def _finished_entries(self) -> list[PartEntry]:
         """Return the parts of the sources, after recording that these are finished."""
@@ -192,15 +196,15 @@ class Run:
         """
         if isinstance(message, Part):
             self._store(message)
-            return len(message.nodes) + len(message.skipped)
+            return message.size
         if isinstance(message, SourceEnd):
             self._ends[message.source] = message.parts
         elif isinstance(message, Failure):
             raise _located(message)
         elif isinstance(message, StoredPart):
             entry = self.checkpoint.entry(message.source, message.number)
-            if entry.skipped and self.on_error == "raise":
-                raise RecordError(*next(self.checkpoint.skipped([message.source])))
+            if (entry.skipped or entry.incomplete) and self.on_error == "raise":
+                raise _error_of(next(self.checkpoint.skipped([message.source])))
             if (message.source, message.number) not in self._stored_now:
                 self._kept += entry.nodes
             return entry.nodes + entry.skipped
@@ -208,7 +212,7 @@ class Run:
 
     def _store(self, part: Part) -> None:
         if part.skipped and self.on_error == "raise":
-            raise RecordError(*part.skipped[0])
+            raise _error_of(part.skipped[0])
         shard = self.sink.write(part)
         found: dict[str, Any] = {PRECISION: part.precision} if part.precision else {}
         if part.has_texts_apart:
@@ -216,11 +220,11 @@ class Run:
         self.checkpoint.add(part, shard, found)
         self._stored_now.add((part.source, part.number))
 
-    def _skipped(self) -> Skipped:
-        skipped = Skipped(_MAX_LISTED)
+    def _skipped_and_incomplete(self) -> tuple[Skipped, Skipped]:
+        skipped, incomplete = Skipped(_MAX_LISTED), Skipped(_MAX_LISTED)
         for image in self.checkpoint.skipped(self._keys):
-            skipped.add(*image)
-        return skipped
+            (incomplete if image.stage else skipped).add(image.name, image.reason)
+        return skipped, incomplete
 
     def _store_settings(self) -> dict[str, Any]:
         """Return what a store records of its vectors."""
@@ -236,6 +240,10 @@ def _with_number_of_actors(pools: Sequence[Pool]) -> list[Pool]:
         fitting = actors_that_fit(embedding.num_cpus, embedding.num_gpus, reserved)
         embedding = embedding._replace(num_actors=fitting)
     return [*stages, embedding]
+
+
+def _error_of(image: SkippedImage) -> RecordError:
+    return RecordError(image.name, f"{image.stage}: {image.reason}" if image.stage else image.reason)
 
 
 def _located(failure: Failure) -> Exception:

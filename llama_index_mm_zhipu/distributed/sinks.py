@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from llama_index.core.utils import iter_batch
 
 from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, LOCK
 from llama_index_mm_zhipu.distributed.parts import Part, SkippedImage
@@ -23,7 +25,12 @@ from llama_index_mm_zhipu.vector_store.contract import MovableStore
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 
 SKIPPED = "skipped.parquet"
-"""File that lists the images that were left out."""
+"""File that lists the images that were left out, and those that are stored without the result of a stage."""
+
+_SKIPPED_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in SkippedImage._fields])
+
+# Of a hundred million URLs, many cannot be reached.
+_LISTED_AT_A_TIME = 10_000
 
 _SHARDS = "nodes-*.parquet"
 
@@ -54,7 +61,7 @@ class Sink(Protocol):
 
         Args:
             shards: Files of all parts, in the order of the images.
-            skipped: Images that were left out.
+            skipped: Images that were left out or are incomplete.
             settings: What a store records: model, caption weight and precision.
             unfinished: Keys of sources that an interrupted run has stored in part.
         """
@@ -120,7 +127,7 @@ class ShardSink:
             StoreError: A file cannot be written.
         """
         with self._named_errors():
-            self._write_skipped(list(skipped))
+            self._write_skipped(skipped)
             manifest = Manifest(self.vectors, self.dimension, settings, shards=tuple(shards))
             replace(manifest, is_complete=not unfinished).save(self.folder)
             listed = {shard.file for shard in shards}
@@ -149,14 +156,16 @@ class ShardSink:
             replace(manifest, is_complete=False).save(self.folder)
             self._is_marked = True
 
-    def _write_skipped(self, skipped: Sequence[SkippedImage]) -> None:
+    def _write_skipped(self, skipped: Iterable[SkippedImage]) -> None:
         file = self.folder / SKIPPED
-        if not skipped:
+        batches = iter(iter_batch(skipped, _LISTED_AT_A_TIME))
+        first = next(batches, None)
+        if first is None:
             file.unlink(missing_ok=True)
             return
-        names, reasons = zip(*skipped, strict=True)
-        with replaced_file(file) as opened:
-            pq.write_table(pa.table({"name": names, "reason": reasons}), opened, compression="zstd")
+        with replaced_file(file) as opened, pq.ParquetWriter(opened, _SKIPPED_SCHEMA, compression="zstd") as writer:
+            for batch in chain([first], batches):
+                writer.write_table(pa.Table.from_pylist([image._asdict() for image in batch], _SKIPPED_SCHEMA))
 
 
 @dataclass

@@ -11,6 +11,7 @@ from llama_index.core.schema import BaseNode
 from PIL import Image
 
 from llama_index_mm_zhipu.arguments import as_path
+from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, LOCK
 from llama_index_mm_zhipu.readers import FolderReader, ImageReader, JsonlReader
 from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.columns import JSON_LINES
@@ -160,4 +161,6 @@ def _state_of(path: Path) -> FileState:
 
 
 def _is_text_file(file: Path) -> bool:
-    return file.suffix.lower() not in Image.registered_extensions() and file.is_file()
+    # A checkpoint may be in the folder of the images.
+    is_ours = file.name.startswith((CHECKPOINT, LOCK))
+    return not is_ours and file.suffix.lower() not in Image.registered_extensions() and file.is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import socket
 from collections import Counter
@@ -26,7 +27,7 @@ from llama_index_mm_zhipu.embedding.nodes import embed_nodes
 from llama_index_mm_zhipu.images import ImageError, read_file
 from llama_index_mm_zhipu.index.settings import are_texts_apart
 from llama_index_mm_zhipu.readers.records import CONTENT_HASH, content_hash
-from llama_index_mm_zhipu.reporting import errors_only
+from llama_index_mm_zhipu.reporting import Skipped, errors_only
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
@@ -59,6 +60,7 @@ class Stage:
         if not isinstance(self.transformation, TransformComponent):
             raise TypeError(f"a {type(self.transformation).__name__} is no transformation of LlamaIndex")
         require_positive(self.num_actors, "num_actors")
+        require_shares(self.num_cpus, self.num_gpus)
 
 
 @dataclass(frozen=True)
@@ -72,12 +74,16 @@ class Transform:
     transformation: TransformComponent
 
     def __call__(self, part: Part) -> Part:
-        """Return the part with transformed nodes."""
+        """Return the part with transformed nodes, and with the images whose transformation failed."""
         before = [node.node_id for node in part.nodes]
         part.nodes = list(self.transformation(part.nodes))
         left = {node.node_id for node in part.nodes}
         name = type(self.transformation).__name__
         part.skipped += [SkippedImage(node_id, f"left out by {name}") for node_id in before if node_id not in left]
+        # Transformations of this package skip what fails, and list it.
+        failed = getattr(self.transformation, "skipped", None)
+        if isinstance(failed, Skipped):
+            part.skipped += [SkippedImage(*item, stage=name) for item in failed.items() if item[0] in left]
         return part
 
 
@@ -188,6 +194,17 @@ class Worker:
                 f"{one_line(part.nodes[0].node_id)} to {one_line(part.nodes[-1].node_id)}: perhaps the machine has too "
                 "little memory, or an image crashes a library"
             )
+
+
+def require_shares(num_cpus: float, num_gpus: float) -> None:
+    """Check the CPUs and GPUs of an actor.
+
+    Raises:
+        ValueError: One of them is negative or not a number.
+    """
+    for name, value in (("num_cpus", num_cpus), ("num_gpus", num_gpus)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}; it must be at least 0")
 
 
 def pickled(work: Callable[[Part], Part], name: str) -> bytes:

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.schema import BaseNode, TransformComponent
+from PIL import Image
+
+from llama_index_mm_zhipu.ingestion import OcrLine
 
 
 class NameCaptions(TransformComponent):
@@ -34,6 +37,24 @@ class LeavesOut(TransformComponent):
         """Return the nodes without the image."""
         is_there = Path(self.file).exists()
         return [node for node in nodes if is_there or not node.node_id.endswith(self.name)]
+
+
+class Unreadable:
+    """An OCR engine that fails at images of one width.
+
+    Args:
+        width: The width in pixels.
+    """
+
+    def __init__(self, width: int) -> None:
+        self.fingerprint = f"unreadable {width}"
+        self._width = width
+
+    def __call__(self, image: Image.Image) -> list[OcrLine]:
+        """Return one line."""
+        if image.width == self._width:
+            raise ValueError("this engine cannot read it")
+        return [OcrLine("胎压", (0.1, 0.1, 0.4, 0.2))]
 
 
 class Fails(TransformComponent):

@@ -26,14 +26,21 @@ def places(entries: Iterable[PartEntry]) -> list[tuple[str, int]]:
 
 def test_a_part_is_found_as_it_was_stored(checkpoint: Checkpoint) -> None:
     checkpoint.add(part("a", "b", skipped=[NO_IMAGE]), SHARD, {})
-    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 2, 1, SHARD)]
+    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 2, 1, 0, SHARD)]
     assert checkpoint.entry(PHOTOS, 0).shard == SHARD
     assert list(checkpoint.skipped([PHOTOS])) == [NO_IMAGE]
 
 
+def test_images_without_the_result_of_a_stage_are_counted_apart(checkpoint: Checkpoint) -> None:
+    unread = SkippedImage("a", "too large", stage="ImageOcr")
+    checkpoint.add(part("a", "b", skipped=[unread, NO_IMAGE]), SHARD, {})
+    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 2, 1, 1, SHARD)]
+    assert list(checkpoint.skipped([PHOTOS])) == [unread, NO_IMAGE]
+
+
 def test_a_part_of_an_index_has_no_file(checkpoint: Checkpoint) -> None:
     checkpoint.add(part("a"), None, {})
-    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 1, 0, None)]
+    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 1, 0, 0, None)]
 
 
 def test_what_is_recorded_survives_the_process(checkpoint: Checkpoint) -> None:
@@ -50,14 +57,14 @@ def test_a_part_is_recorded_whole_or_not_at_all(checkpoint: Checkpoint) -> None:
     checkpoint.add(part("a", "b", skipped=[NO_IMAGE]), SHARD, {"precision": "fp32"})
     with pytest.raises(TypeError):
         checkpoint.add(part("a"), None, {"precision": "bf16", "other": object()})
-    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 2, 1, SHARD)]
+    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 2, 1, 0, SHARD)]
     assert (checkpoint.settings(), list(checkpoint.skipped([PHOTOS]))) == ({"precision": "fp32"}, [NO_IMAGE])
 
 
 def test_a_part_that_is_stored_again_replaces_the_earlier_one(checkpoint: Checkpoint) -> None:
     checkpoint.add(part("a", "b", skipped=[NO_IMAGE]), SHARD, {})
     checkpoint.add(part("x", skipped=[SkippedImage("y", "no file")]), None, {})
-    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 1, 1, None)]
+    assert list(checkpoint.entries([PHOTOS])) == [PartEntry(PHOTOS, 0, 1, 1, 0, None)]
     assert list(checkpoint.skipped([PHOTOS])) == [SkippedImage("y", "no file")]
 
 

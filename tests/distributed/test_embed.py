@@ -18,9 +18,10 @@ import pytest
 import ray
 from llama_index.core.schema import BaseNode, ImageNode
 from made_parts import part
+from PIL import Image
 from pixel_engine import PixelEngine, image_of
 from published_forms import FORMS, Example
-from stage_transformations import Fails, LeavesOut, NameCaptions
+from stage_transformations import Fails, LeavesOut, NameCaptions, Unreadable
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index
@@ -292,6 +293,20 @@ def test_images_that_were_left_out_are_listed_and_tried_again_if_asked(
     assert (report.nodes, report.skipped.count, (shards / SKIPPED).exists()) == (7, 0, False)
 
 
+def test_images_in_which_a_stage_fails_are_stored_and_listed(
+    embed: Embed, folder: Path, shards: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (77, 50), "red").save(folder / "wide.png")
+    ocr = ImageOcr(engine=Unreadable(77), cache_path=str(tmp_path / "ocr.sqlite3"))
+    report = embed(folder, shards, stages=[Stage(ocr, num_cpus=0.5)])
+    assert (report.nodes, report.skipped.count, report.incomplete.count) == (8, 0, 1)
+    [listed] = pq.read_table(shards / SKIPPED).to_pylist()
+    assert (listed["name"].rsplit("/")[-1], listed["stage"]) == ("wide.png", "ImageOcr")
+    assert "this engine cannot read it" in listed["reason"]
+    with pytest.raises(RecordError, match=r"wide\.png.*ImageOcr.*cannot read it"):
+        embed(folder, shards, stages=[Stage(ocr, num_cpus=0.5)], on_error="raise")
+
+
 def test_an_error_ends_the_run_and_what_was_embedded_stays(
     embed: Embed, folder: Path, shards: Path, tmp_path: Path
 ) -> None:
@@ -363,6 +378,17 @@ def test_more_actors_than_fit_are_refused(embed: Embed, folder: Path, shards: Pa
         embed(folder, shards, num_gpus=1)
 
 
+def test_another_cluster_than_that_of_the_process_is_refused(embed: Embed, folder: Path, shards: Path) -> None:
+    with pytest.raises(ValueError, match=r"connected to the Ray cluster at .+, not to 10\.0\.0\.1:6379"):
+        embed(folder, shards, address="10.0.0.1:6379")
+
+
+@pytest.mark.parametrize("name", ["num_cpus", "num_gpus"])
+def test_negative_shares_are_refused(embed: Embed, folder: Path, shards: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is -1; it must be at least 0"):
+        embed(folder, shards, **{name: -1})
+
+
 def test_a_reader_that_cannot_be_sent_is_an_error(embed: Embed, folder: Path, shards: Path) -> None:
     reader = FolderReader()
     reader.encoding = threading.Lock()  # type: ignore[assignment]
@@ -403,8 +429,8 @@ def test_an_address_without_a_cluster_is_an_error_and_the_process_goes_on(
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"):
             try:
                 embed_dataset({str(folder)!r}, model, {str(shards)!r}, address=address)
-            except ConnectionError as error:
-                print(address, "->", error)
+            except (ConnectionError, ValueError) as error:
+                print(address, "->", type(error).__name__, error)
         print("goes on")
     """
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

@@ -311,7 +311,7 @@ def test_a_file_that_is_no_image_is_skipped(embed: Callable[..., Embed], folder:
     assert len(given.nodes) == 4
     after = embed()(given)
     assert len(after.nodes) == 3
-    assert [name.rsplit("/")[-1] for name, _ in after.skipped] == ["bad.jpg"]
+    assert [image.name.rsplit("/")[-1] for image in after.skipped] == ["bad.jpg"]
 
 
 def test_an_image_that_cannot_be_decoded_is_skipped_or_raised(embed: Callable[..., Embed]) -> None:
@@ -322,7 +322,7 @@ def test_an_image_that_cannot_be_decoded_is_skipped_or_raised(embed: Callable[..
 
     after = embed()(given())
     assert [node.node_id for node in after.nodes] == ["a", "c"]
-    assert [name for name, _ in after.skipped] == ["d", "b"]
+    assert [image.name for image in after.skipped] == ["d", "b"]
     with pytest.raises(ImageError, match="node b: ") as caught:
         embed(on_error="raise")(given())
     assert "iVBOR" not in str(caught.value)
