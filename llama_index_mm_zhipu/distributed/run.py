@@ -12,7 +12,7 @@ from llama_index_mm_zhipu.distributed.checkpoint import Checkpoint, PartEntry
 from llama_index_mm_zhipu.distributed.cluster import actors_that_fit, connected, require_resources
 from llama_index_mm_zhipu.distributed.parts import Failure, Part, SkippedImage, SourceEnd, StoredPart
 from llama_index_mm_zhipu.distributed.pipeline import PartReader, Pool, ProcessesLostError, stream_messages
-from llama_index_mm_zhipu.distributed.sinks import Sink
+from llama_index_mm_zhipu.distributed.sinks import Sink, StoredParts
 from llama_index_mm_zhipu.distributed.sources import DatasetSource
 from llama_index_mm_zhipu.embedding.nodes import image_bar
 from llama_index_mm_zhipu.readers.records import RecordError
@@ -166,10 +166,7 @@ class Run:
         if not nodes:
             reason = next(iter(skipped.values()), f"no images in {', '.join(str(each.path) for each in self.sources)}")
             raise ValueError(f"nothing to embed: {reason}")
-        stored = self.checkpoint.entries(self.checkpoint.sources())
-        shards = [entry.shard for entry in stored if entry.shard is not None]
-        listed = self.checkpoint.skipped(self.checkpoint.sources())
-        self.sink.finish(shards, listed, self._store_settings(), self.checkpoint.unfinished_sources())
+        self.sink.finish(self._stored_parts())
         if not self.sink.has_nodes(nodes):
             raise StoreError("the store has fewer images than were added: sources have the same ids, or it was changed")
         own = [entry.shard for entry in entries if entry.shard is not None]
@@ -184,6 +181,12 @@ class Run:
         for source, parts in self._ends.items():
             self.checkpoint.end_source(source, parts)
         return entries
+
+    def _stored_parts(self) -> StoredParts:
+        checkpoint, sources = self.checkpoint, self.checkpoint.sources()
+        shards = [entry.shard for entry in checkpoint.entries(sources) if entry.shard is not None]
+        skipped, unfinished = checkpoint.skipped(sources), checkpoint.unfinished_sources()
+        return StoredParts(shards, skipped, self._store_settings(), unfinished)
 
     def _entries(self) -> list[PartEntry]:
         return list(self.checkpoint.entries(self._keys))

@@ -35,6 +35,23 @@ _LISTED_AT_A_TIME = 10_000
 _SHARDS = "nodes-*.parquet"
 
 
+@dataclass(frozen=True)
+class StoredParts:
+    """All parts that are stored, of this run and earlier ones.
+
+    Attributes:
+        shards: Files of the parts, in the order of the images.
+        skipped: Images that were left out or are incomplete.
+        settings: What a store records: model, caption weight and precision.
+        unfinished: Keys of sources that an interrupted run has stored in part.
+    """
+
+    shards: Sequence[Shard]
+    skipped: Iterable[SkippedImage]
+    settings: dict[str, Any]
+    unfinished: Sequence[str]
+
+
 class Sink(Protocol):
     """Stores parts. Writing a part again replaces what was stored for it."""
 
@@ -50,21 +67,8 @@ class Sink(Protocol):
     def write(self, part: Part) -> Shard | None:
         """Store a part; return its file, if there is one."""
 
-    def finish(
-        self,
-        shards: Sequence[Shard],
-        skipped: Iterable[SkippedImage],
-        settings: dict[str, Any],
-        unfinished: Sequence[str],
-    ) -> None:
-        """Complete the whole, after all parts are stored.
-
-        Args:
-            shards: Files of all parts, in the order of the images.
-            skipped: Images that were left out or are incomplete.
-            settings: What a store records: model, caption weight and precision.
-            unfinished: Keys of sources that an interrupted run has stored in part.
-        """
+    def finish(self, stored: StoredParts) -> None:
+        """Complete the whole, after all parts are stored."""
 
 
 @dataclass
@@ -114,29 +118,23 @@ class ShardSink:
             self._mark_unfinished()
             return write_shard(self.folder, name, part.nodes, self.dimension, self.vectors)
 
-    def finish(
-        self,
-        shards: Sequence[Shard],
-        skipped: Iterable[SkippedImage],
-        settings: dict[str, Any],
-        unfinished: Sequence[str],
-    ) -> None:
+    def finish(self, stored: StoredParts) -> None:
         """Write the list of skipped images and the manifest, and remove files of parts that no longer exist.
 
         Raises:
             StoreError: A file cannot be written.
         """
         with self._named_errors():
-            self._write_skipped(skipped)
-            manifest = Manifest(self.vectors, self.dimension, settings, shards=tuple(shards))
-            replace(manifest, is_complete=not unfinished).save(self.folder)
-            listed = {shard.file for shard in shards}
+            self._write_skipped(stored.skipped)
+            manifest = Manifest(self.vectors, self.dimension, stored.settings, shards=tuple(stored.shards))
+            replace(manifest, is_complete=not stored.unfinished).save(self.folder)
+            listed = {shard.file for shard in stored.shards}
             for path in (*self.folder.glob(_SHARDS), *self.folder.glob(TEMPORARY)):
                 if path.name not in listed:
                     path.unlink(missing_ok=True)
-        if unfinished:
+        if stored.unfinished:
             report(
-                f"{self.folder} cannot be imported yet: an interrupted run has stored {', '.join(unfinished)} in part; "
+                f"{self.folder} cannot be imported yet: an interrupted run has stored {', '.join(stored.unfinished)} in part; "
                 "embed these sources again"
             )
 
@@ -198,12 +196,6 @@ class IndexSink:
             nodes = EmbeddedNodes(part.nodes, self.caption_weight, part.model or "", Skipped())
             self.index.insert_embedded(nodes)
 
-    def finish(
-        self,
-        shards: Sequence[Shard],
-        skipped: Iterable[SkippedImage],
-        settings: dict[str, Any],
-        unfinished: Sequence[str],
-    ) -> None:
+    def finish(self, stored: StoredParts) -> None:
         """Write the caches of the store."""
         self.index.checkpoint()

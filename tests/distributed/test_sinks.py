@@ -15,7 +15,7 @@ from made_parts import part, records
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore
 from llama_index_mm_zhipu.distributed.checkpoint import CHECKPOINT, LOCK
 from llama_index_mm_zhipu.distributed.parts import Part, SkippedImage
-from llama_index_mm_zhipu.distributed.sinks import SKIPPED, IndexSink, ShardSink
+from llama_index_mm_zhipu.distributed.sinks import SKIPPED, IndexSink, ShardSink, StoredParts
 from llama_index_mm_zhipu.embedding import embed_nodes
 from llama_index_mm_zhipu.index import ImageIndex
 from llama_index_mm_zhipu.stores import export_index, import_index
@@ -56,7 +56,7 @@ def finish(
     skipped: Sequence[SkippedImage] = (),
     unfinished: Sequence[str] = (),
 ) -> None:
-    sink.finish(shards, skipped, SETTINGS, unfinished)
+    sink.finish(StoredParts(shards, skipped, SETTINGS, unfinished))
 
 
 def import_(folder: Path, store: Any) -> list[str]:
@@ -267,7 +267,7 @@ def test_an_index_takes_the_nodes_of_parts(
     sink.check()
     assert sink.write(embedded_part(torch_embedding, records("a", "b"))) is None  # type: ignore[func-returns-value]
     sink.write(embedded_part(torch_embedding, [], 1))
-    sink.finish([], [], {}, [])
+    sink.finish(StoredParts([], [], {}, []))
     assert {node.node_id for node in index.image_store.get_nodes()} == {"a", "b"}
     assert index.caption_weight == 0
     assert sink.has(None)

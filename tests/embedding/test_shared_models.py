@@ -6,6 +6,7 @@ import copy
 import gc
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -194,6 +195,14 @@ def test_pickles_contain_no_weights(model: Path) -> None:
     embed = ChineseClipEmbedding(str(model), backend="torch")
     assert len(pickle.dumps(embed)) < 5_000
     assert len(pickle.dumps(SharedModel(embed._model.settings))) < 5_000
+
+
+def test_a_model_without_weights_cannot_be_unpickled(tmp_path: Path) -> None:
+    weights = tiny_checkpoint(tmp_path / "clip")
+    pickled = pickle.dumps(ChineseClipEmbedding(str(weights), backend="torch"))
+    shutil.rmtree(weights)
+    with pytest.raises(CheckpointError, match=re.escape(str(weights))):
+        pickle.loads(pickled)
 
 
 def test_auto_falls_back_to_torch_and_logs_why(model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
