@@ -9,7 +9,7 @@ It needs Linux. The file is not called ``ray.py``, which would take the place of
 - ``actors``: images per second of one actor with one thread, of two, and of ``build_index`` with one thread, in turns;
   random weights with the architecture of ViT-B-16, JPEGs of 640 × 480. The rates are those of the middle of a run, from
   the files of its shards, so that the start of the actors does not count.
-- ``memory``: the peak of all processes together, as proportional set size, for 1,000 and 10,000 images of 240 × 180, as
+- ``memory``: the peak of all processes together, as proportional set size, for 1,000 to 30,000 images of 240 × 180, as
   files and as base64 in a JSON Lines file, with a tiny model. The object store of Ray is part of it.
 - ``imports``: nodes per second that ``import_index`` adds to the embedded store and to PostgreSQL.
 """
@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure")
     parser.add_argument("--images", type=int, default=1_000, help="images in `actors`")
     parser.add_argument("--rounds", type=int, default=2, help="rounds in `actors`")
-    parser.add_argument("--memory-images", type=int, nargs="+", default=[1_000, 10_000], help="images in `memory`")
+    parser.add_argument(
+        "--memory-images", type=int, nargs="+", default=[1_000, 10_000, 30_000], help="images in `memory`"
+    )
     parser.add_argument("--nodes", type=int, default=50_000, help="nodes in `imports`")
     parser.add_argument("--quick", action="store_true", help="few images and a tiny model: does it run?")
     parser.add_argument("--json", type=Path, help="file for the figures")

@@ -19,7 +19,16 @@ from ray.exceptions import RayError
 
 from llama_index_mm_zhipu.distributed.checkpoint import stored_fingerprints
 from llama_index_mm_zhipu.distributed.cluster import Nodes
-from llama_index_mm_zhipu.distributed.parts import Failure, Message, SourceEnd, StoredPart, cut_into_parts, dumps, loads
+from llama_index_mm_zhipu.distributed.parts import (
+    MAX_INLINE_IMAGES,
+    Failure,
+    Message,
+    SourceEnd,
+    StoredPart,
+    cut_into_parts,
+    dumps,
+    loads,
+)
 from llama_index_mm_zhipu.distributed.sources import DatasetSource
 from llama_index_mm_zhipu.distributed.workers import MESSAGE, Attempts, Worker
 from llama_index_mm_zhipu.reporting import errors_only, report
@@ -27,8 +36,8 @@ from llama_index_mm_zhipu.reporting import errors_only, report
 _READERS = 2
 """How many sources are read at a time."""
 
-_READ_AHEAD = 256 << 20
-"""Object store, in bytes, for parts that are read and not yet embedded; Ray exceeds it by some parts."""
+_PARTS_OF_ACTOR = 3
+"""Parts in Ray's object store for each actor: the one in work, the next one, and the last one on its way."""
 
 _CHECK_SECONDS = 5.0
 _PATIENCE_SECONDS = 120.0
@@ -192,7 +201,7 @@ def _dataset(readers: Sequence[PartReader], pools: Sequence[Pool], attempts: Any
     # A part is a row, and each row is a block of its own: blocks are what Ray distributes and repeats.
     context.target_max_block_size = 1
     limits = context.execution_options.resource_limits
-    context.execution_options.resource_limits = limits.copy(object_store_memory=_READ_AHEAD)
+    context.execution_options.resource_limits = limits.copy(object_store_memory=_store_bytes(pools))
     with DataContext.current(context):
         dataset: Dataset = ray.data.read_datasource(
             _Sources(readers),
@@ -260,6 +269,11 @@ class _Iteration:
                 self._queue.put(row, timeout=0.5)
                 return True
         return False
+
+
+def _store_bytes(pools: Sequence[Pool]) -> int:
+    """Return the size of the object store, in bytes, beyond which nothing more is read; Ray exceeds it by some parts."""
+    return _PARTS_OF_ACTOR * MAX_INLINE_IMAGES * sum(pool.num_actors or 1 for pool in pools)
 
 
 @contextlib.contextmanager

@@ -134,8 +134,8 @@ class ShardSink:
                     path.unlink(missing_ok=True)
         if stored.unfinished:
             report(
-                f"{self.folder} cannot be imported yet: an interrupted run has stored {', '.join(stored.unfinished)} in part; "
-                "embed these sources again"
+                f"{self.folder} cannot be imported yet: an interrupted run has stored a part of "
+                f"{', '.join(stored.unfinished)}; embed these sources again"
             )
 
     @contextmanager
