@@ -1,6 +1,6 @@
 """Measure ``embed_dataset``: one and two actors of one thread each, memory, and the import of its shards.
 
-    python benchmarks/distributed.py --json benchmarks/results/distributed.json   # everything, some 25 minutes
+    python benchmarks/distributed.py --json benchmarks/results/distributed.json   # everything, some 40 minutes
     python benchmarks/distributed.py --only memory imports                        # parts of it
     python benchmarks/distributed.py --quick                                      # few images: does it run?
 

@@ -272,7 +272,7 @@ class _Iteration:
 
 
 def _store_bytes(pools: Sequence[Pool]) -> int:
-    """Return the size of the object store, in bytes, beyond which nothing more is read; Ray exceeds it by some parts."""
+    """Return the bytes in the object store beyond which nothing more is read; Ray exceeds them by some parts."""
     return _PARTS_OF_ACTOR * MAX_INLINE_IMAGES * sum(pool.num_actors or 1 for pool in pools)
 
 
