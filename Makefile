@@ -23,7 +23,7 @@ test: .venv/.compiled
 
 # Full-size models, browsers and what else takes many seconds.
 test-integration: .venv/.compiled
-	$(PY) -m pytest -m integration
+	$(PY) -m pytest -m integration --numprocesses $(WORKERS) --dist loadfile
 
 lint: .venv/.installed-dev
 	$(PY) -m ruff check .

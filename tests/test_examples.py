@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import runpy
 import subprocess
@@ -74,6 +75,20 @@ def test_the_script_accepts_a_folder_an_image_and_another_model(
     assert "Loaded 10 images, 0 of them with captions" in shown[0]
     assert re.search(rf"Images like .*\n.*\n +1\.0000 +{photos[3].name}", shown[0])
     assert shown[1].split("Images for")[1] == shown[0].split("Images for")[1]
+
+
+@pytest.mark.integration
+def test_the_example_on_ray_embeds_searches_and_continues(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "embed_on_ray.py"), "--output", str(tmp_path)]
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
+    first, second = (
+        subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout for _ in range(2)
+    )
+    assert "1,389 images in 22 shards" in first
+    assert "0 of them were there before; 0 images were left out" in first
+    assert re.search(r"1,389 images added to .+store\n\n绿色\n 1\.0000 .+ 绿色圆\n", first)
+    assert "1,389 of them were there before" in second
+    assert re.search(r"\n0 images added to .+store\n\n绿色\n 1\.0000 .+ 绿色圆\n", second)
 
 
 @pytest.fixture

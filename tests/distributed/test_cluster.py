@@ -19,7 +19,7 @@ from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.distributed import EmbedReport, embed_dataset
 from llama_index_mm_zhipu.embedding.backends import CheckpointError
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 IMAGES = 1_389
 """How many images the demo's file has."""

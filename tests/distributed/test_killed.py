@@ -22,14 +22,11 @@ from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStor
 from llama_index_mm_zhipu.embedding import embed_nodes
 from llama_index_mm_zhipu.stores import import_index
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes of Ray in /proc"),
-]
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds the processes of Ray in /proc")
 
 DRIVER = Path(__file__).with_name("embedding_driver.py")
 ACTOR, READER, NONE = "ray::MapWorker", "ray::ReadImages", ""
-RUNS = [pytest.param(seed, marks=pytest.mark.slow if seed > 1 else ()) for seed in range(20)]
+RUNS = [pytest.param(seed, marks=pytest.mark.slow if seed else pytest.mark.integration) for seed in range(20)]
 
 
 @pytest.fixture(scope="module")
