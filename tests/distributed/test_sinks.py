@@ -198,7 +198,7 @@ def test_a_folder_with_half_of_another_source_cannot_be_imported(
 ) -> None:
     shards = written(sink, part("a"), part("b", source="pages-2"))
     finish(sink, shards, unfinished=["pages-2"])
-    assert "cannot be imported yet: an interrupted run has stored pages-2 in part" in capsys.readouterr().err
+    assert "cannot be imported yet: an interrupted run has stored a part of pages-2; embed" in capsys.readouterr().err
     with pytest.raises(StoreError, match="unfinished"):
         import_(sink.folder, target)
     finish(sink, shards)
