@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
 
@@ -38,6 +39,9 @@ _READERS = 2
 
 _PARTS_OF_ACTOR = 3
 """Parts in Ray's object store for each actor: the one in work, the next one, and the last one on its way."""
+
+_MAX_INIT_DEATHS = 10
+"""How many actors in a row may die while they start, before Ray gives up."""
 
 _CHECK_SECONDS = 5.0
 _PATIENCE_SECONDS = 120.0
@@ -198,6 +202,8 @@ def _dataset(readers: Sequence[PartReader], pools: Sequence[Pool], attempts: Any
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # While a machine is lost, Ray may give new actors to it, which die before they start.
+    context.max_consecutive_actor_init_deaths = _MAX_INIT_DEATHS
     # A part is a row, and each row is a block of its own: blocks are what Ray distributes and repeats.
     context.target_max_block_size = 1
     limits = context.execution_options.resource_limits
@@ -233,15 +239,29 @@ class _Iteration:
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=2)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ray-rows", daemon=True)
+        self._threads_before: set[threading.Thread] = set()
 
     def __enter__(self) -> _Iteration:
+        self._threads_before = set(threading.enumerate())
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        # Ends Ray's own threads before the connection ends. A thread that waits for a row would not end.
         self._thread.join(_CHECK_SECONDS)
+        if self._thread.is_alive():
+            self._end_execution()
+            self._thread.join(_CHECK_SECONDS)
+
+    def _end_execution(self) -> None:
+        """End Ray's thread that executes the dataset, while ours waits for a row that may never come.
+
+        There is no public way. If it went on after ``ray.shutdown``, its next call would connect to the cluster again.
+        """
+        for thread in set(threading.enumerate()) - self._threads_before:
+            if isinstance(thread, StreamingExecutor):
+                with contextlib.suppress(Exception):
+                    thread.shutdown(force=True)
 
     def next(self, seconds: float) -> Any:
         """Return the next row, ``END``, the error with which Ray gave up, or None if there is none within this time."""

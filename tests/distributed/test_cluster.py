@@ -95,6 +95,8 @@ def test_a_model_that_one_machine_lacks_is_named_and_the_next_run_finishes(
     elsewhere.mkdir()
     shutil.copytree(demo_folder / "model", here / "model")
     monkeypatch.setenv("HOME", str(here))
+    # Ray's token is in the home directory.
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with three_machines(env_vars={**os.environ, "HOME": str(elsewhere)}) as cluster:
         with pytest.raises(CheckpointError, match=r"model.*\(on .+\)"):
             embed(cluster, "~/model", num_actors=3)
