@@ -94,9 +94,11 @@ def test_a_model_that_one_machine_lacks_is_named_and_the_next_run_finishes(
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.copytree(demo_folder / "model", here / "model")
+    token = Path.home() / ".ray"
+    if token.is_dir():
+        for home in (here, elsewhere):
+            shutil.copytree(token, home / ".ray")
     monkeypatch.setenv("HOME", str(here))
-    # Ray's token is in the home directory.
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     with three_machines(env_vars={**os.environ, "HOME": str(elsewhere)}) as cluster:
         with pytest.raises(CheckpointError, match=r"model.*\(on .+\)"):
             embed(cluster, "~/model", num_actors=3)
