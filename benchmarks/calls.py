@@ -34,7 +34,6 @@ import argparse
 import base64
 import dis
 import inspect
-import json
 import sqlite3
 import sys
 import tempfile
@@ -49,6 +48,7 @@ from typing import Any
 
 import llm_asking
 from llama_index.core.schema import ImageNode
+from measuring import write_figures
 
 import llama_index_mm_zhipu
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_jsonl
@@ -73,7 +73,7 @@ def main() -> None:
         for name, trace in counted.items():
             print(f"\n{name}\n" + "\n".join(f"{'  ' * call.depth}{call.file}:{call.function}" for call in trace.calls))
     if settings.json is not None:
-        settings.json.write_text(json.dumps(_figures(counted), indent=2) + "\n", encoding="utf-8")
+        write_figures(settings.json, _figures(counted))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ from statistics import median
 from typing import Any
 
 from embedding_inputs import SMALL, write_photos, write_thumbnails
-from measuring import machine, shuffled_rounds, versions
+from measuring import machine, markdown_table, shuffled_rounds, versions, write_figures
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index
 from llama_index_mm_zhipu.testing import tiny_checkpoint
@@ -56,16 +56,15 @@ def main() -> None:
         folder = Path(name)
         if "actors" in settings.only:
             figures["actors"] = _compare_actors(folder, settings.images, settings.rounds, settings.quick)
-            print(_actors_table(figures["actors"]))
+            print(_actors_table(figures["actors"]), end="\n\n")
         if "memory" in settings.only:
             figures["memory"] = _compare_memory(folder, settings.memory_images)
-            print(_memory_table(figures["memory"]))
+            print(_memory_table(figures["memory"]), end="\n\n")
         if "imports" in settings.only:
             figures["imports"] = _measured("imports", folder, settings.nodes)
-            print(_imports_table(figures["imports"]))
+            print(_imports_table(figures["imports"]), end="\n\n")
     if settings.json is not None:
-        settings.json.parent.mkdir(parents=True, exist_ok=True)
-        settings.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_figures(settings.json, figures)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -286,25 +285,20 @@ def _actors_table(found: dict[str, list[float]]) -> str:
         [name, _range(rates), _range([rate / one for rate, one in zip(rates, found["1 actor"], strict=True)])]
         for name, rates in found.items()
     ]
-    return _table(["contender", "images a second", "× 1 actor, same round"], rows)
+    return markdown_table(["contender", "images a second", "× 1 actor, same round"], rows)
 
 
 def _memory_table(found: dict[str, dict[str, int]]) -> str:
     rows = [[name, *(f"{peaks[key] / 2**20:,.0f}" for key in ("all", "driver"))] for name, peaks in found.items()]
-    return _table(["images", "peak of all processes, MiB", "of the driver, MiB"], rows)
+    return markdown_table(["images", "peak of all processes, MiB", "of the driver, MiB"], rows)
 
 
 def _imports_table(found: dict[str, float]) -> str:
-    return _table(["store", "nodes a second"], [[name, f"{rate:,.0f}"] for name, rate in found.items()])
+    return markdown_table(["store", "nodes a second"], [[name, f"{rate:,.0f}"] for name, rate in found.items()])
 
 
 def _range(values: Sequence[float]) -> str:
     return f"{median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ times of a round are compared. ``--quick`` uses a tiny model: its figures only s
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from embedding_contenders import OFFICIAL, Weights, accelerated, makers
 from embedding_fresh import Figures, fresh
 from embedding_parts import FULL, PARTS, QUICK, Bench, convert
 from embedding_peak import makers as products
+from measuring import write_figures
 from workers import team
 
 _PHOTOS = Path(__file__).parents[1] / "tests" / "data" / "photos"
@@ -50,7 +50,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="embedding-") as folder:
         figures = _measure(settings, Path(folder))
     if settings.json is not None:
-        settings.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_figures(settings.json, figures)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from embedding_contenders import ARTICLE, ARTICLE_CUDA, BF16, FP32, HUGGING_FACE
 from embedding_fresh import WAYS, Figures
 from embedding_parts import CORE, IMAGE_PATH, IMPORTED, IMPORTS, MODEL_ALONE
 from embedding_peak import FORMULA
+from measuring import markdown_table
 
 MISSING = "–"
 
@@ -109,7 +110,7 @@ def targets_table(checked: Iterable[Figures]) -> str:
         [found["work"], found["against"], found["target"], _spread(found["values"]), words[found["met"]]]
         for found in checked
     ]
-    return table(["work", "against", "target: ratio", "measured: median (min–max)", "met"], rows)
+    return markdown_table(["work", "against", "target: ratio", "measured: median (min–max)", "met"], rows)
 
 
 def pairs_table(found: Figures, base: str = ARTICLE) -> str:
@@ -131,7 +132,7 @@ def pairs_table(found: Figures, base: str = ARTICLE) -> str:
                 _mib(found["peak_bytes"][name]) if "peak_bytes" in found else MISSING,
             ]
         )
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def accelerator_table(found: Figures) -> str:
@@ -139,7 +140,7 @@ def accelerator_table(found: Figures) -> str:
     per_second = {
         name: _spread([found["items"] / each for each in seconds], ".0f") for name, seconds in found["seconds"].items()
     }
-    rates = table(["contender", "pairs per second"], [[name, rate] for name, rate in per_second.items()])
+    rates = markdown_table(["contender", "pairs per second"], [[name, rate] for name, rate in per_second.items()])
     return f"{pairs_table(found, ARTICLE_CUDA)}\n\n{rates}"
 
 
@@ -151,7 +152,7 @@ def peak_table(found: Figures) -> str:
     ]
     rows = [[f"{name}, {FP32}" if name in (IMAGE_PATH, MODEL_ALONE) else name, *rest] for name, *rest in rows]
     formula = f"An image takes {found['operations'] / 1e9:.3g} · 10⁹ operations: {FORMULA}"
-    return f"{formula}\n\n{table(['work', '10⁹ operations per second', 'share of the fastest product'], rows)}"
+    return f"{formula}\n\n{markdown_table(['work', '10⁹ operations per second', 'share of the fastest product'], rows)}"
 
 
 def memory_table(found: Figures) -> str:
@@ -162,7 +163,7 @@ def memory_table(found: Figures) -> str:
         for number, (count, each) in enumerate(of_counts.items()):
             shown = [f"{int(count):,}", *(_mib(each[f"{what}_bytes"]) for what in ("before", "peak", "returned"))]
             rows.append([way, *shown, _spread(_growth(found, way) if number else [])])
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def starts_table(found: Figures) -> str:
@@ -179,7 +180,7 @@ def starts_table(found: Figures) -> str:
             when = title if name.startswith("OpenVINO") else MISSING
             peak = max((start["peak_bytes"] for start in each if start["peak_bytes"]), default=None)
             rows.append([name, when, *shown, torch, _mib(peak)])
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
 def imports_table(found: Figures) -> str:
@@ -188,13 +189,13 @@ def imports_table(found: Figures) -> str:
         [f"`{IMPORTS[name]}`", _spread([1000 * each for each in seconds], ".0f")]
         for name, seconds in found["seconds"].items()
     ]
-    return table(["fresh interpreter", "ms"], rows)
+    return markdown_table(["fresh interpreter", "ms"], rows)
 
 
 def preprocess_table(found: Figures) -> str:
     """Return one row."""
     row = [str(found["photos"]), f"{found['mean']:.5f}", f"{found['min']:.5f}"]
-    return table(["photographs", "mean cosine", "min cosine"], [row])
+    return markdown_table(["photographs", "mean cosine", "min cosine"], [row])
 
 
 def machine(model: str) -> str:
@@ -212,11 +213,6 @@ def machine(model: str) -> str:
         f"{known.get('model name', 'CPU unknown')}, {cores} cores; has {', '.join(extensions) or MISSING}; "
         f"lacks {', '.join(lacking)}. {versions}. {model}. Load before: {load}."
     )
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def _named(name: str, found: Mapping[str, object]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import json
 import math
 import os
 import random
@@ -29,7 +28,7 @@ from typing import Any, TypeVar
 import llm_asking
 from llama_index.core.base.llms.types import ImageBlock
 from llm_asking import ACHAT, ASTREAM_CHAT, LEAVES, WAYS, Ask, Clients, Leave, MockServer, Question, Way
-from measuring import shuffled_rounds
+from measuring import markdown_table, shuffled_rounds, write_figures
 from PIL import Image
 
 from llama_index_mm_zhipu import ZhipuMultiModal
@@ -90,7 +89,7 @@ def main() -> None:
     figures["image"] = asyncio.run(_measure_image(amounts.images, order))
     _print("A PNG of {} × {} made ready to send".format(*_LARGE), _image_table(figures["image"]))
     if settings.json is not None:
-        settings.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_figures(settings.json, figures)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -307,7 +306,7 @@ def _calls_table(figures: Iterable[Figures]) -> str:
         differences = [mine - other for mine, other in zip(found["ours"], found["bare"], strict=True)]
         shown = map(_median_and_p95, (found["bare"], found["ours"], differences))
         rows.append([found["call"], found["image"], found["until"], *shown, "≤ 5"])
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _crowds_table(figures: Iterable[Figures]) -> str:
@@ -319,7 +318,7 @@ def _crowds_table(figures: Iterable[Figures]) -> str:
         shown = [f"{statistics.median(each):.2f} ({max(each):.2f})" for each in ratios]
         target = "≤ 1.3" if at_a_time == _DEFAULT_CONCURRENCY else "–"
         rows.append([str(at_a_time), f"{ideal:g}", *shown, target])
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _lines_table(figures: Iterable[Figures]) -> str:
@@ -329,7 +328,7 @@ def _lines_table(figures: Iterable[Figures]) -> str:
         seconds = [f"{statistics.median(found[name]):.2f} ({max(found[name]):.2f})" for name in ("bare", "ours")]
         calls = [f"{statistics.median(found[n]):.1f} ({max(found[n]):.1f})" for n in ("calls_alone", "calls_beside")]
         rows.append([f"{found['length'] / 1e6:g}", *seconds, *calls])
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _image_table(found: Figures) -> str:
@@ -340,7 +339,7 @@ def _image_table(found: Figures) -> str:
     of_rounds = statistics.median(mine / other for mine, other in zip(ours, bare, strict=True))
     sizes = [f"{found[name] / 1e6:.1f}" for name in ("png_bytes", "jpeg_bytes")]
     times = map(_median_and_p95, (bare, ours))
-    return _table(header, [[*sizes, *times, f"{of_medians:.2f}", f"{of_rounds:.2f}", "≤ 1.2"]])
+    return markdown_table(header, [[*sizes, *times, f"{of_medians:.2f}", f"{of_rounds:.2f}", "≤ 1.2"]])
 
 
 def _streams_table(figures: Iterable[Figures]) -> str:
@@ -350,15 +349,11 @@ def _streams_table(figures: Iterable[Figures]) -> str:
         took, grew = f"{found['seconds']:.1f}", f"{found['growth_bytes'] / 1e6:.2f}"
         counts = [str(found[name]) for name in ("failed", "open_connections")]
         rows.append([found["call"], f"{found['streams']:,}", took, *counts, grew, "0 failed, 0 open, < 5 MB"])
-    return _table(header, rows)
+    return markdown_table(header, rows)
 
 
 def _median_and_p95(values: Sequence[float]) -> str:
     return f"{statistics.median(values):.2f} ({statistics.quantiles(values, n=20, method='inclusive')[-1]:.2f})"
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows))
 
 
 def _print(title: str, table: str) -> None:

@@ -1,14 +1,15 @@
-"""Helpers for measurements: the order of contenders, peak memory, and what a benchmark ran on."""
+"""Helpers for measurements: the order of contenders, peak memory, what a benchmark ran on, and its figures."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import platform
 import random
 import sqlite3
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -54,6 +55,17 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         with contextlib.suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *rows))
+
+
+def write_figures(file: Path, figures: Any) -> None:
+    """Write figures as JSON; the folders of the file are created."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

@@ -38,7 +38,7 @@ from statistics import mean, median
 from typing import Any
 
 from llama_index.core.schema import ImageNode
-from measuring import peak_bytes
+from measuring import markdown_table, peak_bytes, write_figures
 from PIL import Image
 
 from llama_index_mm_zhipu.images import load_image, page_text_of
@@ -83,20 +83,19 @@ def main() -> None:
         _draw_pages(folder, max(amounts.pages, 2))
         if "pages" in settings.only:
             figures["pages"] = {each: _measured("page", folder, each, amounts.pages) for each in _contenders()}
-            print(_pages_table(figures["pages"]))
+            print(_pages_table(figures["pages"]), end="\n\n")
         if "processes" in settings.only:
             kinds = ["1 1", f"1 {os.cpu_count()}", f"{os.cpu_count()} 1"]
             counts = (os.cpu_count() or 1, amounts.for_processes)
             figures["processes"] = {
                 kind: [_measured("processes", folder, *kind.split(), count) for count in counts] for kind in kinds
             }
-            print(_processes_table(figures["processes"], counts))
+            print(_processes_table(figures["processes"], counts), end="\n\n")
         if "memory" in settings.only:
             figures["memory"] = _measured("memory", folder, amounts.in_memory)
-            print(_memory_table(figures["memory"]))
+            print(_memory_table(figures["memory"]), end="\n\n")
     if settings.json is not None:
-        settings.json.parent.mkdir(parents=True, exist_ok=True)
-        settings.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_figures(settings.json, figures)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -295,7 +294,9 @@ def _pages_table(found: dict[str, Any]) -> str:
         ]
         for name, each in found.items()
     ]
-    return _table(["contender", "CPU s a page", "wall s (median)", "wrong characters", "peak memory, MiB"], rows)
+    return markdown_table(
+        ["contender", "CPU s a page", "wall s (median)", "wrong characters", "peak memory, MiB"], rows
+    )
 
 
 def _processes_table(found: dict[str, list[float]], counts: Sequence[int]) -> str:
@@ -304,16 +305,11 @@ def _processes_table(found: dict[str, list[float]], counts: Sequence[int]) -> st
     rows = [
         [*name.split(), f"{rate:.2f}", f"{rate / slowest:.2f}", f"{found[name][0]:.1f}"] for name, rate in rates.items()
     ]
-    return _table(["processes", "threads of each", "pages a second", "×", f"s for the first {counts[0]}"], rows)
+    return markdown_table(["processes", "threads of each", "pages a second", "×", f"s for the first {counts[0]}"], rows)
 
 
 def _memory_table(found: Iterable[Sequence[int]]) -> str:
-    return _table(["pages", "memory, MiB"], [[str(pages), f"{size / 2**20:,.0f}"] for pages, size in found])
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    return markdown_table(["pages", "memory, MiB"], [[str(pages), f"{size / 2**20:,.0f}"] for pages, size in found])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import numpy as np
 from llama_index.core.indices.multi_modal.retriever import MultiModalVectorIndexRetriever
 from llama_index.core.query_engine import RetrieverQueryEngine, SimpleMultiModalQueryEngine
 from llama_index.core.schema import ImageNode
-from measuring import shuffled_rounds
+from measuring import shuffled_rounds, write_figures
 from PIL import Image, ImageDraw, ImageFont
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ImageCaptioner, ZhipuMultiModal, build_index
@@ -58,7 +58,7 @@ def main() -> None:
         results["captions"] = _measure_captions(Path(folder), images)
         print(_captions_line(results["captions"]), flush=True)
     if settings.json is not None:
-        settings.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        write_figures(settings.json, results)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from llama_index.core.schema import NodeWithScore
+from measuring import write_figures
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
@@ -47,7 +48,7 @@ def main() -> None:
             rows += _measure(case, index, llm)
     print(table(rows))
     if settings.json is not None:
-        settings.json.write_text(json.dumps(rows, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        write_figures(settings.json, rows)
 
 
 def _parser() -> argparse.ArgumentParser:
