@@ -104,18 +104,22 @@ def embed_dataset(
     sources = sources_of(source)
     model = multimodal_or_default(embed_model)
     weight = _caption_weight_for(sink, caption_weight)
-    embed = Embed(model, fingerprint_of(model), weight, on_error)
+    fingerprint = fingerprint_of(model)
+    embed = Embed(model, fingerprint, weight, on_error)
     pools = [_pool_of(stage) for stage in stages]
     pools.append(Pool(pickled(embed, "embed_model"), num_actors, num_cpus, num_gpus))
     settings = {
-        MODEL: fingerprint_of(model),
+        MODEL: fingerprint,
         CAPTION_WEIGHT: weight,
         "vectors": vectors,
         "nodes_per_shard": nodes_per_shard,
         "stages": [type(stage.transformation).__name__ for stage in stages],
     }
-    with _opened(_sink_of(sink, model, vectors, weight), sink, checkpoint_dir) as (opened, checkpoint):
-        run = Run(sources, opened, checkpoint, on_error, show_progress, retry_skipped)
+    target = _sink_of(sink, model, vectors, weight)
+    folder = _checkpoint_folder(sink, checkpoint_dir)
+    target.check()
+    with _checkpoint_in(folder) as checkpoint:
+        run = Run(sources, target, checkpoint, on_error, show_progress, retry_skipped)
         run.begin(settings)
         run.embed(pools, nodes_per_shard, address)
         return run.finish(started)
@@ -144,30 +148,29 @@ def _sink_of(
     return ShardSink(as_path(sink, "sink"), dimension, vectors)
 
 
+def _checkpoint_folder(sink: str | Path | ImageIndex, given: str | Path | None) -> Path | None:
+    """Return the folder of the checkpoint: that of the shards, or the given one, if any, for an index."""
+    if isinstance(sink, ImageIndex):
+        return None if given is None else as_path(given, "checkpoint_dir")
+    if given is not None:
+        raise ValueError("checkpoint_dir is for an index; shards have their checkpoint in their folder")
+    return as_path(sink, "sink")
+
+
 @contextmanager
-def _opened(
-    opened: Sink, sink: str | Path | ImageIndex, checkpoint_dir: str | Path | None
-) -> Iterator[tuple[Sink, Checkpoint]]:
-    """Open the checkpoint of a sink, in its folder or in another one, and lock that folder.
+def _checkpoint_in(folder: Path | None) -> Iterator[Checkpoint]:
+    """Open the checkpoint in a folder, and lock the folder; without a folder, in a temporary one.
 
     Raises:
-        StoreError: Another process writes to it.
-        ValueError: Shards have their checkpoint in their folder.
+        StoreError: Another process writes to the folder.
     """
     with ExitStack() as stack:
-        if not isinstance(sink, ImageIndex):
-            if checkpoint_dir is not None:
-                raise ValueError("checkpoint_dir is for an index; shards have their checkpoint in their folder")
-            folder = as_path(sink, "sink")
-        elif checkpoint_dir is not None:
-            folder = as_path(checkpoint_dir, "checkpoint_dir")
-        else:
+        if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        opened.check()
         make_folder(folder)
         _require_unlocked(folder)
         stack.enter_context(write_lock(folder / LOCK))
-        yield opened, stack.enter_context(closing(Checkpoint(folder / CHECKPOINT)))
+        yield stack.enter_context(closing(Checkpoint(folder / CHECKPOINT)))
 
 
 def _require_unlocked(folder: Path) -> None:

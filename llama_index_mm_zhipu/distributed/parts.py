@@ -13,9 +13,7 @@ from llama_index.core.schema import BaseNode
 from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.records import RecordError
 from llama_index_mm_zhipu.stores.image_storage import inline_image_of
-
-MAX_INLINE_IMAGES = 16 << 20
-"""Size of inline images in base64, in bytes, after which a part ends: parts travel between processes."""
+from llama_index_mm_zhipu.stores.transfer.shards import MAX_INLINE_IMAGES
 
 
 class SkippedImage(NamedTuple):

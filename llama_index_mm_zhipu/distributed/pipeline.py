@@ -14,25 +14,16 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
-from ray.data._internal.execution.streaming_executor import StreamingExecutor
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
 
 from llama_index_mm_zhipu.distributed.checkpoint import stored_fingerprints
 from llama_index_mm_zhipu.distributed.cluster import Nodes
-from llama_index_mm_zhipu.distributed.parts import (
-    MAX_INLINE_IMAGES,
-    Failure,
-    Message,
-    SourceEnd,
-    StoredPart,
-    cut_into_parts,
-    dumps,
-    loads,
-)
+from llama_index_mm_zhipu.distributed.parts import Failure, Message, SourceEnd, StoredPart, cut_into_parts, dumps, loads
 from llama_index_mm_zhipu.distributed.sources import DatasetSource
 from llama_index_mm_zhipu.distributed.workers import MESSAGE, Attempts, Worker
 from llama_index_mm_zhipu.reporting import errors_only, report
+from llama_index_mm_zhipu.stores.transfer.shards import MAX_INLINE_IMAGES
 
 _READERS = 2
 """How many sources are read at a time."""
@@ -258,9 +249,12 @@ class _Iteration:
 
         There is no public way. If it went on after ``ray.shutdown``, its next call would connect to the cluster again.
         """
-        for thread in set(threading.enumerate()) - self._threads_before:
-            if isinstance(thread, StreamingExecutor):
-                with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):
+            # Imported here, so that a version of Ray that moves it costs no more than this.
+            from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+            for thread in set(threading.enumerate()) - self._threads_before:
+                if isinstance(thread, StreamingExecutor):
                     thread.shutdown(force=True)
 
     def next(self, seconds: float) -> Any:

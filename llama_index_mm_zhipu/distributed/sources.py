@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,6 +32,9 @@ class DatasetSource:
         *args: What to read, as for the reader's ``load_data``.
         **load_kwargs: The same by keyword.
 
+    Attributes:
+        key: Name of the path and a hash of reader, path and arguments: the same in each run, however they are spelled.
+
     Raises:
         TypeError: This is no reader, or it takes other arguments.
         FileNotFoundError: The file or folder does not exist.
@@ -50,6 +54,7 @@ class DatasetSource:
         self._source = reader.source_of(*args, **load_kwargs)
         if not self.path.exists():
             raise FileNotFoundError(f"no such file or folder: {self.path}; check the path")
+        self.key = self._key()
 
     def __repr__(self) -> str:
         """Show reader and path."""
@@ -64,9 +69,7 @@ class DatasetSource:
     def _arguments(self) -> dict[str, Any]:
         return self.reader.arguments_of(*self.args, **self.load_kwargs)
 
-    @property
-    def key(self) -> str:
-        """Name of the path and a hash of reader, path and arguments: the same in each run, however they are spelled."""
+    def _key(self) -> str:
         _, *others = self._arguments.items()
         arguments = {name: str(value) for name, value in others}
         identity = [type(self.reader).__name__, self._source.location, arguments]
@@ -117,8 +120,8 @@ def sources_of(given: SourceInput) -> list[DatasetSource]:
     sources = [_source_of(item) for item in items]
     if not sources:
         raise ValueError("no source is given: give a folder of images, or DatasetSource(reader, path)")
-    keys = [source.key for source in sources]
-    twice = next((source for source in sources if keys.count(source.key) > 1), None)
+    counts = Counter(source.key for source in sources)
+    twice = next((source for source in sources if counts[source.key] > 1), None)
     if twice is not None:
         raise ValueError(f"{twice} is given twice")
     return sources

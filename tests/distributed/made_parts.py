@@ -5,12 +5,22 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
+from shutil import copy
 
 from llama_index.core.schema import BaseNode, ImageNode
 from PIL import Image
 
 from llama_index_mm_zhipu.distributed.parts import Part, SkippedImage
 from llama_index_mm_zhipu.readers.records import ImageRecord, content_hash
+
+
+def folder_of(photos: Sequence[Path], folder: Path) -> Path:
+    """Return a new folder with copies of images."""
+    folder.mkdir()
+    for photo in photos:
+        copy(photo, folder)
+    return folder
 
 
 def image_bytes(colour: str = "red") -> bytes:

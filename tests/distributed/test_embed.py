@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 from llama_index.core.schema import BaseNode, ImageNode
-from made_parts import part
+from made_parts import folder_of, part
 from PIL import Image
 from pixel_engine import PixelEngine, image_of
 from published_forms import FORMS, Example
@@ -70,11 +70,7 @@ def embed(torch_embedding: ChineseClipEmbedding) -> Embed:
 @pytest.fixture
 def folder(tmp_path: Path, photos: list[Path]) -> Path:
     """A folder with seven images, which are three parts."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for photo in photos[:7]:
-        copy(photo, folder)
-    return folder
+    return folder_of(photos[:7], tmp_path / "photos")
 
 
 @pytest.fixture

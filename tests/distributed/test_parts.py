@@ -11,7 +11,6 @@ from llama_index.core.schema import ImageNode
 from made_parts import part, record, records
 
 from llama_index_mm_zhipu.distributed.parts import (
-    MAX_INLINE_IMAGES,
     Failure,
     Message,
     Part,
@@ -24,6 +23,7 @@ from llama_index_mm_zhipu.distributed.parts import (
 )
 from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.records import ImageRecord, RecordError
+from llama_index_mm_zhipu.stores.transfer.shards import MAX_INLINE_IMAGES
 
 BAD = RecordError("a.jsonl, line 3", "no image")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.schema import ImageNode
+from made_parts import folder_of
 
 from llama_index_mm_zhipu.distributed.sources import DatasetSource, sources_of
 from llama_index_mm_zhipu.readers import ChineseClipReader, ColumnReader, Columns, FolderReader, JsonlReader
@@ -23,10 +24,8 @@ TABLE = Columns(caption="text", image="file", delimiter="\t")
 @pytest.fixture
 def folder(tmp_path: Path, photos: list[Path]) -> Path:
     """A folder with two images and a caption file of each."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
+    folder = folder_of(photos[:2], tmp_path / "photos")
     for photo in photos[:2]:
-        copy(photo, folder)
         (folder / photo.name).with_suffix(".txt").write_text("一张照片", encoding="utf-8")
     return folder
 

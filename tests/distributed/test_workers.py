@@ -7,13 +7,12 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from shutil import copy
 from typing import Any
 
 import numpy as np
 import pytest
 from llama_index.core.schema import BaseNode, ImageNode, TransformComponent
-from made_parts import image_bytes, part, record
+from made_parts import folder_of, image_bytes, part, record
 from ray.exceptions import RayActorError
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
@@ -216,11 +215,7 @@ def test_a_stage_has_at_least_one_actor(count: Any) -> None:
 @pytest.fixture
 def folder(tmp_path: Path, photos: list[Path]) -> Path:
     """A folder with three images."""
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    for photo in photos[:3]:
-        copy(photo, folder)
-    return folder
+    return folder_of(photos[:3], tmp_path / "photos")
 
 
 @pytest.fixture

@@ -88,7 +88,8 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             ``"raise"``, which treats it as an image that cannot be read.
         allow_urls: Whether images may be fetched from http(s) URLs.
         allow_private_urls: Whether these URLs may point into this machine or a private network.
-        decode_threads: Threads that decode images ahead of the model, by default one per core, at most 8.
+        decode_threads: Threads that decode images ahead of the model, by default one per core, at most 8, or fewer with
+            ``OMP_NUM_THREADS``, which OpenVINO follows, too.
         vision_model_name: cn_clip's name of the image encoder, for weight files without ``config.json``.
         text_model_name: cn_clip's name of the text encoder, for weight files without ``config.json``.
         input_resolution: Side of the images in pixels, if it differs from the encoder's default.

@@ -278,7 +278,7 @@ def image_pixels(
 
 
 def default_threads() -> int:
-    """Return the number of threads that decode: one per core, at most 8. Pillow decodes without the GIL."""
+    """Return the number of threads that decode: one per available thread, at most 8. Pillow decodes without the GIL."""
     return min(available_threads(), 8)
 
 

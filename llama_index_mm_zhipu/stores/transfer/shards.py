@@ -29,8 +29,8 @@ except ImportError:
 ROWS_AT_A_TIME = 256
 """Maximum number of rows of a row group, which readers and writers hold in memory together."""
 
-_MAX_IMAGES = 16 << 20
-"""Size of the images in base64, in bytes, after which a row group ends."""
+MAX_INLINE_IMAGES = 16 << 20
+"""Size of the images in base64, in bytes, after which a row group ends, and a part of ``embed_dataset``."""
 
 _VECTOR = "vector"
 _TEXTS = ("node_id", "class_name", "content")
@@ -221,7 +221,7 @@ def _row_groups(nodes: Iterable[BaseNode]) -> Iterator[list[BaseNode]]:
     for node in nodes:
         group.append(node)
         size += len(inline_image_of(node) or "")
-        if len(group) == ROWS_AT_A_TIME or size > _MAX_IMAGES:
+        if len(group) == ROWS_AT_A_TIME or size > MAX_INLINE_IMAGES:
             yield group
             group, size = [], 0
     if group:
