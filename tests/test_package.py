@@ -17,7 +17,7 @@ PACKAGE = Path(llama_index_mm_zhipu.__file__).parent
 
 LAYERS = (
     ("types", "text"),
-    ("reporting", "concurrency", "shared_folders"),
+    ("reporting", "concurrency", "shared_folders", "store_file"),
     ("arguments", "images", "prompts"),
     # The parts, each of which is useful alone
     ("embedding", "vector_store", "llm"),

@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -82,6 +82,14 @@ class HasFingerprint(Protocol):
     @property
     def fingerprint(self) -> str:
         """Architecture and hash of the weights: equal for models whose vectors may be compared."""
+
+
+@runtime_checkable
+class HasReference(Protocol):
+    """A model that can be made again from a few settings, which an index records to find its model again."""
+
+    def reference(self) -> dict[str, Any]:
+        """Return the settings that choose the weights, JSON values without secrets, with the key ``class_name``."""
 
 
 @runtime_checkable
@@ -198,6 +206,11 @@ def fingerprint_of(model: BaseEmbedding) -> str:
     """Return the string by which a store recognises the model of its vectors; by default its class and model name."""
     known = model.fingerprint if isinstance(model, HasFingerprint) else ""
     return str(known) if known else f"{model.class_name()} {Path(model.model_name).name}"
+
+
+def reference_of(model: BaseEmbedding) -> dict[str, Any] | None:
+    """Return the settings from which ``references.model_of`` makes a model again; None if it cannot."""
+    return model.reference() if isinstance(model, HasReference) else None
 
 
 def precision_of(model: BaseEmbedding) -> str | None:

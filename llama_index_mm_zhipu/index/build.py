@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
 
-from llama_index.core import StorageContext
+from llama_index.core import Settings, StorageContext
 from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.embeddings import MultiModalEmbedding
-from llama_index.core.schema import BaseNode, TransformComponent
+from llama_index.core.schema import TransformComponent
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice
 from llama_index_mm_zhipu.embedding.contract import fingerprint_of, for_long_texts
+from llama_index_mm_zhipu.index.fill import IndexReader, fill_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
-from llama_index_mm_zhipu.index.read import (
-    IndexInput,
-    IndexItem,
-    items_of,
-    nodes_of,
-    roots_of,
-    text_files_of,
-    transformed,
+from llama_index_mm_zhipu.index.read import IndexInput
+from llama_index_mm_zhipu.index.settings import (
+    multimodal_or_default,
+    record_lost_model,
+    recorded_model,
+    recorded_weight,
+    warn_of_other_precision,
 )
-from llama_index_mm_zhipu.index.settings import multimodal_or_default, recorded_weight, warn_of_other_precision
-from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
-from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, TEXT_NAMESPACE, open_store
+from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, TEXT_NAMESPACE, as_index_store, open_store
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
-from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.types import OnError
+from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 logger = logging.getLogger(__name__)
@@ -118,24 +114,15 @@ def build_index(
         raise ValueError(f"insert_batch_size is {insert_batch_size}; it must be at least 1")
     embed_model = multimodal_or_default(embed_model)
     image_ocr = _ocr_for(embed_model, ocr, show_progress)
-    items = items_of(nodes_or_documents)
-    given_whole = isinstance(items, Sequence)
-    skipped = Skipped()
-    roots: set[Path] = set()
-    text_files: set[str] = set()
-
-    def read(batch: list[IndexItem]) -> list[BaseNode]:
-        nodes = nodes_of(batch, skipped, on_error=on_error, allow_empty=remove_missing, show_progress=show_progress)
-        if remove_missing:
-            roots.update(roots_of(batch), roots_of(nodes))
-            text_files.update(text_files_of(nodes))
-        return nodes
-
-    batches = filter(None, map(read, [list(items)] if given_whole else _batches(items, insert_batch_size)))
-    first = next(batches, None)
-    if first is None and not roots:
-        reason = next(iter(skipped.values()), "no nodes or documents were given")
-        raise ValueError(f"nothing to index: {reason}")
+    reader = IndexReader(
+        nodes_or_documents,
+        on_error=on_error,
+        remove_missing=remove_missing,
+        batch_size=insert_batch_size,
+        show_progress=show_progress,
+    )
+    # Nothing is created if there is nothing to index.
+    _ = reader.first
     index = _open_index(
         persist_dir,
         image_store=image_store,
@@ -150,19 +137,8 @@ def build_index(
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
-    index.skipped = skipped
     try:
-        if remove_missing:
-            _require_listing(index)
-        if given_whole:
-            index.insert_nodes(transformed(first or [], index.transformations))
-        else:
-            index.insert_batches(transformed(batch, index.transformations) for batch in chain([first or []], batches))
-        if index.kept:
-            report(f"Kept {index.kept:,} images that have not changed.")
-        if remove_missing:
-            _remove_missing(index, roots, text_files)
-        index.checkpoint()
+        fill_index(index, reader)
     except BaseException:
         # Notebooks keep the last error and every object that it refers to, open files too. Given stores stay open.
         for store, given in ((index.image_store, image_store), (index.text_store, text_store)):
@@ -192,7 +168,8 @@ def load_index(
     Args:
         persist_dir: The folder given to ``build_index``; None if all stores are given.
         embed_model: Model that the index was built with; by default ``Settings.embed_model`` if that is a multimodal
-            one.
+            one, else the one that the index recorded, if that was a ``ChineseClipEmbedding``. With its model given, an
+            index whose model was moved remembers the new path.
         image_store: The store given to ``build_index``, as are the next two.
         text_store: As in ``build_index``.
         image_storage: As in ``build_index``.
@@ -204,20 +181,26 @@ def load_index(
         show_progress: Whether insertions show progress bars.
 
     Raises:
-        FileNotFoundError: There is no index in the folder, or not the part that belongs there.
+        FileNotFoundError: There is no index in the folder, or not the part that belongs there; or the recorded model is
+            at a path that does not exist any more.
         ModelMismatchError: The index was built with another model.
         StoreError: The server of a store cannot be reached.
         TypeError: There is no multimodal embedding model, or neither a folder nor a store is given.
         ValueError: A store cannot be used like this; ``image_store`` and ``text_store`` are swapped, or both are given
             and a folder besides.
     """
-    embed_model = multimodal_or_default(embed_model)
+    is_recorded = embed_model is None and not isinstance(Settings._embed_model, MultiModalEmbedding)
+    if not is_recorded:
+        embed_model = multimodal_or_default(embed_model)
     if persist_dir is None and image_store is None and text_store is None:
         raise TypeError("load_index needs the folder of the index, or its image_store and text_store")
     if persist_dir is not None and image_store is None and not has_index(persist_dir):
         raise FileNotFoundError(_no_index_in(as_path(persist_dir, "persist_dir")))
     if persist_dir is not None and image_store is not None and text_store is None:
         _require_texts_in(as_path(persist_dir, "persist_dir"))
+    if is_recorded:
+        embed_model = _recorded_model(persist_dir, image_store)
+    embed_model = multimodal_or_default(embed_model)
     return _open_index(
         persist_dir,
         image_store=image_store,
@@ -232,6 +215,20 @@ def load_index(
         insert_batch_size=insert_batch_size,
         show_progress=show_progress,
     )
+
+
+def _recorded_model(
+    persist_dir: str | Path | None, image_store: BasePydanticVectorStore | None
+) -> MultiModalEmbedding | None:
+    if image_store is not None:
+        return recorded_model(as_index_store(image_store))
+    if persist_dir is None:
+        return None
+    store = FaissMultiModalVectorStore.from_persist_dir(persist_dir, namespace=IMAGE_NAMESPACE)
+    try:
+        return recorded_model(store)
+    finally:
+        store.close()
 
 
 def _require_texts_in(folder: Path) -> None:
@@ -304,6 +301,7 @@ def _open_index(
             show_progress=show_progress,
         )
         warn_of_other_precision(images, embed_model)
+        record_lost_model(images, embed_model)
         opened.pop_all()
     return index
 
@@ -350,27 +348,6 @@ def _ocr_for(embed_model: MultiModalEmbedding, ocr: bool | ImageOcr, show_progre
     return as_ocr(ocr, show_progress=show_progress, **allowed)
 
 
-def _require_listing(index: ImageIndex) -> None:
-    for store in (index.image_store, index.text_store):
-        if not store.lists_nodes:
-            raise ValueError(f"{store} cannot list its nodes, which remove_missing needs; nothing was indexed")
-
-
-def _remove_missing(index: ImageIndex, roots: Iterable[Path], text_files: Collection[str]) -> None:
-    if not roots:
-        raise ValueError("remove_missing needs a folder, or nodes that a reader found in one; nothing was removed")
-    texts, images = index.text_store, index.image_store
-    missing = missing_ids(images, roots)
-    missing_texts = missing_text_ids(texts, roots, text_files, index.written_texts)
-    # A text and an image may have the same id: each is deleted from its own store.
-    for store, node_ids in ((images, missing), (texts, missing_texts)):
-        if node_ids:
-            store.delete_nodes(node_ids)
-    report(f"Removed {len(missing):,} images whose files are gone.")
-    if missing_texts:
-        report(f"Removed {len(missing_texts):,} texts whose files are gone or have changed.")
-
-
 def _no_index_in(folder: Path) -> str:
     namespaces = sorted(file.stem for file in folder.glob("*.sqlite3"))
     if not namespaces:
@@ -381,20 +358,3 @@ def _no_index_in(folder: Path) -> str:
         f"{IMAGE_NAMESPACE!r}; give the image_store that the index was built with, open the store with "
         "FaissMultiModalVectorStore.from_persist_dir, or build an index with build_index(…, persist_dir=…)"
     )
-
-
-def _batches(items: Iterable[IndexItem], batch_size: int) -> Iterator[list[IndexItem]]:
-    batch: list[IndexItem] = []
-    try:
-        for item in items:
-            batch.append(item)
-            if len(batch) == batch_size:
-                yield batch
-                batch = []
-    except (Exception, KeyboardInterrupt):
-        # What was read before the error is not lost.
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch

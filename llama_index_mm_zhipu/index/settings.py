@@ -16,9 +16,12 @@ from llama_index_mm_zhipu.embedding.contract import (
     default_caption_weight_of,
     fingerprint_of,
     precision_of,
+    reference_of,
 )
+from llama_index_mm_zhipu.embedding.references import is_lost, model_of
 from llama_index_mm_zhipu.images import caption_of, page_text_of
-from llama_index_mm_zhipu.vector_store import ModelMismatchError
+from llama_index_mm_zhipu.store_file import EMBED_MODEL
+from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, ModelMismatchError
 from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, PRECISION, TEXTS_APART, IndexStore
 
 logger = logging.getLogger(__name__)
@@ -81,8 +84,29 @@ def settings_of_first_images(model: BaseEmbedding, weight: float) -> dict[str, A
         model: Model of the images' vectors.
         weight: Share of captions in the vectors.
     """
-    precision = precision_of(model)
-    return {CAPTION_WEIGHT: weight, **({PRECISION: precision} if precision else {})}
+    recorded = {CAPTION_WEIGHT: weight, PRECISION: precision_of(model), EMBED_MODEL: reference_of(model)}
+    return {key: value for key, value in recorded.items() if value is not None}
+
+
+def recorded_model(store: IndexStore) -> MultiModalEmbedding | None:
+    """Make the model that a store of images recorded; None if it recorded none.
+
+    Raises:
+        CheckpointError: The weights cannot be found or loaded.
+        FileNotFoundError: The weights were at a path that does not exist any more.
+        ValueError: The model is of another class.
+    """
+    reference = store.get_setting(EMBED_MODEL)
+    return None if reference is None else model_of(reference)
+
+
+def record_lost_model(store: IndexStore, model: MultiModalEmbedding) -> None:
+    """Record where the model of a filled store is now, if the store does not know or names a path that is gone."""
+    recorded, present = store.get_setting(EMBED_MODEL), reference_of(model)
+    if present is None or store.is_empty() or not (recorded is None or is_lost(recorded)):
+        return
+    if isinstance(store, FaissMultiModalVectorStore) and not store.is_read_only:
+        store.set_setting(EMBED_MODEL, present)
 
 
 def has_texts_apart(store: IndexStore) -> bool:

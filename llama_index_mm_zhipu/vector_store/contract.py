@@ -11,13 +11,15 @@ from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryResult
 from numpy.typing import NDArray
 
+from llama_index_mm_zhipu.store_file import EMBED_MODEL
+
 # Keys of settings. Stores hold them: they cannot be changed.
 MODEL = "model"
 CAPTION_WEIGHT = "caption_weight"
 PRECISION = "precision"
 TEXTS_APART = "texts_apart"
 
-INDEX_SETTINGS = (MODEL, CAPTION_WEIGHT, PRECISION, TEXTS_APART)
+INDEX_SETTINGS = (MODEL, CAPTION_WEIGHT, PRECISION, TEXTS_APART, EMBED_MODEL)
 """Keys of the settings that an index records."""
 
 

@@ -136,6 +136,11 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         with self._database.reading() as reader:
             return "/".join(map(str, (reader.get_setting(Setting.STORE_ID), *reader.last_changes())))
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the file may only be read."""
+        return self._database.is_read_only
+
     def set_setting(self, key: str, value: Any) -> None:
         """Record a setting, any JSON value."""
         with self._database.writing() as writer:

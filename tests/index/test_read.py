@@ -27,6 +27,7 @@ from llama_index_mm_zhipu import (
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.read import image_of_document, items_of, nodes_of
+from llama_index_mm_zhipu.store_file import EMBED_MODEL, read_store_file
 
 
 def images_in(index: ImageIndex) -> list[ImageNode]:
@@ -299,6 +300,52 @@ def test_the_embedding_model_may_come_from_settings(
     index = load_index(tmp_path)
     assert len(index.as_retriever().retrieve("帽子")) == 1
     index.close()
+
+
+def test_an_index_finds_its_model_again(
+    tiny_model: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "_embed_model", None)
+    build_index([photos[0]], ChineseClipEmbedding(tiny_model), persist_dir=tmp_path / "store").close()
+    index = load_index(tmp_path / "store")
+    assert index.image_store.get_setting(EMBED_MODEL) == {
+        "class_name": "ChineseClipEmbedding",
+        "model_name": str(tiny_model),
+    }
+    assert len(index.as_retriever().retrieve("帽子")) == 1
+    index.close()
+
+
+def test_an_index_whose_model_was_moved_asks_for_its_path_once(
+    tiny_model: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "_embed_model", None)
+    before, after = tmp_path / "model", tmp_path / "moved"
+    shutil.copytree(tiny_model, before)
+    build_index([photos[0]], ChineseClipEmbedding(before), persist_dir=tmp_path / "store").close()
+    before.rename(after)
+    with pytest.raises(FileNotFoundError, match=r"the model of the index was at .*/model, and there is nothing now"):
+        load_index(tmp_path / "store")
+    load_index(tmp_path / "store", ChineseClipEmbedding(after)).close()
+    load_index(tmp_path / "store").close()
+
+
+def test_an_index_keeps_the_path_of_its_model_while_that_exists(
+    tiny_model: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "copy")
+    for folder in (tiny_model, tmp_path / "copy"):
+        build_index([photos[0]], ChineseClipEmbedding(folder), persist_dir=tmp_path / "store").close()
+    assert read_store_file(tmp_path / "store" / "image.sqlite3").settings[EMBED_MODEL]["model_name"] == str(tiny_model)
+
+
+def test_an_index_of_a_model_that_cannot_be_made_again_needs_the_model(
+    photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "_embed_model", None)
+    build_index([photos[0]], MockMultiModalEmbedding(embed_dim=4), persist_dir=tmp_path).close()
+    with pytest.raises(TypeError, match="no embedding model for images: give embed_model"):
+        load_index(tmp_path)
 
 
 @pytest.mark.parametrize("wrong", ["local", "ViT-B-16", MockEmbedding(4), 3])

@@ -42,6 +42,7 @@ from llama_index_mm_zhipu.embedding.chinese_clip.vectors import (
     warn_of_cut_texts,
     warn_of_long_captions,
 )
+from llama_index_mm_zhipu.embedding.chinese_clip.weight_files import CONFIG
 from llama_index_mm_zhipu.embedding.contract import DEFAULT_CAPTION_WEIGHT, Vector
 from llama_index_mm_zhipu.embedding.nodes import compute_embeddings, image_bar, text_to_embed
 from llama_index_mm_zhipu.images import ImageError, ImageSource, OnTruncated, UrlRules, caption_of, describe, has_image
@@ -172,6 +173,24 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         """
         self._model.require_unchanged()
         return self._model.settings.checkpoint.fingerprint()
+
+    def reference(self) -> dict[str, Any]:
+        """Return the settings that choose the weights, from which an index makes this model again.
+
+        Paths are absolute. Device, backend and precision are left out, because they depend on the machine.
+        """
+        given = Path(self.model_name).expanduser().absolute()
+        is_path = self._model.settings.checkpoint.path.is_relative_to(given.parent if given.name == CONFIG else given)
+        chosen = {
+            "model_name": str(given) if is_path else self.model_name,
+            "download_root": str(Path(self.download_root).expanduser().absolute()),
+            "vision_model_name": self.vision_model_name,
+            "text_model_name": self.text_model_name,
+            "input_resolution": self.input_resolution,
+        }
+        if is_path or self.download_root == DEFAULT_DOWNLOAD_ROOT:
+            del chosen["download_root"]
+        return {"class_name": self.class_name(), **{key: value for key, value in chosen.items() if value is not None}}
 
     @property
     def effective_precision(self) -> Precision:

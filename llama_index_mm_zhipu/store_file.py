@@ -1,0 +1,109 @@
+"""Reads what a store says about itself from its SQLite file, without faiss, torch or llama-index-core.
+
+Commands that only describe a store take a tenth of a second this way, and importing llama-index-core alone takes more
+than one. ``vector_store`` writes these files; ``vector_store/schema.py`` defines their tables.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+IMAGES_FILE, TEXTS_FILE = "image.sqlite3", "default.sqlite3"
+"""Names of the files of an index for its images and its texts."""
+
+EMBED_MODEL = "embed_model"
+"""Key of the setting by which an index finds its embedding model again, see ``embedding.references``."""
+
+
+@dataclass(frozen=True)
+class StoreFile:
+    """What a file of a store holds.
+
+    Attributes:
+        path: The file.
+        nodes: Number of nodes.
+        settings: The recorded settings by key, JSON values.
+        schema: Version of the tables.
+        bytes: Size of the file and of the files that belong to it.
+        sources: Number of images by the folder or file that they were read from.
+        metadata_keys: Keys under which nodes have metadata.
+    """
+
+    path: Path
+    nodes: int
+    settings: dict[str, Any]
+    schema: int
+    bytes: int
+    sources: dict[str, int]
+    metadata_keys: tuple[str, ...]
+
+
+def read_store_file(path: Path) -> StoreFile:
+    """Return what a file of a store holds; the file is not changed.
+
+    Args:
+        path: The SQLite file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is no store, or is damaged; the message names it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no store at {path}")
+    try:
+        with _opened(path) as connection:
+            return StoreFile(
+                path=path,
+                nodes=_number(connection, "select count(*) from nodes"),
+                settings={key: json.loads(value) for key, value in connection.execute("select * from settings")},
+                schema=_number(connection, "pragma user_version"),
+                bytes=_size(path),
+                sources=dict(connection.execute(_SOURCES)),
+                metadata_keys=tuple(_keys(connection)),
+            )
+    except sqlite3.Error as error:
+        raise ValueError(f"{path} cannot be read as a store: {error}") from None
+
+
+# The index of metadata by key and value answers this without reading nodes.
+_SOURCES = "select value, count(*) from metadata where key = 'source_root' group by key, kind, value order by value"
+
+_NEXT_KEY = "select key from metadata where key > ? order by key limit 1"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    uri = path.absolute().as_uri()
+    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    try:
+        try:
+            connection.execute("select 1 from sqlite_master")
+        except sqlite3.OperationalError:
+            # A file in WAL mode needs a file beside it, which a read-only folder does not allow.
+            connection.close()
+            connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)
+        yield connection
+    finally:
+        connection.close()
+
+
+def _number(connection: sqlite3.Connection, query: str) -> int:
+    return int(connection.execute(query).fetchone()[0])
+
+
+def _keys(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield the distinct keys, each by a step in the index: there may be millions of values."""
+    key = ""
+    while (row := connection.execute(_NEXT_KEY, (key,)).fetchone()) is not None:
+        (key,) = row
+        yield key
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*") if file.is_file())
