@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from unicodedata import east_asian_width
 
 CJK_RANGES = "\u2e80-\u2fdf\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 """Ranges for a regular expression: Han with its extensions and 〇, kana and hangul."""
@@ -65,6 +66,20 @@ def one_line(text: str) -> str:
         return text
     half = _MAX_LINE_LENGTH // 2
     return f"{text[:half]}…{text[-half:]}"
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes: Chinese characters take two."""
+    return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def readable_size(number: float) -> str:
+    """Return a number of bytes with its unit, such as ``24.4 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
 
 
 def looks_binary(text: str) -> bool:

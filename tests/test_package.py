@@ -30,6 +30,10 @@ LAYERS = (
     ("distributed",),
     # What shows, measures and tests the whole
     ("display", "evaluation", "testing"),
+    # The ways in for people and agents
+    ("service",),
+    ("cli",),
+    ("__main__",),
 )
 """Modules and packages import only from the layers above their own."""
 

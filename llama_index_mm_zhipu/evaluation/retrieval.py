@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 RECALL_AT = (1, 5, 10)
 """Depths at which recall is measured, as in the tables of Chinese-CLIP."""
 
-_TITLES = ("R@1", "R@5", "R@10", "mean recall", "MRR@10")
+TITLES = ("R@1", "R@5", "R@10", "mean recall", "MRR@10")
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class RetrievalReport:
 def table_of(rows: Sequence[tuple[str, Sequence[float]]]) -> str:
     """Return rows of titles and values as a table in percent; the last columns of a row may be missing."""
     width = max(len(name) for name, _ in rows)
-    lines = [" " * width + "".join(f"{title:>13}" for title in _TITLES)]
+    lines = [" " * width + "".join(f"{title:>13}" for title in TITLES)]
     lines += [f"{name:<{width}}" + "".join(f"{100 * value:13.1f}" for value in values) for name, values in rows]
     return "\n".join(lines)
 

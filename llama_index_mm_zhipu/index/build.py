@@ -14,7 +14,7 @@ from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from llama_index_mm_zhipu.arguments import as_path, explicit_arguments, in_range, require_choice
 from llama_index_mm_zhipu.embedding.contract import fingerprint_of, for_long_texts
-from llama_index_mm_zhipu.index.fill import IndexReader, fill_index
+from llama_index_mm_zhipu.index.fill import INSERT_BATCH_SIZE, IndexReader, fill_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.index.read import IndexInput
 from llama_index_mm_zhipu.index.settings import (
@@ -32,9 +32,6 @@ from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 logger = logging.getLogger(__name__)
-
-INSERT_BATCH_SIZE = 256
-"""How many nodes are embedded and written together: a crash can lose at most these."""
 
 
 @explicit_arguments

@@ -24,6 +24,9 @@ from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_id
 from llama_index_mm_zhipu.reporting import Skipped, report
 from llama_index_mm_zhipu.types import OnError
 
+INSERT_BATCH_SIZE = 256
+"""How many nodes are embedded and written together: a crash can lose at most these."""
+
 
 @dataclass
 class IndexReader:
@@ -43,7 +46,7 @@ class IndexReader:
     given: IndexInput
     on_error: OnError
     remove_missing: bool
-    batch_size: int
+    batch_size: int = INSERT_BATCH_SIZE
     show_progress: bool = False
     skipped: Skipped = field(default_factory=Skipped)
     roots: set[Path] = field(default_factory=set)

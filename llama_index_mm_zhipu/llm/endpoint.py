@@ -48,19 +48,24 @@ def key_and_base(api_key: str | SecretStr | None, api_base: str | None) -> tuple
     return key, api_base or next(filter(None, bases), _SERVICES[prefix])
 
 
+class MissingKeyError(ValueError):
+    """No API key was given, and the environment has none."""
+
+
 def checked_key(api_key: str | SecretStr) -> SecretStr:
     """Return a key without the quotes and spaces around it.
 
     Raises:
         TypeError: The key is not a string.
-        ValueError: The key is empty or has invalid characters.
+        MissingKeyError: The key is empty.
+        ValueError: The key has invalid characters.
     """
     key = api_key.get_secret_value() if isinstance(api_key, SecretStr) else api_key
     if not isinstance(key, str):
         raise TypeError(f"api_key is a {type(key).__name__}; give the key as text")
     key = key.strip(_AROUND_KEYS)
     if not key:
-        raise ValueError(
+        raise MissingKeyError(
             "no API key: give api_key=… or set ZHIPUAI_API_KEY or ZAI_API_KEY; keys are free at "
             'https://open.bigmodel.cn; for a server of your own that takes any key, give api_key="EMPTY"'
         )

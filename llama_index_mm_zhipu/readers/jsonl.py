@@ -61,6 +61,18 @@ class JsonlReader(ImageReader):
         super().__init__(id_prefix=id_prefix, on_error=on_error, show_progress=show_progress)
         self.encoding = normalize_encoding(encoding)
 
+    def captions(self, path: str | Path) -> Iterator[str]:
+        """Yield the caption of each image, empty if it has none, without decoding the images.
+
+        Args:
+            path: The file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
+        file = Path(path).expanduser()
+        yield from _gather_captions(file, resolve_encoding(file, self.encoding)).by_id.values()
+
     def _records(self, path: str | Path) -> Iterator[NodeOrError]:
         file = Path(path).expanduser()
         encoding = resolve_encoding(file, self.encoding)

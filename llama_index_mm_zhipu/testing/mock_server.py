@@ -226,10 +226,20 @@ def connect_glm(model: str = "glm-4v-flash", *, synonyms: Mapping[str, Sequence[
         llm = ZhipuMultiModal(model)
         print(f"Asking {llm.model} at {without_credentials(llm.api_base)}.")
         return llm
+    print("ZHIPUAI_API_KEY is not set: asking the local mock server, which describes what it was sent.")
+    return mock_glm(model, synonyms=synonyms)
+
+
+def mock_glm(model: str = "glm-4v-flash", *, synonyms: Mapping[str, Sequence[str]] | None = None) -> ZhipuMultiModal:
+    """Start a mock server that runs until the process ends, and connect to it.
+
+    Args:
+        model: Name of the model.
+        synonyms: As in ``MockGLMServer``.
+    """
     server = MockGLMServer(synonyms=synonyms)
     server.__enter__()
     atexit.register(server.__exit__, None, None, None)
-    print("ZHIPUAI_API_KEY is not set: asking the local mock server, which describes what it was sent.")
     return ZhipuMultiModal(model, api_key="demo.key", api_base=server.url)
 
 

@@ -1,0 +1,1 @@
+"""The command ``mmzhipu``, over ``service``. Its parser and ``info`` load neither llama-index-core nor torch."""

@@ -1,0 +1,43 @@
+"""Print answers as they come, with the sources that they cite."""
+
+from __future__ import annotations
+
+from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.results import draw, print_result
+from llama_index_mm_zhipu.service.answers import AnswerStream
+from llama_index_mm_zhipu.service.results import Answer
+
+
+def print_answer(stream: AnswerStream, console: Console, *, draws: bool = False) -> Answer:
+    """Print an answer and the sources that it cites; with JSON, one line at the end.
+
+    Args:
+        stream: The answer.
+        console: Where to write.
+        draws: Whether the cited images are drawn in the terminal.
+    """
+    if console.is_json:
+        answer = stream.read()
+        console.data(answer.as_dict())
+        return answer
+    for piece in stream:
+        console.piece(piece)
+    console.result("")
+    answer = stream.read()
+    _print_sources(answer, stream, console, draws)
+    return answer
+
+
+def _print_sources(answer: Answer, stream: AnswerStream, console: Console, draws: bool) -> None:
+    wording = console.wording
+    cited = set(answer.citations.values())
+    console.result(f"\n{wording.cited if cited else wording.no_citations}")
+    for result, node in zip(answer.sources, stream.sources, strict=True):
+        if result.node_id in cited:
+            print_result(result, console)
+            if draws:
+                draw(node, console)
+    if answer.unknown_citations:
+        console.note(wording.unknown_citations.format(names=", ".join(answer.unknown_citations)))
+    for node_id, reason in answer.skipped.items():
+        console.note(f"{node_id}: {reason}")

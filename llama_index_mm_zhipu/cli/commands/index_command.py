@@ -1,0 +1,64 @@
+"""``mmzhipu index``: build an index of folders and files, or bring it up to date."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.parser import PROGRAM
+from llama_index_mm_zhipu.service.image_service import ImageService
+from llama_index_mm_zhipu.service.inputs import IndexInputs
+from llama_index_mm_zhipu.service.results import IndexReport
+
+_MAX_SKIPPED = 10
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Index the given paths; return the exit status."""
+    inputs = IndexInputs(
+        options.PATH,
+        captions=options.captions,
+        name_column=options.name_column,
+        caption_column=options.caption_column,
+        on_error="raise" if options.strict else "skip",
+        show_progress=console.shows_progress,
+    )
+    service, report = ImageService.build(
+        inputs,
+        options.store,
+        model=options.model,
+        device=options.device,
+        precision=options.precision,
+        ocr=options.ocr,
+        remove_missing=options.remove_missing,
+    )
+    service.close()
+    _show(report, options, console)
+    return 0
+
+
+def _show(report: IndexReport, options: argparse.Namespace, console: Console) -> None:
+    wording = console.wording
+    if report.skipped_count:
+        console.note(wording.skipped.format(count=report.skipped_count))
+        listed = list(report.skipped.items())[:_MAX_SKIPPED]
+        for name, reason in listed:
+            console.note(f"  {reason if name in reason else f'{name}: {reason}'}")
+        if len(listed) < report.skipped_count:
+            console.note(f"  {wording.more.format(count=report.skipped_count - len(listed))}")
+    if console.is_json:
+        console.data({"store": str(options.store), **report.as_dict()})
+        return
+    console.result(
+        wording.indexed.format(
+            images=f"{report.images:,}",
+            store=options.store,
+            new=f"{report.new_images:,}",
+            kept=f"{report.kept:,}",
+            removed=f"{report.removed:,}",
+            seconds=f"{report.seconds:.1f}",
+        )
+    )
+    command = f"{PROGRAM} search … --store {shlex.quote(str(options.store))}"
+    console.note(wording.next_search.format(command=command))

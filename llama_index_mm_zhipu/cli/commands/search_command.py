@@ -1,0 +1,31 @@
+"""``mmzhipu search``: find images by words, by an image, or both."""
+
+from __future__ import annotations
+
+import argparse
+
+from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.opening import open_service
+from llama_index_mm_zhipu.cli.results import show_results
+
+
+def run(options: argparse.Namespace, console: Console) -> int:
+    """Search; return 1 if nothing was found."""
+    words = " ".join(options.WORDS)
+    service = open_service(options, console)
+    try:
+        found = service.search(
+            words,
+            image=options.image,
+            like=options.like,
+            similarity_top_k=options.top_k,
+            filters=options.filter,
+            mode=options.mode,
+            similarity_cutoff=options.cutoff,
+        )
+        show_results(found.results, found.nodes, lambda: found.gallery(console.language), options, console)
+    finally:
+        service.close()
+    if not found.results:
+        console.note(console.wording.nothing_found)
+    return 0 if found.results else 1

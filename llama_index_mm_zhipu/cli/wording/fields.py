@@ -1,0 +1,107 @@
+"""The fields that the words of each language fill."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CliWording:
+    """The words of one language.
+
+    Attributes:
+        description: What the program does.
+        usage: Title of the usage.
+        commands: Title of the list of commands.
+        arguments: Title of the list of arguments.
+        options: Title of the list of options.
+        epilog: Example and hint below the help.
+        help: Help of each command and option by name; ``command.option`` goes before ``option``.
+        errors: Patterns of argparse's messages, as regular expressions, and their translations.
+        reasons: What to say before a message of the library, by the name of the exception's class.
+        error: Precedes an error; ``{message}``.
+        warning: Precedes a warning; ``{message}``.
+        unexpected: Says that the program failed; ``{type}``, ``{message}``.
+        see_help: Hint after an error of usage; ``{program}``.
+        no_index: There is no index; ``{store}``.
+        nothing_found: The search found nothing.
+        interrupted: The user pressed Ctrl-C.
+        interrupted_index: The user pressed Ctrl-C while images were being indexed.
+        indexed: Result of ``index``; ``{images}``, ``{store}``, ``{new}``, ``{kept}``, ``{removed}``, ``{seconds}``.
+        skipped: Names what was left out; ``{count}``.
+        more: Stands for what is not listed; ``{count}``.
+        next_search: Hint after indexing; ``{command}``.
+        similarity: Names a score that is a cosine similarity; ``{score}``.
+        score: Names another score; ``{score}``.
+        text_result: Name of a text among results.
+        page: Names the page of a file; ``{page}``.
+        cited: Title of the cited sources.
+        no_citations: The answer cites nothing.
+        unknown_citations: The answer cites images that do not exist; ``{names}``.
+        chat_help: Explains the chat.
+        chat_cleared: The conversation was forgotten.
+        mock: Says that the local mock answers.
+        saved: Names the page that was written; ``{path}``.
+        not_opened: No browser could be opened; ``{path}``.
+        needs_terminal: Images can only be drawn in a terminal.
+        exported: Result of ``export``; ``{nodes}``, ``{folder}``, ``{kept}``, ``{size}``, ``{seconds}``.
+        imported: Result of ``import``; ``{nodes}``, ``{store}``, ``{kept}``, ``{seconds}``.
+        info: Names of the lines of ``info`` by field.
+        unknown: A value that is not known.
+        gone: Marks a source that does not exist any more.
+        vectors: Describes vectors; ``{dimension}``, ``{precision}``, ``{index_type}``.
+        weight: Describes the share of captions; ``{weight}``.
+        doctor_ok: All checks passed.
+        doctor_failed: Some did not; ``{failed}``, ``{warnings}``.
+        serving: The MCP server listens; ``{url}``.
+        token: Names the token that clients must send; ``{token}``.
+        needs_token: Another address than that of this machine needs a token.
+    """
+
+    description: str
+    usage: str
+    commands: str
+    arguments: str
+    options: str
+    epilog: str
+    help: Mapping[str, str]
+    errors: Mapping[str, str]
+    reasons: Mapping[str, str]
+    error: str
+    warning: str
+    unexpected: str
+    see_help: str
+    no_index: str
+    nothing_found: str
+    interrupted: str
+    interrupted_index: str
+    indexed: str
+    skipped: str
+    more: str
+    next_search: str
+    similarity: str
+    score: str
+    text_result: str
+    page: str
+    cited: str
+    no_citations: str
+    unknown_citations: str
+    chat_help: str
+    chat_cleared: str
+    mock: str
+    saved: str
+    not_opened: str
+    needs_terminal: str
+    exported: str
+    imported: str
+    info: Mapping[str, str]
+    unknown: str
+    gone: str
+    vectors: str
+    weight: str
+    doctor_ok: str
+    doctor_failed: str
+    serving: str
+    token: str
+    needs_token: str

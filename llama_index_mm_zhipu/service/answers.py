@@ -1,0 +1,99 @@
+"""Answers that are read as they come: the text piece by piece, and the citations at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from llama_index.core.chat_engine.types import BaseChatEngine
+from llama_index.core.schema import NodeWithScore
+
+from llama_index_mm_zhipu.display import Gallery, show
+from llama_index_mm_zhipu.images import ImageSource
+from llama_index_mm_zhipu.query.citations import CITATIONS, UNKNOWN_CITATIONS
+from llama_index_mm_zhipu.query.question import image_question
+from llama_index_mm_zhipu.query.sources import SKIPPED
+from llama_index_mm_zhipu.service.conversion import results_of
+from llama_index_mm_zhipu.service.results import Answer
+from llama_index_mm_zhipu.types import Language
+
+
+class AnswerStream:
+    """An answer that is on its way; iterate over it for the pieces of its text, once.
+
+    Args:
+        question: The words of the question.
+        response: A streaming response of a query engine or chat engine.
+    """
+
+    def __init__(self, question: str, response: Any) -> None:
+        self._question = question
+        self._response = response
+        self._text = ""
+        self._is_read = False
+
+    def __iter__(self) -> Iterator[str]:
+        pieces: Iterable[str] = getattr(self._response, "response_gen", None) or [str(self._response)]
+        for piece in pieces:
+            self._text += piece
+            yield piece
+        self._is_read = True
+
+    @property
+    def sources(self) -> list[NodeWithScore]:
+        """The nodes that the model was given."""
+        return list(self._response.source_nodes)
+
+    def read(self) -> Answer:
+        """Return the whole answer; the rest of the stream is read.
+
+        Raises:
+            GLMError: The model did not answer.
+        """
+        if not self._is_read:
+            for _ in self:
+                pass
+        metadata = self._response.metadata or {}
+        return Answer(
+            question=self._question,
+            text=self._text,
+            citations=dict(metadata.get(CITATIONS) or {}),
+            unknown_citations=list(metadata.get(UNKNOWN_CITATIONS) or ()),
+            sources=results_of(self.sources),
+            skipped=dict(metadata.get(SKIPPED) or {}),
+        )
+
+    def gallery(self, language: Language | None = None) -> Gallery:
+        """Return question, answer and sources as a page, after ``read``."""
+        answer = self.read()
+        self._response.response_txt = answer.text
+        return show(self._question, self._response, language=language)
+
+
+class ChatSession:
+    """A conversation about the images of an index.
+
+    Args:
+        engine: A chat engine of the index.
+    """
+
+    def __init__(self, engine: BaseChatEngine) -> None:
+        self._engine = engine
+
+    def ask(self, message: str, image: ImageSource | None = None) -> AnswerStream:
+        """Answer a message.
+
+        Args:
+            message: The words.
+            image: An image that the message is about.
+
+        Raises:
+            GLMError: The model did not answer.
+            ImageError: The image cannot be read.
+        """
+        question: Any = image_question(message, [image]) if image is not None else message
+        return AnswerStream(message, self._engine.stream_chat(question))
+
+    def clear(self) -> None:
+        """Forget the conversation."""
+        self._engine.reset()

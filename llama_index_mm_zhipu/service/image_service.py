@@ -1,0 +1,379 @@
+"""``ImageService``: search, ask, look, add and status of one index, for programs that show them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.llms.utils import LLMType
+from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
+
+from llama_index_mm_zhipu.arguments import as_path
+from llama_index_mm_zhipu.display import Gallery, show
+from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
+from llama_index_mm_zhipu.embedding.backends import Precision
+from llama_index_mm_zhipu.embedding.references import model_of
+from llama_index_mm_zhipu.images import ImageSource, encode_image, has_image, load_image
+from llama_index_mm_zhipu.index.build import build_index, has_index, load_index
+from llama_index_mm_zhipu.index.fill import IndexReader, fill_index
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.llm.llm import llm_or_default
+from llama_index_mm_zhipu.prompts.wording import language_of_text
+from llama_index_mm_zhipu.query.question import image_question
+from llama_index_mm_zhipu.readers.records import SOURCE_LOCATION
+from llama_index_mm_zhipu.service.answers import AnswerStream, ChatSession
+from llama_index_mm_zhipu.service.conversion import result_of, results_of
+from llama_index_mm_zhipu.service.filters import KeyTypes, parse_filters
+from llama_index_mm_zhipu.service.inputs import IndexInputs
+from llama_index_mm_zhipu.service.results import IndexReport, SearchResult, StoredImage
+from llama_index_mm_zhipu.service.status import IndexStatus, status_of
+from llama_index_mm_zhipu.store_file import EMBED_MODEL, IMAGES_FILE, read_store_file
+from llama_index_mm_zhipu.text import one_line
+from llama_index_mm_zhipu.types import Language
+
+DEFAULT_MODEL = "ViT-B-16"
+"""Embedding model of a new index."""
+
+MAX_SIDE = 1024
+"""Default for the longer side of an image that is looked at, in pixels."""
+
+_MAX_CANDIDATES = 5
+_MAX_COMPARED_IDS = 20_000
+
+
+class UnknownNodeError(LookupError):
+    """No node has an id; the message names similar ids."""
+
+
+@dataclass(frozen=True)
+class SearchResults:
+    """What a search found.
+
+    Attributes:
+        results: The results as plain data, best first; texts come before images.
+        nodes: The same as LlamaIndex's nodes.
+        question: The words and the image that were searched for.
+    """
+
+    results: list[SearchResult]
+    nodes: list[NodeWithScore]
+    question: QueryBundle
+
+    def gallery(self, language: Language | None = None) -> Gallery:
+        """Return the results as a page."""
+        return show(self.question, self.nodes, language=language)
+
+
+class ImageService:
+    """Search, ask, look, add and status of one index.
+
+    Threads may share a service.
+
+    Args:
+        index: An index from ``build_index`` or ``load_index``.
+        folder: Folder of the index; None for one that is not in a folder, which has no status.
+        llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``, made at the
+            first question.
+    """
+
+    def __init__(self, index: ImageIndex, *, folder: Path | None = None, llm: LLMType | None = None) -> None:
+        self.index = index
+        self.folder = folder
+        self._llm = llm
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | Path,
+        *,
+        model: str | Path | None = None,
+        device: str = "auto",
+        precision: Precision | None = None,
+        llm: LLMType | None = None,
+    ) -> ImageService:
+        """Open the index in a folder.
+
+        Args:
+            folder: The folder that the index was built in.
+            model: Name or path of the Chinese-CLIP model; None takes the one that the index recorded.
+            device: As in ``ChineseClipEmbedding``.
+            precision: As in ``ChineseClipEmbedding``.
+            llm: As in the constructor.
+
+        Raises:
+            CheckpointError: The model cannot be found or loaded.
+            FileNotFoundError: There is no index in the folder, or its model was moved.
+            ModelMismatchError: The index was built with another model.
+            StoreError: The index cannot be opened.
+        """
+        path = as_path(folder, "folder")
+        if not has_index(path):
+            raise FileNotFoundError(f"no index in {path}")
+        embed_model = _embedding(path, model, device, precision)
+        return cls(load_index(path, embed_model, on_error="skip"), folder=path, llm=llm)
+
+    @classmethod
+    def build(
+        cls,
+        inputs: IndexInputs,
+        folder: str | Path,
+        *,
+        model: str | Path | None = None,
+        device: str = "auto",
+        precision: Precision | None = None,
+        ocr: bool = False,
+        remove_missing: bool = False,
+        llm: LLMType | None = None,
+    ) -> tuple[ImageService, IndexReport]:
+        """Build an index in a folder, or add to the one that is there.
+
+        Args:
+            inputs: What to index.
+            folder: The folder; it is created if it is missing.
+            model: As in ``open``; for a new index ``DEFAULT_MODEL`` by default.
+            device: As in ``ChineseClipEmbedding``.
+            precision: As in ``ChineseClipEmbedding``.
+            ocr: Whether the text in images is read, which needs the extra ``ocr``.
+            remove_missing: Whether images whose files are gone from the given folders are deleted.
+            llm: As in the constructor.
+
+        Returns:
+            The service, and what was done.
+
+        Raises:
+            CheckpointError: The model cannot be found or loaded.
+            ImportError: An extra is missing.
+            ModelMismatchError: The index was built with another model.
+            StoreError: The index cannot be opened or written to; what was acknowledged is stored.
+            ValueError: There is nothing to index.
+        """
+        started = time.monotonic()
+        path = as_path(folder, "folder")
+        is_new = not has_index(path)
+        before = 0 if is_new else read_store_file(path / IMAGES_FILE).nodes
+        embed_model = _embedding(path, model, device, precision)
+        index = build_index(
+            inputs.items(),
+            embed_model,
+            persist_dir=path,
+            caption_weight=inputs.caption_weight_for(embed_model) if is_new else None,
+            on_error=inputs.on_error,
+            remove_missing=remove_missing,
+            ocr=ocr,
+            show_progress=inputs.show_progress,
+        )
+        return cls(index, folder=path, llm=llm), _report(index, inputs, before, started)
+
+    def add(self, inputs: IndexInputs, *, remove_missing: bool = False) -> IndexReport:
+        """Add to the open index; images that have not changed are not embedded again.
+
+        Args:
+            inputs: What to index.
+            remove_missing: Whether images whose files are gone from the given folders are deleted.
+
+        Raises:
+            StoreError: The index cannot be written to; what was acknowledged is stored.
+            ValueError: There is nothing to index.
+        """
+        started, before = time.monotonic(), self.index.image_store.count()
+        reader = IndexReader(
+            inputs.items(), on_error=inputs.on_error, remove_missing=remove_missing, show_progress=inputs.show_progress
+        )
+        fill_index(self.index, reader)
+        return _report(self.index, inputs, before, started)
+
+    def search(
+        self,
+        words: str = "",
+        *,
+        image: ImageSource | None = None,
+        like: str | None = None,
+        similarity_top_k: int = 5,
+        filters: Sequence[str] = (),
+        mode: VectorStoreQueryMode | str | None = None,
+        similarity_cutoff: float | None = None,
+    ) -> SearchResults:
+        """Find images and texts.
+
+        Args:
+            words: Words to search for.
+            image: Image to search by, alone or together with words.
+            like: Id of an image of the index to search by instead; it is left out of the results.
+            similarity_top_k: How many images and texts to find.
+            filters: Metadata filters, such as ``price>=100``, all of which a result meets; see ``filters.SYNTAX``.
+            mode: As ``vector_store_query_mode`` of ``as_retriever``.
+            similarity_cutoff: As in ``as_retriever``.
+
+        Raises:
+            ImageError: The image cannot be read.
+            UnknownNodeError: No image has the id ``like``.
+            ValueError: There is nothing to search for, a filter is not understood or matches nothing, or a mode or
+                number is not possible.
+        """
+        if like is not None:
+            image = self._image_node(like)
+        if image is None and not words.strip():
+            raise ValueError("nothing to search for: give words, an image, or both")
+        question = image_question(words, [image]) if image is not None else QueryBundle(words)
+        retriever = self.index.as_retriever(
+            similarity_top_k=similarity_top_k + (like is not None),
+            filters=self.parsed_filters(filters),
+            vector_store_query_mode=mode,
+            similarity_cutoff=similarity_cutoff,
+            language=language_of_text(words),
+        )
+        nodes = retriever.retrieve(question)
+        if like is not None:
+            nodes = [node for node in nodes if node.node.node_id != like][:similarity_top_k]
+        return SearchResults(results_of(nodes), nodes, question)
+
+    def ask(
+        self,
+        question: str,
+        *,
+        image: ImageSource | None = None,
+        similarity_top_k: int = 3,
+        filters: Sequence[str] = (),
+    ) -> AnswerStream:
+        """Answer a question from the images and texts found for it.
+
+        Args:
+            question: The words.
+            image: An image that the question is about, by which images are searched, too.
+            similarity_top_k: How many images and texts the model gets.
+            filters: As in ``search``.
+
+        Raises:
+            GLMError: The model did not answer.
+            ImageError: The image cannot be read.
+            ValueError: There is no key for the model, or a filter is not understood or matches nothing.
+        """
+        engine = self.index.as_query_engine(
+            llm=self._chat_model(),
+            similarity_top_k=similarity_top_k,
+            filters=self.parsed_filters(filters),
+            language=language_of_text(question),
+            streaming=True,
+        )
+        asked = image_question(question, [image]) if image is not None else question
+        return AnswerStream(question, engine.query(asked))
+
+    def chat(self, *, similarity_top_k: int = 3, filters: Sequence[str] = ()) -> ChatSession:
+        """Begin a conversation.
+
+        Args:
+            similarity_top_k: How many images and texts the model gets with each message.
+            filters: As in ``search``.
+        """
+        engine = self.index.as_chat_engine(
+            llm=self._chat_model(), similarity_top_k=similarity_top_k, filters=self.parsed_filters(filters)
+        )
+        return ChatSession(engine)
+
+    def look(self, node_id: str, *, max_side: int = MAX_SIDE) -> StoredImage:
+        """Return an image of the index.
+
+        Args:
+            node_id: Id of the image.
+            max_side: Its longer side in pixels at most.
+
+        Raises:
+            ImageError: The image cannot be read any more.
+            UnknownNodeError: No image has this id.
+        """
+        node = self._image_node(node_id)
+        image = load_image(node)
+        image.thumbnail((max_side, max_side))
+        return StoredImage(result_of(node), encode_image(image), image.width, image.height)
+
+    def status(self) -> IndexStatus:
+        """Return what the index holds.
+
+        Raises:
+            ValueError: The index is not in a folder.
+        """
+        if self.folder is None:
+            raise ValueError("the index is not in a folder; its stores tell what they hold")
+        return status_of(self.folder)
+
+    def parsed_filters(self, expressions: Sequence[str]) -> MetadataFilters | None:
+        """Return filters for the index, whose values have the types of the metadata; None without any.
+
+        Raises:
+            ValueError: An expression is not understood.
+        """
+        return parse_filters(expressions, self._types_of)
+
+    def close(self) -> None:
+        """Close the index."""
+        self.index.close()
+
+    def _chat_model(self) -> Any:
+        self._llm = llm_or_default(self._llm)
+        return self._llm
+
+    def _types_of(self, key: str) -> KeyTypes:
+        stores = (self.index.image_store, self.index.text_store)
+        examples = [example for store in stores for example in _examples(store, key)]
+        return KeyTypes(
+            has_text=any(example.is_text for example in examples),
+            has_numbers=any(not example.is_text for example in examples),
+        )
+
+    def _image_node(self, node_id: str) -> BaseNode:
+        nodes: list[BaseNode] = self.index.image_store.get_nodes(node_ids=[node_id])
+        for node in nodes:
+            if has_image(node):
+                return node
+        near = list(islice(self._similar_ids(node_id), _MAX_CANDIDATES))
+        advice = f"; did you mean {', '.join(map(one_line, near))}?" if near else ""
+        raise UnknownNodeError(f"no image has the id {one_line(node_id)}{advice}")
+
+    def _similar_ids(self, node_id: str) -> Iterator[str]:
+        """Yield ids that end with the given one, then ids that are spelled nearly alike."""
+        known = list(islice(self.index.image_store.metadata_texts(SOURCE_LOCATION), _MAX_COMPARED_IDS))
+        yield from (each for each in known if each.endswith(node_id))
+        yield from get_close_matches(node_id, [each for each in known if not each.endswith(node_id)])
+
+
+def _examples(store: Any, key: str) -> list[Any]:
+    """Return examples of the values under a key; none for stores that cannot tell."""
+    return list(store.metadata_examples(key)) if hasattr(store, "metadata_examples") else []
+
+
+def _embedding(
+    folder: Path, model: str | Path | None, device: str, precision: Precision | None
+) -> ChineseClipEmbedding:
+    """Return the embedding model of an index: the given one, the recorded one, or that of a new index.
+
+    Raises:
+        ValueError: The index is of an earlier version, which recorded no model.
+    """
+    if model is None and has_index(folder):
+        stored = read_store_file(folder / IMAGES_FILE)
+        if (reference := stored.settings.get(EMBED_MODEL)) is not None:
+            return model_of(reference, device=device, precision=precision)
+        if stored.nodes:
+            raise ValueError(f"the index in {folder} does not say which model it was built with; give the model")
+    return ChineseClipEmbedding(model or DEFAULT_MODEL, device=device, precision=precision)
+
+
+def _report(index: ImageIndex, inputs: IndexInputs, before: int, started: float) -> IndexReport:
+    images = index.image_store.count()
+    skipped = {**inputs.skipped, **index.skipped}
+    return IndexReport(
+        images=images,
+        texts=index.text_store.count(),
+        new_images=images - before + index.removed,
+        kept=index.kept,
+        removed=index.removed,
+        skipped=skipped,
+        skipped_count=inputs.skipped.count + index.skipped.count,
+        seconds=time.monotonic() - started,
+    )

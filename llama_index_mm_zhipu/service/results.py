@@ -1,0 +1,118 @@
+"""Plain data that the service returns; every class has ``as_dict``, whose result JSON can hold."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """An image or a text that was found.
+
+    Attributes:
+        type: Whether it is an image or a text.
+        number: Number of the image among the images of a result, from 1, by which answers cite it; None for texts.
+        node_id: Id of the node.
+        score: Score of the result; None if it was not searched for.
+        score_type: ``"similarity"`` for cosines, ``"score"`` for other scores.
+        caption: Caption of the image.
+        text: What is written in the image, or the text of a text node.
+        page: Page of the file, as its reader names it.
+        time: Time of a video frame, such as ``00:01:23``.
+        source: File or URL that it comes from; empty if that is not known.
+        metadata: Metadata of the node without those of this package.
+    """
+
+    type: Literal["image", "text"]
+    number: int | None
+    node_id: str
+    score: float | None = None
+    score_type: Literal["similarity", "score"] | None = None
+    caption: str = ""
+    text: str = ""
+    page: str = ""
+    time: str = ""
+    source: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer with its sources.
+
+    Attributes:
+        question: The words of the question.
+        text: The answer.
+        citations: Node id of each cited image by its name in the answer (``图1``).
+        unknown_citations: Names that the answer cites and no image has.
+        sources: The images and texts that the model was given.
+        skipped: Why images that were found were not sent, by node id.
+    """
+
+    question: str
+    text: str
+    citations: dict[str, str] = field(default_factory=dict)
+    unknown_citations: list[str] = field(default_factory=list)
+    sources: list[SearchResult] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image of the index, reduced for a screen or a model.
+
+    Attributes:
+        result: What is known of the image.
+        data: The image as JPEG.
+        width: Width in pixels.
+        height: Height in pixels.
+    """
+
+    result: SearchResult
+    data: bytes = field(repr=False)
+    width: int
+    height: int
+
+    mime_type = "image/jpeg"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is known of the image as JSON values, without the image."""
+        return {**self.result.as_dict(), "width": self.width, "height": self.height}
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What indexing did.
+
+    Attributes:
+        images: Number of images in the index now.
+        texts: Number of texts in the index now.
+        new_images: How many more images there are than before.
+        kept: How many images had not changed, so that they were not embedded again.
+        removed: How many images and texts were deleted because their files are gone.
+        skipped: Why images and files were left out, by name; only the first ones of a file with many.
+        skipped_count: How many were left out.
+        seconds: Duration.
+    """
+
+    images: int
+    texts: int
+    new_images: int
+    kept: int
+    removed: int
+    skipped: dict[str, str]
+    skipped_count: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
