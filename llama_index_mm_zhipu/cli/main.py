@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         # The shell asks for completions, which needs the package argcomplete.
         import_module("argcomplete").autocomplete(parser)
+    if not given:
+        parser.print_help()
+        return USAGE_ERROR
     options = parser.parse_args(given)
     console = Console(
         wording, language, is_json=getattr(options, "json", False), is_verbose=getattr(options, "verbose", False)
@@ -80,8 +83,9 @@ def _explain(error: Exception, console: Console) -> None:
     if not _EXPECTED.intersection(names):
         console.error(console.wording.unexpected.format(type=names[0], message=message))
         return
-    reason = next((console.wording.reasons[name] for name in names if name in console.wording.reasons), "")
-    console.error(f"{reason}{message}")
+    reasons = console.wording.reasons
+    template = next((reasons[name] for name in names if name in reasons), "{message}")
+    console.error(template.format(message=message))
 
 
 _EXPECTED = frozenset({"GLMError", "ImportError", "LookupError", "OSError", "RuntimeError", "ValueError"})

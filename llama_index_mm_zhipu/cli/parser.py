@@ -56,7 +56,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         self._usage_title = usage
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
-        super().add_usage(usage, actions, groups, prefix or self._usage_title)
+        super().add_usage(usage, actions, groups, self._usage_title if prefix is None else prefix)
 
 
 def build_parser(wording: CliWording) -> Parser:
@@ -68,7 +68,7 @@ def build_parser(wording: CliWording) -> Parser:
     parser = Parser(wording, prog=PROGRAM, description=wording.description, epilog=wording.epilog)
     parser.options.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     _add_language(parser, wording)
-    commands = parser.add_subparsers(title=wording.commands, dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title=wording.commands, dest="command", metavar=wording.command, required=True)
     for name, add in _COMMANDS.items():
         text = wording.help[name]
         add(_Options(commands.add_parser(name, wording=wording, help=text, description=text), name, wording))

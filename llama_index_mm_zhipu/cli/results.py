@@ -64,7 +64,7 @@ def print_result(result: SearchResult, console: Console) -> None:
     columns = min(shutil.get_terminal_size((_MAX_COLUMNS, 24)).columns, _MAX_COLUMNS)
     first = "  ".join(filter(None, [score, result.time, page, words]))
     console.result(f"{console.bold(name)}  {_fitted(first, columns - 8)}")
-    console.result(f"{_INDENT}{'  '.join(filter(None, [in_one_line(result.source), result.node_id]))}")
+    console.result(f"{_INDENT}{'  '.join(filter(None, [in_one_line(_near(result.source)), result.node_id]))}")
 
 
 def show_page(gallery: Gallery, file: Path | None, is_opened: bool, console: Console) -> None:
@@ -105,6 +105,12 @@ def draw(result: NodeWithScore, console: Console) -> None:
         return
     image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
     RichConsole().print(Image(image, width=_IMAGE_COLUMNS, height="auto"))
+
+
+def _near(source: str) -> str:
+    """Return a path below the present folder relative to it, and other sources as they are."""
+    path = Path(source)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else source
 
 
 def _fitted(text: str, columns: int) -> str:

@@ -336,10 +336,10 @@ class ImageService:
         raise UnknownNodeError(f"no image has the id {one_line(node_id)}{advice}")
 
     def _similar_ids(self, node_id: str) -> Iterator[str]:
-        """Yield ids that end with the given one, then ids that are spelled nearly alike."""
+        """Yield ids whose part within their source is the given one, then ids that are spelled nearly alike."""
         known = list(islice(self.index.image_store.metadata_texts(SOURCE_LOCATION), _MAX_COMPARED_IDS))
-        yield from (each for each in known if each.endswith(node_id))
-        yield from get_close_matches(node_id, [each for each in known if not each.endswith(node_id)])
+        same = [each for each in known if each.endswith(f"/{node_id}")]
+        yield from same or get_close_matches(node_id, known)
 
 
 def _examples(store: Any, key: str) -> list[Any]:

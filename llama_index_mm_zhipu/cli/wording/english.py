@@ -8,6 +8,7 @@ ENGLISH = CliWording(
     description="Search images by words or by an image, and ask questions about them.",
     usage="usage: ",
     commands="commands",
+    command="COMMAND",
     arguments="arguments",
     options="options",
     epilog=(
@@ -127,6 +128,5 @@ ENGLISH = CliWording(
     doctor_ok="All checks passed.",
     doctor_failed="{failed} failed, {warnings} warnings.",
     serving="MCP server at {url}",
-    token="clients must send: Authorization: Bearer {token}",
     needs_token="an address other than 127.0.0.1 needs a token: give --token, or set MMZHIPU_TOKEN",
 )

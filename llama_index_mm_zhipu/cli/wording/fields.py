@@ -14,12 +14,13 @@ class CliWording:
         description: What the program does.
         usage: Title of the usage.
         commands: Title of the list of commands.
+        command: Placeholder of a command in the usage.
         arguments: Title of the list of arguments.
         options: Title of the list of options.
         epilog: Example and hint below the help.
         help: Help of each command and option by name; ``command.option`` goes before ``option``.
         errors: Patterns of argparse's messages, as regular expressions, and their translations.
-        reasons: What to say before a message of the library, by the name of the exception's class.
+        reasons: What to say for an error of the library, by the name of its class; ``{message}`` is its own message.
         error: Precedes an error; ``{message}``.
         warning: Precedes a warning; ``{message}``.
         unexpected: Says that the program failed; ``{type}``, ``{message}``.
@@ -55,13 +56,13 @@ class CliWording:
         doctor_ok: All checks passed.
         doctor_failed: Some did not; ``{failed}``, ``{warnings}``.
         serving: The MCP server listens; ``{url}``.
-        token: Names the token that clients must send; ``{token}``.
         needs_token: Another address than that of this machine needs a token.
     """
 
     description: str
     usage: str
     commands: str
+    command: str
     arguments: str
     options: str
     epilog: str
@@ -103,5 +104,4 @@ class CliWording:
     doctor_ok: str
     doctor_failed: str
     serving: str
-    token: str
     needs_token: str

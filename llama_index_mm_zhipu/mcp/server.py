@@ -1,0 +1,182 @@
+"""The MCP server and its tools, which return images together with what is known of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field
+
+from llama_index_mm_zhipu.images import ImageError, ImageSource, decode_base64, is_data_uri
+from llama_index_mm_zhipu.llm import GLMError
+from llama_index_mm_zhipu.mcp.results import answer_text, result_text
+from llama_index_mm_zhipu.mcp.sdk import (
+    Content,
+    ContentBlock,
+    McpServer,
+    ToolError,
+    image_content,
+    new_server,
+    text_content,
+)
+from llama_index_mm_zhipu.prompts.wording import language_of_text
+from llama_index_mm_zhipu.service.filters import SYNTAX
+from llama_index_mm_zhipu.service.image_service import ImageService
+from llama_index_mm_zhipu.service.results import Answer, SearchResult
+from llama_index_mm_zhipu.types import Language
+from llama_index_mm_zhipu.vector_store import StoreError
+
+T = TypeVar("T")
+
+MAX_IMAGES = 10
+"""How many images a tool returns at most: each takes some thousand tokens of the agent's model."""
+
+SEARCH_SIDE = 512
+"""Longer side of the images of a search in pixels; ``get_image`` returns one of them larger."""
+
+# Paths and ids are shorter; what is longer can only be an image in base64.
+_MAX_NAME = 1_000
+_LOOK_SIDE = 1024
+_MAX_SIDE = 2048
+
+INSTRUCTIONS = (
+    "Searches a collection of images by Chinese or English words, or by an image, and shows the images. "
+    "search_images finds and shows images, get_image shows one of them larger, ask_images has a vision model answer a "
+    "question from the images, index_status tells what the collection holds."
+)
+
+Words = Annotated[str, Field(description="Words to search for, best in Chinese. May be empty if an image is given.")]
+Image = Annotated[
+    str, Field(description="Image to search by: a data URI, the path of a file, or the id of an image found before.")
+]
+Filters = Annotated[
+    Sequence[str],
+    Field(description=f"Filters on metadata that every result meets: {SYNTAX}. index_status lists the keys."),
+]
+Limit = Annotated[int, Field(ge=1, le=MAX_IMAGES, description="Number of images.")]
+Question = Annotated[str, Field(min_length=1, description="The question, in Chinese or English.")]
+ImageId = Annotated[str, Field(description="Id of an image, as search_images returns it.")]
+Side = Annotated[int, Field(ge=64, le=_MAX_SIDE, description="Longer side in pixels.")]
+
+
+def build_server(service: ImageService, *, allow_paths: bool = True) -> McpServer:
+    """Return a server whose tools search, show and ask about the images of an index.
+
+    Args:
+        service: The service over the index.
+        allow_paths: Whether clients may name image files of this machine: for clients on the same machine.
+    """
+    tools = _Tools(service, allow_paths)
+    methods = (tools.search_images, tools.get_image, tools.ask_images, tools.index_status)
+    return new_server("mmzhipu", INSTRUCTIONS, methods)
+
+
+class _Tools:
+    """The tools as methods; their docstrings are what agents read."""
+
+    def __init__(self, service: ImageService, allow_paths: bool) -> None:
+        self._service = service
+        self._allow_paths = allow_paths
+
+    async def search_images(
+        self,
+        words: Words = "",
+        image: Image = "",
+        filters: Filters = (),
+        limit: Limit = 5,
+    ) -> Content:
+        """Find images by words, by an image, or both, and show them with number, similarity, caption and source."""
+        return await _in_thread(lambda: self._search(words, image, filters, limit))
+
+    async def get_image(self, image_id: ImageId, max_side: Side = _LOOK_SIDE) -> Content:
+        """Show one image larger, with all that is known of it."""
+        return await _in_thread(lambda: self._shown(image_id, max_side, "zh"))
+
+    async def ask_images(
+        self,
+        question: Question,
+        image: Image = "",
+        filters: Filters = (),
+        limit: Limit = 3,
+    ) -> Content:
+        """Have a vision model answer a question from the images found for it, and show the images that it cites."""
+        return await _in_thread(lambda: self._ask(question, image, filters, limit))
+
+    async def index_status(self) -> Content:
+        """Tell what the collection holds: number of images, sources, metadata keys for filters, and the model."""
+        return await _in_thread(
+            lambda: [text_content(json.dumps(self._service.status().as_dict(), ensure_ascii=False))]
+        )
+
+    def _status(self) -> Content:
+        return [text_content(json.dumps(self._service.status().as_dict(), ensure_ascii=False))]
+
+    def _search(self, words: str, image: str, filters: Sequence[str], limit: int) -> Content:
+        by_image, like = self._image_of(image)
+        found = self._service.search(words, image=by_image, like=like, similarity_top_k=limit, filters=filters)
+        if not found.results:
+            return [text_content("没有找到图片。" if language_of_text(words) == "zh" else "No image was found.")]
+        return self._with_images(found.results, language_of_text(words))
+
+    def _ask(self, question: str, image: str, filters: Sequence[str], limit: int) -> Content:
+        by_image, like = self._image_of(image)
+        if like is not None:
+            by_image = self._service.look(like).data
+        answer = self._service.ask(question, image=by_image, similarity_top_k=limit, filters=filters).read()
+        return [text_content(answer_text(answer)), *self._with_images(_cited(answer), language_of_text(question))]
+
+    def _image_of(self, given: str) -> tuple[ImageSource | None, str | None]:
+        """Return the image that a client gave, or the id of one.
+
+        Raises:
+            ImageError: It names a file that it may not.
+        """
+        if not given:
+            return None, None
+        if is_data_uri(given) or len(given) > _MAX_NAME:
+            return decode_base64(given, "the image"), None
+        path = Path(given).expanduser()
+        # A client that lives elsewhere must not learn which files there are.
+        if self._allow_paths and path.is_absolute() and path.is_file():
+            return path, None
+        return None, given
+
+    def _with_images(self, results: Sequence[SearchResult], language: Language) -> Content:
+        content: Content = []
+        for result in results:
+            content.append(text_content(result_text(result, language)))
+            if result.type == "image":
+                content.append(self._image_content(result.node_id, SEARCH_SIDE))
+        return content
+
+    def _shown(self, image_id: str, max_side: int, language: Language) -> Content:
+        stored = self._service.look(image_id, max_side=max_side)
+        return [text_content(result_text(stored.result, language)), image_content(stored.data, stored.mime_type)]
+
+    def _image_content(self, node_id: str, max_side: int) -> ContentBlock:
+        try:
+            stored = self._service.look(node_id, max_side=max_side)
+        except (ImageError, LookupError) as error:
+            # The other images can be seen.
+            return text_content(str(error))
+        return image_content(stored.data, stored.mime_type)
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    """Call a method of the service in a worker thread.
+
+    Raises:
+        ToolError: The call failed with an error whose message says what to do.
+    """
+    try:
+        return await asyncio.to_thread(call)
+    except (GLMError, ImportError, LookupError, OSError, StoreError, ValueError) as error:
+        raise ToolError(" ".join(str(error).split())) from None
+
+
+def _cited(answer: Answer) -> list[SearchResult]:
+    cited = set(answer.citations.values())
+    return [source for source in answer.sources if source.node_id in cited]

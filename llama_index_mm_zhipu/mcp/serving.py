@@ -1,0 +1,85 @@
+"""Serve the MCP server: over standard input and output, or over HTTP with a token."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import secrets
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llama_index_mm_zhipu.mcp.sdk import McpServer, http_app
+
+PATH = "/mcp"
+"""Path of the server over HTTP."""
+
+
+def serve_stdio(server: McpServer) -> None:
+    """Serve one client over standard input and output, until it ends."""
+    asyncio.run(server.run_stdio_async())
+
+
+def serve_http(server: McpServer, *, host: str, port: int, token: str | None, on_start: Callable[[str], None]) -> None:
+    """Serve clients over HTTP until the process is interrupted.
+
+    Args:
+        server: The server.
+        host: Address to listen at. Any but this machine's own needs a token.
+        port: Port to listen at; 0 for a free one.
+        token: Token that clients must send as ``Authorization: Bearer``; None for none.
+        on_start: Called with the URL once connections are accepted.
+
+    Raises:
+        OSError: The port is taken, or the address is not of this machine.
+        ValueError: The address needs a token.
+    """
+    is_local = is_loopback(host)
+    if not is_local and not token:
+        raise ValueError(f"{host} can be reached from other machines: a token is needed")
+    app = http_app(server, path=PATH, host=host, is_local=is_local)
+    if token:
+        app = TokenRequired(app, token)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listener:
+        name = f"[{host}]" if ":" in host else host
+        on_start(f"http://{name}:{listener.getsockname()[1]}{PATH}")
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address can be reached from this machine only."""
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+class TokenRequired:
+    """ASGI middleware that answers 401 to requests without the token.
+
+    Args:
+        app: Answers the other requests.
+        token: The token.
+    """
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http":
+            given = Headers(scope=scope).get("authorization", "").encode()
+            if not secrets.compare_digest(given, self._expected):
+                refusal = PlainTextResponse(
+                    "send the token: Authorization: Bearer …", 401, headers={"WWW-Authenticate": "Bearer"}
+                )
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
