@@ -13,6 +13,7 @@ from importlib import import_module
 from llama_index_mm_zhipu.cli.console import Console, log_to, make_output_safe
 from llama_index_mm_zhipu.cli.parser import USAGE_ERROR, build_parser, language_in
 from llama_index_mm_zhipu.cli.wording import WORDING, CliWording, language_of_environment
+from llama_index_mm_zhipu.service.errors import class_names, is_expected, message_of
 from llama_index_mm_zhipu.types import Language
 
 NOTHING_FOUND = 1
@@ -57,8 +58,8 @@ def _wording_for(arguments: Sequence[str]) -> tuple[CliWording, Language]:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    command = import_module(f"llama_index_mm_zhipu.cli.commands.{options.command}_command")
     try:
+        command = import_module(f"llama_index_mm_zhipu.cli.commands.{options.command}_command")
         status: int = command.run(options, console)
     except KeyboardInterrupt:
         is_index = options.command == "index"
@@ -78,15 +79,10 @@ def _run(options: argparse.Namespace, console: Console) -> int:
 
 def _explain(error: Exception, console: Console) -> None:
     """Write an error in one line: what happened and what to do."""
-    names = [each.__name__ for each in type(error).__mro__]
-    message = " ".join(str(error).split()) or type(error).__name__
-    if not _EXPECTED.intersection(names):
+    names, message = class_names(error), message_of(error)
+    if not is_expected(error):
         console.error(console.wording.unexpected.format(type=names[0], message=message))
         return
     reasons = console.wording.reasons
     template = next((reasons[name] for name in names if name in reasons), "{message}")
     console.error(template.format(message=message))
-
-
-_EXPECTED = frozenset({"GLMError", "ImportError", "LookupError", "OSError", "RuntimeError", "ValueError"})
-"""Classes of errors whose messages say what to do: bad input, missing extras, stores, models, the API."""

@@ -1,35 +1,46 @@
-"""The MCP server and its tools, which return images together with what is known of them."""
+"""The MCP server and its tools, which return images together with what is known of them.
+
+Agents give up on a server that does not answer within some seconds. This module therefore loads neither torch nor
+llama-index-core, and the tools wait for the service, which is opened meanwhile.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field
 
-from llama_index_mm_zhipu.images import ImageError, ImageSource, decode_base64, is_data_uri
-from llama_index_mm_zhipu.llm import GLMError
+from llama_index_mm_zhipu import __version__
 from llama_index_mm_zhipu.mcp.results import answer_text, result_text
-from llama_index_mm_zhipu.mcp.sdk import (
-    Content,
-    ContentBlock,
-    McpServer,
-    ToolError,
-    image_content,
-    new_server,
-    text_content,
-)
 from llama_index_mm_zhipu.prompts.wording import language_of_text
-from llama_index_mm_zhipu.service.filters import SYNTAX
-from llama_index_mm_zhipu.service.image_service import ImageService
+from llama_index_mm_zhipu.service import FILTER_SYNTAX
+from llama_index_mm_zhipu.service.errors import is_expected, message_of
 from llama_index_mm_zhipu.service.results import Answer, SearchResult
 from llama_index_mm_zhipu.types import Language
-from llama_index_mm_zhipu.vector_store import StoreError
+
+try:
+    from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+    from mcp_types import ContentBlock, ImageContent, TextContent, ToolAnnotations
+except ImportError as error:
+    # Not the extra: plain pip cannot install it, because zhipuai pins pyjwt below what mcp needs.
+    raise ImportError(f'the MCP server needs the package mcp ({error}): pip install "mcp>=2,<3" cryptography') from None
+
+if TYPE_CHECKING:
+    from llama_index_mm_zhipu.images import ImageSource
+    from llama_index_mm_zhipu.service.image_service import ImageService
 
 T = TypeVar("T")
+
+Content = list[ContentBlock]
+"""What a tool returns."""
+
 
 MAX_IMAGES = 10
 """How many images a tool returns at most: each takes some thousand tokens of the agent's model."""
@@ -54,7 +65,7 @@ Image = Annotated[
 ]
 Filters = Annotated[
     Sequence[str],
-    Field(description=f"Filters on metadata that every result meets: {SYNTAX}. index_status lists the keys."),
+    Field(description=f"Filters on metadata that every result meets: {FILTER_SYNTAX}. index_status lists the keys."),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_IMAGES, description="Number of images.")]
 Question = Annotated[str, Field(min_length=1, description="The question, in Chinese or English.")]
@@ -62,24 +73,31 @@ ImageId = Annotated[str, Field(description="Id of an image, as search_images ret
 Side = Annotated[int, Field(ge=64, le=_MAX_SIDE, description="Longer side in pixels.")]
 
 
-def build_server(service: ImageService, *, allow_paths: bool = True) -> McpServer:
+def build_server(service: Future[ImageService], *, allow_paths: bool = True) -> MCPServer:
     """Return a server whose tools search, show and ask about the images of an index.
 
     Args:
-        service: The service over the index.
+        service: The service over the index, which may still be opening.
         allow_paths: Whether clients may name image files of this machine: for clients on the same machine.
     """
     tools = _Tools(service, allow_paths)
-    methods = (tools.search_images, tools.get_image, tools.ask_images, tools.index_status)
-    return new_server("mmzhipu", INSTRUCTIONS, methods)
+    server: MCPServer = MCPServer("mmzhipu", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING")
+    changes_nothing = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    for tool in (tools.search_images, tools.get_image, tools.ask_images, tools.index_status):
+        server.add_tool(tool, annotations=changes_nothing, structured_output=False)
+    return server
 
 
 class _Tools:
     """The tools as methods; their docstrings are what agents read."""
 
-    def __init__(self, service: ImageService, allow_paths: bool) -> None:
-        self._service = service
+    def __init__(self, service: Future[ImageService], allow_paths: bool) -> None:
+        self._opening = service
         self._allow_paths = allow_paths
+
+    @property
+    def _service(self) -> ImageService:
+        return self._opening.result()
 
     async def search_images(
         self,
@@ -107,18 +125,16 @@ class _Tools:
 
     async def index_status(self) -> Content:
         """Tell what the collection holds: number of images, sources, metadata keys for filters, and the model."""
-        return await _in_thread(
-            lambda: [text_content(json.dumps(self._service.status().as_dict(), ensure_ascii=False))]
-        )
+        return await _in_thread(lambda: [_text(json.dumps(self._service.status().as_dict(), ensure_ascii=False))])
 
     def _status(self) -> Content:
-        return [text_content(json.dumps(self._service.status().as_dict(), ensure_ascii=False))]
+        return [_text(json.dumps(self._service.status().as_dict(), ensure_ascii=False))]
 
     def _search(self, words: str, image: str, filters: Sequence[str], limit: int) -> Content:
         by_image, like = self._image_of(image)
         found = self._service.search(words, image=by_image, like=like, similarity_top_k=limit, filters=filters)
         if not found.results:
-            return [text_content("没有找到图片。" if language_of_text(words) == "zh" else "No image was found.")]
+            return [_text("没有找到图片。" if language_of_text(words) == "zh" else "No image was found.")]
         return self._with_images(found.results, language_of_text(words))
 
     def _ask(self, question: str, image: str, filters: Sequence[str], limit: int) -> Content:
@@ -126,7 +142,7 @@ class _Tools:
         if like is not None:
             by_image = self._service.look(like).data
         answer = self._service.ask(question, image=by_image, similarity_top_k=limit, filters=filters).read()
-        return [text_content(answer_text(answer)), *self._with_images(_cited(answer), language_of_text(question))]
+        return [_text(answer_text(answer)), *self._with_images(_cited(answer), language_of_text(question))]
 
     def _image_of(self, given: str) -> tuple[ImageSource | None, str | None]:
         """Return the image that a client gave, or the id of one.
@@ -136,6 +152,8 @@ class _Tools:
         """
         if not given:
             return None, None
+        from llama_index_mm_zhipu.images import decode_base64, is_data_uri
+
         if is_data_uri(given) or len(given) > _MAX_NAME:
             return decode_base64(given, "the image"), None
         path = Path(given).expanduser()
@@ -147,22 +165,22 @@ class _Tools:
     def _with_images(self, results: Sequence[SearchResult], language: Language) -> Content:
         content: Content = []
         for result in results:
-            content.append(text_content(result_text(result, language)))
+            content.append(_text(result_text(result, language)))
             if result.type == "image":
-                content.append(self._image_content(result.node_id, SEARCH_SIDE))
+                content.append(self.__image(result.node_id, SEARCH_SIDE))
         return content
 
     def _shown(self, image_id: str, max_side: int, language: Language) -> Content:
         stored = self._service.look(image_id, max_side=max_side)
-        return [text_content(result_text(stored.result, language)), image_content(stored.data, stored.mime_type)]
+        return [_text(result_text(stored.result, language)), _image(stored.data, stored.mime_type)]
 
     def _image_content(self, node_id: str, max_side: int) -> ContentBlock:
         try:
             stored = self._service.look(node_id, max_side=max_side)
-        except (ImageError, LookupError) as error:
+        except (LookupError, ValueError) as error:
             # The other images can be seen.
-            return text_content(str(error))
-        return image_content(stored.data, stored.mime_type)
+            return _text(message_of(error))
+        return _image(stored.data, stored.mime_type)
 
 
 async def _in_thread(call: Callable[[], T]) -> T:
@@ -173,10 +191,20 @@ async def _in_thread(call: Callable[[], T]) -> T:
     """
     try:
         return await asyncio.to_thread(call)
-    except (GLMError, ImportError, LookupError, OSError, StoreError, ValueError) as error:
-        raise ToolError(" ".join(str(error).split())) from None
+    except Exception as error:
+        if not is_expected(error):
+            raise
+        raise ToolError(message_of(error)) from None
 
 
 def _cited(answer: Answer) -> list[SearchResult]:
     cited = set(answer.citations.values())
     return [source for source in answer.sources if source.node_id in cited]
+
+
+def _text(text: str) -> TextContent:
+    return TextContent(type="text", text=text)
+
+
+def _image(data: bytes, mime_type: str) -> ImageContent:
+    return ImageContent(type="image", data=b64encode(data).decode("ascii"), mime_type=mime_type)

@@ -10,22 +10,24 @@ import socket
 from collections.abc import Callable
 
 import uvicorn
+from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llama_index_mm_zhipu.mcp.sdk import McpServer, http_app
-
 PATH = "/mcp"
 """Path of the server over HTTP."""
 
+_LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
-def serve_stdio(server: McpServer) -> None:
+
+def serve_stdio(server: MCPServer) -> None:
     """Serve one client over standard input and output, until it ends."""
     asyncio.run(server.run_stdio_async())
 
 
-def serve_http(server: McpServer, *, host: str, port: int, token: str | None, on_start: Callable[[str], None]) -> None:
+def serve_http(server: MCPServer, *, host: str, port: int, token: str | None, on_start: Callable[[str], None]) -> None:
     """Serve clients over HTTP until the process is interrupted.
 
     Args:
@@ -42,7 +44,9 @@ def serve_http(server: McpServer, *, host: str, port: int, token: str | None, on
     is_local = is_loopback(host)
     if not is_local and not token:
         raise ValueError(f"{host} can be reached from other machines: a token is needed")
-    app = http_app(server, path=PATH, host=host, is_local=is_local)
+    app: ASGIApp = server.streamable_http_app(
+        streamable_http_path=PATH, host=host, transport_security=_security(is_local)
+    )
     if token:
         app = TokenRequired(app, token)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -83,3 +87,12 @@ class TokenRequired:
                 await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+
+def _security(is_local: bool) -> TransportSecuritySettings:
+    # A page in the browser could reach a local server under another name (DNS rebinding). Other servers have a token.
+    return TransportSecuritySettings(
+        enable_dns_rebinding_protection=is_local,
+        allowed_hosts=[f"{name}:*" for name in _LOCAL_NAMES],
+        allowed_origins=[f"http://{name}:*" for name in _LOCAL_NAMES],
+    )

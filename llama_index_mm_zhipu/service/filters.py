@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from llama_index.core.vector_stores.types import FilterOperator, MetadataFilter, MetadataFilters
 
-SYNTAX = "key=value, !=, >, >=, <, <=, key~part of a text, key in a,b, key not in a,b"
-"""The operators, for messages and descriptions."""
+from llama_index_mm_zhipu.service import FILTER_SYNTAX
 
 _OPERATORS = {
     ">=": FilterOperator.GTE,
@@ -76,7 +75,7 @@ def parse_filters(expressions: Sequence[str], types_of: TypesOf) -> MetadataFilt
 def _filter_of(expression: str, types_of: TypesOf) -> MetadataFilter:
     found = _EXPRESSION.fullmatch(expression)
     if found is None or not found["value"]:
-        raise ValueError(f"the filter {expression!r:.200} is not understood; write one of: {SYNTAX}")
+        raise ValueError(f"the filter {expression!r:.200} is not understood; write one of: {FILTER_SYNTAX}")
     key = found["key"].strip()
     operator = _OPERATORS[found["symbol"] or " ".join(found["word"].split())]
     if operator is FilterOperator.TEXT_MATCH_INSENSITIVE:

@@ -206,7 +206,8 @@ class ImageService:
             image: Image to search by, alone or together with words.
             like: Id of an image of the index to search by instead; it is left out of the results.
             similarity_top_k: How many images and texts to find.
-            filters: Metadata filters, such as ``price>=100``, all of which a result meets; see ``filters.SYNTAX``.
+            filters: Metadata filters, such as ``price>=100``, all of which a result meets; see
+                ``service.FILTER_SYNTAX``.
             mode: As ``vector_store_query_mode`` of ``as_retriever``.
             similarity_cutoff: As in ``as_retriever``.
 

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 from llama_index_mm_zhipu.cli.console import Console
-from llama_index_mm_zhipu.cli.opening import open_service
 from llama_index_mm_zhipu.mcp.server import build_server
 from llama_index_mm_zhipu.mcp.serving import is_loopback, serve_http, serve_stdio
+from llama_index_mm_zhipu.service.errors import message_of
+from llama_index_mm_zhipu.store_file import IMAGES_FILE
+
+if TYPE_CHECKING:
+    from llama_index_mm_zhipu.service.image_service import ImageService
 
 _TOKEN_VARIABLE = "MMZHIPU_TOKEN"
 
@@ -18,20 +24,39 @@ def run(options: argparse.Namespace, console: Console) -> int:
     token = options.token or os.environ.get(_TOKEN_VARIABLE)
     if options.http and not is_loopback(options.host) and not token:
         raise ValueError(console.wording.needs_token)
-    service = open_service(options, console)
-    try:
-        # Over HTTP, a client may be on another machine.
-        server = build_server(service, allow_paths=not options.http)
-        if options.http:
-            serve_http(
-                server,
-                host=options.host,
-                port=options.port,
-                token=token,
-                on_start=lambda url: console.note(console.wording.serving.format(url=url)),
-            )
-        else:
-            serve_stdio(server)
-    finally:
-        service.close()
+    if not (options.store / IMAGES_FILE).is_file():
+        raise FileNotFoundError(console.wording.no_index.format(store=options.store))
+    # Agents wait for the server some seconds only: it answers while the model is loaded.
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        opening = executor.submit(_open, options, console)
+        try:
+            _serve(opening, token, options, console)
+        finally:
+            if not opening.cancel() and opening.exception() is None:
+                opening.result().close()
     return 0
+
+
+def _open(options: argparse.Namespace, console: Console) -> ImageService:
+    from llama_index_mm_zhipu.cli.opening import open_service
+
+    try:
+        return open_service(options, console)
+    except Exception as error:
+        console.error(message_of(error))
+        raise
+
+
+def _serve(opening: Future[ImageService], token: str | None, options: argparse.Namespace, console: Console) -> None:
+    # Over HTTP, a client may be on another machine.
+    server = build_server(opening, allow_paths=not options.http)
+    if not options.http:
+        serve_stdio(server)
+        return
+    serve_http(
+        server,
+        host=options.host,
+        port=options.port,
+        token=token,
+        on_start=lambda url: console.note(console.wording.serving.format(url=url)),
+    )
