@@ -21,6 +21,26 @@ EMBED_MODEL = "embed_model"
 """Key of the setting by which an index finds its embedding model again, see ``embedding.references``."""
 
 
+INTERNAL_METADATA_KEYS = frozenset(
+    {
+        "content_hash",
+        "image_label",
+        "missing_image",
+        "page_text",
+        "page_text_lines",
+        "page_text_source",
+        "retrieval_scores",
+        "source_location",
+        "source_root",
+        "stored_image",
+    }
+)
+"""Keys under which this package keeps data of its own in the metadata of nodes, which no user filters by.
+
+They are constants of ``readers.records``, ``images`` and ``query.labels``, which load llama-index-core.
+"""
+
+
 @dataclass(frozen=True)
 class StoreFile:
     """What a file of a store holds.

@@ -65,7 +65,7 @@ def imported_parts(part: str) -> dict[str, str]:
             prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             for name in names:
                 package, _, rest = f"{prefix}{name}".partition(".")
-                if package == PACKAGE.name:
+                if package == PACKAGE.name and rest != "__version__":
                     found.setdefault(rest.partition(".")[0], file.relative_to(PACKAGE).as_posix())
     return found
 

@@ -106,4 +106,7 @@ class _Handler(logging.Handler):
         from llama_index_mm_zhipu.reporting import report
 
         message = record.getMessage()
+        if message.startswith("skipped "):
+            # The commands list what was skipped at their end.
+            return
         report(self._console.wording.warning.format(message=message) if record.levelno >= logging.WARNING else message)

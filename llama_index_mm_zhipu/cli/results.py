@@ -60,7 +60,7 @@ def print_result(result: SearchResult, console: Console) -> None:
     template = wording.similarity if result.score_type == "similarity" else wording.score
     score = template.format(score=f"{result.score:.4f}") if result.score is not None else ""
     page = wording.page.format(page=result.page) if result.page else ""
-    words = in_one_line((result.caption or result.text)[:_MAX_COLUMNS])
+    words = in_one_line((result.caption or result.text or Path(result.source).name)[:_MAX_COLUMNS])
     columns = min(shutil.get_terminal_size((_MAX_COLUMNS, 24)).columns, _MAX_COLUMNS)
     first = "  ".join(filter(None, [score, result.time, page, words]))
     console.result(f"{console.bold(name)}  {_fitted(first, columns - 8)}")

@@ -26,6 +26,7 @@ from llama_index_mm_zhipu.index.settings import (
 )
 from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, TEXT_NAMESPACE, as_index_store, open_store
 from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
+from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
@@ -110,7 +111,6 @@ def build_index(
     if insert_batch_size < 1:
         raise ValueError(f"insert_batch_size is {insert_batch_size}; it must be at least 1")
     embed_model = multimodal_or_default(embed_model)
-    image_ocr = _ocr_for(embed_model, ocr, show_progress)
     reader = IndexReader(
         nodes_or_documents,
         on_error=on_error,
@@ -118,6 +118,58 @@ def build_index(
         batch_size=insert_batch_size,
         show_progress=show_progress,
     )
+    index = build_from_reader(
+        reader,
+        embed_model,
+        persist_dir=persist_dir,
+        image_store=image_store,
+        text_store=text_store,
+        image_storage=image_storage,
+        text_embed_model=text_embed_model,
+        caption_weight=caption_weight,
+        transformations=transformations,
+        ocr=ocr,
+        insert_batch_size=insert_batch_size,
+    )
+    if index.kept:
+        report(f"Kept {index.kept:,} images that have not changed.")
+    if remove_missing:
+        report(f"Removed {index.removed_images:,} images whose files are gone.")
+    if index.removed_texts:
+        report(f"Removed {index.removed_texts:,} texts whose files are gone or have changed.")
+    return index
+
+
+def build_from_reader(
+    reader: IndexReader,
+    embed_model: MultiModalEmbedding,
+    *,
+    persist_dir: str | Path | None = None,
+    image_store: BasePydanticVectorStore | None = None,
+    text_store: BasePydanticVectorStore | None = None,
+    image_storage: str | Path | None = None,
+    text_embed_model: BaseEmbedding | None = None,
+    caption_weight: float | None = None,
+    transformations: list[TransformComponent] | None = None,
+    ocr: bool | ImageOcr = False,
+    insert_batch_size: int = INSERT_BATCH_SIZE,
+) -> ImageIndex:
+    """Open or create an index and fill it with what a reader reads; ``build_index`` documents the other arguments.
+
+    Args:
+        reader: Reads what is to be indexed.
+        embed_model: As in ``build_index``, like the rest.
+        persist_dir: Folder of the stores that are not given.
+        image_store: Store for images.
+        text_store: Store for texts.
+        image_storage: Where inline images go.
+        text_embed_model: Model for texts.
+        caption_weight: Share of captions in vectors.
+        transformations: Applied to documents.
+        ocr: Whether the text in images is read.
+        insert_batch_size: How many nodes are written together.
+    """
+    image_ocr = _ocr_for(embed_model, ocr, reader.show_progress)
     # Nothing is created if there is nothing to index.
     _ = reader.first
     index = _open_index(
@@ -128,11 +180,11 @@ def build_index(
         embed_model=embed_model,
         text_embed_model=text_embed_model,
         caption_weight=caption_weight,
-        on_error=on_error,
+        on_error=reader.on_error,
         transformations=transformations,
         ocr=image_ocr,
         insert_batch_size=insert_batch_size,
-        show_progress=show_progress,
+        show_progress=reader.show_progress,
     )
     try:
         fill_index(index, reader)

@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.index.read import (
     transformed,
 )
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
-from llama_index_mm_zhipu.reporting import Skipped, report
+from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.types import OnError
 
 INSERT_BATCH_SIZE = 256
@@ -94,7 +94,7 @@ def fill_index(index: ImageIndex, reader: IndexReader) -> None:
     """Insert what a reader reads into an open index, and delete nodes whose files are gone, if so wanted.
 
     Args:
-        index: The index; its ``skipped``, ``kept`` and ``removed`` tell what happened.
+        index: The index; its ``skipped``, ``kept``, ``removed_images`` and ``removed_texts`` tell what happened.
         reader: What to insert.
 
     Raises:
@@ -102,15 +102,13 @@ def fill_index(index: ImageIndex, reader: IndexReader) -> None:
         OSError: With ``remove_missing``, a folder cannot be listed.
         ValueError: There is nothing to index, or a store cannot list its nodes, which ``remove_missing`` needs.
     """
-    index.skipped, index.kept, index.removed = reader.skipped, 0, 0
+    index.skipped, index.kept, index.removed_images, index.removed_texts = reader.skipped, 0, 0, 0
     if reader.remove_missing:
         _require_listing(index)
     if reader.is_whole:
         index.insert_nodes(transformed(reader.first, index.transformations))
     else:
         index.insert_batches(transformed(batch, index.transformations) for batch in reader.batches())
-    if index.kept:
-        report(f"Kept {index.kept:,} images that have not changed.")
     if reader.remove_missing:
         _remove_missing(index, reader)
     index.checkpoint()
@@ -132,10 +130,7 @@ def _remove_missing(index: ImageIndex, reader: IndexReader) -> None:
     for store, node_ids in ((images, missing), (texts, missing_texts)):
         if node_ids:
             store.delete_nodes(node_ids)
-    index.removed = len(missing) + len(missing_texts)
-    report(f"Removed {len(missing):,} images whose files are gone.")
-    if missing_texts:
-        report(f"Removed {len(missing_texts):,} texts whose files are gone or have changed.")
+    index.removed_images, index.removed_texts = len(missing), len(missing_texts)
 
 
 def _batches(items: Iterable[IndexItem], batch_size: int) -> Iterator[list[IndexItem]]:

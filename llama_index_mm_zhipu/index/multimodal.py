@@ -82,7 +82,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
         skipped: The nodes that were left out because of ``on_error="skip"``, with the reasons.
         written_texts: Ids of the texts that the last insertion wrote.
         kept: How many images were not embedded again because the store has them with the same content and caption.
-        removed: How many images and texts ``remove_missing`` deleted.
+        removed_images: How many images ``remove_missing`` deleted.
+        removed_texts: How many texts it deleted.
 
     Raises:
         ModelMismatchError: A store was filled with another model.
@@ -143,7 +144,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
         self._traces = callback_manager or Settings.callback_manager
         self.skipped = Skipped()
         self.kept = 0
-        self.removed = 0
+        self.removed_images = 0
+        self.removed_texts = 0
         self.written_texts: set[str] = set()
         for store, model in ((images, image_model), (texts, embed_model)):
             require_model(store, model)

@@ -167,7 +167,7 @@ class _Tools:
         for result in results:
             content.append(_text(result_text(result, language)))
             if result.type == "image":
-                content.append(self.__image(result.node_id, SEARCH_SIDE))
+                content.append(self._image_content(result.node_id, SEARCH_SIDE))
         return content
 
     def _shown(self, image_id: str, max_side: int, language: Language) -> Content:

@@ -8,8 +8,7 @@ from typing import Any
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
 from llama_index_mm_zhipu.images import caption_of, describe, has_image, page_text_of
-from llama_index_mm_zhipu.images.nodes import PAGE_TEXT, PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
-from llama_index_mm_zhipu.query.labels import IMAGE_LABEL, RETRIEVAL_SCORES
+from llama_index_mm_zhipu.query.labels import IMAGE_LABEL
 from llama_index_mm_zhipu.readers.figures import PAGE_LABEL
 from llama_index_mm_zhipu.readers.records import (
     FILE_NAME,
@@ -22,8 +21,9 @@ from llama_index_mm_zhipu.readers.records import (
     time_of,
 )
 from llama_index_mm_zhipu.service.results import SearchResult
+from llama_index_mm_zhipu.store_file import INTERNAL_METADATA_KEYS
 
-_OWN_KEYS = RESERVED_KEYS | {IMAGE_LABEL, RETRIEVAL_SCORES, PAGE_TEXT, PAGE_TEXT_LINES, PAGE_TEXT_SOURCE}
+_OWN_KEYS = RESERVED_KEYS | INTERNAL_METADATA_KEYS
 
 
 def results_of(found: Sequence[NodeWithScore]) -> list[SearchResult]:

@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.backends import Precision
 from llama_index_mm_zhipu.embedding.references import model_of
 from llama_index_mm_zhipu.images import ImageSource, encode_image, has_image, load_image
-from llama_index_mm_zhipu.index.build import build_index, has_index, load_index
+from llama_index_mm_zhipu.index.build import build_from_reader, has_index, load_index
 from llama_index_mm_zhipu.index.fill import IndexReader, fill_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.llm.llm import llm_or_default
@@ -158,15 +158,12 @@ class ImageService:
         is_new = not has_index(path)
         before = 0 if is_new else read_store_file(path / IMAGES_FILE).nodes
         embed_model = _embedding(path, model, device, precision)
-        index = build_index(
-            inputs.items(),
+        index = build_from_reader(
+            _reader_of(inputs, remove_missing),
             embed_model,
             persist_dir=path,
             caption_weight=inputs.caption_weight_for(embed_model) if is_new else None,
-            on_error=inputs.on_error,
-            remove_missing=remove_missing,
             ocr=ocr,
-            show_progress=inputs.show_progress,
         )
         return cls(index, folder=path, llm=llm), _report(index, inputs, before, started)
 
@@ -182,10 +179,7 @@ class ImageService:
             ValueError: There is nothing to index.
         """
         started, before = time.monotonic(), self.index.image_store.count()
-        reader = IndexReader(
-            inputs.items(), on_error=inputs.on_error, remove_missing=remove_missing, show_progress=inputs.show_progress
-        )
-        fill_index(self.index, reader)
+        fill_index(self.index, _reader_of(inputs, remove_missing))
         return _report(self.index, inputs, before, started)
 
     def search(
@@ -365,15 +359,25 @@ def _embedding(
     return ChineseClipEmbedding(model or DEFAULT_MODEL, device=device, precision=precision)
 
 
+def _reader_of(inputs: IndexInputs, remove_missing: bool) -> IndexReader:
+    return IndexReader(
+        inputs.items(),
+        on_error=inputs.on_error,
+        remove_missing=remove_missing,
+        # The readers of large files show how far they are.
+        show_progress=inputs.show_progress and inputs.is_light,
+    )
+
+
 def _report(index: ImageIndex, inputs: IndexInputs, before: int, started: float) -> IndexReport:
     images = index.image_store.count()
     skipped = {**inputs.skipped, **index.skipped}
     return IndexReport(
         images=images,
         texts=index.text_store.count(),
-        new_images=images - before + index.removed,
+        new_images=images - before + index.removed_images,
         kept=index.kept,
-        removed=index.removed,
+        removed=index.removed_images + index.removed_texts,
         skipped=skipped,
         skipped_count=inputs.skipped.count + index.skipped.count,
         seconds=time.monotonic() - started,

@@ -63,9 +63,14 @@ class IndexInputs:
         """The images of each folder, which are paths with captions."""
         return [[*self._read(part)] for part in self._parts if part.is_folder]
 
+    @property
+    def is_light(self) -> bool:
+        """Whether all nodes are paths, so that they fit into memory: folders of images, and image files."""
+        return all(part.is_light for part in self._parts)
+
     def items(self) -> list[IndexItem] | Iterator[IndexItem]:
         """Return what ``build_index`` takes: a list if only folders and image files are given, else an iterator."""
-        if all(part.is_light for part in self._parts):
+        if self.is_light:
             return [*self._iterate()]
         return self._iterate()
 
@@ -75,7 +80,7 @@ class IndexInputs:
         Args:
             model: The embedding model.
         """
-        if all(part.is_light for part in self._parts):
+        if self.is_light:
             return None
         captions = chain(
             (caption_of(node) for nodes in self.folder_nodes for node in nodes),
@@ -129,7 +134,7 @@ class IndexInputs:
             known = [*JSONL_SUFFIXES, *chain.from_iterable(each.suffixes for each in _FILE_READERS)]
             raise ValueError(
                 f"{path} is neither an image nor a file with images ({', '.join(known)}); tables (CSV, JSON, Parquet) "
-                "are read in Python by ColumnReader, or with their folder of images by the option for captions"
+                "are read in Python by ColumnReader; a CSV with captions goes together with the folder of its images"
             )
 
     def _parts_of_folder(self, folder: Path) -> Iterator[_Part]:

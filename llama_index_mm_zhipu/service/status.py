@@ -6,7 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from llama_index_mm_zhipu.store_file import EMBED_MODEL, IMAGES_FILE, TEXTS_FILE, read_store_file
+from llama_index_mm_zhipu.store_file import (
+    EMBED_MODEL,
+    IMAGES_FILE,
+    INTERNAL_METADATA_KEYS,
+    TEXTS_FILE,
+    read_store_file,
+)
 
 
 @dataclass(frozen=True)
@@ -88,20 +94,5 @@ def status_of(folder: Path) -> IndexStatus:
         index_type=settings.get("index_kind") or "Flat",
         bytes=images.bytes + (texts.bytes if texts is not None else 0),
         sources=[IndexSource(path, count, Path(path).exists()) for path, count in images.sources.items()],
-        metadata_keys=[key for key in images.metadata_keys if key not in _OWN_KEYS],
+        metadata_keys=[key for key in images.metadata_keys if key not in INTERNAL_METADATA_KEYS],
     )
-
-
-# Those of readers.records and images.nodes, which load llama-index-core.
-_OWN_KEYS = frozenset(
-    {
-        "content_hash",
-        "source_root",
-        "source_location",
-        "page_text",
-        "page_text_source",
-        "page_text_lines",
-        "image_label",
-        "retrieval_scores",
-    }
-)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters
 
+from llama_index_mm_zhipu.store_file import INTERNAL_METADATA_KEYS
 from llama_index_mm_zhipu.vector_store.conditions import (
     EVERY_NODE,
     NUMBERS,
@@ -248,7 +249,7 @@ def require_matchable(filters: MetadataFilters | None, stores: Sequence[Describe
     if unknown := sorted({filter_.key for filter_ in asked} - known):
         raise ValueError(
             f"no image and no text has the metadata {', '.join(map(repr, unknown))} that the filters ask for; "
-            f"there is {', '.join(map(repr, sorted(known))) or 'none at all'}"
+            f"there is {', '.join(map(repr, sorted(known - INTERNAL_METADATA_KEYS))) or 'none'}"
         )
     examples = {
         key: [example for store in stores for example in store.metadata_examples(key)]

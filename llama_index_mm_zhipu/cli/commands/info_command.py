@@ -28,7 +28,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
 
 def _lines(status: IndexStatus, console: Console) -> list[tuple[str, str]]:
     wording = console.wording
-    weight = wording.unknown if status.caption_weight is None else wording.weight.format(weight=status.caption_weight)
+    weight = wording.unknown
+    if status.caption_weight is not None:
+        template = wording.weight if status.caption_weight else wording.no_weight
+        weight = template.format(weight=status.caption_weight)
     vectors = wording.vectors.format(
         dimension=status.dimension, precision=status.precision, index_type=status.index_type
     )

@@ -53,6 +53,7 @@ class CliWording:
         gone: Marks a source that does not exist any more.
         vectors: Describes vectors; ``{dimension}``, ``{precision}``, ``{index_type}``.
         weight: Describes the share of captions; ``{weight}``.
+        no_weight: Says that captions are not in the vectors.
         doctor_ok: All checks passed.
         doctor_failed: Some did not; ``{failed}``, ``{warnings}``.
         serving: The MCP server listens; ``{url}``.
@@ -101,6 +102,7 @@ class CliWording:
     gone: str
     vectors: str
     weight: str
+    no_weight: str
     doctor_ok: str
     doctor_failed: str
     serving: str
