@@ -30,6 +30,7 @@ LAYERS = (
     ("distributed",),
     # What shows, measures and tests the whole
     ("display", "evaluation", "testing"),
+    ("cli",),
 )
 """Modules and packages import only from the layers above their own."""
 
