@@ -651,6 +651,15 @@ def test_sources_without_the_file_are_a_failure_that_says_where_to_put_it(
     assert str(home / ".cache" / "clip" / OFFICIAL.filename) in finding.advice
 
 
+@pytest.mark.parametrize("online", [True, False])
+def test_the_password_of_a_mirror_is_not_shown(source: str, online: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = source.replace("//", "//user:s3cr3t@")
+    finding = downloads(mirror, NOBODY, monkeypatch, online=online)
+    assert finding.status == "ok"
+    assert finding.detail.startswith(source)
+    assert "s3cr3t" not in str(finding)
+
+
 def test_sources_are_not_asked_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert downloads(NOBODY, NOBODY, monkeypatch, online=False).status == "ok"
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
@@ -833,6 +842,29 @@ def test_a_folder_without_an_index_is_a_warning(tmp_path: Path) -> None:
     assert finding.status == "warning"
     assert str(tmp_path / "none") in finding.detail
     assert store_checks.check_store(context()) is None
+
+
+def test_names_that_the_system_refuses_are_described(tmp_path: Path) -> None:
+    given = context(store=tmp_path / ("x" * 300))
+    finding = found(store_checks.check_store(given))
+    assert finding.status != "ok"
+    assert "x" * 100 in finding.detail
+    assert f"the index in {tmp_path};" in machine.check_disk(given).detail
+
+
+def test_a_file_that_is_changed_during_the_check_must_be_checked_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected = store_checks._connected
+
+    def changed(file: store_checks.StoreFile) -> sqlite3.Connection:
+        execute(store / "image.sqlite3", "delete from nodes where id = 1")
+        return connected(file)
+
+    monkeypatch.setattr(store_checks, "_connected", changed)
+    finding = found(store_checks.check_store(context(store=store)))
+    assert finding.status == "warning"
+    assert "image.sqlite3 was changed during the check" in finding.detail
 
 
 def test_a_missing_file_is_named(store: Path) -> None:

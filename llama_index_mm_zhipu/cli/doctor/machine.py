@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,7 +118,12 @@ def disk_finding(what: str, folder: Path, free: int, words: Wording, *, needs_we
 
 
 def _nearest_existing(folder: Path) -> Path:
-    return next((each for each in (folder, *folder.parents) if each.is_dir()), Path.cwd())
+    """Return the folder, or the nearest of its parents, that exists and that this process may enter."""
+    for each in (folder, *folder.parents):
+        with suppress(OSError):
+            if each.is_dir():
+                return each
+    return Path.cwd()
 
 
 def _physical_memory() -> int | None:

@@ -48,7 +48,11 @@ def check_store(context: Context) -> Finding | None:
     if folder is None:
         return None
     paths = [folder / f"{namespace}.sqlite3" for namespace in (IMAGE_NAMESPACE, TEXT_NAMESPACE)]
-    missing = [path.name for path in paths if not path.is_file()]
+    try:
+        missing = [path.name for path in paths if not path.is_file()]
+    except OSError as error:
+        detail = words.store_unreadable.format(name=folder, reason=error.strerror)
+        return Finding("failed", detail, words.store_unreadable_advice)
     if len(missing) == len(paths):
         return Finding("warning", words.store_absent.format(folder=folder), words.store_absent_advice)
     if missing:

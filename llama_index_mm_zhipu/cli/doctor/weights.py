@@ -37,7 +37,7 @@ def check_weights(context: Context) -> Finding:
                 return problem
         fingerprint = checkpoint.fingerprint()
     except (CheckpointError, OSError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = (getattr(error, "strerror", None) or str(error)).removeprefix(f"{path} ")
         return Finding("failed", words.weights_unusable.format(path=path, reason=reason), words.weights_unusable_advice)
     context.architecture, context.fingerprint = checkpoint.architecture, fingerprint
     size = size_text(sum(file.stat().st_size for file in checkpoint.files))
@@ -49,6 +49,7 @@ def check_download(context: Context) -> Finding | None:
     from huggingface_hub import constants
 
     from llama_index_mm_zhipu.embedding.chinese_clip.official_models import sources_of
+    from llama_index_mm_zhipu.llm.endpoint import without_credentials
 
     words, official = context.words, context.missing_weights
     if official is None:
@@ -58,7 +59,8 @@ def check_download(context: Context) -> Finding | None:
         return Finding("failed", words.download_offline, words.download_offline_advice.format(**place))
     sources = sources_of(official)
     if not context.online:
-        return Finding("ok", words.semicolon.join(words.not_asked.format(host=source.host) for source in sources))
+        hosts = [words.not_asked.format(host=without_credentials(source.host)) for source in sources]
+        return Finding("ok", words.semicolon.join(hosts))
     answers = ask([source.url for source in sources], method="HEAD", follow_redirects=True)
     detail = words.semicolon.join(_describe(answer, words) for answer in answers)
     has_file = [answer.status == 200 for answer in answers]
@@ -107,7 +109,10 @@ def _problem_of(path: Path, words: Wording, *, is_official: bool) -> Finding | N
         require_complete,
     )
 
-    if not path.stat().st_size:
+    # The functions below take a file that cannot be read for an empty one.
+    with path.open("rb"):
+        size = path.stat().st_size
+    if not size:
         advice = words.weights_again_advice.format(path=path)
         return Finding("failed", words.weights_empty.format(path=path), advice)
     if is_lfs_pointer(path):
