@@ -37,15 +37,23 @@ def key_and_base(api_key: str | SecretStr | None, api_base: str | None) -> tuple
         TypeError: The key is not a string.
         ValueError: There is no key, or it has invalid characters.
     """
-    prefix = next((prefix for prefix in _SERVICES if _variable(f"{prefix}_API_KEY")), "ZHIPUAI")
-    key = checked_key(_variable(f"{prefix}_API_KEY") if api_key is None else api_key)
-    if api_key is not None:
-        bases = [_variable(f"{name}_BASE_URL") for name in _SERVICES]
-        prefix = "ZHIPUAI"
-    else:
-        others = [name for name in _SERVICES if name != prefix and not _variable(f"{name}_API_KEY")]
-        bases = [_variable(f"{name}_BASE_URL") for name in (prefix, *others)]
-    return key, api_base or next(filter(None, bases), _SERVICES[prefix])
+    variable = key_variable()
+    in_environment = _variable(variable) if variable else ""
+    key = checked_key(in_environment if api_key is None else api_key)
+    return key, api_base or base_in_environment(is_key_given=api_key is not None)
+
+
+def base_in_environment(*, is_key_given: bool = False) -> str:
+    """Return the URL that ``key_and_base`` uses if none is given, whether there is a valid key or not.
+
+    Args:
+        is_key_given: Whether a key is given, so that those in the environment are not used.
+    """
+    with_key = [] if is_key_given else [prefix for prefix in _SERVICES if _variable(f"{prefix}_API_KEY")]
+    prefix = next(iter(with_key), "ZHIPUAI")
+    others = [name for name in _SERVICES if name != prefix and name not in with_key]
+    bases = [_variable(f"{name}_BASE_URL") for name in (prefix, *others)]
+    return next(filter(None, bases), _SERVICES[prefix])
 
 
 class MissingKeyError(ValueError):
@@ -77,9 +85,9 @@ def checked_key(api_key: str | SecretStr) -> SecretStr:
     return SecretStr(key)
 
 
-def has_key_in_environment() -> bool:
-    """Return whether the environment has a key that ``key_and_base`` would use."""
-    return any(_variable(f"{prefix}_API_KEY") for prefix in _SERVICES)
+def key_variable() -> str | None:
+    """Return the name of the environment variable whose key ``key_and_base`` uses; None if there is no key."""
+    return next((name for name in (f"{prefix}_API_KEY" for prefix in _SERVICES) if _variable(name)), None)
 
 
 def _variable(name: str) -> str:

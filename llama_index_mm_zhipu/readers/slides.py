@@ -24,6 +24,11 @@ _INSTALLED = (
 )
 
 
+def find_libreoffice() -> str | None:
+    """Return the path of LibreOffice's program; None if it is not installed."""
+    return shutil.which("soffice") or next(filter(shutil.which, _INSTALLED), None)
+
+
 def slides_to_pdf(file: Path, folder: Path) -> Path:
     """Convert slides with LibreOffice, and return the PDF file.
 
@@ -34,7 +39,7 @@ def slides_to_pdf(file: Path, folder: Path) -> Path:
     Raises:
         RecordError: LibreOffice is not installed, cannot read the file, or takes too long.
     """
-    program = shutil.which("soffice") or next(filter(shutil.which, _INSTALLED), None)
+    program = find_libreoffice()
     if program is None:
         raise RecordError(
             str(file),

@@ -26,7 +26,7 @@ from typing import Any
 
 from llama_index_mm_zhipu.arguments import explicit_arguments
 from llama_index_mm_zhipu.llm import ZhipuMultiModal
-from llama_index_mm_zhipu.llm.endpoint import Style, has_key_in_environment, without_credentials
+from llama_index_mm_zhipu.llm.endpoint import Style, key_variable, without_credentials
 from llama_index_mm_zhipu.llm.layout_parsing import PATH as LAYOUT_PARSING
 from llama_index_mm_zhipu.llm.transport import CHAT
 from llama_index_mm_zhipu.testing.answers import answer_to, openai_answer_to
@@ -222,7 +222,7 @@ def connect_glm(model: str = "glm-4v-flash", *, synonyms: Mapping[str, Sequence[
     Returns:
         A client. The mock server runs until the process ends.
     """
-    if has_key_in_environment():
+    if key_variable() is not None:
         llm = ZhipuMultiModal(model)
         print(f"Asking {llm.model} at {without_credentials(llm.api_base)}.")
         return llm

@@ -15,6 +15,7 @@ from llama_index_mm_zhipu.embedding.chinese_clip.official_models import (
     DEFAULT_DOWNLOAD_ROOT,
     OFFICIAL_MODELS,
     DownloadSource,
+    OfficialModel,
     nearest_official_name,
     official_file,
     official_name,
@@ -126,25 +127,28 @@ def find_checkpoint(
     Raises:
         CheckpointError: The name is unknown, or the weights are missing and cannot be downloaded.
     """
-    # Absolute, so that the weights are found after the program has changed its working directory.
-    path = Path(model_name).expanduser().absolute()
-    if path.name == CONFIG and path.is_file():
-        path = path.parent
-    if path.is_file():
-        return _file_checkpoint(path, vision_model_name, text_model_name, input_resolution)
-    name = official_name(model_name)
-    # A directory without weights that happens to have the name of a model does not hide the model.
-    if path.is_dir() and (model_name not in OFFICIAL_MODELS or (path / CONFIG).is_file() or _official_file_in(path)):
-        return _directory_checkpoint(path)
-    if name is not None:
-        official = OFFICIAL_MODELS[name]
+    official = official_model_of(model_name)
+    if official is not None:
         path = official_file(official, Path(download_root).expanduser(), download_source)
         return _named_checkpoint(path, official.vision_model_name, official.text_model_name, input_resolution)
+    path = _path_of(model_name)
+    if path.is_file():
+        return _file_checkpoint(path, vision_model_name, text_model_name, input_resolution)
+    if path.is_dir():
+        return _directory_checkpoint(path)
     near = nearest_official_name(model_name)
     raise CheckpointError(
         f"unknown model {model_name!r}: use one of {', '.join(OFFICIAL_MODELS)}, or the path of an existing "
         "directory or .pt file" + (f"; did you mean {near!r}?" if near else "")
     )
+
+
+def official_model_of(model_name: str) -> OfficialModel | None:
+    """Return the official model that a name stands for; None for an existing path and for unknown names."""
+    path, name = _path_of(model_name), official_name(model_name)
+    if path.is_file() or (path.is_dir() and (model_name not in OFFICIAL_MODELS or _has_weights(path))):
+        return None
+    return OFFICIAL_MODELS[name] if name is not None else None
 
 
 def cn_clip_folder() -> Path:
@@ -196,6 +200,17 @@ def load_model(checkpoint: Checkpoint) -> CLIP:
             "an earlier checkpoint, or fetch it again"
         )
     return model
+
+
+def _path_of(model_name: str) -> Path:
+    # Absolute, so that the weights are found after the program has changed its working directory.
+    path = Path(model_name).expanduser().absolute()
+    return path.parent if path.name == CONFIG and path.is_file() else path
+
+
+def _has_weights(directory: Path) -> bool:
+    """Return whether a directory with the name of a model is one; an empty one, for example, does not hide it."""
+    return (directory / CONFIG).is_file() or _official_file_in(directory) is not None
 
 
 def _file_state(path: Path) -> tuple[str, int, int]:

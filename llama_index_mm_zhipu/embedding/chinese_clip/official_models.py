@@ -134,7 +134,7 @@ def official_file(official: OfficialModel, root: Path, source: DownloadSource) -
     path = root / official.filename
     if path.is_file():
         return path
-    sources = [_hugging_face(official), _modelscope(official)]
+    sources = sources_of(official)
     if source == "modelscope":
         sources.reverse()
     try:
@@ -154,7 +154,12 @@ def official_file(official: OfficialModel, root: Path, source: DownloadSource) -
     return path
 
 
-class _Source(NamedTuple):
+def sources_of(official: OfficialModel) -> list[Source]:
+    """Return the sources of an official model: Hugging Face, or the mirror in ``HF_ENDPOINT``, and ModelScope."""
+    return [_hugging_face(official), _modelscope(official)]
+
+
+class Source(NamedTuple):
     """A source of a weight file.
 
     Attributes:
@@ -168,25 +173,25 @@ class _Source(NamedTuple):
     hint: str
 
 
-def _hugging_face(official: OfficialModel) -> _Source:
+def _hugging_face(official: OfficialModel) -> Source:
     host = os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/")
     mirror = f"HF_ENDPOINT={HUGGING_FACE_MIRROR} or " if host == HUGGING_FACE else ""
-    return _Source(
+    return Source(
         host,
         f"{host}/OFA-Sys/{official.repository}/resolve/main/{official.filename}",
         f'If that is slow: {mirror}download_source="modelscope".',
     )
 
 
-def _modelscope(official: OfficialModel) -> _Source:
-    return _Source(
+def _modelscope(official: OfficialModel) -> Source:
+    return Source(
         MODELSCOPE,
         f"{MODELSCOPE}/models/AI-ModelScope/{official.repository}/resolve/master/{official.filename}",
         'If that is slow: download_source="huggingface".',
     )
 
 
-def _fetch_from_one_of(sources: list[_Source], path: Path) -> None:
+def _fetch_from_one_of(sources: list[Source], path: Path) -> None:
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -211,7 +216,7 @@ def _fetch_from_one_of(sources: list[_Source], path: Path) -> None:
     )
 
 
-def _fetch(source: _Source, path: Path) -> None:
+def _fetch(source: Source, path: Path) -> None:
     """Download a file with a progress bar, resuming an interrupted download, and check that it contains weights."""
     from huggingface_hub.file_download import http_get
 
@@ -219,13 +224,13 @@ def _fetch(source: _Source, path: Path) -> None:
         size = _size(source.url)
     shown_size = f" ({size / 1e6:,.0f} MB)" if size else ""
     report(f"Downloading {path.name}{shown_size} from {source.host} to {path.parent}, once. {source.hint}")
-    unfinished = _beside(path, "part")
+    unfinished = unfinished_download(path)
     if size is not None and unfinished.is_file() and unfinished.stat().st_size > size:
         unfinished.unlink()
     with unfinished.open("ab") as file:
         http_get(source.url, file, resume_size=file.tell(), expected_size=size, displayed_filename=path.name)
     try:
-        _require_weights(unfinished)
+        require_weights(unfinished)
     except CheckpointError:
         # The part that was resumed may belong to another file.
         unfinished.unlink()
@@ -245,8 +250,17 @@ def _size(url: str) -> int | None:
     return int(answer.headers.get("Content-Length", 0)) or None
 
 
-def _require_weights(file: Path) -> None:
-    """Refuse a file that torch did not write: its zip archives have checksums, older files start like a pickle."""
+def unfinished_download(path: Path) -> Path:
+    """Return the file that holds what was downloaded of a weight file so far."""
+    return _beside(path, "part")
+
+
+def require_weights(file: Path) -> None:
+    """Refuse a file that torch did not write: its zip archives have checksums, older files start like a pickle.
+
+    Raises:
+        CheckpointError: The file is damaged, or something else.
+    """
     with file.open("rb") as opened:
         start = opened.read(2)
     if zipfile.is_zipfile(file):

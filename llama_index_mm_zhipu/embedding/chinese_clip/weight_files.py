@@ -139,6 +139,26 @@ def read_weights_file(path: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or short_detail(error)}") from None
 
 
+def require_complete(path: Path) -> None:
+    """Check that a weight file was not cut short, by its header or directory and without reading all of it.
+
+    Raises:
+        CheckpointError: The file was cut short.
+        OSError: The file cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    message = f"{path} is damaged or cut short; fetch it again"
+    if _is_safetensors(path):
+        try:
+            with safe_open(path, framework="numpy"):
+                return
+        except SafetensorError:
+            raise CheckpointError(message) from None
+    if _head(path).startswith(b"PK") and not zipfile.is_zipfile(path):
+        raise CheckpointError(message)
+
+
 def is_lfs_pointer(path: Path) -> bool:
     """Return whether a file is the text that git-lfs puts in place of a file that was not fetched."""
     return _head(path).startswith(_LFS_POINTER)
