@@ -43,7 +43,7 @@ class Wording:
         no_caption: Replaces a missing caption where only captions are sent.
         no_sources: Replaces the sources where there are none.
         left_out: Replaces an image that is more than the model takes.
-        gone: Replaces an image of the history that can no longer be read.
+        gone: Replaces an image of the history or of a tool result that can no longer be read.
         look: Text for a message that holds images alone, which the API refuses.
         watch: Text for a message that holds a video alone.
         read: Text for a message that holds files alone.
