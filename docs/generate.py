@@ -77,6 +77,8 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.query.chat": ["ImageContextChatEngine", "ImageCondensePlusContextChatEngine"],
         "llama_index_mm_zhipu.query.rerank": ["ImageReranker"],
         "llama_index_mm_zhipu.query.rewrite": ["QueryRewriter", "Rewritten"],
+        "llama_index_mm_zhipu.query.tools": ["image_search_tool"],
+        "llama_index_mm_zhipu.query.mcp_tools": ["with_image_blocks"],
         "llama_index_mm_zhipu.query.labels": ["ImageNumbering", "number_images"],
         "llama_index_mm_zhipu.prompts.templates": ["ImagePromptTemplate"],
         "llama_index_mm_zhipu.query.citations": ["citations_in"],

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from llama_index_mm_zhipu.index import build_index, load_index, read_nodes
     from llama_index_mm_zhipu.ingestion import ImageCaptioner, ImageOcr
     from llama_index_mm_zhipu.llm import GLMError, ZhipuMultiModal
-    from llama_index_mm_zhipu.query import ImageQueryEngine, ImageReranker
+    from llama_index_mm_zhipu.query import ImageQueryEngine, ImageReranker, image_search_tool
     from llama_index_mm_zhipu.readers import read_folder, read_jsonl
     from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
@@ -33,6 +33,7 @@ _HOME_OF = {
     "build_index": "index",
     "embed_nodes": "embedding",
     "evaluate_retrieval": "evaluation",
+    "image_search_tool": "query",
     "load_index": "index",
     "plot_results": "display",
     "read_folder": "readers",
@@ -53,6 +54,7 @@ __all__ = [
     "build_index",
     "embed_nodes",
     "evaluate_retrieval",
+    "image_search_tool",
     "load_index",
     "plot_results",
     "read_folder",

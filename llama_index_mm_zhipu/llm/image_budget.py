@@ -204,14 +204,17 @@ def _slots(counts: list[int], images: int, kept: int) -> list[int]:
 def _names(images: list[ImageBlock]) -> list[str]:
     """Return the name of each image on a contact sheet: its number in the prompt, else its position from 1.
 
-    If the question is about several images, which have no numbers, these are called A, B and so on.
+    If the question is about several images, which have no numbers, these are called A, B and so on. Images of several
+    tool results may have the same numbers; all are then named by their positions.
     """
     own = _count_asked_about(images)
+    numbers = [image.number if isinstance(image, NumberedImageBlock) else None for image in images]
+    are_unique = len({*numbers[own:]}) == len(numbers[own:])
     return [
         chr(ord("A") + index)
         if index < own and own > 1
-        else str(image.number if isinstance(image, NumberedImageBlock) else index + 1)
-        for index, image in enumerate(images)
+        else str(number if number is not None and (are_unique or index < own) else index + 1)
+        for index, number in enumerate(numbers)
     ]
 
 

@@ -35,6 +35,9 @@ from llama_index_mm_zhipu.types import Language
 MAX_SIDE = 6000
 """Maximum width and height in pixels that the API accepts."""
 
+INLINE_SIDE = 2048
+"""Maximum width and height in pixels of an image whose bytes a tool returns: an agent keeps them in its memory."""
+
 MAX_ENCODED_BYTES = 5_000_000
 """The API's limit of 5 MB, applied to the base64 text: the documentation does not say whether it means text or file."""
 
@@ -56,7 +59,15 @@ QUERY_IMAGE_NUMBER = 0
 """Number of an image that the question is about. The other images are numbered from 1."""
 
 
-class NumberedImageBlock(ImageBlock):
+class UnprintedImageBlock(ImageBlock):
+    """An ``ImageBlock`` whose ``repr`` leaves out the bytes."""
+
+    def __repr_args__(self) -> Any:
+        """Return the fields that ``repr`` shows."""
+        return [(name, value) for name, value in super().__repr_args__() if name != "image"]
+
+
+class NumberedImageBlock(UnprintedImageBlock):
     """An image with the number that the prompt gives it, which contact sheets show.
 
     Images of other types are numbered by their position in the message.
@@ -160,6 +171,20 @@ def image_block(image: ImageSource) -> ImageBlock:
     return ImageBlock(url=source) if isinstance(source, str) else ImageBlock(image=read_bytes(source))
 
 
+def small_bytes(image: ImageSource, max_side: int = INLINE_SIDE) -> bytes:
+    """Return an image as a complete JPEG or PNG, for a tool result that carries its bytes; a larger one is shrunk.
+
+    Args:
+        image: An image in any form but a URL.
+        max_side: Maximum width and height in pixels.
+
+    Raises:
+        ImageError: The image cannot be read.
+    """
+    source = resolve_source(image)
+    return _within_limits(read_bytes(source), source, max_side)
+
+
 def encode_within_limits(image: Image.Image, max_side: int = MAX_SIDE) -> bytes:
     """Encode an image as JPEG, shrunk until it is within the API's limits.
 
@@ -184,10 +209,14 @@ def _fetched_base64(url: str, urls: UrlRules, max_side: int) -> str:
 
 
 def _base64(data: bytes, source: ImageSource, max_side: int) -> str:
-    if not is_sendable(data, max_side=max_side):
-        # Reads a file again, so that errors name it.
-        data = encode_within_limits(load_image(source if isinstance(source, Path) else data), max_side)
-    return base64.b64encode(data).decode("ascii")
+    return base64.b64encode(_within_limits(data, source, max_side)).decode("ascii")
+
+
+def _within_limits(data: bytes, source: ImageSource, max_side: int) -> bytes:
+    if is_sendable(data, max_side=max_side):
+        return data
+    # Reads a file again, so that errors name it.
+    return encode_within_limits(load_image(source if isinstance(source, Path) else data), max_side)
 
 
 def is_sendable(data: bytes, *, max_side: int = MAX_SIDE, max_encoded_bytes: int = MAX_ENCODED_BYTES) -> bool:

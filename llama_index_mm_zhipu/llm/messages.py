@@ -74,7 +74,7 @@ def api_messages(messages: Sequence[ChatMessage], receiver: Receiver) -> list[di
     integrations put them.
 
     Args:
-        messages: The whole history, oldest first, as ``plain_messages`` returns it.
+        messages: The whole history, oldest first, as ``plain_messages`` and ``with_images_after_tools`` return it.
         receiver: Target of the request.
 
     Raises:
@@ -116,8 +116,17 @@ def _api_message(
     if api["role"] == "assistant" and (calls := calls_in_history(message, f"call_{len(before)}")):
         api["tool_calls"] = calls
     if api["role"] == "tool":
+        _require_text(api["content"])
         api["tool_call_id"] = _answered_call(message, before)
     return api
+
+
+def _require_text(content: str | list[Part]) -> None:
+    if not isinstance(content, str):
+        raise ValueError(
+            "the API takes text and images from tools, no videos and no files; return their text or their URL as text, "
+            "or send them in a message of the user"
+        )
 
 
 def _answered_call(message: ChatMessage, before: Sequence[dict[str, Any]]) -> Any:

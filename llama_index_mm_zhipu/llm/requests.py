@@ -20,6 +20,7 @@ from llama_index_mm_zhipu.llm.image_budget import ImageBudget, ImagePolicy
 from llama_index_mm_zhipu.llm.images import Images, blocks_of_documents, image_list, image_url
 from llama_index_mm_zhipu.llm.messages import Receiver, api_messages, holds_media, plain_messages
 from llama_index_mm_zhipu.llm.models import ModelLimits, limits_of, table_name
+from llama_index_mm_zhipu.llm.tool_images import with_images_after_tools
 
 logger = logging.getLogger(__name__)
 
@@ -297,7 +298,8 @@ class RequestBody:
             url = image_url(block, max_side=self.max_image_side, urls=self.urls)
             return data_uri(url) if style == "openai" else url
 
-        chat = plain_messages(self.messages() if callable(self.messages) else self.messages)
+        # Before the budget, so that the images of tools count like those of the user.
+        chat = with_images_after_tools(plain_messages(self.messages() if callable(self.messages) else self.messages))
         return {**body, "messages": api_messages(budget.fit(chat), Receiver(model, style, encode))}
 
     def models(self, first: str, fallbacks: Iterable[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from llama_index.core.memory import BaseMemory
 from llama_index.core.schema import QueryBundle
 
 from llama_index_mm_zhipu.images import ImageError, ImageSource, open_image, read_bytes, resolve_source
-from llama_index_mm_zhipu.llm.images import content_key, language_of_chat
+from llama_index_mm_zhipu.llm.images import UnprintedImageBlock, content_key, language_of_chat
 from llama_index_mm_zhipu.prompts.wording import wording_of
 from llama_index_mm_zhipu.query.question import has_words, images_of
 
@@ -22,14 +22,6 @@ logger = logging.getLogger(__name__)
 
 _SCHEME = "session-image:"
 """Scheme of the URL that replaces, in the chat store, an image given as bytes."""
-
-
-class UnprintedImageBlock(ImageBlock):
-    """An ``ImageBlock`` whose ``repr`` leaves out the bytes."""
-
-    def __repr_args__(self) -> Any:
-        """Return the fields that ``repr`` shows."""
-        return [(name, value) for name, value in super().__repr_args__() if name != "image"]
 
 
 class ImageMemory(BaseMemory):

@@ -239,9 +239,14 @@ def readable_source(image: ImageSource) -> ResolvedSource:
     return source
 
 
-def _shown_metadata(node: BaseNode) -> dict[str, Any]:
+def file_name_of(node: BaseNode) -> str | None:
+    """Return the name of the file that a node was read from, without its folder, or None."""
     path = getattr(node, "image_path", None) or node.metadata.get(FILE_PATH)
-    file_name = node.metadata.get(FILE_NAME) or (Path(str(path)).name if path else None)
+    return node.metadata.get(FILE_NAME) or (Path(str(path)).name if path else None)
+
+
+def _shown_metadata(node: BaseNode) -> dict[str, Any]:
+    file_name = file_name_of(node)
     hidden = {*node.excluded_llm_metadata_keys, FILE_PATH}
     shown = {key: value for key, value in node.metadata.items() if key not in hidden}
     return {FILE_NAME: file_name, **shown} if file_name else shown

@@ -24,6 +24,7 @@ from llama_index_mm_zhipu.testing.wire import (
     base64_of,
     count_tokens,
     describe_image,
+    holds_tool_images,
     last_line,
     last_question,
     parts_of,
@@ -50,7 +51,7 @@ def answer_to(request: dict[str, Any], synonyms: Synonyms | None = None) -> Answ
         synonyms: Answers to the prompt of ``QueryRewriter``, see ``search_words``.
     """
     messages = request["messages"]
-    if request.get("tools") and messages[-1]["role"] != "tool":
+    if request.get("tools") and not _ends_with_results(messages):
         choice = selected_choice(messages)
         # The number comes first because schemas are filled with the first number of the question.
         question = last_question(messages) if choice is None else f"{choice} {last_question(messages)}"
@@ -123,7 +124,7 @@ def _tool_call(function: dict[str, Any], question: str) -> tuple[Delta, ...]:
 
 
 def _text(messages: list[Message], synonyms: Synonyms) -> str:
-    if messages[-1]["role"] == "tool":
+    if _ends_with_results(messages):
         return _repeat_results(messages)
     if (words := search_words(messages, synonyms)) is not None:
         return words
@@ -142,9 +143,13 @@ def _json(value: Any) -> str:
 
 def _describe(messages: list[Message]) -> str:
     """Repeat the question, then describe each image with the text before it."""
+    return "\n".join([_greeting(messages), *_lines_of_images(messages)])
+
+
+def _lines_of_images(messages: list[Message]) -> list[str]:
     images = [line for message in messages for line in _described_images(message)]
     numbered = [f"第{number}张图片：{line}" for number, line in enumerate(images, start=1)]
-    return "\n".join([_greeting(messages), f"收到 {len(images)} 张图片。", *numbered])
+    return [f"收到 {len(images)} 张图片。", *numbered]
 
 
 def _described_images(message: Message) -> list[str]:
@@ -168,14 +173,20 @@ def _greeting(messages: list[Message]) -> str:
     return f"{GREETING}问题：{last_question(messages)}"
 
 
+def _ends_with_results(messages: list[Message]) -> bool:
+    return messages[-1]["role"] == "tool" or holds_tool_images(messages[-1])
+
+
 def _repeat_results(messages: list[Message]) -> str:
-    """Repeat the question and the results of the tools that were called for it."""
+    """Repeat the question and the results of the tools that were called for it, and describe their images."""
+    with_images = holds_tool_images(messages[-1])
     results: list[str] = []
-    for message in reversed(messages):
+    for message in reversed(messages[:-1] if with_images else messages):
         if message["role"] != "tool":
             break
         results.insert(0, f"工具结果：{text_of(message)}")
-    return "\n".join([_greeting(messages), *results])
+    images = _lines_of_images(messages[-1:]) if with_images else []
+    return "\n".join([_greeting(messages), *results, *images])
 
 
 # Prompts of this package and of LlamaIndex. Each rule returns None for prompts of other kinds.

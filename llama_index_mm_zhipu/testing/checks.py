@@ -161,7 +161,7 @@ def _check_messages(messages: Any, max_images: int, model: str) -> None:
     called: list[str] = []
     for message in messages:
         _check_role(message, called)
-        _check_content(message, _part_types(model))
+        _check_content(message, _part_types(message["role"], model))
         called += _call_ids(message)
     images = [part["image_url"]["url"] for message in messages for part in parts_of(message) if "image_url" in part]
     if len(images) > max_images:
@@ -177,7 +177,9 @@ def _check_role(message: Message, called: list[str]) -> None:
         raise invalid_field("messages.tool_call_id")
 
 
-def _part_types(model: str) -> list[str]:
+def _part_types(role: str, model: str) -> list[str]:
+    if role == "tool":
+        return ["text"]
     videos = ["video_url"] if takes_video(model) else []
     files = ["file_url"] if takes_files(model) else []
     return ["image_url", "text", *videos, *files]
@@ -304,6 +306,13 @@ def _openai_problems(request: dict[str, Any]) -> Iterator[str]:
         yield "Stream options can only be defined when `stream=True`."
     if not isinstance(request.get("model"), str) or not request.get("messages"):
         yield "[{'type': 'missing', 'loc': ('body', 'messages'), 'msg': 'Field required'}]"
+    for index, message in enumerate(request["messages"]):
+        if message.get("role") == "tool" and any(part["type"] != "text" for part in parts_of(message)):
+            # The words of OpenAI's own service. Some servers ignore the image instead.
+            yield (
+                f"Invalid 'messages[{index}]'. Image URLs are only allowed for messages with role 'user', but this "
+                "message with role 'tool' contains an image URL."
+            )
     for part in (part for message in request["messages"] for part in parts_of(message)):
         if part["type"] not in _OPENAI_PART_TYPES:
             yield f"Unknown part type: {part['type']}"

@@ -19,6 +19,7 @@ from typing import Any
 from PIL import Image
 
 from llama_index_mm_zhipu.llm.images import MAX_ENCODED_BYTES, MAX_SIDE
+from llama_index_mm_zhipu.prompts.wording import WORDING
 
 Delta = dict[str, Any]
 Message = dict[str, Any]
@@ -300,6 +301,9 @@ OBSERVATION = "Observation:"
 
 _QUESTION_LABELS = ("问题：", "Query:", "Question:")
 
+# How the LLM of this package begins the message that has the images of tool results.
+_TOOL_IMAGES = tuple(wording.images_of_tools for wording in WORDING.values())
+
 
 def parts_of(message: Message) -> list[dict[str, Any]]:
     """Return the content of a message as a list of parts; a string becomes one text part."""
@@ -312,10 +316,15 @@ def text_of(message: Message) -> str:
     return "\n".join(part["text"] for part in parts_of(message) if part["type"] == "text")
 
 
+def holds_tool_images(message: Message) -> bool:
+    """Return whether a message has the images of tool results, which the results themselves may not have."""
+    return message["role"] == "user" and text_of(message).startswith(_TOOL_IMAGES)
+
+
 def last_question(messages: list[Message]) -> str:
-    """Return the last question of the user; results of tools are skipped."""
+    """Return the last question of the user; results of tools and their images are skipped."""
     for message in reversed(messages):
-        if message["role"] == "user" and not text_of(message).startswith(OBSERVATION):
+        if message["role"] == "user" and not text_of(message).startswith((OBSERVATION, *_TOOL_IMAGES)):
             return question_in(_final_text(message))
     return ""
 

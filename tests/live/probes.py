@@ -186,11 +186,11 @@ def _calls(model: str, **fields: Any) -> Ask:
     return ask
 
 
-def _tool_result(content: str) -> Ask:
+def _tool_result(content: Any) -> Ask:
     return lambda api: _answer_to_tool_result(api, content)
 
 
-def _answer_to_tool_result(api: Api, content: str) -> str:
+def _answer_to_tool_result(api: Api, content: Any) -> str:
     call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "北京"}'}}
     history = [
         user(WEATHER),
@@ -558,6 +558,12 @@ _TOOLS = [
     ),
     Probe("tool result", "D: taken", ANSWERED, _tool_result("晴，25度")),
     Probe("empty tool result", "?: taken", ANSWERED, _tool_result("")),
+    Probe(
+        "image in a tool result",
+        "?: refused, tools return text",
+        "400 1210 messages.content.type 参数非法，取值范围 ['text']",
+        _tool_result([text("晴"), *images(1)]),
+    ),
     Probe(
         "thinking disabled, glm-5.3-flash",
         "L: refused",

@@ -17,8 +17,10 @@ from pydantic import BaseModel, Field
 from raw_client import TOOL_MODEL, Client, choices_of, image, text, tool, user
 
 from llama_index_mm_zhipu.prompts.templates import REWRITE_PROMPTS
+from llama_index_mm_zhipu.prompts.wording import WORDING
 from llama_index_mm_zhipu.testing import MockGLMServer
 from llama_index_mm_zhipu.testing.answers import caption, scores, search_words, selected_choice, selection
+from llama_index_mm_zhipu.types import Language
 
 
 class Colour(Enum):
@@ -167,6 +169,26 @@ def test_results_of_tools_are_repeated_after_the_question(shared: Client) -> Non
     ]
     assert "tool_calls" not in message
     assert "tool_calls" in shared.message(messages=[*messages, user("梨呢？")], model=TOOL_MODEL, tools=[tool()])
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_images_after_results_are_described_and_no_tool_is_called_again(
+    shared: Client, red: str, language: Language
+) -> None:
+    called = shared.message("有苹果吗？", model=TOOL_MODEL, tools=[tool()])
+    result = {"role": "tool", "tool_call_id": called["tool_calls"][0]["id"], "content": "图1：红苹果"}
+    images = user([text(f"{WORDING[language].images_of_tools}\n图1：红苹果"), image(red)])
+    history = [user("有苹果吗？"), called, result, images]
+
+    message = shared.message(messages=history, model=TOOL_MODEL, tools=[tool()])
+    assert "tool_calls" not in message
+    assert message["content"].splitlines() == [
+        "（本地模拟服务，不是模型）问题：有苹果吗？",
+        "工具结果：图1：红苹果",
+        "收到 1 张图片。",
+        "第1张图片：PNG 30×20，平均颜色 #ff0000；说明：图1：红苹果",
+    ]
+    assert "tool_calls" in shared.message(messages=[*history, user("梨呢？")], model=TOOL_MODEL, tools=[tool()])
 
 
 @pytest.mark.parametrize(

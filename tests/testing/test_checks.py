@@ -235,6 +235,16 @@ def test_the_result_of_a_tool_needs_an_earlier_call(shared: Client) -> None:
         assert shared.error(messages=messages) == invalid("messages.tool_call_id")
 
 
+def test_tools_return_only_text(shared: Client, red: str) -> None:
+    called = {"role": "assistant", "content": None, "tool_calls": [call()]}
+    result = {"role": "tool", "content": [text("1.0")], "tool_call_id": "c1"}
+    assert shared.post(messages=[user("x"), called, result], model=TOOL_MODEL).status_code == 200
+    for part in (image(red), VIDEO, FILE):
+        with_part = {**result, "content": [text("1.0"), part]}
+        refused = shared.error(messages=[user("x"), called, with_part], model=TOOL_MODEL)
+        assert refused == (400, "1210", "messages.content.type 参数非法，取值范围 ['text']")
+
+
 @pytest.mark.parametrize(
     "calls", ["c1", ["c1"], [{"id": "c1"}], [{**call(), "id": 1}], [{**call(), "function": {"name": "price"}}]]
 )

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from gates import Together
 from PIL import Image
-from raw_client import KEY, Client, body_of, choices_of, encoded, image, lines_of, text, tool
+from raw_client import KEY, Client, body_of, choices_of, encoded, image, lines_of, text, tool, user
 from waiting import PATIENCE, wait_until
 
 from llama_index_mm_zhipu.testing import Delay, ErrorAnswer, MockGLMServer, Stall, Trickle
@@ -299,6 +299,12 @@ def test_other_errors_are_refused_as_by_vllm(openai_client: Client) -> None:
     assert "only be defined when `stream=True`" in refusal(openai_client, stream_options={"include_usage": True})
     assert "Field required" in refusal(openai_client, messages=[])
     assert "Unknown part type: file_url" in refusal(openai_client, [{"type": "file_url", "file_url": {"url": "x"}}])
+
+
+def test_images_of_openai_tools_are_refused_as_by_openai(openai_client: Client) -> None:
+    result = {"role": "tool", "tool_call_id": "c1", "content": [image("https://example.com/a.jpg")]}
+    refused = refusal(openai_client, messages=[user("x"), result])
+    assert refused.startswith("Invalid 'messages[1]'. Image URLs are only allowed for messages with role 'user', but")
 
 
 def test_the_content_of_an_openai_call_is_null(openai_client: Client) -> None:
