@@ -48,11 +48,13 @@ newest-core: .venv/.installed-dev
 	$(PY) -m uv pip install --python $(PY) --link-mode copy --overrides requirements/newest-core.txt --upgrade-package \
 		llama-index-core --editable ".[dev]"
 
-# What is written from other files and kept in the repository: the notebook, the reference pages, a table.
+# What is written from other files and kept in the repository: the notebook, the reference pages, a table, outputs of
+# commands.
 docs: .venv/.installed-dev
 	$(PY) docs/run_notebook.py
 	$(PY) docs/generate.py
 	$(PY) docs/store_table.py
+	$(PY) docs/run_commands.py
 
 # One stamp for each extra: demo, dev. Copies, as nltk refuses what uv links from its cache by default.
 .venv/.installed-%: pyproject.toml requirements/constraints.txt requirements/overrides.txt
