@@ -9,12 +9,17 @@ from llama_index.core.schema import ImageNode
 from PIL import Image
 
 import llama_index_mm_zhipu as package
+from llama_index_mm_zhipu.cli.main import main
 from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
 EXTRAS = ("postgres", "qdrant", "milvus", "transfer")
 
-# These modules need pytest, matplotlib, Ray and the packages of other stores, which the wheel does not require.
-needing_more = ("testing.fixtures", "display.figure", "distributed", *(f"stores.{each}." for each in EXTRAS))
+# These modules need pytest, matplotlib, Ray, mcp and the packages of other stores, which the wheel does not require.
+needing_more = (
+    *("testing.fixtures", "display.figure", "distributed", "mcp.", "cli.commands.mcp", "cli.commands.import"),
+    *("cli.commands.export", "cli.transfer", "service.moving", "__main__"),
+    *(f"stores.{each}." for each in EXTRAS),
+)
 skipped = tuple(f"{package.__name__}.{module}" for module in needing_more)
 found = pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 modules = [module.name for module in found if not module.name.startswith(skipped)]
@@ -36,5 +41,8 @@ with tempfile.TemporaryDirectory() as folder, MockGLMServer() as server:
     assert "#ff0000" in str(response) or "#fe0000" in str(response), response
     assert "data:image/jpeg;base64," in package.show("图里是什么颜色？", response)._repr_html_()
     index.close()
+    # The command finds the model again that the index recorded.
+    assert main(["search", "红色", "--store", str(Path(folder) / "store")]) == 0
+    assert main(["info", "--store", str(Path(folder) / "store")]) == 0
 
 print(f"wheel: {len(modules)} modules imported, one query answered")

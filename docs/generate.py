@@ -21,6 +21,7 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.embedding.contract": [
             "StreamsImageEmbeddings",
             "HasFingerprint",
+            "HasReference",
             "HasPrecision",
             "KnowsText",
             "AdaptsToLongTexts",
@@ -133,6 +134,14 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.images.opening": ["open_image"],
         "llama_index_mm_zhipu.images.sources": ["UrlRules", "decode_base64"],
         "llama_index_mm_zhipu.images.errors": ["ImageError"],
+    },
+    "service": {
+        "llama_index_mm_zhipu.service.image_service": ["ImageService", "SearchResults", "UnknownNodeError"],
+        "llama_index_mm_zhipu.service.inputs": ["IndexInputs"],
+        "llama_index_mm_zhipu.service.results": ["SearchResult", "Answer", "StoredImage", "IndexReport"],
+        "llama_index_mm_zhipu.service.answers": ["AnswerStream", "ChatSession"],
+        "llama_index_mm_zhipu.service.status": ["status_of", "IndexStatus", "IndexSource"],
+        "llama_index_mm_zhipu.mcp.server": ["build_server"],
     },
     "testing": {
         "llama_index_mm_zhipu.testing.mock_server": ["MockGLMServer", "connect_glm"],

@@ -8,6 +8,7 @@
 # %%
 import argparse
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from itertools import islice
@@ -201,6 +202,15 @@ print(f"\nPages for {question}")
 for result in found_pages:
     print(f"{result.score:7.4f}  {result.node.node_id}  {page_text_of(result.node).splitlines()[1]}")
 save(plot_results(question, found_pages), "pages.png")
+
+# %% [markdown]
+# ## Go on in the terminal
+# The command `mmzhipu` searches the same index, and builds others without any Python.
+
+# %%
+mmzhipu = "mmzhipu" if shutil.which("mmzhipu") else os.path.relpath(Path(sys.executable).with_name("mmzhipu"))
+print(f"\nGo on in the terminal: {mmzhipu} search {settings.words} --store {os.path.relpath(store)}")
+print("Other commands: index, ask, chat, info, evaluate, export, import, doctor, and mcp for agents; see --help.")
 
 # %%
 pages.close()

@@ -48,6 +48,7 @@ def test_the_script_prints_results_and_saves_plots(tmp_path: Path) -> None:
     for name in ("five_images.png", "by_words.png", "by_image.png", "answer.html", "pages.png"):
         assert f"Saved {name}" in shown
         assert (tmp_path / name).stat().st_size > 10_000
+    assert re.search(r"\nGo on in the terminal: \S*mmzhipu search 绿色 --store test-model\n.* chat, .* doctor", shown)
     # On stderr there are only progress bars, and lines that report slow steps on a busy machine.
     lines = re.split(r"[\r\n]+", done.stderr.strip())
     assert [line for line in lines if not re.match("Embedding|Converting|Loading|Reading", line)] == []
