@@ -99,15 +99,12 @@ _NEXT_KEY = "select key from metadata where key > ? order by key limit 1"
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True)
+    # A file in WAL mode whose log is not there is not open elsewhere. Reading it as immutable leaves no new log behind,
+    # and needs no permission to create one.
+    is_open = path.with_name(f"{path.name}-wal").exists()
+    mode = "mode=ro" if is_open else "mode=ro&immutable=1"
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True)
     try:
-        try:
-            connection.execute("select 1 from sqlite_master")
-        except sqlite3.OperationalError:
-            # A file in WAL mode needs a file beside it, which a read-only folder does not allow.
-            connection.close()
-            connection = sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)
         yield connection
     finally:
         connection.close()

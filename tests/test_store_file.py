@@ -44,6 +44,13 @@ def test_what_an_open_store_has_just_written_is_seen(tmp_path: Path) -> None:
     store.close()
 
 
+def test_reading_a_file_leaves_no_other_files(tmp_path: Path) -> None:
+    filled(tmp_path).close()
+    before = sorted(tmp_path.iterdir())
+    read_store_file(tmp_path / "image.sqlite3")
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_a_file_in_a_folder_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
     filled(tmp_path).close()
     file = tmp_path / "image.sqlite3"
