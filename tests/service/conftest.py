@@ -45,7 +45,7 @@ def emoji_folder(examples: list[Example], tmp_path: Path) -> Path:
 @pytest.fixture
 def captions_csv(examples: list[Example], tmp_path: Path) -> Path:
     """A table with the captions of the images of ``emoji_folder``, and their prices."""
-    lines = ["file_name,caption,price", *(f"{e.caption}.png,{e.caption},{e.number * 10}" for e in examples)]
+    lines = ["file_name,caption,price", *(f"{e.caption}.jpg,{e.caption},{e.number * 10}" for e in examples)]
     file = tmp_path / "captions.csv"
     file.write_text("\n".join(lines), encoding="utf-8")
     return file
@@ -55,5 +55,5 @@ def write_images(examples: list[Example], folder: Path) -> Path:
     """Write images into a new folder, each named by its caption; return the folder."""
     folder.mkdir()
     for example in examples:
-        (folder / f"{example.caption}.png").write_bytes(example.image)
+        (folder / f"{example.caption}.jpg").write_bytes(example.image)
     return folder
