@@ -1,19 +1,21 @@
-"""Texts that tools put beside images. Captions may come from anybody: they are quoted, so that they are no orders."""
+"""Texts that tools put beside images. What a collection holds may come from anybody: it is quoted, and is no order."""
 
 from __future__ import annotations
 
 import json
 
-from llama_index_mm_zhipu.prompts.wording import as_quoted_lines, quoted, wording_of
+from llama_index_mm_zhipu.prompts.wording import as_quoted_lines, in_one_line, quoted, wording_of
 from llama_index_mm_zhipu.service.results import Answer, SearchResult
 from llama_index_mm_zhipu.types import Language
 
 _MAX_TEXT = 2_000
-"""Characters of a page text or text node; pages of books have some 1,000."""
+"""Characters of a caption, of metadata, and of a page text or text node; pages of books have some 1,000."""
 
 
 def result_text(result: SearchResult, language: Language) -> str:
     """Return what is known of a result, one field a line.
+
+    The caption is in quotation marks, and all other lines but the first are quoted by ``>``.
 
     Args:
         result: The result.
@@ -21,23 +23,30 @@ def result_text(result: SearchResult, language: Language) -> str:
     """
     wording = wording_of(language)
     name = wording.name.format(number=result.number) if result.number is not None else result.type
-    score = f"{result.score_type}: {result.score:.4f}" if result.score is not None else ""
+    score = f" {result.score_type}: {result.score:.4f}" if result.score is not None else ""
+    fields = {
+        "id": result.node_id,
+        "source": result.source,
+        "page": result.page,
+        "time": result.time,
+        "metadata": json.dumps(result.metadata, ensure_ascii=False, default=str) if result.metadata else "",
+    }
     lines = [
-        f"[{name}]",
-        score,
-        f"caption: {quoted(result.caption, wording)}" if result.caption else "",
-        f"page: {result.page}" if result.page else "",
-        f"time: {result.time}" if result.time else "",
-        f"id: {result.node_id}",
-        f"source: {result.source}" if result.source else "",
-        f"metadata: {json.dumps(result.metadata, ensure_ascii=False)}" if result.metadata else "",
-        f"text:\n{as_quoted_lines(result.text[:_MAX_TEXT])}" if result.text else "",
+        f"[{name}]{score}",
+        f"caption: {quoted(_shortened(result.caption), wording)}" if result.caption else "",
+        *(f"> {field}: {in_one_line(_shortened(value))}" for field, value in fields.items() if value),
+        # The text could have a line that begins with "id:".
+        f"> text:\n{as_quoted_lines(as_quoted_lines(_shortened(result.text)))}" if result.text else "",
     ]
     return "\n".join(filter(None, lines))
 
 
 def answer_text(answer: Answer) -> str:
     """Return an answer, followed by the ids of the images that it cites."""
-    cited = [f"[{name}] = {node_id}" for name, node_id in answer.citations.items()]
+    cited = [f"[{name}] = {in_one_line(node_id)}" for name, node_id in answer.citations.items()]
     unknown = [f"[{name}] does not exist" for name in answer.unknown_citations]
     return "\n".join([answer.text, "", *cited, *unknown]).rstrip()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}…"

@@ -41,20 +41,31 @@ def serve_http(server: MCPServer, *, host: str, port: int, token: str | None, on
         OSError: The port is taken, or the address is not of this machine.
         ValueError: The address needs a token.
     """
-    is_local = is_loopback(host)
-    if not is_local and not token:
-        raise ValueError(f"{host} can be reached from other machines: a token is needed")
-    app: ASGIApp = server.streamable_http_app(
-        streamable_http_path=PATH, host=host, transport_security=_security(is_local)
-    )
-    if token:
-        app = TokenRequired(app, token)
+    app = http_app(server, host=host, token=token)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family) as listener:
         name = f"[{host}]" if ":" in host else host
         on_start(f"http://{name}:{listener.getsockname()[1]}{PATH}")
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def http_app(server: MCPServer, *, host: str, token: str | None) -> ASGIApp:
+    """Return the ASGI application that ``serve_http`` serves.
+
+    Args:
+        server: The server.
+        host: Address that it is reached at. Any but this machine's own needs a token.
+        token: Token that clients must send as ``Authorization: Bearer``; None for none.
+
+    Raises:
+        ValueError: The address needs a token.
+    """
+    token = (token or "").strip()
+    if not is_loopback(host) and not token:
+        raise ValueError(f"{host or 'an empty address'} can be reached from other machines: a token is needed")
+    app = server.streamable_http_app(streamable_http_path=PATH, host=host, transport_security=_security(host))
+    return TokenRequired(app, token) if token else app
 
 
 def is_loopback(host: str) -> bool:
@@ -74,25 +85,31 @@ class TokenRequired:
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._expected = f"Bearer {token}".encode()
+        self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        if scope["type"] == "http":
-            given = Headers(scope=scope).get("authorization", "").encode()
-            if not secrets.compare_digest(given, self._expected):
-                refusal = PlainTextResponse(
-                    "send the token: Authorization: Bearer …", 401, headers={"WWW-Authenticate": "Bearer"}
-                )
-                await refusal(scope, receive, send)
-                return
+        if scope["type"] != "lifespan" and not self._is_allowed(Headers(scope=scope).get("authorization", "")):
+            refusal = PlainTextResponse(
+                "send the token: Authorization: Bearer …", 401, headers={"WWW-Authenticate": "Bearer"}
+            )
+            await refusal(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
+    def _is_allowed(self, authorization: str) -> bool:
+        scheme, _, given = authorization.partition(" ")
+        # Headers are bytes that were decoded as Latin-1. The comparison takes the same time for all wrong tokens.
+        is_right = secrets.compare_digest(given.strip().encode("latin-1"), self._token)
+        return is_right and scheme.lower() == "bearer"
 
-def _security(is_local: bool) -> TransportSecuritySettings:
+
+def _security(host: str) -> TransportSecuritySettings:
     # A page in the browser could reach a local server under another name (DNS rebinding). Other servers have a token.
+    names = [*_LOCAL_NAMES, f"[{host}]" if ":" in host else host]
     return TransportSecuritySettings(
-        enable_dns_rebinding_protection=is_local,
-        allowed_hosts=[f"{name}:*" for name in _LOCAL_NAMES],
-        allowed_origins=[f"http://{name}:*" for name in _LOCAL_NAMES],
+        enable_dns_rebinding_protection=is_loopback(host),
+        # Clients leave out the port 80.
+        allowed_hosts=[pattern for name in names for pattern in (name, f"{name}:*")],
+        allowed_origins=[pattern for name in names for pattern in (f"http://{name}", f"http://{name}:*")],
     )

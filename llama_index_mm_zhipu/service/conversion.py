@@ -7,8 +7,8 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
-from llama_index_mm_zhipu.images import caption_of, describe, has_image, page_text_of
-from llama_index_mm_zhipu.query.labels import IMAGE_LABEL
+from llama_index_mm_zhipu.images import caption_of, describe, has_image, is_data_uri, is_url, page_text_of
+from llama_index_mm_zhipu.query.labels import IMAGE_LABEL, RETRIEVAL_SCORES
 from llama_index_mm_zhipu.readers.figures import PAGE_LABEL
 from llama_index_mm_zhipu.readers.records import (
     FILE_NAME,
@@ -38,15 +38,17 @@ def result_of(node: BaseNode, score: float | None = None) -> SearchResult:
         node: An image or a text.
         score: Its score; None if it was not searched for.
     """
-    label: Any = node.metadata.get(IMAGE_LABEL)
-    label = label if isinstance(label, Mapping) else {}
+    label = _mapping_in(node, IMAGE_LABEL)
+    number = label.get("number")
+    is_cosine = label.get("score_type") == "similarity" or score == _mapping_in(node, RETRIEVAL_SCORES).get("cosine")
     is_image = has_image(node)
     return SearchResult(
         type="image" if is_image else "text",
-        number=label.get("number"),
+        # Records of a data set may have a key of that name.
+        number=number if isinstance(number, int) else None,
         node_id=node.node_id,
         score=score,
-        score_type=None if score is None else label.get("score_type", "score"),
+        score_type=None if score is None else "similarity" if is_cosine else "score",
         caption=caption_of(node) if is_image else "",
         text=page_text_of(node) if is_image else node.get_content(MetadataMode.NONE),
         page=str(node.metadata.get(PAGE_LABEL) or ""),
@@ -63,7 +65,8 @@ def source_of(node: BaseNode) -> str:
     """
     path = getattr(node, "image_path", None) or node.metadata.get(FILE_PATH)
     if path:
-        return str(path)
+        # LlamaIndex takes URLs and images in base64 for paths, too.
+        return describe(str(path)) if is_url(str(path)) or is_data_uri(str(path)) else str(path)
     root, location = node.metadata.get(SOURCE_ROOT), location_of(node)
     if location is not None and isinstance(root, str):
         is_record = location.startswith(f"{root}{RECORD_SEPARATOR}")
@@ -71,3 +74,8 @@ def source_of(node: BaseNode) -> str:
         return path_of_location(root if is_record or name is None else f"{root}/{name}")
     url = getattr(node, "image_url", None)
     return describe(url) if url else ""
+
+
+def _mapping_in(node: BaseNode, key: str) -> Mapping[str, Any]:
+    value = node.metadata.get(key)
+    return value if isinstance(value, Mapping) else {}

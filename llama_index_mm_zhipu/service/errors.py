@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-_EXPECTED = frozenset({"GLMError", "ImportError", "LookupError", "OSError", "RuntimeError", "ValueError"})
+from llama_index_mm_zhipu.prompts.wording import in_one_line
+
+_EXPECTED = frozenset(
+    {"GLMError", "ImportError", "OSError", "OcrEngineError", "RuntimeError", "UnknownNodeError", "ValueError"}
+)
 """Classes by name: bad input, missing extras, stores, models, the API. Importing some of them is slow."""
+
+_FAULTS = frozenset({"NotImplementedError", "RecursionError"})
+"""Classes derived from these that only a fault of a program raises."""
+
+
+class UnknownNodeError(LookupError):
+    """No node has an id; the message names similar ids."""
 
 
 def is_expected(error: Exception) -> bool:
     """Return whether the message of an error tells what to do; others are faults of this package."""
-    return not _EXPECTED.isdisjoint(class_names(error))
+    names = class_names(error)
+    return not _EXPECTED.isdisjoint(names) and _FAULTS.isdisjoint(names)
 
 
 def class_names(error: Exception) -> list[str]:
@@ -17,5 +29,5 @@ def class_names(error: Exception) -> list[str]:
 
 
 def message_of(error: Exception) -> str:
-    """Return the message of an error in one line; its class if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return the message of an error in one line, without control characters; its class if it has none."""
+    return in_one_line(str(error)) or type(error).__name__

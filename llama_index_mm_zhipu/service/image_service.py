@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,21 +15,23 @@ from llama_index.core.llms.utils import LLMType
 from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
-from llama_index_mm_zhipu.arguments import as_path
+from llama_index_mm_zhipu.arguments import as_path, require_positive
 from llama_index_mm_zhipu.display import Gallery, show
 from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.backends import Precision
 from llama_index_mm_zhipu.embedding.references import model_of
-from llama_index_mm_zhipu.images import ImageSource, encode_image, has_image, load_image
+from llama_index_mm_zhipu.images import ImageSource, describe, encode_image, has_image, load_image
 from llama_index_mm_zhipu.index.build import build_from_reader, has_index, load_index
 from llama_index_mm_zhipu.index.fill import IndexReader, fill_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.wording import language_of_text
+from llama_index_mm_zhipu.query.labels import number_images
 from llama_index_mm_zhipu.query.question import image_question
 from llama_index_mm_zhipu.readers.records import SOURCE_LOCATION
 from llama_index_mm_zhipu.service.answers import AnswerStream, ChatSession
 from llama_index_mm_zhipu.service.conversion import result_of, results_of
+from llama_index_mm_zhipu.service.errors import UnknownNodeError
 from llama_index_mm_zhipu.service.filters import KeyTypes, parse_filters
 from llama_index_mm_zhipu.service.inputs import IndexInputs
 from llama_index_mm_zhipu.service.results import IndexReport, SearchResult, StoredImage
@@ -45,10 +48,7 @@ MAX_SIDE = 1024
 
 _MAX_CANDIDATES = 5
 _MAX_COMPARED_IDS = 20_000
-
-
-class UnknownNodeError(LookupError):
-    """No node has an id; the message names similar ids."""
+_MAX_ID = 1_000
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class ImageService:
         self.index = index
         self.folder = folder
         self._llm = llm
+        # The index tells what happened to the nodes that were inserted last.
+        self._adding = threading.Lock()
 
     @classmethod
     def open(
@@ -155,14 +157,14 @@ class ImageService:
         """
         started = time.monotonic()
         path = as_path(folder, "folder")
-        is_new = not has_index(path)
-        before = 0 if is_new else read_store_file(path / IMAGES_FILE).nodes
+        before = read_store_file(path / IMAGES_FILE).nodes if has_index(path) else 0
         embed_model = _embedding(path, model, device, precision)
         index = build_from_reader(
-            _reader_of(inputs, remove_missing),
+            # An index that is new is not created for folders without images.
+            _reader_of(inputs, remove_missing, allow_empty=remove_missing and has_index(path)),
             embed_model,
             persist_dir=path,
-            caption_weight=inputs.caption_weight_for(embed_model) if is_new else None,
+            caption_weight=None if before else inputs.caption_weight_for(embed_model),
             ocr=ocr,
         )
         return cls(index, folder=path, llm=llm), _report(index, inputs, before, started)
@@ -178,9 +180,11 @@ class ImageService:
             StoreError: The index cannot be written to; what was acknowledged is stored.
             ValueError: There is nothing to index.
         """
-        started, before = time.monotonic(), self.index.image_store.count()
-        fill_index(self.index, _reader_of(inputs, remove_missing))
-        return _report(self.index, inputs, before, started)
+        started = time.monotonic()
+        with self._adding:
+            before = self.index.image_store.count()
+            fill_index(self.index, _reader_of(inputs, remove_missing, allow_empty=remove_missing))
+            return _report(self.index, inputs, before, started)
 
     def search(
         self,
@@ -216,16 +220,18 @@ class ImageService:
         if image is None and not words.strip():
             raise ValueError("nothing to search for: give words, an image, or both")
         question = image_question(words, [image]) if image is not None else QueryBundle(words)
+        language = language_of_text(words)
         retriever = self.index.as_retriever(
-            similarity_top_k=similarity_top_k + (like is not None),
+            similarity_top_k=similarity_top_k,
+            image_similarity_top_k=similarity_top_k + (like is not None),
             filters=self.parsed_filters(filters),
             vector_store_query_mode=mode,
             similarity_cutoff=similarity_cutoff,
-            language=language_of_text(words),
+            language=language,
         )
         nodes = retriever.retrieve(question)
         if like is not None:
-            nodes = [node for node in nodes if node.node.node_id != like][:similarity_top_k]
+            nodes = number_images(_without_image(nodes, like, similarity_top_k), language=language)
         return SearchResults(results_of(nodes), nodes, question)
 
     def ask(
@@ -281,7 +287,9 @@ class ImageService:
         Raises:
             ImageError: The image cannot be read any more.
             UnknownNodeError: No image has this id.
+            ValueError: ``max_side`` is not positive.
         """
+        require_positive(max_side, "max_side")
         node = self._image_node(node_id)
         image = load_image(node)
         image.thumbnail((max_side, max_side))
@@ -319,6 +327,7 @@ class ImageService:
         return KeyTypes(
             has_text=any(example.is_text for example in examples),
             has_numbers=any(not example.is_text for example in examples),
+            are_lists=bool(examples) and all(example.is_item for example in examples),
         )
 
     def _image_node(self, node_id: str) -> BaseNode:
@@ -328,13 +337,22 @@ class ImageService:
                 return node
         near = list(islice(self._similar_ids(node_id), _MAX_CANDIDATES))
         advice = f"; did you mean {', '.join(map(one_line, near))}?" if near else ""
-        raise UnknownNodeError(f"no image has the id {one_line(node_id)}{advice}")
+        # Clients take an image in base64 for an id, too.
+        raise UnknownNodeError(f"no image has the id {describe(node_id)}{advice}")
 
     def _similar_ids(self, node_id: str) -> Iterator[str]:
-        """Yield ids whose part within their source is the given one, then ids that are spelled nearly alike."""
+        """Yield ids whose part within their source is the given one, or ids that are spelled nearly alike."""
+        if len(node_id) > _MAX_ID:
+            return
         known = list(islice(self.index.image_store.metadata_texts(SOURCE_LOCATION), _MAX_COMPARED_IDS))
         same = [each for each in known if each.endswith(f"/{node_id}")]
         yield from same or get_close_matches(node_id, known)
+
+
+def _without_image(results: Sequence[NodeWithScore], node_id: str, max_images: int) -> list[NodeWithScore]:
+    """Return results without one of the images, and with at most so many others."""
+    images = [result for result in results if has_image(result.node) and result.node.node_id != node_id]
+    return [*(result for result in results if not has_image(result.node)), *images[:max_images]]
 
 
 def _examples(store: Any, key: str) -> list[Any]:
@@ -359,11 +377,13 @@ def _embedding(
     return ChineseClipEmbedding(model or DEFAULT_MODEL, device=device, precision=precision)
 
 
-def _reader_of(inputs: IndexInputs, remove_missing: bool) -> IndexReader:
+def _reader_of(inputs: IndexInputs, remove_missing: bool, *, allow_empty: bool) -> IndexReader:
     return IndexReader(
-        inputs.items(),
+        inputs.items(allow_empty=allow_empty),
         on_error=inputs.on_error,
         remove_missing=remove_missing,
+        # A folder without images has lost those that it had.
+        roots={folder.resolve() for folder in inputs.folders} if remove_missing else set(),
         # The readers of large files show how far they are.
         show_progress=inputs.show_progress and inputs.is_light,
     )

@@ -11,11 +11,13 @@ from typing import Any
 
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import ImageNode
+from PIL import Image
 
 from llama_index_mm_zhipu.embedding.contract import default_caption_weight_of, takes_whole
-from llama_index_mm_zhipu.images import caption_of, is_image_file
+from llama_index_mm_zhipu.images import ImageError, caption_of, is_image_file, open_image
 from llama_index_mm_zhipu.index.read import IndexItem
 from llama_index_mm_zhipu.readers import FolderReader, ImageReader, JsonlReader, PageReader, VideoReader
+from llama_index_mm_zhipu.readers.folder import SIDECAR
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files
 from llama_index_mm_zhipu.readers.records import FILE_NAME, EmptySourceError
 from llama_index_mm_zhipu.reporting import Skipped
@@ -29,20 +31,22 @@ _FILE_READERS: tuple[type[PageReader] | type[VideoReader], ...] = (PageReader, V
 
 @dataclass
 class IndexInputs:
-    """The paths to index, with what is left out of them.
+    """The paths to index, with what is left out of them. They are read once.
 
     Attributes:
-        paths: Folders and files.
-        captions: Table of captions for the images of folders, or ``"sidecar"``, as in ``FolderReader``.
+        paths: Folders and files; a path that is given twice is read once.
+        captions: Table of captions for the images of the one folder that is given, or ``"sidecar"`` for any number of
+            folders, as in ``FolderReader``.
         name_column: Column of the table with the names of images.
         caption_column: Column of the table with captions.
-        on_error: What to do with images and records that cannot be read.
+        on_error: What to do with images and records that cannot be read. A path that is given alone must be readable.
         show_progress: Whether to show progress bars.
 
     Raises:
         FileNotFoundError: A path does not exist.
+        ImageError: An image that is given alone, or with ``on_error="raise"``, cannot be read.
         ImportError: A file needs an extra that is not installed.
-        ValueError: A file is of no known type.
+        ValueError: A file is of no known type, or captions are given and not the folder that they belong to.
     """
 
     paths: Sequence[Path]
@@ -55,24 +59,40 @@ class IndexInputs:
     def __post_init__(self) -> None:
         self.skipped = Skipped()
         """Files and records that were left out, with the reasons."""
+        self._empty: dict[Path, str] = {}
+        paths = {_identity_of(path): path for path in (path.expanduser().absolute() for path in self.paths)}
         # All paths are looked at before anything is read.
-        self._parts = [part for path in self.paths for part in self._parts_of(path.expanduser().absolute())]
+        self._parts = {path: [*self._parts_of(path, is_alone=len(paths) == 1)] for path in paths.values()}
+        self._require_folder_of_captions()
+
+    @property
+    def folders(self) -> list[Path]:
+        """The paths that are folders."""
+        return [path for path in self._parts if path.is_dir()]
 
     @cached_property
-    def folder_nodes(self) -> list[list[ImageNode]]:
+    def folder_nodes(self) -> dict[Path, list[ImageNode]]:
         """The images of each folder, which are paths with captions."""
-        return [[*self._read(part)] for part in self._parts if part.is_folder]
+        return {part.path: [*self._read(part)] for part in self._all_parts if part.is_folder}
 
     @property
     def is_light(self) -> bool:
         """Whether all nodes are paths, so that they fit into memory: folders of images, and image files."""
-        return all(part.is_light for part in self._parts)
+        return all(part.is_light for part in self._all_parts)
 
-    def items(self) -> list[IndexItem] | Iterator[IndexItem]:
-        """Return what ``build_index`` takes: a list if only folders and image files are given, else an iterator."""
-        if self.is_light:
-            return [*self._iterate()]
-        return self._iterate()
+    def items(self, *, allow_empty: bool = False) -> list[IndexItem] | Iterator[IndexItem]:
+        """Return what ``build_index`` takes: a list if only folders and image files are given, else an iterator.
+
+        Paths without images are added to ``skipped``.
+
+        Args:
+            allow_empty: Whether none of the paths may have images.
+
+        Raises:
+            EmptySourceError: None has; the iterator raises it at its end.
+        """
+        items = self._iterate(allow_empty)
+        return [*items] if self.is_light else items
 
     def caption_weight_for(self, model: MultiModalEmbedding) -> float | None:
         """Return the share of captions for a new index; None if ``build_index`` finds it from a list of all images.
@@ -83,43 +103,64 @@ class IndexInputs:
         if self.is_light:
             return None
         captions = chain(
-            (caption_of(node) for nodes in self.folder_nodes for node in nodes),
-            chain.from_iterable(part.captions() for part in self._parts if not part.is_folder),
+            (caption_of(node) for nodes in self.folder_nodes.values() for node in nodes),
+            chain.from_iterable(part.captions() for part in self._all_parts if not part.is_folder),
         )
         # Averaging captions into vectors is right only if each image has one that the model takes whole.
         is_whole = all(caption and takes_whole(model, caption) for caption in captions)
         return default_caption_weight_of(model) if is_whole else 0.0
 
-    def _iterate(self) -> Iterator[IndexItem]:
-        folders = iter(self.folder_nodes)
-        for part in self._parts:
-            if part.is_folder:
-                nodes = next(folders)
-                # The path of a folder without images lets an index remove those that it had.
-                yield from nodes
-                if not nodes and len(self._parts) == 1:
-                    yield part.path
-            elif part.reader is None:
-                yield part.path
-            else:
-                yield from self._read(part)
+    @property
+    def _all_parts(self) -> Iterator[_Part]:
+        return chain.from_iterable(self._parts.values())
+
+    def _require_folder_of_captions(self) -> None:
+        if self.captions is None:
+            return
+        if not self.folders:
+            raise ValueError("captions belong to the images of a folder; give the folder instead of its files")
+        if self.captions != SIDECAR and len(self.folders) > 1:
+            raise ValueError(
+                f"{self.captions} has the captions of one folder, and {len(self.folders)} are given; index one after "
+                "the other, each with its captions"
+            )
+
+    def _iterate(self, allow_empty: bool) -> Iterator[IndexItem]:
+        has_any = False
+        for path, parts in self._parts.items():
+            is_empty, skipped_before = True, self.skipped.count
+            for item in chain.from_iterable(map(self._items_of, parts)):
+                is_empty = False
+                yield item
+            has_any = has_any or not is_empty
+            if is_empty and parts and self.skipped.count == skipped_before:
+                self.skipped.add(str(path), self._empty[path])
+        if not has_any and not allow_empty:
+            reasons = [*self._empty.values(), *self.skipped.values()]
+            raise EmptySourceError(f"nothing to index: {reasons[0]}")
+
+    def _items_of(self, part: _Part) -> Iterator[IndexItem]:
+        if part.is_folder:
+            yield from self.folder_nodes[part.path]
+        elif part.reader is None:
+            yield part.path
+        else:
+            yield from self._read(part)
 
     def _read(self, part: _Part) -> Iterator[ImageNode]:
-        if part.reader is None:
-            return
+        assert part.reader is not None
         captions: dict[str, Any] = {"captions": self.captions} if part.is_folder else {}
         try:
             yield from part.reader.lazy_load_data(part.path, **captions)
-        except EmptySourceError:
-            # A folder may hold other files that have images.
-            if len(self._parts) == 1 and not part.is_folder:
-                raise
+        except EmptySourceError as error:
+            # Another part of the path, or another path, may have images.
+            self._empty.setdefault(part.path, str(error))
         finally:
             for name, reason in part.reader.skipped.items():
                 self.skipped.add(name, reason)
             self.skipped.count += part.reader.skipped.count - len(part.reader.skipped)
 
-    def _parts_of(self, path: Path) -> Iterator[_Part]:
+    def _parts_of(self, path: Path, *, is_alone: bool) -> Iterator[_Part]:
         if not path.exists():
             raise FileNotFoundError(f"no such file or folder: {path}")
         if path.is_dir():
@@ -130,12 +171,29 @@ class IndexInputs:
             yield _Part(path, self._file_reader(reader))
         elif is_image_file(path):
             yield _Part(path, None)
+        elif path.suffix.lower() in Image.registered_extensions():
+            self._skip_image(path, is_alone)
         else:
             known = [*JSONL_SUFFIXES, *chain.from_iterable(each.suffixes for each in _FILE_READERS)]
             raise ValueError(
                 f"{path} is neither an image nor a file with images ({', '.join(known)}); tables (CSV, JSON, Parquet) "
                 "are read in Python by ColumnReader; a CSV with captions goes together with the folder of its images"
             )
+
+    def _skip_image(self, path: Path, is_alone: bool) -> None:
+        """Leave out an image that cannot be read.
+
+        Raises:
+            ImageError: It must be readable.
+        """
+        try:
+            with open_image(path):
+                # Says what is wrong with it.
+                pass
+        except ImageError as error:
+            if is_alone or self.on_error == "raise":
+                raise
+            self.skipped.add(str(path), str(error))
 
     def _parts_of_folder(self, folder: Path) -> Iterator[_Part]:
         images = FolderReader(
@@ -179,6 +237,11 @@ class _Part:
             yield from self.reader.captions(self.path)
         else:
             yield ""
+
+
+def _identity_of(path: Path) -> Path:
+    """Return what two ways to write a path have in common; a link to a file is not the file, as in folders."""
+    return path.resolve() if path.is_dir() else path.parent.resolve() / path.name
 
 
 def _reader_for(suffix: str) -> type[PageReader] | type[VideoReader] | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from llama_index_mm_zhipu.index.build import has_index
 from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, TEXT_NAMESPACE
+from llama_index_mm_zhipu.stores.transfer.importer import finished_manifest
 from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Precision
-from llama_index_mm_zhipu.stores.transfer.moving import IMAGES, TransferReport, export_index, import_index
+from llama_index_mm_zhipu.stores.transfer.moving import IMAGES, TEXTS, TransferReport, export_index, import_index
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
 
@@ -55,9 +56,11 @@ def import_folder(folder: Path, store: Path, *, show_progress: bool) -> Transfer
         ModelMismatchError: The index has vectors of another model.
         StoreError: The export is damaged, or the index cannot be written to.
     """
-    # No index is created for a folder that holds no export of one.
     if not (folder / IMAGES / MANIFEST).is_file():
         raise FileNotFoundError(f"no export of an index in {folder}")
+    # No index is created for a folder that holds no finished export of one.
+    for part in (IMAGES, TEXTS):
+        finished_manifest(folder / part)
     with _opened(store) as stores:
         return import_index(folder, stores, show_progress=show_progress)
 

@@ -46,7 +46,7 @@ class IndexStatus:
         index_type: Type of the faiss index.
         bytes: Size of all files.
         sources: The folders and files that images were read from.
-        metadata_keys: Keys under which images have metadata, for filters.
+        metadata_keys: Keys under which images and texts have metadata, for filters.
     """
 
     folder: str
@@ -82,6 +82,7 @@ def status_of(folder: Path) -> IndexStatus:
     images = read_store_file(folder / IMAGES_FILE)
     texts = read_store_file(folder / TEXTS_FILE) if (folder / TEXTS_FILE).is_file() else None
     settings = images.settings
+    keys = {*images.metadata_keys, *(texts.metadata_keys if texts is not None else ())}
     return IndexStatus(
         folder=str(folder),
         images=images.nodes,
@@ -94,5 +95,5 @@ def status_of(folder: Path) -> IndexStatus:
         index_type=settings.get("index_kind") or "Flat",
         bytes=images.bytes + (texts.bytes if texts is not None else 0),
         sources=[IndexSource(path, count, Path(path).exists()) for path, count in images.sources.items()],
-        metadata_keys=[key for key in images.metadata_keys if key not in INTERNAL_METADATA_KEYS],
+        metadata_keys=sorted(keys - INTERNAL_METADATA_KEYS),
     )
