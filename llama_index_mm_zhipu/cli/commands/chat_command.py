@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -10,14 +11,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from llama_index_mm_zhipu.cli.answers import print_answer
-from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus
+from llama_index_mm_zhipu.cli.errors import explained
 from llama_index_mm_zhipu.cli.opening import open_service
-from llama_index_mm_zhipu.images import ImageError
-from llama_index_mm_zhipu.llm import GLMError
 from llama_index_mm_zhipu.service.answers import ChatSession
+from llama_index_mm_zhipu.service.errors import is_expected
 
 _PROMPT = "> "
 _EXIT = ("/exit", "/quit")
+_COMMAND = re.compile(r"/[a-z]+")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
@@ -30,32 +32,56 @@ def run(options: argparse.Namespace, console: Console) -> int:
         _answer_all(chat, console)
     finally:
         service.close()
-    return 0
+    return ExitStatus.DONE
 
 
 def _answer_all(chat: ChatSession, console: Console) -> None:
+    wording = console.wording
     image: Path | None = None
     for line in _lines():
         command, _, rest = line.partition(" ")
         if command in _EXIT:
             return
         if command == "/help":
-            console.note(console.wording.chat_help)
+            console.note(wording.chat_help)
         elif command == "/clear":
             chat.clear()
-            console.note(console.wording.chat_cleared)
+            console.note(wording.chat_cleared)
         elif command == "/image":
-            image = Path(*shlex.split(rest)).expanduser()
-            if not image.is_file():
-                console.error(str(FileNotFoundError(2, "No such file", str(image))))
-                image = None
+            image = _file_at(rest.strip())
+            if image is None:
+                console.error(wording.chat_no_file.format(path=rest.strip()))
+        elif _COMMAND.fullmatch(command):
+            console.error(f"{wording.chat_unknown.format(command=command)} {wording.chat_help}")
         else:
-            try:
-                print_answer(chat.ask(line, image), console)
-            except (GLMError, ImageError, ValueError) as error:
-                # The conversation goes on: the next message may be answered.
-                console.error(" ".join(str(error).split()))
+            _answer(chat, line, image, console)
             image = None
+
+
+def _answer(chat: ChatSession, message: str, image: Path | None, console: Console) -> None:
+    try:
+        print_answer(chat.ask(message, image), console)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if not is_expected(error):
+            raise
+        # The conversation goes on: the next message may be answered.
+        console.error(explained(error, console.wording))
+
+
+def _file_at(typed: str) -> Path | None:
+    """Return the file at a path as it is typed, or as terminals write that of a file dropped on them; None if none is.
+
+    They put it in quotation marks, or backslashes before its spaces, which are part of any path on Windows.
+    """
+    spellings = [typed]
+    with suppress(ValueError):
+        spellings += shlex.split(typed)[:1]
+    if typed[:1] == typed[-1:] and typed[:1] in ("'", '"'):
+        spellings.append(typed[1:-1])
+    paths = (Path(spelling).expanduser() for spelling in spellings if spelling)
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _lines() -> Iterator[str]:
@@ -66,9 +92,13 @@ def _lines() -> Iterator[str]:
             # Gives input() a history and editing; Windows has its own.
             import readline  # noqa: F401
     while True:
+        prompt = _PROMPT if is_typed else ""
+        if not sys.stdout.isatty():
+            # A pipe gets the answers alone.
+            print(prompt, end="", file=sys.stderr, flush=True)
+            prompt = ""
         try:
-            # The prompt goes to stderr off a terminal, so that a pipe gets the answers alone.
-            line = input(_PROMPT if is_typed and sys.stdout.isatty() else "")
+            line = input(prompt)
         except EOFError:
             return
         if line.strip():
