@@ -21,15 +21,22 @@ def print_answer(stream: AnswerStream, console: Console, *, draws: bool = False)
         answer = stream.read()
         console.data(answer.as_dict())
         return answer
-    try:
-        for piece in stream:
-            console.piece(piece)
-    finally:
-        # An error is written on a line of its own.
-        console.result("")
+    _print_pieces(stream, console)
     answer = stream.read()
     _print_sources(answer, stream, console, draws)
     return answer
+
+
+def _print_pieces(stream: AnswerStream, console: Console) -> None:
+    is_begun = False
+    try:
+        for piece in stream:
+            console.piece(piece)
+            is_begun = True
+    finally:
+        if is_begun:
+            # An error of the stream is written on a line of its own.
+            console.result("")
 
 
 def _print_sources(answer: Answer, stream: AnswerStream, console: Console, draws: bool) -> None:

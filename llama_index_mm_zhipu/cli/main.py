@@ -13,7 +13,7 @@ from importlib import import_module
 
 from llama_index_mm_zhipu.cli.console import Console, ExitStatus, hide_progress_bars, logging_to, make_streams_safe
 from llama_index_mm_zhipu.cli.errors import explained
-from llama_index_mm_zhipu.cli.parser import build_parser, language_in
+from llama_index_mm_zhipu.cli.parser import build_parser, language_in, parse
 from llama_index_mm_zhipu.cli.wording import WORDING, CliWording, language_of_environment
 from llama_index_mm_zhipu.types import Language
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given:
         parser.print_help()
         return ExitStatus.ERROR
-    options = parser.parse_args(given)
+    options = parse(parser, given)
     console = Console(
         wording, language, is_json=getattr(options, "json", False), is_verbose=getattr(options, "verbose", False)
     )

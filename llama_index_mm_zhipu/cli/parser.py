@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from llama_index_mm_zhipu import __version__
 from llama_index_mm_zhipu.cli.columns import wrapped
 from llama_index_mm_zhipu.cli.console import ExitStatus
 from llama_index_mm_zhipu.cli.wording import CliWording
+from llama_index_mm_zhipu.text import columns_of
 
 PROGRAM = "mmzhipu"
 
@@ -52,7 +54,9 @@ class Parser(argparse.ArgumentParser):
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, usage: str, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
+        # argparse counts the characters of the title, not its columns.
+        columns = shutil.get_terminal_size().columns - (columns_of(usage) - len(usage))
+        super().__init__(prog, max_help_position=30, width=columns - 2)
         self._usage_title = usage
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
@@ -80,8 +84,27 @@ def build_parser(wording: CliWording) -> Parser:
     commands = parser.add_subparsers(title=wording.commands, dest="command", metavar=wording.command, required=True)
     for name, add in _COMMANDS.items():
         text = wording.help[name]
-        add(_Options(commands.add_parser(name, wording=wording, help=text, description=text), name, wording))
+        of_command = commands.add_parser(name, wording=wording, help=text, description=text)
+        of_command.set_defaults(parser=of_command)
+        add(_Options(of_command, name, wording))
     return parser
+
+
+def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line.
+
+    Args:
+        parser: The parser of all commands.
+        arguments: The command line.
+
+    Raises:
+        SystemExit: The usage is wrong, with ``ExitStatus.ERROR``; or the help was asked for, with 0.
+    """
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # argparse would refer to the help of the program, which does not explain the command.
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def language_in(arguments: Sequence[str]) -> str | None:

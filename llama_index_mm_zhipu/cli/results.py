@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import webbrowser
@@ -17,6 +18,7 @@ from llama_index_mm_zhipu.cli.console import Console
 from llama_index_mm_zhipu.display import Gallery
 from llama_index_mm_zhipu.images import ImageError, has_image, load_image
 from llama_index_mm_zhipu.prompts.wording import in_one_line, wording_of
+from llama_index_mm_zhipu.reporting import errors_only
 from llama_index_mm_zhipu.service.results import SearchResult
 from llama_index_mm_zhipu.text import columns_of, one_line
 
@@ -92,7 +94,7 @@ def require_drawing(options: argparse.Namespace, console: Console) -> None:
     Raises:
         ImportError: The extra is not installed.
     """
-    if options.show and console.is_terminal:
+    if options.show and _has_room(console):
         _drawing()
 
 
@@ -100,7 +102,7 @@ def draw(result: NodeWithScore, console: Console) -> None:
     """Draw the image of a result in the terminal; nothing for a text, and off a terminal."""
     if not has_image(result.node):
         return
-    if not console.is_terminal:
+    if not _has_room(console):
         console.note_once(console.wording.needs_terminal)
         return
     try:
@@ -110,7 +112,14 @@ def draw(result: NodeWithScore, console: Console) -> None:
         return
     image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
     rich_console, renderable = _drawing()
-    rich_console().print(renderable(image, width=_IMAGE_COLUMNS, height="auto"))
+    # textual-image warns of terminals that do not tell how large their characters are.
+    with errors_only("textual_image"):
+        rich_console().print(renderable(image, width=_IMAGE_COLUMNS, height="auto"))
+
+
+def _has_room(console: Console) -> bool:
+    """Return whether images can be drawn: on a terminal, unless it says that it has no columns."""
+    return console.is_terminal and os.get_terminal_size().columns > 0
 
 
 def _drawing() -> tuple[Any, Any]:

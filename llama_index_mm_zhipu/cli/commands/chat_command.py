@@ -23,25 +23,32 @@ _COMMAND = re.compile(r"/[a-z]+")
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Answer messages until the input ends; return the exit status."""
+    """Answer messages until the input ends.
+
+    Returns:
+        ``ExitStatus.ERROR`` if the messages came from a pipe and one of them was not answered.
+    """
+    is_typed = sys.stdin.isatty()
     service = open_service(options, console)
     try:
         chat = service.chat(similarity_top_k=options.top_k, filters=options.filter)
-        if sys.stdin.isatty():
+        if is_typed:
             console.note(console.wording.chat_help)
-        _answer_all(chat, console)
+        is_answered = _answer_all(chat, console)
     finally:
         service.close()
-    return ExitStatus.DONE
+    return ExitStatus.DONE if is_typed or is_answered else ExitStatus.ERROR
 
 
-def _answer_all(chat: ChatSession, console: Console) -> None:
+def _answer_all(chat: ChatSession, console: Console) -> bool:
+    """Obey commands and answer messages; return whether all could be obeyed and answered."""
     wording = console.wording
     image: Path | None = None
+    errors = 0
     for line in _lines():
         command, _, rest = line.partition(" ")
         if command in _EXIT:
-            return
+            break
         if command == "/help":
             console.note(wording.chat_help)
         elif command == "/clear":
@@ -50,15 +57,19 @@ def _answer_all(chat: ChatSession, console: Console) -> None:
         elif command == "/image":
             image = _file_at(rest.strip())
             if image is None:
+                errors += 1
                 console.error(wording.chat_no_file.format(path=rest.strip()))
         elif _COMMAND.fullmatch(command):
+            errors += 1
             console.error(f"{wording.chat_unknown.format(command=command)} {wording.chat_help}")
         else:
-            _answer(chat, line, image, console)
+            errors += not _answer(chat, line, image, console)
             image = None
+    return not errors
 
 
-def _answer(chat: ChatSession, message: str, image: Path | None, console: Console) -> None:
+def _answer(chat: ChatSession, message: str, image: Path | None, console: Console) -> bool:
+    """Answer a message; return whether that was possible."""
     try:
         print_answer(chat.ask(message, image), console)
     except BrokenPipeError:
@@ -68,6 +79,8 @@ def _answer(chat: ChatSession, message: str, image: Path | None, console: Consol
             raise
         # The conversation goes on: the next message may be answered.
         console.error(explained(error, console.wording))
+        return False
+    return True
 
 
 def _file_at(typed: str) -> Path | None:

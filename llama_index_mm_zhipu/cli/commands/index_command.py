@@ -16,12 +16,12 @@ _MAX_SKIPPED = 10
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Index the given paths; return the exit status."""
+    """Index the given paths; return ``ExitStatus.NOTHING_FOUND`` if the index holds no image afterwards."""
     inputs = IndexInputs(
         options.PATH,
         captions=options.captions,
         name_column=options.name_column,
-        caption_column=options.caption_column,
+        caption_column=options.caption_column or None,
         on_error="raise" if options.strict else "skip",
         show_progress=console.shows_progress,
     )
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     )
     service.close()
     _show(report, options, console)
-    return ExitStatus.DONE
+    return ExitStatus.DONE if report.images else ExitStatus.NOTHING_FOUND
 
 
 def _show(report: IndexReport, options: argparse.Namespace, console: Console) -> None:

@@ -13,7 +13,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Search; return ``ExitStatus.NOTHING_FOUND`` if nothing was found."""
     words = " ".join(options.WORDS).strip()
     if not words and not options.image and not options.like:
-        raise ValueError(console.wording.nothing_given.format(options="--image, --like"))
+        raise ValueError(console.wording.nothing_given.format(options="--image/--like"))
     require_drawing(options, console)
     service = open_service(options, console)
     try:

@@ -16,7 +16,7 @@ CHINESE = CliWording(
         "  mmzhipu index 照片 讲义.pdf\n"
         "  mmzhipu search 红色的汽车\n"
         "  mmzhipu ask 图里的车是什么颜色？\n\n"
-        "索引默认放在当前目录的 mmzhipu_store 中，可用 --store 或环境变量 MMZHIPU_STORE 指定。\n"
+        "索引默认放在当前目录的 mmzhipu_store 中，可用 --store 或 MMZHIPU_STORE 指定。\n"
         "各命令的说明见 mmzhipu 命令 --help。"
     ),
     help={
@@ -41,7 +41,7 @@ CHINESE = CliWording(
         "precision": "fp32、bf16、fp16，或 int8（需 OpenVINO）",
         "captions": "写有图片描述和元数据的 CSV；或 sidecar，即图片旁边同名的 .txt 文件",
         "name-column": "CSV 中文件名所在的列（默认：%(default)s）",
-        "caption-column": "CSV 中图片描述所在的列（默认：%(default)s）",
+        "caption-column": "CSV 中图片描述所在的列（默认：%(default)s；没有则写 ''）",
         "ocr": "识别图片中的文字，使其可以被搜到（可选依赖 ocr）",
         "remove-missing": "从索引中删除文件已不存在的图片",
         "strict": "遇到无法读取的图片就停止，而不是跳过",
@@ -51,7 +51,7 @@ CHINESE = CliWording(
         "like": "用索引中的图片搜索，写它的 id",
         "top-k": "返回的图片数（默认：%(default)s）",
         "filter": "按元数据筛选，如 '价格>=100'、'颜色 in 红,蓝'、'file_name~手册'；可重复使用，同时满足",
-        "mode": "检索方式：向量（default）、全文（text_search）、混合（hybrid）、多样（mmr）",
+        "mode": "检索方式：向量（default）、全文（text_search）、混合（hybrid）、多样（mmr）；不指定时由索引决定：描述不计入向量则用 hybrid",
         "cutoff": "去掉余弦相似度低于此值的结果，如 0.3",
         "json": "每行输出一个 JSON 对象",
         "show": "在终端里画出图片（可选依赖 terminal）",
@@ -86,7 +86,7 @@ CHINESE = CliWording(
         r"^argument ([^:]+): ignored explicit argument (.*)": r"\1 后面不能有值（\2）",
         r"^argument ([^:]+): not allowed with argument (.*)": r"\1 不能与 \2 同时使用",
         r"^argument ([^:]+): (.*) is not a whole number of at least 1": r"\1 的值 \2 不对，应为正整数",
-        r"^argument ([^:]+): invalid choice: (.*) \(choose from (.*)\)": r"\1 的值 \2 不对，可选：\3",
+        r"^argument ([^:]+): invalid choice: (.*) \(choose from (.*)\)": r"\1不能是 \2，可选：\3",
         r"^argument ([^:]+): invalid \S+ value: (.*)": r"\1 的值 \2 不对",
         r"^argument ([^:]+): ": r"\1：",
     },

@@ -41,7 +41,7 @@ ENGLISH = CliWording(
         "precision": "fp32, bf16, fp16, or int8 with OpenVINO",
         "captions": "CSV with captions and metadata of the images, or 'sidecar' for .txt files beside them",
         "name-column": "column of the CSV with file names (default: %(default)s)",
-        "caption-column": "column of the CSV with captions (default: %(default)s)",
+        "caption-column": "column of the CSV with captions (default: %(default)s; '' if it has none)",
         "ocr": "read the text in images, so that they are found by it (extra ocr)",
         "remove-missing": "remove images whose files are gone from the folders",
         "strict": "stop at the first image that cannot be read, instead of leaving it out",
@@ -52,7 +52,8 @@ ENGLISH = CliWording(
         "top-k": "number of images (default: %(default)s)",
         "filter": "only images with this metadata, such as 'price>=100', 'colour in red,blue', 'file_name~manual'; "
         "give several to combine them",
-        "mode": "vectors (default), full text (text_search), both (hybrid), or variety (mmr)",
+        "mode": "vectors (default), full text (text_search), both (hybrid), or variety (mmr); chosen by the index if this "
+        "is left out: hybrid where captions are not in the vectors",
         "cutoff": "leave out results with a lower cosine, such as 0.3",
         "json": "print one JSON object a line",
         "show": "draw the images in the terminal (extra terminal)",
