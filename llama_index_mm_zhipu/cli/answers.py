@@ -32,7 +32,7 @@ def _print_pieces(stream: AnswerStream, console: Console) -> None:
     try:
         for piece in stream:
             console.piece(piece)
-            is_begun = True
+            is_begun = is_begun or bool(piece)
     finally:
         if is_begun:
             # An error of the stream is written on a line of its own.

@@ -17,6 +17,7 @@ from llama_index_mm_zhipu.types import Language
 
 PACKAGE = __package__.partition(".")[0]
 
+_LISTED_MESSAGES = ("skipped ", "the answer cites ")
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
 # An answer may hold any characters; these could move the cursor or change colours and titles.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
@@ -138,7 +139,8 @@ def logging_to(console: Console, listed: Sequence[str] = ()) -> Iterator[None]:
 
     Args:
         console: Where to write.
-        listed: Parts of the package whose messages about skipped items are left out, because the command lists them.
+        listed: Parts of the package whose messages about skipped items and unknown citations are left out, because the
+            result of the command lists these.
     """
     logger = logging.getLogger(PACKAGE)
     level, handlers, propagate = logger.level, logger.handlers, logger.propagate
@@ -165,6 +167,6 @@ class _Handler(logging.Handler):
         from llama_index_mm_zhipu.reporting import report
 
         message = record.getMessage()
-        if record.name.startswith(self._listed) and message.startswith("skipped "):
+        if record.name.startswith(self._listed) and message.startswith(_LISTED_MESSAGES):
             return
         report(self._console.wording.warning.format(message=message) if record.levelno >= logging.WARNING else message)

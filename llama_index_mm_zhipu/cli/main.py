@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.cli.wording import WORDING, CliWording, language_of_en
 from llama_index_mm_zhipu.types import Language
 
 _LISTED = {"index": ("readers", "index"), "ask": ("query",), "chat": ("query",)}
-"""Parts of the package whose skipped items a command lists in its result."""
+"""Parts of the package whose skipped items and unknown citations a command lists in its result."""
 
 _CONTINUING = ("index", "export", "import")
 """Commands that continue where an interrupted run ended."""

@@ -51,7 +51,8 @@ CHINESE = CliWording(
         "like": "用索引中的图片搜索，写它的 id",
         "top-k": "返回的图片数（默认：%(default)s）",
         "filter": "按元数据筛选，如 '价格>=100'、'颜色 in 红,蓝'、'file_name~手册'；可重复使用，同时满足",
-        "mode": "检索方式：向量（default）、全文（text_search）、混合（hybrid）、多样（mmr）；不指定时由索引决定：描述不计入向量则用 hybrid",
+        "mode": "检索方式：向量（default）、全文（text_search）、混合（hybrid）、多样（mmr）；"
+        "不指定时由索引决定：描述不计入向量则用 hybrid",
         "cutoff": "去掉余弦相似度低于此值的结果，如 0.3",
         "json": "每行输出一个 JSON 对象",
         "show": "在终端里画出图片（可选依赖 terminal）",

@@ -52,8 +52,8 @@ ENGLISH = CliWording(
         "top-k": "number of images (default: %(default)s)",
         "filter": "only images with this metadata, such as 'price>=100', 'colour in red,blue', 'file_name~manual'; "
         "give several to combine them",
-        "mode": "vectors (default), full text (text_search), both (hybrid), or variety (mmr); chosen by the index if this "
-        "is left out: hybrid where captions are not in the vectors",
+        "mode": "vectors (default), full text (text_search), both (hybrid), or variety (mmr); chosen by the index "
+        "if this is left out: hybrid where captions are not in the vectors",
         "cutoff": "leave out results with a lower cosine, such as 0.3",
         "json": "print one JSON object a line",
         "show": "draw the images in the terminal (extra terminal)",
