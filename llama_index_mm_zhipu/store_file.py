@@ -41,6 +41,10 @@ They are constants of ``readers.records``, ``images`` and ``query.labels``, whic
 """
 
 
+class StoreFileError(ValueError):
+    """A file is no store, or is damaged; the message names it."""
+
+
 @dataclass(frozen=True)
 class StoreFile:
     """What a file of a store holds.
@@ -72,7 +76,7 @@ def read_store_file(path: Path) -> StoreFile:
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: The file is no store, or is damaged; the message names it.
+        StoreFileError: The file is no store, or is damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no store at {path}")
@@ -88,7 +92,7 @@ def read_store_file(path: Path) -> StoreFile:
                 metadata_keys=tuple(_keys(connection)),
             )
     except sqlite3.Error as error:
-        raise ValueError(f"{path} cannot be read as a store: {error}") from None
+        raise StoreFileError(f"{path} cannot be read as a store: {error}") from None
 
 
 # The index of metadata by key and value answers this without reading nodes.

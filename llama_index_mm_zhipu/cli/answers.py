@@ -6,6 +6,7 @@ from llama_index_mm_zhipu.cli.console import Console
 from llama_index_mm_zhipu.cli.results import draw, print_result
 from llama_index_mm_zhipu.service.answers import AnswerStream
 from llama_index_mm_zhipu.service.results import Answer
+from llama_index_mm_zhipu.text import one_line
 
 
 def print_answer(stream: AnswerStream, console: Console, *, draws: bool = False) -> Answer:
@@ -20,12 +21,22 @@ def print_answer(stream: AnswerStream, console: Console, *, draws: bool = False)
         answer = stream.read()
         console.data(answer.as_dict())
         return answer
-    for piece in stream:
-        console.piece(piece)
-    console.result("")
+    _print_pieces(stream, console)
     answer = stream.read()
     _print_sources(answer, stream, console, draws)
     return answer
+
+
+def _print_pieces(stream: AnswerStream, console: Console) -> None:
+    is_begun = False
+    try:
+        for piece in stream:
+            console.piece(piece)
+            is_begun = is_begun or bool(piece)
+    finally:
+        if is_begun:
+            # An error of the stream is written on a line of its own.
+            console.result("")
 
 
 def _print_sources(answer: Answer, stream: AnswerStream, console: Console, draws: bool) -> None:
@@ -40,4 +51,4 @@ def _print_sources(answer: Answer, stream: AnswerStream, console: Console, draws
     if answer.unknown_citations:
         console.note(wording.unknown_citations.format(names=", ".join(answer.unknown_citations)))
     for node_id, reason in answer.skipped.items():
-        console.note(f"{node_id}: {reason}")
+        console.note(f"{one_line(node_id)}: {reason}")

@@ -7,7 +7,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
 from typing import Any
 
 from llama_index_mm_zhipu.cli.wording import CliWording
@@ -15,7 +17,28 @@ from llama_index_mm_zhipu.types import Language
 
 PACKAGE = __package__.partition(".")[0]
 
+_LISTED_MESSAGES = ("skipped ", "the answer cites ")
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
+# An answer may hold any characters; these could move the cursor or change colours and titles.
+_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+
+
+class ExitStatus(IntEnum):
+    """What the command tells its caller.
+
+    Attributes:
+        DONE: The command did what it was asked.
+        NOTHING_FOUND: A search found nothing, or a check of ``doctor`` failed.
+        ERROR: Wrong usage, bad input, or a failure.
+        INTERRUPTED: The user pressed Ctrl-C.
+        BROKEN_PIPE: The reader of the output ended, as ``head`` does.
+    """
+
+    DONE = 0
+    NOTHING_FOUND = 1
+    ERROR = 2
+    INTERRUPTED = 130
+    BROKEN_PIPE = 141
 
 
 class Console:
@@ -52,12 +75,17 @@ class Console:
         print(text, flush=True)
 
     def piece(self, text: str) -> None:
-        """Write a piece of an answer, without an end of line."""
-        print(text, end="", flush=True)
+        """Write a piece of an answer, without its control characters and without an end of line."""
+        print(text.translate(_CONTROLS), end="", flush=True)
 
     def data(self, value: Mapping[str, Any]) -> None:
-        """Write a JSON line."""
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        """Write a JSON line; characters that the output cannot encode are escaped."""
+        text = json.dumps(value, ensure_ascii=False)
+        try:
+            text.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            text = json.dumps(value)
+        print(text, flush=True)
 
     def note(self, text: str) -> None:
         """Write a line for people on stderr."""
@@ -75,38 +103,70 @@ class Console:
 
     def bold(self, text: str) -> str:
         """Return a text in bold, on a terminal that has colours."""
-        is_plain = not self.is_terminal or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        return text if is_plain else f"{_BOLD}{text}{_PLAIN}"
+        return f"{_BOLD}{text}{_PLAIN}" if self.is_terminal and _has_colours() else text
 
 
-def make_output_safe() -> None:
-    """Keep consoles whose encoding lacks a character from losing results: it is replaced by ``?``."""
-    for stream in (sys.stdout, sys.stderr):
+def _has_colours() -> bool:
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    # The older console of Windows shows the codes, unless a program switches them on.
+    return os.name != "nt" or "WT_SESSION" in os.environ
+
+
+def make_streams_safe() -> None:
+    """Keep consoles whose encoding lacks a character from ending the command.
+
+    In output such characters become ``?``; bytes of the input that are not in its encoding are kept as Python keeps
+    those of file names.
+    """
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors=errors)
 
 
-def log_to(console: Console) -> None:
-    """Write the log messages of this package on stderr, one line each."""
+def hide_progress_bars() -> None:
+    """Have tqdm show no bars but those that are asked for, if it is not loaded yet, as in a run of the command.
+
+    A model that is converted for OpenVINO has a bar that nothing else switches off.
+    """
+    if "tqdm" not in sys.modules:
+        os.environ.setdefault("TQDM_DISABLE", "1")
+
+
+@contextmanager
+def logging_to(console: Console, listed: Sequence[str] = ()) -> Iterator[None]:
+    """Write the log messages of this package on stderr inside the block, one line each.
+
+    Args:
+        console: Where to write.
+        listed: Parts of the package whose messages about skipped items and unknown citations are left out, because the
+            result of the command lists these.
+    """
     logger = logging.getLogger(PACKAGE)
+    level, handlers, propagate = logger.level, logger.handlers, logger.propagate
     logger.setLevel(logging.INFO if console.is_verbose else logging.WARNING)
-    logger.handlers = [_Handler(console)]
+    logger.handlers = [_Handler(console, tuple(f"{PACKAGE}.{part}." for part in listed))]
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.handlers, logger.propagate = handlers, propagate
 
 
 class _Handler(logging.Handler):
     """Writes messages above progress bars."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, listed: tuple[str, ...]) -> None:
         super().__init__()
         self._console = console
+        self._listed = listed
 
     def emit(self, record: logging.LogRecord) -> None:
         # Loads tqdm, which only commands with progress bars need.
         from llama_index_mm_zhipu.reporting import report
 
         message = record.getMessage()
-        if message.startswith("skipped "):
-            # The commands list what was skipped at their end.
+        if record.name.startswith(self._listed) and message.startswith(_LISTED_MESSAGES):
             return
         report(self._console.wording.warning.format(message=message) if record.levelno >= logging.WARNING else message)

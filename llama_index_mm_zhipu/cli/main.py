@@ -7,20 +7,21 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
-from llama_index_mm_zhipu.cli.console import Console, log_to, make_output_safe
-from llama_index_mm_zhipu.cli.parser import USAGE_ERROR, build_parser, language_in
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus, hide_progress_bars, logging_to, make_streams_safe
+from llama_index_mm_zhipu.cli.errors import explained
+from llama_index_mm_zhipu.cli.parser import build_parser, language_in, parse
 from llama_index_mm_zhipu.cli.wording import WORDING, CliWording, language_of_environment
-from llama_index_mm_zhipu.service.errors import class_names, is_expected, message_of
 from llama_index_mm_zhipu.types import Language
 
-NOTHING_FOUND = 1
-"""Exit status if a search found nothing, or a check failed."""
+_LISTED = {"index": ("readers", "index"), "ask": ("query",), "chat": ("query",)}
+"""Parts of the package whose skipped items and unknown citations a command lists in its result."""
 
-_INTERRUPTED = 130
-_BROKEN_PIPE = 141
+_CONTINUING = ("index", "export", "import")
+"""Commands that continue where an interrupted run ended."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,9 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The arguments of the command line, without the name of the program.
 
     Returns:
-        Exit status: 0, 1 if nothing was found, 2 for wrong usage or bad input, 130 after Ctrl-C.
+        An ``ExitStatus``.
+
+    Raises:
+        SystemExit: The usage is wrong, with status 2; or the help was asked for, with status 0.
     """
-    make_output_safe()
+    make_streams_safe()
     given = sys.argv[1:] if arguments is None else list(arguments)
     wording, language = _wording_for(given)
     parser = build_parser(wording)
@@ -41,13 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import_module("argcomplete").autocomplete(parser)
     if not given:
         parser.print_help()
-        return USAGE_ERROR
-    options = parser.parse_args(given)
+        return ExitStatus.ERROR
+    options = parse(parser, given)
     console = Console(
         wording, language, is_json=getattr(options, "json", False), is_verbose=getattr(options, "verbose", False)
     )
-    log_to(console)
-    return _run(options, console)
+    if not console.shows_progress:
+        hide_progress_bars()
+    with logging_to(console, _LISTED.get(options.command, ())):
+        return _run(options, console)
 
 
 def _wording_for(arguments: Sequence[str]) -> tuple[CliWording, Language]:
@@ -62,27 +68,26 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         command = import_module(f"llama_index_mm_zhipu.cli.commands.{options.command}_command")
         status: int = command.run(options, console)
     except KeyboardInterrupt:
-        is_index = options.command == "index"
-        console.note("\n" + (console.wording.interrupted_index if is_index else console.wording.interrupted))
-        return _INTERRUPTED
+        wording = console.wording
+        console.note("\n" + (wording.interrupted_continues if options.command in _CONTINUING else wording.interrupted))
+        return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        # The reader of a pipe has ended, as head does. Python would complain at exit if it could not flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _BROKEN_PIPE
+        _discard_output()
+        return ExitStatus.BROKEN_PIPE
     except Exception as error:
         if console.is_verbose:
-            raise
-        _explain(error, console)
-        return USAGE_ERROR
+            traceback.print_exc()
+        console.error(explained(error, console.wording))
+        return ExitStatus.ERROR
     return status
 
 
-def _explain(error: Exception, console: Console) -> None:
-    """Write an error in one line: what happened and what to do."""
-    names, message = class_names(error), message_of(error)
-    if not is_expected(error):
-        console.error(console.wording.unexpected.format(type=names[0], message=message))
-        return
-    reasons = console.wording.reasons
-    template = next((reasons[name] for name in names if name in reasons), "{message}")
-    console.error(template.format(message=message))
+def _discard_output() -> None:
+    """Send what is left to be written nowhere: Python would complain at exit that it cannot write it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

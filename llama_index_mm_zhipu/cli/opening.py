@@ -1,17 +1,27 @@
-"""Open the service for a command by its options."""
+"""Find and open the index that the options of a command name."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import shlex
+from typing import TYPE_CHECKING, Any
 
 from llama_index_mm_zhipu.cli.console import Console
-from llama_index_mm_zhipu.index.build import has_index
-from llama_index_mm_zhipu.service.image_service import ImageService
+from llama_index_mm_zhipu.cli.errors import NoIndexError
+from llama_index_mm_zhipu.store_file import IMAGES_FILE
+
+if TYPE_CHECKING:
+    from llama_index_mm_zhipu.service.image_service import ImageService
 
 
-class NoIndexError(FileNotFoundError):
-    """There is no index where the command looks for it."""
+def require_index(options: argparse.Namespace, console: Console) -> None:
+    """Check that there is an index at ``--store``, without loading LlamaIndex.
+
+    Raises:
+        NoIndexError: There is none.
+    """
+    if not (options.store / IMAGES_FILE).is_file():
+        raise NoIndexError(console.wording.no_index.format(store=shlex.quote(str(options.store))))
 
 
 def open_service(options: argparse.Namespace, console: Console) -> ImageService:
@@ -25,20 +35,12 @@ def open_service(options: argparse.Namespace, console: Console) -> ImageService:
         NoIndexError: There is no index.
     """
     require_index(options, console)
+    from llama_index_mm_zhipu.service.image_service import ImageService
+
     llm = _chat_model(options, console) if hasattr(options, "llm") else None
     return ImageService.open(
         options.store, model=options.model, device=options.device, precision=options.precision, llm=llm
     )
-
-
-def require_index(options: argparse.Namespace, console: Console) -> None:
-    """Check that there is an index.
-
-    Raises:
-        NoIndexError: There is none.
-    """
-    if not has_index(options.store):
-        raise NoIndexError(console.wording.no_index.format(store=options.store))
 
 
 def _chat_model(options: argparse.Namespace, console: Console) -> Any:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from llama_index_mm_zhipu import __version__
+from llama_index_mm_zhipu.cli.columns import wrapped
+from llama_index_mm_zhipu.cli.console import ExitStatus
 from llama_index_mm_zhipu.cli.wording import CliWording
+from llama_index_mm_zhipu.text import columns_of
 
 PROGRAM = "mmzhipu"
-
-USAGE_ERROR = 2
-"""Exit status after wrong usage or bad input."""
 
 STORE_VARIABLE = "MMZHIPU_STORE"
 DEFAULT_STORE = "mmzhipu_store"
@@ -43,20 +45,30 @@ class Parser(argparse.ArgumentParser):
         self.options.add_argument("-h", "--help", action="help", help=wording.help["help"])
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and where the help is, and exit with ``USAGE_ERROR``."""
+        """Print what is wrong and where the help is, and exit with ``ExitStatus.ERROR``."""
         for pattern, translation in self._wording.errors.items():
             message = re.sub(pattern, translation, message)
         hint = self._wording.see_help.format(program=self.prog)
-        self.exit(USAGE_ERROR, f"{self._wording.error.format(message=message)}\n{hint}\n")
+        self.exit(ExitStatus.ERROR, f"{self._wording.error.format(message=message)}\n{hint}\n")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     def __init__(self, usage: str, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
+        # argparse counts the characters of the title, not its columns.
+        columns = shutil.get_terminal_size().columns - (columns_of(usage) - len(usage))
+        super().__init__(prog, max_help_position=30, width=columns - 2)
         self._usage_title = usage
 
     def add_usage(self, usage: Any, actions: Any, groups: Any, prefix: str | None = None) -> None:
         super().add_usage(usage, actions, groups, self._usage_title if prefix is None else prefix)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(text, width)
+
+
+def default_store() -> Path:
+    """Return the folder of the index if ``--store`` is not given: that of ``MMZHIPU_STORE``, or ``DEFAULT_STORE``."""
+    return _path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
 
 
 def build_parser(wording: CliWording) -> Parser:
@@ -66,13 +78,33 @@ def build_parser(wording: CliWording) -> Parser:
         wording: The words of its help.
     """
     parser = Parser(wording, prog=PROGRAM, description=wording.description, epilog=wording.epilog)
-    parser.options.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    version = f"{PROGRAM} {__version__}"
+    parser.options.add_argument("--version", action="version", version=version, help=wording.help["version"])
     _add_language(parser, wording)
     commands = parser.add_subparsers(title=wording.commands, dest="command", metavar=wording.command, required=True)
     for name, add in _COMMANDS.items():
         text = wording.help[name]
-        add(_Options(commands.add_parser(name, wording=wording, help=text, description=text), name, wording))
+        of_command = commands.add_parser(name, wording=wording, help=text, description=text)
+        of_command.set_defaults(parser=of_command)
+        add(_Options(of_command, name, wording))
     return parser
+
+
+def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options of a command line.
+
+    Args:
+        parser: The parser of all commands.
+        arguments: The command line.
+
+    Raises:
+        SystemExit: The usage is wrong, with ``ExitStatus.ERROR``; or the help was asked for, with 0.
+    """
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        # argparse would refer to the help of the program, which does not explain the command.
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
 
 
 def language_in(arguments: Sequence[str]) -> str | None:
@@ -96,6 +128,7 @@ class _Options:
         self._parser = parser
         self._command = command
         self._help = wording.help
+        self._group: argparse._ActionsContainer = parser.options
         _add_language(parser, wording)
         self.flag("verbose", "-v")
 
@@ -105,16 +138,22 @@ class _Options:
 
     def option(self, name: str, *short: str, **options: Any) -> None:
         """Add an option with a value; ``name`` without dashes."""
-        self._parser.options.add_argument(*short, f"--{name}", help=self._text(name), **options)
+        self._group.add_argument(*short, f"--{name}", help=self._text(name), **options)
 
     def flag(self, name: str, *short: str) -> None:
         """Add an option without a value."""
         self.option(name, *short, action="store_true")
 
+    @contextmanager
+    def alternatives(self) -> Iterator[None]:
+        """Add options inside the block of which only one can be given."""
+        self._group = self._parser.options.add_mutually_exclusive_group()
+        yield
+        self._group = self._parser.options
+
     def store(self) -> None:
         """Add the option for the folder of the index."""
-        default = Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
-        self.option("store", type=_path, metavar="DIR", default=default)
+        self.option("store", type=_path, metavar="DIR", default=default_store())
 
     def model(self) -> None:
         """Add the options for the embedding model."""
@@ -125,14 +164,24 @@ class _Options:
     def question(self) -> None:
         """Add the options that choose the images for an answer, and the LLM."""
         self.option("top-k", "-k", type=_count, default=3, metavar="N")
-        self.option("filter", action="append", default=[], metavar="EXPR")
+        self.filters()
+        self.llm()
+
+    def filters(self) -> None:
+        """Add the option for metadata filters."""
+        self.option("filter", "-f", action="append", default=[], metavar="EXPR")
+
+    def llm(self) -> None:
+        """Add the options for the LLM that answers."""
         self.option("llm", metavar="MODEL")
         self.flag("mock")
 
     def shown(self) -> None:
         """Add the options for how results are shown."""
-        self.flag("json")
-        self.flag("show")
+        # Images among the lines would not be JSON.
+        with self.alternatives():
+            self.flag("json")
+            self.flag("show")
         self.flag("open")
         self.option("html", type=_path, metavar="FILE")
 
@@ -157,10 +206,11 @@ def _add_index(options: _Options) -> None:
 
 def _add_search(options: _Options) -> None:
     options.argument("WORDS", nargs="*")
-    options.option("image", "-i", metavar="FILE")
-    options.option("like", metavar="ID")
+    with options.alternatives():
+        options.option("image", "-i", metavar="FILE")
+        options.option("like", metavar="ID")
     options.option("top-k", "-k", type=_count, default=5, metavar="N")
-    options.option("filter", "-f", action="append", default=[], metavar="EXPR")
+    options.filters()
     options.option("mode", choices=MODES)
     options.option("cutoff", type=float, metavar="COSINE")
     options.store()
@@ -189,8 +239,7 @@ def _add_mcp(options: _Options) -> None:
     options.option("host", default="127.0.0.1")
     options.option("port", type=int, default=8765)
     options.option("token", metavar="TOKEN")
-    options.option("llm", metavar="MODEL")
-    options.flag("mock")
+    options.llm()
     options.store()
     options.model()
 
@@ -251,7 +300,6 @@ def _path(text: str) -> Path:
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} < 1")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)

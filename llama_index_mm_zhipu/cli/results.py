@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import tempfile
 import webbrowser
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from llama_index.core.schema import NodeWithScore
 
+from llama_index_mm_zhipu.cli.columns import fitted
 from llama_index_mm_zhipu.cli.console import Console
 from llama_index_mm_zhipu.display import Gallery
 from llama_index_mm_zhipu.images import ImageError, has_image, load_image
 from llama_index_mm_zhipu.prompts.wording import in_one_line, wording_of
+from llama_index_mm_zhipu.reporting import errors_only
 from llama_index_mm_zhipu.service.results import SearchResult
-from llama_index_mm_zhipu.text import columns_of
+from llama_index_mm_zhipu.text import columns_of, one_line
 
 _INDENT = "     "
 _MAX_COLUMNS = 100
@@ -47,8 +51,7 @@ def show_results(
             print_result(result, console)
         if options.show:
             draw(node, console)
-    if options.html or options.open:
-        show_page(gallery(), options.html, options.open, console)
+    show_page(gallery, options, console)
 
 
 def print_result(result: SearchResult, console: Console) -> None:
@@ -63,60 +66,73 @@ def print_result(result: SearchResult, console: Console) -> None:
     words = in_one_line((result.caption or result.text or Path(result.source).name)[:_MAX_COLUMNS])
     columns = min(shutil.get_terminal_size((_MAX_COLUMNS, 24)).columns, _MAX_COLUMNS)
     first = "  ".join(filter(None, [score, result.time, page, words]))
-    console.result(f"{console.bold(name)}  {_fitted(first, columns - 8)}")
-    console.result(f"{_INDENT}{'  '.join(filter(None, [in_one_line(_near(result.source)), result.node_id]))}")
+    console.result(f"{console.bold(name)}  {fitted(first, columns - columns_of(name) - 2)}")
+    # In names of files, a line break is shown and not taken for a space.
+    console.result(f"{_INDENT}{'  '.join(map(one_line, filter(None, [_near(result.source), result.node_id])))}")
 
 
-def show_page(gallery: Gallery, file: Path | None, is_opened: bool, console: Console) -> None:
-    """Write a gallery as a page, and open it in the browser.
+def show_page(gallery: Callable[[], Gallery], options: argparse.Namespace, console: Console) -> None:
+    """Write a page to the file of ``--html``, and open it with ``--open``; nothing without these options.
 
     Args:
-        gallery: The gallery.
-        file: The file to write; None for a new one in the folder for temporary files.
-        is_opened: Whether to open it.
+        gallery: Makes the page.
+        options: ``html`` and ``open``. Without ``html``, the page is written in a new temporary folder.
         console: Where to write.
     """
-    path = gallery.save(file or Path(tempfile.mkdtemp(prefix="mmzhipu-")) / "results.html").absolute()
+    if not options.html and not options.open:
+        return
+    file = options.html or Path(tempfile.mkdtemp(prefix="mmzhipu-")) / "results.html"
+    path = gallery().save(file).absolute()
     console.note(console.wording.saved.format(path=path))
-    if is_opened and not webbrowser.open(path.as_uri()):
+    if options.open and not webbrowser.open(path.as_uri()):
         console.note(console.wording.not_opened.format(path=path))
 
 
-def draw(result: NodeWithScore, console: Console) -> None:
-    """Draw the image of a result in the terminal; nothing for a text, and off a terminal.
+def require_drawing(options: argparse.Namespace, console: Console) -> None:
+    """Check that images can be drawn, if ``--show`` was given on a terminal, before anything is searched or asked.
 
     Raises:
         ImportError: The extra is not installed.
     """
+    if options.show and _has_room(console):
+        _drawing()
+
+
+def draw(result: NodeWithScore, console: Console) -> None:
+    """Draw the image of a result in the terminal; nothing for a text, and off a terminal."""
     if not has_image(result.node):
         return
-    if not console.is_terminal:
+    if not _has_room(console):
         console.note_once(console.wording.needs_terminal)
         return
-    try:
-        from rich.console import Console as RichConsole
-        from textual_image.renderable import Image
-    except ImportError:
-        raise ImportError('--show needs the extra "terminal": pip install "llama-index-mm-zhipu[terminal]"') from None
     try:
         image = load_image(result)
     except ImageError as error:
         console.note(str(error))
         return
     image.thumbnail((_IMAGE_SIDE, _IMAGE_SIDE))
-    RichConsole().print(Image(image, width=_IMAGE_COLUMNS, height="auto"))
+    rich_console, renderable = _drawing()
+    # textual-image warns of terminals that do not tell how large their characters are.
+    with errors_only("textual_image"):
+        rich_console().print(renderable(image, width=_IMAGE_COLUMNS, height="auto"))
+
+
+def _has_room(console: Console) -> bool:
+    """Return whether images can be drawn: on a terminal, unless it says that it has no columns."""
+    return console.is_terminal and os.get_terminal_size().columns > 0
+
+
+def _drawing() -> tuple[Any, Any]:
+    """Return the classes that draw: rich's console, and textual-image's image."""
+    try:
+        from rich.console import Console as RichConsole
+        from textual_image.renderable import Image
+    except ImportError:
+        raise ImportError('--show needs the extra "terminal": pip install "llama-index-mm-zhipu[terminal]"') from None
+    return RichConsole, Image
 
 
 def _near(source: str) -> str:
     """Return a path below the present folder relative to it, and other sources as they are."""
     path = Path(source)
     return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else source
-
-
-def _fitted(text: str, columns: int) -> str:
-    """Return the beginning of a text that takes at most so many columns."""
-    if columns_of(text) <= columns:
-        return text
-    while columns_of(text) >= columns:
-        text = text[:-1]
-    return f"{text}…"

@@ -10,6 +10,10 @@ from llama_index_mm_zhipu.embedding.backends import Precision
 from llama_index_mm_zhipu.embedding.chinese_clip.embedding import ChineseClipEmbedding
 
 
+class LostModelError(FileNotFoundError):
+    """The path of an index's model does not exist any more; the message names it."""
+
+
 def model_of(
     reference: Mapping[str, Any], *, device: str = "auto", precision: Precision | None = None
 ) -> ChineseClipEmbedding:
@@ -22,7 +26,7 @@ def model_of(
 
     Raises:
         CheckpointError: The weights cannot be found or loaded.
-        FileNotFoundError: The path of the weights does not exist any more.
+        LostModelError: The path of the weights does not exist any more.
         ValueError: The model is of another class.
     """
     settings = dict(reference)
@@ -30,7 +34,7 @@ def model_of(
     if class_name != ChineseClipEmbedding.class_name():
         raise ValueError(f"the index was built with {class_name}, which it cannot make again; give embed_model=…")
     if is_lost(reference):
-        raise FileNotFoundError(
+        raise LostModelError(
             f"the model of the index was at {reference['model_name']}, and there is nothing now; give the model with "
             "its present path once, and the index remembers that"
         )

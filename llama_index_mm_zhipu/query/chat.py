@@ -243,7 +243,7 @@ class ImageContextChatEngine(BaseChatEngine):
         self._memory.put(message_of(question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
         streamed = StreamingAgentChatResponse(chat_stream=_responses_so_far(pieces), **_sources_of(question, response))
-        writer = Thread(target=streamed.write_response_to_history, args=(self._memory,))
+        writer = Thread(target=_write_to_history, args=(streamed, self._memory))
         streamed.write_response_to_history_thread = writer
         writer.start()
         return _with_metadata(streamed, response)
@@ -469,6 +469,16 @@ def _with_metadata(streamed: StreamingAgentChatResponse, response: RESPONSE_TYPE
     # LlamaIndex's class for streams has no such field.
     streamed.metadata = response.metadata  # type: ignore[attr-defined]
     return streamed
+
+
+def _write_to_history(streamed: StreamingAgentChatResponse, memory: BaseMemory) -> None:
+    """Read a stream and add the answer to the history; an error of the stream is raised to its reader."""
+    try:
+        streamed.write_response_to_history(memory)
+    except Exception as error:
+        # Python would print the traceback of an error that leaves a thread.
+        if error is not streamed.exception:
+            raise
 
 
 def _responses_so_far(pieces: Iterable[str]) -> Generator[ChatResponse, None, None]:

@@ -46,7 +46,8 @@ class FolderReader(ImageReader):
     ``metadata["file_name"]`` is the same path.
 
     ``load_data(folder, captions)``: ``captions`` is None, ``"sidecar"`` for a ``.txt`` or ``.json`` file of the same
-    name beside each image, or the path of a CSV with a header.
+    name beside each image, or the path of a CSV with a header. A header without the columns is an error, whatever
+    ``on_error`` is: it would leave all images without captions.
 
     Other columns of the CSV become metadata. A column of plain numbers becomes numbers, so that filters such as
     ``price >= 100`` work; all other columns stay text, for example those with ``007`` or codes of more than 15 digits.
@@ -300,17 +301,19 @@ class _CaptionTable:
             file: The table. Fields are separated by commas, semicolons or tabs, and may be quoted.
             encoding: Encoding of the file; None for UTF-8.
             folder: Folder of the images; the table has their paths within it, or absolute paths.
+
+        Raises:
+            RecordError: The header lacks a column, so that no row can be used.
         """
         delimiter, header = _delimiter_and_header(file, self._required, encoding)
         if header is None:
             header = RecordError(str(file), f"the file is empty; expected a header with {' and '.join(self._required)}")
         if isinstance(header, RecordError):
-            yield header
-        elif (error := self._header_error(*header)) is not None:
-            yield error
-        else:
-            columns = [name for name in header[1] if name and name not in self._required]
-            yield from self._read_rows(file, delimiter, columns, encoding, folder)
+            raise header
+        if (error := self._header_error(*header)) is not None:
+            raise error
+        columns = [name for name in header[1] if name and name not in self._required]
+        yield from self._read_rows(file, delimiter, columns, encoding, folder)
 
     def metadata_of(self, name: str) -> dict[str, str | int | float]:
         """Return the metadata of an image by its path within the folder; empty values are left out."""

@@ -113,10 +113,14 @@ class ImageService:
             FileNotFoundError: There is no index in the folder, or its model was moved.
             ModelMismatchError: The index was built with another model.
             StoreError: The index cannot be opened.
+            ValueError: The index is empty, or of an earlier version, and says nothing of its model.
         """
         path = as_path(folder, "folder")
         if not has_index(path):
             raise FileNotFoundError(f"no index in {path}")
+        if model is None and _recorded_model(path) is None:
+            # The default model might be another one, and would be downloaded for nothing.
+            raise ValueError(f"the index in {path} holds no images yet; index some first")
         embed_model = _embedding(path, model, device, precision)
         return cls(load_index(path, embed_model, on_error="skip"), folder=path, llm=llm)
 
@@ -368,13 +372,23 @@ def _embedding(
     Raises:
         ValueError: The index is of an earlier version, which recorded no model.
     """
-    if model is None and has_index(folder):
-        stored = read_store_file(folder / IMAGES_FILE)
-        if (reference := stored.settings.get(EMBED_MODEL)) is not None:
-            return model_of(reference, device=device, precision=precision)
-        if stored.nodes:
-            raise ValueError(f"the index in {folder} does not say which model it was built with; give the model")
+    reference = _recorded_model(folder) if model is None and has_index(folder) else None
+    if reference is not None:
+        return model_of(reference, device=device, precision=precision)
     return ChineseClipEmbedding(model or DEFAULT_MODEL, device=device, precision=precision)
+
+
+def _recorded_model(folder: Path) -> dict[str, Any] | None:
+    """Return the reference of the embedding model that an index recorded; None for an index without images.
+
+    Raises:
+        ValueError: The index has images, and is of an earlier version, which recorded no model.
+    """
+    stored = read_store_file(folder / IMAGES_FILE)
+    reference: dict[str, Any] | None = stored.settings.get(EMBED_MODEL)
+    if reference is None and stored.nodes:
+        raise ValueError(f"the index in {folder} does not say which model it was built with; give the model")
+    return reference
 
 
 def _reader_of(inputs: IndexInputs, remove_missing: bool, *, allow_empty: bool) -> IndexReader:

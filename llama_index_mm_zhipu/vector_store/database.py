@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.conditions import register_functions
 from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
 from llama_index_mm_zhipu.vector_store.schema import (
@@ -73,6 +74,7 @@ class Database:
         self._read_lock = threading.RLock() if path else self._write_lock
         try:
             if path is not None:
+                _require_utf_8(path)
                 make_folder(path.parent, mode)
                 _require_not_emptied(path)
                 _require_not_inherited(path)
@@ -319,6 +321,15 @@ def may_be_written(path: Path) -> bool:
     # By the effective user and group, where the system supports that.
     effective = os.access in os.supports_effective_ids
     return all(os.access(each, os.W_OK, effective_ids=effective) for each in (path, path.parent))
+
+
+def _require_utf_8(path: Path) -> None:
+    """Refuse a path that faiss cannot open, before anything is written there."""
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError:
+        shown = one_line(str(path))
+        raise StoreError(f"cannot open the vector store {shown}: its path is not UTF-8; rename the folder") from None
 
 
 def _require_not_emptied(path: Path) -> None:

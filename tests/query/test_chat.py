@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,9 @@ from outline import IMAGE, images_of, outline, system_of
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_folder
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
-from llama_index_mm_zhipu.llm import EmptyAnswerError
+from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMError
 from llama_index_mm_zhipu.query import ImageContextChatEngine
-from llama_index_mm_zhipu.testing import MockGLMServer, Says
+from llama_index_mm_zhipu.testing import Cut, MockGLMServer, Says
 
 OWN = "用户提供的图片（问题所指，没有编号）："
 
@@ -59,6 +60,20 @@ def test_streams_have_citations_at_their_end(chat: BaseChatEngine, server: MockG
     assert "".join(response.response_gen) == "帽子在图2。"
     assert list(response.metadata["citations"]) == ["图2"]
     assert [message.content for message in chat.chat_history] == ["哪张图里有帽子？", "帽子在图2。"]
+
+
+def test_an_error_in_a_stream_reaches_its_reader_and_nobody_else(
+    chat: BaseChatEngine, server: MockGLMServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_threads: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", left_threads.append)
+    server.script(Cut(3))
+    response = chat.stream_chat("哪张图里有帽子？")
+    writer = response.write_response_to_history_thread
+    with pytest.raises(GLMError, match="no connection"):
+        "".join(response.response_gen)
+    writer.join()
+    assert left_threads == []
 
 
 async def test_async_turns(chat: BaseChatEngine, llm: ZhipuMultiModal, server: MockGLMServer) -> None:

@@ -146,6 +146,15 @@ def test_an_invalid_csv_is_an_error(folder: Path, tmp_path: Path, content: str, 
         read_folder(folder, captions=tmp_path / "captions.csv")
 
 
+@pytest.mark.parametrize("content", ["", "name,caption\na.jpg,裙子", "file_name,caption,caption\na.jpg,裙子,裤子"])
+def test_a_table_without_its_columns_is_an_error_even_where_records_are_skipped(
+    folder: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "captions.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(RecordError, match=r"captions\.csv"):
+        FolderReader(on_error="skip").load_data(folder, tmp_path / "captions.csv")
+
+
 def test_columns_of_the_csv_may_have_other_names(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "captions.csv").write_text("图片,说明\na.jpg,裙子\n", encoding="utf-8")
     reader = FolderReader(name_column="图片", caption_column="说明")

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
-from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus
 from llama_index_mm_zhipu.cli.doctor import Check, run_checks
-from llama_index_mm_zhipu.cli.parser import DEFAULT_STORE, STORE_VARIABLE
+from llama_index_mm_zhipu.cli.parser import default_store
 from llama_index_mm_zhipu.service.status import status_of
 from llama_index_mm_zhipu.store_file import IMAGES_FILE
 
 _MARKS = {"ok": "✓", "warning": "!", "failed": "✗"}
-_FAILED = 1
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Print the result of each check; return 1 if any failed."""
+    """Print the result of each check; return ``ExitStatus.NOTHING_FOUND`` if any failed."""
     store = _store_of(options)
     checks = []
     for check in run_checks(
@@ -38,14 +36,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
         console.note("\n" + wording.doctor_failed.format(failed=failed, warnings=warnings))
     else:
         console.note("\n" + wording.doctor_ok)
-    return _FAILED if failed else 0
+    return ExitStatus.NOTHING_FOUND if failed else ExitStatus.DONE
 
 
 def _store_of(options: argparse.Namespace) -> Path | None:
     """Return the index to check: the given one, else the usual one if it is there."""
     if options.store is not None:
         return Path(options.store)
-    usual = Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+    usual = default_store()
     return usual if (usual / IMAGES_FILE).is_file() else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus
 from llama_index_mm_zhipu.evaluation.measurement import Measurement
 from llama_index_mm_zhipu.evaluation.retrieval import TITLES, table_of
 
@@ -23,8 +23,10 @@ def run(options: argparse.Namespace, console: Console) -> int:
         show_progress=console.shows_progress,
     )
     rows = measurement.rows()
-    if not console.is_json:
+    if console.is_json:
+        for name, figures in rows:
+            # Published rows have fewer figures.
+            console.data({"name": name, **dict(zip(TITLES, figures, strict=False))})
+    else:
         console.result(table_of(rows))
-    for name, figures in rows if console.is_json else ():
-        console.data({"name": name, **dict(zip(TITLES, figures, strict=False))})
-    return 0
+    return ExitStatus.DONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus
 from llama_index_mm_zhipu.cli.opening import require_index
 from llama_index_mm_zhipu.cli.transfer import show_transfer
 from llama_index_mm_zhipu.service.moving import export_folder
@@ -20,4 +20,4 @@ def run(options: argparse.Namespace, console: Console) -> int:
         show_progress=console.shows_progress,
     )
     show_transfer(report, console.wording.exported, options, console)
-    return 0
+    return ExitStatus.DONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus
 from llama_index_mm_zhipu.cli.transfer import show_transfer
 from llama_index_mm_zhipu.service.moving import import_folder
 
@@ -13,4 +13,4 @@ def run(options: argparse.Namespace, console: Console) -> int:
     """Import the export; return the exit status."""
     report = import_folder(options.FOLDER, options.store, show_progress=console.shows_progress)
     show_transfer(report, console.wording.imported, options, console)
-    return 0
+    return ExitStatus.DONE

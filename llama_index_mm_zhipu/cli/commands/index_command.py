@@ -5,22 +5,23 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from llama_index_mm_zhipu.cli.console import Console
-from llama_index_mm_zhipu.cli.parser import PROGRAM
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus
+from llama_index_mm_zhipu.cli.parser import PROGRAM, default_store
 from llama_index_mm_zhipu.service.image_service import ImageService
 from llama_index_mm_zhipu.service.inputs import IndexInputs
 from llama_index_mm_zhipu.service.results import IndexReport
+from llama_index_mm_zhipu.text import one_line
 
 _MAX_SKIPPED = 10
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Index the given paths; return the exit status."""
+    """Index the given paths; return ``ExitStatus.NOTHING_FOUND`` if the index holds no image afterwards."""
     inputs = IndexInputs(
         options.PATH,
         captions=options.captions,
         name_column=options.name_column,
-        caption_column=options.caption_column,
+        caption_column=options.caption_column or None,
         on_error="raise" if options.strict else "skip",
         show_progress=console.shows_progress,
     )
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     )
     service.close()
     _show(report, options, console)
-    return 0
+    return ExitStatus.DONE if report.images else ExitStatus.NOTHING_FOUND
 
 
 def _show(report: IndexReport, options: argparse.Namespace, console: Console) -> None:
@@ -44,7 +45,8 @@ def _show(report: IndexReport, options: argparse.Namespace, console: Console) ->
         console.note(wording.skipped.format(count=report.skipped_count))
         listed = list(report.skipped.items())[:_MAX_SKIPPED]
         for name, reason in listed:
-            console.note(f"  {reason if name in reason else f'{name}: {reason}'}")
+            shown = one_line(name)
+            console.note(f"  {reason if shown in reason else f'{shown}: {reason}'}")
         if len(listed) < report.skipped_count:
             console.note(f"  {wording.more.format(count=report.skipped_count - len(listed))}")
     if console.is_json:
@@ -60,5 +62,5 @@ def _show(report: IndexReport, options: argparse.Namespace, console: Console) ->
             seconds=f"{report.seconds:.1f}",
         )
     )
-    command = f"{PROGRAM} search … --store {shlex.quote(str(options.store))}"
-    console.note(wording.next_search.format(command=command))
+    where = "" if options.store == default_store() else f" --store {shlex.quote(str(options.store))}"
+    console.note(wording.next_search.format(command=f"{PROGRAM} search …{where}"))

@@ -7,11 +7,11 @@ import os
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus
+from llama_index_mm_zhipu.cli.errors import explained
+from llama_index_mm_zhipu.cli.opening import open_service, require_index
 from llama_index_mm_zhipu.mcp.server import build_server
 from llama_index_mm_zhipu.mcp.serving import is_loopback, serve_http, serve_stdio
-from llama_index_mm_zhipu.service.errors import message_of
-from llama_index_mm_zhipu.store_file import IMAGES_FILE
 
 if TYPE_CHECKING:
     from llama_index_mm_zhipu.service.image_service import ImageService
@@ -24,8 +24,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     token = options.token or os.environ.get(_TOKEN_VARIABLE)
     if options.http and not is_loopback(options.host) and not token:
         raise ValueError(console.wording.needs_token)
-    if not (options.store / IMAGES_FILE).is_file():
-        raise FileNotFoundError(console.wording.no_index.format(store=options.store))
+    require_index(options, console)
     # Agents wait for the server some seconds only: it answers while the model is loaded.
     with ThreadPoolExecutor(max_workers=1) as executor:
         opening = executor.submit(_open, options, console)
@@ -34,16 +33,14 @@ def run(options: argparse.Namespace, console: Console) -> int:
         finally:
             if not opening.cancel() and opening.exception() is None:
                 opening.result().close()
-    return 0
+    return ExitStatus.DONE
 
 
 def _open(options: argparse.Namespace, console: Console) -> ImageService:
-    from llama_index_mm_zhipu.cli.opening import open_service
-
     try:
         return open_service(options, console)
     except Exception as error:
-        console.error(message_of(error))
+        console.error(explained(error, console.wording))
         raise
 
 

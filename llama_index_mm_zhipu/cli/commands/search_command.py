@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus
 from llama_index_mm_zhipu.cli.opening import open_service
-from llama_index_mm_zhipu.cli.results import show_results
+from llama_index_mm_zhipu.cli.results import require_drawing, show_results
 
 
 def run(options: argparse.Namespace, console: Console) -> int:
-    """Search; return 1 if nothing was found."""
-    words = " ".join(options.WORDS)
+    """Search; return ``ExitStatus.NOTHING_FOUND`` if nothing was found."""
+    words = " ".join(options.WORDS).strip()
+    if not words and not options.image and not options.like:
+        raise ValueError(console.wording.nothing_given.format(options="--image/--like"))
+    require_drawing(options, console)
     service = open_service(options, console)
     try:
         found = service.search(
@@ -26,6 +29,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
         show_results(found.results, found.nodes, lambda: found.gallery(console.language), options, console)
     finally:
         service.close()
-    if not found.results:
-        console.note(console.wording.nothing_found)
-    return 0 if found.results else 1
+    if found.results:
+        return ExitStatus.DONE
+    console.note(console.wording.nothing_found)
+    return ExitStatus.NOTHING_FOUND

@@ -29,7 +29,7 @@ def language_of_environment(environment: Mapping[str, str] = os.environ) -> Lang
     if named is None:
         # Windows has none of the variables.
         named = locale.getlocale()[0] or ""
-    elif not named.startswith(("C", "POSIX")):
+    elif named.partition(".")[0] not in ("C", "POSIX"):
         # As in gettext, a list of languages goes before the locale, unless that is C.
         named = environment.get("LANGUAGE") or named
     return "zh" if named.lower().startswith(("zh", "chinese")) else "en"

@@ -16,11 +16,12 @@ CHINESE = CliWording(
         "  mmzhipu index 照片 讲义.pdf\n"
         "  mmzhipu search 红色的汽车\n"
         "  mmzhipu ask 图里的车是什么颜色？\n\n"
-        "索引默认放在当前目录的 mmzhipu_store 中，可用 --store 或环境变量 MMZHIPU_STORE 指定。\n"
+        "索引默认放在当前目录的 mmzhipu_store 中，可用 --store 或 MMZHIPU_STORE 指定。\n"
         "各命令的说明见 mmzhipu 命令 --help。"
     ),
     help={
         "help": "显示帮助并退出",
+        "version": "显示版本号并退出",
         "lang": "帮助和提示的语言（默认跟随系统）",
         "verbose": "显示更多信息，出错时显示调用栈",
         "index": "为图片建立或更新索引",
@@ -40,7 +41,7 @@ CHINESE = CliWording(
         "precision": "fp32、bf16、fp16，或 int8（需 OpenVINO）",
         "captions": "写有图片描述和元数据的 CSV；或 sidecar，即图片旁边同名的 .txt 文件",
         "name-column": "CSV 中文件名所在的列（默认：%(default)s）",
-        "caption-column": "CSV 中图片描述所在的列（默认：%(default)s）",
+        "caption-column": "CSV 中图片描述所在的列（默认：%(default)s；没有则写 ''）",
         "ocr": "识别图片中的文字，使其可以被搜到（可选依赖 ocr）",
         "remove-missing": "从索引中删除文件已不存在的图片",
         "strict": "遇到无法读取的图片就停止，而不是跳过",
@@ -50,7 +51,8 @@ CHINESE = CliWording(
         "like": "用索引中的图片搜索，写它的 id",
         "top-k": "返回的图片数（默认：%(default)s）",
         "filter": "按元数据筛选，如 '价格>=100'、'颜色 in 红,蓝'、'file_name~手册'；可重复使用，同时满足",
-        "mode": "检索方式：向量（default）、全文（text_search）、混合（hybrid）、多样（mmr）",
+        "mode": "检索方式：向量（default）、全文（text_search）、混合（hybrid）、多样（mmr）；"
+        "不指定时由索引决定：描述不计入向量则用 hybrid",
         "cutoff": "去掉余弦相似度低于此值的结果，如 0.3",
         "json": "每行输出一个 JSON 对象",
         "show": "在终端里画出图片（可选依赖 terminal）",
@@ -82,7 +84,10 @@ CHINESE = CliWording(
         r"^unrecognized arguments: (.*)": r"无法识别的参数：\1",
         r"^argument ([^:]+): expected one argument": r"\1 后面缺少值",
         r"^argument ([^:]+): expected at least one argument": r"\1 后面至少要有一个值",
-        r"^argument ([^:]+): invalid choice: (.*) \(choose from (.*)\)": r"\1 的值 \2 不对，可选：\3",
+        r"^argument ([^:]+): ignored explicit argument (.*)": r"\1 后面不能有值（\2）",
+        r"^argument ([^:]+): not allowed with argument (.*)": r"\1 不能与 \2 同时使用",
+        r"^argument ([^:]+): (.*) is not a whole number of at least 1": r"\1 的值 \2 不对，应为正整数",
+        r"^argument ([^:]+): invalid choice: (.*) \(choose from (.*)\)": r"\1不能是 \2，可选：\3",
         r"^argument ([^:]+): invalid \S+ value: (.*)": r"\1 的值 \2 不对",
         r"^argument ([^:]+): ": r"\1：",
     },
@@ -93,6 +98,8 @@ CHINESE = CliWording(
         "ModelMismatchError": "索引是用另一个模型建立的，请改用原来的模型，或另建索引（{message}）",
         "CheckpointError": "无法加载模型（{message}）",
         "BackendError": "这台机器无法这样运行模型（{message}）",
+        "LostModelError": "索引的模型已不在原来的位置，请用 --model 路径 指定一次，索引会记住（{message}）",
+        "StoreFileError": "索引文件已损坏，或不是索引；详情见 mmzhipu doctor --store 文件夹（{message}）",
         "StoreError": "索引无法读写（{message}）",
         "UnknownNodeError": "索引中没有这张图片（{message}）",
         "ImageError": "图片无法读取（{message}）",
@@ -104,8 +111,9 @@ CHINESE = CliWording(
     see_help="用法见 {program} --help",
     no_index="{store} 中没有索引；先建立索引：mmzhipu index 路径 --store {store}",
     nothing_found="没有找到",
+    nothing_given="没有指定要找什么：请写出文字，或用 {options} 指定图片",
     interrupted="已中断",
-    interrupted_index="已中断；已经算好的部分都已保存，重新运行同一命令即可继续",
+    interrupted_continues="已中断；已完成的部分都已保存，重新运行同一命令即可继续",
     indexed="{store} 中共有 {images} 张图片：新增 {new}，未变 {kept}，删除 {removed}，用时 {seconds} 秒",
     skipped="跳过了 {count} 项：",
     more="还有 {count} 项",
@@ -119,6 +127,8 @@ CHINESE = CliWording(
     unknown_citations="回答引用了不存在的 {names}",
     chat_help="请输入问题。/image 路径 为下一个问题附上图片，/clear 清空对话，/exit 或 Ctrl-D 结束。",
     chat_cleared="对话已清空。",
+    chat_unknown="没有命令 {command}。",
+    chat_no_file="没有文件 {path}",
     mock="以下回答来自本地模拟服务，它只描述收到的内容，不是模型。",
     saved="已保存 {path}",
     not_opened="无法打开浏览器，请自行打开 {path}",

@@ -27,8 +27,9 @@ class CliWording:
         see_help: Hint after an error of usage; ``{program}``.
         no_index: There is no index; ``{store}``.
         nothing_found: The search found nothing.
+        nothing_given: There is nothing to search for; ``{options}`` are the options for images.
         interrupted: The user pressed Ctrl-C.
-        interrupted_index: The user pressed Ctrl-C while images were being indexed.
+        interrupted_continues: The user pressed Ctrl-C, and the same command continues.
         indexed: Result of ``index``; ``{images}``, ``{store}``, ``{new}``, ``{kept}``, ``{removed}``, ``{seconds}``.
         skipped: Names what was left out; ``{count}``.
         more: Stands for what is not listed; ``{count}``.
@@ -42,6 +43,8 @@ class CliWording:
         unknown_citations: The answer cites images that do not exist; ``{names}``.
         chat_help: Explains the chat.
         chat_cleared: The conversation was forgotten.
+        chat_unknown: There is no such command in the chat; ``{command}``.
+        chat_no_file: There is no such image; ``{path}``.
         mock: Says that the local mock answers.
         saved: Names the page that was written; ``{path}``.
         not_opened: No browser could be opened; ``{path}``.
@@ -76,8 +79,9 @@ class CliWording:
     see_help: str
     no_index: str
     nothing_found: str
+    nothing_given: str
     interrupted: str
-    interrupted_index: str
+    interrupted_continues: str
     indexed: str
     skipped: str
     more: str
@@ -91,6 +95,8 @@ class CliWording:
     unknown_citations: str
     chat_help: str
     chat_cleared: str
+    chat_unknown: str
+    chat_no_file: str
     mock: str
     saved: str
     not_opened: str
