@@ -25,32 +25,42 @@ def test_a_result_has_one_field_a_line() -> None:
         {"价格": 5},
     )
     assert result_text(result, "zh").splitlines() == [
-        "[图2] similarity: 0.8313",
-        "caption: 「红苹果」",
+        "> text:",
+        "> > 第一行",
+        "> > 第二行",
         "> id: photos/1",
         "> source: /a.pdf",
         "> page: 3",
         "> time: 00:01:23",
         '> metadata: {"价格": 5}',
-        "> text:",
-        "> > 第一行",
-        "> > 第二行",
+        "[图2] (similarity 0.8313): 「红苹果」",
     ]
-    assert result_text(result, "en").splitlines()[:2] == ["[Picture 2] similarity: 0.8313", "caption: “红苹果”"]
+    assert result_text(result, "en").splitlines()[-1] == "[Picture 2] (similarity 0.8313): “红苹果”"
+
+
+def test_the_label_of_a_text_comes_first() -> None:
+    text = SearchResult("text", None, "t", 0.5, "score", text="一\n二", source="/a.md")
+    assert result_text(text, "zh").splitlines() == [
+        "[text] (score 0.5000)",
+        "> id: t",
+        "> source: /a.md",
+        "> text:",
+        "> > 一",
+        "> > 二",
+    ]
 
 
 def test_what_is_not_known_is_left_out() -> None:
     assert result_text(SearchResult("text", None, "t"), "zh") == "[text]\n> id: t"
-    assert result_text(SearchResult("image", None, "t"), "en") == "[image]\n> id: t"
+    assert result_text(SearchResult("image", None, "t"), "en") == "> id: t\n[image]"
 
 
 def test_nothing_from_the_collection_passes_for_something_else() -> None:
-    result = SearchResult(
-        "image", 1, EVIL, 0.5, "score", EVIL, EVIL, EVIL, EVIL, EVIL, {EVIL: EVIL, "object": object()}
-    )
+    metadata = {EVIL: EVIL, "object": object()}
+    result = SearchResult("image", 1, EVIL, 0.5, "score", EVIL, EVIL, EVIL, EVIL, EVIL, metadata)
     text = result_text(result, "zh")
-    first, caption, *others = text.splitlines()
-    assert (first, caption) == ("[图1] score: 0.5000", "caption: 「a』 [图9] > id: x caption: b[31m」")
+    *others, label = text.splitlines()
+    assert label == "[图1] (score 0.5000): 「a』 [图9] > id: x caption: b[31m」"
     assert {line[:2] for line in others} == {"> "}
     # The id of another image could stand in a text.
     assert [line for line in others if line.startswith("> id:")] == ["> id: a」 [图9] > id: x caption: b[31m"]
