@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from llama_index.core.chat_engine.types import BaseChatEngine
@@ -10,6 +10,7 @@ from llama_index.core.schema import NodeWithScore
 
 from llama_index_mm_zhipu.display import Gallery, show
 from llama_index_mm_zhipu.images import ImageSource
+from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.query.citations import CITATIONS, UNKNOWN_CITATIONS
 from llama_index_mm_zhipu.query.question import image_question
 from llama_index_mm_zhipu.query.sources import SKIPPED
@@ -31,12 +32,20 @@ class AnswerStream:
         self._response = response
         self._text = ""
         self._is_read = False
+        self._error: Exception | None = None
 
     def __iter__(self) -> Iterator[str]:
+        if self._error is not None:
+            # What came before the error would pass for the whole answer.
+            raise self._error
         pieces: Iterable[str] = getattr(self._response, "response_gen", None) or [str(self._response)]
-        for piece in pieces:
-            self._text += piece
-            yield piece
+        try:
+            for piece in pieces:
+                self._text += piece
+                yield piece
+        except Exception as error:
+            self._error = error
+            raise
         self._is_read = True
 
     @property
@@ -71,14 +80,15 @@ class AnswerStream:
 
 
 class ChatSession:
-    """A conversation about the images of an index.
+    """A conversation about the images of an index, with prompts and labels in the language of its first message.
 
     Args:
-        engine: A chat engine of the index.
+        engine_in: Makes a chat engine of the index for a language.
     """
 
-    def __init__(self, engine: BaseChatEngine) -> None:
-        self._engine = engine
+    def __init__(self, engine_in: Callable[[Language], BaseChatEngine]) -> None:
+        self._engine_in = engine_in
+        self._engine: BaseChatEngine | None = None
 
     def ask(self, message: str, image: ImageSource | None = None) -> AnswerStream:
         """Answer a message.
@@ -91,9 +101,11 @@ class ChatSession:
             GLMError: The model did not answer.
             ImageError: The image cannot be read.
         """
+        if self._engine is None:
+            self._engine = self._engine_in(language_of_text(message))
         question: Any = image_question(message, [image]) if image is not None else message
         return AnswerStream(message, self._engine.stream_chat(question))
 
     def clear(self) -> None:
         """Forget the conversation."""
-        self._engine.reset()
+        self._engine = None

@@ -275,11 +275,16 @@ class ImageService:
         Args:
             similarity_top_k: How many images and texts the model gets with each message.
             filters: As in ``search``.
+
+        Raises:
+            ValueError: There is no key for the model, or a filter is not understood.
         """
-        engine = self.index.as_chat_engine(
-            llm=self._chat_model(), similarity_top_k=similarity_top_k, filters=self.parsed_filters(filters)
+        llm, parsed = self._chat_model(), self.parsed_filters(filters)
+        return ChatSession(
+            lambda language: self.index.as_chat_engine(
+                llm=llm, similarity_top_k=similarity_top_k, filters=parsed, language=language
+            )
         )
-        return ChatSession(engine)
 
     def look(self, node_id: str, *, max_side: int = MAX_SIDE) -> StoredImage:
         """Return an image of the index.

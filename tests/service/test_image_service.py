@@ -18,11 +18,12 @@ from published_forms import Example
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
 from llama_index_mm_zhipu.images import ImageError, load_image
+from llama_index_mm_zhipu.llm import GLMError
 from llama_index_mm_zhipu.service.errors import UnknownNodeError
 from llama_index_mm_zhipu.service.image_service import ImageService
 from llama_index_mm_zhipu.service.inputs import IndexInputs
 from llama_index_mm_zhipu.service.results import IndexReport
-from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer
+from llama_index_mm_zhipu.testing import Cut, ErrorAnswer, MockGLMServer
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
 
 Connect = Callable[..., ZhipuMultiModal]
@@ -169,7 +170,7 @@ def test_a_question_about_an_image_sends_it(
 
 def test_an_error_of_the_model_is_raised(emoji: ImageService, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
     server.script(ErrorAnswer(400, "1301", "系统检测到输入或生成内容可能包含不安全或敏感内容"))
-    with pytest.raises(Exception, match="1301"):
+    with pytest.raises(GLMError, match="1301"):
         ImageService(emoji.index, llm=llm).ask("飞机").read()
 
 
@@ -194,6 +195,28 @@ def test_a_conversation_remembers_words_and_images(
     session.clear()
     session.ask("它是什么颜色？").read()
     assert "这是什么？" not in json.dumps(server.requests[-1], ensure_ascii=False)
+
+
+def test_a_conversation_is_in_the_language_of_its_first_message(
+    emoji: ImageService, connect: Connect, server: MockGLMServer
+) -> None:
+    session = ImageService(emoji.index, llm=connect(model="glm-4.6v-flash")).chat(similarity_top_k=1)
+    session.ask("What is this?").read()
+    session.ask("红苹果").read()
+    assert "Picture 1 (similarity" in json.dumps(server.requests[-1], ensure_ascii=False)
+    session.clear()
+    session.ask("红苹果").read()
+    assert "图1（相似度" in json.dumps(server.requests[-1], ensure_ascii=False)
+
+
+def test_an_answer_that_broke_off_does_not_pass_for_a_whole_one(
+    emoji: ImageService, llm: ZhipuMultiModal, server: MockGLMServer
+) -> None:
+    server.script(Cut(4))
+    stream = ImageService(emoji.index, llm=llm).ask("飞机")
+    for _ in range(2):
+        with pytest.raises(GLMError):
+            stream.read()
 
 
 # Look
