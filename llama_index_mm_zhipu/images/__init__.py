@@ -14,6 +14,7 @@ from llama_index_mm_zhipu.images.loading import (
     encode_image,
     load_image,
     load_resized,
+    load_within,
     read_bytes,
 )
 from llama_index_mm_zhipu.images.nodes import (
@@ -71,6 +72,7 @@ __all__ = [
     "is_url",
     "load_image",
     "load_resized",
+    "load_within",
     "node_of_image",
     "open_image",
     "orientation_of",

@@ -81,6 +81,38 @@ def load_resized(
     return square
 
 
+def load_within(
+    source: ImageSource, max_side: int, *, urls: UrlRules = NO_URLS, on_truncated: OnTruncated = "warn"
+) -> Image.Image:
+    """Decode an image and reduce it to an upright RGB image within a square; a smaller one keeps its size.
+
+    The result is that of ``load_image`` and ``thumbnail``, up to rounding for large JPEG files, which are decoded at a
+    fraction of their size, in less time and memory.
+
+    Args:
+        source: An image in any form that ``load_image`` takes.
+        max_side: Maximum width and height of the result in pixels.
+        urls: Whether URLs are fetched, and within which limits.
+        on_truncated: As in ``load_image``.
+
+    Returns:
+        A new image of mode ``RGB``; a given ``PIL.Image`` is not changed.
+
+    Raises:
+        ImageError: The image does not exist, may not be fetched, is too large, or cannot be decoded.
+    """
+    with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
+        scale = _JPEG_GAP * max_side / max(image.size)
+        # Only has an effect on a JPEG that is not decoded yet.
+        image.draft(None, (math.ceil(image.width * scale), math.ceil(image.height * scale)))
+        image.load()
+        reduced = to_rgb(image)
+        reduced.thumbnail((max_side, max_side))
+        upright = apply_orientation(reduced, image)
+    upright.info.clear()
+    return upright
+
+
 def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
     """Return the encoded bytes of an image unchanged; a ``PIL.Image`` is encoded as PNG.
 

@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.display import Gallery, show
 from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.backends import Precision
 from llama_index_mm_zhipu.embedding.references import model_of
-from llama_index_mm_zhipu.images import ImageSource, describe, encode_image, has_image, load_image
+from llama_index_mm_zhipu.images import ImageSource, describe, encode_image, has_image, load_within
 from llama_index_mm_zhipu.index.build import build_from_reader, has_index, load_index
 from llama_index_mm_zhipu.index.fill import IndexReader, fill_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
@@ -300,8 +300,7 @@ class ImageService:
         """
         require_positive(max_side, "max_side")
         node = self._image_node(node_id)
-        image = load_image(node)
-        image.thumbnail((max_side, max_side))
+        image = load_within(node, max_side)
         return StoredImage(result_of(node), encode_image(image), image.width, image.height)
 
     def status(self) -> IndexStatus:

@@ -1,4 +1,4 @@
-"""``load_resized`` gives nearly the pixels of a bicubic resize of the whole image, in less memory."""
+"""``load_resized`` and ``load_within`` give nearly the pixels of the whole image made smaller, in less memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_resized
+from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_resized, load_within
 
 SIDE = 64
 
@@ -109,6 +109,37 @@ def test_a_damaged_file_is_named(photos: list[Path], tmp_path: Path) -> None:
     cut.write_bytes(photos[0].read_bytes()[:5000])
     with pytest.raises(ImageError, match=r"cut\.jpg is damaged: image file is truncated"):
         load_resized(cut, SIDE, on_truncated="raise")
+    with pytest.raises(ImageError, match=r"cut\.jpg is damaged: image file is truncated"):
+        load_within(cut, SIDE, on_truncated="raise")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "JPEG"])
+@pytest.mark.parametrize("size", [(1500, 1101), (1501, 90), (90, 1503), (40, 30)])
+def test_images_are_reduced_to_fit_into_a_square(photos: list[Path], mode: str, size: tuple[int, int]) -> None:
+    image = photo_as(photos[0], "RGB" if mode == "JPEG" else mode, size)
+    source = encode_image(image) if mode == "JPEG" else image
+    expected = load_image(source)
+    expected.thumbnail((SIDE, SIDE))
+    reduced = load_within(source, SIDE)
+    assert (reduced.mode, reduced.size) == ("RGB", expected.size)
+    # A strip of four rows is most affected by rounding.
+    assert np.abs(np.asarray(reduced).astype(int) - np.asarray(expected).astype(int)).mean() < 5
+    assert image.size == size
+
+
+def test_a_reduced_image_is_upright() -> None:
+    image = Image.new("RGB", (800, 200), "red")
+    image.paste("blue", (0, 0, 200, 200))
+    exif = Image.Exif()
+    # The camera was turned: the left edge is at the top.
+    exif[0x0112] = 6
+    buffer = BytesIO()
+    image.save(buffer, "JPEG", exif=exif)
+    reduced = load_within(buffer.getvalue(), 80)
+    assert reduced.size == (20, 80)
+    top: Any = reduced.getpixel((10, 5))
+    assert top[2] > 200 > top[0]
+    assert not reduced.getexif()
 
 
 PEAK = """
