@@ -64,7 +64,8 @@ def http_app(server: MCPServer, *, host: str, token: str | None) -> ASGIApp:
     token = (token or "").strip()
     if not is_loopback(host) and not token:
         raise ValueError(f"{host or 'an empty address'} can be reached from other machines: a token is needed")
-    app = server.streamable_http_app(streamable_http_path=PATH, host=host, transport_security=_security(host))
+    security = _NO_CHECKS if token else _checks_for(host)
+    app = server.streamable_http_app(streamable_http_path=PATH, host=host, transport_security=security)
     return TokenRequired(app, token) if token else app
 
 
@@ -104,11 +105,14 @@ class TokenRequired:
         return is_right and scheme.lower() == "bearer"
 
 
-def _security(host: str) -> TransportSecuritySettings:
-    # A page in the browser could reach a local server under another name (DNS rebinding). Other servers have a token.
+# Pages in a browser do not know the token, and a proxy in front of the server has a name of its own.
+_NO_CHECKS = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+
+
+def _checks_for(host: str) -> TransportSecuritySettings:
+    """Return the names by which a server without a token is called: pages may reach it by another (DNS rebinding)."""
     names = [*_LOCAL_NAMES, f"[{host}]" if ":" in host else host]
     return TransportSecuritySettings(
-        enable_dns_rebinding_protection=is_loopback(host),
         # Clients leave out the port 80.
         allowed_hosts=[pattern for name in names for pattern in (name, f"{name}:*")],
         allowed_origins=[pattern for name in names for pattern in (f"http://{name}", f"http://{name}:*")],
