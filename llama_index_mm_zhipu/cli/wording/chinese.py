@@ -87,6 +87,7 @@ CHINESE = CliWording(
         r"^argument ([^:]+): ignored explicit argument (.*)": r"\1 后面不能有值（\2）",
         r"^argument ([^:]+): not allowed with argument (.*)": r"\1 不能与 \2 同时使用",
         r"^argument ([^:]+): (.*) is not a whole number of at least 1": r"\1 的值 \2 不对，应为正整数",
+        r"^argument ([^:]+): (.*) is not a port": r"\1 的值 \2 不对，应为端口号",
         r"^argument ([^:]+): invalid choice: (.*) \(choose from (.*)\)": r"\1不能是 \2，可选：\3",
         r"^argument ([^:]+): invalid \S+ value: (.*)": r"\1 的值 \2 不对",
         r"^argument ([^:]+): ": r"\1：",
