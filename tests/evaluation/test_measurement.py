@@ -164,7 +164,7 @@ def test_skipped_images_are_reported_and_not_counted_as_misses(
     assert rows == {"9 texts → images": PERFECT, "9 images → texts": PERFECT}
     assert "left out 1 of 10 images and 1 of 10 texts" in capsys.readouterr().err
     FORMS["article"].write(tmp_path, examples)
-    with pytest.raises(ValueError, match="^1 of 10 images are not in the index; leave them out with --skip$"):
+    with pytest.raises(ValueError, match=r"^1 of 10 images are not in the index; leave them out with --skip$"):
         measure("jsonl", file, index=tmp_path / "index")
 
 
