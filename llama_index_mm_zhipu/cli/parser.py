@@ -252,7 +252,7 @@ def _add_info(options: _Options) -> None:
 
 
 def _add_evaluate(options: _Options) -> None:
-    options.argument("DATASET", choices=DATASETS)
+    options.argument("DATASET", choices=DATASETS, metavar="DATASET")
     options.argument("PATH", type=_path)
     options.option("images", type=_path, metavar="DIR")
     options.option("split", metavar="NAME")

@@ -100,7 +100,7 @@ CHINESE = CliWording(
         "CheckpointError": "无法加载模型（{message}）",
         "BackendError": "这台机器无法这样运行模型（{message}）",
         "LostModelError": "索引的模型已不在原来的位置，请用 --model 路径 指定一次，索引会记住（{message}）",
-        "StoreFileError": "索引文件已损坏，或不是索引；详情见 mmzhipu doctor --store 文件夹（{message}）",
+        "StoreFileError": "索引文件无法读取，详情见 mmzhipu doctor --store 文件夹（{message}）",
         "StoreError": "索引无法读写（{message}）",
         "UnknownNodeError": "索引中没有这张图片（{message}）",
         "ImageError": "图片无法读取（{message}）",
