@@ -30,6 +30,9 @@ LOCALES = {"command.md": "C.UTF-8", "command.zh-CN.md": "zh_CN.UTF-8"}
 SHOWN_FOLDER = "/home/me/images"
 """What the outputs call the folder that the commands run in."""
 
+_SHOWN_HASH = "5de34d"
+"""The hash of a folder's path in node ids; the commands run in another folder each time."""
+
 _BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 _PROMPT = "$ "
 
@@ -85,7 +88,8 @@ def _with_outputs(block: str, folder: Path) -> Iterator[str]:
     for line in block.splitlines():
         if line.startswith(_PROMPT):
             yield f"{line}\n"
-            yield _output_of(line.removeprefix(_PROMPT)).replace(str(folder), SHOWN_FOLDER)
+            output = _output_of(line.removeprefix(_PROMPT)).replace(str(folder), SHOWN_FOLDER)
+            yield _SOURCE_HASH.sub(_SHOWN_HASH, output)
 
 
 def _output_of(line: str) -> str:

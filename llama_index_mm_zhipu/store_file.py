@@ -7,6 +7,7 @@ than one. ``vector_store`` writes these files; ``vector_store/schema.py`` define
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from typing import Any
 
 IMAGES_FILE, TEXTS_FILE = "image.sqlite3", "default.sqlite3"
 """Names of the files of an index for its images and its texts."""
+
+# SQLite creates an index of the write-ahead log, 32 KB.
+_MIN_FREE = 32_768
 
 EMBED_MODEL = "embed_model"
 """Key of the setting by which an index finds its embedding model again, see ``embedding.references``."""
@@ -92,7 +96,19 @@ def read_store_file(path: Path) -> StoreFile:
                 metadata_keys=tuple(_keys(connection)),
             )
     except sqlite3.Error as error:
-        raise StoreFileError(f"{path} cannot be read as a store: {error}") from None
+        reason = "the disk is full" if is_full(path.parent) else error
+        raise StoreFileError(f"{path} cannot be read as a store: {reason}") from None
+
+
+def is_full(folder: Path) -> bool:
+    """Return whether the disk of a folder lacks the space that SQLite needs to open a file there.
+
+    SQLite calls that "disk I/O error".
+    """
+    try:
+        return shutil.disk_usage(folder).free < _MIN_FREE
+    except OSError:
+        return False
 
 
 # The index of metadata by key and value answers this without reading nodes.

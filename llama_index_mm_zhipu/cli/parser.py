@@ -19,6 +19,8 @@ from llama_index_mm_zhipu.text import columns_of
 
 PROGRAM = "mmzhipu"
 
+_MAX_PORT = 65535
+
 STORE_VARIABLE = "MMZHIPU_STORE"
 DEFAULT_STORE = "mmzhipu_store"
 
@@ -237,7 +239,7 @@ def _add_chat(options: _Options) -> None:
 def _add_mcp(options: _Options) -> None:
     options.flag("http")
     options.option("host", default="127.0.0.1")
-    options.option("port", type=int, default=8765)
+    options.option("port", type=_port, default=8765)
     options.option("token", metavar="TOKEN")
     options.llm()
     options.store()
@@ -250,7 +252,7 @@ def _add_info(options: _Options) -> None:
 
 
 def _add_evaluate(options: _Options) -> None:
-    options.argument("DATASET", choices=DATASETS)
+    options.argument("DATASET", choices=DATASETS, metavar="DATASET")
     options.argument("PATH", type=_path)
     options.option("images", type=_path, metavar="DIR")
     options.option("split", metavar="NAME")
@@ -302,4 +304,10 @@ def _path(text: str) -> Path:
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _MAX_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
     return int(text)

