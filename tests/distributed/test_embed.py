@@ -26,9 +26,10 @@ from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index
 from llama_index_mm_zhipu.distributed import DatasetSource, EmbedReport, Stage, embed_dataset
+from llama_index_mm_zhipu.distributed.attempts import Attempts
 from llama_index_mm_zhipu.distributed.parts import Failure, dumps, loads
 from llama_index_mm_zhipu.distributed.sinks import SKIPPED
-from llama_index_mm_zhipu.distributed.workers import MESSAGE, Attempts, Transform, Worker, pickled
+from llama_index_mm_zhipu.distributed.workers import MESSAGE, Transform, Worker, pickled
 from llama_index_mm_zhipu.embedding import embed_nodes
 from llama_index_mm_zhipu.images import caption_of, encode_image, page_text_of
 from llama_index_mm_zhipu.index import ImageIndex
