@@ -136,7 +136,8 @@ PAGES: dict[str, dict[str, list[str]]] = {
         "llama_index_mm_zhipu.images.errors": ["ImageError"],
     },
     "service": {
-        "llama_index_mm_zhipu.service.image_service": ["ImageService", "SearchResults", "UnknownNodeError"],
+        "llama_index_mm_zhipu.service.image_service": ["ImageService", "SearchResults"],
+        "llama_index_mm_zhipu.service.errors": ["UnknownNodeError"],
         "llama_index_mm_zhipu.service.inputs": ["IndexInputs"],
         "llama_index_mm_zhipu.service.results": ["SearchResult", "Answer", "StoredImage", "IndexReport"],
         "llama_index_mm_zhipu.service.answers": ["AnswerStream", "ChatSession"],
