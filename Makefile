@@ -7,6 +7,8 @@ TORCH_INDEX ?=
 PY = .venv/bin/python
 # Two copies of the big models' weights and two imports of torch at a time fit into most machines.
 WORKERS ?= 2
+# Tests start many Python processes, which would compile every module again where this variable is set.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo cases test test-integration lint lint-workflows install docs package newest-core upgrade clean
 
@@ -18,11 +20,11 @@ cases: .venv/.installed-demo
 	$(PY) examples/cases/ask.py lecture --images-only
 	$(PY) examples/cases/ask.py car_maintenance --images-only
 
-test: .venv/.compiled
+test: .venv/.installed-dev
 	$(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 # Full-size models, browsers and what else takes many seconds.
-test-integration: .venv/.compiled
+test-integration: .venv/.installed-dev
 	$(PY) -m pytest -m integration --numprocesses $(WORKERS) --dist loadfile
 
 lint: .venv/.installed-dev
@@ -64,12 +66,6 @@ docs: .venv/.installed-dev
 		--constraints requirements/constraints.txt torch torchvision)
 	$(PY) -m uv pip install --python $(PY) --link-mode copy --overrides requirements/overrides.txt \
 		--constraints requirements/constraints.txt --editable ".[$*]"
-	touch $@
-
-# Tests start many Python processes, and uv installs without bytecode: it halves the time that importing torch takes.
-# Some packages hold files that are no Python of this version.
-.venv/.compiled: .venv/.installed-dev
-	$(PY) -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 	touch $@
 
 upgrade:

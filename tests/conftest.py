@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -86,20 +89,33 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_checkpoint(tmp_path_factory.mktemp("tiny"))
 
 
+def full_size_checkpoint(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with random weights under an official file name, which all workers of pytest-xdist share.
+
+    Converting ViT-B-16 for OpenVINO takes half a minute of CPU time, and is done once, beside the weights.
+    """
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    if not folder.exists():
+        unfinished = tmp_path_factory.mktemp(name)
+        tiny_checkpoint(unfinished, name)
+        # Another worker may have been faster.
+        with suppress(OSError):
+            unfinished.rename(folder)
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def rn50_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with ``clip_cn_rn50.pt``, the official file name, with random weights."""
-    folder = tmp_path_factory.mktemp("rn50")
-    tiny_checkpoint(folder, "RN50")
-    return folder
+    return full_size_checkpoint("RN50", tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def vit_b_16_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with ``clip_cn_vit-b-16.pt``. Converting this model takes half a minute of CPU time."""
-    folder = tmp_path_factory.mktemp("vit-b-16")
-    tiny_checkpoint(folder, "ViT-B-16")
-    return folder
+    """Folder with ``clip_cn_vit-b-16.pt``, the official file name, with random weights."""
+    return full_size_checkpoint("ViT-B-16", tmp_path_factory)
 
 
 @pytest.fixture(params=["tiny", pytest.param("ViT-B-16", marks=pytest.mark.integration)])

@@ -67,7 +67,8 @@ def runs(workflow: Path) -> Iterator[str]:
 
 def makes_of_ci() -> list[str]:
     """The targets that ``.ci/run`` makes."""
-    return re.findall(r"^make (\S+)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = re.findall(r"^make (.+)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return [word for line in lines for word in line.split() if not word.startswith("--")]
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda file: file.name)

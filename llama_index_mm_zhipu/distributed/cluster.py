@@ -84,6 +84,11 @@ def actors_that_fit(cpus: float, gpus: float, reserved_cpus: float) -> int:
     return max(1, min(fitting, default=1))
 
 
+def this_machine() -> dict[str, str]:
+    """Return the label of the driver's machine, for work that must run there."""
+    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+
+
 class Nodes:
     """The machines of the cluster at one time, to notice when one is lost.
 

@@ -17,11 +17,12 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
 
+from llama_index_mm_zhipu.distributed.attempts import counted_attempts
 from llama_index_mm_zhipu.distributed.checkpoint import stored_fingerprints
-from llama_index_mm_zhipu.distributed.cluster import Nodes
+from llama_index_mm_zhipu.distributed.cluster import Nodes, this_machine
 from llama_index_mm_zhipu.distributed.parts import Failure, Message, SourceEnd, StoredPart, cut_into_parts, dumps, loads
 from llama_index_mm_zhipu.distributed.sources import DatasetSource
-from llama_index_mm_zhipu.distributed.workers import MESSAGE, Attempts, Worker
+from llama_index_mm_zhipu.distributed.workers import MESSAGE, Worker
 from llama_index_mm_zhipu.reporting import errors_only, report
 from llama_index_mm_zhipu.stores.transfer.shards import MAX_INLINE_IMAGES
 
@@ -150,7 +151,7 @@ def stream_messages(readers: Sequence[PartReader], pools: Sequence[Pool]) -> Gen
     waited = 0.0
     with (
         errors_only("ray", "ray.data"),
-        _attempts() as attempts,
+        counted_attempts() as attempts,
         _Iteration(_dataset(readers, pools, attempts)) as rows,
     ):
         while (row := rows.next(_CHECK_SECONDS)) is not _Iteration.END:
@@ -172,23 +173,6 @@ def stream_messages(readers: Sequence[PartReader], pools: Sequence[Pool]) -> Gen
                 )
 
 
-@contextlib.contextmanager
-def _attempts() -> Iterator[Any]:
-    """Start the actor that counts attempts, and end its process with the run."""
-    # Actors and datasets hold its handle for longer, in the cluster of a user to the end of the session.
-    handle: Any = ray.remote(Attempts).options(num_cpus=0, label_selector=_here()).remote()
-    try:
-        yield handle
-    finally:
-        with contextlib.suppress(RayError):
-            ray.kill(handle)
-
-
-def _here() -> dict[str, str]:
-    """Return the label of the driver's machine."""
-    return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-
-
 def _dataset(readers: Sequence[PartReader], pools: Sequence[Pool], attempts: Any) -> Dataset:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
@@ -205,7 +189,7 @@ def _dataset(readers: Sequence[PartReader], pools: Sequence[Pool], attempts: Any
             num_cpus=0,
             concurrency=min(_READERS, len(readers)),
             override_num_blocks=len(readers),
-            label_selector=_here(),
+            label_selector=this_machine(),
         )
         for pool in pools:
             dataset = dataset.map_batches(

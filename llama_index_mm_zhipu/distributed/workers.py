@@ -7,7 +7,6 @@ import hashlib
 import math
 import os
 import socket
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,21 +127,6 @@ class Embed:
         for node in part.nodes:
             _require_unchanged(node)
         return part
-
-
-class Attempts:
-    """Counts how often work on a part began, in a process of its own.
-
-    Ray repeats the work of a process that died for ever, also if it was the part that ended the process.
-    """
-
-    def __init__(self) -> None:
-        self._begun: Counter[str] = Counter()
-
-    def begin(self, name: str) -> int:
-        """Return how often work of this name has begun, this time included."""
-        self._begun[name] += 1
-        return self._begun[name]
 
 
 class Worker:

@@ -8,11 +8,13 @@ from pathlib import Path
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, load_index
 from llama_index_mm_zhipu.distributed import embed_dataset
 
+IMAGES_PER_PART = 8
+
 
 def main(source: str, model: str, kind: str, folder: str) -> None:
     """Embed a source; print how many images are stored and how many of them an earlier run had stored."""
     embed_model = ChineseClipEmbedding(model, backend="torch")
-    options = {"num_actors": 2, "nodes_per_shard": 16, "show_progress": False}
+    options = {"num_actors": 2, "nodes_per_shard": IMAGES_PER_PART, "show_progress": False}
     if kind == "shards":
         report = embed_dataset(source, embed_model, folder, **options)
     else:

@@ -26,9 +26,10 @@ from waiting import PATIENCE
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, build_index, load_index
 from llama_index_mm_zhipu.distributed import DatasetSource, EmbedReport, Stage, embed_dataset
+from llama_index_mm_zhipu.distributed.attempts import Attempts
 from llama_index_mm_zhipu.distributed.parts import Failure, dumps, loads
 from llama_index_mm_zhipu.distributed.sinks import SKIPPED
-from llama_index_mm_zhipu.distributed.workers import MESSAGE, Attempts, Transform, Worker, pickled
+from llama_index_mm_zhipu.distributed.workers import MESSAGE, Transform, Worker, pickled
 from llama_index_mm_zhipu.embedding import embed_nodes
 from llama_index_mm_zhipu.images import caption_of, encode_image, page_text_of
 from llama_index_mm_zhipu.index import ImageIndex
@@ -57,12 +58,15 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def embed(torch_embedding: ChineseClipEmbedding) -> Embed:
-    """``embed_dataset`` with the tiny model, one actor, and three images in a part."""
+def embed(tiny_embedding: ChineseClipEmbedding) -> Embed:
+    """``embed_dataset`` with the tiny model, one actor, and three images in a part.
+
+    The model is that of OpenVINO, so that the actors of the many runs do not import torch.
+    """
 
     def run(source: Any, sink: Any, **options: Any) -> EmbedReport:
         defaults = {"num_actors": 1, "nodes_per_shard": 3, "show_progress": False}
-        return embed_dataset(source, torch_embedding, sink, **{**defaults, **options})
+        return embed_dataset(source, tiny_embedding, sink, **{**defaults, **options})
 
     return run
 
@@ -128,11 +132,11 @@ def nodes_of(source: DatasetSource) -> list[ImageNode]:
 
 @pytest.mark.parametrize("form", READ_FORMS)
 def test_nodes_and_vectors_are_those_of_embed_nodes(
-    finished: Path, sources: list[DatasetSource], torch_embedding: ChineseClipEmbedding, form: str
+    finished: Path, sources: list[DatasetSource], tiny_embedding: ChineseClipEmbedding, form: str
 ) -> None:
     nodes = nodes_of(sources[READ_FORMS.index(form)])
     ids = {node.node_id for node in nodes}
-    expected = embed_nodes(nodes, torch_embedding, caption_weight=0.3).nodes
+    expected = embed_nodes(nodes, tiny_embedding, caption_weight=0.3).nodes
     assert len(expected) == 5
     require_equal([node for node in imported(finished) if node.node_id in ids], expected)
 
@@ -143,13 +147,13 @@ def test_images_are_in_the_order_of_the_sources(finished: Path, sources: list[Da
 
 
 def test_imported_shards_answer_like_an_index(
-    finished: Path, sources: list[DatasetSource], torch_embedding: ChineseClipEmbedding, tmp_path: Path
+    finished: Path, sources: list[DatasetSource], tiny_embedding: ChineseClipEmbedding, tmp_path: Path
 ) -> None:
-    built = build_index([node for source in sources for node in nodes_of(source)], torch_embedding, caption_weight=0.3)
+    built = build_index([node for source in sources for node in nodes_of(source)], tiny_embedding, caption_weight=0.3)
     store = FaissMultiModalVectorStore(tmp_path / "imported", namespace="image")
     import_index(finished, store, show_progress=False)
     other = load_index(
-        embed_model=torch_embedding, image_store=store, text_store=FaissMultiModalVectorStore(tmp_path / "imported")
+        embed_model=tiny_embedding, image_store=store, text_store=FaissMultiModalVectorStore(tmp_path / "imported")
     )
     assert (other.caption_weight, store.count()) == (0.3, 25)
     for index in (built, other):
@@ -168,13 +172,13 @@ def test_parts_go_straight_into_an_index(
     embed: Embed,
     folder: Path,
     tmp_path: Path,
-    torch_embedding: ChineseClipEmbedding,
+    tiny_embedding: ChineseClipEmbedding,
     open_index: Callable[[Path], ImageIndex],
 ) -> None:
     index, checkpoint = open_index(tmp_path / "index"), tmp_path / "checkpoint"
     report = embed(folder, index, checkpoint_dir=checkpoint)
     assert (report.nodes, report.kept, report.shards, report.bytes) == (7, 0, 0, 0)
-    expected = embed_nodes(FolderReader().load_data(folder), torch_embedding, caption_weight=0).nodes
+    expected = embed_nodes(FolderReader().load_data(folder), tiny_embedding, caption_weight=0).nodes
     stored = {node.node_id: node for node in index.image_store.get_nodes(include_embeddings=True)}
     require_equal([stored[node.node_id] for node in expected], expected)
     assert (embed(folder, index, checkpoint_dir=checkpoint).kept, index.image_store.count()) == (7, 7)
@@ -195,7 +199,7 @@ def test_an_index_without_a_checkpoint_takes_images_again_and_stores_them_once(
 
 
 def test_stages_come_before_the_embedding(
-    embed: Embed, tmp_path: Path, shards: Path, torch_embedding: ChineseClipEmbedding
+    embed: Embed, tmp_path: Path, shards: Path, tiny_embedding: ChineseClipEmbedding
 ) -> None:
     folder = tmp_path / "pages"
     folder.mkdir()
@@ -210,7 +214,7 @@ def test_stages_come_before_the_embedding(
     assert [page_text_of(node) for node in nodes] == ["胎压", "发动机舱盖", ""]
     captions = ["这是a.png", "这是b.png", "这是c.png"]
     assert [caption_of(node) for node in nodes] == captions
-    expected = torch_embedding.get_text_embedding_batch(captions)
+    expected = tiny_embedding.get_text_embedding_batch(captions)
     np.testing.assert_allclose([node.embedding for node in nodes], expected, atol=1e-5)
 
 
@@ -421,7 +425,7 @@ def test_an_address_without_a_cluster_is_an_error_and_the_process_goes_on(
         from llama_index_mm_zhipu import ChineseClipEmbedding
         from llama_index_mm_zhipu.distributed import embed_dataset
 
-        model = ChineseClipEmbedding(model_name={str(tiny_model)!r}, device="cpu", backend="torch")
+        model = ChineseClipEmbedding(model_name={str(tiny_model)!r}, device="cpu")
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1", "127.0.0.1:port"):
             try:
                 embed_dataset({str(folder)!r}, model, {str(shards)!r}, address=address)

@@ -26,7 +26,7 @@ from llama_index_mm_zhipu.distributed.parts import (
     dumps,
     loads,
 )
-from llama_index_mm_zhipu.distributed.workers import MESSAGE, Attempts, Embed, Stage, Transform, Worker, pickled
+from llama_index_mm_zhipu.distributed.workers import MESSAGE, Embed, Stage, Transform, Worker, pickled
 from llama_index_mm_zhipu.embedding import embed_nodes
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.images.nodes import with_page_text
@@ -160,11 +160,6 @@ def test_a_worker_runs_in_the_folder_of_the_driver(tmp_path: Path, monkeypatch: 
 def test_a_worker_does_without_the_folder_of_the_driver(tmp_path: Path) -> None:
     started = Worker(pickled(without_first, "work"), str(tmp_path / "elsewhere"), UnreachableAttempts())
     assert isinstance(answers(started, part("a", "b"))[0], Part)
-
-
-def test_attempts_are_counted_by_name() -> None:
-    attempts = Attempts()
-    assert [attempts.begin("a"), attempts.begin("b"), attempts.begin("a")] == [1, 1, 2]
 
 
 def test_work_that_cannot_be_pickled_is_named() -> None:

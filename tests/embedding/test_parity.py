@@ -12,6 +12,7 @@ import torch
 from hf_reference import Weights, assert_same_vectors, image_vectors, reference_model, text_vectors
 from PIL import Image
 from safetensors.torch import load_file
+from transformers import ChineseCLIPModel
 
 from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import find_checkpoint
@@ -37,14 +38,6 @@ class Official(NamedTuple):
     name: str
     root: Path
 
-    def embedding(self, backend: Any) -> ChineseClipEmbedding:
-        return ChineseClipEmbedding(self.name, download_root=str(self.root), device="cpu", backend=backend)
-
-    def cn_clip_model(self) -> tuple[Any, Any]:
-        """Return the model and preprocessing of cn_clip."""
-        model, preprocess = cn_clip.clip.load_from_name(self.name, device="cpu", download_root=str(self.root))
-        return model.eval(), preprocess
-
 
 @pytest.fixture(
     scope="module", params=[pytest.param(name, marks=pytest.mark.integration) for name in ("RN50", "ViT-B-16")]
@@ -52,6 +45,18 @@ class Official(NamedTuple):
 def official(request: pytest.FixtureRequest) -> Official:
     roots = {"RN50": "rn50_root", "ViT-B-16": "vit_b_16_root"}
     return Official(request.param, request.getfixturevalue(roots[request.param]))
+
+
+@pytest.fixture(scope="module")
+def official_embedding(official: Official, backend: Any) -> ChineseClipEmbedding:
+    return ChineseClipEmbedding(official.name, download_root=str(official.root), device="cpu", backend=backend)
+
+
+@pytest.fixture(scope="module")
+def cn_clip_model(official: Official) -> tuple[Any, Any]:
+    """The model and preprocessing of cn_clip."""
+    model, preprocess = cn_clip.clip.load_from_name(official.name, device="cpu", download_root=str(official.root))
+    return model.eval(), preprocess
 
 
 @pytest.fixture(scope="module", params=["demo model", pytest.param("ViT-B-16", marks=pytest.mark.integration)])
@@ -64,20 +69,28 @@ def vit_checkpoint(request: pytest.FixtureRequest, demo_folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
+def hugging_face_model(vit_checkpoint: Path) -> ChineseCLIPModel:
+    checkpoint = find_checkpoint(str(vit_checkpoint))
+    return reference_model(checkpoint.config, weights_in(checkpoint.path))
+
+
+@pytest.fixture(scope="module")
 def images(photos: list[Path]) -> list[Image.Image]:
     return [Image.open(photo).convert("RGB") for photo in photos[:4]]
 
 
 def test_vectors_equal_those_of_hugging_face(
-    vit_checkpoint: Path, backend: Any, images: list[Image.Image], texts: list[str]
+    vit_checkpoint: Path,
+    hugging_face_model: ChineseCLIPModel,
+    backend: Any,
+    images: list[Image.Image],
+    texts: list[str],
 ) -> None:
     ours = ChineseClipEmbedding(vit_checkpoint, device="cpu", backend=backend)
-    checkpoint = find_checkpoint(str(vit_checkpoint))
-    reference = reference_model(checkpoint.config, weights_in(checkpoint.path))
-    side = checkpoint.input_resolution
+    side = find_checkpoint(str(vit_checkpoint)).input_resolution
 
-    assert_same_vectors(ours.get_image_embedding_batch(images), image_vectors(reference, images, side), 0.9999)
-    assert_same_vectors(ours.get_text_embedding_batch(texts), text_vectors(reference, texts), 0.9999)
+    assert_same_vectors(ours.get_image_embedding_batch(images), image_vectors(hugging_face_model, images, side), 0.9999)
+    assert_same_vectors(ours.get_text_embedding_batch(texts), text_vectors(hugging_face_model, texts), 0.9999)
 
 
 def weights_in(file: Path) -> Weights:
@@ -88,29 +101,31 @@ def weights_in(file: Path) -> Weights:
 
 
 def test_vectors_equal_those_of_cn_clip(
-    official: Official, images: list[Image.Image], texts: list[str], backend: Any
+    cn_clip_model: tuple[Any, Any],
+    official_embedding: ChineseClipEmbedding,
+    images: list[Image.Image],
+    texts: list[str],
 ) -> None:
-    model, preprocess = official.cn_clip_model()
+    model, preprocess = cn_clip_model
     with torch.inference_mode():
         image_features = model.encode_image(torch.stack([preprocess(image) for image in images]))
         text_features = model.encode_text(cn_clip.clip.tokenize(texts))
-    embed = official.embedding(backend)
 
-    assert_same_vectors(embed.get_image_embedding_batch(images), _unit(image_features), 0.99999)
-    assert_same_vectors(embed.get_text_embedding_batch(texts), _unit(text_features), 0.99999)
+    assert_same_vectors(official_embedding.get_image_embedding_batch(images), _unit(image_features), 0.99999)
+    assert_same_vectors(official_embedding.get_text_embedding_batch(texts), _unit(text_features), 0.99999)
 
 
-def test_probabilities_equal_those_of_cn_clip(official: Official, images: list[Image.Image], backend: Any) -> None:
+def test_probabilities_equal_those_of_cn_clip(
+    cn_clip_model: tuple[Any, Any], official_embedding: ChineseClipEmbedding, images: list[Image.Image]
+) -> None:
     labels = ["衣服", "鞋子", "帽子"]
-    model, preprocess = official.cn_clip_model()
+    model, preprocess = cn_clip_model
     with torch.inference_mode():
         logits, _ = model.get_similarity(
             torch.stack([preprocess(image) for image in images]), cn_clip.clip.tokenize(labels)
         )
 
-    np.testing.assert_allclose(
-        official.embedding(backend).similarity(images, labels), logits.softmax(dim=-1).numpy(), atol=1e-4
-    )
+    np.testing.assert_allclose(official_embedding.similarity(images, labels), logits.softmax(dim=-1).numpy(), atol=1e-4)
 
 
 @pytest.mark.slow
