@@ -23,6 +23,7 @@ from llama_index_mm_zhipu.prompts.wording import language_of_text, wording_of
 from llama_index_mm_zhipu.service import FILTER_SYNTAX
 from llama_index_mm_zhipu.service.errors import UnknownNodeError, is_expected, message_of
 from llama_index_mm_zhipu.service.results import Answer, SearchResult
+from llama_index_mm_zhipu.text import replace_lone_surrogates
 from llama_index_mm_zhipu.types import Language
 
 try:
@@ -104,9 +105,10 @@ def build_server(service: Future[ImageService], *, allow_paths: bool = True) -> 
     """
     tools = _Tools(service, allow_paths)
     server: MCPServer = MCPServer("mmzhipu", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING")
-    changes_nothing = ToolAnnotations(read_only_hint=True, open_world_hint=False)
     for tool in (tools.search_images, tools.get_image, tools.ask_images, tools.index_status):
-        server.add_tool(tool, annotations=changes_nothing, structured_output=False)
+        # Only the vision model is asked over the network.
+        hints = ToolAnnotations(read_only_hint=True, open_world_hint=tool == tools.ask_images)
+        server.add_tool(tool, annotations=hints, structured_output=False)
     return server
 
 
@@ -243,7 +245,8 @@ def _file_at(text: str) -> Path | None:
 
 
 def _text(text: str) -> TextContent:
-    return TextContent(type="text", text=text)
+    # Paths that are not UTF-8 hold surrogates, which cannot be sent.
+    return TextContent(type="text", text=replace_lone_surrogates(text))
 
 
 def _image(data: bytes, mime_type: str) -> ImageContent:

@@ -206,7 +206,7 @@ class ImageService:
         Args:
             words: Words to search for.
             image: Image to search by, alone or together with words.
-            like: Id of an image of the index to search by instead; it is left out of the results.
+            like: Id of an image of the index to search by instead of ``image``; it is left out of the results.
             similarity_top_k: How many images and texts to find.
             filters: Metadata filters, such as ``price>=100``, all of which a result meets; see
                 ``service.FILTER_SYNTAX``.
@@ -216,9 +216,11 @@ class ImageService:
         Raises:
             ImageError: The image cannot be read.
             UnknownNodeError: No image has the id ``like``.
-            ValueError: There is nothing to search for, a filter is not understood or matches nothing, or a mode or
-                number is not possible.
+            ValueError: There is nothing to search for, or both ``image`` and ``like``; a filter is not understood or
+                matches nothing, or a mode or number is not possible.
         """
+        if like is not None and image is not None:
+            raise ValueError("give either an image, or the id of one of the index that others are to be like")
         if like is not None:
             image = self._image_node(like)
         if image is None and not words.strip():
@@ -350,7 +352,8 @@ class ImageService:
 
     def _similar_ids(self, node_id: str) -> Iterator[str]:
         """Yield ids whose part within their source is the given one, or ids that are spelled nearly alike."""
-        if len(node_id) > _MAX_ID:
+        # Stores of other makers may not list what they hold.
+        if len(node_id) > _MAX_ID or not self.index.image_store.lists_nodes:
             return
         known = list(islice(self.index.image_store.metadata_texts(SOURCE_LOCATION), _MAX_COMPARED_IDS))
         same = [each for each in known if each.endswith(f"/{node_id}")]

@@ -13,6 +13,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import ImageNode
 from PIL import Image
 
+from llama_index_mm_zhipu.arguments import as_path
 from llama_index_mm_zhipu.embedding.contract import default_caption_weight_of, takes_whole
 from llama_index_mm_zhipu.images import ImageError, caption_of, is_image_file, open_image
 from llama_index_mm_zhipu.index.read import IndexItem
@@ -34,7 +35,7 @@ class IndexInputs:
     """The paths to index, with what is left out of them. They are read once.
 
     Attributes:
-        paths: Folders and files; a path that is given twice is read once.
+        paths: A folder or file, or several; a path that is given twice is read once.
         captions: Table of captions for the images of the one folder that is given, or ``"sidecar"`` for any number of
             folders, as in ``FolderReader``.
         name_column: Column of the table with the names of images.
@@ -46,10 +47,11 @@ class IndexInputs:
         FileNotFoundError: A path does not exist.
         ImageError: An image that is given alone, or with ``on_error="raise"``, cannot be read.
         ImportError: A file needs an extra that is not installed.
-        ValueError: A file is of no known type, or captions are given and not the folder that they belong to.
+        ValueError: There is no path, a file is of no known type, or captions are given and not the folder that they
+            belong to.
     """
 
-    paths: Sequence[Path]
+    paths: str | Path | Sequence[str | Path]
     captions: str | Path | None = None
     name_column: str = FILE_NAME
     caption_column: str | None = "caption"
@@ -60,7 +62,10 @@ class IndexInputs:
         self.skipped = Skipped()
         """Files and records that were left out, with the reasons."""
         self._empty: dict[Path, str] = {}
-        paths = {_identity_of(path): path for path in (path.expanduser().absolute() for path in self.paths)}
+        given = [self.paths] if isinstance(self.paths, str | Path) else self.paths
+        paths = {_identity_of(path): path for path in (as_path(each, "paths").absolute() for each in given)}
+        if not paths:
+            raise ValueError("no paths are given")
         # All paths are looked at before anything is read.
         self._parts = {path: [*self._parts_of(path, is_alone=len(paths) == 1)] for path in paths.values()}
         self._require_folder_of_captions()

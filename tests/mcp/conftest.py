@@ -19,8 +19,6 @@ from waiting import PATIENCE, wait_until
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.service.image_service import ImageService
 
-pytest.importorskip("mcp.server.mcpserver")
-
 
 @pytest.fixture(scope="session")
 def service(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.tools.mcp import BasicMCPClient, McpToolSpec
 from outline import images_of
 from pydantic import create_model
 
@@ -23,8 +24,6 @@ from llama_index_mm_zhipu.testing.wire import text_of
 # The client of LlamaIndex asks instances of pydantic for old names of their fields.
 pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecationWarning")
 
-mcp_tools = pytest.importorskip("llama_index.tools.mcp")
-
 
 async def test_the_model_of_an_agent_sees_the_images_found(
     opened: Future[ImageService],
@@ -34,8 +33,8 @@ async def test_the_model_of_an_agent_sees_the_images_found(
     server: MockGLMServer,
 ) -> None:
     url = serve(http_app(build_server(opened, allow_paths=False), host="127.0.0.1", token="s3cr3t"))
-    client = mcp_tools.BasicMCPClient(url, headers={"Authorization": "Bearer s3cr3t"})
-    specification = mcp_tools.McpToolSpec(client, allowed_tools=["search_images"])
+    client = BasicMCPClient(url, headers={"Authorization": "Bearer s3cr3t"})
+    specification = McpToolSpec(client, allowed_tools=["search_images"])
     tools = with_image_blocks(await specification.to_tool_list_async())
     assert [tool.metadata.name for tool in tools] == ["search_images"]
 

@@ -96,11 +96,12 @@ async def test_four_tools_are_listed_with_descriptions_and_schemas(opened: Openi
         "ask_images": ["question"],
         "index_status": [],
     }
-    for tool in tools.values():
+    for name, tool in tools.items():
         assert tool.description
         assert tool.output_schema is None
         assert tool.annotations is not None
         assert tool.annotations.read_only_hint
+        assert tool.annotations.open_world_hint is (name == "ask_images")
         for argument in tool.input_schema["properties"].values():
             assert argument["description"]
     search = tools["search_images"].input_schema["properties"]
@@ -327,6 +328,15 @@ async def test_an_error_of_the_model_reaches_the_client_without_the_key(
 async def test_the_status_is_that_of_the_service(opened: Opening, service: ImageService) -> None:
     (text,) = texts_of(await call(opened, "index_status"))
     assert json.loads(text) == service.status().as_dict()
+
+
+async def test_paths_that_are_not_utf8_can_be_sent(service: ImageService, tmp_path: Path) -> None:
+    folder = Path(f"{tmp_path}/\udcff")
+    shutil.copytree(service.status().folder, folder)
+    result = await call(opened_service(ImageService(service.index, folder=folder)), "index_status")
+    (text,) = texts_of(result)
+    assert json.loads(text)["folder"] == f"{tmp_path}/\ufffd"
+    assert result.model_dump_json()
 
 
 # A service that is not there yet, or not any more

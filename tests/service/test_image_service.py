@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from list_store import ListStore
 from llama_index.core.schema import ImageNode, TextNode
 from PIL import Image
 from published_forms import Example
@@ -116,6 +117,11 @@ def test_labels_are_in_the_language_of_the_words(emoji: ImageService) -> None:
 def test_a_search_for_nothing_is_an_error(emoji: ImageService, words: str) -> None:
     with pytest.raises(ValueError, match="nothing to search for: give words, an image, or both"):
         emoji.search(words)
+
+
+def test_a_search_by_two_images_is_an_error(emoji: ImageService, examples: list[Example]) -> None:
+    with pytest.raises(ValueError, match="give either an image, or the id"):
+        emoji.search(image=examples[0].image, like="飞机")
 
 
 def test_an_image_that_cannot_be_read_is_an_error(emoji: ImageService, tmp_path: Path) -> None:
@@ -263,6 +269,18 @@ def test_an_image_is_not_shown_for_an_unknown_id(emoji: ImageService, given: str
     with pytest.raises(UnknownNodeError) as error:
         emoji.look(given)
     assert str(error.value).endswith(f" given as {len(given)} characters") or "a string of 2000000" in str(error.value)
+
+
+def test_stores_that_list_nothing_name_no_similar_ids(
+    tiny_embedding: ChineseClipEmbedding, examples: list[Example]
+) -> None:
+    node = ImageNode(id_="a", image=examples[0].base64)
+    index = build_index([node], tiny_embedding, image_store=ListStore(), text_store=ListStore())
+    service = ImageService(index)
+    assert service.look("a").width == 128
+    assert images_of(service, "图", similarity_top_k=1) == ["a"]
+    with pytest.raises(UnknownNodeError, match=r"^no image has the id b$"):
+        service.look("b")
 
 
 def test_a_text_is_no_image(emoji: ImageService) -> None:

@@ -83,6 +83,15 @@ def test_a_path_that_is_given_twice_is_read_once(
     assert ids_of(inputs) == [*names_of(examples), photo.name]
 
 
+def test_paths_are_texts_or_paths_and_one_or_several(photos: list[Path]) -> None:
+    for paths in (photos[0], str(photos[0]), [str(photos[0])]):
+        assert ids_of(IndexInputs(paths)) == [photos[0].name]
+    with pytest.raises(ValueError, match="no paths are given"):
+        IndexInputs([])
+    with pytest.raises(ValueError, match="paths is a URL"):
+        IndexInputs("https://images.example/a.jpg")
+
+
 def test_nothing_is_read_if_a_path_is_missing_or_of_no_known_type(emoji_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such file or folder: .*missing"):
         IndexInputs([emoji_folder, tmp_path / "missing"])
