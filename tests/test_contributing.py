@@ -160,7 +160,7 @@ def test_contributing_describes_each_marker() -> None:
 def test_contributing_names_what_exists() -> None:
     text = CONTRIBUTING.read_text(encoding="utf-8")
     assert set(re.findall(r"(?:`|^)make ([\w-]+)", text, flags=re.MULTILINE)) <= recipes().keys()
-    for path in re.findall(r"\b(?:benchmarks|docs|llama_index_mm_zhipu|requirements|tests)/[\w./]+\w", text):
+    for path in re.findall(r"\b(?:benchmarks|docs|llama_index_mm_zhipu|requirements|tests)/[\w./-]+\w", text):
         assert (ROOT / path).exists(), path
     for path, test in re.findall(r"(tests/\S+\.py)::(\w+)", text):
         assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), test

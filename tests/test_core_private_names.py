@@ -99,7 +99,10 @@ TABLE = [
     # Settings. The public properties create models of OpenAI if the user has set none.
     CoreName(_SETTINGS, "_llm", "llm/llm.py", "the LLM that the user has set, or None"),
     CoreName(
-        _SETTINGS, "_embed_model", "index/multimodal.py index/settings.py", "the model that the user has set, or None"
+        _SETTINGS,
+        "_embed_model",
+        "index/build.py index/multimodal.py index/settings.py",
+        "the model that the user has set, or None",
     ),
     CoreName(_SETTINGS, "_chat_prompt_helper", "query/synthesizer.py", "the helper that the user has set, or None"),
     # Prompts

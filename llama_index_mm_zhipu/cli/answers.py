@@ -9,7 +9,7 @@ from llama_index_mm_zhipu.service.results import Answer
 from llama_index_mm_zhipu.text import one_line
 
 
-def print_answer(stream: AnswerStream, console: Console, *, draws: bool = False) -> Answer:
+def print_answer(stream: AnswerStream, console: Console, *, draws: bool = False) -> None:
     """Print an answer and the sources that it cites; with JSON, one line at the end.
 
     Args:
@@ -18,13 +18,10 @@ def print_answer(stream: AnswerStream, console: Console, *, draws: bool = False)
         draws: Whether the cited images are drawn in the terminal.
     """
     if console.is_json:
-        answer = stream.read()
-        console.data(answer.as_dict())
-        return answer
+        console.data(stream.read().as_dict())
+        return
     _print_pieces(stream, console)
-    answer = stream.read()
-    _print_sources(answer, stream, console, draws)
-    return answer
+    _print_sources(stream.read(), stream, console, draws)
 
 
 def _print_pieces(stream: AnswerStream, console: Console) -> None:

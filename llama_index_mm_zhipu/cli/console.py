@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ PACKAGE = __package__.partition(".")[0]
 
 _LISTED_MESSAGES = ("skipped ", "the answer cites ")
 _BOLD, _PLAIN = "\033[1m", "\033[0m"
-# An answer may hold any characters; these could move the cursor or change colours and titles.
+# Answers and messages may hold any characters; these could move the cursor or change colours and titles.
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 
 
@@ -88,8 +89,8 @@ class Console:
         print(text, flush=True)
 
     def note(self, text: str) -> None:
-        """Write a line for people on stderr."""
-        print(text, file=sys.stderr, flush=True)
+        """Write a line for people on stderr, without control characters."""
+        print(text.translate(_CONTROLS), file=sys.stderr, flush=True)
 
     def note_once(self, text: str) -> None:
         """Write a line for people on stderr, unless it was written before."""
@@ -104,6 +105,13 @@ class Console:
     def bold(self, text: str) -> str:
         """Return a text in bold, on a terminal that has colours."""
         return f"{_BOLD}{text}{_PLAIN}" if self.is_terminal and _has_colours() else text
+
+
+def shell_quoted(text: str) -> str:
+    """Return an argument as it is typed in the shell of the system."""
+    if os.name == "nt":
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)
 
 
 def _has_colours() -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 from typing import TYPE_CHECKING, Any
 
-from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.console import Console, shell_quoted
 from llama_index_mm_zhipu.cli.errors import NoIndexError
 from llama_index_mm_zhipu.store_file import IMAGES_FILE
 
@@ -21,7 +20,7 @@ def require_index(options: argparse.Namespace, console: Console) -> None:
         NoIndexError: There is none.
     """
     if not (options.store / IMAGES_FILE).is_file():
-        raise NoIndexError(console.wording.no_index.format(store=shlex.quote(str(options.store))))
+        raise NoIndexError(console.wording.no_index.format(store=shell_quoted(str(options.store))))
 
 
 def open_service(options: argparse.Namespace, console: Console) -> ImageService:

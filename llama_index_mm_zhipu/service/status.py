@@ -94,6 +94,14 @@ def status_of(folder: Path) -> IndexStatus:
         caption_weight=settings.get("caption_weight"),
         index_type=settings.get("index_kind") or "Flat",
         bytes=images.bytes + (texts.bytes if texts is not None else 0),
-        sources=[IndexSource(path, count, Path(path).exists()) for path, count in images.sources.items()],
+        sources=[IndexSource(path, count, _exists(path)) for path, count in images.sources.items()],
         metadata_keys=sorted(keys - INTERNAL_METADATA_KEYS),
     )
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:
+        # It is in a folder that may not be read.
+        return False

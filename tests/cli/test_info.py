@@ -65,6 +65,14 @@ def test_a_source_that_is_gone_is_marked(
     assert mmzhipu("search", "x", "-k", 1).status == 0
 
 
+def test_a_source_that_cannot_be_looked_at_is_marked(mmzhipu: Command, store: Path, surroundings: Path) -> None:
+    shutil.copytree(store, surroundings / "mmzhipu_store")
+    with closing(sqlite3.connect("mmzhipu_store/image.sqlite3")) as connection:
+        connection.execute("update metadata set value = ? where key = 'source_root'", ["/\x1b" + 300 * "x"])
+        connection.commit()
+    assert mmzhipu("info").out.splitlines()[-1].endswith(f"/\\x1b{'x' * 145}…{'x' * 150}  (does not exist)")
+
+
 @pytest.mark.parametrize("content", [b"", b"no database" * 100])
 def test_a_damaged_index_is_named_with_the_command_that_examines_it(
     mmzhipu: Command, surroundings: Path, content: bytes

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
-from llama_index_mm_zhipu.cli.console import Console, ExitStatus
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus, shell_quoted
 from llama_index_mm_zhipu.cli.parser import PROGRAM, default_store
 from llama_index_mm_zhipu.service.image_service import ImageService
 from llama_index_mm_zhipu.service.inputs import IndexInputs
@@ -62,5 +61,5 @@ def _show(report: IndexReport, options: argparse.Namespace, console: Console) ->
             seconds=f"{report.seconds:.1f}",
         )
     )
-    where = "" if options.store == default_store() else f" --store {shlex.quote(str(options.store))}"
+    where = "" if options.store == default_store() else f" --store {shell_quoted(str(options.store))}"
     console.note(wording.next_search.format(command=f"{PROGRAM} search …{where}"))
