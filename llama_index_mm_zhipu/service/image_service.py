@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from llama_index.core.llms.utils import LLMType
-from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
+from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
 
 from llama_index_mm_zhipu.arguments import as_path, require_positive
@@ -20,7 +18,7 @@ from llama_index_mm_zhipu.display import Gallery, show
 from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.backends import Precision
 from llama_index_mm_zhipu.embedding.references import model_of
-from llama_index_mm_zhipu.images import ImageSource, describe, encode_image, has_image, load_within
+from llama_index_mm_zhipu.images import ImageSource, encode_image, has_image, load_within
 from llama_index_mm_zhipu.index.build import build_from_reader, has_index, load_index
 from llama_index_mm_zhipu.index.fill import IndexReader, fill_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
@@ -28,16 +26,14 @@ from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.query.labels import number_images
 from llama_index_mm_zhipu.query.question import image_question
-from llama_index_mm_zhipu.readers.records import SOURCE_LOCATION
 from llama_index_mm_zhipu.service.answers import AnswerStream, ChatSession
 from llama_index_mm_zhipu.service.conversion import result_of, results_of
-from llama_index_mm_zhipu.service.errors import UnknownNodeError
-from llama_index_mm_zhipu.service.filters import KeyTypes, parse_filters
+from llama_index_mm_zhipu.service.filters import parse_filters
 from llama_index_mm_zhipu.service.inputs import IndexInputs
+from llama_index_mm_zhipu.service.lookup import image_with_id, types_of_values
 from llama_index_mm_zhipu.service.results import IndexReport, SearchResult, StoredImage
 from llama_index_mm_zhipu.service.status import IndexStatus, status_of
 from llama_index_mm_zhipu.store_file import EMBED_MODEL, IMAGES_FILE, read_store_file
-from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.types import Language
 
 DEFAULT_MODEL = "ViT-B-16"
@@ -45,10 +41,6 @@ DEFAULT_MODEL = "ViT-B-16"
 
 MAX_SIDE = 1024
 """Default for the longer side of an image that is looked at, in pixels."""
-
-_MAX_CANDIDATES = 5
-_MAX_COMPARED_IDS = 20_000
-_MAX_ID = 1_000
 
 
 @dataclass(frozen=True)
@@ -222,7 +214,7 @@ class ImageService:
         if like is not None and image is not None:
             raise ValueError("give either an image, or the id of one of the index that others are to be like")
         if like is not None:
-            image = self._image_node(like)
+            image = image_with_id(self.index.image_store, like)
         if image is None and not words.strip():
             raise ValueError("nothing to search for: give words, an image, or both")
         question = image_question(words, [image]) if image is not None else QueryBundle(words)
@@ -301,7 +293,7 @@ class ImageService:
             ValueError: ``max_side`` is not positive.
         """
         require_positive(max_side, "max_side")
-        node = self._image_node(node_id)
+        node = image_with_id(self.index.image_store, node_id)
         image = load_within(node, max_side)
         return StoredImage(result_of(node), encode_image(image), image.width, image.height)
 
@@ -321,7 +313,9 @@ class ImageService:
         Raises:
             ValueError: An expression is not understood.
         """
-        return parse_filters(expressions, self._types_of)
+        return parse_filters(
+            expressions, lambda key: types_of_values((self.index.image_store, self.index.text_store), key)
+        )
 
     def close(self) -> None:
         """Close the index."""
@@ -331,44 +325,11 @@ class ImageService:
         self._llm = llm_or_default(self._llm)
         return self._llm
 
-    def _types_of(self, key: str) -> KeyTypes:
-        stores = (self.index.image_store, self.index.text_store)
-        examples = [example for store in stores for example in _examples(store, key)]
-        return KeyTypes(
-            has_text=any(example.is_text for example in examples),
-            has_numbers=any(not example.is_text for example in examples),
-            are_lists=bool(examples) and all(example.is_item for example in examples),
-        )
-
-    def _image_node(self, node_id: str) -> BaseNode:
-        nodes: list[BaseNode] = self.index.image_store.get_nodes(node_ids=[node_id])
-        for node in nodes:
-            if has_image(node):
-                return node
-        near = list(islice(self._similar_ids(node_id), _MAX_CANDIDATES))
-        advice = f"; did you mean {', '.join(map(one_line, near))}?" if near else ""
-        # Clients take an image in base64 for an id, too.
-        raise UnknownNodeError(f"no image has the id {describe(node_id)}{advice}")
-
-    def _similar_ids(self, node_id: str) -> Iterator[str]:
-        """Yield ids whose part within their source is the given one, or ids that are spelled nearly alike."""
-        # Stores of other makers may not list what they hold.
-        if len(node_id) > _MAX_ID or not self.index.image_store.lists_nodes:
-            return
-        known = list(islice(self.index.image_store.metadata_texts(SOURCE_LOCATION), _MAX_COMPARED_IDS))
-        same = [each for each in known if each.endswith(f"/{node_id}")]
-        yield from same or get_close_matches(node_id, known)
-
 
 def _without_image(results: Sequence[NodeWithScore], node_id: str, max_images: int) -> list[NodeWithScore]:
     """Return results without one of the images, and with at most so many others."""
     images = [result for result in results if has_image(result.node) and result.node.node_id != node_id]
     return [*(result for result in results if not has_image(result.node)), *images[:max_images]]
-
-
-def _examples(store: Any, key: str) -> list[Any]:
-    """Return examples of the values under a key; none for stores that cannot tell."""
-    return list(store.metadata_examples(key)) if hasattr(store, "metadata_examples") else []
 
 
 def _embedding(

@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.llm import GLMError
 from llama_index_mm_zhipu.llm.endpoint import MissingKeyError
 from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError
-from llama_index_mm_zhipu.service.image_service import UnknownNodeError
+from llama_index_mm_zhipu.service.errors import UnknownNodeError
 from llama_index_mm_zhipu.store_file import StoreFileError
 from llama_index_mm_zhipu.types import Language
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
