@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 from llama_index_mm_zhipu.cli.wording import CliWording
@@ -122,13 +123,18 @@ def _has_colours() -> bool:
 
 
 def make_streams_safe() -> None:
-    """Keep consoles whose encoding lacks a character from ending the command.
+    """Keep streams that are closed, and consoles whose encoding lacks a character, from ending the command.
 
     In output such characters become ``?``; bytes of the input that are not in its encoding are kept as Python keeps
     those of file names.
     """
-    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "replace"), (sys.stderr, "replace")):
-        if isinstance(stream, io.TextIOWrapper):
+    for name, errors in (("stdin", "surrogateescape"), ("stdout", "replace"), ("stderr", "replace")):
+        stream = getattr(sys, name)
+        if stream is None:
+            # The shell closed it (>&-), or there is none, as for programs without a window.
+            nowhere = Path(os.devnull).open("r" if name == "stdin" else "w", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=errors)
 
 

@@ -39,6 +39,9 @@ from llama_index_mm_zhipu.types import Language, OnError
 
 logger = logging.getLogger(__name__)
 
+WRITER = "writer of an answer to the history"
+"""Name of the threads that read streamed answers."""
+
 # Tokens of the context that LlamaIndex's chat engines leave free in their default memory.
 _FREE_TOKENS = 256
 
@@ -243,9 +246,9 @@ class ImageContextChatEngine(BaseChatEngine):
         self._memory.put(message_of(question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
         streamed = StreamingAgentChatResponse(chat_stream=_responses_so_far(pieces), **_sources_of(question, response))
-        writer = Thread(target=_write_to_history, args=(streamed, self._memory))
-        streamed.write_response_to_history_thread = writer
-        writer.start()
+        # The stream would wait for the thread if it had it: a reader that leaves early, as with Ctrl-C, would wait for
+        # the rest of the answer, and so would the end of the program. The history has the answer before its end is read.
+        Thread(target=_write_to_history, args=(streamed, self._memory), name=WRITER, daemon=True).start()
         return _with_metadata(streamed, response)
 
     @trace_method("chat")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 from programs import start_program
 from runs import Command
+from waiting import PATIENCE
 
 from llama_index_mm_zhipu.store_file import read_store_file
 
@@ -107,6 +109,53 @@ def test_a_reader_that_ends_early_is_no_error(store: Path) -> None:
         os.close(writer)
         assert done.returncode == 141
         assert not done.stderr
+
+
+@pytest.mark.parametrize(("redirection", "shown"), [(">&-", ""), ("2>&-", "10\n"), ("<&-", "10\n")])
+def test_streams_that_are_closed_are_no_error(store: Path, redirection: str, shown: str) -> None:
+    program = shlex.join([*MMZHIPU, "info", "--json", "--store", str(store)])
+    images = shlex.join(
+        [sys.executable, "-c", "import json, sys; [print(json.loads(line)['images']) for line in sys.stdin]"]
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; ({program} {redirection}) | {images}"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, shown, "")
+
+
+STALLED = """
+import os, signal, sys, threading
+from llama_index_mm_zhipu.cli.main import main
+from llama_index_mm_zhipu.testing import MockGLMServer, Stall
+
+class Output:
+    def __init__(self, stream): self.stream = stream
+    def __getattr__(self, name): return getattr(self.stream, name)
+    def write(self, text):
+        # The first piece of the answer has come, and the next one will not.
+        if "问题" in text: os.kill(os.getpid(), signal.SIGINT)
+        return self.stream.write(text)
+
+with MockGLMServer() as server:
+    os.environ |= {"ZHIPUAI_API_KEY": "id.secret", "ZHIPUAI_BASE_URL": server.url}
+    sys.stdout = Output(sys.stdout)
+    for arguments in (["ask", "什么"], ["chat"]):
+        server.script(Stall(after=3))
+        print(int(main([*arguments, "--store", sys.argv[1]])), file=sys.stderr)
+"""
+
+
+def test_ctrl_c_does_not_wait_for_the_rest_of_an_answer(surroundings: Path, store: Path) -> None:
+    program = start_program(STALLED, store, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # Without an end of the input, the chat ends with Ctrl-C alone.
+    assert program.stdin is not None
+    program.stdin.write("你好\n")
+    program.stdin.flush()
+    assert program.wait(PATIENCE) == 0
+    assert program.stderr is not None
+    lines = [line for line in program.stderr.read().splitlines() if line and not line.startswith("Loading the model ")]
+    assert lines == ["interrupted", "130"] * 2
+    program.communicate()
 
 
 INTERRUPTED = """

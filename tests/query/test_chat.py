@@ -14,12 +14,14 @@ from llama_index.core.chat_engine.types import BaseChatEngine, ChatMode
 from llama_index.core.prompts import RichPromptTemplate
 from llama_index.core.schema import QueryBundle
 from outline import IMAGE, images_of, outline, system_of
+from waiting import wait_until
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_folder
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMError
 from llama_index_mm_zhipu.query import ImageContextChatEngine
-from llama_index_mm_zhipu.testing import Cut, MockGLMServer, Says
+from llama_index_mm_zhipu.query.chat import WRITER
+from llama_index_mm_zhipu.testing import Cut, MockGLMServer, Says, Stall
 
 OWN = "用户提供的图片（问题所指，没有编号）："
 
@@ -69,11 +71,19 @@ def test_an_error_in_a_stream_reaches_its_reader_and_nobody_else(
     monkeypatch.setattr(threading, "excepthook", left_threads.append)
     server.script(Cut(3))
     response = chat.stream_chat("哪张图里有帽子？")
-    writer = response.write_response_to_history_thread
     with pytest.raises(GLMError, match="no connection"):
         "".join(response.response_gen)
-    writer.join()
+    assert wait_until(lambda: WRITER not in {thread.name for thread in threading.enumerate()})
     assert left_threads == []
+
+
+def test_a_reader_that_leaves_a_stream_does_not_wait_for_its_rest(chat: BaseChatEngine, server: MockGLMServer) -> None:
+    server.script(Stall(after=1))
+    pieces = chat.stream_chat("哪张图里有帽子？").response_gen
+    assert next(pieces)
+    pieces.close()
+    # The program does not wait for it either.
+    assert {thread.daemon for thread in threading.enumerate() if thread.name == WRITER} == {True}
 
 
 async def test_async_turns(chat: BaseChatEngine, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
