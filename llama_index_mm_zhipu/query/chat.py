@@ -247,7 +247,8 @@ class ImageContextChatEngine(BaseChatEngine):
         pieces: Any = response.response_gen  # type: ignore[union-attr]
         streamed = StreamingAgentChatResponse(chat_stream=_responses_so_far(pieces), **_sources_of(question, response))
         # The stream would wait for the thread if it had it: a reader that leaves early, as with Ctrl-C, would wait for
-        # the rest of the answer, and so would the end of the program. The history has the answer before its end is read.
+        # the rest of the answer, and so would the end of the program. The history has the answer before the last piece
+        # is read.
         Thread(target=_write_to_history, args=(streamed, self._memory), name=WRITER, daemon=True).start()
         return _with_metadata(streamed, response)
 
