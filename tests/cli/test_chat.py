@@ -13,6 +13,8 @@ from runs import Command, Run
 
 from llama_index_mm_zhipu.testing import Cut, MockGLMServer, Says
 
+pytestmark = pytest.mark.integration
+
 Chat = Callable[..., Run]
 
 

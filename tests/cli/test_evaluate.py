@@ -12,6 +12,8 @@ import pytest
 from published_forms import FORMS, Example, chinese_clip
 from runs import Command, Run
 
+pytestmark = pytest.mark.integration
+
 Evaluate = Callable[..., Run]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from runs import Command
+
+pytestmark = pytest.mark.integration
 
 
 def test_an_export_is_imported_elsewhere_and_searched_there(mmzhipu: Command, store: Path) -> None:

@@ -22,7 +22,10 @@ from llama_index_mm_zhipu.testing import MockGLMServer
 from llama_index_mm_zhipu.testing.wire import text_of
 
 # The client of LlamaIndex asks instances of pydantic for old names of their fields.
-pytestmark = pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecationWarning")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::pydantic.PydanticDeprecationWarning"),
+]
 
 
 async def test_the_model_of_an_agent_sees_the_images_found(

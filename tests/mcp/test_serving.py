@@ -21,6 +21,8 @@ from llama_index_mm_zhipu.mcp.server import build_server
 from llama_index_mm_zhipu.mcp.serving import PATH, TokenRequired, http_app, is_loopback, serve_http
 from llama_index_mm_zhipu.service.image_service import ImageService
 
+pytestmark = pytest.mark.integration
+
 Opening = Future[ImageService]
 Serve = Callable[[Any], str]
 

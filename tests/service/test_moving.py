@@ -15,6 +15,8 @@ from llama_index_mm_zhipu.service.moving import export_folder, import_folder
 from llama_index_mm_zhipu.service.status import status_of
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
 
+pytestmark = pytest.mark.integration
+
 pytest.importorskip("pyarrow")
 
 
