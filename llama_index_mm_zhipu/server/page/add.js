@@ -1,0 +1,164 @@
+/** The view that adds files and folders to the index. */
+
+import { byId, element, fileName, iconTextButton, sizeText } from "./dom.js";
+import { chooseFiles } from "./image_input.js";
+import { errorNotice, notice } from "./notices.js";
+import { onLanguage } from "./settings.js";
+import { go } from "./state.js";
+import { onStatus, refreshStatus, status } from "./status.js";
+import { Upload } from "./upload.js";
+import { words } from "./words.js";
+
+/** @typedef {import("./image_input.js").NamedFile} NamedFile */
+
+const MAX_LISTED = 200;
+
+const area = byId("upload");
+const upload = new Upload(render);
+
+/** Number of files found so far in folders that are being read; null if none is. */
+let reading = /** @type {number | null} */ (null);
+
+/** Starts the view. */
+export function initAdd() {
+  byId("choose-files").addEventListener("click", () =>
+    chooseFiles({ multiple: true, accept: status()?.limits.suffixes.join(",") }, take),
+  );
+  byId("choose-folder").addEventListener("click", () => chooseFiles({ folder: true }, take));
+  onStatus(showTypes);
+  onLanguage(() => {
+    showTypes();
+    render();
+  });
+  addEventListener("beforeunload", (event) => {
+    if (upload.phase === "running") event.preventDefault();
+  });
+}
+
+/**
+ * Adds files that were dropped.
+ *
+ * @param {Promise<NamedFile[]>} files
+ */
+export async function addDropped(files) {
+  go({ view: "add", image: "" });
+  const found = await files;
+  reading = null;
+  take(found);
+}
+
+/**
+ * Shows how many files were found so far.
+ *
+ * @param {number} count
+ */
+export function showReading(count) {
+  reading = count;
+  render();
+}
+
+/** @param {NamedFile[]} files */
+function take(files) {
+  const limits = status()?.limits;
+  if (!limits) return;
+  if (files.length) upload.add(files, limits);
+  else area.replaceChildren(notice("info", words().noFiles));
+}
+
+function showTypes() {
+  const limits = status()?.limits;
+  if (!limits) return;
+  const suffixes = limits.suffixes.map((each) => each.replace(".", "").toUpperCase());
+  byId("known-types").textContent = words().knownTypes(suffixes.join(words().separator), sizeText(limits.file_bytes));
+}
+
+let shownPhase = upload.phase;
+
+function render() {
+  if (reading !== null) {
+    area.replaceChildren(element("p", { class: "quiet-text" }, words().readingFolder(reading)));
+    return;
+  }
+  if (upload.phase === "idle") return;
+  const wasOpen = area.querySelector("details")?.open ?? false;
+  area.replaceChildren(progressPanel(), ...problem(), ...skippedList(wasOpen));
+  if (shownPhase === upload.phase) return;
+  shownPhase = upload.phase;
+  byId("add-status").textContent = `${phaseText()} ${words().filesDone(upload.done, upload.total)}`;
+  if (upload.phase !== "running") refreshStatus();
+}
+
+function phaseText() {
+  switch (upload.phase) {
+    case "paused": return words().uploadPaused;
+    case "stopped": return words().uploadStopped;
+    case "done": return words().uploadDone;
+    default: return words().uploading;
+  }
+}
+
+function progressPanel() {
+  const facts = [
+    words().filesDone(upload.done, upload.total),
+    words().newImages(upload.newImages),
+    upload.kept ? words().keptImages(upload.kept) : "",
+    upload.skippedCount ? words().skippedFiles(upload.skippedCount) : "",
+  ].filter(Boolean);
+  return element(
+    "div",
+    { class: `upload ${upload.phase}` },
+    element("div", { class: "upload-head" }, element("strong", {}, phaseText()), ...buttons()),
+    element("progress", { max: Math.max(1, upload.total), value: upload.done + shareOfBatch(), "aria-label": words().progress }),
+    element("p", { class: "upload-facts" }, facts.join(" · ")),
+    upload.phase === "running" ? element("p", { class: "quiet-text" }, batchText()) : null,
+  );
+}
+
+/** @returns {number} The part of the present batch that is done, in files. */
+function shareOfBatch() {
+  const { progress, batch } = upload;
+  return progress?.total ? batch.length * (progress.done / progress.total) : 0;
+}
+
+function batchText() {
+  const [first] = upload.batch;
+  if (!first) return "";
+  const name = fileName(first.name);
+  const names = upload.batch.length > 1 ? words().andMore(name, upload.batch.length) : name;
+  const { progress } = upload;
+  return progress ? words().inBatch(progress.done, progress.total) : words().sending(names);
+}
+
+/** @returns {HTMLElement[]} */
+function buttons() {
+  if (upload.phase === "running") {
+    return [iconTextButton("stop", words().stop, () => upload.stop(), { class: "secondary small" })];
+  }
+  if (upload.phase === "done") {
+    return [iconTextButton("search", words().searchNow, () => go({ view: "search" }), { class: "primary small" })];
+  }
+  return [iconTextButton("retry", words().resume, () => upload.run(), { class: "primary small" })];
+}
+
+/** @returns {HTMLElement[]} */
+const problem = () => (upload.phase === "paused" ? [errorNotice(upload.error)] : []);
+
+/** @param {boolean} isOpen @returns {HTMLElement[]} */
+function skippedList(isOpen) {
+  if (!upload.skippedCount) return [];
+  const listed = [...upload.skipped].slice(0, MAX_LISTED);
+  const more = upload.skippedCount - listed.length;
+  return [
+    element(
+      "details",
+      { class: "skipped", open: isOpen || upload.skipped.size <= 5 },
+      element("summary", {}, words().skippedFiles(upload.skippedCount)),
+      element(
+        "ul",
+        {},
+        ...listed.map(([name, reason]) => element("li", {}, element("span", { class: "skipped-name" }, name), element("span", {}, reason))),
+      ),
+      more > 0 ? element("p", { class: "quiet-text" }, words().skippedMore(more)) : null,
+    ),
+  ];
+}
