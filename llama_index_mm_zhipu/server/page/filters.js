@@ -31,7 +31,7 @@ export function createFilterBar(id) {
       open.focus();
     }
   };
-  open.addEventListener("click", () => setOpen(panel.hidden));
+  open.addEventListener("click", () => setOpen(Boolean(panel.hidden)));
   panel.addEventListener("keydown", (event) => {
     if (event.key === "Escape") setOpen(false);
   });

@@ -134,8 +134,8 @@ function toolbar(id) {
  */
 function stageFrame(id, alt) {
   const frame = createImage(id, alt, "whole");
-  const image = /** @type {HTMLImageElement} */ (frame.querySelector("img"));
-  image.addEventListener("load", () => {
+  const image = frame.querySelector("img");
+  image?.addEventListener("load", () => {
     frame.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
     frame.style.setProperty("--width", `${image.naturalWidth}px`);
   });
@@ -153,7 +153,7 @@ function description(result) {
   ].filter(([, value]) => value);
   const metadata = Object.entries(result.metadata);
   return [
-    element("h2", { class: result.caption ? "" : "none" }, result.caption || words().noCaption),
+    element("h2", {}, nameOf(result)),
     actions(result),
     element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
     ...(metadata.length ? [metadataTable(metadata)] : []),

@@ -46,7 +46,7 @@ function initViews() {
 function showViews() {
   for (const view of VIEWS) {
     const isShown = state().view === view;
-    byId(`view-${view}`).hidden = !isShown;
+    byId(`view-${view}`).hidden = !isShown || (view !== "add" && isEmpty());
     const tab = tabOf(view);
     tab.href = urlOf({ ...state(), view, image: "" });
     if (isShown) tab.setAttribute("aria-current", "page");
@@ -111,7 +111,7 @@ function warn(text) {
 
 /** @param {File} file */
 function takeImage(file) {
-  if (state().view === "add") {
+  if (canAdd() && (state().view === "add" || isEmpty())) {
     addDropped(Promise.resolve([{ file, name: file.name }]));
     return;
   }
@@ -122,7 +122,7 @@ function takeImage(file) {
 }
 
 function dropHint() {
-  if (state().view === "add") return words().dropToAdd;
+  if (state().view === "add" || isEmpty()) return words().dropToAdd;
   return state().view === "ask" ? words().dropToAsk : words().dropToSearch;
 }
 

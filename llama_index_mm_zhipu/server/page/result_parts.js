@@ -21,6 +21,13 @@ export const actions = (result) =>
   );
 
 /**
+ * Why images cannot be shown, by their addresses, so that they are not asked for again.
+ *
+ * @type {Map<string, string>}
+ */
+const problems = new Map();
+
+/**
  * Returns an image of the index. If it cannot be loaded, the reason is shown in its place.
  *
  * @param {string} id
@@ -31,21 +38,38 @@ export const actions = (result) =>
 export function createImage(id, alt, size) {
   const url = imageUrl(id, size);
   const frame = element("span", { class: "image-frame" });
+  const known = problems.get(url);
+  if (known) {
+    showProblem(frame, alt, known);
+    return frame;
+  }
   const image = element("img", { src: url, alt, decoding: "async", draggable: false });
   if (size === "thumbnail") image.loading = "lazy";
   image.addEventListener("load", () => frame.classList.add("loaded"));
   image.addEventListener("error", async () => {
-    frame.classList.add("missing");
-    const text = element("span", { class: "missing-text" }, words().imageMissing);
-    frame.replaceChildren(icon("image"), element("span", { class: "hidden-text" }, alt), text);
+    showProblem(frame, alt, words().imageMissing);
     const reason = await imageProblem(url);
-    if (reason) {
-      text.textContent = reason;
-      frame.title = reason;
-    }
+    if (!reason) return;
+    problems.set(url, reason);
+    showProblem(frame, alt, reason);
   });
   frame.append(image);
   return frame;
+}
+
+/**
+ * @param {HTMLElement} frame
+ * @param {string} alt
+ * @param {string} reason
+ */
+function showProblem(frame, alt, reason) {
+  frame.classList.add("missing");
+  frame.title = reason;
+  frame.replaceChildren(
+    icon("image"),
+    element("span", { class: "hidden-text" }, alt),
+    element("span", { class: "missing-text" }, reason),
+  );
 }
 
 /**

@@ -100,18 +100,20 @@ const showCutoff = (value) => {
   byId("cutoff-value").textContent = value ? value.toFixed(2) : words().cutoffOff;
 };
 
+/** Whether there are words or an image to search for; filters alone are not enough. */
+const hasQuery = () => Boolean(state().words || state().like || keptFile(state().upload));
+
 /** Searches if the state asks for something else than what is shown, and the server is ready. */
 function update() {
   const { view, words: text, like, upload, filters, cutoff: least, number: most } = state();
   if (view !== "search") return;
-  const hasQuery = Boolean(text || like || keptFile(upload));
-  const query = hasQuery ? JSON.stringify([text, like, upload, filters, least, most]) : "";
-  if (hasQuery && isReady() && query !== shownQuery) {
+  const query = hasQuery() ? JSON.stringify([text, like, upload, filters, least, most]) : "";
+  if (query && isReady() && query !== shownQuery) {
     shownQuery = query;
     run();
     return;
   }
-  if (!hasQuery && shownQuery) {
+  if (!query && shownQuery) {
     running?.abort();
     running = null;
     found = null;
@@ -143,10 +145,11 @@ async function run() {
 }
 
 function render() {
-  const isSearching = running !== null;
+  const isWaiting = hasQuery() && status()?.state === "loading";
+  const isSearching = running !== null || isWaiting;
   grid.setAttribute("aria-busy", String(isSearching));
   if (isSearching) {
-    summary.textContent = words().searching;
+    summary.textContent = isWaiting ? words().searchWaits : words().searching;
     noticeArea.replaceChildren();
     // Results stay while a change of the cut-off or the filters is on its way.
     if (found) grid.classList.add("stale");
@@ -171,13 +174,9 @@ function summaryText(count, seconds) {
 
 /** @returns {Node[]} */
 function notices() {
-  const hasQuery = Boolean(state().words || state().like || keptFile(state().upload));
-  if (failure) {
-    return [errorNotice(failure, () => run(), loosening())];
-  }
-  if (hasQuery && !found && status()?.state === "loading") return [notice("info", words().searchWaits)];
-  if (found && !found.results.length) return [notice("info", words().nothingFound, advice(), loosening())];
-  if (hasQuery || found || isEmpty()) return [];
+  if (failure) return [errorNotice(failure, run, loosening())];
+  if (found && !found.results.length) return [notice("info", advice(), "", loosening())];
+  if (hasQuery() || found || isEmpty()) return [];
   const needsWords = state().filters.length ? [notice("info", words().filtersNeedWords)] : [];
   return [...needsWords, hintList(words().firstTitle, words().firstHints)];
 }

@@ -66,7 +66,7 @@ function showButtons() {
   const other = byId("language");
   other.textContent = words().otherLanguage;
   other.title = words().switchLanguage;
-  other.setAttribute("aria-label", words().switchLanguage);
+  other.setAttribute("aria-label", `${words().otherLanguage} – ${words().switchLanguage}`);
 }
 
 /** @param {string} name @returns {string | null} */
