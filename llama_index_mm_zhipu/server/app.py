@@ -140,11 +140,8 @@ class _CountedRequests:
         await self._app(scope, receive, counting_send if scope["type"] == "http" else send)
 
 
-_COUNTED = (
-    *(f"/api/{name}" for name in ("search", "ask", "chats", "images", "details", "index", "status")),
-    "/page",
-    "/healthz",
-)
+_API = ("search", "ask", "chats", "images", "details", "index", "status")
+_COUNTED = (*(f"/api/{name}" for name in _API), "/page", "/healthz")
 
 
 def _endpoint_of(path: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from llama_index_mm_zhipu.service.status import IndexStatus
 
 _TYPES: tuple[type, ...] = (SearchResult, Answer, ImageDetails, FilterOption, IndexReport, IndexStatus)
 
+_ATTRIBUTE = re.compile(r" {4}(\w+): (.+)")
 _IMAGE_FILE = {"type": "string", "format": "binary", "description": "The image to search by, or that is asked about."}
 _ERRORS = {
     "400": "A parameter is not understood, or an image cannot be read.",
@@ -213,11 +215,25 @@ def _schemas() -> dict[str, Any]:
     template = "#/components/schemas/{model}"
     for each in _TYPES:
         schema = TypeAdapter(each).json_schema(mode="serialization", ref_template=template)
-        schemas |= schema.pop("$defs", {})
-        schemas[each.__name__] = schema
+        schemas |= schema.pop("$defs", {}) | {each.__name__: schema}
+    for schema in schemas.values():
+        _describe_fields(schema)
     schemas["Error"] = _object(code={"type": "string"}, message={"type": "string"})
     schemas["ErrorResponse"] = _object(error=_ref("Error"))
     return schemas
+
+
+def _describe_fields(schema: dict[str, Any]) -> None:
+    """Move the descriptions of fields from the docstring of a class to the fields."""
+    first_line, _, attributes = schema.get("description", "").partition("\n\nAttributes:\n")
+    schema["description"] = first_line
+    name = ""
+    for line in attributes.splitlines():
+        if match := _ATTRIBUTE.fullmatch(line):
+            name = match[1]
+            schema["properties"][name]["description"] = match[2]
+        else:
+            schema["properties"][name]["description"] += f" {line.strip()}"
 
 
 def _query(parameters: type[Parameters]) -> list[dict[str, Any]]:
