@@ -32,6 +32,7 @@ LAYERS = (
     ("display", "evaluation", "testing"),
     # The ways in for people and agents
     ("service",),
+    ("server",),
     ("mcp",),
     ("cli",),
     ("__main__",),

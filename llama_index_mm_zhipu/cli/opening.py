@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llama_index_mm_zhipu.cli.console import Console, shell_quoted
@@ -10,6 +11,7 @@ from llama_index_mm_zhipu.cli.errors import NoIndexError
 from llama_index_mm_zhipu.store_file import IMAGES_FILE
 
 if TYPE_CHECKING:
+    from llama_index_mm_zhipu.llm import ZhipuMultiModal
     from llama_index_mm_zhipu.service.image_service import ImageService
 
 
@@ -47,8 +49,29 @@ def _chat_model(options: argparse.Namespace, console: Console) -> Any:
     from llama_index_mm_zhipu.llm import ZhipuMultiModal
 
     if options.mock:
-        from llama_index_mm_zhipu.testing.mock_server import mock_glm
-
-        console.note(console.wording.mock)
-        return mock_glm(options.llm or ZhipuMultiModal.model_fields["model"].default)
+        return _mock(options, console)
     return ZhipuMultiModal(options.llm) if options.llm else None
+
+
+def chat_model_or_mock(options: argparse.Namespace, console: Console) -> tuple[ZhipuMultiModal, bool]:
+    """Return the LLM that the options choose, or the mock if there is no key; and whether it is the mock.
+
+    Args:
+        options: ``llm`` and ``mock``.
+        console: Where to write.
+    """
+    from llama_index_mm_zhipu.llm import ZhipuMultiModal
+    from llama_index_mm_zhipu.llm.endpoint import MissingKeyError
+
+    if not options.mock:
+        with suppress(MissingKeyError):
+            return ZhipuMultiModal(options.llm) if options.llm else ZhipuMultiModal(), False
+    return _mock(options, console), True
+
+
+def _mock(options: argparse.Namespace, console: Console) -> ZhipuMultiModal:
+    from llama_index_mm_zhipu.llm import ZhipuMultiModal
+    from llama_index_mm_zhipu.testing.mock_server import mock_glm
+
+    console.note(console.wording.mock)
+    return mock_glm(options.llm or ZhipuMultiModal.model_fields["model"].default)

@@ -246,6 +246,19 @@ def _add_mcp(options: _Options) -> None:
     options.model()
 
 
+def _add_serve(options: _Options) -> None:
+    options.option("host", default="127.0.0.1")
+    options.option("port", type=_port, default=8766)
+    options.option("token", metavar="TOKEN")
+    options.flag("open")
+    options.flag("read-only")
+    options.flag("create")
+    options.flag("ocr")
+    options.llm()
+    options.store()
+    options.model()
+
+
 def _add_info(options: _Options) -> None:
     options.store()
     options.flag("json")
@@ -288,6 +301,7 @@ _COMMANDS = {
     "search": _add_search,
     "ask": _add_ask,
     "chat": _add_chat,
+    "serve": _add_serve,
     "mcp": _add_mcp,
     "info": _add_info,
     "evaluate": _add_evaluate,

@@ -18,6 +18,7 @@ from llama_index_mm_zhipu.images.loading import (
     read_bytes,
 )
 from llama_index_mm_zhipu.images.nodes import (
+    PAGE_TEXT_LINES,
     as_image_node,
     caption_of,
     node_of_image,
@@ -53,6 +54,7 @@ __all__ = [
     "MAX_DOWNLOAD_BYTES",
     "MISSING_IMAGE",
     "NO_URLS",
+    "PAGE_TEXT_LINES",
     "STORED_IMAGE",
     "ImageError",
     "ImageSource",

@@ -266,6 +266,33 @@ def load_index(
     )
 
 
+def create_index(
+    persist_dir: str | Path, embed_model: MultiModalEmbedding, *, on_error: OnError = "raise", ocr: bool = False
+) -> ImageIndex:
+    """Create an empty index in a folder, and open it; ``build_index`` creates one for what it is given.
+
+    Args:
+        persist_dir: The folder.
+        embed_model: Model for images and words.
+        on_error: As in ``load_index``.
+        ocr: As in ``load_index``.
+    """
+    return _open_index(
+        persist_dir,
+        image_store=None,
+        text_store=None,
+        image_storage=None,
+        embed_model=embed_model,
+        text_embed_model=None,
+        caption_weight=None,
+        on_error=on_error,
+        transformations=None,
+        ocr=_ocr_for(embed_model, ocr, show_progress=False),
+        insert_batch_size=INSERT_BATCH_SIZE,
+        show_progress=False,
+    )
+
+
 def _recorded_model(
     persist_dir: str | Path | None, image_store: BasePydanticVectorStore | None
 ) -> MultiModalEmbedding | None:

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
-import secrets
-import socket
 from collections.abc import Callable
 
-import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.datastructures import Headers
-from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
+
+from llama_index_mm_zhipu.server.guard import TokenRequired, host_names, is_loopback
+from llama_index_mm_zhipu.server.listening import listen
 
 PATH = "/mcp"
 """Path of the server over HTTP."""
-
-_LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
 def serve_stdio(server: MCPServer) -> None:
@@ -42,12 +36,7 @@ def serve_http(server: MCPServer, *, host: str, port: int, token: str | None, on
         ValueError: The address needs a token.
     """
     app = http_app(server, host=host, token=token)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listener:
-        name = f"[{host}]" if ":" in host else host
-        on_start(f"http://{name}:{listener.getsockname()[1]}{PATH}")
-        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
+    listen(app, host=host, port=port, on_start=lambda url: on_start(f"{url}{PATH}"))
 
 
 def http_app(server: MCPServer, *, host: str, token: str | None) -> ASGIApp:
@@ -69,49 +58,13 @@ def http_app(server: MCPServer, *, host: str, token: str | None) -> ASGIApp:
     return TokenRequired(app, token) if token else app
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether an address can be reached from this machine only."""
-    with contextlib.suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-class TokenRequired:
-    """ASGI middleware that answers 401 to requests without the token.
-
-    Args:
-        app: Answers the other requests.
-        token: The token.
-    """
-
-    def __init__(self, app: ASGIApp, token: str) -> None:
-        self._app = app
-        self._token = token.encode()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        if scope["type"] != "lifespan" and not self._is_allowed(Headers(scope=scope).get("authorization", "")):
-            refusal = PlainTextResponse(
-                "send the token: Authorization: Bearer …", 401, headers={"WWW-Authenticate": "Bearer"}
-            )
-            await refusal(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
-
-    def _is_allowed(self, authorization: str) -> bool:
-        scheme, _, given = authorization.partition(" ")
-        # Headers are bytes that were decoded as Latin-1. The comparison takes the same time for all wrong tokens.
-        is_right = secrets.compare_digest(given.strip().encode("latin-1"), self._token)
-        return is_right and scheme.lower() == "bearer"
-
-
 # Pages in a browser do not know the token, and a proxy in front of the server has a name of its own.
 _NO_CHECKS = TransportSecuritySettings(enable_dns_rebinding_protection=False)
 
 
 def _checks_for(host: str) -> TransportSecuritySettings:
     """Return the names by which a server without a token is called: pages may reach it by another (DNS rebinding)."""
-    names = [*_LOCAL_NAMES, f"[{host}]" if ":" in host else host]
+    names = host_names(host)
     return TransportSecuritySettings(
         # Clients leave out the port 80.
         allowed_hosts=[pattern for name in names for pattern in (name, f"{name}:*")],

@@ -151,7 +151,7 @@ class ImageContextChatEngine(BaseChatEngine):
         return cls(
             retriever,
             llm,
-            _memory_of(llm, memory, chat_history),
+            chat_memory(llm, memory, chat_history),
             system_prompt=system_prompt or "",
             node_postprocessors=node_postprocessors or (),
             language=language,
@@ -391,7 +391,7 @@ class ImageCondensePlusContextChatEngine(ImageContextChatEngine):
         engine = cls(
             retriever,
             llm,
-            _memory_of(llm, memory, chat_history),
+            chat_memory(llm, memory, chat_history),
             system_prompt=system_prompt or "",
             node_postprocessors=node_postprocessors or (),
             language=language,
@@ -446,8 +446,16 @@ def _require_no_text_prompts(**prompts: object) -> None:
             raise ValueError(f"{name} is for texts; give chat_content_qa_template, which shows images")
 
 
-def _memory_of(llm: LLM, memory: BaseMemory | None, chat_history: list[ChatMessage] | None) -> ImageMemory:
-    """Return the memory of a new chat; as in LlamaIndex, a given memory keeps what it has."""
+def chat_memory(
+    llm: LLM, memory: BaseMemory | None = None, chat_history: list[ChatMessage] | None = None
+) -> ImageMemory:
+    """Return the memory of a new chat; as in LlamaIndex, a given memory keeps what it has.
+
+    Args:
+        llm: The model, whose context limits what is sent again.
+        memory: Memory to wrap; by default one of the process.
+        chat_history: First messages of a memory that is not given.
+    """
     if memory is not None:
         return ImageMemory.of(memory)
     own = ImageMemory.of(Memory.from_defaults(token_limit=llm.metadata.context_window - _FREE_TOKENS))

@@ -200,8 +200,12 @@ def read_folder(
 
 
 def _images_in(root: Path, recursive: bool, links: OutsideLinks) -> list[Path]:
-    suffixes = {suffix for suffix, format_ in Image.registered_extensions().items() if format_ in (*FORMATS, "MPO")}
-    return list_files(root, suffixes, recursive, links=links)
+    return list_files(root, image_suffixes(), recursive, links=links)
+
+
+def image_suffixes() -> set[str]:
+    """Return the suffixes of image files in lower case, with the dot."""
+    return {suffix for suffix, format_ in Image.registered_extensions().items() if format_ in (*FORMATS, "MPO")}
 
 
 def _hash_of_file(file: Path) -> str | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from llama_index.core.chat_engine.types import BaseChatEngine
+from llama_index.core.memory import BaseMemory
 from llama_index.core.schema import NodeWithScore
 
 from llama_index_mm_zhipu.display import Gallery, show
@@ -79,33 +81,60 @@ class AnswerStream:
         return show(self._question, self._response, language=language)
 
 
+@dataclass(frozen=True)
+class SourceOptions:
+    """Which images and texts the model gets with a question.
+
+    Attributes:
+        similarity_top_k: How many images and texts.
+        filters: Metadata filters, as in ``ImageService.search``.
+    """
+
+    similarity_top_k: int = 3
+    filters: Sequence[str] = ()
+
+
 class ChatSession:
     """A conversation about the images of an index, with prompts and labels in the language of its first message.
 
     Args:
-        engine_in: Makes a chat engine of the index for a language.
+        engine_with: Makes a chat engine of the index for a language and a memory, which finds the sources that the
+            options choose.
+        new_memory: Makes a memory.
+        options: Options of the messages that are asked without any.
     """
 
-    def __init__(self, engine_in: Callable[[Language], BaseChatEngine]) -> None:
-        self._engine_in = engine_in
-        self._engine: BaseChatEngine | None = None
+    def __init__(
+        self,
+        engine_with: Callable[[Language, BaseMemory, SourceOptions], BaseChatEngine],
+        new_memory: Callable[[], BaseMemory],
+        options: SourceOptions,
+    ) -> None:
+        self._engine_with = engine_with
+        self._new_memory = new_memory
+        self._options = options
+        self._memory = new_memory()
+        self._language: Language | None = None
 
-    def ask(self, message: str, image: ImageSource | None = None) -> AnswerStream:
+    def ask(self, message: str, image: ImageSource | None = None, options: SourceOptions | None = None) -> AnswerStream:
         """Answer a message.
 
         Args:
             message: The words.
             image: An image that the message is about.
+            options: Options of this message.
 
         Raises:
             GLMError: The model did not answer.
             ImageError: The image cannot be read.
+            ValueError: A filter is not understood or matches nothing.
         """
-        if self._engine is None:
-            self._engine = self._engine_in(language_of_text(message))
+        self._language = self._language or language_of_text(message)
+        engine = self._engine_with(self._language, self._memory, options or self._options)
         question: Any = image_question(message, [image]) if image is not None else message
-        return AnswerStream(message, self._engine.stream_chat(question))
+        return AnswerStream(message, engine.stream_chat(question))
 
     def clear(self) -> None:
         """Forget the conversation."""
-        self._engine = None
+        self._memory = self._new_memory()
+        self._language = None

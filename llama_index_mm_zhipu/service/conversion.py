@@ -7,7 +7,15 @@ from typing import Any
 
 from llama_index.core.schema import BaseNode, MetadataMode, NodeWithScore
 
-from llama_index_mm_zhipu.images import caption_of, describe, has_image, is_data_uri, is_url, page_text_of
+from llama_index_mm_zhipu.images import (
+    PAGE_TEXT_LINES,
+    caption_of,
+    describe,
+    has_image,
+    is_data_uri,
+    is_url,
+    page_text_of,
+)
 from llama_index_mm_zhipu.query.labels import IMAGE_LABEL, RETRIEVAL_SCORES
 from llama_index_mm_zhipu.readers.figures import PAGE_LABEL
 from llama_index_mm_zhipu.readers.records import (
@@ -20,10 +28,13 @@ from llama_index_mm_zhipu.readers.records import (
     path_of_location,
     time_of,
 )
-from llama_index_mm_zhipu.service.results import SearchResult
+from llama_index_mm_zhipu.service.results import SearchResult, TextLine
 from llama_index_mm_zhipu.store_file import INTERNAL_METADATA_KEYS
+from llama_index_mm_zhipu.vector_store.fulltext import count_words, tokens_of, words_of_query
 
-_OWN_KEYS = RESERVED_KEYS | INTERNAL_METADATA_KEYS
+_BOX_LENGTH = 4
+OWN_METADATA_KEYS = RESERVED_KEYS | INTERNAL_METADATA_KEYS
+"""Metadata keys of this package, which results do not show."""
 
 
 def results_of(found: Sequence[NodeWithScore]) -> list[SearchResult]:
@@ -54,8 +65,29 @@ def result_of(node: BaseNode, score: float | None = None) -> SearchResult:
         page=str(node.metadata.get(PAGE_LABEL) or ""),
         time=time_of(node),
         source=source_of(node),
-        metadata={key: value for key, value in node.metadata.items() if key not in _OWN_KEYS},
+        metadata={key: value for key, value in node.metadata.items() if key not in OWN_METADATA_KEYS},
     )
+
+
+def lines_of(node: BaseNode, words: str = "") -> list[TextLine]:
+    """Return the lines that OCR found in an image.
+
+    Args:
+        node: The image.
+        words: Words that were searched for; lines that full text search would find by any of them are marked.
+    """
+    searched = words_of_query(words)
+    stored = node.metadata.get(PAGE_TEXT_LINES)
+    return [
+        TextLine(
+            text=str(line.get("text", "")),
+            box=tuple(line["box"]),
+            score=float(line.get("score", 1)),
+            is_match=count_words(searched, tokens_of(str(line.get("text", "")))) > 0,
+        )
+        for line in (stored if isinstance(stored, list) else ())
+        if isinstance(line, Mapping) and len(line.get("box", ())) == _BOX_LENGTH
+    ]
 
 
 def source_of(node: BaseNode) -> str:

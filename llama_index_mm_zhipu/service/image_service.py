@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llama_index.core.chat_engine.types import BaseChatEngine
 from llama_index.core.llms.utils import LLMType
+from llama_index.core.memory import BaseMemory
 from llama_index.core.schema import NodeWithScore, QueryBundle
-from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQueryMode
+from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters, VectorStoreQueryMode
 
 from llama_index_mm_zhipu.arguments import as_path, require_positive
 from llama_index_mm_zhipu.display import Gallery, show
@@ -19,25 +21,30 @@ from llama_index_mm_zhipu.embedding import ChineseClipEmbedding
 from llama_index_mm_zhipu.embedding.backends import Precision
 from llama_index_mm_zhipu.embedding.references import model_of
 from llama_index_mm_zhipu.images import ImageSource, encode_image, has_image, load_within
-from llama_index_mm_zhipu.index.build import build_from_reader, has_index, load_index
-from llama_index_mm_zhipu.index.fill import IndexReader, fill_index
+from llama_index_mm_zhipu.index.build import build_from_reader, create_index, has_index, load_index
+from llama_index_mm_zhipu.index.fill import INSERT_BATCH_SIZE, IndexReader, fill_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.index.read import IndexItem
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.wording import language_of_text
+from llama_index_mm_zhipu.query.chat import chat_memory
 from llama_index_mm_zhipu.query.labels import number_images
 from llama_index_mm_zhipu.query.question import image_question
-from llama_index_mm_zhipu.service.answers import AnswerStream, ChatSession
-from llama_index_mm_zhipu.service.conversion import result_of, results_of
+from llama_index_mm_zhipu.readers.records import SOURCE_LOCATION, SOURCE_ROOT, Source
+from llama_index_mm_zhipu.service.answers import AnswerStream, ChatSession, SourceOptions
+from llama_index_mm_zhipu.service.conversion import lines_of, result_of, results_of
 from llama_index_mm_zhipu.service.filters import parse_filters
 from llama_index_mm_zhipu.service.inputs import IndexInputs
-from llama_index_mm_zhipu.service.lookup import image_with_id, types_of_values
-from llama_index_mm_zhipu.service.results import IndexReport, SearchResult, StoredImage
+from llama_index_mm_zhipu.service.lookup import filter_options, image_with_id, types_of_values
+from llama_index_mm_zhipu.service.results import FilterOption, ImageDetails, IndexReport, SearchResult, StoredImage
 from llama_index_mm_zhipu.service.status import IndexStatus, status_of
 from llama_index_mm_zhipu.store_file import EMBED_MODEL, IMAGES_FILE, read_store_file
 from llama_index_mm_zhipu.types import Language
 
 DEFAULT_MODEL = "ViT-B-16"
 """Embedding model of a new index."""
+
+_WATCHED_BATCH_SIZE = 32
 
 MAX_SIDE = 1024
 """Default for the longer side of an image that is looked at, in pixels."""
@@ -89,6 +96,8 @@ class ImageService:
         model: str | Path | None = None,
         device: str = "auto",
         precision: Precision | None = None,
+        ocr: bool = False,
+        create: bool = False,
         llm: LLMType | None = None,
     ) -> ImageService:
         """Open the index in a folder.
@@ -98,23 +107,27 @@ class ImageService:
             model: Name or path of the Chinese-CLIP model; None takes the one that the index recorded.
             device: As in ``ChineseClipEmbedding``.
             precision: As in ``ChineseClipEmbedding``.
+            ocr: Whether the text in images that are added is read, which needs the extra ``ocr``.
+            create: Whether to create an empty index if there is none, with ``DEFAULT_MODEL`` by default.
             llm: As in the constructor.
 
         Raises:
             CheckpointError: The model cannot be found or loaded.
             FileNotFoundError: There is no index in the folder, or its model was moved.
+            ImportError: The extra ``ocr`` is not installed.
             ModelMismatchError: The index was built with another model.
             StoreError: The index cannot be opened.
             ValueError: The index is empty, or of an earlier version, and says nothing of its model.
         """
         path = as_path(folder, "folder")
-        if not has_index(path):
+        if not create and not has_index(path):
             raise FileNotFoundError(f"no index in {path}")
-        if model is None and _recorded_model(path) is None:
+        if not create and model is None and _recorded_model(path) is None:
             # The default model might be another one, and would be downloaded for nothing.
             raise ValueError(f"the index in {path} holds no images yet; index some first")
         embed_model = _embedding(path, model, device, precision)
-        return cls(load_index(path, embed_model, on_error="skip"), folder=path, llm=llm)
+        open_index = load_index if has_index(path) else create_index
+        return cls(open_index(path, embed_model, on_error="skip", ocr=ocr), folder=path, llm=llm)
 
     @classmethod
     def build(
@@ -165,12 +178,16 @@ class ImageService:
         )
         return cls(index, folder=path, llm=llm), _report(index, inputs, before, started)
 
-    def add(self, inputs: IndexInputs, *, remove_missing: bool = False) -> IndexReport:
+    def add(
+        self, inputs: IndexInputs, *, remove_missing: bool = False, on_read: Callable[[int], None] | None = None
+    ) -> IndexReport:
         """Add to the open index; images that have not changed are not embedded again.
 
         Args:
             inputs: What to index.
             remove_missing: Whether images whose files are gone from the given folders are deleted.
+            on_read: Called with the number of images read so far, as they are read; those before the present batch of
+                32 are stored. It may raise an error to stop: what was read is stored, and the error passed on.
 
         Raises:
             StoreError: The index cannot be written to; what was acknowledged is stored.
@@ -179,7 +196,7 @@ class ImageService:
         started = time.monotonic()
         with self._adding:
             before = self.index.image_store.count()
-            fill_index(self.index, _reader_of(inputs, remove_missing, allow_empty=remove_missing))
+            fill_index(self.index, _reader_of(inputs, remove_missing, allow_empty=remove_missing, on_read=on_read))
             return _report(self.index, inputs, before, started)
 
     def search(
@@ -273,12 +290,20 @@ class ImageService:
         Raises:
             ValueError: There is no key for the model, or a filter is not understood.
         """
-        llm, parsed = self._chat_model(), self.parsed_filters(filters)
-        return ChatSession(
-            lambda language: self.index.as_chat_engine(
-                llm=llm, similarity_top_k=similarity_top_k, filters=parsed, language=language
+        llm, options = self._chat_model(), SourceOptions(similarity_top_k, filters)
+        # Reports mistakes now.
+        self.parsed_filters(filters)
+
+        def engine_with(language: Language, memory: BaseMemory, of_message: SourceOptions) -> BaseChatEngine:
+            return self.index.as_chat_engine(
+                llm=llm,
+                similarity_top_k=of_message.similarity_top_k,
+                filters=self.parsed_filters(of_message.filters),
+                language=language,
+                memory=memory,
             )
-        )
+
+        return ChatSession(engine_with, lambda: chat_memory(llm), options)
 
     def look(self, node_id: str, *, max_side: int = MAX_SIDE) -> StoredImage:
         """Return an image of the index.
@@ -296,6 +321,31 @@ class ImageService:
         node = image_with_id(self.index.image_store, node_id)
         image = load_within(node, max_side)
         return StoredImage(result_of(node), encode_image(image), image.width, image.height)
+
+    def details(self, node_id: str, words: str = "") -> ImageDetails:
+        """Return what is known of an image, with the lines that OCR found in it.
+
+        Args:
+            node_id: Id of the image.
+            words: Words that were searched for; lines with any of them are marked.
+
+        Raises:
+            UnknownNodeError: No image has this id.
+        """
+        node = image_with_id(self.index.image_store, node_id)
+        return ImageDetails(result_of(node), lines_of(node, words))
+
+    def has_images_of(self, path: Path) -> bool:
+        """Return whether the index holds an image that is a file, or that was read from it."""
+        name = Source.of(path).location
+        from_file = MetadataFilter(key=SOURCE_LOCATION, value=name)
+        in_file = MetadataFilter(key=SOURCE_ROOT, value=name)
+        filters = MetadataFilters(filters=[from_file, in_file], condition=FilterCondition.OR)
+        return bool(self.index.image_store.get_nodes(filters=filters))
+
+    def filter_options(self) -> list[FilterOption]:
+        """Return the metadata keys that filters can use, with the types and examples of their values."""
+        return filter_options((self.index.image_store, self.index.text_store))
 
     def status(self) -> IndexStatus:
         """Return what the index holds.
@@ -359,9 +409,17 @@ def _recorded_model(folder: Path) -> dict[str, Any] | None:
     return reference
 
 
-def _reader_of(inputs: IndexInputs, remove_missing: bool, *, allow_empty: bool) -> IndexReader:
+def _reader_of(
+    inputs: IndexInputs,
+    remove_missing: bool,
+    *,
+    allow_empty: bool,
+    on_read: Callable[[int], None] | None = None,
+) -> IndexReader:
+    items = inputs.items(allow_empty=allow_empty)
     return IndexReader(
-        inputs.items(allow_empty=allow_empty),
+        items if on_read is None else _watched(items, on_read),
+        batch_size=INSERT_BATCH_SIZE if on_read is None else _WATCHED_BATCH_SIZE,
         on_error=inputs.on_error,
         remove_missing=remove_missing,
         # A folder without images has lost those that it had.
@@ -369,6 +427,12 @@ def _reader_of(inputs: IndexInputs, remove_missing: bool, *, allow_empty: bool) 
         # The readers of large files show how far they are.
         show_progress=inputs.show_progress and inputs.is_light,
     )
+
+
+def _watched(items: Iterable[IndexItem], on_read: Callable[[int], None]) -> Iterator[IndexItem]:
+    for count, item in enumerate(items, 1):
+        yield item
+        on_read(count)
 
 
 def _report(index: ImageIndex, inputs: IndexInputs, before: int, started: float) -> IndexReport:

@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.embedding.contract import default_caption_weight_of, t
 from llama_index_mm_zhipu.images import ImageError, caption_of, is_image_file, open_image
 from llama_index_mm_zhipu.index.read import IndexItem
 from llama_index_mm_zhipu.readers import FolderReader, ImageReader, JsonlReader, PageReader, VideoReader
-from llama_index_mm_zhipu.readers.folder import SIDECAR
+from llama_index_mm_zhipu.readers.folder import SIDECAR, image_suffixes
 from llama_index_mm_zhipu.readers.folder_files import OutsideLinks, list_files
 from llama_index_mm_zhipu.readers.records import FILE_NAME, EmptySourceError
 from llama_index_mm_zhipu.reporting import Skipped
@@ -242,6 +242,14 @@ class _Part:
             yield from self.reader.captions(self.path)
         else:
             yield ""
+
+
+def file_suffixes() -> list[str]:
+    """Return the suffixes of images and of files with images, which hold all that is indexed of them.
+
+    JSON Lines are not among them: their records may name other files.
+    """
+    return sorted({*image_suffixes(), *chain.from_iterable(reader.suffixes for reader in _FILE_READERS)})
 
 
 def _identity_of(path: Path) -> Path:

@@ -90,6 +90,63 @@ class StoredImage:
 
 
 @dataclass(frozen=True)
+class TextLine:
+    """A line of text that OCR found in an image.
+
+    Attributes:
+        text: The text.
+        box: Left, top, right and bottom as shares of width and height, 0 to 1.
+        score: How certain the OCR engine is, 0 to 1.
+        is_match: Whether the line has any of the words that were searched for.
+    """
+
+    text: str
+    box: tuple[float, float, float, float]
+    score: float
+    is_match: bool
+
+
+@dataclass(frozen=True)
+class ImageDetails:
+    """What is known of an image.
+
+    Attributes:
+        result: The image as a result without a score.
+        lines: The lines of text in it, in reading order; empty without OCR.
+    """
+
+    result: SearchResult
+    lines: list[TextLine]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FilterOption:
+    """A metadata key that filters can use.
+
+    Attributes:
+        key: The key.
+        types: Types of the values, or of the items of lists.
+        values: The first texts in order, 20 at most.
+        min: The smallest number; None if no value is a number.
+        max: The largest number.
+    """
+
+    key: str
+    types: list[Literal["text", "number"]]
+    values: list[str]
+    min: float | None
+    max: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class IndexReport:
     """What indexing did.
 

@@ -60,6 +60,18 @@ class MetadataExample(NamedTuple):
     is_item: bool
 
 
+class MetadataValues(NamedTuple):
+    """Values under a metadata key, or items of lists under it.
+
+    Attributes:
+        texts: The first texts in order.
+        numbers: The smallest and the largest number, perhaps repeated; booleans are 0 and 1.
+    """
+
+    texts: list[str]
+    numbers: list[float]
+
+
 class Reader:
     """Queries over one connection. The caller holds the lock of the connection.
 
@@ -203,6 +215,25 @@ class Reader:
                 for (value,) in self._connection.execute(query, (key, row_kind)):
                     examples.append(MetadataExample(value, is_text, row_kind == "item"))
         return examples
+
+    def metadata_values(self, key: str, limit: int) -> MetadataValues:
+        """Return the first texts under a metadata key, and the smallest and the largest number."""
+        texts: list[str] = []
+        numbers: list[float] = []
+        for row_kind in ("scalar", "item"):
+            of_kind = "from metadata where key = ? and kind = ?"
+            for order in ("asc", "desc"):
+                query = f"select value {of_kind} and {NUMBERS} order by value {order} limit 1"
+                numbers += [value for (value,) in self._connection.execute(query, (key, row_kind))]
+            # One look-up in the index for each text; "select distinct" would read a row for each node.
+            query = (
+                f"with recursive texts (value) as (select min(value) {of_kind} and {TEXTS} union all "
+                f"select (select min(value) {of_kind} and value > texts.value) from texts where value is not null) "
+                "select value from texts where value is not null limit ?"
+            )
+            rows = self._connection.execute(query, (key, row_kind, key, row_kind, limit))
+            texts += [value for (value,) in rows]
+        return MetadataValues(sorted(set(texts))[:limit], sorted(numbers))
 
     def vectors_after(self, last_id: int, limit: int) -> tuple[Ids, Vectors]:
         """Return ids ``(n,)`` and vectors ``(n, dim)`` of at most ``limit`` row ids above ``last_id``, ascending."""

@@ -19,7 +19,7 @@ from llama_index_mm_zhipu.vector_store.nodes import NewNodes
 from llama_index_mm_zhipu.vector_store.predicates import predicate_of_nodes, predicate_of_query
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, Ranking
 from llama_index_mm_zhipu.vector_store.schema import Setting
-from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Vectors
+from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, MetadataValues, Vectors
 from llama_index_mm_zhipu.vector_store.vector_search import FaissSearch
 
 
@@ -134,6 +134,16 @@ class FaissMultiModalVectorStore(DurableStore):
         """
         with self._database.reading() as reader:
             return reader.metadata_examples(key)
+
+    def metadata_values(self, key: str, limit: int) -> MetadataValues:
+        """Return values under a metadata key, in a time that does not depend on the number of nodes.
+
+        Args:
+            key: Metadata key.
+            limit: How many texts at most.
+        """
+        with self._database.reading() as reader:
+            return reader.metadata_values(key, limit)
 
     def get_nodes(
         self,

@@ -11,7 +11,8 @@ from llama_index_mm_zhipu.cli.console import Console, ExitStatus
 from llama_index_mm_zhipu.cli.errors import explained
 from llama_index_mm_zhipu.cli.opening import open_service, require_index
 from llama_index_mm_zhipu.mcp.server import build_server
-from llama_index_mm_zhipu.mcp.serving import is_loopback, serve_http, serve_stdio
+from llama_index_mm_zhipu.mcp.serving import serve_http, serve_stdio
+from llama_index_mm_zhipu.server.guard import is_loopback
 
 if TYPE_CHECKING:
     from llama_index_mm_zhipu.service.image_service import ImageService

@@ -26,6 +26,7 @@ class CliWording:
         unexpected: Says that the program failed; ``{type}``, ``{message}``.
         see_help: Hint after an error of usage; ``{program}``.
         no_index: There is no index; ``{store}``.
+        or_create: Follows ``no_index`` where an empty index can be created.
         nothing_found: The search found nothing.
         nothing_given: There is nothing to search for; ``{options}`` are the options for images.
         interrupted: The user pressed Ctrl-C.
@@ -60,6 +61,9 @@ class CliWording:
         doctor_ok: All checks passed.
         doctor_failed: Some did not; ``{failed}``, ``{warnings}``.
         serving: The MCP server listens; ``{url}``.
+        serving_page: The page is served; ``{url}``.
+        stop_serving: Says how the server is stopped, and that the model is being loaded.
+        ready: The index is open; ``{images}``.
         needs_token: Another address than that of this machine needs a token.
     """
 
@@ -78,6 +82,7 @@ class CliWording:
     unexpected: str
     see_help: str
     no_index: str
+    or_create: str
     nothing_found: str
     nothing_given: str
     interrupted: str
@@ -112,4 +117,7 @@ class CliWording:
     doctor_ok: str
     doctor_failed: str
     serving: str
+    serving_page: str
+    stop_serving: str
+    ready: str
     needs_token: str

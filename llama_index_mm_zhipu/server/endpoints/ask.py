@@ -1,0 +1,71 @@
+"""``/api/ask`` and ``/api/chats``: answers as server-sent events, and the conversations that they belong to."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from llama_index_mm_zhipu.server.chats import Chat
+from llama_index_mm_zhipu.server.context import Context
+from llama_index_mm_zhipu.server.endpoints.inputs import image_in
+from llama_index_mm_zhipu.server.errors import ServerError, bad_request
+from llama_index_mm_zhipu.server.events import Event, EventResponse, Events
+from llama_index_mm_zhipu.server.forms import read_form
+from llama_index_mm_zhipu.server.parameters import AskParameters
+from llama_index_mm_zhipu.service.answers import AnswerStream, SourceOptions
+from llama_index_mm_zhipu.service.conversion import results_of
+
+
+def ask_routes(context: Context) -> list[Route]:
+    """Return the routes of questions."""
+
+    async def ask(request: Request) -> Response:
+        form = await read_form(request)
+        try:
+            image = await image_in(form)
+        finally:
+            await form.close()
+        asked = AskParameters.parse(form.fields)
+        if image is not None and asked.like is not None:
+            raise bad_request("give either an image, or the id of one")
+        if not asked.question.strip() and image is None and asked.like is None:
+            raise bad_request("nothing is asked: give a question")
+        chat = await context.asking(lambda: _chat_of(context, asked))
+        if not chat.lock.acquire(blocking=False):
+            raise ServerError(409, "conflict", "the conversation is being answered; wait, or begin a new one")
+        try:
+            stream = await context.asking(lambda: _answering(context, chat, asked, image))
+        except BaseException:
+            chat.lock.release()
+            raise
+        return EventResponse(_events(context, chat, stream), context.streams, on_end=chat.lock.release)
+
+    async def forget(request: Request) -> Response:
+        context.chats.forget(request.path_params["chat"])
+        return Response(status_code=204)
+
+    return [Route("/api/ask", ask, methods=["POST"]), Route("/api/chats/{chat}", forget, methods=["DELETE"])]
+
+
+def _chat_of(context: Context, asked: AskParameters) -> Chat:
+    if asked.chat:
+        return context.chats.get(asked.chat)
+    return Chat(context.service.chat())
+
+
+def _answering(context: Context, chat: Chat, asked: AskParameters, image: bytes | None) -> AnswerStream:
+    if asked.like is not None:
+        image = context.service.look(asked.like).data
+    return chat.session.ask(asked.question, image, SourceOptions(asked.similarity_top_k, asked.filter))
+
+
+def _events(context: Context, chat: Chat, stream: AnswerStream) -> Events:
+    context.chats.keep(chat)
+    with context.metrics.timed("ask"):
+        sources = [result.as_dict() for result in results_of(stream.sources)]
+        yield Event("sources", {"chat": chat.id, "sources": sources})
+        for piece in stream:
+            if piece:
+                yield Event("text", {"text": piece})
+        yield Event("answer", stream.read().as_dict())

@@ -1,0 +1,38 @@
+"""The image that a search or a question is given."""
+
+from __future__ import annotations
+
+from llama_index_mm_zhipu.images import decode_base64
+from llama_index_mm_zhipu.server.errors import ServerError, bad_request
+from llama_index_mm_zhipu.server.forms import MAX_IMAGE_BYTES, Form
+from llama_index_mm_zhipu.text import readable_size
+
+IMAGE = "image"
+"""Name of the image in forms and in JSON."""
+
+
+async def image_in(form: Form) -> bytes | None:
+    """Return the image of a form, taken out of its fields; None without one.
+
+    Raises:
+        ImageError: An image in JSON is not base64.
+        ServerError: There are several, other files, or the image is empty or too large.
+    """
+    given = form.fields.pop(IMAGE, [])
+    if unknown := form.files.keys() - {IMAGE}:
+        raise bad_request(f"unknown file {min(unknown)!r}; give the image as {IMAGE!r}")
+    files = form.files.get(IMAGE, [])
+    if len(given) + len(files) > 1:
+        raise bad_request("give one image")
+    if given:
+        # Never a path or a URL: a client may live on another machine.
+        return _checked(decode_base64(given[0], "the image"))
+    return _checked(await files[0].read()) if files else None
+
+
+def _checked(image: bytes) -> bytes:
+    if not image:
+        raise bad_request("the image is empty")
+    if len(image) > MAX_IMAGE_BYTES:
+        raise ServerError(413, "too_large", f"the image is larger than {readable_size(MAX_IMAGE_BYTES)}; reduce it")
+    return image
