@@ -89,7 +89,7 @@ class TokenRequired:
     Args:
         app: Answers the other requests.
         token: The token.
-        open_paths: Paths that need no token; one that ends in ``/`` stands for all below it.
+        open_paths: Paths that need no token; one such as ``/page/`` stands for all below it, and ``/`` for itself.
         sets_cookie: Whether browsers may give the token in the address, once: they get a cookie for it.
     """
 
@@ -153,7 +153,9 @@ class TokenRequired:
         return secrets.compare_digest(given.encode("utf-8", "replace"), self._token)
 
     def _is_open(self, path: str) -> bool:
-        return any(path == each or (each.endswith("/") and path.startswith(each)) for each in self._open_paths if each)
+        return path in self._open_paths or any(
+            path.startswith(each) for each in self._open_paths if each.endswith("/") and each != "/"
+        )
 
 
 class SecurityHeaders:
