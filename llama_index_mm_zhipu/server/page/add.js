@@ -22,7 +22,7 @@ let reading = /** @type {number | null} */ (null);
 /** Starts the view. */
 export function initAdd() {
   byId("choose-files").addEventListener("click", () =>
-    chooseFiles({ multiple: true, accept: status()?.limits.suffixes.join(",") }, take),
+    chooseFiles({ multiple: true, accept: status()?.suffixes.join(",") }, take),
   );
   byId("choose-folder").addEventListener("click", () => chooseFiles({ folder: true }, take));
   onStatus(showTypes);
@@ -59,17 +59,18 @@ export function showReading(count) {
 
 /** @param {NamedFile[]} files */
 function take(files) {
-  const limits = status()?.limits;
-  if (!limits) return;
-  if (files.length) upload.add(files, limits);
+  const known = status();
+  if (!known) return;
+  if (files.length) upload.add(files, known);
   else area.replaceChildren(notice("info", words().noFiles));
 }
 
 function showTypes() {
-  const limits = status()?.limits;
-  if (!limits) return;
-  const suffixes = limits.suffixes.map((each) => each.replace(".", "").toUpperCase());
-  byId("known-types").textContent = words().knownTypes(suffixes.join(words().separator), sizeText(limits.file_bytes));
+  const known = status();
+  if (!known?.suffixes.length) return;
+  const suffixes = known.suffixes.map((each) => each.replace(".", "").toUpperCase());
+  const { image_bytes: image, file_bytes: file } = known.limits;
+  byId("known-types").textContent = words().knownTypes(suffixes.join(words().separator), sizeText(image), sizeText(file));
 }
 
 let shownPhase = upload.phase;

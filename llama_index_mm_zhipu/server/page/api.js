@@ -19,7 +19,7 @@
  * @typedef {object} Filterable A metadata key that results can be filtered by.
  * @property {string} key
  * @property {("text" | "number")[]} types
- * @property {(string | number)[]} values
+ * @property {string[]} values The first texts.
  * @property {number | null} min
  * @property {number | null} max
  */
@@ -33,7 +33,8 @@
  * @property {Filterable[]} filters
  * @property {{model: string, is_mock: boolean}} llm
  * @property {boolean} can_add
- * @property {{words: number, similarity_top_k: number, image_bytes: number, file_bytes: number, files?: number, suffixes: string[]}} limits
+ * @property {{words: number, similarity_top_k: number, image_bytes: number, file_bytes: number, files: number}} limits
+ * @property {string[]} suffixes Of the files that can be added.
  */
 
 /**

@@ -109,7 +109,7 @@ function fitInput() {
 
 function submit() {
   const question = input.value.trim();
-  if (!question || running || send.disabled) return;
+  if (!(question || file || state().about) || running || send.disabled) return;
   /** @type {Turn} */
   const turn = {
     question, file, about: file ? "" : state().about,

@@ -12,15 +12,13 @@ import { words } from "./words.js";
  *
  * @param {Result} result
  * @param {Result[]} list The results that the lightbox goes through.
- * @param {{isNumbered?: boolean, note?: string}} [options] Whether the name by which answers cite the image is shown,
- *   and a remark.
+ * @param {{name?: string, note?: string}} [options] The name by which the answer cites the image, and a remark.
  */
-export function createCard(result, list, { isNumbered = false, note = "" } = {}) {
+export function createCard(result, list, { name = "", note = "" } = {}) {
   const isImage = result.type === "image";
-  const number = isNumbered && result.number !== null ? String(result.number) : undefined;
   return element(
     "li",
-    { class: isImage ? "card" : "card text-card", data: { id: result.node_id, ...(number && { number }) } },
+    { class: isImage ? "card" : "card text-card", data: { id: result.node_id, number: name && result.number } },
     isImage ? imageButton(result, list) : null,
     element(
       "div",
@@ -28,7 +26,7 @@ export function createCard(result, list, { isNumbered = false, note = "" } = {})
       element(
         "p",
         { class: "card-marks" },
-        number ? element("strong", { class: "badge" }, words().imageName(Number(number))) : null,
+        name ? element("strong", { class: "badge" }, name) : null,
         isImage ? null : element("strong", { class: "badge" }, words().textCard),
         scoreText(result),
       ),

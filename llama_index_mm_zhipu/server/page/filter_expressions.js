@@ -7,14 +7,25 @@ export const TEXT_OPERATORS = /** @type {const} */ (["=", "!=", "~", "in", "not 
 export const NUMBER_OPERATORS = /** @type {const} */ (["between", "=", "!=", ">", ">=", "<", "<="]);
 
 const QUOTES = [['"', '"'], ["'", "'"], ["“", "”"], ["‘", "’"]];
+/** Operators on values of which some are texts and some are numbers. */
+export const MIXED_OPERATORS = /** @type {const} */ ([...TEXT_OPERATORS, ">", ">=", "<", "<="]);
+
 const NEEDS_QUOTES = /[=＝<＜>＞!！~～≠≤≥,，、"'“”‘’()（）[\]]|^\s|\s$|\s(not\s+)?in\s/i;
-const LOOKS_LIKE_NO_TEXT = /^([+-]?(\d+\.?\d*|\.\d+)|true|false)$/i;
+const NUMBER = /^[+-]?(\d+\.?\d*|\.\d+)$/;
+const BOOLEAN = /^(true|false)$/i;
 const QUOTED = `"[^"]*"|'[^']*'|“[^”]*”|‘[^’]*’`;
 const EXPRESSION = new RegExp(
   `^\\s*(?<key>${QUOTED}|.+?)\\s*(?<operator>>=|<=|!=|<>|==|=|≥|≤|≠|>|<|~|(?<=\\s)not\\s+in(?=\\s)|(?<=\\s)in(?=\\s))\\s*(?<value>.+)$`,
   "is",
 );
 const SAME = /** @type {Record<string, string>} */ ({ "==": "=", "<>": "!=", "≠": "!=", "≥": ">=", "≤": "<=" });
+
+/**
+ * Returns whether a value is a number as filters take them.
+ *
+ * @param {string} value
+ */
+export const isNumber = (value) => NUMBER.test(value);
 
 /**
  * Returns an expression that compares texts.
@@ -65,7 +76,7 @@ function join(key, operator, value) {
 }
 
 /** @param {string} value @returns {string} Quoted if the server could take it for something else. */
-const asText = (value) => (LOOKS_LIKE_NO_TEXT.test(value) ? quoted(value) : quotedIf(NEEDS_QUOTES, value));
+const asText = (value) => (isNumber(value) || BOOLEAN.test(value) ? quoted(value) : quotedIf(NEEDS_QUOTES, value));
 
 /** @param {RegExp} pattern @param {string} text */
 const quotedIf = (pattern, text) => (pattern.test(text) ? quoted(text) : text);

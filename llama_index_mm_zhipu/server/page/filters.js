@@ -1,7 +1,9 @@
 /** The bar of filters: chips that can be removed, and a form that makes new ones from the metadata of the index. */
 
 import { byId, element, icon, iconButton } from "./dom.js";
-import { NUMBER_OPERATORS, TEXT_OPERATORS, numberExpressions, readable, textExpression } from "./filter_expressions.js";
+import {
+  MIXED_OPERATORS, NUMBER_OPERATORS, TEXT_OPERATORS, isNumber, numberExpressions, readable, textExpression,
+} from "./filter_expressions.js";
 import { onLanguage } from "./settings.js";
 import { go, onState, state } from "./state.js";
 import { onStatus, status } from "./status.js";
@@ -110,14 +112,17 @@ function filterForm(filterables, close) {
 }
 
 /** @param {Filterable} filterable @returns {readonly string[]} */
-const operatorsOf = ({ types }) => (types.includes("text") ? TEXT_OPERATORS : NUMBER_OPERATORS);
+function operatorsOf({ types }) {
+  if (!types.includes("text")) return NUMBER_OPERATORS;
+  return types.includes("number") ? MIXED_OPERATORS : TEXT_OPERATORS;
+}
 
 /**
  * @param {Filterable} filterable
  * @param {string} operator
  */
 function valueFields(filterable, operator) {
-  const isNumber = !filterable.types.includes("text");
+  const hasTexts = filterable.types.includes("text");
   if (operator === "between") {
     return [
       field(words().filterFrom, numberInput("value", filterable.min)),
@@ -125,10 +130,10 @@ function valueFields(filterable, operator) {
     ];
   }
   const isList = operator.endsWith("in");
-  const input = isNumber
-    ? numberInput("value", filterable.min)
-    : element("input", { name: "value", autocomplete: "off", placeholder: isList ? words().filterList : "" });
-  return [field(words().filterValue, input), isNumber ? "" : suggestions(filterable, input, isList)];
+  const input = hasTexts
+    ? element("input", { name: "value", autocomplete: "off", placeholder: isList ? words().filterList : "" })
+    : numberInput("value", filterable.min);
+  return [field(words().filterValue, input), hasTexts ? suggestions(filterable, input, isList) : ""];
 }
 
 /** @param {string} name @param {number | null} example */
@@ -150,7 +155,7 @@ function suggestions(filterable, input, isList) {
   return element(
     "div",
     { class: "suggestions", role: "group", "aria-label": words().filterExamples },
-    ...filterable.values.map(String).map((value) =>
+    ...filterable.values.map((value) =>
       element("button", { type: "button", class: "suggestion", title: value, onclick: () => take(value) }, value),
     ),
   );
@@ -173,6 +178,10 @@ function expressionsOf(filterable, operator, values) {
   if (!filterable.types.includes("text")) {
     const expressions = numberExpressions(filterable.key, operator, value, valueOf("upper"));
     return value || operator === "between" ? expressions : [];
+  }
+  const comparesNumbers = /[<>]/.test(operator) || (filterable.types.includes("number") && /=/.test(operator));
+  if (comparesNumbers && isNumber(value) && !filterable.values.includes(value)) {
+    return numberExpressions(filterable.key, operator, value, "");
   }
   const items = operator.endsWith("in") ? listed(value) : [value].filter(Boolean);
   return items.length ? [textExpression(filterable.key, operator, items)] : [];

@@ -91,6 +91,13 @@ export class TurnView {
     }
   }
 
+  /** @param {number | null} number @returns {string} What the answer calls an image, whose language may be another. */
+  nameOf(number) {
+    if (number === null) return "";
+    const name = /(图片?|[Pp]icture|[Ii]mage)(\s*)\d/.exec(this.turn.text);
+    return name ? `${name[1]}${name[2]}${number}` : words().imageName(number);
+  }
+
   actions() {
     const { turn } = this;
     if (turn.phase === "finding" || turn.phase === "answering") return null;
@@ -123,7 +130,9 @@ export class TurnView {
     const grid = element(
       "ul",
       { class: "grid sources" },
-      ...shown.map((each) => createCard(each, sources, { isNumbered: true, note: answer?.skipped[each.node_id] })),
+      ...shown.map((each) =>
+        createCard(each, sources, { name: this.nameOf(each.number), note: answer?.skipped[each.node_id] }),
+      ),
     );
     moveByArrows(grid);
     return grid;
@@ -138,7 +147,7 @@ function questionOf(turn) {
     { class: "question" },
     element("h3", { class: "hidden-text" }, words().you),
     image ? thumbnail(image, words().aboutChip) : null,
-    element("p", {}, turn.question),
+    turn.question ? element("p", {}, turn.question) : null,
   );
 }
 

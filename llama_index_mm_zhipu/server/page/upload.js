@@ -2,11 +2,12 @@
 
 import { ApiError, addFiles, isAbort } from "./api.js";
 import { sizeText } from "./dom.js";
+import { isImage } from "./image_input.js";
 import { describe } from "./notices.js";
 import { words } from "./words.js";
 
 /** @typedef {import("./image_input.js").NamedFile} NamedFile */
-/** @typedef {import("./api.js").Status["limits"]} Limits */
+/** @typedef {import("./api.js").Status} Status */
 /** @typedef {{file: File, name: string}} Waiting */
 
 const MAX_BATCH_FILES = 16;
@@ -54,16 +55,16 @@ export class Upload {
    * Adds files to the queue and starts to send them.
    *
    * @param {NamedFile[]} files
-   * @param {Limits} limits
+   * @param {Status} server Says what can be added.
    */
-  add(files, limits) {
+  add(files, server) {
     if (this.phase === "done") this.reset();
     for (const { file, name } of files) {
       const key = `${name}\n${file?.size}\n${file?.lastModified}`;
       if (NOISE.test(name) || this.known.has(key)) continue;
       this.known.add(key);
       this.total += 1;
-      const reason = file ? refusal(file, name, limits) : words().unreadableFile;
+      const reason = file ? refusal(file, name, server) : words().unreadableFile;
       if (file && !reason) this.waiting.push({ file, name });
       else this.skip(name, reason);
     }
@@ -153,14 +154,15 @@ export class Upload {
 /**
  * @param {File} file
  * @param {string} name
- * @param {Limits} limits
+ * @param {Status} server
  * @returns {string} Why a file is not sent; empty if it is.
  */
-function refusal(file, name, limits) {
+function refusal(file, name, { limits, suffixes }) {
   const suffix = /\.[^./]+$/.exec(name.toLowerCase())?.[0] ?? "";
-  if (!limits.suffixes.includes(suffix)) return words().unknownType;
+  if (!suffixes.includes(suffix)) return words().unknownType;
   if (!file.size) return words().emptyFile;
-  return file.size > limits.file_bytes ? words().tooLarge(sizeText(limits.file_bytes)) : "";
+  const limit = isImage(file) ? limits.image_bytes : limits.file_bytes;
+  return file.size > limit ? words().tooLarge(sizeText(limit)) : "";
 }
 
 /** @param {Waiting[]} waiting @returns {number} How many files go into the next request, at least one. */

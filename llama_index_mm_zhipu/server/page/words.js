@@ -23,7 +23,6 @@ const zh = {
   close: "关闭",
   retry: "重试",
   remove: "移除",
-  clear: "清除",
   images: (/** @type {number} */ count) => `${grouped(count)} 张图片`,
   imagesAndTexts: (/** @type {number} */ images, /** @type {number} */ texts) =>
     `${grouped(images)} 张图片 · ${grouped(texts)} 段文字`,
@@ -126,14 +125,11 @@ const zh = {
   previous: "上一张",
   next: "下一张",
   position: (/** @type {number} */ index, /** @type {number} */ count) => `${index} / ${count}`,
-  caption: "说明",
   source: "来源",
   pageLabel: "页",
   time: "时间",
   scoreLabel: "得分",
   metadata: "属性",
-  property: "名称",
-  value: "值",
   textInImage: "图中文字",
   showAllBoxes: "标出所有文字",
   matches: (/** @type {number} */ count) => `${count} 行与检索词相符`,
@@ -143,8 +139,8 @@ const zh = {
   // Add
   addHeading: "添加图片到索引",
   dropHere: "把图片、文件或文件夹拖到这里",
-  knownTypes: (/** @type {string} */ suffixes, /** @type {string} */ size) =>
-    `支持 ${suffixes}；单个文件不超过 ${size}`,
+  knownTypes: (/** @type {string} */ suffixes, /** @type {string} */ image, /** @type {string} */ file) =>
+    `支持 ${suffixes}；图片不超过 ${image}，其他文件不超过 ${file}`,
   chooseFiles: "选择文件",
   chooseFolder: "选择文件夹",
   addHint: "没有变化的图片不会重复处理：刷新页面或中断之后，把同一个文件夹再拖进来，很快就能接着完成。",
@@ -181,9 +177,7 @@ const zh = {
   dropToSearch: "松开，以图检索",
   dropToAsk: "松开，针对这张图片提问",
   dropToAdd: "松开，添加到图片库",
-  dropToUse: "松开以使用",
   imageTooLarge: (/** @type {string} */ size, /** @type {string} */ limit) => `图片 ${size}，超过上限 ${limit}`,
-  notAnImage: "这个文件不是图片，不能用来检索。",
 
   // States and errors
   loadingModel: "正在加载模型，加载完成后就可以检索。",
@@ -233,7 +227,6 @@ const en = {
   close: "Close",
   retry: "Try again",
   remove: "Remove",
-  clear: "Clear",
   images: (count) => plural(count, "image"),
   imagesAndTexts: (images, texts) => `${plural(images, "image")} · ${plural(texts, "text")}`,
 
@@ -329,14 +322,11 @@ const en = {
   previous: "Previous image",
   next: "Next image",
   position: (index, count) => `${index} / ${count}`,
-  caption: "Caption",
   source: "Source",
   pageLabel: "Page",
   time: "Time",
   scoreLabel: "Score",
   metadata: "Metadata",
-  property: "Name",
-  value: "Value",
   textInImage: "Text in the image",
   showAllBoxes: "Mark all lines",
   matches: (count) => `${plural(count, "line matches", "lines match")} the words`,
@@ -345,7 +335,7 @@ const en = {
 
   addHeading: "Add images to the index",
   dropHere: "Drop images, files or a folder here",
-  knownTypes: (suffixes, size) => `${suffixes}; each file up to ${size}`,
+  knownTypes: (suffixes, image, file) => `${suffixes}; images up to ${image}, other files up to ${file}`,
   chooseFiles: "Choose files",
   chooseFolder: "Choose a folder",
   addHint: "Images that have not changed are not processed again: after a reload or an interruption, drop the same folder again and it goes on quickly.",
@@ -380,9 +370,7 @@ const en = {
   dropToSearch: "Drop to search by this image",
   dropToAsk: "Drop to ask about this image",
   dropToAdd: "Drop to add to the index",
-  dropToUse: "Drop to use",
   imageTooLarge: (size, limit) => `The image has ${size}; the limit is ${limit}`,
-  notAnImage: "This file is not an image, so it cannot be searched by.",
 
   loadingModel: "The model is loading. You can search as soon as it is ready.",
   searchWaits: "The search starts when the model is ready.",
