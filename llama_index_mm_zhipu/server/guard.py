@@ -108,12 +108,12 @@ class TokenRequired:
 
     def _response_to(self, scope: Scope) -> ASGIApp:
         headers = Headers(scope=scope)
-        if self._cookie is not None and scope["path"] == "/":
+        if self._cookie is not None and scope.get("path") == "/":
             parameters = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
             given = dict(parameters).get(TOKEN_PARAMETER)
             if given is not None and self._is_token(given):
                 return self._with_cookie([each for each in parameters if each[0] != TOKEN_PARAMETER])
-        if self._is_allowed(headers) or self._is_open(scope["path"]):
+        if self._is_allowed(headers) or self._is_open(scope.get("path", "")):
             return self._app
         return error_response(
             401, "unauthorized", "send the token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
