@@ -14,7 +14,7 @@ from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
 EXTRAS = ("postgres", "qdrant", "milvus", "transfer")
 
-# These modules need pytest, matplotlib, Ray, mcp, Starlette and packages of other stores, which the wheel does not require.
+# These modules need pytest, matplotlib, Ray, mcp, Starlette and clients of stores, which the wheel does not require.
 needing_more = (
     *(
         "testing.fixtures",
