@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import gc
 import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,22 @@ from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "tests" / "data" / "photos"
 DEMO = ROOT / "examples" / "demo"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the imported libraries out of garbage collection.
+
+    They have more than a million objects. Each full collection would take most of a second to look at them, while
+    modules are imported and in all tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")

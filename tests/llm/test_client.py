@@ -7,7 +7,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -351,16 +351,6 @@ def leave(llm: ZhipuMultiModal, number: int) -> None:
             stream.throw(ZeroDivisionError())
 
 
-@pytest.fixture
-def small_heap() -> Iterator[None]:
-    """Makes garbage collections fast: they ignore the objects that exist before the test."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.mark.usefixtures("small_heap")
 def test_a_thousand_abandoned_streams_leave_no_connection_open(connect: Connect, server: MockGLMServer) -> None:
     llm = connect()
     for number in range(1000):
@@ -374,7 +364,6 @@ def test_a_thousand_abandoned_streams_leave_no_connection_open(connect: Connect,
     assert llm.chat(CHAT).message.content
 
 
-@pytest.mark.usefixtures("small_heap")
 def test_streams_are_collected_while_other_calls_run(connect: Connect, server: MockGLMServer) -> None:
     """The garbage collector runs very often and closes streams in several threads that are busy with other calls."""
     llm = connect()
