@@ -21,8 +21,10 @@ from llama_index.core.schema import ImageNode
 from published_forms import Example
 from serving import serving
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, read_jsonl
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_jsonl
+from llama_index_mm_zhipu.embedding import EmbeddedNodes, embed_nodes
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import has_openvino
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +99,10 @@ def captions() -> dict[str, str]:
 @pytest.fixture
 def photo_nodes(photos: list[Path], captions: dict[str, str]) -> list[ImageNode]:
     """The photographs as nodes with captions and with file names as ids."""
+    return _captioned(photos, captions)
+
+
+def _captioned(photos: list[Path], captions: dict[str, str]) -> list[ImageNode]:
     return [ImageNode(id_=photo.name, image_path=str(photo), text=captions[photo.name]) for photo in photos]
 
 
@@ -177,6 +183,21 @@ def tiny_embedding(tiny_model: Path) -> ChineseClipEmbedding:
 def demo_embedding() -> ChineseClipEmbedding:
     """The trained demo model, for tests that depend on what it finds."""
     return ChineseClipEmbedding(model_name=str(DEMO / "model"), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def embedded_photos(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path], captions: dict[str, str]
+) -> EmbeddedNodes:
+    """The captioned photographs with their vectors, which many tests put into an index."""
+    return embed_nodes(_captioned(photos, captions), demo_embedding)
+
+
+@pytest.fixture
+def photo_index(demo_embedding: ChineseClipEmbedding, embedded_photos: EmbeddedNodes) -> ImageIndex:
+    """An index of the captioned photographs, in memory."""
+    nodes = [node.model_copy() for node in embedded_photos]
+    return build_index(nodes, embed_model=demo_embedding, caption_weight=embedded_photos.caption_weight)
 
 
 @pytest.fixture(scope="session")
