@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +30,16 @@ from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "tests" / "data" / "photos"
 DEMO = ROOT / "examples" / "demo"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: Sequence[object]) -> None:
+    """Divide the cores among the workers of pytest-xdist.
+
+    The threads of torch and faiss wait for each other in busy loops. If each worker had one for every core, they would
+    take the time of the other workers.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(specs))))
 
 
 @pytest.hookimpl(wrapper=True)
