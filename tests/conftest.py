@@ -9,11 +9,11 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_in
 from llama_index_mm_zhipu.embedding import EmbeddedNodes, embed_nodes
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import has_openvino
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
-from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
+from llama_index_mm_zhipu.testing import MockGLMServer, mock_server, tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "tests" / "data" / "photos"
@@ -234,6 +234,14 @@ def server() -> Iterator[MockGLMServer]:
     """A mock server of the GLM API."""
     with MockGLMServer() as running:
         yield running
+
+
+@pytest.fixture
+def ending_servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ends the mock servers of an example with the test; otherwise they would run until the process ends."""
+    with ExitStack() as ends:
+        monkeypatch.setattr(mock_server, "atexit", SimpleNamespace(register=ends.callback))
+        yield
 
 
 @pytest.fixture
