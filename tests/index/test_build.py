@@ -526,7 +526,7 @@ import sys
 from llama_index.core.schema import ImageNode
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 model, folder, *photos = sys.argv[1:]
-nodes = [ImageNode(id_=str(number), image_path=photos[number % len(photos)]) for number in range(100_000)]
+nodes = [ImageNode(id_=str(number), image_path=photos[number % len(photos)]) for number in range(10_000)]
 embed_model = ChineseClipEmbedding(model, device="cpu", embed_batch_size=8)
 run = embed_model._model.backend.image_vectors
 def report(pixels):
