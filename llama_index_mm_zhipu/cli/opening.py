@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llama_index_mm_zhipu.cli.console import Console, shell_quoted
@@ -61,12 +60,11 @@ def chat_model_or_mock(options: argparse.Namespace, console: Console) -> tuple[Z
         console: Where to write.
     """
     from llama_index_mm_zhipu.llm import ZhipuMultiModal
-    from llama_index_mm_zhipu.llm.endpoint import MissingKeyError
+    from llama_index_mm_zhipu.llm.endpoint import key_variable
 
-    if not options.mock:
-        with suppress(MissingKeyError):
-            return ZhipuMultiModal(options.llm) if options.llm else ZhipuMultiModal(), False
-    return _mock(options, console), True
+    if options.mock or key_variable() is None:
+        return _mock(options, console), True
+    return ZhipuMultiModal(options.llm) if options.llm else ZhipuMultiModal(), False
 
 
 def _mock(options: argparse.Namespace, console: Console) -> ZhipuMultiModal:

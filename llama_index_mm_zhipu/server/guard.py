@@ -89,7 +89,7 @@ class TokenRequired:
     Args:
         app: Answers the other requests.
         token: The token.
-        open_paths: Paths that need no token; one that ends in ``/`` stands for all below it.
+        open_paths: Paths that need no token; one such as ``/page/`` stands for all below it, and ``/`` for itself.
         sets_cookie: Whether browsers may give the token in the address, once: they get a cookie for it.
     """
 
@@ -108,12 +108,12 @@ class TokenRequired:
 
     def _response_to(self, scope: Scope) -> ASGIApp:
         headers = Headers(scope=scope)
-        if self._cookie is not None and scope["path"] == "/":
+        if self._cookie is not None and scope.get("path") == "/":
             parameters = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
             given = dict(parameters).get(TOKEN_PARAMETER)
             if given is not None and self._is_token(given):
                 return self._with_cookie([each for each in parameters if each[0] != TOKEN_PARAMETER])
-        if self._is_allowed(headers) or self._is_open(scope["path"]):
+        if self._is_allowed(headers) or self._is_open(scope.get("path", "")):
             return self._app
         return error_response(
             401, "unauthorized", "send the token: Authorization: Bearer …", {"WWW-Authenticate": "Bearer"}
@@ -153,7 +153,9 @@ class TokenRequired:
         return secrets.compare_digest(given.encode("utf-8", "replace"), self._token)
 
     def _is_open(self, path: str) -> bool:
-        return any(path == each or (each.endswith("/") and path.startswith(each)) for each in self._open_paths if each)
+        return path in self._open_paths or any(
+            path.startswith(each) for each in self._open_paths if each.endswith("/") and each != "/"
+        )
 
 
 class SecurityHeaders:

@@ -115,8 +115,8 @@ def renamed(text: str, uploads: Sequence[Upload]) -> str:
     """Return a text in which files have the names that users know."""
     for upload in uploads:
         file, folder = re.escape(upload.path.name), upload.path.parent.name
-        # Ids begin with the name of the folder, or of a file with images, and a hash of its path.
-        saved = rf"{re.escape(str(upload.path))}|{folder}-[0-9a-f]+/{file}|{file}-[0-9a-f]+(?=/)"
+        # Ids begin with the name of the folder and a hash of its path.
+        saved = rf"{re.escape(str(upload.path))}|{folder}-[0-9a-f]+/{file}"
         text = re.sub(saved, upload.name.replace("\\", r"\\"), text)
     return text
 

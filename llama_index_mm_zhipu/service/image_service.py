@@ -13,7 +13,7 @@ from llama_index.core.chat_engine.types import BaseChatEngine
 from llama_index.core.llms.utils import LLMType
 from llama_index.core.memory import BaseMemory
 from llama_index.core.schema import NodeWithScore, QueryBundle
-from llama_index.core.vector_stores.types import FilterCondition, MetadataFilter, MetadataFilters, VectorStoreQueryMode
+from llama_index.core.vector_stores.types import MetadataFilter, MetadataFilters, VectorStoreQueryMode
 
 from llama_index_mm_zhipu.arguments import as_path, require_positive
 from llama_index_mm_zhipu.display import Gallery, show
@@ -30,7 +30,7 @@ from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.query.chat import chat_memory
 from llama_index_mm_zhipu.query.labels import number_images
 from llama_index_mm_zhipu.query.question import image_question
-from llama_index_mm_zhipu.readers.records import SOURCE_LOCATION, SOURCE_ROOT, Source
+from llama_index_mm_zhipu.readers.records import FILE_NAME, SOURCE_ROOT, Source
 from llama_index_mm_zhipu.service.answers import AnswerStream, ChatSession, SourceOptions
 from llama_index_mm_zhipu.service.conversion import lines_of, result_of, results_of
 from llama_index_mm_zhipu.service.filters import parse_filters
@@ -336,11 +336,9 @@ class ImageService:
         return ImageDetails(result_of(node), lines_of(node, words))
 
     def has_images_of(self, path: Path) -> bool:
-        """Return whether the index holds an image that is a file, or that was read from it."""
-        name = Source.of(path).location
-        from_file = MetadataFilter(key=SOURCE_LOCATION, value=name)
-        in_file = MetadataFilter(key=SOURCE_ROOT, value=name)
-        filters = MetadataFilters(filters=[from_file, in_file], condition=FilterCondition.OR)
+        """Return whether the index holds an image that is a file, or that was read from one, such as a page."""
+        of_file = {SOURCE_ROOT: Source.of(path.parent).location, FILE_NAME: path.name}
+        filters = MetadataFilters(filters=[MetadataFilter(key=key, value=value) for key, value in of_file.items()])
         return bool(self.index.image_store.get_nodes(filters=filters))
 
     def filter_options(self) -> list[FilterOption]:

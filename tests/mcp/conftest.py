@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
+from asgi import served
 from llama_index.core.schema import ImageNode, TextNode
 from published_forms import Example
-from waiting import PATIENCE, wait_until
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.service.image_service import ImageService
@@ -53,18 +50,4 @@ def image_file(examples: list[Example], tmp_path_factory: pytest.TempPathFactory
 def serve() -> Iterator[Callable[[Any], str]]:
     """A function that serves an ASGI application over HTTP until the test ends, and returns its URL."""
     with ExitStack() as servers:
-        yield lambda app: servers.enter_context(_served(app))
-
-
-@contextmanager
-def _served(app: Any) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        try:
-            assert wait_until(lambda: server.started or not thread.is_alive())
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
-        finally:
-            server.should_exit = True
-            thread.join(PATIENCE)
+        yield lambda app: f"{servers.enter_context(served(app))}/mcp"

@@ -18,10 +18,11 @@ async def image_in(form: Form) -> bytes | None:
         ImageError: An image in JSON is not base64.
         ServerError: There are several, other files, or the image is empty or too large.
     """
-    given = form.fields.pop(IMAGE, [])
+    # Forms of pages send empty fields and files for what was not filled in.
+    given = [text for text in form.fields.pop(IMAGE, []) if text]
     if unknown := form.files.keys() - {IMAGE}:
         raise bad_request(f"unknown file {min(unknown)!r}; give the image as {IMAGE!r}")
-    files = form.files.get(IMAGE, [])
+    files = [file for file in form.files.get(IMAGE, []) if file.filename or file.size]
     if len(given) + len(files) > 1:
         raise bad_request("give one image")
     if given:
