@@ -13,6 +13,9 @@ import { words } from "./words.js";
 
 const MAX_LISTED = 200;
 
+/** The types that are named, if the server takes them; it takes others, too. */
+const NAMED_TYPES = ["JPG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PDF", "PPTX", "MP4", "MOV"];
+
 const area = byId("upload");
 const upload = new Upload(render);
 
@@ -68,7 +71,7 @@ function take(files) {
 function showTypes() {
   const known = status();
   if (!known?.suffixes.length) return;
-  const suffixes = known.suffixes.map((each) => each.replace(".", "").toUpperCase());
+  const suffixes = NAMED_TYPES.filter((each) => known.suffixes.includes(`.${each.toLowerCase()}`));
   const { image_bytes: image, file_bytes: file } = known.limits;
   byId("known-types").textContent = words().knownTypes(suffixes.join(words().separator), sizeText(image), sizeText(file));
 }

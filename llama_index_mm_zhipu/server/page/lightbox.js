@@ -170,7 +170,7 @@ const metadataTable = (metadata) =>
       "tbody",
       {},
       ...metadata.map(([name, value]) =>
-        element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, typeof value === "string" ? value : JSON.stringify(value))),
+        element("tr", {}, element("th", { scope: "row" }, words().keyNames[name] ?? name), element("td", {}, typeof value === "string" ? value : JSON.stringify(value))),
       ),
     ),
   );
