@@ -45,7 +45,12 @@ export const skeletons = (count) =>
       "li",
       { class: "card skeleton", "aria-hidden": "true" },
       element("span", { class: "image-frame" }),
-      element("div", { class: "card-body" }, element("span", { class: "bone" }), element("span", { class: "bone short" })),
+      element(
+        "div",
+        { class: "card-body" },
+        element("span", { class: "bone" }),
+        element("span", { class: "bone short" }),
+      ),
     ),
   );
 
@@ -76,13 +81,20 @@ function neighbour(cards, index, key) {
   const inColumn = cards.filter((card) => columnOf(card) === columnOf(cards[index]));
   const position = inColumn.indexOf(cards[index]);
   switch (key) {
-    case "ArrowRight": return cards[index + 1];
-    case "ArrowLeft": return cards[index - 1];
-    case "ArrowDown": return inColumn[position + 1];
-    case "ArrowUp": return inColumn[position - 1];
-    case "Home": return cards[0];
-    case "End": return cards.at(-1);
-    default: return undefined;
+    case "ArrowRight":
+      return cards[index + 1];
+    case "ArrowLeft":
+      return cards[index - 1];
+    case "ArrowDown":
+      return inColumn[position + 1];
+    case "ArrowUp":
+      return inColumn[position - 1];
+    case "Home":
+      return cards[0];
+    case "End":
+      return cards.at(-1);
+    default:
+      return undefined;
   }
 }
 

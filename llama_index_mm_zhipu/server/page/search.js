@@ -94,11 +94,8 @@ function showControls() {
   cutoff.value = String(shown.cutoff);
   showCutoff(shown.cutoff);
   const file = keptFile(shown.upload);
-  showAttachment(
-    byId("search-attachment"),
-    file ?? shown.like,
-    file ? words().imageChip : words().likeChip,
-    () => go({ like: "", upload: 0 }),
+  showAttachment(byId("search-attachment"), file ?? shown.like, file ? words().imageChip : words().likeChip, () =>
+    go({ like: "", upload: 0 }),
   );
 }
 
@@ -145,7 +142,10 @@ async function run() {
   render();
   const image = keptFile(upload);
   try {
-    found = await search({ words: text, like: image ? "" : like, image, filters, cutoff: least, number: most }, mine.signal);
+    found = await search(
+      { words: text, like: image ? "" : like, image, filters, cutoff: least, number: most },
+      mine.signal,
+    );
   } catch (error) {
     if (isAbort(error)) return;
     found = null;
@@ -204,6 +204,7 @@ const advice = () =>
 function loosening() {
   const actions = [];
   if (state().cutoff) actions.push({ icon: "close", text: words().cutoffReset, run: () => go({ cutoff: 0 }) });
-  if (state().filters.length) actions.push({ icon: "close", text: words().filtersReset, run: () => go({ filters: [] }) });
+  if (state().filters.length)
+    actions.push({ icon: "close", text: words().filtersReset, run: () => go({ filters: [] }) });
   return actions;
 }
