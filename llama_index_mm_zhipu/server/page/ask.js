@@ -99,7 +99,8 @@ function showControls() {
   send.disabled = !isReady() || isEmpty();
   stop.hidden = running === null;
   byId("new-conversation").hidden = !views.length;
-  if (!views.length) turnArea.replaceChildren(...(isEmpty() ? [] : [hintList(words().askFirstTitle, words().askHints)]));
+  if (!views.length)
+    turnArea.replaceChildren(...(isEmpty() ? [] : [hintList(words().askFirstTitle, words().askHints)]));
 }
 
 function fitInput() {
@@ -112,8 +113,14 @@ function submit() {
   if (!(question || file || state().about) || running || send.disabled) return;
   /** @type {Turn} */
   const turn = {
-    question, file, about: file ? "" : state().about,
-    phase: "finding", text: "", sources: [], answer: null, error: null,
+    question,
+    file,
+    about: file ? "" : state().about,
+    phase: "finding",
+    text: "",
+    sources: [],
+    answer: null,
+    error: null,
   };
   const view = new TurnView(turn, () => run(view));
   if (!views.length) turnArea.replaceChildren();
