@@ -78,7 +78,7 @@ const citation = (text, number, onCite, onHover) =>
     {
       type: "button",
       class: "citation",
-      title: words().showSource(words().imageName(number)),
+      title: words().showSource(text),
       onclick: () => onCite(number),
       onmouseenter: () => onHover(number),
       onmouseleave: () => onHover(null),

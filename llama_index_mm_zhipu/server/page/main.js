@@ -62,11 +62,10 @@ function showViews() {
  */
 function showServer(known, error) {
   const index = known?.index;
-  byId("count").textContent = !index
-    ? ""
-    : index.texts
-      ? words().imagesAndTexts(index.images, index.texts)
-      : words().images(index.images);
+  byId("count").replaceChildren(
+    index ? words().images(index.images) : "",
+    index?.texts ? element("span", { class: "texts" }, ` · ${words().texts(index.texts)}`) : "",
+  );
   serverError = error;
   byId("drop-zone").hidden = Boolean(known) && !canAdd();
   showViews();

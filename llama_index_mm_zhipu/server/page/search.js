@@ -175,7 +175,7 @@ function summaryText(count, seconds) {
 /** @returns {Node[]} */
 function notices() {
   if (failure) return [errorNotice(failure, run, loosening())];
-  if (found && !found.results.length) return [notice("info", advice(), "", loosening())];
+  if (found && !found.results.length) return [notice("info", "", advice(), loosening())];
   if (hasQuery() || found || isEmpty()) return [];
   const needsWords = state().filters.length ? [notice("info", words().filtersNeedWords)] : [];
   return [...needsWords, hintList(words().firstTitle, words().firstHints)];

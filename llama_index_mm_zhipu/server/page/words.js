@@ -24,8 +24,7 @@ const zh = {
   retry: "重试",
   remove: "移除",
   images: (/** @type {number} */ count) => `${grouped(count)} 张图片`,
-  imagesAndTexts: (/** @type {number} */ images, /** @type {number} */ texts) =>
-    `${grouped(images)} 张图片 · ${grouped(texts)} 段文字`,
+  texts: (/** @type {number} */ count) => `${grouped(count)} 段文字`,
 
   // Search
   searchLabel: "检索词",
@@ -64,7 +63,6 @@ const zh = {
   likeChip: "与此图相似",
   imageChip: "以图检索",
   aboutChip: "问题所指的图片",
-  imageName: (/** @type {number} */ number) => `图${number}`,
   textCard: "文字",
   noCaption: "无说明",
   imageMissing: "图片无法显示",
@@ -228,7 +226,7 @@ const en = {
   retry: "Try again",
   remove: "Remove",
   images: (count) => plural(count, "image"),
-  imagesAndTexts: (images, texts) => `${plural(images, "image")} · ${plural(texts, "text")}`,
+  texts: (count) => plural(count, "text"),
 
   searchLabel: "Words to search for",
   searchPlaceholder: "Describe an image, or drop or paste one",
@@ -264,7 +262,6 @@ const en = {
   likeChip: "Like this image",
   imageChip: "By this image",
   aboutChip: "The question is about this image",
-  imageName: (number) => `Picture ${number}`,
   textCard: "Text",
   noCaption: "No caption",
   imageMissing: "The image cannot be shown",
@@ -434,6 +431,14 @@ export function setLanguage(chosen) {
  * @returns {typeof zh}
  */
 export const words = () => TEXTS[current];
+
+/**
+ * Returns the name by which answers cite an image. Answers have the language of the question.
+ *
+ * @param {number} number
+ * @param {string} question
+ */
+export const imageName = (number, question) => (/[\u4e00-\u9fff]/.test(question) ? `图${number}` : `Picture ${number}`);
 
 /**
  * @param {"text" | "label" | "title" | "placeholder"} use
