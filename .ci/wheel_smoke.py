@@ -14,9 +14,18 @@ from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
 
 EXTRAS = ("postgres", "qdrant", "milvus", "transfer")
 
-# These modules need pytest, matplotlib, Ray, mcp and the packages of other stores, which the wheel does not require.
+# These modules need pytest, matplotlib, Ray, mcp, Starlette and clients of stores, which the wheel does not require.
 needing_more = (
-    *("testing.fixtures", "display.figure", "distributed", "mcp.", "cli.commands.mcp", "cli.commands.import"),
+    *(
+        "testing.fixtures",
+        "display.figure",
+        "distributed",
+        "mcp.",
+        "server",
+        "cli.commands.mcp",
+        "cli.commands.serve",
+        "cli.commands.import",
+    ),
     *("cli.commands.export", "cli.transfer", "service.moving", "__main__"),
     *(f"stores.{each}." for each in EXTRAS),
 )

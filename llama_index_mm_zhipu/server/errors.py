@@ -29,7 +29,7 @@ _BY_CLASS = {
 """Statuses and codes by the name of a class, the first that an error has."""
 
 
-class ServerError(Exception):
+class ServerError(RuntimeError):
     """Raised by endpoints for requests that cannot be answered; the message says what to do.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,15 @@ from llama_index_mm_zhipu.embedding.backends import Precision
 from llama_index_mm_zhipu.embedding.references import model_of
 from llama_index_mm_zhipu.images import ImageSource, encode_image, has_image, load_within
 from llama_index_mm_zhipu.index.build import build_from_reader, create_index, has_index, load_index
-from llama_index_mm_zhipu.index.fill import INSERT_BATCH_SIZE, IndexReader, fill_index
+from llama_index_mm_zhipu.index.fill import fill_index
 from llama_index_mm_zhipu.index.multimodal import ImageIndex
-from llama_index_mm_zhipu.index.read import IndexItem
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.query.chat import chat_memory
 from llama_index_mm_zhipu.query.labels import number_images
 from llama_index_mm_zhipu.query.question import image_question
 from llama_index_mm_zhipu.readers.records import FILE_NAME, SOURCE_ROOT, Source
+from llama_index_mm_zhipu.service.adding import reader_of, report_of
 from llama_index_mm_zhipu.service.answers import AnswerStream, ChatSession, SourceOptions
 from llama_index_mm_zhipu.service.conversion import lines_of, result_of, results_of
 from llama_index_mm_zhipu.service.filters import parse_filters
@@ -43,8 +43,6 @@ from llama_index_mm_zhipu.types import Language
 
 DEFAULT_MODEL = "ViT-B-16"
 """Embedding model of a new index."""
-
-_WATCHED_BATCH_SIZE = 32
 
 MAX_SIDE = 1024
 """Default for the longer side of an image that is looked at, in pixels."""
@@ -170,13 +168,13 @@ class ImageService:
         embed_model = _embedding(path, model, device, precision)
         index = build_from_reader(
             # An index that is new is not created for folders without images.
-            _reader_of(inputs, remove_missing, allow_empty=remove_missing and has_index(path)),
+            reader_of(inputs, remove_missing, allow_empty=remove_missing and has_index(path)),
             embed_model,
             persist_dir=path,
             caption_weight=None if before else inputs.caption_weight_for(embed_model),
             ocr=ocr,
         )
-        return cls(index, folder=path, llm=llm), _report(index, inputs, before, started)
+        return cls(index, folder=path, llm=llm), report_of(index, inputs, before, started)
 
     def add(
         self, inputs: IndexInputs, *, remove_missing: bool = False, on_read: Callable[[int], None] | None = None
@@ -196,8 +194,8 @@ class ImageService:
         started = time.monotonic()
         with self._adding:
             before = self.index.image_store.count()
-            fill_index(self.index, _reader_of(inputs, remove_missing, allow_empty=remove_missing, on_read=on_read))
-            return _report(self.index, inputs, before, started)
+            fill_index(self.index, reader_of(inputs, remove_missing, allow_empty=remove_missing, on_read=on_read))
+            return report_of(self.index, inputs, before, started)
 
     def search(
         self,
@@ -405,44 +403,3 @@ def _recorded_model(folder: Path) -> dict[str, Any] | None:
     if reference is None and stored.nodes:
         raise ValueError(f"the index in {folder} does not say which model it was built with; give the model")
     return reference
-
-
-def _reader_of(
-    inputs: IndexInputs,
-    remove_missing: bool,
-    *,
-    allow_empty: bool,
-    on_read: Callable[[int], None] | None = None,
-) -> IndexReader:
-    items = inputs.items(allow_empty=allow_empty)
-    return IndexReader(
-        items if on_read is None else _watched(items, on_read),
-        batch_size=INSERT_BATCH_SIZE if on_read is None else _WATCHED_BATCH_SIZE,
-        on_error=inputs.on_error,
-        remove_missing=remove_missing,
-        # A folder without images has lost those that it had.
-        roots={folder.resolve() for folder in inputs.folders} if remove_missing else set(),
-        # The readers of large files show how far they are.
-        show_progress=inputs.show_progress and inputs.is_light,
-    )
-
-
-def _watched(items: Iterable[IndexItem], on_read: Callable[[int], None]) -> Iterator[IndexItem]:
-    for count, item in enumerate(items, 1):
-        yield item
-        on_read(count)
-
-
-def _report(index: ImageIndex, inputs: IndexInputs, before: int, started: float) -> IndexReport:
-    images = index.image_store.count()
-    skipped = {**inputs.skipped, **index.skipped}
-    return IndexReport(
-        images=images,
-        texts=index.text_store.count(),
-        new_images=images - before + index.removed_images,
-        kept=index.kept,
-        removed=index.removed_images + index.removed_texts,
-        skipped=skipped,
-        skipped_count=inputs.skipped.count + index.skipped.count,
-        seconds=time.monotonic() - started,
-    )

@@ -20,6 +20,7 @@ from published_forms import Example
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
 from llama_index_mm_zhipu.images import ImageError, load_image
 from llama_index_mm_zhipu.llm import GLMError
+from llama_index_mm_zhipu.service.answers import SourceOptions
 from llama_index_mm_zhipu.service.errors import UnknownNodeError
 from llama_index_mm_zhipu.service.image_service import ImageService
 from llama_index_mm_zhipu.service.inputs import IndexInputs
@@ -213,6 +214,18 @@ def test_a_conversation_is_in_the_language_of_its_first_message(
     session.clear()
     session.ask("红苹果").read()
     assert "图1（相似度" in json.dumps(server.requests[-1], ensure_ascii=False)
+
+
+def test_each_message_of_a_conversation_may_have_its_own_sources(
+    emoji: ImageService, connect: Connect, server: MockGLMServer
+) -> None:
+    session = ImageService(emoji.index, llm=connect(model="glm-4.6v-flash")).chat(similarity_top_k=1)
+    assert len([each for each in session.ask("有什么？").read().sources if each.type == "image"]) == 1
+    answer = session.ask("还有呢？", options=SourceOptions(similarity_top_k=3)).read()
+    assert len([each for each in answer.sources if each.type == "image"]) == 3
+    assert "有什么？" in json.dumps(server.requests[-1], ensure_ascii=False)
+    with pytest.raises(ValueError, match="没有"):
+        session.ask("还有呢？", options=SourceOptions(filters=["没有=1"]))
 
 
 def test_an_answer_that_broke_off_does_not_pass_for_a_whole_one(

@@ -356,6 +356,17 @@ def test_threads_can_add_delete_and_query_at_once(store: FaissMultiModalVectorSt
     assert len(store.query(ask(1, 0, k=100)).ids or []) == 40
 
 
+def test_metadata_values_are_the_first_texts_and_the_range_of_numbers() -> None:
+    store = FaissMultiModalVectorStore()
+    values = ["b", "a", "b", "", 7, -2.5, True, ["d", 9], None]
+    store.add([TextNode(id_=str(n), embedding=[1.0, 0.0], metadata={"key": v}) for n, v in enumerate(values)])
+    found = store.metadata_values("key", 3)
+    assert found.texts == ["", "a", "b"]
+    assert (found.numbers[0], found.numbers[-1]) == (-2.5, 9)
+    assert store.metadata_values("key", 10).texts == ["", "a", "b", "d"]
+    assert store.metadata_values("unheard", 3) == ([], [])
+
+
 def test_metadata_examples_are_one_of_each_type() -> None:
     store = FaissMultiModalVectorStore()
     values: list[object] = [5, 2.5, "b", "a", "", ["x", 3, None], {"k": 1}, None, True]

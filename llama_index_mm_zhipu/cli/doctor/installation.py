@@ -21,6 +21,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "ocr": ("rapidocr", "openvino"),
     "plot": ("matplotlib",),
     "parquet": ("pyarrow",),
+    "serve": ("starlette", "uvicorn", "python_multipart", "prometheus_client"),
     "mcp": ("mcp",),
 }
 """Extras with the modules that they install, but for ``openvino``, which has a check of its own."""

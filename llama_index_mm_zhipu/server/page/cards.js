@@ -97,6 +97,7 @@ const imageButton = (result, list) =>
 /** @param {Result} result */
 function captionOf(result) {
   if (result.caption) return element("p", { class: "caption", title: result.caption }, result.caption);
+  if (result.type === "text") return element("p", { class: "full-text", tabIndex: 0 }, result.text);
   if (result.text) return element("p", { class: "caption excerpt" }, result.text);
   return element("p", { class: "caption none" }, words().noCaption);
 }

@@ -61,8 +61,19 @@ export const numbersOf = (citations) =>
  * @param {(number: number | null) => void} onHover Takes null when the pointer leaves.
  */
 export function showAnswer(container, parts, onCite, onHover) {
-  container.replaceChildren(
-    ...parts.map((part) => (typeof part === "string" ? part : citation(part.text, part.number, onCite, onHover))),
+  const shown = [...container.childNodes];
+  // What is there already stays, so that a citation can be clicked while the answer goes on.
+  const isShown = (/** @type {Part} */ part, /** @type {number} */ index) =>
+    typeof part === "string"
+      ? shown[index] instanceof Text && shown[index].textContent === part
+      : shown[index] instanceof Element && shown[index].textContent === part.text;
+  const changed = parts.findIndex((part, index) => !isShown(part, index));
+  const start = changed === -1 ? parts.length : changed;
+  shown.slice(start).forEach((node) => node.remove());
+  container.append(
+    ...parts
+      .slice(start)
+      .map((part) => (typeof part === "string" ? part : citation(part.text, part.number, onCite, onHover))),
   );
 }
 

@@ -56,13 +56,15 @@ export function numberExpressions(key, operator, value, upper) {
  *
  * @param {string} expression
  * @param {Record<string, string>} operators Names of the operators.
+ * @param {Record<string, string>} keys Names of the keys that have one.
  */
-export function readable(expression, operators) {
+export function readable(expression, operators, keys) {
   const parts = EXPRESSION.exec(expression)?.groups;
   if (!parts) return expression;
   const sign = parts.operator.toLowerCase().replace(/\s+/g, " ");
   const operator = SAME[sign] ?? sign;
-  return `${unquoted(parts.key)} ${operators[operator] ?? operator} ${unquoted(parts.value)}`;
+  const key = unquoted(parts.key);
+  return `${keys[key] ?? key} ${operators[operator] ?? operator} ${unquoted(parts.value)}`;
 }
 
 /**

@@ -55,7 +55,7 @@ export function createFilterBar(id) {
 
 /** @param {string} filter */
 function chipOf(filter) {
-  const text = readable(filter, words().operators);
+  const text = readable(filter, words().operators, words().keyNames);
   const remove = () => go({ filters: state().filters.filter((each) => each !== filter) });
   return element(
     "li",
@@ -70,7 +70,11 @@ function chipOf(filter) {
  * @param {() => void} close
  */
 function filterForm(filterables, close) {
-  const key = element("select", {}, ...filterables.map((each) => element("option", { value: each.key }, each.key)));
+  const names = words().keyNames;
+  // Those that the program adds to all images come last.
+  const sorted = filterables.toSorted((one, other) => Number(one.key in names) - Number(other.key in names));
+  const options = sorted.map((each) => element("option", { value: each.key }, names[each.key] ?? each.key));
+  const key = element("select", {}, ...options);
   const operator = element("select");
   const values = element("div", { class: "filter-values" });
   const chosen = () => filterables.find((each) => each.key === key.value) ?? filterables[0];

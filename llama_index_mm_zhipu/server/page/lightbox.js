@@ -14,6 +14,9 @@ import { words } from "./words.js";
 /** @type {HTMLDialogElement} */
 const dialog = byId("lightbox");
 
+/** How far a finger moves sideways for the next image, in pixels. */
+const SWIPE = 60;
+
 /** @type {Result[]} */
 let list = [];
 
@@ -76,6 +79,21 @@ function move(step) {
   if (next) go({ image: next.node_id }, { replace: true });
 }
 
+/** @param {HTMLElement} stage */
+function moveBySwipes(stage) {
+  /** @type {Touch | undefined} */
+  let start;
+  stage.addEventListener("touchstart", (event) => {
+    start = event.touches.length === 1 ? event.touches[0] : undefined;
+  }, { passive: true });
+  stage.addEventListener("touchend", (event) => {
+    const end = event.changedTouches[0];
+    if (!start || (visualViewport?.scale ?? 1) > 1) return;
+    const [across, down] = [end.clientX - start.clientX, end.clientY - start.clientY];
+    if (Math.abs(across) > SWIPE && Math.abs(across) > 2 * Math.abs(down)) move(across < 0 ? 1 : -1);
+  });
+}
+
 /** @param {string} id */
 const indexOf = (id) => list.findIndex((each) => each.node_id === id);
 
@@ -88,6 +106,7 @@ async function show(id) {
   const side = element("div", { class: "details", tabIndex: 0, role: "region", "aria-label": words().imageDetails });
   const frame = stageFrame(id, known ? nameOf(known) : words().image);
   stage.append(frame);
+  moveBySwipes(stage);
   dialog.replaceChildren(toolbar(id), stage, side);
   if (known) side.append(...description(known));
   else side.append(element("p", { class: "quiet-text" }, words().loadingDetails));
@@ -170,7 +189,7 @@ const metadataTable = (metadata) =>
       "tbody",
       {},
       ...metadata.map(([name, value]) =>
-        element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, typeof value === "string" ? value : JSON.stringify(value))),
+        element("tr", {}, element("th", { scope: "row" }, words().keyNames[name] ?? name), element("td", {}, typeof value === "string" ? value : JSON.stringify(value))),
       ),
     ),
   );

@@ -120,8 +120,9 @@ function takeImage(file) {
   else searchByFile(file);
 }
 
-function dropHint() {
-  if (state().view === "add" || isEmpty()) return words().dropToAdd;
+/** @param {boolean} isSingleImage */
+function dropHint(isSingleImage) {
+  if (state().view === "add" || isEmpty() || !isSingleImage) return words().dropToAdd;
   return state().view === "ask" ? words().dropToAsk : words().dropToSearch;
 }
 

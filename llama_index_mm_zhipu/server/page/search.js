@@ -34,6 +34,13 @@ let failure = /** @type {unknown} */ (null);
 /** The query whose outcome is shown or awaited, as a text that can be compared. */
 let shownQuery = "";
 
+/** All that the shown results and hints depend on; they are kept while it stays the same, with the focus in them. */
+let shownBasis = "";
+
+/** What the shown results were searched by, and whether they stay while others are searched by the same. */
+let searchedBy = "";
+let keepsResults = false;
+
 /** @type {AbortController | null} */
 let running = null;
 let sliderTimer = 0;
@@ -108,6 +115,9 @@ function update() {
   const { view, words: text, like, upload, filters, cutoff: least, number: most } = state();
   if (view !== "search") return;
   const query = hasQuery() ? JSON.stringify([text, like, upload, filters, least, most]) : "";
+  const basis = JSON.stringify([query, filters, status()?.state, isEmpty()]);
+  const isChanged = basis !== shownBasis;
+  shownBasis = basis;
   if (query && isReady() && query !== shownQuery) {
     shownQuery = query;
     run();
@@ -120,16 +130,19 @@ function update() {
     failure = null;
     shownQuery = "";
   }
-  render();
+  if (isChanged) render();
 }
 
 async function run() {
   running?.abort();
   const mine = new AbortController();
   running = mine;
+  const { words: text, like, upload, filters, cutoff: least, number: most } = state();
+  const subject = JSON.stringify([text, like, upload]);
+  keepsResults = found !== null && subject === searchedBy;
+  searchedBy = subject;
   failure = null;
   render();
-  const { words: text, like, upload, filters, cutoff: least, number: most } = state();
   const image = keptFile(upload);
   try {
     found = await search({ words: text, like: image ? "" : like, image, filters, cutoff: least, number: most }, mine.signal);
@@ -151,8 +164,7 @@ function render() {
   if (isSearching) {
     summary.textContent = isWaiting ? words().searchWaits : words().searching;
     noticeArea.replaceChildren();
-    // Results stay while a change of the cut-off or the filters is on its way.
-    if (found) grid.classList.add("stale");
+    if (keepsResults) grid.classList.add("stale");
     else grid.replaceChildren(...skeletons(8));
     return;
   }

@@ -85,6 +85,9 @@ const zh = {
     ">": "大于", ">=": "不小于", "<": "小于", "<=": "不大于", between: "介于",
   },
   separator: "、",
+  keyNames: /** @type {Record<string, string>} */ ({
+    file_name: "文件名", page_label: "页码", time: "时间", time_seconds: "时间（秒）",
+  }),
 
   // Ask
   questionLabel: "问题",
@@ -138,7 +141,7 @@ const zh = {
   addHeading: "添加图片到索引",
   dropHere: "把图片、文件或文件夹拖到这里",
   knownTypes: (/** @type {string} */ suffixes, /** @type {string} */ image, /** @type {string} */ file) =>
-    `支持 ${suffixes}；图片不超过 ${image}，其他文件不超过 ${file}`,
+    `支持 ${suffixes} 等格式；图片不超过 ${image}，其他文件不超过 ${file}`,
   chooseFiles: "选择文件",
   chooseFolder: "选择文件夹",
   addHint: "没有变化的图片不会重复处理：刷新页面或中断之后，把同一个文件夹再拖进来，很快就能接着完成。",
@@ -283,6 +286,7 @@ const en = {
     ">": "above", ">=": "at least", "<": "below", "<=": "at most", between: "between",
   },
   separator: ", ",
+  keyNames: { file_name: "File name", page_label: "Page", time: "Time", time_seconds: "Time (seconds)" },
 
   questionLabel: "Question",
   questionPlaceholder: "Ask about the images",
@@ -332,7 +336,7 @@ const en = {
 
   addHeading: "Add images to the index",
   dropHere: "Drop images, files or a folder here",
-  knownTypes: (suffixes, image, file) => `${suffixes}; images up to ${image}, other files up to ${file}`,
+  knownTypes: (suffixes, image, file) => `${suffixes} and others; images up to ${image}, other files up to ${file}`,
   chooseFiles: "Choose files",
   chooseFolder: "Choose a folder",
   addHint: "Images that have not changed are not processed again: after a reload or an interruption, drop the same folder again and it goes on quickly.",
