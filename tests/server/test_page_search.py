@@ -58,7 +58,7 @@ def test_words_find_cards_with_scores_captions_and_sources(open_page: Open, url:
     image = first.get_by_role("img", name="红苹果")
     expect(image).to_be_visible()
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
-    expect(visit.page.locator(".text-card .caption")).to_have_text("飞机的说明")
+    expect(visit.page.locator("#results .text-card")).to_contain_text("飞机的说明")
     expect(visit.summary).to_contain_text("11")
     expect(visit.page).to_have_title(re.compile("红苹果"))
 
