@@ -83,6 +83,7 @@ class Visit:
 
     def ask(self, question: str) -> Locator:
         """Ask a question, and return its turn, whose answer may still be on its way."""
+        expect(self.page.locator("#send")).to_be_enabled()
         count = self.turns.count()
         self.page.locator("#question").fill(question)
         self.page.locator("#question").press("Enter")
@@ -92,8 +93,12 @@ class Visit:
     def asked(self, question: str) -> Locator:
         """Ask a question, and return its turn with the whole answer."""
         turn = self.ask(question)
-        expect(turn.locator(".answer-progress")).to_have_count(0)
+        self.finish(turn)
         return turn
+
+    def finish(self, turn: Locator) -> None:
+        """Wait until nothing more of an answer is on its way."""
+        expect(turn.locator(".answer-progress")).to_have_count(0)
 
     def tab(self, view: str) -> Locator:
         """Return the link to a view."""

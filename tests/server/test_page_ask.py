@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import threading
 from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from api import Serve
 from browser import LANGUAGES, Language, Open
-from playwright.sync_api import expect
+from gates import HeldAfter
+from playwright.sync_api import Route, expect
 
 from llama_index_mm_zhipu.service.image_service import ImageService
 from llama_index_mm_zhipu.testing import Fault, MockGLMServer
@@ -41,10 +43,11 @@ def test_an_answer_shows_its_citations_and_the_cited_sources_first(
     expect(turn).to_contain_text(visit.say("cited", 1))
     expect(turn).to_contain_text(visit.say("unknownCitations", "图99"))
     cards = turn.locator(".card")
-    expect(cards).to_have_count(3)
+    # Three images and a text.
+    expect(cards).to_have_count(4)
     expect(cards.first).to_have_attribute("data-id", "红苹果")
     expect(cards.nth(1)).to_be_hidden()
-    turn.get_by_text(visit.say("otherSources", 2)).click()
+    turn.get_by_text(visit.say("otherSources", 3)).click()
     expect(cards.nth(1)).to_be_visible()
     citations.first.click()
     expect(cards.first).to_have_class(re.compile("marked"))
@@ -102,8 +105,10 @@ def test_a_conversation_stays_while_the_user_searches(open_page: Open, url: str)
 def test_an_answer_is_shown_as_it_comes_and_can_be_stopped(
     open_page: Open, url: str, server: MockGLMServer, language: Language
 ) -> None:
-    server.script(Stall(after=3))
-    visit = open_page(url, "/?view=ask", language=language)
+    released = threading.Event()
+    server.script(HeldAfter(3, released))
+    # The server does not notice at once that nobody reads any more.
+    visit = open_page(url, "/?view=ask", language=language, expected="status of 409")
     turn = visit.ask("说来话长")
     expect(turn.locator(".answer-text")).not_to_be_empty()
     expect(turn.locator(".card").first).to_be_visible()
@@ -112,9 +117,23 @@ def test_an_answer_is_shown_as_it_comes_and_can_be_stopped(
     expect(turn).to_contain_text(visit.say("answerStopped"))
     expect(turn.locator(".answer-text")).not_to_be_empty()
     visit.button("askAgain", within=turn).click()
-    expect(turn.locator(".answer-progress")).to_have_count(0)
+    expect(turn).to_contain_text(visit.say("findingSources"))
+    released.set()
+    visit.finish(turn)
+    expect(turn.get_by_role("alert")).to_have_count(0)
+    expect(turn.locator(".answer-text")).to_contain_text("说来话长")
     expect(visit.turns).to_have_count(1)
-    expect(turn).not_to_contain_text(visit.say("answerStopped"))
+
+
+def test_an_answer_that_does_not_come_can_be_stopped(open_page: Open, url: str, server: MockGLMServer) -> None:
+    server.script(Stall())
+    visit = open_page(url, "/?view=ask", expected="status of 409")
+    turn = visit.ask("说来话长")
+    visit.button("stop").locator("visible=true").click()
+    expect(turn).to_contain_text(visit.say("answerStopped"))
+    # Another conversation need not wait for it.
+    visit.button("newConversation").click()
+    expect(visit.asked("你好").locator(".answer-text")).not_to_be_empty()
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -171,7 +190,7 @@ def test_shift_and_enter_begin_a_line(open_page: Open, url: str, server: MockGLM
     question.press_sequentially("第二行")
     expect(visit.turns).to_have_count(0)
     question.press("Enter")
-    expect(visit.turns.locator(".answer-progress")).to_have_count(0)
+    visit.finish(visit.turns)
     assert "第一行\\n第二行" in str(server.requests[-1])
 
 
@@ -200,7 +219,7 @@ def test_a_model_that_fails_is_an_error_and_can_be_asked_again(
         expect(turn.get_by_role("alert")).to_contain_text(fault.message)
     visit.button("retry", within=turn).click()
     expect(turn.get_by_role("alert")).to_have_count(0)
-    expect(turn.locator(".answer-progress")).to_have_count(0)
+    visit.finish(turn)
     expect(turn.locator(".answer-text")).not_to_be_empty()
 
 
@@ -209,16 +228,21 @@ def test_a_conversation_that_is_gone_is_said_and_a_new_one_begins(
     open_page: Open, serve: Serve, files_store: Path, language: Language
 ) -> None:
     api = serve(files_store)
+
+    def forget_first(route: Route) -> None:
+        chat = re.search(rb'name="chat"\r\n\r\n([^\r]+)', route.request.post_data_buffer or b"")
+        if chat:
+            assert api.client.delete(f"/api/chats/{chat[1].decode()}").status_code == 204
+        route.continue_()
+
     visit = open_page(str(api.client.base_url), "/?view=ask", language=language, expected="status of 410")
-    with visit.page.expect_response("**/api/ask") as asked:
-        visit.asked("你好")
-    chat = re.findall(r'"chat": ?"([^"]+)"', asked.value.text())[0]
-    assert api.client.delete(f"/api/chats/{chat}").status_code == 204
+    visit.asked("你好")
+    visit.page.route("**/api/ask", forget_first)
     turn = visit.asked("还在吗？")
     expect(turn.get_by_role("alert")).to_contain_text(visit.say("chatGone"))
     visit.button("askAgain", within=turn).click()
     expect(turn.get_by_role("alert")).to_have_count(0)
-    expect(turn.locator(".answer-progress")).to_have_count(0)
+    visit.finish(turn)
     expect(turn.locator(".answer-text")).not_to_be_empty()
 
 
