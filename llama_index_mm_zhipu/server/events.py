@@ -82,8 +82,10 @@ class EventResponse(StreamingResponse):
                 return
             yield event.encoded()
 
-    def _close(self, _: object = None) -> None:
-        self._events.close()
+    def _close(self, pending: asyncio.Task[Event | None] | None = None) -> None:
+        # Tasks are cancelled when the server ends, while the thread may still be inside the generator.
+        if pending is None or not pending.cancelled():
+            self._events.close()
         self._on_end()
 
 
