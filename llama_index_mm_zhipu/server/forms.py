@@ -93,7 +93,8 @@ async def _multipart(request: Request, parser: type[MultiPartParser], max_bytes:
         if isinstance(value, UploadFile):
             form.files.setdefault(name, []).append(value)
         else:
-            form.fields.setdefault(name, []).append(value)
+            # Browsers send every line break as CR LF.
+            form.fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
     return form
 
 

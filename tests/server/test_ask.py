@@ -57,6 +57,11 @@ def test_the_questions_own_image_reaches_the_model_and_so_does_one_of_the_index(
     assert first.data["sources"][-1]["node_id"] == "闹钟"
 
 
+def test_line_breaks_of_browsers_reach_the_model_as_line_feeds(api: Api, server: MockGLMServer) -> None:
+    api.answer("第一行\r\n第二行")
+    assert "第一行\\n第二行" in str(server.requests[-1])
+
+
 def test_a_conversation_that_is_being_answered_takes_no_other_question(api: Api, server: MockGLMServer) -> None:
     chat = api.answer("你好")[0].data["chat"]
     released = threading.Event()

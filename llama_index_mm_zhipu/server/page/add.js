@@ -13,6 +13,9 @@ import { words } from "./words.js";
 
 const MAX_LISTED = 200;
 
+/** The types that are named, if the server takes them; it takes others, too. */
+const NAMED_TYPES = ["JPG", "PNG", "WebP", "GIF", "BMP", "TIFF", "PDF", "PPTX", "MP4", "MOV"];
+
 const area = byId("upload");
 const upload = new Upload(render);
 
@@ -27,6 +30,7 @@ export function initAdd() {
   byId("choose-folder").addEventListener("click", () => chooseFiles({ folder: true }, take));
   onStatus(showTypes);
   onLanguage(() => {
+    panel = null;
     showTypes();
     render();
   });
@@ -68,51 +72,89 @@ function take(files) {
 function showTypes() {
   const known = status();
   if (!known?.suffixes.length) return;
-  const suffixes = known.suffixes.map((each) => each.replace(".", "").toUpperCase());
+  const suffixes = NAMED_TYPES.filter((each) => known.suffixes.includes(`.${each.toLowerCase()}`));
   const { image_bytes: image, file_bytes: file } = known.limits;
-  byId("known-types").textContent = words().knownTypes(suffixes.join(words().separator), sizeText(image), sizeText(file));
+  byId("known-types").textContent = words().knownTypes(
+    suffixes.join(words().separator),
+    sizeText(image),
+    sizeText(file),
+  );
 }
 
-let shownPhase = upload.phase;
+/** What is shown of the upload; it is made anew when the phase changes, so that buttons stay under the pointer. */
+let panel = /** @type {Panel | null} */ (null);
 
 function render() {
   if (reading !== null) {
+    panel = null;
     area.replaceChildren(element("p", { class: "quiet-text" }, words().readingFolder(reading)));
     return;
   }
   if (upload.phase === "idle") return;
-  const wasOpen = area.querySelector("details")?.open ?? false;
-  area.replaceChildren(progressPanel(), ...problem(), ...skippedList(wasOpen));
-  if (shownPhase === upload.phase) return;
-  shownPhase = upload.phase;
+  if (panel?.phase !== upload.phase) {
+    panel = createPanel();
+    area.replaceChildren(panel.node, ...problem(), panel.skipped);
+    announce();
+  }
+  showProgress(panel);
+}
+
+function announce() {
   byId("add-status").textContent = `${phaseText()} ${words().filesDone(upload.done, upload.total)}`;
   if (upload.phase !== "running") refreshStatus();
 }
 
 function phaseText() {
   switch (upload.phase) {
-    case "paused": return words().uploadPaused;
-    case "stopped": return words().uploadStopped;
-    case "done": return words().uploadDone;
-    default: return words().uploading;
+    case "paused":
+      return words().uploadPaused;
+    case "stopped":
+      return words().uploadStopped;
+    case "done":
+      return words().uploadDone;
+    default:
+      return words().uploading;
   }
 }
 
-function progressPanel() {
-  const facts = [
+/**
+ * @typedef {object} Panel
+ * @property {string} phase
+ * @property {HTMLElement} node
+ * @property {HTMLProgressElement} bar
+ * @property {HTMLElement} facts
+ * @property {HTMLElement} batch
+ * @property {HTMLElement} skipped
+ */
+
+/** @returns {Panel} */
+function createPanel() {
+  const { phase } = upload;
+  const bar = element("progress", { "aria-label": words().progress });
+  const facts = element("p", { class: "upload-facts" });
+  const batch = element("p", { class: "quiet-text" });
+  const head = element("div", { class: "upload-head" }, element("strong", {}, phaseText()), ...buttons());
+  const node = element("div", { class: `upload ${phase}` }, head, bar, facts, batch);
+  return { phase, node, bar, facts, batch, skipped: element("div") };
+}
+
+/** @param {Panel} shown */
+function showProgress({ bar, facts, batch, skipped }) {
+  bar.max = Math.max(1, upload.total);
+  bar.value = upload.done + shareOfBatch();
+  facts.textContent = [
     words().filesDone(upload.done, upload.total),
     words().newImages(upload.newImages),
     upload.kept ? words().keptImages(upload.kept) : "",
     upload.skippedCount ? words().skippedFiles(upload.skippedCount) : "",
-  ].filter(Boolean);
-  return element(
-    "div",
-    { class: `upload ${upload.phase}` },
-    element("div", { class: "upload-head" }, element("strong", {}, phaseText()), ...buttons()),
-    element("progress", { max: Math.max(1, upload.total), value: upload.done + shareOfBatch(), "aria-label": words().progress }),
-    element("p", { class: "upload-facts" }, facts.join(" · ")),
-    upload.phase === "running" ? element("p", { class: "quiet-text" }, batchText()) : null,
-  );
+  ]
+    .filter(Boolean)
+    .join(" · ");
+  batch.hidden = upload.phase !== "running";
+  batch.textContent = batchText();
+  if (skipped.dataset.count === String(upload.skippedCount)) return;
+  skipped.dataset.count = String(upload.skippedCount);
+  skipped.replaceChildren(...skippedList(skipped.querySelector("details")?.open ?? false));
 }
 
 /** @returns {number} The part of the present batch that is done, in files. */
@@ -141,7 +183,7 @@ function buttons() {
   return [iconTextButton("retry", words().resume, () => upload.run(), { class: "primary small" })];
 }
 
-/** @returns {HTMLElement[]} */
+/** @returns {HTMLElement[]} The reason of a pause. */
 const problem = () => (upload.phase === "paused" ? [errorNotice(upload.error)] : []);
 
 /** @param {boolean} isOpen @returns {HTMLElement[]} */
@@ -157,7 +199,9 @@ function skippedList(isOpen) {
       element(
         "ul",
         {},
-        ...listed.map(([name, reason]) => element("li", {}, element("span", { class: "skipped-name" }, name), element("span", {}, reason))),
+        ...listed.map(([name, reason]) =>
+          element("li", {}, element("span", { class: "skipped-name" }, name), element("span", {}, reason)),
+        ),
       ),
       more > 0 ? element("p", { class: "quiet-text" }, words().skippedMore(more)) : null,
     ),

@@ -39,7 +39,7 @@ function fields(properties) {
 /** A command that sends a request to this server. */
 function example(path, method, operation) {
   const samples = { words: "红苹果", question: "哪个是红苹果？", like: "ID", files: "@photo.jpg", image: "@photo.jpg", similarity_top_k: "5" };
-  const url = location.origin + path.replace("{id}", "ID").replace("{chat}", "CHAT");
+  const url = new URL(".", location.href).href.replace(/\/$/, "") + path.replace("{id}", "ID").replace("{chat}", "CHAT");
   const form = operation.requestBody?.content["multipart/form-data"]?.schema.properties;
   if (form) {
     const given = ["question", "image", "files"].filter((name) => name in form && !(name === "image" && "question" in form));
@@ -83,7 +83,7 @@ function schemaSection(name, schema) {
 async function show() {
   const main = document.getElementById("operations");
   try {
-    const response = await fetch("/api/openapi.json");
+    const response = await fetch("api/openapi.json");
     if (response.status === 401) {
       throw new Error("open the address that mmzhipu serve printed: it contains the token");
     }

@@ -45,7 +45,12 @@ export const skeletons = (count) =>
       "li",
       { class: "card skeleton", "aria-hidden": "true" },
       element("span", { class: "image-frame" }),
-      element("div", { class: "card-body" }, element("span", { class: "bone" }), element("span", { class: "bone short" })),
+      element(
+        "div",
+        { class: "card-body" },
+        element("span", { class: "bone" }),
+        element("span", { class: "bone short" }),
+      ),
     ),
   );
 
@@ -76,13 +81,20 @@ function neighbour(cards, index, key) {
   const inColumn = cards.filter((card) => columnOf(card) === columnOf(cards[index]));
   const position = inColumn.indexOf(cards[index]);
   switch (key) {
-    case "ArrowRight": return cards[index + 1];
-    case "ArrowLeft": return cards[index - 1];
-    case "ArrowDown": return inColumn[position + 1];
-    case "ArrowUp": return inColumn[position - 1];
-    case "Home": return cards[0];
-    case "End": return cards.at(-1);
-    default: return undefined;
+    case "ArrowRight":
+      return cards[index + 1];
+    case "ArrowLeft":
+      return cards[index - 1];
+    case "ArrowDown":
+      return inColumn[position + 1];
+    case "ArrowUp":
+      return inColumn[position - 1];
+    case "Home":
+      return cards[0];
+    case "End":
+      return cards.at(-1);
+    default:
+      return undefined;
   }
 }
 
@@ -97,6 +109,7 @@ const imageButton = (result, list) =>
 /** @param {Result} result */
 function captionOf(result) {
   if (result.caption) return element("p", { class: "caption", title: result.caption }, result.caption);
+  if (result.type === "text") return element("p", { class: "full-text", tabIndex: 0 }, result.text);
   if (result.text) return element("p", { class: "caption excerpt" }, result.text);
   return element("p", { class: "caption none" }, words().noCaption);
 }

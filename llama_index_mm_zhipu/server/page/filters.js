@@ -2,7 +2,13 @@
 
 import { byId, element, icon, iconButton } from "./dom.js";
 import {
-  MIXED_OPERATORS, NUMBER_OPERATORS, TEXT_OPERATORS, isNumber, numberExpressions, readable, textExpression,
+  MIXED_OPERATORS,
+  NUMBER_OPERATORS,
+  TEXT_OPERATORS,
+  isNumber,
+  numberExpressions,
+  readable,
+  textExpression,
 } from "./filter_expressions.js";
 import { onLanguage } from "./settings.js";
 import { go, onState, state } from "./state.js";
@@ -55,7 +61,7 @@ export function createFilterBar(id) {
 
 /** @param {string} filter */
 function chipOf(filter) {
-  const text = readable(filter, words().operators);
+  const text = readable(filter, words().operators, words().keyNames);
   const remove = () => go({ filters: state().filters.filter((each) => each !== filter) });
   return element(
     "li",
@@ -70,16 +76,18 @@ function chipOf(filter) {
  * @param {() => void} close
  */
 function filterForm(filterables, close) {
-  const key = element("select", {}, ...filterables.map((each) => element("option", { value: each.key }, each.key)));
+  const names = words().keyNames;
+  // Those that the program adds to all images come last.
+  const sorted = filterables.toSorted((one, other) => Number(one.key in names) - Number(other.key in names));
+  const options = sorted.map((each) => element("option", { value: each.key }, names[each.key] ?? each.key));
+  const key = element("select", {}, ...options);
   const operator = element("select");
   const values = element("div", { class: "filter-values" });
   const chosen = () => filterables.find((each) => each.key === key.value) ?? filterables[0];
   const showValues = () => values.replaceChildren(...valueFields(chosen(), operator.value));
   const showOperators = () => {
     const names = /** @type {Record<string, string>} */ (words().operators);
-    operator.replaceChildren(
-      ...operatorsOf(chosen()).map((each) => element("option", { value: each }, names[each])),
-    );
+    operator.replaceChildren(...operatorsOf(chosen()).map((each) => element("option", { value: each }, names[each])));
     showValues();
   };
   key.addEventListener("change", showOperators);
@@ -162,7 +170,11 @@ function suggestions(filterable, input, isList) {
 }
 
 /** @param {string} text */
-const listed = (text) => text.split(/[,，、]/).map((each) => each.trim()).filter(Boolean);
+const listed = (text) =>
+  text
+    .split(/[,，、]/)
+    .map((each) => each.trim())
+    .filter(Boolean);
 
 /**
  * @param {Filterable} filterable

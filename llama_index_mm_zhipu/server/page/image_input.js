@@ -36,7 +36,7 @@ export const isImage = (file) => file.type.startsWith("image/") && file.type !==
  * @typedef {object} Receiver
  * @property {(file: File) => void} onImage Takes a single image.
  * @property {(files: Promise<NamedFile[]>) => void} onFiles Takes anything else.
- * @property {() => string} hint Says what a drop will do.
+ * @property {(isImage: boolean) => string} hint Says what a drop of a single image, or of anything else, will do.
  * @property {(count: number) => void} onReading Takes the number of files found so far in folders.
  */
 
@@ -47,29 +47,32 @@ export const isImage = (file) => file.type.startsWith("image/") && file.type !==
  */
 export function watchDrops(receiver) {
   const overlay = byId("drop-overlay");
-  const showOverlay = (/** @type {boolean} */ isShown) => {
-    overlay.hidden = !isShown;
-    if (isShown) /** @type {HTMLElement} */ (overlay.firstElementChild).textContent = receiver.hint();
-  };
+  const hide = () => (overlay.hidden = true);
   addEventListener("dragover", (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     event.dataTransfer.dropEffect = "copy";
-    if (overlay.hidden) showOverlay(true);
+    if (!overlay.hidden) return;
+    const [item, ...others] = event.dataTransfer.items;
+    overlay.firstElementChild?.replaceChildren(receiver.hint(!others.length && item.type.startsWith("image/")));
+    overlay.hidden = false;
   });
   addEventListener("dragleave", (event) => {
     // Only the one that leaves the window has no related target.
-    if (!event.relatedTarget) showOverlay(false);
+    if (!event.relatedTarget) hide();
   });
   addEventListener("drop", (event) => {
-    showOverlay(false);
+    hide();
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     receive(event.dataTransfer, receiver);
   });
   addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
-    if (!files.length) return;
+    const isTyping = event.target instanceof Element && event.target.matches("input, textarea");
+    // Office programs copy an image of a text beside it.
+    const isText = isTyping && event.clipboardData?.types.includes("text/plain");
+    if (!files.length || isText) return;
     event.preventDefault();
     if (files.length === 1 && isImage(files[0])) receiver.onImage(files[0]);
     else receiver.onFiles(Promise.resolve(files.map(named)));

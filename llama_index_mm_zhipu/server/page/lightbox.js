@@ -14,6 +14,9 @@ import { words } from "./words.js";
 /** @type {HTMLDialogElement} */
 const dialog = byId("lightbox");
 
+/** How far a finger moves sideways for the next image, in pixels. */
+const SWIPE = 60;
+
 /** @type {Result[]} */
 let list = [];
 
@@ -52,7 +55,9 @@ export function initLightbox() {
   });
   dialog.addEventListener("close", () => {
     loading?.abort();
-    const card = document.querySelector(`main section:not([hidden]) .card[data-id="${CSS.escape(dialog.dataset.shown ?? "")}"] button`);
+    const card = document.querySelector(
+      `main section:not([hidden]) .card[data-id="${CSS.escape(dialog.dataset.shown ?? "")}"] button`,
+    );
     delete dialog.dataset.shown;
     dialog.replaceChildren();
     if (card instanceof HTMLElement) card.focus();
@@ -76,6 +81,25 @@ function move(step) {
   if (next) go({ image: next.node_id }, { replace: true });
 }
 
+/** @param {HTMLElement} stage */
+function moveBySwipes(stage) {
+  /** @type {Touch | undefined} */
+  let start;
+  stage.addEventListener(
+    "touchstart",
+    (event) => {
+      start = event.touches.length === 1 ? event.touches[0] : undefined;
+    },
+    { passive: true },
+  );
+  stage.addEventListener("touchend", (event) => {
+    const end = event.changedTouches[0];
+    if (!start || (visualViewport?.scale ?? 1) > 1) return;
+    const [across, down] = [end.clientX - start.clientX, end.clientY - start.clientY];
+    if (Math.abs(across) > SWIPE && Math.abs(across) > 2 * Math.abs(down)) move(across < 0 ? 1 : -1);
+  });
+}
+
 /** @param {string} id */
 const indexOf = (id) => list.findIndex((each) => each.node_id === id);
 
@@ -88,6 +112,7 @@ async function show(id) {
   const side = element("div", { class: "details", tabIndex: 0, role: "region", "aria-label": words().imageDetails });
   const frame = stageFrame(id, known ? nameOf(known) : words().image);
   stage.append(frame);
+  moveBySwipes(stage);
   dialog.replaceChildren(toolbar(id), stage, side);
   if (known) side.append(...description(known));
   else side.append(element("p", { class: "quiet-text" }, words().loadingDetails));
@@ -155,7 +180,11 @@ function description(result) {
   return [
     element("h2", {}, nameOf(result)),
     actions(result),
-    element("dl", { class: "facts" }, ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)])),
+    element(
+      "dl",
+      { class: "facts" },
+      ...facts.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]),
+    ),
     ...(metadata.length ? [metadataTable(metadata)] : []),
   ];
 }
@@ -170,7 +199,12 @@ const metadataTable = (metadata) =>
       "tbody",
       {},
       ...metadata.map(([name, value]) =>
-        element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, typeof value === "string" ? value : JSON.stringify(value))),
+        element(
+          "tr",
+          {},
+          element("th", { scope: "row" }, words().keyNames[name] ?? name),
+          element("td", {}, typeof value === "string" ? value : JSON.stringify(value)),
+        ),
       ),
     ),
   );
@@ -183,7 +217,9 @@ const metadataTable = (metadata) =>
  */
 function textSection(result, lines, frame) {
   if (!lines.length) {
-    return result.text ? [element("h3", {}, words().textInImage), element("p", { class: "page-text" }, result.text)] : [];
+    return result.text
+      ? [element("h3", {}, words().textInImage), element("p", { class: "page-text" }, result.text)]
+      : [];
   }
   const boxes = lines.map(boxOf);
   frame.append(...boxes);
@@ -212,7 +248,10 @@ function boxOf({ box: [left, top, right, bottom], text, is_match: isMatch }) {
   const box = element("span", { class: isMatch ? "box match" : "box", title: text, "aria-hidden": "true" });
   const percent = (/** @type {number} */ share) => `${share * 100}%`;
   Object.assign(box.style, {
-    left: percent(left), top: percent(top), width: percent(right - left), height: percent(bottom - top),
+    left: percent(left),
+    top: percent(top),
+    width: percent(right - left),
+    height: percent(bottom - top),
   });
   return box;
 }
@@ -232,7 +271,9 @@ function lineItem(line, box) {
     button.classList.toggle("active", isActive);
   };
   for (const [node, begin, end] of /** @type {const} */ ([
-    [button, "mouseenter", "mouseleave"], [button, "focus", "blur"], [box, "mouseenter", "mouseleave"],
+    [button, "mouseenter", "mouseleave"],
+    [button, "focus", "blur"],
+    [box, "mouseenter", "mouseleave"],
   ])) {
     node.addEventListener(begin, mark(true));
     node.addEventListener(end, mark(false));

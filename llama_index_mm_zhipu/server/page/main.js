@@ -53,7 +53,9 @@ function showViews() {
     else tab.removeAttribute("aria-current");
   }
   tabOf("add").hidden = !canAdd() && state().view !== "add";
-  document.title = [state().view === "search" ? state().words : "", words()[state().view], "mmzhipu"].filter(Boolean).join(" – ");
+  document.title = [state().view === "search" ? state().words : "", words()[state().view], "mmzhipu"]
+    .filter(Boolean)
+    .join(" – ");
 }
 
 /**
@@ -62,11 +64,10 @@ function showViews() {
  */
 function showServer(known, error) {
   const index = known?.index;
-  byId("count").textContent = !index
-    ? ""
-    : index.texts
-      ? words().imagesAndTexts(index.images, index.texts)
-      : words().images(index.images);
+  byId("count").replaceChildren(
+    index ? words().images(index.images) : "",
+    index?.texts ? element("span", { class: "texts" }, ` · ${words().texts(index.texts)}`) : "",
+  );
   serverError = error;
   byId("drop-zone").hidden = Boolean(known) && !canAdd();
   showViews();
@@ -86,7 +87,14 @@ function serverNotices() {
   if (!known) return [element("p", { class: "quiet-text" }, words().unknownState)];
   if (known.state === "failed") return [notice("error", words().loadFailed, known.error?.message)];
   if (known.state === "loading") {
-    return [element("p", { class: "loading-model", role: "status" }, element("span", { class: "pulse" }), words().loadingModel)];
+    return [
+      element(
+        "p",
+        { class: "loading-model", role: "status" },
+        element("span", { class: "pulse" }),
+        words().loadingModel,
+      ),
+    ];
   }
   if (isEmpty() && state().view !== "add") return [emptyIndex()];
   return state().view === "add" && !canAdd() ? [notice("info", words().addClosed)] : [];
@@ -121,8 +129,9 @@ function takeImage(file) {
   else searchByFile(file);
 }
 
-function dropHint() {
-  if (state().view === "add" || isEmpty()) return words().dropToAdd;
+/** @param {boolean} isSingleImage */
+function dropHint(isSingleImage) {
+  if (state().view === "add" || isEmpty() || !isSingleImage) return words().dropToAdd;
   return state().view === "ask" ? words().dropToAsk : words().dropToSearch;
 }
 
@@ -141,7 +150,10 @@ function initDrops() {
 function initKeys() {
   const fill = () =>
     byId("key-list").replaceChildren(
-      ...words().keyList.flatMap(([key, text]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, text)]),
+      ...words().keyList.flatMap(([key, text]) => [
+        element("dt", {}, element("kbd", {}, key)),
+        element("dd", {}, text),
+      ]),
     );
   fill();
   onLanguage(fill);

@@ -22,7 +22,7 @@ export function notice(type, title, detail = "", actions = []) {
     element(
       "div",
       { class: "notice-text" },
-      element("p", { class: "notice-title" }, title),
+      title ? element("p", { class: "notice-title" }, title) : null,
       detail ? element("p", { class: "notice-detail" }, detail) : null,
     ),
     ...actions.map((action) => iconTextButton(action.icon, action.text, action.run, { class: "secondary" })),

@@ -34,6 +34,13 @@ let failure = /** @type {unknown} */ (null);
 /** The query whose outcome is shown or awaited, as a text that can be compared. */
 let shownQuery = "";
 
+/** All that the shown results and hints depend on; they are kept while it stays the same, with the focus in them. */
+let shownBasis = "";
+
+/** What the shown results were searched by, and whether they stay while others are searched by the same. */
+let searchedBy = "";
+let keepsResults = false;
+
 /** @type {AbortController | null} */
 let running = null;
 let sliderTimer = 0;
@@ -87,11 +94,8 @@ function showControls() {
   cutoff.value = String(shown.cutoff);
   showCutoff(shown.cutoff);
   const file = keptFile(shown.upload);
-  showAttachment(
-    byId("search-attachment"),
-    file ?? shown.like,
-    file ? words().imageChip : words().likeChip,
-    () => go({ like: "", upload: 0 }),
+  showAttachment(byId("search-attachment"), file ?? shown.like, file ? words().imageChip : words().likeChip, () =>
+    go({ like: "", upload: 0 }),
   );
 }
 
@@ -108,6 +112,9 @@ function update() {
   const { view, words: text, like, upload, filters, cutoff: least, number: most } = state();
   if (view !== "search") return;
   const query = hasQuery() ? JSON.stringify([text, like, upload, filters, least, most]) : "";
+  const basis = JSON.stringify([query, filters, status()?.state, isEmpty()]);
+  const isChanged = basis !== shownBasis;
+  shownBasis = basis;
   if (query && isReady() && query !== shownQuery) {
     shownQuery = query;
     run();
@@ -120,19 +127,25 @@ function update() {
     failure = null;
     shownQuery = "";
   }
-  render();
+  if (isChanged) render();
 }
 
 async function run() {
   running?.abort();
   const mine = new AbortController();
   running = mine;
+  const { words: text, like, upload, filters, cutoff: least, number: most } = state();
+  const subject = JSON.stringify([text, like, upload]);
+  keepsResults = found !== null && subject === searchedBy;
+  searchedBy = subject;
   failure = null;
   render();
-  const { words: text, like, upload, filters, cutoff: least, number: most } = state();
   const image = keptFile(upload);
   try {
-    found = await search({ words: text, like: image ? "" : like, image, filters, cutoff: least, number: most }, mine.signal);
+    found = await search(
+      { words: text, like: image ? "" : like, image, filters, cutoff: least, number: most },
+      mine.signal,
+    );
   } catch (error) {
     if (isAbort(error)) return;
     found = null;
@@ -151,8 +164,7 @@ function render() {
   if (isSearching) {
     summary.textContent = isWaiting ? words().searchWaits : words().searching;
     noticeArea.replaceChildren();
-    // Results stay while a change of the cut-off or the filters is on its way.
-    if (found) grid.classList.add("stale");
+    if (keepsResults) grid.classList.add("stale");
     else grid.replaceChildren(...skeletons(8));
     return;
   }
@@ -175,7 +187,7 @@ function summaryText(count, seconds) {
 /** @returns {Node[]} */
 function notices() {
   if (failure) return [errorNotice(failure, run, loosening())];
-  if (found && !found.results.length) return [notice("info", advice(), "", loosening())];
+  if (found && !found.results.length) return [notice("info", "", advice(), loosening())];
   if (hasQuery() || found || isEmpty()) return [];
   const needsWords = state().filters.length ? [notice("info", words().filtersNeedWords)] : [];
   return [...needsWords, hintList(words().firstTitle, words().firstHints)];
@@ -192,6 +204,7 @@ const advice = () =>
 function loosening() {
   const actions = [];
   if (state().cutoff) actions.push({ icon: "close", text: words().cutoffReset, run: () => go({ cutoff: 0 }) });
-  if (state().filters.length) actions.push({ icon: "close", text: words().filtersReset, run: () => go({ filters: [] }) });
+  if (state().filters.length)
+    actions.push({ icon: "close", text: words().filtersReset, run: () => go({ filters: [] }) });
   return actions;
 }

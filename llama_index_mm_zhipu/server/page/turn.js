@@ -6,7 +6,7 @@ import { numbersOf, showAnswer, splitAnswer } from "./citations.js";
 import { element, icon, iconTextButton, scrollTo } from "./dom.js";
 import { describe, errorNotice, notice } from "./notices.js";
 import { nameOf } from "./result_parts.js";
-import { words } from "./words.js";
+import { imageName, words } from "./words.js";
 
 /** @typedef {import("./api.js").Result} Result */
 
@@ -67,7 +67,7 @@ export class TurnView {
       this.text,
       splitAnswer(turn.text, numbers, cited),
       (number) => this.showSource(number),
-      (number) => this.markSource(number),
+      (number) => this.markSource(number, "hovered"),
     );
     this.text.hidden = !turn.text;
   }
@@ -80,14 +80,17 @@ export class TurnView {
     if (details) details.open = true;
     scrollTo(card, "nearest");
     card.querySelector("button")?.focus({ preventScroll: true });
-    this.markSource(number);
-    setTimeout(() => this.markSource(null), MARK_DURATION);
+    this.markSource(number, "marked");
+    setTimeout(() => this.markSource(null, "marked"), MARK_DURATION);
   }
 
-  /** @param {number | null} number Null for none. */
-  markSource(number) {
+  /**
+   * @param {number | null} number Null for none.
+   * @param {"marked" | "hovered"} mark
+   */
+  markSource(number, mark) {
     for (const card of this.node.querySelectorAll(".card")) {
-      card.classList.toggle("marked", number !== null && /** @type {HTMLElement} */ (card).dataset.number === String(number));
+      card.classList.toggle(mark, card.getAttribute("data-number") === String(number));
     }
   }
 
@@ -95,7 +98,7 @@ export class TurnView {
   nameOf(number) {
     if (number === null) return "";
     const name = /(图片?|[Pp]icture|[Ii]mage)(\s*)\d/.exec(this.turn.text);
-    return name ? `${name[1]}${name[2]}${number}` : words().imageName(number);
+    return name ? `${name[1]}${name[2]}${number}` : imageName(number, this.turn.question);
   }
 
   actions() {
