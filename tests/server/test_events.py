@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from api import SentEvent, events_of
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu.server import events
-from llama_index_mm_zhipu.server.events import Event, EventResponse, EventStreams, SendEvent, StoppedError, Work
+from llama_index_mm_zhipu.server.events import Event, EventResponse, EventStreams, SendEvent, Work
 
 
 class Reader:
@@ -102,12 +101,80 @@ async def test_an_error_of_the_work_is_the_last_event() -> None:
     assert ended.count == 1
 
 
-async def test_an_error_of_the_end_does_not_hold_the_response() -> None:
-    def fail() -> None:
-        raise StoppedError
+async def test_a_reader_that_leaves_stops_the_work() -> None:
+    ended = Ended()
+    await Reader(leaves_after=3).read(EventResponse(endless, EventStreams(1), ended))
+    await ended.wait()
+    assert ended.count == 1
 
-    reader = Reader()
-    with pytest.warns(pytest.PytestUnhandledThreadExceptionWarning):
-        await reader.read(EventResponse(numbers_until(0), EventStreams(1), fail))
+
+async def test_a_server_that_stops_ends_responses_without_a_last_event() -> None:
+    streams, ended, reader = EventStreams(1), Ended(), Reader()
+    released = threading.Event()
+
+    def work(send: SendEvent) -> Event:
+        send(Event("first", None))
+        # A model that does not answer.
+        released.wait(PATIENCE)
+        return Event("last", None)
+
+    reading = asyncio.create_task(reader.read(EventResponse(work, streams, ended)))
+    while not reader.events:
         await asyncio.sleep(0)
+    streams.stop()
+    await reading
+    assert [event.name for event in reader.events] == ["first"]
+    assert streams.open == set()
+    released.set()
+    await ended.wait()
+
+
+async def test_work_whose_reader_leaves_before_it_begins_never_runs() -> None:
+    streams, ended, waiting = EventStreams(1), Ended(), Ended()
+    released = threading.Event()
+
+    def work(send: SendEvent) -> Event:
+        released.wait(PATIENCE)
+        return Event("last", None)
+
+    running = asyncio.create_task(Reader().read(EventResponse(work, streams, ended)))
+    while streams.places.available_tokens:
+        await asyncio.sleep(0)
+    await Reader(leaves_after=1).read(EventResponse(pytest.fail, streams, waiting))
+    assert waiting.count == 1
+    released.set()
+    await running
+    # The place is free again.
+    reader = Reader()
+    await reader.read(EventResponse(numbers_until(0), streams, Ended()))
     assert reader.events == [("end", 0)]
+
+
+async def test_a_reader_that_has_left_before_the_response_releases_what_it_holds() -> None:
+    ended = Ended()
+    await Reader(leaves_after=0).read(EventResponse(endless, EventStreams(1), ended))
+    await ended.wait()
+    assert ended.count == 1
+
+
+async def test_silence_is_broken_by_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 0.001)
+    reader, heard = Reader(), threading.Event()
+
+    def work(send: SendEvent) -> Event:
+        heard.wait(PATIENCE)
+        return Event("last", None)
+
+    reading = asyncio.create_task(reader.read(EventResponse(work, EventStreams(1), Ended())))
+    while ":" not in reader.text:
+        await asyncio.sleep(0.001)
+    assert reader.text.startswith(": keep-alive\n\n")
+    heard.set()
+    await reading
+    assert reader.events == [("last", None)]
+
+
+def test_numbers_that_json_lacks_are_null_and_lines_are_one() -> None:
+    assert Event("x", {"a": math.nan, "b": "1\n\n2", "c": "\ud800"}).encoded().decode() == (
+        'event: x\ndata: {"a": null, "b": "1\\n\\n2", "c": "\ufffd"}\n\n'
+    )
