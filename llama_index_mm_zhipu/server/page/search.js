@@ -170,7 +170,7 @@ function render() {
   }
   grid.classList.remove("stale");
   const results = found?.results ?? [];
-  grid.replaceChildren(...results.map((result) => createCard(result, results)));
+  grid.replaceChildren(...results.map((result) => createCard(result, results, { searched: state().words })));
   summary.textContent = found ? summaryText(results.length, found.seconds) : "";
   noticeArea.replaceChildren(...notices());
 }

@@ -146,6 +146,7 @@ export const en = {
   imageDetails: "Image details",
   previous: "Previous image",
   next: "Next image",
+  zoom: "Enlarge or fit",
   position: (index, count) => `${index} / ${count}`,
   source: "Source",
   pageLabel: "Page",

@@ -131,6 +131,7 @@ export const zh = {
   imageDetails: "图片详情",
   previous: "上一张",
   next: "下一张",
+  zoom: "放大、还原",
   position: (/** @type {number} */ index, /** @type {number} */ count) => `${index} / ${count}`,
   source: "来源",
   pageLabel: "页",
