@@ -216,7 +216,7 @@ function render() {
 
 /** @param {number} count @param {number} seconds */
 function summaryText(count, seconds) {
-  const duration = seconds < 1 ? seconds.toFixed(2) : seconds.toFixed(1);
+  const duration = seconds < 1 ? Math.max(0.01, seconds).toFixed(2) : seconds.toFixed(1);
   if (!count) return words().nothingFound;
   return state().cutoff
     ? words().foundAbove(count, state().cutoff.toFixed(2), duration)

@@ -151,7 +151,7 @@ export const en = {
   source: "Source",
   pageLabel: "Page",
   time: "Time",
-  scoreLabel: "Score",
+  scoreLabel: "Match",
   metadata: "Metadata",
   textInImage: "Text in the image",
   showAllBoxes: "Mark all lines",

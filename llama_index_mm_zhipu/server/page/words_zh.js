@@ -136,7 +136,7 @@ export const zh = {
   source: "来源",
   pageLabel: "页",
   time: "时间",
-  scoreLabel: "得分",
+  scoreLabel: "匹配",
   metadata: "属性",
   textInImage: "图中文字",
   showAllBoxes: "标出所有文字",
