@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from waiting import PATIENCE
 
@@ -41,3 +42,38 @@ class Held(Fault):
         """Wait for the event."""
         assert self.released.wait(PATIENCE)
         return reply
+
+
+@dataclass(frozen=True)
+class HeldAfter(Fault):
+    """A normal answer that stops in the middle, and goes on when an event is set.
+
+    Attributes:
+        after: Number of events before it stops.
+        released: The event.
+    """
+
+    after: int
+    released: threading.Event
+
+    def alter_reply(self, reply: Reply) -> Reply:
+        """Wait for the event between two pieces."""
+        return replace(reply, pieces=_HeldPieces(reply.pieces, self.after, self.released))
+
+
+class _HeldPieces(tuple[bytes, ...]):
+    """Pieces of a reply that are waited for after the first ones."""
+
+    _after: int
+    _released: threading.Event
+
+    def __new__(cls, pieces: tuple[bytes, ...], after: int, released: threading.Event) -> _HeldPieces:
+        made = super().__new__(cls, pieces)
+        made._after, made._released = after, released
+        return made
+
+    def __iter__(self) -> Iterator[bytes]:
+        for number, piece in enumerate(super().__iter__()):
+            if number == self._after:
+                assert self._released.wait(PATIENCE)
+            yield piece

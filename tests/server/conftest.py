@@ -10,9 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from api import Api, Serve
+from api import Api, Serve, opened
 from asgi import served
+from browser import Open, Visitor, chromium
 from llama_index.core.schema import ImageNode, TextNode
+from playwright.sync_api import Browser
 from published_forms import Example
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index
@@ -47,8 +49,8 @@ def own_store(emoji_store: Path, tmp_path: Path) -> Path:
 def serve(demo_embedding: ChineseClipEmbedding, connect: Callable[..., ZhipuMultiModal]) -> Iterator[Serve]:
     """A function that serves an index until the test ends, and returns its API.
 
-    ``opening`` takes a future instead of the index, ``uploads`` allows to add images, and the others are those of
-    ``build_app``.
+    ``opening`` takes a future instead of the index, ``uploads`` allows to add images, ``is_mock`` is what it says of its
+    LLM, and the others are those of ``build_app``.
     """
     with ExitStack() as servers:
 
@@ -59,13 +61,13 @@ def serve(demo_embedding: ChineseClipEmbedding, connect: Callable[..., ZhipuMult
             uploads: Path | None = None,
             host: str = "127.0.0.1",
             token: str | None = None,
+            is_mock: bool = False,
         ) -> Api:
             llm = connect(model="glm-4.6v-flash")
             if opening is None:
                 assert store is not None
-                opening = Future()
-                opening.set_result(ImageService.open(store, llm=llm))
-            context = Context(opening, LlmInfo("glm-4.6v-flash", is_mock=False), uploads)
+                opening = opened(ImageService.open(store, llm=llm))
+            context = Context(opening, LlmInfo("glm-4.6v-flash", is_mock), uploads)
             url = servers.enter_context(served(build_app(context, host=host, token=token)))
             return Api(servers.enter_context(httpx.Client(base_url=url, trust_env=False, timeout=60)))
 
@@ -88,3 +90,38 @@ def changing_api(serve: Serve, own_store: Path) -> Api:
 def images(examples: list[Example]) -> dict[str, bytes]:
     """The emoji as JPEG by name."""
     return {example.caption: example.image for example in examples}
+
+
+@pytest.fixture(scope="session")
+def files_store(
+    demo_embedding: ChineseClipEmbedding, examples: list[Example], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Folder of an index like ``emoji_store``, whose images are files. Tests do not write to it."""
+    folder = tmp_path_factory.mktemp("files store")
+    photos = tmp_path_factory.mktemp("照片")
+    nodes = []
+    for example, colour in zip(examples, COLOURS, strict=True):
+        file = photos / f"{example.number:02} {example.caption}.jpg"
+        file.write_bytes(example.image)
+        metadata = {"价格": 10 * example.number, "颜色": colour}
+        nodes.append(ImageNode(id_=example.caption, image_path=str(file), text=example.caption, metadata=metadata))
+    text = TextNode(id_="说明", text="飞机的说明")
+    build_index([*nodes, text], demo_embedding, persist_dir=folder).close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium. It must end with the module: asyncio cannot start an event loop while Playwright is running."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def open_page(browser: Browser, serve: Serve) -> Iterator[Open]:
+    """A function that visits a server; the test fails if a visit caused errors or requests to other hosts."""
+    # After ``serve``, so that pages are closed before servers are.
+    visitor = Visitor(browser)
+    yield visitor.visit
+    visitor.close()
+    assert visitor.problems == []

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from api import Api, Serve, error_of, events_of
+from api import Api, Serve, error_of, events_of, opened
 from gates import Held
 from waiting import wait_until
 
@@ -55,6 +55,11 @@ def test_the_questions_own_image_reaches_the_model_and_so_does_one_of_the_index(
     first = api.answer("这是什么？", like="闹钟", similarity_top_k=1)[0]
     assert str(server.requests[-1]).count("image_url") > without
     assert first.data["sources"][-1]["node_id"] == "闹钟"
+
+
+def test_line_breaks_of_browsers_reach_the_model_as_line_feeds(api: Api, server: MockGLMServer) -> None:
+    api.answer("第一行\r\n第二行")
+    assert "第一行\\n第二行" in str(server.requests[-1])
 
 
 def test_a_conversation_that_is_being_answered_takes_no_other_question(api: Api, server: MockGLMServer) -> None:
@@ -108,9 +113,7 @@ def test_without_a_key_the_error_says_where_to_get_one(
 ) -> None:
     for name in ("ZHIPUAI_API_KEY", "ZAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    opening: Future[ImageService] = Future()
-    opening.set_result(ImageService.open(emoji_store))
-    status, code, message = error_of(serve(opening=opening).ask("你好"))
+    status, code, message = error_of(serve(opening=opened(ImageService.open(emoji_store))).ask("你好"))
     assert (status, code) == (503, "no_key")
     assert "https://open.bigmodel.cn" in message or "bigmodel" in message
 

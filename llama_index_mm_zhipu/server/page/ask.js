@@ -17,6 +17,10 @@ import { words } from "./words.js";
 /** How close to its end the page counts as scrolled to the end, in pixels. */
 const NEAR_END = 120;
 
+/** How often a question is sent to a conversation whose last answer has not ended yet, and after how many milliseconds. */
+const MAX_ATTEMPTS = 20;
+const RETRY_DELAY = 500;
+
 /** @type {HTMLTextAreaElement} */
 const input = byId("question");
 /** @type {HTMLButtonElement} */
@@ -146,7 +150,7 @@ async function run(view) {
   byId("ask-status").textContent = words().answering;
   try {
     const asked = { question: turn.question, image: turn.file, like: turn.about, filters: state().filters, chat };
-    for await (const { type, data } of ask(asked, running.signal)) receive(view, type, data);
+    for await (const { type, data } of askWhenFree(asked, running.signal)) receive(view, type, data);
     // The stream has ended; an answer would have completed it.
     if (!turn.answer) turn.phase = turn.text ? "broken" : "failed";
     if (turn.phase === "failed") turn.error = new ApiError("offline");
@@ -157,6 +161,25 @@ async function run(view) {
   follow(view, () => view.render());
   showControls();
   byId("ask-status").textContent = turn.answer ? `${words().answer}: ${turn.text}` : "";
+}
+
+/**
+ * Asks; the server notices that an answer was stopped when the model sends the next piece, and is waited for.
+ *
+ * @param {Parameters<typeof ask>[0]} asked
+ * @param {AbortSignal} signal
+ */
+async function* askWhenFree(asked, signal) {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      yield* ask(asked, signal);
+      return;
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.code !== "conflict" || attempt === MAX_ATTEMPTS) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
+    signal.throwIfAborted();
+  }
 }
 
 /**
