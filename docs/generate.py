@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 import griffe
-from griffe2md import render_object_docs
+from griffe2md import prepare_context, prepare_env
+from jinja2 import Environment
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -192,15 +193,22 @@ _LINK = re.compile(r"\[([^\]]+)\]\(#([^)]+)\)")
 def pages() -> dict[str, str]:
     """Return the text of each page by file name."""
     package = griffe.load("llama_index_mm_zhipu", docstring_parser="google")
-    return {f"{page}.md": _page(page, modules, package) for page, modules in PAGES.items()}
+    # One environment for all pages: griffe2md's render_object_docs compiles the templates for each object.
+    templates = prepare_env()
+    return {f"{page}.md": _page(page, modules, package, templates) for page, modules in PAGES.items()}
 
 
-def _page(title: str, modules: dict[str, list[str]], package: griffe.Object | griffe.Alias) -> str:
+def _page(
+    title: str, modules: dict[str, list[str]], package: griffe.Object | griffe.Alias, templates: Environment
+) -> str:
     parts = [f"# `{title}`"]
     for module, names in modules.items():
         for name in names:
             path = f"{module}.{name}".removeprefix(f"{package.name}.")
-            parts.append(render_object_docs(package[path], _STYLE).strip().replace(f"`{module}.", "`"))
+            documented = package[path]
+            template = templates.get_template(f"{documented.kind.value}.md.jinja")
+            text = template.render(**prepare_context(documented, _STYLE))
+            parts.append(text.strip().replace(f"`{module}.", "`"))
     return _as_plain_markdown("\n\n".join(parts)) + "\n"
 
 

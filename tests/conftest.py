@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
+import gc
 import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,13 +21,41 @@ from llama_index.core.schema import ImageNode
 from published_forms import Example
 from serving import serving
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, read_jsonl
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_jsonl
+from llama_index_mm_zhipu.embedding import EmbeddedNodes, embed_nodes
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import has_openvino
-from llama_index_mm_zhipu.testing import MockGLMServer, tiny_checkpoint
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+from llama_index_mm_zhipu.testing import MockGLMServer, mock_server, tiny_checkpoint
 
 ROOT = Path(__file__).parents[1]
 PHOTOS = ROOT / "tests" / "data" / "photos"
 DEMO = ROOT / "examples" / "demo"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs: Sequence[object]) -> None:
+    """Divide the cores among the workers of pytest-xdist.
+
+    The threads of torch and faiss wait for each other in busy loops. If each worker had one for every core, they would
+    take the time of the other workers.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(specs))))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Keep the imported libraries out of garbage collection.
+
+    They have more than a million objects. Each full collection would take most of a second to look at them, while
+    modules are imported and in all tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +109,10 @@ def captions() -> dict[str, str]:
 @pytest.fixture
 def photo_nodes(photos: list[Path], captions: dict[str, str]) -> list[ImageNode]:
     """The photographs as nodes with captions and with file names as ids."""
+    return _captioned(photos, captions)
+
+
+def _captioned(photos: list[Path], captions: dict[str, str]) -> list[ImageNode]:
     return [ImageNode(id_=photo.name, image_path=str(photo), text=captions[photo.name]) for photo in photos]
 
 
@@ -163,6 +196,21 @@ def demo_embedding() -> ChineseClipEmbedding:
 
 
 @pytest.fixture(scope="session")
+def embedded_photos(
+    demo_embedding: ChineseClipEmbedding, photos: list[Path], captions: dict[str, str]
+) -> EmbeddedNodes:
+    """The captioned photographs with their vectors, which many tests put into an index."""
+    return embed_nodes(_captioned(photos, captions), demo_embedding)
+
+
+@pytest.fixture
+def photo_index(demo_embedding: ChineseClipEmbedding, embedded_photos: EmbeddedNodes) -> ImageIndex:
+    """An index of the captioned photographs, in memory."""
+    nodes = [node.model_copy() for node in embedded_photos]
+    return build_index(nodes, embed_model=demo_embedding, caption_weight=embedded_photos.caption_weight)
+
+
+@pytest.fixture(scope="session")
 def file_server() -> Iterator[str]:
     """URL of a local HTTP server that serves the photographs."""
 
@@ -186,6 +234,14 @@ def server() -> Iterator[MockGLMServer]:
     """A mock server of the GLM API."""
     with MockGLMServer() as running:
         yield running
+
+
+@pytest.fixture
+def ending_servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ends the mock servers of an example with the test; otherwise they would run until the process ends."""
+    with ExitStack() as ends:
+        monkeypatch.setattr(mock_server, "atexit", SimpleNamespace(register=ends.callback))
+        yield
 
 
 @pytest.fixture

@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +20,7 @@ from outline import images_of
 from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, ImageQueryEngine, ZhipuMultiModal, build_index
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.readers import PageReader
 from llama_index_mm_zhipu.testing import MockGLMServer
 from llama_index_mm_zhipu.testing.wire import text_of
@@ -26,12 +29,24 @@ from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 CASES = Path(__file__).parents[1] / "examples" / "cases"
 
 
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for the images of pages."""
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="module")
+def index_of(ask: ModuleType, demo_embedding: ChineseClipEmbedding, rendered: Path) -> Callable[[str], ImageIndex]:
+    """A function that returns the index of a case's pages, which is built once."""
+    return cache(lambda case: ask.index_with_text(ask.read_pages(case, rendered), demo_embedding))
+
+
 @pytest.mark.parametrize("case", ["lecture", "car_maintenance"])
 def test_every_question_finds_its_page_among_the_first_three(
-    ask: ModuleType, case: str, demo_embedding: ChineseClipEmbedding, tmp_path: Path
+    ask: ModuleType, case: str, index_of: Callable[[str], ImageIndex]
 ) -> None:
     questions = ask.load_questions(case)
-    index = ask.index_with_text(ask.read_pages(case, tmp_path), demo_embedding)
+    index = index_of(case)
     ranks = ask.ranks_of(index, questions)
     assert len(ranks) >= 20
     assert max(ranks) <= 3
@@ -100,11 +115,9 @@ def page_number(page_id: str) -> int:
 
 
 def test_the_page_and_its_text_are_sent_to_the_llm(
-    ask: ModuleType, demo_embedding: ChineseClipEmbedding, llm: ZhipuMultiModal, server: MockGLMServer, tmp_path: Path
+    index_of: Callable[[str], ImageIndex], rendered: Path, llm: ZhipuMultiModal, server: MockGLMServer
 ) -> None:
-    pages = ask.read_pages("car_maintenance", tmp_path)
-    index = ask.index_with_text(pages, demo_embedding)
-    engine = index.as_query_engine(llm=llm, image_similarity_top_k=3)
+    engine = index_of("car_maintenance").as_query_engine(llm=llm, image_similarity_top_k=3)
 
     response = engine.query("拆蓄电池应该先拆正极还是负极？")
 
@@ -112,16 +125,17 @@ def test_the_page_and_its_text_are_sent_to_the_llm(
     (request,) = server.requests
     prompt = "".join(text_of(message) for message in request["messages"])
     assert "拆卸时先断开负极再断开正极" in re.sub(r"\s", "", prompt)
-    page = base64.b64encode((tmp_path / "car_maintenance.pdf-6.jpg").read_bytes()).decode()
+    page = base64.b64encode((rendered / "car_maintenance.pdf-6.jpg").read_bytes()).decode()
     assert page in images_of(request)
 
 
+@pytest.mark.usefixtures("ending_servers")
 def test_the_script_prints_ranks_of_both_indexes_and_the_pages_that_were_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ask: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("ZHIPUAI_API_KEY", raising=False)
-    command = [sys.executable, str(CASES / "ask.py"), "lecture", "--output", str(tmp_path)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    ask.main(["lecture", "--output", str(tmp_path)])
+    shown = capsys.readouterr().out
     assert "Read 10 pages of lecture.pdf" in shown
     assert "Among the first three, with text: 20 of 20" in shown
     assert "beside pages" not in shown

@@ -8,15 +8,12 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import jupytext
 import nbformat
 import pytest
-
-from llama_index_mm_zhipu.testing import mock_server
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -29,11 +26,25 @@ def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_the_script_prints_results_and_saves_plots(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ending_servers")
+def test_the_script_prints_results_and_saves_plots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(QUICKSTART), "--output", str(tmp_path)])
+    runpy.run_path(str(QUICKSTART), run_name="__main__")
+    require_results(*capsys.readouterr(), tmp_path)
+
+
+@pytest.mark.integration
+def test_the_script_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
     command = [sys.executable, str(QUICKSTART), "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    shown = done.stdout
+    require_results(done.stdout, done.stderr, tmp_path)
 
+
+def require_results(shown: str, shown_on_stderr: str, folder: Path) -> None:
+    """Check what the script printed and saved."""
     assert re.search(r"Images for the words 绿色\n +score +id +caption\n +0\.9\d+ +\d+ +绿色圆\n", shown)
     assert re.search(r"Images like query\.jpg\n +score +id +caption\n +0\.9\d+ +\d+ +红苹果\n", shown)
     assert "Loaded the index again from disk; it finds the same images." in shown
@@ -47,15 +58,16 @@ def test_the_script_prints_results_and_saves_plots(tmp_path: Path) -> None:
     assert re.search(r"Pages for 胎压太低会有什么危害？\n 1\.0000  2\.png  轮胎气压与磨损\n", shown)
     for name in ("five_images.png", "by_words.png", "by_image.png", "answer.html", "pages.png"):
         assert f"Saved {name}" in shown
-        assert (tmp_path / name).stat().st_size > 10_000
+        assert (folder / name).stat().st_size > 10_000
     assert re.search(r"\nGo on in the terminal: \S*mmzhipu search 绿色 --store test-model\n.* chat, .* doctor", shown)
     # On stderr there are only progress bars, and lines that report slow steps on a busy machine.
-    lines = re.split(r"[\r\n]+", done.stderr.strip())
+    lines = re.split(r"[\r\n]+", shown_on_stderr.strip())
     assert [line for line in lines if not re.match("Embedding|Converting|Loading|Reading", line)] == []
     # With the command that make prints, the progress bar and the lines for slow steps, the output is below 65 lines.
     assert len(shown.splitlines()) <= 60
 
 
+@pytest.mark.usefixtures("ending_servers")
 def test_the_script_accepts_a_folder_an_image_and_another_model(
     tmp_path: Path,
     photos: list[Path],
@@ -66,13 +78,10 @@ def test_the_script_accepts_a_folder_an_image_and_another_model(
     data, model, image = str(photos[0].parent), str(tiny_model), str(photos[3])
     options = ["--data", data, "--model", model, "--image", image, "--words", "帽子", "--output", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", [str(QUICKSTART), *options])
-    ends = ExitStack()
-    monkeypatch.setattr(mock_server, "atexit", SimpleNamespace(register=ends.callback))
     shown = []
     for _ in range(2):
         runpy.run_path(str(QUICKSTART), run_name="__main__")
         shown.append(capsys.readouterr().out)
-    ends.close()
     assert "Loaded 10 images, 0 of them with captions" in shown[0]
     assert re.search(rf"Images like .*\n.*\n +1\.0000 +{photos[3].name}", shown[0])
     assert shown[1].split("Images for")[1] == shown[0].split("Images for")[1]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from documents import code_blocks, python_program
+from llama_index.core import Settings
 
 from llama_index_mm_zhipu.testing import MockGLMServer
 
@@ -18,20 +17,29 @@ ROOT = Path(__file__).parents[1]
 READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
 
 
-def test_the_python_blocks_run(documented_model: str, photos: list[Path], tmp_path: Path) -> None:
+def test_the_python_blocks_run(
+    documented_model: str,
+    photos: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     shutil.copytree(photos[0].parent, tmp_path / "images")
     shutil.copy(photos[0], tmp_path / "query.jpg")
     (tmp_path / "goods.csv").write_text(code_blocks(READMES[0], "csv")[0], encoding="gbk")
-    command = [sys.executable, "-c", python_program(READMES[0], documented_model)]
+    monkeypatch.chdir(tmp_path)
+    # The code sets the model there, for all tests that follow in this process.
+    monkeypatch.setattr(Settings, "_embed_model", None)
     with MockGLMServer() as server:
-        environment = {**os.environ, "ZHIPUAI_API_KEY": "id.secret", "ZHIPUAI_BASE_URL": server.url}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "图里的飞机是什么颜色？" in done.stdout
-    assert "这是什么？" in done.stdout
-    assert "dress_084.jpg" in done.stdout
-    assert sorted(re.findall(r"^(\S+) (\d+)$", done.stdout, flags=re.MULTILINE)) == [("皮鞋", "359"), ("连衣裙", "199")]
-    assert "这是什么？多少钱？" in done.stdout
+        monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
+        monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
+        exec(python_program(READMES[0], documented_model), {})
+    shown = capsys.readouterr().out
+    assert "图里的飞机是什么颜色？" in shown
+    assert "这是什么？" in shown
+    assert "dress_084.jpg" in shown
+    assert sorted(re.findall(r"^(\S+) (\d+)$", shown, flags=re.MULTILINE)) == [("皮鞋", "359"), ("连衣裙", "199")]
+    assert "这是什么？多少钱？" in shown
     assert len(server.requests) == 4
     assert (tmp_path / "found.png").is_file()
     assert "图里的飞机是什么颜色？" in (tmp_path / "answer.html").read_text(encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from llama_index_mm_zhipu.server.errors import described
-from llama_index_mm_zhipu.text import replace_lone_surrogates
+from llama_index_mm_zhipu.server.responses import json_text
 
 KEEP_ALIVE_SECONDS = 15.0
 """Seconds of silence after which a comment is sent: proxies close connections that are silent."""
@@ -32,9 +31,8 @@ class Event(NamedTuple):
 
     def encoded(self) -> bytes:
         """Return the event as it is sent."""
-        # JSON has no line breaks, which would end the field.
-        text = replace_lone_surrogates(json.dumps(self.data, ensure_ascii=False, default=str))
-        return f"event: {self.name}\ndata: {text}\n\n".encode()
+        # A line break would end the field.
+        return f"event: {self.name}\ndata: {json_text(self.data)}\n\n".encode()
 
 
 Events = Generator[Event, None, None]

@@ -54,14 +54,14 @@ class _InMemory(MultiPartParser):
 
 
 async def read_form(request: Request) -> Form:
-    """Return the query of a GET request, or the body of a POST request: JSON, or a form whose files stay in memory.
+    """Return the body of a POST request, JSON or a form whose files stay in memory; of other requests, the query.
 
     In JSON, a list repeats its name, and ``image`` is in base64.
 
     Raises:
         ServerError: The body is too large, of another type, or damaged.
     """
-    if request.method == "GET":
+    if request.method != "POST":
         return Form({name: request.query_params.getlist(name) for name in request.query_params})
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type == "application/json":
@@ -127,7 +127,7 @@ def _fields_of_json(body: bytes) -> dict[str, list[str]]:
         raise bad_request("the body is not JSON") from None
     if not isinstance(values, dict):
         raise bad_request("the body is not a JSON object")
-    return {name: _texts(name, value) for name, value in values.items() if value is not None}
+    return {name: texts for name, value in values.items() if value is not None and (texts := _texts(name, value))}
 
 
 def _texts(name: str, value: Any) -> list[str]:

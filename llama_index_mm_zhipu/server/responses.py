@@ -1,4 +1,4 @@
-"""JSON responses, which are never cached."""
+"""JSON that browsers take, and responses of it, which are never cached."""
 
 from __future__ import annotations
 
@@ -18,9 +18,18 @@ def json_response(value: Any, headers: Mapping[str, str] | None = None) -> Respo
         value: What JSON can hold; other values in metadata are written as text.
         headers: Further headers.
     """
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(json_text(value), media_type="application/json", headers=headers)
+
+
+def json_text(value: Any) -> str:
+    """Return a value as JSON in one line.
+
+    Args:
+        value: As in ``json_response``.
+    """
     # Metadata may hold NaN, which browsers do not take for JSON.
-    text = replace_lone_surrogates(json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False))
-    return Response(text, media_type="application/json", headers={"Cache-Control": "no-store", **(headers or {})})
+    return replace_lone_surrogates(json.dumps(_finite(value), ensure_ascii=False, default=str, allow_nan=False))
 
 
 def _finite(value: Any) -> Any:

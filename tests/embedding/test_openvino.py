@@ -156,8 +156,7 @@ def test_batches_of_texts_are_padded_to_few_lengths(tiny_model: Path) -> None:
     assert shapes == {(2, length) for length in range(4, 53, 4)}
 
 
-def test_a_converted_model_needs_no_torch_and_nothing_uses_the_network(model: Path) -> None:
-    code = """
+OFFLINE = """
 import sys
 def refuse_network(event, args):
     if event in ("socket.connect", "socket.getaddrinfo"):
@@ -175,23 +174,39 @@ try:
 except KeyboardInterrupt:
     print("interrupted")
 """
-    outputs = [
-        subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=True)
-        for _ in range(2)
-    ]
+"""Embeds a word with the model in the first argument, without network, and reports whether torch was imported."""
+
+
+def run_offline(model: Path) -> tuple[list[str], str]:
+    """Embed a word in a new process without network; return what it printed before Ctrl-C, in words, and stderr."""
+    done = subprocess.run([sys.executable, "-c", OFFLINE, str(model)], capture_output=True, text=True, check=True)
     # Ctrl-C works after a model was converted, used and closed.
-    assert all(output.stdout.endswith("\ninterrupted\n") for output in outputs)
-    (first, with_torch, *of_nncf), (second, without, *_) = (output.stdout.split()[:-1] for output in outputs)
+    assert done.stdout.endswith("\ninterrupted\n")
+    return done.stdout.split()[:-1], done.stderr
+
+
+def test_a_converted_model_needs_neither_torch_nor_the_network(
+    tiny_model: Path, int8_embedding: ChineseClipEmbedding
+) -> None:
+    (first, with_torch, *_), shown = run_offline(tiny_model)
+    assert float(first) == pytest.approx(int8_embedding.get_query_embedding("飞机")[0])
+    assert with_torch == "False"
+    # On a busy machine, loading is slow enough to be reported.
+    assert re.sub("Loading the model .*\n", "", shown) == ""
+
+
+@pytest.mark.integration
+def test_a_conversion_needs_no_network_and_shows_only_its_progress(model: Path) -> None:
+    (first, with_torch, *of_nncf), shown = run_offline(model)
+    (second, without, *_), _ = run_offline(model)
     assert first == second
     assert (with_torch, without) == ("True", "False")
     # The first start shows progress bars, but no warnings or log lines of OpenVINO, nncf and torch.
-    assert "Converting model.pt for OpenVINO, int8 (once)" in outputs[0].stderr
-    assert "CUDA" not in outputs[0].stderr
-    # On a busy machine, loading is slow enough to be reported.
-    assert re.sub("Loading the model .*\n", "", outputs[1].stderr) == ""
+    assert "Converting model.pt for OpenVINO, int8 (once)" in shown
+    assert "CUDA" not in shown
     # After the conversion, nncf logs as before.
     assert of_nncf == ["INFO:nncf:still", "heard"]
-    assert "Logging error" not in outputs[0].stderr
+    assert "Logging error" not in shown
 
 
 def test_conversions_do_not_hide_what_other_threads_print(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

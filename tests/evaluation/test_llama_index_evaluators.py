@@ -148,9 +148,9 @@ async def test_reranking_improves_the_metrics(
 
 
 @pytest.fixture
-def index(demo_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode]) -> ImageIndex:
+def index(photo_index: ImageIndex) -> ImageIndex:
     """An index of ten captioned photographs."""
-    return build_index(photo_nodes, embed_model=demo_embedding)
+    return photo_index
 
 
 async def judged(evaluator: BaseEvaluator, response: Any, use_async: bool, **kwargs: Any) -> EvaluationResult:

@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -232,7 +233,7 @@ SCRIPTS = [
     script("an answer in a box", Wrapped("<|begin_of_box|>", "<|end_of_box|>"), whole=ANSWER),
 ]
 
-# Separate, because each lasts as long as the timeout, which must be long enough for other answers on a busy machine.
+# All at once, because each lasts as long as the timeout, which must be long enough for other answers on a busy machine.
 SILENCES = [
     script("silence before the answer", Stall(), whole=SECOND_ATTEMPT),
     script("silence every time", Stall(), Stall(), Stall(), whole=End(GLMTimeoutError, attempts=3)),
@@ -250,16 +251,17 @@ async def test_calls_end_as_expected_and_leave_no_connection_open(
 
 
 @pytest.mark.usefixtures("no_backoff")
-@pytest.mark.parametrize("script", SILENCES, ids=lambda script: script.name)
-async def test_silence_ends_in_a_timeout_and_leaves_no_connection_open(script: Script, key: str) -> None:
-    async def ask(way: Way) -> None:
+async def test_silence_ends_in_a_timeout_and_leaves_no_connection_open(key: str) -> None:
+    async def ask(script: Script, way: Way) -> None:
         with MockGLMServer() as server:
             llm = ZhipuMultiModal(
                 api_key=key, api_base=server.url, timeout=SILENCE_SECONDS, deadline=PATIENCE, max_retries=2
             )
             await require_end(script, way, llm, server)
 
-    await asyncio.gather(*map(ask, WAYS))
+    calls = [ask(script, way) for script in SILENCES for way in WAYS]
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(len(calls)))
+    await asyncio.gather(*calls)
 
 
 async def require_end(script: Script, way: Way, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
@@ -333,14 +335,17 @@ def test_partial_text_of_the_error_includes_text_that_was_held_back(
 
 @pytest.mark.parametrize("fault", [Cut(after=-1), Cut(after=-1, reset=True), Stall(after=-1)], ids=repr)
 async def test_a_finished_answer_is_kept_if_the_end_of_its_stream_is_broken(
-    fault: Fault, way: Way, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
+    fault: Fault, connect: Callable[..., ZhipuMultiModal], server: MockGLMServer
 ) -> None:
-    if way.streams:
-        server.script(fault)
+    async def ask(way: Way) -> None:
         silence = {"timeout": SILENCE_SECONDS} if isinstance(fault, Stall) else {}
         response = await way.ask(connect(max_retries=0, **silence))
         assert response.message.content == ANSWER_TEXT
         assert response.additional_kwargs["total_tokens"] > 0
+
+    streams = [way for way in WAYS if way.streams]
+    server.script(*[fault] * len(streams))
+    await asyncio.gather(*map(ask, streams))
 
 
 def test_comments_do_not_extend_the_timeout(key: str) -> None:
@@ -371,11 +376,17 @@ def _send_comments(server: socket.socket) -> None:
 
 
 @pytest.mark.usefixtures("no_backoff")
-async def test_retry_after_is_respected(way: Way, llm: ZhipuMultiModal, server: MockGLMServer) -> None:
-    server.script(ErrorAnswer(429, "1302", "慢", retry_after=1))
-    begun = time.monotonic()
-    await way.ask(llm)
-    assert time.monotonic() - begun >= 1.0
+async def test_retry_after_is_respected(key: str) -> None:
+    async def ask(way: Way) -> None:
+        with MockGLMServer() as server:
+            server.script(ErrorAnswer(429, "1302", "慢", retry_after=1))
+            llm = ZhipuMultiModal(api_key=key, api_base=server.url)
+            begun = time.monotonic()
+            await way.ask(llm)
+            assert time.monotonic() - begun >= 1.0
+            await llm.aclose()
+
+    await asyncio.gather(*map(ask, WAYS))
 
 
 async def test_a_server_that_does_not_run_is_a_connection_error(way: Way, key: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 from waiting import PATIENCE, wait_until
-from ways import Way
+from ways import WAYS, Way
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.llm import GLMConnectionError, GLMError, GLMProtocolError, GLMTimeoutError, sse
@@ -50,12 +50,16 @@ async def test_a_line_or_body_ends_at_the_limit(
     "repeated", ["x", "\n: keep-alive\n", '\ndata: {"type": "ping"}\n'], ids=["line", "comment", "ping"]
 )
 async def test_a_stream_without_events_ends_in_a_timeout(
-    repeated: str, way: Way, connect: Connect, server: MockGLMServer
+    repeated: str, connect: Connect, server: MockGLMServer
 ) -> None:
     """The deadline ends with the first token, and every byte restarts the timeout of httpx."""
-    server.script(Endless(repeated, pause=0.01, after=2))
-    with pytest.raises(GLMTimeoutError):
-        await way.ask(connect(timeout=0.5 if way.streams else PATIENCE, deadline=0.5, max_retries=0))
+
+    async def ask(way: Way) -> None:
+        with pytest.raises(GLMTimeoutError):
+            await way.ask(connect(timeout=0.5 if way.streams else PATIENCE, deadline=0.5, max_retries=0))
+
+    server.script(*[Endless(repeated, pause=0.01, after=2)] * len(WAYS))
+    await asyncio.gather(*map(ask, WAYS))
     assert await asyncio.to_thread(wait_until, lambda: server.open_connections == 0)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import httpx
+
+from llama_index_mm_zhipu.service.image_service import ImageService
 
 
 class SentEvent(NamedTuple):
@@ -76,6 +79,13 @@ Serve = Callable[..., Api]
 
 # httpx sends a form as multipart only with files.
 NO_FILES: dict[str, tuple[str, bytes]] = {"image": ("", b"")}
+
+
+def opened(service: ImageService) -> Future[ImageService]:
+    """Return a service as one that was opened."""
+    future: Future[ImageService] = Future()
+    future.set_result(service)
+    return future
 
 
 def events_of(text: str) -> list[SentEvent]:

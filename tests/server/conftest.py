@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from api import Api, Serve
+from api import Api, Serve, opened
 from asgi import served
 from browser import Open, Visitor, chromium
 from llama_index.core.schema import ImageNode, TextNode
@@ -66,8 +66,7 @@ def serve(demo_embedding: ChineseClipEmbedding, connect: Callable[..., ZhipuMult
             llm = connect(model="glm-4.6v-flash")
             if opening is None:
                 assert store is not None
-                opening = Future()
-                opening.set_result(ImageService.open(store, llm=llm))
+                opening = opened(ImageService.open(store, llm=llm))
             context = Context(opening, LlmInfo("glm-4.6v-flash", is_mock), uploads)
             url = servers.enter_context(served(build_app(context, host=host, token=token)))
             return Api(servers.enter_context(httpx.Client(base_url=url, trust_env=False, timeout=60)))

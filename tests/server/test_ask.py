@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from api import Api, Serve, error_of, events_of
+from api import Api, Serve, error_of, events_of, opened
 from gates import Held
 from waiting import wait_until
 
@@ -113,9 +113,7 @@ def test_without_a_key_the_error_says_where_to_get_one(
 ) -> None:
     for name in ("ZHIPUAI_API_KEY", "ZAI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    opening: Future[ImageService] = Future()
-    opening.set_result(ImageService.open(emoji_store))
-    status, code, message = error_of(serve(opening=opening).ask("你好"))
+    status, code, message = error_of(serve(opening=opened(ImageService.open(emoji_store))).ask("你好"))
     assert (status, code) == (503, "no_key")
     assert "https://open.bigmodel.cn" in message or "bigmodel" in message
 

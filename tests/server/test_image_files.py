@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from concurrent.futures import Future
 from io import BytesIO
 from pathlib import Path
 
 import pytest
-from api import Api, Serve, error_of
+from api import Api, Serve, error_of, opened
 from llama_index.core.schema import ImageNode
 from PIL import Image
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.images import with_page_text
 from llama_index_mm_zhipu.service.image_service import ImageService
-
-
-def opened(service: ImageService) -> Future[ImageService]:
-    future: Future[ImageService] = Future()
-    future.set_result(service)
-    return future
 
 
 def test_a_thumbnail_is_small_and_the_whole_is_as_large_as_the_image(

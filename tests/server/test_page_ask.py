@@ -204,7 +204,8 @@ def test_an_empty_question_is_not_sent(open_page: Open, url: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(
-    "fault", [Cut(after=3), ErrorAnswer(401, "1000", "身份验证失败<b>"), ErrorAnswer(400, "1301", "系统检测到不安全内容")]
+    "fault",
+    [Cut(after=3), ErrorAnswer(401, "1000", "身份验证失败<b>"), ErrorAnswer(400, "1301", "系统检测到不安全内容")],
 )
 def test_a_model_that_fails_is_an_error_and_can_be_asked_again(
     open_page: Open, url: str, server: MockGLMServer, fault: Fault, language: Language
@@ -247,9 +248,7 @@ def test_a_conversation_that_is_gone_is_said_and_a_new_one_begins(
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_mock_service_is_said_to_be_one(
-    open_page: Open, serve: Serve, files_store: Path, language: Language
-) -> None:
+def test_a_mock_service_is_said_to_be_one(open_page: Open, serve: Serve, files_store: Path, language: Language) -> None:
     visit = open_page(str(serve(files_store, is_mock=True).client.base_url), "/?view=ask", language=language)
     note = visit.page.get_by_text(visit.say("mock"))
     expect(note).to_be_visible()

@@ -24,9 +24,7 @@ def url(serve: Serve, files_store: Path) -> str:
 
 
 @pytest.fixture
-def manual_url(
-    serve: Serve, demo_embedding: ChineseClipEmbedding, images: dict[str, bytes], tmp_path: Path
-) -> str:
+def manual_url(serve: Serve, demo_embedding: ChineseClipEmbedding, images: dict[str, bytes], tmp_path: Path) -> str:
     """URL of a server over a page whose lines of text are known."""
     lines = [
         {"text": "轮胎气压", "box": [0.1, 0.1, 0.5, 0.2], "score": 0.99},
@@ -64,9 +62,7 @@ def test_keys_move_among_the_images_and_the_focus_returns(open_page: Open, url: 
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_it_shows_where_an_image_is_from_and_what_is_known_of_it(
-    open_page: Open, url: str, language: Language
-) -> None:
+def test_it_shows_where_an_image_is_from_and_what_is_known_of_it(open_page: Open, url: str, language: Language) -> None:
     visit = open_page(url, "/?words=红苹果&image=红苹果", language=language)
     expect(visit.lightbox.locator(".facts")).to_contain_text("06 红苹果.jpg")
     table = visit.lightbox.get_by_role("table", name=visit.say("metadata"))

@@ -31,9 +31,14 @@ def test_json_takes_the_same_parameters_and_the_image_in_base64(api: Api, images
         base64.b64encode(images["彩虹"]).decode(),
         f"data:image/jpeg;base64,{base64.b64encode(images['彩虹']).decode()}",
     ):
-        body = {"image": text, "similarity_top_k": 1, "filter": ["价格>=0"], "like": None}
+        body = {"image": text, "similarity_top_k": 1, "filter": ["价格>=0"], "like": None, "words": []}
         response = api.client.post("/api/search", json=body)
         assert [result["node_id"] for result in response.json()["results"]] == ["彩虹"]
+
+
+def test_a_head_request_is_checked_like_a_search(api: Api) -> None:
+    assert api.client.head("/api/search", params={"words": "车"}).status_code == 200
+    assert api.client.head("/api/search", params={"wrods": "车"}).status_code == 400
 
 
 def test_more_like_an_image_leaves_it_out(api: Api) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 
@@ -48,6 +50,16 @@ def test_the_oldest_of_equal_vectors_are_returned(k: int) -> None:
     assert ids_of(index.search(np.float32([1, 0]), k)) == [id_ for id_ in ids.tolist() if id_ not in (2, 4)][:k]
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Lets faiss use two threads, however many cores there are."""
+    before = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(2)
+    yield
+    faiss.omp_set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("k", [1, 10, 500])
 def test_a_search_split_over_threads_returns_the_same(monkeypatch: pytest.MonkeyPatch, k: int) -> None:
     vectors = np.random.default_rng(1).integers(-1, 2, (3000, 4)).astype(np.float32)

@@ -221,9 +221,12 @@ def test_a_read_only_file_that_changes_must_be_opened_again(
 # Several processes
 
 
+@pytest.mark.parametrize("seconds", [1, pytest.param(10, marks=pytest.mark.integration)])
 @pytest.mark.parametrize("program", ["overwriting", "sliding"])
-def test_readers_see_only_committed_states_and_never_older_ones(tmp_path: Path, ordeal: Ordeal, program: str) -> None:
-    done = ordeal(program, tmp_path, 3)
+def test_readers_see_only_committed_states_and_never_older_ones(
+    tmp_path: Path, ordeal: Ordeal, program: str, seconds: float
+) -> None:
+    done = ordeal(program, tmp_path, seconds)
     assert done["steps"] >= 20, done
 
 

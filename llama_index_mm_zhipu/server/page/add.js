@@ -74,7 +74,11 @@ function showTypes() {
   if (!known?.suffixes.length) return;
   const suffixes = NAMED_TYPES.filter((each) => known.suffixes.includes(`.${each.toLowerCase()}`));
   const { image_bytes: image, file_bytes: file } = known.limits;
-  byId("known-types").textContent = words().knownTypes(suffixes.join(words().separator), sizeText(image), sizeText(file));
+  byId("known-types").textContent = words().knownTypes(
+    suffixes.join(words().separator),
+    sizeText(image),
+    sizeText(file),
+  );
 }
 
 /** What is shown of the upload; it is made anew when the phase changes, so that buttons stay under the pointer. */
@@ -102,10 +106,14 @@ function announce() {
 
 function phaseText() {
   switch (upload.phase) {
-    case "paused": return words().uploadPaused;
-    case "stopped": return words().uploadStopped;
-    case "done": return words().uploadDone;
-    default: return words().uploading;
+    case "paused":
+      return words().uploadPaused;
+    case "stopped":
+      return words().uploadStopped;
+    case "done":
+      return words().uploadDone;
+    default:
+      return words().uploading;
   }
 }
 
@@ -139,7 +147,9 @@ function showProgress({ bar, facts, batch, skipped }) {
     words().newImages(upload.newImages),
     upload.kept ? words().keptImages(upload.kept) : "",
     upload.skippedCount ? words().skippedFiles(upload.skippedCount) : "",
-  ].filter(Boolean).join(" · ");
+  ]
+    .filter(Boolean)
+    .join(" · ");
   batch.hidden = upload.phase !== "running";
   batch.textContent = batchText();
   if (skipped.dataset.count === String(upload.skippedCount)) return;
@@ -189,7 +199,9 @@ function skippedList(isOpen) {
       element(
         "ul",
         {},
-        ...listed.map(([name, reason]) => element("li", {}, element("span", { class: "skipped-name" }, name), element("span", {}, reason))),
+        ...listed.map(([name, reason]) =>
+          element("li", {}, element("span", { class: "skipped-name" }, name), element("span", {}, reason)),
+        ),
       ),
       more > 0 ? element("p", { class: "quiet-text" }, words().skippedMore(more)) : null,
     ),

@@ -130,7 +130,9 @@ export async function search(query, signal) {
  * @returns {Promise<{result: Result, lines: Line[]}>}
  */
 export const fetchDetails = async (id, searched, signal) =>
-  (await request(`api/details/${encodeURIComponent(id)}?${new URLSearchParams({ words: searched })}`, { signal })).json();
+  (
+    await request(`api/details/${encodeURIComponent(id)}?${new URLSearchParams({ words: searched })}`, { signal })
+  ).json();
 
 /**
  * Asks a question; the answer comes as events `sources`, `text`, and `answer` or `error`.

@@ -1,101 +1,176 @@
 /** Shows the OpenAPI document as a page: each operation with its parameters, responses and an example. */
 
-/** An element with attributes and children, which are elements or texts. */
-function element(name, attributes = {}, ...children) {
-  const made = document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) {
-    made.setAttribute(key, value);
-  }
-  made.append(...children);
-  return made;
-}
+import { byId, element } from "./dom.js";
 
-/** The type of a schema in words, such as `integer, 1 to 100, default 20`. */
+/**
+ * @typedef {object} Schema A JSON schema, as far as the document uses it.
+ * @property {string} [$ref]
+ * @property {string} [type]
+ * @property {string} [format]
+ * @property {string} [description]
+ * @property {Schema[]} [anyOf]
+ * @property {Schema} [items]
+ * @property {number} [maxItems]
+ * @property {number} [minimum]
+ * @property {number} [maximum]
+ * @property {string[]} [enum]
+ * @property {unknown} [default]
+ * @property {Record<string, Schema>} [properties]
+ */
+
+/** @typedef {Record<string, {schema: Schema}>} Content Schemas by media type. */
+
+/**
+ * @typedef {object} Operation
+ * @property {string} summary
+ * @property {string} [description]
+ * @property {{name: string, in: string, description: string, schema: Schema}[]} [parameters]
+ * @property {{content: Content}} [requestBody]
+ * @property {Record<string, {description: string, content?: Content}>} responses
+ */
+
+const FORM = "multipart/form-data";
+
+/** What the examples send, by name of a parameter. @type {Record<string, string>} */
+const SAMPLES = { words: "红苹果", question: "哪个是红苹果？", similarity_top_k: "5", files: "@photo.jpg", image: "@photo.jpg" };
+
+/**
+ * Returns the type of a schema in words, such as `integer, 1 to 100, default 20`.
+ *
+ * @param {Schema} schema
+ * @returns {string}
+ */
 function typeOf(schema) {
-  if (schema.$ref) {
-    return schema.$ref.split("/").pop();
-  }
-  const alternatives = schema.anyOf?.map(typeOf).filter((each) => each !== "null");
-  const type = alternatives ? alternatives.join(" or ") : schema.items ? `list of ${typeOf(schema.items)}` : schema.type === "array" ? "list" : schema.type;
-  const range = "minimum" in schema ? `${schema.minimum} to ${schema.maximum}` : "";
-  const names = schema.enum?.join(", ") ?? "";
-  const length = schema.maxItems ? `at most ${schema.maxItems}` : "";
-  const initial = schema.default !== undefined && schema.default !== null ? `default ${JSON.stringify(schema.default)}` : "";
-  return [type === "string" && schema.format === "binary" ? "file" : type, range, names, length, initial].filter(Boolean).join(", ");
+  if (schema.$ref) return schema.$ref.split("/").at(-1) ?? "";
+  const parts = [
+    nameOf(schema),
+    schema.minimum === undefined ? "" : `${schema.minimum} to ${schema.maximum}`,
+    schema.enum?.join(", "),
+    schema.maxItems ? `at most ${schema.maxItems}` : "",
+    schema.default === undefined || schema.default === null ? "" : `default ${JSON.stringify(schema.default)}`,
+  ];
+  return parts.filter(Boolean).join(", ");
 }
 
+/**
+ * @param {Schema} schema
+ * @returns {string}
+ */
+function nameOf(schema) {
+  if (schema.anyOf) return schema.anyOf.map(typeOf).filter((each) => each !== "null").join(" or ");
+  if (schema.items) return `list of ${typeOf(schema.items)}`;
+  if (schema.format === "binary") return "file";
+  return schema.type === "array" ? "list" : (schema.type ?? "any");
+}
+
+/**
+ * @param {string[]} headings
+ * @param {(string | Node)[][]} rows
+ */
 function table(headings, rows) {
   const head = element("tr", {}, ...headings.map((text) => element("th", { scope: "col" }, text)));
   const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
-  // A table that is wider than a phone is scrolled, also by the keyboard.
   const whole = element("table", {}, element("thead", {}, head), element("tbody", {}, ...body));
+  // It can be scrolled by the keyboard, too.
   return element("div", { class: "table", tabindex: "0", role: "region", "aria-label": headings.join(", ") }, whole);
 }
 
-function fields(properties) {
-  return Object.entries(properties).map(([name, schema]) => [element("code", {}, name), typeOf(schema), schema.description ?? ""]);
-}
+/** @param {Record<string, Schema>} properties */
+const rowsOf = (properties) =>
+  Object.entries(properties).map(([name, schema]) => [code(name), typeOf(schema), schema.description ?? ""]);
 
-/** A command that sends a request to this server. */
+/** @param {string} text */
+const code = (text) => element("code", {}, text);
+
+/**
+ * Returns a command that sends a request to this server.
+ *
+ * @param {string} path
+ * @param {string} method
+ * @param {Operation} operation
+ */
 function example(path, method, operation) {
-  const samples = { words: "红苹果", question: "哪个是红苹果？", like: "ID", files: "@photo.jpg", image: "@photo.jpg", similarity_top_k: "5" };
-  const url = location.origin + path.replace("{id}", "ID").replace("{chat}", "CHAT");
-  const form = operation.requestBody?.content["multipart/form-data"]?.schema.properties;
+  const base = new URL(".", location.href).href.replace(/\/$/, "");
+  const url = base + path.replace("{id}", "ID").replace("{chat}", "CHAT");
+  const form = operation.requestBody?.content[FORM]?.schema.properties;
   if (form) {
-    const given = ["question", "image", "files"].filter((name) => name in form && !(name === "image" && "question" in form));
-    return `curl ${given.map((name) => `-F ${name}=${samples[name]}`).join(" ")} ${url}`;
+    const names = "question" in form ? ["question"] : ["image", "files"].filter((name) => name in form);
+    return `curl ${names.map((name) => `-F ${name}=${SAMPLES[name]}`).join(" ")} ${url}`;
   }
-  const query = (operation.parameters ?? []).filter((each) => each.in === "query" && ["words", "similarity_top_k"].includes(each.name));
-  const data = query.map((each) => `--data-urlencode ${each.name}=${samples[each.name]}`).join(" ");
+  const query = (operation.parameters ?? []).filter((each) => each.in === "query" && each.name in SAMPLES);
+  const data = query.map((each) => ` --data-urlencode ${each.name}=${SAMPLES[each.name]}`).join("");
   const verb = method === "get" ? "" : `-X ${method.toUpperCase()} `;
-  return data ? `curl -G ${url} ${data}` : `curl ${verb}${url}`;
+  return data ? `curl -G ${url}${data}` : `curl ${verb}${url}`;
 }
 
+/**
+ * @param {string} path
+ * @param {string} method
+ * @param {Operation} operation
+ */
 function operationSection(path, method, operation) {
   const parts = [];
-  if (operation.description) {
-    parts.push(element("p", {}, operation.description));
-  }
+  if (operation.description) parts.push(element("p", {}, operation.description));
   if (operation.parameters?.length) {
-    const rows = operation.parameters.map((each) => [element("code", {}, each.name), typeOf(each.schema), each.description]);
+    const rows = operation.parameters.map((each) => [code(each.name), typeOf(each.schema), each.description]);
     parts.push(element("h3", {}, "Parameters"), table(["name", "type", "meaning"], rows));
   }
-  const form = operation.requestBody?.content["multipart/form-data"];
-  if (form) {
-    const types = Object.keys(operation.requestBody.content).join(" or ");
-    parts.push(element("h3", {}, `Body: ${types}`), table(["name", "type", "meaning"], fields(form.schema.properties)));
+  if (operation.requestBody) {
+    const content = operation.requestBody.content;
+    const rows = rowsOf(content[FORM].schema.properties ?? {});
+    parts.push(element("h3", {}, `Body: ${Object.keys(content).join(" or ")}`), table(["name", "type", "meaning"], rows));
   }
   const responses = Object.entries(operation.responses).map(([status, each]) => {
-    const content = Object.entries(each.content ?? {}).map(([type, { schema }]) => `${type}: ${typeOf(schema)}`).join(", ");
-    return [status, each.description, content];
+    const types = Object.entries(each.content ?? {}).map(([type, { schema }]) => `${type}: ${typeOf(schema)}`);
+    return [status, each.description, types.join(", ")];
   });
   parts.push(element("h3", {}, "Responses"), table(["status", "meaning", "content"], responses));
   parts.push(element("h3", {}, "Example"), element("pre", { tabindex: "0" }, example(path, method, operation)));
-  const title = element("summary", {}, element("span", { class: "method" }, method.toUpperCase()), element("code", {}, path), element("span", { class: "summary" }, operation.summary));
-  return element("section", {}, element("details", {}, title, element("div", {}, ...parts)));
+  const name = element("span", { class: "method" }, method.toUpperCase());
+  return folded([name, code(path), element("span", { class: "about" }, operation.summary)], parts);
 }
 
-function schemaSection(name, schema) {
-  const title = element("summary", {}, element("code", {}, name));
-  return element("section", {}, element("details", {}, title, element("div", {}, element("p", {}, schema.description ?? ""), table(["field", "type", "meaning"], fields(schema.properties ?? {})))));
+/**
+ * @param {string} name
+ * @param {Schema} schema
+ */
+const schemaSection = (name, schema) =>
+  folded(
+    [code(name)],
+    [element("p", {}, schema.description ?? ""), table(["field", "type", "meaning"], rowsOf(schema.properties ?? {}))],
+  );
+
+/**
+ * @param {Node[]} title
+ * @param {Node[]} content
+ */
+const folded = (title, content) =>
+  element(
+    "section",
+    { class: "operation" },
+    element("details", {}, element("summary", {}, ...title), element("div", { class: "content" }, ...content)),
+  );
+
+/** @returns {Promise<{info: Record<string, string>, paths: Record<string, Record<string, Operation>>, components: {schemas: Record<string, Schema>}}>} */
+async function fetchDocument() {
+  const response = await fetch("api/openapi.json");
+  if (response.status === 401) throw new Error("open the address that mmzhipu serve printed: it contains the token");
+  return response.json();
 }
 
 async function show() {
-  const main = document.getElementById("operations");
+  const main = byId("operations");
   try {
-    const response = await fetch("/api/openapi.json");
-    if (response.status === 401) {
-      throw new Error("open the address that mmzhipu serve printed: it contains the token");
-    }
-    const spec = await response.json();
-    document.getElementById("about").textContent = `${spec.info.description} Version ${spec.info.version}.`;
-    const operations = Object.entries(spec.paths).flatMap(([path, methods]) =>
+    const { info, paths, components } = await fetchDocument();
+    byId("about").textContent = `${info.description} Version ${info.version}.`;
+    const operations = Object.entries(paths).flatMap(([path, methods]) =>
       Object.entries(methods).map(([method, operation]) => operationSection(path, method, operation)),
     );
-    const schemas = Object.entries(spec.components.schemas).map(([name, schema]) => schemaSection(name, schema));
+    const schemas = Object.entries(components.schemas).map(([name, schema]) => schemaSection(name, schema));
     main.replaceChildren(element("h2", {}, "Operations"), ...operations, element("h2", {}, "Types"), ...schemas);
   } catch (error) {
-    main.replaceChildren(element("p", { role: "alert" }, `The document cannot be shown: ${error.message}`));
+    const reason = error instanceof Error ? error.message : String(error);
+    main.replaceChildren(element("p", { role: "alert" }, `The document cannot be shown: ${reason}`));
   }
 }
 

@@ -12,14 +12,15 @@ import { words } from "./words.js";
  *
  * @param {Result} result
  * @param {Result[]} list The results that the lightbox goes through.
- * @param {{name?: string, note?: string}} [options] The name by which the answer cites the image, and a remark.
+ * @param {{name?: string, note?: string, searched?: string}} [options] The name by which the answer cites the image, a
+ *   remark, and the words by which it was found.
  */
-export function createCard(result, list, { name = "", note = "" } = {}) {
+export function createCard(result, list, { name = "", note = "", searched = "" } = {}) {
   const isImage = result.type === "image";
   return element(
     "li",
     { class: isImage ? "card" : "card text-card", data: { id: result.node_id, number: name && result.number } },
-    isImage ? imageButton(result, list) : null,
+    isImage ? imageButton(result, list, searched) : null,
     element(
       "div",
       { class: "card-body" },
@@ -45,7 +46,12 @@ export const skeletons = (count) =>
       "li",
       { class: "card skeleton", "aria-hidden": "true" },
       element("span", { class: "image-frame" }),
-      element("div", { class: "card-body" }, element("span", { class: "bone" }), element("span", { class: "bone short" })),
+      element(
+        "div",
+        { class: "card-body" },
+        element("span", { class: "bone" }),
+        element("span", { class: "bone short" }),
+      ),
     ),
   );
 
@@ -76,21 +82,32 @@ function neighbour(cards, index, key) {
   const inColumn = cards.filter((card) => columnOf(card) === columnOf(cards[index]));
   const position = inColumn.indexOf(cards[index]);
   switch (key) {
-    case "ArrowRight": return cards[index + 1];
-    case "ArrowLeft": return cards[index - 1];
-    case "ArrowDown": return inColumn[position + 1];
-    case "ArrowUp": return inColumn[position - 1];
-    case "Home": return cards[0];
-    case "End": return cards.at(-1);
-    default: return undefined;
+    case "ArrowRight":
+      return cards[index + 1];
+    case "ArrowLeft":
+      return cards[index - 1];
+    case "ArrowDown":
+      return inColumn[position + 1];
+    case "ArrowUp":
+      return inColumn[position - 1];
+    case "Home":
+      return cards[0];
+    case "End":
+      return cards.at(-1);
+    default:
+      return undefined;
   }
 }
 
-/** @param {Result} result @param {Result[]} list */
-const imageButton = (result, list) =>
+/**
+ * @param {Result} result
+ * @param {Result[]} list
+ * @param {string} searched
+ */
+const imageButton = (result, list, searched) =>
   element(
     "button",
-    { type: "button", class: "card-image", onclick: () => openImage(result, list) },
+    { type: "button", class: "card-image", onclick: () => openImage(result, list, searched) },
     createImage(result.node_id, nameOf(result), "thumbnail"),
   );
 

@@ -14,7 +14,8 @@ const BRACKETED =
   `[\\[【（(]\\s*(?:${NAME})\\s*${NUMBER}(?:${TIME})?` +
   `(?:\\s*(?:${JOINT})\\s*(?:(?:${NAME})\\s*)?\\d{1,4}(?:${TIME})?)*\\s*[\\]】）)]`;
 // 图 may be the end of a word such as 地图; after these characters it begins one.
-const BEFORE = "(?<![\\u4e00-\\u9fff])|(?<=[如见在从和与及或跟对由的是为据按比看将把向有中而但此以自于用若括除到至示请则都也让使另同仅这那考阅察取做认来去着得里前后间])";
+const BEFORE =
+  "(?<![\\u4e00-\\u9fff])|(?<=[如见在从和与及或跟对由的是为据按比看将把向有中而但此以自于用若括除到至示请则都也让使另同仅这那考阅察取做认来去着得里前后间])";
 const BARE = `(?:(?:${BEFORE})图片?|\\b[Pp]icture|\\b[Ii]mage)\\s*(?<bare>${NUMBER})(?!\\s*[室厅号层楼栋期版维])`;
 const MENTION = new RegExp(`(?<bracketed>${BRACKETED})|${BARE}`, "g");
 const IN_BRACKETS = new RegExp(`(?:(?:${NAME})\\s*)?(?<number>\\d{1,4})(?:${TIME})?`, "g");
@@ -49,8 +50,7 @@ export function splitAnswer(answer, numbers, cited) {
  *
  * @param {Record<string, string>} citations Node ids by name.
  */
-export const numbersOf = (citations) =>
-  Object.keys(citations).map((name) => Number(/\d+/.exec(name)?.[0] ?? 0));
+export const numbersOf = (citations) => Object.keys(citations).map((name) => Number(/\d+/.exec(name)?.[0] ?? 0));
 
 /**
  * Shows an answer with its citations as buttons.

@@ -55,7 +55,12 @@ export function icon(name) {
  * @param {Record<string, any>} [attributes]
  */
 export const iconTextButton = (iconName, text, onclick, attributes = {}) =>
-  element("button", { type: "button", class: "quiet", ...attributes, onclick }, icon(iconName), element("span", {}, text));
+  element(
+    "button",
+    { type: "button", class: "quiet", ...attributes, onclick },
+    icon(iconName),
+    element("span", {}, text),
+  );
 
 /**
  * Returns a button that shows an icon alone.

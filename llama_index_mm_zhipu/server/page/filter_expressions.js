@@ -6,7 +6,12 @@
 export const TEXT_OPERATORS = /** @type {const} */ (["=", "!=", "~", "in", "not in"]);
 export const NUMBER_OPERATORS = /** @type {const} */ (["between", "=", "!=", ">", ">=", "<", "<="]);
 
-const QUOTES = [['"', '"'], ["'", "'"], ["“", "”"], ["‘", "’"]];
+const QUOTES = [
+  ['"', '"'],
+  ["'", "'"],
+  ["“", "”"],
+  ["‘", "’"],
+];
 /** Operators on values of which some are texts and some are numbers. */
 export const MIXED_OPERATORS = /** @type {const} */ ([...TEXT_OPERATORS, ">", ">=", "<", "<="]);
 
@@ -35,7 +40,11 @@ export const isNumber = (value) => NUMBER.test(value);
  * @param {string[]} values Several for `in` and `not in`.
  */
 export const textExpression = (key, operator, values) =>
-  join(key, operator, values.map((value) => (operator === "~" ? quotedIf(NEEDS_QUOTES, value) : asText(value))).join(", "));
+  join(
+    key,
+    operator,
+    values.map((value) => (operator === "~" ? quotedIf(NEEDS_QUOTES, value) : asText(value))).join(", "),
+  );
 
 /**
  * Returns the expressions that compare numbers; two for a range.
@@ -47,7 +56,10 @@ export const textExpression = (key, operator, values) =>
  */
 export function numberExpressions(key, operator, value, upper) {
   if (operator !== "between") return [join(key, operator, value)];
-  const ends = [[">=", value], ["<=", upper]];
+  const ends = [
+    [">=", value],
+    ["<=", upper],
+  ];
   return ends.filter(([, end]) => end).map(([sign, end]) => join(key, sign, end));
 }
 

@@ -2,7 +2,13 @@
 
 import { byId, element, icon, iconButton } from "./dom.js";
 import {
-  MIXED_OPERATORS, NUMBER_OPERATORS, TEXT_OPERATORS, isNumber, numberExpressions, readable, textExpression,
+  MIXED_OPERATORS,
+  NUMBER_OPERATORS,
+  TEXT_OPERATORS,
+  isNumber,
+  numberExpressions,
+  readable,
+  textExpression,
 } from "./filter_expressions.js";
 import { onLanguage } from "./settings.js";
 import { go, onState, state } from "./state.js";
@@ -81,9 +87,7 @@ function filterForm(filterables, close) {
   const showValues = () => values.replaceChildren(...valueFields(chosen(), operator.value));
   const showOperators = () => {
     const names = /** @type {Record<string, string>} */ (words().operators);
-    operator.replaceChildren(
-      ...operatorsOf(chosen()).map((each) => element("option", { value: each }, names[each])),
-    );
+    operator.replaceChildren(...operatorsOf(chosen()).map((each) => element("option", { value: each }, names[each])));
     showValues();
   };
   key.addEventListener("change", showOperators);
@@ -166,7 +170,11 @@ function suggestions(filterable, input, isList) {
 }
 
 /** @param {string} text */
-const listed = (text) => text.split(/[,，、]/).map((each) => each.trim()).filter(Boolean);
+const listed = (text) =>
+  text
+    .split(/[,，、]/)
+    .map((each) => each.trim())
+    .filter(Boolean);
 
 /**
  * @param {Filterable} filterable

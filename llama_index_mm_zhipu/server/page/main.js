@@ -53,7 +53,9 @@ function showViews() {
     else tab.removeAttribute("aria-current");
   }
   tabOf("add").hidden = !canAdd() && state().view !== "add";
-  document.title = [state().view === "search" ? state().words : "", words()[state().view], "mmzhipu"].filter(Boolean).join(" – ");
+  document.title = [state().view === "search" ? state().words : "", words()[state().view], "mmzhipu"]
+    .filter(Boolean)
+    .join(" – ");
 }
 
 /**
@@ -85,7 +87,14 @@ function serverNotices() {
   if (!known) return [element("p", { class: "quiet-text" }, words().unknownState)];
   if (known.state === "failed") return [notice("error", words().loadFailed, known.error?.message)];
   if (known.state === "loading") {
-    return [element("p", { class: "loading-model", role: "status" }, element("span", { class: "pulse" }), words().loadingModel)];
+    return [
+      element(
+        "p",
+        { class: "loading-model", role: "status" },
+        element("span", { class: "pulse" }),
+        words().loadingModel,
+      ),
+    ];
   }
   if (isEmpty() && state().view !== "add") return [emptyIndex()];
   return state().view === "add" && !canAdd() ? [notice("info", words().addClosed)] : [];
@@ -141,7 +150,10 @@ function initDrops() {
 function initKeys() {
   const fill = () =>
     byId("key-list").replaceChildren(
-      ...words().keyList.flatMap(([key, text]) => [element("dt", {}, element("kbd", {}, key)), element("dd", {}, text)]),
+      ...words().keyList.flatMap(([key, text]) => [
+        element("dt", {}, element("kbd", {}, key)),
+        element("dd", {}, text),
+      ]),
     );
   fill();
   onLanguage(fill);

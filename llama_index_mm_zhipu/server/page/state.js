@@ -22,7 +22,16 @@ export const NUMBERS = [10, 20, 50, 100];
 
 /** @type {Readonly<State>} */
 const DEFAULTS = {
-  view: "search", words: "", like: "", about: "", image: "", filters: [], cutoff: 0, number: 20, lang: "", upload: 0,
+  view: "search",
+  words: "",
+  like: "",
+  about: "",
+  image: "",
+  filters: [],
+  cutoff: 0,
+  number: 20,
+  lang: "",
+  upload: 0,
 };
 
 /** @type {((state: State) => void)[]} */
