@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from api import Serve
-from axe import assert_accessible, downloaded_axe
+from axe import assert_accessible
 from browser import LANGUAGES, Language, Open, Visit
 from llama_index.core.schema import ImageNode
 from playwright.sync_api import expect
@@ -23,12 +23,6 @@ from llama_index_mm_zhipu.testing.faults import Cut, Says, Stall
 pytestmark = pytest.mark.integration
 
 both_languages = pytest.mark.parametrize("language", LANGUAGES)
-
-
-@pytest.fixture(scope="module")
-def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Code of axe-core."""
-    return downloaded_axe(tmp_path_factory.mktemp("axe"))
 
 
 @both_languages
