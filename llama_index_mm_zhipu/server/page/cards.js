@@ -65,7 +65,8 @@ export function moveByArrows(grid) {
     const from = event.target instanceof Element ? event.target.closest(".card") : null;
     if (!from || event.ctrlKey || event.metaKey || event.altKey) return;
     const cards = [...grid.querySelectorAll(".card")].filter((card) => card.querySelector("button"));
-    const to = neighbour(cards, cards.indexOf(from), event.key);
+    // Texts have no button; arrows scroll them.
+    const to = cards.includes(from) ? neighbour(cards, cards.indexOf(from), event.key) : null;
     if (!to) return;
     event.preventDefault();
     to.querySelector("button")?.focus();

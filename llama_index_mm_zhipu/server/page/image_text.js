@@ -46,12 +46,13 @@ export function textSection(result, lines, frame) {
 /** @param {Line} line */
 function boxOf({ box: [left, top, right, bottom], text, is_match: isMatch }) {
   const box = element("span", { class: isMatch ? "box match" : "box", title: text, "aria-hidden": "true" });
-  const percent = (/** @type {number} */ share) => `${share * 100}%`;
+  // Boxes that reach out of the image would lie over the text beside it.
+  const percent = (/** @type {number} */ share) => `${Math.min(1, Math.max(0, share)) * 100}%`;
   Object.assign(box.style, {
     left: percent(left),
     top: percent(top),
-    width: percent(right - left),
-    height: percent(bottom - top),
+    right: percent(1 - right),
+    bottom: percent(1 - bottom),
   });
   return box;
 }
