@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -19,6 +19,8 @@ from llama_index_mm_zhipu.server.forms import MAX_FILE_BYTES, MAX_IMAGE_BYTES
 from llama_index_mm_zhipu.service.errors import is_expected, message_of
 from llama_index_mm_zhipu.service.inputs import IndexInputs, file_suffixes
 from llama_index_mm_zhipu.text import readable_size
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "uploads"
 """Name of the folder for added files, in the folder of the index."""
@@ -86,11 +88,8 @@ class Uploads:
         for folder in (upload.path.parent for upload in uploads):
             with self._changed:
                 self._users[folder] -= 1
-                if self._users[folder]:
-                    continue
-                try:
+                if not self._users[folder]:
                     self._delete_unindexed(folder)
-                finally:
                     del self._users[folder]
                     self._changed.notify_all()
 
@@ -104,12 +103,16 @@ class Uploads:
             return self._changed.wait_for(lambda: not self._users, seconds)
 
     def _delete_unindexed(self, folder: Path) -> None:
-        # A folder that keeps files cannot be removed.
-        with suppress(OSError):
-            for file in [*folder.iterdir()]:
+        try:
+            for file in folder.iterdir():
                 if not self._is_indexed(file):
                     file.unlink()
+            # Fails if files are left.
             folder.rmdir()
+        except OSError:
+            pass
+        except Exception as error:
+            logger.warning("files in %s are kept, because the index cannot be asked: %s", folder, message_of(error))
 
 
 def refusal_of(name: str, size: int) -> str | None:

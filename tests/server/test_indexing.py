@@ -13,6 +13,7 @@ from waiting import wait_until
 
 from llama_index_mm_zhipu.server.uploads import Upload, Uploads, refusal_of, renamed
 from llama_index_mm_zhipu.service.image_service import ImageService
+from llama_index_mm_zhipu.vector_store.errors import StoreError
 
 
 def jpeg(colour: str, size: tuple[int, int] = (64, 48)) -> bytes:
@@ -166,6 +167,17 @@ def test_a_file_is_kept_while_another_request_uses_it_and_if_it_is_indexed(tmp_p
     # It was there before.
     uploads.release([uploads.save(BytesIO(b"content"), "a.jpg")])
     assert first.path.is_file()
+
+
+def test_files_are_kept_if_the_index_cannot_be_asked(tmp_path: Path) -> None:
+    def fail(path: Path) -> bool:
+        raise StoreError("the index is closed")
+
+    uploads = Uploads(tmp_path, fail)
+    upload = uploads.save(BytesIO(b"content"), "a.jpg")
+    uploads.release([upload])
+    assert upload.path.is_file()
+    assert uploads.wait_until_unused(0)
 
 
 def test_a_file_that_cannot_be_written_is_not_used(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TypeVar
 from urllib.parse import urlencode
 
-from llama_index_mm_zhipu.cli.console import Console, ExitStatus
+from llama_index_mm_zhipu.cli.console import Console, ExitStatus, shell_quoted
 from llama_index_mm_zhipu.cli.errors import NoIndexError, explained
 from llama_index_mm_zhipu.cli.opening import chat_model_or_mock, require_index
 
@@ -30,6 +30,7 @@ except ModuleNotFoundError as error:
     ) from None
 from llama_index_mm_zhipu.llm import ZhipuMultiModal
 from llama_index_mm_zhipu.service.image_service import ImageService
+from llama_index_mm_zhipu.store_file import IMAGES_FILE, read_store_file
 
 T = TypeVar("T")
 
@@ -44,7 +45,7 @@ _ANY_ADDRESS = ("192.0.2.1", 9)
 def run(options: argparse.Namespace, console: Console) -> int:
     """Serve until Ctrl-C; return the exit status."""
     if not options.create:
-        _require_index(options, console)
+        _require_images(options, console)
     given = options.token or os.environ.get(TOKEN_VARIABLE)
     token = given or (None if is_loopback(options.host) else secrets.token_urlsafe(_TOKEN_BYTES))
     with Listener(options.host, options.port) as listener:
@@ -81,11 +82,19 @@ def _in_background(call: Callable[[], T]) -> Future[T]:
     return future
 
 
-def _require_index(options: argparse.Namespace, console: Console) -> None:
+def _require_images(options: argparse.Namespace, console: Console) -> None:
+    """Check that there is an index whose model is known.
+
+    Raises:
+        NoIndexError: There is none, or it is empty.
+        StoreFileError: It cannot be read.
+    """
     try:
         require_index(options, console)
     except NoIndexError as error:
         raise NoIndexError(f"{error}{console.wording.or_create}") from None
+    if options.model is None and not read_store_file(options.store / IMAGES_FILE).nodes:
+        raise NoIndexError(console.wording.empty_index.format(store=shell_quoted(str(options.store))))
 
 
 def _open(options: argparse.Namespace, llm: ZhipuMultiModal, console: Console) -> ImageService:
