@@ -12,6 +12,7 @@ import httpx
 import pytest
 from api import Api, Serve, opened
 from asgi import served
+from axe import downloaded_axe
 from browser import Open, Visitor, chromium
 from llama_index.core.schema import ImageNode, TextNode
 from playwright.sync_api import Browser
@@ -108,6 +109,12 @@ def files_store(
     text = TextNode(id_="说明", text="飞机的说明")
     build_index([*nodes, text], demo_embedding, persist_dir=folder).close()
     return folder
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Code of axe-core; skips the test without npm or its registry."""
+    return downloaded_axe(tmp_path_factory.mktemp("axe"))
 
 
 @pytest.fixture(scope="module")

@@ -158,9 +158,8 @@ async function run(view) {
     fail(turn, error);
   }
   running = null;
-  view.render();
+  follow(view, () => view.render());
   showControls();
-  follow(view);
   byId("ask-status").textContent = turn.answer ? `${words().answer}: ${turn.text}` : "";
 }
 
@@ -194,7 +193,7 @@ function receive(view, type, data) {
     chat = data.chat;
     turn.sources = data.sources;
     turn.phase = "answering";
-    view.render();
+    follow(view, () => view.render());
   } else if (type === "text") {
     turn.text += data.text;
     showSoon(view);
@@ -228,21 +227,23 @@ function showSoon(view) {
   requestAnimationFrame(() => {
     isDue = false;
     if (view.turn.phase !== "answering") return;
-    view.showText();
-    follow(view);
+    follow(view, () => view.showText());
   });
 }
 
 /**
- * Scrolls along with an answer, as long as the user is at the end of the page and the question stays in view.
+ * Makes a change to an answer, and scrolls along if the user is at the end of the page; the question stays in view.
  *
  * @param {TurnView} view
+ * @param {() => void} change
  */
-function follow({ node }) {
+function follow({ node }, change) {
   const page = document.documentElement;
-  const left = page.scrollHeight - page.clientHeight - page.scrollTop;
+  const left = () => page.scrollHeight - page.clientHeight - page.scrollTop;
+  const isAtEnd = left() < NEAR_END;
+  change();
   const room = node.getBoundingClientRect().top - byId("main").offsetTop;
-  if (left > 0 && left < NEAR_END && room > 0) scrollBy({ top: Math.min(left, room), behavior: "instant" });
+  if (isAtEnd && room > 0) scrollBy({ top: Math.min(left(), room), behavior: "instant" });
 }
 
 function startAnew() {

@@ -13,8 +13,6 @@ import { words } from "./words.js";
  * @param {() => void} onRemove
  */
 export function showAttachment(container, image, text, onRemove) {
-  const old = container.querySelector("img")?.src ?? "";
-  if (old.startsWith("blob:")) URL.revokeObjectURL(old);
   container.replaceChildren(...(image ? [chip(image, text, onRemove)] : []));
 }
 
@@ -27,8 +25,13 @@ export function showAttachment(container, image, text, onRemove) {
 export function thumbnail(image, alt) {
   const source = typeof image === "string" ? imageUrl(image, "thumbnail") : URL.createObjectURL(image);
   const node = element("img", { src: source, alt, class: "small-image", draggable: false });
-  // The server reads formats that the browser does not.
-  node.addEventListener("error", () => node.replaceWith(icon("image")));
+  const release = () => source.startsWith("blob:") && URL.revokeObjectURL(source);
+  node.addEventListener("load", release);
+  node.addEventListener("error", () => {
+    release();
+    // The server reads formats that the browser does not.
+    node.replaceWith(icon("image"));
+  });
   return node;
 }
 

@@ -12,14 +12,15 @@ import { words } from "./words.js";
  *
  * @param {Result} result
  * @param {Result[]} list The results that the lightbox goes through.
- * @param {{name?: string, note?: string}} [options] The name by which the answer cites the image, and a remark.
+ * @param {{name?: string, note?: string, searched?: string}} [options] The name by which the answer cites the image, a
+ *   remark, and the words by which it was found.
  */
-export function createCard(result, list, { name = "", note = "" } = {}) {
+export function createCard(result, list, { name = "", note = "", searched = "" } = {}) {
   const isImage = result.type === "image";
   return element(
     "li",
     { class: isImage ? "card" : "card text-card", data: { id: result.node_id, number: name && result.number } },
-    isImage ? imageButton(result, list) : null,
+    isImage ? imageButton(result, list, searched) : null,
     element(
       "div",
       { class: "card-body" },
@@ -64,7 +65,8 @@ export function moveByArrows(grid) {
     const from = event.target instanceof Element ? event.target.closest(".card") : null;
     if (!from || event.ctrlKey || event.metaKey || event.altKey) return;
     const cards = [...grid.querySelectorAll(".card")].filter((card) => card.querySelector("button"));
-    const to = neighbour(cards, cards.indexOf(from), event.key);
+    // Texts have no button; arrows scroll them.
+    const to = cards.includes(from) ? neighbour(cards, cards.indexOf(from), event.key) : null;
     if (!to) return;
     event.preventDefault();
     to.querySelector("button")?.focus();
@@ -98,11 +100,15 @@ function neighbour(cards, index, key) {
   }
 }
 
-/** @param {Result} result @param {Result[]} list */
-const imageButton = (result, list) =>
+/**
+ * @param {Result} result
+ * @param {Result[]} list
+ * @param {string} searched
+ */
+const imageButton = (result, list, searched) =>
   element(
     "button",
-    { type: "button", class: "card-image", onclick: () => openImage(result, list) },
+    { type: "button", class: "card-image", onclick: () => openImage(result, list, searched) },
     createImage(result.node_id, nameOf(result), "thumbnail"),
   );
 

@@ -87,7 +87,14 @@ export function watchDrops(receiver) {
  */
 export function chooseFiles({ accept = "", multiple = false, folder = false }, onFiles) {
   const input = element("input", { type: "file", accept, multiple, webkitdirectory: folder });
-  input.addEventListener("change", () => onFiles([...(input.files ?? [])].map(named)));
+  input.hidden = true;
+  input.addEventListener("change", () => {
+    input.remove();
+    onFiles([...(input.files ?? [])].map(named));
+  });
+  input.addEventListener("cancel", () => input.remove());
+  // Safari forgets inputs that are not part of the page.
+  document.body.append(input);
   input.click();
 }
 

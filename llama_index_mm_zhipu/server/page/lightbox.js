@@ -2,20 +2,18 @@
 
 import { fetchDetails, isAbort } from "./api.js";
 import { byId, element, iconButton } from "./dom.js";
+import { textSection } from "./image_text.js";
 import { errorNotice } from "./notices.js";
-import { actions, createImage, nameOf, scoreName } from "./result_parts.js";
+import { actions, nameOf, scoreName } from "./result_parts.js";
 import { onLanguage } from "./settings.js";
+import { createStage, isZoomed, toggleZoom } from "./stage.js";
 import { go, leaveImage, onState, state } from "./state.js";
 import { words } from "./words.js";
 
 /** @typedef {import("./api.js").Result} Result */
-/** @typedef {import("./api.js").Line} Line */
 
 /** @type {HTMLDialogElement} */
 const dialog = byId("lightbox");
-
-/** How far a finger moves sideways for the next image, in pixels. */
-const SWIPE = 60;
 
 /** @type {Result[]} */
 let list = [];
@@ -23,15 +21,18 @@ let list = [];
 /** @type {AbortController | null} */
 let loading = null;
 
-let showsAllBoxes = false;
+/** Words whose lines are marked in the image. */
+let searched = "";
 
 /**
  * Opens an image.
  *
  * @param {Result} result
  * @param {Result[]} results The results among which the arrow keys move; texts are left out.
+ * @param {string} text Words whose lines are marked in the image.
  */
-export function openImage(result, results) {
+export function openImage(result, results, text) {
+  searched = text;
   list = results.filter((each) => each.type === "image");
   go({ image: result.node_id });
 }
@@ -59,11 +60,14 @@ export function initLightbox() {
       `main section:not([hidden]) .card[data-id="${CSS.escape(dialog.dataset.shown ?? "")}"] button`,
     );
     delete dialog.dataset.shown;
+    searched = "";
     dialog.replaceChildren();
     if (card instanceof HTMLElement) card.focus();
     if (state().image) leaveImage();
   });
   dialog.addEventListener("keydown", (event) => {
+    // Arrows scroll an enlarged image.
+    if (event.target instanceof Element && isZoomed(event.target)) return;
     if (event.key === "ArrowLeft") move(-1);
     else if (event.key === "ArrowRight") move(1);
   });
@@ -81,25 +85,6 @@ function move(step) {
   if (next) go({ image: next.node_id }, { replace: true });
 }
 
-/** @param {HTMLElement} stage */
-function moveBySwipes(stage) {
-  /** @type {Touch | undefined} */
-  let start;
-  stage.addEventListener(
-    "touchstart",
-    (event) => {
-      start = event.touches.length === 1 ? event.touches[0] : undefined;
-    },
-    { passive: true },
-  );
-  stage.addEventListener("touchend", (event) => {
-    const end = event.changedTouches[0];
-    if (!start || (visualViewport?.scale ?? 1) > 1) return;
-    const [across, down] = [end.clientX - start.clientX, end.clientY - start.clientY];
-    if (Math.abs(across) > SWIPE && Math.abs(across) > 2 * Math.abs(down)) move(across < 0 ? 1 : -1);
-  });
-}
-
 /** @param {string} id */
 const indexOf = (id) => list.findIndex((each) => each.node_id === id);
 
@@ -108,19 +93,18 @@ async function show(id) {
   dialog.dataset.shown = id;
   const known = list[indexOf(id)] ?? null;
   if (!known) list = [];
-  const stage = element("div", { class: "stage" });
+  const control = dialog.open ? document.activeElement?.getAttribute("data-control") : null;
+  const { stage, frame } = createStage(id, known ? nameOf(known) : words().image, move);
   const side = element("div", { class: "details", tabIndex: 0, role: "region", "aria-label": words().imageDetails });
-  const frame = stageFrame(id, known ? nameOf(known) : words().image);
-  stage.append(frame);
-  moveBySwipes(stage);
-  dialog.replaceChildren(toolbar(id), stage, side);
+  dialog.replaceChildren(toolbar(id, stage), stage, side);
   if (known) side.append(...description(known));
   else side.append(element("p", { class: "quiet-text" }, words().loadingDetails));
   if (!dialog.open) dialog.showModal();
+  if (control) focusControl(control);
   loading?.abort();
   loading = new AbortController();
   try {
-    const { result, lines } = await fetchDetails(id, state().words, loading.signal);
+    const { result, lines } = await fetchDetails(id, searched || state().words, loading.signal);
     // The score and the number belong to the search, not to the image.
     const whole = known ? { ...result, score: known.score, score_type: known.score_type } : result;
     side.replaceChildren(...description(whole), ...textSection(whole, lines, frame));
@@ -134,37 +118,41 @@ async function show(id) {
   }
 }
 
-/** @param {string} id */
-function toolbar(id) {
-  const index = indexOf(id);
-  const previous = iconButton("left", words().previous, () => move(-1));
-  const next = iconButton("right", words().next, () => move(1));
-  previous.disabled = index < 1;
-  next.disabled = index < 0 || index === list.length - 1;
-  return element(
-    "div",
-    { class: "lightbox-bar" },
-    previous,
-    next,
-    element("span", { class: "position" }, list.length > 1 ? words().position(index + 1, list.length) : ""),
-    iconButton("close", words().close, () => dialog.close(), "icon-button close"),
-  );
+/**
+ * Focuses the control that had the focus before the next image was shown, or one that is not disabled.
+ *
+ * @param {string} name
+ */
+function focusControl(name) {
+  const control = dialog.querySelector(`[data-control="${name}"]:not(:disabled)`) ?? dialog.querySelector(".close");
+  if (control instanceof HTMLElement) control.focus();
 }
 
 /**
- * Returns the image in a frame of the same proportions, so that boxes can be placed by shares of its sides.
- *
  * @param {string} id
- * @param {string} alt
+ * @param {HTMLElement} stage
  */
-function stageFrame(id, alt) {
-  const frame = createImage(id, alt, "whole");
-  const image = frame.querySelector("img");
-  image?.addEventListener("load", () => {
-    frame.style.setProperty("--ratio", String(image.naturalWidth / image.naturalHeight));
-    frame.style.setProperty("--width", `${image.naturalWidth}px`);
-  });
-  return frame;
+function toolbar(id, stage) {
+  const index = indexOf(id);
+  const controls = {
+    previous: iconButton("left", words().previous, () => move(-1)),
+    next: iconButton("right", words().next, () => move(1)),
+    zoom: iconButton("zoom", words().zoom, () => toggleZoom(stage)),
+    close: iconButton("close", words().close, () => dialog.close(), "icon-button close"),
+  };
+  for (const [name, control] of Object.entries(controls)) control.dataset.control = name;
+  controls.previous.disabled = index < 1;
+  controls.next.disabled = index < 0 || index === list.length - 1;
+  const position = list.length > 1 ? words().position(index + 1, list.length) : "";
+  return element(
+    "div",
+    { class: "lightbox-bar" },
+    controls.previous,
+    controls.next,
+    element("span", { class: "position" }, position),
+    controls.zoom,
+    controls.close,
+  );
 }
 
 /** @param {Result} result @returns {HTMLElement[]} */
@@ -208,75 +196,3 @@ const metadataTable = (metadata) =>
       ),
     ),
   );
-
-/**
- * @param {Result} result
- * @param {Line[]} lines
- * @param {HTMLElement} frame
- * @returns {HTMLElement[]}
- */
-function textSection(result, lines, frame) {
-  if (!lines.length) {
-    return result.text
-      ? [element("h3", {}, words().textInImage), element("p", { class: "page-text" }, result.text)]
-      : [];
-  }
-  const boxes = lines.map(boxOf);
-  frame.append(...boxes);
-  const matches = lines.filter((line) => line.is_match).length;
-  const toggle = element("input", { type: "checkbox", checked: showsAllBoxes, role: "switch" });
-  const apply = () => {
-    showsAllBoxes = toggle.checked;
-    frame.classList.toggle("all-boxes", showsAllBoxes);
-  };
-  toggle.addEventListener("change", apply);
-  apply();
-  return [
-    element(
-      "div",
-      { class: "text-head" },
-      element("h3", {}, words().textInImage),
-      element("label", { class: "switch" }, toggle, element("span", {}, words().showAllBoxes)),
-    ),
-    matches ? element("p", { class: "quiet-text" }, words().matches(matches)) : element("span"),
-    element("ol", { class: "lines" }, ...lines.map((line, index) => lineItem(line, boxes[index]))),
-  ];
-}
-
-/** @param {Line} line */
-function boxOf({ box: [left, top, right, bottom], text, is_match: isMatch }) {
-  const box = element("span", { class: isMatch ? "box match" : "box", title: text, "aria-hidden": "true" });
-  const percent = (/** @type {number} */ share) => `${share * 100}%`;
-  Object.assign(box.style, {
-    left: percent(left),
-    top: percent(top),
-    width: percent(right - left),
-    height: percent(bottom - top),
-  });
-  return box;
-}
-
-/**
- * @param {Line} line
- * @param {HTMLElement} box
- */
-function lineItem(line, box) {
-  const button = element(
-    "button",
-    { type: "button", class: "line" },
-    line.is_match ? element("mark", {}, line.text) : line.text,
-  );
-  const mark = (/** @type {boolean} */ isActive) => () => {
-    box.classList.toggle("active", isActive);
-    button.classList.toggle("active", isActive);
-  };
-  for (const [node, begin, end] of /** @type {const} */ ([
-    [button, "mouseenter", "mouseleave"],
-    [button, "focus", "blur"],
-    [box, "mouseenter", "mouseleave"],
-  ])) {
-    node.addEventListener(begin, mark(true));
-    node.addEventListener(end, mark(false));
-  }
-  return element("li", {}, button);
-}

@@ -14,8 +14,17 @@ import { isEmpty, isReady, onStatus, status } from "./status.js";
 import { words } from "./words.js";
 
 /** @typedef {import("./api.js").Result} Result */
+/** @typedef {{results: Result[], seconds: number}} Found */
 
 const SLIDER_DELAY = 250;
+const MAX_RECENT = 20;
+
+/**
+ * What was found lately by query, so that going back shows it at once, where the user had scrolled to.
+ *
+ * @type {Map<string, Found>}
+ */
+const recent = new Map();
 
 /** @type {HTMLInputElement} */
 const input = byId("words");
@@ -28,7 +37,7 @@ const summary = byId("search-summary");
 const noticeArea = byId("search-notice");
 
 /** What is shown: results, an error, or nothing yet. */
-let found = /** @type {{results: Result[], seconds: number} | null} */ (null);
+let found = /** @type {Found | null} */ (null);
 let failure = /** @type {unknown} */ (null);
 
 /** The query whose outcome is shown or awaited, as a text that can be compared. */
@@ -44,6 +53,7 @@ let keepsResults = false;
 /** @type {AbortController | null} */
 let running = null;
 let sliderTimer = 0;
+let knownImages = 0;
 
 /** Starts the view. */
 export function initSearch() {
@@ -68,7 +78,12 @@ export function initSearch() {
     showControls();
     update();
   });
-  onStatus(update);
+  onStatus(() => {
+    const images = status()?.index?.images ?? 0;
+    if (images !== knownImages) forget();
+    knownImages = images;
+    update();
+  });
   onLanguage(() => {
     showControls();
     render();
@@ -79,11 +94,17 @@ export function initSearch() {
 function submit() {
   const text = input.value.trim();
   if (text === state().words) {
-    shownQuery = "";
+    forget();
     update();
   } else {
     go({ words: text });
   }
+}
+
+/** Makes the next update search again. */
+function forget() {
+  recent.clear();
+  shownQuery = "";
 }
 
 function showControls() {
@@ -117,7 +138,9 @@ function update() {
   shownBasis = basis;
   if (query && isReady() && query !== shownQuery) {
     shownQuery = query;
-    run();
+    const known = recent.get(query);
+    if (known) showKnown(known);
+    else run();
     return;
   }
   if (!query && shownQuery) {
@@ -130,14 +153,27 @@ function update() {
   if (isChanged) render();
 }
 
+/** What is searched by, as a text that can be compared. */
+const subject = () => JSON.stringify([state().words, state().like, state().upload]);
+
+/** @param {Found} known */
+function showKnown(known) {
+  running?.abort();
+  running = null;
+  found = known;
+  failure = null;
+  searchedBy = subject();
+  render();
+}
+
 async function run() {
   running?.abort();
   const mine = new AbortController();
   running = mine;
   const { words: text, like, upload, filters, cutoff: least, number: most } = state();
-  const subject = JSON.stringify([text, like, upload]);
-  keepsResults = found !== null && subject === searchedBy;
-  searchedBy = subject;
+  keepsResults = found !== null && subject() === searchedBy;
+  if (found && !keepsResults) scrollTo({ top: 0, behavior: "instant" });
+  searchedBy = subject();
   failure = null;
   render();
   const image = keptFile(upload);
@@ -154,7 +190,10 @@ async function run() {
   if (running !== mine) return;
   running = null;
   render();
-  if (found) offerList(found.results);
+  if (!found) return;
+  offerList(found.results);
+  recent.set(shownQuery, found);
+  if (recent.size > MAX_RECENT) recent.delete([...recent.keys()][0]);
 }
 
 function render() {
@@ -170,14 +209,14 @@ function render() {
   }
   grid.classList.remove("stale");
   const results = found?.results ?? [];
-  grid.replaceChildren(...results.map((result) => createCard(result, results)));
+  grid.replaceChildren(...results.map((result) => createCard(result, results, { searched: state().words })));
   summary.textContent = found ? summaryText(results.length, found.seconds) : "";
   noticeArea.replaceChildren(...notices());
 }
 
 /** @param {number} count @param {number} seconds */
 function summaryText(count, seconds) {
-  const duration = seconds < 1 ? seconds.toFixed(2) : seconds.toFixed(1);
+  const duration = seconds < 1 ? Math.max(0.01, seconds).toFixed(2) : seconds.toFixed(1);
   if (!count) return words().nothingFound;
   return state().cutoff
     ? words().foundAbove(count, state().cutoff.toFixed(2), duration)

@@ -129,12 +129,16 @@ export class TurnView {
 
   /** @param {Result[]} shown */
   grid(shown) {
-    const { sources, answer } = this.turn;
+    const { question, sources, answer } = this.turn;
     const grid = element(
       "ul",
       { class: "grid sources" },
       ...shown.map((each) =>
-        createCard(each, sources, { name: this.nameOf(each.number), note: answer?.skipped[each.node_id] }),
+        createCard(each, sources, {
+          name: this.nameOf(each.number),
+          note: answer?.skipped[each.node_id],
+          searched: question,
+        }),
       ),
     );
     moveByArrows(grid);
