@@ -6,17 +6,14 @@ from urllib.request import urlopen
 
 from llama_index_mm_zhipu.server.app import PAGE, build_app
 from llama_index_mm_zhipu.server.context import Context, LlmInfo
-from llama_index_mm_zhipu.server.listening import listen
+from llama_index_mm_zhipu.server.listening import Listener
 
 app = build_app(Context(Future(), LlmInfo("glm-4v-flash", is_mock=True)), host="127.0.0.1")
-urls: Future[str] = Future()
-threading.Thread(
-    target=listen, kwargs={"app": app, "host": "127.0.0.1", "port": 0, "on_start": urls.set_result}, daemon=True
-).start()
-url = urls.result(60)
+listener = Listener("127.0.0.1", 0)
+threading.Thread(target=listener.serve, args=(app,), daemon=True).start()
 files = ["/", "/api", "/api/status", *(f"/page/{file.name}" for file in PAGE.iterdir() if file.suffix != ".html")]
 for file in files:
-    with urlopen(f"{url}{file}") as response:
+    with urlopen(f"{listener.url}{file}") as response:
         assert response.read(), file
 assert len(files) > 10, files
 print(f"page: {len(files)} files served")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import gc
 import importlib.util
@@ -56,6 +57,8 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
         gc.collect()
         gc.freeze()
+        # Libraries made with nanobind report on stderr what is not freed when the process ends.
+        atexit.register(gc.unfreeze)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp
 
 from llama_index_mm_zhipu.server.guard import TokenRequired, host_names, is_loopback
-from llama_index_mm_zhipu.server.listening import listen
+from llama_index_mm_zhipu.server.listening import Listener
 
 PATH = "/mcp"
 """Path of the server over HTTP."""
@@ -36,7 +36,9 @@ def serve_http(server: MCPServer, *, host: str, port: int, token: str | None, on
         ValueError: The address needs a token.
     """
     app = http_app(server, host=host, token=token)
-    listen(app, host=host, port=port, on_start=lambda url: on_start(f"{url}{PATH}"))
+    with Listener(host, port) as listener:
+        on_start(f"{listener.url}{PATH}")
+        listener.serve(app)
 
 
 def http_app(server: MCPServer, *, host: str, token: str | None) -> ASGIApp:

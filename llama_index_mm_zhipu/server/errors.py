@@ -62,9 +62,9 @@ def described(error: Exception) -> tuple[int, str, str]:
     # Paths that are not UTF-8 hold surrogates, which cannot be sent.
     message = replace_lone_surrogates(message_of(error))
     if not is_expected(error):
-        logger.error("unexpected error", exc_info=error)
+        logger.error("unexpected %s: %s", type(error).__name__, message, exc_info=error)
         return 500, "unexpected", f"unexpected {type(error).__name__}: {message}; please report it"
-    if getattr(error, "errno", None) == errno.ENOSPC:
-        return 507, "store", message
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        return 507, "store", f"the disk is full; free some space, and send the request again ({message})"
     status, code = next(_BY_CLASS[name] for name in class_names(error) if name in _BY_CLASS)
     return status, code, message

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -18,11 +20,14 @@ from llama_index_mm_zhipu.service.errors import is_expected, message_of
 from llama_index_mm_zhipu.service.inputs import IndexInputs, file_suffixes
 from llama_index_mm_zhipu.text import readable_size
 
+logger = logging.getLogger(__name__)
+
 FOLDER = "uploads"
 """Name of the folder for added files, in the folder of the index."""
 
 _HASH_CHARACTERS = 16
 _MAX_NAME_BYTES = 150
+_CHUNK_BYTES = 1024 * 1024
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')
 
 
@@ -33,20 +38,81 @@ class Upload:
     Attributes:
         name: Its path in the user's folder.
         path: Where it is saved.
-        is_new: Whether it was not there before.
     """
 
     name: str
     path: Path
-    is_new: bool
 
-    def remove(self) -> None:
-        """Delete the file, if it was not there before."""
-        if self.is_new:
-            self.path.unlink(missing_ok=True)
-            with suppress(OSError):
-                # Other files have the same content.
-                self.path.parent.rmdir()
+
+class Uploads:
+    """The folder of added files, which are kept while requests use them, and if the index has images of them.
+
+    Threads may share it.
+
+    Args:
+        folder: The folder.
+        is_indexed: Whether the index has images of a file.
+    """
+
+    def __init__(self, folder: Path, is_indexed: Callable[[Path], bool]) -> None:
+        self._folder = folder
+        self._is_indexed = is_indexed
+        # Requests by the folder of a content. Several may add the same file at once.
+        self._users: Counter[Path] = Counter()
+        self._changed = threading.Condition()
+
+    def save(self, file: BinaryIO, name: str) -> Upload:
+        """Save a file, which is used until it is released.
+
+        Args:
+            file: The file, from whose start is read.
+            name: Its path in the user's folder, of which the last part is kept.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        upload = Upload(name, self._folder / _digest_of(file) / "".join(_name_of(name)))
+        with self._changed:
+            self._users[upload.path.parent] += 1
+        try:
+            upload.path.parent.mkdir(parents=True, exist_ok=True)
+            if not upload.path.is_file():
+                _write(file, upload.path)
+        except BaseException:
+            self.release([upload])
+            raise
+        return upload
+
+    def release(self, uploads: Iterable[Upload]) -> None:
+        """End the use of files. Those that nobody uses and of which the index has no images are deleted."""
+        for folder in (upload.path.parent for upload in uploads):
+            with self._changed:
+                self._users[folder] -= 1
+                if not self._users[folder]:
+                    self._delete_unindexed(folder)
+                    del self._users[folder]
+                    self._changed.notify_all()
+
+    def wait_until_unused(self, seconds: float) -> bool:
+        """Wait until no request uses a file; return whether that is so.
+
+        Args:
+            seconds: How long to wait.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._users, seconds)
+
+    def _delete_unindexed(self, folder: Path) -> None:
+        try:
+            for file in folder.iterdir():
+                if not self._is_indexed(file):
+                    file.unlink()
+            # Fails if files are left.
+            folder.rmdir()
+        except OSError:
+            pass
+        except Exception as error:
+            logger.warning("files in %s are kept, because the index cannot be asked: %s", folder, message_of(error))
 
 
 def refusal_of(name: str, size: int) -> str | None:
@@ -60,43 +126,8 @@ def refusal_of(name: str, size: int) -> str | None:
     return None if size else "the file is empty"
 
 
-def save(file: BinaryIO, name: str, folder: Path) -> Upload:
-    """Save a file.
-
-    Args:
-        file: The file, from whose start is read.
-        name: Its path in the user's folder, of which the last part is kept.
-        folder: Where such files are.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    digest = hashlib.sha256()
-    file.seek(0)
-    while chunk := file.read(1 << 20):
-        digest.update(chunk)
-    stem, suffix = _name_of(name)
-    target = folder / digest.hexdigest()[:_HASH_CHARACTERS] / f"{stem}{suffix}"
-    if target.is_file():
-        return Upload(name, target, is_new=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    file.seek(0)
-    # Whatever has the name is whole.
-    part = target.parent / f".{uuid4().hex}"
-    try:
-        with part.open("xb") as stream:
-            shutil.copyfileobj(file, stream, 1 << 20)
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        with suppress(OSError):
-            target.parent.rmdir()
-        raise
-    return Upload(name, target, is_new=True)
-
-
 def readable(uploads: Iterable[Upload]) -> tuple[list[Upload], dict[str, str]]:
-    """Return the files that can be indexed, and why others cannot by name; these are deleted."""
+    """Return the files that can be indexed, and why others cannot by name."""
     good, skipped = [], {}
     for upload in uploads:
         try:
@@ -105,7 +136,6 @@ def readable(uploads: Iterable[Upload]) -> tuple[list[Upload], dict[str, str]]:
             if not is_expected(error):
                 raise
             skipped[upload.name] = renamed(message_of(error), [upload])
-            upload.remove()
         else:
             good.append(upload)
     return good, skipped
@@ -119,6 +149,27 @@ def renamed(text: str, uploads: Sequence[Upload]) -> str:
         saved = rf"{re.escape(str(upload.path))}|{folder}-[0-9a-f]+/{file}"
         text = re.sub(saved, upload.name.replace("\\", r"\\"), text)
     return text
+
+
+def _digest_of(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()[:_HASH_CHARACTERS]
+
+
+def _write(file: BinaryIO, target: Path) -> None:
+    file.seek(0)
+    # Whatever has the name is whole.
+    part = target.parent / f".{uuid4().hex}"
+    try:
+        with part.open("xb") as stream:
+            shutil.copyfileobj(file, stream, _CHUNK_BYTES)
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _name_of(name: str) -> tuple[str, str]:

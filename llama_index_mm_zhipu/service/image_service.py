@@ -337,7 +337,7 @@ class ImageService:
         """Return whether the index holds an image that is a file, or that was read from one, such as a page."""
         of_file = {SOURCE_ROOT: Source.of(path.parent).location, FILE_NAME: path.name}
         filters = MetadataFilters(filters=[MetadataFilter(key=key, value=value) for key, value in of_file.items()])
-        return bool(self.index.image_store.get_nodes(filters=filters))
+        return bool(self.index.image_store.get_nodes(filters=filters, include_images=False))
 
     def filter_options(self) -> list[FilterOption]:
         """Return the metadata keys that filters can use, with the types and examples of their values."""

@@ -11,8 +11,9 @@ from api import Api, Serve, error_of, events_of, status_of_announced
 from PIL import Image
 from waiting import wait_until
 
-from llama_index_mm_zhipu.server.uploads import Upload, refusal_of, renamed, save
+from llama_index_mm_zhipu.server.uploads import Upload, Uploads, refusal_of, renamed
 from llama_index_mm_zhipu.service.image_service import ImageService
+from llama_index_mm_zhipu.vector_store.errors import StoreError
 
 
 def jpeg(colour: str, size: tuple[int, int] = (64, 48)) -> bytes:
@@ -49,6 +50,8 @@ def test_the_same_image_is_kept_and_another_of_the_same_name_does_not_replace_it
     assert (again["new_images"], again["kept"]) == (0, 1)
     assert changing_api.added(("a.jpg", jpeg("red")))["images"] == 12
     assert saved_in(own_store) == ["a.jpg", "a.jpg"]
+    twice = changing_api.added(("一/c.jpg", jpeg("blue")), ("二/c.jpg", jpeg("blue")))
+    assert (twice["new_images"], twice["skipped"]) == (1, {})
 
 
 def test_bad_files_are_left_out_with_their_reasons_and_are_not_kept(changing_api: Api, own_store: Path) -> None:
@@ -141,24 +144,54 @@ def test_files_that_are_too_large_are_refused_by_their_type() -> None:
     "name", ["x" * 300 + ".jpg", "图" * 300 + ".jpg", ".jpg", "a." + "b" * 300, "\x00\n.jpg", "\udce9.jpg"]
 )
 def test_any_name_can_be_saved(tmp_path: Path, name: str) -> None:
-    upload = save(BytesIO(b"content"), name, tmp_path)
+    uploads = Uploads(tmp_path, lambda path: False)
+    upload = uploads.save(BytesIO(b"content"), name)
     assert upload.path.read_bytes() == b"content"
     assert upload.path.parent.parent == tmp_path
-    upload.remove()
+    uploads.release([upload])
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_was_there_before_is_not_removed(tmp_path: Path) -> None:
-    save(BytesIO(b"content"), "a.jpg", tmp_path)
-    again = save(BytesIO(b"content"), "a.jpg", tmp_path)
-    assert not again.is_new
-    again.remove()
-    assert again.path.is_file()
+def test_a_file_is_kept_while_another_request_uses_it_and_if_it_is_indexed(tmp_path: Path) -> None:
+    indexed: set[Path] = set()
+    uploads = Uploads(tmp_path, indexed.__contains__)
+    first, second, named = (uploads.save(BytesIO(b"content"), name) for name in ("a.jpg", "a.jpg", "b.jpg"))
+    assert first.path == second.path != named.path
+    uploads.release([first])
+    assert not uploads.wait_until_unused(0)
+    assert first.path.is_file()
+    indexed.add(second.path)
+    uploads.release([second, named])
+    assert uploads.wait_until_unused(0)
+    assert [*first.path.parent.iterdir()] == [first.path]
+    # It was there before.
+    uploads.release([uploads.save(BytesIO(b"content"), "a.jpg")])
+    assert first.path.is_file()
+
+
+def test_files_are_kept_if_the_index_cannot_be_asked(tmp_path: Path) -> None:
+    def fail(path: Path) -> bool:
+        raise StoreError("the index is closed")
+
+    uploads = Uploads(tmp_path, fail)
+    upload = uploads.save(BytesIO(b"content"), "a.jpg")
+    uploads.release([upload])
+    assert upload.path.is_file()
+    assert uploads.wait_until_unused(0)
+
+
+def test_a_file_that_cannot_be_written_is_not_used(tmp_path: Path) -> None:
+    folder = tmp_path / "file"
+    folder.write_bytes(b"")
+    uploads = Uploads(folder, lambda path: False)
+    with pytest.raises(OSError, match="file"):
+        uploads.save(BytesIO(b"content"), "a.jpg")
+    assert uploads.wait_until_unused(0)
 
 
 def test_messages_have_the_names_that_users_know(tmp_path: Path) -> None:
     path = tmp_path / "0123456789abcdef" / "a.jpg"
-    upload = Upload(r"照片\a.jpg", path, is_new=True)
+    upload = Upload(r"照片\a.jpg", path)
     assert (
         renamed(f"{path} is no image (0123456789abcdef-1f2e3d/a.jpg)", [upload])
         == r"照片\a.jpg is no image (照片\a.jpg)"

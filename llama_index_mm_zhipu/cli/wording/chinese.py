@@ -118,6 +118,7 @@ CHINESE = CliWording(
     unexpected="出现意外的 {type}：{message}；加上 --verbose 重新运行可以看到出错位置，请反馈给我们",
     see_help="用法见 {program} --help",
     no_index="{store} 中没有索引；先建立索引：mmzhipu index 路径 --store {store}",
+    empty_index="{store} 中的索引还没有图片；先添加：mmzhipu index 路径 --store {store}，或加上 --create 从网页添加",
     or_create="，或加上 --create 新建一个空索引，再从网页添加图片",
     nothing_found="没有找到",
     nothing_given="没有指定要找什么：请写出文字，或用 {options} 指定图片",

@@ -98,6 +98,8 @@ ENGLISH = CliWording(
     unexpected="unexpected {type}: {message}; the same command with --verbose shows where, please report it",
     see_help="{program} --help explains the options",
     no_index="no index in {store}; build one there with: mmzhipu index PATH --store {store}",
+    empty_index="the index in {store} has no images yet; add some with: mmzhipu index PATH --store {store}, or by "
+    "--create and on the page",
     or_create=", or begin with an empty one by --create and add images on the page",
     nothing_found="nothing found",
     nothing_given="nothing to search for: give words, or an image with {options}",

@@ -26,6 +26,7 @@ class CliWording:
         unexpected: Says that the program failed; ``{type}``, ``{message}``.
         see_help: Hint after an error of usage; ``{program}``.
         no_index: There is no index; ``{store}``.
+        empty_index: The index has no images; ``{store}``.
         or_create: Follows ``no_index`` where an empty index can be created.
         nothing_found: The search found nothing.
         nothing_given: There is nothing to search for; ``{options}`` are the options for images.
@@ -82,6 +83,7 @@ class CliWording:
     unexpected: str
     see_help: str
     no_index: str
+    empty_index: str
     or_create: str
     nothing_found: str
     nothing_given: str

@@ -10,7 +10,7 @@ from llama_index_mm_zhipu.server.chats import Chat
 from llama_index_mm_zhipu.server.context import Context
 from llama_index_mm_zhipu.server.endpoints.inputs import image_in
 from llama_index_mm_zhipu.server.errors import ServerError, bad_request
-from llama_index_mm_zhipu.server.events import Event, EventResponse, Events
+from llama_index_mm_zhipu.server.events import Event, EventResponse, SendEvent
 from llama_index_mm_zhipu.server.forms import read_form
 from llama_index_mm_zhipu.server.parameters import AskParameters
 from llama_index_mm_zhipu.service.answers import AnswerStream, SourceOptions
@@ -39,7 +39,13 @@ def ask_routes(context: Context) -> list[Route]:
         except BaseException:
             chat.lock.release()
             raise
-        return EventResponse(_events(context, chat, stream), context.streams, on_end=chat.lock.release)
+        context.chats.keep(chat)
+
+        def work(send: SendEvent) -> Event:
+            with context.metrics.timed("ask"):
+                return _answer(chat, stream, send)
+
+        return EventResponse(work, context.streams, on_end=chat.lock.release)
 
     async def forget(request: Request) -> Response:
         context.chats.forget(request.path_params["chat"])
@@ -60,12 +66,10 @@ def _answering(context: Context, chat: Chat, asked: AskParameters, image: bytes 
     return chat.session.ask(asked.question, image, SourceOptions(asked.similarity_top_k, asked.filter))
 
 
-def _events(context: Context, chat: Chat, stream: AnswerStream) -> Events:
-    context.chats.keep(chat)
-    with context.metrics.timed("ask"):
-        sources = [result.as_dict() for result in results_of(stream.sources)]
-        yield Event("sources", {"chat": chat.id, "sources": sources})
-        for piece in stream:
-            if piece:
-                yield Event("text", {"text": piece})
-        yield Event("answer", stream.read().as_dict())
+def _answer(chat: Chat, stream: AnswerStream, send: SendEvent) -> Event:
+    sources = [result.as_dict() for result in results_of(stream.sources)]
+    send(Event("sources", {"chat": chat.id, "sources": sources}))
+    for piece in stream:
+        if piece:
+            send(Event("text", {"text": piece}))
+    return Event("answer", stream.read().as_dict())

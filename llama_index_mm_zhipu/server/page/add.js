@@ -28,10 +28,10 @@ export function initAdd() {
     chooseFiles({ multiple: true, accept: status()?.suffixes.join(",") }, take),
   );
   byId("choose-folder").addEventListener("click", () => chooseFiles({ folder: true }, take));
-  onStatus(showTypes);
+  onStatus(showHints);
   onLanguage(() => {
     panel = null;
-    showTypes();
+    showHints();
     render();
   });
   addEventListener("beforeunload", (event) => {
@@ -69,10 +69,12 @@ function take(files) {
   else area.replaceChildren(notice("info", words().noFiles));
 }
 
-function showTypes() {
+function showHints() {
   const known = status();
   if (!known?.suffixes.length) return;
   const suffixes = NAMED_TYPES.filter((each) => known.suffixes.includes(`.${each.toLowerCase()}`));
+  // Captions are then part of the vectors, and of no added image.
+  byId("captions-hint").hidden = !known.index?.caption_weight;
   const { image_bytes: image, file_bytes: file } = known.limits;
   byId("known-types").textContent = words().knownTypes(
     suffixes.join(words().separator),

@@ -29,7 +29,7 @@
  * @property {"ready" | "loading" | "failed"} state
  * @property {{code: string, message: string} | null} error
  * @property {string} version
- * @property {{images: number, texts: number, folder: string, model: string} | null} index
+ * @property {{images: number, texts: number, folder: string, model: string, caption_weight: number | null} | null} index
  * @property {Filterable[]} filters
  * @property {{model: string, is_mock: boolean}} llm
  * @property {boolean} can_add

@@ -166,6 +166,8 @@ export const en = {
   chooseFolder: "Choose a folder",
   addHint:
     "Images that have not changed are not processed again: after a reload or an interruption, drop the same folder again and it goes on quickly.",
+  captionsHint:
+    "This index has captions in its vectors. Images that are added here have none, and rank below those with captions.",
   addEmpty: "There are no images yet",
   addEmptyHint: "Drop images, PDF files, slides or a whole folder on this page. Then you can search and ask.",
   addEmptyClosed: "This server does not accept images from the page. Build the index with the command mmzhipu index.",

@@ -152,6 +152,7 @@ export const zh = {
   chooseFiles: "选择文件",
   chooseFolder: "选择文件夹",
   addHint: "没有变化的图片不会重复处理：刷新页面或中断之后，把同一个文件夹再拖进来，很快就能接着完成。",
+  captionsHint: "这个索引把图片描述计入了向量，从页面添加的图片没有描述，检索时会排在有描述的图片之后。",
   addEmpty: "图片库还是空的",
   addEmptyHint: "把图片、PDF、幻灯片或整个文件夹拖到页面上，处理完就可以检索和提问。",
   addEmptyClosed: "服务器不允许从页面添加图片，请用命令 mmzhipu index 建立索引。",
