@@ -145,7 +145,7 @@ def ask(browser: Browser, url: str, folder: Path) -> None:
     """Show an answer with its sources."""
     page = open_page(browser, f"{url}/?view=ask", "zh", "light", DESKTOP)
     expect(page.locator("#send")).to_be_enabled()
-    page.locator("#question").fill("红苹果长什么样？")
+    page.locator("#question").fill("哪些是红色的水果？")
     page.locator("#question").press("Enter")
     expect(page.locator(".answer-actions")).to_be_visible()
     page.evaluate("scrollTo(0, 0)")
