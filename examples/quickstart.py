@@ -210,7 +210,7 @@ save(plot_results(question, found_pages), "pages.png")
 # %%
 mmzhipu = "mmzhipu" if shutil.which("mmzhipu") else os.path.relpath(Path(sys.executable).with_name("mmzhipu"))
 print(f"\nGo on in the terminal: {mmzhipu} search {settings.words} --store {os.path.relpath(store)}")
-print("Other commands: index, ask, chat, info, evaluate, export, import, doctor, and mcp for agents; see --help.")
+print("Other commands: index, ask, chat, info, evaluate, export, import, doctor, serve (a page), mcp (for agents).")
 
 # %%
 pages.close()

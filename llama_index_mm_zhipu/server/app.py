@@ -66,7 +66,7 @@ def build_app(context: Context, *, host: str, token: str | None = None) -> ASGIA
     return Starlette(
         routes=[
             Route("/", _page),
-            Mount("/page", StaticFiles(directory=PAGE)),
+            Mount("/page", _PageFiles(directory=PAGE)),
             *search_routes(context),
             *ask_routes(context),
             *image_routes(context),
@@ -86,6 +86,16 @@ async def _lifespan(context: Context) -> AsyncIterator[None]:
         yield
     finally:
         context.close()
+
+
+class _PageFiles(StaticFiles):
+    """Files of the page, which browsers ask for again: a new version must not be mixed with parts of an old one."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Return a file, or that it has not changed."""
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 async def _page(request: Request) -> Response:

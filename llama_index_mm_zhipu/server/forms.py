@@ -14,17 +14,17 @@ from starlette.requests import Request
 from llama_index_mm_zhipu.server.errors import ServerError, bad_request
 from llama_index_mm_zhipu.text import readable_size
 
-MAX_IMAGE_BYTES = 64 * 1024 * 1024
-"""Largest image, which is the limit of downloads, too."""
+MAX_IMAGE_BYTES = 64_000_000
+"""Largest image, about the limit of downloads."""
 
-MAX_FILE_BYTES = 512 * 1024 * 1024
+MAX_FILE_BYTES = 500_000_000
 """Largest file that is not an image, such as a PDF file."""
 
 MAX_FILES = 64
 """How many files a request may have."""
 
 # Texts around the files.
-_MARGIN = 1024 * 1024
+_MARGIN = 1_000_000
 _MAX_JSON_BYTES = MAX_IMAGE_BYTES * 4 // 3 + _MARGIN
 
 

@@ -48,7 +48,7 @@ def assert_accessible(visit: Visit, axe: str, state: str) -> None:
     """
     found = []
     for scheme in ("light", "dark"):
-        visit.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        visit.page.emulate_media(color_scheme=scheme)
         for width in WIDTHS:
             visit.page.set_viewport_size({"width": width, "height": _HEIGHT})
             if not visit.page.evaluate("'axe' in window"):

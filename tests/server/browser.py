@@ -38,8 +38,13 @@ _GIVE = """(node, [event, files]) => {
     transfer.items.add(new File([bytes], name, { type, lastModified: 0 }));
   }
   const options = { bubbles: true, cancelable: true };
-  if (event === "paste") node.dispatchEvent(new ClipboardEvent("paste", { ...options, clipboardData: transfer }));
-  else for (const type of ["dragover", "drop"]) node.dispatchEvent(new DragEvent(type, { ...options, dataTransfer: transfer }));
+  if (event === "paste") {
+    node.dispatchEvent(new ClipboardEvent("paste", { ...options, clipboardData: transfer }));
+    return;
+  }
+  for (const type of ["dragover", "drop"]) {
+    node.dispatchEvent(new DragEvent(type, { ...options, dataTransfer: transfer }));
+  }
 }"""
 
 

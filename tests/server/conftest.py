@@ -50,8 +50,8 @@ def own_store(emoji_store: Path, tmp_path: Path) -> Path:
 def serve(demo_embedding: ChineseClipEmbedding, connect: Callable[..., ZhipuMultiModal]) -> Iterator[Serve]:
     """A function that serves an index until the test ends, and returns its API.
 
-    ``opening`` takes a future instead of the index, ``uploads`` allows to add images, ``is_mock`` is what it says of its
-    LLM, and the others are those of ``build_app``.
+    ``opening`` takes a future instead of the index, ``uploads`` allows to add images, ``is_mock`` is what it says of
+    its LLM, and the others are those of ``build_app``.
     """
     with ExitStack() as servers:
 

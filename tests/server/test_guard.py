@@ -61,6 +61,13 @@ def test_every_response_has_the_headers_that_protect_a_page(api: Api) -> None:
         assert headers["referrer-policy"] == "no-referrer"
 
 
+def test_files_of_the_page_are_asked_for_again_after_an_upgrade(api: Api) -> None:
+    script = api.client.get("/page/main.js")
+    assert script.headers["cache-control"] == "no-cache"
+    assert get(api, "/page/main.js", If_None_Match=script.headers["etag"]).status_code == 304
+    assert error_of(api.client.get("/page/../app.py"))[0] == 404
+
+
 def test_with_a_token_requests_without_it_are_refused(serve: Serve, emoji_store: Path) -> None:
     api = serve(emoji_store, host="0.0.0.0", token=TOKEN)
     right = f"Bearer {TOKEN}".encode()

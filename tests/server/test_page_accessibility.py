@@ -157,7 +157,10 @@ def test_a_model_that_loads_or_fails_and_a_missing_token(
 
 def assert_visible_focus(visit: Visit) -> None:
     """Check that the element that has the focus is drawn in another way than without it."""
-    style = "node => { const style = getComputedStyle(node); return [style.outlineStyle, style.boxShadow, style.borderColor] }"
+    style = """node => {
+      const style = getComputedStyle(node);
+      return [style.outlineStyle, style.boxShadow, style.borderColor];
+    }"""
     focused = visit.page.locator(":focus")
     with_focus = focused.evaluate(style)
     handle = focused.element_handle()
@@ -206,7 +209,9 @@ def test_everything_is_done_by_the_keyboard(
     # The focus stays in the dialog.
     for _ in range(15):
         press("Tab")
-        assert visit.page.evaluate("document.activeElement === document.body || lightbox.contains(document.activeElement)")
+        assert visit.page.evaluate(
+            "document.activeElement === document.body || lightbox.contains(document.activeElement)"
+        )
     press("Escape")
     expect(cards.nth(1)).to_be_focused()
     press("?")

@@ -84,9 +84,10 @@ def test_an_addition_is_stopped_and_goes_on_with_the_rest(open_page: Open, url: 
     held.pop().continue_()
     expect(panel(visit)).to_contain_text(visit.say("filesDone", 16, 20))
     expect(panel(visit)).to_contain_text(visit.say("andMore", "16.jpg", 4))
+    # What is stored can be searched for.
+    expect(visit.page.locator("#count")).to_contain_text("26")
     visit.button("stop", within=panel(visit)).click()
     expect(panel(visit)).to_contain_text(visit.say("uploadStopped"))
-    expect(visit.page.locator("#count")).to_contain_text("26")
     visit.page.unroute("**/api/index")
     visit.button("resume", within=panel(visit)).click()
     expect(panel(visit)).to_contain_text(visit.say("uploadDone"))

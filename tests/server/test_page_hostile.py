@@ -37,7 +37,9 @@ def hostile_store(
     lines = [{"text": MARKUP, "box": [-5, 0.1, 9, 0.2], "score": 0.9}, {"text": LONG, "box": [0, 0, 1, 1], "score": 1}]
     nodes = [
         with_page_text(ImageNode(id_=MARKUP, image_path=markup, text=MARKUP), f"{MARKUP} {LONG}", "ocr", lines),
-        ImageNode(id_="long", image_path=long, text=LONG, metadata={KEY: MARKUP, "长" * 300: LONG, "url": "javascript:0"}),
+        ImageNode(
+            id_="long", image_path=long, text=LONG, metadata={KEY: MARKUP, "长" * 300: LONG, "url": "javascript:0"}
+        ),
         ImageNode(id_="../../%2e%2e/?#&=+ ", image_path=citation, text="[图99]和图1"),
         ImageNode(id_="plain", image_path=plain),
         TextNode(id_="text", text=f"{MARKUP}{LONG}"),
@@ -87,7 +89,9 @@ def test_captions_names_and_metadata_are_texts(open_page: Open, url: str, size: 
 def test_answers_and_questions_are_texts(
     open_page: Open, url: str, server: MockGLMServer, size: tuple[int, int]
 ) -> None:
-    server.script(Says(f"{MARKUP}[图1]{LONG[:5000]}[图99]\n<a href='javascript:hacked=5'>链接</a>"), ErrorAnswer(400, "1", MARKUP))
+    server.script(
+        Says(f"{MARKUP}[图1]{LONG[:5000]}[图99]\n<a href='javascript:hacked=5'>链接</a>"), ErrorAnswer(400, "1", MARKUP)
+    )
     visit = open_page(url, "/?view=ask", size=size, expected="status of 502")
     turn = visit.asked(f"{MARKUP}{'x' * 3000}")
     expect(turn.locator(".answer-text")).to_contain_text(MARKUP)
@@ -113,9 +117,7 @@ def test_addresses_are_texts(open_page: Open, url: str, size: tuple[int, int]) -
 
 
 @SIZES
-def test_names_of_added_files_are_texts(
-    open_page: Open, serve: Serve, own_store: Path, size: tuple[int, int]
-) -> None:
+def test_names_of_added_files_are_texts(open_page: Open, serve: Serve, own_store: Path, size: tuple[int, int]) -> None:
     url = str(serve(own_store, uploads=own_store / "uploads").client.base_url)
     visit = open_page(url, "/?view=add", size=size)
     expect(visit.page.locator("#drop-zone")).to_be_visible()

@@ -114,7 +114,17 @@ def start_server(
     environment = {**os.environ, "ZHIPUAI_API_KEY": key, "ZHIPUAI_BASE_URL": server.url, "LANG": "en_US.UTF-8"}
 
     def start(port: int) -> subprocess.Popen[str]:
-        arguments = ("serve", "--store", emoji_store, "--model", demo_folder / "model", "--device", "cpu", "--port", port)
+        arguments = (
+            "serve",
+            "--store",
+            emoji_store,
+            "--model",
+            demo_folder / "model",
+            "--device",
+            "cpu",
+            "--port",
+            port,
+        )
         process = start_program(_SERVE, *arguments, env=environment, stderr=subprocess.PIPE)
         processes.append(process)
         assert process.stderr is not None

@@ -86,6 +86,9 @@ function showHints() {
 /** What is shown of the upload; it is made anew when the phase changes, so that buttons stay under the pointer. */
 let panel = /** @type {Panel | null} */ (null);
 
+/** Number of new images at the last request for the status. */
+let countedImages = 0;
+
 function render() {
   if (reading !== null) {
     panel = null;
@@ -99,6 +102,10 @@ function render() {
     announce();
   }
   showProgress(panel);
+  if (upload.newImages === countedImages) return;
+  countedImages = upload.newImages;
+  // What is stored can be searched for while the rest is added.
+  refreshStatus();
 }
 
 function announce() {
