@@ -38,7 +38,7 @@ class Event(NamedTuple):
         return f"event: {self.name}\ndata: {json_text(self.data)}\n\n".encode()
 
 
-class StoppedError(Exception):
+class StoppedError(RuntimeError):
     """Raised to work whose reader left, or whose server stops."""
 
 
