@@ -28,7 +28,7 @@ def downloaded_axe(folder: Path) -> str:
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("needs npm (Debian and Ubuntu: apt-get install npm)")
-    packing = subprocess.run([npm, "pack", PACKAGE], cwd=folder, capture_output=True, text=True)
+    packing = subprocess.run([npm, "pack", "--fetch-retries=1", PACKAGE], cwd=folder, capture_output=True, text=True)
     archive = next(folder.glob("*.tgz"), None)
     if packing.returncode or archive is None:
         pytest.skip(f"npm pack {PACKAGE} failed: {packing.stderr.strip().splitlines()[-1:]}")
