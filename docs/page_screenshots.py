@@ -125,7 +125,7 @@ def search(browser: Browser, url: str, folder: Path) -> None:
     """Show results in both languages and themes, on a desktop and on a phone."""
     for name, language, scheme, size in (
         ("search_zh", "zh", "light", DESKTOP),
-        ("search_en_dark", "en", "dark", DESKTOP),
+        ("search_en", "en", "dark", DESKTOP),
         ("search_phone", "zh", "light", PHONE),
     ):
         page = open_page(browser, f"{url}/?words=红心", language, scheme, size)

@@ -28,7 +28,7 @@ def downloaded_axe(folder: Path) -> str:
     npm = shutil.which("npm")
     if npm is None:
         pytest.skip("needs npm (Debian and Ubuntu: apt-get install npm)")
-    packing = subprocess.run([npm, "pack", PACKAGE], cwd=folder, capture_output=True, text=True)
+    packing = subprocess.run([npm, "pack", "--fetch-retries=1", PACKAGE], cwd=folder, capture_output=True, text=True)
     archive = next(folder.glob("*.tgz"), None)
     if packing.returncode or archive is None:
         pytest.skip(f"npm pack {PACKAGE} failed: {packing.stderr.strip().splitlines()[-1:]}")
@@ -59,7 +59,8 @@ def assert_accessible(visit: Visit, axe: str, state: str) -> None:
                 found.append(f"{where}: can be scrolled sideways")
     visit.page.emulate_media(color_scheme="light")
     visit.page.set_viewport_size({"width": WIDTHS[0], "height": _HEIGHT})
-    assert found == []
+    # pytest explains assertions of test files only.
+    assert not found, "\n".join(found)
 
 
 def _described(violation: dict[str, Any]) -> str:

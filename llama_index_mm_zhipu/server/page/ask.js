@@ -175,7 +175,10 @@ async function* askWhenFree(asked, signal) {
       yield* ask(asked, signal);
       return;
     } catch (error) {
-      if (!(error instanceof ApiError) || error.code !== "conflict" || attempt === MAX_ATTEMPTS) throw error;
+      if (!(error instanceof ApiError) || attempt === MAX_ATTEMPTS) throw error;
+      // A conversation without an answer is no loss if the server was restarted.
+      if (error.code === "gone" && asked.chat && !views.some(({ turn }) => turn.answer)) asked = { ...asked, chat: "" };
+      else if (error.code !== "conflict") throw error;
     }
     await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY));
     signal.throwIfAborted();
