@@ -86,6 +86,10 @@ class Visit:
         """Wait until no search is on its way."""
         expect(self.page.locator("#results")).to_have_attribute("aria-busy", "false")
 
+    def wait_for_additions(self) -> None:
+        """Wait until the page knows what the server accepts."""
+        expect(self.page.locator("#known-types")).not_to_be_empty()
+
     def ask(self, question: str) -> Locator:
         """Ask a question, and return its turn, whose answer may still be on its way."""
         expect(self.page.locator("#send")).to_be_enabled()

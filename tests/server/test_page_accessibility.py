@@ -125,6 +125,7 @@ def test_the_additions_and_an_empty_index(
     expect(visit.page.get_by_role("heading", name=visit.say("addEmpty"))).to_be_visible()
     assert_accessible(visit, axe, "empty index")
     visit.tab("add").click()
+    visit.wait_for_additions()
     assert_accessible(visit, axe, "before an addition")
     visit.page.route("**/api/index", lambda route: None)
     visit.drop(("飞机.jpg", "image/jpeg", images["飞机"]), ("笔记.txt", "text/plain", b"text"))

@@ -120,7 +120,7 @@ def test_addresses_are_texts(open_page: Open, url: str, size: tuple[int, int]) -
 def test_names_of_added_files_are_texts(open_page: Open, serve: Serve, own_store: Path, size: tuple[int, int]) -> None:
     url = str(serve(own_store, uploads=own_store / "uploads").client.base_url)
     visit = open_page(url, "/?view=add", size=size)
-    expect(visit.page.locator("#drop-zone")).to_be_visible()
+    visit.wait_for_additions()
     name = f"{MARKUP.replace('/', '∕')}{'长' * 300}.jpg"
     visit.drop((name, "image/jpeg", b"broken"), (f"{name}.exe", "", b"x"))
     expect(visit.page.locator(".skipped li")).to_have_count(2)

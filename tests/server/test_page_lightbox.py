@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from pathlib import Path
 
@@ -89,7 +90,8 @@ def test_lines_with_the_words_are_marked_and_the_others_on_demand(
     matching = visit.lightbox.locator(".box").nth(0)
     other = visit.lightbox.locator(".box").nth(1)
     image = visit.lightbox.locator(".stage img")
-    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    # The frame has the proportions of the image once that is loaded.
+    expect(visit.lightbox.locator(".stage .image-frame")).to_have_class(re.compile("loaded"))
     expect(matching).to_be_visible()
     frame, box = image.bounding_box(), matching.bounding_box()
     assert frame is not None

@@ -82,7 +82,7 @@ def test_a_link_to_an_image_opens_it(open_page: Open, url: str) -> None:
     expect(visit.lightbox.get_by_role("heading", level=2)).to_have_text("樱桃")
     visit.page.keyboard.press("Escape")
     expect(visit.lightbox).to_be_hidden()
-    assert "image" not in visit.page.url
+    expect(visit.page).not_to_have_url(re.compile("image"))
     expect(visit.cards).to_have_count(11)
 
 

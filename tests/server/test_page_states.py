@@ -24,7 +24,6 @@ from llama_index_mm_zhipu.testing.faults import Stall
 pytestmark = pytest.mark.integration
 
 TOKEN = "a token of many characters"
-OFFLINE = "ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_EMPTY_RESPONSE"
 
 _SERVE = "import sys; from llama_index_mm_zhipu.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
@@ -145,7 +144,7 @@ def test_a_server_that_stops_in_mid_answer_keeps_the_text_and_is_asked_again_whe
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = start_server(port)
-    visit = open_page(f"http://127.0.0.1:{port}", "/?view=ask", expected=f"{OFFLINE}|status of 410")
+    visit = open_page(f"http://127.0.0.1:{port}", "/?view=ask", expected="net::ERR_|status of 410")
     server.script(Stall(after=3))
     turn = visit.ask("说来话长")
     expect(turn.locator(".answer-text")).not_to_be_empty()
