@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Collection, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -34,6 +34,7 @@ from llama_index_mm_zhipu.query.labels import as_keys
 from llama_index_mm_zhipu.query.question import Question, as_bundle, has_words
 from llama_index_mm_zhipu.query.rewrite import QueryRewriter, rewriter_of
 from llama_index_mm_zhipu.query.sources import Sources
+from llama_index_mm_zhipu.query.streamed_chat import StreamedChatResponse, response_so_far
 from llama_index_mm_zhipu.query.synthesizer import require_fitting
 from llama_index_mm_zhipu.types import Language, OnError
 
@@ -245,12 +246,12 @@ class ImageContextChatEngine(BaseChatEngine):
         response = found.told_in(self._answer(question, sources, streaming=True))
         self._memory.put(message_of(question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
-        streamed = StreamingAgentChatResponse(chat_stream=_responses_so_far(pieces), **_sources_of(question, response))
+        streamed = StreamedChatResponse.of(pieces, metadata=response.metadata, **_sources_of(question, response))
         # The stream would wait for the thread if it had it: a reader that leaves early, as with Ctrl-C, would wait for
         # the rest of the answer, and so would the end of the program. The history has the answer before the last piece
         # is read.
         Thread(target=_write_to_history, args=(streamed, self._memory), name=WRITER, daemon=True).start()
-        return _with_metadata(streamed, response)
+        return streamed
 
     @trace_method("chat")
     async def astream_chat(
@@ -265,10 +266,11 @@ class ImageContextChatEngine(BaseChatEngine):
         await self._memory.aput(await asyncio.to_thread(message_of, question))
         pieces: Any = response.response_gen  # type: ignore[union-attr]
         stream = _aresponses_so_far(pieces)
-        streamed = StreamingAgentChatResponse(achat_stream=stream, **_sources_of(question, response))
+        sources_of_answer = _sources_of(question, response)
+        streamed = StreamedChatResponse(achat_stream=stream, metadata=response.metadata, **sources_of_answer)
         writing = streamed.awrite_response_to_history(self._memory)
         streamed.awrite_response_to_history_task = asyncio.create_task(writing)
-        return _with_metadata(streamed, response)
+        return streamed
 
     def _begin(
         self, message: Question, chat_history: list[ChatMessage] | None, prev_chunks: list[NodeWithScore] | None
@@ -476,14 +478,7 @@ def _sources_of(question: QueryBundle, response: RESPONSE_TYPE) -> dict[str, Any
     return {"sources": [retrieved], "source_nodes": response.source_nodes}
 
 
-def _with_metadata(streamed: StreamingAgentChatResponse, response: RESPONSE_TYPE) -> StreamingAgentChatResponse:
-    """Give a stream the metadata of the answer, which completes the same dictionary at its end."""
-    # LlamaIndex's class for streams has no such field.
-    streamed.metadata = response.metadata  # type: ignore[attr-defined]
-    return streamed
-
-
-def _write_to_history(streamed: StreamingAgentChatResponse, memory: BaseMemory) -> None:
+def _write_to_history(streamed: StreamedChatResponse, memory: BaseMemory) -> None:
     """Read a stream and add the answer to the history; an error of the stream is raised to its reader."""
     try:
         streamed.write_response_to_history(memory)
@@ -491,21 +486,12 @@ def _write_to_history(streamed: StreamingAgentChatResponse, memory: BaseMemory) 
         # Python would print the traceback of an error that leaves a thread.
         if error is not streamed.exception:
             raise
-
-
-def _responses_so_far(pieces: Iterable[str]) -> Generator[ChatResponse, None, None]:
-    answer = ""
-    for piece in pieces:
-        answer += piece
-        yield _response(answer, piece)
+    finally:
+        streamed.wake_reader()
 
 
 async def _aresponses_so_far(pieces: AsyncIterable[str]) -> AsyncGenerator[ChatResponse, None]:
     answer = ""
     async for piece in pieces:
         answer += piece
-        yield _response(answer, piece)
-
-
-def _response(answer: str, piece: str) -> ChatResponse:
-    return ChatResponse(message=ChatMessage(role=MessageRole.ASSISTANT, content=answer), delta=piece)
+        yield response_so_far(answer, piece)

@@ -38,7 +38,7 @@ class Event(NamedTuple):
         return f"event: {self.name}\ndata: {json_text(self.data)}\n\n".encode()
 
 
-class StoppedError(Exception):
+class StoppedError(RuntimeError):
     """Raised to work whose reader left, or whose server stops."""
 
 
@@ -80,12 +80,21 @@ class EventResponse(StreamingResponse):
         work: Runs in a thread of its own. The thread does not keep the process from ending: a model may not answer.
         streams: The streams of the server.
         on_end: Called when the work has ended, before its last event is sent; also if it never began.
+        on_stop: Called when nobody reads any more, so that the work need not wait for others.
     """
 
-    def __init__(self, work: Work, streams: EventStreams, on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        work: Work,
+        streams: EventStreams,
+        *,
+        on_end: Callable[[], None],
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
         self._work = work
         self._streams = streams
         self._on_end = on_end
+        self._on_stop = on_stop
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
         self._is_stopped = threading.Event()
         self._has_begun = False
@@ -103,13 +112,14 @@ class EventResponse(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._streams.open.discard(self)
-            self._is_stopped.set()
+            self.stop()
             if not self._has_begun:
                 self._on_end()
 
     def stop(self) -> None:
         """End the response without the last event, and the work at its next one."""
         self._is_stopped.set()
+        self._on_stop()
         self._events.put_nowait(None)
 
     async def _encoded(self) -> AsyncGenerator[bytes, None]:

@@ -36,7 +36,7 @@ class Metrics:
         """Count a request.
 
         Args:
-            endpoint: Path of its route, such as ``/api/images/{id}``.
+            endpoint: Path of its route without parameters, such as ``/api/images``.
             status: Status of the response.
         """
         self._requests.labels(endpoint, str(status)).inc()

@@ -16,6 +16,7 @@ from llama_index_mm_zhipu.prompts.wording import language_of_text
 from llama_index_mm_zhipu.query.citations import CITATIONS, UNKNOWN_CITATIONS
 from llama_index_mm_zhipu.query.question import image_question
 from llama_index_mm_zhipu.query.sources import SKIPPED
+from llama_index_mm_zhipu.query.streamed_chat import StreamedChatResponse
 from llama_index_mm_zhipu.service.conversion import results_of
 from llama_index_mm_zhipu.service.results import Answer
 from llama_index_mm_zhipu.types import Language
@@ -73,6 +74,11 @@ class AnswerStream:
             sources=results_of(self.sources),
             skipped=dict(metadata.get(SKIPPED) or {}),
         )
+
+    def stop(self) -> None:
+        """End the answer of a conversation, whose text is not wanted any more; any thread may call this."""
+        if isinstance(self._response, StreamedChatResponse):
+            self._response.stop()
 
     def gallery(self, language: Language | None = None) -> Gallery:
         """Return question, answer and sources as a page, after ``read``."""

@@ -21,6 +21,7 @@ from llama_index_mm_zhipu.index.multimodal import ImageIndex
 from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMError
 from llama_index_mm_zhipu.query import ImageContextChatEngine
 from llama_index_mm_zhipu.query.chat import WRITER
+from llama_index_mm_zhipu.query.streamed_chat import StreamedChatResponse
 from llama_index_mm_zhipu.testing import Cut, MockGLMServer, Says, Stall
 
 OWN = "用户提供的图片（问题所指，没有编号）："
@@ -84,6 +85,41 @@ def test_a_reader_that_leaves_a_stream_does_not_wait_for_its_rest(chat: BaseChat
     pieces.close()
     # The program does not wait for it either.
     assert {thread.daemon for thread in threading.enumerate() if thread.name == WRITER} == {True}
+
+
+def test_an_answer_that_is_stopped_ends_though_the_model_is_silent(chat: BaseChatEngine, server: MockGLMServer) -> None:
+    server.script(Stall(after=2))
+    response = chat.stream_chat("哪张图里有帽子？")
+    assert isinstance(response, StreamedChatResponse)
+    pieces = response.response_gen
+    first = next(pieces)
+    stopping = threading.Thread(target=response.stop)
+    stopping.start()
+    assert "".join(pieces) == ""
+    stopping.join()
+    assert response.response == first.strip()
+
+
+def test_the_history_keeps_what_came_of_an_answer_that_is_stopped(chat: BaseChatEngine, server: MockGLMServer) -> None:
+    server.script(Says("帽子在图2。" * 50))
+    response = chat.stream_chat("哪张图里有帽子？")
+    next(response.response_gen)
+    response.stop()
+    assert wait_until(lambda: WRITER not in {thread.name for thread in threading.enumerate()})
+    question, answer = chat.chat_history
+    assert (question.content, answer.content[:2]) == ("哪张图里有帽子？", "帽子")
+
+
+def test_an_answer_that_was_read_can_be_read_again_as_a_whole(chat: BaseChatEngine, server: MockGLMServer) -> None:
+    server.script(Says("帽子在图2。"), Cut(3))
+    response = chat.stream_chat("哪张图里有帽子？")
+    assert "".join(response.response_gen) == "帽子在图2。"
+    assert [*response.response_gen] == ["帽子在图2。"]
+    chat.reset()
+    broken = chat.stream_chat("哪张图里有帽子？")
+    for _ in range(2):
+        with pytest.raises(GLMError):
+            "".join(broken.response_gen)
 
 
 async def test_async_turns(chat: BaseChatEngine, llm: ZhipuMultiModal, server: MockGLMServer) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import threading
 from concurrent.futures import Future
+from io import BytesIO
 from typing import Any
 
 import pytest
 from api import Api, Serve, error_of, events_of, opened
 from gates import Held
+from PIL import Image
 from waiting import wait_until
 
 from llama_index_mm_zhipu.service.image_service import ImageService
 from llama_index_mm_zhipu.testing import MockGLMServer
-from llama_index_mm_zhipu.testing.faults import Cut, ErrorAnswer, Says
+from llama_index_mm_zhipu.testing.faults import Cut, ErrorAnswer, Says, Stall
 
 
 def test_sources_come_first_then_pieces_then_the_answer_with_its_citations(api: Api, server: MockGLMServer) -> None:
@@ -83,6 +87,23 @@ def test_a_reader_that_leaves_does_not_hold_the_conversation(api: Api, server: M
     with api.asking("说来话长") as events:
         chat = next(events).data["chat"]
     assert wait_until(lambda: api.ask("然后呢？", chat=chat).status_code == 200)
+
+
+def test_a_reader_that_leaves_a_silent_model_does_not_hold_the_conversation(api: Api, server: MockGLMServer) -> None:
+    server.script(Stall(after=3))
+    with api.asking("没有回答的") as events:
+        chat = next(events).data["chat"]
+    assert wait_until(lambda: api.ask("然后呢？", chat=chat).status_code == 200)
+
+
+def test_a_conversation_keeps_images_reduced(api: Api, server: MockGLMServer) -> None:
+    data = BytesIO()
+    Image.new("RGB", (4000, 100), "red").save(data, "PNG")
+    chat = api.answer("这是什么？", data.getvalue(), similarity_top_k=1)[0].data["chat"]
+    api.answer("什么颜色？", chat=chat, similarity_top_k=1)
+    urls = re.findall(r"'url': '(?:data:[^,]*,)?([^']+)'", str(server.requests[-1]["messages"]))
+    sizes = [Image.open(BytesIO(base64.b64decode(url))).size for url in urls]
+    assert max(width for width, _ in sizes) == 2048
 
 
 def test_a_conversation_that_is_forgotten_or_made_up_is_gone(api: Api) -> None:

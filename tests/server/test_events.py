@@ -85,7 +85,7 @@ def endless(send: SendEvent) -> Event:
 
 async def test_events_come_in_their_order_and_the_work_ends_before_the_last() -> None:
     ended, reader = Ended(), Reader()
-    await reader.read(EventResponse(numbers_until(3), EventStreams(1), ended))
+    await reader.read(EventResponse(numbers_until(3), EventStreams(1), on_end=ended))
     assert reader.events == [("number", 0), ("number", 1), ("number", 2), ("end", 3)]
     assert ended.count == 1
 
@@ -96,14 +96,14 @@ async def test_an_error_of_the_work_is_the_last_event() -> None:
         raise ValueError("bad\nfilter")
 
     ended, reader = Ended(), Reader()
-    await reader.read(EventResponse(work, EventStreams(1), ended))
+    await reader.read(EventResponse(work, EventStreams(1), on_end=ended))
     assert reader.events[1:] == [("error", {"error": {"code": "bad_request", "message": "bad filter"}})]
     assert ended.count == 1
 
 
 async def test_a_reader_that_leaves_stops_the_work() -> None:
     ended = Ended()
-    await Reader(leaves_after=3).read(EventResponse(endless, EventStreams(1), ended))
+    await Reader(leaves_after=3).read(EventResponse(endless, EventStreams(1), on_end=ended))
     await ended.wait()
     assert ended.count == 1
 
@@ -118,7 +118,7 @@ async def test_a_server_that_stops_ends_responses_without_a_last_event() -> None
         released.wait(PATIENCE)
         return Event("last", None)
 
-    reading = asyncio.create_task(reader.read(EventResponse(work, streams, ended)))
+    reading = asyncio.create_task(reader.read(EventResponse(work, streams, on_end=ended)))
     while not reader.events:
         await asyncio.sleep(0)
     streams.stop()
@@ -137,22 +137,22 @@ async def test_work_whose_reader_leaves_before_it_begins_never_runs() -> None:
         released.wait(PATIENCE)
         return Event("last", None)
 
-    running = asyncio.create_task(Reader().read(EventResponse(work, streams, ended)))
+    running = asyncio.create_task(Reader().read(EventResponse(work, streams, on_end=ended)))
     while streams.places.available_tokens:
         await asyncio.sleep(0)
-    await Reader(leaves_after=1).read(EventResponse(pytest.fail, streams, waiting))
+    await Reader(leaves_after=1).read(EventResponse(pytest.fail, streams, on_end=waiting))
     assert waiting.count == 1
     released.set()
     await running
     # The place is free again.
     reader = Reader()
-    await reader.read(EventResponse(numbers_until(0), streams, Ended()))
+    await reader.read(EventResponse(numbers_until(0), streams, on_end=Ended()))
     assert reader.events == [("end", 0)]
 
 
 async def test_a_reader_that_has_left_before_the_response_releases_what_it_holds() -> None:
     ended = Ended()
-    await Reader(leaves_after=0).read(EventResponse(endless, EventStreams(1), ended))
+    await Reader(leaves_after=0).read(EventResponse(endless, EventStreams(1), on_end=ended))
     await ended.wait()
     assert ended.count == 1
 
@@ -165,7 +165,7 @@ async def test_silence_is_broken_by_comments(monkeypatch: pytest.MonkeyPatch) ->
         heard.wait(PATIENCE)
         return Event("last", None)
 
-    reading = asyncio.create_task(reader.read(EventResponse(work, EventStreams(1), Ended())))
+    reading = asyncio.create_task(reader.read(EventResponse(work, EventStreams(1), on_end=Ended())))
     while ":" not in reader.text:
         await asyncio.sleep(0.001)
     assert reader.text.startswith(": keep-alive\n\n")

@@ -6,6 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from llama_index_mm_zhipu.llm.images import small_bytes
 from llama_index_mm_zhipu.server.chats import Chat
 from llama_index_mm_zhipu.server.context import Context
 from llama_index_mm_zhipu.server.endpoints.inputs import image_in
@@ -45,7 +46,7 @@ def ask_routes(context: Context) -> list[Route]:
             with context.metrics.timed("ask"):
                 return _answer(chat, stream, send)
 
-        return EventResponse(work, context.streams, on_end=chat.lock.release)
+        return EventResponse(work, context.streams, on_end=chat.lock.release, on_stop=stream.stop)
 
     async def forget(request: Request) -> Response:
         context.chats.forget(request.path_params["chat"])
@@ -63,6 +64,9 @@ def _chat_of(context: Context, asked: AskParameters) -> Chat:
 def _answering(context: Context, chat: Chat, asked: AskParameters, image: bytes | None) -> AnswerStream:
     if asked.like is not None:
         image = context.service.look(asked.like).data
+    elif image is not None:
+        # Conversations keep their images.
+        image = small_bytes(image)
     return chat.session.ask(asked.question, image, SourceOptions(asked.similarity_top_k, asked.filter))
 
 
