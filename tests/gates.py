@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from waiting import PATIENCE
 
 from llama_index_mm_zhipu.testing import Fault
-from llama_index_mm_zhipu.testing.wire import Reply
+from llama_index_mm_zhipu.testing.wire import Finish, Reply
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,18 @@ class HeldAfter(Fault):
     Attributes:
         after: Number of events before it stops.
         released: The event.
+        is_cut: Whether the connection is closed then, instead of going on.
     """
 
     after: int
     released: threading.Event
+    is_cut: bool = False
 
     def alter_reply(self, reply: Reply) -> Reply:
         """Wait for the event between two pieces."""
-        return replace(reply, pieces=_HeldPieces(reply.pieces, self.after, self.released))
+        pieces = reply.pieces[: self.after + 1] if self.is_cut else reply.pieces
+        finish = Finish.CUT if self.is_cut else reply.finish
+        return replace(reply, pieces=_HeldPieces(pieces, self.after, self.released), finish=finish)
 
 
 class _HeldPieces(tuple[bytes, ...]):

@@ -14,8 +14,8 @@ from gates import HeldAfter
 from playwright.sync_api import Route, expect
 
 from llama_index_mm_zhipu.service.image_service import ImageService
-from llama_index_mm_zhipu.testing import Fault, MockGLMServer
-from llama_index_mm_zhipu.testing.faults import Cut, ErrorAnswer, Says, Stall
+from llama_index_mm_zhipu.testing import MockGLMServer
+from llama_index_mm_zhipu.testing.faults import ErrorAnswer, Says, Stall
 
 pytestmark = pytest.mark.integration
 
@@ -204,27 +204,39 @@ def test_an_empty_question_is_not_sent(open_page: Open, url: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize(
-    ("fault", "message"),
-    [
-        (Cut(after=3), ""),
-        (ErrorAnswer(401, "1000", "身份验证失败<b>"), "身份验证失败<b>"),
-        (ErrorAnswer(400, "1301", "系统检测到不安全内容"), "系统检测到不安全内容"),
-    ],
+    "refusal", [ErrorAnswer(401, "1000", "身份验证失败<b>"), ErrorAnswer(400, "1301", "系统检测到不安全内容")]
 )
-def test_a_model_that_fails_is_an_error_and_can_be_asked_again(
-    open_page: Open, url: str, server: MockGLMServer, fault: Fault, message: str, language: Language
+def test_a_model_that_refuses_is_an_error_and_can_be_asked_again(
+    open_page: Open, url: str, server: MockGLMServer, refusal: ErrorAnswer, language: Language
 ) -> None:
-    server.script(fault)
+    server.script(refusal)
     visit = open_page(url, "/?view=ask", language=language)
     turn = visit.asked("会断的")
     expect(turn.get_by_role("alert")).to_contain_text(visit.say("errors.model"))
-    expect(turn.get_by_role("alert")).to_contain_text(message)
-    if not message:
-        expect(turn.locator(".answer-text")).not_to_be_empty()
+    expect(turn.get_by_role("alert")).to_contain_text(refusal.message)
     visit.button("retry", within=turn).click()
     expect(turn.get_by_role("alert")).to_have_count(0)
     visit.finish(turn)
     expect(turn.locator(".answer-text")).not_to_be_empty()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_model_that_breaks_off_leaves_the_text_so_far(
+    open_page: Open, url: str, server: MockGLMServer, language: Language
+) -> None:
+    released = threading.Event()
+    server.script(HeldAfter(3, released, is_cut=True))
+    visit = open_page(url, "/?view=ask", language=language)
+    turn = visit.ask("会断的")
+    text = turn.locator(".answer-text")
+    expect(text).not_to_be_empty()
+    released.set()
+    expect(turn.get_by_role("alert")).to_contain_text(visit.say("errors.model"))
+    expect(text).not_to_be_empty()
+    visit.button("retry", within=turn).click()
+    expect(turn.get_by_role("alert")).to_have_count(0)
+    visit.finish(turn)
+    expect(text).to_contain_text("会断的")
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
