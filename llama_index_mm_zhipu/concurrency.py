@@ -17,6 +17,7 @@ import contextvars
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from concurrent.futures import Future
 from functools import partial
@@ -34,6 +35,49 @@ def fork_safe_lock() -> threading.Lock:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
     return lock
+
+
+class FairLock:
+    """A lock that threads get in the order in which they ask for it; a context manager.
+
+    With ``threading.Lock``, a thread that releases the lock and takes it again at once, over and over, may keep all
+    others waiting for seconds.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_held = False
+        # Each thread that waits is woken by the release of a lock of its own.
+        self._turns: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._is_held:
+                self._is_held = True
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._turns.append(turn)
+        try:
+            turn.acquire()
+        except BaseException:
+            # Ctrl-C, perhaps just when it is the turn of this thread.
+            with self._lock:
+                if turn in self._turns:
+                    self._turns.remove(turn)
+                    raise
+            self._pass_on()
+            raise
+
+    def __exit__(self, *error: object) -> None:
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            if self._turns:
+                self._turns.popleft().release()
+            else:
+                self._is_held = False
 
 
 def thread_limit() -> int | None:

@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from waiting import PATIENCE
+from waiting import PATIENCE, wait_until
 
 from llama_index_mm_zhipu import ZhipuMultiModal
 from llama_index_mm_zhipu.concurrency import (
     ConcurrencyLimiter,
+    FairLock,
     aiterate,
     arun,
     available_threads,
@@ -256,3 +257,68 @@ def test_without_a_limit_computations_take_the_cores_of_the_process(
         monkeypatch.setenv("OMP_NUM_THREADS", limit)
     assert thread_limit() is None
     assert 1 <= available_threads() <= (os.cpu_count() or 1)
+
+
+# Locks
+
+
+def test_a_fair_lock_lets_one_thread_in_at_a_time() -> None:
+    lock, inside, most = FairLock(), 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(200):
+            with lock:
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (inside, most) == (0, 1)
+
+
+def test_a_thread_that_takes_a_fair_lock_again_waits_for_those_that_asked_before() -> None:
+    lock, order = FairLock(), []
+
+    def wait(name: str) -> None:
+        with lock:
+            order.append(name)
+
+    with lock:
+        threads = []
+        for name in ("first", "second"):
+            threads.append(threading.Thread(target=wait, args=(name,)))
+            threads[-1].start()
+            assert wait_until(lambda: len(lock._turns) == len(threads))
+    wait("again")
+    for thread in threads:
+        thread.join()
+    assert order == ["first", "second", "again"]
+
+
+def test_an_interrupted_wait_does_not_keep_a_fair_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = FairLock()
+
+    class Interrupted:
+        def __init__(self) -> None:
+            self.is_taken = False
+
+        def acquire(self) -> None:
+            if self.is_taken:
+                raise KeyboardInterrupt
+            self.is_taken = True
+
+        def release(self) -> None:
+            raise AssertionError("the lock was given to a thread that left")
+
+    with lock:
+        monkeypatch.setattr("threading.Lock", Interrupted)
+        with pytest.raises(KeyboardInterrupt), lock:
+            raise AssertionError("two threads have the lock")
+        monkeypatch.undo()
+    with lock:
+        pass

@@ -156,6 +156,26 @@ def test_batches_of_texts_are_padded_to_few_lengths(tiny_model: Path) -> None:
     assert shapes == {(2, length) for length in range(4, 53, 4)}
 
 
+def test_images_in_fp32_are_embedded_one_by_one(tiny_model: Path) -> None:
+    sizes: list[int] = []
+
+    class Recorded(OpenVinoBackend):
+        def _run(self, encoder: Any, batch: Any) -> Any:
+            sizes.append(len(batch))
+            return super()._run(encoder, batch)
+
+    checkpoint = find_checkpoint(str(tiny_model))
+    backend, side = Recorded(checkpoint, "cpu", "fp32"), checkpoint.input_resolution
+    backend.image_vectors(np.zeros((5, 3, side, side), np.float32))
+    assert sizes == [1] * 5
+
+
+def test_a_text_does_not_wait_for_images(tiny_model: Path) -> None:
+    backend = OpenVinoBackend(find_checkpoint(str(tiny_model)), "cpu", "fp32")
+    with backend._locks["image"]:
+        assert backend.text_vectors(token_batch([[2000]])).shape[0] == 1
+
+
 OFFLINE = """
 import sys
 def refuse_network(event, args):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from llama_index_mm_zhipu.concurrency import FairLock
 from llama_index_mm_zhipu.embedding.backends import CPU_BATCH, BackendError, Precision, Vectors, short_detail
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, load_model
 
@@ -46,7 +46,7 @@ class TorchBackend:
         self.logit_scale = float(model.logit_scale.exp())
         self._model = _in_precision(model, precision).to(device)
         # One forward pass at a time: torch distributes each over all cores.
-        self._lock = threading.Lock()
+        self._lock = FairLock()
         self._process = os.getpid()
         self._batch_size = CPU_BATCH if device == "cpu" else None
 
@@ -56,9 +56,13 @@ class TorchBackend:
         Returns:
             Unit vectors of shape ``(n, embed_dim)``.
         """
+        batches = torch.split(torch.from_numpy(pixels), self._batch_size or len(pixels))
+        return np.concatenate([self._vectors_of_batch(batch) for batch in batches])
+
+    def _vectors_of_batch(self, pixels: torch.Tensor) -> Vectors:
+        # Queries of other threads get their turn between two batches.
         with self._exclusive_inference():
-            batches = torch.split(torch.from_numpy(pixels), self._batch_size or len(pixels))
-            return np.concatenate([_unit(self._model.encode_image(batch.to(self.device))) for batch in batches])
+            return _unit(self._model.encode_image(pixels.to(self.device)))
 
     def text_vectors(self, tokens: npt.NDArray[np.int64]) -> Vectors:
         """Embed tokens of shape ``(n, length)`` in one forward pass.
