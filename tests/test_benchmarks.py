@@ -179,3 +179,14 @@ def test_actors_are_compared_and_shards_imported(tmp_path: Path) -> None:
     assert all(rate > 0 for rates in results["actors"].values() for rate in rates)
     assert set(results["memory"]) == {"200 files", "200 base64"}
     assert f"| Postgres | {results['imports']['Postgres']:,.0f} |" in printed
+
+
+@pytest.mark.slow
+def test_the_server_is_measured_alone_with_many_users_and_beside_indexing(tmp_path: Path) -> None:
+    output = tmp_path / "results.json"
+    printed = run("serve.py", "--quick", "--json", str(output))
+
+    results = json.loads(output.read_text(encoding="utf-8"))
+    assert results["users"]["searches"] >= 40
+    assert results["beside_indexing"]["images"] == 40
+    assert f"{results['first_search_ms']:.1f} ms" in printed
