@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -56,7 +57,10 @@ class Listener:
             server_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
         )
-        _Server(config, on_stop).run(sockets=[self._socket])
+        with warnings.catch_warnings():
+            # Ctrl-C may come just before the event loop begins.
+            warnings.filterwarnings("ignore", "coroutine 'Server.serve' was never awaited")
+            _Server(config, on_stop).run(sockets=[self._socket])
 
 
 class _Server(uvicorn.Server):

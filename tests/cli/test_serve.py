@@ -63,6 +63,9 @@ def visited(mmzhipu: Command, store: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
     yield visit
     signal.signal(signal.SIGINT, handler)
+    # sse-starlette, which MCP uses, would end all streams of other servers in this process.
+    if sse := sys.modules.get("sse_starlette.sse"):
+        sse.AppStatus.should_exit = False
 
 
 def press_ctrl_c() -> None:

@@ -11,6 +11,7 @@ from api import Serve
 from browser import LANGUAGES, PHONE, Language, Open
 from llama_index.core.schema import ImageNode
 from playwright.sync_api import expect
+from waiting import wait_until
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
 from llama_index_mm_zhipu.images import with_page_text
@@ -93,6 +94,8 @@ def test_lines_with_the_words_are_marked_and_the_others_on_demand(
     # The frame has the proportions of the image once that is loaded.
     expect(visit.lightbox.locator(".stage .image-frame")).to_have_class(re.compile("loaded"))
     expect(matching).to_be_visible()
+    # The results that come later show the image anew.
+    assert wait_until(lambda: None not in (image.bounding_box(), matching.bounding_box()))
     frame, box = image.bounding_box(), matching.bounding_box()
     assert frame is not None
     assert box is not None
