@@ -9,7 +9,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp
 
-from llama_index_mm_zhipu.server.guard import TokenRequired, host_names, is_loopback
+from llama_index_mm_zhipu.server.guard import TokenRequired, host_names, require_token
 from llama_index_mm_zhipu.server.listening import Listener
 
 PATH = "/mcp"
@@ -53,8 +53,7 @@ def http_app(server: MCPServer, *, host: str, token: str | None) -> ASGIApp:
         ValueError: The address needs a token.
     """
     token = (token or "").strip()
-    if not is_loopback(host) and not token:
-        raise ValueError(f"{host or 'an empty address'} can be reached from other machines: a token is needed")
+    require_token(host, token)
     security = _NO_CHECKS if token else _checks_for(host)
     app = server.streamable_http_app(streamable_http_path=PATH, host=host, transport_security=security)
     return TokenRequired(app, token) if token else app

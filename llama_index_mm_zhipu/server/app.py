@@ -28,7 +28,7 @@ from llama_index_mm_zhipu.server.guard import (
     TokenRequired,
     error_response,
     host_names,
-    is_loopback,
+    require_token,
 )
 from llama_index_mm_zhipu.server.openapi import openapi_routes
 
@@ -52,8 +52,7 @@ def build_app(context: Context, *, host: str, token: str | None = None) -> ASGIA
     Raises:
         ValueError: The address needs a token.
     """
-    if not is_loopback(host) and not token:
-        raise ValueError(f"{host or 'an empty address'} can be reached from other machines: a token is needed")
+    require_token(host, token)
     middleware = [
         Middleware(SecurityHeaders),
         Middleware(_CountedRequests, context=context),

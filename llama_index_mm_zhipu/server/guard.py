@@ -45,6 +45,16 @@ def is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
+def require_token(host: str, token: str | None) -> None:
+    """Check that there is a token if other machines reach an address.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not is_loopback(host) and not token:
+        raise ValueError(f"{host or 'an empty address'} can be reached from other machines: a token is needed")
+
+
 def host_names(host: str) -> list[str]:
     """Return the names by which a server that listens at an address of this machine is called, without ports."""
     own = f"[{host}]" if ":" in host else host

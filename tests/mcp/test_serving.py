@@ -18,7 +18,8 @@ from mcp.shared._httpx_utils import create_mcp_http_client
 from waiting import wait_until
 
 from llama_index_mm_zhipu.mcp.server import build_server
-from llama_index_mm_zhipu.mcp.serving import PATH, TokenRequired, http_app, is_loopback, serve_http
+from llama_index_mm_zhipu.mcp.serving import PATH, http_app, serve_http
+from llama_index_mm_zhipu.server.guard import TokenRequired, is_loopback
 from llama_index_mm_zhipu.service.image_service import ImageService
 
 pytestmark = pytest.mark.integration

@@ -9,10 +9,9 @@ from starlette.routing import Route
 from llama_index_mm_zhipu.llm.images import small_bytes
 from llama_index_mm_zhipu.server.chats import Chat
 from llama_index_mm_zhipu.server.context import Context
-from llama_index_mm_zhipu.server.endpoints.inputs import image_in
+from llama_index_mm_zhipu.server.endpoints.inputs import read_inputs
 from llama_index_mm_zhipu.server.errors import ServerError, bad_request
 from llama_index_mm_zhipu.server.events import Event, EventResponse, SendEvent
-from llama_index_mm_zhipu.server.forms import read_form
 from llama_index_mm_zhipu.server.parameters import AskParameters
 from llama_index_mm_zhipu.service.answers import AnswerStream, SourceOptions
 from llama_index_mm_zhipu.service.conversion import results_of
@@ -22,12 +21,7 @@ def ask_routes(context: Context) -> list[Route]:
     """Return the routes of questions."""
 
     async def ask(request: Request) -> Response:
-        form = await read_form(request)
-        try:
-            image = await image_in(form)
-        finally:
-            await form.close()
-        asked = AskParameters.parse(form.fields)
+        asked, image = await read_inputs(request, AskParameters)
         if image is not None and asked.like is not None:
             raise bad_request("give either an image, or the id of one")
         if not asked.question.strip() and image is None and asked.like is None:

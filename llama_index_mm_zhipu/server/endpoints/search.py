@@ -9,8 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llama_index_mm_zhipu.server.context import Context
-from llama_index_mm_zhipu.server.endpoints.inputs import image_in
-from llama_index_mm_zhipu.server.forms import read_form
+from llama_index_mm_zhipu.server.endpoints.inputs import read_inputs
 from llama_index_mm_zhipu.server.parameters import SearchParameters
 from llama_index_mm_zhipu.server.responses import json_response
 from llama_index_mm_zhipu.service.results import SearchResult
@@ -21,12 +20,7 @@ def search_routes(context: Context) -> list[Route]:
 
     async def search(request: Request) -> Response:
         service = context.service
-        form = await read_form(request)
-        try:
-            image = await image_in(form)
-        finally:
-            await form.close()
-        asked = SearchParameters.parse(form.fields)
+        asked, image = await read_inputs(request, SearchParameters)
 
         def find() -> tuple[list[SearchResult], float]:
             started = time.perf_counter()
