@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,15 @@ class Photographs:
 
     Args:
         folder: Folder of JPEG, PNG or WebP files.
+
+    Raises:
+        SystemExit: The folder has no such file.
     """
 
     def __init__(self, folder: Path) -> None:
         files = sorted(file for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES)
+        if not files:
+            sys.exit(f"{folder} has no photographs ({', '.join(_SUFFIXES)}): give --photographs another folder")
         self._photographs = [_opened(file) for file in files]
 
     def variant(self, numbers: random.Random, side: int) -> Image.Image:
