@@ -1,10 +1,18 @@
-"""Full text for Chinese: the tokens that are stored in SQLite's FTS5, and the expressions that search them.
+"""Full text for Chinese: the tokens of a text, the terms that SQLite's FTS5 stores for them, and the words of a query.
 
 A text is split into runs of characters of three types, which become tokens in different ways:
 
 - Chinese and other scripts without spaces: single characters, and pairs of neighbours.
 - Symbols (emoji, ``+``, ``€``, ``①``, ``²``): the same, and separate words for the normal form (NFKC) of a symbol.
 - Words: the whole run of letters and digits, and its parts of letters and of digits.
+
+FTS5 stores only which texts have a term, which takes a sixth of the space of a table with positions and texts. What
+search needs beside that are terms of their own:
+
+- A token that a text has n times is also stored as ``token#2`` to ``token#n``.
+- Letters beside digits (``iphone 15``) are also stored as one term, ``iphone/15``, so that they are found in order.
+
+No token contains ``#`` or ``/``.
 """
 
 from __future__ import annotations
@@ -14,6 +22,8 @@ import unicodedata
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from itertools import pairwise
+from operator import add
+from typing import NamedTuple
 
 from llama_index_mm_zhipu.text import CJK_RANGES
 
@@ -33,23 +43,88 @@ _ANY_IN_WORDS = re.compile(f"[{_IN_WORDS}]")
 # The lookbehind matches only at the start of a word: otherwise every character of a long word would be tried.
 _WORDS_WITH_THESE = re.compile(rf"(?<![^\W{CJK_RANGES}])[^\W{CJK_RANGES}]*[{_IN_WORDS}][^\W{CJK_RANGES}]*")
 _LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d_]+")
+_LETTERS = re.compile(rf"[^\W\d_{CJK_RANGES}]+")
+_ANY_DIGIT = re.compile(r"\d")
 
-TOKENS_VERSION = 3
+_FULL_WIDTH_PUNCTUATION = re.compile("[！（），：；？]")
+
+_REPEATED, _BESIDE = "#", "/"
+TERM_CHARACTERS = f"_{ASCII_SYMBOLS}{_REPEATED}{_BESIDE}"
+"""The ASCII characters other than letters and digits that terms contain."""
+
+_MAX_LENGTH = 8_000
+"""Maximum characters of the tokens in terms other than tokens. FTS5 cuts terms at 32,768 bytes, and would make a longer
+token and its repetitions the same term."""
+
+TOKENS_VERSION = 4
 """Must be increased with every change of ``tokens_of`` or of the table: stores then fill their full text again."""
 
 
+class TextTerms(NamedTuple):
+    """What the full-text table stores of a text.
+
+    Attributes:
+        length: Number of tokens, repetitions included.
+        terms: The terms, separated by spaces.
+    """
+
+    length: int
+    terms: str
+
+
+class QueryWord(NamedTuple):
+    """How a word of a query is looked up in the full-text table.
+
+    Attributes:
+        word: One of ``words_of_query``.
+        terms: Terms that every text with the word has.
+        is_exact: Whether every text with the terms has the word, as often as the term is repeated. Otherwise the tokens
+            of these texts must be looked at.
+    """
+
+    word: str
+    terms: tuple[str, ...]
+    is_exact: bool
+
+
 def tokens_of(text: str) -> str:
-    """Return the tokens of a text for the full-text table, separated by spaces; empty if there are none."""
-    tokens: list[str] = []
-    for word, unspaced, symbols in _runs(text):
-        if word:
-            tokens.append(word)
-            tokens += _parts(word)
-        else:
-            run = unspaced or symbols
-            tokens += run
-            tokens += _pairs(run)
-    return " ".join(tokens)
+    """Return the tokens of a text, separated by spaces; empty if there are none."""
+    return " ".join(_tokens(text))
+
+
+def terms_of(text: str) -> TextTerms | None:
+    """Return what the full-text table stores of a text; None if it has no tokens."""
+    tokens = _tokens(text)
+    if not tokens:
+        return None
+    length = len(tokens)
+    if _ANY_DIGIT.search(" ".join(tokens)):
+        tokens += _letters_beside_digits(tokens)
+    return TextTerms(length, " ".join(tokens + _repetitions(tokens)))
+
+
+def query_words(query: str) -> list[QueryWord]:
+    """Return how each of ``words_of_query`` is looked up."""
+    return [_query_word(word) for word in words_of_query(query)]
+
+
+def repeated(term: str, times: int) -> str | None:
+    """Return the term that texts have in which a term occurs at least so many times, 2 or more; None if there is none.
+
+    Repetitions of very long tokens are not stored.
+    """
+    return f"{term}{_REPEATED}{times}" if len(term) <= _MAX_LENGTH else None
+
+
+def match_all(terms: Sequence[str]) -> str:
+    """Return the FTS5 expression that finds the texts with all of these terms."""
+    return " AND ".join(f'"{term}"' for term in terms)
+
+
+def occurrences(word: str, tokens: str) -> int:
+    """Return how many times a text has one of ``words_of_query``, given its ``tokens_of``."""
+    wanted, found = word.split(), tokens.split()
+    return sum(found[start : start + len(wanted)] == wanted for start in range(len(found) - len(wanted) + 1))
 
 
 def words_of_query(query: str) -> list[str]:
@@ -68,16 +143,61 @@ def words_of_query(query: str) -> list[str]:
     return sorted(words)
 
 
-def match_expression(query: str) -> str:
-    """Return the FTS5 expression that finds texts with any of ``words_of_query``; empty if there are none."""
-    return " OR ".join(f'"{word}"' for word in words_of_query(query))
-
-
 def count_words(words: Sequence[str], tokens: str) -> int:
     """Return how many of ``words_of_query`` a text has, given its ``tokens_of``."""
     # Looking up single tokens takes the same time for a text of any length; only the parts of a word need their order.
     single, in_order = set(tokens.split()), f" {tokens} "
     return sum(f" {word} " in in_order if " " in word else word in single for word in words)
+
+
+def _tokens(text: str) -> list[str]:
+    tokens: list[str] = []
+    for word, unspaced, symbols in _runs(text):
+        if word:
+            tokens.append(word)
+            tokens += _parts(word)
+        else:
+            run = unspaced or symbols
+            tokens += run
+            tokens += _pairs(run)
+    return tokens
+
+
+def _repetitions(tokens: list[str]) -> list[str]:
+    """Return ``token#2`` to ``token#n`` for each token that occurs n times."""
+    if len(set(tokens)) == len(tokens):
+        return []
+    times: dict[str, int] = {}
+    terms = []
+    for token in tokens:
+        if token in times:
+            times[token] += 1
+            term = repeated(token, times[token])
+            if term is not None:
+                terms.append(term)
+        else:
+            times[token] = 1
+    return terms
+
+
+def _letters_beside_digits(tokens: Sequence[str]) -> list[str]:
+    """Return a term for each two tokens of which one is letters and the other one digits."""
+    return [
+        f"{one}{_BESIDE}{next_}"
+        for one, next_ in pairwise(tokens)
+        if (one.isdecimal() and _LETTERS.fullmatch(next_)) or (next_.isdecimal() and _LETTERS.fullmatch(one))
+        if len(one) + len(next_) <= _MAX_LENGTH
+    ]
+
+
+def _query_word(word: str) -> QueryWord:
+    parts = word.split()
+    if len(parts) == 1:
+        return QueryWord(word, (word,), is_exact=True)
+    terms: list[str] = []
+    for one, next_ in pairwise(parts):
+        terms += _letters_beside_digits((one, next_)) or (one, next_)
+    return QueryWord(word, tuple(dict.fromkeys(terms)), is_exact=len(parts) == 2 and len(terms) == 1)
 
 
 def _parts(word: str) -> list[str]:
@@ -89,7 +209,7 @@ def _parts(word: str) -> list[str]:
 
 
 def _pairs(run: str) -> list[str]:
-    return list(map("".join, pairwise(run)))
+    return list(map(add, run, run[1:]))
 
 
 def _runs(text: str) -> list[tuple[str, str, str]]:
@@ -99,6 +219,8 @@ def _runs(text: str) -> list[tuple[str, str, str]]:
         For each run a word, characters of a script without spaces, and symbols. Two of the three are empty.
     """
     symbols, runs = _patterns()
+    # Normalising a text with these takes longer than everything else.
+    text = _FULL_WIDTH_PUNCTUATION.sub(" ", text)
     # NFC joins a symbol and its accent: = and a stroke become ≠. NFKC turns symbols into words, and so follows later.
     text = unicodedata.normalize("NFC", text)
     pieces = symbols.split(text)

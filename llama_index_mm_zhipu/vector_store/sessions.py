@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -19,10 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from llama_index.core.schema import BaseNode
 
+from llama_index_mm_zhipu.images import searchable_text_of
+from llama_index_mm_zhipu.vector_store import text_table
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement, among
 from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of, tokens_of
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row
 from llama_index_mm_zhipu.vector_store.schema import Setting, set_settings, transaction
+from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize
 
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -30,6 +34,8 @@ Vectors = npt.NDArray[np.float32]
 _LISTING_BUDGETS = (5_000, 200_000)
 """Steps of SQLite, up to a few milliseconds, in which each listing of a condition is tried before the first one is run
 to its end."""
+
+_NODES_AT_ONCE = 1_000
 
 
 class Deletions(NamedTuple):
@@ -152,21 +158,20 @@ class Reader:
         rows = self._connection.execute(query, (json.dumps(list(ids)),))
         return {id_: node_from_row(NodeRow(*columns), image) for id_, *columns, image in rows}
 
-    def search_text(self, expression: str, condition: Condition, limit: int) -> list[tuple[int, float]]:
-        """Return row ids and BM25 scores of the nodes whose text matches an FTS5 expression, best first."""
-        restriction = "" if condition is EVERY_NODE else f"and ({condition.test.sql})"
-        query = (
-            "select nodes.id, -bm25(texts) from texts join nodes on nodes.id = texts.rowid "
-            f"where texts match ? {restriction} order by bm25(texts), nodes.id limit ?"
-        )
-        return list(self._connection.execute(query, (expression, *condition.test.parameters, limit)))
+    def text_size(self) -> TextSize:
+        """Return the size of all texts together."""
+        return TextSize(*(self.get_setting(Setting.TEXT_SIZE) or ()))
+
+    def text_rows(self, expression: str) -> TextRows:
+        """Return the texts that match an FTS5 expression."""
+        return text_table.rows_matching(self._connection, expression)
 
     def tokens_of_texts(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the full-text tokens of nodes by row id; nodes without text are left out."""
-        if not self.has_full_text:
-            return {}
-        query = f"select rowid, tokens from texts where rowid in ({LISTED})"
-        return dict(self._connection.execute(query, (json.dumps(list(ids)),)))
+        texts = {
+            id_: tokens_of(searchable_text_of(node)) for id_, node in self.nodes(ids, include_images=False).items()
+        }
+        return {id_: tokens for id_, tokens in texts.items() if tokens}
 
     def is_empty(self) -> bool:
         """Return whether there is no node."""
@@ -174,9 +179,7 @@ class Reader:
 
     def has_texts(self) -> bool:
         """Return whether full text can find any node."""
-        return self.has_full_text and bool(
-            self._connection.execute("select exists (select 1 from texts)").fetchone()[0]
-        )
+        return self.has_full_text and self.text_size().texts > 0
 
     def document_ids(self) -> list[str]:
         """Return the ids of the documents that nodes came from; a node without a source is its own document."""
@@ -325,16 +328,15 @@ class Writer(Reader):
             ((id_, *row) for id_, rows in zip(ids, new.metadata(), strict=True) for row in rows),
         )
         if self.has_full_text:
-            write_all(
-                "insert into texts (rowid, tokens) values (?, ?)",
-                ((id_, tokens) for id_, tokens in zip(ids, new.tokens(), strict=True) if tokens),
-            )
+            self._add_texts((id_, terms) for id_, terms in zip(ids, new.text_terms(), strict=True) if terms)
 
     def delete(self, condition: Condition) -> None:
         """Delete the nodes that meet a condition, and log their row ids for the faiss indexes of all processes."""
         ids = self.select_ids(condition)
         if not len(ids):
             return
+        if self.has_full_text:
+            self._delete_texts(ids, all_nodes=condition is EVERY_NODE)
         packed = (json.dumps(ids.tolist()),)
         run = self._connection.execute
         images = run(
@@ -343,8 +345,6 @@ class Writer(Reader):
         run(f"insert into deletions (id) {LISTED}", packed)
         for table in ("nodes", "vectors", "metadata"):
             run(f"delete from {table} where id in ({LISTED})", packed)
-        if self.has_full_text:
-            run(f"delete from texts where rowid in ({LISTED})", packed)
         self._connection.executemany(
             "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", images
         )
@@ -352,6 +352,32 @@ class Writer(Reader):
     def truncate_deletions(self, position: int) -> None:
         """Delete the log of deletions up to a position; an index that is behind it then compares all ids."""
         self._connection.execute("delete from deletions where seq <= ?", (position,))
+
+    def _add_texts(self, texts: Iterable[tuple[int, TextTerms]]) -> None:
+        added, size = text_table.add(self._connection, texts), self.text_size()
+        if added.texts:
+            self.set_settings({Setting.TEXT_SIZE: [size.texts + added.texts, size.tokens + added.tokens]})
+
+    def _delete_texts(self, ids: Ids, all_nodes: bool) -> None:
+        """Delete the texts of nodes, which must still be there: the table has no texts to find their terms by."""
+        size = self.text_size()
+        if not size.texts:
+            return
+        if all_nodes:
+            text_table.remove_all(self._connection)
+            self.set_settings({Setting.TEXT_SIZE: None})
+            return
+        removed = text_table.remove(self._connection, self._terms_of_texts(ids))
+        if removed.texts:
+            left = [max(0, size.texts - removed.texts), max(0, size.tokens - removed.tokens)]
+            self.set_settings({Setting.TEXT_SIZE: left})
+
+    def _terms_of_texts(self, ids: Ids) -> Iterator[tuple[int, TextTerms]]:
+        for start in range(0, len(ids), _NODES_AT_ONCE):
+            for id_, node in self.nodes(ids[start : start + _NODES_AT_ONCE].tolist(), include_images=False).items():
+                terms = terms_of(searchable_text_of(node))
+                if terms is not None:
+                    yield id_, terms
 
 
 def write_copy(reader: Reader, path: Path) -> None:

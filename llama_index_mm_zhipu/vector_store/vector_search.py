@@ -10,8 +10,8 @@ import numpy as np
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex, Found, search_exactly
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.fulltext import match_expression
 from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader, Vectors
+from llama_index_mm_zhipu.vector_store.text_search import search_texts
 
 _BUDGET_PER_NODE = 0.1
 _MIN_BUDGET = 10_000
@@ -77,8 +77,7 @@ class FaissSearch:
         """
         if not self._reader.has_full_text:
             raise StoreError("this Python's SQLite has no FTS5, which text_search and hybrid need; use mode default")
-        expression = match_expression(query)
-        return self._reader.search_text(expression, self._condition, k) if expression else []
+        return search_texts(self._reader, query, self._condition, k)
 
     def vectors_of(self, ids: Sequence[int]) -> Vectors:
         """Return the vectors of row ids, in their order: shape ``(n, dimension)``."""
