@@ -44,7 +44,6 @@ _ANY_IN_WORDS = re.compile(f"[{_IN_WORDS}]")
 _WORDS_WITH_THESE = re.compile(rf"(?<![^\W{CJK_RANGES}])[^\W{CJK_RANGES}]*[{_IN_WORDS}][^\W{CJK_RANGES}]*")
 _LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d_]+")
 _LETTERS = re.compile(rf"[^\W\d_{CJK_RANGES}]+")
-_ANY_DIGIT = re.compile(r"\d")
 
 _FULL_WIDTH_PUNCTUATION = re.compile("[！（），：；？]")
 
@@ -89,18 +88,36 @@ class QueryWord(NamedTuple):
 
 def tokens_of(text: str) -> str:
     """Return the tokens of a text, separated by spaces; empty if there are none."""
-    return " ".join(_tokens(text))
+    return " ".join(_tokens(_runs(text)))
 
 
 def terms_of(text: str) -> TextTerms | None:
     """Return what the full-text table stores of a text; None if it has no tokens."""
-    tokens = _tokens(text)
-    if not tokens:
+    runs = _runs(text)
+    characters: list[str] = []
+    pairs: list[str] = []
+    words: list[str] = []
+    for word, unspaced, symbols in runs:
+        if word:
+            words.append(word)
+            words += _parts(word)
+        else:
+            run = unspaced or symbols
+            characters += run
+            pairs += _pairs(run)
+    terms = characters + pairs + words
+    if not terms:
         return None
-    length = len(tokens)
-    if _ANY_DIGIT.search(" ".join(tokens)):
-        tokens += _letters_beside_digits(tokens)
-    return TextTerms(length, " ".join(tokens + _repetitions(tokens)))
+    length = len(terms)
+    if repetitions := _repetitions(characters):
+        terms += repetitions
+        # Few pairs are left to look at. Looking up all of them takes as long as the rest.
+        twice = {term[0] for term in repetitions}
+        terms += _repetitions([pair for pair in pairs if pair[0] in twice and pair[1] in twice])
+    if words:
+        beside = _letters_beside_digits(_tokens(runs))
+        terms += beside + _repetitions(words + beside)
+    return TextTerms(length, " ".join(terms))
 
 
 def query_words(query: str) -> list[QueryWord]:
@@ -150,9 +167,10 @@ def count_words(words: Sequence[str], tokens: str) -> int:
     return sum(f" {word} " in in_order if " " in word else word in single for word in words)
 
 
-def _tokens(text: str) -> list[str]:
+def _tokens(runs: list[tuple[str, str, str]]) -> list[str]:
+    """Return the tokens of the runs of a text, in order."""
     tokens: list[str] = []
-    for word, unspaced, symbols in _runs(text):
+    for word, unspaced, symbols in runs:
         if word:
             tokens.append(word)
             tokens += _parts(word)
@@ -165,18 +183,15 @@ def _tokens(text: str) -> list[str]:
 
 def _repetitions(tokens: list[str]) -> list[str]:
     """Return ``token#2`` to ``token#n`` for each token that occurs n times."""
-    if len(set(tokens)) == len(tokens):
-        return []
     times: dict[str, int] = {}
     terms = []
+    # A Counter takes longer.
     for token in tokens:
-        if token in times:
-            times[token] += 1
-            term = repeated(token, times[token])
-            if term is not None:
-                terms.append(term)
-        else:
+        if token not in times:
             times[token] = 1
+        elif len(token) <= _MAX_LENGTH:
+            times[token] = time = times[token] + 1
+            terms.append(f"{token}{_REPEATED}{time}")
     return terms
 
 
