@@ -21,7 +21,7 @@ from llama_index.core.schema import BaseNode
 
 from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.vector_store import text_table
-from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement, among
+from llama_index_mm_zhipu.vector_store.conditions import LISTED, NUMBERS, TEXTS, Condition, Statement, among
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of, tokens_of
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row
@@ -162,9 +162,13 @@ class Reader:
         """Return the size of all texts together."""
         return TextSize(*(self.get_setting(Setting.TEXT_SIZE) or ()))
 
-    def text_rows(self, expression: str) -> TextRows:
-        """Return the texts that match an FTS5 expression."""
-        return text_table.rows_matching(self._connection, expression)
+    def text_rows(self, expression: str, limit: int | None = None) -> TextRows:
+        """Return the texts that match an FTS5 expression, or the first of them in the order of their lengths."""
+        return text_table.rows_matching(self._connection, expression, limit)
+
+    def count_texts(self, expression: str) -> int:
+        """Return the number of texts that match an FTS5 expression."""
+        return text_table.count_matching(self._connection, expression)
 
     def tokens_of_texts(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the full-text tokens of nodes by row id; nodes without text are left out."""
@@ -336,7 +340,7 @@ class Writer(Reader):
         if not len(ids):
             return
         if self.has_full_text:
-            self._delete_texts(ids, all_nodes=condition is EVERY_NODE)
+            self._delete_texts(ids)
         packed = (json.dumps(ids.tolist()),)
         run = self._connection.execute
         images = run(
@@ -354,23 +358,20 @@ class Writer(Reader):
         self._connection.execute("delete from deletions where seq <= ?", (position,))
 
     def _add_texts(self, texts: Iterable[tuple[int, TextTerms]]) -> None:
-        added, size = text_table.add(self._connection, texts), self.text_size()
+        size, added = self.text_size(), text_table.add(self._connection, texts)
         if added.texts:
-            self.set_settings({Setting.TEXT_SIZE: [size.texts + added.texts, size.tokens + added.tokens]})
+            self.set_settings({Setting.TEXT_SIZE: size.with_texts(added)})
 
-    def _delete_texts(self, ids: Ids, all_nodes: bool) -> None:
-        """Delete the texts of nodes, which must still be there: the table has no texts to find their terms by."""
+    def _delete_texts(self, ids: Ids) -> None:
+        """Delete the texts of nodes, which must still be there: the terms to delete are computed from their texts."""
         size = self.text_size()
-        if not size.texts:
-            return
-        if all_nodes:
+        if len(ids) >= size.texts and len(ids) == self._connection.execute("select count(*) from nodes").fetchone()[0]:
             text_table.remove_all(self._connection)
-            self.set_settings({Setting.TEXT_SIZE: None})
+            self.set_settings({Setting.TEXT_SIZE: TextSize()})
             return
         removed = text_table.remove(self._connection, self._terms_of_texts(ids))
         if removed.texts:
-            left = [max(0, size.texts - removed.texts), max(0, size.tokens - removed.tokens)]
-            self.set_settings({Setting.TEXT_SIZE: left})
+            self.set_settings({Setting.TEXT_SIZE: size.without_texts(removed)})
 
     def _terms_of_texts(self, ids: Ids) -> Iterator[tuple[int, TextTerms]]:
         for start in range(0, len(ids), _NODES_AT_ONCE):

@@ -8,6 +8,7 @@ each text in a table, which takes ten times as long as the list.
 from __future__ import annotations
 
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -23,8 +24,6 @@ _MAX_LENGTH = 2 ** (63 - _ID_BITS) - 1
 _CHUNK = 8_192
 """Texts that are written in the order of their row ids: FTS5 begins a new segment at every row id below the last."""
 
-_ROWS_AT_ONCE = 1_000_000
-
 Numbers = npt.NDArray[np.int64]
 
 
@@ -34,10 +33,32 @@ class TextSize(NamedTuple):
     Attributes:
         texts: Number of texts that have a token.
         tokens: Number of their tokens.
+        unicode: Version of the Unicode data by which all changes were made; empty if there were several.
     """
 
     texts: int = 0
     tokens: int = 0
+    unicode: str = unicodedata.unidata_version
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the table has the texts of the present nodes only.
+
+        Another Python may know characters as letters or symbols that this one does not know, and split a text into
+        other tokens. The terms of a text that was added by one and removed by the other may stay in the table.
+        """
+        return self.unicode == unicodedata.unidata_version
+
+    def with_texts(self, added: TextSize) -> TextSize:
+        """Return the size after texts were added."""
+        return self._changed(self.texts + added.texts, self.tokens + added.tokens)
+
+    def without_texts(self, removed: TextSize) -> TextSize:
+        """Return the size after texts were removed."""
+        return self._changed(max(0, self.texts - removed.texts), max(0, self.tokens - removed.tokens))
+
+    def _changed(self, texts: int, tokens: int) -> TextSize:
+        return TextSize(texts, tokens, self.unicode if self.is_exact else "")
 
 
 class TextRows(NamedTuple):
@@ -85,22 +106,21 @@ def remove_all(connection: sqlite3.Connection) -> None:
     connection.execute("insert into texts (texts) values ('delete-all')")
 
 
-def rows_matching(connection: sqlite3.Connection, expression: str) -> TextRows:
-    """Return the texts that match an FTS5 expression."""
-    parts: list[Numbers] = []
-    last = -1
-    while True:
-        # One text with all numbers is read three times as fast as a row for each.
-        query = (
-            "select count(*), group_concat(rowid) from "
-            "(select rowid from texts where texts match ? and rowid > ? order by rowid limit ?)"
-        )
-        count, joined = connection.execute(query, (expression, last, _ROWS_AT_ONCE)).fetchone()
-        if count:
-            parts.append(np.fromstring(joined, dtype=np.int64, sep=","))
-            last = int(parts[-1][-1])
-        if count < _ROWS_AT_ONCE:
-            return TextRows(np.concatenate(parts) if parts else np.empty(0, np.int64))
+def rows_matching(connection: sqlite3.Connection, expression: str, limit: int | None = None) -> TextRows:
+    """Return the texts that match an FTS5 expression, or the first of them."""
+    # One text with all numbers is read three times as fast as a row for each.
+    if limit is None:
+        found = connection.execute("select group_concat(rowid) from texts where texts match ?", (expression,))
+    else:
+        first = "select rowid from texts where texts match ? order by rowid limit ?"
+        found = connection.execute(f"select group_concat(rowid) from ({first})", (expression, limit))
+    (numbers,) = found.fetchone()
+    return TextRows(np.fromstring(numbers or "", dtype=np.int64, sep=","))
+
+
+def count_matching(connection: sqlite3.Connection, expression: str) -> int:
+    """Return the number of texts that match an FTS5 expression."""
+    return int(connection.execute("select count(*) from texts where texts match ?", (expression,)).fetchone()[0])
 
 
 def _write(connection: sqlite3.Connection, statement: str, texts: Iterable[tuple[int, TextTerms]]) -> TextSize:
