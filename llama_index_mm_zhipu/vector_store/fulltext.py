@@ -10,7 +10,8 @@ FTS5 stores only which texts have a term, which takes a sixth of the space of a 
 search needs beside that are terms of their own:
 
 - A token that a text has n times is also stored as ``token#2`` to ``token#n``.
-- Letters beside digits (``iphone 15``) are also stored as one term, ``iphone/15``, so that they are found in order.
+- Letters and digits in turn are also stored as one term, ``iphone/15`` and ``iphone/15/pro``, so that ``iphone15pro``
+  is not found by every text with its parts.
 
 No token contains ``#`` or ``/``.
 """
@@ -21,7 +22,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from itertools import pairwise
 from operator import add
 from typing import NamedTuple
 
@@ -48,6 +48,7 @@ _LETTERS = re.compile(rf"[^\W\d_{CJK_RANGES}]+")
 _FULL_WIDTH_PUNCTUATION = re.compile("[！（），：；？]")
 
 _REPEATED, _BESIDE = "#", "/"
+_IN_TURN = frozenset({"dl", "ld", "dld", "ldl"})
 TERM_CHARACTERS = f"_{ASCII_SYMBOLS}{_REPEATED}{_BESIDE}"
 """The ASCII characters other than letters and digits that terms contain."""
 
@@ -196,23 +197,28 @@ def _repetitions(tokens: list[str]) -> list[str]:
 
 
 def _letters_beside_digits(tokens: Sequence[str]) -> list[str]:
-    """Return a term for each two tokens of which one is letters and the other one digits."""
+    """Return a term for each two or three tokens that are letters and digits in turn."""
+    kinds = "".join("d" if token.isdecimal() else "l" if _LETTERS.fullmatch(token) else "-" for token in tokens)
+    if "d" not in kinds:
+        return []
     return [
-        f"{one}{_BESIDE}{next_}"
-        for one, next_ in pairwise(tokens)
-        if (one.isdecimal() and _LETTERS.fullmatch(next_)) or (next_.isdecimal() and _LETTERS.fullmatch(one))
-        if len(one) + len(next_) <= _MAX_LENGTH
+        _BESIDE.join(tokens[start : start + size])
+        for size in (2, 3)
+        for start in range(len(tokens) - size + 1)
+        if kinds[start : start + size] in _IN_TURN and sum(map(len, tokens[start : start + size])) <= _MAX_LENGTH
     ]
 
 
 def _query_word(word: str) -> QueryWord:
     parts = word.split()
-    if len(parts) == 1:
-        return QueryWord(word, (word,), is_exact=True)
+    whole = word.replace(" ", _BESIDE)
+    if len(parts) == 1 or whole in _letters_beside_digits(parts):
+        return QueryWord(word, (whole,), is_exact=True)
     terms: list[str] = []
-    for one, next_ in pairwise(parts):
-        terms += _letters_beside_digits((one, next_)) or (one, next_)
-    return QueryWord(word, tuple(dict.fromkeys(terms)), is_exact=len(parts) == 2 and len(terms) == 1)
+    for start in range(len(parts) - 1):
+        two = parts[start : start + 2]
+        terms += _letters_beside_digits(two) or two
+    return QueryWord(word, tuple(dict.fromkeys(terms)), is_exact=False)
 
 
 def _parts(word: str) -> list[str]:

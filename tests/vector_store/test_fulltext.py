@@ -11,7 +11,15 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError, schema
-from llama_index_mm_zhipu.vector_store.fulltext import count_words, tokens_of, words_of_query
+from llama_index_mm_zhipu.vector_store.fulltext import (
+    QueryWord,
+    TextTerms,
+    count_words,
+    query_words,
+    terms_of,
+    tokens_of,
+    words_of_query,
+)
 
 TEXTS = {
     "plane": "一架白色的飞机停在机场",
@@ -192,6 +200,25 @@ def test_the_words_that_a_text_has_are_counted() -> None:
     assert count_words(words, tokens_of("一架白色的飞机")) == 2
     assert count_words(words, tokens_of("iPhone 15 Pro")) == 1
     assert count_words(words, "") == 0
+
+
+def test_terms_are_the_tokens_with_their_repetitions() -> None:
+    assert terms_of("飞机 飞鸟") == TextTerms(6, "飞 机 飞 鸟 飞机 飞鸟 飞#2")
+    assert terms_of("哈哈哈") == TextTerms(5, "哈 哈 哈 哈哈 哈哈 哈#2 哈#3 哈哈#2")
+    assert terms_of("a a b") == TextTerms(3, "a a b a#2")
+    assert terms_of("……") is None
+
+
+def test_terms_of_letters_and_digits_keep_their_order() -> None:
+    terms = terms_of("iPhone15Pro 机 16")
+    assert terms == TextTerms(6, "机 iphone15pro iphone 15 pro 16 iphone/15 15/pro iphone/15/pro")
+    assert query_words("iphone15pro") == [
+        QueryWord("iphone 15 pro", ("iphone/15/pro",), is_exact=True),
+        QueryWord("iphone15pro", ("iphone15pro",), is_exact=True),
+    ]
+    # Terms do not tell the order of these.
+    assert query_words("a1b2")[0] == QueryWord("a 1 b 2", ("a/1", "1/b", "b/2"), is_exact=False)
+    assert query_words("foo_bar")[0] == QueryWord("foo bar", ("foo", "bar"), is_exact=False)
 
 
 def test_this_python_has_fts5() -> None:

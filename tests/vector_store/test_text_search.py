@@ -19,7 +19,7 @@ CHINESE = ("白色", "的", "飞机", "机场", "哈哈哈", "，", "🎉", "+ "
 WORDS = ("iPhone", "15", "Pro", "iphone15pro", "a1b", "foo_bar", "1_2")
 QUERIES = (
     *("飞机", "白色的飞机", "的", "机", "哈哈", "哈哈哈", "🎉🎉"),
-    *("iphone15", "iPhone15Pro", "a1b", "15", "foo_bar", "1_2 ", "15pro15"),
+    *("iphone15", "iPhone15Pro", "a1b", "15", "foo_bar", "1_2 ", "15pro15", "1b15pro"),
 )
 
 
