@@ -23,11 +23,9 @@ _MIN_BUDGET = 10_000
 """Budget of listing the nodes that meet a condition, in steps of SQLite. If it is exceeded, the best texts are tested
 one after another."""
 
-_FIRST_TEXTS = 4_000
-_FIRST_PER_RESULT = 4
-_MAX_PARTLY_READ = 2
-"""Texts of each word that are read first. If more have it, these often include the best already: of one word nearly
-always, of two words mostly. Of more words, the best texts are seldom among them."""
+_MAX_WORDS_OF_BEST = 2
+_FIRST_TEXTS = 1_000
+"""Texts with a word that are read at least. Reading fewer saves no time."""
 
 _TESTED_PER_RESULT = 4
 _TESTED_GROWTH = 8
@@ -36,19 +34,17 @@ Floats = npt.NDArray[np.float64]
 
 
 class _Word(NamedTuple):
-    """The texts with a word of the query.
+    """Texts with a word of the query.
 
     Attributes:
-        texts: The texts. If there are very many, the shortest ones, and all that have the word more than once.
+        texts: The texts.
         times: How many times each of them has the word.
         weight: Weight of the word, its inverse document frequency.
-        read_to: Row id up to which ``texts`` are all texts with the word; None if they are all.
     """
 
     texts: TextRows
     times: Floats
     weight: float
-    read_to: int | None
 
 
 class _Matches(NamedTuple):
@@ -74,55 +70,74 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
     """
     size = reader.text_size()
     words = query_words(query)
-    if condition is EVERY_NODE and len(words) <= _MAX_PARTLY_READ:
-        read = [_read(reader, word, size, max(_FIRST_TEXTS, _FIRST_PER_RESULT * k)) for word in words]
-        matches = _matches_of_first(read, size, k)
-        if matches is None:
-            whole = [
-                _read(reader, word, size) if first.read_to else first for word, first in zip(words, read, strict=True)
-            ]
-            matches = _matches(whole, size)
-    else:
-        matches = _restricted(reader, _matches([_read(reader, word, size) for word in words], size), condition, size)
-    return _best(reader, matches, condition, k, has_only_nodes=size.is_exact)
+    if condition is EVERY_NODE and size.is_exact and len(words) <= _MAX_WORDS_OF_BEST:
+        return _best(_matches(_read_best(reader, words, size, k), size), k)
+    matches = _matches([_read(reader, word, size) for word in words], size)
+    if condition is not EVERY_NODE:
+        matches = _restricted(reader, matches, condition, size)
+    # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
+    return _best_meeting(reader, matches, condition, k)
 
 
 # Texts with one word
 
 
-def _read(reader: Reader, word: QueryWord, size: TextSize, limit: int | None = None) -> _Word:
-    """Read the texts with a word: all, or of more texts than a limit the first ones in the order of their lengths."""
-    expression = match_all(word.terms)
-    if not word.is_exact:
-        texts, counted = _counted(reader, word.word, reader.text_rows(expression))
-        return _Word(texts, counted, _weight(len(counted), size), None)
-    rows = reader.text_rows(expression, limit).rows
-    read_to = int(rows[-1]) if len(rows) == limit else None
-    count = len(rows) if read_to is None else reader.count_texts(expression)
-    repetitions = _repetitions(reader, word.terms[0]) if count else []
-    if read_to is not None and repetitions:
-        rows = np.union1d(rows, repetitions[0])
-    times: Floats = np.ones(len(rows))
-    for more in repetitions:
-        times[np.isin(rows, more, assume_unique=True)] += 1
-    return _Word(TextRows(rows), times, _weight(count, size), read_to)
+def _read(reader: Reader, word: QueryWord, size: TextSize) -> _Word:
+    """Read all texts with a word."""
+    return _with_times(reader, word, reader.text_rows(match_all(word.terms)), size)
 
 
-def _repetitions(reader: Reader, term: str) -> list[Ids]:
-    """Return the rows of the texts that have a term at least twice, three times, and so on."""
+def _read_best(reader: Reader, words: list[QueryWord], size: TextSize, k: int) -> list[_Word]:
+    """Read, of one or two words, those texts among which are the ``k`` best.
+
+    Of the texts that have only one word, and only once, the shortest are best. They come first in the list of the word,
+    of which ``k`` suffice. Other texts are in shorter lists: of the texts that have the word twice, or both words.
+    """
+    limit = max(_FIRST_TEXTS, k)
+    first = [reader.text_rows(match_all(word.terms), limit if word.is_exact else None) for word in words]
+    is_cut = [word.is_exact and len(texts.rows) == limit for word, texts in zip(words, first, strict=True)]
+    with_both = np.empty(0, np.int64)
+    if len(words) > 1 and any(is_cut):
+        with_both = reader.text_rows(match_all([term for word in words for term in word.terms])).rows
+    read: list[_Word] = []
+    for word, texts, cut in zip(words, first, is_cut, strict=True):
+        if not cut:
+            read.append(_with_times(reader, word, texts, size))
+            continue
+        repetitions = _repetitions(reader, word)
+        known = TextRows(np.unique(np.concatenate([texts.rows, with_both, *repetitions[:1]])))
+        weight = _weight(reader.count_texts(match_all(word.terms)), size)
+        read.append(_Word(known, _times(known, repetitions), weight))
+    return read
+
+
+def _with_times(reader: Reader, word: QueryWord, texts: TextRows, size: TextSize) -> _Word:
+    """Find how many times a text has a word, given all texts with its terms."""
+    if word.is_exact:
+        return _Word(texts, _times(texts, _repetitions(reader, word)), _weight(len(texts.rows), size))
+    tokens = reader.tokens_of_texts(texts.ids.tolist())
+    counted = [occurrences(word.word, tokens.get(id_, "")) for id_ in texts.ids.tolist()]
+    times = np.array(counted, dtype=np.float64)
+    return _Word(TextRows(texts.rows[times > 0]), times[times > 0], _weight(int(np.count_nonzero(times)), size))
+
+
+def _repetitions(reader: Reader, word: QueryWord) -> list[Ids]:
+    """Return the rows of the texts that have a word at least twice, three times, and so on."""
     found: list[Ids] = []
-    while (repeated_term := repeated(term, len(found) + 2)) and len(
-        rows := reader.text_rows(match_all([repeated_term])).rows
-    ):
-        found.append(rows)
+    while term := repeated(word.terms[0], len(found) + 2):
+        texts = reader.text_rows(match_all([term]))
+        if not len(texts.rows):
+            break
+        found.append(texts.rows)
     return found
 
 
-def _counted(reader: Reader, word: str, texts: TextRows) -> tuple[TextRows, Floats]:
-    """Return the texts with a word among those with its terms, and how many times each has it."""
-    tokens = reader.tokens_of_texts(texts.ids.tolist())
-    times = np.array([occurrences(word, tokens.get(id_, "")) for id_ in texts.ids.tolist()], dtype=np.float64)
-    return TextRows(texts.rows[times > 0]), times[times > 0]
+def _times(texts: TextRows, repetitions: list[Ids]) -> Floats:
+    """Return how many times each text has a word."""
+    times: Floats = np.ones(len(texts.rows))
+    for more in repetitions:
+        times[np.isin(texts.rows, more, assume_unique=True)] += 1
+    return times
 
 
 def _weight(count: int, size: TextSize) -> float:
@@ -130,53 +145,24 @@ def _weight(count: int, size: TextSize) -> float:
     return max(_MIN_IDF, math.log((size.texts - count + 0.5) / (count + 0.5))) if count < size.texts else _MIN_IDF
 
 
-def _scores(texts: TextRows, times: Floats | float, weight: float, size: TextSize) -> Floats:
-    """Return what a word adds to the scores of texts that have it so many times."""
-    relative_lengths = texts.lengths * (size.texts / max(1, size.tokens))
-    return np.asarray(weight * times * (_K1 + 1) / (times + _K1 * (1 - _B + _B * relative_lengths)))
+def _scores(word: _Word, size: TextSize) -> Floats:
+    """Return what a word adds to the scores of its texts."""
+    relative_lengths = word.texts.lengths * (size.texts / max(1, size.tokens))
+    return word.weight * word.times * (_K1 + 1) / (word.times + _K1 * (1 - _B + _B * relative_lengths))
 
 
 # Texts with any word
 
 
 def _matches(words: list[_Word], size: TextSize) -> _Matches:
-    """Return all matches, given all texts with each word."""
-    texts, scores, _ = _summed(words, size)
-    return _Matches(texts.ids, scores)
-
-
-def _matches_of_first(words: list[_Word], size: TextSize, k: int) -> _Matches | None:
-    """Return matches that include the ``k`` best with their scores; None if these cannot be told from what was read.
-
-    A text that was not read is longer than those that were, and has no word more than once.
-    """
-    texts, scores, positions = _summed(words, size)
-    partly_read = [(word, of_word) for word, of_word in zip(words, positions, strict=True) if word.read_to is not None]
-    if not partly_read:
-        return _Matches(texts.ids, scores)
-    if len(scores) < k:
-        return None
-    least = np.partition(scores, len(scores) - k)[len(scores) - k]
-    read_to = min(word.read_to for word, _ in partly_read if word.read_to is not None)
-    best_unread = sum(_scores(TextRows(np.array([read_to])), 1.0, word.weight, size)[0] for word, _ in partly_read)
-    unread: Floats = np.zeros(len(scores))
-    for word, of_word in partly_read:
-        of_texts = _scores(texts, 1.0, word.weight, size)
-        of_texts[of_word] = 0
-        unread += of_texts
-    unread[texts.rows <= read_to] = 0
-    is_uncertain = best_unread > least or ((unread > 0) & (scores + unread >= least)).any()
-    return None if is_uncertain else _Matches(texts.ids, scores)
-
-
-def _summed(words: list[_Word], size: TextSize) -> tuple[TextRows, Floats, list[Ids]]:
-    """Return the texts with any of the words, the sums of their scores, and the positions of each word's texts."""
-    every = np.concatenate([word.texts.rows for word in words]) if words else np.empty(0, np.int64)
-    rows, positions = np.unique(every, return_inverse=True)
-    scores = [_scores(word.texts, word.times, word.weight, size) for word in words]
-    sums = np.bincount(positions, np.concatenate(scores) if scores else None, minlength=len(rows)).astype(np.float64)
-    ends = np.cumsum([len(word.times) for word in words])
-    return TextRows(rows), sums, np.split(positions, ends[:-1]) if words else []
+    """Return the texts with any of the words, and the sums of their scores."""
+    scores = [_scores(word, size) for word in words]
+    if len(words) == 1:
+        return _Matches(words[0].texts.ids, scores[0])
+    every = [word.texts.rows for word in words]
+    rows, positions = np.unique(np.concatenate([np.empty(0, np.int64), *every]), return_inverse=True)
+    sums = np.bincount(positions, np.concatenate([np.empty(0), *scores]), minlength=len(rows))
+    return _Matches(TextRows(rows).ids, sums.astype(np.float64))
 
 
 def _restricted(reader: Reader, matches: _Matches, condition: Condition, size: TextSize) -> _Matches:
@@ -188,35 +174,23 @@ def _restricted(reader: Reader, matches: _Matches, condition: Condition, size: T
     return _Matches(matches.ids[kept], matches.scores[kept])
 
 
-def _best(reader: Reader, matches: _Matches, condition: Condition, k: int, *, has_only_nodes: bool) -> Found:
-    """Return the ``k`` best of those that meet a condition.
-
-    Args:
-        reader: Reader of the store.
-        matches: Texts and scores.
-        condition: Condition on the nodes.
-        k: Maximum number of texts.
-        has_only_nodes: Whether all matches are texts of nodes.
-    """
-    if condition is EVERY_NODE and has_only_nodes:
-        ids, scores = _first(matches, k)
-        return list(zip(ids.tolist(), scores.tolist(), strict=True))
+def _best_meeting(reader: Reader, matches: _Matches, condition: Condition, k: int) -> Found:
+    """Return the ``k`` best of those that meet a condition."""
     found: Found = []
     depth, tested = k if condition is EVERY_NODE else _TESTED_PER_RESULT * k, 0
     while len(found) < k and tested < len(matches.ids):
-        best = _first(matches, depth)
-        part = list(zip(best.ids[tested:].tolist(), best.scores[tested:].tolist(), strict=True))
+        part = _best(matches, depth)[tested:]
         meeting = reader.select_matching([id_ for id_, _ in part], condition)
         found += [(id_, score) for id_, score in part if id_ in meeting]
-        tested, depth = len(best.ids), depth * _TESTED_GROWTH
+        tested, depth = tested + len(part), depth * _TESTED_GROWTH
     return found[:k]
 
 
-def _first(matches: _Matches, count: int) -> _Matches:
-    """Return the best in order, older nodes first among equals."""
+def _best(matches: _Matches, k: int) -> Found:
+    """Return the ``k`` best, older nodes first among equals."""
     ids, scores = matches
-    if count < len(ids):
-        least = np.partition(scores, len(ids) - count)[len(ids) - count]
+    if k < len(ids):
+        least = np.partition(scores, len(ids) - k)[len(ids) - k]
         ids, scores = ids[scores >= least], scores[scores >= least]
-    order = np.lexsort((ids, -scores))[:count]
-    return _Matches(ids[order], scores[order])
+    order = np.lexsort((ids, -scores))[:k]
+    return list(zip(ids[order].tolist(), scores[order].tolist(), strict=True))

@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.vector_store.fulltext import ASCII_SYMBOLS, tokens_of,
 CHINESE = ("白色", "的", "飞机", "机场", "哈哈哈", "，", "🎉", "+ ", " ")
 WORDS = ("iPhone", "15", "Pro", "iphone15pro", "a1b", "foo_bar", "1_2")
 QUERIES = (
-    *("飞机", "白色的飞机", "的", "机", "哈哈", "哈哈哈", "🎉🎉"),
+    *("飞机", "白色的飞机", "的", "机", "哈哈", "哈哈哈", "🎉🎉", "飞机 哈哈", "白色 机场", "机 的", "foo_bar 的"),
     *("iphone15", "iPhone15Pro", "a1b", "15", "foo_bar", "1_2 ", "15pro15", "1b15pro"),
 )
 
@@ -69,13 +69,11 @@ def test_scores_are_those_of_fts5(store: FaissMultiModalVectorStore) -> None:
 
 @pytest.mark.parametrize("first", [1, 3, 10, 50])
 def test_the_best_texts_are_found_without_reading_all_lists(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = "llama_index_mm_zhipu.vector_store.text_search"
     source = random.Random(first)
     store = FaissMultiModalVectorStore()
     store.add([node(number, random_text(source)) for number in range(400)])
     every = {words: found(store, words) for words in QUERIES}
-    monkeypatch.setattr(f"{module}._FIRST_TEXTS", first)
-    monkeypatch.setattr(f"{module}._FIRST_PER_RESULT", 1)
+    monkeypatch.setattr("llama_index_mm_zhipu.vector_store.text_search._FIRST_TEXTS", first)
     for words, expected in every.items():
         for k in (1, 3, 10, 100):
             assert found(store, words, k) == expected[:k]
