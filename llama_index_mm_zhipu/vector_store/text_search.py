@@ -24,6 +24,8 @@ _MIN_BUDGET = 10_000
 one after another."""
 
 _MAX_WORDS_OF_BEST = 2
+"""Maximum words of which only the best texts are read. Of more words, finding them takes as long as reading all."""
+
 _FIRST_TEXTS = 1_000
 """Texts with a word that are read at least. Reading fewer saves no time."""
 
@@ -70,9 +72,13 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
     """
     size = reader.text_size()
     words = query_words(query)
-    if condition is EVERY_NODE and size.is_exact and len(words) <= _MAX_WORDS_OF_BEST:
-        return _best(_matches(_read_best(reader, words, size, k), size), k)
-    matches = _matches([_read(reader, word, size) for word in words], size)
+    every_match_counts = condition is EVERY_NODE and size.is_exact
+    if every_match_counts and len(words) <= _MAX_WORDS_OF_BEST:
+        matches = _matches(_read_best(reader, words, size, k), size)
+    else:
+        matches = _matches([_read(reader, word, size) for word in words], size)
+    if every_match_counts:
+        return _best(matches, k)
     if condition is not EVERY_NODE:
         matches = _restricted(reader, matches, condition, size)
     # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
