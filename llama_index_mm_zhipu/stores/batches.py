@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from llama_index_mm_zhipu.vector_store.ranking import Scored
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 ItemT = TypeVar("ItemT")
 

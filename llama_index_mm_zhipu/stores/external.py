@@ -37,7 +37,7 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     predicate_of_query,
 )
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, RankedNode, Ranking
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 
 class ExternalVectorStore(KnownFields, AsyncCallsInThreads):

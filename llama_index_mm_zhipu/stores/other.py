@@ -49,7 +49,7 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     description_of,
 )
 from llama_index_mm_zhipu.vector_store.ranking import Scored
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 # Metadata of the carrying nodes. Stores hold these names: they cannot be changed.
 _KEY = "mm_key"

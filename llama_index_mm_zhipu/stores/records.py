@@ -13,7 +13,7 @@ from llama_index.core.schema import BaseNode
 
 from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.vector_store.nodes import MetadataRow, NewNodes, NodeRow, metadata_rows, node_from_row
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 _IDS = uuid.UUID("6f0a5e0e-6d6d-4a5f-9c3e-7a686970755f")
 """Namespace of the UUIDs that stand for node ids. Stores hold them: it cannot be changed."""

@@ -13,7 +13,7 @@ from llama_index_mm_zhipu.stores.records import StoredNode
 from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
 from llama_index_mm_zhipu.vector_store.predicates import Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 _MEAN_SAMPLE = 1_000
 _MEAN_SECONDS = 60.0

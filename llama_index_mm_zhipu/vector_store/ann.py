@@ -18,27 +18,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.vector_store.sessions import Ids, Vectors
+from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
+from llama_index_mm_zhipu.vector_store.ivf import IvfIndex, list_count
+from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
 
 Found = list[tuple[int, float]]
 """Row ids and inner products, best first; lower ids first among equal scores."""
 
 FLAT = "flat"
 HNSW = "hnsw"
+IVF = "ivf"
 AUTO = "auto"
 UNTRAINED = (FLAT, HNSW)
 """Index types that need no vectors for training."""
 
-AUTO_TYPES: tuple[tuple[int, str], ...] = ((200_000, FLAT), (sys.maxsize, HNSW))
-"""Maximum numbers of vectors and the index types that ``"auto"`` takes for them. On two cores, flat search is exact and
-takes 1 ms for 20,000 vectors of 512 dimensions and 10 ms for 200,000; building the graph takes a third of a millisecond
-per vector and more (benchmarks/README.md)."""
+AUTO_TYPES: tuple[tuple[int, str], ...] = ((100_000, FLAT), (sys.maxsize, IVF))
+"""Maximum numbers of vectors and the index types that ``"auto"`` takes for them. On two cores, flat search of vectors
+of 512 dimensions is exact and takes 1 ms for 20,000 and 4 ms for 100,000, with 2 kB of memory each; codes take a
+millisecond for a million (benchmarks/README.md)."""
 
 HNSW_NEIGHBOURS = 32
 HNSW_EF_CONSTRUCTION = 100
 HNSW_EF_SEARCH = 128
 IVF_NPROBE = 16
-"""``HNSW_EF_SEARCH`` and ``IVF_NPROBE`` are defaults of a search; larger values are more exact and take longer."""
+"""``HNSW_EF_SEARCH`` and ``IVF_NPROBE`` are defaults of a search; larger values are more exact and take longer. An
+index of type ``"ivf"`` has a default of its own vectors (``calibration``)."""
 
 _MIN_PART = 2**21
 """Minimum numbers, 8 MB, for each core if a flat search is split."""
@@ -48,6 +52,8 @@ _MEAN_SAMPLE = 1_000
 _COMPACT_SHARE = 0.25
 _REBUILD_SHARE = 0.5
 _MIN_DELETED = 1000
+_MAX_GROWTH = 2
+"""An index is built again once this many times its lists would suit its vectors: after it has grown fourfold."""
 
 
 def index_type_for(vectors: int) -> str:
@@ -77,17 +83,24 @@ class AnnIndex:
         self._threads = ThreadPoolExecutor(initializer=lambda: load_faiss().omp_set_num_threads(1))
 
     @classmethod
-    def empty(cls, dimension: int, index_type: str = FLAT, sample: Vectors | None = None) -> AnnIndex:
+    def empty(
+        cls, dimension: int, index_type: str = FLAT, sample: Vectors | None = None, expected: int = 0
+    ) -> AnnIndex:
         """Return an index without vectors.
 
         Args:
             dimension: Dimension of the vectors.
-            index_type: ``"flat"``, exact; ``"hnsw"``, a graph; or a string for faiss's ``index_factory``.
+            index_type: ``"flat"``, exact; ``"ivf"``, short codes in lists; ``"hnsw"``, a graph; or a string for faiss's
+                ``index_factory``.
             sample: Vectors, shape ``(n, dimension)``, for types that are trained.
+            expected: Number of vectors that will be added, which decides on the number of lists of ``"ivf"``.
 
         Raises:
             ValueError: faiss does not know the type, or cannot train it with this sample.
         """
+        if index_type == IVF:
+            sample = sample if sample is not None else np.empty((0, dimension), np.float32)
+            return cls(IvfIndex.trained(sample, expected), IVF, np.empty(0, np.int64))
         index = _new_faiss_index(dimension, index_type)
         if not index.is_trained:
             _train(index, index_type, sample if sample is not None else np.empty((0, dimension), np.float32))
@@ -105,7 +118,13 @@ class AnnIndex:
         index = faiss.downcast_index(mapped.index)
         # ``mapped`` owns the inner index and must stay alive; taking the ownership away breaks faiss's Python types.
         index.referenced_objects = [mapped]
-        return cls(index, index_type, faiss.vector_to_array(mapped.id_map))
+        ids = faiss.vector_to_array(mapped.id_map)
+        return cls(IvfIndex.from_faiss(index) if index_type == IVF else index, index_type, ids)
+
+    @property
+    def faiss_index(self) -> Any:
+        """The index of faiss."""
+        return self.index.faiss_index if isinstance(self.index, IvfIndex) else self.index
 
     @property
     def dimension(self) -> int:
@@ -136,8 +155,12 @@ class AnnIndex:
 
     @property
     def needs_rebuild(self) -> bool:
-        """Whether so many vectors were deleted that the index should be rebuilt; always False for a flat index."""
-        return self._deleted > max(_MIN_DELETED, _REBUILD_SHARE * len(self._ids.values))
+        """Whether to build the index again: many vectors were deleted, or there are too many for its lists.
+
+        Always False for a flat index.
+        """
+        grown = isinstance(self.index, IvfIndex) and list_count(len(self)) >= _MAX_GROWTH * self.index.lists
+        return grown or self._deleted > max(_MIN_DELETED, _REBUILD_SHARE * len(self._ids.values))
 
     def __len__(self) -> int:
         return len(self._ids.values) - self._deleted
@@ -180,8 +203,7 @@ class AnnIndex:
         k: int,
         allowed: Ids | None = None,
         *,
-        ef_search: int | None = None,
-        nprobe: int | None = None,
+        search_breadth: int | None = None,
     ) -> Found:
         """Return the ids with the largest inner products, at most ``k``. Approximate types may miss some of them.
 
@@ -189,8 +211,8 @@ class AnnIndex:
             vector: Shape ``(dimension,)``.
             k: Maximum number of ids.
             allowed: Ids to search; None for all.
-            ef_search: Candidates that the search of a graph keeps; by default ``HNSW_EF_SEARCH``.
-            nprobe: Lists of an inverted file that are searched; by default ``IVF_NPROBE``.
+            search_breadth: Lists of an inverted file that are scanned, by default ``IVF_NPROBE``; or candidates that
+                the search of a graph keeps, by default ``HNSW_EF_SEARCH``.
         """
         usable = self._usable(allowed)
         k = min(k, len(self) if usable is None else int(np.count_nonzero(usable)))
@@ -201,8 +223,13 @@ class AnnIndex:
         limit = min(k + 1, self.index.ntotal)
         if self.is_exact:
             scores, positions = self._search_exactly(query, k, limit, selector)
+        elif isinstance(self.index, IvfIndex):
+            scores, positions = self.index.search(
+                query[0], limit, selector, search_breadth or IVF_NPROBE, self._threads
+            )
+            scores, positions = scores[positions >= 0], positions[positions >= 0]
         else:
-            parameters = _search_parameters(self.index, selector, limit, ef_search, nprobe)
+            parameters = _search_parameters(self.index, selector, limit, search_breadth)
             scores, positions = _flattened([self.index.search(query, limit, params=parameters)])
         return _best(self._ids.values[positions], scores, k)
 
@@ -231,11 +258,12 @@ class AnnIndex:
             OSError: The file cannot be written.
         """
         faiss = load_faiss()
+        index = self.index.to_faiss() if isinstance(self.index, IvfIndex) else self.index
         mapped = faiss.IndexIDMap(faiss.IndexFlatIP(self.dimension))
-        owned = self.index.thisown
-        mapped.index, mapped.ntotal, mapped.own_fields = self.index, self.index.ntotal, False
+        owned = index.thisown
+        mapped.index, mapped.ntotal, mapped.own_fields = index, index.ntotal, False
         # The assignment took the ownership from Python, which then would never free the vectors.
-        self.index.thisown = owned
+        index.thisown = owned
         faiss.copy_array_to_vector(np.where(self._alive.values, self._ids.values, -self._ids.values), mapped.id_map)
         try:
             faiss.write_index(mapped, str(path))
@@ -296,16 +324,6 @@ class AnnIndex:
 def search_exactly(vector: Vectors, k: int, ids: Ids, vectors: Vectors) -> Found:
     """Return the ``k`` best of these ids by the inner products of their vectors, shape ``(n, dimension)``."""
     return _best(ids, vectors @ vector.astype(np.float32), k)
-
-
-def load_faiss() -> Any:
-    """Import faiss, with one OpenMP thread on macOS. Every use of faiss imports it here."""
-    import faiss
-
-    if sys.platform == "darwin":
-        # torch and faiss each load an OpenMP runtime; more than one thread is reported to crash there.
-        faiss.omp_set_num_threads(1)
-    return faiss
 
 
 def _best(ids: Ids, scores: Vectors, k: int) -> Found:
@@ -377,16 +395,16 @@ def _train(index: Any, index_type: str, sample: Vectors) -> None:
         ) from None
 
 
-def _search_parameters(index: Any, selector: Any, k: int, ef_search: int | None, nprobe: int | None) -> Any:
+def _search_parameters(index: Any, selector: Any, k: int, search_breadth: int | None) -> Any:
     """Return the parameters of a search; faiss has a class of them for each class of index."""
     faiss = load_faiss()
     if isinstance(index, faiss.IndexPreTransform):
-        inner = _search_parameters(faiss.downcast_index(index.index), selector, k, ef_search, nprobe)
+        inner = _search_parameters(faiss.downcast_index(index.index), selector, k, search_breadth)
         return faiss.SearchParametersPreTransform(index_params=inner)
     if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(sel=selector, efSearch=max(ef_search or HNSW_EF_SEARCH, k + 1))
+        return faiss.SearchParametersHNSW(sel=selector, efSearch=max(search_breadth or HNSW_EF_SEARCH, k + 1))
     if isinstance(index, faiss.IndexIVF):
-        return faiss.SearchParametersIVF(sel=selector, nprobe=nprobe or IVF_NPROBE)
+        return faiss.SearchParametersIVF(sel=selector, nprobe=search_breadth or IVF_NPROBE)
     return faiss.SearchParameters(sel=selector)
 
 

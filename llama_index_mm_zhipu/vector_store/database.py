@@ -6,6 +6,7 @@ its folder may only be read.
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
 import threading
@@ -31,6 +32,7 @@ from llama_index_mm_zhipu.vector_store.schema import (
     version_of,
 )
 from llama_index_mm_zhipu.vector_store.sessions import Reader, Writer, write_copy
+from llama_index_mm_zhipu.vector_store.vector_file import SUFFIX, VectorFiles, path_of, pattern_of
 
 WAIT_FOR_WRITER_SECONDS = 30.0
 """Maximum time that a call waits while another process writes."""
@@ -56,6 +58,7 @@ class Database:
     Attributes:
         path: Path of the file; None in memory.
         identity: Identity of the opened file; None in memory.
+        vector_files: The vectors of the file.
 
     Raises:
         StoreError: The file is not such a database, has a newer schema, cannot be opened, or was open when this process
@@ -116,6 +119,7 @@ class Database:
             _open_databases.discard(self)
             for connection in {self._reading_connection, self._writing_connection}:
                 connection.close()
+            self.vector_files.close()
 
     @contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -132,7 +136,7 @@ class Database:
             is_outermost = not self._reading_connection.in_transaction
             try:
                 if is_outermost:
-                    self._reading_connection.execute("begin")
+                    self._begin_reading()
                 yield self._reader
             except sqlite3.Error as error:
                 raise StoreError(
@@ -155,10 +159,22 @@ class Database:
             try:
                 with transaction(self._writing_connection):
                     yield self._writer
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 raise StoreError(
                     f"cannot write to the vector store {self.path}: {error}; nothing was changed"
                 ) from None
+
+    def remove_stale_vector_files(self) -> None:
+        """Remove vector files that were replaced, or that a process left when it was killed."""
+        with self.reading() as reader:
+            rows = reader.vector_rows()
+        self.vector_files.keep_in_memory(rows)
+        if self.path is None or self.is_read_only:
+            return
+        current = None if rows is None else path_of(self.path, rows.layout)
+        if any(file != current for file in self.path.parent.glob(pattern_of(self.path))):
+            with self.writing() as writer:
+                writer.remove_stale_vector_files(self.path)
 
     def checkpoint(self) -> None:
         """Move the write-ahead log into the file, up to what readers still need."""
@@ -193,20 +209,45 @@ class Database:
         if self.path is not None and self.path.is_file() and not may_be_written(self.path):
             self._read_only = ReadOnlyFile(self.path)
             self._reading_connection = self._writing_connection = self._read_only.connect()
-            self._reader = Reader(self._reading_connection, has_current_full_text(self._reading_connection))
+            self.vector_files = VectorFiles(self.path, read_only=True)
+            has_full_text = has_current_full_text(self._reading_connection)
+            self._reader = Reader(self._reading_connection, has_full_text, self.vector_files)
             return
+        self.vector_files = VectorFiles(self.path)
         self._writing_connection = self._connect()
         try:
             has_full_text = prepare(self._writing_connection, self.path, self._initial_settings)
-            self._writer = Writer(self._writing_connection, has_full_text)
+            self._writer = Writer(self._writing_connection, has_full_text, self.vector_files)
             self._reading_connection = self._writing_connection
             if self.path is not None:
                 self._reading_connection = self._connect()
                 self._reading_connection.execute("pragma query_only = on")
-            self._reader = Reader(self._reading_connection, has_full_text)
+            self._reader = Reader(self._reading_connection, has_full_text, self.vector_files)
         except BaseException:
             self._writing_connection.close()
             raise
+
+    def _begin_reading(self) -> None:
+        """Begin a transaction whose vector file is open.
+
+        Raises:
+            StoreError: The vector file is missing or damaged.
+        """
+        missing = None
+        while True:
+            self._reading_connection.execute("begin")
+            try:
+                self._reader.vector_rows()
+                return
+            except OSError as error:
+                self._reading_connection.execute("rollback")
+                # Another process may have replaced the file after the transaction had begun.
+                if not isinstance(error, FileNotFoundError) or error.filename == missing:
+                    raise StoreError(
+                        f"cannot open the vector file of the store {self.path} ({error}); "
+                        "both files belong together: restore them from a backup"
+                    ) from None
+                missing = error.filename
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -335,12 +376,14 @@ def _require_utf_8(path: Path) -> None:
 
 
 def _require_not_emptied(path: Path) -> None:
-    """Refuse a file of 0 bytes beside a faiss file: it held nodes, and SQLite would take it for a new database."""
-    if path.is_file() and path.stat().st_size == 0 and any(path.parent.glob(f"{path.stem}.????????.faiss")):
-        raise StoreError(
-            f"the vector store {path} has no bytes, but a faiss file lies beside it: it was emptied; "
-            "restore it from a backup, or remove both to start again"
-        )
+    """Refuse a file of 0 bytes beside its vectors: it held nodes, and SQLite would take it for a new database."""
+    beside = f"{glob.escape(path.stem)}.????????"
+    if path.is_file() and path.stat().st_size == 0:
+        for other in (*path.parent.glob(f"{beside}{SUFFIX}"), *path.parent.glob(f"{beside}.faiss")):
+            raise StoreError(
+                f"the vector store {path} has no bytes, but {other.name} lies beside it: it was emptied; "
+                "restore it from a backup, or remove both to start again"
+            )
 
 
 def _location(path: Path | None) -> str:

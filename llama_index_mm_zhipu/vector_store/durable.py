@@ -36,6 +36,9 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
     mode: int = Field(default=PRIVATE, description="Permissions of the folder, if it is created.")
     index_type: Literal["auto"] | None = Field(default=None, description="Whether to choose the index type by size.")
     model: str | None = Field(default=None, description="Fingerprint of the embedding model.")
+    recall: float = Field(
+        default=0.99, gt=0, le=1, description="Share of the nearest vectors that an approximate index is to find."
+    )
 
     _database: Database = PrivateAttr()
     _cache: IndexCache = PrivateAttr()
@@ -51,7 +54,10 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         settings = {Setting.MODEL: self.model} if self.model is not None else {}
         self._database = Database(path, self.mode, settings)
         try:
-            self._cache = IndexCache(self._database, folder, self.namespace, auto=self.index_type == AUTO)
+            self._cache = IndexCache(
+                self._database, folder, self.namespace, auto=self.index_type == AUTO, recall=self.recall
+            )
+            self._database.remove_stale_vector_files()
             if self.model is not None:
                 self.require_model(self.model)
         except BaseException:
@@ -167,10 +173,11 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         until they open the store again.
 
         Args:
-            index_type: ``"flat"``: exact, in time proportional to the number of vectors. ``"hnsw"``: a graph;
-                approximate, a few ms for a million vectors, and memory for the graph in addition to the vectors. A
-                string of faiss's index factory, such as ``"IVF1024,SQ8"``; if it compresses vectors, its candidates are
-                scored again with the original vectors. ``"auto"``: flat or hnsw by the number of nodes.
+            index_type: ``"flat"``: exact, in time proportional to the number of vectors, which are all in memory.
+                ``"ivf"``: approximate; 72 bytes of memory for a vector, a millisecond for a million. ``"hnsw"``: a
+                graph; approximate, slow to build, and memory for the graph in addition to the vectors. A string of
+                faiss's index factory, such as ``"IVF1024,SQ8"``; if it compresses vectors, its candidates are scored
+                again with the original vectors. ``"auto"``: flat or ivf by the number of nodes, now and later.
             show_progress: Show a progress bar.
 
         Raises:

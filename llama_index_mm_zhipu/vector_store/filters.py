@@ -46,7 +46,8 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     predicate_of,
     require_nesting_within_limit,
 )
-from llama_index_mm_zhipu.vector_store.sessions import Ids, MetadataExample, Reader
+from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Reader
+from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 _SCALAR = "kind = 'scalar' and"
 

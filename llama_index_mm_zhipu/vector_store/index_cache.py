@@ -11,26 +11,36 @@ import os
 import threading
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.shared_folders import stale_files, write_lock
-from llama_index_mm_zhipu.vector_store.ann import AUTO, FLAT, UNTRAINED, AnnIndex, index_type_for, load_faiss
+from llama_index_mm_zhipu.vector_store import compaction
+from llama_index_mm_zhipu.vector_store.ann import AUTO, FLAT, IVF, UNTRAINED, AnnIndex, index_type_for
+from llama_index_mm_zhipu.vector_store.calibration import (
+    DEFAULT_CALIBRATION,
+    SAMPLE,
+    Calibration,
+    NeighbourSample,
+    calibrate,
+)
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
+from llama_index_mm_zhipu.vector_store.ivf import TRAINING_VECTORS
 from llama_index_mm_zhipu.vector_store.schema import Setting
-from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader
+from llama_index_mm_zhipu.vector_store.sessions import Reader
+from llama_index_mm_zhipu.vector_store.vector_file import evenly_spaced
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 4096
-_TRAINING_VECTORS = 65_536
 _FEW_CHANGES = 1000
 _FEW_CHANGES_SHARE = 0.01
 _CRC_CHUNK = 1 << 20
@@ -55,14 +65,20 @@ class IndexCache:
         database: Database with the vectors.
         folder: Folder of the faiss file; None for no file.
         namespace: Beginning of the file's name.
-        auto: Whether to change the index type when the number of vectors makes another one faster.
+        auto: Whether to choose the index type by the number of vectors even if ``reindex`` chose another one.
+        recall: Share of the nearest vectors that searches of type ``"ivf"`` are to find.
 
     Attributes:
         index: The index, or None while the database never had a vector.
+        calibration: What a search of an index of type ``"ivf"`` looks at.
     """
 
-    def __init__(self, database: Database, folder: Path | None, namespace: str, auto: bool = False) -> None:
+    def __init__(
+        self, database: Database, folder: Path | None, namespace: str, auto: bool = False, recall: float = 0.99
+    ) -> None:
         self.index: AnnIndex | None = None
+        self.calibration = DEFAULT_CALIBRATION
+        self._recall = recall
         self._database = database
         self._file = SnapshotFile(database, folder, namespace) if folder is not None else None
         self._auto = auto
@@ -85,10 +101,17 @@ class IndexCache:
             self._data_version = version
 
     def rebuild_if_due(self) -> None:
-        """Start to rebuild the index in a thread if its type does not suit its size, or if much of it was deleted."""
+        """Start to rebuild the index in a thread if its type does not suit its size, or if much of it was deleted.
+
+        The vector file is compacted if much of it was deleted.
+        """
+        if self.index is None or (self._builder is not None and self._builder.is_alive()):
+            return
         due = self._due_index_type()
-        if due is not None and (self._builder is None or not self._builder.is_alive()):
-            self._builder = threading.Thread(target=self._rebuild, args=(due,), daemon=True)
+        with self._database.reading() as reader:
+            is_sparse = compaction.is_due(reader, len(self.index))
+        if due is not None or is_sparse:
+            self._builder = threading.Thread(target=self._tidy, args=(due, is_sparse), daemon=True)
             self._builder.start()
 
     def reindex(self, index_type: str, show_progress: bool = False) -> None:
@@ -104,10 +127,13 @@ class IndexCache:
         if index_type == AUTO:
             with self._database.reading() as reader:
                 self.follow(reader)
-                index_type = index_type_for(len(self.index) if self.index is not None else 0)
-        self._build(index_type, show_progress)
+                suitable = index_type_for(len(self.index) if self.index is not None else 0)
+            self._build(suitable, show_progress)
+        else:
+            self._build(index_type, show_progress)
+        self._auto = index_type == AUTO
         with self._database.writing() as writer:
-            writer.set_settings({Setting.INDEX_TYPE: self._current_type})
+            writer.set_settings({Setting.INDEX_TYPE: index_type})
         self.write()
 
     def stop(self) -> None:
@@ -118,18 +144,22 @@ class IndexCache:
 
     @property
     def has_file(self) -> bool:
-        """Whether there is a faiss file of this index, however old."""
-        return self._written is not None
+        """Whether there is a faiss file of this index, however old, or it needs none."""
+        return self._written is not None or self.index is None or self.index.is_exact
 
     @property
     def is_far_ahead(self) -> bool:
         """Whether reading the changes since the faiss file was written would delay the next opening."""
+        if self.index is None or self.index.is_exact:
+            return self._file is not None and self._file.is_superfluous()
         written = self._written or Position(0, 0)
         changes = sum(now - then for now, then in zip(self._position(), written, strict=True))
         return changes > max(_FEW_CHANGES, _FEW_CHANGES_SHARE * (len(self.index) if self.index is not None else 0))
 
     def write(self) -> None:
         """Write the faiss file, if the index has changed since it was written.
+
+        A flat index has no file: reading the vectors takes no longer.
 
         Raises:
             StoreError: The file cannot be written.
@@ -142,9 +172,9 @@ class IndexCache:
                 position = self._position()
                 if self.index is None or position == self._written:
                     return
-                index_type = self.index.index_type
-                file = stack.enter_context(self._file.write(self.index))
-            self._file.record(file, index_type, position.last_deletion)
+                record = self._record_of(self.index, position)
+                file = None if self.index.is_exact else stack.enter_context(self._file.write(self.index))
+            self._file.record(file, record)
         self._written = position
 
     @property
@@ -152,22 +182,32 @@ class IndexCache:
         """Type of the index, or the type that it will have once there are vectors."""
         return self.index.index_type if self.index is not None else self._index_type
 
+    def _record_of(self, index: AnnIndex, position: Position) -> dict[str, Any]:
+        calibration = {"calibration": asdict(self.calibration)} if index.index_type == IVF else {}
+        return {"kind": index.index_type, "last_deletion": position.last_deletion, **calibration}
+
     def _position(self) -> Position:
         return Position(self.index.last_id if self.index is not None else 0, self._last_deletion)
 
     def _open(self) -> None:
+        with self._database.reading() as reader:
+            recorded = reader.get_setting(Setting.INDEX_TYPE) or AUTO
+        self._auto = self._auto or recorded == AUTO
         read = self._file.read() if self._file is not None else None
         if read is not None:
-            self.index, self._last_deletion = read
+            self.index, record = read
+            self._last_deletion = int(record["last_deletion"])
             self._index_type, self._written = self.index.index_type, self._position()
+            self.calibration = Calibration(**record.get("calibration", {}))
         else:
-            self._build_recorded_type()
+            self._build_type(recorded)
         with self._database.reading() as reader:
             self.follow(reader)
 
-    def _build_recorded_type(self) -> None:
-        with self._database.reading() as reader:
-            index_type = reader.get_setting(Setting.INDEX_TYPE) or FLAT
+    def _build_type(self, index_type: str) -> None:
+        if index_type == AUTO:
+            with self._database.reading() as reader:
+                index_type = index_type_for(reader.count())
         try:
             self._build(index_type)
         except ValueError as error:
@@ -182,14 +222,20 @@ class IndexCache:
             return suitable
         return self.index.index_type if self.index.needs_rebuild else None
 
-    def _rebuild(self, index_type: str) -> None:
+    def _tidy(self, index_type: str | None, is_sparse: bool) -> None:
         name = self._database.path or "in memory"
-        logger.info("building an index of type %s for the store %s in the background", index_type, name)
         try:
-            self.reindex(index_type)
+            if is_sparse:
+                logger.info("compacting the vectors of the store %s in the background", name)
+                with self._building:
+                    compaction.compact(self._database, self._stopped.is_set)
+            if index_type is not None:
+                logger.info("building an index of type %s for the store %s in the background", index_type, name)
+                self._build(index_type)
+                self.write()
         except Exception as error:
             if not self._database.is_closed:
-                logger.warning("the index of type %s for the store %s could not be built: %s", index_type, name, error)
+                logger.warning("the store %s was not tidied in the background: %s", name, error)
 
     def _build(self, index_type: str, show_progress: bool = False) -> None:
         """Build an index of the stored vectors, and replace the present one by it.
@@ -200,11 +246,14 @@ class IndexCache:
             with self._database.reading() as reader:
                 ids = reader.select_ids(EVERY_NODE)
                 last_deletion = reader.last_deletion()
-                sample = reader.vectors_of(_sample(ids, 1 if index_type in UNTRAINED else _TRAINING_VECTORS))
+                sample = reader.vectors_of(evenly_spaced(ids, 1 if index_type in UNTRAINED else TRAINING_VECTORS))
+                queries = evenly_spaced(ids, SAMPLE if index_type == IVF else 0)
+                neighbours = NeighbourSample(reader.vectors_of(queries), queries)
             if not len(ids):
                 self._begin_with(index_type)
                 return
-            index = AnnIndex.empty(sample.shape[1], index_type, sample)
+            index = AnnIndex.empty(sample.shape[1], index_type, sample, len(ids))
+            del sample
             with tqdm(total=len(ids), desc=f"Building {index_type} index", disable=not show_progress) as bar:
                 while not self._stopped.is_set():
                     with self._database.reading() as reader:
@@ -212,15 +261,18 @@ class IndexCache:
                     if not len(batch):
                         break
                     index.add(batch, vectors)
+                    if len(queries):
+                        neighbours.see(batch, vectors)
                     if len(index) == len(batch):
                         index.require_selection()
                     bar.update(len(batch))
             if self._stopped.is_set():
                 return
+            calibration = calibrate(index, neighbours, self._recall) if index_type == IVF else DEFAULT_CALIBRATION
             with self._database.reading() as reader:
                 # Some of the vectors were deleted since the beginning; they are in the index and are removed here.
                 self.index, self._last_deletion = self._caught_up(index, last_deletion, reader)
-                self._index_type, self._written = index_type, None
+                self._index_type, self._written, self.calibration = index_type, None, calibration
 
     def _begin_with(self, index_type: str) -> None:
         if index_type not in UNTRAINED:
@@ -265,6 +317,7 @@ class SnapshotFile:
         self._database = database
         self._folder = folder
         self._namespace = namespace
+        self._pattern = f"{namespace}.????????.faiss"
 
     @contextmanager
     def write(self, index: AnnIndex) -> Iterator[Path]:
@@ -286,34 +339,40 @@ class SnapshotFile:
                 ) from None
             yield file
 
-    def record(self, file: Path, index_type: str, last_deletion: int) -> None:
+    def record(self, file: Path | None, record: Mapping[str, Any]) -> None:
         """Record a written file as the current one, and remove the file that it replaces.
 
         A crash at any point leaves a recorded file that is complete, or none, and files that the next call removes.
 
         Args:
-            file: A file that ``write`` wrote.
-            index_type: Type of its index.
-            last_deletion: Position of the index in the log of deletions.
+            file: A file that ``write`` wrote; None if the index needs none.
+            record: What to record with it: at least the position in the log of deletions.
         """
-        record = {"file": file.name, "crc32": _crc32(file), "kind": index_type, "last_deletion": last_deletion}
+        snapshot = None if file is None else {**record, "file": file.name, "crc32": _crc32(file)}
         with ExitStack() as stack:
             with self._database.writing() as writer:
-                writer.set_settings({Setting.SNAPSHOT: record})
-                writer.truncate_deletions(last_deletion)
+                writer.set_settings({Setting.SNAPSHOT: snapshot})
+                writer.truncate_deletions(record["last_deletion"])
                 # No other process can record a file now. A file that is not locked by its writer is the replaced one,
                 # or was left by a process that was killed.
-                stale = stack.enter_context(stale_files(self._folder, f"{self._namespace}.????????.faiss"))
+                stale = stack.enter_context(stale_files(self._folder, self._pattern))
             for other in stale:
                 if other != file:
                     other.unlink(missing_ok=True)
 
-    def read(self) -> tuple[AnnIndex, int] | None:
+    def is_superfluous(self) -> bool:
+        """Whether a file is left that the index does not need, or the log of deletions has become long."""
+        with self._database.reading() as reader:
+            is_recorded = reader.get_setting(Setting.SNAPSHOT) is not None
+            is_long = reader.logged_deletions() > _FEW_CHANGES
+        return is_recorded or is_long or any(self._folder.glob(self._pattern))
+
+    def read(self) -> tuple[AnnIndex, Mapping[str, Any]] | None:
         """Read the recorded file.
 
         Returns:
-            The index and its position in the log of deletions. None if no file is recorded, or, with a warning, if the
-            file cannot be used.
+            The index and what was recorded with it. None if no file is recorded, or, with a warning, if the file cannot
+            be used.
         """
         record = self._record()
         while record is not None:
@@ -321,7 +380,7 @@ class SnapshotFile:
             try:
                 if _crc32(file) != record["crc32"]:
                     raise RuntimeError("it is damaged or of another store")
-                return AnnIndex.read(file, record["kind"]), int(record["last_deletion"])
+                return AnnIndex.read(file, record["kind"]), record
             except (OSError, RuntimeError, KeyError) as error:
                 newer = self._record()
                 if newer == record:
@@ -337,11 +396,6 @@ class SnapshotFile:
     def _record(self) -> Any:
         with self._database.reading() as reader:
             return reader.get_setting(Setting.SNAPSHOT)
-
-
-def _sample(ids: Ids, limit: int) -> Ids:
-    """Return at most ``limit`` of the ids, at equal distances."""
-    return ids[np.linspace(0, len(ids) - 1, min(limit, len(ids))).astype(np.int64)]
 
 
 def _sync(file: Path) -> None:

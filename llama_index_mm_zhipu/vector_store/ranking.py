@@ -13,7 +13,7 @@ from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQu
 from llama_index_mm_zhipu.arguments import member_of
 from llama_index_mm_zhipu.vector_store.fulltext import count_words, words_of_query
 from llama_index_mm_zhipu.vector_store.fusion import BestText, IdT, fuse_ranks, fuse_scores
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 Scored: TypeAlias = list[tuple[IdT, float]]
 """Ids and scores, best first."""

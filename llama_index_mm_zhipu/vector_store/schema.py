@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.vector_store import text_table
@@ -17,6 +19,7 @@ from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import TOKENS_VERSION, terms_of
 from llama_index_mm_zhipu.vector_store.nodes import NodeRow, metadata_rows, node_from_row
 from llama_index_mm_zhipu.vector_store.text_table import TextSize
+from llama_index_mm_zhipu.vector_store.vector_file import VectorFiles, VectorLayout
 
 PAGE_SIZE = 16384
 """Bytes. A vector of 512 dimensions fills half of SQLite's default page and would leave the other half empty."""
@@ -31,12 +34,13 @@ class Setting:
     MODEL = MODEL
     INDEX_TYPE = "index_kind"
     SNAPSHOT = "snapshot"
+    VECTORS = "vectors"
     FULL_TEXT = "full_text"
     TEXT_SIZE = "text_size"
     STORE_ID = "store_id"
     COPY = "copy"
 
-    OF_THE_FILE = (DIMENSION, INDEX_TYPE, SNAPSHOT, FULL_TEXT, TEXT_SIZE, STORE_ID, COPY)
+    OF_THE_FILE = (DIMENSION, INDEX_TYPE, SNAPSHOT, VECTORS, FULL_TEXT, TEXT_SIZE, STORE_ID, COPY)
     """Settings that describe the file. All others belong to its nodes and go with them to another store."""
 
 
@@ -124,6 +128,27 @@ def _rewrite_metadata_as_json(connection: sqlite3.Connection) -> None:
             connection.executemany("insert into metadata values (?, ?, ?, ?)", ((id_, *row) for row in rows))
 
 
+def _move_vectors_to_file(connection: sqlite3.Connection) -> None:
+    """Move the vectors to a file of their own (``vector_file``), and forget the faiss file, which held them, too."""
+    (count,) = connection.execute("select count(*) from vectors").fetchone()
+    path = connection.execute("pragma database_list").fetchone()[2]
+    if count:
+        if count > _SLOW_FROM:
+            report(f"Moving the vectors of {count:,} nodes to a file of their own, once …")
+        ids = np.fromiter((id_ for (id_,) in connection.execute("select id from vectors order by id")), np.int64, count)
+        (dimension,) = connection.execute("select length(vector) / 4 from vectors limit 1").fetchone()
+        (last_id,) = connection.execute("select seq from sqlite_sequence where name = 'nodes'").fetchone()
+        layout = VectorLayout.new(dimension, count, last_id)
+        rows = connection.execute("select vector from vectors order by id")
+        blocks = (np.frombuffer(vector, "<f4") for (vector,) in rows)
+        VectorFiles(Path(path) if path else None).create(layout, ids, blocks)
+        set_settings(connection, {Setting.VECTORS: layout.as_setting()})
+        row = connection.execute("select value from settings where key = ?", (Setting.SNAPSHOT,)).fetchone()
+        if row is not None and (json.loads(row[0]) or {}).get("kind") == "flat":
+            set_settings(connection, {Setting.SNAPSHOT: None})
+    connection.execute("drop table vectors")
+
+
 MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     # Autoincrement never reuses an id, so that a vector belongs to its id for good.
     """
@@ -163,6 +188,7 @@ MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     insert into settings values ('store_id', '"' || lower(hex(randomblob(16))) || '"');
     """,
     _rewrite_metadata_as_json,
+    _move_vectors_to_file,
 )
 """Steps from each schema version (``pragma user_version``) to the next, as SQL or as a function.
 

@@ -10,16 +10,16 @@ import json
 import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from llama_index.core.schema import BaseNode
 
 from llama_index_mm_zhipu.images import searchable_text_of
+from llama_index_mm_zhipu.shared_folders import stale_files
 from llama_index_mm_zhipu.vector_store import text_table
 from llama_index_mm_zhipu.vector_store.conditions import LISTED, NUMBERS, TEXTS, Condition, Statement, among
 from llama_index_mm_zhipu.vector_store.errors import StoreError
@@ -27,15 +27,23 @@ from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of, toke
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row
 from llama_index_mm_zhipu.vector_store.schema import Setting, set_settings, transaction
 from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize
-
-Ids = npt.NDArray[np.int64]
-Vectors = npt.NDArray[np.float32]
+from llama_index_mm_zhipu.vector_store.vector_file import (
+    Ids,
+    VectorFiles,
+    VectorLayout,
+    VectorRows,
+    Vectors,
+    copy_file,
+    path_of,
+    pattern_of,
+)
 
 _LISTING_BUDGETS = (5_000, 200_000)
 """Steps of SQLite, up to a few milliseconds, in which each listing of a condition is tried before the first one is run
 to its end."""
 
 _NODES_AT_ONCE = 1_000
+_VECTORS_AT_ONCE = 4096
 
 
 class Deletions(NamedTuple):
@@ -84,11 +92,15 @@ class Reader:
     Args:
         connection: Open connection to a file with the current schema.
         has_full_text: Whether the file has a full-text table.
+        vector_files: Its vector files; None if no vectors are read.
     """
 
-    def __init__(self, connection: sqlite3.Connection, has_full_text: bool) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, has_full_text: bool, vector_files: VectorFiles | None = None
+    ) -> None:
         self.has_full_text = has_full_text
         self._connection = connection
+        self._vector_files = vector_files
 
     def get_setting(self, key: str) -> Any:
         """Return a recorded setting, or None."""
@@ -177,6 +189,10 @@ class Reader:
         }
         return {id_: tokens for id_, tokens in texts.items() if tokens}
 
+    def count(self) -> int:
+        """Return the number of nodes."""
+        return int(self._connection.execute("select count(*) from nodes").fetchone()[0])
+
     def is_empty(self) -> bool:
         """Return whether there is no node."""
         return not self._connection.execute("select exists (select 1 from nodes)").fetchone()[0]
@@ -242,30 +258,35 @@ class Reader:
             texts += [value for (value,) in rows]
         return MetadataValues(sorted(set(texts))[:limit], sorted(numbers))
 
+    def ids_after(self, last_id: int, limit: int) -> Ids:
+        """Return at most ``limit`` row ids above ``last_id``, ascending."""
+        return self._listed(Statement("select id from nodes where id > ? order by id limit ?", (last_id, limit)))
+
     def vectors_after(self, last_id: int, limit: int) -> tuple[Ids, Vectors]:
         """Return ids ``(n,)`` and vectors ``(n, dim)`` of at most ``limit`` row ids above ``last_id``, ascending."""
-        return _unpacked(
-            self._connection.execute(
-                "select id, vector from vectors where id > ? order by id limit ?", (last_id, limit)
-            )
-        )
+        ids = self.ids_after(last_id, limit)
+        return ids, self.vectors_of(ids)
 
     def vectors_of(self, ids: Sequence[int] | Ids) -> Vectors:
         """Return the vectors of row ids, in the given order, shape ``(n, dim)``; all ids must exist."""
-        query = f"select id, vector from vectors where id in ({LISTED}) order by id"
-        found, vectors = _unpacked(self._connection.execute(query, (json.dumps([int(id_) for id_ in ids]),)))
-        return vectors[np.searchsorted(found, np.asarray(ids, dtype=np.int64))]
+        rows = self.vector_rows()
+        return rows.read(np.asarray(ids, dtype=np.int64)) if rows is not None else np.empty((0, 0), np.float32)
 
     def vectors_of_nodes(self, node_ids: Sequence[str]) -> tuple[list[str], Vectors]:
         """Return the node ids that exist, in the order of insertion, and their vectors, shape ``(n, dim)``."""
         test, parameters = among("node_id", node_ids)
-        query = (
-            "select nodes.id, node_id, vector from nodes join vectors on vectors.id = nodes.id "
-            f"where {test} order by nodes.id"
-        )
-        rows = self._connection.execute(query, parameters).fetchall()
-        _, vectors = _unpacked([(id_, vector) for id_, _, vector in rows])
-        return [node_id for _, node_id, _ in rows], vectors
+        rows = self._connection.execute(f"select id, node_id from nodes where {test} order by id", parameters)
+        found = dict(rows.fetchall())
+        return list(found.values()), self.vectors_of(list(found))
+
+    def vector_rows(self) -> VectorRows | None:
+        """Return the vectors of all row ids; None if the store has none.
+
+        Raises:
+            FileNotFoundError: The vector file is missing, or another process has just replaced it.
+        """
+        layout = self.get_setting(Setting.VECTORS)
+        return None if layout is None or self._vector_files is None else self._vector_files.open(VectorLayout(**layout))
 
     def deletions_after(self, position: int) -> Deletions:
         """Return the entries of the log of deletions after a position."""
@@ -275,6 +296,10 @@ class Reader:
         rows = self._connection.execute("select id from deletions where seq > ? order by seq", (position,)).fetchall()
         # Positions are consecutive, so that counting reveals missing rows.
         return Deletions(_column(rows), end, complete=len(rows) == end - position)
+
+    def logged_deletions(self) -> int:
+        """Return the number of entries in the log of deletions."""
+        return int(self._connection.execute("select count(*) from deletions").fetchone()[0])
 
     def last_deletion(self) -> int:
         """Return the position of the end of the log of deletions."""
@@ -298,7 +323,9 @@ class Reader:
         return int(row[0]) if row else 0
 
     def _listed(self, listing: Statement) -> Ids:
-        return np.unique(_column(self._connection.execute(*listing).fetchall()))
+        ids = np.sort(_column(self._connection.execute(*listing)))
+        # numpy's unique() takes ten times as long.
+        return ids[np.diff(ids, prepend=0) > 0]
 
 
 class Writer(Reader):
@@ -320,13 +347,13 @@ class Writer(Reader):
         """
         first = self._last_number("nodes") + 1
         ids = range(first, first + len(new))
+        self._append_vectors(first, new.vectors)
         write_all = self._connection.executemany
         write_all("insert or ignore into pictures values (?, ?)", new.images())
         write_all(
             "insert into nodes values (?, ?, ?, ?, ?, ?)",
             ((id_, *row) for id_, row in zip(ids, new.rows(), strict=True)),
         )
-        write_all("insert into vectors values (?, ?)", zip(ids, new.vectors, strict=True))
         write_all(
             "insert or ignore into metadata values (?, ?, ?, ?)",
             ((id_, *row) for id_, rows in zip(ids, new.metadata(), strict=True) for row in rows),
@@ -347,7 +374,7 @@ class Writer(Reader):
             f"select distinct picture from nodes where id in ({LISTED}) and picture is not null", packed
         ).fetchall()
         run(f"insert into deletions (id) {LISTED}", packed)
-        for table in ("nodes", "vectors", "metadata"):
+        for table in ("nodes", "metadata"):
             run(f"delete from {table} where id in ({LISTED})", packed)
         self._connection.executemany(
             "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", images
@@ -357,6 +384,46 @@ class Writer(Reader):
         """Delete the log of deletions up to a position; an index that is behind it then compares all ids."""
         self._connection.execute("delete from deletions where seq <= ?", (position,))
 
+    def use_vector_file(self, layout: VectorLayout, instead_of: VectorLayout) -> None:
+        """Record a vector file that was written from the present one, after adding what was committed since.
+
+        Args:
+            layout: Layout of the new file; it has the rows up to ``after``.
+            instead_of: Layout of the file that it was written from. Nothing is done if another one is in use now.
+        """
+        present = self.vector_rows()
+        if present is None or present.layout != instead_of or self._vector_files is None:
+            return
+        rows = self._vector_files.open(layout)
+        last_id = self._last_number("nodes")
+        for first in range(layout.after + 1, last_id + 1, _VECTORS_AT_ONCE):
+            ids = np.arange(first, min(first + _VECTORS_AT_ONCE, last_id + 1))
+            rows.append(first, present.read(ids))
+        self.set_settings({Setting.VECTORS: layout.as_setting()})
+
+    def remove_stale_vector_files(self, database: Path) -> None:
+        """Remove the vector files that were replaced, or that an interrupted call left.
+
+        Processes that have one open keep it until they close it.
+        """
+        layout = self.get_setting(Setting.VECTORS)
+        current = None if layout is None else path_of(database, VectorLayout(**layout))
+        with stale_files(database.parent, pattern_of(database)) as stale:
+            for file in stale:
+                if file != current:
+                    # Windows does not remove a file that another process has open; a later call does.
+                    with suppress(PermissionError):
+                        file.unlink(missing_ok=True)
+
+    def _append_vectors(self, first: int, vectors: Vectors) -> None:
+        rows = self.vector_rows()
+        if rows is not None:
+            rows.append(first, vectors)
+        elif self._vector_files is not None:
+            layout = VectorLayout.new(vectors.shape[1], after=first - 1)
+            self._vector_files.create(layout, blocks=[vectors])
+            self.set_settings({Setting.VECTORS: layout.as_setting()})
+
     def _add_texts(self, texts: Iterable[tuple[int, TextTerms]]) -> None:
         size, added = self.text_size(), text_table.add(self._connection, texts)
         if added.texts:
@@ -365,7 +432,7 @@ class Writer(Reader):
     def _delete_texts(self, ids: Ids) -> None:
         """Delete the texts of nodes, which must still be there: the terms to delete are computed from their texts."""
         size = self.text_size()
-        if len(ids) >= size.texts and len(ids) == self._connection.execute("select count(*) from nodes").fetchone()[0]:
+        if len(ids) >= size.texts and len(ids) == self.count():
             text_table.remove_all(self._connection)
             self.set_settings({Setting.TEXT_SIZE: TextSize()})
             return
@@ -394,6 +461,10 @@ def write_copy(reader: Reader, path: Path) -> None:
     """
     store_id = reader.get_setting(Setting.STORE_ID)
     _require_copy_of(store_id, path)
+    rows = reader.vector_rows()
+    if rows is not None:
+        # Before the nodes: a copy that is interrupted has nodes and vectors of the earlier copy, or of this one.
+        copy_file(rows, path, reader.last_changes()[0])
     with closing(sqlite3.connect(path.absolute(), isolation_level=None)) as target:
         reader.backup(target)
         writer = Writer(target, reader.has_full_text)
@@ -406,6 +477,7 @@ def write_copy(reader: Reader, path: Path) -> None:
                     Setting.COPY: {"of": store_id, "numbers": _sequence_numbers(target)},
                 }
             )
+            writer.remove_stale_vector_files(path)
 
 
 def _require_copy_of(store_id: str, path: Path) -> None:
@@ -432,12 +504,5 @@ def _sequence_numbers(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("select name, seq from sqlite_sequence order by name"))
 
 
-def _column(rows: list[tuple[int]]) -> Ids:
-    return np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows))
-
-
-def _unpacked(rows: Iterable[tuple[int, bytes]]) -> tuple[Ids, Vectors]:
-    fetched = list(rows)
-    vectors = np.frombuffer(b"".join([vector for _, vector in fetched]), dtype=np.float32)
-    ids = np.fromiter((id_ for id_, _ in fetched), dtype=np.int64, count=len(fetched))
-    return ids, vectors.reshape(len(fetched), -1) if fetched else vectors.reshape(0, 0)
+def _column(rows: Iterable[tuple[int]]) -> Ids:
+    return np.fromiter(chain.from_iterable(rows), dtype=np.int64)

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery
 
 from llama_index_mm_zhipu.arguments import as_ids, require_known, require_positive
 from llama_index_mm_zhipu.shared_folders import PRIVATE
+from llama_index_mm_zhipu.vector_store.ann import FLAT
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.durable import DurableStore
@@ -18,8 +20,10 @@ from llama_index_mm_zhipu.vector_store.filters import compiled, resolve
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes
 from llama_index_mm_zhipu.vector_store.predicates import predicate_of_nodes, predicate_of_query
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, Ranking
+from llama_index_mm_zhipu.vector_store.recall import RecallReport, measure_recall
 from llama_index_mm_zhipu.vector_store.schema import Setting
-from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, MetadataValues, Vectors
+from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, MetadataValues
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors, evenly_spaced
 from llama_index_mm_zhipu.vector_store.vector_search import FaissSearch
 
 
@@ -27,9 +31,10 @@ class FaissMultiModalVectorStore(DurableStore):
     """Vector store for text and image nodes: faiss searches the vectors, SQLite holds everything.
 
     When a call returns, its changes are on disk and survive a crash of the process or a power cut. The SQLite file
-    ``<persist_dir>/<namespace>.sqlite3`` holds all data. The ``.faiss`` file beside it is a cache that ``persist`` and
-    ``close`` write, and that is rebuilt if it is missing or damaged. Threads and processes may share a store. They see
-    each other's changes at their next call, and writers wait for each other. Async calls run in a worker thread.
+    ``<persist_dir>/<namespace>.sqlite3`` holds the nodes, and the ``.vectors`` file beside it their vectors; keep both
+    together. A ``.faiss`` file, which only some index types have, is a cache that ``persist`` and ``close`` write, and
+    that is rebuilt if it is missing or damaged. Threads and processes may share a store. They see each other's changes
+    at their next call, and writers wait for each other. Async calls run in a worker thread.
 
     Scores are inner products: cosines if vectors are of unit length. There is no ``__len__``, because LlamaIndex would
     take an empty store for a missing one.
@@ -38,10 +43,15 @@ class FaissMultiModalVectorStore(DurableStore):
         persist_dir: Folder of the store, created if missing; None keeps everything in memory.
         namespace: Name of the file; a folder may hold several stores.
         mode: Permissions of the folder and its parents, if they are created; by default only the owner has access.
-        index_type: None keeps the index type of the store, which is flat at first (see ``reindex``). ``"auto"`` builds
-            another type in the background once there are too many vectors for flat search (``ann.AUTO_TYPES``).
+        index_type: None keeps the choice of the last ``reindex``. Without one, and with ``"auto"``, the number of
+        vectors
+            decides: they are searched flat, and beyond 100,000 in an index of type ``"ivf"``, which is built in the
+            background.
         model: Fingerprint of the embedding model, such as ``ChineseClipEmbedding.fingerprint``. It is checked as by
             ``require_model`` when the store is opened and when nodes are added.
+        recall: Share of the true nearest nodes that searches in an index of type ``"ivf"`` are to find. When such an
+            index is built, vectors of the store are taken as queries to find out how much a search must look at;
+            ``check_recall`` measures the result.
 
     Raises:
         StoreError: The file cannot be opened.
@@ -64,9 +74,12 @@ class FaissMultiModalVectorStore(DurableStore):
         mode: int = PRIVATE,
         index_type: Literal["auto"] | None = None,
         model: str | None = None,
+        recall: float = 0.99,
         **kwargs: Any,
     ) -> None:
-        super().__init__(persist_dir, namespace=namespace, mode=mode, index_type=index_type, model=model, **kwargs)
+        super().__init__(
+            persist_dir, namespace=namespace, mode=mode, index_type=index_type, model=model, recall=recall, **kwargs
+        )
 
     @classmethod
     def class_name(cls) -> str:
@@ -76,7 +89,7 @@ class FaissMultiModalVectorStore(DurableStore):
     @property
     def client(self) -> Any:
         """The faiss index; None while the store never had a vector."""
-        return self._cache.index.index if self._cache.index is not None else None
+        return self._cache.index.faiss_index if self._cache.index is not None else None
 
     @property
     def lists_nodes(self) -> bool:
@@ -228,8 +241,7 @@ class FaissMultiModalVectorStore(DurableStore):
         self,
         query: VectorStoreQuery,
         *,
-        ef_search: int | None = None,
-        nprobe: int | None = None,
+        search_breadth: int | None = None,
         mmr_threshold: float | None = None,
         mmr_prefetch_factor: float | None = None,
         mmr_prefetch_k: int | None = None,
@@ -256,8 +268,9 @@ class FaissMultiModalVectorStore(DurableStore):
             query: The above, ``similarity_top_k``, and restrictions: ``filters``, ``node_ids``, ``doc_ids``. The mode
                 may be a string such as ``"sparse"``. Empty ``doc_ids`` find no node. Empty ``node_ids`` are no
                 restriction, because LlamaIndex's own retriever passes them.
-            ef_search: Candidates that the search of an HNSW index keeps; more make it slower and more exact.
-            nprobe: Lists of an inverted file that are searched; more make the search slower and more exact.
+            search_breadth: How much of an approximate index is searched; more is slower and more exact. Lists that are
+                scanned of an index of type ``"ivf"``, by default as many as ``recall`` needs; candidates that the
+                search of a graph keeps (``"hnsw"``), 128 by default. A flat index is always exact.
             mmr_threshold: Threshold of ``MMR``; None takes that of the query.
             mmr_prefetch_factor: Candidates of ``MMR`` per wanted node, 4 by default.
             mmr_prefetch_k: Candidates of ``MMR`` in all, instead of ``mmr_prefetch_factor``.
@@ -273,12 +286,14 @@ class FaissMultiModalVectorStore(DurableStore):
             ValueError: The query has no embedding, or one of the wrong dimension; or the mode is not supported.
             StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
         """
-        require_known("FaissMultiModalVectorStore.query", kwargs, (*QueryOptions._fields, "ef_search", "nprobe"))
+        require_known("FaissMultiModalVectorStore.query", kwargs, (*QueryOptions._fields, "search_breadth"))
         options = QueryOptions(mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)
         condition = compiled(predicate_of_query(query))
         with self._database.reading() as reader:
             self._cache.follow(reader)
-            search = FaissSearch(reader, self._cache.index, resolve(condition, reader), ef_search, nprobe)
+            search = FaissSearch(
+                reader, self._cache.index, resolve(condition, reader), self._cache.calibration, search_breadth
+            )
             ranked = Ranking[int](search, options).rank(query)
             by_id = reader.nodes([each.id for each in ranked])
         nodes = [by_id[each.id] for each in ranked]
@@ -289,6 +304,47 @@ class FaissMultiModalVectorStore(DurableStore):
             inner_products=[each.similarity for each in ranked],
             words_found=[each.words_found for each in ranked],
         )
+
+    def check_recall(
+        self,
+        queries: Sequence[Sequence[float]] | None = None,
+        *,
+        similarity_top_k: int = 10,
+        sample: int = 200,
+        search_breadth: int | None = None,
+    ) -> RecallReport:
+        """Measure how many of the true nearest nodes a search by vector finds, by comparing with all vectors.
+
+        Args:
+            queries: Vectors of queries, such as those of your users' questions; by default, vectors of the store
+            itself,
+                each without the node that it belongs to. Words find images less easily than images do.
+            similarity_top_k: Number of nearest nodes.
+            sample: Number of the store's own vectors that are taken as queries.
+            search_breadth: As in ``query``.
+
+        Raises:
+            ValueError: A query has another dimension than the store's vectors.
+        """
+        require_positive(similarity_top_k, "similarity_top_k")
+        with self._database.reading() as reader:
+            self._cache.follow(reader)
+            index, dimension = self._cache.index, reader.get_setting(Setting.DIMENSION)
+            if index is None:
+                return RecallReport(1.0, FLAT, similarity_top_k, 0)
+            if queries is None:
+                own_ids = evenly_spaced(reader.select_ids(EVERY_NODE), sample)
+                vectors = reader.vectors_of(own_ids)
+            else:
+                vectors = np.asarray(queries, dtype=np.float32)
+                own_ids = np.zeros(len(vectors), np.int64)
+                if vectors.ndim != 2 or vectors.shape[1] != dimension:
+                    raise ValueError(
+                        f"queries must be vectors of {dimension} numbers, the dimension of the store's vectors"
+                    )
+            search = FaissSearch(reader, index, EVERY_NODE, self._cache.calibration, search_breadth)
+            recall = measure_recall(reader, search, vectors, own_ids, min(similarity_top_k, len(index)))
+        return RecallReport(recall, index.index_type, similarity_top_k, len(vectors))
 
     def add(self, nodes: Sequence[BaseNode], *, settings: Mapping[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Add nodes with embeddings, all or none. A node replaces the stored node with the same id.
@@ -345,6 +401,7 @@ class FaissMultiModalVectorStore(DurableStore):
         with self._database.writing() as writer:
             writer.delete(EVERY_NODE)
             writer.clear_settings(keep=[Setting.FULL_TEXT, Setting.STORE_ID])
+        self._database.remove_stale_vector_files()
         self._follow_own_change()
 
     def _batches_after(self, last: int, batch_size: int, include_embeddings: bool) -> Iterator[list[BaseNode]]:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from llama_index_mm_zhipu.vector_store.ann import Found
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.fulltext import QueryWord, match_all, occurrences, query_words, repeated
-from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader
+from llama_index_mm_zhipu.vector_store.sessions import Reader
 from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize
+from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 _K1, _B = 1.2, 0.75
 _MIN_IDF = 1e-6

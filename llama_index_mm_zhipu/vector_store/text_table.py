@@ -14,17 +14,15 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from llama_index_mm_zhipu.vector_store.fulltext import TERM_CHARACTERS, TextTerms
+from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 _ID_BITS = 36
 _MAX_LENGTH = 2 ** (63 - _ID_BITS) - 1
 
 _CHUNK = 8_192
 """Texts that are written in the order of their row ids: FTS5 begins a new segment at every row id below the last."""
-
-Numbers = npt.NDArray[np.int64]
 
 
 class TextSize(NamedTuple):
@@ -68,18 +66,18 @@ class TextRows(NamedTuple):
         rows: Row ids of the full-text table.
     """
 
-    rows: Numbers
+    rows: Ids
 
     @property
-    def ids(self) -> Numbers:
+    def ids(self) -> Ids:
         """Row ids of the nodes."""
-        ids: Numbers = self.rows & (2**_ID_BITS - 1)
+        ids: Ids = self.rows & (2**_ID_BITS - 1)
         return ids
 
     @property
-    def lengths(self) -> Numbers:
-        """Numbers of tokens."""
-        lengths: Numbers = self.rows >> _ID_BITS
+    def lengths(self) -> Ids:
+        """Ids of tokens."""
+        lengths: Ids = self.rows >> _ID_BITS
         return lengths
 
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llama_index_mm_zhipu.vector_store.ann import AnnIndex, Found, search_exactly
+from llama_index_mm_zhipu.vector_store.ann import IVF, AnnIndex, Found, search_exactly
+from llama_index_mm_zhipu.vector_store.calibration import DEFAULT_CALIBRATION, NEIGHBOURS, Calibration
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader, Vectors
+from llama_index_mm_zhipu.vector_store.sessions import Reader
 from llama_index_mm_zhipu.vector_store.text_search import search_texts
+from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
 
 _BUDGET_PER_NODE = 0.1
 _MIN_BUDGET = 10_000
@@ -26,6 +28,18 @@ vectors is faster than a search of the index that skips all other ids."""
 _FLAT_DEPTH = 512
 _GRAPH_DEPTH_FACTOR = 8
 _RESCORE_FACTOR = 4
+_CODES_BUDGET = 50_000
+"""As above, for short codes: about a millisecond, in which some 15,000 nodes are listed."""
+
+_CANDIDATES_PER_NODE = 6
+_FILTERED_BREADTH = 2
+_EXACT_IDS_ON_DISK = 1_000
+"""As ``_EXACT_IDS``, where vectors must be read from the disk: some 2 µs each."""
+
+_MATCHING_ROUNDS = ((4, 1.5), (32, 3))
+"""Candidates for each that is wanted, and times the usual breadth, in two rounds: for conditions that most nodes meet,
+and for those that one in some twenty meets."""
+
 _CHUNK = 20_000
 
 
@@ -36,23 +50,28 @@ class FaissSearch:
         reader: Reader of that state.
         index: Index of that state; None if the store never had a vector.
         condition: Condition on the nodes.
-        ef_search: As in ``AnnIndex.search``. It stands for ``nprobe`` where only one is given: callers need not know
-            which type of index the store has.
-        nprobe: As in ``AnnIndex.search``.
+        calibration: What a search of the index looks at, if it is of type ``"ivf"``.
+        search_breadth: As in ``AnnIndex.search``.
     """
 
     def __init__(
-        self, reader: Reader, index: AnnIndex | None, condition: Condition, ef_search: int | None, nprobe: int | None
+        self,
+        reader: Reader,
+        index: AnnIndex | None,
+        condition: Condition,
+        calibration: Calibration,
+        search_breadth: int | None = None,
     ) -> None:
         self._reader = reader
         self._condition = condition
         self._search: VectorSearch | None = None
         if index is not None:
-            self._search = VectorSearch(
-                index,
-                reader,
-                ef_search=_limited(ef_search or nprobe, len(index)),
-                nprobe=_limited(nprobe or ef_search, len(index)),
+            # faiss takes 64-bit integers only.
+            breadth = search_breadth and min(search_breadth, len(index))
+            self._search = (
+                CodeSearch(index, reader, breadth, calibration)
+                if index.index_type == IVF
+                else VectorSearch(index, reader, breadth)
             )
 
     @property
@@ -98,11 +117,6 @@ class FaissSearch:
         return self._search
 
 
-def _limited(value: int | None, limit: int) -> int | None:
-    # faiss takes 64-bit integers only.
-    return value and min(value, limit)
-
-
 @dataclass(frozen=True)
 class VectorSearch:
     """Search for the nearest vectors in one state of a store.
@@ -110,14 +124,12 @@ class VectorSearch:
     Args:
         index: Index of that state.
         reader: Reader of that state.
-        ef_search: As in ``AnnIndex.search``.
-        nprobe: As in ``AnnIndex.search``.
+        search_breadth: As in ``AnnIndex.search``.
     """
 
     index: AnnIndex
     reader: Reader
-    ef_search: int | None = None
-    nprobe: int | None = None
+    search_breadth: int | None = None
 
     def nearest(self, vector: Vectors, k: int, condition: Condition) -> Found:
         """Return ids and inner products of the ``k`` nearest nodes that meet a condition, best first.
@@ -135,8 +147,7 @@ class VectorSearch:
             if len(found) == min(k, len(self.index)):
                 return found
             return self._exactly(vector, k, self.reader.select_ids(EVERY_NODE))
-        budget = max(_MIN_BUDGET, int(_BUDGET_PER_NODE * len(self.index)))
-        allowed = self.reader.select_ids_within(condition, budget)
+        allowed = self.reader.select_ids_within(condition, self._listing_budget)
         if allowed is None:
             # Many nodes meet the condition, or no index lists them: some of the nearest nodes are likely to meet it.
             found = self._nearest_matching(vector, k, condition)
@@ -145,7 +156,11 @@ class VectorSearch:
             allowed = self.reader.select_ids(condition)
         return self._among(vector, k, allowed)
 
-    def vectors_of(self, ids: Sequence[int]) -> Vectors:
+    @property
+    def _listing_budget(self) -> int:
+        return max(_MIN_BUDGET, int(_BUDGET_PER_NODE * len(self.index)))
+
+    def vectors_of(self, ids: Sequence[int] | Ids) -> Vectors:
         """Return the vectors of row ids, in their order: shape ``(n, dimension)``."""
         if self.index.has_vectors:
             return self.index.vectors(np.asarray(ids, dtype=np.int64))
@@ -173,16 +188,87 @@ class VectorSearch:
 
     def _search(self, vector: Vectors, k: int, allowed: Ids | None = None) -> Found:
         if self.index.has_vectors:
-            return self.index.search(vector, k, allowed, ef_search=self.ef_search, nprobe=self.nprobe)
+            return self.index.search(vector, k, allowed, search_breadth=self.search_breadth)
         # The index holds compressed vectors: its candidates are scored again with the original vectors.
-        candidates = self.index.search(
-            vector, _RESCORE_FACTOR * k, allowed, ef_search=self.ef_search, nprobe=self.nprobe
-        )
-        return self._exactly(vector, k, np.sort(np.array([id_ for id_, _ in candidates], dtype=np.int64)))
+        candidates = self.index.search(vector, _RESCORE_FACTOR * k, allowed, search_breadth=self.search_breadth)
+        return self._exactly(vector, k, _ids_of(candidates))
 
     def _exactly(self, vector: Vectors, k: int, ids: Ids) -> Found:
         best: Found = []
         for start in range(0, len(ids), _CHUNK):
             chunk = ids[start : start + _CHUNK]
-            best += search_exactly(vector, k, chunk, self.vectors_of(chunk.tolist()))
+            best += search_exactly(vector, k, chunk, self.vectors_of(chunk))
         return sorted(best, key=lambda item: (-item[1], item[0]))[:k]
+
+
+@dataclass(frozen=True)
+class CodeSearch(VectorSearch):
+    """Search in an index of type ``"ivf"``, whose candidates are scored with the stored vectors.
+
+    Args:
+        calibration: What a search looks at.
+    """
+
+    calibration: Calibration = DEFAULT_CALIBRATION
+
+    @property
+    def _listing_budget(self) -> int:
+        return _CODES_BUDGET
+
+    def _search(self, vector: Vectors, k: int, allowed: Ids | None = None) -> Found:
+        found = self._scored(vector, k, self._candidates(vector, self._depth(k), self._breadth(k, allowed), allowed))
+        if len(found) == min(k, len(self.index) if allowed is None else len(allowed)):
+            return found
+        # The lists have too few vectors that may be returned.
+        return self._scored(vector, k, self._candidates(vector, self._depth(k), len(self.index), allowed))
+
+    def _nearest_matching(self, vector: Vectors, k: int, condition: Condition) -> Found:
+        """Return the nearest of the candidates that meet a condition; none if there may be nearer ones."""
+        wanted = self._depth(k)
+        share = 1.0
+        for factor, widening in _MATCHING_ROUNDS:
+            depth = factor * wanted
+            if share * depth < wanted:
+                break
+            candidates = self._candidates(vector, depth, round(widening * self._breadth(k)))
+            matching, share = self._matching(candidates, wanted, condition)
+            if len(matching) == wanted:
+                return self._scored(vector, k, matching)
+        return []
+
+    def _matching(self, candidates: Found, wanted: int, condition: Condition) -> tuple[Found, float]:
+        """Return the first candidates that meet a condition, and about the share of nodes that meet it."""
+        matching: Found = []
+        tested = 0
+        while tested < len(candidates) and len(matching) < wanted:
+            part = candidates[tested : tested + 2 * wanted]
+            ids = self.reader.select_matching([id_ for id_, _ in part], condition)
+            matching += [candidate for candidate in part if candidate[0] in ids]
+            tested += len(part)
+        return matching[:wanted], len(matching) / max(1, tested)
+
+    def _among(self, vector: Vectors, k: int, allowed: Ids) -> Found:
+        if len(allowed) <= max(_EXACT_IDS_ON_DISK, k):
+            return self._exactly(vector, k, allowed)
+        return self._search(vector, k, allowed)
+
+    def _candidates(self, vector: Vectors, depth: int, breadth: int, allowed: Ids | None = None) -> Found:
+        return self.index.search(vector, depth, allowed, search_breadth=breadth)
+
+    def _scored(self, vector: Vectors, k: int, candidates: Found) -> Found:
+        return self._exactly(vector, k, _ids_of(candidates))
+
+    def _depth(self, k: int) -> int:
+        """Return the number of candidates of which the ``k`` nearest are taken."""
+        return max(k, self.calibration.candidates + _CANDIDATES_PER_NODE * max(0, k - NEIGHBOURS))
+
+    def _breadth(self, k: int, allowed: Ids | None = None) -> int:
+        if self.search_breadth is not None:
+            return self.search_breadth
+        # Further nodes, and those that meet a condition, lie in further lists.
+        wider = max(1.0, k / NEIGHBOURS) ** 0.25 * (1 if allowed is None else _FILTERED_BREADTH)
+        return int(wider * self.calibration.search_breadth)
+
+
+def _ids_of(candidates: Found) -> Ids:
+    return np.sort(np.fromiter((id_ for id_, _ in candidates), dtype=np.int64, count=len(candidates)))

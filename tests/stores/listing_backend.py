@@ -12,7 +12,7 @@ from llama_index_mm_zhipu.stores.backend import Abilities, StoreBackend
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
 from llama_index_mm_zhipu.vector_store.predicates import EVERY_NODE, IdIs, Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 MAX_ROW_BYTES = 2_000
 BATCH = 7

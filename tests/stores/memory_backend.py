@@ -12,7 +12,7 @@ from llama_index_mm_zhipu.stores.backend import BY_VECTOR, Abilities, StoreBacke
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
 from llama_index_mm_zhipu.vector_store.predicates import AllOf, DocumentIs, IdIs, Predicate, ScalarIs
 from llama_index_mm_zhipu.vector_store.ranking import Scored
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 
 class MemoryBackend(StoreBackend):

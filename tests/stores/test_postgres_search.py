@@ -27,7 +27,7 @@ from store_calls import OpenStore, ask, node
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.stores import ExternalVectorStore
 from llama_index_mm_zhipu.stores.postgres.vectors import find_index
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 pytestmark = pytest.mark.integration
 

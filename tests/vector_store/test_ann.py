@@ -16,7 +16,7 @@ RANDOM = np.random.default_rng(7)
 VECTORS = RANDOM.standard_normal((3000, 16)).astype(np.float32)
 IDS = np.arange(1, 3001) * 3
 QUERY = RANDOM.standard_normal(16).astype(np.float32)
-INDEX_TYPES = ["flat", "hnsw", "IVF16,Flat", "SQ8", "PCA8,IVF4,Flat", "HNSW16,SQ8"]
+INDEX_TYPES = ["flat", "hnsw", "ivf", "IVF16,Flat", "SQ8", "PCA8,IVF4,Flat", "HNSW16,SQ8"]
 
 
 def filled(index_type: str = "flat") -> AnnIndex:
@@ -84,7 +84,7 @@ def test_deleted_and_excluded_ids_are_never_found(index_type: str) -> None:
 
     assert len(index) == 2995
     assert not set(ids_of(index.search(QUERY, 20))) & set(deleted.tolist())
-    among = ids_of(index.search(QUERY, 20, allowed, ef_search=256, nprobe=256))
+    among = ids_of(index.search(QUERY, 20, allowed, search_breadth=256))
     assert among
     assert set(among) <= set(allowed.tolist()) - set(deleted.tolist())
 
@@ -127,11 +127,11 @@ def test_an_index_that_was_written_still_frees_its_vectors(tmp_path: Path) -> No
     assert index.index.thisown
 
 
-def test_a_larger_nprobe_finds_more_of_the_nearest() -> None:
+def test_a_larger_search_breadth_finds_more_of_the_nearest() -> None:
     index = AnnIndex.empty(16, "IVF64,Flat", VECTORS)
     index.add(IDS, VECTORS)
     true = set(nearest(50))
-    found = [len(true & set(ids_of(index.search(QUERY, 50, nprobe=nprobe)))) for nprobe in (1, 8, 64)]
+    found = [len(true & set(ids_of(index.search(QUERY, 50, search_breadth=breadth)))) for breadth in (1, 8, 64)]
     assert found == sorted(found)
     assert found[0] < found[2] == 50
 
@@ -155,5 +155,5 @@ def test_exact_search_returns_the_older_of_equals_first() -> None:
     assert search_exactly(np.float32([1]), 2, ids, np.float32([[1], [2], [1]])) == [(5, 2.0), (3, 1.0)]
 
 
-def test_auto_is_flat_up_to_200_000_vectors() -> None:
-    assert [index_type_for(size) for size in (0, 200_000, 200_001, 10**9)] == ["flat", "flat", "hnsw", "hnsw"]
+def test_auto_is_flat_up_to_100_000_vectors() -> None:
+    assert [index_type_for(size) for size in (0, 100_000, 100_001, 10**9)] == ["flat", "flat", "ivf", "ivf"]

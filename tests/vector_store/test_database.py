@@ -157,7 +157,7 @@ def test_faiss_files_of_crashed_processes_are_removed(tmp_path: Path, make_node:
         (tmp_path / f"default.{number:08x}.faiss").write_bytes(b"half")
     (tmp_path / "image.00000000.faiss").write_bytes(b"of another store")
     store.add([make_node("a")])
-    store.persist()
+    store.reindex("hnsw")
     assert len(list(tmp_path.glob("default.*.faiss"))) == 1
     assert (tmp_path / "image.00000000.faiss").exists()
     store.close()

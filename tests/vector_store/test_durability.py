@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_no_part_of_a_faiss_file(small_disk: Path) -> None:
     ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free))
 
     with pytest.raises(StoreError, match=re.escape(str(small_disk))) as caught:
-        store.persist()
+        store.reindex("hnsw")
 
     assert "\n" not in str(caught.value)
     assert not list(small_disk.glob("*.faiss"))
@@ -170,6 +170,7 @@ def of_another_store(file: Path) -> None:
     folder = file.parent / "another"
     with FaissMultiModalVectorStore(folder) as store:
         add(store, nodes(range(500), revision=1))
+        store.reindex("hnsw")
     (other,) = folder.glob("*.faiss")
     assert other.stat().st_size == file.stat().st_size
     file.write_bytes(other.read_bytes())
@@ -181,6 +182,7 @@ def test_a_damaged_faiss_file_changes_no_answer(
 ) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         add(store, nodes(range(500)))
+        store.reindex("hnsw")
     (file,) = tmp_path.glob("*.faiss")
     damage(file)
 

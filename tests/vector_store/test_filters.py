@@ -25,7 +25,7 @@ from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import conditions
 from llama_index_mm_zhipu.vector_store import filters as compiling
 from llama_index_mm_zhipu.vector_store.filters import compile_filters
-from llama_index_mm_zhipu.vector_store.sessions import Ids
+from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 METADATA: dict[str, dict[str, object]] = {
     "car": {"page": 1, "title": "小米汽车 SU7", "tags": ["车", "红"], "price": 21.59, "sold": True},

@@ -33,7 +33,7 @@ def nearest(number: int, k: int, among: range = range(4000)) -> list[str]:
 
 
 def ask(store: FaissMultiModalVectorStore, number: int, k: int = 5, **query: object) -> list[str]:
-    options = {"ef_search": 200}
+    options = {"search_breadth": 200}
     asked = VectorStoreQuery(query_embedding=VECTORS[number].tolist(), similarity_top_k=k, **query)  # type: ignore[arg-type]
     return store.query(asked, **options).ids or []
 
@@ -44,7 +44,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FaissMulti
         yield opened
 
 
-@pytest.mark.parametrize("index_type", ["hnsw", "flat", "IVF8,Flat", "SQ8", "HNSW16,SQ8"])
+@pytest.mark.parametrize("index_type", ["hnsw", "flat", "ivf", "IVF8,Flat", "SQ8", "HNSW16,SQ8"])
 def test_every_index_type_finds_the_nearest_with_exact_scores(
     store: FaissMultiModalVectorStore, index_type: str
 ) -> None:
@@ -54,7 +54,7 @@ def test_every_index_type_finds_the_nearest_with_exact_scores(
     store.delete_nodes(["n77"])
 
     assert store.count() == 1199
-    result = store.query(VectorStoreQuery(query_embedding=VECTORS[5].tolist(), similarity_top_k=5), nprobe=8)
+    result = store.query(VectorStoreQuery(query_embedding=VECTORS[5].tolist(), similarity_top_k=5), search_breadth=8)
     alive = [i for i in range(1200) if i != 77]
     assert result.ids == nearest(5, 5, alive)  # type: ignore[arg-type]
     assert result.similarities == pytest.approx([float(VECTORS[int(i[1:])] @ VECTORS[5]) for i in result.ids], abs=1e-5)
@@ -178,6 +178,7 @@ def test_a_filtered_query_returns_all_matching_nodes_if_asked_for(
 def test_closing_after_a_small_change_does_not_write_the_faiss_file_again(tmp_path: Path) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add(nodes(0, 2000))
+        store.reindex("hnsw")
     (file,) = tmp_path.glob("*.faiss")
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add(nodes(2000, 2010))
@@ -190,6 +191,7 @@ def test_closing_after_a_small_change_does_not_write_the_faiss_file_again(tmp_pa
 
 def test_a_checkpoint_writes_the_faiss_file_after_many_changes_only(tmp_path: Path) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
+        store.reindex("hnsw")
         store.add(nodes(0, 1000))
         store.checkpoint()
         assert not list(tmp_path.glob("*.faiss"))

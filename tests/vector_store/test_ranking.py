@@ -68,7 +68,7 @@ def test_numbers_of_candidates_may_be_of_any_size(filled: FaissMultiModalVectorS
     assert filled.query(query("mmr"), mmr_prefetch_k=2**63).ids == expected
     assert filled.query(query("mmr"), mmr_prefetch_factor=float("inf")).ids == expected
     filled.reindex("hnsw")
-    assert filled.query(query("default"), ef_search=2**63).ids == ["a", "b", "c"]
+    assert filled.query(query("default"), search_breadth=2**63).ids == ["a", "b", "c"]
 
 
 def test_two_options_for_the_number_of_candidates_exclude_each_other(filled: FaissMultiModalVectorStore) -> None:

@@ -41,7 +41,7 @@ from llama_index_mm_zhipu.stores.records import Record, StoredNode
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.predicates import EVERY_NODE, Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 _MAX_K = 16_384
 """Maximum results of a search, and of a page of a query."""

@@ -43,7 +43,7 @@ from llama_index_mm_zhipu.stores.postgres.text import text_vector
 from llama_index_mm_zhipu.stores.records import Record, StoredNode, uuid_of
 from llama_index_mm_zhipu.vector_store.contract import MODEL
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 _MAX_INDEXED_BYTES = 2_000
 """LlamaIndex indexes ``ref_doc_id``, and PostgreSQL's indexes take no longer values."""

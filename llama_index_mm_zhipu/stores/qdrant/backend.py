@@ -49,7 +49,7 @@ from llama_index_mm_zhipu.stores.records import Record, StoredNode
 from llama_index_mm_zhipu.vector_store.fulltext import count_words, tokens_of, words_of_query
 from llama_index_mm_zhipu.vector_store.predicates import EVERY_NODE, HasValue, IdIs, Predicate
 from llama_index_mm_zhipu.vector_store.ranking import Scored
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 _MAX_REQUEST_BYTES = 8 * 2**20
 """About the maximum size of a request that writes several nodes; servers take 32 MB by default."""

@@ -21,7 +21,7 @@ from llama_index_mm_zhipu.stores.qdrant.filters import DOCUMENT, OURS, storable_
 from llama_index_mm_zhipu.stores.qdrant.sparse import weights_of_tokens
 from llama_index_mm_zhipu.stores.records import Record, StoredNode
 from llama_index_mm_zhipu.vector_store.fulltext import TOKENS_VERSION, tokens_of
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 WORDS = f"mm-zhipu-words-{TOKENS_VERSION}"
 """Name of the sparse vector that text search uses. Its tokens depend on the version."""

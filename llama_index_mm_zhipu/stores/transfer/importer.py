@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.stores.transfer.shards import ShardRow, read_shard
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, MODEL, PRECISION, MovableStore
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 logger = logging.getLogger(__name__)
 

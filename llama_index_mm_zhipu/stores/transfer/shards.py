@@ -18,7 +18,7 @@ from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Manifest, Pr
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row
-from llama_index_mm_zhipu.vector_store.sessions import Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 try:
     import pyarrow as pa
