@@ -1,10 +1,19 @@
-"""Full text for Chinese: the tokens that are stored in SQLite's FTS5, and the expressions that search them.
+"""Full text for Chinese: the tokens of a text, the terms that SQLite's FTS5 stores for them, and the words of a query.
 
 A text is split into runs of characters of three types, which become tokens in different ways:
 
 - Chinese and other scripts without spaces: single characters, and pairs of neighbours.
 - Symbols (emoji, ``+``, ``€``, ``①``, ``²``): the same, and separate words for the normal form (NFKC) of a symbol.
 - Words: the whole run of letters and digits, and its parts of letters and of digits.
+
+FTS5 stores only which texts have a term, which takes a sixth of the space of a table with positions and texts. What
+search needs beside that are terms of their own:
+
+- A token that a text has n times is also stored as ``token#2`` to ``token#n``.
+- Letters and digits in turn are also stored as one term, ``iphone/15`` and ``iphone/15/pro``, so that ``iphone15pro``
+  is not found by every text with its parts.
+
+No token contains ``#`` or ``/``.
 """
 
 from __future__ import annotations
@@ -13,7 +22,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from itertools import pairwise
+from operator import add
+from typing import NamedTuple
 
 from llama_index_mm_zhipu.text import CJK_RANGES
 
@@ -33,23 +43,106 @@ _ANY_IN_WORDS = re.compile(f"[{_IN_WORDS}]")
 # The lookbehind matches only at the start of a word: otherwise every character of a long word would be tried.
 _WORDS_WITH_THESE = re.compile(rf"(?<![^\W{CJK_RANGES}])[^\W{CJK_RANGES}]*[{_IN_WORDS}][^\W{CJK_RANGES}]*")
 _LETTERS_OR_DIGITS = re.compile(r"\d+|[^\W\d_]+")
+_LETTERS = re.compile(rf"[^\W\d_{CJK_RANGES}]+")
 
-TOKENS_VERSION = 3
+_FULL_WIDTH_PUNCTUATION = re.compile("[！（），：；？]")
+
+_REPEATED, _BESIDE = "#", "/"
+_IN_TURN = frozenset({"dl", "ld", "dld", "ldl"})
+TERM_CHARACTERS = f"_{ASCII_SYMBOLS}{_REPEATED}{_BESIDE}"
+"""The ASCII characters other than letters and digits that terms contain."""
+
+_MAX_LENGTH = 8_000
+"""Maximum characters of the tokens in terms other than tokens. FTS5 cuts terms at 32,768 bytes, and would make a longer
+token and its repetitions the same term."""
+
+TOKENS_VERSION = 4
 """Must be increased with every change of ``tokens_of`` or of the table: stores then fill their full text again."""
 
 
+class TextTerms(NamedTuple):
+    """What the full-text table stores of a text.
+
+    Attributes:
+        length: Number of tokens, repetitions included.
+        terms: The terms, separated by spaces.
+    """
+
+    length: int
+    terms: str
+
+
+class QueryWord(NamedTuple):
+    """How a word of a query is looked up in the full-text table.
+
+    Attributes:
+        word: One of ``words_of_query``.
+        terms: Terms that every text with the word has.
+        is_exact: Whether every text with the terms has the word, as often as the term is repeated. Otherwise the tokens
+            of these texts must be looked at.
+    """
+
+    word: str
+    terms: tuple[str, ...]
+    is_exact: bool
+
+
 def tokens_of(text: str) -> str:
-    """Return the tokens of a text for the full-text table, separated by spaces; empty if there are none."""
-    tokens: list[str] = []
-    for word, unspaced, symbols in _runs(text):
+    """Return the tokens of a text, separated by spaces; empty if there are none."""
+    return " ".join(_tokens(_runs(text)))
+
+
+def terms_of(text: str) -> TextTerms | None:
+    """Return what the full-text table stores of a text; None if it has no tokens."""
+    runs = _runs(text)
+    characters: list[str] = []
+    pairs: list[str] = []
+    words: list[str] = []
+    for word, unspaced, symbols in runs:
         if word:
-            tokens.append(word)
-            tokens += _parts(word)
+            words.append(word)
+            words += _parts(word)
         else:
             run = unspaced or symbols
-            tokens += run
-            tokens += _pairs(run)
-    return " ".join(tokens)
+            characters += run
+            pairs += _pairs(run)
+    terms = characters + pairs + words
+    if not terms:
+        return None
+    length = len(terms)
+    if repetitions := _repetitions(characters):
+        terms += repetitions
+        # Few pairs are left to look at. Looking up all of them takes as long as the rest.
+        twice = {term[0] for term in repetitions}
+        terms += _repetitions([pair for pair in pairs if pair[0] in twice and pair[1] in twice])
+    if words:
+        beside = _letters_beside_digits(_tokens(runs))
+        terms += beside + _repetitions(words + beside)
+    return TextTerms(length, " ".join(terms))
+
+
+def query_words(query: str) -> list[QueryWord]:
+    """Return how each of ``words_of_query`` is looked up."""
+    return [_query_word(word) for word in words_of_query(query)]
+
+
+def repeated(term: str, times: int) -> str | None:
+    """Return the term that texts have in which a term occurs at least so many times, 2 or more; None if there is none.
+
+    Repetitions of very long tokens are not stored.
+    """
+    return f"{term}{_REPEATED}{times}" if len(term) <= _MAX_LENGTH else None
+
+
+def match_all(terms: Sequence[str]) -> str:
+    """Return the FTS5 expression that finds the texts with all of these terms."""
+    return " AND ".join(f'"{term}"' for term in terms)
+
+
+def occurrences(word: str, tokens: str) -> int:
+    """Return how many times a text has one of ``words_of_query``, given its ``tokens_of``."""
+    wanted, found = word.split(), tokens.split()
+    return sum(found[start : start + len(wanted)] == wanted for start in range(len(found) - len(wanted) + 1))
 
 
 def words_of_query(query: str) -> list[str]:
@@ -68,16 +161,64 @@ def words_of_query(query: str) -> list[str]:
     return sorted(words)
 
 
-def match_expression(query: str) -> str:
-    """Return the FTS5 expression that finds texts with any of ``words_of_query``; empty if there are none."""
-    return " OR ".join(f'"{word}"' for word in words_of_query(query))
-
-
 def count_words(words: Sequence[str], tokens: str) -> int:
     """Return how many of ``words_of_query`` a text has, given its ``tokens_of``."""
     # Looking up single tokens takes the same time for a text of any length; only the parts of a word need their order.
     single, in_order = set(tokens.split()), f" {tokens} "
     return sum(f" {word} " in in_order if " " in word else word in single for word in words)
+
+
+def _tokens(runs: list[tuple[str, str, str]]) -> list[str]:
+    """Return the tokens of the runs of a text, in order."""
+    tokens: list[str] = []
+    for word, unspaced, symbols in runs:
+        if word:
+            tokens.append(word)
+            tokens += _parts(word)
+        else:
+            run = unspaced or symbols
+            tokens += run
+            tokens += _pairs(run)
+    return tokens
+
+
+def _repetitions(tokens: list[str]) -> list[str]:
+    """Return ``token#2`` to ``token#n`` for each token that occurs n times."""
+    times: dict[str, int] = {}
+    terms = []
+    # A Counter takes longer.
+    for token in tokens:
+        if token not in times:
+            times[token] = 1
+        elif len(token) <= _MAX_LENGTH:
+            times[token] = time = times[token] + 1
+            terms.append(f"{token}{_REPEATED}{time}")
+    return terms
+
+
+def _letters_beside_digits(tokens: Sequence[str]) -> list[str]:
+    """Return a term for each two or three tokens that are letters and digits in turn."""
+    kinds = "".join("d" if token.isdecimal() else "l" if _LETTERS.fullmatch(token) else "-" for token in tokens)
+    if "d" not in kinds:
+        return []
+    return [
+        _BESIDE.join(tokens[start : start + size])
+        for size in (2, 3)
+        for start in range(len(tokens) - size + 1)
+        if kinds[start : start + size] in _IN_TURN and sum(map(len, tokens[start : start + size])) <= _MAX_LENGTH
+    ]
+
+
+def _query_word(word: str) -> QueryWord:
+    parts = word.split()
+    whole = word.replace(" ", _BESIDE)
+    if len(parts) == 1 or whole in _letters_beside_digits(parts):
+        return QueryWord(word, (whole,), is_exact=True)
+    terms: list[str] = []
+    for start in range(len(parts) - 1):
+        two = parts[start : start + 2]
+        terms += _letters_beside_digits(two) or two
+    return QueryWord(word, tuple(dict.fromkeys(terms)), is_exact=False)
 
 
 def _parts(word: str) -> list[str]:
@@ -89,7 +230,7 @@ def _parts(word: str) -> list[str]:
 
 
 def _pairs(run: str) -> list[str]:
-    return list(map("".join, pairwise(run)))
+    return list(map(add, run, run[1:]))
 
 
 def _runs(text: str) -> list[tuple[str, str, str]]:
@@ -99,6 +240,8 @@ def _runs(text: str) -> list[tuple[str, str, str]]:
         For each run a word, characters of a script without spaces, and symbols. Two of the three are empty.
     """
     symbols, runs = _patterns()
+    # Normalising a text with these takes longer than everything else.
+    text = _FULL_WIDTH_PUNCTUATION.sub(" ", text)
     # NFC joins a symbol and its accent: = and a stroke become ≠. NFKC turns symbols into words, and so follows later.
     text = unicodedata.normalize("NFC", text)
     pieces = symbols.split(text)

@@ -31,7 +31,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from llama_index_mm_zhipu.images import as_image_node, searchable_text_of
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT, PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
-from llama_index_mm_zhipu.vector_store.fulltext import tokens_of
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of
 
 MAX_NESTING = 100
 """Levels of lists and mappings in a metadata value."""
@@ -164,9 +164,9 @@ class NewNodes:
         """Yield the metadata rows of each node."""
         return (metadata_rows(_metadata_as_read(*each)) for each in zip(self._nodes, self._contents, strict=True))
 
-    def tokens(self) -> Iterator[str]:
-        """Yield the full-text tokens of each node, separated by spaces; empty for a node without text."""
-        return (tokens_of(searchable_text_of(node)) for node in self._nodes)
+    def text_terms(self) -> Iterator[TextTerms | None]:
+        """Yield what full text stores of each node; None for a node without text."""
+        return (terms_of(searchable_text_of(node)) for node in self._nodes)
 
 
 def node_from_row(row: NodeRow, image: bytes | None) -> BaseNode:

@@ -13,10 +13,12 @@ import numpy as np
 
 from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.reporting import report
+from llama_index_mm_zhipu.vector_store import text_table
 from llama_index_mm_zhipu.vector_store.contract import MODEL
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.fulltext import ASCII_SYMBOLS, TOKENS_VERSION, tokens_of
+from llama_index_mm_zhipu.vector_store.fulltext import TOKENS_VERSION, terms_of
 from llama_index_mm_zhipu.vector_store.nodes import NodeRow, metadata_rows, node_from_row
+from llama_index_mm_zhipu.vector_store.text_table import TextSize
 from llama_index_mm_zhipu.vector_store.vector_file import VectorFiles, VectorLayout
 
 PAGE_SIZE = 16384
@@ -34,10 +36,11 @@ class Setting:
     SNAPSHOT = "snapshot"
     VECTORS = "vectors"
     FULL_TEXT = "full_text"
+    TEXT_SIZE = "text_size"
     STORE_ID = "store_id"
     COPY = "copy"
 
-    OF_THE_FILE = (DIMENSION, INDEX_TYPE, SNAPSHOT, VECTORS, FULL_TEXT, STORE_ID, COPY)
+    OF_THE_FILE = (DIMENSION, INDEX_TYPE, SNAPSHOT, VECTORS, FULL_TEXT, TEXT_SIZE, STORE_ID, COPY)
     """Settings that describe the file. All others belong to its nodes and go with them to another store."""
 
 
@@ -68,9 +71,8 @@ def prepare(connection: sqlite3.Connection, path: Path | None, initial_settings:
         # Nothing is left to do if another process prepared the file while this one waited for the lock.
         _migrate(connection, path)
         if not _is_current(connection, full_text):
-            if has_fts5:
-                _fill_full_text(connection)
-            settings = {**settings, Setting.FULL_TEXT: full_text}
+            size = _fill_full_text(connection) if has_fts5 else None
+            settings = {**settings, Setting.FULL_TEXT: full_text, Setting.TEXT_SIZE: size}
         set_settings(connection, settings)
     return has_fts5
 
@@ -227,13 +229,12 @@ def _has_fts5(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute("select 1 from pragma_module_list where name = 'fts5'").fetchone())
 
 
-def _fill_full_text(connection: sqlite3.Connection) -> None:
-    connection.execute("drop table if exists texts")
-    # Tokens are written normalised and separated by spaces; the tokenizer for ASCII changes them least.
-    tokenizer = f"ascii tokenchars '_{ASCII_SYMBOLS}'"
-    connection.execute(f'create virtual table texts using fts5 (tokens, tokenize = "{tokenizer}")')
+def _fill_full_text(connection: sqlite3.Connection) -> TextSize:
+    """Fill the full-text table from the nodes, few of which are in memory at a time; return its size."""
+    (count,) = connection.execute("select count(*) from nodes").fetchone()
+    if count > _SLOW_FROM:
+        report(f"Filling the full text of {count:,} nodes, once …")
+    text_table.create(connection)
     rows = connection.execute("select id, node_id, ref_doc_id, class_name, content, picture from nodes")
-    texts = ((id_, tokens_of(searchable_text_of(node_from_row(NodeRow(*row), None)))) for id_, *row in rows)
-    connection.executemany(
-        "insert into texts (rowid, tokens) values (?, ?)", ((id_, tokens) for id_, tokens in texts if tokens)
-    )
+    texts = ((id_, terms_of(searchable_text_of(node_from_row(NodeRow(*row), None)))) for id_, *row in rows)
+    return text_table.add(connection, ((id_, terms) for id_, terms in texts if terms is not None))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
@@ -18,11 +18,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from llama_index.core.schema import BaseNode
 
+from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.shared_folders import stale_files
-from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, LISTED, NUMBERS, TEXTS, Condition, Statement, among
+from llama_index_mm_zhipu.vector_store import text_table
+from llama_index_mm_zhipu.vector_store.conditions import LISTED, NUMBERS, TEXTS, Condition, Statement, among
 from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of, tokens_of
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row
 from llama_index_mm_zhipu.vector_store.schema import Setting, set_settings, transaction
+from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize
 from llama_index_mm_zhipu.vector_store.vector_file import (
     Ids,
     VectorFiles,
@@ -38,6 +42,7 @@ _LISTING_BUDGETS = (5_000, 200_000)
 """Steps of SQLite, up to a few milliseconds, in which each listing of a condition is tried before the first one is run
 to its end."""
 
+_NODES_AT_ONCE = 1_000
 _VECTORS_AT_ONCE = 4096
 
 
@@ -165,21 +170,24 @@ class Reader:
         rows = self._connection.execute(query, (json.dumps(list(ids)),))
         return {id_: node_from_row(NodeRow(*columns), image) for id_, *columns, image in rows}
 
-    def search_text(self, expression: str, condition: Condition, limit: int) -> list[tuple[int, float]]:
-        """Return row ids and BM25 scores of the nodes whose text matches an FTS5 expression, best first."""
-        restriction = "" if condition is EVERY_NODE else f"and ({condition.test.sql})"
-        query = (
-            "select nodes.id, -bm25(texts) from texts join nodes on nodes.id = texts.rowid "
-            f"where texts match ? {restriction} order by bm25(texts), nodes.id limit ?"
-        )
-        return list(self._connection.execute(query, (expression, *condition.test.parameters, limit)))
+    def text_size(self) -> TextSize:
+        """Return the size of all texts together."""
+        return TextSize(*(self.get_setting(Setting.TEXT_SIZE) or ()))
+
+    def text_rows(self, expression: str, limit: int | None = None) -> TextRows:
+        """Return the texts that match an FTS5 expression, or the first of them in the order of their lengths."""
+        return text_table.rows_matching(self._connection, expression, limit)
+
+    def count_texts(self, expression: str) -> int:
+        """Return the number of texts that match an FTS5 expression."""
+        return text_table.count_matching(self._connection, expression)
 
     def tokens_of_texts(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the full-text tokens of nodes by row id; nodes without text are left out."""
-        if not self.has_full_text:
-            return {}
-        query = f"select rowid, tokens from texts where rowid in ({LISTED})"
-        return dict(self._connection.execute(query, (json.dumps(list(ids)),)))
+        texts = {
+            id_: tokens_of(searchable_text_of(node)) for id_, node in self.nodes(ids, include_images=False).items()
+        }
+        return {id_: tokens for id_, tokens in texts.items() if tokens}
 
     def count(self) -> int:
         """Return the number of nodes."""
@@ -191,9 +199,7 @@ class Reader:
 
     def has_texts(self) -> bool:
         """Return whether full text can find any node."""
-        return self.has_full_text and bool(
-            self._connection.execute("select exists (select 1 from texts)").fetchone()[0]
-        )
+        return self.has_full_text and self.text_size().texts > 0
 
     def document_ids(self) -> list[str]:
         """Return the ids of the documents that nodes came from; a node without a source is its own document."""
@@ -353,16 +359,15 @@ class Writer(Reader):
             ((id_, *row) for id_, rows in zip(ids, new.metadata(), strict=True) for row in rows),
         )
         if self.has_full_text:
-            write_all(
-                "insert into texts (rowid, tokens) values (?, ?)",
-                ((id_, tokens) for id_, tokens in zip(ids, new.tokens(), strict=True) if tokens),
-            )
+            self._add_texts((id_, terms) for id_, terms in zip(ids, new.text_terms(), strict=True) if terms)
 
     def delete(self, condition: Condition) -> None:
         """Delete the nodes that meet a condition, and log their row ids for the faiss indexes of all processes."""
         ids = self.select_ids(condition)
         if not len(ids):
             return
+        if self.has_full_text:
+            self._delete_texts(ids)
         packed = (json.dumps(ids.tolist()),)
         run = self._connection.execute
         images = run(
@@ -371,8 +376,6 @@ class Writer(Reader):
         run(f"insert into deletions (id) {LISTED}", packed)
         for table in ("nodes", "metadata"):
             run(f"delete from {table} where id in ({LISTED})", packed)
-        if self.has_full_text:
-            run(f"delete from texts where rowid in ({LISTED})", packed)
         self._connection.executemany(
             "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", images
         )
@@ -420,6 +423,29 @@ class Writer(Reader):
             layout = VectorLayout.new(vectors.shape[1], after=first - 1)
             self._vector_files.create(layout, blocks=[vectors])
             self.set_settings({Setting.VECTORS: layout.as_setting()})
+
+    def _add_texts(self, texts: Iterable[tuple[int, TextTerms]]) -> None:
+        size, added = self.text_size(), text_table.add(self._connection, texts)
+        if added.texts:
+            self.set_settings({Setting.TEXT_SIZE: size.with_texts(added)})
+
+    def _delete_texts(self, ids: Ids) -> None:
+        """Delete the texts of nodes, which must still be there: the terms to delete are computed from their texts."""
+        size = self.text_size()
+        if len(ids) >= size.texts and len(ids) == self.count():
+            text_table.remove_all(self._connection)
+            self.set_settings({Setting.TEXT_SIZE: TextSize()})
+            return
+        removed = text_table.remove(self._connection, self._terms_of_texts(ids))
+        if removed.texts:
+            self.set_settings({Setting.TEXT_SIZE: size.without_texts(removed)})
+
+    def _terms_of_texts(self, ids: Ids) -> Iterator[tuple[int, TextTerms]]:
+        for start in range(0, len(ids), _NODES_AT_ONCE):
+            for id_, node in self.nodes(ids[start : start + _NODES_AT_ONCE].tolist(), include_images=False).items():
+                terms = terms_of(searchable_text_of(node))
+                if terms is not None:
+                    yield id_, terms
 
 
 def write_copy(reader: Reader, path: Path) -> None:

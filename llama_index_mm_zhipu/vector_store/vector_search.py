@@ -11,8 +11,8 @@ from llama_index_mm_zhipu.vector_store.ann import IVF, AnnIndex, Found, search_e
 from llama_index_mm_zhipu.vector_store.calibration import DEFAULT_CALIBRATION, NEIGHBOURS, Calibration
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.fulltext import match_expression
 from llama_index_mm_zhipu.vector_store.sessions import Reader
+from llama_index_mm_zhipu.vector_store.text_search import search_texts
 from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
 
 _BUDGET_PER_NODE = 0.1
@@ -96,8 +96,7 @@ class FaissSearch:
         """
         if not self._reader.has_full_text:
             raise StoreError("this Python's SQLite has no FTS5, which text_search and hybrid need; use mode default")
-        expression = match_expression(query)
-        return self._reader.search_text(expression, self._condition, k) if expression else []
+        return search_texts(self._reader, query, self._condition, k)
 
     def vectors_of(self, ids: Sequence[int]) -> Vectors:
         """Return the vectors of row ids, in their order: shape ``(n, dimension)``."""

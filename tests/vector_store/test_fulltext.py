@@ -11,7 +11,15 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError, schema
-from llama_index_mm_zhipu.vector_store.fulltext import count_words, match_expression, tokens_of, words_of_query
+from llama_index_mm_zhipu.vector_store.fulltext import (
+    QueryWord,
+    TextTerms,
+    count_words,
+    query_words,
+    terms_of,
+    tokens_of,
+    words_of_query,
+)
 
 TEXTS = {
     "plane": "一架白色的飞机停在机场",
@@ -93,18 +101,19 @@ def test_without_fts5_only_the_text_modes_fail(monkeypatch: pytest.MonkeyPatch) 
 
 def test_tokens_of_chinese_are_characters_and_pairs_of_neighbours() -> None:
     assert tokens_of("飞机场 纸") == "飞 机 场 飞机 机场 纸"
-    assert match_expression("飞机场 纸") == '"机场" OR "纸" OR "飞机"'
+    assert words_of_query("飞机场 纸") == ["机场", "纸", "飞机"]
     assert tokens_of("二〇二四") == "二 〇 二 四 二〇 〇二 二四"
-    assert tokens_of("，。！") == match_expression("，。！") == ""
+    assert tokens_of("，。！") == ""
+    assert words_of_query("，。！") == []
 
 
 def test_tokens_of_words_are_the_whole_and_its_letters_and_digits() -> None:
     assert tokens_of("iPhone15Pro") == "iphone15pro iphone 15 pro"
     assert tokens_of("img_001") == "img_001 img 001"
     assert tokens_of("飞机 Boeing 747 ___") == "飞 机 飞机 boeing 747 ___"
-    # These expressions match neither every 15 nor every pro.
-    assert match_expression("iPhone15Pro") == '"iphone 15 pro" OR "iphone15pro"'
-    assert match_expression("SU7 A4") == '"a 4" OR "a4" OR "su 7" OR "su7"'
+    # These words are found neither by every 15 nor by every pro.
+    assert words_of_query("iPhone15Pro") == ["iphone 15 pro", "iphone15pro"]
+    assert words_of_query("SU7 A4") == ["a 4", "a4", "su 7", "su7"]
 
 
 @pytest.mark.parametrize(
@@ -129,8 +138,7 @@ def test_tokens_of_words_are_the_whole_and_its_letters_and_digits() -> None:
 )
 def test_symbols_are_tokens_beside_their_normal_forms(text: str, tokens: str) -> None:
     assert tokens_of(text) == tokens
-    asked = {token.strip('"') for token in match_expression(text).split(" OR ")}
-    assert asked <= set(tokens.split())
+    assert set(words_of_query(text)) <= set(tokens.split())
 
 
 @pytest.mark.parametrize(
@@ -192,6 +200,25 @@ def test_the_words_that_a_text_has_are_counted() -> None:
     assert count_words(words, tokens_of("一架白色的飞机")) == 2
     assert count_words(words, tokens_of("iPhone 15 Pro")) == 1
     assert count_words(words, "") == 0
+
+
+def test_terms_are_the_tokens_with_their_repetitions() -> None:
+    assert terms_of("飞机 飞鸟") == TextTerms(6, "飞 机 飞 鸟 飞机 飞鸟 飞#2")
+    assert terms_of("哈哈哈") == TextTerms(5, "哈 哈 哈 哈哈 哈哈 哈#2 哈#3 哈哈#2")
+    assert terms_of("a a b") == TextTerms(3, "a a b a#2")
+    assert terms_of("……") is None
+
+
+def test_terms_of_letters_and_digits_keep_their_order() -> None:
+    terms = terms_of("iPhone15Pro 机 16")
+    assert terms == TextTerms(6, "机 iphone15pro iphone 15 pro 16 iphone/15 15/pro iphone/15/pro")
+    assert query_words("iphone15pro") == [
+        QueryWord("iphone 15 pro", ("iphone/15/pro",), is_exact=True),
+        QueryWord("iphone15pro", ("iphone15pro",), is_exact=True),
+    ]
+    # Terms do not tell the order of these.
+    assert query_words("a1b2")[0] == QueryWord("a 1 b 2", ("a/1", "1/b", "b/2"), is_exact=False)
+    assert query_words("foo_bar")[0] == QueryWord("foo bar", ("foo", "bar"), is_exact=False)
 
 
 def test_this_python_has_fts5() -> None:

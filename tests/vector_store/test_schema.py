@@ -131,7 +131,9 @@ def test_full_text_is_filled_again_after_use_without_fts5(tmp_path: Path, monkey
         assert store.query(words).ids == ["a"]
 
 
-def test_full_text_with_tokens_of_an_earlier_version_is_filled_again(tmp_path: Path) -> None:
+def test_full_text_with_tokens_of_an_earlier_version_is_filled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with FaissMultiModalVectorStore(tmp_path) as store:
         store.add([TextNode(id_="a", text="iPhone15Pro™🎉", embedding=[1.0])])
     with sqlite3.connect(tmp_path / "default.sqlite3") as database:
@@ -142,10 +144,15 @@ def test_full_text_with_tokens_of_an_earlier_version_is_filled_again(tmp_path: P
             update settings set value = '2' where key = 'full_text';
         """)
         assert database.execute("select value from settings where key = 'full_text'").fetchone() == ("2",)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(schema, "_SLOW_FROM", 0)
     with FaissMultiModalVectorStore(tmp_path) as store:
+        assert capsys.readouterr().err == "Filling the full text of 1 nodes, once …\n"
         for query in ("🎉", "iphone", "™"):
             words = VectorStoreQuery(query_str=query, similarity_top_k=5, mode=VectorStoreQueryMode.TEXT_SEARCH)
             assert store.query(words).ids == ["a"]
+        store.delete_nodes(["a"])
+        assert not store.has_texts()
 
 
 # Transactions
