@@ -35,11 +35,13 @@ from llama_index_mm_zhipu.vector_store.sessions import Reader, Writer, write_cop
 WAIT_FOR_WRITER_SECONDS = 30.0
 """Maximum time that a call waits while another process writes."""
 
-_CHECKPOINT_PAGES = 4000
-"""Pages in the write-ahead log, 64 MB, after which SQLite moves them to the file. Fewer moves write each page less
-often."""
+_CHECKPOINT_BYTES = 64 * 2**20
+"""Size of the write-ahead log at which SQLite moves its pages to the file. Fewer moves write each page less often."""
 
-_CACHE_KIB = 4_096
+_READ_CACHE_KIB = 4_096
+
+_WRITE_CACHE_KIB = 65_536
+"""A page that leaves the cache before the end of a transaction is written to the log, and again when it is changed."""
 
 
 class Database:
@@ -195,20 +197,20 @@ class Database:
             self._reading_connection = self._writing_connection = self._read_only.connect()
             self._reader = Reader(self._reading_connection, has_current_full_text(self._reading_connection))
             return
-        self._writing_connection = self._connect()
+        self._writing_connection = self._connect(_WRITE_CACHE_KIB)
         try:
             has_full_text = prepare(self._writing_connection, self.path, self._initial_settings)
             self._writer = Writer(self._writing_connection, has_full_text)
             self._reading_connection = self._writing_connection
             if self.path is not None:
-                self._reading_connection = self._connect()
+                self._reading_connection = self._connect(_READ_CACHE_KIB)
                 self._reading_connection.execute("pragma query_only = on")
             self._reader = Reader(self._reading_connection, has_full_text)
         except BaseException:
             self._writing_connection.close()
             raise
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_kib: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
             _location(self.path), timeout=WAIT_FOR_WRITER_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -217,8 +219,10 @@ class Database:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma fullfsync = on")
-        connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"pragma cache_size = {-_CACHE_KIB}")
+        # Files of earlier versions have larger pages.
+        (page_size,) = connection.execute("pragma page_size").fetchone()
+        connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_BYTES // page_size}")
+        connection.execute(f"pragma cache_size = {-cache_kib}")
         register_functions(connection)
         return connection
 

@@ -29,6 +29,7 @@ from llama_index_mm_zhipu.vector_store.conditions import (
     of_row_ids,
     one_of,
 )
+from llama_index_mm_zhipu.vector_store.metadata_tables import MetadataExample
 from llama_index_mm_zhipu.vector_store.predicates import (
     AllOf,
     AnyOf,
@@ -46,7 +47,7 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     predicate_of,
     require_nesting_within_limit,
 )
-from llama_index_mm_zhipu.vector_store.sessions import Ids, MetadataExample, Reader
+from llama_index_mm_zhipu.vector_store.sessions import Ids, Reader
 
 _SCALAR = "kind = 'scalar' and"
 

@@ -100,7 +100,8 @@ def test_filters_on_a_file_of_version_2_see_values_as_they_are_read_back(version
         assert [found.node_id for found in store.get_nodes(filters=MetadataFilters(filters=[red]))] == ["a"]
         assert "nothing" not in store.metadata_keys()
     with sqlite3.connect(version_2 / "default.sqlite3") as database:
-        assert database.execute("select value from metadata where id = 2").fetchall() == [(2,)]
+        query = "select value from metadata_values where id in (select value_id from node_metadata where id = 2)"
+        assert database.execute(query).fetchall() == [(2,)]
 
 
 def test_a_migration_that_fails_leaves_the_file_unchanged(version_1: Path) -> None:
