@@ -118,8 +118,9 @@ class Reader:
             self._connection.set_progress_handler(None, 0)
 
     def select_matching(self, ids: Sequence[int], condition: Condition) -> set[int]:
-        """Return the row ids among the given ones that meet a condition."""
-        query = f"select nodes.id from nodes where nodes.id in ({LISTED}) and ({condition.test.sql})"
+        """Return the row ids among those of some nodes that meet a condition."""
+        # The rows of the nodes themselves are not read: they lie on many pages.
+        query = f"select nodes.id from (select value as id from json_each(?)) as nodes where {condition.test.sql}"
         rows = self._connection.execute(query, (json.dumps(list(ids)), *condition.test.parameters))
         return {id_ for (id_,) in rows}
 
