@@ -56,7 +56,7 @@ def insert_metadata(connection: sqlite3.Connection, ids: Sequence[int], rows: It
     connection.executemany(
         # A list may contain a value twice.
         "insert or ignore into node_metadata values (?, ?, ?)",
-        ((id_, *numbers.of(row)) for id_, of_node in zip(ids, rows, strict=True) for row in of_node),
+        ((id_, *numbers[row]) for id_, of_node in zip(ids, rows, strict=True) for row in of_node),
     )
 
 
@@ -90,34 +90,33 @@ def clear_metadata(connection: sqlite3.Connection) -> None:
         connection.execute(f"delete from {table}")
 
 
-class _Numbers:
-    """The numbers of fields and values, which are inserted where they are new.
+class _Numbers(dict[MetadataRow, tuple[int, int]]):
+    """The numbers of the field and the value of metadata rows, which are inserted where they are new.
 
-    The numbers are valid within one transaction: another one may delete values.
+    They are valid within one transaction: another one may delete values.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__()
         self._connection = connection
         self._fields: dict[tuple[str, str], int] = {}
-        # 1 and 1.0 are one value, for Python and for SQLite.
-        self._values: dict[MetadataRow, tuple[int, int]] = {}
 
-    def of(self, row: MetadataRow) -> tuple[int, int]:
-        """Return the numbers of the field and the value of a row."""
-        numbers = self._values.get(row)
-        if numbers is None:
-            field = self._fields.get(row[:2])
-            if field is None:
-                field = self._fields[row[:2]] = self._number("metadata_fields (key, kind)", row[:2])
-            numbers = field, self._number("metadata_values (field, value)", (field, row.value))
-            self._values[row] = numbers
+    # 1 and 1.0 are one value, for Python and for SQLite.
+    def __missing__(self, row: MetadataRow) -> tuple[int, int]:
+        key, kind, value = row
+        field = self._fields.get((key, kind))
+        if field is None:
+            field = self._fields[key, kind] = self._number("metadata_fields", "key, kind", (key, kind))
+        self[row] = numbers = field, self._number("metadata_values", "field, value", (field, value))
         return numbers
 
-    def _number(self, table: str, values: tuple[int | str, int | str | float]) -> int:
-        name, _, columns = table.partition(" ")
+    def _number(self, table: str, columns: str, values: tuple[int | str, int | str | float]) -> int:
         run = self._connection.execute
-        found = run(f"select id from {name} where {columns} = (?, ?)", values).fetchone()
-        return int(found[0]) if found else int(run(f"insert into {table} values (?, ?)", values).lastrowid or 0)
+        found = run(f"select id from {table} where ({columns}) = (?, ?)", values).fetchone()
+        if found is not None:
+            return int(found[0])
+        inserted = run(f"insert into {table} ({columns}) values (?, ?)", values)
+        return int(inserted.lastrowid or 0)
 
 
 # Reading

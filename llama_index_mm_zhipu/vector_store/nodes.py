@@ -13,7 +13,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,28 @@ class WholeNode(NamedTuple):
     class_name: str
     content: str
     metadata: dict[str, Any]
+
+
+class NewRows(Protocol):
+    """What is written of new nodes, each time one item for each of them in the same order.
+
+    Attributes:
+        vectors: Shape ``(n, dimension)``.
+    """
+
+    vectors: npt.NDArray[np.float32]
+
+    def rows(self) -> Iterable[NodeRow]:
+        """Return the row of each node, with compact JSON; ids are unique."""
+
+    def images(self) -> Iterable[tuple[str, bytes]]:
+        """Return hash and bytes of each inline image, of any number."""
+
+    def metadata(self) -> Iterable[Iterable[MetadataRow]]:
+        """Return the metadata rows of each node."""
+
+    def tokens(self) -> Iterable[str]:
+        """Return the full-text tokens of each node, separated by spaces; empty for a node without text."""
 
 
 class _NotStorableError(ValueError):

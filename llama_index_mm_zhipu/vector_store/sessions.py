@@ -29,7 +29,7 @@ from llama_index_mm_zhipu.vector_store.metadata_tables import (
     delete_metadata,
     insert_metadata,
 )
-from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row
+from llama_index_mm_zhipu.vector_store.nodes import NewRows, NodeRow, node_from_row
 from llama_index_mm_zhipu.vector_store.postings import clear_postings, delete_postings, insert_postings
 from llama_index_mm_zhipu.vector_store.schema import Setting, set_settings, transaction
 
@@ -264,14 +264,14 @@ class Writer(Reader):
         """Delete all recorded settings but these."""
         self._connection.execute(f"delete from settings where key not in ({LISTED})", (json.dumps(list(keep)),))
 
-    def insert(self, new: NewNodes) -> None:
+    def insert(self, new: NewRows) -> None:
         """Insert nodes whose ids do not exist yet.
 
         Rows are passed one by one: a list of all rows would keep Python's garbage collector busy for longer than SQLite
         takes to write them.
         """
         first = self._last_number("nodes") + 1
-        ids = range(first, first + len(new))
+        ids = range(first, first + len(new.vectors))
         write_all = self._connection.executemany
         write_all("insert or ignore into pictures values (?, ?)", new.images())
         write_all(
