@@ -36,7 +36,7 @@ from llama_index_mm_zhipu.vector_store.schema import Setting, set_settings, tran
 Ids = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
-_LISTING_BUDGETS = (5_000, 200_000)
+_LISTING_BUDGETS = (10_000, 400_000)
 """Steps of SQLite, up to a few milliseconds, in which each listing of a condition is tried before the first one is run
 to its end."""
 
@@ -248,9 +248,7 @@ class Reader:
         # One text of all ids is read four times faster than a row for each id.
         sql, parameters = listing
         (text,) = self._connection.execute(f"select group_concat(id) from ({sql})", parameters).fetchone()
-        ids = np.fromstring(text or "", dtype=np.int64, sep=",")
-        is_ascending = bool(np.all(ids[1:] > ids[:-1]))
-        return ids if is_ascending else np.unique(ids)
+        return _sorted_and_unique(np.fromstring(text or "", dtype=np.int64, sep=","))
 
 
 class Writer(Reader):
@@ -366,6 +364,14 @@ def _require_copy_of(store_id: str, path: Path) -> None:
 def _sequence_numbers(connection: sqlite3.Connection) -> dict[str, int]:
     """Return the last id of each autoincrement table; every change of nodes increases one of them."""
     return dict(connection.execute("select name, seq from sqlite_sequence order by name"))
+
+
+def _sorted_and_unique(ids: Ids) -> Ids:
+    # numpy's "unique" hashes integers, which takes forty times longer than sorting them.
+    if not np.all(ids[1:] > ids[:-1]):
+        ids = np.sort(ids)
+        ids = ids[np.append(True, ids[1:] != ids[:-1])]
+    return ids
 
 
 def _column(rows: list[tuple[int]]) -> Ids:
