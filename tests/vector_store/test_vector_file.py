@@ -85,7 +85,7 @@ def test_an_addition_that_fails_leaves_no_vector_behind(tmp_path: Path, monkeypa
     store.add(nodes(0, 1))
     with monkeypatch.context() as patched:
         # The disk becomes full after the vectors were written.
-        patched.setattr("llama_index_mm_zhipu.vector_store.nodes.NewNodes.tokens", lambda new: 1 / 0)
+        patched.setattr("llama_index_mm_zhipu.vector_store.nodes.NewNodes.text_terms", lambda new: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             store.add(nodes(2, 3))
     store.add(nodes(4, 5))
