@@ -58,6 +58,9 @@ _MAX_INSTR = 8
 _STEPS_PER_TEST = 40
 """Steps of SQLite's virtual machine to test one node, about. Listing may take as long as testing would."""
 
+_STEPS_OF_A_STATEMENT = 200
+"""Steps that take about as long as compiling another statement."""
+
 _RARE_STEPS = 4_000
 """Maximum steps to list the nodes of a condition that few nodes meet."""
 
@@ -151,7 +154,7 @@ def _matching(condition: AnyCondition, within: Ids | None, reader: Reader) -> Id
 def _matching_condition(condition: Condition, within: Ids | None, reader: Reader) -> Ids:
     if within is None:
         return reader.select_ids(condition)
-    listed = reader.select_ids_within(condition, _STEPS_PER_TEST * (len(within) + 1))
+    listed = reader.select_ids_within(condition, _STEPS_OF_A_STATEMENT + _STEPS_PER_TEST * len(within))
     if listed is None:
         listed = np.array(sorted(reader.select_matching(within.tolist(), condition)), dtype=np.int64)
     return _intersection(listed, within)
