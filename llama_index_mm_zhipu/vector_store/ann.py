@@ -52,6 +52,7 @@ _MEAN_SAMPLE = 1_000
 _COMPACT_SHARE = 0.25
 _REBUILD_SHARE = 0.5
 _MIN_DELETED = 1000
+_MIN_GROWN = 1000
 _MAX_GROWTH = 2
 """An index is built again once this many times its lists would suit its vectors: after it has grown fourfold."""
 
@@ -159,8 +160,12 @@ class AnnIndex:
 
         Always False for a flat index.
         """
-        grown = isinstance(self.index, IvfIndex) and list_count(len(self)) >= _MAX_GROWTH * self.index.lists
-        return grown or self._deleted > max(_MIN_DELETED, _REBUILD_SHARE * len(self._ids.values))
+        has_grown = (
+            isinstance(self.index, IvfIndex)
+            and len(self) >= _MIN_GROWN
+            and list_count(len(self)) >= _MAX_GROWTH * self.index.lists
+        )
+        return has_grown or self._deleted > max(_MIN_DELETED, _REBUILD_SHARE * len(self._ids.values))
 
     def __len__(self) -> int:
         return len(self._ids.values) - self._deleted

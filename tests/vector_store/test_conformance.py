@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conformance import VectorStoreConformance
 from llama_index.core.schema import TextNode
@@ -32,9 +33,10 @@ class TestFaissMultiModalVectorStore(VectorStoreConformance):
                 store.reindex(index_type)
             elif index_type == "ivf":
                 # It is trained with vectors, which then may be deleted.
-                store.add([TextNode(id_="trained with", embedding=[1.0] * dimension)])
+                vectors = np.random.default_rng(0).uniform(size=(500, dimension)).tolist()
+                trained_with = store.add([TextNode(embedding=vector) for vector in vectors])
                 store.reindex(index_type)
-                store.delete_nodes(["trained with"])
+                store.delete_nodes(trained_with)
             stores.append(store)
             return store
 
