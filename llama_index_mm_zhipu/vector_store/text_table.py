@@ -23,9 +23,9 @@ _MAX_LENGTH = 2 ** (63 - _ID_BITS) - 1
 
 _CHUNK = 16_384
 _HASH_SIZE = 8 * 2**20
-"""Texts that are written in the order of their row ids, and bytes that FTS5 collects in memory for a segment, by default
-1 MiB. FTS5 writes a segment when the memory is full, and at every row id below the last: many segments, which it then
-merges, make large transactions take twice as long."""
+"""Texts that are written in the order of their row ids, and bytes of a segment that FTS5 collects in memory, by default
+1 MiB. FTS5 writes a segment when the memory is full, and at every row id below the last. Many small segments, which it
+then merges, make large transactions take twice as long."""
 
 
 class TextSize(NamedTuple):
