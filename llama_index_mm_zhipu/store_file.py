@@ -86,14 +86,15 @@ def read_store_file(path: Path) -> StoreFile:
         raise FileNotFoundError(f"no store at {path}")
     try:
         with _opened(path) as connection:
+            is_earlier = not _number(connection, _HAS_NUMBERED_VALUES)
             return StoreFile(
                 path=path,
                 nodes=_number(connection, "select count(*) from nodes"),
                 settings={key: json.loads(value) for key, value in connection.execute("select * from settings")},
                 schema=_number(connection, "pragma user_version"),
                 bytes=_size(path),
-                sources=dict(connection.execute(_SOURCES)),
-                metadata_keys=tuple(_keys(connection)),
+                sources=dict(connection.execute(_EARLIER_SOURCES if is_earlier else _SOURCES)),
+                metadata_keys=tuple(_keys(connection, is_earlier)),
             )
     except sqlite3.Error as error:
         reason = "the disk is full" if is_full(path.parent) else error
@@ -111,10 +112,20 @@ def is_full(folder: Path) -> bool:
         return False
 
 
-# The index of metadata by key and value answers this without reading nodes.
-_SOURCES = "select value, count(*) from metadata where key = 'source_root' group by key, kind, value order by value"
+_SOURCES = """
+    select value, (select count(*) from postings where term = metadata_values.id)
+        + (select count(*) from recent_postings where term = metadata_values.id)
+    from metadata_values where field in (select id from metadata_fields where key = 'source_root') order by value
+"""
+_KEYS = "select distinct key from metadata_fields order by key"
 
-_NEXT_KEY = "select key from metadata where key > ? order by key limit 1"
+_HAS_NUMBERED_VALUES = "select count(*) from sqlite_master where name = 'metadata_values'"
+
+# Earlier files have one table of metadata. Its index by key and value answers this without reading nodes.
+_EARLIER_SOURCES = (
+    "select value, count(*) from metadata where key = 'source_root' group by key, kind, value order by value"
+)
+_EARLIER_NEXT_KEY = "select key from metadata where key > ? order by key limit 1"
 
 
 @contextmanager
@@ -134,10 +145,13 @@ def _number(connection: sqlite3.Connection, query: str) -> int:
     return int(connection.execute(query).fetchone()[0])
 
 
-def _keys(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield the distinct keys, each by a step in the index: there may be millions of values."""
+def _keys(connection: sqlite3.Connection, is_earlier: bool) -> Iterator[str]:
+    """Yield the distinct keys; in an earlier file each by a step in the index: there may be millions of values."""
+    if not is_earlier:
+        yield from (key for (key,) in connection.execute(_KEYS))
+        return
     key = ""
-    while (row := connection.execute(_NEXT_KEY, (key,)).fetchone()) is not None:
+    while (row := connection.execute(_EARLIER_NEXT_KEY, (key,)).fetchone()) is not None:
         (key,) = row
         yield key
 

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from llama_index_mm_zhipu.text import replace_lone_surrogates
@@ -22,6 +23,9 @@ LISTED = "select value from json_each(?)"
 """The values of a JSON list. One parameter holds them all, because SQLite limits the number of parameters."""
 
 _DECODED = "select decoded(value) from json_each(?)"
+
+POSTINGS = ("postings", "recent_postings")
+"""The tables of terms and row ids (module ``postings``). Queries read both."""
 
 # SQLite orders every number before every text, and the empty text before all other texts.
 NUMBERS = "value < ''"
@@ -175,11 +179,7 @@ def _joined(operator: str, statements: Sequence[Statement], brackets: bool = Tru
 
 def has_metadata(key: str, test: str, *parameters: Any) -> Condition:
     """Return the condition that a metadata row of the node has this key and passes a test of ``kind`` and ``value``."""
-    values = (key, *parameters)
-    return Condition(
-        Statement(f"exists (select 1 from metadata where id = nodes.id and key = ? and {test})", values),
-        (Statement(f"select id from metadata where key = ? and {test}", values),),
-    )
+    return _has_metadata_row(test, test, (key, *parameters))
 
 
 def has_metadata_among(key: str, kind: str, values: Sequence[str | int | float]) -> Condition:
@@ -187,19 +187,15 @@ def has_metadata_among(key: str, kind: str, values: Sequence[str | int | float])
     listing, parameters = among("value", values)
     # The unary plus keeps SQLite from looking up each of the values for each node.
     test, _ = among("+value", values)
-    same_rows, everything = "key = ? and kind = ?", (key, kind, *parameters)
-    return Condition(
-        Statement(f"exists (select 1 from metadata where id = nodes.id and {same_rows} and {test})", everything),
-        (Statement(f"select id from metadata where {same_rows} and {listing}", everything),),
-    )
+    return _has_metadata_row(f"kind = ? and {test}", f"kind = ? and {listing}", (key, kind, *parameters))
 
 
-def one_of(column: str, values: Iterable[str]) -> Condition:
+def one_of(column: Literal["node_id", "ref_doc_id"], values: Iterable[str]) -> Condition:
     """Return the condition that a column of the node has one of the values."""
     test, parameters = among(column, list(values))
     return Condition(
         Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and {test})", parameters),
-        (Statement(f"select id from nodes where {test}", parameters),),
+        (nodes_with_ids(column, values),),
     )
 
 
@@ -209,11 +205,52 @@ def of_document(ref_doc_id: str) -> Condition:
     A node without a source is its own document, as in LlamaIndex's pipelines.
     """
     document_id = replace_lone_surrogates(ref_doc_id)
-    test, parameters = "ref_doc_id = ? or (ref_doc_id is null and node_id = ?)", (document_id, document_id)
+    test, parameters = "(ref_doc_id = ? or (ref_doc_id is null and node_id = ?))", (document_id, document_id)
     return Condition(
-        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and ({test}))", parameters),
-        (Statement(f"select id from nodes where {test}", parameters),),
+        Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and {test})", parameters),
+        (_nodes_with_terms([document_id], Statement(test, parameters)),),
     )
+
+
+def nodes_with_ids(column: Literal["node_id", "ref_doc_id"], values: Iterable[str]) -> Statement:
+    """Return the query of the row ids of all nodes whose column has one of the values."""
+    ids = list(values)
+    # The unary plus keeps SQLite from looking for an index of the column.
+    return _nodes_with_terms(ids, among(f"+{column}", ids))
+
+
+def _nodes_with_terms(ids: Sequence[str], test: Statement) -> Statement:
+    """Return the query of the nodes that have the terms of ids of nodes or documents, and pass a test.
+
+    Terms are hashes, so that nodes with other ids have them too.
+    """
+    terms = json.dumps([id_term(each) for each in ids])
+    found = " union all ".join(f"select id from {table} where term in ({LISTED})" for table in POSTINGS)
+    return Statement(
+        f"select id from nodes where id in ({found}) and {test.sql}", (*[terms] * len(POSTINGS), *test.parameters)
+    )
+
+
+def _has_metadata_row(test: str, listing: str, parameters: tuple[Any, ...]) -> Condition:
+    """Return the condition that a metadata row of the node passes a test.
+
+    Args:
+        test: Test of ``kind`` and ``value`` for a given node.
+        listing: The same test for all values.
+        parameters: The key, and the parameters of either test.
+    """
+    # "Cross" fixes the order in which SQLite reads the tables.
+    one = (
+        "exists (select 1 from metadata_fields cross join node_metadata as own on own.field = metadata_fields.id "
+        f"cross join metadata_values on metadata_values.id = value_id where key = ? and own.id = nodes.id and {test})"
+    )
+    # The values are looked up once, and then each table of postings is read.
+    found = " union all ".join(f"select id from found cross join {table} on term = value_id" for table in POSTINGS)
+    every = (
+        "select id from (with found (value_id) as (select metadata_values.id from metadata_fields "
+        f"cross join metadata_values on field = metadata_fields.id where key = ? and {listing}) {found})"
+    )
+    return Condition(Statement(one, parameters), (Statement(every, parameters),))
 
 
 def of_row_ids(ids: Sequence[int]) -> Condition:
@@ -237,11 +274,20 @@ def among(column: str, values: Sequence[str | int | float]) -> Statement:
 
 
 def register_functions(connection: sqlite3.Connection) -> None:
-    """Define the SQL functions ``lower``, ``decoded`` and ``contains_any`` on a connection."""
+    """Define the SQL functions ``id_term``, ``lower``, ``decoded`` and ``contains_any`` on a connection."""
+    connection.create_function("id_term", 1, id_term, deterministic=True)
     # SQLite's own lower() knows ASCII only.
     connection.create_function("lower", 1, _lower, deterministic=True)
     connection.create_function("decoded", 1, _decoded, deterministic=True)
     connection.create_function("contains_any", 2, _contains_any, deterministic=True)
+
+
+def id_term(id_: str) -> int:
+    """Return the term of the id of a node or a document: a negative number of 31 bits.
+
+    Terms of metadata values are positive.
+    """
+    return ~(int.from_bytes(blake2b(id_.encode(), digest_size=4).digest(), "big") >> 1)
 
 
 def encode_values(values: Sequence[str | int | float]) -> str:

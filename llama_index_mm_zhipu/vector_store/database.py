@@ -37,11 +37,13 @@ from llama_index_mm_zhipu.vector_store.vector_file import SUFFIX, VectorFiles, p
 WAIT_FOR_WRITER_SECONDS = 30.0
 """Maximum time that a call waits while another process writes."""
 
-_CHECKPOINT_PAGES = 4000
-"""Pages in the write-ahead log, 64 MB, after which SQLite moves them to the file. Fewer moves write each page less
-often."""
+_CHECKPOINT_BYTES = 64 * 2**20
+"""Size of the write-ahead log at which SQLite moves its pages to the file. Fewer moves write each page less often."""
 
-_CACHE_KIB = 4_096
+_READ_CACHE_KIB = 4_096
+
+_WRITE_CACHE_KIB = 65_536
+"""A page that leaves the cache before the end of a transaction is written to the log, and again when it is changed."""
 
 
 class Database:
@@ -214,13 +216,13 @@ class Database:
             self._reader = Reader(self._reading_connection, has_full_text, self.vector_files)
             return
         self.vector_files = VectorFiles(self.path)
-        self._writing_connection = self._connect()
+        self._writing_connection = self._connect(_WRITE_CACHE_KIB)
         try:
             has_full_text = prepare(self._writing_connection, self.path, self._initial_settings)
             self._writer = Writer(self._writing_connection, has_full_text, self.vector_files)
             self._reading_connection = self._writing_connection
             if self.path is not None:
-                self._reading_connection = self._connect()
+                self._reading_connection = self._connect(_READ_CACHE_KIB)
                 self._reading_connection.execute("pragma query_only = on")
             self._reader = Reader(self._reading_connection, has_full_text, self.vector_files)
         except BaseException:
@@ -249,7 +251,7 @@ class Database:
                     ) from None
                 missing = error.filename
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_kib: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
             _location(self.path), timeout=WAIT_FOR_WRITER_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -258,8 +260,10 @@ class Database:
         connection.execute("pragma journal_mode = wal")
         connection.execute("pragma synchronous = full")
         connection.execute("pragma fullfsync = on")
-        connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_PAGES}")
-        connection.execute(f"pragma cache_size = {-_CACHE_KIB}")
+        # Files of earlier versions have larger pages.
+        (page_size,) = connection.execute("pragma page_size").fetchone()
+        connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_BYTES // page_size}")
+        connection.execute(f"pragma cache_size = {-cache_kib}")
         register_functions(connection)
         return connection
 

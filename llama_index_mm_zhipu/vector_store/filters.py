@@ -29,6 +29,7 @@ from llama_index_mm_zhipu.vector_store.conditions import (
     of_row_ids,
     one_of,
 )
+from llama_index_mm_zhipu.vector_store.metadata_tables import MetadataExample
 from llama_index_mm_zhipu.vector_store.predicates import (
     AllOf,
     AnyOf,
@@ -46,7 +47,7 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     predicate_of,
     require_nesting_within_limit,
 )
-from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, Reader
+from llama_index_mm_zhipu.vector_store.sessions import Reader
 from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 _SCALAR = "kind = 'scalar' and"
@@ -54,10 +55,13 @@ _SCALAR = "kind = 'scalar' and"
 _MAX_INSTR = 8
 """Maximum number of texts for which a call of SQLite's ``instr`` each is faster than one call of a Python function."""
 
-_STEPS_PER_TEST = 20
+_STEPS_PER_TEST = 40
 """Steps of SQLite's virtual machine to test one node, about. Listing may take as long as testing would."""
 
-_RARE_STEPS = 2_000
+_STEPS_OF_A_STATEMENT = 200
+"""Steps that take about as long as compiling another statement."""
+
+_RARE_STEPS = 4_000
 """Maximum steps to list the nodes of a condition that few nodes meet."""
 
 _MAX_COLLECTED_IDS = 100_000
@@ -150,7 +154,7 @@ def _matching(condition: AnyCondition, within: Ids | None, reader: Reader) -> Id
 def _matching_condition(condition: Condition, within: Ids | None, reader: Reader) -> Ids:
     if within is None:
         return reader.select_ids(condition)
-    listed = reader.select_ids_within(condition, _STEPS_PER_TEST * (len(within) + 1))
+    listed = reader.select_ids_within(condition, _STEPS_OF_A_STATEMENT + _STEPS_PER_TEST * len(within))
     if listed is None:
         listed = np.array(sorted(reader.select_matching(within.tolist(), condition)), dtype=np.int64)
     return _intersection(listed, within)

@@ -27,9 +27,10 @@ MAX_COMPONENTS = 128
 of 256 have 99.9 % in those of the demo model."""
 
 TRAINING_VECTORS = 65_536
-MIN_VECTORS = 1_000
-"""Fewer vectors are searched flat in less time than it takes to train an inverted file."""
+_MIN_TRAINING_VECTORS = 64
+"""faiss finds 16 values for each component; fewer vectors are repeated."""
 
+_VECTORS_PER_LIST = 16
 _CODE_BITS = 4
 _ITERATIONS = 10
 _MIN_PART = 50_000
@@ -63,22 +64,16 @@ class IvfIndex:
         """Return an index without vectors.
 
         Args:
-            sample: Vectors of shape ``(n, dimension)`` that are like those to be added.
+            sample: Vectors of shape ``(n, dimension)`` that are like those to be added, at least one.
             expected: Number of vectors that the index is made for.
-
-        Raises:
-            ValueError: The sample has fewer than ``MIN_VECTORS`` vectors.
         """
-        if len(sample) < MIN_VECTORS:
-            raise ValueError(
-                f"an index of type 'ivf' needs {MIN_VECTORS:,} vectors to be trained, the store has {len(sample):,}; "
-                "add more, or choose flat"
-            )
         faiss = load_faiss()
+        lists = max(1, min(list_count(expected), len(sample) // _VECTORS_PER_LIST))
+        sample = np.resize(sample, (max(len(sample), _MIN_TRAINING_VECTORS), sample.shape[1]))
         mean = sample.mean(axis=0)
         components = _principal_components(sample - mean)
         projected = np.ascontiguousarray((sample - mean) @ components)
-        dimension, lists = projected.shape[1], min(list_count(expected), len(sample) // 16)
+        dimension = projected.shape[1]
         quantizer = faiss.IndexFlatL2(dimension)
         clustering = faiss.Clustering(dimension, lists)
         clustering.niter = _ITERATIONS
@@ -87,6 +82,7 @@ class IvfIndex:
         clustering.train(projected, quantizer)
         codes = faiss.IndexIVFPQFastScan(quantizer, dimension, lists, dimension, _CODE_BITS, faiss.METRIC_INNER_PRODUCT)
         codes.by_residual = True
+        codes.pq.cp.min_points_per_centroid = 1
         codes.train(projected)
         return cls(mean, components, codes)
 

@@ -1,7 +1,7 @@
 """Conversion of LlamaIndex nodes to rows of the database and back.
 
-A node is stored as JSON, without its vector and its inline image, which have tables of their own. Filters see metadata
-as it is read back from this JSON, so that a date, for example, compares as text.
+A node is stored as compact JSON (module ``compact``), without its vector and its inline image, which are stored
+elsewhere. Filters see metadata as it is read back from this JSON, so that a date, for example, compares as text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from pydantic_core import PydanticSerializationError, to_json
 from llama_index_mm_zhipu.images import as_image_node, searchable_text_of
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT, PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
+from llama_index_mm_zhipu.vector_store.compact import compact_json, fields_of
 from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of
 
 MAX_NESTING = 100
@@ -50,7 +51,7 @@ class NodeRow(NamedTuple):
         node_id: LlamaIndex's id.
         ref_doc_id: Id of the source document, if any.
         class_name: LlamaIndex's name of the node's class.
-        content: The node as JSON, without its vector, and without its image if ``image`` is set.
+        content: The node as JSON, compact or whole, without its vector, and without its image if ``image`` is set.
         image: SHA-256 of the bytes of an inline image.
     """
 
@@ -80,7 +81,7 @@ class StorableNode(NamedTuple):
 
     Attributes:
         node: The given node, or a changed copy.
-        content: The node as JSON, without vector and inline image.
+        content: The node as compact JSON, without vector and inline image.
     """
 
     node: BaseNode
@@ -101,6 +102,28 @@ class WholeNode(NamedTuple):
     class_name: str
     content: str
     metadata: dict[str, Any]
+
+
+class NewRows(Protocol):
+    """What is written of new nodes, each time one item for each of them in the same order.
+
+    Attributes:
+        vectors: Shape ``(n, dimension)``.
+    """
+
+    vectors: npt.NDArray[np.float32]
+
+    def rows(self) -> Iterable[NodeRow]:
+        """Return the row of each node, with compact JSON; ids are unique."""
+
+    def images(self) -> Iterable[tuple[str, bytes]]:
+        """Return hash and bytes of each inline image, of any number."""
+
+    def metadata(self) -> Iterable[Iterable[MetadataRow]]:
+        """Return the metadata rows of each node."""
+
+    def text_terms(self) -> Iterable[TextTerms | None]:
+        """Return the full-text terms of each node; None for a node without text."""
 
 
 class _NotStorableError(ValueError):
@@ -142,18 +165,28 @@ class NewNodes:
         return len(self.node_ids)
 
     def rows(self) -> Iterator[NodeRow]:
-        """Yield the row of each node."""
+        """Yield the row of each node, with compact JSON."""
         for node, content in zip(self._nodes, self._contents, strict=True):
             image = self._hashes.get(node.node_id)
-            if image is None:
+            if image is None and getattr(node, "image", None):
                 # An image that is not plain base64 stays in the JSON as it is.
-                content = _with_image(node, content)
+                content = compact_json(node, _class_name(node), {"embedding"})
             yield NodeRow(node.node_id, node.ref_doc_id, _class_name(node), content, image)
+
+    def whole_rows(self) -> Iterator[NodeRow]:
+        """Yield the row of each node, with whole JSON."""
+        for node in self._nodes:
+            image = self._hashes.get(node.node_id)
+            exclude = {"embedding"} if image is None else _STORED_SEPARATELY
+            yield NodeRow(
+                node.node_id, node.ref_doc_id, _class_name(node), node.model_dump_json(exclude=exclude), image
+            )
 
     def whole(self) -> Iterator[WholeNode]:
         """Yield each node in one piece."""
         for node, content in zip(self._nodes, self._contents, strict=True):
-            yield WholeNode(node, _class_name(node), _with_image(node, content), _metadata_as_read(node, content))
+            whole = node.model_dump_json(exclude={"embedding"})
+            yield WholeNode(node, _class_name(node), whole, _metadata_as_read(node, content))
 
     def images(self) -> Iterator[tuple[str, bytes]]:
         """Yield hash and bytes of each inline image."""
@@ -176,7 +209,7 @@ def node_from_row(row: NodeRow, image: bytes | None) -> BaseNode:
         row: Row of the table of nodes.
         image: Bytes of the inline image; None if there is none, or if it is in the JSON.
     """
-    fields: dict[str, Any] = json.loads(row.content)
+    fields = fields_of(row.content, row.class_name, row.node_id, row.ref_doc_id)
     if image is not None:
         fields["image"] = base64.b64encode(image).decode("ascii")
     return _CLASSES[row.class_name].from_dict(fields)
@@ -205,7 +238,7 @@ def storable_node(node: BaseNode) -> StorableNode:
     if metadata is not node.metadata:
         node = node.model_copy(update={"metadata": metadata})
     try:
-        return StorableNode(node, node.model_dump_json(exclude=_STORED_SEPARATELY))
+        return StorableNode(node, compact_json(node, _class_name(node), _STORED_SEPARATELY))
     except (PydanticSerializationError, ValueError) as error:
         return _without_lone_surrogates(node, error)
 
@@ -279,7 +312,7 @@ def _without_lone_surrogates(node: BaseNode, error: Exception) -> StorableNode:
     separate = {name: getattr(node, name, None) for name in _STORED_SEPARATELY}
     changed = type(node).model_validate({**fields, **separate})
     try:
-        return StorableNode(changed, changed.model_dump_json(exclude=_STORED_SEPARATELY))
+        return StorableNode(changed, compact_json(changed, _class_name(changed), _STORED_SEPARATELY))
     except (PydanticSerializationError, ValueError):
         raise ValueError(f"node {one_line(node.node_id)} cannot be stored: {one_line(str(error))}") from None
 
@@ -343,11 +376,6 @@ def _class_name(node: BaseNode) -> str:
             if class_ is known:
                 return name
     raise TypeError(f"cannot store a {type(node).__name__}, which is not one of LlamaIndex's nodes")
-
-
-def _with_image(node: BaseNode, content: str) -> str:
-    """Return the JSON of a node with its inline image, given that without."""
-    return node.model_dump_json(exclude={"embedding"}) if getattr(node, "image", None) else content
 
 
 def _inline_image(node: BaseNode) -> bytes | None:

@@ -14,15 +14,18 @@ import numpy as np
 from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.vector_store import text_table
+from llama_index_mm_zhipu.vector_store.compact import compact_json_of
+from llama_index_mm_zhipu.vector_store.conditions import register_functions
 from llama_index_mm_zhipu.vector_store.contract import MODEL
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import TOKENS_VERSION, terms_of
 from llama_index_mm_zhipu.vector_store.nodes import NodeRow, metadata_rows, node_from_row
+from llama_index_mm_zhipu.vector_store.postings import fill_postings
 from llama_index_mm_zhipu.vector_store.text_table import TextSize
 from llama_index_mm_zhipu.vector_store.vector_file import VectorFiles, VectorLayout
 
-PAGE_SIZE = 16384
-"""Bytes. A vector of 512 dimensions fills half of SQLite's default page and would leave the other half empty."""
+PAGE_SIZE = 4096
+"""Bytes, of new files. A change of one row writes its page."""
 
 _SLOW_FROM = 50_000
 
@@ -149,6 +152,67 @@ def _move_vectors_to_file(connection: sqlite3.Connection) -> None:
     connection.execute("drop table vectors")
 
 
+_COMPACT_TABLES = """
+    create table compact_nodes (
+        id integer primary key autoincrement,
+        node_id text not null,
+        ref_doc_id text,
+        class_name text not null,
+        content text not null,
+        picture text
+    );
+    create table metadata_fields (id integer primary key, key text not null, kind text not null, unique (key, kind));
+    create table metadata_values (
+        id integer primary key, field integer not null, value not null, unique (field, value)
+    );
+    create table node_metadata (
+        id integer not null, field integer not null, value_id integer not null, primary key (id, field, value_id)
+    ) without rowid;
+    create table postings (term integer not null, id integer not null, primary key (term, id)) without rowid;
+    create table recent_postings (term integer not null, id integer not null, primary key (term, id)) without rowid
+"""
+
+_COMPACTION = """
+    delete from sqlite_sequence where name = 'compact_nodes';
+    insert into sqlite_sequence select 'compact_nodes', seq from sqlite_sequence where name = 'nodes';
+    drop table nodes;
+    alter table compact_nodes rename to nodes;
+    create index nodes_by_picture on nodes (picture) where picture is not null;
+    insert into metadata_fields (key, kind) select distinct key, kind from metadata order by key, kind;
+    insert into metadata_values (field, value)
+        select distinct metadata_fields.id, value from metadata_fields cross join metadata using (key, kind);
+    insert into node_metadata select metadata.id, field, metadata_values.id
+        from metadata cross join metadata_fields using (key, kind)
+        cross join metadata_values on field = metadata_fields.id and metadata_values.value = metadata.value;
+    drop table metadata
+"""
+
+
+def _make_nodes_compact(connection: sqlite3.Connection) -> None:
+    """Store nodes as compact JSON, each metadata value once, and postings instead of indexes of ids and values."""
+    (count,) = connection.execute("select count(*) from nodes").fetchone()
+    if count > _SLOW_FROM:
+        report(f"Making {count:,} nodes smaller, once …")
+    register_functions(connection)
+    _run(connection, _COMPACT_TABLES)
+    rows = connection.execute("select id, node_id, ref_doc_id, class_name, content, picture from nodes order by id")
+    connection.executemany(
+        "insert into compact_nodes values (?, ?, ?, ?, ?, ?)",
+        (
+            (id_, node_id, ref_doc_id, class_name, compact_json_of(content, class_name, ref_doc_id), image)
+            for id_, node_id, ref_doc_id, class_name, content, image in rows
+        ),
+    )
+    _run(connection, _COMPACTION)
+    fill_postings(connection)
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    """Run statements that are separated by ``;``. ``executescript`` would commit the transaction."""
+    for statement in statements.split(";"):
+        connection.execute(statement)
+
+
 MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     # Autoincrement never reuses an id, so that a vector belongs to its id for good.
     """
@@ -189,6 +253,7 @@ MIGRATIONS: tuple[str | Callable[[sqlite3.Connection], None], ...] = (
     """,
     _rewrite_metadata_as_json,
     _move_vectors_to_file,
+    _make_nodes_compact,
 )
 """Steps from each schema version (``pragma user_version``) to the next, as SQL or as a function.
 
@@ -208,9 +273,8 @@ def _migrate(connection: sqlite3.Connection, path: Path | None) -> None:
     for step in MIGRATIONS[version:]:
         if callable(step):
             step(connection)
-            continue
-        for statement in step.split(";"):
-            connection.execute(statement)
+        else:
+            _run(connection, step)
     connection.execute(f"pragma user_version = {len(MIGRATIONS)}")
 
 

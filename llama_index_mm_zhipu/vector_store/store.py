@@ -17,12 +17,12 @@ from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyConditio
 from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.durable import DurableStore
 from llama_index_mm_zhipu.vector_store.filters import compiled, resolve
+from llama_index_mm_zhipu.vector_store.metadata_tables import MetadataExample, MetadataValues
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes
 from llama_index_mm_zhipu.vector_store.predicates import predicate_of_nodes, predicate_of_query
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, Ranking
 from llama_index_mm_zhipu.vector_store.recall import RecallReport, measure_recall
 from llama_index_mm_zhipu.vector_store.schema import Setting
-from llama_index_mm_zhipu.vector_store.sessions import MetadataExample, MetadataValues
 from llama_index_mm_zhipu.vector_store.vector_file import Vectors, evenly_spaced
 from llama_index_mm_zhipu.vector_store.vector_search import FaissSearch
 

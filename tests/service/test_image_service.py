@@ -324,7 +324,7 @@ def test_the_status_agrees_with_the_stores(
     images, texts = service.index.image_store, service.index.text_store
     assert (status.images, status.texts) == (images.count(), texts.count()) == (10, 1)
     assert (status.model, status.fingerprint) == (str(tiny_model), images.get_setting("model"))
-    assert (status.dimension, status.index_type) == (images.dimension(), "Flat")
+    assert (status.dimension, status.index_type) == (images.dimension(), "flat")
     assert (status.precision, status.caption_weight) == (images.get_setting("precision"), service.index.caption_weight)
     assert status.metadata_keys == ["chapter", "file_name", "price"]
     (source,) = status.sources

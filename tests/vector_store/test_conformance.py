@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conformance import VectorStoreConformance
+from llama_index.core.schema import TextNode
 from reopening_conformance import ReopeningConformance
 from store_calls import OpenStore, node
 
@@ -15,9 +16,9 @@ from llama_index_mm_zhipu import FaissMultiModalVectorStore
 
 
 class TestFaissMultiModalVectorStore(VectorStoreConformance):
-    """A flat index in memory, and an HNSW index on disk."""
+    """A flat index in memory, and the approximate ones on disk."""
 
-    @pytest.fixture(params=["flat", "hnsw"])
+    @pytest.fixture(params=["flat", "hnsw", "ivf"])
     def index_type(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
 
@@ -26,9 +27,14 @@ class TestFaissMultiModalVectorStore(VectorStoreConformance):
         stores: list[FaissMultiModalVectorStore] = []
 
         def open_(name: str, dimension: int = 2) -> FaissMultiModalVectorStore:
-            store = FaissMultiModalVectorStore(tmp_path / name if index_type == "hnsw" else None)
+            store = FaissMultiModalVectorStore(None if index_type == "flat" else tmp_path / name)
             if index_type == "hnsw":
                 store.reindex(index_type)
+            elif index_type == "ivf":
+                # It is trained with vectors, which then may be deleted.
+                store.add([TextNode(id_="trained with", embedding=[1.0] * dimension)])
+                store.reindex(index_type)
+                store.delete_nodes(["trained with"])
             stores.append(store)
             return store
 
@@ -38,7 +44,14 @@ class TestFaissMultiModalVectorStore(VectorStoreConformance):
 
     def test_the_index_has_the_type(self, store: Any, index_type: str) -> None:
         store.add([node("a")])
-        assert type(store.client).__name__ == {"flat": "IndexFlatIP", "hnsw": "IndexHNSWFlat"}[index_type]
+        assert (
+            type(store.client).__name__
+            == {
+                "flat": "IndexFlatIP",
+                "hnsw": "IndexHNSWFlat",
+                "ivf": "IndexIVFPQFastScan",
+            }[index_type]
+        )
 
 
 class TestReopening(ReopeningConformance):

@@ -155,7 +155,7 @@ def test_filters_read_neither_images_nor_vectors(filled: FaissMultiModalVectorSt
         reader.select_ids(compile_filters(filters))
         reader.select_matching([1, 2, 3], compile_filters(filters))
         reader._connection.set_authorizer(None)
-    assert tables == {"nodes", "metadata", "json_each"}
+    assert tables == {"nodes", "node_metadata", "metadata_values", "metadata_fields", "json_each"}
 
 
 @pytest.mark.parametrize("common_first", [True, False])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
+import json
 import math
 import sqlite3
 from decimal import Decimal
@@ -10,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from llama_index.core.schema import TextNode
+from llama_index.core.schema import BaseNode, Document, ImageNode, NodeRelationship, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores import FilterOperator, MetadataFilter, MetadataFilters, VectorStoreQuery
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError, schema
+from llama_index_mm_zhipu.vector_store.nodes import metadata_rows
 from llama_index_mm_zhipu.vector_store.schema import MIGRATIONS
 
 
@@ -100,7 +103,83 @@ def test_filters_on_a_file_of_version_2_see_values_as_they_are_read_back(version
         assert [found.node_id for found in store.get_nodes(filters=MetadataFilters(filters=[red]))] == ["a"]
         assert "nothing" not in store.metadata_keys()
     with sqlite3.connect(version_2 / "default.sqlite3") as database:
-        assert database.execute("select value from metadata where id = 2").fetchall() == [(2,)]
+        query = "select value from metadata_values where id in (select value_id from node_metadata where id = 2)"
+        assert database.execute(query).fetchall() == [(2,)]
+
+
+@pytest.fixture
+def version_4(tmp_path: Path) -> tuple[Path, list[BaseNode]]:
+    """A folder with a file of schema version 4, and its nodes. The node with the highest row id was deleted."""
+    image = base64.b64encode(b"pixels").decode()
+    source = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="doc")}
+    nodes: list[BaseNode] = [
+        TextNode(
+            id_="a", text="一只猫", metadata={"n": 1, "tags": ["x", None, "x"], "none": None}, relationships=source
+        ),
+        TextNode(id_="b", text="", metadata={"n": 1.0, "deep": {"k": 2}}, excluded_llm_metadata_keys=["n"]),
+        ImageNode(id_="c", image=image, image_path="c.jpg", metadata={"n": "1", "title": ""}, relationships=source),
+        ImageNode(id_="d", image="not base64", metadata={"n": 2**70}),
+        Document(id_="e", text="红苹果", metadata={"n": True}),
+    ]
+    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+        database.executescript(
+            f"{''.join(map(str, MIGRATIONS[:3]))} pragma user_version = 4; pragma journal_mode = wal;"
+        )
+        for id_, node in enumerate(nodes, start=1):
+            hash_ = "h" if node.node_id == "c" else None
+            content = node.model_dump_json(exclude={"embedding", "image"} if hash_ else {"embedding"})
+            row = (id_, node.node_id, node.ref_doc_id, node.class_name(), content, hash_)
+            database.execute("insert into nodes values (?, ?, ?, ?, ?, ?)", row)
+            database.execute("insert into vectors values (?, ?)", (id_, np.float32([1, id_]).tobytes()))
+            rows = [(id_, *each) for each in metadata_rows(json.loads(content)["metadata"])]
+            database.executemany("insert or ignore into metadata values (?, ?, ?, ?)", rows)
+        database.execute("insert into pictures values ('h', ?)", (b"pixels",))
+        database.execute("insert into deletions (id) values (9)")
+        database.execute("update sqlite_sequence set seq = 9 where name = 'nodes'")
+        database.execute("insert into settings values ('dimension', '2')")
+    return tmp_path, nodes
+
+
+def test_a_file_of_version_4_keeps_its_nodes_and_gets_smaller(version_4: tuple[Path, list[BaseNode]]) -> None:
+    folder, nodes = version_4
+    with FaissMultiModalVectorStore.from_persist_dir(folder) as store:
+        assert [node.to_dict() for node in store.get_nodes()] == [node.to_dict() for node in nodes]
+        assert [node.node_id for node in store.get_nodes_of_document("doc")] == ["a", "c"]
+        assert store.get_vectors(["c", "a"])[0] == ["a", "c"]
+        assert store.metadata_keys() == ["deep", "n", "tags", "title"]
+        assert store.metadata_values("n", 10) == (["1"], [1, float(2**70)])
+        for key, operator, value, found in (
+            ("n", "==", 1, "abe"),
+            ("n", "==", "1", "c"),
+            ("n", ">", 1.5, "d"),
+            ("tags", "contains", "x", "a"),
+            ("deep", "contains", "k", "b"),
+            ("title", "==", "", "c"),
+        ):
+            one = MetadataFilter(key=key, value=value, operator=FilterOperator(operator))  # type: ignore[arg-type]
+            assert "".join(node.node_id for node in store.get_nodes(filters=MetadataFilters(filters=[one]))) == found
+        store.add([TextNode(id_="new", text="x", embedding=[0.0, 1.0])])
+        store.delete("doc")
+    with sqlite3.connect(folder / "default.sqlite3") as database:
+        assert database.execute("select id from nodes").fetchall() == [(2,), (4,), (5,), (10,)]
+        assert database.execute("select content from nodes where node_id = 'new'").fetchone() == ('{"text":"x"}',)
+        assert database.execute("select length(content) < 100 from nodes where node_id = 'b'").fetchone() == (1,)
+        assert database.execute("pragma integrity_check").fetchone() == ("ok",)
+        tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+    assert not tables & {"metadata", "compact_nodes"}
+
+
+def test_numbers_of_deleted_nodes_are_not_used_again_after_a_migration(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+        database.executescript(
+            f"{''.join(map(str, MIGRATIONS[:3]))} pragma user_version = 4; pragma journal_mode = wal;"
+        )
+        database.execute("insert into nodes values (7, 'a', null, 'TextNode', '{}', null)")
+        database.execute("delete from nodes")
+    with FaissMultiModalVectorStore(tmp_path) as store:
+        store.add([TextNode(id_="b", embedding=[1.0])])
+    with sqlite3.connect(tmp_path / "default.sqlite3") as database:
+        assert database.execute("select id from nodes").fetchall() == [(8,)]
 
 
 def test_a_migration_that_fails_leaves_the_file_unchanged(version_1: Path) -> None:

@@ -93,7 +93,7 @@ def nodes_to_table(nodes: Sequence[BaseNode], vectors: Precision = "float32") ->
         ['node_id', 'ref_doc_id', 'class_name', 'content', 'image', 'vector']
     """
     new = NewNodes(nodes, None)
-    rows, images = list(new.rows()), dict(new.images())
+    rows, images = list(new.whole_rows()), dict(new.images())
     columns = [
         [row.node_id for row in rows],
         [row.ref_doc_id for row in rows],
