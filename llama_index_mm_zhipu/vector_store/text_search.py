@@ -142,8 +142,10 @@ def _repetitions(reader: Reader, word: QueryWord) -> list[Ids]:
 def _times(texts: TextRows, repetitions: list[Ids]) -> Floats:
     """Return how many times each text has a word."""
     times: Floats = np.ones(len(texts.rows))
-    for more in repetitions:
-        times[np.isin(texts.rows, more, assume_unique=True)] += 1
+    for more in repetitions if len(times) else ():
+        # Both are in order, and the repetitions are few.
+        places = np.minimum(np.searchsorted(texts.rows, more), len(times) - 1)
+        times[places[texts.rows[places] == more]] += 1
     return times
 
 

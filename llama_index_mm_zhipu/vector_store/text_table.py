@@ -21,8 +21,11 @@ from llama_index_mm_zhipu.vector_store.vector_file import Ids
 _ID_BITS = 36
 _MAX_LENGTH = 2 ** (63 - _ID_BITS) - 1
 
-_CHUNK = 8_192
-"""Texts that are written in the order of their row ids: FTS5 begins a new segment at every row id below the last."""
+_CHUNK = 16_384
+_HASH_SIZE = 8 * 2**20
+"""Texts that are written in the order of their row ids, and bytes of a segment that FTS5 collects in memory, by default
+1 MiB. FTS5 writes a segment when the memory is full, and at every row id below the last. Many small segments, which it
+then merges, make large transactions take twice as long."""
 
 
 class TextSize(NamedTuple):
@@ -87,6 +90,7 @@ def create(connection: sqlite3.Connection) -> None:
     # Terms are written normalised and separated by spaces; the tokenizer for ASCII changes them least.
     options = f"content = '', detail = none, columnsize = 0, tokenize = \"ascii tokenchars '{TERM_CHARACTERS}'\""
     connection.execute(f"create virtual table texts using fts5 (terms, {options})")
+    connection.execute("insert into texts (texts, rank) values ('hashsize', ?)", (_HASH_SIZE,))
 
 
 def add(connection: sqlite3.Connection, texts: Iterable[tuple[int, TextTerms]]) -> TextSize:
