@@ -108,9 +108,11 @@ class NewRows(Protocol):
     """What is written of new nodes, each time one item for each of them in the same order.
 
     Attributes:
+        node_ids: Ids of the nodes, all different.
         vectors: Shape ``(n, dimension)``.
     """
 
+    node_ids: list[str]
     vectors: npt.NDArray[np.float32]
 
     def rows(self) -> Iterable[NodeRow]:
@@ -156,7 +158,7 @@ class NewNodes:
             self._contents.append(content)
         nodes = self._nodes
         self.node_ids = [node.node_id for node in nodes]
-        _require_unique(self.node_ids)
+        require_unique(self.node_ids)
         self.vectors = _vectors(nodes, dimension)
         self._images = {node.node_id: data for node in nodes if (data := _inline_image(node)) is not None}
         self._hashes = {node_id: hashlib.sha256(data).hexdigest() for node_id, data in self._images.items()}
@@ -334,7 +336,12 @@ def _not_storable(node: BaseNode, key: str, reason: str) -> ValueError:
 # Checks and parts of a node
 
 
-def _require_unique(node_ids: Sequence[str]) -> None:
+def require_unique(node_ids: Sequence[str]) -> None:
+    """Check that no id is given twice.
+
+    Raises:
+        ValueError: One is; the message names it.
+    """
     if len(set(node_ids)) == len(node_ids):
         return
     seen: set[str] = set()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQuery
 
 from llama_index_mm_zhipu.arguments import as_ids, require_known, require_positive
 from llama_index_mm_zhipu.shared_folders import PRIVATE
 from llama_index_mm_zhipu.vector_store.ann import FLAT
+from llama_index_mm_zhipu.vector_store.columns import NewColumns
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.durable import DurableStore
 from llama_index_mm_zhipu.vector_store.filters import compiled, resolve
 from llama_index_mm_zhipu.vector_store.metadata_tables import MetadataExample, MetadataValues
-from llama_index_mm_zhipu.vector_store.nodes import NewNodes
+from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NewRows
 from llama_index_mm_zhipu.vector_store.predicates import predicate_of_nodes, predicate_of_query
 from llama_index_mm_zhipu.vector_store.ranking import QueryOptions, Ranking
 from llama_index_mm_zhipu.vector_store.recall import RecallReport, measure_recall
@@ -365,18 +367,63 @@ class FaissMultiModalVectorStore(DurableStore):
         require_known("FaissMultiModalVectorStore.add", kwargs, ("settings",))
         if not nodes:
             return []
-        with self._database.writing() as writer:
-            if self.model is not None:
-                self._record_model(writer, self.model)
-            dimension = writer.get_setting(Setting.DIMENSION)
-            new = NewNodes(nodes, dimension)
-            if dimension is None:
-                writer.set_settings({Setting.DIMENSION: new.vectors.shape[1]})
-            writer.set_settings(settings or {})
-            writer.delete(one_of("node_id", new.node_ids))
-            writer.insert(new)
-        self._follow_own_change()
-        return new.node_ids
+        return self._add(lambda dimension: NewNodes(nodes, dimension), settings or {})
+
+    def add_columns(
+        self,
+        vectors: npt.ArrayLike,
+        *,
+        node_ids: Sequence[str] | None = None,
+        texts: Sequence[str] | None = None,
+        image_paths: Sequence[str] | None = None,
+        ref_doc_ids: Sequence[str] | None = None,
+        metadata: Mapping[str, Sequence[Any]] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> list[str]:
+        """Add many nodes from arrays, such as columns of a parquet file, all or none.
+
+        This takes half the time of ``add``, because no node is made of each row. What is stored is the same. Call it
+        once for some 10,000 to 100,000 rows: each call is one transaction.
+
+        Args:
+            vectors: Shape ``(n, dimension)``.
+            node_ids: Ids of the nodes, which replace stored nodes with the same ids; by default new ids.
+            texts: Texts of the nodes, or captions of the images.
+            image_paths: Paths of images: the nodes are ``ImageNode``. Without them they are ``TextNode``.
+            ref_doc_ids: Ids of the documents that the nodes come from.
+            metadata: Columns of values by metadata key, lists or arrays. None stands for no value.
+            settings: Settings to record in the same transaction, as by ``set_setting``.
+
+        Returns:
+            The node ids, in order.
+
+        Raises:
+            ValueError: A column has another length than ``vectors``, a vector has another dimension than the store's or
+                holds NaN, an id is given twice, or a value cannot be stored as JSON.
+            ModelMismatchError: The vectors in the store were made by another model in the meantime.
+            StoreError: The file cannot be written.
+
+        Examples:
+            >>> store = FaissMultiModalVectorStore()
+            >>> vectors = [[1.0, 0.0], [0.0, 1.0]]
+            >>> store.add_columns(vectors, node_ids=["a", "b"], texts=["飞机", "火车"], metadata={"page": [1, 2]})
+            ['a', 'b']
+        """
+        if not len(np.asarray(vectors)):
+            return []
+
+        def columns(dimension: int | None) -> NewColumns:
+            return NewColumns(
+                vectors,
+                node_ids=node_ids,
+                texts=texts,
+                image_paths=image_paths,
+                ref_doc_ids=ref_doc_ids,
+                metadata=metadata or {},
+                dimension=dimension,
+            )
+
+        return self._add(columns, settings or {})
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Delete all nodes of a document, if there are any; a node without a source is its own document."""
@@ -416,6 +463,21 @@ class FaissMultiModalVectorStore(DurableStore):
                     node.embedding = vector.tolist()
             yield nodes
             last = int(ids[-1])
+
+    def _add(self, new_rows: Callable[[int | None], NewRows], settings: Mapping[str, Any]) -> list[str]:
+        """Insert what a function returns for the dimension of the store's vectors, which is None at first."""
+        with self._database.writing() as writer:
+            if self.model is not None:
+                self._record_model(writer, self.model)
+            dimension = writer.get_setting(Setting.DIMENSION)
+            new = new_rows(dimension)
+            if dimension is None:
+                writer.set_settings({Setting.DIMENSION: new.vectors.shape[1]})
+            writer.set_settings(settings)
+            writer.delete(one_of("node_id", new.node_ids))
+            writer.insert(new)
+        self._follow_own_change()
+        return new.node_ids
 
     def _delete(self, condition: AnyCondition) -> None:
         with self._database.writing() as writer:
