@@ -137,10 +137,11 @@ class Reader:
             self._connection.set_progress_handler(None, 0)
 
     def select_matching(self, ids: Sequence[int], condition: Condition) -> set[int]:
-        """Return the row ids among those of some nodes that meet a condition; existing ones for ``EVERY_NODE``."""
-        # Otherwise the rows of the nodes themselves are not read: they lie on many pages.
-        nodes = f"nodes where id in ({LISTED}) and" if condition is EVERY_NODE else f"({_LISTED_IDS}) as nodes where"
-        query = f"select nodes.id from {nodes} {condition.test.sql}"
+        """Return the row ids among the given ones that are those of nodes that meet a condition."""
+        # The rows of the nodes lie on many pages. They are only read for a condition that an unknown id would meet.
+        is_met_by_unknown_ids = condition.reads_all
+        nodes = f"nodes where id in ({LISTED}) and" if is_met_by_unknown_ids else f"({_LISTED_IDS}) as nodes where"
+        query = f"select nodes.id from {nodes} ({condition.test.sql})"
         rows = self._connection.execute(query, (json.dumps(list(ids)), *condition.test.parameters))
         return {id_ for (id_,) in rows}
 

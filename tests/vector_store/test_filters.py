@@ -190,6 +190,15 @@ def node_id(number: int) -> str:
     return f"n{number}\0" if number % 2 else f"n{number}"
 
 
+@pytest.mark.parametrize("operator", [FilterOperator.EQ, FilterOperator.NE, FilterOperator.IS_EMPTY, None])
+def test_ids_of_no_node_meet_no_condition(filled: FaissMultiModalVectorStore, operator: FilterOperator | None) -> None:
+    filters = [MetadataFilter(key="page", value=2, operator=operator)] if operator else []
+    condition = compile_filters(MetadataFilters(filters=filters))
+    assert isinstance(condition, conditions.Condition)
+    with filled._database.reading() as reader:
+        assert reader.select_matching([0, 1, 2, 3, 4, 99], condition) == set(reader.select_ids(condition).tolist())
+
+
 @pytest.fixture
 def store() -> FaissMultiModalVectorStore:
     """A store with ten nodes whose numbers are below 10,000, and two whose numbers are not."""
