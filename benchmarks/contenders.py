@@ -57,6 +57,9 @@ class Contender:
         """Write everything to disk and close the files."""
         raise NotImplementedError
 
+    def settle(self) -> None:
+        """Wait for what the store does in the background."""
+
     def add(self, batch: Batch) -> None:
         """Add the nodes of a batch."""
         self.store.add(batch.nodes)
@@ -201,6 +204,9 @@ class Ours(Contender):
         from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 
         self.store = FaissMultiModalVectorStore(folder)
+
+    def settle(self) -> None:
+        self.store.wait_for_index()
 
     def close(self) -> None:
         self.store.close()

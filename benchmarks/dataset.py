@@ -39,7 +39,7 @@ CHARACTERS = (
 _WORDS = [CHARACTERS[start : start + 2] for start in range(0, len(CHARACTERS), 2)]
 
 # First number in the seed of each random generator, so that no two generate the same numbers.
-_MODEL, _NODES, _QUERIES, _TEXTS, _METADATA = range(5)
+_MODEL, _NODES, _QUERIES, _TEXTS, _METADATA, _TEXT_QUERIES = range(6)
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,14 @@ class Dataset:
     def queries(self, count: int) -> Vectors:
         """Return query vectors from the same distribution, which no node has."""
         return self._draw(self._generator(_QUERIES), count)[0]
+
+    def words(self, count: int, in_each: int) -> list[str]:
+        """Return queries of words of two characters that texts have; about every fifth text has each of them."""
+        generator = self._generator(_TEXT_QUERIES)
+        return [
+            " ".join(_WORDS[word] for word in generator.choice(len(_WORDS), in_each, replace=False))
+            for _ in range(count)
+        ]
 
     def filters(self, selectivity: str, query: int) -> MetadataFilters:
         """Return the filter of a selectivity for the query with a number."""

@@ -48,15 +48,17 @@ def reopen_table(results: Mapping[str, Result]) -> str:
     return _table(header, rows)
 
 
-def hnsw_table(results: Mapping[str, Result]) -> str:
-    """Return recall and query time by type of vectors and ``ef_search``."""
-    header = ["vectors", "ef_search", "recall@10", "query p50 ms"]
+def index_table(results: Mapping[str, Result]) -> str:
+    """Return recall and query time by index type, type of vectors, and ``search_breadth``."""
+    header = ["index, vectors", "search_breadth", "recall@10", "query p50 ms"]
     rows = []
     for vectors, result in results.items():
         if "exact" in result:
-            rows.append([vectors, "exact", _recall(result["exact"]["recall"]), number(result["exact"]["p50_ms"])])
+            rows.append([vectors, "flat", _recall(result["exact"]["recall"]), number(result["exact"]["p50_ms"])])
+        if "default" in result:
+            rows.append([vectors, "default", _recall(result["default"]["recall"]), number(result["default"]["p50_ms"])])
         rows += [
-            [vectors, str(point["ef_search"]), _recall(point["recall"]), number(point["p50_ms"])]
+            [vectors, str(point["search_breadth"]), _recall(point["recall"]), number(point["p50_ms"])]
             for point in result.get("curve", [])
         ]
     built = [f"  {vectors}: built in {number(result.get('build_s'))} s" for vectors, result in results.items()]
@@ -73,7 +75,15 @@ def growth_table(result: Result) -> str:
     return _table(header, rows)
 
 
-def plot_hnsw(results: Mapping[str, Result], title: str, file: Path) -> None:
+def bulk_table(result: Result) -> str:
+    """Return the speed of adding columns, and the times of queries by words."""
+    rows = [[name, number(series["p50_ms"]), number(series["p95_ms"])] for name, series in result["text"].items()]
+    lines = [_table(["words of two characters", "p50 ms", "p95 ms"], rows)]
+    added = f"added {result['added_in_bulk']:,} nodes as columns, {number(result['bulk_per_second'])} a second"
+    return "\n".join([added, f"{number(result['disk_mib'])} MiB on the disk", *lines])
+
+
+def plot_index(results: Mapping[str, Result], title: str, file: Path) -> None:
     """Plot recall over query time: a curve for each type of vectors, and a cross for exact search."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
@@ -85,7 +95,7 @@ def plot_hnsw(results: Mapping[str, Result], title: str, file: Path) -> None:
         (line,) = axes.plot([p["p50_ms"] for p in curve], [p["recall"] for p in curve], marker="o", label=vectors)
         for point in curve:
             axes.annotate(
-                str(point["ef_search"]),
+                str(point["search_breadth"]),
                 (point["p50_ms"], point["recall"]),
                 textcoords="offset points",
                 xytext=(5, -10),
@@ -100,7 +110,7 @@ def plot_hnsw(results: Mapping[str, Result], title: str, file: Path) -> None:
                 linestyle="",
                 label=f"{vectors}, exact",
             )
-    axes.set(xscale="log", xlabel="ms per query (median); labels: ef_search", ylabel="recall@10", title=title)
+    axes.set(xscale="log", xlabel="ms per query (median); labels: search_breadth", ylabel="recall@10", title=title)
     # Label the axis with plain numbers instead of powers of ten.
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))

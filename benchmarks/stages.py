@@ -17,9 +17,15 @@ import numpy as np
 from contenders import CONTENDERS, Contender
 from dataset import BATCH, FILTERS, NODES_PER_DOCUMENT, Dataset, ExactNeighbours, Vectors, document_id, node_id
 from jobs import Findings, Job
+from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 from measuring import peak_bytes
 
-EF_SEARCH = (16, 32, 64, 128, 256, 512)
+SEARCH_BREADTHS = {"ivf": (16, 32, 64, 128, 256, 512), "hnsw": (16, 32, 64, 128, 256, 512)}
+"""What is measured of each index type: lists that are scanned, or candidates that the search of a graph keeps."""
+
+_SHARD = 50_000
+_WORDS = 200
+_TEXT_TYPES = {"one word": 1, "two words": 2}
 
 _WARM_UP = 3
 _MIN_QUERIES = 10
@@ -70,6 +76,7 @@ def fill(job: Job, findings: Findings) -> None:
 
     contender.open(Path(job.folder))
     _add_all(contender, dataset, job.size, list(truths.values()), findings)
+    findings.update(settle_s=_seconds(contender.settle))
     findings.update(
         clusters_of_neighbours=truths[None].clusters() if job.vectors == "clustered" else None,
         matching={selectivity: _matching(dataset, selectivity, job.size) for selectivity in FILTERS},
@@ -105,6 +112,7 @@ def build(job: Job, findings: Findings) -> None:
     contender = _contender(job)
     contender.open(Path(job.folder))
     _add_all(contender, _dataset(job), job.size, [], findings)
+    contender.settle()
     findings.update(close_s=_seconds(contender.close))
 
 
@@ -121,9 +129,12 @@ def reopen(job: Job, findings: Findings) -> None:
 
 
 def open_only(job: Job, findings: Findings) -> None:
-    """Measure opening a filled store until its first answer."""
-    contender = _contender(job)
-    findings.update(reopen_s=_open_and_query(contender, job), peak_mib=_peak_mib())
+    """Measure opening a filled store until its first answer, and the memory of a process that asks."""
+    contender, dataset = _contender(job), _dataset(job)
+    before = _peak_mib()
+    findings.update(reopen_s=_open_and_query(contender, job))
+    _query(contender, dataset, dataset.queries(job.queries + _WARM_UP), None)
+    findings.update(peak_mib=_peak_mib(), peak_before_mib=before)
     contender.close()
 
 
@@ -168,29 +179,85 @@ def interleaved(job: Job, findings: Findings) -> None:
     )
 
 
+def ivf(job: Job, findings: Findings) -> None:
+    """Reindex a filled store with short codes, and measure recall and query time."""
+    _measure_index(job, findings, "ivf")
+
+
 def hnsw(job: Job, findings: Findings) -> None:
-    """Reindex a filled store as HNSW, and measure recall and query time for each ``ef_search``."""
+    """Reindex a filled store as a graph, and measure recall and query time."""
+    _measure_index(job, findings, "hnsw")
+
+
+def _measure_index(job: Job, findings: Findings, index_type: str) -> None:
     contender, dataset = _contender(job), _dataset(job)
     queries = dataset.queries(job.queries + _WARM_UP)
     truth = ExactNeighbours(dataset, queries)
     contender.open(Path(job.folder))
+    contender.store.reindex("flat")
     _add_all(contender, dataset, job.size, [truth], findings)
     findings.update(
         clusters_of_neighbours=truth.clusters() if job.vectors == "clustered" else None,
         exact=_recall_and_speed(contender, dataset, queries, truth),
     )
-    findings.say("reindex")
-    findings.update(build_s=_seconds(contender.store.reindex, "hnsw"))
+    findings.say(f"reindex {index_type}")
+    findings.update(build_s=_seconds(contender.store.reindex, index_type))
     # Warm up the new index, which would otherwise slow the first measurement.
     _recall_and_speed(contender, dataset, queries, truth)
+    findings.update(default=_recall_and_speed(contender, dataset, queries, truth))
     curve = []
-    for ef_search in EF_SEARCH:
-        findings.say(f"ef_search={ef_search}")
-        point = _recall_and_speed(contender, dataset, queries, truth, ef_search=ef_search)
-        curve.append({"ef_search": ef_search, **point})
+    for breadth in SEARCH_BREADTHS[index_type]:
+        findings.say(f"search_breadth={breadth}")
+        point = _recall_and_speed(contender, dataset, queries, truth, search_breadth=breadth)
+        curve.append({"search_breadth": breadth, **point})
         findings.update(curve=curve)
     contender.close()
     findings.update(peak_mib=_peak_mib(), disk_mib=_disk_mib(Path(job.folder)))
+
+
+def bulk(job: Job, findings: Findings) -> None:
+    """Add all nodes as columns, a transaction for each shard; then search their texts."""
+    contender, dataset = _contender(job), _dataset(job)
+    contender.open(Path(job.folder))
+    seconds = 0.0
+    for start in range(0, job.size, _SHARD):
+        columns = _columns(dataset, start, min(start + _SHARD, job.size))
+        seconds += _seconds(lambda: contender.store.add_columns(**columns))  # noqa: B023
+        findings.update(added_in_bulk=start + _SHARD, bulk_per_second=(start + _SHARD) / seconds)
+    contender.settle()
+    findings.update(text=_text_series(contender, dataset), disk_mib=_disk_mib(Path(job.folder)))
+    contender.close()
+
+
+def _columns(dataset: Dataset, start: int, stop: int) -> dict[str, Any]:
+    batches = list(dataset.batches(start // BATCH * BATCH, stop))
+    nodes = [node for batch in batches for node in batch.nodes][start % BATCH :]
+    return {
+        "vectors": np.concatenate([batch.vectors for batch in batches])[start % BATCH :],
+        "node_ids": [node.node_id for node in nodes],
+        "texts": [node.text for node in nodes],
+        "ref_doc_ids": [node.ref_doc_id for node in nodes],
+        "metadata": {key: [node.metadata[key] for node in nodes] for key in nodes[0].metadata},
+    }
+
+
+def _text_series(contender: Contender, dataset: Dataset) -> dict[str, dict[str, float]]:
+    """Return the times of queries by words of two characters, alone and together with a vector."""
+    queries = dataset.queries(_WORDS)
+    found = {}
+    for name, count in _TEXT_TYPES.items():
+        for mode in (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.HYBRID):
+            ms = []
+            for number, words in enumerate(dataset.words(_WORDS, count)):
+                query = VectorStoreQuery(
+                    query_str=words, query_embedding=queries[number].tolist(), similarity_top_k=10, mode=mode
+                )
+                ms.append(1000 * _seconds(contender.store.query, query))
+            found[f"{name}, {mode.value}"] = {
+                "p50_ms": float(np.percentile(ms[_WARM_UP:], 50)),
+                "p95_ms": float(np.percentile(ms[_WARM_UP:], 95)),
+            }
+    return found
 
 
 def growth(job: Job, findings: Findings) -> None:
@@ -226,7 +293,7 @@ def growth(job: Job, findings: Findings) -> None:
 
 
 STAGES: dict[str, Callable[[Job, Findings], None]] = {
-    stage.__name__: stage for stage in (fill, build, reopen, open_only, interleaved, hnsw, growth)
+    stage.__name__: stage for stage in (fill, build, reopen, open_only, interleaved, ivf, hnsw, growth, bulk)
 }
 
 

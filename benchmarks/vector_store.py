@@ -2,7 +2,7 @@
 
     python benchmarks/vector_store.py --sizes 20000 100000
     python benchmarks/vector_store.py --sizes 1000000
-    python benchmarks/vector_store.py --contenders --reopen --hnsw --growth
+    python benchmarks/vector_store.py --contenders --reopen --index-types --growth --bulk
 
 Each contender runs with each size in a process of its own, on the same nodes. requirements-vector-store.txt lists the
 other stores; those that are not installed are skipped. Progress is written to stderr, tables to stdout, and all numbers
@@ -31,6 +31,7 @@ from contenders import CONTENDERS, IN_MILLIONS, SMALL
 from dataset import BATCH, DIMENSION
 from jobs import Job
 from measuring import machine, versions
+from stages import SEARCH_BREADTHS
 
 _RESULTS = Path(__file__).parent / "results"
 _DISTRIBUTIONS = ("clustered", "uniform")
@@ -64,8 +65,10 @@ def main() -> None:
             benchmark.compare(size)
     for size in _sizes(settings.reopen, [1_000_000]):
         benchmark.reopen(size)
-    for size in _sizes(settings.hnsw, [100_000]):
-        benchmark.hnsw(size)
+    for size in _sizes(settings.index_types, [100_000]):
+        benchmark.index_types(size)
+    for size in _sizes(settings.bulk, [1_000_000]):
+        benchmark.bulk(size)
     if sizes := _sizes(settings.growth, [20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000]):
         benchmark.growth(sizes)
     print(f"\nSaved {settings.output}")
@@ -137,18 +140,30 @@ class Benchmark:
         print(f"\n{size:,} nodes, seconds until the first answer, with a warm file system cache")
         print(report.reopen_table(found))
 
-    def hnsw(self, size: int) -> None:
-        """Measure recall and speed of an HNSW index with both distributions of vectors."""
+    def index_types(self, size: int) -> None:
+        """Measure recall and speed of the approximate index types with both distributions of vectors."""
         found: dict[str, dict[str, Any]] = {}
-        for distribution in _DISTRIBUTIONS:
-            _log(f"HNSW, {size:,} {distribution} nodes")
-            with self._work_folders() as folders:
-                found[distribution] = self._run("hnsw", "ours", size, folders, vectors=distribution)
-            self._keep("hnsw", size, found)
-        print(f"\n{size:,} nodes, HNSW")
-        print(report.hnsw_table(found))
+        for index_type in SEARCH_BREADTHS:
+            for distribution in _DISTRIBUTIONS:
+                _log(f"{index_type}, {size:,} {distribution} nodes")
+                with self._work_folders() as folders:
+                    found[f"{index_type}, {distribution}"] = self._run(
+                        index_type, "ours", size, folders, vectors=distribution
+                    )
+                self._keep("index_types", size, found)
+        print(f"\n{size:,} nodes, index types")
+        print(report.index_table(found))
         if any("curve" in results for results in found.values()):
-            self._plot_hnsw(size, found)
+            self._plot_index(size, found)
+
+    def bulk(self, size: int) -> None:
+        """Measure adding columns, and queries by words."""
+        _log(f"columns, {size:,} nodes")
+        with self._work_folders() as folders:
+            found = self._run("bulk", "ours", size, folders)
+        self._keep("bulk", size, found)
+        print(f"\n{size:,} nodes as columns")
+        print(report.bulk_table(found))
 
     def growth(self, sizes: list[int]) -> None:
         """Measure one store while it grows."""
@@ -233,10 +248,10 @@ class Benchmark:
             folders.reports.mkdir()
             yield folders
 
-    def _plot_hnsw(self, size: int, found: dict[str, dict[str, Any]]) -> None:
-        file = self._settings.output.with_name(f"vector_store_hnsw_{size}.png")
+    def _plot_index(self, size: int, found: dict[str, dict[str, Any]]) -> None:
+        file = self._settings.output.with_name(f"vector_store_index_types_{size}.png")
         try:
-            report.plot_hnsw(found, f"HNSW, {size:,} nodes of {DIMENSION} dimensions", file)
+            report.plot_index(found, f"{size:,} nodes of {DIMENSION} dimensions", file)
         except ImportError:
             _log("no plot without matplotlib: pip install matplotlib")
         else:
@@ -260,7 +275,10 @@ def _parser() -> argparse.ArgumentParser:
         help=f"stores to compare ({', '.join(CONTENDERS)}); without a name, there is no comparison",
     )
     parser.add_argument(
-        "--vectors", choices=_DISTRIBUTIONS, default="clustered", help="distribution of vectors (--hnsw measures both)"
+        "--vectors",
+        choices=_DISTRIBUTIONS,
+        default="clustered",
+        help="distribution of vectors (--index-types measures both)",
     )
     parser.add_argument("--queries", type=int, default=200, help="number of measured queries of each type")
     parser.add_argument(
@@ -276,7 +294,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--reopen", type=int, nargs="*", metavar="N", help="measure reopening (1,000,000 nodes)")
     parser.add_argument(
-        "--hnsw", type=int, nargs="*", metavar="N", help="measure recall and speed of HNSW (100,000 nodes)"
+        "--index-types",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help="measure recall and speed of approximate index types (100,000 nodes)",
+    )
+    parser.add_argument(
+        "--bulk",
+        type=int,
+        nargs="*",
+        metavar="N",
+        help="measure adding columns, and queries by words (1,000,000 nodes)",
     )
     parser.add_argument(
         "--growth", type=int, nargs="*", metavar="N", help="measure a growing store (20,000 to 1,000,000 nodes)"

@@ -22,7 +22,19 @@ def run(name: str, *arguments: str) -> str:
 @pytest.mark.slow
 def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
     output = tmp_path / "results.json"
-    sizes = ["--sizes", "2048", "--reopen", "2048", "--hnsw", "2048", "--growth", "2048", "4096"]
+    sizes = [
+        "--sizes",
+        "2048",
+        "--reopen",
+        "2048",
+        "--index-types",
+        "2048",
+        "--bulk",
+        "4096",
+        "--growth",
+        "2048",
+        "4096",
+    ]
     printed = run(
         "vector_store.py", "--contenders", "raw-faiss", "ours", *sizes, "--queries", "20", "--output", str(output)
     )
@@ -33,7 +45,7 @@ def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
     assert ours["query"]["recall"] == ours["query with the 1 % filter"]["recall"] == 1
     assert ours["left_after_delete"] == 0
     assert f"{ours['add_per_second']:,.0f}" in printed
-    assert (tmp_path / "vector_store_hnsw_2048.png").is_file()
+    assert (tmp_path / "vector_store_index_types_2048.png").is_file()
 
 
 @pytest.mark.slow

@@ -190,6 +190,10 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         """Run ``reindex`` in a worker thread."""
         await asyncio.to_thread(self.reindex, index_type, show_progress)
 
+    def wait_for_index(self) -> None:
+        """Wait until an index that is being built in the background is in use; queries go on without it meanwhile."""
+        self._cache.wait()
+
     def persist(self, persist_path: str | None = None, fs: Any = None) -> None:
         """Write the faiss cache, so that the next opening is fast; or copy the store to another folder.
 

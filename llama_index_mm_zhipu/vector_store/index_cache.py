@@ -136,6 +136,11 @@ class IndexCache:
             writer.set_settings({Setting.INDEX_TYPE: index_type})
         self.write()
 
+    def wait(self) -> None:
+        """Wait for the end of a build in the background, if there is one."""
+        if self._builder is not None:
+            self._builder.join()
+
     def stop(self) -> None:
         """Abort a build in another thread, and wait for its end."""
         self._stopped.set()

@@ -91,8 +91,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FaissMultiModalVec
 
 
 def settled(store: FaissMultiModalVectorStore) -> FaissMultiModalVectorStore:
-    assert store._cache._builder is not None
-    store._cache._builder.join()
+    store.wait_for_index()
     return store
 
 

@@ -40,8 +40,7 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def settled(store: FaissMultiModalVectorStore) -> None:
-    if store._cache._builder is not None:
-        store._cache._builder.join()
+    store.wait_for_index()
 
 
 @pytest.mark.parametrize("place", ["disk", "memory"])

@@ -132,8 +132,7 @@ def test_auto_builds_a_graph_in_the_background_above_its_limit(tmp_path: Path, m
         store.add(nodes(0, 1000))
         assert store._cache._builder is None
         store.add(nodes(1000, 1100))
-        assert store._cache._builder is not None
-        store._cache._builder.join()
+        store.wait_for_index()
         assert type(store.client).__name__ == "IndexHNSWFlat"
         assert ask(store, 1050) == nearest(1050, 5, range(1100))
 
@@ -143,8 +142,7 @@ def test_a_graph_of_mostly_deleted_nodes_is_rebuilt(tmp_path: Path) -> None:
         store.add(nodes(0, 3000))
         store.reindex("hnsw")
         store.delete_nodes([f"n{i}" for i in range(2000)])
-        assert store._cache._builder is not None
-        store._cache._builder.join()
+        store.wait_for_index()
         assert store.client.ntotal == store.count() == 1000
         assert ask(store, 2500) == nearest(2500, 5, range(2000, 3000))
 
