@@ -19,7 +19,7 @@ from measuring import markdown_table
 MISSING = "–"
 
 _EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8")
-_PACKAGES = ("torch", "openvino", "nncf", "transformers", "cn_clip", "pillow", "numpy")
+_PACKAGES = ("torch", "openvino", "transformers", "cn_clip", "pillow", "numpy")
 _MIB = 1 << 20
 
 
