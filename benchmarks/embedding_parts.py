@@ -76,7 +76,7 @@ class Amounts:
     accelerated: int
 
 
-FULL = Amounts(False, 1, 32, 8, 5, 20, 9, (1000, 10_000), 7, 3, 256)
+FULL = Amounts(False, 1, 32, 8, 5, 20, 9, (1000, 10_000), 7, 3, 1024)
 QUICK = Amounts(True, 2, 4, 2, 1, 4, 2, (100, 1000), 1, 1, 16)
 
 
