@@ -124,9 +124,10 @@ def _openvino_bf16(left: Matrix, right: Matrix) -> Pass:
     parameter = operations.parameter(left.shape, openvino.Type.bf16)
     product = operations.matmul(parameter, operations.constant(right, openvino.Type.bf16), False, False)
     request = _request([product], parameter, "bf16")
-    # NumPy has no bf16. The upper halves of fp32 numbers are bf16.
-    halves = np.ascontiguousarray(left.view(np.uint32) >> 16).astype(np.uint16)
-    request.set_input_tensor(openvino.Tensor(halves, list(left.shape), openvino.Type.bf16))
+    tensor = openvino.Tensor(openvino.Type.bf16, list(left.shape))
+    # NumPy has no bf16, whose numbers are the upper halves of those of fp32.
+    tensor.data.view(np.uint16)[:] = left.view(np.uint32) >> 16
+    request.set_input_tensor(tensor)
     return Pass(request.infer)
 
 
