@@ -85,8 +85,7 @@ class OpenVinoBackend:
         """
         _require_support(device, precision)
         self.device, self.precision = device, precision
-        # In fp32, ViT-B-16 on a Xeon with AMX takes 0.12 s for one image, 1.3 s for a pass of two, 1.6 s of eight;
-        # on other CPUs up to five images are faster one by one. Short passes also let queries in between.
+        # In fp32, an image takes about as long alone as in a pass of eight, and short passes let queries in between.
         self._batch_size = 1 if precision == "fp32" else CPU_BATCH
         converted = converted_model(checkpoint, precision, cache_dir)
         self.logit_scale = converted.logit_scale
