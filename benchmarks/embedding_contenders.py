@@ -33,6 +33,8 @@ INT8 = "OpenVINO int8"
 OFFICIAL = "ViT-B-16"
 _REFERENCE = Path(__file__).parents[1] / "tests" / "embedding"
 _BATCHES = (8, 16, 32)
+_CUDA_BATCHES = (32, 128, 512)
+_CUDA_PRECISIONS = ("fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -281,12 +283,19 @@ def makers(weights: Weights, *, bf16: bool) -> dict[str, Callable[[], Contender]
 
 
 def accelerated(weights: Weights) -> dict[str, Callable[[], Contender]]:
-    """Return the constructor of each contender on a GPU."""
+    """Return the constructor of each contender on a GPU: this package by default, and in batches of several sizes."""
+    from llama_index_mm_zhipu.concurrency import available_threads
+
+    ours = partial(Ours, weights, backend="torch", device="cuda")
     return {
         ARTICLE_CUDA: partial(Article, weights, "cuda"),
+        **{f"torch {precision}, cuda": partial(ours, precision=precision) for precision in _CUDA_PRECISIONS},
         **{
-            f"torch {precision}, cuda": partial(Ours, weights, backend="torch", device="cuda", precision=precision)
-            for precision in ("fp16", "bf16")
+            f"torch {precision} by {batch}, cuda, a thread per core": partial(
+                ours, precision=precision, embed_batch_size=batch, decode_threads=available_threads()
+            )
+            for precision in _CUDA_PRECISIONS
+            for batch in _CUDA_BATCHES
         },
     }
 

@@ -76,7 +76,7 @@ class Amounts:
     accelerated: int
 
 
-FULL = Amounts(False, 1, 32, 8, 5, 20, 9, (1000, 10_000), 7, 3, 256)
+FULL = Amounts(False, 1, 32, 8, 5, 20, 9, (1000, 10_000), 7, 3, 1024)
 QUICK = Amounts(True, 2, 4, 2, 1, 4, 2, (100, 1000), 1, 1, 16)
 
 
@@ -109,7 +109,12 @@ class Bench:
     @property
     def ours(self) -> list[str]:
         """Names of the contenders that are this package on the CPU."""
-        return [TORCH, FP32, *([BF16] if self.bf16 else []), INT8]
+        return [TORCH, *self.on_openvino.values()]
+
+    @property
+    def on_openvino(self) -> dict[str, str]:
+        """Names of the contenders that are this package on OpenVINO, by precision."""
+        return {"fp32": FP32, **({"bf16": BF16} if self.bf16 else {}), "int8": INT8}
 
 
 def convert(bench: Bench) -> Figures:
@@ -160,18 +165,29 @@ def queries(bench: Bench) -> Figures:
 
 
 def peak(bench: Bench) -> Figures:
-    """Compare the operations per second of the image encoder with those of large matrix products."""
-    count = bench.amounts.pairs
-    files = inputs.write_photos(bench.folder / "peak", inputs.SMALL, count, bench.seed)
+    """Compare the operations per second of the image encoder with those of large matrix products in its precision."""
+    files = inputs.write_photos(bench.folder / "peak", inputs.SMALL, bench.amounts.pairs, bench.seed)
     operations = image_operations(bench.weights.checkpoint.config)
-    calls: dict[str, Callable[..., Any]] = {name: partial(bench.team.ask, name, "rate") for name in products()}
-    calls[IMAGE_PATH] = partial(bench.team.ask, FP32, "images", files)
-    calls[MODEL_ALONE] = partial(bench.team.ask, FP32, "model_alone", count)
-    bench.team.start([*products(), FP32])
+    return {
+        "operations": operations,
+        "per_second": {
+            precision: _rates(bench, list(of_one), bench.on_openvino[precision], files, operations)
+            for precision, of_one in products(bf16=bench.bf16).items()
+        },
+    }
+
+
+def _rates(
+    bench: Bench, multiplying: Sequence[str], name: str, files: Sequence[Path], operations: int
+) -> dict[str, list[float]]:
+    """Return the operations per second of matrix products and of one contender with images."""
+    calls: dict[str, Callable[..., Any]] = {each: partial(bench.team.ask, each, "rate") for each in multiplying}
+    calls[IMAGE_PATH] = partial(bench.team.ask, name, "images", files)
+    calls[MODEL_ALONE] = partial(bench.team.ask, name, "model_alone", len(files))
+    bench.team.start([*multiplying, name])
     found = in_turns(calls, [()] * (1 + bench.amounts.query_rounds), bench.order)
-    for name in (IMAGE_PATH, MODEL_ALONE):
-        found[name] = [count * operations / seconds for seconds in found[name]]
-    return {"operations": operations, "per_second": found}
+    images = {work: [len(files) * operations / each for each in found[work]] for work in (IMAGE_PATH, MODEL_ALONE)}
+    return {**found, **images}
 
 
 def memory(bench: Bench) -> Figures:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from embedding_contenders import ARTICLE, ARTICLE_CUDA, BF16, FP32, HUGGING_FACE, INT8, TORCH
 from embedding_fresh import WAYS, Figures
-from embedding_parts import CORE, IMAGE_PATH, IMPORTED, IMPORTS, MODEL_ALONE
+from embedding_parts import CORE, IMAGE_PATH, IMPORTED, IMPORTS
 from embedding_peak import FORMULA
 from measuring import markdown_table
 
 MISSING = "–"
 
 _EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16", "amx_int8")
-_PACKAGES = ("torch", "openvino", "nncf", "transformers", "cn_clip", "pillow", "numpy")
+_PACKAGES = ("torch", "openvino", "transformers", "cn_clip", "pillow", "numpy")
 _MIB = 1 << 20
 
 
@@ -63,11 +63,11 @@ def ratios(found: Figures, name: str, against: str) -> list[float]:
     return [theirs / ours for ours, theirs in zip(seconds[name], seconds[against], strict=True)]
 
 
-def shares_of_peak(found: Figures, name: str) -> list[float]:
-    """Return the rate relative to that of the fastest matrix product, for each round."""
-    rates = found["per_second"]
+def shares_of_peak(found: Figures, work: str, precision: str) -> list[float]:
+    """Return the rate relative to that of the fastest matrix product in the same precision, for each round."""
+    rates = found["per_second"][precision]
     fastest = [max(of_round) for of_round in zip(*(rates[each] for each in rates if "product" in each), strict=True)]
-    return [rate / peak for rate, peak in zip(rates[name], fastest, strict=True)]
+    return [rate / peak for rate, peak in zip(rates[work], fastest, strict=True)]
 
 
 def _growth(found: Figures, way: str) -> list[float]:
@@ -97,7 +97,17 @@ TARGETS = (
     _faster("queries", _QUERY, TORCH, 2),
     _faster("queries", _QUERY, FP32, 7),
     _faster("queries", _QUERY, INT8, 12),
-    Target("peak", IMAGE_PATH, "fp32 peak", "≥", 0.75, partial(shares_of_peak, name=IMAGE_PATH)),
+    *(
+        Target(
+            "peak",
+            f"{IMAGE_PATH}, {precision}",
+            f"{precision} product",
+            "≥",
+            0.75,
+            partial(shares_of_peak, work=IMAGE_PATH, precision=precision),
+        )
+        for precision in ("fp32", "bf16", "int8")
+    ),
     *(Target("memory", f"memory, {way}", "a tenth of it", "≤", 1.1, partial(_growth, way=way)) for way in WAYS),
     *(Target("import", IMPORTS[name], CORE, "≤", 1.1, partial(ratios, name=CORE, against=name)) for name in IMPORTED),
 )
@@ -145,14 +155,20 @@ def accelerator_table(found: Figures) -> str:
 
 
 def peak_table(found: Figures) -> str:
-    """Return a row per matrix product and per path of images, with operations per second."""
+    """Return a row per matrix product and per path of images in each precision, with operations per second."""
     rows = [
-        [name, _spread([rate / 1e9 for rate in rates], ".0f"), _spread(shares_of_peak(found, name))]
-        for name, rates in found["per_second"].items()
+        [
+            precision,
+            name,
+            _spread([rate / 1e9 for rate in rates], ".0f"),
+            _spread(shares_of_peak(found, name, precision)),
+        ]
+        for precision, of_one in found["per_second"].items()
+        for name, rates in of_one.items()
     ]
-    rows = [[f"{name}, {FP32}" if name in (IMAGE_PATH, MODEL_ALONE) else name, *rest] for name, *rest in rows]
     formula = f"An image takes {found['operations'] / 1e9:.3g} · 10⁹ operations: {FORMULA}"
-    return f"{formula}\n\n{markdown_table(['work', '10⁹ operations per second', 'share of the fastest product'], rows)}"
+    header = ["precision", "work", "10⁹ operations per second", "share of the fastest product"]
+    return f"{formula}\n\n{markdown_table(header, rows)}"
 
 
 def memory_table(found: Figures) -> str:

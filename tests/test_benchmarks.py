@@ -119,7 +119,7 @@ def test_ocr_is_compared_with_rapidocr_called_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_embedding_is_compared_with_the_loop_of_the_article(tmp_path: Path) -> None:
-    pytest.importorskip("nncf")
+    pytest.importorskip("openvino")
     output = tmp_path / "embedding.json"
     printed = run("embedding.py", "--quick", "--json", str(output))
 

@@ -10,15 +10,14 @@ import glob
 import json
 import logging
 import shutil
-import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,32 +25,30 @@ from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.concurrency import FairLock
 from llama_index_mm_zhipu.embedding.backends import CPU_BATCH, BackendError, Precision, Vectors, short_detail
+from llama_index_mm_zhipu.embedding.backends.openvino_int8 import quantize_products
 from llama_index_mm_zhipu.embedding.backends.openvino_runtime import (
     EXTRA,
     compile_encoder,
     core,
     has_openvino,
-    import_nncf,
     import_openvino,
     interrupts_deferred,
 )
 from llama_index_mm_zhipu.embedding.chinese_clip.checkpoint import Checkpoint, load_model
 from llama_index_mm_zhipu.embedding.chinese_clip.vectors import PADDING
-from llama_index_mm_zhipu.reporting import errors_only
 from llama_index_mm_zhipu.shared_folders import old_paths
 
 if TYPE_CHECKING:
-    import torch
     from cn_clip.clip.model import CLIP
 
-logger = logging.getLogger(__name__)
+    from llama_index_mm_zhipu.embedding.backends.encoders import Encoder
 
-Encoder = Literal["image", "text"]
+logger = logging.getLogger(__name__)
 
 MIN_COSINES: dict[Precision, float] = {"fp32": 0.9999, "bf16": 0.999}
 """Minimum cosine between converted vectors and those of torch in fp32. That of int8 is only reported."""
 
-_FORMAT = "openvino-1"
+_FORMAT = "openvino-2"
 _RECORD = "model.json"
 _BATCH_SIZES = (1, 2, 5)
 _TEXT_LENGTHS = (3, 9, 27, 52)
@@ -60,7 +57,7 @@ _TEXT_LENGTHS = (3, 9, 27, 52)
 # multiples of this length, a single query is not.
 _LENGTH_STEP = 4
 
-# Warning filters and sys.stdout belong to the process: only one thread may change them.
+# Warning filters belong to the process: only one thread may change them.
 _converting = threading.Lock()
 
 
@@ -88,8 +85,7 @@ class OpenVinoBackend:
         """
         _require_support(device, precision)
         self.device, self.precision = device, precision
-        # In fp32, ViT-B-16 on a Xeon with AMX takes 0.12 s for one image, 1.3 s for a pass of two, 1.6 s of eight;
-        # on other CPUs up to five images are faster one by one. Short passes also let queries in between.
+        # In fp32, an image takes about as long alone as in a pass of eight, and short passes let queries in between.
         self._batch_size = 1 if precision == "fp32" else CPU_BATCH
         converted = converted_model(checkpoint, precision, cache_dir)
         self.logit_scale = converted.logit_scale
@@ -190,8 +186,6 @@ def _read_record(folder: Path) -> ConvertedModel | None:
 
 
 def _convert(checkpoint: Checkpoint, precision: Precision, folder: Path) -> ConvertedModel:
-    if precision == "int8":
-        _require_nncf()
     title = f"Converting {checkpoint.path.name} for OpenVINO, {precision} (once)"
     with _complete_folder(folder) as unfinished, tqdm(total=5, desc=title, leave=False) as bar, _quiet_conversion():
         model = load_model(checkpoint).float()
@@ -247,9 +241,8 @@ def _in_the_way(folder: Path) -> BackendError:
 
 @contextmanager
 def _quiet_conversion() -> Iterator[None]:
-    """Hide warnings and log lines of torch, OpenVINO and nncf about their internals."""
-    # While nncf is imported, torch logs through cpp_extension that there is no CUDA.
-    with _converting, warnings.catch_warnings(), errors_only("nncf", "torch.utils.cpp_extension"):
+    """Hide warnings of torch and OpenVINO about their internals."""
+    with _converting, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
@@ -273,49 +266,19 @@ def _write_encoder(
 ) -> None:
     import torch
 
+    from llama_index_mm_zhipu.embedding.backends.encoders import UnitEncoder
+
     openvino = import_openvino()
     if encoder == "image":
         example, shape = torch.rand(2, 3, side, side), [-1, 3, side, side]
     else:
         example, shape = torch.randint(1000, 2000, (2, 7)), [-1, -1]
     # torch's check of the trace takes twice as long as the trace, and _min_cosines checks more lengths.
-    traced = torch.jit.trace(_encoder_module(model, encoder), example, check_trace=False)  # type: ignore[no-untyped-call]
+    traced = torch.jit.trace(UnitEncoder(model, encoder).eval(), example, check_trace=False)  # type: ignore[no-untyped-call]
     converted = openvino.convert_model(traced, example_input=example, input=[openvino.PartialShape(shape)])
     if precision == "int8":
-        converted = _with_8_bit_weights(converted)
+        quantize_products(converted)
     openvino.save_model(converted, file, compress_to_fp16=compress)
-
-
-def _encoder_module(model: CLIP, encoder: Encoder) -> torch.nn.Module:
-    import torch
-
-    class Unit(torch.nn.Module):
-        """One encoder with the division by the length, which OpenVINO computes in fp32."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, batch: torch.Tensor) -> torch.Tensor:
-            features = model.encode_image(batch) if encoder == "image" else model.encode_text(batch)
-            unit: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
-            return unit
-
-    return Unit().eval()
-
-
-def _require_nncf() -> None:
-    try:
-        import_nncf()
-    except ImportError:
-        raise BackendError(f'precision="int8" needs nncf for the conversion: {EXTRA}') from None
-
-
-def _with_8_bit_weights(converted: Any) -> Any:
-    nncf = import_nncf()
-    # nncf prints its progress bar to stdout, which may be a pipe to another program.
-    with redirect_stdout(sys.stderr):
-        return nncf.compress_weights(converted, mode=nncf.CompressWeightsMode.INT8_SYM)
 
 
 def _fits_fp16(model: CLIP) -> bool:
@@ -325,7 +288,7 @@ def _fits_fp16(model: CLIP) -> bool:
 
 def _min_cosines(model: CLIP, files: Mapping[Encoder, Path], side: int, precision: Precision) -> dict[Encoder, float]:
     """Compare vectors over batch sizes and text lengths: a graph traced at one of them may be wrong at others."""
-    import torch
+    from llama_index_mm_zhipu.embedding.backends.encoders import reference_vectors
 
     random = np.random.default_rng(0)
     batches: dict[Encoder, list[Any]] = {
@@ -334,12 +297,11 @@ def _min_cosines(model: CLIP, files: Mapping[Encoder, Path], side: int, precisio
     }
     min_cosines: dict[Encoder, float] = {}
     for encoder, file in files.items():
-        ours, theirs = compile_encoder(file, precision), _encoder_module(model, encoder)
-        with torch.inference_mode():
-            cosines = [
-                (ours.infer({0: batch})[0] * theirs(torch.from_numpy(batch)).numpy()).sum(axis=1).min()
-                for batch in batches[encoder]
-            ]
+        ours = compile_encoder(file, precision)
+        cosines = [
+            (ours.infer({0: batch})[0] * reference_vectors(model, encoder, batch)).sum(axis=1).min()
+            for batch in batches[encoder]
+        ]
         # Unlike Python's min, np.min is NaN if one of them is NaN.
         min_cosines[encoder] = float(np.min(cosines))
     return min_cosines

@@ -1,4 +1,4 @@
-"""Import OpenVINO and nncf without their telemetry, and load converted models for the CPU."""
+"""Import OpenVINO without its telemetry, and load converted models for the CPU."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ EXTRA = 'pip install "llama-index-mm-zhipu[openvino]"'
 _TELEMETRY = "openvino_telemetry"
 _importing = threading.RLock()
 
-# Without a hint, OpenVINO uses bf16 on CPUs that have it. Quantising activations in groups of 32 is slower than 128.
+# Without a hint, OpenVINO uses bf16 on CPUs that have it, which suits what int8 leaves unquantised.
 _PROPERTIES: dict[Precision, dict[str, Any]] = {
     "fp32": {"INFERENCE_PRECISION_HINT": "f32"},
     "bf16": {"INFERENCE_PRECISION_HINT": "bf16"},
-    "int8": {"DYNAMIC_QUANTIZATION_GROUP_SIZE": 128},
+    "int8": {},
 }
 
 
@@ -39,15 +39,6 @@ def import_openvino() -> ModuleType:
     """Import OpenVINO, which otherwise reports its use over the network."""
     with _no_telemetry(), interrupts_deferred():
         return import_module("openvino")
-
-
-def import_nncf() -> ModuleType:
-    """Import nncf, which otherwise reports its use over the network.
-
-    Import it before stdout is redirected: the handler of its logger keeps the stdout of that moment.
-    """
-    with _no_telemetry(), interrupts_deferred():
-        return import_module("nncf")
 
 
 @cache
@@ -110,7 +101,7 @@ def interrupts_deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_telemetry() -> Iterator[None]:
-    """Hide the telemetry package from imports; OpenVINO and nncf work without it."""
+    """Hide the telemetry package from imports; OpenVINO works without it."""
     with _importing:
         known = sys.modules.get(_TELEMETRY)
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
