@@ -19,8 +19,8 @@ _K1, _B = 1.2, 0.75
 _MIN_IDF = 1e-6
 """Weight of words that more than half of the texts have."""
 
-_BUDGET_PER_NODE = 0.1
-_MIN_BUDGET = 10_000
+_BUDGET_PER_NODE = 0.2
+_MIN_BUDGET = 20_000
 """Budget of listing the nodes that meet a condition, in steps of SQLite. If it is exceeded, the best texts are tested
 one after another."""
 

@@ -15,8 +15,8 @@ from llama_index_mm_zhipu.vector_store.sessions import Reader
 from llama_index_mm_zhipu.vector_store.text_search import search_texts
 from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
 
-_BUDGET_PER_NODE = 0.1
-_MIN_BUDGET = 10_000
+_BUDGET_PER_NODE = 0.2
+_MIN_BUDGET = 20_000
 """Budget of listing the nodes that meet a condition, in steps of SQLite: about a sixth of the time of a flat search. If
 it is exceeded, the nearest nodes are searched first and tested."""
 
@@ -28,7 +28,7 @@ vectors is faster than a search of the index that skips all other ids."""
 _FLAT_DEPTH = 512
 _GRAPH_DEPTH_FACTOR = 8
 _RESCORE_FACTOR = 4
-_CODES_BUDGET = 50_000
+_CODES_BUDGET = 120_000
 """As above, for short codes: about a millisecond, in which some 15,000 nodes are listed."""
 
 _CANDIDATES_PER_NODE = 6
