@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
 from llama_index_mm_zhipu.vector_store.ivf import IvfIndex, list_count
-from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
+from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors, evenly_spaced
 
 Found = list[tuple[int, float]]
 """Row ids and inner products, best first; lower ids first among equal scores."""
@@ -53,8 +53,8 @@ _COMPACT_SHARE = 0.25
 _REBUILD_SHARE = 0.5
 _MIN_DELETED = 1000
 _MIN_GROWN = 1000
-_MAX_GROWTH = 2
-"""An index is built again once this many times its lists would suit its vectors: after it has grown fourfold."""
+_MAX_GROWTH = 1.5
+"""An index is built again once this many times its lists would suit its vectors: after it has grown 2.25 times."""
 
 
 def index_type_for(vectors: int) -> str:
@@ -188,6 +188,15 @@ class AnnIndex:
         self._alive.values[:] &= kept
         self._count_deleted()
 
+    def sample_ids(self, count: int) -> Ids:
+        """Return at most so many ids, evenly spaced over the order of addition."""
+        if not self._deleted:
+            return evenly_spaced(self._ids.values, count)
+        sample = evenly_spaced(np.arange(len(self._ids.values)), 2 * count)
+        alive = sample[self._alive.values[sample]]
+        # Of an index of mostly deleted vectors, the sample may have none.
+        return self._ids.values[evenly_spaced(alive if len(alive) else np.flatnonzero(self._alive.values), count)]
+
     def mean_vector(self, read: Callable[[Ids], Vectors]) -> Vectors:
         """Return the mean of some vectors, evenly spaced over the order of addition; zeros if there is none.
 
@@ -196,8 +205,7 @@ class AnnIndex:
         """
         state = len(self), self.last_id
         if self._mean is None or self._mean[0] != state:
-            ids = self._ids.values[self._alive.values]
-            sample = ids[np.linspace(0, len(ids) - 1, min(len(ids), _MEAN_SAMPLE)).astype(np.int64)]
+            sample = self.sample_ids(_MEAN_SAMPLE)
             mean = read(sample).mean(axis=0) if len(sample) else np.zeros(self.dimension, np.float32)
             self._mean = state, mean
         return self._mean[1]
@@ -223,16 +231,15 @@ class AnnIndex:
         k = min(k, len(self) if usable is None else int(np.count_nonzero(usable)))
         if k <= 0:
             return []
-        selector = None if usable is None else load_faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
         query = np.ascontiguousarray(vector.reshape(1, -1), dtype=np.float32)
         limit = min(k + 1, self.index.ntotal)
+        if isinstance(self.index, IvfIndex):
+            breadth = search_breadth or IVF_NPROBE
+            scores, positions = self.index.search(query[0], limit, usable, breadth, self._threads)
+            return _best(self._ids.values[positions], scores, k)
+        selector = None if usable is None else load_faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
         if self.is_exact:
             scores, positions = self._search_exactly(query, k, limit, selector)
-        elif isinstance(self.index, IvfIndex):
-            scores, positions = self.index.search(
-                query[0], limit, selector, search_breadth or IVF_NPROBE, self._threads
-            )
-            scores, positions = scores[positions >= 0], positions[positions >= 0]
         else:
             parameters = _search_parameters(self.index, selector, limit, search_breadth)
             scores, positions = _flattened([self.index.search(query, limit, params=parameters)])

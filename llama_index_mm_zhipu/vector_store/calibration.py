@@ -20,11 +20,8 @@ SAMPLE = 256
 
 NEIGHBOURS = 10
 
-_MARGIN = 0.3
-"""Part of the allowed misses that is kept in reserve: queries are not stored vectors, and the index grows."""
-
 _DEPTHS = (30, 50, 75, 100, 150, 200, 300)
-_STEP = 2**0.5
+_STEP = 2**0.25
 _SECONDS_PER_CODE = 12e-9
 _SECONDS_PER_CANDIDATE = 4e-6
 
@@ -94,7 +91,6 @@ def calibrate(index: AnnIndex, sample: NeighbourSample, target: float) -> Calibr
         target: Share, 0 to 1. If no search reaches it, the best one is returned.
     """
     lists = index.index.lists if isinstance(index.index, IvfIndex) else 1
-    required = target + _MARGIN * (1 - target)
     best, best_cost = Calibration(lists, _DEPTHS[-1], 0.0), float("inf")
     for search_breadth in _breadths(lists):
         scan = search_breadth / lists * len(index) * _SECONDS_PER_CODE
@@ -102,7 +98,7 @@ def calibrate(index: AnnIndex, sample: NeighbourSample, target: float) -> Calibr
             break
         for depth, recall in zip(_DEPTHS, _recalls(index, sample, search_breadth), strict=True):
             cost = scan + depth * _SECONDS_PER_CANDIDATE
-            if recall >= required and cost < best_cost:
+            if recall >= target and cost < best_cost:
                 best, best_cost = Calibration(search_breadth, depth, recall), cost
             elif recall > (best.recall or 0.0) and best_cost == float("inf"):
                 best = Calibration(search_breadth, depth, recall)

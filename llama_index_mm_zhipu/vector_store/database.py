@@ -40,7 +40,7 @@ WAIT_FOR_WRITER_SECONDS = 30.0
 _CHECKPOINT_BYTES = 64 * 2**20
 """Size of the write-ahead log at which SQLite moves its pages to the file. Fewer moves write each page less often."""
 
-_READ_CACHE_KIB = 4_096
+_READ_CACHE_KIB = 65_536
 
 _WRITE_CACHE_KIB = 65_536
 """A page that leaves the cache before the end of a transaction is written to the log, and again when it is changed."""

@@ -229,6 +229,8 @@ class IndexCache:
 
     def _tidy(self, index_type: str | None, is_sparse: bool) -> None:
         name = self._database.path or "in memory"
+        # The number of threads is that of this thread. The other cores are left to queries and additions.
+        load_faiss().omp_set_num_threads(1)
         try:
             if is_sparse:
                 logger.info("compacting the vectors of the store %s in the background", name)

@@ -18,6 +18,7 @@ from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
 from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
@@ -33,13 +34,14 @@ _MIN_TRAINING_VECTORS = 64
 _VECTORS_PER_LIST = 16
 _CODE_BITS = 4
 _ITERATIONS = 10
-_MIN_PART = 50_000
-"""Minimum number of codes, half a millisecond, that a second thread scans."""
+_MAX_RECENT = 8_192
+_MIN_PART = 20_000
+"""Minimum number of codes, a quarter of a millisecond, that a second thread scans."""
 
 
 def list_count(vectors: int) -> int:
-    """Return the number of lists for a number of vectors: the power of two that is nearest to twice its root."""
-    return int(2 ** max(2, round(math.log2(2 * math.sqrt(max(1, vectors))))))
+    """Return the number of lists for a number of vectors: twice its root."""
+    return max(4, round(2 * math.sqrt(vectors)))
 
 
 class IvfIndex:
@@ -57,7 +59,10 @@ class IvfIndex:
         self._components = components
         quantizer = load_faiss().downcast_index(codes.quantizer)
         self._centroids = np.asarray(quantizer.reconstruct_n(0, codes.nlist), dtype=np.float32)
-        self._half_norms = (self._centroids**2).sum(axis=1) / 2
+        # Half the squared distance of a centred query to a centroid is this, less their product, and a constant.
+        self._offsets = (self._centroids**2).sum(axis=1) / 2 + self._centroids @ (mean @ components)
+        self._recent = np.empty((_MAX_RECENT, codes.d), np.float32)
+        self._recent_count = 0
 
     @classmethod
     def trained(cls, sample: Vectors, expected: int) -> IvfIndex:
@@ -100,6 +105,7 @@ class IvfIndex:
     def to_faiss(self) -> Any:
         """Return one faiss index that holds everything, to be written to a file. It is not for searching."""
         faiss = load_faiss()
+        self._encode_recent()
         transform = faiss.LinearTransform(*self._components.shape, True)
         faiss.copy_array_to_vector(np.ascontiguousarray(self._components.T).ravel(), transform.A)
         faiss.copy_array_to_vector(self._mean, transform.b)
@@ -114,7 +120,7 @@ class IvfIndex:
     @property
     def ntotal(self) -> int:
         """Number of vectors."""
-        return int(self.faiss_index.ntotal)
+        return int(self.faiss_index.ntotal) + self._recent_count
 
     @property
     def lists(self) -> int:
@@ -122,33 +128,66 @@ class IvfIndex:
         return len(self._centroids)
 
     def add(self, vectors: Vectors) -> None:
-        """Add vectors, shape ``(n, dimension)``."""
-        self.faiss_index.add(np.ascontiguousarray((vectors - self._mean) @ self._components, dtype=np.float32))
+        """Add vectors, shape ``(n, dimension)``.
 
-    def search(self, query: Vectors, k: int, selector: Any, nprobe: int, threads: Executor) -> tuple[Vectors, Ids]:
-        """Return approximate inner products and positions of candidates, unordered, with placeholders (-1).
+        Few vectors at a time are kept as they are, projected, until there are many: faiss packs the codes of a list
+        again for each of them.
+        """
+        projected = np.ascontiguousarray((vectors - self._mean) @ self._components, dtype=np.float32)
+        if self._recent_count + len(projected) > _MAX_RECENT:
+            self._encode_recent()
+        if len(projected) > _MAX_RECENT:
+            self.faiss_index.add(projected)
+            return
+        self._recent[self._recent_count : self._recent_count + len(projected)] = projected
+        self._recent_count += len(projected)
+
+    def search(
+        self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None, nprobe: int, threads: Executor
+    ) -> tuple[Vectors, Ids]:
+        """Return approximate inner products and positions of candidates, unordered.
 
         Args:
             query: Shape ``(dimension,)``.
-            k: Maximum number of candidates of each thread.
-            selector: faiss's selector of positions, or None.
+            k: Maximum number of candidates of each thread, and of the vectors that were added last.
+            usable: Which positions may be returned; None for all.
             nprobe: Lists to scan.
             threads: Threads that scan parts of the lists, each with one thread of OpenMP.
         """
         faiss = load_faiss()
+        encoded = int(self.faiss_index.ntotal)
         nprobe = min(nprobe, self.lists)
         projected = np.ascontiguousarray(query @ self._components, dtype=np.float32)
         products = self._centroids @ projected
         # The nearest lists to the centred query: with the query as it is, words find their images in other lists.
-        farness = self._half_norms - products + self._centroids @ (self._mean @ self._components)
-        nearest = np.argpartition(farness, nprobe - 1)[:nprobe].astype(np.int64)
-        parts = max(1, min(faiss.omp_get_max_threads(), self.ntotal * nprobe // self.lists // _MIN_PART))
+        nearest = np.argpartition(self._offsets - products, nprobe - 1)[:nprobe].astype(np.int64)
+        selector = None
+        if usable is not None:
+            selector = faiss.IDSelectorBitmap(np.packbits(usable[:encoded], bitorder="little"))
+        parts = max(1, min(faiss.omp_get_max_threads(), encoded * nprobe // self.lists // _MIN_PART))
         scans = [
             threads.submit(self._scan, projected, k, selector, nearest[part::parts], products[nearest[part::parts]])
             for part in range(parts)
         ]
-        scores, positions = zip(*[scan.result() for scan in scans], strict=True)
-        return np.concatenate(scores), np.concatenate(positions)
+        recent = self._scan_recent(projected, k, usable)
+        scores, positions = (np.concatenate(each) for each in zip(recent, *[s.result() for s in scans], strict=True))
+        return scores[positions >= 0], positions[positions >= 0]
+
+    def _scan_recent(self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None) -> tuple[Vectors, Ids]:
+        encoded = int(self.faiss_index.ntotal)
+        scores = self._recent[: self._recent_count] @ query
+        positions = np.arange(encoded, encoded + self._recent_count)
+        if usable is not None:
+            scores, positions = scores[usable[encoded:]], positions[usable[encoded:]]
+        if k < len(scores):
+            best = np.argpartition(-scores, k)[:k]
+            scores, positions = scores[best], positions[best]
+        return scores, positions
+
+    def _encode_recent(self) -> None:
+        if self._recent_count:
+            self.faiss_index.add(self._recent[: self._recent_count])
+            self._recent_count = 0
 
     def _scan(self, query: Vectors, k: int, selector: Any, lists: Ids, products: Vectors) -> tuple[Vectors, Ids]:
         faiss = load_faiss()

@@ -28,8 +28,9 @@ vectors is faster than a search of the index that skips all other ids."""
 _FLAT_DEPTH = 512
 _GRAPH_DEPTH_FACTOR = 8
 _RESCORE_FACTOR = 4
-_CODES_BUDGET = 120_000
-"""As above, for short codes: about a millisecond, in which some 15,000 nodes are listed."""
+_TESTED_SAMPLE = 64
+_LISTED_SHARE = 0.05
+"""Share of the nodes up to which listing them takes less time than testing candidates until enough meet a condition."""
 
 _CANDIDATES_PER_NODE = 6
 _FILTERED_BREADTH = 2
@@ -147,7 +148,7 @@ class VectorSearch:
             if len(found) == min(k, len(self.index)):
                 return found
             return self._exactly(vector, k, self.reader.select_ids(EVERY_NODE))
-        allowed = self.reader.select_ids_within(condition, self._listing_budget)
+        allowed = self._listed(condition)
         if allowed is None:
             # Many nodes meet the condition, or no index lists them: some of the nearest nodes are likely to meet it.
             found = self._nearest_matching(vector, k, condition)
@@ -156,9 +157,9 @@ class VectorSearch:
             allowed = self.reader.select_ids(condition)
         return self._among(vector, k, allowed)
 
-    @property
-    def _listing_budget(self) -> int:
-        return max(_MIN_BUDGET, int(_BUDGET_PER_NODE * len(self.index)))
+    def _listed(self, condition: Condition) -> Ids | None:
+        """Return the ids of the nodes that meet a condition, or None if listing them would take long."""
+        return self.reader.select_ids_within(condition, max(_MIN_BUDGET, int(_BUDGET_PER_NODE * len(self.index))))
 
     def vectors_of(self, ids: Sequence[int] | Ids) -> Vectors:
         """Return the vectors of row ids, in their order: shape ``(n, dimension)``."""
@@ -211,9 +212,17 @@ class CodeSearch(VectorSearch):
 
     calibration: Calibration = DEFAULT_CALIBRATION
 
-    @property
-    def _listing_budget(self) -> int:
-        return _CODES_BUDGET
+    def _listed(self, condition: Condition) -> Ids | None:
+        """Return the ids of the nodes that meet a condition, or None if many do.
+
+        A search for codes takes no longer than listing some thousand nodes, so that a budget alone would cost too much.
+        """
+        allowed = self.reader.select_ids_within(condition, _MIN_BUDGET)
+        if allowed is not None:
+            return allowed
+        sample = self.index.sample_ids(_TESTED_SAMPLE).tolist()
+        matching = self.reader.select_matching(sample, condition)
+        return None if len(matching) > _LISTED_SHARE * len(sample) else self.reader.select_ids(condition)
 
     def _search(self, vector: Vectors, k: int, allowed: Ids | None = None) -> Found:
         found = self._scored(vector, k, self._candidates(vector, self._depth(k), self._breadth(k, allowed), allowed))
