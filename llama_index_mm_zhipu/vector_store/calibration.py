@@ -23,7 +23,7 @@ NEIGHBOURS = 10
 _DEPTHS = (30, 50, 75, 100, 150, 200, 300)
 _STEP = 2**0.25
 _SECONDS_PER_CODE = 12e-9
-_SECONDS_PER_CANDIDATE = 4e-6
+_SECONDS_PER_CANDIDATE = 3e-6
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,10 @@ def calibrate(index: AnnIndex, sample: NeighbourSample, target: float) -> Calibr
         sample: Queries and their true neighbours.
         target: Share, 0 to 1. If no search reaches it, the best one is returned.
     """
-    lists = index.index.lists if isinstance(index.index, IvfIndex) else 1
+    if not isinstance(index.index, IvfIndex):
+        return DEFAULT_CALIBRATION
+    index.index.encode_recent()
+    lists = index.index.lists
     best, best_cost = Calibration(lists, _DEPTHS[-1], 0.0), float("inf")
     for search_breadth in _breadths(lists):
         scan = search_breadth / lists * len(index) * _SECONDS_PER_CODE

@@ -275,7 +275,7 @@ class IndexCache:
                     bar.update(len(batch))
             if self._stopped.is_set():
                 return
-            calibration = calibrate(index, neighbours, self._recall) if index_type == IVF else DEFAULT_CALIBRATION
+            calibration = calibrate(index, neighbours, self._recall)
             with self._database.reading() as reader:
                 # Some of the vectors were deleted since the beginning; they are in the index and are removed here.
                 self.index, self._last_deletion = self._caught_up(index, last_deletion, reader)

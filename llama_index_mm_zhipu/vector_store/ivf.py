@@ -105,7 +105,7 @@ class IvfIndex:
     def to_faiss(self) -> Any:
         """Return one faiss index that holds everything, to be written to a file. It is not for searching."""
         faiss = load_faiss()
-        self._encode_recent()
+        self.encode_recent()
         transform = faiss.LinearTransform(*self._components.shape, True)
         faiss.copy_array_to_vector(np.ascontiguousarray(self._components.T).ravel(), transform.A)
         faiss.copy_array_to_vector(self._mean, transform.b)
@@ -135,7 +135,7 @@ class IvfIndex:
         """
         projected = np.ascontiguousarray((vectors - self._mean) @ self._components, dtype=np.float32)
         if self._recent_count + len(projected) > _MAX_RECENT:
-            self._encode_recent()
+            self.encode_recent()
         if len(projected) > _MAX_RECENT:
             self.faiss_index.add(projected)
             return
@@ -184,7 +184,8 @@ class IvfIndex:
             scores, positions = scores[best], positions[best]
         return scores, positions
 
-    def _encode_recent(self) -> None:
+    def encode_recent(self) -> None:
+        """Store the vectors that were added last as codes, too."""
         if self._recent_count:
             self.faiss_index.add(self._recent[: self._recent_count])
             self._recent_count = 0
