@@ -6,6 +6,7 @@ its folder may only be read.
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import sqlite3
@@ -162,8 +163,10 @@ class Database:
                 with transaction(self._writing_connection):
                     yield self._writer
             except (sqlite3.Error, OSError) as error:
+                is_on_full_disk = isinstance(error, OSError) and error.errno == errno.ENOSPC
+                reason = "database or disk is full" if is_on_full_disk else error
                 raise StoreError(
-                    f"cannot write to the vector store {self.path}: {error}; nothing was changed"
+                    f"cannot write to the vector store {self.path}: {reason}; nothing was changed"
                 ) from None
 
     def remove_stale_vector_files(self) -> None:

@@ -68,7 +68,8 @@ def test_a_source_that_is_gone_is_marked(
 def test_a_source_that_cannot_be_looked_at_is_marked(mmzhipu: Command, store: Path, surroundings: Path) -> None:
     shutil.copytree(store, surroundings / "mmzhipu_store")
     with closing(sqlite3.connect("mmzhipu_store/image.sqlite3")) as connection:
-        connection.execute("update metadata set value = ? where key = 'source_root'", ["/\x1b" + 300 * "x"])
+        field = "select id from metadata_fields where key = 'source_root'"
+        connection.execute(f"update metadata_values set value = ? where field in ({field})", ["/\x1b" + 300 * "x"])
         connection.commit()
     assert mmzhipu("info").out.splitlines()[-1].endswith(f"/\\x1b{'x' * 145}…{'x' * 150}  (does not exist)")
 

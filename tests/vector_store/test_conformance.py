@@ -19,7 +19,7 @@ from llama_index_mm_zhipu import FaissMultiModalVectorStore
 class TestFaissMultiModalVectorStore(VectorStoreConformance):
     """A flat index in memory, and the approximate ones on disk."""
 
-    @pytest.fixture(params=["flat", "hnsw", "ivf"])
+    @pytest.fixture(params=["flat", "hnsw", pytest.param("ivf", marks=pytest.mark.integration)])
     def index_type(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
 
