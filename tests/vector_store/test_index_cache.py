@@ -14,6 +14,7 @@ from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, Vect
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import ann, index_cache
+from llama_index_mm_zhipu.vector_store.ann import AnnIndex
 
 Nodes = Callable[..., list[TextNode]]
 VECTORS = np.random.default_rng(3).standard_normal((4000, 8)).astype(np.float32)
@@ -107,20 +108,27 @@ def test_an_index_type_that_cannot_be_built_leaves_the_store_unchanged(
     assert ask(store, 5) == nearest(5, 5, range(100))
 
 
-def test_queries_and_changes_go_on_while_an_index_is_built(store: FaissMultiModalVectorStore) -> None:
+def test_queries_and_changes_go_on_while_an_index_is_built(
+    store: FaissMultiModalVectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store.add(nodes(0, 3000))
     builder = threading.Thread(target=store.reindex, args=("hnsw",))
+    changed, add = threading.Event(), AnnIndex.add
+
+    def add_after_the_changes(index: AnnIndex, ids: np.ndarray, vectors: np.ndarray) -> None:
+        assert threading.current_thread() is not builder or changed.wait(60)
+        add(index, ids, vectors)
+
+    monkeypatch.setattr(AnnIndex, "add", add_after_the_changes)
     builder.start()
-    asked = 0
-    while builder.is_alive():
-        assert ask(store, 7)[0] == "n7"
-        asked += 1
-        if asked == 1:
-            store.add(nodes(3000, 3500))
-            store.delete_nodes([f"n{i}" for i in range(2000, 2500)])
+    assert ask(store, 7)[0] == "n7"
+    store.add(nodes(3000, 3500))
+    store.delete_nodes([f"n{i}" for i in range(2000, 2500)])
+    assert ask(store, 3100)[0] == "n3100"
+    changed.set()
     builder.join()
 
-    assert asked > 1
+    assert type(store.client).__name__ == "IndexHNSWFlat"
     assert store.count() == 3000
     assert ask(store, 3100)[0] == "n3100"
     assert not set(ask(store, 2100, k=100)) & {f"n{i}" for i in range(2000, 2500)}
