@@ -236,14 +236,14 @@ class AnnIndex:
         if isinstance(self.index, IvfIndex):
             breadth = search_breadth or IVF_NPROBE
             scores, positions = self.index.search(query[0], limit, usable, breadth, self._threads)
-            return _best(self._ids.values[positions], scores, k)
+            return best_of(self._ids.values[positions], scores, k)
         selector = None if usable is None else load_faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
         if self.is_exact:
             scores, positions = self._search_exactly(query, k, limit, selector)
         else:
             parameters = _search_parameters(self.index, selector, limit, search_breadth)
             scores, positions = _flattened([self.index.search(query, limit, params=parameters)])
-        return _best(self._ids.values[positions], scores, k)
+        return best_of(self._ids.values[positions], scores, k)
 
     def require_selection(self) -> None:
         """Check that a search can skip ids, as filters and deletions need.
@@ -335,10 +335,11 @@ class AnnIndex:
 
 def search_exactly(vector: Vectors, k: int, ids: Ids, vectors: Vectors) -> Found:
     """Return the ``k`` best of these ids by the inner products of their vectors, shape ``(n, dimension)``."""
-    return _best(ids, vectors @ vector.astype(np.float32), k)
+    return best_of(ids, vectors @ vector.astype(np.float32), k)
 
 
-def _best(ids: Ids, scores: Vectors, k: int) -> Found:
+def best_of(ids: Ids, scores: npt.NDArray[np.floating[Any]], k: int) -> Found:
+    """Return the ``k`` ids with the largest scores, best first; lower ids first among equal scores."""
     if k < len(scores):
         # Sorting all scores would take longer than computing them.
         near = scores >= np.partition(scores, len(scores) - k)[len(scores) - k]

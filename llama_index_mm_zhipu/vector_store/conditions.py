@@ -22,6 +22,9 @@ from llama_index_mm_zhipu.text import replace_lone_surrogates
 LISTED = "select value from json_each(?)"
 """The values of a JSON list. One parameter holds them all, because SQLite limits the number of parameters."""
 
+LISTED_IDS = "select value as id from json_each(?)"
+"""The same as row ids."""
+
 _DECODED = "select decoded(value) from json_each(?)"
 
 POSTINGS = ("postings", "recent_postings")
@@ -259,7 +262,7 @@ def of_row_ids(ids: Sequence[int]) -> Condition:
     # The unary plus keeps SQLite from looking up each id first and testing the rest of the query on its node.
     return Condition(
         Statement(f"+nodes.id in ({LISTED})", parameters),
-        (Statement("select value as id from json_each(?)", parameters),),
+        (Statement(LISTED_IDS, parameters),),
     )
 
 

@@ -41,10 +41,9 @@ WAIT_FOR_WRITER_SECONDS = 30.0
 _CHECKPOINT_BYTES = 64 * 2**20
 """Size of the write-ahead log at which SQLite moves its pages to the file. Fewer moves write each page less often."""
 
-_READ_CACHE_KIB = 65_536
-
-_WRITE_CACHE_KIB = 65_536
-"""A page that leaves the cache before the end of a transaction is written to the log, and again when it is changed."""
+_CACHE_KIB = 65_536
+"""Candidates are tested on many pages. When writing, a page that leaves the cache before the end of a transaction is
+written to the log, and again when it is changed."""
 
 
 class Database:
@@ -219,13 +218,13 @@ class Database:
             self._reader = Reader(self._reading_connection, has_full_text, self.vector_files)
             return
         self.vector_files = VectorFiles(self.path)
-        self._writing_connection = self._connect(_WRITE_CACHE_KIB)
+        self._writing_connection = self._connect()
         try:
             has_full_text = prepare(self._writing_connection, self.path, self._initial_settings)
             self._writer = Writer(self._writing_connection, has_full_text, self.vector_files)
             self._reading_connection = self._writing_connection
             if self.path is not None:
-                self._reading_connection = self._connect(_READ_CACHE_KIB)
+                self._reading_connection = self._connect()
                 self._reading_connection.execute("pragma query_only = on")
             self._reader = Reader(self._reading_connection, has_full_text, self.vector_files)
         except BaseException:
@@ -254,7 +253,7 @@ class Database:
                     ) from None
                 missing = error.filename
 
-    def _connect(self, cache_kib: int) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             _location(self.path), timeout=WAIT_FOR_WRITER_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -266,7 +265,7 @@ class Database:
         # Files of earlier versions have larger pages.
         (page_size,) = connection.execute("pragma page_size").fetchone()
         connection.execute(f"pragma wal_autocheckpoint = {_CHECKPOINT_BYTES // page_size}")
-        connection.execute(f"pragma cache_size = {-cache_kib}")
+        connection.execute(f"pragma cache_size = {-_CACHE_KIB}")
         register_functions(connection)
         return connection
 

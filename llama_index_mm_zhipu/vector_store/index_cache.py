@@ -7,7 +7,6 @@ opening a store fast.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import uuid
 import zlib
@@ -36,7 +35,7 @@ from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
 from llama_index_mm_zhipu.vector_store.ivf import TRAINING_VECTORS
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.sessions import Reader
-from llama_index_mm_zhipu.vector_store.vector_file import evenly_spaced
+from llama_index_mm_zhipu.vector_store.vector_file import evenly_spaced, sync_file
 
 logger = logging.getLogger(__name__)
 
@@ -408,7 +407,7 @@ class SnapshotFile:
 def _sync(file: Path) -> None:
     """Flush a file to the disk: after a power cut, a recorded file must not have holes."""
     with file.open("rb+") as opened:
-        os.fsync(opened.fileno())
+        sync_file(opened.fileno())
 
 
 def _crc32(file: Path) -> int:

@@ -409,12 +409,13 @@ class FaissMultiModalVectorStore(DurableStore):
             >>> store.add_columns(vectors, node_ids=["a", "b"], texts=["飞机", "火车"], metadata={"page": [1, 2]})
             ['a', 'b']
         """
-        if not len(np.asarray(vectors)):
+        array = np.asarray(vectors)
+        if not len(array):
             return []
 
         def columns(dimension: int | None) -> NewColumns:
             return NewColumns(
-                vectors,
+                array,
                 node_ids=node_ids,
                 texts=texts,
                 image_paths=image_paths,

@@ -8,21 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.vector_store.ann import Found
+from llama_index_mm_zhipu.vector_store.ann import Found, best_of
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.fulltext import QueryWord, match_all, occurrences, query_words, repeated
-from llama_index_mm_zhipu.vector_store.sessions import Reader
+from llama_index_mm_zhipu.vector_store.sessions import Reader, listing_budget
 from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize
 from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 _K1, _B = 1.2, 0.75
 _MIN_IDF = 1e-6
 """Weight of words that more than half of the texts have."""
-
-_BUDGET_PER_NODE = 0.2
-_MIN_BUDGET = 20_000
-"""Budget of listing the nodes that meet a condition, in steps of SQLite. If it is exceeded, the best texts are tested
-one after another."""
 
 _MAX_WORDS_OF_BEST = 2
 """Maximum words of which only the best texts are read. Of more words, finding them takes as long as reading all."""
@@ -79,7 +74,7 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
     else:
         matches = _matches([_read(reader, word, size) for word in words], size)
     if every_match_counts:
-        return _best(matches, k)
+        return best_of(*matches, k)
     if condition is not EVERY_NODE:
         matches = _restricted(reader, matches, condition, size)
     # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
@@ -176,7 +171,7 @@ def _matches(words: list[_Word], size: TextSize) -> _Matches:
 
 def _restricted(reader: Reader, matches: _Matches, condition: Condition, size: TextSize) -> _Matches:
     """Leave out what does not meet a condition, if the nodes that meet it are listed quickly."""
-    allowed = reader.select_ids_within(condition, max(_MIN_BUDGET, int(_BUDGET_PER_NODE * size.texts)))
+    allowed = reader.select_ids_within(condition, listing_budget(size.texts))
     if allowed is None:
         return matches
     kept = np.isin(matches.ids, allowed)
@@ -188,18 +183,8 @@ def _best_meeting(reader: Reader, matches: _Matches, condition: Condition, k: in
     found: Found = []
     depth, tested = k if condition is EVERY_NODE else _TESTED_PER_RESULT * k, 0
     while len(found) < k and tested < len(matches.ids):
-        part = _best(matches, depth)[tested:]
+        part = best_of(*matches, depth)[tested:]
         meeting = reader.select_matching([id_ for id_, _ in part], condition)
         found += [(id_, score) for id_, score in part if id_ in meeting]
         tested, depth = tested + len(part), depth * _TESTED_GROWTH
     return found[:k]
-
-
-def _best(matches: _Matches, k: int) -> Found:
-    """Return the ``k`` best, older nodes first among equals."""
-    ids, scores = matches
-    if k < len(ids):
-        least = np.partition(scores, len(ids) - k)[len(ids) - k]
-        ids, scores = ids[scores >= least], scores[scores >= least]
-    order = np.lexsort((ids, -scores))[:k]
-    return list(zip(ids[order].tolist(), scores[order].tolist(), strict=True))

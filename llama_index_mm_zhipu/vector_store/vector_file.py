@@ -6,8 +6,7 @@ instead of 10. The file is a part of the store, not a cache:
 - Rows are appended while SQLite's write lock is held, and flushed to the disk before SQLite commits. A process that is
   killed in between leaves rows behind the last committed one, which the next writer overwrites.
 - Row ids are consecutive, so that a row's position follows from its id. A deleted row stays until the file is
-  compacted:
-  live rows are copied to a new file, which lists their ids, and SQLite records the new file.
+  compacted: live rows are copied to a new file, which lists their ids, and SQLite records the new file.
 """
 
 from __future__ import annotations

@@ -11,14 +11,9 @@ from llama_index_mm_zhipu.vector_store.ann import IVF, AnnIndex, Found, search_e
 from llama_index_mm_zhipu.vector_store.calibration import DEFAULT_CALIBRATION, NEIGHBOURS, Calibration
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.sessions import Reader
+from llama_index_mm_zhipu.vector_store.sessions import MIN_LISTING_BUDGET, Reader, listing_budget
 from llama_index_mm_zhipu.vector_store.text_search import search_texts
 from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
-
-_BUDGET_PER_NODE = 0.2
-_MIN_BUDGET = 20_000
-"""Budget of listing the nodes that meet a condition, in steps of SQLite: about a sixth of the time of a flat search. If
-it is exceeded, the nearest nodes are searched first and tested."""
 
 _EXACT_SHARE = 0.05
 _EXACT_IDS = 20_000
@@ -159,7 +154,7 @@ class VectorSearch:
 
     def _listed(self, condition: Condition) -> Ids | None:
         """Return the ids of the nodes that meet a condition, or None if listing them would take long."""
-        return self.reader.select_ids_within(condition, max(_MIN_BUDGET, int(_BUDGET_PER_NODE * len(self.index))))
+        return self.reader.select_ids_within(condition, listing_budget(len(self.index)))
 
     def vectors_of(self, ids: Sequence[int] | Ids) -> Vectors:
         """Return the vectors of row ids, in their order: shape ``(n, dimension)``."""
@@ -192,7 +187,12 @@ class VectorSearch:
             return self.index.search(vector, k, allowed, search_breadth=self.search_breadth)
         # The index holds compressed vectors: its candidates are scored again with the original vectors.
         candidates = self.index.search(vector, _RESCORE_FACTOR * k, allowed, search_breadth=self.search_breadth)
-        return self._exactly(vector, k, _ids_of(candidates))
+        return self._scored(vector, k, candidates)
+
+    def _scored(self, vector: Vectors, k: int, candidates: Found) -> Found:
+        """Return the ``k`` best candidates by the stored vectors."""
+        ids = np.fromiter((id_ for id_, _ in candidates), dtype=np.int64, count=len(candidates))
+        return self._exactly(vector, k, np.sort(ids))
 
     def _exactly(self, vector: Vectors, k: int, ids: Ids) -> Found:
         best: Found = []
@@ -217,7 +217,7 @@ class CodeSearch(VectorSearch):
 
         A search for codes takes no longer than listing some thousand nodes, so that a budget alone would cost too much.
         """
-        allowed = self.reader.select_ids_within(condition, _MIN_BUDGET)
+        allowed = self.reader.select_ids_within(condition, MIN_LISTING_BUDGET)
         if allowed is not None:
             return allowed
         sample = self.index.sample_ids(_TESTED_SAMPLE).tolist()
@@ -264,9 +264,6 @@ class CodeSearch(VectorSearch):
     def _candidates(self, vector: Vectors, depth: int, breadth: int, allowed: Ids | None = None) -> Found:
         return self.index.search(vector, depth, allowed, search_breadth=breadth)
 
-    def _scored(self, vector: Vectors, k: int, candidates: Found) -> Found:
-        return self._exactly(vector, k, _ids_of(candidates))
-
     def _depth(self, k: int) -> int:
         """Return the number of candidates of which the ``k`` nearest are taken."""
         return max(k, self.calibration.candidates + _CANDIDATES_PER_NODE * max(0, k - NEIGHBOURS))
@@ -277,7 +274,3 @@ class CodeSearch(VectorSearch):
         # Further nodes, and those that meet a condition, lie in further lists.
         wider = max(1.0, k / NEIGHBOURS) ** 0.25 * (1 if allowed is None else _FILTERED_BREADTH)
         return int(wider * self.calibration.search_breadth)
-
-
-def _ids_of(candidates: Found) -> Ids:
-    return np.sort(np.fromiter((id_ for id_, _ in candidates), dtype=np.int64, count=len(candidates)))

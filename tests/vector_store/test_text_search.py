@@ -104,7 +104,7 @@ def test_a_filter_leaves_the_scores_as_they_are(
     store: FaissMultiModalVectorStore, nodes_meet: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if nodes_meet == "many":
-        monkeypatch.setattr("llama_index_mm_zhipu.vector_store.text_search._MIN_BUDGET", 1)
+        monkeypatch.setattr("llama_index_mm_zhipu.vector_store.sessions.MIN_LISTING_BUDGET", 1)
     source = random.Random(3)
     texts = {str(number): random_text(source) for number in range(200)}
     store.add([node(int(id_), text) for id_, text in texts.items()])
