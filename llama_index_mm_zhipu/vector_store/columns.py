@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,9 +14,14 @@ from pydantic_core import to_json
 
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of
-from llama_index_mm_zhipu.vector_store.nodes import MetadataRow, NewNodes, NodeRow, metadata_rows, require_unique
-
-_PLAIN_VALUES = frozenset({str, int, bool, type(None)})
+from llama_index_mm_zhipu.vector_store.nodes import (
+    MetadataRow,
+    NewNodes,
+    NodeRow,
+    has_plain_values,
+    metadata_rows,
+    require_unique,
+)
 
 
 class NewColumns:
@@ -70,6 +74,8 @@ class NewColumns:
         self._ref_doc_ids = _values(ref_doc_ids) if ref_doc_ids is not None else [None] * count
         self._metadata = _rows_of_metadata(metadata, count)
         self._as_nodes = self._nodes_of_other_rows()
+        for row, nodes in self._as_nodes.items():
+            (self.node_ids[row],) = nodes.node_ids
 
     def rows(self) -> Iterator[NodeRow]:
         """Yield the row of each node."""
@@ -78,7 +84,7 @@ class NewColumns:
             zip(self.node_ids, self._ref_doc_ids, self._texts, self._metadata, strict=True)
         ):
             if row in self._as_nodes:
-                yield next(self._as_nodes[row].rows())
+                yield from self._as_nodes[row].rows()
                 continue
             fields = {"metadata": metadata, "text": text}
             if self._image_paths is not None:
@@ -109,9 +115,19 @@ class NewColumns:
         """Return the rows that need the checks and conversions of nodes, such as those with dates or lists."""
         return {
             row: NewNodes([self._node(row)], self.vectors.shape[1])
-            for row, (text, metadata) in enumerate(zip(self._texts, self._metadata, strict=True))
-            if not (_is_plain_text(text) and all(map(_is_plain, metadata, metadata.values())))
+            for row, metadata in enumerate(self._metadata)
+            if not (has_plain_values(metadata) and PAGE_TEXT_SOURCE not in metadata and self._is_utf_8(row))
         }
+
+    def _is_utf_8(self, row: int) -> bool:
+        """Return whether ids, texts and metadata of a row are texts that can be stored as they are."""
+        metadata = self._metadata[row]
+        texts = [self.node_ids[row], self._texts[row], *metadata, *(v for v in metadata.values() if type(v) is str)]
+        if self._image_paths is not None:
+            texts.append(self._image_paths[row])
+        if self._ref_doc_ids[row] is not None:
+            texts.append(self._ref_doc_ids[row])
+        return _is_utf_8(texts)
 
     def _node(self, row: int) -> TextNode:
         ref_doc_id = self._ref_doc_ids[row]
@@ -162,22 +178,10 @@ def _rows_of_metadata(metadata: Mapping[str, Sequence[Any]], count: int) -> list
     return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _is_plain_text(text: Any) -> bool:
-    return type(text) is str and _has_no_surrogates(text)
-
-
-def _is_plain(key: str, value: Any) -> bool:
-    if key == PAGE_TEXT_SOURCE:
-        return False
-    kind = type(value)
-    if kind is str:
-        return _has_no_surrogates(value)
-    return kind in _PLAIN_VALUES or (kind is float and math.isfinite(value))
-
-
-def _has_no_surrogates(text: str) -> bool:
+def _is_utf_8(texts: Iterable[Any]) -> bool:
+    """Return whether these are texts without lone surrogates."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        "".join(texts).encode()
+    except (TypeError, UnicodeEncodeError):
         return False
     return True

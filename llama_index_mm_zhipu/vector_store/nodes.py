@@ -245,7 +245,7 @@ def storable_node(node: BaseNode) -> StorableNode:
         return _without_lone_surrogates(node, error)
 
 
-def _has_plain_values(metadata: dict[str, Any]) -> bool:
+def has_plain_values(metadata: dict[str, Any]) -> bool:
     """Return whether JSON changes no value: there are no dates, enums, lists or mappings, and no NaN."""
     # This runs for every node, and a generator takes twice as long.
     for value in metadata.values():
@@ -257,7 +257,7 @@ def _has_plain_values(metadata: dict[str, Any]) -> bool:
 def _storable_metadata(node: BaseNode) -> dict[str, Any]:
     """Return the metadata of a node with storable values: the same object if nothing has to be changed."""
     metadata = node.metadata
-    if _has_plain_values(metadata):
+    if has_plain_values(metadata):
         return metadata
     storable: dict[str, Any] = {}
     for key, value in metadata.items():
@@ -398,7 +398,7 @@ def _inline_image(node: BaseNode) -> bytes | None:
 
 def _metadata_as_read(node: BaseNode, content: str) -> dict[str, Any]:
     """Return the metadata that a node has when it is read back: dates and enums, for example, become text."""
-    if _has_plain_values(node.metadata):
+    if has_plain_values(node.metadata):
         return node.metadata
     metadata: dict[str, Any] = json.loads(content)["metadata"]
     return metadata

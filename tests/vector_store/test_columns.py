@@ -82,6 +82,25 @@ def test_rows_replace_stored_nodes_with_their_ids(store: FaissMultiModalVectorSt
     assert store.get_vectors(["n5"])[1].tolist() == (VECTORS[:1] * 2).tolist()
 
 
+def test_lone_surrogates_are_replaced_in_ids_and_keys_as_they_are_of_nodes(store: FaissMultiModalVectorStore) -> None:
+    columns: dict[str, Any] = {
+        "node_ids": ["a\ud800", "b"],
+        "ref_doc_ids": ["d", "d\ud800"],
+        "image_paths": ["x", "y\ud800"],
+    }
+    assert store.add_columns(VECTORS[:2], metadata={"k\ud800": [1, 2]}, **columns) == ["a\ufffd", "b"]
+    assert store.add_columns(VECTORS[:2], metadata={"k\ud800": [1, 2]}, **columns) == ["a\ufffd", "b"]
+    assert [node.node_id for node in store.get_nodes()] == ["a\ufffd", "b"]
+    assert (store.metadata_keys(), sorted(store.document_ids())) == (["k\ufffd"], ["d", "d\ufffd"])
+    assert store.image_paths() == {"a\ufffd": "x", "b": "y\ufffd"}
+
+
+def test_an_id_that_is_no_text_is_refused(store: FaissMultiModalVectorStore) -> None:
+    with pytest.raises(ValueError, match="id_"):
+        store.add_columns(VECTORS[:2], node_ids=["a", 7])  # type: ignore[list-item]
+    assert store.is_empty()
+
+
 def test_ids_are_made_and_arrays_are_taken(store: FaissMultiModalVectorStore) -> None:
     ids = store.add_columns(VECTORS, metadata={"page": np.arange(6), "price": np.linspace(0, 1, 6)})
     assert len(set(ids)) == 6
