@@ -143,7 +143,7 @@ class Benchmark:
     def index_types(self, size: int) -> None:
         """Measure recall and speed of the approximate index types with both distributions of vectors."""
         found: dict[str, dict[str, Any]] = {}
-        for index_type in SEARCH_BREADTHS:
+        for index_type in self._settings.types:
             for distribution in _DISTRIBUTIONS:
                 _log(f"{index_type}, {size:,} {distribution} nodes")
                 with self._work_folders() as folders:
@@ -301,6 +301,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="N",
         help="measure recall and speed of approximate index types (100,000 nodes)",
+    )
+    parser.add_argument(
+        "--types",
+        nargs="+",
+        choices=SEARCH_BREADTHS,
+        default=list(SEARCH_BREADTHS),
+        metavar="TYPE",
+        help=f"index types that --index-types measures ({', '.join(SEARCH_BREADTHS)})",
     )
     parser.add_argument(
         "--bulk",
