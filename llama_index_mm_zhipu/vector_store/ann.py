@@ -133,6 +133,12 @@ class AnnIndex:
         return int(self.index.d)
 
     @property
+    def ids(self) -> Ids:
+        """All ids, without those that are skipped."""
+        ids: Ids = self._ids.values[self._alive.values] if self._deleted else self._ids.values
+        return ids
+
+    @property
     def last_id(self) -> int:
         """The largest id, or 0."""
         ids = self._ids.values

@@ -33,7 +33,7 @@ from llama_index_mm_zhipu.vector_store.ivf import TRAINING_VECTORS
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.sessions import Reader
 from llama_index_mm_zhipu.vector_store.snapshot_file import SnapshotFile
-from llama_index_mm_zhipu.vector_store.vector_file import evenly_spaced
+from llama_index_mm_zhipu.vector_store.vector_file import Ids, evenly_spaced
 
 logger = logging.getLogger(__name__)
 
@@ -98,10 +98,7 @@ class IndexCache:
         if version != self._data_version:
             self.index, self._last_deletion = self._caught_up(self.index, self._last_deletion, reader)
             self._data_version = version
-            if self.index is not None and self.index.has_many_recent and not self._is_encoding:
-                self._is_encoding = True
-                self._encoder = threading.Thread(target=self._encode, daemon=True)
-                self._encoder.start()
+            self._encode_if_due()
 
     def rebuild_if_due(self) -> None:
         """Start to rebuild the index in a thread if its type does not suit its size, or if much of it was deleted.
@@ -141,9 +138,11 @@ class IndexCache:
 
     def wait(self) -> None:
         """Wait for the end of what is done to the index in the background."""
-        for thread in (self._builder, self._encoder):
-            if thread is not None:
-                thread.join()
+        if self._builder is not None:
+            self._builder.join()
+        # The builder may have started it.
+        if self._encoder is not None:
+            self._encoder.join()
 
     def stop(self) -> None:
         """Abort what is done in the background, and wait for its end."""
@@ -250,6 +249,12 @@ class IndexCache:
             if not self._database.is_closed:
                 logger.warning("the store %s was not tidied in the background: %s", name, error)
 
+    def _encode_if_due(self) -> None:
+        if self.index is not None and self.index.has_many_recent and not self._is_encoding:
+            self._is_encoding = True
+            self._encoder = threading.Thread(target=self._encode, daemon=True)
+            self._encoder.start()
+
     def _encode(self) -> None:
         """Encode the vectors that were added last, few at a time, so that queries and additions can go on."""
         load_faiss().omp_set_num_threads(1)
@@ -271,7 +276,7 @@ class IndexCache:
         """
         with self._building:
             with self._database.reading() as reader:
-                ids = reader.select_ids(EVERY_NODE)
+                ids = self._ids(reader)
                 last_deletion = reader.last_deletion()
                 sample = reader.vectors_of(evenly_spaced(ids, 1 if index_type in UNTRAINED else TRAINING_VECTORS))
                 queries = evenly_spaced(ids, SAMPLE if index_type == IVF else 0)
@@ -300,6 +305,13 @@ class IndexCache:
                 # Some of the vectors were deleted since the beginning; they are in the index and are removed here.
                 self.index, self._last_deletion = self._caught_up(index, last_deletion, reader)
                 self._index_type, self._written, self.calibration = index_type, None, calibration
+                self._encode_if_due()
+
+    def _ids(self, reader: Reader) -> Ids:
+        """Return the row ids of all nodes. Listing them takes SQLite a second for two million, while queries wait."""
+        if self.index is not None:
+            self.follow(reader)
+        return self.index.ids if self.index is not None else reader.select_ids(EVERY_NODE)
 
     def _begin_with(self, index_type: str) -> None:
         if index_type not in UNTRAINED:
