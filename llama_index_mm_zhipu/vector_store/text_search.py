@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -21,8 +21,11 @@ _K1, _B = 1.2, 0.75
 _MIN_IDF = 1e-6
 """Weight of words that more than half of the texts have."""
 
-_MAX_WORDS_OF_BEST = 2
-"""Maximum words of which only the best texts are read. Of more words, finding them takes as long as reading all."""
+_MAX_FREQUENT = 2
+"""Maximum frequent words of which the beginnings of lists suffice. Three have too many lists of texts with some."""
+
+_PAIRED_TIMES = 2
+_ROUNDING = 1 + 1e-9
 
 _FIRST_TEXTS = 2_000
 """Texts with a word that are read at least. Reading fewer saves no time."""
@@ -61,11 +64,25 @@ class _Matches(NamedTuple):
     scores: Floats
 
 
-class _Both(NamedTuple):
-    """Texts that have both words of a query; empty if they are not needed.
+class _FrequentWord(NamedTuple):
+    """A word that more than ``_FIRST_TEXTS`` texts have.
 
     Attributes:
-        once: Rows of the texts that have both.
+        word: The word.
+        rows: First rows of the texts that have the word at least once, twice, and so on.
+        texts: Number of texts that have it.
+    """
+
+    word: QueryWord
+    rows: list[Ids]
+    texts: int
+
+
+class _Pairs(NamedTuple):
+    """Texts that have two frequent words; empty if they are not needed.
+
+    Attributes:
+        once: First rows of the texts that have both.
         twice: Rows of those that have a word at least twice, by word.
     """
 
@@ -86,21 +103,100 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
     words = query_words(query)
     # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
     every_match_counts = condition is EVERY_NODE and size.is_exact
-    if len(words) <= _MAX_WORDS_OF_BEST:
-        limit = max(_FIRST_TEXTS, k if every_match_counts else _TESTED_PER_RESULT * k)
-        matches = _matches(_read_best(reader, words, size, limit), size)
-        if every_match_counts:
-            return best_of(*matches, k)
-        found = _best_meeting(reader, matches, condition, k, limit)
-        # Fewer texts than the limit are all texts with a word.
-        if len(found) == k or len(matches.ids) < limit:
-            return found
-    matches = _matches([_read(reader, word, size) for word in words], size)
+    wanted = k if every_match_counts else _TESTED_PER_RESULT * k
+    matches = _matches(_read_best(reader, words, size, wanted), size)
     if every_match_counts:
         return best_of(*matches, k)
+    found = _best_meeting(reader, matches, condition, k, wanted)
+    # Fewer texts than wanted are all texts that have a word.
+    if len(found) == k or len(matches.ids) < wanted:
+        return found
+    matches = _matches([_read(reader, word, size) for word in words], size)
     if condition is not EVERY_NODE:
         matches = _restricted(reader, matches, condition, size)
     return _best_meeting(reader, matches, condition, k, len(matches.ids))
+
+
+# The best texts
+
+
+def _read_best(reader: Reader, words: list[QueryWord], size: TextSize, wanted: int) -> list[_Word]:
+    """Read texts with the words, among which are the ``wanted`` best.
+
+    The lists of rare words are read completely. Of one or two frequent words, the beginnings of their lists suffice:
+    they have the shortest texts first, and of the texts that have the words equally often, the shortest are best. Of
+    further frequent words, those of lists are not read whose texts are worse than the best with rarer words.
+
+    Some texts may be returned without all of their words. They are not among the best.
+    """
+    limit = max(_FIRST_TEXTS, wanted)
+    read: dict[str, _Word] = {}
+    frequent: list[_FrequentWord] = []
+    for word in words:
+        first = reader.text_rows(match_all(word.terms), limit if word.is_exact else None)
+        if word.is_exact and len(first.rows) == limit:
+            count = reader.count_texts(match_all(word.terms))
+            frequent.append(_FrequentWord(word, [first.rows, *_repetitions(reader, word, limit)], count))
+        else:
+            read[word.word] = _with_times(reader, word, first, size)
+    frequent.sort(key=lambda each: each.texts)
+    while not (are_worse := _are_worse(frequent, list(read.values()), size, wanted)) and len(frequent) > _MAX_FREQUENT:
+        rarest = frequent.pop(0).word
+        read[rarest.word] = _read(reader, rarest, size)
+    others = [word for word in words if word.word in read]
+    pairs = _Pairs() if are_worse or len(frequent) < _MAX_FREQUENT else _read_pairs(reader, frequent, limit)
+    for each in frequent:
+        read[each.word.word] = _read_frequent(reader, each, others, pairs, limit, size)
+    return [read[word.word] for word in words]
+
+
+def _are_worse(frequent: list[_FrequentWord], read: list[_Word], size: TextSize, wanted: int) -> bool:
+    """Return whether texts that have only frequent words are worse than the ``wanted`` best that were read."""
+    if len(frequent) < _MAX_FREQUENT or not read:
+        return False
+    scores = _matches(read, size).scores
+    if len(scores) < wanted:
+        return False
+    highest = 0.0
+    for each in frequent:
+        # The shortest text that has the word so often.
+        shortest = TextRows(np.array([rows[0] for rows in each.rows]))
+        times = np.arange(1, len(each.rows) + 1, dtype=np.float64)
+        highest += _scores(_Word(shortest, times, _weight(each.texts, size)), size).max()
+    return bool(highest * _ROUNDING < np.partition(scores, -wanted)[-wanted])
+
+
+def _read_pairs(reader: Reader, frequent: list[_FrequentWord], limit: int) -> _Pairs:
+    """Read texts that have two frequent words: the first of them, and all that have one of the words repeatedly."""
+    terms = [each.word.terms[0] for each in frequent]
+    once = reader.text_rows(match_all(terms), limit).rows
+    twice = {
+        each.word.word: _rows(reader, each.word, 2, match_all([other]))
+        for each, other in zip(frequent, reversed(terms), strict=True)
+    }
+    return _Pairs(once, twice)
+
+
+def _read_frequent(
+    reader: Reader, frequent: _FrequentWord, others: list[QueryWord], pairs: _Pairs, limit: int, size: TextSize
+) -> _Word:
+    """Read the beginnings of the lists of a frequent word, and the texts that have any of other words as well."""
+    word = frequent.word
+    any_other = " OR ".join(f"({match_all(other.terms)})" for other in others)
+    rows: list[Ids] = []
+    for times, first in enumerate(frequent.rows, 1):
+        found = [first]
+        if len(first) == limit and pairs.twice and times > _PAIRED_TIMES:
+            found = [_rows(reader, word, times)]
+        elif len(first) == limit and others:
+            found.append(_rows(reader, word, times, any_other))
+        if times == 1:
+            found += [pairs.once, *pairs.twice.values()]
+        elif times == _PAIRED_TIMES and pairs.twice:
+            found.append(pairs.twice[word.word])
+        rows.append(sorted_and_unique(np.concatenate(found)))
+    known = TextRows(sorted_and_unique(np.concatenate(rows)))
+    return _Word(known, _times(known, rows[1:]), _weight(frequent.texts, size))
 
 
 # Texts with one word
@@ -109,49 +205,6 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
 def _read(reader: Reader, word: QueryWord, size: TextSize) -> _Word:
     """Read all texts with a word."""
     return _with_times(reader, word, reader.text_rows(match_all(word.terms)), size)
-
-
-def _read_best(reader: Reader, words: list[QueryWord], size: TextSize, limit: int) -> list[_Word]:
-    """Read, of one or two words, texts among which are the ``limit`` best.
-
-    A list begins with the shortest texts. Of the texts that have the words equally often, the first are best, so that
-    ``limit`` of them suffice. Of further texts, not all words may be known, which ranks them lower and never higher.
-    """
-    first = [reader.text_rows(match_all(word.terms), limit if word.is_exact else None) for word in words]
-    is_cut = [word.is_exact and len(texts.rows) == limit for word, texts in zip(words, first, strict=True)]
-    both = _read_both(reader, words, is_cut, limit) if len(words) > 1 and any(is_cut) else _Both()
-    read: list[_Word] = []
-    for word, texts, cut in zip(words, first, is_cut, strict=True):
-        if not cut:
-            read.append(_with_times(reader, word, texts, size))
-            continue
-        repetitions = _first_repetitions(reader, word, both, limit)
-        known = TextRows(sorted_and_unique(np.concatenate([texts.rows, both.once, *both.twice.values(), *repetitions])))
-        weight = _weight(reader.count_texts(match_all(word.terms)), size)
-        read.append(_Word(known, _times(known, repetitions), weight))
-    return read
-
-
-def _read_both(reader: Reader, words: list[QueryWord], is_cut: list[bool], limit: int) -> _Both:
-    """Read the texts that have two words, of which one is in more than ``limit`` texts.
-
-    Of those that have both once, the first suffice. The others are few, and read completely.
-    """
-    once = reader.text_rows(match_all([*words[0].terms, *words[1].terms]), limit if all(is_cut) else None)
-    twice = {
-        word.word: _rows(reader, word, 2, other.terms)
-        for word, other, cut in zip(words, reversed(words), is_cut, strict=True)
-        if cut
-    }
-    return _Both(once.rows, twice)
-
-
-def _first_repetitions(reader: Reader, word: QueryWord, both: _Both, limit: int) -> list[Ids]:
-    """Return ``_repetitions`` as far as the ``limit`` best texts need them."""
-    if not both.twice:
-        return _repetitions(reader, word, limit)
-    twice = [_rows(reader, word, 2, limit=limit), both.twice[word.word]]
-    return [sorted_and_unique(np.concatenate(twice)), *_repetitions(reader, word, times=3)]
 
 
 def _with_times(reader: Reader, word: QueryWord, texts: TextRows, size: TextSize) -> _Word:
@@ -172,10 +225,13 @@ def _repetitions(reader: Reader, word: QueryWord, limit: int | None = None, time
     return found
 
 
-def _rows(reader: Reader, word: QueryWord, times: int, terms: Sequence[str] = (), limit: int | None = None) -> Ids:
-    """Return the rows of the texts that have a word at least ``times`` times, 2 or more, and other terms."""
-    term = repeated(word.terms[0], times)
-    return _NO_ROWS if term is None else reader.text_rows(match_all([term, *terms]), limit).rows
+def _rows(reader: Reader, word: QueryWord, times: int, also: str = "", limit: int | None = None) -> Ids:
+    """Return the rows of the texts that have a word at least ``times`` times, and match an FTS5 expression as well."""
+    term = word.terms[0] if times == 1 else repeated(word.terms[0], times)
+    if term is None:
+        return _NO_ROWS
+    expression = match_all([term])
+    return reader.text_rows(f"{expression} AND ({also})" if also else expression, limit).rows
 
 
 def _times(texts: TextRows, repetitions: list[Ids]) -> Floats:
