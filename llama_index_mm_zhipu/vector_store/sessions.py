@@ -93,6 +93,8 @@ class Reader:
         self.has_full_text = has_full_text
         self._connection = connection
         self._vector_files = vector_files
+        self._text_counts: dict[str, int] = {}
+        self._text_counts_version = (-1, -1)
 
     def get_setting(self, key: str) -> Any:
         """Return a recorded setting, or None."""
@@ -174,8 +176,16 @@ class Reader:
         return text_table.rows_matching(self._connection, expression, limit)
 
     def count_texts(self, expression: str) -> int:
-        """Return the number of texts that match an FTS5 expression."""
-        return text_table.count_matching(self._connection, expression)
+        """Return the number of texts that match an FTS5 expression.
+
+        FTS5 walks through all of them. The numbers are thus kept until the next change of the database.
+        """
+        version = self.data_version()
+        if version != self._text_counts_version:
+            self._text_counts, self._text_counts_version = {}, version
+        if expression not in self._text_counts:
+            self._text_counts[expression] = text_table.count_matching(self._connection, expression)
+        return self._text_counts[expression]
 
     def tokens_of_texts(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the full-text tokens of nodes by row id; nodes without text are left out."""
@@ -292,7 +302,7 @@ class Reader:
         # One text of all ids is read four times faster than a row for each id.
         sql, parameters = listing
         (text,) = self._connection.execute(f"select group_concat(id) from ({sql})", parameters).fetchone()
-        return _sorted_and_unique(np.fromstring(text or "", dtype=np.int64, sep=","))
+        return sorted_and_unique(np.fromstring(text or "", dtype=np.int64, sep=","))
 
 
 class Writer(Reader):
@@ -486,7 +496,8 @@ def _sequence_numbers(connection: sqlite3.Connection) -> dict[str, int]:
     return dict(connection.execute("select name, seq from sqlite_sequence order by name"))
 
 
-def _sorted_and_unique(ids: Ids) -> Ids:
+def sorted_and_unique(ids: Ids) -> Ids:
+    """Return ids in ascending order, each once."""
     # numpy's "unique" hashes integers, which takes forty times longer than sorting them.
     if not np.all(ids[1:] > ids[:-1]):
         ids = np.sort(ids)

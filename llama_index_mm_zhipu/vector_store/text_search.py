@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,7 @@ import numpy.typing as npt
 from llama_index_mm_zhipu.vector_store.ann import Found, best_of
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.fulltext import QueryWord, match_all, occurrences, query_words, repeated
-from llama_index_mm_zhipu.vector_store.sessions import Reader, listing_budget
+from llama_index_mm_zhipu.vector_store.sessions import Reader, listing_budget, sorted_and_unique
 from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize
 from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
@@ -19,16 +21,21 @@ _K1, _B = 1.2, 0.75
 _MIN_IDF = 1e-6
 """Weight of words that more than half of the texts have."""
 
-_MAX_WORDS_OF_BEST = 2
-"""Maximum words of which only the best texts are read. Of more words, finding them takes as long as reading all."""
+_MAX_FREQUENT = 2
+"""Maximum frequent words of which the beginnings of lists suffice. Three have too many lists of texts with some."""
 
-_FIRST_TEXTS = 1_000
+_PAIRED_TIMES = 2
+_ROUNDING = 1 + 1e-9
+
+_FIRST_TEXTS = 2_000
 """Texts with a word that are read at least. Reading fewer saves no time."""
 
 _TESTED_PER_RESULT = 4
 _TESTED_GROWTH = 8
 
 Floats = npt.NDArray[np.float64]
+
+_NO_ROWS: Ids = np.empty(0, np.int64)
 
 
 class _Word(NamedTuple):
@@ -57,6 +64,32 @@ class _Matches(NamedTuple):
     scores: Floats
 
 
+class _FrequentWord(NamedTuple):
+    """A word that more than ``_FIRST_TEXTS`` texts have.
+
+    Attributes:
+        word: The word.
+        rows: First rows of the texts that have the word at least once, twice, and so on.
+        texts: Number of texts that have it.
+    """
+
+    word: QueryWord
+    rows: list[Ids]
+    texts: int
+
+
+class _Pairs(NamedTuple):
+    """Texts that have two frequent words; empty if they are not needed.
+
+    Attributes:
+        once: First rows of the texts that have both.
+        twice: Rows of those that have a word at least twice, by word.
+    """
+
+    once: Ids = _NO_ROWS
+    twice: Mapping[str, Ids] = MappingProxyType({})
+
+
 def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Found:
     """Return the row ids and BM25 scores of the ``k`` best texts with any word of a query, best first.
 
@@ -68,17 +101,102 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
     """
     size = reader.text_size()
     words = query_words(query)
+    # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
     every_match_counts = condition is EVERY_NODE and size.is_exact
-    if every_match_counts and len(words) <= _MAX_WORDS_OF_BEST:
-        matches = _matches(_read_best(reader, words, size, k), size)
-    else:
-        matches = _matches([_read(reader, word, size) for word in words], size)
+    wanted = k if every_match_counts else _TESTED_PER_RESULT * k
+    matches = _matches(_read_best(reader, words, size, wanted), size)
     if every_match_counts:
         return best_of(*matches, k)
+    found = _best_meeting(reader, matches, condition, k, wanted)
+    # Fewer texts than wanted are all texts that have a word.
+    if len(found) == k or len(matches.ids) < wanted:
+        return found
+    matches = _matches([_read(reader, word, size) for word in words], size)
     if condition is not EVERY_NODE:
         matches = _restricted(reader, matches, condition, size)
-    # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
-    return _best_meeting(reader, matches, condition, k)
+    return _best_meeting(reader, matches, condition, k, len(matches.ids))
+
+
+# The best texts
+
+
+def _read_best(reader: Reader, words: list[QueryWord], size: TextSize, wanted: int) -> list[_Word]:
+    """Read texts with the words, among which are the ``wanted`` best.
+
+    The lists of rare words are read completely. Of one or two frequent words, the beginnings of their lists suffice:
+    they have the shortest texts first, and of the texts that have the words equally often, the shortest are best. Of
+    further frequent words, those of lists are not read whose texts are worse than the best with rarer words.
+
+    Some texts may be returned without all of their words. They are not among the best.
+    """
+    limit = max(_FIRST_TEXTS, wanted)
+    read: dict[str, _Word] = {}
+    frequent: list[_FrequentWord] = []
+    for word in words:
+        first = reader.text_rows(match_all(word.terms), limit if word.is_exact else None)
+        if word.is_exact and len(first.rows) == limit:
+            count = reader.count_texts(match_all(word.terms))
+            frequent.append(_FrequentWord(word, [first.rows, *_repetitions(reader, word, limit)], count))
+        else:
+            read[word.word] = _with_times(reader, word, first, size)
+    frequent.sort(key=lambda each: each.texts)
+    while not (are_worse := _are_worse(frequent, list(read.values()), size, wanted)) and len(frequent) > _MAX_FREQUENT:
+        rarest = frequent.pop(0).word
+        read[rarest.word] = _read(reader, rarest, size)
+    others = [word for word in words if word.word in read]
+    pairs = _Pairs() if are_worse or len(frequent) < _MAX_FREQUENT else _read_pairs(reader, frequent, limit)
+    for each in frequent:
+        read[each.word.word] = _read_frequent(reader, each, others, pairs, limit, size)
+    return [read[word.word] for word in words]
+
+
+def _are_worse(frequent: list[_FrequentWord], read: list[_Word], size: TextSize, wanted: int) -> bool:
+    """Return whether texts that have only frequent words are worse than the ``wanted`` best that were read."""
+    if len(frequent) < _MAX_FREQUENT or not read:
+        return False
+    scores = _matches(read, size).scores
+    if len(scores) < wanted:
+        return False
+    highest = 0.0
+    for each in frequent:
+        # The shortest text that has the word so often.
+        shortest = TextRows(np.array([rows[0] for rows in each.rows]))
+        times = np.arange(1, len(each.rows) + 1, dtype=np.float64)
+        highest += _scores(_Word(shortest, times, _weight(each.texts, size)), size).max()
+    return bool(highest * _ROUNDING < np.partition(scores, -wanted)[-wanted])
+
+
+def _read_pairs(reader: Reader, frequent: list[_FrequentWord], limit: int) -> _Pairs:
+    """Read texts that have two frequent words: the first of them, and all that have one of the words repeatedly."""
+    terms = [each.word.terms[0] for each in frequent]
+    once = reader.text_rows(match_all(terms), limit).rows
+    twice = {
+        each.word.word: _rows(reader, each.word, 2, match_all([other]))
+        for each, other in zip(frequent, reversed(terms), strict=True)
+    }
+    return _Pairs(once, twice)
+
+
+def _read_frequent(
+    reader: Reader, frequent: _FrequentWord, others: list[QueryWord], pairs: _Pairs, limit: int, size: TextSize
+) -> _Word:
+    """Read the beginnings of the lists of a frequent word, and the texts that have any of other words as well."""
+    word = frequent.word
+    any_other = " OR ".join(f"({match_all(other.terms)})" for other in others)
+    rows: list[Ids] = []
+    for times, first in enumerate(frequent.rows, 1):
+        found = [first]
+        if len(first) == limit and pairs.twice and times > _PAIRED_TIMES:
+            found = [_rows(reader, word, times)]
+        elif len(first) == limit and others:
+            found.append(_rows(reader, word, times, any_other))
+        if times == 1:
+            found += [pairs.once, *pairs.twice.values()]
+        elif times == _PAIRED_TIMES and pairs.twice:
+            found.append(pairs.twice[word.word])
+        rows.append(sorted_and_unique(np.concatenate(found)))
+    known = TextRows(sorted_and_unique(np.concatenate(rows)))
+    return _Word(known, _times(known, rows[1:]), _weight(frequent.texts, size))
 
 
 # Texts with one word
@@ -87,30 +205,6 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
 def _read(reader: Reader, word: QueryWord, size: TextSize) -> _Word:
     """Read all texts with a word."""
     return _with_times(reader, word, reader.text_rows(match_all(word.terms)), size)
-
-
-def _read_best(reader: Reader, words: list[QueryWord], size: TextSize, k: int) -> list[_Word]:
-    """Read, of one or two words, those texts among which are the ``k`` best.
-
-    Of the texts that have only one word, and only once, the shortest are best. They come first in the list of the word,
-    of which ``k`` suffice. Other texts are in shorter lists: of the texts that have the word twice, or both words.
-    """
-    limit = max(_FIRST_TEXTS, k)
-    first = [reader.text_rows(match_all(word.terms), limit if word.is_exact else None) for word in words]
-    is_cut = [word.is_exact and len(texts.rows) == limit for word, texts in zip(words, first, strict=True)]
-    with_both = np.empty(0, np.int64)
-    if len(words) > 1 and any(is_cut):
-        with_both = reader.text_rows(match_all([term for word in words for term in word.terms])).rows
-    read: list[_Word] = []
-    for word, texts, cut in zip(words, first, is_cut, strict=True):
-        if not cut:
-            read.append(_with_times(reader, word, texts, size))
-            continue
-        repetitions = _repetitions(reader, word)
-        known = TextRows(np.unique(np.concatenate([texts.rows, with_both, *repetitions[:1]])))
-        weight = _weight(reader.count_texts(match_all(word.terms)), size)
-        read.append(_Word(known, _times(known, repetitions), weight))
-    return read
 
 
 def _with_times(reader: Reader, word: QueryWord, texts: TextRows, size: TextSize) -> _Word:
@@ -123,24 +217,30 @@ def _with_times(reader: Reader, word: QueryWord, texts: TextRows, size: TextSize
     return _Word(TextRows(texts.rows[times > 0]), times[times > 0], _weight(int(np.count_nonzero(times)), size))
 
 
-def _repetitions(reader: Reader, word: QueryWord) -> list[Ids]:
-    """Return the rows of the texts that have a word at least twice, three times, and so on."""
+def _repetitions(reader: Reader, word: QueryWord, limit: int | None = None, times: int = 2) -> list[Ids]:
+    """Return the rows of the texts that have a word at least ``times`` times, once more, and so on."""
     found: list[Ids] = []
-    while term := repeated(word.terms[0], len(found) + 2):
-        texts = reader.text_rows(match_all([term]))
-        if not len(texts.rows):
-            break
-        found.append(texts.rows)
+    while len(rows := _rows(reader, word, times + len(found), limit=limit)):
+        found.append(rows)
     return found
+
+
+def _rows(reader: Reader, word: QueryWord, times: int, also: str = "", limit: int | None = None) -> Ids:
+    """Return the rows of the texts that have a word at least ``times`` times, and match an FTS5 expression as well."""
+    term = word.terms[0] if times == 1 else repeated(word.terms[0], times)
+    if term is None:
+        return _NO_ROWS
+    expression = match_all([term])
+    return reader.text_rows(f"{expression} AND ({also})" if also else expression, limit).rows
 
 
 def _times(texts: TextRows, repetitions: list[Ids]) -> Floats:
     """Return how many times each text has a word."""
     times: Floats = np.ones(len(texts.rows))
-    for more in repetitions if len(times) else ():
+    for more_often, more in enumerate(repetitions if len(times) else (), 2):
         # Both are in order, and the repetitions are few.
         places = np.minimum(np.searchsorted(texts.rows, more), len(times) - 1)
-        times[places[texts.rows[places] == more]] += 1
+        times[places[texts.rows[places] == more]] = more_often
     return times
 
 
@@ -178,12 +278,12 @@ def _restricted(reader: Reader, matches: _Matches, condition: Condition, size: T
     return _Matches(matches.ids[kept], matches.scores[kept])
 
 
-def _best_meeting(reader: Reader, matches: _Matches, condition: Condition, k: int) -> Found:
-    """Return the ``k`` best of those that meet a condition."""
+def _best_meeting(reader: Reader, matches: _Matches, condition: Condition, k: int, limit: int) -> Found:
+    """Return the ``k`` best of those that meet a condition, among the ``limit`` best."""
     found: Found = []
     depth, tested = k if condition is EVERY_NODE else _TESTED_PER_RESULT * k, 0
-    while len(found) < k and tested < len(matches.ids):
-        part = best_of(*matches, depth)[tested:]
+    while len(found) < k and tested < min(limit, len(matches.ids)):
+        part = best_of(*matches, min(depth, limit))[tested:]
         meeting = reader.select_matching([id_ for id_, _ in part], condition)
         found += [(id_, score) for id_, score in part if id_ in meeting]
         tested, depth = tested + len(part), depth * _TESTED_GROWTH

@@ -72,11 +72,27 @@ def test_the_best_texts_are_found_without_reading_all_lists(first: int, monkeypa
     source = random.Random(first)
     store = FaissMultiModalVectorStore()
     store.add([node(number, random_text(source)) for number in range(400)])
-    every = {words: found(store, words) for words in QUERIES}
+    page = MetadataFilters(filters=[MetadataFilter(key="page", value=3, operator=FilterOperator.NE)])
+    every = [(words, filters, found(store, words, filters=filters)) for words in QUERIES for filters in (None, page)]
     monkeypatch.setattr("llama_index_mm_zhipu.vector_store.text_search._FIRST_TEXTS", first)
-    for words, expected in every.items():
+    for words, filters, expected in every:
         for k in (1, 3, 10, 100):
-            assert found(store, words, k) == expected[:k]
+            assert found(store, words, k, filters) == expected[:k]
+
+
+def test_numbers_of_texts_are_counted_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llama_index_mm_zhipu.vector_store.text_search._FIRST_TEXTS", 1)
+    source = random.Random(4)
+    texts: dict[str, str] = {}
+    with FaissMultiModalVectorStore(tmp_path) as store, FaissMultiModalVectorStore(tmp_path) as other:
+        for changed in (store, other, store):
+            added = {str(number): random_text(source) for number in range(len(texts), len(texts) + 40)}
+            changed.add([node(int(id_), text) for id_, text in added.items()])
+            texts |= added
+            for words in ("飞机", "哈哈 机场"):
+                scores = found_by_fts5(texts, words)
+                best = found(store, words, 3)
+                assert dict(best) == pytest.approx({id_: scores[id_] for id_, _ in best}, rel=1e-9)
 
 
 def test_scores_stay_those_of_fts5_when_texts_are_replaced_and_deleted(store: FaissMultiModalVectorStore) -> None:
