@@ -17,6 +17,9 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 LISTED = "select value from json_each(?)"
@@ -236,7 +239,7 @@ def _nodes_with_terms(ids: Sequence[str], test: Statement) -> Statement:
 
     Terms are hashes, so that nodes with other ids have them too.
     """
-    terms = json.dumps([id_term(each) for each in ids])
+    terms = json.dumps(id_terms(ids).tolist())
     found = " union all ".join(f"select id from {table} where term in ({LISTED})" for table in POSTINGS)
     return Statement(
         f"select id from nodes where id in ({found}) and {test.sql}", (*[terms] * len(POSTINGS), *test.parameters)
@@ -309,7 +312,17 @@ def id_term(id_: str) -> int:
 
     Terms of metadata values are positive.
     """
-    return ~(int.from_bytes(blake2b(id_.encode(), digest_size=4).digest(), "big") >> 1)
+    return ~(int.from_bytes(_digest(id_), "big") >> 1)
+
+
+def id_terms(ids: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Return the terms of ids of nodes or documents."""
+    digests = np.frombuffer(b"".join(map(_digest, ids)), ">u4")
+    return ~(digests.astype(np.int64) >> 1)
+
+
+def _digest(id_: str) -> bytes:
+    return blake2b(id_.encode(), digest_size=4).digest()
 
 
 def encode_values(values: Sequence[str | int | float]) -> str:
