@@ -14,7 +14,7 @@ from llama_index.core.schema import ImageNode, NodeRelationship, RelatedNodeInfo
 from pydantic_core import to_json
 
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT_SOURCE
-from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of_texts
 from llama_index_mm_zhipu.vector_store.nodes import (
     MetadataColumn,
     NewNodes,
@@ -104,7 +104,7 @@ class NewColumns:
 
     def text_terms(self) -> Iterator[TextTerms | None]:
         """Yield the full-text terms of each node; None for a node without text."""
-        return self._with_others(map(terms_of, self._texts), self._others.text_terms())
+        return self._with_others(terms_of_texts(self._texts), self._others.text_terms())
 
     def _rows_that_need_nodes(self) -> dict[int, None]:
         """Return the rows that need the checks and conversions of nodes, such as those with dates or lists."""

@@ -32,7 +32,7 @@ from llama_index_mm_zhipu.images import as_image_node, searchable_text_of
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT, PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.compact import compact_json, fields_of
-from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of_texts
 
 MAX_NESTING = 100
 """Levels of lists and mappings in a metadata value."""
@@ -232,7 +232,7 @@ class NewNodes:
 
     def text_terms(self) -> Iterator[TextTerms | None]:
         """Yield what full text stores of each node; None for a node without text."""
-        return (terms_of(searchable_text_of(node)) for node in self._nodes)
+        return terms_of_texts(map(searchable_text_of, self._nodes))
 
 
 def node_from_row(row: NodeRow, image: bytes | None) -> BaseNode:

@@ -30,7 +30,7 @@ from llama_index_mm_zhipu.vector_store.conditions import (
     nodes_with_ids,
 )
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of, tokens_of
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of_texts, tokens_of
 from llama_index_mm_zhipu.vector_store.inserts import insert_rows
 from llama_index_mm_zhipu.vector_store.metadata_tables import (
     MetadataExample,
@@ -410,8 +410,8 @@ class Writer(Reader):
 
     def _terms_of_texts(self, ids: Ids) -> Iterator[tuple[int, TextTerms]]:
         for start in range(0, len(ids), _NODES_AT_ONCE):
-            for id_, node in self.nodes(ids[start : start + _NODES_AT_ONCE].tolist(), include_images=False).items():
-                terms = terms_of(searchable_text_of(node))
+            nodes = self.nodes(ids[start : start + _NODES_AT_ONCE].tolist(), include_images=False)
+            for id_, terms in zip(nodes, terms_of_texts(map(searchable_text_of, nodes.values())), strict=True):
                 if terms is not None:
                     yield id_, terms
 
