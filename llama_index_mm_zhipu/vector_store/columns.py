@@ -133,6 +133,8 @@ class NewColumns:
 
     def _with_others(self, own: Iterator[T], others: Iterator[T]) -> Iterator[T]:
         """Yield what belongs to each row, given that of all rows and that of other rows."""
+        if not self._other_rows:
+            return own
         return (next(others) if row in self._other_rows else each for row, each in enumerate(own))
 
     def _contents(self) -> Iterator[str]:
