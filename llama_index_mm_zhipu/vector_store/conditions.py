@@ -17,6 +17,9 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from llama_index_mm_zhipu.text import replace_lone_surrogates
 
 LISTED = "select value from json_each(?)"
@@ -204,10 +207,12 @@ def has_metadata_among(key: str, kind: str, values: Sequence[str | int | float])
 
 def one_of(column: Literal["node_id", "ref_doc_id"], values: Iterable[str]) -> Condition:
     """Return the condition that a column of the node has one of the values."""
-    test, parameters = among(column, list(values))
+    ids = list(values)
+    test, parameters = among(column, ids)
     return Condition(
         Statement(f"exists (select 1 from nodes as node where node.id = nodes.id and {test})", parameters),
-        (nodes_with_ids(column, values),),
+        # The unary plus keeps SQLite from looking for an index of the column.
+        (_nodes_with_terms(ids, Statement(f"+{test}", parameters)),),
     )
 
 
@@ -236,7 +241,8 @@ def _nodes_with_terms(ids: Sequence[str], test: Statement) -> Statement:
 
     Terms are hashes, so that nodes with other ids have them too.
     """
-    terms = json.dumps([id_term(each) for each in ids])
+    # SQLite sorts them, which takes half the time if they are in order.
+    terms = json.dumps(np.sort(id_terms(ids)).tolist())
     found = " union all ".join(f"select id from {table} where term in ({LISTED})" for table in POSTINGS)
     return Statement(
         f"select id from nodes where id in ({found}) and {test.sql}", (*[terms] * len(POSTINGS), *test.parameters)
@@ -309,7 +315,17 @@ def id_term(id_: str) -> int:
 
     Terms of metadata values are positive.
     """
-    return ~(int.from_bytes(blake2b(id_.encode(), digest_size=4).digest(), "big") >> 1)
+    return ~(int.from_bytes(_digest(id_), "big") >> 1)
+
+
+def id_terms(ids: Iterable[str]) -> npt.NDArray[np.int64]:
+    """Return the terms of ids of nodes or documents."""
+    digests = np.frombuffer(b"".join(map(_digest, ids)), ">u4")
+    return ~(digests.astype(np.int64) >> 1)
+
+
+def _digest(id_: str) -> bytes:
+    return blake2b(id_.encode(), digest_size=4).digest()
 
 
 def encode_values(values: Sequence[str | int | float]) -> str:
