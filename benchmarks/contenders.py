@@ -103,6 +103,10 @@ class MilvusLite(Contender):
         # The store loads a collection only when it creates one.
         self._client.load_collection(COLLECTION)
 
+    def settle(self) -> None:
+        # Until then, each query reads the log of what was added.
+        self._client.flush(COLLECTION)
+
     def close(self) -> None:
         self._client.close()
 

@@ -79,7 +79,9 @@ class RawIVF(RawFaiss):
 
     codes: ClassVar[str] = "Flat"
     search: ClassVar[str] = "nprobe=64"
-    remark = "no store; approximate (IVF with 2 √n lists, nprobe 64); add only collects, settle trains and fills the lists"
+    remark = (
+        "no store; approximate (IVF with 2 √n lists, nprobe 64); add only collects, settle trains and fills the lists"
+    )
 
     def open(self, folder: Path) -> None:
         self._added: list[np.ndarray] = []
@@ -117,12 +119,12 @@ class RawRaBitQ(RawIVF):
     """Inverted lists of one bit for each dimension; candidates are ranked by the whole vectors."""
 
     codes = "RaBitQ,RFlat"
-    search = "nprobe=64,k_factor_rf=10"
-    remark = "as raw-ivf, with RaBitQ codes in the lists and 100 candidates re-scored"
+    search = "nprobe=64,k_factor_rf=30"
+    remark = "as raw-ivf, with RaBitQ codes in the lists and 300 candidates re-scored"
 
 
 class RawPQ(RawRaBitQ):
     """Inverted lists of 4-bit product codes of two dimensions each; candidates are ranked by the whole vectors."""
 
     codes = f"PQ{DIMENSION // 2}x4fs,RFlat"
-    remark = "as raw-ivf, with 4-bit PQ codes in the lists (fast scan) and 100 candidates re-scored"
+    remark = "as raw-ivf, with 4-bit PQ codes in the lists (fast scan) and 300 candidates re-scored"

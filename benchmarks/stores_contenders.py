@@ -149,6 +149,9 @@ class InProcess(StoreContender):
         super().open(folder)
         self.store = ExternalVectorStore(self.store)
 
+    def finish(self) -> None:
+        self.settle()
+
 
 class QdrantInProcess(InProcess, QdrantLocal):
     """Qdrant's local mode."""
