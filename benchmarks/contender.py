@@ -13,6 +13,9 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 
 K = 10
 
+FEW = 250_000
+"""The most nodes for contenders that would take more than six minutes with 1,000,000."""
+
 FILE = "vectors.faiss"
 """Name of the file of indexes that are one file."""
 
@@ -32,7 +35,7 @@ class Contender:
         deletes: Whether documents can be deleted.
         takes_nodes: Whether ``add`` needs the nodes of a batch, and not only its vectors.
         max_nodes: Largest number of nodes with which it takes part; None for any number.
-        why_not_more: What was measured at ``max_nodes`` that excludes it from more.
+        why_not_more: What was measured with fewer nodes that excludes it from more.
         remark: Note for readers of the table.
     """
 
