@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders import Contender
+from contender import Contender
 from dataset import BATCH, FILTERS, Dataset, ExactNeighbours
 from jobs import Findings, Job
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode

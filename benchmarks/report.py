@@ -21,7 +21,7 @@ _EXACT = 0.995
 
 def contender_table(results: Mapping[str, Result]) -> str:
     """Return a table with one row per contender, and remarks on contenders."""
-    header = ["contender", "add nodes/s", "query p50 ms", "p95 ms", "recall@10"]
+    header = ["contender", "add nodes/s", "settle s", "both nodes/s", "query p50 ms", "p95 ms", "recall@10"]
     header += [f"{selectivity} filter ms" for selectivity in FILTERS]
     header += ["delete ms", "close s", "reopen s", "peak MiB", "minus baseline", "disk MiB", "status"]
     remarks = [f"  {name}: {remark}" for name, result in results.items() for remark in _remarks(name, result)]
@@ -151,6 +151,8 @@ def _row(name: str, result: Result) -> list[str]:
     return [
         name,
         number(result.get("add_per_second")),
+        number(result.get("settle_s")),
+        number(_indexed_per_second(result)),
         number(query.get("p50_ms")),
         number(query.get("p95_ms")),
         _recall(query.get("recall")),
@@ -163,6 +165,13 @@ def _row(name: str, result: Result) -> list[str]:
         number(result.get("disk_mib")),
         result["status"],
     ]
+
+
+def _indexed_per_second(result: Result) -> float | None:
+    """Return how many nodes a second are added and indexed."""
+    if "settle_s" not in result:
+        return None
+    return float(result["added"] / (result["added"] / result["add_per_second"] + result["settle_s"]))
 
 
 def _filtered_cell(result: Result, selectivity: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contenders import CONTENDERS, Contender
+from contender import Contender
+from contenders import CONTENDERS
 from dataset import Dataset, Vectors
 from jobs import Job
 from measuring import peak_bytes

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 from bulk_stages import bulk
-from contenders import CONTENDERS, Contender
+from contender import Contender
+from contenders import CONTENDERS
 from dataset import BATCH, FILTERS, NODES_PER_DOCUMENT, Dataset, ExactNeighbours, Vectors, document_id, node_id
 from jobs import Findings, Job
 from series import (
@@ -52,7 +53,7 @@ def fill(job: Job, findings: Findings) -> None:
     queries = dataset.queries(job.queries + WARM_UP)
     selectivities = [None, *FILTERS] if contender.filters else [None]
     truths = {selectivity: ExactNeighbours(dataset, queries, selectivity) for selectivity in selectivities}
-    baseline = _peak_mib_of_the_benchmark(dataset, queries)
+    baseline = _peak_mib_of_the_benchmark(contender, dataset, queries)
 
     contender.open(Path(job.folder))
     _add_all(contender, dataset, job.size, list(truths.values()), findings)
@@ -239,7 +240,7 @@ def _add_all(
     """Add all nodes, and record how many are added per second; making the nodes does not count."""
     seconds = 0.0
     next_word = size / 10
-    for batch in dataset.batches(0, size):
+    for batch in dataset.batches(0, size, contender.takes_nodes):
         seconds += seconds_of(contender.add, batch)
         for truth in truths:
             truth.see(batch)
@@ -324,11 +325,11 @@ def _bare_commit(folder: Path) -> Iterator[Callable[[], None]]:
         yield write
 
 
-def _peak_mib_of_the_benchmark(dataset: Dataset, queries: Vectors) -> float | None:
+def _peak_mib_of_the_benchmark(contender: Contender, dataset: Dataset, queries: Vectors) -> float | None:
     """Return the peak memory of a loop that makes batches without adding them to a store."""
     seen = ExactNeighbours(dataset, queries)
     # Two batches, because the first is still in memory while the second is made.
-    for batch in dataset.batches(0, 2 * BATCH):
+    for batch in dataset.batches(0, 2 * BATCH, contender.takes_nodes):
         seen.see(batch)
     return peak_mib()
 

@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
-from contenders import Contender, Ours, QdrantLocal
+from contender import Contender
+from contenders import MilvusLite, Ours, QdrantLocal, milvus_store
 from dataset import DIMENSION
 from llama_index.core.utils import iter_batch
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
@@ -25,7 +26,6 @@ Result = dict[str, Any]
 BATCH = 1_000
 """Nodes of a call of ``add``."""
 
-_COLLECTION = "nodes"
 _TOTAL, _WITHOUT_INDEXES = "total", "without indexes"
 
 
@@ -140,16 +140,30 @@ class PostgresHNSW(Postgres):
     }
 
 
-class QdrantInProcess(StoreContender, QdrantLocal):
-    """Qdrant's local mode."""
-
-    title = "Qdrant, local mode"
+class InProcess(StoreContender):
+    """A store of ``vector_store.py`` behind ``ExternalVectorStore``; the other base class opens it."""
 
     def open(self, folder: Path) -> None:
         from llama_index_mm_zhipu.stores import ExternalVectorStore
 
         super().open(folder)
         self.store = ExternalVectorStore(self.store)
+
+    def finish(self) -> None:
+        self.settle()
+
+
+class QdrantInProcess(InProcess, QdrantLocal):
+    """Qdrant's local mode."""
+
+    title = "Qdrant, local mode"
+
+
+class MilvusInProcess(InProcess, MilvusLite):
+    """Milvus Lite, in the process."""
+
+    title = "Milvus Lite"
+    modules = (*MilvusLite.modules, "llama_index_mm_zhipu.stores.milvus")
 
 
 class Milvus(Wrapped):
@@ -161,23 +175,7 @@ class Milvus(Wrapped):
     server = "milvus"
 
     def make(self, folder: Path) -> BasePydanticVectorStore:
-        from llama_index.vector_stores.milvus import MilvusVectorStore
-
-        return MilvusVectorStore(uri=self._uri(folder), collection_name=_COLLECTION, dim=DIMENSION)
-
-    def _uri(self, folder: Path) -> str:
-        return self._url
-
-
-class MilvusLite(Milvus):
-    """Milvus Lite, in the process."""
-
-    title = "Milvus Lite"
-    modules = (*Milvus.modules, "milvus_lite")
-    server = ""
-
-    def _uri(self, folder: Path) -> str:
-        return str(folder / "milvus.db")
+        return milvus_store(self._url)
 
 
 STORES: dict[str, type[StoreContender]] = {
@@ -186,7 +184,7 @@ STORES: dict[str, type[StoreContender]] = {
     "postgres": Postgres,
     "postgres-hnsw": PostgresHNSW,
     "qdrant-local": QdrantInProcess,
-    "milvus-lite": MilvusLite,
+    "milvus-lite": MilvusInProcess,
     "milvus-server": Milvus,
 }
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import report
 import stages
-from contenders import CONTENDERS, IN_MILLIONS, SMALL
+from contenders import CONTENDERS
 from dataset import BATCH, DIMENSION
 from jobs import Job
 from measuring import machine, versions
@@ -50,6 +50,11 @@ _PACKAGES = (
     "lancedb",
     "llama-index-vector-stores-qdrant",
     "qdrant-client",
+    "llama-index-vector-stores-milvus",
+    "pymilvus",
+    "milvus-lite",
+    "duckdb",
+    "zvec",
 )
 
 
@@ -107,9 +112,12 @@ class Benchmark:
     def compare(self, size: int) -> None:
         """Measure all contenders with a number of nodes."""
         results: dict[str, dict[str, Any]] = {}
-        for name in self._contenders(size):
+        for name in self._contenders():
             _log(f"{name}, {size:,} nodes")
-            results[name] = self._compare_one(name, size)
+            if reason := CONTENDERS[name].why_left_out(size):
+                results[name] = {"status": "left out", "notes": [reason]}
+            else:
+                results[name] = self._compare_one(name, size)
             self._keep("comparison", size, results)
         if not results:
             return
@@ -195,15 +203,13 @@ class Benchmark:
             raise RuntimeError(f"reopening failed: {found.get('notes')}")
         return float(found["reopen_s"])
 
-    def _contenders(self, size: int) -> Iterator[str]:
+    def _contenders(self) -> Iterator[str]:
         for name in self._settings.contenders:
             contender = CONTENDERS[name]
-            if size > SMALL and name not in IN_MILLIONS:
-                _log(f"{name} takes part up to {SMALL:,} nodes only")
-            elif not contender.is_installed():
-                _log(f"{name} is skipped: pip install {contender.install}")
-            else:
+            if contender.is_installed():
                 yield name
+            else:
+                _log(f"{name} is skipped: pip install {contender.install}")
 
     def _run(
         self,

@@ -36,12 +36,14 @@ def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
         "2048",
         "4096",
     ]
-    printed = run(
-        "vector_store.py", "--contenders", "raw-faiss", "ours", *sizes, "--queries", "20", "--output", str(output)
-    )
+    contenders = ["raw-faiss", "raw-hnsw", "raw-ivf", "raw-ivf-rabitq", "raw-ivf-pq", "milvus-lite", "ours"]
+    printed = run("vector_store.py", "--contenders", *contenders, *sizes, "--queries", "20", "--output", str(output))
 
     results = json.loads(output.read_text(encoding="utf-8"))
-    ours = results["comparison"]["2048"]["ours"]
+    compared = results["comparison"]["2048"]
+    assert {name: found["notes"] for name, found in compared.items()} == {name: [] for name in contenders}
+    assert all(found["query"]["recall"] > 0.9 for found in compared.values())
+    ours = compared["ours"]
     assert ours["status"] == "ok"
     assert ours["query"]["recall"] == ours["query with the 1 % filter"]["recall"] == 1
     assert ours["left_after_delete"] == 0
