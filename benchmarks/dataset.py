@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -121,18 +122,32 @@ class Dataset:
         """Return the number of the value that each node has under the key of a selectivity."""
         return self._cycle[numbers % _CYCLE] % FILTERS[selectivity][1]
 
-    def _nodes(self, numbers: Numbers, vectors: Vectors) -> list[TextNode]:
+    def columns(self, numbers: Numbers, vectors: Vectors) -> dict[str, Any]:
+        """Return the nodes of a batch as arguments of the store's ``add_columns``."""
         words = self._generator(_TEXTS, int(numbers[0])).integers(len(_WORDS), size=(len(numbers), _WORDS_PER_TEXT))
-        codes = {key: self.codes(selectivity, numbers) for selectivity, (key, _) in FILTERS.items()}
+        codes = {key: self.codes(selectivity, numbers).tolist() for selectivity, (key, _) in FILTERS.items()}
+        return {
+            "vectors": vectors,
+            "node_ids": [node_id(number) for number in numbers.tolist()],
+            "texts": ["".join([_WORDS[word] for word in row]) for row in words.tolist()],
+            "ref_doc_ids": [document_id(number) for number in numbers.tolist()],
+            "metadata": {key: [_metadata_value(key, code) for code in of_key] for key, of_key in codes.items()},
+        }
+
+    def _nodes(self, numbers: Numbers, vectors: Vectors) -> list[TextNode]:
+        columns = self.columns(numbers, vectors)
+        metadata = [
+            dict(zip(columns["metadata"], row, strict=True)) for row in zip(*columns["metadata"].values(), strict=True)
+        ]
         return [
             TextNode(
-                id_=node_id(number),
-                text="".join(_WORDS[word] for word in words[row]),
-                metadata={key: _metadata_value(key, int(of_key[row])) for key, of_key in codes.items()},
-                relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=document_id(number))},
+                id_=columns["node_ids"][row],
+                text=columns["texts"][row],
+                metadata=metadata[row],
+                relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=columns["ref_doc_ids"][row])},
                 embedding=vectors[row].tolist(),
             )
-            for row, number in enumerate(numbers.tolist())
+            for row in range(len(numbers))
         ]
 
     def _draw(self, generator: np.random.Generator, count: int) -> tuple[Vectors, Numbers]:

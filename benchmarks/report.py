@@ -76,11 +76,22 @@ def growth_table(result: Result) -> str:
 
 
 def bulk_table(result: Result) -> str:
-    """Return the speed of adding columns, and the times of queries by words."""
-    rows = [[name, number(series["p50_ms"]), number(series["p95_ms"])] for name, series in result["text"].items()]
-    lines = [_table(["words of two characters", "p50 ms", "p95 ms"], rows)]
-    added = f"added {result['added_in_bulk']:,} nodes as columns, {number(result['bulk_per_second'])} a second"
-    return "\n".join([added, f"{number(result['disk_mib'])} MiB on the disk", *lines])
+    """Return the speed of adding columns, the times of queries by vectors and words, memory, and opening."""
+    opened = result["opened"]
+    lines = [
+        f"{number(result['bulk_per_second'])} nodes added a second; then {number(result['settle_s'])} s for the index",
+        f"{number(result['disk_mib'])} MiB on the disk",
+        f"opened in {_seconds(opened['reopen_s'])} s; a process that opens it and asks takes "
+        f"{number(opened['peak_mib'])} MiB, of which {number(opened['peak_before_mib'])} before it",
+    ]
+    by_vector = [
+        [name, _recall(series["recall"]), number(series["p50_ms"]), number(series["p95_ms"])]
+        for name, series in result["series"].items()
+    ]
+    lines.append(_table(["by vector", "recall@10", "p50 ms", "p95 ms"], by_vector))
+    by_words = [[name, number(series["p50_ms"]), number(series["p95_ms"])] for name, series in result["text"].items()]
+    lines.append(_table(["by words of two characters", "p50 ms", "p95 ms"], by_words))
+    return "\n".join(lines)
 
 
 def plot_index(results: Mapping[str, Result], title: str, file: Path) -> None:

@@ -9,51 +9,31 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bulk_stages import bulk
 from contenders import CONTENDERS, Contender
 from dataset import BATCH, FILTERS, NODES_PER_DOCUMENT, Dataset, ExactNeighbours, Vectors, document_id, node_id
 from jobs import Findings, Job
-from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
-from measuring import peak_bytes
+from series import (
+    WARM_UP,
+    contender_of,
+    dataset_of,
+    disk_mib,
+    matching_nodes,
+    peak_mib,
+    query_name,
+    run_queries,
+    seconds_of,
+)
 
 SEARCH_BREADTHS = {"ivf": (16, 32, 64, 128, 256, 512), "hnsw": (16, 32, 64, 128, 256, 512)}
 """What is measured of each index type: lists that are scanned, or candidates that the search of a graph keeps."""
 
-_SHARD = 50_000
-_WORDS = 200
-_TEXT_TYPES = {"one word": 1, "two words": 2}
-
-_WARM_UP = 3
-_MIN_QUERIES = 10
-_SECONDS_PER_SERIES = 30.0
 _DOCUMENTS_TO_DELETE = 9
 _GROWTH_BATCHES = 10
-
-
-@dataclass
-class Series:
-    """Times and results of a series of queries; warm-up queries are left out.
-
-    Attributes:
-        ms: Milliseconds of each query.
-        answers: Number of each query with the ids that it found.
-    """
-
-    ms: list[float] = field(default_factory=list)
-    answers: list[tuple[int, list[str]]] = field(default_factory=list)
-
-    def percentile(self, percent: float) -> float:
-        """Return a percentile of the times in milliseconds."""
-        return float(np.percentile(self.ms, percent))
-
-
-def query_name(selectivity: str | None) -> str:
-    """Return the key under which ``fill`` stores the results of queries."""
-    return "query" if selectivity is None else f"query with the {selectivity} filter"
 
 
 def run(job: Job) -> None:
@@ -68,24 +48,24 @@ def run(job: Job) -> None:
 
 def fill(job: Job, findings: Findings) -> None:
     """Add nodes to an empty store, query it, close it."""
-    contender, dataset = _contender(job), _dataset(job)
-    queries = dataset.queries(job.queries + _WARM_UP)
+    contender, dataset = contender_of(job), dataset_of(job)
+    queries = dataset.queries(job.queries + WARM_UP)
     selectivities = [None, *FILTERS] if contender.filters else [None]
     truths = {selectivity: ExactNeighbours(dataset, queries, selectivity) for selectivity in selectivities}
     baseline = _peak_mib_of_the_benchmark(dataset, queries)
 
     contender.open(Path(job.folder))
     _add_all(contender, dataset, job.size, list(truths.values()), findings)
-    findings.update(settle_s=_seconds(contender.settle))
+    findings.update(settle_s=seconds_of(contender.settle))
     findings.update(
         clusters_of_neighbours=truths[None].clusters() if job.vectors == "clustered" else None,
-        matching={selectivity: _matching(dataset, selectivity, job.size) for selectivity in FILTERS},
+        matching={selectivity: matching_nodes(dataset, selectivity, job.size) for selectivity in FILTERS},
     )
     for selectivity, truth in truths.items():
         name = query_name(selectivity)
         with findings.attempt(name):
             findings.say(name)
-            series = _query(contender, dataset, queries, selectivity)
+            series = run_queries(contender, dataset, queries, selectivity)
             findings.update(
                 **{
                     name: {
@@ -96,29 +76,29 @@ def fill(job: Job, findings: Findings) -> None:
                     }
                 }
             )
-    close_seconds = _seconds(contender.close)
-    peak = _peak_mib()
+    close_seconds = seconds_of(contender.close)
+    peak = peak_mib()
     findings.update(
         close_s=close_seconds,
         peak_mib=peak,
         # The baseline is the memory of the benchmark itself, including the batches that it has made.
         peak_minus_baseline_mib=peak - baseline if peak is not None and baseline is not None else None,
-        disk_mib=_disk_mib(Path(job.folder)),
+        disk_mib=disk_mib(Path(job.folder)),
     )
 
 
 def build(job: Job, findings: Findings) -> None:
     """Add nodes to an empty store and close it."""
-    contender = _contender(job)
+    contender = contender_of(job)
     contender.open(Path(job.folder))
-    _add_all(contender, _dataset(job), job.size, [], findings)
+    _add_all(contender, dataset_of(job), job.size, [], findings)
     contender.settle()
-    findings.update(close_s=_seconds(contender.close))
+    findings.update(close_s=seconds_of(contender.close))
 
 
 def reopen(job: Job, findings: Findings) -> None:
     """Measure opening a filled store until its first answer, then delete documents from it."""
-    contender = _contender(job)
+    contender = contender_of(job)
     findings.say("reopen")
     findings.update(reopen_s=_open_and_query(contender, job))
     if contender.deletes:
@@ -130,11 +110,12 @@ def reopen(job: Job, findings: Findings) -> None:
 
 def open_only(job: Job, findings: Findings) -> None:
     """Measure opening a filled store until its first answer, and the memory of a process that asks."""
-    contender, dataset = _contender(job), _dataset(job)
-    before = _peak_mib()
+    contender, dataset = contender_of(job), dataset_of(job)
+    before = peak_mib()
     findings.update(reopen_s=_open_and_query(contender, job))
-    _query(contender, dataset, dataset.queries(job.queries + _WARM_UP), None)
-    findings.update(peak_mib=_peak_mib(), peak_before_mib=before)
+    for selectivity in [None, *FILTERS]:
+        run_queries(contender, dataset, dataset.queries(job.queries + WARM_UP), selectivity)
+    findings.update(peak_mib=peak_mib(), peak_before_mib=before)
     contender.close()
 
 
@@ -143,8 +124,8 @@ def interleaved(job: Job, findings: Findings) -> None:
 
     On a machine with other load, only measurements of the same moment are comparable.
     """
-    dataset = _dataset(job)
-    ours, raw = _contender(job), CONTENDERS["raw-faiss"]()
+    dataset = dataset_of(job)
+    ours, raw = contender_of(job), CONTENDERS["raw-faiss"]()
     findings.say("interleaved with raw faiss")
     ours.open(Path(job.folder))
     # The folder has no file of raw faiss, so its index is empty.
@@ -157,14 +138,14 @@ def interleaved(job: Job, findings: Findings) -> None:
         **{f"{selectivity} filter": (ours, selectivity) for selectivity in FILTERS},
     }
     ms: dict[str, list[float]] = {name: [] for name in asked}
-    for number, vector in enumerate(dataset.queries(job.queries + _WARM_UP)):
+    for number, vector in enumerate(dataset.queries(job.queries + WARM_UP)):
         # Rotate the order, so that none always runs with the CPU caches that the same other one left.
         for name in _rotated(list(asked), number):
             contender, selectivity = asked[name]
             filters = dataset.filters(selectivity, number) if selectivity else None
             prepared = contender.prepare(vector, filters)
-            elapsed = 1000 * _seconds(contender.query, prepared)
-            if number >= _WARM_UP:
+            elapsed = 1000 * seconds_of(contender.query, prepared)
+            if number >= WARM_UP:
                 ms[name].append(elapsed)
     ours.close()
     findings.update(
@@ -190,8 +171,8 @@ def hnsw(job: Job, findings: Findings) -> None:
 
 
 def _measure_index(job: Job, findings: Findings, index_type: str) -> None:
-    contender, dataset = _contender(job), _dataset(job)
-    queries = dataset.queries(job.queries + _WARM_UP)
+    contender, dataset = contender_of(job), dataset_of(job)
+    queries = dataset.queries(job.queries + WARM_UP)
     truth = ExactNeighbours(dataset, queries)
     contender.open(Path(job.folder))
     contender.store.reindex("flat")
@@ -201,7 +182,7 @@ def _measure_index(job: Job, findings: Findings, index_type: str) -> None:
         exact=_recall_and_speed(contender, dataset, queries, truth),
     )
     findings.say(f"reindex {index_type}")
-    findings.update(build_s=_seconds(contender.store.reindex, index_type))
+    findings.update(build_s=seconds_of(contender.store.reindex, index_type))
     # Warm up the new index, which would otherwise slow the first measurement.
     _recall_and_speed(contender, dataset, queries, truth)
     findings.update(default=_recall_and_speed(contender, dataset, queries, truth))
@@ -212,64 +193,19 @@ def _measure_index(job: Job, findings: Findings, index_type: str) -> None:
         curve.append({"search_breadth": breadth, **point})
         findings.update(curve=curve)
     contender.close()
-    findings.update(peak_mib=_peak_mib(), disk_mib=_disk_mib(Path(job.folder)))
-
-
-def bulk(job: Job, findings: Findings) -> None:
-    """Add all nodes as columns, a transaction for each shard; then search their texts."""
-    contender, dataset = _contender(job), _dataset(job)
-    contender.open(Path(job.folder))
-    seconds = 0.0
-    for start in range(0, job.size, _SHARD):
-        columns = _columns(dataset, start, min(start + _SHARD, job.size))
-        seconds += _seconds(lambda: contender.store.add_columns(**columns))  # noqa: B023
-        findings.update(added_in_bulk=start + _SHARD, bulk_per_second=(start + _SHARD) / seconds)
-    contender.settle()
-    findings.update(text=_text_series(contender, dataset), disk_mib=_disk_mib(Path(job.folder)))
-    contender.close()
-
-
-def _columns(dataset: Dataset, start: int, stop: int) -> dict[str, Any]:
-    batches = list(dataset.batches(start // BATCH * BATCH, stop))
-    nodes = [node for batch in batches for node in batch.nodes][start % BATCH :]
-    return {
-        "vectors": np.concatenate([batch.vectors for batch in batches])[start % BATCH :],
-        "node_ids": [node.node_id for node in nodes],
-        "texts": [node.text for node in nodes],
-        "ref_doc_ids": [node.ref_doc_id for node in nodes],
-        "metadata": {key: [node.metadata[key] for node in nodes] for key in nodes[0].metadata},
-    }
-
-
-def _text_series(contender: Contender, dataset: Dataset) -> dict[str, dict[str, float]]:
-    """Return the times of queries by words of two characters, alone and together with a vector."""
-    queries = dataset.queries(_WORDS)
-    found = {}
-    for name, count in _TEXT_TYPES.items():
-        for mode in (VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.HYBRID):
-            ms = []
-            for number, words in enumerate(dataset.words(_WORDS, count)):
-                query = VectorStoreQuery(
-                    query_str=words, query_embedding=queries[number].tolist(), similarity_top_k=10, mode=mode
-                )
-                ms.append(1000 * _seconds(contender.store.query, query))
-            found[f"{name}, {mode.value}"] = {
-                "p50_ms": float(np.percentile(ms[_WARM_UP:], 50)),
-                "p95_ms": float(np.percentile(ms[_WARM_UP:], 95)),
-            }
-    return found
+    findings.update(peak_mib=peak_mib(), disk_mib=disk_mib(Path(job.folder)))
 
 
 def growth(job: Job, findings: Findings) -> None:
     """Let a store grow, and measure the time per added node and per query at each size."""
-    contender, dataset = _contender(job), _dataset(job)
-    queries = dataset.queries(job.queries + _WARM_UP)
+    contender, dataset = contender_of(job), dataset_of(job)
+    queries = dataset.queries(job.queries + WARM_UP)
     waiting = sorted(job.sizes)
     points: list[dict[str, float]] = []
     batch_us: list[float] = []
     contender.open(Path(job.folder))
     for batch in dataset.batches(0, waiting[-1]):
-        batch_us.append(1e6 * _seconds(contender.add, batch) / len(batch.numbers))
+        batch_us.append(1e6 * seconds_of(contender.add, batch) / len(batch.numbers))
         size = int(batch.numbers[-1]) + 1
         if size < waiting[0]:
             continue
@@ -278,7 +214,7 @@ def growth(job: Job, findings: Findings) -> None:
             "size": size,
             # Only the last batches count; earlier ones were added to a smaller store.
             "add_us": statistics.median(batch_us[-_GROWTH_BATCHES:]),
-            "query_ms": _query(contender, dataset, queries, None).percentile(50),
+            "query_ms": run_queries(contender, dataset, queries, None).percentile(50),
         }
         findings.say(f"{size:,} nodes: {point['add_us']:.0f} µs per node, {point['query_ms']:.2f} ms per query")
         points.append(point)
@@ -287,22 +223,14 @@ def growth(job: Job, findings: Findings) -> None:
     findings.update(
         add_exponent=_exponent(points, "add_us"),
         query_exponent=_exponent(points, "query_ms"),
-        peak_mib=_peak_mib(),
-        disk_mib=_disk_mib(Path(job.folder)),
+        peak_mib=peak_mib(),
+        disk_mib=disk_mib(Path(job.folder)),
     )
 
 
 STAGES: dict[str, Callable[[Job, Findings], None]] = {
     stage.__name__: stage for stage in (fill, build, reopen, open_only, interleaved, ivf, hnsw, growth, bulk)
 }
-
-
-def _contender(job: Job) -> Contender:
-    return CONTENDERS[job.contender]()
-
-
-def _dataset(job: Job) -> Dataset:
-    return Dataset(job.vectors, job.seed, job.vary_filters)
 
 
 def _add_all(
@@ -312,7 +240,7 @@ def _add_all(
     seconds = 0.0
     next_word = size / 10
     for batch in dataset.batches(0, size):
-        seconds += _seconds(contender.add, batch)
+        seconds += seconds_of(contender.add, batch)
         for truth in truths:
             truth.see(batch)
         done = int(batch.numbers[-1]) + 1
@@ -323,33 +251,15 @@ def _add_all(
             next_word += size / 10
 
 
-def _query(contender: Contender, dataset: Dataset, queries: Vectors, selectivity: str | None, **options: Any) -> Series:
-    """Run all queries, or as many as fit into the time limit for a series."""
-    series = Series()
-    end = time.perf_counter() + _SECONDS_PER_SERIES
-    for number, vector in enumerate(queries):
-        if len(series.ms) >= _MIN_QUERIES and time.perf_counter() > end:
-            break
-        filters = dataset.filters(selectivity, number) if selectivity else None
-        prepared = contender.prepare(vector, filters)
-        start = time.perf_counter()
-        answer = contender.query(prepared, **options)
-        elapsed = time.perf_counter() - start
-        if number >= _WARM_UP:
-            series.ms.append(1000 * elapsed)
-            series.answers.append((number, contender.ids(answer)))
-    return series
-
-
 def _recall_and_speed(
     contender: Contender, dataset: Dataset, queries: Vectors, truth: ExactNeighbours, **options: Any
 ) -> dict[str, float]:
-    series = _query(contender, dataset, queries, None, **options)
+    series = run_queries(contender, dataset, queries, None, **options)
     return {"recall": truth.recall(series.answers), "p50_ms": series.percentile(50)}
 
 
 def _open_and_query(contender: Contender, job: Job) -> float:
-    prepared = contender.prepare(_dataset(job).queries(1)[0])
+    prepared = contender.prepare(dataset_of(job).queries(1)[0])
     gc.collect()
     start = time.perf_counter()
     contender.open(Path(job.folder))
@@ -367,9 +277,9 @@ def _delete(contender: Contender, job: Job) -> dict[str, Any]:
     delete, sync, commit = [], [], []
     with _bare_fsync(Path(job.result).parent) as fsync, _bare_commit(Path(job.result).parent) as one_row:
         for document in chosen:
-            delete.append(1000 * _seconds(contender.delete, document_id(document * NODES_PER_DOCUMENT)))
-            sync.append(1000 * _seconds(fsync))
-            commit.append(1000 * _seconds(one_row))
+            delete.append(1000 * seconds_of(contender.delete, document_id(document * NODES_PER_DOCUMENT)))
+            sync.append(1000 * seconds_of(fsync))
+            commit.append(1000 * seconds_of(one_row))
     return {
         "delete_ms": statistics.median(delete),
         "bare_fsync_ms": statistics.median(sync),
@@ -381,7 +291,7 @@ def _delete(contender: Contender, job: Job) -> dict[str, Any]:
 def _is_found(contender: Contender, job: Job, number: int) -> bool:
     """Return whether a query with the vector of a node finds the node."""
     start = number // BATCH * BATCH
-    batch = next(_dataset(job).batches(start, start + BATCH, nodes=False))
+    batch = next(dataset_of(job).batches(start, start + BATCH, nodes=False))
     answer = contender.query(contender.prepare(batch.vectors[number - start]))
     return node_id(number) in contender.ids(answer)
 
@@ -414,28 +324,13 @@ def _bare_commit(folder: Path) -> Iterator[Callable[[], None]]:
         yield write
 
 
-def _matching(dataset: Dataset, selectivity: str, size: int) -> int:
-    """Return the number of nodes that match the filter of the first query."""
-    wanted = dataset.filter_codes(selectivity, np.array([0]))[0]
-    return int(np.count_nonzero(dataset.codes(selectivity, np.arange(size)) == wanted))
-
-
 def _peak_mib_of_the_benchmark(dataset: Dataset, queries: Vectors) -> float | None:
     """Return the peak memory of a loop that makes batches without adding them to a store."""
     seen = ExactNeighbours(dataset, queries)
     # Two batches, because the first is still in memory while the second is made.
     for batch in dataset.batches(0, 2 * BATCH):
         seen.see(batch)
-    return _peak_mib()
-
-
-def _peak_mib() -> float | None:
-    peak = peak_bytes()
-    return None if peak is None else peak / 2**20
-
-
-def _disk_mib(folder: Path) -> float:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
+    return peak_mib()
 
 
 def _exponent(points: list[dict[str, float]], key: str) -> float | None:
@@ -449,9 +344,3 @@ def _exponent(points: list[dict[str, float]], key: str) -> float | None:
 def _rotated(names: list[str], by: int) -> list[str]:
     by %= len(names)
     return names[by:] + names[:by]
-
-
-def _seconds(action: Callable[..., object], *args: Any) -> float:
-    start = time.perf_counter()
-    action(*args)
-    return time.perf_counter() - start

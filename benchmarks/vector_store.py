@@ -22,6 +22,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,7 @@ def main() -> None:
         benchmark.reopen(size)
     for size in _sizes(settings.index_types, [100_000]):
         benchmark.index_types(size)
-    for size in _sizes(settings.bulk, [1_000_000]):
-        benchmark.bulk(size)
+    benchmark.bulk(_sizes(settings.bulk, [1_000_000]))
     if sizes := _sizes(settings.growth, [20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000]):
         benchmark.growth(sizes)
     print(f"\nSaved {settings.output}")
@@ -143,7 +143,7 @@ class Benchmark:
     def index_types(self, size: int) -> None:
         """Measure recall and speed of the approximate index types with both distributions of vectors."""
         found: dict[str, dict[str, Any]] = {}
-        for index_type in SEARCH_BREADTHS:
+        for index_type in self._settings.types:
             for distribution in _DISTRIBUTIONS:
                 _log(f"{index_type}, {size:,} {distribution} nodes")
                 with self._work_folders() as folders:
@@ -156,14 +156,16 @@ class Benchmark:
         if any("curve" in results for results in found.values()):
             self._plot_index(size, found)
 
-    def bulk(self, size: int) -> None:
-        """Measure adding columns, and queries by words."""
-        _log(f"columns, {size:,} nodes")
+    def bulk(self, sizes: list[int]) -> None:
+        """Measure a store that grows by columns: adding, queries by vectors and words, memory, and opening."""
         with self._work_folders() as folders:
-            found = self._run("bulk", "ours", size, folders)
-        self._keep("bulk", size, found)
-        print(f"\n{size:,} nodes as columns")
-        print(report.bulk_table(found))
+            for first, size in pairwise([0, *sorted(sizes)]):
+                _log(f"columns, {size:,} nodes")
+                found = self._run("bulk", "ours", size, folders, sizes=[first])
+                found["opened"] = self._run("open_only", "ours", size, folders)
+                self._keep("bulk", size, found)
+                print(f"\n{size:,} nodes, of which {size - first:,} were added as columns")
+                print(report.bulk_table(found))
 
     def growth(self, sizes: list[int]) -> None:
         """Measure one store while it grows."""
@@ -301,11 +303,19 @@ def _parser() -> argparse.ArgumentParser:
         help="measure recall and speed of approximate index types (100,000 nodes)",
     )
     parser.add_argument(
+        "--types",
+        nargs="+",
+        choices=SEARCH_BREADTHS,
+        default=list(SEARCH_BREADTHS),
+        metavar="TYPE",
+        help=f"index types that --index-types measures ({', '.join(SEARCH_BREADTHS)})",
+    )
+    parser.add_argument(
         "--bulk",
         type=int,
         nargs="*",
         metavar="N",
-        help="measure adding columns, and queries by words (1,000,000 nodes)",
+        help="measure a store that is filled with columns up to each number of nodes (1,000,000)",
     )
     parser.add_argument(
         "--growth", type=int, nargs="*", metavar="N", help="measure a growing store (20,000 to 1,000,000 nodes)"

@@ -133,6 +133,12 @@ class AnnIndex:
         return int(self.index.d)
 
     @property
+    def ids(self) -> Ids:
+        """All ids, without those that are skipped."""
+        ids: Ids = self._ids.values[self._alive.values] if self._deleted else self._ids.values
+        return ids
+
+    @property
     def last_id(self) -> int:
         """The largest id, or 0."""
         ids = self._ids.values
@@ -166,6 +172,15 @@ class AnnIndex:
             and list_count(len(self)) >= _MAX_GROWTH * self.index.lists
         )
         return has_grown or self._deleted > max(_MIN_DELETED, _REBUILD_SHARE * len(self._ids.values))
+
+    @property
+    def has_many_recent(self) -> bool:
+        """Whether an index of type ``"ivf"`` has many vectors without codes, which make searches slower."""
+        return isinstance(self.index, IvfIndex) and self.index.has_many_recent
+
+    def encode_some(self) -> bool:
+        """Encode some of these vectors; return whether there are others."""
+        return isinstance(self.index, IvfIndex) and self.index.encode_some()
 
     def __len__(self) -> int:
         return len(self._ids.values) - self._deleted
@@ -235,7 +250,7 @@ class AnnIndex:
         limit = min(k + 1, self.index.ntotal)
         if isinstance(self.index, IvfIndex):
             breadth = search_breadth or IVF_NPROBE
-            scores, positions = self.index.search(query[0], limit, usable, breadth, self._threads)
+            scores, positions = self.index.search(query[0], limit, usable, breadth)
             return best_of(self._ids.values[positions], scores, k)
         selector = None if usable is None else load_faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
         if self.is_exact:
@@ -307,6 +322,12 @@ class AnnIndex:
         return scores, positions
 
     def _positions(self, ids: Ids) -> Ids:
+        """Return the positions of ids in the index, in their order, without those of unknown ids."""
+        first, count = self._ids.values[:1], len(self._ids.values)
+        if count and self.last_id - first[0] == count - 1:
+            # No id is missing, as long as nothing was deleted and the index was rebuilt.
+            dense: Ids = np.asarray(ids) - first[0]
+            return dense[(dense >= 0) & (dense < count)]
         positions = np.searchsorted(self._ids.values, ids)
         within = positions < len(self._ids.values)
         positions, ids = positions[within], np.asarray(ids)[within]

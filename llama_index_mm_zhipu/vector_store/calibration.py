@@ -92,7 +92,7 @@ def calibrate(index: AnnIndex, sample: NeighbourSample, target: float) -> Calibr
     """
     if not isinstance(index.index, IvfIndex):
         return DEFAULT_CALIBRATION
-    index.index.encode_recent()
+    index.index.encode()
     lists = index.index.lists
     best, best_cost = Calibration(lists, _DEPTHS[-1], 0.0), float("inf")
     for search_breadth in _breadths(lists):

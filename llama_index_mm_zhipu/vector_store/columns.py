@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +14,19 @@ from llama_index.core.schema import ImageNode, NodeRelationship, RelatedNodeInfo
 from pydantic_core import to_json
 
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT_SOURCE
-from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of_texts
 from llama_index_mm_zhipu.vector_store.nodes import (
-    MetadataRow,
+    MetadataColumn,
     NewNodes,
     NodeRow,
-    has_plain_values,
-    metadata_rows,
+    are_plain,
     require_unique,
+    scalar,
 )
+
+_ROWS_AT_ONCE = 1_000
+
+T = TypeVar("T")
 
 
 class NewColumns:
@@ -38,6 +43,7 @@ class NewColumns:
 
     Attributes:
         node_ids: Ids of the nodes.
+        ref_doc_ids: Ids of their source documents, if any.
         vectors: Shape ``(n, dimension)``.
 
     Raises:
@@ -69,72 +75,84 @@ class NewColumns:
                 raise ValueError(f"{name} has {len(column):,} values for {count:,} vectors; nothing was added")
         self.node_ids = _new_ids(count) if node_ids is None else _values(node_ids)
         require_unique(self.node_ids)
+        self.ref_doc_ids = _values(ref_doc_ids) if ref_doc_ids is not None else [None] * count
         self._texts = _values(texts) if texts is not None else [""] * count
         self._image_paths = _values(image_paths) if image_paths is not None else None
-        self._ref_doc_ids = _values(ref_doc_ids) if ref_doc_ids is not None else [None] * count
-        self._metadata = _rows_of_metadata(metadata, count)
-        self._as_nodes = self._nodes_of_other_rows()
-        for row, nodes in self._as_nodes.items():
-            (self.node_ids[row],) = nodes.node_ids
+        self._metadata = {key: _values(column) for key, column in metadata.items()}
+        self._other_rows = self._rows_that_need_nodes()
+        self._others = NewNodes([self._node(row) for row in self._other_rows], self.vectors.shape[1])
+        self._replace_other_rows()
 
     def rows(self) -> Iterator[NodeRow]:
         """Yield the row of each node."""
         class_name = TextNode.class_name() if self._image_paths is None else ImageNode.class_name()
-        for row, (node_id, ref_doc_id, text, metadata) in enumerate(
-            zip(self.node_ids, self._ref_doc_ids, self._texts, self._metadata, strict=True)
-        ):
-            if row in self._as_nodes:
-                yield from self._as_nodes[row].rows()
-                continue
-            fields = {"metadata": metadata, "text": text}
-            if self._image_paths is not None:
-                fields["image_path"] = self._image_paths[row]
-            yield NodeRow(node_id, ref_doc_id, class_name, to_json(fields).decode(), None)
+        rows = map(NodeRow, self.node_ids, self.ref_doc_ids, repeat(class_name), self._contents(), repeat(None))
+        return self._with_others(rows, self._others.rows())
 
     def images(self) -> Iterable[tuple[str, bytes]]:
         """Return nothing: images are paths."""
         return ()
 
-    def metadata(self) -> Iterator[Iterable[MetadataRow]]:
-        """Yield the metadata rows of each node."""
-        for row, metadata in enumerate(self._metadata):
-            if row in self._as_nodes:
-                yield from self._as_nodes[row].metadata()
-            else:
-                yield metadata_rows(metadata)
+    def metadata(self) -> Iterator[MetadataColumn]:
+        """Yield the metadata of all nodes."""
+        for key, column in self._metadata.items():
+            positions = [row for row, value in enumerate(column) if value is not None]
+            yield MetadataColumn(key, "scalar", positions, [scalar(value) for value in column if value is not None])
+        rows = list(self._other_rows)
+        for key, kind, positions, values in self._others.metadata():
+            yield MetadataColumn(key, kind, [rows[position] for position in positions], values)
 
     def text_terms(self) -> Iterator[TextTerms | None]:
         """Yield the full-text terms of each node; None for a node without text."""
-        for row, text in enumerate(self._texts):
-            if row in self._as_nodes:
-                yield from self._as_nodes[row].text_terms()
-            else:
-                yield terms_of(text)
+        return self._with_others(terms_of_texts(self._texts), self._others.text_terms())
 
-    def _nodes_of_other_rows(self) -> dict[int, NewNodes]:
+    def _rows_that_need_nodes(self) -> dict[int, None]:
         """Return the rows that need the checks and conversions of nodes, such as those with dates or lists."""
-        return {
-            row: NewNodes([self._node(row)], self.vectors.shape[1])
-            for row, metadata in enumerate(self._metadata)
-            if not (has_plain_values(metadata) and PAGE_TEXT_SOURCE not in metadata and self._is_utf_8(row))
-        }
+        if PAGE_TEXT_SOURCE in self._metadata or not _is_utf_8(self._metadata):
+            return dict.fromkeys(range(len(self.node_ids)))
+        found: set[int] = set()
+        for texts in (self.node_ids, self._texts, self._image_paths or []):
+            found.update(_rows_without(_is_utf_8, texts))
+        for values in (self.ref_doc_ids, *self._metadata.values()):
+            found.update(_rows_without(_is_storable, values))
+        return dict.fromkeys(sorted(found))
 
-    def _is_utf_8(self, row: int) -> bool:
-        """Return whether ids, texts and metadata of a row are texts that can be stored as they are."""
-        metadata = self._metadata[row]
-        texts = [self.node_ids[row], self._texts[row], *metadata, *(v for v in metadata.values() if type(v) is str)]
-        if self._image_paths is not None:
-            texts.append(self._image_paths[row])
-        if self._ref_doc_ids[row] is not None:
-            texts.append(self._ref_doc_ids[row])
-        return _is_utf_8(texts)
+    def _replace_other_rows(self) -> None:
+        """Take the ids of other rows from their nodes, and their texts and values out of the columns."""
+        for row, node_id, ref_doc_id in zip(
+            self._other_rows, self._others.node_ids, self._others.ref_doc_ids, strict=True
+        ):
+            self.node_ids[row], self.ref_doc_ids[row], self._texts[row] = node_id, ref_doc_id, ""
+            if self._image_paths is not None:
+                self._image_paths[row] = ""
+            for column in self._metadata.values():
+                column[row] = None
+        if len(self._other_rows) == len(self.node_ids):
+            # Perhaps because of a key that cannot be stored.
+            self._metadata = {}
+
+    def _with_others(self, own: Iterator[T], others: Iterator[T]) -> Iterator[T]:
+        """Yield what belongs to each row, given that of all rows and that of other rows."""
+        if not self._other_rows:
+            return own
+        return (next(others) if row in self._other_rows else each for row, each in enumerate(own))
+
+    def _contents(self) -> Iterator[str]:
+        """Yield the compact JSON of each row."""
+        for start in range(0, len(self.node_ids), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            metadata = {key: _json_of(column[part]) for key, column in self._metadata.items()}
+            fields = {"metadata": _objects(metadata) if metadata else repeat("{}"), "text": _json_of(self._texts[part])}
+            if self._image_paths is not None:
+                fields["image_path"] = _json_of(self._image_paths[part])
+            yield from _objects(fields)
 
     def _node(self, row: int) -> TextNode:
-        ref_doc_id = self._ref_doc_ids[row]
+        ref_doc_id = self.ref_doc_ids[row]
         fields: dict[str, Any] = {
             "id_": self.node_ids[row],
             "text": self._texts[row],
-            "metadata": self._metadata[row],
+            "metadata": {key: column[row] for key, column in self._metadata.items()},
             "embedding": self.vectors[row].tolist(),
             "relationships": {NodeRelationship.SOURCE: RelatedNodeInfo(node_id=ref_doc_id)} if ref_doc_id else {},
         }
@@ -171,17 +189,34 @@ def _new_ids(count: int) -> list[str]:
     return [str(uuid.UUID(bytes=random[start : start + 16], version=4)) for start in range(0, len(random), 16)]
 
 
-def _rows_of_metadata(metadata: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
-    keys, columns = list(metadata), [_values(column) for column in metadata.values()]
-    if not columns:
-        return [{}] * count
-    return [dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True)]
+def _rows_without(test: Callable[[Iterable[Any]], bool], column: Sequence[Any]) -> list[int]:
+    """Return the rows that do not pass a test that a whole column may pass at once."""
+    return [] if test(column) else [row for row, value in enumerate(column) if not test([value])]
 
 
 def _is_utf_8(texts: Iterable[Any]) -> bool:
     """Return whether these are texts without lone surrogates."""
     try:
-        "".join(texts).encode()
+        for _ in map(str.encode, texts):
+            pass
     except (TypeError, UnicodeEncodeError):
         return False
     return True
+
+
+def _is_storable(values: Iterable[Any]) -> bool:
+    """Return whether JSON changes none of the values, and texts among them are without lone surrogates."""
+    return are_plain(values) and _is_utf_8([value for value in values if type(value) is str])
+
+
+def _json_of(values: list[Any]) -> list[str]:
+    """Return the JSON of each value that is no list or mapping."""
+    # Within a text, JSON escapes line breaks.
+    return to_json(values, indent=1).decode().removeprefix("[\n ").removesuffix("\n]").split(",\n ")
+
+
+def _objects(columns: Mapping[str, Iterable[str]]) -> Iterator[str]:
+    """Yield JSON objects, given the JSON of their values by key."""
+    keys = [to_json(key).decode().replace("%", "%%") for key in columns]
+    template = f"{{{','.join(f'{key}:%s' for key in keys)}}}"
+    return map(template.__mod__, zip(*columns.values(), strict=False))

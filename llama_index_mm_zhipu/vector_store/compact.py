@@ -63,10 +63,12 @@ def compact_json(node: BaseNode, class_name: str, exclude: Set[str]) -> str:
         exclude: Further fields to leave out.
 
     Raises:
-        ValueError: The node cannot be written as JSON, or an id that is left out has a lone surrogate.
+        ValueError: The node cannot be written as JSON, or an id that is left out or a metadata key has a
+            lone surrogate.
     """
-    for id_ in (node.node_id, node.ref_doc_id or ""):
-        id_.encode()
+    # Pydantic writes others for a lone surrogate in a key, and raises no error.
+    for text in (node.node_id, node.ref_doc_id or "", *node.metadata):
+        str(text).encode()
     omitted = {name for name, value in _OMITTED[class_name].items() if getattr(node, name) == value}
     omitted.update(exclude, ("id_",))
     if _follows_from_source(node):

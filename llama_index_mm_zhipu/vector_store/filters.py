@@ -39,7 +39,6 @@ from llama_index_mm_zhipu.vector_store.predicates import (
     MetadataPredicate,
     Not,
     Predicate,
-    Scalar,
     ScalarCompares,
     ScalarIs,
     TextHas,
@@ -92,25 +91,19 @@ def compiled(predicate: Predicate) -> AnyCondition:
 
 def _compiled_on_metadata(predicate: MetadataPredicate) -> AnyCondition:
     if isinstance(predicate, ScalarIs):
-        return _value_is(predicate.key, "scalar", predicate.values)
+        return has_metadata_among(predicate.key, "scalar", predicate.values)
     if isinstance(predicate, ScalarCompares):
         same_type = TEXTS if isinstance(predicate.value, str) else NUMBERS
         return has_metadata(predicate.key, f"{_SCALAR} value {predicate.sign} ? and {same_type}", predicate.value)
     if isinstance(predicate, TextHas):
         return _text_has(predicate)
     if isinstance(predicate, ItemIs):
-        items = _value_is(predicate.key, "item", predicate.values)
+        items = has_metadata_among(predicate.key, "item", predicate.values)
         return any_of([items, has_metadata(predicate.key, "kind = 'none'")]) if predicate.or_none else items
     if isinstance(predicate, WholeIs):
-        return has_metadata(predicate.key, "kind = 'json' and value = ?", predicate.json)
+        return has_metadata_among(predicate.key, "json", [predicate.json])
     filled = "(kind = 'scalar' and value <> '' or kind = 'json' and value <> '[]')"
     return has_metadata(predicate.key, filled if predicate.is_filled else "true")
-
-
-def _value_is(key: str, kind: str, values: Sequence[Scalar]) -> Condition:
-    if len(values) == 1:
-        return has_metadata(key, f"kind = '{kind}' and value = ?", values[0])
-    return has_metadata_among(key, kind, values)
 
 
 def _text_has(predicate: TextHas) -> AnyCondition:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm.auto import tqdm
 
-from llama_index_mm_zhipu.shared_folders import stale_files, write_lock
 from llama_index_mm_zhipu.vector_store import compaction
 from llama_index_mm_zhipu.vector_store.ann import AUTO, FLAT, IVF, UNTRAINED, AnnIndex, index_type_for
 from llama_index_mm_zhipu.vector_store.calibration import (
@@ -35,14 +32,15 @@ from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
 from llama_index_mm_zhipu.vector_store.ivf import TRAINING_VECTORS
 from llama_index_mm_zhipu.vector_store.schema import Setting
 from llama_index_mm_zhipu.vector_store.sessions import Reader
-from llama_index_mm_zhipu.vector_store.vector_file import evenly_spaced, sync_file
+from llama_index_mm_zhipu.vector_store.snapshot_file import SnapshotFile
+from llama_index_mm_zhipu.vector_store.vector_file import Ids, evenly_spaced
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 4096
 _FEW_CHANGES = 1000
 _FEW_CHANGES_SHARE = 0.01
-_CRC_CHUNK = 1 << 20
+_PAUSE = 0.001
 
 
 class Position(NamedTuple):
@@ -86,6 +84,8 @@ class IndexCache:
         self._written: Position | None = None
         self._data_version: tuple[int, int] | None = None
         self._builder: threading.Thread | None = None
+        self._encoder: threading.Thread | None = None
+        self._is_encoding = False
         self._stopped = threading.Event()
         self._building = threading.Lock()
         # Imported now, so that the first addition is not delayed.
@@ -98,6 +98,7 @@ class IndexCache:
         if version != self._data_version:
             self.index, self._last_deletion = self._caught_up(self.index, self._last_deletion, reader)
             self._data_version = version
+            self._encode_if_due()
 
     def rebuild_if_due(self) -> None:
         """Start to rebuild the index in a thread if its type does not suit its size, or if much of it was deleted.
@@ -136,15 +137,20 @@ class IndexCache:
         self.write()
 
     def wait(self) -> None:
-        """Wait for the end of a build in the background, if there is one."""
+        """Wait for the end of what is done to the index in the background."""
         if self._builder is not None:
             self._builder.join()
+        # The builder may have started it.
+        if self._encoder is not None:
+            self._encoder.join()
 
     def stop(self) -> None:
-        """Abort a build in another thread, and wait for its end."""
+        """Abort what is done in the background, and wait for its end."""
         self._stopped.set()
         with self._building:
             pass
+        if self._encoder is not None:
+            self._encoder.join()
 
     @property
     def has_file(self) -> bool:
@@ -243,6 +249,26 @@ class IndexCache:
             if not self._database.is_closed:
                 logger.warning("the store %s was not tidied in the background: %s", name, error)
 
+    def _encode_if_due(self) -> None:
+        if self.index is not None and self.index.has_many_recent and not self._is_encoding:
+            self._is_encoding = True
+            self._encoder = threading.Thread(target=self._encode, daemon=True)
+            self._encoder.start()
+
+    def _encode(self) -> None:
+        """Encode the vectors that were added last, few at a time, so that queries and additions can go on."""
+        load_faiss().omp_set_num_threads(1)
+        try:
+            while self._is_encoding:
+                with self._database.reading():
+                    has_more = self.index is not None and self.index.encode_some()
+                    self._is_encoding = has_more and not self._stopped.is_set()
+                # A thread that waits for the lock would not get it before this one asks for it again.
+                time.sleep(_PAUSE)
+        except StoreError:
+            # The store was closed or damaged. Vectors without codes are found as well.
+            self._is_encoding = False
+
     def _build(self, index_type: str, show_progress: bool = False) -> None:
         """Build an index of the stored vectors, and replace the present one by it.
 
@@ -250,7 +276,7 @@ class IndexCache:
         """
         with self._building:
             with self._database.reading() as reader:
-                ids = reader.select_ids(EVERY_NODE)
+                ids = self._ids(reader)
                 last_deletion = reader.last_deletion()
                 sample = reader.vectors_of(evenly_spaced(ids, 1 if index_type in UNTRAINED else TRAINING_VECTORS))
                 queries = evenly_spaced(ids, SAMPLE if index_type == IVF else 0)
@@ -279,6 +305,13 @@ class IndexCache:
                 # Some of the vectors were deleted since the beginning; they are in the index and are removed here.
                 self.index, self._last_deletion = self._caught_up(index, last_deletion, reader)
                 self._index_type, self._written, self.calibration = index_type, None, calibration
+                self._encode_if_due()
+
+    def _ids(self, reader: Reader) -> Ids:
+        """Return the row ids of all nodes. Listing them takes SQLite a second for two million, while queries wait."""
+        if self.index is not None:
+            self.follow(reader)
+        return self.index.ids if self.index is not None else reader.select_ids(EVERY_NODE)
 
     def _begin_with(self, index_type: str) -> None:
         if index_type not in UNTRAINED:
@@ -308,111 +341,3 @@ class IndexCache:
             if index is None:
                 index = AnnIndex.empty(vectors.shape[1], self._index_type if self._index_type in UNTRAINED else FLAT)
             index.add(ids, vectors)
-
-
-class SnapshotFile:
-    """Writes an index to a file, whose name the database records, and reads it back.
-
-    Args:
-        database: Database of the index.
-        folder: Folder of the files.
-        namespace: Beginning of their names.
-    """
-
-    def __init__(self, database: Database, folder: Path, namespace: str) -> None:
-        self._database = database
-        self._folder = folder
-        self._namespace = namespace
-        self._pattern = f"{namespace}.????????.faiss"
-
-    @contextmanager
-    def write(self, index: AnnIndex) -> Iterator[Path]:
-        """Write an index to a new file, which must be recorded inside.
-
-        Raises:
-            StoreError: The file cannot be written. No part of it is left.
-        """
-        file = self._folder / f"{self._namespace}.{uuid.uuid4().hex[:8]}.faiss"
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(write_lock(file))
-                index.write(file)
-                _sync(file)
-            except OSError as error:
-                file.unlink(missing_ok=True)
-                raise StoreError(
-                    f"cannot write the faiss file {file} ({error}); it is only a cache, and no node is lost"
-                ) from None
-            yield file
-
-    def record(self, file: Path | None, record: Mapping[str, Any]) -> None:
-        """Record a written file as the current one, and remove the file that it replaces.
-
-        A crash at any point leaves a recorded file that is complete, or none, and files that the next call removes.
-
-        Args:
-            file: A file that ``write`` wrote; None if the index needs none.
-            record: What to record with it: at least the position in the log of deletions.
-        """
-        snapshot = None if file is None else {**record, "file": file.name, "crc32": _crc32(file)}
-        with ExitStack() as stack:
-            with self._database.writing() as writer:
-                writer.set_settings({Setting.SNAPSHOT: snapshot})
-                writer.truncate_deletions(record["last_deletion"])
-                # No other process can record a file now. A file that is not locked by its writer is the replaced one,
-                # or was left by a process that was killed.
-                stale = stack.enter_context(stale_files(self._folder, self._pattern))
-            for other in stale:
-                if other != file:
-                    other.unlink(missing_ok=True)
-
-    def is_superfluous(self) -> bool:
-        """Whether a file is left that the index does not need, or the log of deletions has become long."""
-        with self._database.reading() as reader:
-            is_recorded = reader.get_setting(Setting.SNAPSHOT) is not None
-            is_long = reader.logged_deletions() > _FEW_CHANGES
-        return is_recorded or is_long or any(self._folder.glob(self._pattern))
-
-    def read(self) -> tuple[AnnIndex, Mapping[str, Any]] | None:
-        """Read the recorded file.
-
-        Returns:
-            The index and what was recorded with it. None if no file is recorded, or, with a warning, if the file cannot
-            be used.
-        """
-        record = self._record()
-        while record is not None:
-            file = self._folder / record["file"]
-            try:
-                if _crc32(file) != record["crc32"]:
-                    raise RuntimeError("it is damaged or of another store")
-                return AnnIndex.read(file, record["kind"]), record
-            except (OSError, RuntimeError, KeyError) as error:
-                newer = self._record()
-                if newer == record:
-                    reason = error.strerror if isinstance(error, OSError) else error
-                    logger.warning(
-                        "the faiss file %s cannot be used (%s); rebuilding it from the database", file, reason
-                    )
-                    return None
-                # Another process replaced the file in the meantime.
-                record = newer
-        return None
-
-    def _record(self) -> Any:
-        with self._database.reading() as reader:
-            return reader.get_setting(Setting.SNAPSHOT)
-
-
-def _sync(file: Path) -> None:
-    """Flush a file to the disk: after a power cut, a recorded file must not have holes."""
-    with file.open("rb+") as opened:
-        sync_file(opened.fileno())
-
-
-def _crc32(file: Path) -> int:
-    checksum = 0
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CRC_CHUNK):
-            checksum = zlib.crc32(chunk, checksum)
-    return checksum

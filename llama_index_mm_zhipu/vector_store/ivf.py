@@ -14,7 +14,6 @@ quantisation of unprojected vectors misses 5 % even then.
 from __future__ import annotations
 
 import math
-from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
@@ -34,11 +33,14 @@ _MIN_TRAINING_VECTORS = 64
 _VECTORS_PER_LIST = 16
 _CODE_BITS = 4
 _ITERATIONS = 10
-_MAX_RECENT = 8_192
-"""Vectors that are kept as they are at most: 4 MB, compared with a query in a tenth of a millisecond."""
+_MANY_RECENT = 8_192
+"""Vectors that are kept as they are: 4 MB, compared with a query in a tenth of a millisecond."""
 
-_MIN_PART = 20_000
-"""Minimum number of codes, a quarter of a millisecond, that a second thread scans."""
+_MAX_RECENT = 65_536
+"""Vectors that are kept as they are at most, 32 MB, while others are encoded."""
+
+_ENCODED_AT_ONCE = 2_048
+"""Encoding these takes some 20 ms, for which queries wait. For fewer at a time, faiss takes longer for each of them."""
 
 
 def list_count(vectors: int) -> int:
@@ -63,8 +65,9 @@ class IvfIndex:
         self._centroids = np.asarray(quantizer.reconstruct_n(0, codes.nlist), dtype=np.float32)
         # Half the squared distance of a centred query to a centroid is this, less their product, and a constant.
         self._offsets = (self._centroids**2).sum(axis=1) / 2 + self._centroids @ (mean @ components)
-        self._recent = np.empty((_MAX_RECENT, codes.d), np.float32)
-        self._recent_count = 0
+        # The vectors in ``_buffer`` from ``_first`` to ``_end`` have no codes yet.
+        self._buffer = np.empty((_MANY_RECENT, codes.d), np.float32)
+        self._first = self._end = 0
 
     @classmethod
     def trained(cls, sample: Vectors, expected: int) -> IvfIndex:
@@ -107,7 +110,7 @@ class IvfIndex:
     def to_faiss(self) -> Any:
         """Return one faiss index that holds everything, to be written to a file. It is not for searching."""
         faiss = load_faiss()
-        self.encode_recent()
+        self.encode()
         transform = faiss.LinearTransform(*self._components.shape, True)
         faiss.copy_array_to_vector(np.ascontiguousarray(self._components.T).ravel(), transform.A)
         faiss.copy_array_to_vector(self._mean, transform.b)
@@ -122,7 +125,7 @@ class IvfIndex:
     @property
     def ntotal(self) -> int:
         """Number of vectors."""
-        return int(self.faiss_index.ntotal) + self._recent_count
+        return int(self.faiss_index.ntotal) + len(self._recent)
 
     @property
     def lists(self) -> int:
@@ -132,53 +135,68 @@ class IvfIndex:
     def add(self, vectors: Vectors) -> None:
         """Add vectors, shape ``(n, dimension)``.
 
-        Few vectors at a time are kept as they are, projected, until there are many: faiss packs the codes of a list
-        again for each of them.
+        They are kept as they are, projected, until ``encode`` or a further call makes codes of them: faiss packs the
+        codes of a list again for each call.
         """
         projected = np.ascontiguousarray((vectors - self._mean) @ self._components, dtype=np.float32)
-        if self._recent_count + len(projected) > _MAX_RECENT:
-            self.encode_recent()
+        if len(self._recent) + len(projected) > _MAX_RECENT:
+            self.encode()
         if len(projected) > _MAX_RECENT:
             self.faiss_index.add(projected)
             return
-        self._recent[self._recent_count : self._recent_count + len(projected)] = projected
-        self._recent_count += len(projected)
+        self._make_room(len(projected))
+        self._buffer[self._end : self._end + len(projected)] = projected
+        self._end += len(projected)
 
-    def search(
-        self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None, nprobe: int, threads: Executor
-    ) -> tuple[Vectors, Ids]:
+    @property
+    def has_many_recent(self) -> bool:
+        """Whether so many vectors have no codes yet that searches take longer."""
+        return len(self._recent) > _MANY_RECENT
+
+    def encode_some(self) -> bool:
+        """Encode some of the vectors that have no codes yet; return whether there are others."""
+        self.encode(_ENCODED_AT_ONCE)
+        return len(self._recent) > 0
+
+    def encode(self, limit: int = _MAX_RECENT) -> None:
+        """Encode vectors that have no codes yet, by default all of them, in the order of addition."""
+        vectors = self._recent[:limit]
+        if not len(vectors):
+            return
+        self.faiss_index.add(vectors)
+        self._first += len(vectors)
+        if self._first == self._end:
+            self._first = self._end = 0
+            self._buffer = np.empty((_MANY_RECENT, self._buffer.shape[1]), np.float32)
+
+    def search(self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None, nprobe: int) -> tuple[Vectors, Ids]:
         """Return approximate inner products and positions of candidates, unordered.
+
+        One thread does all: a second one would have to be woken, which takes as long as half of the scan.
 
         Args:
             query: Shape ``(dimension,)``.
-            k: Maximum number of candidates of each thread, and of the vectors that were added last.
+            k: Maximum number of candidates with codes, and of those without.
             usable: Which positions may be returned; None for all.
             nprobe: Lists to scan.
-            threads: Threads that scan parts of the lists, each with one thread of OpenMP.
         """
-        faiss = load_faiss()
-        encoded = int(self.faiss_index.ntotal)
         nprobe = min(nprobe, self.lists)
         projected = np.ascontiguousarray(query @ self._components, dtype=np.float32)
         products = self._centroids @ projected
         # The nearest lists to the centred query: with the query as it is, words find their images in other lists.
-        nearest = np.argpartition(self._offsets - products, nprobe - 1)[:nprobe].astype(np.int64)
-        selector = None
-        if usable is not None:
-            selector = faiss.IDSelectorBitmap(np.packbits(usable[:encoded], bitorder="little"))
-        parts = max(1, min(faiss.omp_get_max_threads(), encoded * nprobe // self.lists // _MIN_PART))
-        scans = [
-            threads.submit(self._scan, projected, k, selector, nearest[part::parts], products[nearest[part::parts]])
-            for part in range(parts)
-        ]
-        recent = self._scan_recent(projected, k, usable)
-        scores, positions = (np.concatenate(each) for each in zip(recent, *[s.result() for s in scans], strict=True))
-        return scores[positions >= 0], positions[positions >= 0]
+        nearest = np.argpartition(self._offsets - products, nprobe - 1)[:nprobe]
+        scores, positions = self._scan(projected, k, usable, nearest, products[nearest])
+        found = positions >= 0
+        recent_scores, recent_positions = self._scan_recent(projected, k, usable)
+        return (
+            np.concatenate([scores[found], recent_scores]),
+            np.concatenate([positions[found], recent_positions]),
+        )
 
     def _scan_recent(self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None) -> tuple[Vectors, Ids]:
         encoded = int(self.faiss_index.ntotal)
-        scores = self._recent[: self._recent_count] @ query
-        positions = np.arange(encoded, encoded + self._recent_count)
+        scores = self._recent @ query
+        positions = np.arange(encoded, encoded + len(scores))
         if usable is not None:
             scores, positions = scores[usable[encoded:]], positions[usable[encoded:]]
         if k < len(scores):
@@ -186,16 +204,31 @@ class IvfIndex:
             scores, positions = scores[best], positions[best]
         return scores, positions
 
-    def encode_recent(self) -> None:
-        """Store the vectors that were added last as codes, too."""
-        if self._recent_count:
-            self.faiss_index.add(self._recent[: self._recent_count])
-            self._recent_count = 0
+    @property
+    def _recent(self) -> Vectors:
+        return self._buffer[self._first : self._end]
 
-    def _scan(self, query: Vectors, k: int, selector: Any, lists: Ids, products: Vectors) -> tuple[Vectors, Ids]:
+    def _make_room(self, count: int) -> None:
+        if self._end + count <= len(self._buffer):
+            return
+        recent = self._recent
+        size = len(self._buffer)
+        while size < len(recent) + count:
+            size *= 2
+        buffer = np.empty((size, self._buffer.shape[1]), np.float32)
+        buffer[: len(recent)] = recent
+        self._buffer, self._first, self._end = buffer, 0, len(recent)
+
+    def _scan(
+        self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None, lists: Ids, products: Vectors
+    ) -> tuple[Vectors, Ids]:
         faiss = load_faiss()
+        selector = None
+        if usable is not None:
+            encoded = usable[: self.faiss_index.ntotal]
+            selector = faiss.IDSelectorBitmap(np.packbits(encoded, bitorder="little"))
         scores, positions = np.empty(k, np.float32), np.empty(k, np.int64)
-        lists, products = np.ascontiguousarray(lists), np.ascontiguousarray(products, dtype=np.float32)
+        lists, products = np.ascontiguousarray(lists, np.int64), np.ascontiguousarray(products, np.float32)
         parameters = faiss.SearchParametersIVF(sel=selector, nprobe=len(lists))
         # faiss's Python method of this name takes no parameters.
         self.faiss_index.search_preassigned_c(

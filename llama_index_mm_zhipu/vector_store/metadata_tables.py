@@ -7,10 +7,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import NamedTuple
 
+import numpy as np
+
 from llama_index_mm_zhipu.vector_store.conditions import LISTED, NUMBERS, TEXTS
-from llama_index_mm_zhipu.vector_store.nodes import MetadataRow
+from llama_index_mm_zhipu.vector_store.inserts import insert_numbers, insert_rows
+from llama_index_mm_zhipu.vector_store.nodes import MetadataColumn, MetadataValue
+from llama_index_mm_zhipu.vector_store.postings import Postings
+
+_NONE = np.empty(0, np.int64)
+_VALUES_AT_ONCE = 500
 
 _OF_FIELD = "from metadata_values where field = (select id from metadata_fields where key = ? and kind = ?)"
 
@@ -44,20 +52,29 @@ class MetadataValues(NamedTuple):
 # Writing
 
 
-def insert_metadata(connection: sqlite3.Connection, ids: Sequence[int], rows: Iterable[Iterable[MetadataRow]]) -> None:
-    """Insert the metadata rows of nodes.
+def insert_metadata(connection: sqlite3.Connection, first: int, columns: Iterable[MetadataColumn]) -> Postings:
+    """Insert the metadata of new nodes.
 
     Args:
         connection: Connection with an open transaction.
-        ids: Row ids of the nodes.
-        rows: The metadata rows of each node.
+        first: Row id of the first node.
+        columns: Their metadata.
+
+    Returns:
+        The postings of the values.
     """
-    numbers = _Numbers(connection)
-    connection.executemany(
-        # A list may contain a value twice.
-        "insert or ignore into node_metadata values (?, ?, ?)",
-        ((id_, *numbers[row]) for id_, of_node in zip(ids, rows, strict=True) for row in of_node),
-    )
+    ids, fields, numbers = [_NONE], [_NONE], [_NONE]
+    for key, kind, positions, values in columns:
+        field = _number_of_field(connection, key, kind)
+        number_of = _numbers_of_values(connection, field, list(dict.fromkeys(values))).__getitem__
+        ids.append(first + np.asarray(positions, np.int64))
+        fields.append(np.full(len(values), field))
+        numbers.append(np.fromiter(map(number_of, values), np.int64, len(values)))
+    rows = [np.concatenate(parts) for parts in (ids, fields, numbers)]
+    by_id = np.argsort(rows[0], kind="stable")
+    # A list may contain a value twice.
+    insert_numbers(connection, "insert or ignore into node_metadata", *(column[by_id] for column in rows))
+    return Postings(terms=rows[2], ids=rows[0])
 
 
 def delete_metadata(connection: sqlite3.Connection, packed_ids: str) -> None:
@@ -90,33 +107,30 @@ def clear_metadata(connection: sqlite3.Connection) -> None:
         connection.execute(f"delete from {table}")
 
 
-class _Numbers(dict[MetadataRow, tuple[int, int]]):
-    """The numbers of the field and the value of metadata rows, which are inserted where they are new.
+def _number_of_field(connection: sqlite3.Connection, key: str, kind: str) -> int:
+    """Return the number of a field, which is inserted if it is new."""
+    found = connection.execute("select id from metadata_fields where (key, kind) = (?, ?)", (key, kind)).fetchone()
+    if found is not None:
+        return int(found[0])
+    return int(connection.execute("insert into metadata_fields (key, kind) values (?, ?)", (key, kind)).lastrowid or 0)
 
-    They are valid within one transaction: another one may delete values.
-    """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        super().__init__()
-        self._connection = connection
-        self._fields: dict[tuple[str, str], int] = {}
-
-    # 1 and 1.0 are one value, for Python and for SQLite.
-    def __missing__(self, row: MetadataRow) -> tuple[int, int]:
-        key, kind, value = row
-        field = self._fields.get((key, kind))
-        if field is None:
-            field = self._fields[key, kind] = self._number("metadata_fields", "key, kind", (key, kind))
-        self[row] = numbers = field, self._number("metadata_values", "field, value", (field, value))
-        return numbers
-
-    def _number(self, table: str, columns: str, values: tuple[int | str, int | str | float]) -> int:
-        run = self._connection.execute
-        found = run(f"select id from {table} where ({columns}) = (?, ?)", values).fetchone()
-        if found is not None:
-            return int(found[0])
-        inserted = run(f"insert into {table} ({columns}) values (?, ?)", values)
-        return int(inserted.lastrowid or 0)
+# 1 and 1.0 are one value, for Python and for SQLite.
+def _numbers_of_values(
+    connection: sqlite3.Connection, field: int, values: Sequence[MetadataValue]
+) -> dict[MetadataValue, int]:
+    """Return the numbers of different values of a field, which are inserted where they are new."""
+    numbers: dict[MetadataValue, int] = {}
+    for start in range(0, len(values), _VALUES_AT_ONCE):
+        some = values[start : start + _VALUES_AT_ONCE]
+        query = f"select value, id from metadata_values where field = ? and value in ({', '.join('?' * len(some))})"
+        numbers.update(connection.execute(query, (field, *some)))
+    new = [value for value in values if value not in numbers]
+    (last,) = connection.execute("select coalesce(max(id), 0) from metadata_values").fetchone()
+    numbers.update(zip(new, count(last + 1)))
+    rows = ((numbers[value], field, value) for value in new)
+    insert_rows(connection, "insert into metadata_values (id, field, value)", 3, rows)
+    return numbers
 
 
 # Reading

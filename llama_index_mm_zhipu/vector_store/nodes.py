@@ -13,7 +13,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +32,7 @@ from llama_index_mm_zhipu.images import as_image_node, searchable_text_of
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT, PAGE_TEXT_LINES, PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.text import one_line, replace_lone_surrogates
 from llama_index_mm_zhipu.vector_store.compact import compact_json, fields_of
-from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of_texts
 
 MAX_NESTING = 100
 """Levels of lists and mappings in a metadata value."""
@@ -42,6 +42,9 @@ _CLASSES: dict[str, type[BaseNode]] = {
 }
 _STORED_SEPARATELY = {"embedding", "image"}
 _JSON_SCALARS = frozenset({str, int, bool, type(None)})
+
+
+MetadataValue: TypeAlias = "str | int | float"
 
 
 class NodeRow(NamedTuple):
@@ -73,7 +76,23 @@ class MetadataRow(NamedTuple):
 
     key: str
     kind: str
-    value: str | int | float
+    value: MetadataValue
+
+
+class MetadataColumn(NamedTuple):
+    """Metadata values of several nodes under one key.
+
+    Attributes:
+        key: Metadata key.
+        kind: As in ``MetadataRow``.
+        positions: Position of the node of each value, ascending.
+        values: The values.
+    """
+
+    key: str
+    kind: str
+    positions: list[int]
+    values: list[MetadataValue]
 
 
 class StorableNode(NamedTuple):
@@ -105,14 +124,16 @@ class WholeNode(NamedTuple):
 
 
 class NewRows(Protocol):
-    """What is written of new nodes, each time one item for each of them in the same order.
+    """What is written of new nodes: most of it as one item for each of them, in the same order.
 
     Attributes:
         node_ids: Ids of the nodes, all different.
+        ref_doc_ids: Ids of their source documents, if any.
         vectors: Shape ``(n, dimension)``.
     """
 
     node_ids: list[str]
+    ref_doc_ids: list[str | None]
     vectors: npt.NDArray[np.float32]
 
     def rows(self) -> Iterable[NodeRow]:
@@ -121,8 +142,8 @@ class NewRows(Protocol):
     def images(self) -> Iterable[tuple[str, bytes]]:
         """Return hash and bytes of each inline image, of any number."""
 
-    def metadata(self) -> Iterable[Iterable[MetadataRow]]:
-        """Return the metadata rows of each node."""
+    def metadata(self) -> Iterable[MetadataColumn]:
+        """Return the metadata of all nodes; several columns may have the same key and kind."""
 
     def text_terms(self) -> Iterable[TextTerms | None]:
         """Return the full-text terms of each node; None for a node without text."""
@@ -141,6 +162,7 @@ class NewNodes:
 
     Attributes:
         node_ids: LlamaIndex's ids, in order.
+        ref_doc_ids: Ids of the source documents, if any.
         vectors: Shape ``(n, dimension)``.
 
     Raises:
@@ -159,6 +181,7 @@ class NewNodes:
         nodes = self._nodes
         self.node_ids = [node.node_id for node in nodes]
         require_unique(self.node_ids)
+        self.ref_doc_ids = [node.ref_doc_id for node in nodes]
         self.vectors = _vectors(nodes, dimension)
         self._images = {node.node_id: data for node in nodes if (data := _inline_image(node)) is not None}
         self._hashes = {node_id: hashlib.sha256(data).hexdigest() for node_id, data in self._images.items()}
@@ -195,13 +218,21 @@ class NewNodes:
         for node_id, data in self._images.items():
             yield self._hashes[node_id], data
 
-    def metadata(self) -> Iterator[Iterator[MetadataRow]]:
-        """Yield the metadata rows of each node."""
-        return (metadata_rows(_metadata_as_read(*each)) for each in zip(self._nodes, self._contents, strict=True))
+    def metadata(self) -> Iterable[MetadataColumn]:
+        """Return the metadata of all nodes, a column for each key and kind."""
+        columns: dict[tuple[str, str], MetadataColumn] = {}
+        for position, (node, content) in enumerate(zip(self._nodes, self._contents, strict=True)):
+            for key, kind, value in metadata_rows(_metadata_as_read(node, content)):
+                column = columns.get((key, kind))
+                if column is None:
+                    column = columns[key, kind] = MetadataColumn(key, kind, [], [])
+                column.positions.append(position)
+                column.values.append(value)
+        return columns.values()
 
     def text_terms(self) -> Iterator[TextTerms | None]:
         """Yield what full text stores of each node; None for a node without text."""
-        return (terms_of(searchable_text_of(node)) for node in self._nodes)
+        return terms_of_texts(map(searchable_text_of, self._nodes))
 
 
 def node_from_row(row: NodeRow, image: bytes | None) -> BaseNode:
@@ -245,10 +276,10 @@ def storable_node(node: BaseNode) -> StorableNode:
         return _without_lone_surrogates(node, error)
 
 
-def has_plain_values(metadata: dict[str, Any]) -> bool:
-    """Return whether JSON changes no value: there are no dates, enums, lists or mappings, and no NaN."""
+def are_plain(values: Iterable[Any]) -> bool:
+    """Return whether JSON changes none of the values: there are no dates, enums, lists or mappings, and no NaN."""
     # This runs for every node, and a generator takes twice as long.
-    for value in metadata.values():
+    for value in values:
         if type(value) not in _JSON_SCALARS and not (type(value) is float and math.isfinite(value)):
             return False
     return True
@@ -257,7 +288,7 @@ def has_plain_values(metadata: dict[str, Any]) -> bool:
 def _storable_metadata(node: BaseNode) -> dict[str, Any]:
     """Return the metadata of a node with storable values: the same object if nothing has to be changed."""
     metadata = node.metadata
-    if has_plain_values(metadata):
+    if are_plain(metadata.values()):
         return metadata
     storable: dict[str, Any] = {}
     for key, value in metadata.items():
@@ -398,7 +429,7 @@ def _inline_image(node: BaseNode) -> bytes | None:
 
 def _metadata_as_read(node: BaseNode, content: str) -> dict[str, Any]:
     """Return the metadata that a node has when it is read back: dates and enums, for example, become text."""
-    if has_plain_values(node.metadata):
+    if are_plain(node.metadata.values()):
         return node.metadata
     metadata: dict[str, Any] = json.loads(content)["metadata"]
     return metadata
@@ -433,7 +464,7 @@ def json_of(value: Iterable[Any]) -> str:
     return json.dumps(_comparable(value), ensure_ascii=False, sort_keys=True, default=str)
 
 
-def scalar(value: Any) -> str | int | float:
+def scalar(value: Any) -> MetadataValue:
     """Return a single value in the form in which SQLite compares it."""
     if isinstance(value, str):
         # str.__str__ returns the value of an enum that is a string, as JSON does.

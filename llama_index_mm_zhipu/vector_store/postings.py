@@ -9,8 +9,14 @@ are moved to the large one in order, many at a time. Queries read both (``condit
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
 
-from llama_index_mm_zhipu.vector_store.conditions import LISTED, POSTINGS
+import numpy as np
+
+from llama_index_mm_zhipu.vector_store.conditions import LISTED, POSTINGS, id_terms
+from llama_index_mm_zhipu.vector_store.inserts import insert_numbers
+from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 # Several parts of a statement share this parameter.
 _LISTED = LISTED.replace("?", "?1")
@@ -19,15 +25,42 @@ _MIN_INTERVAL = 2**16
 _MAX_SHARE = 16
 
 
-def insert_postings(connection: sqlite3.Connection, first: int, last: int) -> None:
-    """Insert the postings of the nodes that were just inserted, with their metadata.
+class Postings(NamedTuple):
+    """Terms and the row ids of the nodes that have them.
+
+    Attributes:
+        terms: A term for each row id; terms and row ids may be repeated.
+        ids: The row ids.
+    """
+
+    terms: Ids
+    ids: Ids
+
+
+def insert_postings(
+    connection: sqlite3.Connection,
+    first: int,
+    node_ids: Sequence[str],
+    ref_doc_ids: Sequence[str | None],
+    of_values: Postings,
+) -> None:
+    """Insert the postings of new nodes.
 
     Args:
         connection: Connection with an open transaction.
-        first: Row id of the first of these nodes.
-        last: Row id of the last one.
+        first: Row id of the first node.
+        node_ids: Ids of the nodes.
+        ref_doc_ids: Ids of their documents, if any.
+        of_values: The postings of their metadata values.
     """
-    connection.execute(f"insert or ignore into recent_postings {_terms('between ?1 and ?2')}", (first, last))
+    last = first + len(node_ids) - 1
+    with_document = [position for position, document in enumerate(ref_doc_ids) if document is not None]
+    documents = [document for document in ref_doc_ids if document is not None]
+    terms = np.concatenate([id_terms(node_ids), id_terms(documents), of_values.terms])
+    ids = np.concatenate([np.arange(first, last + 1), first + np.array(with_document, np.int64), of_values.ids])
+    # In the order of the table, each of its pages is looked for once.
+    order = np.lexsort((ids, terms))
+    insert_numbers(connection, "insert or ignore into recent_postings", terms[order], ids[order])
     # Whatever was inserted before, at most one interval of row ids is in the table of recent postings.
     interval = _interval(last)
     if (first - 1) // interval != last // interval:

@@ -30,7 +30,8 @@ from llama_index_mm_zhipu.vector_store.conditions import (
     nodes_with_ids,
 )
 from llama_index_mm_zhipu.vector_store.errors import StoreError
-from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of, tokens_of
+from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of_texts, tokens_of
+from llama_index_mm_zhipu.vector_store.inserts import insert_rows
 from llama_index_mm_zhipu.vector_store.metadata_tables import (
     MetadataExample,
     MetadataValues,
@@ -325,14 +326,11 @@ class Writer(Reader):
         first = self._last_number("nodes") + 1
         ids = range(first, first + len(new.vectors))
         self._append_vectors(first, new.vectors)
-        write_all = self._connection.executemany
-        write_all("insert or ignore into pictures values (?, ?)", new.images())
-        write_all(
-            "insert into nodes values (?, ?, ?, ?, ?, ?)",
-            ((id_, *row) for id_, row in zip(ids, new.rows(), strict=True)),
-        )
-        insert_metadata(self._connection, ids, new.metadata())
-        insert_postings(self._connection, ids[0], ids[-1])
+        self._connection.executemany("insert or ignore into pictures values (?, ?)", new.images())
+        rows = ((id_, *row) for id_, row in zip(ids, new.rows(), strict=True))
+        insert_rows(self._connection, "insert into nodes", 6, rows)
+        of_values = insert_metadata(self._connection, first, new.metadata())
+        insert_postings(self._connection, first, new.node_ids, new.ref_doc_ids, of_values)
         if self.has_full_text:
             self._add_texts((id_, terms) for id_, terms in zip(ids, new.text_terms(), strict=True) if terms)
 
@@ -422,8 +420,8 @@ class Writer(Reader):
 
     def _terms_of_texts(self, ids: Ids) -> Iterator[tuple[int, TextTerms]]:
         for start in range(0, len(ids), _NODES_AT_ONCE):
-            for id_, node in self.nodes(ids[start : start + _NODES_AT_ONCE].tolist(), include_images=False).items():
-                terms = terms_of(searchable_text_of(node))
+            nodes = self.nodes(ids[start : start + _NODES_AT_ONCE].tolist(), include_images=False)
+            for id_, terms in zip(nodes, terms_of_texts(map(searchable_text_of, nodes.values())), strict=True):
                 if terms is not None:
                     yield id_, terms
 

@@ -319,8 +319,7 @@ class FaissMultiModalVectorStore(DurableStore):
 
         Args:
             queries: Vectors of queries, such as those of your users' questions; by default, vectors of the store
-            itself,
-                each without the node that it belongs to. Words find images less easily than images do.
+                itself, each without the node that it belongs to. Words find images less easily than images do.
             similarity_top_k: Number of nearest nodes.
             sample: Number of the store's own vectors that are taken as queries.
             search_breadth: As in ``query``.

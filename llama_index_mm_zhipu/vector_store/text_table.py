@@ -11,6 +11,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -132,5 +133,6 @@ def _write(connection: sqlite3.Connection, statement: str, texts: Iterable[tuple
         count += len(chunk)
         tokens += sum(text.length for _, text in chunk)
         rows = [(min(text.length, _MAX_LENGTH) << _ID_BITS | id_, text.terms) for id_, text in chunk]
-        connection.executemany(statement, sorted(rows))
+        # FTS5 takes three times as long for statements of many rows.
+        connection.executemany(statement, sorted(rows, key=itemgetter(0)))
     return TextSize(count, tokens)

@@ -24,6 +24,7 @@ _FLAT_DEPTH = 512
 _GRAPH_DEPTH_FACTOR = 8
 _RESCORE_FACTOR = 4
 _TESTED_SAMPLE = 64
+_MIN_TESTED = 16
 _LISTED_SHARE = 0.05
 """Share of the nodes up to which listing them takes less time than testing candidates until enough meet a condition."""
 
@@ -248,12 +249,14 @@ class CodeSearch(VectorSearch):
     def _matching(self, candidates: Found, wanted: int, condition: Condition) -> tuple[Found, float]:
         """Return the first candidates that meet a condition, and about the share of nodes that meet it."""
         matching: Found = []
-        tested = 0
+        tested, size = 0, 2 * wanted
         while tested < len(candidates) and len(matching) < wanted:
-            part = candidates[tested : tested + 2 * wanted]
+            part = candidates[tested : tested + size]
             ids = self.reader.select_matching([id_ for id_, _ in part], condition)
             matching += [candidate for candidate in part if candidate[0] in ids]
             tested += len(part)
+            # About as many as have the missing ones among them.
+            size = _MIN_TESTED + (wanted - len(matching)) * tested // max(1, len(matching))
         return matching[:wanted], len(matching) / max(1, tested)
 
     def _among(self, vector: Vectors, k: int, allowed: Ids) -> Found:

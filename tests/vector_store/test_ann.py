@@ -89,6 +89,17 @@ def test_deleted_and_excluded_ids_are_never_found(index_type: str) -> None:
     assert set(among) <= set(allowed.tolist()) - set(deleted.tolist())
 
 
+@pytest.mark.parametrize("missing", [[], [1], [30], [7, 8, 29]])
+def test_only_the_allowed_ids_are_found_whether_ids_are_missing_or_not(missing: list[int]) -> None:
+    ids = np.setdiff1d(np.arange(1, 31), missing)
+    index = AnnIndex.empty(4, "flat")
+    index.add(ids, np.random.default_rng(0).standard_normal((len(ids), 4)).astype(np.float32))
+
+    allowed = np.array([-3, 0, 1, 7, 12, 30, 31, 99])
+    found = index.search(np.ones(4, np.float32), 30, allowed)
+    assert {id_ for id_, _ in found} == {1, 7, 12, 30}.difference(missing)
+
+
 def test_a_flat_index_frees_the_memory_of_deleted_vectors() -> None:
     index = filled()
     index.remove(IDS[:1500])

@@ -74,6 +74,16 @@ def test_columns_store_what_nodes_store(store: FaissMultiModalVectorStore, more:
         assert store.query(query).similarities == other.query(query).similarities
 
 
+@pytest.mark.parametrize("other", [[], [datetime.date(2026, 11, 30), "\ud800"]])
+def test_characters_that_json_escapes_stay_as_they_are(store: FaissMultiModalVectorStore, other: list[Any]) -> None:
+    texts = [",", '"', '",', '","', '\\",', "\n ", ",\n ", "\u2028\0%s", "%(x)s", "]", "", "a"]
+    values = [*texts[: len(texts) - len(other)], *other]
+    store.add_columns(np.ones((len(texts), 4)), texts=texts, metadata={'%s",\n ': values, "n": list(range(len(texts)))})
+    expected = [*values[: len(texts) - len(other)], *["2026-11-30", "\ufffd"][: len(other)]]
+    assert [node.get_content() for node in store.get_nodes()] == texts
+    assert [node.metadata['%s",\n '] for node in store.get_nodes()] == expected
+
+
 def test_rows_replace_stored_nodes_with_their_ids(store: FaissMultiModalVectorStore) -> None:
     store.add_columns(VECTORS, node_ids=IDS)
     store.add_columns(VECTORS[:2] * 2, node_ids=["n5", "new"], texts=["甲", "乙"])
@@ -93,6 +103,9 @@ def test_lone_surrogates_are_replaced_in_ids_and_keys_as_they_are_of_nodes(store
     assert [node.node_id for node in store.get_nodes()] == ["a\ufffd", "b"]
     assert (store.metadata_keys(), sorted(store.document_ids())) == (["k\ufffd"], ["d", "d\ufffd"])
     assert store.image_paths() == {"a\ufffd": "x", "b": "y\ufffd"}
+    store.clear()
+    store.add_columns(VECTORS[:2], metadata={"k\ud800": [1, 2]})
+    assert store.metadata_keys() == ["k\ufffd"]
 
 
 def test_an_id_that_is_no_text_is_refused(store: FaissMultiModalVectorStore) -> None:

@@ -381,4 +381,4 @@ def test_a_rare_condition_avoids_listing_the_common_ones(monkeypatch: pytest.Mon
         found = compiling.resolve(condition, reader)
     assert found.listings[0].parameters == ("[8]",)
     # The other conditions were tested on its node.
-    assert [condition.listings[0].parameters for condition in listed] == [("own", 7)]
+    assert [condition.listings[0].parameters for condition in listed] == [("own", "scalar", 7)]

@@ -13,7 +13,7 @@ from llama_index.core.schema import TextNode
 from llama_index.core.vector_stores import MetadataFilter, MetadataFilters, VectorStoreQuery
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
-from llama_index_mm_zhipu.vector_store import ann, index_cache
+from llama_index_mm_zhipu.vector_store import ann, index_cache, ivf
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex
 
 Nodes = Callable[..., list[TextNode]]
@@ -132,6 +132,23 @@ def test_queries_and_changes_go_on_while_an_index_is_built(
     assert store.count() == 3000
     assert ask(store, 3100)[0] == "n3100"
     assert not set(ask(store, 2100, k=100)) & {f"n{i}" for i in range(2000, 2500)}
+
+
+def test_many_vectors_are_found_while_they_are_encoded_in_the_background(
+    store: FaissMultiModalVectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ivf, "_MANY_RECENT", 100)
+    monkeypatch.setattr(ivf, "_ENCODED_AT_ONCE", 50)
+    store.add(nodes(0, 500))
+    store.reindex("ivf")
+    for start in range(500, 3500, 300):
+        store.add(nodes(start, start + 300))
+        assert ask(store, start + 299, k=1) == [f"n{start + 299}"]
+    store.wait_for_index()
+
+    codes = store._cache.index.index  # type: ignore[union-attr]
+    assert (codes.faiss_index.ntotal, codes.ntotal) == (3500, 3500)
+    assert [ask(store, number, k=1) for number in (0, 700, 3499)] == [["n0"], ["n700"], ["n3499"]]
 
 
 def test_auto_builds_a_graph_in_the_background_above_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
