@@ -12,7 +12,7 @@ from llama_index_mm_zhipu.vector_store.ann import Found, best_of
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.fulltext import QueryWord, match_all, occurrences, query_words, repeated
 from llama_index_mm_zhipu.vector_store.sessions import Reader, listing_budget, sorted_and_unique
-from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize
+from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize, text_row
 from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 _K1, _B = 1.2, 0.75
@@ -35,9 +35,12 @@ _ROUNDING = 1 + 1e-9
 
 _TESTED_PER_RESULT = 4
 _TESTED_GROWTH = 8
+_TESTED_SAMPLE = 64
 _LISTED_PER_TEST = 18
 """Nodes that are listed in the time that testing one of them takes."""
 
+_READ_PER_TEXT, _READ_PER_TOKEN = 400, 6
+"""Rows of a list that are read in the time of looking into a text, and in the further time for each of its tokens."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -109,10 +112,7 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
     words = query_words(query)
     if condition is EVERY_NODE and size.is_exact:
         return best_of(*_matches(_read_best(reader, words, size, k), size), k)
-    allowed = None
-    if condition is not EVERY_NODE:
-        # Conditions that few nodes meet are listed quickly.
-        allowed = reader.select_ids_within(condition, listing_budget(size.texts))
+    allowed = _listed(reader, words, condition, k, size)
     if allowed is None:
         wanted = _TESTED_PER_RESULT * k
         matches = _matches(_read_best(reader, words, size, wanted), size)
@@ -120,14 +120,52 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
         # Fewer texts than wanted are all texts that have a word.
         if len(found) == k or len(matches.ids) < wanted:
             return found
-        if not condition.reads_all and _is_listing_faster(len(found) / wanted, k, size):
-            allowed = reader.select_ids(condition)
+    if allowed is not None and _is_looking_faster(reader, words, allowed, size):
+        return best_of(*_matches(_look_into(reader, words, allowed, size), size), k)
     matches = _matches([_read(reader, word, size) for word in words], size)
     if allowed is not None:
         kept = np.isin(matches.ids, allowed)
         return best_of(matches.ids[kept], matches.scores[kept], k)
     # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
     return _best_meeting(reader, matches, condition, k, len(matches.ids))
+
+
+# Texts of the nodes that meet a condition
+
+
+def _listed(reader: Reader, words: list[QueryWord], condition: Condition, k: int, size: TextSize) -> Ids | None:
+    """Return the ids of the nodes that meet a condition; None if testing the best texts takes less time."""
+    if condition is EVERY_NODE:
+        return None
+    allowed = reader.select_ids_within(condition, listing_budget(size.texts))
+    if allowed is not None or condition.reads_all or not words:
+        return allowed
+    sample = reader.text_rows(match_all(words[0].terms), _TESTED_SAMPLE).ids.tolist()
+    share = len(reader.select_matching(sample, condition)) / max(1, len(sample))
+    # Testing k / share texts takes more time than listing a share of the nodes.
+    return reader.select_ids(condition) if share**2 * size.texts < _LISTED_PER_TEST * k else None
+
+
+def _is_looking_faster(reader: Reader, words: list[QueryWord], ids: Ids, size: TextSize) -> bool:
+    """Return whether looking into the texts of nodes takes less time than reading the lists of words."""
+    # Of very long words, the lists do not tell how often a text has them.
+    if not size.is_exact or not all(word.is_exact and repeated(word.terms[0], 2) for word in words):
+        return False
+    rows = len(ids) * (_READ_PER_TEXT + _READ_PER_TOKEN * size.tokens / max(1, size.texts))
+    # Counting takes a third of the time of reading.
+    return rows < len(words) * size.texts and rows < sum(reader.count_texts(match_all(word.terms)) for word in words)
+
+
+def _look_into(reader: Reader, words: list[QueryWord], ids: Ids, size: TextSize) -> list[_Word]:
+    """Find words in the texts of nodes."""
+    tokens = reader.tokens_of_texts(ids.tolist())
+    rows = np.array([text_row(id_, len(text.split())) for id_, text in tokens.items()], dtype=np.int64)
+    found: list[_Word] = []
+    for word in words:
+        times = np.array([occurrences(word.word, text) for text in tokens.values()], dtype=np.float64)
+        weight = _weight(reader.count_texts(match_all(word.terms)), size)
+        found.append(_Word(TextRows(rows[times > 0]), times[times > 0], weight))
+    return found
 
 
 # The best texts
@@ -153,7 +191,9 @@ def _read_best(reader: Reader, words: list[QueryWord], size: TextSize, wanted: i
         first = reader.text_rows(match_all(word.terms), limit if word.is_exact else None)
         if word.is_exact and len(first.rows) == limit:
             texts = reader.count_texts(match_all(word.terms))
-            frequent.append(_FrequentWord(word, [first.rows, *_repetitions(reader, word, limit)], texts))
+            # The lists of a single word are not combined with others.
+            repetitions = _repetitions(reader, word, wanted if len(words) == 1 else limit)
+            frequent.append(_FrequentWord(word, [first.rows, *repetitions], texts))
         else:
             read[word.word] = _with_times(reader, word, first, size)
     frequent.sort(key=lambda each: each.texts)
@@ -296,17 +336,6 @@ def _matches(words: list[_Word], size: TextSize) -> _Matches:
     rows, positions = np.unique(np.concatenate([np.empty(0, np.int64), *every]), return_inverse=True)
     sums = np.bincount(positions, np.concatenate([np.empty(0), *scores]), minlength=len(rows))
     return _Matches(TextRows(rows).ids, sums.astype(np.float64))
-
-
-def _is_listing_faster(share: float, k: int, size: TextSize) -> bool:
-    """Return whether listing the nodes that meet a condition takes less time than testing texts until ``k`` meet it.
-
-    Args:
-        share: About the share of the nodes that meet the condition.
-        k: Number of texts.
-        size: Size of all texts.
-    """
-    return share**2 * size.texts < _LISTED_PER_TEST * k
 
 
 def _best_meeting(reader: Reader, matches: _Matches, condition: Condition, k: int, limit: int) -> Found:
