@@ -61,6 +61,9 @@ to its end."""
 MIN_LISTING_BUDGET = 20_000
 _LISTING_BUDGET_PER_NODE = 0.2
 
+_KEPT_COUNT = 1_000
+"""Minimum number of texts with a word that is kept: counting fewer takes no time, and most words are rare."""
+
 _NODES_AT_ONCE = 1_000
 _VECTORS_AT_ONCE = 4096
 
@@ -179,14 +182,17 @@ class Reader:
     def count_texts(self, expression: str) -> int:
         """Return the number of texts that match an FTS5 expression.
 
-        FTS5 walks through all of them. The numbers are thus kept until the next change of the database.
+        FTS5 walks through all of them. Large numbers are thus kept until the next change of the database.
         """
         version = self.data_version()
         if version != self._text_counts_version:
             self._text_counts, self._text_counts_version = {}, version
-        if expression not in self._text_counts:
-            self._text_counts[expression] = text_table.count_matching(self._connection, expression)
-        return self._text_counts[expression]
+        count = self._text_counts.get(expression)
+        if count is None:
+            count = text_table.count_matching(self._connection, expression)
+            if count >= _KEPT_COUNT:
+                self._text_counts[expression] = count
+        return count
 
     def tokens_of_texts(self, ids: Sequence[int]) -> dict[int, str]:
         """Return the full-text tokens of nodes by row id; nodes without text are left out."""

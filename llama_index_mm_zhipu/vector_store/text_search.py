@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -14,24 +12,35 @@ from llama_index_mm_zhipu.vector_store.ann import Found, best_of
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, Condition
 from llama_index_mm_zhipu.vector_store.fulltext import QueryWord, match_all, occurrences, query_words, repeated
 from llama_index_mm_zhipu.vector_store.sessions import Reader, listing_budget, sorted_and_unique
-from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize
+from llama_index_mm_zhipu.vector_store.text_table import TextRows, TextSize, text_row
 from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 _K1, _B = 1.2, 0.75
 _MIN_IDF = 1e-6
 """Weight of words that more than half of the texts have."""
 
-_MAX_FREQUENT = 2
-"""Maximum frequent words of which the beginnings of lists suffice. Three have too many lists of texts with some."""
+_MAX_WORDS_OF_BEST = 16
+"""Maximum words of which only the best texts are read. Of more words, finding them takes as long as reading all."""
 
-_PAIRED_TIMES = 2
-_ROUNDING = 1 + 1e-9
+_READ_PER_FOUND = 2
+_LISTS_PER_ROW = 50
+"""Texts that are read in the time of finding one that has any of other words, and lists of words at which FTS5 looks in
+the time that reading a text takes."""
 
 _FIRST_TEXTS = 2_000
-"""Texts with a word that are read at least. Reading fewer saves no time."""
+"""Texts with a word that are read at least, and maximum texts with a rare word. Reading fewer saves no time."""
+
+_ROUNDING = 1 + 1e-9
+"""Factor by which sums of scores in another order are smaller at most."""
 
 _TESTED_PER_RESULT = 4
 _TESTED_GROWTH = 8
+_TESTED_SAMPLE = 64
+_LISTED_PER_TEST = 18
+"""Nodes that are listed in the time that testing one of them takes."""
+
+_READ_PER_TEXT, _READ_PER_TOKEN = 400, 6
+"""Rows of a list that are read in the time of looking into a text, and in the further time for each of its tokens."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -79,15 +88,15 @@ class _FrequentWord(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """Texts that have two frequent words; empty if they are not needed.
+    """Texts that have two frequent words.
 
     Attributes:
         once: First rows of the texts that have both.
         twice: Rows of those that have a word at least twice, by word.
     """
 
-    once: Ids = _NO_ROWS
-    twice: Mapping[str, Ids] = MappingProxyType({})
+    once: Ids
+    twice: dict[str, Ids]
 
 
 def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Found:
@@ -101,20 +110,62 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
     """
     size = reader.text_size()
     words = query_words(query)
-    # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
-    every_match_counts = condition is EVERY_NODE and size.is_exact
-    wanted = k if every_match_counts else _TESTED_PER_RESULT * k
-    matches = _matches(_read_best(reader, words, size, wanted), size)
-    if every_match_counts:
-        return best_of(*matches, k)
-    found = _best_meeting(reader, matches, condition, k, wanted)
-    # Fewer texts than wanted are all texts that have a word.
-    if len(found) == k or len(matches.ids) < wanted:
-        return found
+    if condition is EVERY_NODE and size.is_exact:
+        return best_of(*_matches(_read_best(reader, words, size, k), size), k)
+    allowed = _listed(reader, words, condition, k, size)
+    if allowed is None:
+        wanted = _TESTED_PER_RESULT * k
+        matches = _matches(_read_best(reader, words, size, wanted), size)
+        found = _best_meeting(reader, matches, condition, k, wanted)
+        # Fewer texts than wanted are all texts that have a word.
+        if len(found) == k or len(matches.ids) < wanted:
+            return found
+    if allowed is not None and _is_looking_faster(reader, words, allowed, size):
+        return best_of(*_matches(_look_into(reader, words, allowed, size), size), k)
     matches = _matches([_read(reader, word, size) for word in words], size)
-    if condition is not EVERY_NODE:
-        matches = _restricted(reader, matches, condition, size)
+    if allowed is not None:
+        kept = np.isin(matches.ids, allowed)
+        return best_of(matches.ids[kept], matches.scores[kept], k)
+    # Without a condition, this finds out whether the nodes exist: see TextSize.is_exact.
     return _best_meeting(reader, matches, condition, k, len(matches.ids))
+
+
+# Texts of the nodes that meet a condition
+
+
+def _listed(reader: Reader, words: list[QueryWord], condition: Condition, k: int, size: TextSize) -> Ids | None:
+    """Return the ids of the nodes that meet a condition; None if testing the best texts takes less time."""
+    if condition is EVERY_NODE:
+        return None
+    allowed = reader.select_ids_within(condition, listing_budget(size.texts))
+    if allowed is not None or condition.reads_all or not words:
+        return allowed
+    sample = reader.text_rows(match_all(words[0].terms), _TESTED_SAMPLE).ids.tolist()
+    share = len(reader.select_matching(sample, condition)) / max(1, len(sample))
+    # Testing k / share texts takes more time than listing a share of the nodes.
+    return reader.select_ids(condition) if share**2 * size.texts < _LISTED_PER_TEST * k else None
+
+
+def _is_looking_faster(reader: Reader, words: list[QueryWord], ids: Ids, size: TextSize) -> bool:
+    """Return whether looking into the texts of nodes takes less time than reading the lists of words."""
+    # Of very long words, the lists do not tell how often a text has them.
+    if not size.is_exact or not all(word.is_exact and repeated(word.terms[0], 2) for word in words):
+        return False
+    rows = len(ids) * (_READ_PER_TEXT + _READ_PER_TOKEN * size.tokens / max(1, size.texts))
+    # Counting takes a third of the time of reading.
+    return rows < len(words) * size.texts and rows < sum(reader.count_texts(match_all(word.terms)) for word in words)
+
+
+def _look_into(reader: Reader, words: list[QueryWord], ids: Ids, size: TextSize) -> list[_Word]:
+    """Find words in the texts of nodes."""
+    tokens = reader.tokens_of_texts(ids.tolist())
+    rows = np.array([text_row(id_, len(text.split())) for id_, text in tokens.items()], dtype=np.int64)
+    found: list[_Word] = []
+    for word in words:
+        times = np.array([occurrences(word.word, text) for text in tokens.values()], dtype=np.float64)
+        weight = _weight(reader.count_texts(match_all(word.terms)), size)
+        found.append(_Word(TextRows(rows[times > 0]), times[times > 0], weight))
+    return found
 
 
 # The best texts
@@ -123,43 +174,57 @@ def search_texts(reader: Reader, query: str, condition: Condition, k: int) -> Fo
 def _read_best(reader: Reader, words: list[QueryWord], size: TextSize, wanted: int) -> list[_Word]:
     """Read texts with the words, among which are the ``wanted`` best.
 
-    The lists of rare words are read completely. Of one or two frequent words, the beginnings of their lists suffice:
-    they have the shortest texts first, and of the texts that have the words equally often, the shortest are best. Of
-    further frequent words, those of lists are not read whose texts are worse than the best with rarer words.
+    Rare words are read completely. Of frequent words, these texts are read:
 
-    Some texts may be returned without all of their words. They are not among the best.
+    - Texts that have a rare word as well. They are all that is needed if no text without one is good enough.
+    - Otherwise, the first texts of each list, for up to two words. Rarer ones of further words are read completely.
+      A list has the shortest texts first, and of the texts that have the words equally often, the shortest are best.
+
+    Not all words of each text may be found, but all words of the best texts are.
     """
+    if len(words) > _MAX_WORDS_OF_BEST:
+        return [_read(reader, word, size) for word in words]
     limit = max(_FIRST_TEXTS, wanted)
     read: dict[str, _Word] = {}
     frequent: list[_FrequentWord] = []
     for word in words:
         first = reader.text_rows(match_all(word.terms), limit if word.is_exact else None)
         if word.is_exact and len(first.rows) == limit:
-            count = reader.count_texts(match_all(word.terms))
-            frequent.append(_FrequentWord(word, [first.rows, *_repetitions(reader, word, limit)], count))
+            texts = reader.count_texts(match_all(word.terms))
+            # The lists of a single word are not combined with others.
+            repetitions = _repetitions(reader, word, wanted if len(words) == 1 else limit)
+            frequent.append(_FrequentWord(word, [first.rows, *repetitions], texts))
         else:
             read[word.word] = _with_times(reader, word, first, size)
     frequent.sort(key=lambda each: each.texts)
-    while not (are_worse := _are_worse(frequent, list(read.values()), size, wanted)) and len(frequent) > _MAX_FREQUENT:
+    while not (are_worse := _are_worse(frequent, list(read.values()), size, wanted)) and len(frequent) > 2:
         rarest = frequent.pop(0).word
         read[rarest.word] = _read(reader, rarest, size)
     others = [word for word in words if word.word in read]
-    pairs = _Pairs() if are_worse or len(frequent) < _MAX_FREQUENT else _read_pairs(reader, frequent, limit)
+    if _have_many_texts([read[word.word] for word in others], than=frequent):
+        return [read.get(word.word) or _read(reader, word, size) for word in words]
+    pairs = _read_pairs(reader, frequent, limit) if len(frequent) == 2 and not are_worse else None
     for each in frequent:
         read[each.word.word] = _read_frequent(reader, each, others, pairs, limit, size)
     return [read[word.word] for word in words]
 
 
+def _have_many_texts(others: list[_Word], than: list[_FrequentWord]) -> bool:
+    """Return whether finding the texts with any of other words takes longer than reading those with frequent words."""
+    # FTS5 looks at every list of the other words for each of their texts.
+    effort = sum(len(word.times) for word in others) * (1 + len(others) / _LISTS_PER_ROW)
+    return effort > _READ_PER_FOUND * min((each.texts for each in than), default=0)
+
+
 def _are_worse(frequent: list[_FrequentWord], read: list[_Word], size: TextSize, wanted: int) -> bool:
     """Return whether texts that have only frequent words are worse than the ``wanted`` best that were read."""
-    if len(frequent) < _MAX_FREQUENT or not read:
+    if len(frequent) < 2 or not read:
         return False
     scores = _matches(read, size).scores
     if len(scores) < wanted:
         return False
     highest = 0.0
     for each in frequent:
-        # The shortest text that has the word so often.
         shortest = TextRows(np.array([rows[0] for rows in each.rows]))
         times = np.arange(1, len(each.rows) + 1, dtype=np.float64)
         highest += _scores(_Word(shortest, times, _weight(each.texts, size)), size).max()
@@ -169,34 +234,38 @@ def _are_worse(frequent: list[_FrequentWord], read: list[_Word], size: TextSize,
 def _read_pairs(reader: Reader, frequent: list[_FrequentWord], limit: int) -> _Pairs:
     """Read texts that have two frequent words: the first of them, and all that have one of the words repeatedly."""
     terms = [each.word.terms[0] for each in frequent]
-    once = reader.text_rows(match_all(terms), limit).rows
     twice = {
         each.word.word: _rows(reader, each.word, 2, match_all([other]))
         for each, other in zip(frequent, reversed(terms), strict=True)
     }
-    return _Pairs(once, twice)
+    return _Pairs(reader.text_rows(match_all(terms), limit).rows, twice)
 
 
 def _read_frequent(
-    reader: Reader, frequent: _FrequentWord, others: list[QueryWord], pairs: _Pairs, limit: int, size: TextSize
+    reader: Reader, frequent: _FrequentWord, others: list[QueryWord], pairs: _Pairs | None, limit: int, size: TextSize
 ) -> _Word:
-    """Read the beginnings of the lists of a frequent word, and the texts that have any of other words as well."""
-    word = frequent.word
+    """Read the first texts with a frequent word, and those that have any of the other words as well."""
     any_other = " OR ".join(f"({match_all(other.terms)})" for other in others)
     rows: list[Ids] = []
     for times, first in enumerate(frequent.rows, 1):
-        found = [first]
-        if len(first) == limit and pairs.twice and times > _PAIRED_TIMES:
-            found = [_rows(reader, word, times)]
-        elif len(first) == limit and others:
-            found.append(_rows(reader, word, times, any_other))
-        if times == 1:
-            found += [pairs.once, *pairs.twice.values()]
-        elif times == _PAIRED_TIMES and pairs.twice:
-            found.append(pairs.twice[word.word])
-        rows.append(sorted_and_unique(np.concatenate(found)))
+        is_cut = len(first) == limit
+        further = _further_rows(reader, frequent.word, times, any_other, pairs) if is_cut else []
+        rows.append(sorted_and_unique(np.concatenate([first, *further])))
     known = TextRows(sorted_and_unique(np.concatenate(rows)))
     return _Word(known, _times(known, rows[1:]), _weight(frequent.texts, size))
+
+
+def _further_rows(reader: Reader, word: QueryWord, times: int, any_other: str, pairs: _Pairs | None) -> list[Ids]:
+    """Return rows of texts that have a frequent word at least ``times`` times, beside the first of them."""
+    if pairs is not None and times > 2:
+        # Few texts have a word so often. Finding those that also have the other frequent word would take longer.
+        return [_rows(reader, word, times)]
+    found: list[Ids] = []
+    if pairs is not None:
+        found = [pairs.once, *pairs.twice.values()] if times == 1 else [pairs.twice[word.word]]
+    if any_other:
+        found.append(_rows(reader, word, times, any_other))
+    return found
 
 
 # Texts with one word
@@ -267,15 +336,6 @@ def _matches(words: list[_Word], size: TextSize) -> _Matches:
     rows, positions = np.unique(np.concatenate([np.empty(0, np.int64), *every]), return_inverse=True)
     sums = np.bincount(positions, np.concatenate([np.empty(0), *scores]), minlength=len(rows))
     return _Matches(TextRows(rows).ids, sums.astype(np.float64))
-
-
-def _restricted(reader: Reader, matches: _Matches, condition: Condition, size: TextSize) -> _Matches:
-    """Leave out what does not meet a condition, if the nodes that meet it are listed quickly."""
-    allowed = reader.select_ids_within(condition, listing_budget(size.texts))
-    if allowed is None:
-        return matches
-    kept = np.isin(matches.ids, allowed)
-    return _Matches(matches.ids[kept], matches.scores[kept])
 
 
 def _best_meeting(reader: Reader, matches: _Matches, condition: Condition, k: int, limit: int) -> Found:

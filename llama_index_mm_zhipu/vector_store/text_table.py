@@ -20,7 +20,7 @@ from llama_index_mm_zhipu.vector_store.fulltext import TERM_CHARACTERS, TextTerm
 from llama_index_mm_zhipu.vector_store.vector_file import Ids
 
 _ID_BITS = 36
-_MAX_LENGTH = 2 ** (63 - _ID_BITS) - 1
+_MAX_LENGTH = (1 << 63 - _ID_BITS) - 1
 
 _CHUNK = 16_384
 _HASH_SIZE = 8 * 2**20
@@ -85,6 +85,16 @@ class TextRows(NamedTuple):
         return lengths
 
 
+def text_row(id_: int, length: int) -> int:
+    """Return the row id of the text of a node.
+
+    Args:
+        id_: Row id of the node.
+        length: Number of tokens.
+    """
+    return min(length, _MAX_LENGTH) << _ID_BITS | id_
+
+
 def create(connection: sqlite3.Connection) -> None:
     """Create an empty full-text table in place of the one that there may be."""
     connection.execute("drop table if exists texts")
@@ -132,7 +142,7 @@ def _write(connection: sqlite3.Connection, statement: str, texts: Iterable[tuple
     while chunk := list(islice(remaining, _CHUNK)):
         count += len(chunk)
         tokens += sum(text.length for _, text in chunk)
-        rows = [(min(text.length, _MAX_LENGTH) << _ID_BITS | id_, text.terms) for id_, text in chunk]
+        rows = [(text_row(id_, text.length), text.terms) for id_, text in chunk]
         # FTS5 takes three times as long for statements of many rows.
         connection.executemany(statement, sorted(rows, key=itemgetter(0)))
     return TextSize(count, tokens)

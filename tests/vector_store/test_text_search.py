@@ -82,6 +82,7 @@ def test_the_best_texts_are_found_without_reading_all_lists(first: int, monkeypa
 
 def test_numbers_of_texts_are_counted_again_after_a_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llama_index_mm_zhipu.vector_store.text_search._FIRST_TEXTS", 1)
+    monkeypatch.setattr("llama_index_mm_zhipu.vector_store.sessions._KEPT_COUNT", 1)
     source = random.Random(4)
     texts: dict[str, str] = {}
     with FaissMultiModalVectorStore(tmp_path) as store, FaissMultiModalVectorStore(tmp_path) as other:
@@ -115,12 +116,17 @@ def test_scores_stay_those_of_fts5_when_texts_are_replaced_and_deleted(store: Fa
     assert_finds_as_fts5(store, {"2": "飞机飞机"})
 
 
-@pytest.mark.parametrize("nodes_meet", ["few", "many"])
+@pytest.mark.parametrize("by", ["listing nodes", "listing nodes after a sample", "looking into texts", "testing texts"])
 def test_a_filter_leaves_the_scores_as_they_are(
-    store: FaissMultiModalVectorStore, nodes_meet: str, monkeypatch: pytest.MonkeyPatch
+    store: FaissMultiModalVectorStore, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if nodes_meet == "many":
+    if by in ("listing nodes after a sample", "testing texts"):
         monkeypatch.setattr("llama_index_mm_zhipu.vector_store.sessions.MIN_LISTING_BUDGET", 1)
+    if by == "looking into texts":
+        monkeypatch.setattr("llama_index_mm_zhipu.vector_store.text_search._READ_PER_TEXT", 0)
+        monkeypatch.setattr("llama_index_mm_zhipu.vector_store.text_search._READ_PER_TOKEN", 0)
+    if by == "testing texts":
+        monkeypatch.setattr("llama_index_mm_zhipu.vector_store.text_search._LISTED_PER_TEST", 0)
     source = random.Random(3)
     texts = {str(number): random_text(source) for number in range(200)}
     store.add([node(int(id_), text) for id_, text in texts.items()])
