@@ -242,7 +242,7 @@ def _nodes_with_terms(ids: Sequence[str], test: Statement) -> Statement:
     Terms are hashes, so that nodes with other ids have them too.
     """
     # SQLite sorts them, which takes half the time if they are in order.
-    terms = json.dumps(np.sort(id_terms(ids)).tolist())
+    terms = json.dumps(sorted(map(id_term, ids)))
     found = " union all ".join(f"select id from {table} where term in ({LISTED})" for table in POSTINGS)
     return Statement(
         f"select id from nodes where id in ({found}) and {test.sql}", (*[terms] * len(POSTINGS), *test.parameters)

@@ -79,10 +79,9 @@ def delete_postings(connection: sqlite3.Connection, packed_ids: str) -> None:
         connection: Connection with an open transaction.
         packed_ids: Row ids of the nodes as a JSON list.
     """
-    terms = _terms(f"in ({_LISTED})")
+    pairs = connection.execute(_terms(f"in ({_LISTED})"), (packed_ids,)).fetchall()
     for table in POSTINGS:
         # SQLite would read the whole table for "(term, id) in (select …)".
-        pairs = connection.execute(terms, (packed_ids,))
         connection.executemany(f"delete from {table} where term = ? and id = ?", pairs)
 
 

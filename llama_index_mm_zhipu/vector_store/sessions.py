@@ -340,11 +340,15 @@ class Writer(Reader):
         if self.has_full_text:
             self._add_texts((id_, terms) for id_, terms in zip(ids, new.text_terms(), strict=True) if terms)
 
-    def delete(self, condition: Condition) -> None:
-        """Delete the nodes that meet a condition, and log their row ids for the faiss indexes of all processes."""
+    def delete(self, condition: Condition) -> int:
+        """Delete the nodes that meet a condition, and log their row ids for the faiss indexes of all processes.
+
+        Returns:
+            Number of nodes that were deleted.
+        """
         ids = self.select_ids(condition)
         if not len(ids):
-            return
+            return 0
         if self.has_full_text:
             self._delete_texts(ids)
         packed = (json.dumps(ids.tolist()),)
@@ -363,6 +367,7 @@ class Writer(Reader):
         self._connection.executemany(
             "delete from pictures where hash = ?1 and not exists (select 1 from nodes where picture = ?1)", images
         )
+        return len(ids)
 
     def truncate_deletions(self, position: int) -> None:
         """Delete the log of deletions up to a position; an index that is behind it then compares all ids."""

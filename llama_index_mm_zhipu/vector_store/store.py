@@ -481,8 +481,8 @@ class FaissMultiModalVectorStore(DurableStore):
 
     def _delete(self, condition: AnyCondition) -> None:
         with self._database.writing() as writer:
-            writer.delete(resolve(condition, writer))
-        self._follow_own_change()
+            count = writer.delete(resolve(condition, writer))
+        self._cache.follow_deletions(count)
 
     def _follow_own_change(self) -> None:
         with self._database.reading() as reader:

