@@ -61,7 +61,7 @@ class RawHNSW(RawFaiss):
 
     remark = "no store; approximate (HNSW, M 32, efConstruction 40, efSearch 64)"
     max_nodes = FEW
-    why_not_more = "it adds 1,800 nodes a second at 100,000, and fewer the larger the graph"
+    why_not_more = "on two busy cores, it adds 1,800 nodes a second at 100,000, and fewer the larger the graph"
 
     def empty(self) -> Any:
         import faiss
