@@ -3,8 +3,8 @@
 Filters mean what LlamaIndex's own tests say: NE and NIN hold for a node without the key, every other operator but
 IS_EMPTY does not; NOT means that none of its filters hold; a missing condition means AND.
 
-Predicates speak of metadata as ``metadata_values.metadata_rows`` writes it: a text or number under a key is a scalar, and a list
-or mapping has items and is compared as JSON text.
+Predicates speak of metadata as ``metadata_values.metadata_rows`` writes it: a text or number under a key is a scalar,
+and a list or mapping has items and is compared as JSON text.
 """
 
 from __future__ import annotations
