@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from llama_index_mm_zhipu.vector_store.nodes import MetadataRow
+from llama_index_mm_zhipu.vector_store.metadata_values import MetadataRow
 
 # Names of the mappings. Stores hold them: they cannot be changed.
 TEXT, NUMBER = "text", "number"

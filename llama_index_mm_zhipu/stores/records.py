@@ -12,7 +12,8 @@ from typing import Any
 from llama_index.core.schema import BaseNode
 
 from llama_index_mm_zhipu.images import searchable_text_of
-from llama_index_mm_zhipu.vector_store.nodes import MetadataRow, NewNodes, NodeRow, metadata_rows, node_from_row
+from llama_index_mm_zhipu.vector_store.metadata_values import MetadataRow, metadata_rows
+from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, node_from_row
 from llama_index_mm_zhipu.vector_store.vector_file import Vectors
 
 _IDS = uuid.UUID("6f0a5e0e-6d6d-4a5f-9c3e-7a686970755f")

@@ -15,14 +15,8 @@ from pydantic_core import to_json
 
 from llama_index_mm_zhipu.images.nodes import PAGE_TEXT_SOURCE
 from llama_index_mm_zhipu.vector_store.fulltext import TextTerms, terms_of_texts
-from llama_index_mm_zhipu.vector_store.nodes import (
-    MetadataColumn,
-    NewNodes,
-    NodeRow,
-    are_plain,
-    require_unique,
-    scalar,
-)
+from llama_index_mm_zhipu.vector_store.metadata_values import MetadataColumn, scalar
+from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NodeRow, are_plain, require_unique
 
 _ROWS_AT_ONCE = 1_000
 

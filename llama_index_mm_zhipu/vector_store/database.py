@@ -23,6 +23,7 @@ from llama_index_mm_zhipu.shared_folders import PRIVATE, make_folder
 from llama_index_mm_zhipu.store_file import is_full
 from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store.conditions import register_functions
+from llama_index_mm_zhipu.vector_store.copies import write_copy
 from llama_index_mm_zhipu.vector_store.errors import StoreError, advice_on
 from llama_index_mm_zhipu.vector_store.schema import (
     MIGRATIONS,
@@ -32,7 +33,7 @@ from llama_index_mm_zhipu.vector_store.schema import (
     transaction,
     version_of,
 )
-from llama_index_mm_zhipu.vector_store.sessions import Reader, Writer, write_copy
+from llama_index_mm_zhipu.vector_store.sessions import Reader, Writer
 from llama_index_mm_zhipu.vector_store.vector_file import SUFFIX, VectorFiles, path_of, pattern_of
 
 WAIT_FOR_WRITER_SECONDS = 30.0

@@ -14,7 +14,7 @@ import numpy as np
 
 from llama_index_mm_zhipu.vector_store.conditions import LISTED, NUMBERS, TEXTS
 from llama_index_mm_zhipu.vector_store.inserts import insert_numbers, insert_rows
-from llama_index_mm_zhipu.vector_store.nodes import MetadataColumn, MetadataValue
+from llama_index_mm_zhipu.vector_store.metadata_values import MetadataColumn, MetadataValue
 from llama_index_mm_zhipu.vector_store.postings import Postings
 
 _NONE = np.empty(0, np.int64)

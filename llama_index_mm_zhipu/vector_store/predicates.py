@@ -3,8 +3,8 @@
 Filters mean what LlamaIndex's own tests say: NE and NIN hold for a node without the key, every other operator but
 IS_EMPTY does not; NOT means that none of its filters hold; a missing condition means AND.
 
-Predicates speak of metadata as ``nodes.metadata_rows`` writes it: a text or number under a key is a scalar, and a list
-or mapping has items and is compared as JSON text.
+Predicates speak of metadata as ``metadata_values.metadata_rows`` writes it: a text or number under a key is a scalar,
+and a list or mapping has items and is compared as JSON text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llama_index.core.vector_stores import (
 )
 
 from llama_index_mm_zhipu.arguments import as_ids
-from llama_index_mm_zhipu.vector_store.nodes import json_of, scalar
+from llama_index_mm_zhipu.vector_store.metadata_values import json_of, scalar
 
 MAX_NESTING = 100
 """Maximum levels of nested filters."""
@@ -67,7 +67,7 @@ class ItemIs:
 
 @dataclass(frozen=True)
 class WholeIs:
-    """The value under the key is a list or mapping with this JSON text, as ``nodes.json_of`` writes it."""
+    """The value under the key is a list or mapping with this JSON text, as ``metadata_values.json_of`` writes it."""
 
     key: str
     json: str

@@ -19,7 +19,8 @@ from llama_index_mm_zhipu.vector_store.conditions import register_functions
 from llama_index_mm_zhipu.vector_store.contract import MODEL
 from llama_index_mm_zhipu.vector_store.errors import StoreError
 from llama_index_mm_zhipu.vector_store.fulltext import TOKENS_VERSION, terms_of
-from llama_index_mm_zhipu.vector_store.nodes import NodeRow, metadata_rows, node_from_row
+from llama_index_mm_zhipu.vector_store.metadata_values import metadata_rows
+from llama_index_mm_zhipu.vector_store.nodes import NodeRow, node_from_row
 from llama_index_mm_zhipu.vector_store.postings import fill_postings
 from llama_index_mm_zhipu.vector_store.text_table import TextSize
 from llama_index_mm_zhipu.vector_store.vector_file import VectorFiles, VectorLayout

@@ -6,7 +6,7 @@ from filter_cases import METADATA, where
 from llama_index.core.vector_stores import FilterOperator
 
 from llama_index_mm_zhipu.stores.milvus.filters import expression_of, filter_fields, keys_of_text_parts, literal
-from llama_index_mm_zhipu.vector_store.nodes import metadata_rows
+from llama_index_mm_zhipu.vector_store.metadata_values import metadata_rows
 from llama_index_mm_zhipu.vector_store.predicates import EVERY_NODE, AnyOf, DocumentIs, ScalarIs, predicate_of
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from llama_index_mm_zhipu.stores.postgres.filters import decode_text, encode_text, filter_document
 from llama_index_mm_zhipu.stores.postgres.table import NodeTable, settings_name
 from llama_index_mm_zhipu.stores.postgres.text import text_queries, text_vector
-from llama_index_mm_zhipu.vector_store.nodes import metadata_rows
+from llama_index_mm_zhipu.vector_store.metadata_values import metadata_rows
 from llama_index_mm_zhipu.vector_store.predicates import predicate_of
 
 TEXTS = ["".join(each) for length in range(4) for each in product("\0\1\2\3\4a", repeat=length)]

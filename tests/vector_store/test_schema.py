@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store import StoreError, schema
-from llama_index_mm_zhipu.vector_store.nodes import metadata_rows
+from llama_index_mm_zhipu.vector_store.metadata_values import metadata_rows
 from llama_index_mm_zhipu.vector_store.schema import MIGRATIONS
 
 

@@ -45,7 +45,7 @@ from llama_index_mm_zhipu.stores.filterable import (
 )
 from llama_index_mm_zhipu.stores.records import uuid_of
 from llama_index_mm_zhipu.text import replace_lone_surrogates
-from llama_index_mm_zhipu.vector_store.nodes import MetadataRow
+from llama_index_mm_zhipu.vector_store.metadata_values import MetadataRow
 from llama_index_mm_zhipu.vector_store.predicates import (
     AllOf,
     AnyOf,
