@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any
 
@@ -44,9 +45,11 @@ def insert_numbers(connection: sqlite3.Connection, into: str, *columns: Ids) -> 
 
 def _insert(connection: sqlite3.Connection, into: str, width: int, values: Iterator[Any]) -> None:
     size = _PARAMETERS // width * width
-    row = f"({', '.join('?' * width)})"
-    many = f"{into} values {', '.join([row] * (size // width))}"
     while block := list(islice(values, size)):
-        if len(block) < size:
-            many = f"{into} values {', '.join([row] * (len(block) // width))}"
-        connection.execute(many, block)
+        connection.execute(_statement(into, width, len(block) // width), block)
+
+
+@lru_cache
+def _statement(into: str, width: int, rows: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return f"{into} values {', '.join([row] * rows)}"

@@ -126,6 +126,8 @@ def _numbers_of_values(
         query = f"select value, id from metadata_values where field = ? and value in ({', '.join('?' * len(some))})"
         numbers.update(connection.execute(query, (field, *some)))
     new = [value for value in values if value not in numbers]
+    if not new:
+        return numbers
     (last,) = connection.execute("select coalesce(max(id), 0) from metadata_values").fetchone()
     numbers.update(zip(new, count(last + 1)))
     rows = ((numbers[value], field, value) for value in new)
