@@ -1,32 +1,23 @@
-"""Vector search with faiss. All data here is a cache of the database.
-
-A flat search for one query is split over threads of this module. faiss searches for one query on one core, and the
-threads that OpenMP wakes for it wait busily and slow it down. Of 100,000 vectors with 512 dimensions, on two cores, a
-search took 10.3 ms, 6.7 ms with one OpenMP thread, and 4.8 ms as two parts in two such threads.
-"""
+"""Vector search by row id, over an index whose vectors are numbered by position; a cache of the database."""
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from llama_index_mm_zhipu.vector_store.faiss_indexes import FLAT, HNSW, FaissIndex, PositionalIndex, short_message
 from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
-from llama_index_mm_zhipu.vector_store.ivf import IvfIndex, list_count
+from llama_index_mm_zhipu.vector_store.ivf import IvfIndex
 from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors, evenly_spaced
 
 Found = list[tuple[int, float]]
 """Row ids and inner products, best first; lower ids first among equal scores."""
 
-FLAT = "flat"
-HNSW = "hnsw"
 IVF = "ivf"
 AUTO = "auto"
 UNTRAINED = (FLAT, HNSW)
@@ -37,24 +28,11 @@ AUTO_TYPES: tuple[tuple[int, str], ...] = ((100_000, FLAT), (sys.maxsize, IVF))
 of 512 dimensions is exact and takes 1 ms for 20,000 and 4 ms for 100,000, with 2 kB of memory each; codes take a
 millisecond for a million (benchmarks/README.md)."""
 
-HNSW_NEIGHBOURS = 32
-HNSW_EF_CONSTRUCTION = 100
-HNSW_EF_SEARCH = 128
-IVF_NPROBE = 16
-"""``HNSW_EF_SEARCH`` and ``IVF_NPROBE`` are defaults of a search; larger values are more exact and take longer. An
-index of type ``"ivf"`` has a default of its own vectors (``calibration``)."""
-
-_MIN_PART = 2**21
-"""Minimum numbers, 8 MB, for each core if a flat search is split."""
-
 _MEAN_SAMPLE = 1_000
 
 _COMPACT_SHARE = 0.25
 _REBUILD_SHARE = 0.5
 _MIN_DELETED = 1000
-_MIN_GROWN = 1000
-_MAX_GROWTH = 1.5
-"""An index is built again once this many times its lists would suit its vectors: after it has grown 2.25 times."""
 
 
 def index_type_for(vectors: int) -> str:
@@ -65,23 +43,21 @@ def index_type_for(vectors: int) -> str:
 class AnnIndex:
     """Inner-product search over vectors with ids. Deleted ids are skipped; a flat index frees their memory.
 
-    faiss numbers vectors by position. Ids are ascending, so that binary search converts between ids and positions.
+    Ids are ascending, so that binary search converts between ids and positions.
 
     Args:
-        index: A faiss index.
+        index: The index, whose vectors are numbered by position.
         index_type: Type of the index, as in ``empty``.
         signed_ids: Id of each vector in the index, ascending and above 0; negative for a deleted vector.
     """
 
-    def __init__(self, index: Any, index_type: str, signed_ids: Ids) -> None:
+    def __init__(self, index: PositionalIndex, index_type: str, signed_ids: Ids) -> None:
         self.index = index
         self.index_type = index_type
         self._ids = _GrowingArray(np.abs(signed_ids))
         self._alive = _GrowingArray(signed_ids > 0)
         self._deleted = int(np.count_nonzero(signed_ids < 0))
         self._mean: tuple[tuple[int, int], Vectors] | None = None
-        # See above: one OpenMP thread in each of them.
-        self._threads = ThreadPoolExecutor(initializer=lambda: load_faiss().omp_set_num_threads(1))
 
     @classmethod
     def empty(
@@ -99,12 +75,12 @@ class AnnIndex:
         Raises:
             ValueError: faiss does not know the type, or cannot train it with this sample.
         """
+        sample = sample if sample is not None else np.empty((0, dimension), np.float32)
+        index: PositionalIndex
         if index_type == IVF:
-            sample = sample if sample is not None else np.empty((0, dimension), np.float32)
-            return cls(IvfIndex.trained(sample, expected), IVF, np.empty(0, np.int64))
-        index = _new_faiss_index(dimension, index_type)
-        if not index.is_trained:
-            _train(index, index_type, sample if sample is not None else np.empty((0, dimension), np.float32))
+            index = IvfIndex.trained(sample, expected)
+        else:
+            index = FaissIndex.trained(dimension, index_type, sample)
         return cls(index, index_type, np.empty(0, np.int64))
 
     @classmethod
@@ -120,12 +96,12 @@ class AnnIndex:
         # ``mapped`` owns the inner index and must stay alive; taking the ownership away breaks faiss's Python types.
         index.referenced_objects = [mapped]
         ids = faiss.vector_to_array(mapped.id_map)
-        return cls(IvfIndex.from_faiss(index) if index_type == IVF else index, index_type, ids)
+        return cls(IvfIndex.from_faiss(index) if index_type == IVF else FaissIndex(index), index_type, ids)
 
     @property
     def faiss_index(self) -> Any:
         """The index of faiss."""
-        return self.index.faiss_index if isinstance(self.index, IvfIndex) else self.index
+        return self.index.faiss_index
 
     @property
     def dimension(self) -> int:
@@ -152,13 +128,12 @@ class AnnIndex:
     @property
     def is_exact(self) -> bool:
         """Whether a search finds the true nearest vectors."""
-        return isinstance(self.index, load_faiss().IndexFlat)
+        return self.index.is_exact
 
     @property
     def has_vectors(self) -> bool:
         """Whether the index holds the original vectors, so that ``vectors`` works and scores are exact."""
-        faiss = load_faiss()
-        return isinstance(self.index, (faiss.IndexFlat, faiss.IndexHNSWFlat))
+        return self.index.has_vectors
 
     @property
     def needs_rebuild(self) -> bool:
@@ -166,28 +141,24 @@ class AnnIndex:
 
         Always False for a flat index.
         """
-        has_grown = (
-            isinstance(self.index, IvfIndex)
-            and len(self) >= _MIN_GROWN
-            and list_count(len(self)) >= _MAX_GROWTH * self.index.lists
-        )
-        return has_grown or self._deleted > max(_MIN_DELETED, _REBUILD_SHARE * len(self._ids.values))
+        is_sparse = self._deleted > max(_MIN_DELETED, _REBUILD_SHARE * len(self._ids.values))
+        return is_sparse or self.index.is_outgrown(len(self))
 
     @property
     def has_many_recent(self) -> bool:
         """Whether an index of type ``"ivf"`` has many vectors without codes, which make searches slower."""
-        return isinstance(self.index, IvfIndex) and self.index.has_many_recent
+        return self.index.has_many_recent
 
     def encode_some(self) -> bool:
         """Encode some of these vectors; return whether there are others."""
-        return isinstance(self.index, IvfIndex) and self.index.encode_some()
+        return self.index.encode_some()
 
     def __len__(self) -> int:
         return len(self._ids.values) - self._deleted
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
         """Add vectors of shape ``(n, dimension)`` under ascending ids, which are above all earlier ids."""
-        self.index.add(np.ascontiguousarray(vectors))
+        self.index.add(vectors)
         self._ids.extend(ids)
         self._alive.extend(np.ones(len(ids), np.bool_))
 
@@ -239,25 +210,14 @@ class AnnIndex:
             vector: Shape ``(dimension,)``.
             k: Maximum number of ids.
             allowed: Ids to search; None for all.
-            search_breadth: Lists of an inverted file that are scanned, by default ``IVF_NPROBE``; or candidates that
-                the search of a graph keeps, by default ``HNSW_EF_SEARCH``.
+            search_breadth: As in ``PositionalIndex.search``.
         """
         usable = self._usable(allowed)
         k = min(k, len(self) if usable is None else int(np.count_nonzero(usable)))
         if k <= 0:
             return []
-        query = np.ascontiguousarray(vector.reshape(1, -1), dtype=np.float32)
-        limit = min(k + 1, self.index.ntotal)
-        if isinstance(self.index, IvfIndex):
-            breadth = search_breadth or IVF_NPROBE
-            scores, positions = self.index.search(query[0], limit, usable, breadth)
-            return best_of(self._ids.values[positions], scores, k)
-        selector = None if usable is None else load_faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
-        if self.is_exact:
-            scores, positions = self._search_exactly(query, k, limit, selector)
-        else:
-            parameters = _search_parameters(self.index, selector, limit, search_breadth)
-            scores, positions = _flattened([self.index.search(query, limit, params=parameters)])
+        query = np.ascontiguousarray(vector, dtype=np.float32)
+        scores, positions = self.index.search(query, k, usable, search_breadth)
         return best_of(self._ids.values[positions], scores, k)
 
     def require_selection(self) -> None:
@@ -270,13 +230,13 @@ class AnnIndex:
             self.search(np.zeros(self.dimension, np.float32), 1, allowed=self._ids.values[:1])
         except RuntimeError as error:
             raise ValueError(
-                f"an index of type {self.index_type!r} cannot search a part of its vectors ({_short(error)}), which "
-                'filters and deletions need; choose "flat", "hnsw" or an inverted file such as "IVF1024,Flat"'
+                f"an index of type {self.index_type!r} cannot search a part of its vectors ({short_message(error)}), "
+                'which filters and deletions need; choose "flat", "hnsw" or an inverted file such as "IVF1024,Flat"'
             ) from None
 
     def vectors(self, ids: Ids) -> Vectors:
         """Return the vectors of existing ids, shape ``(n, dimension)``; only if ``has_vectors``."""
-        return np.asarray(self.index.reconstruct_batch(self._positions(ids)), dtype=np.float32)
+        return self.index.vectors(self._positions(ids))
 
     def write(self, path: Path) -> None:
         """Write the faiss index to a file, with ids in its id map that are negative for deleted vectors.
@@ -285,7 +245,7 @@ class AnnIndex:
             OSError: The file cannot be written.
         """
         faiss = load_faiss()
-        index = self.index.to_faiss() if isinstance(self.index, IvfIndex) else self.index
+        index = self.index.to_faiss()
         mapped = faiss.IndexIDMap(faiss.IndexFlatIP(self.dimension))
         owned = index.thisown
         mapped.index, mapped.ntotal, mapped.own_fields = index, index.ntotal, False
@@ -295,37 +255,13 @@ class AnnIndex:
         try:
             faiss.write_index(mapped, str(path))
         except RuntimeError as error:
-            raise OSError(_short(error)) from None
-
-    def _search_exactly(self, query: Vectors, k: int, limit: int, selector: Any) -> tuple[Vectors, Ids]:
-        """Return scores and positions of a flat index, unordered: the ``limit`` best of each part, and all ties."""
-        faiss = load_faiss()
-        parts = min(faiss.omp_get_max_threads(), self.index.ntotal * self.dimension // _MIN_PART)
-        if parts > 1:
-            bounds = np.linspace(0, self.index.ntotal, parts + 1).astype(int).tolist()
-            selectors = [faiss.IDSelectorRange(start, stop) for start, stop in pairwise(bounds)]
-            if selector is not None:
-                selectors = [faiss.IDSelectorAnd(within, selector) for within in selectors]
-            parameters = [faiss.SearchParameters(sel=within) for within in selectors]
-            running = [self._threads.submit(self.index.search, query, limit, params=each) for each in parameters]
-            scores, positions = _flattened([search.result() for search in running])
-        else:
-            found = self.index.search(query, limit, params=faiss.SearchParameters(sel=selector))
-            scores, positions = _flattened([found])
-        if len(scores) > k:
-            # faiss returns any of several equal scores at the end. One result more than wanted shows such a tie.
-            next_, *best = np.partition(scores, len(scores) - k - 1)[len(scores) - k - 1 :]
-            if next_ == min(best):
-                below = float(np.nextafter(next_, np.float32(-np.inf)))
-                everything = faiss.SearchParameters(sel=selector)
-                _, scores, positions = self.index.range_search(query, below, params=everything)
-        return scores, positions
+            raise OSError(short_message(error)) from None
 
     def _positions(self, ids: Ids) -> Ids:
         """Return the positions of ids in the index, in their order, without those of unknown ids."""
         first, count = self._ids.values[:1], len(self._ids.values)
         if count and self.last_id - first[0] == count - 1:
-            # No id is missing, as long as nothing was deleted and the index was rebuilt.
+            # Unless the index was built after deletions, no id is missing.
             dense: Ids = np.asarray(ids) - first[0]
             return dense[(dense >= 0) & (dense < count)]
         positions = np.searchsorted(self._ids.values, ids)
@@ -350,7 +286,7 @@ class AnnIndex:
 
     def _compact(self) -> None:
         alive = self._alive.values
-        self.index.remove_ids(load_faiss().IDSelectorBitmap(np.packbits(~alive, bitorder="little")))
+        self.index.remove(~alive)
         self._ids, self._alive, self._deleted = _GrowingArray(self._ids.values[alive]), _GrowingArray(alive[alive]), 0
 
 
@@ -367,13 +303,6 @@ def best_of(ids: Ids, scores: npt.NDArray[np.floating[Any]], k: int) -> Found:
         ids, scores = ids[near], scores[near]
     order = np.lexsort((ids, -scores))[:k]
     return list(zip(ids[order].tolist(), scores[order].tolist(), strict=True))
-
-
-def _flattened(found: list[tuple[Vectors, Ids]]) -> tuple[Vectors, Ids]:
-    """Return scores and positions of several searches for one query, without faiss's placeholders (-1)."""
-    scores, positions = (np.concatenate(both, axis=1)[0] for both in zip(*found, strict=True))
-    valid = positions >= 0
-    return scores[valid], positions[valid]
 
 
 class _GrowingArray:
@@ -397,51 +326,3 @@ class _GrowingArray:
             self._array = grown
         self._array[self._size : size] = values
         self._size = size
-
-
-# faiss indexes
-
-
-def _new_faiss_index(dimension: int, index_type: str) -> Any:
-    faiss = load_faiss()
-    if index_type == FLAT:
-        return faiss.IndexFlatIP(dimension)
-    if index_type == HNSW:
-        index = faiss.IndexHNSWFlat(dimension, HNSW_NEIGHBOURS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction = HNSW_EF_CONSTRUCTION
-        return index
-    try:
-        return faiss.index_factory(dimension, index_type, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise ValueError(
-            f"no index of type {index_type!r} for {dimension} dimensions ({_short(error)}); "
-            'give "flat", "hnsw", "auto" or a string of faiss\'s index factory such as "IVF1024,Flat"'
-        ) from None
-
-
-def _train(index: Any, index_type: str, sample: Vectors) -> None:
-    try:
-        index.train(np.ascontiguousarray(sample))
-    except RuntimeError as error:
-        raise ValueError(
-            f"an index of type {index_type!r} cannot be trained with {len(sample)} vectors ({_short(error)}); "
-            "add more, or choose flat or hnsw"
-        ) from None
-
-
-def _search_parameters(index: Any, selector: Any, k: int, search_breadth: int | None) -> Any:
-    """Return the parameters of a search; faiss has a class of them for each class of index."""
-    faiss = load_faiss()
-    if isinstance(index, faiss.IndexPreTransform):
-        inner = _search_parameters(faiss.downcast_index(index.index), selector, k, search_breadth)
-        return faiss.SearchParametersPreTransform(index_params=inner)
-    if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(sel=selector, efSearch=max(search_breadth or HNSW_EF_SEARCH, k + 1))
-    if isinstance(index, faiss.IndexIVF):
-        return faiss.SearchParametersIVF(sel=selector, nprobe=search_breadth or IVF_NPROBE)
-    return faiss.SearchParameters(sel=selector)
-
-
-def _short(error: RuntimeError) -> str:
-    """Return the message of faiss without the position in its source."""
-    return re.sub(r"^Error in .* at \S+:\d+: (Error: '.*' failed: )?", "", str(error)).strip()

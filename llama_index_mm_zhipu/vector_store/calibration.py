@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llama_index_mm_zhipu.vector_store.ann import IVF_NPROBE, AnnIndex
+from llama_index_mm_zhipu.vector_store.ann import AnnIndex
+from llama_index_mm_zhipu.vector_store.faiss_indexes import IVF_NPROBE
 from llama_index_mm_zhipu.vector_store.ivf import IvfIndex
 from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
 

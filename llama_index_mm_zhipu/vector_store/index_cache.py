@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.vector_store import compaction
-from llama_index_mm_zhipu.vector_store.ann import AUTO, FLAT, IVF, UNTRAINED, AnnIndex, index_type_for
+from llama_index_mm_zhipu.vector_store.ann import AUTO, IVF, UNTRAINED, AnnIndex, index_type_for
 from llama_index_mm_zhipu.vector_store.calibration import (
     DEFAULT_CALIBRATION,
     SAMPLE,
@@ -28,6 +28,7 @@ from llama_index_mm_zhipu.vector_store.calibration import (
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE
 from llama_index_mm_zhipu.vector_store.database import Database
 from llama_index_mm_zhipu.vector_store.errors import StoreError
+from llama_index_mm_zhipu.vector_store.faiss_indexes import FLAT
 from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
 from llama_index_mm_zhipu.vector_store.ivf import TRAINING_VECTORS
 from llama_index_mm_zhipu.vector_store.schema import Setting

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llama_index_mm_zhipu.vector_store.faiss_indexes import IVF_NPROBE
 from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
 from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
 
@@ -32,6 +33,10 @@ _MIN_TRAINING_VECTORS = 64
 
 _VECTORS_PER_LIST = 16
 _CODE_BITS = 4
+_MIN_GROWN = 1000
+_MAX_GROWTH = 1.5
+"""An index is built again once this many times its lists would suit its vectors: after it has grown 2.25 times."""
+
 _ITERATIONS = 10
 _MANY_RECENT = 8_192
 """Vectors that are kept as they are: 4 MB, compared with a query in a tenth of a millisecond."""
@@ -49,13 +54,16 @@ def list_count(vectors: int) -> int:
 
 
 class IvfIndex:
-    """Codes of vectors in lists. Vectors are numbered by position, as in faiss's own indexes.
+    """Codes of vectors in lists; a ``PositionalIndex``.
 
     Args:
         mean: Mean of the vectors, shape ``(dimension,)``.
         components: Matrix that projects centred vectors, shape ``(dimension, n)``.
         codes: faiss index of the projected vectors.
     """
+
+    is_exact = False
+    has_vectors = False
 
     def __init__(self, mean: Vectors, components: Vectors, codes: Any) -> None:
         self.faiss_index = codes
@@ -127,6 +135,18 @@ class IvfIndex:
         """Number of vectors."""
         return int(self.faiss_index.ntotal) + len(self._recent)
 
+    def is_outgrown(self, vectors: int) -> bool:
+        """Return whether many more lists would suit this number of vectors."""
+        return vectors >= _MIN_GROWN and list_count(vectors) >= _MAX_GROWTH * self.lists
+
+    def vectors(self, positions: Ids) -> Vectors:
+        """Raise an error: the index holds codes."""
+        raise NotImplementedError("an index of codes does not hold the vectors")
+
+    def remove(self, removed: npt.NDArray[np.bool_]) -> None:
+        """Raise an error: such an index is built again instead."""
+        raise NotImplementedError("vectors cannot be removed from an index of codes")
+
     @property
     def lists(self) -> int:
         """Number of lists."""
@@ -169,18 +189,15 @@ class IvfIndex:
             self._first = self._end = 0
             self._buffer = np.empty((_MANY_RECENT, self._buffer.shape[1]), np.float32)
 
-    def search(self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None, nprobe: int) -> tuple[Vectors, Ids]:
-        """Return approximate inner products and positions of candidates, unordered.
+    def search(
+        self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None, breadth: int | None
+    ) -> tuple[Vectors, Ids]:
+        """Search as ``PositionalIndex.search`` does; scores are approximate inner products, less a constant.
 
         One thread does all: a second one would have to be woken, which takes as long as half of the scan.
-
-        Args:
-            query: Shape ``(dimension,)``.
-            k: Maximum number of candidates with codes, and of those without.
-            usable: Which positions may be returned; None for all.
-            nprobe: Lists to scan.
         """
-        nprobe = min(nprobe, self.lists)
+        k = min(k + 1, self.ntotal)
+        nprobe = min(breadth or IVF_NPROBE, self.lists)
         projected = np.ascontiguousarray(query @ self._components, dtype=np.float32)
         products = self._centroids @ projected
         # The nearest lists to the centred query: with the query as it is, words find their images in other lists.

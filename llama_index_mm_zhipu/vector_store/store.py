@@ -13,11 +13,11 @@ from llama_index.core.vector_stores.types import MetadataFilters, VectorStoreQue
 
 from llama_index_mm_zhipu.arguments import as_ids, require_known, require_positive
 from llama_index_mm_zhipu.shared_folders import PRIVATE
-from llama_index_mm_zhipu.vector_store.ann import FLAT
 from llama_index_mm_zhipu.vector_store.columns import NewColumns
 from llama_index_mm_zhipu.vector_store.conditions import EVERY_NODE, AnyCondition, of_document, one_of
 from llama_index_mm_zhipu.vector_store.contract import ScoredQueryResult
 from llama_index_mm_zhipu.vector_store.durable import DurableStore
+from llama_index_mm_zhipu.vector_store.faiss_indexes import FLAT
 from llama_index_mm_zhipu.vector_store.filters import compiled, resolve
 from llama_index_mm_zhipu.vector_store.metadata_tables import MetadataExample, MetadataValues
 from llama_index_mm_zhipu.vector_store.nodes import NewNodes, NewRows

@@ -9,7 +9,7 @@ import faiss
 import numpy as np
 import pytest
 
-from llama_index_mm_zhipu.vector_store import ann
+from llama_index_mm_zhipu.vector_store import ann, faiss_indexes
 from llama_index_mm_zhipu.vector_store.ann import AnnIndex, index_type_for, search_exactly
 
 RANDOM = np.random.default_rng(7)
@@ -70,9 +70,9 @@ def test_a_search_split_over_threads_returns_the_same(monkeypatch: pytest.Monkey
     query, allowed = np.float32([1, 2, 0, 1]), IDS[::3]
     expected = whole.search(query, k), whole.search(query, k, allowed)
 
-    monkeypatch.setattr(ann, "_MIN_PART", 100)
+    monkeypatch.setattr(faiss_indexes, "_MIN_PART", 100)
     assert (parted.search(query, k), parted.search(query, k, allowed)) == expected
-    assert parted._threads._threads
+    assert parted.index._threads._threads
 
 
 @pytest.mark.parametrize("index_type", INDEX_TYPES)
@@ -135,7 +135,7 @@ def test_an_index_is_the_same_after_writing_and_reading(tmp_path: Path, index_ty
 def test_an_index_that_was_written_still_frees_its_vectors(tmp_path: Path) -> None:
     index = filled()
     index.write(tmp_path / "index.faiss")
-    assert index.index.thisown
+    assert index.faiss_index.thisown
 
 
 def test_a_larger_search_breadth_finds_more_of_the_nearest() -> None:

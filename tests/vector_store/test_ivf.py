@@ -18,7 +18,7 @@ def index() -> IvfIndex:
 
 
 def nearest(index: IvfIndex, query: int, usable: np.ndarray | None = None) -> int:
-    scores, positions = index.search(VECTORS[query], 5, usable, index.lists)
+    scores, positions = index.search(VECTORS[query], 5, usable, breadth=index.lists)
     return int(positions[np.argmax(scores)])
 
 
