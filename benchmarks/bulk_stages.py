@@ -36,12 +36,15 @@ def bulk(job: Job, findings: Findings) -> None:
 
 
 def _columns(dataset: Dataset, start: int, stop: int) -> dict[str, Any]:
-    parts = [dataset.columns(batch.numbers, batch.vectors) for batch in dataset.batches(start, stop, nodes=False)]
-    joined: dict[str, Any] = {"vectors": np.concatenate([part["vectors"] for part in parts])}
+    # Batches begin at multiples of their size.
+    before = start % BATCH
+    batches = dataset.batches(start - before, stop, nodes=False)
+    parts = [dataset.columns(batch.numbers, batch.vectors) for batch in batches]
+    joined: dict[str, Any] = {"vectors": np.concatenate([part["vectors"] for part in parts])[before:]}
     for name in ("node_ids", "texts", "ref_doc_ids"):
-        joined[name] = [value for part in parts for value in part[name]]
+        joined[name] = [value for part in parts for value in part[name]][before:]
     keys = parts[0]["metadata"]
-    joined["metadata"] = {key: [value for part in parts for value in part["metadata"][key]] for key in keys}
+    joined["metadata"] = {key: [value for part in parts for value in part["metadata"][key]][before:] for key in keys}
     return joined
 
 

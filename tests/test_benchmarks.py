@@ -30,8 +30,8 @@ def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
         "--index-types",
         "2048",
         "--bulk",
-        "2048",
-        "4096",
+        "3000",
+        "6000",
         "--growth",
         "2048",
         "4096",
@@ -48,7 +48,7 @@ def test_the_store_is_compared_with_raw_faiss(tmp_path: Path) -> None:
     assert ours["query"]["recall"] == ours["query with the 1 % filter"]["recall"] == 1
     assert ours["left_after_delete"] == 0
     assert f"{ours['add_per_second']:,.0f}" in printed
-    assert [results["bulk"][size]["series"]["query"]["recall"] for size in ("2048", "4096")] == [1, 1]
+    assert [results["bulk"][size]["series"]["query"]["recall"] for size in ("3000", "6000")] == [1, 1]
     assert (tmp_path / "vector_store_index_types_2048.png").is_file()
 
 

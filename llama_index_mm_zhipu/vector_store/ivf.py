@@ -49,8 +49,8 @@ _ENCODED_AT_ONCE = 2_048
 
 
 def list_count(vectors: int) -> int:
-    """Return the number of lists for a number of vectors: twice its root."""
-    return max(4, round(2 * math.sqrt(vectors)))
+    """Return the number of lists for a number of vectors: twice its root, but no more than can be trained."""
+    return min(max(4, round(2 * math.sqrt(vectors))), TRAINING_VECTORS // _VECTORS_PER_LIST)
 
 
 class IvfIndex:

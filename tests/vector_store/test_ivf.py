@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llama_index_mm_zhipu.vector_store import ivf
-from llama_index_mm_zhipu.vector_store.ivf import IvfIndex
+from llama_index_mm_zhipu.vector_store.ivf import IvfIndex, list_count
 
 VECTORS = np.random.default_rng(5).standard_normal((2000, 16)).astype(np.float32)
 VECTORS /= np.linalg.norm(VECTORS, axis=1, keepdims=True)
@@ -67,3 +67,12 @@ def test_there_is_a_limit_to_vectors_without_codes(index: IvfIndex, monkeypatch:
 
     assert index.faiss_index.ntotal == index.ntotal == 1500
     assert [nearest(index, query) for query in (0, 299, 499, 1499)] == [0, 299, 499, 1499]
+
+
+@pytest.mark.parametrize("vectors", [10_000, 1_000_000, 10_000_000, 1_000_000_000])
+def test_an_index_is_not_outgrown_by_the_vectors_that_it_was_made_for(vectors: int) -> None:
+    index = IvfIndex.trained(VECTORS, 400)
+    index._centroids = np.zeros((list_count(vectors), 16), np.float32)
+
+    assert not index.is_outgrown(vectors)
+    assert index.is_outgrown(3 * vectors) == (vectors < 5_000_000)
