@@ -154,8 +154,17 @@ class VectorSearch:
         return self._among(vector, k, allowed)
 
     def _listed(self, condition: Condition) -> Ids | None:
-        """Return the ids of the nodes that meet a condition, or None if listing them would take long."""
-        return self.reader.select_ids_within(condition, listing_budget(len(self.index)))
+        """Return the ids of the nodes that meet a condition, or None if many do."""
+        allowed = self.reader.select_ids_within(condition, self._listing_budget())
+        if allowed is not None:
+            return allowed
+        # The budget is spent by more nodes in a large store, and at random near its end.
+        sample = self.index.sample_ids(_TESTED_SAMPLE).tolist()
+        matching = self.reader.select_matching(sample, condition)
+        return None if len(matching) > _LISTED_SHARE * len(sample) else self.reader.select_ids(condition)
+
+    def _listing_budget(self) -> int:
+        return listing_budget(len(self.index))
 
     def vectors_of(self, ids: Sequence[int] | Ids) -> Vectors:
         """Return the vectors of row ids, in their order: shape ``(n, dimension)``."""
@@ -213,17 +222,9 @@ class CodeSearch(VectorSearch):
 
     calibration: Calibration = DEFAULT_CALIBRATION
 
-    def _listed(self, condition: Condition) -> Ids | None:
-        """Return the ids of the nodes that meet a condition, or None if many do.
-
-        A search for codes takes no longer than listing some thousand nodes, so that a budget alone would cost too much.
-        """
-        allowed = self.reader.select_ids_within(condition, MIN_LISTING_BUDGET)
-        if allowed is not None:
-            return allowed
-        sample = self.index.sample_ids(_TESTED_SAMPLE).tolist()
-        matching = self.reader.select_matching(sample, condition)
-        return None if len(matching) > _LISTED_SHARE * len(sample) else self.reader.select_ids(condition)
+    def _listing_budget(self) -> int:
+        # A search of codes takes no longer than listing some thousand nodes.
+        return MIN_LISTING_BUDGET
 
     def _search(self, vector: Vectors, k: int, allowed: Ids | None = None) -> Found:
         found = self._scored(vector, k, self._candidates(vector, self._depth(k), self._breadth(k, allowed), allowed))
