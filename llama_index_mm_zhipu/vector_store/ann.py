@@ -26,7 +26,7 @@ UNTRAINED = (FLAT, HNSW)
 AUTO_TYPES: tuple[tuple[int, str], ...] = ((100_000, FLAT), (sys.maxsize, IVF))
 """Maximum numbers of vectors and the index types that ``"auto"`` takes for them. On two cores, flat search of vectors
 of 512 dimensions is exact and takes 1 ms for 20,000 and 4 ms for 100,000, with 2 kB of memory each; codes take a
-millisecond for a million (benchmarks/README.md)."""
+few milliseconds for a million (benchmarks/README.md)."""
 
 _MEAN_SAMPLE = 1_000
 
