@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -31,8 +33,11 @@ ResultT = TypeVar("ResultT")
 _BATCH = 100
 """Nodes in memory at a time. Each may hold an image."""
 
-_MAX_ATTEMPTS = 5
+_MAX_ATTEMPTS = 10
 """Attempts of a change that fails because another one runs at the same time."""
+
+_FIRST_PAUSE, _MAX_PAUSE = 0.05, 1.0
+"""Seconds between attempts at most, doubled each time. They are random, so that two changes do not meet again."""
 
 
 class PostgresBackend(StoreBackend):
@@ -157,6 +162,7 @@ class PostgresBackend(StoreBackend):
                 except DBAPIError as error:
                     if attempt == _MAX_ATTEMPTS or not may_be_repeated(error):
                         raise
+            time.sleep(random.uniform(0, min(_MAX_PAUSE, _FIRST_PAUSE * 2 ** (attempt - 1))))
         raise AssertionError("the last attempt returns or raises")
 
     # Searches
