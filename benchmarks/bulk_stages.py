@@ -59,12 +59,7 @@ def _vector_series(job: Job, contender: Contender, dataset: Dataset, findings: F
     found = {}
     for selectivity, truth in truths.items():
         findings.say(query_name(selectivity))
-        series = run_queries(contender, dataset, queries, selectivity)
-        found[query_name(selectivity)] = {
-            "recall": truth.recall(series.answers),
-            "p50_ms": series.percentile(50),
-            "p95_ms": series.percentile(95),
-        }
+        found[query_name(selectivity)] = run_queries(contender, dataset, queries, selectivity).summary(truth)
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from contender import Contender
 from contenders import CONTENDERS
-from dataset import Dataset, Vectors
+from dataset import Dataset, ExactNeighbours, Vectors
 from jobs import Job
 from measuring import peak_bytes
 
@@ -37,6 +37,15 @@ class Series:
     def percentile(self, percent: float) -> float:
         """Return a percentile of the times in milliseconds."""
         return float(np.percentile(self.ms, percent))
+
+    def summary(self, truth: ExactNeighbours) -> dict[str, float]:
+        """Return recall and percentiles of the times, given the true neighbours."""
+        return {
+            "p50_ms": self.percentile(50),
+            "p95_ms": self.percentile(95),
+            "recall": truth.recall(self.answers),
+            "queries": len(self.ms),
+        }
 
 
 def query_name(selectivity: str | None) -> str:

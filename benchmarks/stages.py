@@ -67,16 +67,7 @@ def fill(job: Job, findings: Findings) -> None:
         with findings.attempt(name):
             findings.say(name)
             series = run_queries(contender, dataset, queries, selectivity)
-            findings.update(
-                **{
-                    name: {
-                        "p50_ms": series.percentile(50),
-                        "p95_ms": series.percentile(95),
-                        "recall": truth.recall(series.answers),
-                        "queries": len(series.ms),
-                    }
-                }
-            )
+            findings.update(**{name: series.summary(truth)})
     close_seconds = seconds_of(contender.close)
     peak = peak_mib()
     findings.update(

@@ -157,13 +157,13 @@ class FaissIndex:
 
     def remove(self, removed: npt.NDArray[np.bool_]) -> None:
         """Remove the vectors at these positions, and number the others anew; only if ``is_exact``."""
-        self.faiss_index.remove_ids(load_faiss().IDSelectorBitmap(np.packbits(removed, bitorder="little")))
+        self.faiss_index.remove_ids(selector_of(removed))
 
     def search(
         self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None, breadth: int | None
     ) -> tuple[Vectors, Ids]:
         """Search as ``PositionalIndex.search`` does."""
-        selector = None if usable is None else load_faiss().IDSelectorBitmap(np.packbits(usable, bitorder="little"))
+        selector = None if usable is None else selector_of(usable)
         limit = min(k + 1, self.ntotal)
         row = query.reshape(1, -1)
         if self.is_exact:
@@ -202,6 +202,11 @@ class FaissIndex:
                 everything = faiss.SearchParameters(sel=selector)
                 _, scores, positions = self.faiss_index.range_search(query, below, params=everything)
         return scores, positions
+
+
+def selector_of(positions: npt.NDArray[np.bool_]) -> Any:
+    """Return faiss's selector of positions, given for each position whether it is selected."""
+    return load_faiss().IDSelectorBitmap(np.packbits(positions, bitorder="little"))
 
 
 def _flattened(found: list[tuple[Vectors, Ids]]) -> tuple[Vectors, Ids]:

@@ -57,7 +57,8 @@ class Position(NamedTuple):
 
 
 class IndexCache:
-    """The index of a database. Callers hold the database's reader, except for ``reindex``, ``write`` and ``stop``.
+    """The index of a database. Callers hold the database's reader while they call ``follow`` or ``rebuild_if_due``, and
+    while they use the index.
 
     Args:
         database: Database with the vectors.
@@ -204,11 +205,6 @@ class IndexCache:
             self._file.record(file, record)
         self._written = position
 
-    @property
-    def _current_type(self) -> str:
-        """Type of the index, or the type that it will have once there are vectors."""
-        return self.index.index_type if self.index is not None else self._index_type
-
     def _record_of(self, index: AnnIndex, position: Position) -> dict[str, Any]:
         calibration = {"calibration": asdict(self.calibration)} if index.index_type == IVF else {}
         return {"kind": index.index_type, "last_deletion": position.last_deletion, **calibration}
@@ -267,7 +263,9 @@ class IndexCache:
                 logger.warning("the store %s was not tidied in the background: %s", name, error)
 
     def _encode_if_due(self) -> None:
-        if self.index is not None and self.index.has_many_recent and not self._is_encoding:
+        if self._is_encoding or self._stopped.is_set():
+            return
+        if self.index is not None and self.index.has_many_recent:
             self._is_encoding = True
             self._encoder = threading.Thread(target=self._encode, daemon=True)
             self._encoder.start()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from llama_index_mm_zhipu.vector_store.faiss_indexes import IVF_NPROBE
+from llama_index_mm_zhipu.vector_store.faiss_indexes import IVF_NPROBE, selector_of
 from llama_index_mm_zhipu.vector_store.faiss_library import load_faiss
 from llama_index_mm_zhipu.vector_store.vector_file import Ids, Vectors
 
@@ -240,10 +240,7 @@ class IvfIndex:
         self, query: Vectors, k: int, usable: npt.NDArray[np.bool_] | None, lists: Ids, products: Vectors
     ) -> tuple[Vectors, Ids]:
         faiss = load_faiss()
-        selector = None
-        if usable is not None:
-            encoded = usable[: self.faiss_index.ntotal]
-            selector = faiss.IDSelectorBitmap(np.packbits(encoded, bitorder="little"))
+        selector = None if usable is None else selector_of(usable[: self.faiss_index.ntotal])
         scores, positions = np.empty(k, np.float32), np.empty(k, np.int64)
         lists, products = np.ascontiguousarray(lists, np.int64), np.ascontiguousarray(products, np.float32)
         parameters = faiss.SearchParametersIVF(sel=selector, nprobe=len(lists))

@@ -286,10 +286,10 @@ def _with_times(reader: Reader, word: QueryWord, texts: TextRows, size: TextSize
     return _Word(TextRows(texts.rows[times > 0]), times[times > 0], _weight(int(np.count_nonzero(times)), size))
 
 
-def _repetitions(reader: Reader, word: QueryWord, limit: int | None = None, times: int = 2) -> list[Ids]:
-    """Return the rows of the texts that have a word at least ``times`` times, once more, and so on."""
+def _repetitions(reader: Reader, word: QueryWord, limit: int | None = None) -> list[Ids]:
+    """Return the rows of the texts that have a word at least twice, three times, and so on."""
     found: list[Ids] = []
-    while len(rows := _rows(reader, word, times + len(found), limit=limit)):
+    while len(rows := _rows(reader, word, 2 + len(found), limit=limit)):
         found.append(rows)
     return found
 
