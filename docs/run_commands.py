@@ -1,7 +1,8 @@
-"""Run the commands in the guides to the command line, and write their outputs below them.
+"""Run the commands on the pages of the documentation, and write their outputs below them.
 
-Run with ``make docs``; a test compares the outputs with what this gives. A block begins with ``console``, and its
-commands with ``$ ``.
+Run with ``make docs``, or ``python docs/run_commands.py docs/zh/start.md`` for some pages; a test compares the outputs
+with what this gives. A block begins with ``console``, and its commands with ``$ ``. The commands of a page are run in
+turn in the folder that ``guide_folder.py`` makes.
 """
 
 from __future__ import annotations
@@ -9,80 +10,42 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from guide_folder import SHOWN_FOLDER, guide_folder
+from outputs import SHOWN_HASH, SOURCE_HASH
 
 from llama_index_mm_zhipu.cli.main import main as run
 from llama_index_mm_zhipu.cli.parser import PROGRAM
 
 DOCS = Path(__file__).parent
-ROOT = DOCS.parent
 
-LOCALES = {"command.md": "C.UTF-8", "command.zh-CN.md": "zh_CN.UTF-8"}
-"""The guides, and the locale that each is run in."""
-
-SHOWN_FOLDER = "/home/me/images"
-"""What the outputs call the folder that the commands run in."""
-
-_SHOWN_HASH = "5de34d"
-"""The hash of a folder's path in node ids; the commands run in another folder each time."""
+LOCALES = {DOCS / "en": "C.UTF-8", DOCS / "zh": "zh_CN.UTF-8"}
+"""The folders of pages, and the locale that the commands of their pages are run in."""
 
 _BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 _PROMPT = "$ "
 
-# What differs from run to run and from machine to machine.
-_DURATION = re.compile(r"\d+\.\d(?= (?:s\b|秒))")
-_SOURCE_HASH = re.compile(r"(?<=-)[0-9a-f]{6}(?=/)")
-_SCORE = re.compile(r"(?<=\d\.\d\d)\d\d+\b")
-_SIZE = re.compile(r"\d+\.\d(?= [kM]B)|(?<=\"bytes\": )\d+")
 _LOADING = re.compile(r"^Loading the model .*\n", re.MULTILINE)
-_VARYING = (_DURATION, _SOURCE_HASH, _SCORE, _SIZE)
 
 
-def comparable(text: str) -> str:
-    """Return outputs without what differs from run to run."""
-    for pattern in _VARYING:
-        text = pattern.sub("…", text)
-    return text
+def pages() -> list[Path]:
+    """Return the pages with commands."""
+    found = (page for folder in LOCALES for page in sorted(folder.rglob("*.md")))
+    return [page for page in found if _BLOCK.search(page.read_text(encoding="utf-8"))]
 
 
-def executed(guide: Path) -> str:
-    """Return the text of a guide with the outputs that its commands give now, run one after the other."""
-    text, before = guide.read_text(encoding="utf-8"), Path.cwd()
-    with TemporaryDirectory() as scratch, _environment(LOCALES[guide.name]):
-        # Links are resolved, so that outputs hold the same folder.
-        folder = Path(scratch).resolve()
-        for name in ("demo", "cases"):
-            shutil.copytree(
-                ROOT / "examples" / name, folder / "examples" / name, ignore=shutil.ignore_patterns("output")
-            )
-        shutil.copytree(ROOT / "tests" / "data" / "photos", folder / "photos")
-        os.chdir(folder)
-        try:
-            return _BLOCK.sub(lambda block: "".join(_with_outputs(block[0], folder)), text)
-        finally:
-            os.chdir(before)
-
-
-@contextmanager
-def _environment(locale: str) -> Iterator[None]:
-    """Set the locale, and hide what users may have set."""
-    before = dict(os.environ)
-    for name in before:
-        if name.startswith(("ZHIPUAI", "ZAI", "MMZHIPU", "LC_", "LANG", "COLUMNS")):
-            del os.environ[name]
-    os.environ["LC_ALL"] = locale
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+def executed(page: Path) -> str:
+    """Return the text of a page with the outputs that its commands give now, run one after the other."""
+    text = page.read_text(encoding="utf-8")
+    locale = next(locale for language, locale in LOCALES.items() if language in page.parents)
+    with guide_folder(locale=locale, with_key=False) as folder:
+        return _BLOCK.sub(lambda block: "".join(_with_outputs(block[0], folder)), text)
 
 
 def _with_outputs(block: str, folder: Path) -> Iterator[str]:
@@ -90,7 +53,7 @@ def _with_outputs(block: str, folder: Path) -> Iterator[str]:
         if line.startswith(_PROMPT):
             yield f"{line}\n"
             output = _output_of(line.removeprefix(_PROMPT)).replace(str(folder), SHOWN_FOLDER)
-            yield _SOURCE_HASH.sub(_SHOWN_HASH, output)
+            yield SOURCE_HASH.sub(SHOWN_HASH, output)
 
 
 def _output_of(line: str) -> str:
@@ -119,11 +82,10 @@ def _shell(line: str) -> str:
 
 
 def main() -> None:
-    """Write the outputs into the guides."""
-    for name in LOCALES:
-        guide = DOCS / name
-        guide.write_text(executed(guide), encoding="utf-8")
-        print(f"Wrote {guide}")
+    """Write the outputs into the pages."""
+    for page in [Path(argument).resolve() for argument in sys.argv[1:]] or pages():
+        page.write_text(executed(page), encoding="utf-8")
+        print(f"Wrote {page}")
 
 
 if __name__ == "__main__":

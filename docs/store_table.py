@@ -1,4 +1,4 @@
-"""Write the table of docs/scale.md from what the conformance suite of tests/stores declares and tests for each store.
+"""Write the table of docs/en/guides/scale.md from what the conformance suite of tests/stores declares and tests for each store.
 
 Run with ``make docs``; a test compares the page with what this writes.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "scale.md"
+PAGE = ROOT / "docs" / "en" / "guides" / "scale.md"
 BEGIN, END = "<!-- table of stores -->", "<!-- end of the table -->"
 
 STORES: dict[str, tuple[str, str]] = {

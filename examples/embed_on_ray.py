@@ -1,7 +1,7 @@
 """Embed the demo images with two processes on Ray, put the result into an index, and search it.
 
 Runs offline, in less than a minute, with `pip install "llama-index-mm-zhipu[ray]"`. Interrupt it (Ctrl-C, or kill it)
-and start it again: it continues. docs/distributed.md walks through it.
+and start it again: it continues. docs/en/guides/distributed.md walks through it.
 
     python examples/embed_on_ray.py
     python examples/embed_on_ray.py --source photos --model ViT-B-16 --output embedded
@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{report.nodes:,} images in {report.shards} shards, {report.bytes / 1e6:.1f} MB, {report.seconds:.0f} s")
     print(f"{report.kept:,} of them were there before; {report.skipped.count} images were left out")
 
-    # 2. An index: nothing is embedded again. Here it is an embedded one; see docs/scale.md for Postgres and others.
+    # 2. An index: nothing is embedded again. Here it is an embedded one; see docs/en/guides/scale.md for Postgres and others.
     store = settings.output / "store"
     index = load_index(
         embed_model=embed_model,

@@ -1,34 +1,33 @@
-"""The commands in the guides to the command line give the outputs that are printed below them."""
+"""The commands on the pages of the documentation give the outputs that are printed below them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import run_commands
+from outputs import comparable
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ("command.md", "command.zh-CN.md")
-
-
-@pytest.fixture(scope="module")
-def script(load_script: Callable[[Path], ModuleType]) -> ModuleType:
-    return load_script(Path("docs/run_commands.py"))
+PAGES = run_commands.pages()
 
 
 @pytest.mark.integration
-@pytest.mark.parametrize("guide", GUIDES)
-def test_commands_give_the_outputs_below_them(guide: str, script: ModuleType) -> None:
-    kept = (DOCS / guide).read_text(encoding="utf-8")
-    assert script.comparable(script.executed(DOCS / guide)) == script.comparable(kept), "run make docs"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+def test_commands_give_the_outputs_below_them(page: Path) -> None:
+    kept = page.read_text(encoding="utf-8")
+    assert comparable(run_commands.executed(page)) == comparable(kept), "run make docs"
 
 
-def test_both_guides_run_the_same_commands() -> None:
+def test_both_languages_run_the_same_commands() -> None:
+    def commands(page: Path) -> list[str]:
+        return re.findall(r"^\$ .*?mmzhipu (\w+)", page.read_text(encoding="utf-8"), re.MULTILINE)
+
     english, chinese = (
-        re.findall(r"^\$ .*?mmzhipu (\w+)", (DOCS / guide).read_text(encoding="utf-8"), re.MULTILINE)
-        for guide in GUIDES
+        {str(page.relative_to(DOCS / language)): commands(page) for page in PAGES if DOCS / language in page.parents}
+        for language in ("en", "zh")
     )
     assert english == chinese
-    assert {"index", "search", "ask", "chat", "info", "export", "import", "evaluate"} <= set(english)
+    run = {command for page in english.values() for command in page}
+    assert {"index", "search", "ask", "chat", "info", "export", "import", "evaluate"} <= run

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from documents import python_program
+from blocks import python_program
 from published_forms import Example, chinese_clip, muge_retrieval, parquet, write_images, write_lines
 from videos import scene, write_video
 
@@ -133,12 +133,12 @@ def test_the_code_of_guides_runs(guide: Path, documented_model: str, request: py
 
 def table_rows(start: str) -> list[list[str]]:
     """Return the cells of the rows in the LLM guide that begin with a string."""
-    lines = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs" / "en" / "guides" / "llm.md").read_text(encoding="utf-8").splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith(start)]
 
 
 def test_the_table_of_models_matches_the_code() -> None:
-    text = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "en" / "guides" / "llm.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `glm")
     ]
@@ -182,5 +182,5 @@ def test_the_table_of_errors_refers_to_existing_tests() -> None:
 
 @pytest.mark.integration
 def test_the_table_of_stores_is_up_to_date(load_script: Callable[[Path], ModuleType]) -> None:
-    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "en" / "guides" / "scale.md").read_text(encoding="utf-8")
     assert page == load_script(Path("docs/store_table.py")).page(), "run make docs"

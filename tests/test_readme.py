@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from documents import code_blocks, python_program
+from blocks import code_blocks, python_program
 from llama_index.core import Settings
 
 from llama_index_mm_zhipu.testing import MockGLMServer

@@ -51,7 +51,7 @@ def embed_dataset(
     The sources are read on this machine, part by part. Actors, each with its own copy of the model, embed the parts;
     this process stores them. If an actor or another machine dies, its parts are embedded again. If the run is
     interrupted or killed, the same call continues it: parts that are stored with the same content are not embedded
-    again. Each image is stored once, however often that happens. docs/distributed.md has the details.
+    again. Each image is stored once, however often that happens. docs/en/guides/distributed.md has the details.
 
     Args:
         source: A folder of images, a JSON Lines file, a ``DatasetSource`` (any reader with what it reads), or several

@@ -2,7 +2,7 @@
 
 Without a given ``alpha``, scores are fused with a weight that depends on the query. Reciprocal ranks throw away how
 sure each side is: the best of ten pages by a vector without meaning counts as much as the only page that holds the
-words of the question. docs/retrieval.md shows measurements of both.
+words of the question. docs/en/guides/retrieval.md shows measurements of both.
 """
 
 from __future__ import annotations

@@ -87,4 +87,4 @@ FILTER_CASES: dict[str, MetadataFilter | MetadataFilters] = {
     "SQL in a list": one("title", ["') or (1=1"], FilterOperator.IN),
     "SQL in a text": one("title", "%' or 1=1 --", FilterOperator.TEXT_MATCH),
 }
-"""Names are those of the table in docs/scale.md."""
+"""Names are those of the table in docs/en/guides/scale.md."""

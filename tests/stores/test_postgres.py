@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conformance import VectorStoreConformance
-from documents import code_blocks
+from blocks import code_blocks
 from filter_cases import where
 from index_conformance import IndexConformance
 from llama_index.core.schema import ImageNode, IndexNode, NodeRelationship, RelatedNodeInfo, TextNode
@@ -215,7 +215,9 @@ def test_a_sample_of_vectors_is_no_larger_than_asked(pg_store: Callable[..., Any
 def test_the_code_of_the_guide_runs(
     postgres: PostgresServer, photos: list[Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (block,) = (each for each in code_blocks(ROOT / "docs" / "scale.md", "py") if "PGVectorStore" in each)
+    (block,) = (
+        each for each in code_blocks(ROOT / "docs" / "en" / "guides" / "scale.md", "py") if "PGVectorStore" in each
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("POSTGRES_PASSWORD", PASSWORD)
     shutil.copytree(photos[0].parent, "slides", ignore=shutil.ignore_patterns("*.jsonl"))
