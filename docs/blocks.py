@@ -9,7 +9,8 @@ from pathlib import Path
 
 # A fence begins a line, may be indented (in lists and admonitions), and ends with the same indentation and length.
 _FENCE = re.compile(
-    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[\w-]*)(?P<attributes>[^\n`]*)\n(?P<code>.*?)^(?P=indent)(?P=fence)[ ]*$",
+    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[\w-]*)(?P<attributes>[^\n`]*)\n"
+    r"(?P<code>.*?)^(?P=indent)(?P=fence)[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
 _TITLE = re.compile(r'title="([^"]*)"')

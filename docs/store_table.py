@@ -1,4 +1,4 @@
-"""Write the table of docs/en/guides/scale.md from what the conformance suite of tests/stores declares and tests for each store.
+"""Write the table of stores into the guide scale.md, from what the conformance suite of tests/stores declares.
 
 Run with ``make docs``; a test compares the page with what this writes.
 """

@@ -73,8 +73,8 @@ def export_index(
 ) -> TransferReport:
     """Write all nodes of an index or a store, with vectors, images and settings, into Parquet shards.
 
-    docs/en/guides/moving.md describes the files. Each is complete or not there. If the export is interrupted, the same call
-    continues it after the last shard, if the store can tell that it was not changed since; stores other than the
+    docs/en/guides/moving.md describes the files. Each is complete or not there. If the export is interrupted, the same
+    call continues it after the last shard, if the store can tell that it was not changed since; stores other than the
     embedded one and Postgres cannot, and their export starts again. The store must not be changed meanwhile.
 
     Images that a store keeps, in its nodes or beside them, are in the shards. Images that are files or URLs of the
