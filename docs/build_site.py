@@ -132,10 +132,10 @@ def _copy_pages(language: str, folder: Path) -> None:
     for page in folder.rglob("*.md"):
         inside = page.relative_to(folder)
         source = (DOCS if inside.parts[0] in SHARED else DOCS / language) / inside
-        page.write_text(_with_links(source.read_text(encoding="utf-8"), source, language), encoding="utf-8")
+        page.write_text(with_links(source.read_text(encoding="utf-8"), source, language), encoding="utf-8")
 
 
-def _with_links(text: str, source: Path, language: str) -> str:
+def with_links(text: str, source: Path, language: str) -> str:
     """Return the text of a page with links that hold in the folder of its language."""
     place = source.relative_to(DOCS if source.relative_to(DOCS).parts[0] in SHARED else DOCS / language).parent
 
