@@ -1,8 +1,9 @@
 """Build the site: both languages, with search, for reading offline or for publishing.
 
-Run with ``make site``, which writes it to ``site/``. The pages are copied to a folder for each language, in which links
-to other files of the repository become links to GitHub, and Zensical makes HTML of them. The site has a folder for each
-language, and in it one for each version: ``site/zh/0.1/``. Versions that are already in the output folder stay.
+Run with ``make site`` on Python >= 3.11, which writes it to ``site/``. The pages are copied to a folder for each
+language, in which links to other files of the repository become links to GitHub, and Zensical makes HTML of them. The
+site has a folder for each language, and in it one for each version: ``site/zh/0.1/``. Versions that are already in the
+output folder stay.
 """
 
 from __future__ import annotations
@@ -23,10 +24,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+import tomllib
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent

@@ -12,11 +12,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import build_site
 import pytest
 from browser import chromium
 from playwright.sync_api import Browser, Page, expect
 from serving import serving
+
+pytest.importorskip("zensical", reason="needs Python >= 3.11")
+import build_site
 
 LANGUAGES = list(build_site.LANGUAGES)
 TIMEOUT = 60_000
