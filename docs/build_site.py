@@ -51,6 +51,8 @@ LANGUAGES = {
 """Words of the configuration by language; the first language is the one that the site opens with."""
 
 _LINK = re.compile(r'(?P<before>\]\(|src=")(?P<target>[^)#"\s]+)(?P<rest>[)#"])')
+# A line break between Chinese characters: browsers would show a blank.
+_BREAK = re.compile(r"(?<=[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef])\n *(?=[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef])")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _CODE = re.compile(r"^ *```.*?^ *```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 _REDIRECT = """<!doctype html>
@@ -124,17 +126,17 @@ def _check_menu(language: str, folder: Path) -> None:
 
 
 def _copy_pages(language: str, folder: Path) -> None:
-    shutil.copytree(DOCS / language, folder)
+    shutil.copytree(DOCS / language, folder, ignore=shutil.ignore_patterns("*.toml"))
     for name in SHARED:
         shutil.copytree(DOCS / name, folder / name)
     for page in folder.rglob("*.md"):
         inside = page.relative_to(folder)
         source = (DOCS if inside.parts[0] in SHARED else DOCS / language) / inside
-        page.write_text(with_links(source.read_text(encoding="utf-8"), source, language), encoding="utf-8")
+        page.write_text(prepared_page(source.read_text(encoding="utf-8"), source, language), encoding="utf-8")
 
 
-def with_links(text: str, source: Path, language: str) -> str:
-    """Return the text of a page with links that hold in the folder of its language."""
+def prepared_page(text: str, source: Path, language: str) -> str:
+    """Return the text of a page with links that hold in the folder of its language, and with joined Chinese lines."""
     place = source.relative_to(DOCS if source.relative_to(DOCS).parts[0] in SHARED else DOCS / language).parent
 
     def replaced(match: re.Match[str]) -> str:
@@ -147,9 +149,9 @@ def with_links(text: str, source: Path, language: str) -> str:
     # Code stays as it is.
     parts, position = [], 0
     for code in _CODE.finditer(text):
-        parts += [_LINK.sub(replaced, text[position : code.start()]), code[0]]
+        parts += [_BREAK.sub("", _LINK.sub(replaced, text[position : code.start()])), code[0]]
         position = code.end()
-    return "".join([*parts, _LINK.sub(replaced, text[position:])])
+    return "".join([*parts, _BREAK.sub("", _LINK.sub(replaced, text[position:]))])
 
 
 def _new_target(path: Path, place: Path, language: str) -> str:
@@ -178,7 +180,7 @@ def _run_zensical(folder: Path) -> None:
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
-        raise SiteError(f"the site was not built:\n{_COLOUR.sub('', done.stdout + done.stderr)}")
+        raise SiteError(f"the site was not built:\n{_COLOUR.sub('', done.stdout)}")
 
 
 def _record_version(folder: Path, version: str) -> list[str]:

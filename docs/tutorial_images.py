@@ -1,4 +1,4 @@
-"""Draw the images at the top of ``start.md`` and of the tutorials, from the same folder and calls as on the pages.
+"""Draw the images of ``start.md``, the tutorials and the guide to galleries, from the same folder and calls as on them.
 
 Run with ``python docs/tutorial_images.py``. It needs Chromium. Answers come from the mock of GLM, which they say.
 """
@@ -16,7 +16,15 @@ from page_screenshots import save
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, plot_results, read_folder, show
+from llama_index_mm_zhipu import (
+    ChineseClipEmbedding,
+    ZhipuMultiModal,
+    build_index,
+    plot_results,
+    read_folder,
+    read_jsonl,
+    show,
+)
 from llama_index_mm_zhipu.display import Gallery
 from llama_index_mm_zhipu.readers import PageReader
 
@@ -36,6 +44,22 @@ def save_gallery(browser: Browser, gallery: Gallery, file: Path, columns: int = 
     height: int = page.evaluate("document.documentElement.scrollHeight")
     page.set_viewport_size({"width": width, "height": height})
     save(page, file)
+
+
+def save_in_both_schemes(browser: Browser, gallery: Gallery, file: Path) -> None:
+    """Save a gallery in a light and a dark browser, side by side, after a click on the second citation."""
+    shown = []
+    for scheme in ("light", "dark"):
+        context = browser.new_context(viewport={"width": 620, "height": 660}, color_scheme=scheme)
+        page = context.new_page()
+        page.goto(gallery.save("gallery.html").resolve().as_uri())
+        page.get_by_role("link", name="图2").click()
+        page.evaluate("scrollTo(0, 0)")
+        shown.append(Image.open(BytesIO(page.screenshot())).convert("RGB"))
+    both = Image.new("RGB", (sum(image.width for image in shown), shown[0].height))
+    both.paste(shown[0])
+    both.paste(shown[1], (shown[0].width, 0))
+    both.quantize(_COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
 
 
 def save_plot(figure: Figure, file: Path) -> None:
@@ -73,6 +97,11 @@ def draw(browser: Browser, folder: Path) -> None:
     question = "千斤顶应该放在车身的哪个位置？"
     answer = manual.as_query_engine(llm=llm, similarity_top_k=3).query(question)
     save_gallery(browser, show(question, answer), folder / "car_manual.png")
+
+    emoji = build_index(read_jsonl("test.jsonl"), embed_model)
+    question = "图里有消防车吗？"
+    answer = emoji.as_query_engine(llm=llm, similarity_top_k=3).query(question)
+    save_in_both_schemes(browser, show(question, answer), folder.parent / "gallery.png")
 
 
 def main() -> None:

@@ -99,7 +99,7 @@ def test_links_to_other_files_of_the_repository_become_links_to_github() -> None
     text = "[a](../../../benchmarks/README.md#ocr) ![b](../../images/results.png) [c](ocr_glm.md#d) `[e](f.md)`"
     benchmarks = f"{build_site.REPOSITORY}/blob/main/benchmarks/README.md"
     expected = f"[a]({benchmarks}#ocr) ![b](../images/results.png) [c](ocr_glm.md#d) `[e](f.md)`"
-    assert build_site.with_links(text, source, "zh") == expected
+    assert build_site.prepared_page(text, source, "zh") == expected
 
 
 @pytest.mark.integration
