@@ -39,7 +39,7 @@ def build_app(index: ImageIndex, llm: ZhipuMultiModal) -> FastAPI:
     retriever = index.as_retriever(similarity_top_k=5)
     engine = index.as_query_engine(llm=llm, similarity_top_k=3, streaming=True)
 
-    # Methods that begin with "a" leave the event loop to others: embedding and searching run in worker threads.
+    # aretrieve and aquery embed and search in worker threads: other requests go on.
     @app.post("/search")
     async def search(
         words: Annotated[str, Form(max_length=500)] = "",
@@ -53,11 +53,11 @@ def build_app(index: ImageIndex, llm: ZhipuMultiModal) -> FastAPI:
 
     @app.post("/ask")
     async def ask(question: Annotated[str, Form(max_length=500)]) -> StreamingResponse:
-        # The images were found when this returns. The model is asked for the first piece: its errors are events.
+        # This finds the images. The model is asked below, so its errors are events.
         response: Any = await engine.aquery(question)
 
         async def events() -> AsyncIterator[str]:
-            yield event("sources", [as_dict(source) for source in response.source_nodes])
+            yield event("sources", [as_dict(found) for found in response.source_nodes])
             try:
                 async for piece in response.async_response_gen():
                     yield event("text", piece)
