@@ -34,7 +34,7 @@ MAX_SIDE = 1024
 
 
 def build_app(index: ImageIndex, llm: ZhipuMultiModal) -> FastAPI:
-    """Return the application, whose requests share the index and the client of the model."""
+    """Return the application, whose requests share the index and the client."""
     app = FastAPI(title="Image search")
     retriever = index.as_retriever(similarity_top_k=5)
     engine = index.as_query_engine(llm=llm, similarity_top_k=3, streaming=True)

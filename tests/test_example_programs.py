@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import httpx
 import pytest
 from asgi import served
+from blocks import blocks_in
 from filelock import FileLock
 from gates import Held
 from PIL import Image
@@ -23,6 +25,9 @@ from waiting import PATIENCE, wait_until
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_jsonl
 from llama_index_mm_zhipu.index import ImageIndex
 from llama_index_mm_zhipu.testing import Cut, ErrorAnswer, Fault, MockGLMServer
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 
 Load = Callable[[Path], ModuleType]
 
@@ -151,6 +156,23 @@ def test_the_service_returns_images_by_their_ids_alone(client: httpx.Client) -> 
         assert client.get(f"/images/{node_id}").status_code == 404
 
 
+@pytest.mark.usefixtures("service", "emoji_index")
+def test_the_module_for_several_processes_makes_the_application(
+    server: MockGLMServer, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "en" / "operations" / "deployment.md").read_text(encoding="utf-8")
+    [code] = [block.code for block in blocks_in(page) if block.title == "app.py"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
+    monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
+    module: dict[str, Any] = {}
+    exec(code.replace('"ViT-B-16"', repr(str(demo_folder / "model"))), module)
+    with served(module["app"]) as url:
+        assert httpx.get(f"{url}/healthz").json() == {"images": 10}
+    module["index"].close()
+
+
 # agent.py
 
 
@@ -251,6 +273,5 @@ def test_the_questions_of_the_evaluation_name_images_of_the_demo(load_script: Lo
 
 
 def test_the_readme_lists_every_example() -> None:
-    folder = Path(__file__).parents[1] / "examples"
-    listed = set(re.findall(r"\]\(([^)]+)\)", (folder / "README.md").read_text(encoding="utf-8")))
-    assert {file.name for file in folder.iterdir() if file.suffix in (".py", ".ipynb", ".jsonl")} <= listed
+    listed = set(re.findall(r"\]\(([^)]+)\)", (EXAMPLES / "README.md").read_text(encoding="utf-8")))
+    assert {file.name for file in EXAMPLES.iterdir() if file.suffix in (".py", ".ipynb", ".jsonl")} <= listed
