@@ -257,7 +257,7 @@ def test_each_argument_and_method_of_the_article_has_a_row(name: str, language: 
 
     assert [each for each in attributes if not re.search(rf"(?<!\w){each}(?!\w|\()", cells)] == []
     calls = {method: re.search(rf"^{method}\(([^)]*)\)", cells, re.MULTILINE) for method in methods}
-    described = {method: tuple(re.findall(r"\w+", call[1])) for method, call in calls.items() if call}
+    described = {method: tuple(re.findall(r"(\w+)(?:=[^,]+)?", call[1])) for method, call in calls.items() if call}
     assert described == {method: METHOD_ARGUMENTS.get(method, ()) for method in methods}
 
 
