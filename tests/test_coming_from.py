@@ -43,6 +43,63 @@ TIE = 1e-4
 # Mean difference of two compressions of one image, of 255.
 MAX_DIFFERENCE = 4
 
+ARTICLE_NAMES = {
+    "MultimodalRetrieverConfig": (
+        ("model_name", "dim", "index_path", "download_root", "batch_size"),
+        ("validate",),
+    ),
+    "MultimodalRetriever": (
+        ("config", "device", "model", "preprocess", "index", "embeddings", "documents", "num_documents"),
+        (
+            "convert_base642image",
+            "merge_mm_embeddings",
+            "_embed",
+            "add_image_text",
+            "build_from_pairs",
+            "save_index",
+            "load_index",
+            "retrieve",
+            "plot_results",
+        ),
+    ),
+    "MultimodalRAG": (
+        ("api_key", "retriever_config", "model_name", "top_k", "client", "retriever"),
+        ("_prepare_context", "_image_to_base64", "chat", "chat_with_image"),
+    ),
+}
+"""Arguments of the constructors with the other attributes, and methods, of the article's classes."""
+
+METHOD_ARGUMENTS = {
+    "convert_base642image": ("image_base64",),
+    "merge_mm_embeddings": ("img_emb", "text_emb"),
+    "_embed": ("image", "text"),
+    "add_image_text": ("image", "text"),
+    "build_from_pairs": ("img_text_pairs",),
+    "save_index": ("index_path",),
+    "load_index": ("index_path",),
+    "retrieve": ("query", "top_k"),
+    "plot_results": ("query", "results", "font_path"),
+    "_prepare_context": ("results",),
+    "_image_to_base64": ("image",),
+    "chat": ("query", "include_images"),
+    "chat_with_image": ("query", "image_path"),
+}
+
+ZHIPUAI_NAMES = (
+    *("model", "api_key", "temperature", "max_tokens", "timeout", "size", "additional_kwargs"),
+    *("complete", "acomplete", "stream_complete", "astream_complete", "chat", "achat", "stream_chat", "astream_chat"),
+    *("metadata", "model_kwargs", "class_name", "has_completions_api", "has_videos_generations_api"),
+    *("image_documents", "image_url", "video_url"),
+)
+"""Arguments and methods of LlamaIndex's ``ZhipuAIMultiModal``."""
+
+CN_CLIP_NAMES = (
+    *("available_models", "load_from_name", "load", "image_transform", "tokenize"),
+    *("device", "download_root", "vision_model_name", "text_model_name", "input_resolution", "use_modelscope"),
+    *("context_length", "encode_image", "encode_text", "get_similarity", "logit_scale"),
+)
+"""Functions, arguments and methods of cn_clip that scripts use for inference."""
+
 
 class BothWays(NamedTuple):
     """The same pairs, indexed in the article's way and in ours."""
@@ -179,64 +236,6 @@ def assert_same_images(theirs: Sequence[str], ours: Sequence[str], count: int) -
 
 def pixels(encoded: str) -> npt.NDArray[np.float32]:
     return np.asarray(Image.open(BytesIO(base64.b64decode(encoded))).convert("RGB").resize((64, 64)), np.float32)
-
-
-ARTICLE_NAMES = {
-    "MultimodalRetrieverConfig": (
-        ("model_name", "dim", "index_path", "download_root", "batch_size"),
-        ("validate",),
-    ),
-    "MultimodalRetriever": (
-        ("config", "device", "model", "preprocess", "index", "embeddings", "documents", "num_documents"),
-        (
-            "convert_base642image",
-            "merge_mm_embeddings",
-            "_embed",
-            "add_image_text",
-            "build_from_pairs",
-            "save_index",
-            "load_index",
-            "retrieve",
-            "plot_results",
-        ),
-    ),
-    "MultimodalRAG": (
-        ("api_key", "retriever_config", "model_name", "top_k", "client", "retriever"),
-        ("_prepare_context", "_image_to_base64", "chat", "chat_with_image"),
-    ),
-}
-"""Arguments of the constructors with the other attributes, and methods, of the article's classes."""
-
-METHOD_ARGUMENTS = {
-    "convert_base642image": ("image_base64",),
-    "merge_mm_embeddings": ("img_emb", "text_emb"),
-    "_embed": ("image", "text"),
-    "add_image_text": ("image", "text"),
-    "build_from_pairs": ("img_text_pairs",),
-    "save_index": ("index_path",),
-    "load_index": ("index_path",),
-    "retrieve": ("query", "top_k"),
-    "plot_results": ("query", "results", "font_path"),
-    "_prepare_context": ("results",),
-    "_image_to_base64": ("image",),
-    "chat": ("query", "include_images"),
-    "chat_with_image": ("query", "image_path"),
-}
-
-ZHIPUAI_NAMES = (
-    *("model", "api_key", "temperature", "max_tokens", "timeout", "size", "additional_kwargs"),
-    *("complete", "acomplete", "stream_complete", "astream_complete", "chat", "achat", "stream_chat", "astream_chat"),
-    *("metadata", "model_kwargs", "class_name", "has_completions_api", "has_videos_generations_api"),
-    *("image_documents", "image_url", "video_url"),
-)
-"""Arguments and methods of LlamaIndex's ``ZhipuAIMultiModal``."""
-
-CN_CLIP_NAMES = (
-    *("available_models", "load_from_name", "load", "image_transform", "tokenize"),
-    *("device", "download_root", "vision_model_name", "text_model_name", "input_resolution", "use_modelscope"),
-    *("context_length", "encode_image", "encode_text", "get_similarity", "logit_scale"),
-)
-"""Functions, arguments and methods of cn_clip that scripts use for inference."""
 
 
 def first_cells(page: Path, heading: str = "") -> str:
