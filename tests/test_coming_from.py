@@ -49,7 +49,10 @@ ARTICLE_NAMES = {
         ("validate",),
     ),
     "MultimodalRetriever": (
-        ("config", "device", "model", "preprocess", "index", "embeddings", "documents", "num_documents"),
+        (
+            *("config", "device", "model", "preprocess", "dim", "index", "embeddings", "documents", "num_documents"),
+            *("index_path", "batch_size"),
+        ),
         (
             "convert_base642image",
             "merge_mm_embeddings",
