@@ -180,7 +180,8 @@ def _run_zensical(folder: Path) -> None:
     command = [sys.executable, "-m", "zensical", "build", "--strict"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
-        raise SiteError(f"the site was not built:\n{_COLOUR.sub('', done.stdout)}")
+        report = _COLOUR.sub("", done.stdout + done.stderr).partition("Traceback")[0]
+        raise SiteError(f"the site was not built:\n{report}")
 
 
 def _record_version(folder: Path, version: str) -> list[str]:
