@@ -54,6 +54,11 @@ class EmbeddedNodes(Sequence[BaseNode]):
         caption_weight: Share of the captions in the vectors of images, 0 to 1; None if there are no images.
         fingerprint: The embedding model, as a store records it.
         skipped: The images that could not be read, by node id.
+
+    Examples:
+        >>> embedded = embed_nodes(nodes, embed_model, caption_weight=0)
+        >>> [node.text for node in embedded][:3], embedded.skipped.count
+        (['红苹果', '汽车', '猫'], 0)
     """
 
     nodes: list[BaseNode]
@@ -104,6 +109,13 @@ def embed_nodes(
         TypeError: A node is neither an image nor a text.
         ValueError: A text is the content of a binary file, or an argument is out of range.
         ImageError: An image cannot be read.
+
+    Examples:
+        >>> embedded = embed_nodes(nodes, embed_model)
+        >>> len(embedded), len(embedded[0].embedding), embedded.caption_weight
+        (12, 256, 0.5)
+        >>> build_index(embedded, embed_model).image_store.count()
+        12
     """
     require_choice(on_error, "on_error", "raise", "skip")
     in_range(caption_weight, "caption_weight", 0, 1)

@@ -131,6 +131,17 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     Raises:
         TypeError: An argument is unknown; the message suggests a known one.
         ValueError: There is no key, the key has invalid characters, or a parameter is out of range.
+
+    Examples:
+        >>> llm = ZhipuMultiModal("glm-4v-flash", max_retries=1)
+        >>> response = llm.complete("图里是什么？", ["images/apple.jpg", "images/ship.jpg"])
+        >>> print(response.text)
+        （本地模拟服务，不是模型）问题：图里是什么？
+        收到 2 张图片。
+        第1张图片：JPEG 128×128，平均颜色 #...
+        第2张图片：JPEG 128×128，平均颜色 #...
+        >>> response.raw["model"], response.additional_kwargs["finish_reason"]
+        ('glm-4v-flash', 'stop')
     """
 
     # pydantic would quote an ``api_base`` with its password.
@@ -249,6 +260,15 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             ImageError: An image cannot be read.
             TypeError: A field is unknown; further fields go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
+
+        Examples:
+            >>> from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+            >>> message = ChatMessage(blocks=[ImageBlock(path="images/apple.jpg"), TextBlock(text="这是什么？")])
+            >>> response = llm.chat([message], temperature=0.1)
+            >>> print(response.message.content)
+            （本地模拟服务，不是模型）问题：这是什么？
+            收到 1 张图片。
+            第1张图片：JPEG 128×128，平均颜色 #...
         """
         return run(self._answer(list(messages), kwargs))
 
@@ -260,6 +280,13 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         """Yield the answer so far with each piece of a stream; arguments and errors are those of ``chat``.
 
         If the stream fails, ``partial_text`` of the error holds the text that had come.
+
+        Examples:
+            >>> from llama_index.core.llms import ChatMessage
+            >>> for response in llm.stream_chat([ChatMessage("你好")]):
+            ...     print(response.delta, end="")
+            （本地模拟服务，不是模型）问题：你好
+            收到 0 张图片。
         """
         return iterate(self._pieces(list(messages), kwargs))
 
@@ -289,6 +316,12 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             ImageError: An image cannot be read.
             TypeError: A field is unknown; further fields go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
+
+        Examples:
+            >>> print(llm.complete("图里是什么？", "images/apple.jpg", max_tokens=100))
+            （本地模拟服务，不是模型）问题：图里是什么？
+            收到 1 张图片。
+            第1张图片：JPEG 128×128，平均颜色 #...
         """
         return chat_response_to_completion_response(run(self._answer(prompt_messages(prompt, image_documents), kwargs)))
 
@@ -303,7 +336,13 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     def stream_complete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
-        """Yield the answer so far with each piece of a stream; arguments and errors are those of ``complete``."""
+        """Yield the answer so far with each piece of a stream; arguments and errors are those of ``complete``.
+
+        Examples:
+            >>> pieces = [response.delta for response in llm.stream_complete("你好")]
+            >>> len(pieces) > 1, "".join(pieces).splitlines()[0]
+            (True, '（本地模拟服务，不是模型）问题：你好')
+        """
         return stream_chat_response_to_completion_response(
             iterate(self._pieces(prompt_messages(prompt, image_documents), kwargs))
         )
@@ -327,6 +366,15 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         Raises:
             GLMToolCallError: Arguments are not one complete JSON object.
             ValueError: The model called no tool, and ``error_on_no_tool_call`` is True.
+
+        Examples:
+            >>> from llama_index.core.tools import FunctionTool
+            >>> def price(name: str) -> int:
+            ...     return 199
+            >>> tools = [FunctionTool.from_defaults(price, description="Price of a thing in yuan")]
+            >>> response = ZhipuMultiModal("glm-4.6v").chat_with_tools(tools, "连衣裙多少钱？", tool_required=True)
+            >>> [(call.tool_name, call.tool_kwargs) for call in llm.get_tool_calls_from_response(response)]
+            [('price', {'name': '连衣裙多少钱？'})]
         """
         calls = tool_calls(response)
         if not calls and error_on_no_tool_call:
@@ -334,7 +382,13 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         return calls
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close the connections; the next call opens new ones.
+
+        Examples:
+            >>> llm.close()
+            >>> llm.complete("你好").raw["model"]
+            'glm-4v-flash'
+        """
         self._client.close()
 
     async def aclose(self) -> None:

@@ -101,9 +101,11 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         BackendError: This machine cannot run the model with this backend, device and precision.
 
     Examples:
-        >>> embed = ChineseClipEmbedding(model_name="examples/demo/model", backend="torch")
-        >>> len(embed.get_text_embedding("飞机"))
-        256
+        >>> embed_model = ChineseClipEmbedding("ViT-B-16")
+        >>> image = embed_model.get_image_embedding("images/apple.jpg")
+        >>> texts = embed_model.get_text_embedding_batch(["红苹果", "帆船"])
+        >>> [f"{embed_model.similarity(image, text):.2f}" for text in texts]
+        ['0.93', '0.24']
     """
 
     model_name: str = Field(default="ViT-B-16", frozen=True, description="Official name, or path of weights.")
@@ -178,6 +180,11 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         """Return the settings that choose the weights, from which an index makes this model again.
 
         Paths are absolute. Device, backend and precision are left out, because they depend on the machine.
+
+        Examples:
+            >>> reference = embed_model.reference()
+            >>> reference["class_name"], reference["model_name"].endswith("model")
+            ('ChineseClipEmbedding', True)
         """
         given = Path(self.model_name).expanduser().absolute()
         is_path = self._model.settings.checkpoint.path.is_relative_to(given.parent if given.name == CONFIG else given)
@@ -213,25 +220,52 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
 
         Returns:
             False for an empty text and for a text of unknown tokens, even with punctuation between them.
+
+        Examples:
+            >>> [embed_model.knows_text(text) for text in ("苹果", "𠮷", "")]
+            [True, False, False]
         """
         return knows(text)
 
     def takes_whole(self, text: str) -> bool:
-        """Return whether a text has at most 50 tokens, which ``long_text="truncate"`` leaves whole."""
+        """Return whether a text has at most 50 tokens, which ``long_text="truncate"`` leaves whole.
+
+        Examples:
+            >>> embed_model.takes_whole("一个红苹果"), embed_model.takes_whole("苹果" * 50)
+            (True, False)
+        """
         return takes_whole(text)
 
     def for_long_texts(self) -> ChineseClipEmbedding:
-        """Return a copy with ``long_text="mean"``: text chunks of LlamaIndex are ten times what Chinese-CLIP takes."""
+        """Return a copy with ``long_text="mean"``: text chunks of LlamaIndex are ten times what Chinese-CLIP takes.
+
+        Examples:
+            >>> embed_model.for_long_texts().long_text
+            'mean'
+        """
         return self.model_copy(update={"long_text": "mean"})
 
     def warmup(self) -> None:
-        """Load the model if necessary and embed an image and a text, so that the first query is not slower."""
+        """Load the model if necessary and embed an image and a text, so that the first query is not slower.
+
+        Examples:
+            >>> embed_model = ChineseClipEmbedding("ViT-B-16", backend="torch", device="cpu")
+            >>> embed_model.warmup()
+            >>> embed_model.running_on
+            'torch on cpu in fp32'
+        """
         side = self._model.settings.checkpoint.input_resolution
         self._model.backend.image_vectors(np.zeros((1, 3, side, side), dtype=np.float32))
         self._text_vectors(["预热"])
 
     def close(self) -> None:
-        """Release the weights, also for copies of this object, unless others use them. The next use reloads them."""
+        """Release the weights, also for copies of this object, unless others use them. The next use reloads them.
+
+        Examples:
+            >>> embed_model.close()
+            >>> len(embed_model.get_text_embedding("飞机"))
+            256
+        """
         self._model.release()
 
     def similarity(self, images: Any, texts: Any, mode: SimilarityMode = SimilarityMode.DEFAULT) -> Any:
@@ -246,6 +280,14 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
 
         Returns:
             Array of shape ``(images, texts)`` whose rows sum to 1 (or a float for two vectors).
+
+        Examples:
+            >>> probabilities = embed_model.similarity("images/apple.jpg", ["红苹果", "青苹果", "帆船"])
+            >>> probabilities.shape, [f"{probability:.2f}" for probability in probabilities[0]]
+            ((1, 3), ['1.00', '0.00', '0.00'])
+            >>> vectors = embed_model.get_text_embedding_batch(["红苹果", "青苹果"])
+            >>> f"{embed_model.similarity(*vectors):.2f}"
+            '-0.33'
         """
         if _is_vector(images):
             return super().similarity(images, texts, mode)
@@ -273,6 +315,11 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         Raises:
             ValueError: There are no images or no texts, or ``top_k`` is below 1.
             ImageError: An image cannot be read.
+
+        Examples:
+            >>> report = embed_model.check_precision([node.image_path for node in nodes], ["红苹果", "帆船"], top_k=3)
+            >>> report.images, f"{report.min_image_cosine:.2f}", report.overlap
+            (12, '1.00', 1.0)
         """
         if not images or not texts:
             raise ValueError("check_precision needs at least one image and one text")
@@ -326,6 +373,12 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
 
         Yields:
             The vector of each image, of shape ``(embed_dim,)``, or the ``ImageError`` that it caused.
+
+        Examples:
+            >>> for vector in embed_model.stream_image_embeddings(["images/apple.jpg", "images/ship.jpg"]):
+            ...     print(vector.shape, vector.dtype)
+            (256,) float32
+            (256,) float32
         """
         batches = self._embedded_batches(images, self._embed_in_event)
         total = len(images) if isinstance(images, Sequence) else None
@@ -348,6 +401,12 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
 
         Raises:
             ImageError: An image cannot be read.
+
+        Examples:
+            >>> skipping = ChineseClipEmbedding("ViT-B-16", on_error="skip")
+            >>> vectors = skipping.get_image_embedding_batch(["images/apple.jpg", "goods.csv"])
+            >>> [vector and len(vector) for vector in vectors]
+            [256, None]
         """
         return self._image_embeddings(img_file_paths, show_progress, threading.Event())
 
@@ -363,7 +422,13 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             raise
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """Embed texts in batches of ``embed_batch_size``, texts of similar length together."""
+        """Embed texts in batches of ``embed_batch_size``, texts of similar length together.
+
+        Examples:
+            >>> vectors = embed_model.get_text_embedding_batch(["红苹果", "帆船"])
+            >>> len(vectors), len(vectors[0])
+            (2, 256)
+        """
         require_known("ChineseClipEmbedding.get_text_embedding_batch", kwargs, ("texts", "show_progress"))
         order = order_by_length(texts)
         embeddings = super().get_text_embedding_batch([texts[index] for index in order], show_progress=show_progress)

@@ -1,0 +1,219 @@
+"""Examples in docstrings print what they show, and every public name has one.
+
+They run in the folder that ``docs/guide_folder.py`` makes, as the code of the guides does. An example may use, without
+making them, ``embed_model`` (the demo model), ``nodes`` (the images of the folder, with captions), ``index`` (of these)
+and ``llm``, and the names that ``llama_index_mm_zhipu`` exports; it imports all others. Examples of names that are not
+public may use what their module imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from importlib import import_module
+from inspect import cleandoc
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import generate
+import pytest
+from guide_folder import MODEL, guide_folder
+from llama_index.core.schema import ImageNode
+
+import llama_index_mm_zhipu
+from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, embed_nodes, read_folder
+from llama_index_mm_zhipu.index.multimodal import ImageIndex
+
+PACKAGE = Path(llama_index_mm_zhipu.__file__).parent
+FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+SLOW = {
+    "distributed.embed": "starts Ray",
+    "distributed.run": "starts Ray",
+    "distributed.workers": "starts Ray",
+    "ingestion.ocr_engines": "loads the models of RapidOCR",
+    "readers.video": "decodes a video",
+    "stores.external": "imports Qdrant's client",
+}
+"""Modules whose examples take seconds, with the reason."""
+
+PUBLIC = {
+    f"{module}.{name}".removeprefix(f"{PACKAGE.name}.")
+    for modules in generate.PAGES.values()
+    for module, names in modules.items()
+    for name in names
+}
+
+MAIN_CLASSES = (
+    "embedding.chinese_clip.embedding.ChineseClipEmbedding",
+    "vector_store.store.FaissMultiModalVectorStore",
+    "llm.llm.ZhipuMultiModal",
+    "llm.layout_parsing.LayoutParser",
+    "index.multimodal.ImageIndex",
+    "query.retriever.ImageRetriever",
+    "query.engine.ImageQueryEngine",
+    "query.chat.ImageContextChatEngine",
+    "readers.base.ImageReader",
+    "evaluation.dataset.RetrievalDataset",
+    "service.image_service.ImageService",
+    "testing.mock_server.MockGLMServer",
+)
+"""Classes each of whose public methods has an example, too."""
+
+NOT_CALLED = {
+    "class_name": "LlamaIndex calls it",
+    "build_index_from_nodes": "LlamaIndex calls it",
+}
+"""Public methods that users do not call."""
+
+
+class Docstring(NamedTuple):
+    """A docstring of the package.
+
+    Attributes:
+        name: What it documents: module without the package, and name.
+        module: The module alone.
+        line: Line of the file.
+        text: The docstring.
+        is_method: Whether it documents a function in a class that is not a property.
+    """
+
+    name: str
+    module: str
+    line: int
+    text: str
+    is_method: bool
+
+
+def docstrings(file: Path) -> Iterator[Docstring]:
+    """Yield the docstrings of a module: its own, and those of classes, functions and variables."""
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    yield from _docstrings_of(ast.parse(file.read_text(encoding="utf-8")), module, module)
+
+
+def _docstrings_of(parent: ast.Module | ast.ClassDef | ast.FunctionDef, module: str, name: str) -> Iterator[Docstring]:
+    for statement, follower in pairwise([*parent.body, None]):
+        if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            yield from _docstrings_of(statement, module, f"{name}.{statement.name}")
+        elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and (text := _string(follower)):
+            target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
+            yield Docstring(f"{name}.{ast.unparse(target)}", module, follower.lineno, cleandoc(text), False)
+    if parent.body and (text := _string(parent.body[0])):
+        yield Docstring(name, module, parent.body[0].lineno, cleandoc(text), _is_method(parent, name, module))
+
+
+def _string(statement: ast.stmt | None) -> str | None:
+    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+        return statement.value.value if isinstance(statement.value.value, str) else None
+    return None
+
+
+def _is_method(node: ast.AST, name: str, module: str) -> bool:
+    decorators = [ast.unparse(each) for each in getattr(node, "decorator_list", [])]
+    in_class = name.removeprefix(f"{module}.").count(".") == 1
+    return isinstance(node, ast.FunctionDef) and in_class and not any("property" in each for each in decorators)
+
+
+ALL = [docstring for file in sorted(PACKAGE.rglob("*.py")) for docstring in docstrings(file)]
+WITH_EXAMPLES = [docstring for docstring in ALL if ">>> " in docstring.text]
+
+
+class Runner:
+    """Runs examples in the current directory. Each docstring has an index and a client of its own."""
+
+    def __init__(self) -> None:
+        self._embed_model = ChineseClipEmbedding(str(MODEL))
+        self._embedded = embed_nodes(self._nodes(), self._embed_model)
+
+    def failures(self, docstring: Docstring) -> str:
+        """Run the examples of a docstring, and return a report of those that fail, empty if none does."""
+        report = StringIO()
+        with closing(ZhipuMultiModal()) as llm:
+            names = self._names(docstring, llm)
+            test = doctest.DocTestParser().get_doctest(docstring.text, names, docstring.name, docstring.module, 0)
+            for example in test.examples:
+                example.source = example.source.replace('"ViT-B-16"', repr(str(MODEL)))
+            doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.write)
+        return report.getvalue()
+
+    def _names(self, docstring: Docstring, llm: ZhipuMultiModal) -> dict[str, Any]:
+        """Return what the examples of a docstring can use. Many do not use an index, which takes milliseconds."""
+        if is_public(docstring):
+            names = {name: getattr(llama_index_mm_zhipu, name) for name in llama_index_mm_zhipu.__all__}
+        else:
+            names = dict(vars(import_module(f"{PACKAGE.name}.{docstring.module}")))
+        names |= {"__name__": "__main__", "embed_model": self._embed_model, "llm": llm}
+        if re.search(r"\bnodes\b", docstring.text):
+            names["nodes"] = self._nodes()
+        if re.search(r"\bindex\b", docstring.text):
+            names["index"] = self._index()
+        return names
+
+    def _index(self) -> ImageIndex:
+        copies = [node.model_copy(deep=True) for node in self._embedded]
+        return build_index(copies, self._embed_model, caption_weight=self._embedded.caption_weight)
+
+    def _nodes(self) -> list[ImageNode]:
+        return read_folder("images", captions="goods.csv", name_column="图片", caption_column="标题")
+
+
+def is_public(docstring: Docstring) -> bool:
+    """Return whether a docstring documents a public name or a member of one."""
+    return any(docstring.name == name or docstring.name.startswith(f"{name}.") for name in PUBLIC)
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    with guide_folder():
+        yield Runner()
+
+
+@pytest.fixture(autouse=True)
+def removed_files(runner: Runner) -> Iterator[None]:
+    """Removes the files and folders that an example makes, so that the next one does not find them."""
+    folder = Path.cwd()
+    before = set(folder.iterdir())
+    yield
+    for path in set(folder.iterdir()) - before:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _marked(docstring: Docstring) -> Any:
+    marks = [pytest.mark.integration] if docstring.module in SLOW else []
+    return pytest.param(docstring, id=docstring.name, marks=marks)
+
+
+@pytest.mark.parametrize("docstring", map(_marked, WITH_EXAMPLES))
+def test_examples_print_what_they_show(docstring: Docstring, runner: Runner) -> None:
+    report = runner.failures(docstring)
+    assert not report, report
+
+
+def test_every_public_name_has_an_example() -> None:
+    assert sorted(PUBLIC - {docstring.name for docstring in WITH_EXAMPLES}) == []
+
+
+def test_every_method_of_the_main_classes_has_an_example() -> None:
+    shown = {docstring.name for docstring in WITH_EXAMPLES}
+    methods = [
+        docstring.name
+        for docstring in ALL
+        if docstring.is_method and docstring.name.rpartition(".")[0] in MAIN_CLASSES and _is_called(docstring)
+    ]
+    assert [name for name in methods if name not in shown] == []
+
+
+def _is_called(docstring: Docstring) -> bool:
+    name = docstring.name.rpartition(".")[2]
+    return not name.startswith("_") and name not in NOT_CALLED
+
+
+def test_slow_modules_have_examples() -> None:
+    assert SLOW.keys() <= {docstring.module for docstring in WITH_EXAMPLES}
