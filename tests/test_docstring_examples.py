@@ -1,9 +1,9 @@
 """Examples in docstrings print what they show, and every public name has one.
 
-They run in the folder that ``docs/guide_folder.py`` makes, as the code of the guides does. An example may use, without
-making them, ``embed_model`` (the demo model), ``nodes`` (the images of the folder, with captions), ``index`` (of these)
-and ``llm``, and the names that ``llama_index_mm_zhipu`` exports; it imports all others. Examples of names that are not
-public may use what their module imports.
+They run in the folder that ``docstring_folder.py`` makes. An example may use the names that ``llama_index_mm_zhipu``
+exports and, without making them, ``embed_model`` (the demo model), ``nodes`` (the images of the folder, with captions),
+``index`` (an index of these) and ``llm``. It imports everything else. Examples of names that are not public may use what
+their module imports.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import doctest
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib import import_module
 from inspect import cleandoc
 from io import StringIO
@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import generate
 import pytest
-from guide_folder import MODEL, guide_folder
+from docstring_folder import docstring_folder
+from guide_folder import MODEL
 from llama_index.core.schema import ImageNode
 
 import llama_index_mm_zhipu
@@ -36,7 +37,6 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 SLOW = {
     "distributed.embed": "starts Ray",
     "distributed.run": "starts Ray",
-    "distributed.workers": "starts Ray",
     "ingestion.ocr_engines": "loads the models of RapidOCR",
     "readers.video": "decodes a video",
     "stores.external": "imports Qdrant's client",
@@ -126,22 +126,34 @@ WITH_EXAMPLES = [docstring for docstring in ALL if ">>> " in docstring.text]
 
 
 class Runner:
-    """Runs examples in the current directory. Each docstring has an index and a client of its own."""
+    """Runs examples in a folder, the current directory. Each docstring has an index and a client of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._embed_model = ChineseClipEmbedding(str(MODEL))
         self._embedded = embed_nodes(self._nodes(), self._embed_model)
 
     def failures(self, docstring: Docstring) -> str:
         """Run the examples of a docstring, and return a report of those that fail, empty if none does."""
         report = StringIO()
-        with closing(ZhipuMultiModal()) as llm:
+        with closing(ZhipuMultiModal()) as llm, self._without_new_files():
             names = self._names(docstring, llm)
             test = doctest.DocTestParser().get_doctest(docstring.text, names, docstring.name, docstring.module, 0)
             for example in test.examples:
                 example.source = example.source.replace('"ViT-B-16"', repr(str(MODEL)))
             doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.write)
         return report.getvalue()
+
+    @contextmanager
+    def _without_new_files(self) -> Iterator[None]:
+        """Remove what the examples write into the folder, so that the next ones do not find it."""
+        before = set(self._folder.iterdir())
+        yield
+        for path in set(self._folder.iterdir()) - before:
+            # Ray keeps a token in the home directory for the whole process.
+            if path.name.startswith("."):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _names(self, docstring: Docstring, llm: ZhipuMultiModal) -> dict[str, Any]:
         """Return what the examples of a docstring can use. Many do not use an index, which takes milliseconds."""
@@ -171,18 +183,8 @@ def is_public(docstring: Docstring) -> bool:
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[Runner]:
-    with guide_folder():
-        yield Runner()
-
-
-@pytest.fixture(autouse=True)
-def removed_files(runner: Runner) -> Iterator[None]:
-    """Removes the files and folders that an example makes, so that the next one does not find them."""
-    folder = Path.cwd()
-    before = set(folder.iterdir())
-    yield
-    for path in set(folder.iterdir()) - before:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with docstring_folder() as folder:
+        yield Runner(folder)
 
 
 def _marked(docstring: Docstring) -> Any:
@@ -190,7 +192,7 @@ def _marked(docstring: Docstring) -> Any:
     return pytest.param(docstring, id=docstring.name, marks=marks)
 
 
-@pytest.mark.parametrize("docstring", map(_marked, WITH_EXAMPLES))
+@pytest.mark.parametrize("docstring", [_marked(docstring) for docstring in WITH_EXAMPLES])
 def test_examples_print_what_they_show(docstring: Docstring, runner: Runner) -> None:
     report = runner.failures(docstring)
     assert not report, report

@@ -41,6 +41,12 @@ class EmbedReport:
         shards: Number of files; 0 for an index.
         bytes: Size of the files.
         seconds: Duration, with starting the actors.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.distributed import embed_dataset
+        >>> report = embed_dataset("images", embed_model, "shards", num_actors=1, show_progress=False)
+        >>> report.nodes, report.kept, report.shards, report.bytes > 0
+        (12, 0, 1, True)
     """
 
     nodes: int

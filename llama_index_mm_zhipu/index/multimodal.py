@@ -334,7 +334,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
         Examples:
             >>> from llama_index.core.schema import ImageNode, TextNode
-            >>> index.insert_nodes([ImageNode(image_path="query.jpg", text="红苹果"), TextNode(text="苹果每斤 10 元。")])
+            >>> apple = ImageNode(image_path="query.jpg", text="红苹果")
+            >>> index.insert_nodes([apple, TextNode(text="苹果每斤 10 元。")])
             >>> index.image_store.count(), index.text_store.count()
             (13, 1)
         """

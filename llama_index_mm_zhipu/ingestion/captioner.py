@@ -34,7 +34,17 @@ logger = logging.getLogger(__name__)
 
 
 class CaptionCacheError(CacheError):
-    """The file of cached captions cannot be read or written."""
+    """The file of cached captions cannot be read or written.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("captions.sqlite3").write_text("not a database")
+        >>> ImageCaptioner(llm, cache_path="captions.sqlite3")(read_folder("images"))
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.ingestion.captioner.CaptionCacheError: the cache of captions at captions.sqlite3
+        cannot be used: file is not a database; give another path
+    """
 
 
 # Errors that would recur for every image.
@@ -64,11 +74,10 @@ class ImageCaptioner(KnownFields, TransformComponent):
         show_progress: Whether to show a progress bar.
 
     Examples:
-        >>> from llama_index_mm_zhipu import ZhipuMultiModal
-        >>> from llama_index_mm_zhipu.ingestion import ImageCaptioner
-        >>> captioner = ImageCaptioner(llm=ZhipuMultiModal(api_key="id.secret"), num_workers=4)
-        >>> captioner.on_error
-        'skip'
+        >>> captioner = ImageCaptioner(llm, num_workers=4)
+        >>> [node] = captioner(read_folder("images")[:1])
+        >>> node.text, captioner.skipped.count
+        ('JPEG 128×128，平均颜色 #...', 0)
     """
 
     llm: SerializeAsAny[LLM] = Field(description="LLM that writes the captions.")

@@ -52,7 +52,17 @@ _FORMAT = 1
 
 
 class OcrCacheError(CacheError):
-    """The file of cached OCR results cannot be read or written."""
+    """The file of cached OCR results cannot be read or written.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("ocr.sqlite3").write_text("not a database")
+        >>> ImageOcr(engine=lambda image: [], cache_path="ocr.sqlite3")(read_folder("slides"))
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.ingestion.ocr.OcrCacheError: the cache of ocr at ocr.sqlite3 cannot be used: file
+        is not a database; give another path
+    """
 
 
 # Errors that would recur for every image.
@@ -88,9 +98,12 @@ class ImageOcr(KnownFields, TransformComponent):
         ImportError: No engine is given, and the extra ``ocr`` is not installed.
 
     Examples:
-        >>> from llama_index_mm_zhipu.ingestion import ImageOcr, OcrLine
-        >>> ImageOcr(engine=lambda image: [OcrLine("胎压", (0.1, 0.1, 0.4, 0.2))]).longest_side
-        1600
+        >>> from llama_index_mm_zhipu.images import page_text_of
+        >>> from llama_index_mm_zhipu.ingestion import OcrLine
+        >>> ocr = ImageOcr(engine=lambda image: [OcrLine("胎压", (0.1, 0.1, 0.4, 0.2))])
+        >>> [page] = ocr(read_folder("slides")[:1])
+        >>> page_text_of(page), page.metadata["page_text_lines"]
+        ('胎压', [{'text': '胎压', 'box': [0.1, 0.1, 0.4, 0.2], 'score': 1.0}])
     """
 
     engine: OcrEngine = Field(description="Returns the lines of an image.")

@@ -215,7 +215,8 @@ class ImageRetriever(MultiModalRetriever):
         """Find images by the words of a question.
 
         Examples:
-            >>> [result.node.text for result in index.as_retriever(similarity_top_k=1).text_to_image_retrieve("帆船")]
+            >>> retriever = index.as_retriever(similarity_top_k=1)
+            >>> [result.node.text for result in retriever.text_to_image_retrieve("帆船")]
             ['帆船']
         """
         self._require_matchable_filters()
@@ -231,7 +232,8 @@ class ImageRetriever(MultiModalRetriever):
         """Find images by an image in any form; a string is its path or URL.
 
         Examples:
-            >>> [result.node.text for result in index.as_retriever(similarity_top_k=1).image_to_image_retrieve("query.jpg")]
+            >>> retriever = index.as_retriever(similarity_top_k=1)
+            >>> [result.node.text for result in retriever.image_to_image_retrieve("query.jpg")]
             ['红苹果']
         """
         self._require_matchable_filters()

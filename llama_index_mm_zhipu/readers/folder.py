@@ -70,6 +70,12 @@ class FolderReader(ImageReader):
 
     Raises:
         ValueError: The encoding is unknown.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import FolderReader
+        >>> reader = FolderReader(name_column="图片", caption_column="标题")
+        >>> [(node.text, node.metadata["价格"]) for node in reader.load_data("images", "goods.csv")][:2]
+        [('红苹果', 10), ('汽车', 10)]
     """
 
     ids_are_files = True
@@ -184,7 +190,9 @@ def read_folder(
             missing from the CSV or has the name of this package's own metadata, or the encoding is unknown.
 
     Examples:
-        >>> read_folder("goods", captions="goods.csv", name_column="图片", caption_column="标题")  # doctest: +SKIP
+        >>> nodes = read_folder("images", captions="goods.csv", name_column="图片", caption_column="标题")
+        >>> len(nodes), nodes[0].text, nodes[0].metadata["价格"]
+        (12, '红苹果', 10)
     """
     reader = FolderReader(
         recursive=recursive,

@@ -65,6 +65,12 @@ class LayoutReader(FileReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``. A wrong key or an empty account is always raised.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import LayoutReader
+        >>> pages = LayoutReader().load_data("lecture.pdf", responses="responses")
+        >>> [(page.metadata["page_label"], page.metadata["page_markdown"].splitlines()[0]) for page in pages[:2]]
+        [('1', '什么是机器学习'), ('2', '训练集与测试集')]
     """
 
     suffixes = (PDF_SUFFIX, ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -82,6 +82,13 @@ class PageReader(FileReader):
         ImportError: The extra is not installed, or OCR is asked for without the extra ``ocr``.
         TypeError: ``ocr`` is something else.
         ValueError: ``longest_side`` or ``page_seconds`` is out of range.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import page_text_of
+        >>> from llama_index_mm_zhipu.readers import PageReader
+        >>> pages = PageReader(longest_side=800).load_data("lecture.pdf")
+        >>> [(page.metadata["page_label"], page_text_of(page).splitlines()[0]) for page in pages[:2]]
+        [('1', '什么是机器学习'), ('2', '训练集与测试集')]
     """
 
     suffixes = (PDF_SUFFIX, *SLIDE_SUFFIXES)

@@ -76,6 +76,12 @@ class VideoReader(FileReader):
     Raises:
         ImportError: The extra is not installed.
         ValueError: A number is out of range.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import VideoReader
+        >>> frames = VideoReader().load_data("lesson.mp4")
+        >>> [(frame.metadata["time"], frame.metadata["time_seconds"]) for frame in frames]
+        [('00:00:00', 0.0), ('00:00:03', 3.1), ('00:00:06', 6.1)]
     """
 
     suffixes = (".mp4", ".mov", ".mkv", ".webm", ".avi")

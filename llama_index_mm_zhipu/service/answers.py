@@ -28,6 +28,12 @@ class AnswerStream:
     Args:
         question: The words of the question.
         response: A streaming response of a query engine or chat engine.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> stream = ImageService(index, llm=llm).ask("红苹果", similarity_top_k=1)
+        >>> len("".join(stream)) > 0, stream.read().citations == {"图1": nodes[0].node_id}
+        (True, True)
     """
 
     def __init__(self, question: str, response: Any) -> None:
@@ -108,6 +114,13 @@ class ChatSession:
             options choose.
         new_memory: Makes a memory.
         options: Options of the messages that are asked without any.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> chat = ImageService(index, llm=llm).chat(similarity_top_k=1)
+        >>> [source.caption for source in chat.ask("红苹果").read().sources]
+        ['红苹果']
+        >>> chat.clear()
     """
 
     def __init__(

@@ -66,9 +66,11 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         ValueError: The store cannot be used, such as one that keeps no nodes.
 
     Examples:
-        >>> from llama_index.vector_stores.qdrant import QdrantVectorStore
-        >>> from qdrant_client import QdrantClient
         >>> from llama_index.core.schema import TextNode
+        >>> from llama_index.core.vector_stores import VectorStoreQuery
+        >>> from llama_index.vector_stores.qdrant import QdrantVectorStore
+        >>> from llama_index_mm_zhipu.stores import ExternalVectorStore
+        >>> from qdrant_client import QdrantClient
         >>> store = ExternalVectorStore(QdrantVectorStore("slides", client=QdrantClient(":memory:")))
         >>> store.add([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])])
         ['a']
