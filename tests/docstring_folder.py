@@ -9,7 +9,17 @@ from pathlib import Path
 
 from figure_files import slide_image, slide_text, write_slides
 from guide_folder import IMAGES, guide_folder
-from published_forms import Example, coco, flickr8k, flickr30k, muge_captions, product1m, wudaomm, wukong
+from published_forms import (
+    Example,
+    coco,
+    flickr8k,
+    flickr30k,
+    muge_captions,
+    product1m,
+    write_lines,
+    wudaomm,
+    wukong,
+)
 
 
 @contextmanager
@@ -20,6 +30,7 @@ def docstring_folder() -> Iterator[Path]:
         examples = [
             Example(number, (folder / "images" / name).read_bytes(), caption) for number, (name, caption) in named
         ]
+        write_lines(folder / "goods.jsonl", [_line(example) for example in examples])
         muge_captions(folder / "ECommerce-IC", examples)
         flickr8k(folder / "flickr8kcn", examples)
         flickr30k(folder / "flickr30kcn", examples)
@@ -32,3 +43,7 @@ def docstring_folder() -> Iterator[Path]:
         # Ray reports its use to its makers otherwise, and runs with a low priority.
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}
         yield folder
+
+
+def _line(example: Example) -> dict[str, str]:
+    return {"image_id": str(example.number), "image_base64": example.base64, "caption": example.caption}

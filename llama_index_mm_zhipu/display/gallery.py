@@ -162,7 +162,7 @@ def show(
             images given as path, URL, ``bytes`` or ``PIL.Image``. A stream is read to its end, unless it is
             asynchronous.
         language: Language of names and headings. The default is the language of the query and the captions.
-        max_results: Maximum number of results to show.
+        max_results: Maximum number of results to show, 50 by default.
         allow_urls: Whether to fetch images given by ``http(s)`` URL. Proxies are not used.
         allow_private_urls: Whether such URLs may lead to this machine or a private network.
 

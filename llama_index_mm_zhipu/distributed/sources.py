@@ -42,9 +42,9 @@ class DatasetSource:
     Examples:
         >>> from llama_index_mm_zhipu.distributed import DatasetSource
         >>> from llama_index_mm_zhipu.readers import JsonlReader
-        >>> source = DatasetSource(JsonlReader(), "test.jsonl")
+        >>> source = DatasetSource(JsonlReader(), "goods.jsonl")
         >>> source.path.name, next(source.iter_records()).text
-        ('test.jsonl', '按键#')
+        ('goods.jsonl', '红苹果')
     """
 
     def __init__(self, reader: ImageReader, *args: Any, **load_kwargs: Any) -> None:

@@ -97,8 +97,9 @@ def embed_nodes(
             split, and existing embeddings are replaced.
         embed_model: Embeds both images and texts; see ``llama_index_mm_zhipu.embedding.contract``.
         caption_weight: Share of the caption in a captioned image's vector, 0 to 1. None takes what suits the model,
-            usually 0.5, if all images have captions that the model takes whole, and otherwise 0. All parts of a
-            collection need the same. Longer captions, and page texts, are never in a vector.
+            usually 0.5 (``embedding.contract.DEFAULT_CAPTION_WEIGHT``), if all images have captions that the model
+            takes whole, and otherwise 0. All parts of a collection need the same. Longer captions, and page texts, are
+            never in a vector.
         on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images.
         show_progress: Show progress bars.
 

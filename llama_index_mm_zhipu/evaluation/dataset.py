@@ -190,7 +190,8 @@ PUBLISHED: dict[str, dict[str, PublishedRecall]] = {
         "ViT-H-14": PublishedRecall((69.2, 89.9, 96.1), (63.0, 86.6, 92.9)),
     },
 }
-"""Results of Chinese-CLIP by data set and model, on the validation split of MUGE and the test splits of the others.
+"""Results of Chinese-CLIP without fine-tuning, by data set and model, on the validation split of MUGE and the test
+splits of the others, from the authors' table: https://github.com/OFA-Sys/Chinese-CLIP/blob/master/Results.md.
 
 Examples:
     >>> from llama_index_mm_zhipu.evaluation import PUBLISHED

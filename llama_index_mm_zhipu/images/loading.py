@@ -129,7 +129,10 @@ def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
 
     Args:
         source: An image in any form that ``load_image`` takes.
-        urls: Whether URLs are fetched, and within which limits.
+        urls: Whether URLs are fetched, and within which limits; by default they are not.
+
+    Returns:
+        The bytes of the file; a ``PIL.Image`` as PNG.
 
     Raises:
         ImageError: The file does not exist, or the URL may not be fetched or does not answer.
@@ -157,6 +160,9 @@ def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int
         image: The image. It is converted to RGB for JPEG, and for PNG if PNG does not have its mode.
         image_format: ``"JPEG"`` or ``"PNG"``.
         quality: JPEG quality, 1 to 95.
+
+    Returns:
+        The bytes of a file of this format.
 
     Examples:
         >>> from llama_index_mm_zhipu.images import encode_image, load_image

@@ -54,7 +54,7 @@ class UrlRules:
     Attributes:
         allowed: Whether to fetch at all.
         allow_private: Whether a host may be this machine or in a private network.
-        max_bytes: Maximum size of a response, compressed or not.
+        max_bytes: Maximum size of a response in bytes, compressed or not; 64 MiB by default.
         timeout: Seconds for the whole download, redirects included.
         max_redirects: How many redirects are followed.
 
@@ -136,6 +136,9 @@ def decode_base64(text: str | bytes, name: str = "the text") -> bytes:
     Args:
         text: Base64 with or without ``data:image/…;base64,``.
         name: Name of the text for errors.
+
+    Returns:
+        The decoded bytes.
 
     Raises:
         ImageError: The text is not base64, or it is empty.

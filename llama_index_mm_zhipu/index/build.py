@@ -90,7 +90,7 @@ def build_index(
         ocr: True reads the text in images by ``ImageOcr()``, after the transformations, so that full text search finds
             them; it needs the extra ``ocr``. Give an ``ImageOcr`` for other settings. Images that cannot be read are
             indexed without their text, and images without text as they are.
-        insert_batch_size: How many nodes are embedded and written together.
+        insert_batch_size: How many nodes are embedded and written together, 256 by default.
         show_progress: Whether to show progress bars.
 
     Returns:
@@ -235,7 +235,7 @@ def load_index(
         on_error: As in ``build_index``, for later insertions, like the rest of the arguments.
         transformations: Applied to documents that are inserted.
         ocr: Whether the text in images that are inserted is read, as in ``build_index``; it is not recorded.
-        insert_batch_size: How many nodes are embedded and written together.
+        insert_batch_size: How many nodes are embedded and written together, 256 by default.
         show_progress: Whether insertions show progress bars.
 
     Raises:

@@ -310,6 +310,12 @@ class ImageIndex(MultiModalVectorStoreIndex):
     def insert(self, document: IndexItem, *, show_progress: bool = False) -> None:  # type: ignore[override]
         """Insert a document, an image in any form, or a folder of images; texts are split.
 
+        Raises:
+            ImageError: An image cannot be read, with ``on_error="raise"``; what was inserted before it is stored.
+            StoreError: A store cannot be written to.
+            TypeError: An item is neither a node nor an image.
+            ValueError: A file is not an image; the message names the reader for it.
+
         Examples:
             >>> from llama_index.core import Document
             >>> index = build_index("images", embed_model)
@@ -332,6 +338,12 @@ class ImageIndex(MultiModalVectorStoreIndex):
     def insert_nodes(self, nodes: IndexInput, *, show_progress: bool = False) -> None:  # type: ignore[override]
         """Insert nodes, images in any form, or folders of images; documents are taken as nodes, and not split.
 
+        Raises:
+            ImageError: An image cannot be read, with ``on_error="raise"``; what was inserted before it is stored.
+            StoreError: A store cannot be written to.
+            TypeError: An item is neither a node nor an image.
+            ValueError: A file is not an image; the message names the reader for it.
+
         Examples:
             >>> from llama_index.core.schema import ImageNode, TextNode
             >>> apple = ImageNode(image_path="query.jpg", text="红苹果")
@@ -351,6 +363,10 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
         Whether all images have captions is not known when the first are stored: an index that has recorded no
         ``caption_weight`` takes 0 instead of 0.5.
+
+        Raises:
+            ImageError: An image cannot be read, with ``on_error="raise"``; what was inserted before it is stored.
+            StoreError: A store cannot be written to.
 
         Examples:
             >>> index = build_index(nodes[:2], embed_model)

@@ -26,7 +26,8 @@ class LayoutElement:
     Attributes:
         label: What it is: ``"text"``, ``"table"``, ``"formula"`` or ``"image"``.
         content: Its text as Markdown, tables as HTML; for an image, nothing or the URL of a cut-out.
-        box: Its place on the page; None if the answer has none, or none in a known unit.
+        box: Its place on the page: left, top, right and bottom as fractions of width and height, 0 to 1; None if the
+            answer has none, or none in a known unit.
 
     Examples:
         >>> from llama_index_mm_zhipu.llm import LayoutParser
@@ -83,7 +84,7 @@ class LayoutPage:
     elements: tuple[LayoutElement, ...]
 
     def lines(self) -> list[tuple[str, Box | None]]:
-        """Return the text as lines without Markdown, with boxes where they are known."""
+        """Return the text as lines without Markdown, with boxes (see ``LayoutElement``) where they are known."""
         if self.elements:
             return [line for element in self.elements for line in element.lines()]
         return [(line, None) for line in plain_lines(self.markdown)]

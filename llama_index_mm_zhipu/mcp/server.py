@@ -103,6 +103,12 @@ def build_server(service: Future[ImageService], *, allow_paths: bool = True) -> 
         service: The service over the index, which may still be opening.
         allow_paths: Whether clients may name image files of this machine: for clients on the same machine.
 
+    Returns:
+        The server, with the tools ``search_images``, ``get_image``, ``ask_images`` and ``index_status``.
+
+    Raises:
+        ImportError: The package ``mcp`` is not installed; importing this module raises it.
+
     Examples:
         >>> import asyncio
         >>> from concurrent.futures import Future

@@ -107,7 +107,10 @@ def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Langua
     Args:
         answer: The complete answer.
         sources: The nodes that were sent, images in the order of their numbers.
-        language: Language of the names.
+        language: ``"zh"`` or ``"en"``, the language of the names.
+
+    Returns:
+        The cited nodes by name, in the order of first mention, and the cited names that no image has.
 
     Examples:
         >>> from llama_index_mm_zhipu.query import citations_in

@@ -119,8 +119,11 @@ def number_images(
     Args:
         results: Results of an ``ImageRetriever``, which may have been reordered, filtered, rewritten or mixed with
             others, or results of any other retriever. The nodes are not changed.
-        language: Language of the labels.
+        language: ``"zh"`` or ``"en"``, the language of the labels.
         metadata_keys: Metadata of images that models see besides the label.
+
+    Returns:
+        Copies of all results in the same order; the label of an image is in its metadata.
 
     Examples:
         >>> from llama_index_mm_zhipu.query import number_images

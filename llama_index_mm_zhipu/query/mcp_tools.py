@@ -39,6 +39,9 @@ def with_image_blocks(tools: Iterable[FunctionTool], *, language: Language = "zh
         tools: Tools of ``McpToolSpec`` from ``llama-index-tools-mcp``.
         language: ``"zh"`` or ``"en"``, the language of the texts that replace other content.
 
+    Returns:
+        A tool for each of ``tools``, with the same name, description and arguments.
+
     Raises:
         TypeError: One of the tools is not a ``FunctionTool``.
 

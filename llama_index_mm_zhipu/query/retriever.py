@@ -63,7 +63,8 @@ class ImageRetriever(MultiModalRetriever):
 
     Args:
         index: An index from ``build_index`` or ``load_index``, or LlamaIndex's own multimodal index.
-        similarity_top_k: How many texts to find, and how many images if ``image_similarity_top_k`` is None.
+        similarity_top_k: How many texts to find, and how many images if ``image_similarity_top_k`` is None; 2 by
+            default, as in LlamaIndex.
         image_similarity_top_k: How many images to find.
         filters: Metadata filters that results must match.
         node_ids: Ids of the nodes to search; None searches all, an empty list none.
@@ -194,7 +195,10 @@ class ImageRetriever(MultiModalRetriever):
         return await super().aretrieve(as_bundle(str_or_query_bundle))
 
     def text_retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
-        """Find texts by the words of a question.
+        """Find texts by the words of a question; a question without words finds none.
+
+        Raises:
+            ValueError: A filter asks for metadata that no node has.
 
         Examples:
             >>> from llama_index.core import Document
@@ -212,7 +216,10 @@ class ImageRetriever(MultiModalRetriever):
         return await asyncio.to_thread(self.text_retrieve, str_or_query_bundle)
 
     def text_to_image_retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
-        """Find images by the words of a question.
+        """Find images by the words of a question; a question without words finds none.
+
+        Raises:
+            ValueError: A filter asks for metadata that no node has.
 
         Examples:
             >>> retriever = index.as_retriever(similarity_top_k=1)
@@ -230,6 +237,10 @@ class ImageRetriever(MultiModalRetriever):
 
     def image_to_image_retrieve(self, str_or_query_bundle: QueryBundle | ImageSource) -> list[NodeWithScore]:
         """Find images by an image in any form; a string is its path or URL.
+
+        Raises:
+            ImageError: The image cannot be read.
+            ValueError: A filter asks for metadata that no node has.
 
         Examples:
             >>> retriever = index.as_retriever(similarity_top_k=1)

@@ -105,6 +105,9 @@ class QueryRewriter:
         Args:
             question: As in ``ImageRetriever.retrieve``. A question without words is returned as it is.
 
+        Returns:
+            The question to search by, and the search words.
+
         Raises:
             GLMError: The key is wrong or the account is empty.
         """

@@ -77,6 +77,9 @@ def image_search_tool(
         name: Name of the tool.
         description: What the tool is for; the model decides by it when to call the tool.
 
+    Returns:
+        The tool, for agents of LlamaIndex.
+
     Raises:
         TypeError: An argument is not known; the message names the likely one.
         ValueError: A number, mode or language is not possible. When the tool is called: no node has the key of a

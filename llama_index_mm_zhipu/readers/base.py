@@ -83,8 +83,8 @@ class ImageReader(BaseReader):
 
         Examples:
             >>> from llama_index_mm_zhipu.readers import JsonlReader
-            >>> len(JsonlReader().load_data("test.jsonl"))
-            1389
+            >>> len(JsonlReader().load_data("goods.jsonl"))
+            12
         """
         return list(self.lazy_load_data(*args, **load_kwargs))
 
@@ -110,9 +110,9 @@ class ImageReader(BaseReader):
 
         Examples:
             >>> from llama_index_mm_zhipu.readers import JsonlReader
-            >>> node = next(JsonlReader().lazy_load_data("test.jsonl", extra_info={"shop": "北京"}))
-            >>> node.metadata["shop"]
-            '北京'
+            >>> node = next(JsonlReader().lazy_load_data("goods.jsonl", extra_info={"shop": "北京"}))
+            >>> node.text, node.metadata["shop"]
+            ('红苹果', '北京')
         """
         self._require_arguments(load_kwargs)
         return self._read(extra_info or {}, *args, **load_kwargs)
@@ -132,9 +132,9 @@ class ImageReader(BaseReader):
 
         Examples:
             >>> from llama_index_mm_zhipu.readers import JsonlReader, RecordError
-            >>> records = list(JsonlReader().iter_records("test.jsonl"))
+            >>> records = list(JsonlReader().iter_records("goods.jsonl"))
             >>> len(records), sum(isinstance(record, RecordError) for record in records)
-            (1389, 0)
+            (12, 0)
         """
         self._require_arguments(load_kwargs)
         source = self.source_of(*args, **load_kwargs)

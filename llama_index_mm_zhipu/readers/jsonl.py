@@ -51,9 +51,9 @@ class JsonlReader(ImageReader):
 
     Examples:
         >>> from llama_index_mm_zhipu.readers import JsonlReader
-        >>> node = next(JsonlReader().lazy_load_data("test.jsonl"))
-        >>> node.text, len(node.image) > 0
-        ('按键#', True)
+        >>> nodes = JsonlReader(on_error="skip").load_data("goods.jsonl")
+        >>> len(nodes), nodes[0].text
+        (12, '红苹果')
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class JsonlReader(ImageReader):
 
         Examples:
             >>> from llama_index_mm_zhipu.readers import JsonlReader
-            >>> list(JsonlReader().captions("test.jsonl"))[:3]
-            ['按键#', '按键*', '按键0']
+            >>> list(JsonlReader().captions("goods.jsonl"))[:3]
+            ['红苹果', '汽车', '猫']
         """
         file = Path(path).expanduser()
         yield from _gather_captions(file, resolve_encoding(file, self.encoding)).by_id.values()
@@ -135,9 +135,9 @@ def read_jsonl(
             for other keys the call of ``ColumnReader`` that reads them.
 
     Examples:
-        >>> nodes = read_jsonl("test.jsonl", id_prefix="emoji")
+        >>> nodes = read_jsonl("goods.jsonl", id_prefix="shop")
         >>> len(nodes), nodes[0].node_id, nodes[0].text
-        (1389, 'emoji/1', '按键#')
+        (12, 'shop/1', '红苹果')
     """
     return JsonlReader(encoding=encoding, id_prefix=id_prefix, show_progress=show_progress).load_data(path)
 

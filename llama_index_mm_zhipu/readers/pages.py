@@ -65,9 +65,9 @@ class PageReader(FileReader):
     made of lines.
 
     Args:
-        longest_side: Longer side of a page in pixels, at most 8192; a slide at 3840 is 3840 × 2880.
-        page_seconds: Processor time for drawing a page. A page that takes longer is an error; after three such pages
-            the rest of the file is left out.
+        longest_side: Longer side of a page in pixels, 2048 by default, at most 8192; a slide at 3840 is 3840 × 2880.
+        page_seconds: Processor time for drawing a page in seconds, 5 by default. A page that takes longer is an error;
+            after three such pages the rest of the file is left out.
         password: Password of encrypted PDF files.
         figures: Whether to return the figures of pages too.
         ocr: ``"auto"`` reads pages without a text layer by ``ImageOcr()``, which needs the extra ``ocr``; an

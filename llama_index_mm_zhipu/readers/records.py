@@ -69,13 +69,13 @@ class RecordError(ValueError):
 
     Examples:
         >>> from pathlib import Path
-        >>> _ = Path("goods.jsonl").write_text('{"image_id": "1", "caption": "红苹果"}', encoding="utf-8")
-        >>> read_jsonl("goods.jsonl")
+        >>> _ = Path("incomplete.jsonl").write_text('{"image_id": "1", "caption": "红苹果"}', encoding="utf-8")
+        >>> read_jsonl("incomplete.jsonl")
         Traceback (most recent call last):
             ...
-        llama_index_mm_zhipu.readers.records.RecordError: goods.jsonl, line 1: not an object with image_id,
+        llama_index_mm_zhipu.readers.records.RecordError: incomplete.jsonl, line 1: not an object with image_id,
         image_base64 and caption, but with image_id, caption; read other keys with
-        ColumnReader(Columns(caption='caption', base64=…, id='image_id')).load_data('goods.jsonl')
+        ColumnReader(Columns(caption='caption', base64=…, id='image_id')).load_data('incomplete.jsonl')
     """
 
     def __init__(self, position: str, reason: str) -> None:

@@ -372,7 +372,7 @@ class ImageService:
 
         Args:
             node_id: Id of the image.
-            max_side: Its longer side in pixels at most.
+            max_side: Its longer side in pixels at most, 1024 by default.
 
         Raises:
             ImageError: The image cannot be read any more.

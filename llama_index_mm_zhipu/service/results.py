@@ -176,7 +176,7 @@ class IndexReport:
         removed: How many images and texts were deleted because their files are gone.
         skipped: Why images and files were left out, by name; only the first ones of a file with many.
         skipped_count: How many were left out.
-        seconds: Duration.
+        seconds: Duration in seconds.
 
     Examples:
         >>> from llama_index_mm_zhipu.service.image_service import ImageService

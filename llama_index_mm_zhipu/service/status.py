@@ -52,7 +52,7 @@ class IndexStatus:
         precision: Precision of the first vectors, such as ``"fp32"``.
         caption_weight: Share of captions in the vectors; None before the first image.
         index_type: Type of the faiss index.
-        bytes: Size of all files.
+        bytes: Size of all files in bytes.
         sources: The folders and files that images were read from.
         metadata_keys: Keys under which images and texts have metadata, for filters.
 

@@ -287,7 +287,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             node_ids: Ids of the nodes; unknown ids are ignored.
 
         Returns:
-            The known node ids, and their vectors, shape ``(n, dimension)``.
+            The known node ids, and their vectors, float32 of shape ``(n, dimension)``.
         """
         ids_by_key = {self._backend.key_of(node_id): node_id for node_id in as_ids(node_ids, "node_ids") or []}
         vectors = self._backend.vectors_of(list(ids_by_key))

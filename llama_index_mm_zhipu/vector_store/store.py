@@ -38,17 +38,17 @@ class FaissMultiModalVectorStore(DurableStore):
     that is rebuilt if it is missing or damaged. Threads and processes may share a store. They see each other's changes
     at their next call, and writers wait for each other. Async calls run in a worker thread.
 
-    Scores are inner products: cosines if vectors are of unit length. There is no ``__len__``, because LlamaIndex would
-    take an empty store for a missing one.
+    Scores are inner products: cosines if vectors are of unit length. All methods raise a ``StoreError`` if the file
+    cannot be read or written. There is no ``__len__``, because LlamaIndex would take an empty store for a missing one.
 
     Args:
         persist_dir: Folder of the store, created if missing; None keeps everything in memory.
         namespace: Name of the file; a folder may hold several stores.
-        mode: Permissions of the folder and its parents, if they are created; by default only the owner has access.
+        mode: Permissions of the folder and its parents, if they are created; by default ``0o700``, which gives access
+            to the owner alone.
         index_type: None keeps the choice of the last ``reindex``. Without one, and with ``"auto"``, the number of
-        vectors
-            decides: they are searched flat, and beyond 100,000 in an index of type ``"ivf"``, which is built in the
-            background.
+            vectors decides: they are searched flat, and beyond 100,000 in an index of type ``"ivf"``, which is built in
+            the background.
         model: Fingerprint of the embedding model, such as ``ChineseClipEmbedding.fingerprint``. It is checked as by
             ``require_model`` when the store is opened and when nodes are added.
         recall: Share of the true nearest nodes that searches in an index of type ``"ivf"`` are to find. When such an
@@ -199,6 +199,9 @@ class FaissMultiModalVectorStore(DurableStore):
             key: Metadata key.
             limit: How many texts at most.
 
+        Returns:
+            Texts in order, and the smallest and the largest number.
+
         Examples:
             >>> index.image_store.metadata_values("file_name", limit=2)
             MetadataValues(texts=['apple.jpg', 'car.jpg'], numbers=[])
@@ -301,7 +304,7 @@ class FaissMultiModalVectorStore(DurableStore):
             node_ids: Ids of the nodes; unknown ids are ignored.
 
         Returns:
-            The known node ids in the order of addition, and their vectors, shape ``(n, dimension)``.
+            The known node ids in the order of addition, and their vectors, float32 of shape ``(n, dimension)``.
 
         Examples:
             >>> ids, vectors = index.image_store.get_vectors([node.node_id for node in nodes[:3]])
@@ -329,14 +332,15 @@ class FaissMultiModalVectorStore(DurableStore):
         - ``MMR`` selects among the nearest nodes by maximum marginal relevance, with LlamaIndex's own function. Nodes
           are in the order of selection, and scores are marginal relevances. ``mmr_threshold``, of the query or as an
           argument, is 1 for relevance alone, 0 for variety alone, and 0.5 by default.
-        - ``TEXT_SEARCH`` ranks by BM25 of the words of ``query_str`` in the texts of nodes. Chinese and symbols (emoji,
-          ``€``, ``①``) are found by single characters and by pairs of neighbours, other words as a whole and by their
-          letters and digits. ``SPARSE`` is the same.
+        - ``TEXT_SEARCH`` ranks by BM25 (with k1 = 1.2 and b = 0.75, as FTS5 of SQLite) of the words of ``query_str`` in
+          the texts of nodes. Chinese and symbols (emoji, ``€``, ``①``) are found by single characters and by pairs of
+          neighbours, other words as a whole and by their letters and digits. ``SPARSE`` is the same.
         - ``HYBRID`` fuses both rankings, by default by their scores with a weight that depends on the query: the text
           weighs more if the best text has many of the query's words, and if its lead is clear (module ``fusion``).
-          Scores are 0 to 1. With ``alpha``, 0 to 1, it fuses by reciprocal ranks; the score is ``alpha /
-          (60 + rank by vector) + (1 - alpha) / (60 + rank by text)``. ``sparse_top_k`` is the number of nodes of the
-          text ranking, ``hybrid_top_k`` that of the result, by default ``similarity_top_k``.
+          Scores are 0 to 1. With ``alpha``, 0 to 1, it fuses by reciprocal ranks; the score is ``alpha / (60 + rank by
+          vector) + (1 - alpha) / (60 + rank by text)``, ranks from 1; 60 is the constant of Cormack, Clarke and
+          Büttcher (2009). ``sparse_top_k`` is the number of nodes of the text ranking, ``hybrid_top_k`` that of the
+          result, by default ``similarity_top_k``.
 
         Args:
             query: The above, ``similarity_top_k``, and restrictions: ``filters``, ``node_ids``, ``doc_ids``. The mode
@@ -401,6 +405,9 @@ class FaissMultiModalVectorStore(DurableStore):
             similarity_top_k: Number of nearest nodes.
             sample: Number of the store's own vectors that are taken as queries.
             search_breadth: As in ``query``.
+
+        Returns:
+            The mean share of the true nearest nodes that were found, 0 to 1, with index type and number of queries.
 
         Raises:
             ValueError: A query has another dimension than the store's vectors.
@@ -479,7 +486,7 @@ class FaissMultiModalVectorStore(DurableStore):
         once for some 10,000 to 100,000 rows: each call is one transaction.
 
         Args:
-            vectors: Shape ``(n, dimension)``.
+            vectors: Shape ``(n, dimension)``, of any number type; they are stored as float32.
             node_ids: Ids of the nodes, which replace stored nodes with the same ids; by default new ids.
             texts: Texts of the nodes, or captions of the images.
             image_paths: Paths of images: the nodes are ``ImageNode``. Without them they are ``TextNode``.

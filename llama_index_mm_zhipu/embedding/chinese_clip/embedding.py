@@ -55,8 +55,9 @@ logger = logging.getLogger(__name__)
 class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     """Embeds images and Chinese texts in one space with Chinese-CLIP.
 
-    Vectors have unit length, so inner products are cosines. Images may be given in any form that
-    ``llama_index_mm_zhipu.images`` takes: paths, URLs, base64, ``bytes``, ``PIL.Image`` objects, nodes.
+    Vectors are lists of ``embed_dim`` numbers and have unit length, so inner products are cosines. Images may be given
+    in any form that ``llama_index_mm_zhipu.images`` takes: paths, URLs, base64, ``bytes``, ``PIL.Image`` objects,
+    nodes.
 
     As a transformation of an ingestion pipeline it sets the embeddings of nodes: the mean of image and caption for
     image nodes, the vector of the text for text nodes.
@@ -69,26 +70,31 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             (``OFA-Sys/chinese-clip-vit-base-patch16``) or another spelling (``ViT-B/16``); or the path of other
             weights: a directory in the format of transformers or of cn_clip, or a file. An existing path takes
             precedence over a name.
-        device: ``"auto"`` chooses CUDA, else MPS, else the CPU.
-        backend: ``"auto"`` chooses OpenVINO on a CPU if it is installed (extra ``openvino``), where it is faster at
-            full precision, and otherwise torch. The first use with OpenVINO converts the weights, which needs torch.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` (GPUs) or ``"int8"`` (OpenVINO). None chooses fp16 on CUDA and
-            fp32 elsewhere. ``check_precision`` measures the difference. Vectors of all precisions may be mixed.
+        device: ``"auto"``, the default, chooses CUDA, else MPS, else the CPU.
+        backend: ``"auto"``, the default, chooses OpenVINO on a CPU if it is installed (extra ``openvino``), where it is
+            faster at full precision, and otherwise torch. The first use with OpenVINO converts the weights, which needs
+            torch.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` (GPUs) or ``"int8"`` (OpenVINO). None, the default, chooses fp16
+            on CUDA and fp32 elsewhere. ``check_precision`` measures the difference. Vectors of all precisions may be
+            mixed.
         cache_dir: Folder for models converted for OpenVINO; by default the folder of the weights.
-        exact_preprocess: Whether to compute exactly the pixels of cn_clip: slower on large images, ignores the EXIF
-            orientation, and shows the colours of transparent pixels.
-        download_root: Folder of the official checkpoints; missing ones are downloaded to it.
-        download_source: Source of official checkpoints, ``"huggingface"`` (or the mirror in ``HF_ENDPOINT``) or
-            ``"modelscope"``. The other one is tried if the first fails.
-        long_text: How to embed texts of more than 50 tokens: ``"truncate"`` cuts them and logs a warning with their
-            number, ``"mean"`` takes the mean of the vectors of windows of 50 tokens.
-        caption_weight: Share of the caption in the vector of a captioned image, 0 to 1, in ingestion pipelines.
-        on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images: a warning lists them,
-            an ingestion pipeline drops their nodes, and a batch has None in their places.
-        on_truncated: ``"warn"`` about an incomplete image file and embed its readable part, as viewers show it, or
-            ``"raise"``, which treats it as an image that cannot be read.
-        allow_urls: Whether images may be fetched from http(s) URLs.
-        allow_private_urls: Whether these URLs may point into this machine or a private network.
+        exact_preprocess: Whether to compute exactly the pixels of cn_clip, which is slower on large images, ignores the
+            EXIF orientation, and shows the colours of transparent pixels.
+        download_root: Folder of the official checkpoints, ``~/.cache/clip`` by default, which is that of cn_clip;
+            missing ones are downloaded to it.
+        download_source: Source of official checkpoints: ``"huggingface"``, the default (or the mirror in
+            ``HF_ENDPOINT``), or ``"modelscope"``. The other one is tried if the first fails.
+        long_text: How to embed texts of more than 50 tokens, for which the text encoder has positions: ``"truncate"``,
+            the default, cuts them and logs a warning with their number, ``"mean"`` takes the mean of the vectors of
+            windows of 50 tokens.
+        caption_weight: Share of the caption in the vector of a captioned image, 0 to 1, in ingestion pipelines; 0.5 by
+            default.
+        on_error: ``"raise"``, the default, at the first image that cannot be read, or ``"skip"`` such images: a warning
+            lists them, an ingestion pipeline drops their nodes, and a batch has None in their places.
+        on_truncated: ``"warn"``, the default, about an incomplete image file and embed its readable part, as viewers
+            show it, or ``"raise"``, which treats it as an image that cannot be read.
+        allow_urls: Whether images may be fetched from http(s) URLs; False by default.
+        allow_private_urls: Whether these URLs may point into this machine or a private network; False by default.
         decode_threads: Threads that decode images ahead of the model, by default one per core, at most 8, or fewer with
             ``OMP_NUM_THREADS``, which OpenVINO follows, too.
         vision_model_name: cn_clip's name of the image encoder, for weight files without ``config.json``.
@@ -163,7 +169,10 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
 
     @property
     def embed_dim(self) -> int:
-        """Dimension of the vectors."""
+        """Dimension of the vectors.
+
+        It is 1024 for ``RN50`` and ``ViT-H-14``, 512 for ``ViT-B-16``, 768 for ``ViT-L-14`` and ``ViT-L-14-336``.
+        """
         return self._model.settings.checkpoint.embed_dim
 
     @property
@@ -269,7 +278,9 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         self._model.release()
 
     def similarity(self, images: Any, texts: Any, mode: SimilarityMode = SimilarityMode.DEFAULT) -> Any:
-        """Return the probability of each text for each image: softmax over the texts, with the model's logit scale.
+        """Return the probability of each text for each image, as cn_clip does.
+
+        That is the softmax over the texts of ``logit_scale * cosine``; the model has learned the scale.
 
         Two vectors are compared as in the base class: LlamaIndex's semantic splitter and evaluators rely on it.
 
@@ -279,7 +290,10 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             mode: Similarity measure for two vectors; ignored for images.
 
         Returns:
-            Array of shape ``(images, texts)`` whose rows sum to 1 (or a float for two vectors).
+            Array of float32, shape ``(images, texts)``, whose rows sum to 1 (or a float for two vectors).
+
+        Raises:
+            ImageError: An image cannot be read.
 
         Examples:
             >>> probabilities = embed_model.similarity("images/apple.jpg", ["红苹果", "青苹果", "帆船"])
@@ -372,7 +386,7 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             show_progress: Show a progress bar.
 
         Yields:
-            The vector of each image, of shape ``(embed_dim,)``, or the ``ImageError`` that it caused.
+            The vector of each image, float32 of shape ``(embed_dim,)``, or the ``ImageError`` that it caused.
 
         Examples:
             >>> for vector in embed_model.stream_image_embeddings(["images/apple.jpg", "images/ship.jpg"]):
@@ -397,7 +411,8 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             show_progress: Show a progress bar.
 
         Returns:
-            A vector for each image; with ``on_error="skip"`` None for an image that cannot be read.
+            A list of ``embed_dim`` numbers for each image; with ``on_error="skip"`` None for an image that cannot be
+            read.
 
         Raises:
             ImageError: An image cannot be read.
@@ -423,6 +438,17 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
         """Embed texts in batches of ``embed_batch_size``, texts of similar length together.
+
+        Args:
+            texts: The texts.
+            show_progress: Show a progress bar.
+            **kwargs: Unknown arguments are errors.
+
+        Returns:
+            A list of ``embed_dim`` numbers for each text, in the order of ``texts``.
+
+        Raises:
+            TypeError: An argument is unknown.
 
         Examples:
             >>> vectors = embed_model.get_text_embedding_batch(["红苹果", "帆船"])

@@ -49,8 +49,8 @@ class TransferReport:
         nodes: Nodes that are in the shards now, or those of the shards that are in the store now.
         kept: How many of these were there already, from an earlier run.
         shards: Number of shards.
-        bytes: Size of the shards.
-        seconds: Duration.
+        bytes: Size of the shards in bytes.
+        seconds: Duration in seconds.
         skipped: Nodes that were left out, with the reason for each, by id.
 
     Examples:
@@ -79,8 +79,8 @@ def export_index(
 ) -> TransferReport:
     """Write all nodes of an index or a store, with vectors, images and settings, into Parquet shards.
 
-    docs/en/guides/moving.md describes the files. Each is complete or not there. If the export is interrupted, the same call
-    continues it after the last shard, if the store can tell that it was not changed since; stores other than the
+    docs/en/guides/moving.md describes the files. Each is complete or not there. If the export is interrupted, the same
+    call continues it after the last shard, if the store can tell that it was not changed since; stores other than the
     embedded one and Postgres cannot, and their export starts again. The store must not be changed meanwhile.
 
     Images that a store keeps, in its nodes or beside them, are in the shards. Images that are files or URLs of the
@@ -144,7 +144,7 @@ def import_index(
             has the subfolders ``images`` and ``texts``.
         target: An index if the folder is that of one, or a store. Stores of LlamaIndex are wrapped in
             ``ExternalVectorStore``.
-        batch_size: How many nodes are written together.
+        batch_size: How many nodes are written together, 256 by default.
         on_error: ``"raise"`` at the first node that cannot be read or that the store refuses, or ``"skip"`` such
             nodes.
         show_progress: Whether to show a progress bar.

@@ -266,7 +266,9 @@ def _rows_of_file(
             for batch in parquet.iter_batches(batch_size, row_groups=[group], columns=names):
                 yield _rows_of(batch, dimension or 0)
     except (ValueError, pa.ArrowException) as error:
-        raise StoreError(f"shard {path} is not in the format of docs/en/guides/moving.md: {one_line(str(error))}") from None
+        raise StoreError(
+            f"shard {path} is not in the format of docs/en/guides/moving.md: {one_line(str(error))}"
+        ) from None
 
 
 def _rows_of(batch: pa.RecordBatch, dimension: int) -> list[ShardRow]:
@@ -317,7 +319,9 @@ def _described(path: Path) -> tuple[Shard, tuple[int, Precision]]:
             shard = Shard(path.name, parquet.metadata.num_rows, *size_and_hash(opened))
             return shard, (_dimension_of(parquet), vectors)
     except (ValueError, pa.ArrowException, OSError) as error:
-        raise StoreError(f"{path} is not a shard in the format of docs/en/guides/moving.md: {one_line(str(error))}") from None
+        raise StoreError(
+            f"{path} is not a shard in the format of docs/en/guides/moving.md: {one_line(str(error))}"
+        ) from None
 
 
 def _dimension_of(parquet: pq.ParquetFile) -> int:
