@@ -10,7 +10,7 @@ WORKERS ?= 2
 # Tests start many Python processes, which would compile every module again where this variable is set.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo cases test test-integration lint lint-workflows lint-page install docs package newest-core upgrade clean
+.PHONY: demo cases test test-integration lint lint-workflows lint-page install docs site package newest-core upgrade clean
 
 demo: .venv/.installed-demo
 	$(PY) examples/quickstart.py
@@ -54,13 +54,19 @@ newest-core: .venv/.installed-dev
 	$(PY) -m uv pip install --python $(PY) --link-mode copy --overrides requirements/newest-core.txt --upgrade-package \
 		llama-index-core --editable ".[dev]"
 
-# What is written from other files and kept in the repository: the notebook, the reference pages, a table, outputs of
-# commands.
+# What is written from other files and kept in the repository: the notebook, the reference pages, the pages of error
+# messages, a table, outputs of code and commands.
 docs: .venv/.installed-dev
 	$(PY) docs/run_notebook.py
 	$(PY) docs/generate.py
+	$(PY) docs/error_messages.py
 	$(PY) docs/store_table.py
+	$(PY) docs/run_guides.py
 	$(PY) docs/run_commands.py
+
+# The documentation as a site, in site/; open site/index.html.
+site: .venv/.installed-dev
+	$(PY) docs/build_site.py
 
 # One stamp for each extra: demo, dev. Copies, as nltk refuses what uv links from its cache by default.
 .venv/.installed-%: pyproject.toml requirements/constraints.txt requirements/overrides.txt

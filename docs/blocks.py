@@ -9,7 +9,8 @@ from pathlib import Path
 
 # A fence begins a line, may be indented (in lists and admonitions), and ends with the same indentation and length.
 _FENCE = re.compile(
-    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[\w-]*)(?P<attributes>[^\n`]*)\n(?P<code>.*?)^(?P=indent)(?P=fence)[ ]*$",
+    r"^(?P<indent>[ ]*)(?P<fence>```+)(?P<language>[\w-]*)(?P<attributes>[^\n`]*)\n"
+    r"(?P<code>.*?)^(?P=indent)(?P=fence)[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
 _TITLE = re.compile(r'title="([^"]*)"')
@@ -53,3 +54,8 @@ def code_blocks(document: Path, language: str) -> list[str]:
 def python_program(document: Path, model: str) -> str:
     """Return the Python blocks of a Markdown file as one program in which a model name replaces ViT-B-16."""
     return "\n".join(code_blocks(document, "python")).replace('"ViT-B-16"', repr(model))
+
+
+def without_comments(code: str) -> str:
+    """Return code without comments, which each language has its own."""
+    return re.sub(r"^ *#.*\n|[ ]+#.*", "", code, flags=re.MULTILINE)

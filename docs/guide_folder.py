@@ -27,7 +27,7 @@ DEMO = ROOT / "examples" / "demo"
 CASES = ROOT / "examples" / "cases"
 MODEL = DEMO / "model"
 
-SHOWN_FOLDER = "/home/me/images"
+SHOWN_FOLDER = "/home/me/work"
 """What outputs call the folder that the code runs in."""
 
 IMAGES = {
@@ -67,7 +67,8 @@ def guide_folder(*, locale: str = "C.UTF-8", with_key: bool = True) -> Iterator[
     before, variables = Path.cwd(), dict(os.environ)
     with TemporaryDirectory() as scratch, MockGLMServer() as server:
         # Links are resolved, so that outputs hold the same folder.
-        folder = Path(scratch).resolve()
+        folder = Path(scratch).resolve() / Path(SHOWN_FOLDER).name
+        folder.mkdir()
         _fill(folder)
         for name in variables:
             if name.startswith(("ZHIPUAI", "ZAI", "MMZHIPU", "LC_", "LANG", "COLUMNS")):

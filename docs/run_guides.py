@@ -91,7 +91,7 @@ def _is_output(block: Block) -> bool:
 
 
 def _is_file(block: Block) -> bool:
-    """Whether a block holds a file for the code: its title is a file name, and not that of a program of the repository."""
+    """Whether a block holds a file for the code: its title is a file name, and none of the repository."""
     return bool(block.title) and not _is_output(block) and not (DOCS.parent / block.title).exists()
 
 

@@ -18,12 +18,38 @@ from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOK = EXAMPLES / "quickstart.ipynb"
+SETUP = [
+    """[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/llama-index-mm-zhipu/llama-index-mm-zhipu/blob/main/examples/quickstart.ipynb)
+
+在 Colab 或[魔搭](https://modelscope.cn/my/mynotebook)上，下面这一格会取得仓库并安装本包（几分钟）；在克隆的仓库里，它什么也不做。
+
+On Colab or [ModelScope](https://modelscope.cn/my/mynotebook), the next cell fetches the repository and installs the
+package (some minutes); in a clone it does nothing.""",
+    """import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+REPOSITORY = "https://github.com/llama-index-mm-zhipu/llama-index-mm-zhipu"
+
+if not Path("demo").is_dir():
+    if not Path("llama-index-mm-zhipu").is_dir():
+        subprocess.run(["git", "clone", "--depth", "1", REPOSITORY], check=True)
+    os.chdir("llama-index-mm-zhipu/examples")
+if find_spec("llama_index_mm_zhipu") is None:
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "..[demo]"], check=True)""",
+]
+"""Text and code of the cells before those of the script, for notebooks that are opened without the repository."""
+
 PLOT = Path(__file__).parent / "images" / "results.png"
 
 
 def executed_notebook() -> nbformat.NotebookNode:
     """Return the script as a notebook, run offline in the folder of the examples."""
     notebook = jupytext.read(EXAMPLES / "quickstart.py")
+    text, code = SETUP
+    notebook.cells[:0] = [nbformat.v4.new_markdown_cell(text), nbformat.v4.new_code_cell(code)]
     notebook.metadata = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     os.environ.pop("ZHIPUAI_API_KEY", None)
     # Over the store of an earlier run, images could have other ids.

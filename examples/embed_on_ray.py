@@ -36,7 +36,7 @@ def main() -> None:
     print(f"{report.nodes:,} images in {report.shards} shards, {report.bytes / 1e6:.1f} MB, {report.seconds:.0f} s")
     print(f"{report.kept:,} of them were there before; {report.skipped.count} images were left out")
 
-    # 2. An index: nothing is embedded again. Here it is an embedded one; see docs/en/guides/scale.md for Postgres and others.
+    # 2. An index: nothing is embedded again. Here it is an embedded one; docs/en/guides/scale.md has others.
     store = settings.output / "store"
     index = load_index(
         embed_model=embed_model,

@@ -1,5 +1,9 @@
 # %% [markdown]
-# # Search images by Chinese words and by image, and ask about them
+# # 用中文和图片检索图片，并就图片提问 · Search images by Chinese words and by image, and ask about them
+#
+# 本示例不需要联网：用的是演示图片、演示模型和本机的 GLM 模拟服务。要用真正的模型，请设置 `ZHIPUAI_API_KEY`，再运行
+# `python examples/quickstart.py --model ViT-B-16 --data test.jsonl`；`--data` 也可以是图片文件夹。`quickstart.ipynb`
+# 的步骤相同。
 #
 # This example runs offline: it uses the demo images, the demo model and a local mock of the GLM API. To use the real
 # models, set `ZHIPUAI_API_KEY` and run `python examples/quickstart.py --model ViT-B-16 --data test.jsonl`; `--data` may
@@ -37,7 +41,9 @@ EXAMPLES = Path() if IN_NOTEBOOK else Path(__file__).parent
 DEMO, CASES = EXAMPLES / "demo", EXAMPLES / "cases"
 
 # %% [markdown]
-# ## Settings
+# ## 设置 · Settings
+# 脚本从命令行读取这些设置；在 notebook 里，请直接修改默认值。
+#
 # The script reads these from the command line. In the notebook, change the defaults.
 
 # %%
@@ -92,7 +98,7 @@ def query_image(nodes: Sequence[ImageNode]) -> Path:
 
 
 # %% [markdown]
-# ## Load the images and look at five of them
+# ## 读取图片，看看其中五张 · Load the images and look at five of them
 
 # %%
 settings.output.mkdir(parents=True, exist_ok=True)
@@ -106,7 +112,7 @@ five = nodes[:: max(1, len(nodes) // 5)][:5]
 save(plot_results(None, five), "five_images.png")
 
 # %% [markdown]
-# ## Classify an image: probabilities of labels
+# ## 判断图片属于哪个标签 · Classify an image: probabilities of labels
 
 # %%
 embed_model = ChineseClipEmbedding(settings.model)
@@ -116,7 +122,9 @@ for label, probability in zip(labels, embed_model.similarity(five[0], labels)[0]
     print(f"{probability:7.4f}  {label}")
 
 # %% [markdown]
-# ## Build the index
+# ## 建立索引 · Build the index
+# 进度条每前进一步，就有一批数据写入了磁盘。
+#
 # Each batch is on disk when the progress bar advances.
 
 # %%
@@ -125,7 +133,7 @@ index = build_index(nodes, embed_model=embed_model, persist_dir=store, show_prog
 print(f"Indexed {len(nodes)} images into {os.path.relpath(store)}")
 
 # %% [markdown]
-# ## Search by words and by image
+# ## 按文字、按图片检索 · Search by words and by image
 
 # %%
 retriever = index.as_retriever(similarity_top_k=5)
@@ -138,7 +146,7 @@ found_by_image = retriever.retrieve(QueryBundle("", image_path=str(image)))
 print_results(f"Images like {os.path.relpath(image)}", found_by_image)
 
 # %% [markdown]
-# ## Close the index and load it again
+# ## 关闭索引，再从磁盘加载 · Close the index and load it again
 
 # %%
 index.close()
@@ -151,7 +159,7 @@ same = [result.node.node_id for result in again] == [result.node.node_id for res
 print(f"\nLoaded the index again from disk; it finds {'the same images' if same else 'other images'}.")
 
 # %% [markdown]
-# ## Plot the results
+# ## 画出结果 · Plot the results
 
 # %%
 save(plot_results(settings.words, found), "by_words.png")
@@ -160,7 +168,10 @@ save(plot_results(settings.words, found), "by_words.png")
 save(plot_results(image, found_by_image), "by_image.png")
 
 # %% [markdown]
-# ## Ask by words
+# ## 用文字提问 · Ask by words
+# 查询引擎为问题检索图片，把它们连同编号、相似度和描述发给模型。回答用编号引用图片，
+# `response.metadata` 把这些引用对应到节点 id。
+#
 # The query engine finds images for the question and sends them to the model with number, similarity and caption. The
 # answer cites images by number, and `response.metadata` maps these citations to node ids.
 
@@ -171,13 +182,17 @@ response = engine.query(settings.question)
 print_answer(settings.question, response)
 
 # %% [markdown]
+# 画廊把回答和图片放在一起，每个 [图1] 都可以点击。notebook 直接显示它，`save` 把它存成网页。
+#
 # A gallery shows the answer with its images; each [图1] is a link. Notebooks display it, and `save` writes a page.
 
 # %%
 save(show(settings.question, response), "answer.html")
 
 # %% [markdown]
-# ## Ask about an image of your own
+# ## 就自己的图片提问 · Ask about an image of your own
+# 引擎检索相似的图片，先把你的图片发给模型，再发这些图片。
+#
 # The engine finds similar images. The model gets your image first, then these.
 
 # %%
@@ -186,7 +201,10 @@ query = QueryBundle("我的图片里是什么？", image_path=str(image))
 print_answer(query.query_str, engine.query(query))
 
 # %% [markdown]
-# ## Find pages by what is written on them
+# ## 按写着的字找到页面 · Find pages by what is written on them
+# 幻灯片、扫描件和截图里的字是像素。OCR 把它们读出来（可选依赖 `ocr`），全文检索就能找到这些页面。
+# 这两页取自一本汽车手册，不带文字层。
+#
 # Slides, scans and screenshots are images whose words are pixels. OCR reads them (extra `ocr`), and full text search
 # finds the pages. These two are drawn from a car manual, without its text.
 
@@ -204,7 +222,9 @@ for result in found_pages:
 save(plot_results(question, found_pages), "pages.png")
 
 # %% [markdown]
-# ## Go on in the terminal
+# ## 在终端里继续 · Go on in the terminal
+# 命令 `mmzhipu` 可以检索同一个索引，不写 Python 也能建立别的索引。
+#
 # The command `mmzhipu` searches the same index, and builds others without any Python.
 
 # %%

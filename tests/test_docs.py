@@ -1,17 +1,15 @@
-"""The documentation is up to date: reference pages, links, code of guides, tables of models and errors."""
+"""The documentation is up to date: generated pages, links, tables of models and errors."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import error_messages
 import pytest
-from blocks import python_program
-from published_forms import Example, chinese_clip, muge_retrieval, parquet, write_images, write_lines
-from videos import scene, write_video
+from blocks import blocks_in
 
 import llama_index_mm_zhipu
 import llama_index_mm_zhipu.embedding
@@ -22,13 +20,10 @@ import llama_index_mm_zhipu.query
 import llama_index_mm_zhipu.readers
 import llama_index_mm_zhipu.testing
 import llama_index_mm_zhipu.vector_store
-from llama_index_mm_zhipu import ChineseClipEmbedding
 from llama_index_mm_zhipu.llm import MODELS
 from llama_index_mm_zhipu.llm.errors import ERROR_BY_CODE, error_from_answer
-from llama_index_mm_zhipu.testing import MockGLMServer
 
 ROOT = Path(__file__).parents[1]
-GUIDES = sorted((ROOT / "docs").glob("*.md"))
 REPOSITORY = re.compile(
     r"https://(?:github\.com/llama-index-mm-zhipu/llama-index-mm-zhipu/(?:blob|tree)"
     r"|raw\.githubusercontent\.com/llama-index-mm-zhipu/llama-index-mm-zhipu)/main/"
@@ -67,15 +62,45 @@ def test_every_public_name_is_in_the_reference(generator: ModuleType) -> None:
     assert public - {"MODELS", "OFFICIAL_MODELS", "PROMPTS"} <= described
 
 
+def test_the_pages_of_error_messages_are_up_to_date() -> None:
+    for language, page in error_messages.PAGES.items():
+        assert page.read_text(encoding="utf-8") == error_messages.page(language), "run make docs"
+
+
+def without_code(text: str) -> str:
+    for block in reversed(list(blocks_in(text))):
+        text = text[: block.start] + text[block.end :]
+    return re.sub(r"`[^`\n]*`", "", text)
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Return the anchors of the headings of a page, as GitHub and the site make them."""
+    text = page.read_text(encoding="utf-8")
+    for block in reversed(list(blocks_in(text))):
+        text = text[: block.start] + text[block.end :]
+    anchors: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", plain.lower()).strip().replace(" ", "-")
+        anchors.add(slug if slug not in anchors else f"{slug}-1")
+    return anchors
+
+
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_relative_links_and_links_to_the_repository_exist(page: Path) -> None:
-    text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", text) + re.findall(r'src="([^"]+)"', text)
+def test_links_to_files_of_the_repository_exist(page: Path) -> None:
+    text = without_code(page.read_text(encoding="utf-8"))
+    targets = re.findall(r"\]\(([^)]+)\)", text) + re.findall(r'src="([^"]+)"', text)
     for target in targets:
-        if (ours := REPOSITORY.match(target)) is not None:
-            assert (ROOT / target[ours.end() :]).exists(), target
-        elif not target.startswith("http"):
-            assert (page.parent / target).exists(), target
+        path, _, anchor = target.partition("#")
+        if (ours := REPOSITORY.match(path)) is not None:
+            linked = ROOT / path[ours.end() :]
+        elif path.startswith("http"):
+            continue
+        else:
+            linked = page.parent / path if path else page
+        assert linked.exists(), target
+        if anchor and linked.suffix == ".md" and "reference" not in linked.parts:
+            assert anchor in anchors_of(linked), target
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
@@ -83,52 +108,6 @@ def test_links_of_the_readmes_are_absolute(readme: str) -> None:
     """The package index shows the READMEs, too."""
     text = re.sub(r"```.*?```|`[^`]*`", "", (ROOT / readme).read_text(encoding="utf-8"), flags=re.DOTALL)
     assert [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("https://")] == []
-
-
-@pytest.fixture(scope="module")
-def lesson(photos: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A video of three photographs."""
-    return write_video(tmp_path_factory.mktemp("videos") / "lesson.mp4", [(scene(photo), 3) for photo in photos[:3]])
-
-
-@pytest.fixture
-def guide_folder(tmp_path: Path, photos: list[Path], lesson: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The environment that guides assume: an API key, a server, and images and data sets in the current directory."""
-    monkeypatch.chdir(tmp_path)
-    # The full-size model takes a second of CPU time for three images.
-    photos = photos[:4]
-    shutil.copy(photos[0], "car.jpg")
-    shutil.copy(lesson, ".")
-    Path("slides").mkdir()
-    for photo in photos:
-        shutil.copy(photo, "slides")
-    write_lines(Path("captions.csv"), ["图片,标题,价格", f"{sorted(Path('slides').glob('*.jpg'))[0].name},裙子,199"])
-    for case in ("lecture", "car_maintenance"):
-        shutil.copy(ROOT / "examples" / "cases" / f"{case}.pdf", ".")
-    examples = [Example(number, photo.read_bytes(), photo.stem) for number, photo in enumerate(photos, 1)]
-    muge_retrieval(Path("MUGE"), examples)
-    chinese_clip(Path("Flickr30k-CN"), examples)
-    parquet(Path("hub"), examples)
-    write_images(Path("images"), examples, "{}.jpg".format)
-    write_lines(Path("goods.tsv"), ["no\ttitle\ttext\tfile\tcategory", "7\t裙子\t红色\t1.jpg\t服装"])
-    with MockGLMServer() as server:
-        monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
-        monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
-        yield
-
-
-@pytest.fixture(scope="module")
-def loaded_model(vit_b_16_root: Path) -> ChineseClipEmbedding:
-    """The full-size model, kept in memory: otherwise each guide would load it."""
-    return ChineseClipEmbedding(str(vit_b_16_root), device="cpu")
-
-
-@pytest.mark.usefixtures("guide_folder")
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.name)
-def test_the_code_of_guides_runs(guide: Path, documented_model: str, request: pytest.FixtureRequest) -> None:
-    if documented_model == "ViT-B-16":
-        request.getfixturevalue("loaded_model")
-    exec(python_program(guide, documented_model), {})
 
 
 def table_rows(start: str) -> list[list[str]]:
@@ -182,5 +161,5 @@ def test_the_table_of_errors_refers_to_existing_tests() -> None:
 
 @pytest.mark.integration
 def test_the_table_of_stores_is_up_to_date(load_script: Callable[[Path], ModuleType]) -> None:
-    page = (ROOT / "docs" / "en" / "guides" / "scale.md").read_text(encoding="utf-8")
-    assert page == load_script(Path("docs/store_table.py")).page(), "run make docs"
+    for page, text in load_script(Path("docs/store_table.py")).pages().items():
+        assert page.read_text(encoding="utf-8") == text, "run make docs"

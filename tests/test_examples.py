@@ -115,11 +115,40 @@ def outputs_by_cell(notebook: nbformat.NotebookNode) -> list[list[str]]:
     ]
 
 
-def test_the_notebook_has_the_code_of_the_script(notebook: nbformat.NotebookNode) -> None:
+def test_the_notebook_has_the_code_of_the_script(
+    notebook: nbformat.NotebookNode, load_script: Callable[[Path], ModuleType]
+) -> None:
+    setup = load_script(Path("docs/run_notebook.py")).SETUP
     script = jupytext.read(QUICKSTART)
-    assert [(cell.cell_type, cell.source) for cell in notebook.cells] == [
+    assert [cell.source for cell in notebook.cells[: len(setup)]] == setup
+    assert [(cell.cell_type, cell.source) for cell in notebook.cells[len(setup) :]] == [
         (cell.cell_type, cell.source) for cell in script.cells
     ], "run make docs"
+
+
+def test_the_notebook_fetches_the_repository_where_it_is_opened_alone(
+    notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Colab, but from this clone and without the installation."""
+    repository = tmp_path / "origin"
+    (repository / "examples" / "demo").mkdir(parents=True)
+    (repository / "examples" / "demo" / "README.md").write_text("demo", encoding="utf-8")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(repository)]
+    subprocess.run(["git", "init", "--quiet", str(repository)], check=True)
+    subprocess.run([*git, "add", "."], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "Add the demo"], check=True)
+    (opened := tmp_path / "opened").mkdir()
+    monkeypatch.chdir(opened)
+    code = notebook.cells[1].source
+    url = re.search(r'REPOSITORY = "(.+)"', code)
+    assert url is not None
+    for name, value in {"COUNT": "1", "KEY_0": f"url.{repository.as_uri()}.insteadOf", "VALUE_0": url[1]}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    exec(code, {})
+    assert Path.cwd() == opened / "llama-index-mm-zhipu" / "examples"
+    assert Path("demo/README.md").is_file()
+    exec(code, {})
+    assert Path.cwd() == opened / "llama-index-mm-zhipu" / "examples"
 
 
 def test_the_notebook_is_stored_with_its_outputs(notebook: nbformat.NotebookNode) -> None:

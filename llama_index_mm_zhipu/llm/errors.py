@@ -95,10 +95,6 @@ class GLMQuotaError(GLMError):
     advice = "check balance and plan of the account, or take a free model such as glm-4.6v-flash"
 
 
-ACCOUNT_ERRORS = (GLMAuthenticationError, GLMQuotaError)
-"""Errors that every further call would raise: runs over many images end with them, whatever ``on_error`` is."""
-
-
 class GLMRateLimitError(GLMError):
     """Raised when there are too many concurrent requests or the service is busy.
 
@@ -263,6 +259,10 @@ class GLMBudgetError(GLMError):
     """
 
     advice = "raise max_cost or max_total_tokens, or count from zero with llm.usage.reset()"
+
+
+ACCOUNT_ERRORS = (GLMAuthenticationError, GLMQuotaError, GLMBudgetError)
+"""Errors that every further call would raise: runs over many images end with them, whatever ``on_error`` is."""
 
 
 ERROR_BY_CODE: dict[str, type[GLMError]] = {

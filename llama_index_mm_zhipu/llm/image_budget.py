@@ -81,8 +81,8 @@ class ImageBudget:
         if self.policy == "error":
             raise new_error(
                 GLMInvalidRequestError,
-                f"{sum(counts)} images, and the model takes {self.images} in one request; "
-                'send fewer, or set image_policy="auto"',
+                f"{sum(counts)} images, and the model takes {self.images} in one request",
+                advice='send fewer, or set image_policy="auto"',
             )
         slots = _slots(counts, self.images, self._kept_for_older(messages))
         on_sheets = [slot > 0 and self._may_share(index, counts) for index, slot in enumerate(slots)]

@@ -159,6 +159,22 @@ def test_a_token_with_any_characters_is_in_the_address(visited: Visit) -> None:
     assert "?token=%E5%AF%86+%E7%A0%81%26%3D%2F%3F%23%2B%25\n" in run.err
 
 
+def test_a_token_of_the_environment_is_not_printed(visited: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MMZHIPU_TOKEN", "s3cret")
+
+    def visitor(client: httpx.Client, url: str) -> list[int]:
+        try:
+            headers = [{"Authorization": f"Bearer {token}"} for token in ("wrong", "s3cret")]
+            return [client.get("/api/status", headers=each).status_code for each in headers]
+        finally:
+            press_ctrl_c()
+
+    run, statuses = visited(visitor)
+    assert statuses == [401, 200]
+    assert "/?token=$MMZHIPU_TOKEN\n" in run.err
+    assert "s3cret" not in run.out + run.err
+
+
 @pytest.mark.parametrize("host", ["::", "0.0.0.0"])
 def test_all_addresses_that_are_printed_are_served(visited: Visit, host: str) -> None:
     if host == "::" and not socket.has_dualstack_ipv6():

@@ -34,7 +34,13 @@ from llama_index_mm_zhipu import (
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.ingestion import CaptionCacheError, ImageCaptioner
 from llama_index_mm_zhipu.ingestion.captioner import parse_answer
-from llama_index_mm_zhipu.llm import EmptyAnswerError, GLMAuthenticationError, GLMQuotaError, GLMServerError
+from llama_index_mm_zhipu.llm import (
+    EmptyAnswerError,
+    GLMAuthenticationError,
+    GLMBudgetError,
+    GLMQuotaError,
+    GLMServerError,
+)
 from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer, Says, Stall
 
 Connect = Callable[..., ZhipuMultiModal]
@@ -205,6 +211,19 @@ def test_errors_that_concern_all_images_are_raised_at_once(
     server.fail_next(401, code, "身份验证失败。", times=20)
     with pytest.raises(error):
         captioner(slides)
+
+
+def test_a_budget_that_is_used_up_ends_the_run_and_a_larger_one_continues_it(
+    connect: Connect, slides: list[ImageNode], server: MockGLMServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "captions.sqlite3"
+    llm = connect(max_total_tokens=1)
+    with pytest.raises(GLMBudgetError, match="raise max_cost or max_total_tokens"):
+        ImageCaptioner(llm=llm, cache_path=path, num_workers=1, on_error="skip")(slides)
+    assert len(server.requests) == 1
+    done = ImageCaptioner(llm=connect(), cache_path=path, num_workers=1)(slides)
+    assert all(node.get_content() for node in done)
+    assert len(server.requests) == len(slides)
 
 
 def test_an_unusable_cache_is_an_error_before_any_request(

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conformance import VectorStoreConformance
 from blocks import code_blocks
+from conformance import VectorStoreConformance
 from filter_cases import where
 from index_conformance import IndexConformance
 from llama_index.core.schema import ImageNode, IndexNode, NodeRelationship, RelatedNodeInfo, TextNode

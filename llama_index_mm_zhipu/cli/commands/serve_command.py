@@ -121,12 +121,15 @@ def _announce(
     url: str, token: str | None, opening: Future[ImageService], options: argparse.Namespace, console: Console
 ) -> None:
     query = f"/?{urlencode({TOKEN_PARAMETER: token})}" if token else ""
+    # Services take the token from the environment, and what they print is logged.
+    is_secret = bool(token) and token == os.environ.get(TOKEN_VARIABLE) and not options.token
+    shown = f"/?{TOKEN_PARAMETER}=${TOKEN_VARIABLE}" if is_secret else query
     port = url.rpartition(":")[2]
     addresses = [url]
     if options.host in _WILDCARDS:
         addresses = [f"http://127.0.0.1:{port}", *(f"http://{address}:{port}" for address in _own_addresses())]
     for address in addresses:
-        console.note(console.wording.serving_page.format(url=f"{address}{query}"))
+        console.note(console.wording.serving_page.format(url=f"{address}{shown}"))
     console.note(console.wording.stop_serving)
     opening.add_done_callback(lambda opened: _tell_ready(opened, console))
     if options.open:

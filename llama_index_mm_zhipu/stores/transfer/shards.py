@@ -1,4 +1,7 @@
-"""Nodes with their vectors as Parquet files. docs/en/guides/moving.md documents the columns, which other programs may write."""
+"""Nodes with their vectors as Parquet files.
+
+docs/en/guides/moving.md documents the columns, which other programs may write.
+"""
 
 from __future__ import annotations
 
@@ -267,7 +270,7 @@ def _rows_of_file(
                 yield _rows_of(batch, dimension or 0)
     except (ValueError, pa.ArrowException) as error:
         raise StoreError(
-            f"shard {path} is not in the format of docs/en/guides/moving.md: {one_line(str(error))}"
+            f"shard {path} is not in the format that export_index writes: {one_line(str(error))}"
         ) from None
 
 
@@ -320,7 +323,7 @@ def _described(path: Path) -> tuple[Shard, tuple[int, Precision]]:
             return shard, (_dimension_of(parquet), vectors)
     except (ValueError, pa.ArrowException, OSError) as error:
         raise StoreError(
-            f"{path} is not a shard in the format of docs/en/guides/moving.md: {one_line(str(error))}"
+            f"{path} is not a shard in the format that export_index writes: {one_line(str(error))}"
         ) from None
 
 
