@@ -37,6 +37,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 SLOW = {
     "display.plots": "matplotlib looks for fonts",
     "distributed": "starts Ray",
+    "embedding.backends.BackendError": "imports torch",
     "embedding.backends.PrecisionReport": "loads the model in torch",
     "embedding.chinese_clip.embedding.ChineseClipEmbedding.check_precision": "loads the model in torch",
     "embedding.chinese_clip.embedding.ChineseClipEmbedding.warmup": "loads the model in torch",
@@ -85,13 +86,15 @@ class Docstring(NamedTuple):
     Attributes:
         name: What it documents: module without the package, and name.
         module: The module alone.
+        file: File of the module.
         line: Line of the file.
         text: The docstring.
-        is_method: Whether it documents a function in a class that is not a property.
+        is_method: Whether it documents a method that users call.
     """
 
     name: str
     module: str
+    file: Path
     line: int
     text: str
     is_method: bool
@@ -101,30 +104,33 @@ def docstrings(file: Path) -> Iterator[Docstring]:
     """Yield the docstrings of a module: its own, and those of classes, functions and variables."""
     parts = file.relative_to(PACKAGE).with_suffix("").parts
     module = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-    yield from _docstrings_of(ast.parse(file.read_text(encoding="utf-8")), module, module)
+    for name, expression, is_method in _documented(ast.parse(file.read_text(encoding="utf-8")), module, in_class=False):
+        yield Docstring(name, module, file, expression.lineno, cleandoc(expression.value), is_method)
 
 
-def _docstrings_of(parent: ast.Module | ast.ClassDef | ast.FunctionDef, module: str, name: str) -> Iterator[Docstring]:
+def _documented(parent: Any, name: str, *, in_class: bool) -> Iterator[tuple[str, Any, bool]]:
+    """Yield name and docstring of a part of a module, and of all that is defined in it."""
+    if parent.body and (text := _string(parent.body[0])):
+        yield name, text, in_class and _is_called(parent)
     for statement, follower in pairwise([*parent.body, None]):
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            yield from _docstrings_of(statement, module, f"{name}.{statement.name}")
+            yield from _documented(statement, f"{name}.{statement.name}", in_class=isinstance(parent, ast.ClassDef))
         elif isinstance(statement, (ast.Assign, ast.AnnAssign)) and (text := _string(follower)):
             target = statement.targets[0] if isinstance(statement, ast.Assign) else statement.target
-            yield Docstring(f"{name}.{ast.unparse(target)}", module, follower.lineno, cleandoc(text), False)
-    if parent.body and (text := _string(parent.body[0])):
-        yield Docstring(name, module, parent.body[0].lineno, cleandoc(text), _is_method(parent, name, module))
+            yield f"{name}.{ast.unparse(target)}", text, False
 
 
-def _string(statement: ast.stmt | None) -> str | None:
-    if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
-        return statement.value.value if isinstance(statement.value.value, str) else None
-    return None
+def _string(statement: ast.stmt | None) -> ast.Constant | None:
+    value = statement.value if isinstance(statement, ast.Expr) else None
+    return value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
 
 
-def _is_method(node: ast.AST, name: str, module: str) -> bool:
-    decorators = [ast.unparse(each) for each in getattr(node, "decorator_list", [])]
-    in_class = name.removeprefix(f"{module}.").count(".") == 1
-    return isinstance(node, ast.FunctionDef) and in_class and not any("property" in each for each in decorators)
+def _is_called(definition: ast.AST) -> bool:
+    """Whether users call a method: it is public, no property, and not the async form of another one."""
+    if not isinstance(definition, ast.FunctionDef) or definition.name.startswith("_"):
+        return False
+    decorators = [ast.unparse(decorator) for decorator in definition.decorator_list]
+    return definition.name not in NOT_CALLED and not any("property" in decorator for decorator in decorators)
 
 
 ALL = [docstring for file in sorted(PACKAGE.rglob("*.py")) for docstring in docstrings(file)]
@@ -144,7 +150,8 @@ class Runner:
         report = StringIO()
         with closing(ZhipuMultiModal()) as llm, self._without_new_files():
             names = self._names(docstring, llm)
-            test = doctest.DocTestParser().get_doctest(docstring.text, names, docstring.name, docstring.module, 0)
+            parser = doctest.DocTestParser()
+            test = parser.get_doctest(docstring.text, names, docstring.name, str(docstring.file), docstring.line - 1)
             for example in test.examples:
                 example.source = example.source.replace('"ViT-B-16"', repr(str(MODEL)))
             doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.write)
@@ -213,15 +220,5 @@ def test_every_public_name_has_an_example() -> None:
 
 
 def test_every_method_of_the_main_classes_has_an_example() -> None:
-    shown = {docstring.name for docstring in WITH_EXAMPLES}
-    methods = [
-        docstring.name
-        for docstring in ALL
-        if docstring.is_method and docstring.name.rpartition(".")[0] in MAIN_CLASSES and _is_called(docstring)
-    ]
-    assert [name for name in methods if name not in shown] == []
-
-
-def _is_called(docstring: Docstring) -> bool:
-    name = docstring.name.rpartition(".")[2]
-    return not name.startswith("_") and name not in NOT_CALLED
+    methods = {each.name for each in ALL if each.is_method and each.name.rpartition(".")[0] in MAIN_CLASSES}
+    assert sorted(methods - {docstring.name for docstring in WITH_EXAMPLES}) == []

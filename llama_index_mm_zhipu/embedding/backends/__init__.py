@@ -51,11 +51,11 @@ class BackendError(ValueError):
     """Raised when this machine cannot run a model as configured. The message says what to change or to install.
 
     Examples:
-        >>> ChineseClipEmbedding("ViT-B-16", backend="openvino", device="cuda").get_text_embedding("飞机")
+        >>> ChineseClipEmbedding("ViT-B-16", backend="torch", precision="int8").get_text_embedding("飞机")
         Traceback (most recent call last):
             ...
-        llama_index_mm_zhipu.embedding.backends.BackendError: backend="openvino" runs on the CPU, not on 'cuda':
-        take backend="torch" there
+        llama_index_mm_zhipu.embedding.backends.BackendError: precision="int8" needs OpenVINO, on a CPU: pip
+        install "llama-index-mm-zhipu[openvino]", and backend="auto" or "openvino" with device="cpu"
     """
 
 
