@@ -188,10 +188,10 @@ _STYLE = {
     "summary": False,
 }
 _ABOUT_EXAMPLES = (
-    'In the examples, `embed_model` is `ChineseClipEmbedding("ViT-B-16")`, `nodes` are images of a folder with captions, '
-    "`index` is `build_index(nodes, embed_model)`, and `llm` is `ZhipuMultiModal()`. Names that `llama_index_mm_zhipu` "
-    "exports are imported. The outputs come from the [demo model](../../examples/demo/README.md) and a mock of the GLM "
-    "API, so that tests can check them."
+    'In the examples, `embed_model` is `ChineseClipEmbedding("ViT-B-16")`, `nodes` are images of a folder with '
+    "captions, `index` is `build_index(nodes, embed_model)`, and `llm` is `ZhipuMultiModal()`. Names that "
+    "`llama_index_mm_zhipu` exports are imported. The outputs come from the "
+    "[demo model](../../examples/demo/README.md) and a mock of the GLM API, so that tests can check them."
 )
 _LINK = re.compile(r"\[([^\]]+)\]\(#([^)]+)\)")
 

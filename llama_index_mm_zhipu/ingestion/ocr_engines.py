@@ -134,7 +134,13 @@ class RapidOcrEngine:
         return self.threads is None and not self.params
 
     def for_workers(self, count: int) -> RapidOcrEngine:
-        """Return the engine for each of ``count`` processes."""
+        """Return the engine for each of ``count`` processes.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.ingestion import RapidOcrEngine
+            >>> RapidOcrEngine(threads=1).for_workers(4).threads
+            1
+        """
         return RapidOcrEngine(threads=self.threads or max(1, available_threads() // count), params=self.params)
 
     def __call__(self, image: Image.Image) -> list[OcrLine]:

@@ -84,7 +84,14 @@ class LayoutPage:
     elements: tuple[LayoutElement, ...]
 
     def lines(self) -> list[tuple[str, Box | None]]:
-        """Return the text as lines without Markdown, with boxes (see ``LayoutElement``) where they are known."""
+        """Return the text as lines without Markdown, with boxes (see ``LayoutElement``) where they are known.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.llm import LayoutParser
+            >>> page = LayoutParser().parse("lecture.pdf", end_page=1).pages[0]
+            >>> [text for text, box in page.lines()][:2]
+            ['什么是机器学习', '机器学习让计算机从数据中总结规律，而不是']
+        """
         if self.elements:
             return [line for element in self.elements for line in element.lines()]
         return [(line, None) for line in plain_lines(self.markdown)]
@@ -125,6 +132,12 @@ class Layout:
 
         Raises:
             GLMProtocolError: An answer does not have the form of the API.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.llm import Layout, LayoutParser
+            >>> responses = LayoutParser().parse("lecture.pdf", end_page=2).responses
+            >>> [page.number for page in Layout.of(responses, first=11).pages]
+            [11, 12]
         """
         pages: list[LayoutPage] = []
         for response in responses:

@@ -51,6 +51,13 @@ class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
 
         Raises:
             ValueError: The template is of another class, which cannot show images.
+
+        Examples:
+            >>> from llama_index.core.prompts import RichPromptTemplate
+            >>> from llama_index_mm_zhipu.prompts.templates import ImagePromptTemplate
+            >>> template = RichPromptTemplate('{% chat role="user" %}问题：{{ query_str }}{% endchat %}')
+            >>> ImagePromptTemplate.of(template).format(query_str="红苹果在哪里？").splitlines()[0]
+            'user: 问题：红苹果在哪里？'
         """
         if isinstance(template, cls):
             return template

@@ -110,6 +110,13 @@ class QueryRewriter:
 
         Raises:
             GLMError: The key is wrong or the account is empty.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.query import QueryRewriter
+            >>> from llama_index_mm_zhipu.testing import MockGLMServer
+            >>> with MockGLMServer(synonyms={"没气": ["胎压"]}) as server:
+            ...     QueryRewriter(ZhipuMultiModal(api_base=server.url)).rewrite("轮胎没气了").words
+            ['胎压']
         """
         bundle = as_bundle(question)
         words = self._known_words(bundle)

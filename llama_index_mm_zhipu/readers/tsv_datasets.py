@@ -53,6 +53,12 @@ class TsvReader(ImageReader):
         Raises:
             RecordError: A line cannot be used, and ``on_error="raise"``.
             FileNotFoundError: A file does not exist.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.readers import ChineseClipReader
+            >>> text = ChineseClipReader(id_prefix="flickr").load_texts("Flickr30k-CN", "test")[0]
+            >>> text.text, text.image_ids
+            ('红苹果', ('flickr/1',))
         """
         file, _ = self._existing_files(folder, split)
         source = self.source_of(folder, split)

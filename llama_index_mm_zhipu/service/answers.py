@@ -67,6 +67,12 @@ class AnswerStream:
 
         Raises:
             GLMError: The model did not answer.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> answer = ImageService(index, llm=llm).ask("红苹果", similarity_top_k=1).read()
+            >>> answer.question, list(answer.citations)
+            ('红苹果', ['图1'])
         """
         if not self._is_read:
             for _ in self:

@@ -71,7 +71,14 @@ class SearchResults:
     question: QueryBundle
 
     def gallery(self, language: Language | None = None) -> Gallery:
-        """Return the results as a page."""
+        """Return the results as a page.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> found = ImageService(index).search("红苹果")
+            >>> found.gallery("en").save("results.html").name
+            'results.html'
+        """
         return show(self.question, self.nodes, language=language)
 
 

@@ -101,6 +101,12 @@ class IndexInputs:
 
         Raises:
             EmptySourceError: None has; the iterator raises it at its end.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.inputs import IndexInputs
+            >>> items = IndexInputs(["images", "query.jpg"]).items()
+            >>> len(items)
+            13
         """
         items = self._iterate(allow_empty)
         return [*items] if self.is_light else items

@@ -43,7 +43,14 @@ class SearchResult:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as JSON values.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> [found] = ImageService(index).search("红苹果", similarity_top_k=1).results
+            >>> {key: found.as_dict()[key] for key in ("type", "number", "caption")}
+            {'type': 'image', 'number': 1, 'caption': '红苹果'}
+        """
         return asdict(self)
 
 

@@ -223,6 +223,15 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
         Raises:
             ValueError: The store cannot list nodes, or cannot filter like this.
+
+        Examples:
+            >>> from llama_index.vector_stores.qdrant import QdrantVectorStore
+            >>> from llama_index_mm_zhipu.stores import ExternalVectorStore
+            >>> from qdrant_client import QdrantClient
+            >>> store = ExternalVectorStore(QdrantVectorStore("images", client=QdrantClient(":memory:")))
+            >>> _ = build_index(nodes, embed_model, image_store=store)
+            >>> [node.text for node in store.get_nodes([nodes[0].node_id])]
+            ['红苹果']
         """
         node_ids = as_ids(node_ids, "node_ids")
         if node_ids is not None and not (filters and filters.filters):
