@@ -187,6 +187,12 @@ _STYLE = {
     "show_signature_annotations": True,
     "summary": False,
 }
+_ABOUT_EXAMPLES = (
+    'In the examples, `embed_model` is `ChineseClipEmbedding("ViT-B-16")`, `nodes` are images of a folder with '
+    "captions, `index` is `build_index(nodes, embed_model)`, and `llm` is `ZhipuMultiModal()`. Names that "
+    "`llama_index_mm_zhipu` exports are imported. The outputs come from the "
+    "[demo model](../../examples/demo/README.md) and a mock of the GLM API, so that tests can check them."
+)
 _LINK = re.compile(r"\[([^\]]+)\]\(#([^)]+)\)")
 
 
@@ -201,7 +207,7 @@ def pages() -> dict[str, str]:
 def _page(
     title: str, modules: dict[str, list[str]], package: griffe.Object | griffe.Alias, templates: Environment
 ) -> str:
-    parts = [f"# `{title}`"]
+    parts = [f"# `{title}`", _ABOUT_EXAMPLES]
     for module, names in modules.items():
         for name in names:
             path = f"{module}.{name}".removeprefix(f"{package.name}.")

@@ -53,6 +53,11 @@ class Gallery:
 
     Attributes:
         title: The words of the query; where it has none, the word "query" in the language of the gallery.
+
+    Examples:
+        >>> gallery = show("红苹果", index.as_retriever(similarity_top_k=2).retrieve("红苹果"))
+        >>> gallery.title, "<script" in gallery.save("results.html").read_text(encoding="utf-8")
+        ('红苹果', False)
     """
 
     def __init__(self, title: str, body: str, result_count: int) -> None:
@@ -77,6 +82,10 @@ class Gallery:
 
         Raises:
             OSError: The file cannot be written.
+
+        Examples:
+            >>> show("帆船", index.as_retriever().retrieve("帆船")).save("pages/results.html").exists()
+            True
         """
         file = Path(path).expanduser()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +162,7 @@ def show(
             images given as path, URL, ``bytes`` or ``PIL.Image``. A stream is read to its end, unless it is
             asynchronous.
         language: Language of names and headings. The default is the language of the query and the captions.
-        max_results: Maximum number of results to show.
+        max_results: Maximum number of results to show, 50 by default.
         allow_urls: Whether to fetch images given by ``http(s)`` URL. Proxies are not used.
         allow_private_urls: Whether such URLs may lead to this machine or a private network.
 
@@ -164,6 +173,11 @@ def show(
         ImageError: The image of the query cannot be read.
         TypeError: A result is neither a node nor an image.
         ValueError: ``max_results`` is below 1.
+
+    Examples:
+        >>> response = index.as_query_engine(llm, similarity_top_k=2).query("红苹果")
+        >>> show("红苹果", response).save("answer.html").name
+        'answer.html'
     """
     if max_results < 1:
         raise ValueError(f"max_results is {max_results}; it must be at least 1")

@@ -74,6 +74,12 @@ def plot_results(
         ImportError: matplotlib is not installed.
         ImageError: The image of the query cannot be read.
         TypeError: A result is neither a node nor an image.
+
+    Examples:
+        >>> figure = plot_results("红苹果", index.as_retriever(similarity_top_k=3).retrieve("红苹果"), columns=3)
+        >>> figure.savefig("results.png")
+        >>> [axes.get_title().splitlines()[-1] for axes in figure.axes]
+        ['查询', '红苹果', '男鞋', '汽车']
     """
     figure_class, drawn_font = _matplotlib(font)
     urls = UrlRules(allowed=allow_urls, allow_private=allow_private_urls)

@@ -92,6 +92,12 @@ def embed_dataset(
         TypeError: An argument has another type, or something cannot be pickled.
         ValueError: There is nothing to embed, the parts that are stored were made with other settings, or the actors
             do not fit into the cluster.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.distributed import embed_dataset
+        >>> report = embed_dataset("images", embed_model, "shards", num_actors=1, show_progress=False)
+        >>> report.nodes, report.shards, report.skipped.count
+        (12, 1, 0)
     """
     require_choice(on_error, "on_error", "raise", "skip")
     require_choice(vectors, "vectors", "float32", "float16")

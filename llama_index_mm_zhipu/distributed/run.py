@@ -39,8 +39,14 @@ class EmbedReport:
         incomplete: Images that are stored without the result of a stage, such as those whose text could not be read: as
             ``skipped``. The column ``stage`` of the file names the transformation.
         shards: Number of files; 0 for an index.
-        bytes: Size of the files.
-        seconds: Duration, with starting the actors.
+        bytes: Size of the files in bytes.
+        seconds: Duration in seconds, with starting the actors.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.distributed import embed_dataset
+        >>> report = embed_dataset("images", embed_model, "shards", num_actors=1, show_progress=False)
+        >>> report.nodes, report.kept, report.shards, report.bytes > 0
+        (12, 0, 1, True)
     """
 
     nodes: int

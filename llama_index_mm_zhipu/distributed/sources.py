@@ -40,9 +40,11 @@ class DatasetSource:
         FileNotFoundError: The file or folder does not exist.
 
     Examples:
+        >>> from llama_index_mm_zhipu.distributed import DatasetSource
         >>> from llama_index_mm_zhipu.readers import JsonlReader
-        >>> DatasetSource(JsonlReader(), "examples/demo/test.jsonl").path.name
-        'test.jsonl'
+        >>> source = DatasetSource(JsonlReader(), "goods.jsonl")
+        >>> source.path.name, next(source.iter_records()).text
+        ('goods.jsonl', '红苹果')
     """
 
     def __init__(self, reader: ImageReader, *args: Any, **load_kwargs: Any) -> None:

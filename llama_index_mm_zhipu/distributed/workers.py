@@ -47,6 +47,12 @@ class Stage:
         num_actors: How many processes run it.
         num_cpus: CPUs of each; 0 for transformations that wait for a service. It also is the number of threads.
         num_gpus: GPUs of each.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.distributed import Stage
+        >>> stages = [Stage(ImageCaptioner(llm), num_cpus=0), Stage(ImageOcr(), num_actors=4)]
+        >>> [type(stage.transformation).__name__ for stage in stages]
+        ['ImageCaptioner', 'ImageOcr']
     """
 
     transformation: TransformComponent

@@ -65,6 +65,13 @@ class StreamsImageEmbeddings(Protocol):
     """A model that takes images in any form, embeds them in batches of its own, and reports unreadable ones singly.
 
     Its ``get_image_embedding`` takes images in any form, too.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.embedding.contract import StreamsImageEmbeddings
+        >>> isinstance(embed_model, StreamsImageEmbeddings)
+        True
+        >>> [vector.shape for vector in embed_model.stream_image_embeddings(["images/apple.jpg"])]
+        [(256,)]
     """
 
     def stream_image_embeddings(self, images: Iterable[ImageSource]) -> Generator[Vector | ImageError, None, None]:
@@ -77,7 +84,14 @@ class StreamsImageEmbeddings(Protocol):
 
 @runtime_checkable
 class HasFingerprint(Protocol):
-    """A model that identifies its weights, so that a store refuses the vectors of other weights."""
+    """A model that identifies its weights, so that a store refuses the vectors of other weights.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.embedding.contract import HasFingerprint
+        >>> isinstance(embed_model, HasFingerprint)
+        True
+        >>> store = FaissMultiModalVectorStore(model=embed_model.fingerprint)
+    """
 
     @property
     def fingerprint(self) -> str:
@@ -86,7 +100,13 @@ class HasFingerprint(Protocol):
 
 @runtime_checkable
 class HasReference(Protocol):
-    """A model that can be made again from a few settings, which an index records to find its model again."""
+    """A model that can be made again from a few settings, which an index records to find its model again.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.embedding.contract import HasReference
+        >>> isinstance(embed_model, HasReference), embed_model.reference()["class_name"]
+        (True, 'ChineseClipEmbedding')
+    """
 
     def reference(self) -> dict[str, Any]:
         """Return the settings that choose the weights, JSON values without secrets, with the key ``class_name``."""
@@ -94,7 +114,13 @@ class HasReference(Protocol):
 
 @runtime_checkable
 class HasPrecision(Protocol):
-    """A model that computes in one of several precisions; their vectors may be mixed in a store."""
+    """A model that computes in one of several precisions; their vectors may be mixed in a store.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.embedding.contract import HasPrecision
+        >>> isinstance(embed_model, HasPrecision), embed_model.effective_precision
+        (True, 'fp32')
+    """
 
     @property
     def effective_precision(self) -> str:
@@ -103,7 +129,13 @@ class HasPrecision(Protocol):
 
 @runtime_checkable
 class KnowsText(Protocol):
-    """A model that can tell whether its vocabulary covers a text."""
+    """A model that can tell whether its vocabulary covers a text.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.embedding.contract import KnowsText
+        >>> isinstance(embed_model, KnowsText), embed_model.knows_text("𠮷")
+        (True, False)
+    """
 
     def knows_text(self, text: str) -> bool:
         """Return whether the vocabulary has any part of a text; if not, the vector of the text has no meaning."""
@@ -119,7 +151,13 @@ class LimitsTexts(Protocol):
 
 @runtime_checkable
 class AdaptsToLongTexts(Protocol):
-    """A model whose settings suit captions and queries, and that has others for the text of whole pages."""
+    """A model whose settings suit captions and queries, and that has others for the text of whole pages.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.embedding.contract import AdaptsToLongTexts
+        >>> isinstance(embed_model, AdaptsToLongTexts), embed_model.for_long_texts().long_text
+        (True, 'mean')
+    """
 
     def for_long_texts(self) -> BaseEmbedding:
         """Return a model that embeds all of a long text, in the same space."""
@@ -127,7 +165,18 @@ class AdaptsToLongTexts(Protocol):
 
 @runtime_checkable
 class RecommendsCaptionWeight(Protocol):
-    """A model for which captions should have another share than ``DEFAULT_CAPTION_WEIGHT``."""
+    """A model for which captions should have another share than ``DEFAULT_CAPTION_WEIGHT``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.embedding.contract import RecommendsCaptionWeight
+        >>> class CaptionsInVectors(ChineseClipEmbedding):
+        ...     @property
+        ...     def default_caption_weight(self) -> float:
+        ...         return 0.3
+        >>> embed_model = CaptionsInVectors("ViT-B-16")
+        >>> isinstance(embed_model, RecommendsCaptionWeight), embed_nodes(nodes, embed_model).caption_weight
+        (True, 0.3)
+    """
 
     @property
     def default_caption_weight(self) -> float:
@@ -136,7 +185,22 @@ class RecommendsCaptionWeight(Protocol):
 
 @runtime_checkable
 class EmbedsImagesWithText(Protocol):
-    """A model that can embed an image together with its caption into one vector."""
+    """A model that can embed an image together with its caption into one vector.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.embedding.contract import EmbedsImagesWithText
+        >>> class CaptionsOnly(ChineseClipEmbedding):
+        ...     @property
+        ...     def joins_captions(self) -> bool:
+        ...         return True
+        ...     def get_image_with_text_embeddings(self, images, texts):
+        ...         return self.get_text_embedding_batch(list(texts))
+        >>> isinstance(CaptionsOnly("ViT-B-16"), EmbedsImagesWithText)
+        True
+        >>> apple = embed_nodes(nodes, CaptionsOnly("ViT-B-16"))[0]
+        >>> f"{embed_model.similarity(apple.embedding, embed_model.get_text_embedding('红苹果')):.2f}"
+        '1.00'
+    """
 
     @property
     def joins_captions(self) -> bool:

@@ -54,6 +54,11 @@ class EmbeddedNodes(Sequence[BaseNode]):
         caption_weight: Share of the captions in the vectors of images, 0 to 1; None if there are no images.
         fingerprint: The embedding model, as a store records it.
         skipped: The images that could not be read, by node id.
+
+    Examples:
+        >>> embedded = embed_nodes(nodes, embed_model, caption_weight=0)
+        >>> [node.text for node in embedded][:3], embedded.skipped.count
+        (['红苹果', '汽车', '猫'], 0)
     """
 
     nodes: list[BaseNode]
@@ -92,8 +97,9 @@ def embed_nodes(
             split, and existing embeddings are replaced.
         embed_model: Embeds both images and texts; see ``llama_index_mm_zhipu.embedding.contract``.
         caption_weight: Share of the caption in a captioned image's vector, 0 to 1. None takes what suits the model,
-            usually 0.5, if all images have captions that the model takes whole, and otherwise 0. All parts of a
-            collection need the same. Longer captions, and page texts, are never in a vector.
+            usually 0.5 (``embedding.contract.DEFAULT_CAPTION_WEIGHT``), if all images have captions that the model
+            takes whole, and otherwise 0. All parts of a collection need the same. Longer captions, and page texts, are
+            never in a vector.
         on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images.
         show_progress: Show progress bars.
 
@@ -104,6 +110,13 @@ def embed_nodes(
         TypeError: A node is neither an image nor a text.
         ValueError: A text is the content of a binary file, or an argument is out of range.
         ImageError: An image cannot be read.
+
+    Examples:
+        >>> embedded = embed_nodes(nodes, embed_model)
+        >>> len(embedded), len(embedded[0].embedding), embedded.caption_weight
+        (12, 256, 0.5)
+        >>> build_index(embedded, embed_model).image_store.count()
+        12
     """
     require_choice(on_error, "on_error", "raise", "skip")
     in_range(caption_weight, "caption_weight", 0, 1)

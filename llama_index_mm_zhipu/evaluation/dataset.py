@@ -30,6 +30,11 @@ class RetrievalQuery(NamedTuple):
     Attributes:
         text: The query.
         image_ids: Node ids of the images; at least one.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.evaluation import RetrievalQuery
+        >>> RetrievalQuery("机油多久换一次？", ("manual/1", "manual/2"))
+        RetrievalQuery(text='机油多久换一次？', image_ids=('manual/1', 'manual/2'))
     """
 
     text: str
@@ -48,7 +53,10 @@ class RetrievalDataset:
         TypeError: A query is not a text with a tuple of node ids.
 
     Examples:
-        >>> questions = RetrievalDataset([RetrievalQuery("机油多久换一次？", ("manual/1",))])
+        >>> from llama_index_mm_zhipu.evaluation import RetrievalDataset, RetrievalQuery
+        >>> questions = RetrievalDataset([RetrievalQuery("红苹果", (nodes[0].node_id,))])
+        >>> evaluate_retrieval(build_index("images", embed_model), questions).text_to_image.recall
+        {1: 1.0, 5: 1.0, 10: 1.0}
     """
 
     queries: list[RetrievalQuery]
@@ -68,6 +76,12 @@ class RetrievalDataset:
             nodes: Image nodes of a reader; they are read once and not kept.
             merge_equal_captions: Whether equal captions become one query that has all of their images. Otherwise each
                 caption is a query with one image, as in the published tables of Flickr30k-CN and COCO-CN.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.evaluation import RetrievalDataset
+            >>> dataset = RetrievalDataset.from_nodes(nodes)
+            >>> [query.text for query in dataset.queries][:3]
+            ['红苹果', '汽车', '猫']
         """
         queries: list[tuple[str, list[str]]] = []
         by_text: dict[str, list[str]] = {}
@@ -89,16 +103,35 @@ class RetrievalDataset:
         Args:
             texts: Tuples of a text, the ids of its images and further values, as ``reader.load_texts(…)`` returns them.
                 Texts without images are left out.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.evaluation import RetrievalDataset
+            >>> RetrievalDataset.from_texts([("红苹果", ["1", "2"]), ("没有图片", [])]).queries
+            [RetrievalQuery(text='红苹果', image_ids=('1', '2'))]
         """
         return cls([RetrievalQuery(text, tuple(image_ids)) for text, image_ids, *_ in texts if image_ids])
 
     def restricted_to(self, image_ids: Collection[str]) -> RetrievalDataset:
-        """Return the queries with only the given images. Queries that have none of them are left out."""
+        """Return the queries with only the given images. Queries that have none of them are left out.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.evaluation import RetrievalDataset
+            >>> dataset = RetrievalDataset.from_texts([("苹果", ["1", "2"]), ("帆船", ["3"])])
+            >>> dataset.restricted_to({"1"}).queries
+            [RetrievalQuery(text='苹果', image_ids=('1',))]
+        """
         kept = [(text, [each for each in wanted if each in image_ids]) for text, wanted in self.queries]
         return self.from_texts(kept)
 
     def texts_by_image(self) -> dict[str, list[int]]:
-        """Return by node id the indexes of an image's queries in ``queries``."""
+        """Return by node id the indexes of an image's queries in ``queries``.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.evaluation import RetrievalDataset
+            >>> dataset = RetrievalDataset.from_texts([("苹果", ["1", "2"]), ("红苹果", ["1"])])
+            >>> dataset.texts_by_image()
+            {'1': [0, 1], '2': [0]}
+        """
         found: dict[str, list[int]] = {}
         for index, query in enumerate(self.queries):
             for image_id in query.image_ids:
@@ -123,6 +156,11 @@ class PublishedRecall(NamedTuple):
     Attributes:
         text_to_image: Recall of images by text.
         image_to_text: Recall of texts by image; None if it was not published.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.evaluation import PUBLISHED
+        >>> PUBLISHED["flickr30k-cn"]["ViT-L-14"]
+        PublishedRecall(text_to_image=(68.0, 89.7, 94.4), image_to_text=(80.2, 96.6, 98.2))
     """
 
     text_to_image: tuple[float, float, float]
@@ -152,7 +190,15 @@ PUBLISHED: dict[str, dict[str, PublishedRecall]] = {
         "ViT-H-14": PublishedRecall((69.2, 89.9, 96.1), (63.0, 86.6, 92.9)),
     },
 }
-"""Results of Chinese-CLIP by data set and model, on the validation split of MUGE and the test splits of the others."""
+"""Results of Chinese-CLIP without fine-tuning, by data set and model, on the validation split of MUGE and the test
+splits of the others, from the authors' table: https://github.com/OFA-Sys/Chinese-CLIP/blob/master/Results.md.
+
+Examples:
+    >>> from llama_index_mm_zhipu.evaluation import PUBLISHED
+    >>> recall = PUBLISHED["muge"]["ViT-H-14"].text_to_image
+    >>> f"{sum(recall) / 3:.1f}"
+    '78.8'
+"""
 
 
 @dataclass(frozen=True)

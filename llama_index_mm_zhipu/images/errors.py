@@ -21,7 +21,15 @@ _HOST_AND_PATH = re.compile(r"(\[[^\]/]*\]|[^/:\[]*)(:\d*)?(/.*)?", re.DOTALL)
 
 
 class ImageError(ValueError):
-    """An image cannot be found, fetched or decoded. The message names the image and says what to do."""
+    """An image cannot be found, fetched or decoded. The message names the image and says what to do.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import load_image
+        >>> load_image("images/pear.jpg")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.images.errors.ImageError: no such image: images/pear.jpg; check the path
+    """
 
 
 def describe(source: object) -> str:

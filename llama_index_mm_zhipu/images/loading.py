@@ -40,6 +40,12 @@ def load_image(source: ImageSource, *, urls: UrlRules = NO_URLS, on_truncated: O
 
     Raises:
         ImageError: The image does not exist, may not be fetched, is too large, or cannot be decoded.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import load_image
+        >>> image = load_image("images/apple.jpg")
+        >>> image.mode, image.size
+        ('RGB', (128, 128))
     """
     with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
         image.load()
@@ -71,6 +77,11 @@ def load_resized(
 
     Raises:
         ImageError: The image does not exist, may not be fetched, is too large, or cannot be decoded.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import load_resized
+        >>> load_resized("images/apple.jpg", 64).size
+        (64, 64)
     """
     with open_image(source, urls=urls, on_truncated=on_truncated) as image, pillow_warnings_ignored():
         # Only has an effect on a JPEG that is not decoded yet.
@@ -118,10 +129,18 @@ def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
 
     Args:
         source: An image in any form that ``load_image`` takes.
-        urls: Whether URLs are fetched, and within which limits.
+        urls: Whether URLs are fetched, and within which limits; by default they are not.
+
+    Returns:
+        The bytes of the file; a ``PIL.Image`` as PNG.
 
     Raises:
         ImageError: The file does not exist, or the URL may not be fetched or does not answer.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import read_bytes
+        >>> read_bytes("images/apple.jpg")[:2].hex()
+        'ffd8'
     """
     resolved = resolve_source(source)
     if isinstance(resolved, bytes):
@@ -141,6 +160,15 @@ def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int
         image: The image. It is converted to RGB for JPEG, and for PNG if PNG does not have its mode.
         image_format: ``"JPEG"`` or ``"PNG"``.
         quality: JPEG quality, 1 to 95.
+
+    Returns:
+        The bytes of a file of this format.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import encode_image, load_image
+        >>> data = encode_image(load_image("images/apple.jpg"), "PNG")
+        >>> data[1:4]
+        b'PNG'
     """
     buffer = BytesIO()
     if image_format == "JPEG":

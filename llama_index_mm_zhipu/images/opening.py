@@ -60,6 +60,12 @@ def open_image(
 
     Raises:
         ImageError: The image does not exist, may not be fetched, is too large, or cannot be decoded.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import open_image
+        >>> with open_image("images/apple.jpg") as image:
+        ...     print(image.format, image.size)
+        JPEG (128, 128)
     """
     if on_truncated not in ("warn", "raise"):
         raise ValueError(f"on_truncated is {on_truncated!r}; it must be 'warn' or 'raise'")

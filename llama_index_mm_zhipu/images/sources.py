@@ -54,9 +54,17 @@ class UrlRules:
     Attributes:
         allowed: Whether to fetch at all.
         allow_private: Whether a host may be this machine or in a private network.
-        max_bytes: Maximum size of a response, compressed or not.
+        max_bytes: Maximum size of a response in bytes, compressed or not; 64 MiB by default.
         timeout: Seconds for the whole download, redirects included.
         max_redirects: How many redirects are followed.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import UrlRules, load_image
+        >>> load_image("http://127.0.0.1:9/apple.jpg", urls=UrlRules(allowed=True))
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.images.errors.ImageError: http://127.0.0.1:9/apple.jpg leads to the private address
+        127.0.0.1; set allow_private_urls=True if that is meant
     """
 
     allowed: bool = False
@@ -129,8 +137,17 @@ def decode_base64(text: str | bytes, name: str = "the text") -> bytes:
         text: Base64 with or without ``data:image/…;base64,``.
         name: Name of the text for errors.
 
+    Returns:
+        The decoded bytes.
+
     Raises:
         ImageError: The text is not base64, or it is empty.
+
+    Examples:
+        >>> from base64 import b64encode
+        >>> from llama_index_mm_zhipu.images import decode_base64
+        >>> decode_base64("data:image/jpeg;base64," + b64encode(b"abc").decode())
+        b'abc'
     """
     characters = text if isinstance(text, str) else text.decode("ascii", "replace")
     if match := _DATA_URI.match(characters):

@@ -90,7 +90,7 @@ def build_index(
         ocr: True reads the text in images by ``ImageOcr()``, after the transformations, so that full text search finds
             them; it needs the extra ``ocr``. Give an ``ImageOcr`` for other settings. Images that cannot be read are
             indexed without their text, and images without text as they are.
-        insert_batch_size: How many nodes are embedded and written together.
+        insert_batch_size: How many nodes are embedded and written together, 256 by default.
         show_progress: Whether to show progress bars.
 
     Returns:
@@ -105,6 +105,15 @@ def build_index(
         OSError: With ``remove_missing``, a folder cannot be listed.
         ValueError: There is nothing to index, a store cannot be used like this, or ``persist_dir`` is given and would
             hold nothing.
+
+    Examples:
+        Images with captions, in memory; then images without captions, in a folder:
+
+        >>> index = build_index(nodes, embed_model)
+        >>> [result.node.text for result in index.as_retriever(similarity_top_k=1).retrieve("红苹果")]
+        ['红苹果']
+        >>> build_index("images", embed_model, persist_dir="storage").image_store.count()
+        12
     """
     require_choice(on_error, "on_error", "raise", "skip")
     in_range(caption_weight, "caption_weight", 0, 1)
@@ -226,7 +235,7 @@ def load_index(
         on_error: As in ``build_index``, for later insertions, like the rest of the arguments.
         transformations: Applied to documents that are inserted.
         ocr: Whether the text in images that are inserted is read, as in ``build_index``; it is not recorded.
-        insert_batch_size: How many nodes are embedded and written together.
+        insert_batch_size: How many nodes are embedded and written together, 256 by default.
         show_progress: Whether insertions show progress bars.
 
     Raises:
@@ -237,6 +246,12 @@ def load_index(
         TypeError: There is no multimodal embedding model, or neither a folder nor a store is given.
         ValueError: A store cannot be used like this; ``image_store`` and ``text_store`` are swapped, or both are given
             and a folder besides.
+
+    Examples:
+        >>> build_index(nodes, embed_model, persist_dir="storage").close()
+        >>> index = load_index("storage")
+        >>> [result.node.text for result in index.as_retriever(similarity_top_k=1).retrieve("红苹果")]
+        ['红苹果']
     """
     is_recorded = embed_model is None and not isinstance(Settings._embed_model, MultiModalEmbedding)
     if not is_recorded:

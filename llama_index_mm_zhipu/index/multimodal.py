@@ -91,6 +91,11 @@ class ImageIndex(MultiModalVectorStoreIndex):
         TypeError: There is no multimodal embedding model.
         ValueError: The storage context does not hold two stores that keep nodes, or one is made for vectors of another
             dimension.
+
+    Examples:
+        >>> index = build_index(nodes, embed_model)
+        >>> index.image_store.count(), index.text_store.count(), index.caption_weight
+        (12, 0, 0.5)
     """
 
     index_struct_cls = ImageIndexStruct
@@ -229,6 +234,11 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Raises:
             TypeError: An argument is not known; the message names the likely one.
             ValueError: A mode, number or language is not possible.
+
+        Examples:
+            >>> retriever = index.as_retriever(similarity_top_k=1)
+            >>> [(result.node.text, f"{result.score:.2f}") for result in retriever.retrieve("红苹果")]
+            [('红苹果', '0.96')]
         """
         # None stands for the default, as elsewhere in LlamaIndex. This line comes first: it sees the arguments alone.
         given = {name: value for name, value in locals().items() if name != "self" and value is not None}
@@ -248,6 +258,11 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
         Raises:
             TypeError: An argument is not known; the message names the likely one.
+
+        Examples:
+            >>> response = index.as_query_engine(llm, similarity_top_k=1).query("红苹果")
+            >>> [node.text for node in response.source_nodes], list(response.metadata["citations"])
+            (['红苹果'], ['图1'])
         """
         return make_query_engine(self.as_retriever, llm, options)
 
@@ -272,6 +287,13 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Raises:
             TypeError: The mode's engine does not know an argument; the message names the likely one.
             ValueError: The mode does not exist.
+
+        Examples:
+            >>> engine = index.as_chat_engine("context", llm, similarity_top_k=1)
+            >>> [node.text for node in engine.chat("红苹果").source_nodes]
+            ['红苹果']
+            >>> [node.text for node in engine.chat("帆船呢？").source_nodes], len(engine.chat_history)
+            (['帆船'], 4)
         """
         mode = member_of(ChatMode, chat_mode, "chat_mode")
         return make_chat_engine(self.as_retriever, mode, llm, options) or super().as_chat_engine(
@@ -286,7 +308,22 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
     @explicit_arguments
     def insert(self, document: IndexItem, *, show_progress: bool = False) -> None:  # type: ignore[override]
-        """Insert a document, an image in any form, or a folder of images; texts are split."""
+        """Insert a document, an image in any form, or a folder of images; texts are split.
+
+        Raises:
+            ImageError: An image cannot be read, with ``on_error="raise"``; what was inserted before it is stored.
+            StoreError: A store cannot be written to.
+            TypeError: An item is neither a node nor an image.
+            ValueError: A file is not an image; the message names the reader for it.
+
+        Examples:
+            >>> from llama_index.core import Document
+            >>> index = build_index("images", embed_model)
+            >>> index.insert("query.jpg")
+            >>> index.insert(Document(text="苹果每斤 10 元。"))
+            >>> index.image_store.count(), index.text_store.count()
+            (13, 1)
+        """
         found = nodes_of(list(items_of(document)), self.skipped, on_error=self._destination.on_error)
         self._insert_nodes(transformed(found, self.transformations), show_progress=show_progress)
         for node in found:
@@ -299,7 +336,21 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
     @explicit_arguments
     def insert_nodes(self, nodes: IndexInput, *, show_progress: bool = False) -> None:  # type: ignore[override]
-        """Insert nodes, images in any form, or folders of images; documents are taken as nodes, and not split."""
+        """Insert nodes, images in any form, or folders of images; documents are taken as nodes, and not split.
+
+        Raises:
+            ImageError: An image cannot be read, with ``on_error="raise"``; what was inserted before it is stored.
+            StoreError: A store cannot be written to.
+            TypeError: An item is neither a node nor an image.
+            ValueError: A file is not an image; the message names the reader for it.
+
+        Examples:
+            >>> from llama_index.core.schema import ImageNode, TextNode
+            >>> apple = ImageNode(image_path="query.jpg", text="红苹果")
+            >>> index.insert_nodes([apple, TextNode(text="苹果每斤 10 元。")])
+            >>> index.image_store.count(), index.text_store.count()
+            (13, 1)
+        """
         found = nodes_of(list(items_of(nodes)), self.skipped, on_error=self._destination.on_error)
         self._insert_nodes(found, show_progress=show_progress)
 
@@ -312,6 +363,16 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
         Whether all images have captions is not known when the first are stored: an index that has recorded no
         ``caption_weight`` takes 0 instead of 0.5.
+
+        Raises:
+            ImageError: An image cannot be read, with ``on_error="raise"``; what was inserted before it is stored.
+            StoreError: A store cannot be written to.
+
+        Examples:
+            >>> index = build_index(nodes[:2], embed_model)
+            >>> index.insert_batches([nodes[2:7], nodes[7:]])
+            >>> index.image_store.count()
+            12
         """
         self._write(batches, is_stream=True)
 
@@ -326,6 +387,12 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Raises:
             ModelMismatchError: ``embed_nodes`` used another model than the index; nothing is stored.
             ValueError: A node has no vector, or the index holds images with another caption weight; nothing is stored.
+
+        Examples:
+            >>> index = build_index(nodes[:2], embed_model)
+            >>> index.insert_embedded(embed_nodes(nodes[2:], embed_model))
+            >>> index.image_store.count()
+            12
         """
         if isinstance(nodes, EmbeddedNodes):
             require_fingerprint(nodes.fingerprint, self._destination.image_model)
@@ -374,6 +441,13 @@ class ImageIndex(MultiModalVectorStoreIndex):
         """Insert a document, then delete the older nodes with its id; nothing is lost if the insertion fails.
 
         Stores that cannot list nodes delete the older nodes first.
+
+        Examples:
+            >>> from llama_index.core import Document
+            >>> index.insert(Document(id_="price", text="苹果每斤 10 元。"))
+            >>> index.update_ref_doc(Document(id_="price", text="苹果每斤 12 元。"))
+            >>> [node.get_content() for node in index.text_store.get_nodes()]
+            ['苹果每斤 12 元。']
         """
         require_known("update_ref_doc", update_kwargs, ("insert_kwargs",))
         before = [_ids_of_document(store, document.id_) for store in self._stores]
@@ -394,6 +468,15 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Returns:
             Whether each document was written. Unchanged texts are not embedded again, nor are images whose content is
             known (see ``build_index``).
+
+        Examples:
+            >>> from llama_index.core import Document
+            >>> documents = [Document(id_="price", text="苹果每斤 10 元。"), Document(id_="origin", text="产地：烟台")]
+            >>> index.refresh_ref_docs(documents)
+            [True, True]
+            >>> documents[0] = Document(id_="price", text="苹果每斤 12 元。")
+            >>> index.refresh_ref_docs(documents)
+            [True, False]
         """
         return [self._refresh(document, **update_kwargs) for document in documents]
 
@@ -412,7 +495,15 @@ class ImageIndex(MultiModalVectorStoreIndex):
         return bool(self.written_texts) or images != self._destination.images.get_nodes_of_document(document.id_)
 
     def delete_ref_doc(self, ref_doc_id: str, delete_from_docstore: bool = False) -> None:  # type: ignore[override]
-        """Delete all nodes of a document, images and texts; an unknown id is no error."""
+        """Delete all nodes of a document, images and texts; an unknown id is no error.
+
+        Examples:
+            >>> from llama_index.core import Document
+            >>> index.insert(Document(id_="price", text="苹果每斤 10 元。"))
+            >>> index.delete_ref_doc("price")
+            >>> index.text_store.is_empty()
+            True
+        """
         for store in self._stores:
             store.delete(ref_doc_id)
         if delete_from_docstore:
@@ -423,7 +514,13 @@ class ImageIndex(MultiModalVectorStoreIndex):
         await asyncio.to_thread(self.delete_ref_doc, ref_doc_id, delete_from_docstore)
 
     def delete_nodes(self, node_ids: list[str], delete_from_docstore: bool = False) -> None:  # type: ignore[override]
-        """Delete nodes by id, images and texts; unknown ids are ignored."""
+        """Delete nodes by id, images and texts; unknown ids are ignored.
+
+        Examples:
+            >>> index.delete_nodes([nodes[0].node_id, "unknown"])
+            >>> index.image_store.count()
+            11
+        """
         node_ids = as_ids(node_ids, "node_ids") or []
         for store in self._stores:
             store.delete_nodes(node_ids)
@@ -436,12 +533,24 @@ class ImageIndex(MultiModalVectorStoreIndex):
         await asyncio.to_thread(self.delete_nodes, node_ids, delete_from_docstore)
 
     def checkpoint(self) -> None:
-        """Write the stores' faiss caches, so that the next opening is fast. Nodes are on disk without it."""
+        """Write the stores' faiss caches, so that the next opening is fast. Nodes are on disk without it.
+
+        Examples:
+            >>> index = build_index(nodes, embed_model, persist_dir="storage")
+            >>> index.checkpoint()
+        """
         for store in self._stores:
             store.checkpoint()
 
     def close(self) -> None:
-        """Checkpoint and close the stores; the index cannot be used afterwards."""
+        """Checkpoint and close the stores; the index cannot be used afterwards.
+
+        Examples:
+            >>> index = build_index(nodes, embed_model, persist_dir="storage")
+            >>> index.close()
+            >>> load_index("storage").image_store.count()
+            12
+        """
         for store in self._stores:
             store.close()
 

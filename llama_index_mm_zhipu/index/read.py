@@ -125,9 +125,10 @@ def read_nodes(
         ValueError: A file holds many images, or a document holds the bytes of a binary file.
 
     Examples:
-        >>> from llama_index.core.schema import ImageNode
-        >>> [node.node_id for node in read_nodes([ImageNode(id_="apple", image_path="apple.jpg")])]
-        ['apple']
+        >>> from pathlib import Path
+        >>> read = read_nodes(["images", Path("query.jpg")])
+        >>> len(read), Path(read[-1].image_path).name
+        (13, 'query.jpg')
     """
     nodes = nodes_of(list(items_of(given)), Skipped(), on_error=on_error, show_progress=show_progress)
     return transformed(nodes, transformations or Settings.transformations)

@@ -43,6 +43,12 @@ def as_index_store(store: BasePydanticVectorStore) -> Any:
     Raises:
         StoreError: The store's server cannot be reached.
         ValueError: The store cannot be used.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.index.stores import as_index_store
+        >>> store = FaissMultiModalVectorStore()
+        >>> as_index_store(store) is store
+        True
     """
     return store if isinstance(store, IndexStore) else ExternalVectorStore(store)
 

@@ -42,6 +42,17 @@ def forget_missing(
 
     Returns:
         The ids of the deleted documents.
+
+    Examples:
+        >>> from llama_index.core.ingestion import IngestionPipeline
+        >>> from llama_index.core.storage.docstore import SimpleDocumentStore
+        >>> from llama_index_mm_zhipu.ingestion import forget_missing
+        >>> docstore, store = SimpleDocumentStore(), FaissMultiModalVectorStore()
+        >>> pipeline = IngestionPipeline(transformations=[embed_model], docstore=docstore, vector_store=store)
+        >>> _ = pipeline.run(documents=nodes[:3])
+        >>> store.delete(nodes[0].node_id)
+        >>> forget_missing(docstore, store) == [nodes[0].node_id]
+        True
     """
     missing = sorted(set(docstore.get_all_document_hashes().values()) - set(vector_store.document_ids()))
     for document_id in missing:

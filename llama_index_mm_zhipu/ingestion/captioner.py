@@ -34,7 +34,17 @@ logger = logging.getLogger(__name__)
 
 
 class CaptionCacheError(CacheError):
-    """The file of cached captions cannot be read or written."""
+    """The file of cached captions cannot be read or written.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("captions.sqlite3").write_text("not a database")
+        >>> ImageCaptioner(llm, cache_path="captions.sqlite3")(read_folder("images"))
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.ingestion.captioner.CaptionCacheError: the cache of captions at captions.sqlite3
+        cannot be used: file is not a database; give another path
+    """
 
 
 # Errors that would recur for every image.
@@ -51,24 +61,24 @@ class ImageCaptioner(KnownFields, TransformComponent):
 
     Args:
         llm: A multimodal chat LLM; the default is ``Settings.llm`` if one was set, otherwise ``ZhipuMultiModal()``.
-        language: Language of the captions, ``"zh"`` or ``"en"``.
+        language: Language of the captions, ``"zh"``, the default, or ``"en"``.
         prompt: Question about each image; the default is ``CAPTION_PROMPTS[language]``. An answer in another format
             than that of these prompts becomes the caption as a whole.
-        num_workers: Number of concurrent requests; ``ZhipuMultiModal(max_concurrency=…)`` is a limit, too.
-        overwrite: Whether to replace existing captions.
-        on_error: ``"skip"`` images that fail, which keep no caption and are listed in ``skipped``, or ``"raise"`` the
-            first error. A wrong key or an empty account is always raised. Use ``"raise"`` in a pipeline with a
-            docstore, which would regard skipped images as done.
+        num_workers: Number of concurrent requests, 10 by default; ``ZhipuMultiModal(max_concurrency=…)`` is a limit,
+            too.
+        overwrite: Whether to replace existing captions; False by default.
+        on_error: ``"skip"``, the default, leaves images that fail without a caption and lists them in ``skipped``;
+            ``"raise"`` raises the first error. A wrong key or an empty account is always raised. Use ``"raise"`` in a
+            pipeline with a docstore, which would regard skipped images as done.
         cache_path: SQLite file of captions; the default is ``llama_index_mm_zhipu/captions.sqlite3`` in LlamaIndex's
             cache folder.
         show_progress: Whether to show a progress bar.
 
     Examples:
-        >>> from llama_index_mm_zhipu import ZhipuMultiModal
-        >>> from llama_index_mm_zhipu.ingestion import ImageCaptioner
-        >>> captioner = ImageCaptioner(llm=ZhipuMultiModal(api_key="id.secret"), num_workers=4)
-        >>> captioner.on_error
-        'skip'
+        >>> captioner = ImageCaptioner(llm, num_workers=4)
+        >>> [node] = captioner(read_folder("images")[:1])
+        >>> node.text, captioner.skipped.count
+        ('JPEG 128×128，平均颜色 #...', 0)
     """
 
     llm: SerializeAsAny[LLM] = Field(description="LLM that writes the captions.")

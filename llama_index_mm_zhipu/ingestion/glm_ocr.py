@@ -21,6 +21,13 @@ class GlmOcrEngine:
 
     Raises:
         ValueError: No client is given, and there is no key.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from llama_index_mm_zhipu.ingestion import GlmOcrEngine
+        >>> lines = GlmOcrEngine()(Image.open("slides/1.jpg"))
+        >>> len(lines), lines[0].score
+        (1, 1.0)
     """
 
     thread_safe = True

@@ -52,7 +52,17 @@ _FORMAT = 1
 
 
 class OcrCacheError(CacheError):
-    """The file of cached OCR results cannot be read or written."""
+    """The file of cached OCR results cannot be read or written.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("ocr.sqlite3").write_text("not a database")
+        >>> ImageOcr(engine=lambda image: [], cache_path="ocr.sqlite3")(read_folder("slides"))
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.ingestion.ocr.OcrCacheError: the cache of ocr at ocr.sqlite3 cannot be used: file
+        is not a database; give another path
+    """
 
 
 # Errors that would recur for every image.
@@ -70,14 +80,14 @@ class ImageOcr(KnownFields, TransformComponent):
     Args:
         engine: Returns the lines of an RGB image, see ``OcrEngine``; the default is ``RapidOcrEngine()``, which needs
             the extra ``ocr``.
-        longest_side: Longer side in pixels to which larger images are shrunk first.
-        min_score: Lines with a lower score are dropped, 0 to 1.
-        num_workers: 1 reads image after image in this process. More are processes, each with its own engine (about
-            1 GB for RapidOCR), or threads if the engine is thread-safe.
+        longest_side: Longer side in pixels to which larger images are shrunk first, 1,600 by default.
+        min_score: Lines with a lower score are dropped, 0 to 1; 0.85 by default.
+        num_workers: 1, the default, reads image after image in this process. More are processes, each with its own
+            engine (about 1 GB for RapidOCR), or threads if the engine is thread-safe.
         overwrite: Whether to read images that have a page text, such as the text layer of a PDF file.
-        on_error: ``"skip"`` images that fail, which get no page text and are listed in ``skipped``, or ``"raise"`` the
-            first error. A cache that cannot be used and a missing extra are always raised. Use ``"raise"`` in a
-            pipeline with a docstore, which would regard skipped images as done.
+        on_error: ``"skip"``, the default, leaves images that fail without a page text and lists them in ``skipped``;
+            ``"raise"`` raises the first error. A cache that cannot be used and a missing extra are always raised. Use
+            ``"raise"`` in a pipeline with a docstore, which would regard skipped images as done.
         cache_path: SQLite file of results; the default is ``llama_index_mm_zhipu/ocr.sqlite3`` in LlamaIndex's cache
             folder.
         allow_urls: Whether images may be fetched from http(s) URLs.
@@ -88,9 +98,12 @@ class ImageOcr(KnownFields, TransformComponent):
         ImportError: No engine is given, and the extra ``ocr`` is not installed.
 
     Examples:
-        >>> from llama_index_mm_zhipu.ingestion import ImageOcr, OcrLine
-        >>> ImageOcr(engine=lambda image: [OcrLine("胎压", (0.1, 0.1, 0.4, 0.2))]).longest_side
-        1600
+        >>> from llama_index_mm_zhipu.images import page_text_of
+        >>> from llama_index_mm_zhipu.ingestion import OcrLine
+        >>> ocr = ImageOcr(engine=lambda image: [OcrLine("胎压", (0.1, 0.1, 0.4, 0.2))])
+        >>> [page] = ocr(read_folder("slides")[:1])
+        >>> page_text_of(page), page.metadata["page_text_lines"]
+        ('胎压', [{'text': '胎压', 'box': [0.1, 0.1, 0.4, 0.2], 'score': 1.0}])
     """
 
     engine: OcrEngine = Field(description="Returns the lines of an image.")

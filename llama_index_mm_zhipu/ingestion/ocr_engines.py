@@ -29,6 +29,11 @@ class OcrLine:
         text: What is written there.
         box: Left, top, right and bottom as fractions of the image, 0 to 1.
         score: How sure the engine is, 0 to 1.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.ingestion import OcrLine
+        >>> OcrLine("胎压 2.3", (0.1, 0.1, 0.4, 0.2), score=0.98)
+        OcrLine(text='胎压 2.3', box=(0.1, 0.1, 0.4, 0.2), score=0.98)
     """
 
     text: str
@@ -47,6 +52,17 @@ Engines may have attributes:
   threads; otherwise they are processes, and the engine must be picklable.
 - ``in_reading_order``: True if the lines are whole paragraphs in reading order, which are kept as they are.
 - ``for_workers(count)``: returns the engine for each of that many processes, which share the processor's cores.
+
+Examples:
+    >>> from llama_index_mm_zhipu.ingestion import OcrEngine, OcrLine
+    >>> class TyrePressure:
+    ...     fingerprint = "tyre pressure 1"
+    ...     def __call__(self, image):
+    ...         return [OcrLine("胎压", (0.1, 0.1, 0.4, 0.2))]
+    >>> engine: OcrEngine = TyrePressure()
+    >>> [page] = ImageOcr(engine=engine)(read_folder("slides")[:1])
+    >>> page.metadata["page_text_lines"]
+    [{'text': '胎压', 'box': [0.1, 0.1, 0.4, 0.2], 'score': 1.0}]
 """
 
 _calling = fork_safe_lock()
@@ -89,6 +105,13 @@ class RapidOcrEngine:
 
     Raises:
         ImportError: The extra ``ocr`` is not installed.
+
+    Examples:
+        >>> from PIL import Image
+        >>> from llama_index_mm_zhipu.ingestion import RapidOcrEngine
+        >>> lines = RapidOcrEngine(threads=1)(Image.open("slides/1.jpg"))
+        >>> [line.text for line in lines][:2]
+        ['什么是机器学习', '机器学习让计算机从数据中总结规律，而不是']
     """
 
     def __init__(self, *, threads: int | None = None, params: Mapping[str, Any] | None = None) -> None:
@@ -111,7 +134,13 @@ class RapidOcrEngine:
         return self.threads is None and not self.params
 
     def for_workers(self, count: int) -> RapidOcrEngine:
-        """Return the engine for each of ``count`` processes."""
+        """Return the engine for each of ``count`` processes.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.ingestion import RapidOcrEngine
+            >>> RapidOcrEngine(threads=1).for_workers(4).threads
+            1
+        """
         return RapidOcrEngine(threads=self.threads or max(1, available_threads() // count), params=self.params)
 
     def __call__(self, image: Image.Image) -> list[OcrLine]:

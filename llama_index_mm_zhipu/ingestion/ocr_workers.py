@@ -30,11 +30,29 @@ _EXIT_SECONDS = 5.0
 
 
 class OcrEngineError(TypeError):
-    """An engine cannot be used in worker processes. The message says why."""
+    """An engine cannot be used in worker processes. The message says why.
+
+    Examples:
+        >>> ImageOcr(engine=lambda image: [], num_workers=2)(read_folder("slides"))
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.ingestion.ocr_workers.OcrEngineError: the OCR engine cannot be used in worker
+        processes (__main__.<lambda>: Can't pickle <function <lambda> at ...>: attribute lookup <lambda> on
+        __main__ failed); define it in a module that can be imported, or take num_workers=1
+    """
 
 
 class OcrWorkerError(RuntimeError):
-    """A worker process ended while it read an image, for example because memory ran out."""
+    """A worker process ended while it read an image, for example because memory ran out.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.ingestion import OcrWorkerError
+        >>> ocr = ImageOcr(engine=lambda image: [], on_error="raise")
+        >>> try:
+        ...     pages = ocr(read_folder("slides"))
+        ... except OcrWorkerError:
+        ...     print("take fewer workers")
+    """
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,16 @@ class GLMError(Exception):
         retryable: Whether the same call may succeed later.
         retry_after: Seconds after which the API asks to try again; None if it does not say.
         partial_text: Text that a stream had delivered before it failed.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.fail_next(429, "1302", "您当前使用该API的并发数过高")
+        ...     try:
+        ...         ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        ...     except GLMError as error:
+        ...         print(type(error).__name__, error.code, error.http_status, error.retryable)
+        GLMRateLimitError 1302 429 True
     """
 
     advice = "see the message of the API"
@@ -47,7 +57,19 @@ class GLMError(Exception):
 
 
 class GLMAuthenticationError(GLMError):
-    """Raised when the key is wrong or expired, or its account is locked."""
+    """Raised when the key is wrong or expired, or its account is locked.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer(api_key="id.secret") as server:
+        ...     ZhipuMultiModal(api_key="id.wrong", api_base=server.url).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMAuthenticationError: the GLM API answered HTTP 401, code 1002:
+        Authorization Token非法，请确认Authorization Token正确传递。; check ZHIPUAI_API_KEY, ZAI_API_KEY or
+        api_key, and that api_base is of the service that gave the key; Zhipu's keys are at
+        https://open.bigmodel.cn/usercenter/apikeys
+    """
 
     advice = (
         "check ZHIPUAI_API_KEY, ZAI_API_KEY or api_key, and that api_base is of the service that gave the key; Zhipu's "
@@ -56,67 +78,185 @@ class GLMAuthenticationError(GLMError):
 
 
 class GLMQuotaError(GLMError):
-    """Raised when the account has no balance or its daily or plan limit is reached. Retrying soon does not help."""
+    """Raised when the account has no balance or its daily or plan limit is reached. Retrying soon does not help.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.fail_next(429, "1113", "您的账户已欠费")
+        ...     ZhipuMultiModal(api_base=server.url).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMQuotaError: the GLM API answered HTTP 429, code 1113: 您的账户已欠费;
+        a key of the Coding Plan needs the api_base that ends in /api/coding/paas/v4; check balance and plan of
+        the account, or take a free model such as glm-4.6v-flash
+    """
 
     advice = "check balance and plan of the account, or take a free model such as glm-4.6v-flash"
 
 
 class GLMRateLimitError(GLMError):
-    """Raised when there are too many concurrent requests or the service is busy."""
+    """Raised when there are too many concurrent requests or the service is busy.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.fail_next(429, "1302", "并发数过高")
+        ...     ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMRateLimitError: the GLM API answered HTTP 429, code 1302: 并发数过高;
+        wait, or send fewer requests at a time
+    """
 
     advice = "wait, or send fewer requests at a time"
 
 
 class GLMInvalidRequestError(GLMError):
-    """Raised when the API, or this package on its behalf, refuses the request."""
+    """Raised when the API, or this package on its behalf, refuses the request.
+
+    Examples:
+        >>> llm.complete("你好", model="glm-5v")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMInvalidRequestError: the GLM API answered HTTP 400, code 1211:
+        模型不存在，请检查模型代码。; check model name, parameters and images; if the API cannot fetch an image
+        URL, set inline_urls=True
+    """
 
     advice = "check model name, parameters and images; if the API cannot fetch an image URL, set inline_urls=True"
 
 
 class GLMContextTooLongError(GLMInvalidRequestError):
-    """Raised when prompt and images exceed the model's context window."""
+    """Raised when prompt and images exceed the model's context window.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.fail_next(400, "1261", "Prompt 超长")
+        ...     ZhipuMultiModal(api_base=server.url).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMContextTooLongError: the GLM API answered HTTP 400, code 1261: Prompt
+        超长; send fewer images or less text, or take a model with a larger context
+    """
 
     advice = "send fewer images or less text, or take a model with a larger context"
 
 
 class GLMContentFilteredError(GLMError):
-    """Raised when the API considers the question, an image or the answer unsafe."""
+    """Raised when the API considers the question, an image or the answer unsafe.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.fail_next(400, "1301", "系统检测到输入或生成内容可能包含不安全或敏感内容")
+        ...     ZhipuMultiModal(api_base=server.url).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMContentFilteredError: the GLM API answered HTTP 400, code 1301:
+        系统检测到输入或生成内容可能包含不安全或敏感内容; rephrase the question or leave the image out
+    """
 
     advice = "rephrase the question or leave the image out"
 
 
 class GLMServerError(GLMError):
-    """Raised when the service fails."""
+    """Raised when the service fails.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.fail_next(500, "500", "内部错误")
+        ...     ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMServerError: the GLM API answered HTTP 500, code 500: 内部错误; try
+        again later
+    """
 
     advice = "try again later"
 
 
 class GLMConnectionError(GLMError):
-    """Raised when the service cannot be reached or the connection is cut."""
+    """Raised when the service cannot be reached or the connection is cut.
+
+    Examples:
+        >>> ZhipuMultiModal(api_base="http://127.0.0.1:9/v4", max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMConnectionError: no connection to the GLM API (...); check the
+        network and api_base
+    """
 
     advice = "check the network and api_base"
 
 
 class GLMTimeoutError(GLMConnectionError):
-    """Raised when the service does not answer in time."""
+    """Raised when the service does not answer in time.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, Stall
+        >>> with MockGLMServer() as server:
+        ...     server.script(Stall())
+        ...     ZhipuMultiModal(api_base=server.url, timeout=0.05, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMTimeoutError: the GLM API did not answer in time (...); raise timeout
+        or deadline: images can take two minutes at busy hours
+    """
 
     advice = "raise timeout or deadline: images can take two minutes at busy hours"
 
 
 class GLMProtocolError(GLMError):
-    """Raised when an answer does not have the documented form."""
+    """Raised when an answer does not have the documented form.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, RawAnswer
+        >>> with MockGLMServer() as server:
+        ...     server.script(RawAnswer("<html>welcome</html>"))
+        ...     ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMProtocolError: the GLM API sent 20 characters that are no JSON
+        object; check api_base; a proxy may have answered instead
+    """
 
     advice = "check api_base; a proxy may have answered instead"
 
 
 class GLMToolCallError(GLMError):
-    """Raised when the arguments of a tool call are cut off or not one JSON object. Arguments are never guessed."""
+    """Raised when the arguments of a tool call are cut off or not one JSON object. Arguments are never guessed.
+
+    Examples:
+        >>> from llama_index.core.llms import ChatMessage
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, ToolCalls
+        >>> with MockGLMServer() as server:
+        ...     server.script(ToolCalls([("search", '{"query": "红')]))
+        ...     llm = ZhipuMultiModal(api_base=server.url)
+        ...     llm.chat([ChatMessage("找红苹果")])
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMToolCallError: the model called 'search' with arguments that are not
+        one JSON object: '{"query": "红'; ask again; raise max_tokens where it cut the answer off
+    """
 
     advice = "ask again; raise max_tokens where it cut the answer off"
 
 
 class GLMBudgetError(GLMError):
-    """Raised before a request is sent when the budget of ``max_cost`` or ``max_total_tokens`` is used up."""
+    """Raised before a request is sent when the budget of ``max_cost`` or ``max_total_tokens`` is used up.
+
+    Examples:
+        >>> llm = ZhipuMultiModal(max_total_tokens=10)
+        >>> _ = llm.complete("你好")
+        >>> llm.complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMBudgetError: 63 tokens are used of max_total_tokens=10; raise
+        max_cost or max_total_tokens, or count from zero with llm.usage.reset()
+    """
 
     advice = "raise max_cost or max_total_tokens, or count from zero with llm.usage.reset()"
 
@@ -282,4 +422,16 @@ def _rebuilt(error_type: type[GLMError], message: str, attributes: dict[str, Any
 
 
 class EmptyAnswerError(RuntimeError):
-    """Raised when a model answers with empty text."""
+    """Raised when a model answers with empty text.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, Says
+        >>> with MockGLMServer() as server:
+        ...     server.script(Says(""))
+        ...     index.as_query_engine(ZhipuMultiModal(api_base=server.url)).query("红苹果")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.EmptyAnswerError: the model answered nothing to a question with 2
+        sources; ask again, or raise max_tokens (if LlamaIndex logged a structured response error before, that
+        is the cause)
+    """

@@ -26,7 +26,15 @@ class LayoutElement:
     Attributes:
         label: What it is: ``"text"``, ``"table"``, ``"formula"`` or ``"image"``.
         content: Its text as Markdown, tables as HTML; for an image, nothing or the URL of a cut-out.
-        box: Its place on the page; None if the answer has none, or none in a known unit.
+        box: Its place on the page: left, top, right and bottom as fractions of width and height, 0 to 1; None if the
+            answer has none, or none in a known unit.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.llm import LayoutParser
+        >>> page = LayoutParser().parse("lecture.pdf", end_page=1).pages[0]
+        >>> element = page.elements[0]
+        >>> element.label, element.content, [round(side, 2) for side in element.box]
+        ('text', '什么是机器学习', [0.0, 0.0, 1.0, 0.05])
     """
 
     label: str
@@ -37,6 +45,12 @@ class LayoutElement:
         """Return its text as lines without Markdown, each with its share of the box.
 
         The API gives one box for an element, whatever its height: each line gets an equal strip of it.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.llm import LayoutElement
+            >>> table = "<table><tr><td>前轮</td><td>2.3</td></tr><tr><td>后轮</td><td>2.5</td></tr></table>"
+            >>> LayoutElement("table", table, (0.0, 0.0, 1.0, 0.5)).lines()
+            [('前轮 2.3', (0.0, 0.0, 1.0, 0.25)), ('后轮 2.5', (0.0, 0.25, 1.0, 0.5))]
         """
         lines = plain_lines(self.content) if self.label != _IMAGE_LABEL else []
         if self.box is None:
@@ -57,6 +71,12 @@ class LayoutPage:
         number: Number of the page in its file, from 1.
         markdown: The page as Markdown.
         elements: Its parts in reading order.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.llm import LayoutParser
+        >>> page = LayoutParser().parse("slides/1.jpg").pages[0]
+        >>> page.number, len(page.elements)
+        (1, 1)
     """
 
     number: int
@@ -64,7 +84,14 @@ class LayoutPage:
     elements: tuple[LayoutElement, ...]
 
     def lines(self) -> list[tuple[str, Box | None]]:
-        """Return the text as lines without Markdown, with boxes where they are known."""
+        """Return the text as lines without Markdown, with boxes (see ``LayoutElement``) where they are known.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.llm import LayoutParser
+            >>> page = LayoutParser().parse("lecture.pdf", end_page=1).pages[0]
+            >>> [text for text, box in page.lines()][:2]
+            ['什么是机器学习', '机器学习让计算机从数据中总结规律，而不是']
+        """
         if self.elements:
             return [line for element in self.elements for line in element.lines()]
         return [(line, None) for line in plain_lines(self.markdown)]
@@ -83,6 +110,12 @@ class Layout:
         markdown: The document as Markdown.
         pages: Its pages.
         responses: The answers of the API as parsed JSON. ``Layout.of`` makes the layout from them again.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.llm import Layout, LayoutParser
+        >>> layout = LayoutParser().parse("lecture.pdf", end_page=2)
+        >>> len(layout.pages), Layout.of(layout.responses) == layout
+        (2, True)
     """
 
     markdown: str
@@ -99,6 +132,12 @@ class Layout:
 
         Raises:
             GLMProtocolError: An answer does not have the form of the API.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.llm import Layout, LayoutParser
+            >>> responses = LayoutParser().parse("lecture.pdf", end_page=2).responses
+            >>> [page.number for page in Layout.of(responses, first=11).pages]
+            [11, 12]
         """
         pages: list[LayoutPage] = []
         for response in responses:

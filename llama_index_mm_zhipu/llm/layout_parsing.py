@@ -69,8 +69,9 @@ class LayoutParser:
 
     Examples:
         >>> from llama_index_mm_zhipu.llm import LayoutParser
-        >>> LayoutParser(api_key="id.secret")
-        LayoutParser(model='glm-ocr', api_base='https://open.bigmodel.cn/api/paas/v4')
+        >>> layout = LayoutParser().parse("lecture.pdf", start_page=1, end_page=2)
+        >>> [(page.number, page.text.splitlines()[0]) for page in layout.pages]
+        [(1, '什么是机器学习'), (2, '训练集与测试集')]
     """
 
     @explicit_arguments
@@ -155,6 +156,12 @@ class LayoutParser:
             GLMError: The call failed. The message names the file.
             ImageError: The file cannot be read.
             ValueError: The range of pages is empty, or is given for an image.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.llm import LayoutParser
+            >>> layout = LayoutParser().parse("lecture.pdf", start_page=2, end_page=2)
+            >>> layout.pages[0].number, layout.markdown.splitlines()[0]
+            (2, '训练集与测试集')
         """
         return run(self._parse(file, start_page, end_page, page_count))
 
@@ -170,7 +177,13 @@ class LayoutParser:
         return await arun(self._parse(file, start_page, end_page, page_count))
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close the connections; the next call opens new ones.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.llm import LayoutParser
+            >>> parser = LayoutParser()
+            >>> parser.close()
+        """
         self._client.close()
 
     async def aclose(self) -> None:

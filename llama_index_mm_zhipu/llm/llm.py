@@ -83,8 +83,8 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             key; else Z.ai's URL for a key from ``ZAI_API_KEY`` and Zhipu's for any other. A user and password in the
             URL (``https://user:password@host/…``) are sent instead of the key, and are hidden like the key.
         api_style: Form of requests. ``"glm"``: Zhipu's own API and proxies of it. ``"openai"``: standard fields only
-            and images as data URIs, for vLLM, SGLang and gateways. ``"auto"``: ``"glm"`` for hosts of Zhipu and Z.ai
-            and URLs that end in ``/v4``, else ``"openai"``.
+            and images as data URIs, for vLLM, SGLang and gateways. ``"auto"``, the default: ``"glm"`` for hosts of
+            Zhipu and Z.ai and URLs that end in ``/v4``, else ``"openai"``.
         temperature: 0 to 1; the API's default is 0.8.
         top_p: 0.01 to 1; the API's default is 0.6.
         do_sample: False to always choose the likeliest token; the API then ignores ``temperature`` and ``top_p``.
@@ -102,28 +102,30 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         fallback_models: Models to ask in order if the one before is not available to the account (code 1211), is busy
             or rate-limited after all retries (1302, 1305, 1312), or is not covered by the balance (1113). Each is asked
             within its own limits; requests with tools skip models that call no functions.
-        image_policy: What to do with more images than the model accepts in the whole history. ``"auto"``: drop images
-            of older messages first, except one that the user attached in a chat engine, then put those of the newest
-            message on numbered contact sheets. ``"grid"``: put the images of any message on contact sheets.
+        image_policy: What to do with more images than the model accepts in the whole history. ``"auto"``, the default:
+            drop images of older messages first, except one that the user attached in a chat engine, then put those of
+            the newest message on numbered contact sheets. ``"grid"``: put the images of any message on contact sheets.
             ``"newest"``: drop images, without contact sheets. ``"error"``: raise an error.
         max_image_side: Maximum width and height in pixels; larger images are shrunk. By default, and at most, 6,000,
             the API's limit.
         inline_urls: Whether to fetch images given by URL and send their content, for URLs that the API cannot reach
-            and for contact sheets. Proxies are not used.
-        allow_private_urls: Whether such URLs may point to this machine or a private network.
-        timeout: Seconds to wait for each part of an answer. Five images can take two minutes at busy hours.
-        deadline: Seconds for a call with all its attempts; of a stream, until its first token. Time spent waiting for
-            other calls because of ``max_concurrency`` does not count, as long as some of them end.
-        max_retries: Number of attempts after the first, for failures that may pass.
-        max_concurrency: Maximum number of concurrent calls and open streams, sync and async together; further calls
-            wait. None for no limit.
-        require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error, because
-            gateways append ``[DONE]`` to answers that were cut off. False for a gateway that never sends one.
+            and for contact sheets; False by default. Proxies are not used.
+        allow_private_urls: Whether such URLs may point to this machine or a private network; False by default.
+        timeout: Seconds to wait for each part of an answer, 120 by default. Five images can take two minutes at busy
+            hours.
+        deadline: Seconds for a call with all its attempts, 600 by default; of a stream, until its first token. Time
+            spent waiting for other calls because of ``max_concurrency`` does not count, as long as some of them end.
+        max_retries: Number of attempts after the first, for failures that may pass; 3 by default.
+        max_concurrency: Maximum number of concurrent calls and open streams, sync and async together, 10 by default;
+            further calls wait. None for no limit.
+        require_finish_reason: Whether a stream that ends in ``[DONE]`` without a ``finish_reason`` is an error, which
+            is the default, because gateways append ``[DONE]`` to answers that were cut off. False for a gateway that
+            never sends one.
         prices: Yuan per million tokens by model, ``{"glm-4.6v": Price(input=…, output=…)}``, for the cost in ``usage``
             and for ``max_cost``. Zhipu's free models cost nothing.
         max_cost: Budget in yuan for all calls of this object. Once it is spent, further calls raise a
             ``GLMBudgetError``; calls that are already running continue, so the cost may exceed the budget.
-        max_total_tokens: Budget in tokens of prompts and answers.
+        max_total_tokens: Budget in tokens of prompts and answers, for all calls of this object.
         additional_kwargs: Further fields of the request; they override the parameters above.
 
     Parameters and further fields can also be passed to each call, where they override these; None removes a field.
@@ -131,6 +133,17 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     Raises:
         TypeError: An argument is unknown; the message suggests a known one.
         ValueError: There is no key, the key has invalid characters, or a parameter is out of range.
+
+    Examples:
+        >>> llm = ZhipuMultiModal("glm-4v-flash", max_retries=1)
+        >>> response = llm.complete("图里是什么？", ["images/apple.jpg", "images/ship.jpg"])
+        >>> print(response.text)
+        （本地模拟服务，不是模型）问题：图里是什么？
+        收到 2 张图片。
+        第1张图片：JPEG 128×128，平均颜色 #...
+        第2张图片：JPEG 128×128，平均颜色 #...
+        >>> response.raw["model"], response.additional_kwargs["finish_reason"]
+        ('glm-4v-flash', 'stop')
     """
 
     # pydantic would quote an ``api_base`` with its password.
@@ -249,6 +262,15 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             ImageError: An image cannot be read.
             TypeError: A field is unknown; further fields go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
+
+        Examples:
+            >>> from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
+            >>> message = ChatMessage(blocks=[ImageBlock(path="images/apple.jpg"), TextBlock(text="这是什么？")])
+            >>> response = llm.chat([message], temperature=0.1)
+            >>> print(response.message.content)
+            （本地模拟服务，不是模型）问题：这是什么？
+            收到 1 张图片。
+            第1张图片：JPEG 128×128，平均颜色 #...
         """
         return run(self._answer(list(messages), kwargs))
 
@@ -260,6 +282,13 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         """Yield the answer so far with each piece of a stream; arguments and errors are those of ``chat``.
 
         If the stream fails, ``partial_text`` of the error holds the text that had come.
+
+        Examples:
+            >>> from llama_index.core.llms import ChatMessage
+            >>> for response in llm.stream_chat([ChatMessage("你好")]):
+            ...     print(response.delta, end="")
+            （本地模拟服务，不是模型）问题：你好
+            收到 0 张图片。
         """
         return iterate(self._pieces(list(messages), kwargs))
 
@@ -289,6 +318,12 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
             ImageError: An image cannot be read.
             TypeError: A field is unknown; further fields go into ``additional_kwargs``.
             ValueError: A parameter is out of range.
+
+        Examples:
+            >>> print(llm.complete("图里是什么？", "images/apple.jpg", max_tokens=100))
+            （本地模拟服务，不是模型）问题：图里是什么？
+            收到 1 张图片。
+            第1张图片：JPEG 128×128，平均颜色 #...
         """
         return chat_response_to_completion_response(run(self._answer(prompt_messages(prompt, image_documents), kwargs)))
 
@@ -303,7 +338,13 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
     def stream_complete(  # type: ignore[override]
         self, prompt: str, image_documents: Images | None = None, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
-        """Yield the answer so far with each piece of a stream; arguments and errors are those of ``complete``."""
+        """Yield the answer so far with each piece of a stream; arguments and errors are those of ``complete``.
+
+        Examples:
+            >>> pieces = [response.delta for response in llm.stream_complete("你好")]
+            >>> len(pieces) > 1, "".join(pieces).splitlines()[0]
+            (True, '（本地模拟服务，不是模型）问题：你好')
+        """
         return stream_chat_response_to_completion_response(
             iterate(self._pieces(prompt_messages(prompt, image_documents), kwargs))
         )
@@ -327,6 +368,15 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         Raises:
             GLMToolCallError: Arguments are not one complete JSON object.
             ValueError: The model called no tool, and ``error_on_no_tool_call`` is True.
+
+        Examples:
+            >>> from llama_index.core.tools import FunctionTool
+            >>> def price(name: str) -> int:
+            ...     return 199
+            >>> tools = [FunctionTool.from_defaults(price, description="Price of a thing in yuan")]
+            >>> response = ZhipuMultiModal("glm-4.6v").chat_with_tools(tools, "连衣裙多少钱？", tool_required=True)
+            >>> [(call.tool_name, call.tool_kwargs) for call in llm.get_tool_calls_from_response(response)]
+            [('price', {'name': '连衣裙多少钱？'})]
         """
         calls = tool_calls(response)
         if not calls and error_on_no_tool_call:
@@ -334,7 +384,13 @@ class ZhipuMultiModal(KnownFields, StructuredAnswers, MultiModalLLM, FunctionCal
         return calls
 
     def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close the connections; the next call opens new ones.
+
+        Examples:
+            >>> llm.close()
+            >>> llm.complete("你好").raw["model"]
+            'glm-4v-flash'
+        """
         self._client.close()
 
     async def aclose(self) -> None:

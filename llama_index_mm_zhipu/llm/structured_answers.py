@@ -41,7 +41,21 @@ _MAX_QUOTED_CHARACTERS = 200
 
 
 class UnreadableAnswerError(RuntimeError):
-    """Raised when a model was asked for JSON and its answer has none of the expected form, or several that differ."""
+    """Raised when a model was asked for JSON and its answer has none of the expected form, or several that differ.
+
+    Examples:
+        >>> from pydantic import BaseModel
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, Says
+        >>> class Product(BaseModel):
+        ...     name: str
+        >>> with MockGLMServer() as server:
+        ...     server.script(Says("我不知道"))
+        ...     ZhipuMultiModal(api_base=server.url).as_structured_llm(Product).complete("这是什么？")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.structured_answers.UnreadableAnswerError: the model's answer cannot be read as
+        Product: it holds no JSON object; it begins: '我不知道'
+    """
 
 
 class StructuredAnswers(LLM):

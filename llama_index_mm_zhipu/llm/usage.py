@@ -28,6 +28,13 @@ class Price:
 
     Raises:
         ValueError: A price is negative or not a finite number.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.llm import Price
+        >>> llm = ZhipuMultiModal("glm-4.6v", prices={"glm-4.6v": Price(input=1, output=3)})
+        >>> _ = llm.complete("你好")
+        >>> llm.usage.cost == (llm.usage.prompt_tokens * 1 + llm.usage.completion_tokens * 3) / 1_000_000
+        True
     """
 
     input: float
@@ -50,6 +57,12 @@ class ModelUsage:
         completion_tokens: Tokens of answers and reasoning.
         total_tokens: Sum of both.
         cost: Cost in yuan; None if no price is known.
+
+    Examples:
+        >>> _ = llm.complete("你好")
+        >>> usage = llm.usage.models["glm-4v-flash"]
+        >>> usage.calls, usage.total_tokens == usage.prompt_tokens + usage.completion_tokens, usage.cost
+        (1, True, 0.0)
     """
 
     calls: int = 0
@@ -65,6 +78,14 @@ class Usage:
 
     Attributes:
         models: Usage by name of the model that was asked.
+
+    Examples:
+        >>> _ = llm.complete("你好"), llm.complete("再见")
+        >>> llm.usage.calls, llm.usage.total_tokens, llm.usage.cost
+        (2, 126, 0.0)
+        >>> llm.usage.reset()
+        >>> llm.usage.calls
+        0
     """
 
     models: Mapping[str, ModelUsage]

@@ -102,6 +102,23 @@ def build_server(service: Future[ImageService], *, allow_paths: bool = True) -> 
     Args:
         service: The service over the index, which may still be opening.
         allow_paths: Whether clients may name image files of this machine: for clients on the same machine.
+
+    Returns:
+        The server, with the tools ``search_images``, ``get_image``, ``ask_images`` and ``index_status``.
+
+    Raises:
+        ImportError: The package ``mcp`` is not installed; importing this module raises it.
+
+    Examples:
+        >>> import asyncio
+        >>> from concurrent.futures import Future
+        >>> from llama_index_mm_zhipu.mcp.server import build_server
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> opened = Future()
+        >>> opened.set_result(ImageService(index, llm=llm))
+        >>> server = build_server(opened)
+        >>> [tool.name for tool in asyncio.run(server.list_tools())]
+        ['search_images', 'get_image', 'ask_images', 'index_status']
     """
     tools = _Tools(service, allow_paths)
     server: MCPServer = MCPServer("mmzhipu", version=__version__, instructions=INSTRUCTIONS, log_level="WARNING")

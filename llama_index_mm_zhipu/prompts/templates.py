@@ -34,6 +34,12 @@ class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
 
     LlamaIndex's own passes every image through Jinja as base64, which takes 30 ms for each megabyte. The images that a
     question is about come first in the user's message, whatever the template.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.prompts.templates import ImagePromptTemplate
+        >>> template = ImagePromptTemplate('{% chat role="user" %}问题：{{ query_str }}{% endchat %}')
+        >>> [message.content for message in template.format_messages(query_str="红苹果在哪里？")]
+        ['问题：红苹果在哪里？']
     """
 
     def __init__(self, template_str: str, **settings: Any) -> None:
@@ -45,6 +51,13 @@ class ImagePromptTemplate(RichPromptTemplate):  # type: ignore[no-redef]
 
         Raises:
             ValueError: The template is of another class, which cannot show images.
+
+        Examples:
+            >>> from llama_index.core.prompts import RichPromptTemplate
+            >>> from llama_index_mm_zhipu.prompts.templates import ImagePromptTemplate
+            >>> template = RichPromptTemplate('{% chat role="user" %}问题：{{ query_str }}{% endchat %}')
+            >>> ImagePromptTemplate.of(template).format(query_str="红苹果在哪里？").splitlines()[0]
+            'user: 问题：红苹果在哪里？'
         """
         if isinstance(template, cls):
             return template

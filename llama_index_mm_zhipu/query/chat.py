@@ -70,6 +70,13 @@ class ImageContextChatEngine(BaseChatEngine):
         on_error: ``"skip"`` retrieved images that cannot be read, or ``"raise"`` at the first.
         chat_content_qa_template: Prompt in place of the package's.
         query_rewrite: As in ``from_defaults``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.query import ImageContextChatEngine
+        >>> engine = ImageContextChatEngine.from_defaults(index.as_retriever(similarity_top_k=1), multi_modal_llm=llm)
+        >>> response = engine.chat("红苹果")
+        >>> [node.text for node in response.source_nodes], list(response.metadata["citations"])
+        (['红苹果'], ['图1'])
     """
 
     def __init__(
@@ -146,6 +153,14 @@ class ImageContextChatEngine(BaseChatEngine):
             TypeError: An argument is not known; the message names the likely one.
             ValueError: ``context_template`` or ``context_prompt`` is given, or the retriever does not search the full
                 text that ``query_rewrite`` is for.
+
+        Examples:
+            >>> from llama_index.core.llms import ChatMessage
+            >>> from llama_index_mm_zhipu.query import ImageContextChatEngine
+            >>> history = [ChatMessage("你好"), ChatMessage("你好！", role="assistant")]
+            >>> engine = ImageContextChatEngine.from_defaults(index.as_retriever(), history, multi_modal_llm=llm)
+            >>> len(engine.chat_history)
+            2
         """
         _require_no_text_prompts(context_template=context_template, context_prompt=context_prompt)
         llm = llm_or_default(multi_modal_llm)
@@ -169,7 +184,15 @@ class ImageContextChatEngine(BaseChatEngine):
         return self._memory.get_all()
 
     def reset(self) -> None:
-        """Forget all messages and images of the chat."""
+        """Forget all messages and images of the chat.
+
+        Examples:
+            >>> engine = index.as_chat_engine("context", llm)
+            >>> _ = engine.chat("红苹果")
+            >>> engine.reset()
+            >>> engine.chat_history
+            []
+        """
         self._memory.reset()
 
     def synthesize(
@@ -179,7 +202,14 @@ class ImageContextChatEngine(BaseChatEngine):
         additional_source_nodes: Sequence[NodeWithScore] | None = None,
         streaming: bool = False,
     ) -> RESPONSE_TYPE:
-        """Answer a message from given nodes and the history."""
+        """Answer a message from given nodes and the history.
+
+        Examples:
+            >>> engine = index.as_chat_engine("context", llm)
+            >>> found = index.as_retriever(similarity_top_k=1).retrieve("红苹果")
+            >>> [node.text for node in engine.synthesize("多少钱？", found).source_nodes]
+            ['红苹果']
+        """
         return self._answer(as_bundle(query_bundle), self._sources(nodes), streaming=streaming)
 
     async def asynthesize(
@@ -213,6 +243,14 @@ class ImageContextChatEngine(BaseChatEngine):
             ImageError: The message's image, or with ``on_error="raise"`` another, cannot be read.
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
             ValueError: The message is longer than what the LLM takes.
+
+        Examples:
+            >>> from pathlib import Path
+            >>> from llama_index.core.schema import QueryBundle
+            >>> engine = index.as_chat_engine("context", llm, similarity_top_k=1)
+            >>> response = engine.chat(QueryBundle("有和它相似的吗？", image_path=Path("query.jpg")))
+            >>> [node.text for node in response.source_nodes]
+            ['红苹果']
         """
         question, sources, found = self._begin(message, chat_history, prev_chunks)
         response = found.told_in(self._answer(question, sources, streaming=False))
@@ -241,7 +279,14 @@ class ImageContextChatEngine(BaseChatEngine):
         chat_history: list[ChatMessage] | None = None,
         prev_chunks: list[NodeWithScore] | None = None,
     ) -> StreamingAgentChatResponse:
-        """As ``chat``, streaming; the citations are in ``response.metadata`` when the stream has ended."""
+        """As ``chat``, streaming; the citations are in ``response.metadata`` when the stream has ended.
+
+        Examples:
+            >>> engine = index.as_chat_engine("context", llm, similarity_top_k=1)
+            >>> response = engine.stream_chat("红苹果")
+            >>> len("".join(response.response_gen)) > 0, list(response.metadata["citations"])
+            (True, ['图1'])
+        """
         question, sources, found = self._begin(message, chat_history, prev_chunks)
         response = found.told_in(self._answer(question, sources, streaming=True))
         self._memory.put(message_of(question))
@@ -332,6 +377,12 @@ class ImageCondensePlusContextChatEngine(ImageContextChatEngine):
 
     The message's image is searched by too. Messages, images and ``response.metadata`` are those of
     ``ImageContextChatEngine``.
+
+    Examples:
+        >>> engine = index.as_chat_engine("condense_plus_context", llm, similarity_top_k=1)
+        >>> _ = engine.chat("红苹果")
+        >>> type(engine).__name__, len(engine.chat_history)
+        ('ImageCondensePlusContextChatEngine', 2)
     """
 
     _condense_prompt: BasePromptTemplate = prompts_of("zh").condense

@@ -107,7 +107,17 @@ def citations_in(answer: str, sources: Sequence[NodeWithScore], language: Langua
     Args:
         answer: The complete answer.
         sources: The nodes that were sent, images in the order of their numbers.
-        language: Language of the names.
+        language: ``"zh"`` or ``"en"``, the language of the names.
+
+    Returns:
+        The cited nodes by name, in the order of first mention, and the cited names that no image has.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.query import citations_in
+        >>> found = index.as_retriever(similarity_top_k=2).retrieve("红苹果")
+        >>> citations = citations_in("红苹果见[图1]，价格见图9。", found)
+        >>> {name: node.text for name, node in citations.nodes.items()}, citations.unknown
+        ({'图1': '红苹果'}, ['图9'])
     """
     images = [result.node for result in sources if isinstance(result.node, ImageNode)]
     name = wording_of(language).name

@@ -87,6 +87,15 @@ class ImageQueryEngine(RetrieverQueryEngine):
         metadata_keys: Metadata of sources that is sent besides.
         on_error: ``"skip"`` images that cannot be read any more, or ``"raise"`` at the first.
         query_rewrite: As in ``from_args``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.query import ImageRetriever
+        >>> engine = ImageQueryEngine.from_args(ImageRetriever(index, similarity_top_k=2), llm)
+        >>> response = engine.query("红苹果")
+        >>> [node.text for node in response.source_nodes]
+        ['红苹果', '男鞋']
+        >>> list(response.metadata["citations"]), response.metadata["skipped"]
+        (['图1', '图2'], {})
     """
 
     @explicit_arguments
@@ -176,6 +185,14 @@ class ImageQueryEngine(RetrieverQueryEngine):
             TypeError: An argument is not known; the message names the likely one.
             ValueError: A template is for texts, a language or mode is unknown, or the retriever does not search the
                 full text that ``query_rewrite`` is for.
+
+        Examples:
+            >>> from pydantic import BaseModel
+            >>> class Product(BaseModel):
+            ...     name: str
+            >>> engine = ImageQueryEngine.from_args(index.as_retriever(similarity_top_k=1), llm, output_cls=Product)
+            >>> type(engine.query("这是什么？").response).__name__
+            'Product'
         """
         wording_of(language)
         require_choice(on_error, "on_error", "raise", "skip")
@@ -215,7 +232,14 @@ class ImageQueryEngine(RetrieverQueryEngine):
         return engine
 
     def with_retriever(self, retriever: BaseRetriever) -> ImageQueryEngine:
-        """Return the same engine with another retriever."""
+        """Return the same engine with another retriever.
+
+        Examples:
+            >>> engine = index.as_query_engine(llm)
+            >>> engine = engine.with_retriever(index.as_retriever(similarity_top_k=1))
+            >>> len(engine.query("红苹果").source_nodes)
+            1
+        """
         engine = type(self)(
             retriever,
             self._synthesizer,
@@ -231,7 +255,17 @@ class ImageQueryEngine(RetrieverQueryEngine):
         return engine
 
     def update_prompts(self, prompts_dict: PromptDictType) -> None:
-        """Replace templates, by the names of ``get_prompts``."""
+        """Replace templates, by the names of ``get_prompts``.
+
+        Examples:
+            >>> from llama_index.core.prompts import RichPromptTemplate
+            >>> engine = index.as_query_engine(llm)
+            >>> name = "response_synthesizer:chat_content_qa_template"
+            >>> template = '{% chat role="user" %}{{ context_messages }}只用一个词回答：{{ query_str }}{% endchat %}'
+            >>> engine.update_prompts({name: RichPromptTemplate(template)})
+            >>> "只用一个词" in engine.get_prompts()[name].get_template()
+            True
+        """
         present = self.get_prompts()
         changed = {name: template for name, template in prompts_dict.items() if present.get(name) != template}
         require_no_text_templates(name.rpartition(":")[2] for name in changed)
@@ -249,6 +283,13 @@ class ImageQueryEngine(RetrieverQueryEngine):
             EmptyAnswerError: The model answered nothing.
             ImageError: The question's image, or with ``on_error="raise"`` another, cannot be read.
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
+
+        Examples:
+            >>> engine = index.as_query_engine(llm)
+            >>> found = engine.retrieve("红苹果")
+            >>> response = engine.synthesize("多少钱？", found[:1])
+            >>> [node.text for node in response.source_nodes]
+            ['红苹果']
         """
         query = as_bundle(query_bundle)
         sources, messages = self._prepared(query, nodes)
@@ -291,6 +332,16 @@ class ImageQueryEngine(RetrieverQueryEngine):
             ImageError: The question's image, or with ``on_error="raise"`` another, cannot be read.
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
             ValueError: The question is longer than what the LLM takes.
+
+        Examples:
+            >>> from pathlib import Path
+            >>> from llama_index.core.schema import QueryBundle
+            >>> engine = index.as_query_engine(llm, similarity_top_k=1)
+            >>> print(engine.query(QueryBundle("红苹果多少钱？", image_path=Path("query.jpg"))))
+            （本地模拟服务，不是模型）问题：红苹果多少钱？
+            收到 2 张图片。
+            第1张图片：JPEG 96×96，平均颜色 #...；说明：用户提供的图片（问题所指，没有编号）：
+            第2张图片：JPEG 128×128，平均颜色 #...；说明：图1（相似度 0.8...）：「红苹果」
         """
         return super().query(self._checked(as_bundle(str_or_query_bundle)))
 
@@ -299,7 +350,12 @@ class ImageQueryEngine(RetrieverQueryEngine):
         return await super().aquery(await asyncio.to_thread(self._checked, as_bundle(str_or_query_bundle)))
 
     def retrieve(self, query_bundle: Question) -> list[NodeWithScore]:
-        """Retrieve sources and apply the postprocessors."""
+        """Retrieve sources and apply the postprocessors.
+
+        Examples:
+            >>> [result.node.text for result in index.as_query_engine(llm, similarity_top_k=1).retrieve("红苹果")]
+            ['红苹果']
+        """
         return self._find(as_bundle(query_bundle)).nodes
 
     async def aretrieve(self, query_bundle: Question) -> list[NodeWithScore]:
@@ -322,6 +378,11 @@ class ImageQueryEngine(RetrieverQueryEngine):
             ImageError: The image, or with ``on_error="raise"`` another, cannot be read.
             GLMError: The LLM, if it is ``ZhipuMultiModal``, did not answer.
             ValueError: The question is longer than what the LLM takes.
+
+        Examples:
+            >>> response = index.as_query_engine(llm, similarity_top_k=1).image_query("query.jpg", "这是什么水果？")
+            >>> [node.text for node in response.source_nodes]
+            ['红苹果']
         """
         question = self._checked(_question_about(image_path, prompt_str))
         with self.callback_manager.as_trace("query"), self._query_event(question) as event:

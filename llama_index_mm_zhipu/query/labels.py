@@ -119,8 +119,19 @@ def number_images(
     Args:
         results: Results of an ``ImageRetriever``, which may have been reordered, filtered, rewritten or mixed with
             others, or results of any other retriever. The nodes are not changed.
-        language: Language of the labels.
+        language: ``"zh"`` or ``"en"``, the language of the labels.
         metadata_keys: Metadata of images that models see besides the label.
+
+    Returns:
+        Copies of all results in the same order; the label of an image is in its metadata.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.query import number_images
+        >>> found = index.as_retriever(similarity_top_k=2).retrieve("红苹果")
+        >>> for result in number_images(found[::-1], language="en"):
+        ...     print(result.node.metadata["retrieved picture"])
+        Picture 1 (similarity 0.5...): “男鞋”
+        Picture 2 (similarity 0.9...): “红苹果”
     """
     return _numbered(results, _score_of, language, metadata_keys)
 
@@ -138,6 +149,13 @@ class ImageNumbering(BaseNodePostprocessor):
 
     Args:
         language: Language of the labels.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.query import ImageNumbering
+        >>> found = index.as_retriever(similarity_top_k=2).retrieve("红苹果")
+        >>> reordered = ImageNumbering().postprocess_nodes(found[::-1])
+        >>> [result.node.metadata["检索到的图片"] for result in reordered]
+        ['图1（相似度 0.5...）：「男鞋」', '图2（相似度 0.9...）：「红苹果」']
     """
 
     language: Language = Field(default="zh", description="Language of the labels.")

@@ -39,8 +39,24 @@ def with_image_blocks(tools: Iterable[FunctionTool], *, language: Language = "zh
         tools: Tools of ``McpToolSpec`` from ``llama-index-tools-mcp``.
         language: ``"zh"`` or ``"en"``, the language of the texts that replace other content.
 
+    Returns:
+        A tool for each of ``tools``, with the same name, description and arguments.
+
     Raises:
         TypeError: One of the tools is not a ``FunctionTool``.
+
+    Examples:
+        >>> from base64 import b64encode
+        >>> from pathlib import Path
+        >>> from llama_index.core.tools import FunctionTool
+        >>> from llama_index_mm_zhipu.query import with_image_blocks
+        >>> from mcp_types import CallToolResult, ImageContent, TextContent
+        >>> image = ImageContent(data=b64encode(Path("query.jpg").read_bytes()).decode(), mime_type="image/jpeg")
+        >>> def look() -> CallToolResult:
+        ...     return CallToolResult(content=[TextContent(text="红苹果"), image])
+        >>> [tool] = with_image_blocks([FunctionTool.from_defaults(look)])
+        >>> [block.block_type for block in tool().blocks]
+        ['text', 'image']
     """
     wording = wording_of(language)
     return [_converting(tool, wording) for tool in tools]

@@ -147,11 +147,19 @@ class ImageReranker(KnownFields, BaseNodePostprocessor):
 
     Args:
         llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``.
-        top_n: How many candidates to keep.
-        mode: ``"sheet"`` puts up to ``choice_batch_size`` candidates on one numbered contact sheet, which is cheaper;
-            ``"single"`` sends a request for each candidate, in full size, all at the same time.
-        choice_batch_size: How many candidates a sheet holds.
-        language: ``"zh"`` or ``"en"``, the language of prompt and reasons.
+        top_n: How many candidates to keep, 5 by default.
+        mode: ``"sheet"``, the default, puts up to ``choice_batch_size`` candidates on one numbered contact sheet, which
+            is cheaper; ``"single"`` sends a request for each candidate, in full size, all at the same time.
+        choice_batch_size: How many candidates a sheet holds, 9 by default.
+        language: ``"zh"``, the default, or ``"en"``, the language of prompt and reasons.
+
+    Examples:
+        >>> reranker = ImageReranker(llm, top_n=2)
+        >>> found = index.as_retriever(similarity_top_k=4).retrieve("红苹果")
+        >>> for result in reranker.postprocess_nodes(found, query_str="红苹果"):
+        ...     print(result.node.text, result.score, result.node.metadata["rerank_reason"])
+        红苹果 10.0 问题中100%的字在说明里
+        男鞋 0.0 问题中0%的字在说明里
     """
 
     llm: SerializeAsAny[LLM] = Field(description="Scores the candidates.")

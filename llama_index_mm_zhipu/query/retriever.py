@@ -63,7 +63,8 @@ class ImageRetriever(MultiModalRetriever):
 
     Args:
         index: An index from ``build_index`` or ``load_index``, or LlamaIndex's own multimodal index.
-        similarity_top_k: How many texts to find, and how many images if ``image_similarity_top_k`` is None.
+        similarity_top_k: How many texts to find, and how many images if ``image_similarity_top_k`` is None; 2 by
+            default, as in LlamaIndex.
         image_similarity_top_k: How many images to find.
         filters: Metadata filters that results must match.
         node_ids: Ids of the nodes to search; None searches all, an empty list none.
@@ -88,6 +89,16 @@ class ImageRetriever(MultiModalRetriever):
         ValueError: A mode, number or language is not possible. At retrieval: no node has the key of a filter, the
             filter compares numbers with text, or a cut-off is given and another store returns scores that are neither
             cosines nor shares of words.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from llama_index_mm_zhipu.query import ImageRetriever
+        >>> retriever = ImageRetriever(index, similarity_top_k=1)
+        >>> for question in ("红苹果", Path("query.jpg")):
+        ...     [result] = retriever.retrieve(question)
+        ...     print(result.node.text, f"{result.score:.2f}", result.node.metadata["file_name"])
+        红苹果 0.96 apple.jpg
+        红苹果 0.96 apple.jpg
     """
 
     @explicit_arguments
@@ -168,6 +179,14 @@ class ImageRetriever(MultiModalRetriever):
         Raises:
             ImageError: The image cannot be read.
             ValueError: A filter asks for metadata that no node has, or the question lacks what ``query_mode`` needs.
+
+        Examples:
+            >>> from pathlib import Path
+            >>> from llama_index.core.schema import QueryBundle
+            >>> retriever = index.as_retriever(similarity_top_k=2, vector_store_query_mode="hybrid")
+            >>> question = QueryBundle("青苹果", image_path=Path("query.jpg"))
+            >>> [result.node.text for result in retriever.retrieve(question)]
+            ['青苹果', '红苹果']
         """
         return super().retrieve(as_bundle(str_or_query_bundle))
 
@@ -176,7 +195,17 @@ class ImageRetriever(MultiModalRetriever):
         return await super().aretrieve(as_bundle(str_or_query_bundle))
 
     def text_retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
-        """Find texts by the words of a question."""
+        """Find texts by the words of a question; a question without words finds none.
+
+        Raises:
+            ValueError: A filter asks for metadata that no node has.
+
+        Examples:
+            >>> from llama_index.core import Document
+            >>> index.insert(Document(text="苹果每斤 10 元。"))
+            >>> [result.node.get_content() for result in index.as_retriever().text_retrieve("苹果多少钱？")]
+            ['苹果每斤 10 元。']
+        """
         self._require_matchable_filters()
         query = as_query(str_or_query_bundle)
         self._warn_of_unknown_words(query, self._text_model)
@@ -187,7 +216,16 @@ class ImageRetriever(MultiModalRetriever):
         return await asyncio.to_thread(self.text_retrieve, str_or_query_bundle)
 
     def text_to_image_retrieve(self, str_or_query_bundle: Question) -> list[NodeWithScore]:
-        """Find images by the words of a question."""
+        """Find images by the words of a question; a question without words finds none.
+
+        Raises:
+            ValueError: A filter asks for metadata that no node has.
+
+        Examples:
+            >>> retriever = index.as_retriever(similarity_top_k=1)
+            >>> [result.node.text for result in retriever.text_to_image_retrieve("帆船")]
+            ['帆船']
+        """
         self._require_matchable_filters()
         query = as_query(str_or_query_bundle)
         self._warn_of_unknown_words(query, self._image_model)
@@ -198,7 +236,17 @@ class ImageRetriever(MultiModalRetriever):
         return await asyncio.to_thread(self.text_to_image_retrieve, str_or_query_bundle)
 
     def image_to_image_retrieve(self, str_or_query_bundle: QueryBundle | ImageSource) -> list[NodeWithScore]:
-        """Find images by an image in any form; a string is its path or URL."""
+        """Find images by an image in any form; a string is its path or URL.
+
+        Raises:
+            ImageError: The image cannot be read.
+            ValueError: A filter asks for metadata that no node has.
+
+        Examples:
+            >>> retriever = index.as_retriever(similarity_top_k=1)
+            >>> [result.node.text for result in retriever.image_to_image_retrieve("query.jpg")]
+            ['红苹果']
+        """
         self._require_matchable_filters()
         query = as_query(as_image_bundle(str_or_query_bundle))
         if not query.embedding_image:

@@ -47,6 +47,14 @@ class Rewritten(NamedTuple):
         query: The question. Its ``query_str``, which full text searches, ends with the search words; the vector is that
             of the question alone.
         words: The search words; empty if the question is searched as it is.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.query import QueryRewriter
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer(synonyms={"没气": ["胎压", "充气"]}) as server:
+        ...     query, words = QueryRewriter(ZhipuMultiModal(api_base=server.url)).rewrite("轮胎没气了")
+        >>> query.embedding_strs, words
+        (['轮胎没气了'], ['胎压', '充气'])
     """
 
     query: QueryBundle
@@ -71,6 +79,14 @@ class QueryRewriter:
 
     Raises:
         ValueError: The language is not known, or the prompt has no ``{question}``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.query import QueryRewriter
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer(synonyms={"没气": ["胎压", "充气"]}) as server:
+        ...     rewritten = QueryRewriter(ZhipuMultiModal(api_base=server.url)).rewrite("轮胎没气了")
+        >>> rewritten.words, rewritten.query.query_str.split()
+        (['胎压', '充气'], ['轮胎没气了', '胎压', '充气'])
     """
 
     @explicit_arguments
@@ -89,8 +105,18 @@ class QueryRewriter:
         Args:
             question: As in ``ImageRetriever.retrieve``. A question without words is returned as it is.
 
+        Returns:
+            The question to search by, and the search words.
+
         Raises:
             GLMError: The key is wrong or the account is empty.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.query import QueryRewriter
+            >>> from llama_index_mm_zhipu.testing import MockGLMServer
+            >>> with MockGLMServer(synonyms={"没气": ["胎压"]}) as server:
+            ...     QueryRewriter(ZhipuMultiModal(api_base=server.url)).rewrite("轮胎没气了").words
+            ['胎压']
         """
         bundle = as_bundle(question)
         words = self._known_words(bundle)

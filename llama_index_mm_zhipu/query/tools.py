@@ -77,10 +77,21 @@ def image_search_tool(
         name: Name of the tool.
         description: What the tool is for; the model decides by it when to call the tool.
 
+    Returns:
+        The tool, for agents of LlamaIndex.
+
     Raises:
         TypeError: An argument is not known; the message names the likely one.
         ValueError: A number, mode or language is not possible. When the tool is called: no node has the key of a
             filter.
+
+    Examples:
+        >>> tool = image_search_tool(index, similarity_top_k=1)
+        >>> output = tool(query="红苹果")
+        >>> [block.block_type for block in output.blocks]
+        ['text', 'text', 'text', 'image']
+        >>> [(found["file_name"], f"{found['score']:.2f}") for found in output.raw_output]
+        [('apple.jpg', '0.96')]
     """
     require_positive(similarity_top_k, "similarity_top_k")
     wording = wording_of(language)

@@ -51,6 +51,12 @@ class ImageReader(BaseReader):
     Attributes:
         skipped: Records that the last reading skipped, with reasons by position (file and line). It holds the first 20
             reasons; ``skipped.count`` is the number of all skipped records.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import FolderReader
+        >>> reader = FolderReader(on_error="skip", id_prefix="shop")
+        >>> [node.node_id for node in reader.lazy_load_data("images")][:2], reader.skipped.count
+        (['shop/apple.jpg', 'shop/car.jpg'], 0)
     """
 
     ids_are_files: ClassVar[bool] = False
@@ -73,7 +79,13 @@ class ImageReader(BaseReader):
         self.skipped = Skipped(_MAX_LISTED)
 
     def load_data(self, *args: Any, **load_kwargs: Any) -> list[ImageNode]:  # type: ignore[override]
-        """Return all images as a list; arguments and errors are those of ``lazy_load_data``."""
+        """Return all images as a list; arguments and errors are those of ``lazy_load_data``.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.readers import JsonlReader
+            >>> len(JsonlReader().load_data("goods.jsonl"))
+            12
+        """
         return list(self.lazy_load_data(*args, **load_kwargs))
 
     # LlamaIndex annotates documents, but accepts nodes, and its engines recognize images only as ImageNode.
@@ -95,6 +107,12 @@ class ImageReader(BaseReader):
             FileNotFoundError: A file does not exist.
             TypeError: An argument is unknown; the message suggests the closest one.
             ValueError: There are no images.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.readers import JsonlReader
+            >>> node = next(JsonlReader().lazy_load_data("goods.jsonl", extra_info={"shop": "北京"}))
+            >>> node.text, node.metadata["shop"]
+            ('红苹果', '北京')
         """
         self._require_arguments(load_kwargs)
         return self._read(extra_info or {}, *args, **load_kwargs)
@@ -111,6 +129,12 @@ class ImageReader(BaseReader):
         Raises:
             FileNotFoundError: A file does not exist.
             TypeError: An argument is unknown; the message suggests the closest one.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.readers import JsonlReader, RecordError
+            >>> records = list(JsonlReader().iter_records("goods.jsonl"))
+            >>> len(records), sum(isinstance(record, RecordError) for record in records)
+            (12, 0)
         """
         self._require_arguments(load_kwargs)
         source = self.source_of(*args, **load_kwargs)
@@ -120,7 +144,14 @@ class ImageReader(BaseReader):
         )
 
     def source_of(self, *args: Any, **load_kwargs: Any) -> Source:
-        """Return the source that ``load_data`` reads with the same arguments: the first one is its path."""
+        """Return the source that ``load_data`` reads with the same arguments: the first one is its path.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.readers import FolderReader
+            >>> source = FolderReader(id_prefix="shop").source_of("images")
+            >>> source.root.name, source.id_prefix
+            ('images', 'shop')
+        """
         argument, value = next(iter(self._bound(*args, **load_kwargs).items()))
         path = as_path(value, argument)
         require_valid_path(path)
@@ -130,6 +161,12 @@ class ImageReader(BaseReader):
         """Return the arguments of ``load_data`` by name, defaults included, however they are spelled.
 
         Files and folders that exist are absolute paths without links.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.readers import FolderReader
+            >>> arguments = FolderReader().arguments_of("images", captions="sidecar")
+            >>> arguments["folder"].name, arguments["captions"]
+            ('images', 'sidecar')
         """
         parameters = inspect.signature(self._records).parameters
         return {

@@ -61,6 +61,12 @@ class Flickr8kCnReader(ImageReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import Flickr8kCnReader
+        >>> nodes = Flickr8kCnReader().load_data("flickr8kcn/data", "flickr8kcn/images", "test")
+        >>> [node.text for node in nodes][:2]
+        ['红苹果', '汽车']
     """
 
     def _records(
@@ -94,6 +100,12 @@ class Flickr30kCnReader(ImageReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import Flickr30kCnReader
+        >>> nodes = Flickr30kCnReader().load_data("flickr30kcn", "flickr30kcn/images", "test")
+        >>> [node.text for node in nodes][:2]
+        ['红苹果', '汽车']
     """
 
     def _records(self, folder: str | Path, images: str | Path, split: str = "test") -> Iterator[NodeOrError]:
@@ -145,6 +157,12 @@ class CocoCnReader(ImageReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import CocoCnReader
+        >>> nodes = CocoCnReader().load_data("coco-cn", "coco-cn/images", "test")
+        >>> [node.text for node in nodes][:2]
+        ['红苹果', '汽车']
     """
 
     def _records(
@@ -191,6 +209,15 @@ class WukongReader(ImageReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import WukongReader
+        >>> nodes = WukongReader().load_data("wukong/wukong_100m_0.csv")
+        >>> nodes[0].image_url, nodes[0].text
+        ('https://img.example.cn/0.jpg', '红苹果')
+        >>> nodes = WukongReader().load_data("wukong/wukong_100m_0.csv", "wukong/images")
+        >>> nodes[0].image_path.endswith("00000.jpg")
+        True
     """
 
     def _records(self, file: str | Path, images: str | Path | None = None) -> Iterator[NodeOrError]:

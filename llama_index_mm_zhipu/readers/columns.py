@@ -43,7 +43,7 @@ _JSON_ARRAY = ".json"
 @explicit_constructor
 @dataclass(frozen=True)
 class Columns:
-    """The meaning of the columns of a table, or of the keys of JSON objects.
+    r"""The meaning of the columns of a table, or of the keys of JSON objects.
 
     Attributes:
         caption: Column of captions, or several columns. In JSON its value may be a list of captions.
@@ -58,6 +58,13 @@ class Columns:
         delimiter: Delimiter between the fields of a table.
         names: Names of the columns if the first row of the table does not contain them.
         separators: Separators of columns that contain several values, by column.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import ColumnReader, Columns
+        >>> columns = Columns(caption=("title", "text"), image="file", metadata=("category",), delimiter="\t")
+        >>> [node] = ColumnReader(columns).load_data("goods.tsv", "images")
+        >>> node.text, node.metadata["category"]
+        ('裙子\n红色', '服装')
     """
 
     caption: str | tuple[str, ...] = "caption"
@@ -93,6 +100,12 @@ WUDAOMM = Columns(caption="captions", image="name", url="url", metadata=("tag",)
 """WuDaoMM's base set, one JSON array per category: ``ColumnReader(WUDAOMM).load_data("Art.json", images="Art")``.
 
 For copies with the key ``imagePath``, use ``dataclasses.replace(WUDAOMM, image="imagePath")``.
+
+Examples:
+    >>> from llama_index_mm_zhipu.readers import WUDAOMM, ColumnReader
+    >>> nodes = ColumnReader(WUDAOMM).load_data("WuDaoMM/Art.json", "WuDaoMM/Art")
+    >>> nodes[0].text, nodes[0].metadata["tag"]
+    ('红苹果', '符号')
 """
 
 PRODUCT1M = Columns(
@@ -105,7 +118,14 @@ PRODUCT1M = Columns(
     names=("id", "title", "url", "url_2", "labels"),
     separators={"labels": "#;#"},
 )
-"""Product1M, ``product1m_{split}_ossurl_v2.txt``; the training split has no labels."""
+"""Product1M, ``product1m_{split}_ossurl_v2.txt``; the training split has no labels.
+
+Examples:
+    >>> from llama_index_mm_zhipu.readers import PRODUCT1M, ColumnReader
+    >>> nodes = ColumnReader(PRODUCT1M).load_data("Product1M/product1m_test_ossurl_v2.txt", "Product1M/images")
+    >>> nodes[0].text, nodes[0].metadata["labels"]
+    ('红苹果', ['品牌', '其他'])
+"""
 
 
 class ColumnReader(ImageReader):
@@ -137,7 +157,10 @@ class ColumnReader(ImageReader):
         ValueError: The encoding is unknown.
 
     Examples:
-        >>> reader = ColumnReader(Columns(caption="说明", image="图片", metadata=("类别",)))
+        >>> from llama_index_mm_zhipu.readers import ColumnReader, Columns
+        >>> reader = ColumnReader(Columns(caption="标题", image="图片", metadata=("价格",)))
+        >>> [(node.text, node.metadata["价格"]) for node in reader.load_data("goods.csv", "images")][:2]
+        [('红苹果', 10), ('汽车', 10)]
     """
 
     def __init__(

@@ -53,6 +53,12 @@ class FigureReader(FileReader):
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``. Errors are files that are not Office files, encrypted
             files, parts that are damaged or too large, and images that are only linked or in a format such as EMF.
         show_progress: Whether to show a progress bar for each file.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import FigureReader
+        >>> [figure] = FigureReader().load_data("slides.pptx")
+        >>> figure.text, figure.metadata["page_label"], [round(side, 2) for side in figure.metadata["figure_box"]]
+        ('图 1 红苹果', '1', [0.08, 0.28, 0.42, 0.57])
     """
 
     suffixes = tuple(_FIGURES_OF)

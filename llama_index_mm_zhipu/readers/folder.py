@@ -57,7 +57,8 @@ class FolderReader(ImageReader):
     Args:
         recursive: Whether to read subfolders too.
         hash_contents: Whether to read and hash every file, so that an ``IngestionPipeline`` finds changed images.
-        name_column: Column of the CSV with the paths of images, absolute or within the folder.
+        name_column: Column of the CSV with the paths of images, absolute or within the folder; ``"file_name"`` by
+            default.
         caption_column: Column of the CSV with captions, or None if the CSV contains only metadata.
         encoding: Encoding of the CSV or the sidecar files, such as ``"gb18030"`` (GBK, written by Excel on Chinese
             Windows). None detects UTF-8, UTF-16 with a byte order mark, and GB18030, which is a guess and logged as a
@@ -70,6 +71,12 @@ class FolderReader(ImageReader):
 
     Raises:
         ValueError: The encoding is unknown.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import FolderReader
+        >>> reader = FolderReader(name_column="图片", caption_column="标题")
+        >>> [(node.text, node.metadata["价格"]) for node in reader.load_data("images", "goods.csv")][:2]
+        [('红苹果', 10), ('汽车', 10)]
     """
 
     ids_are_files = True
@@ -162,7 +169,8 @@ def read_folder(
             ``._photo.jpg`` from macOS, are left out.
         captions: None, ``"sidecar"`` for a ``.txt`` or ``.json`` file beside each image, or the path of a CSV with a
             header. Other columns of the CSV become metadata, columns of plain numbers as numbers.
-        name_column: Column of the CSV with the paths of images, absolute or within the folder.
+        name_column: Column of the CSV with the paths of images, absolute or within the folder; ``"file_name"`` by
+            default.
         caption_column: Column of the CSV with captions, or None if the CSV contains only metadata.
         encoding: Encoding of the CSV or the sidecar files, such as ``"gb18030"`` (GBK, written by Excel on Chinese
             Windows); None detects it as ``FolderReader`` does.
@@ -184,7 +192,9 @@ def read_folder(
             missing from the CSV or has the name of this package's own metadata, or the encoding is unknown.
 
     Examples:
-        >>> read_folder("goods", captions="goods.csv", name_column="图片", caption_column="标题")  # doctest: +SKIP
+        >>> nodes = read_folder("images", captions="goods.csv", name_column="图片", caption_column="标题")
+        >>> len(nodes), nodes[0].text, nodes[0].metadata["价格"]
+        (12, '红苹果', 10)
     """
     reader = FolderReader(
         recursive=recursive,

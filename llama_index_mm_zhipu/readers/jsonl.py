@@ -48,6 +48,12 @@ class JsonlReader(ImageReader):
 
     Raises:
         ValueError: The encoding is unknown.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import JsonlReader
+        >>> nodes = JsonlReader(on_error="skip").load_data("goods.jsonl")
+        >>> len(nodes), nodes[0].text
+        (12, '红苹果')
     """
 
     def __init__(
@@ -69,6 +75,11 @@ class JsonlReader(ImageReader):
 
         Raises:
             FileNotFoundError: There is no such file.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.readers import JsonlReader
+            >>> list(JsonlReader().captions("goods.jsonl"))[:3]
+            ['红苹果', '汽车', '猫']
         """
         file = Path(path).expanduser()
         yield from _gather_captions(file, resolve_encoding(file, self.encoding)).by_id.values()
@@ -122,6 +133,11 @@ def read_jsonl(
     Raises:
         ValueError: A line is not such an object, or the file contains no images. The message names file and line, and
             for other keys the call of ``ColumnReader`` that reads them.
+
+    Examples:
+        >>> nodes = read_jsonl("goods.jsonl", id_prefix="shop")
+        >>> len(nodes), nodes[0].node_id, nodes[0].text
+        (12, 'shop/1', '红苹果')
     """
     return JsonlReader(encoding=encoding, id_prefix=id_prefix, show_progress=show_progress).load_data(path)
 

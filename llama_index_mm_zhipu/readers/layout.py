@@ -59,12 +59,18 @@ class LayoutReader(FileReader):
 
     Args:
         parser: The client of GLM-OCR; the default is ``LayoutParser()``, which is made when the first file is sent.
-        longest_side: Longer side of the image of a PDF page in pixels.
-        page_seconds: Processor time for drawing a page. A page that takes longer is an error.
+        longest_side: Longer side of the image of a PDF page in pixels, 2048 by default.
+        page_seconds: Processor time for drawing a page in seconds, 5 by default. A page that takes longer is an error.
         follow_links: Whether to follow links that lead out of the folder, and links to folders.
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``. A wrong key or an empty account is always raised.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import LayoutReader
+        >>> pages = LayoutReader().load_data("lecture.pdf", responses="responses")
+        >>> [(page.metadata["page_label"], page.metadata["page_markdown"].splitlines()[0]) for page in pages[:2]]
+        [('1', '什么是机器学习'), ('2', '训练集与测试集')]
     """
 
     suffixes = (PDF_SUFFIX, ".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")

@@ -65,9 +65,9 @@ class PageReader(FileReader):
     made of lines.
 
     Args:
-        longest_side: Longer side of a page in pixels, at most 8192; a slide at 3840 is 3840 × 2880.
-        page_seconds: Processor time for drawing a page. A page that takes longer is an error; after three such pages
-            the rest of the file is left out.
+        longest_side: Longer side of a page in pixels, 2048 by default, at most 8192; a slide at 3840 is 3840 × 2880.
+        page_seconds: Processor time for drawing a page in seconds, 5 by default. A page that takes longer is an error;
+            after three such pages the rest of the file is left out.
         password: Password of encrypted PDF files.
         figures: Whether to return the figures of pages too.
         ocr: ``"auto"`` reads pages without a text layer by ``ImageOcr()``, which needs the extra ``ocr``; an
@@ -82,6 +82,13 @@ class PageReader(FileReader):
         ImportError: The extra is not installed, or OCR is asked for without the extra ``ocr``.
         TypeError: ``ocr`` is something else.
         ValueError: ``longest_side`` or ``page_seconds`` is out of range.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.images import page_text_of
+        >>> from llama_index_mm_zhipu.readers import PageReader
+        >>> pages = PageReader(longest_side=800).load_data("lecture.pdf")
+        >>> [(page.metadata["page_label"], page_text_of(page).splitlines()[0]) for page in pages[:2]]
+        [('1', '什么是机器学习'), ('2', '训练集与测试集')]
     """
 
     suffixes = (PDF_SUFFIX, *SLIDE_SUFFIXES)

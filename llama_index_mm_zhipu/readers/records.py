@@ -66,6 +66,16 @@ class RecordError(ValueError):
     Attributes:
         position: File and line of the record, or the file alone.
         reason: What is wrong, and how to correct it.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("incomplete.jsonl").write_text('{"image_id": "1", "caption": "红苹果"}', encoding="utf-8")
+        >>> read_jsonl("incomplete.jsonl")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.readers.records.RecordError: incomplete.jsonl, line 1: not an object with image_id,
+        image_base64 and caption, but with image_id, caption; read other keys with
+        ColumnReader(Columns(caption='caption', base64=…, id='image_id')).load_data('incomplete.jsonl')
     """
 
     def __init__(self, position: str, reason: str) -> None:

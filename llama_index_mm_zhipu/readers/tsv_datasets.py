@@ -53,6 +53,12 @@ class TsvReader(ImageReader):
         Raises:
             RecordError: A line cannot be used, and ``on_error="raise"``.
             FileNotFoundError: A file does not exist.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.readers import ChineseClipReader
+            >>> text = ChineseClipReader(id_prefix="flickr").load_texts("Flickr30k-CN", "test")[0]
+            >>> text.text, text.image_ids
+            ('红苹果', ('flickr/1',))
         """
         file, _ = self._existing_files(folder, split)
         source = self.source_of(folder, split)
@@ -102,6 +108,11 @@ class ChineseClipReader(TsvReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import ChineseClipReader
+        >>> [node.text for node in ChineseClipReader().load_data("Flickr30k-CN", "test")][:2]
+        ['红苹果', '汽车']
     """
 
     text_key = "text"
@@ -121,6 +132,11 @@ class MugeRetrievalReader(TsvReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import MugeRetrievalReader
+        >>> [node.text for node in MugeRetrievalReader().load_data("MUGE", "valid")][:2]
+        ['红苹果', '汽车']
     """
 
     text_key = "query_text"
@@ -144,6 +160,11 @@ class MugeCaptionReader(ImageReader):
         id_prefix: Prefix of node ids, see ``ImageReader``.
         on_error: ``"raise"`` or ``"skip"``, see ``ImageReader``.
         show_progress: Whether to show a progress bar.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import MugeCaptionReader
+        >>> [node.text for node in MugeCaptionReader().load_data("ECommerce-IC", "valid")][:2]
+        ['红苹果', '汽车']
     """
 
     def _records(self, folder: str | Path, split: str = "train") -> Iterator[NodeOrError]:

@@ -59,14 +59,14 @@ class VideoReader(FileReader):
     Needs the extra ``video``.
 
     Args:
-        threshold: Share of the frame that must change for a new scene, above 0 to 1. Higher for a camera that moves,
-            lower for slides that grow line by line.
-        min_seconds: Minimum time between two frames of a video in seconds, 0.1 to 86,400.
-        max_seconds: Time in seconds after which the same scene gives another frame, at least ``min_seconds``; None for
-            never.
+        threshold: Share of the frame that must change for a new scene, above 0 to 1; 0.08 by default. Higher for a
+            camera that moves, lower for slides that grow line by line.
+        min_seconds: Minimum time between two frames of a video in seconds, 0.1 to 86,400; 2 by default.
+        max_seconds: Time in seconds after which the same scene gives another frame, at least ``min_seconds``; 120 by
+            default, None for never.
         keyframes_only: Whether to decode key frames alone. This is many times faster and finds a scene at its first key
             frame: encoders put one at most cuts, and one every few seconds.
-        longest_side: Longer side of an image in pixels, at most 8192; larger frames are reduced.
+        longest_side: Longer side of an image in pixels, 1920 by default, at most 8192; larger frames are reduced.
         follow_links: Whether to follow links that lead out of the folder, and links to folders. By default they are
             left out with a warning.
         id_prefix: Prefix of node ids, see ``ImageReader``.
@@ -76,6 +76,12 @@ class VideoReader(FileReader):
     Raises:
         ImportError: The extra is not installed.
         ValueError: A number is out of range.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.readers import VideoReader
+        >>> frames = VideoReader().load_data("lesson.mp4")
+        >>> [(frame.metadata["time"], frame.metadata["time_seconds"]) for frame in frames]
+        [('00:00:00', 0.0), ('00:00:03', 3.1), ('00:00:06', 6.1)]
     """
 
     suffixes = (".mp4", ".mov", ".mkv", ".webm", ".avi")

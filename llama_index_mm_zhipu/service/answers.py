@@ -28,6 +28,12 @@ class AnswerStream:
     Args:
         question: The words of the question.
         response: A streaming response of a query engine or chat engine.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> stream = ImageService(index, llm=llm).ask("红苹果", similarity_top_k=1)
+        >>> len("".join(stream)) > 0, stream.read().citations == {"图1": nodes[0].node_id}
+        (True, True)
     """
 
     def __init__(self, question: str, response: Any) -> None:
@@ -61,6 +67,12 @@ class AnswerStream:
 
         Raises:
             GLMError: The model did not answer.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> answer = ImageService(index, llm=llm).ask("红苹果", similarity_top_k=1).read()
+            >>> answer.question, list(answer.citations)
+            ('红苹果', ['图1'])
         """
         if not self._is_read:
             for _ in self:
@@ -108,6 +120,13 @@ class ChatSession:
             options choose.
         new_memory: Makes a memory.
         options: Options of the messages that are asked without any.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> chat = ImageService(index, llm=llm).chat(similarity_top_k=1)
+        >>> [source.caption for source in chat.ask("红苹果").read().sources]
+        ['红苹果']
+        >>> chat.clear()
     """
 
     def __init__(

@@ -14,7 +14,16 @@ _FAULTS = frozenset({"NotImplementedError", "RecursionError"})
 
 
 class UnknownNodeError(LookupError):
-    """No node has an id; the message names similar ids."""
+    """No node has an id; the message names similar ids.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> ImageService(build_index(read_folder("images", id_prefix="shop"), embed_model)).look("shop/apples.jpg")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.service.errors.UnknownNodeError: no image has the id shop/apples.jpg; did you mean
+        shop/apple.jpg, shop/plane.jpg, shop/green_apple.jpg?
+    """
 
 
 def is_expected(error: Exception) -> bool:

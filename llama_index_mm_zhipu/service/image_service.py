@@ -56,6 +56,14 @@ class SearchResults:
         results: The results as plain data, best first; texts come before images.
         nodes: The same as LlamaIndex's nodes.
         question: The words and the image that were searched for.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> found = ImageService(index).search("红苹果", similarity_top_k=2)
+        >>> [result.caption for result in found.results] == [node.node.text for node in found.nodes]
+        True
+        >>> found.gallery().title
+        '红苹果'
     """
 
     results: list[SearchResult]
@@ -63,7 +71,14 @@ class SearchResults:
     question: QueryBundle
 
     def gallery(self, language: Language | None = None) -> Gallery:
-        """Return the results as a page."""
+        """Return the results as a page.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> found = ImageService(index).search("红苹果")
+            >>> found.gallery("en").save("results.html").name
+            'results.html'
+        """
         return show(self.question, self.nodes, language=language)
 
 
@@ -77,6 +92,15 @@ class ImageService:
         folder: Folder of the index; None for one that is not in a folder, which has no status.
         llm: A multimodal chat LLM; by default ``Settings.llm`` if one was set, else ``ZhipuMultiModal()``, made at the
             first question.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> service = ImageService(index, llm=llm)
+        >>> [found] = service.search("红苹果", similarity_top_k=1).results
+        >>> found.caption, f"{found.score:.2f}", found.metadata
+        ('红苹果', '0.96', {'file_name': 'apple.jpg', '价格': 10})
+        >>> service.ask("红苹果多少钱？", similarity_top_k=1).read().citations == {"图1": nodes[0].node_id}
+        True
     """
 
     def __init__(self, index: ImageIndex, *, folder: Path | None = None, llm: LLMType | None = None) -> None:
@@ -116,6 +140,14 @@ class ImageService:
             ModelMismatchError: The index was built with another model.
             StoreError: The index cannot be opened.
             ValueError: The index is empty, or of an earlier version, and says nothing of its model.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> build_index(nodes, embed_model, persist_dir="storage").close()
+            >>> service = ImageService.open("storage", llm=llm)
+            >>> service.status().images
+            12
+            >>> service.close()
         """
         path = as_path(folder, "folder")
         if not create and not has_index(path):
@@ -161,6 +193,14 @@ class ImageService:
             ModelMismatchError: The index was built with another model.
             StoreError: The index cannot be opened or written to; what was acknowledged is stored.
             ValueError: There is nothing to index.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> from llama_index_mm_zhipu.service.inputs import IndexInputs
+            >>> service, report = ImageService.build(IndexInputs("images"), "storage", model="ViT-B-16")
+            >>> report.images, report.new_images, report.skipped
+            (12, 12, {})
+            >>> service.close()
         """
         started = time.monotonic()
         path = as_path(folder, "folder")
@@ -190,6 +230,14 @@ class ImageService:
         Raises:
             StoreError: The index cannot be written to; what was acknowledged is stored.
             ValueError: There is nothing to index.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> from llama_index_mm_zhipu.service.inputs import IndexInputs
+            >>> service = ImageService(build_index("images", embed_model))
+            >>> report = service.add(IndexInputs("query.jpg"))
+            >>> report.images, report.new_images
+            (13, 1)
         """
         started = time.monotonic()
         with self._adding:
@@ -225,6 +273,14 @@ class ImageService:
             UnknownNodeError: No image has the id ``like``.
             ValueError: There is nothing to search for, or both ``image`` and ``like``; a filter is not understood or
                 matches nothing, or a mode or number is not possible.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> service = ImageService(index)
+            >>> [found.caption for found in service.search("鞋", filters=["价格>=100"]).results]
+            ['男鞋', '连衣裙']
+            >>> [found.caption for found in service.search(image="query.jpg", similarity_top_k=1).results]
+            ['红苹果']
         """
         if like is not None and image is not None:
             raise ValueError("give either an image, or the id of one of the index that others are to be like")
@@ -267,6 +323,15 @@ class ImageService:
             GLMError: The model did not answer.
             ImageError: The image cannot be read.
             ValueError: There is no key for the model, or a filter is not understood or matches nothing.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> stream = ImageService(index, llm=llm).ask("红苹果多少钱？", similarity_top_k=1)
+            >>> for piece in stream:
+            ...     print(piece, end="")
+            （本地模拟服务，不是模型）问题：红苹果多少钱？
+            收到 1 张图片。
+            第1张图片：JPEG 128×128，平均颜色 #...；说明：图1（相似度 0.8...）：「红苹果」
         """
         engine = self.index.as_query_engine(
             llm=self._chat_model(),
@@ -287,6 +352,12 @@ class ImageService:
 
         Raises:
             ValueError: There is no key for the model, or a filter is not understood.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> chat = ImageService(index, llm=llm).chat(similarity_top_k=1)
+            >>> [source.caption for source in chat.ask("红苹果").read().sources]
+            ['红苹果']
         """
         llm, options = self._chat_model(), SourceOptions(similarity_top_k, filters)
         # Reports mistakes now.
@@ -308,12 +379,18 @@ class ImageService:
 
         Args:
             node_id: Id of the image.
-            max_side: Its longer side in pixels at most.
+            max_side: Its longer side in pixels at most, 1024 by default.
 
         Raises:
             ImageError: The image cannot be read any more.
             UnknownNodeError: No image has this id.
             ValueError: ``max_side`` is not positive.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> image = ImageService(index).look(nodes[0].node_id, max_side=64)
+            >>> image.width, image.height, image.mime_type
+            (64, 64, 'image/jpeg')
         """
         require_positive(max_side, "max_side")
         node = image_with_id(self.index.image_store, node_id)
@@ -329,18 +406,38 @@ class ImageService:
 
         Raises:
             UnknownNodeError: No image has this id.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> details = ImageService(index).details(nodes[0].node_id)
+            >>> details.result.caption
+            '红苹果'
         """
         node = image_with_id(self.index.image_store, node_id)
         return ImageDetails(result_of(node), lines_of(node, words))
 
     def has_images_of(self, path: Path) -> bool:
-        """Return whether the index holds an image that is a file, or that was read from one, such as a page."""
+        """Return whether the index holds an image that is a file, or that was read from one, such as a page.
+
+        Examples:
+            >>> from pathlib import Path
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> service = ImageService(index)
+            >>> service.has_images_of(Path("images/apple.jpg")), service.has_images_of(Path("query.jpg"))
+            (True, False)
+        """
         of_file = {SOURCE_ROOT: Source.of(path.parent).location, FILE_NAME: path.name}
         filters = MetadataFilters(filters=[MetadataFilter(key=key, value=value) for key, value in of_file.items()])
         return bool(self.index.image_store.get_nodes(filters=filters, include_images=False))
 
     def filter_options(self) -> list[FilterOption]:
-        """Return the metadata keys that filters can use, with the types and examples of their values."""
+        """Return the metadata keys that filters can use, with the types and examples of their values.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> [(option.key, option.types) for option in ImageService(index).filter_options()]
+            [('file_name', ['text']), ('价格', ['number'])]
+        """
         return filter_options((self.index.image_store, self.index.text_store))
 
     def status(self) -> IndexStatus:
@@ -348,6 +445,13 @@ class ImageService:
 
         Raises:
             ValueError: The index is not in a folder.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> build_index(nodes, embed_model, persist_dir="storage").close()
+            >>> status = ImageService.open("storage").status()
+            >>> status.images, status.texts, status.caption_weight
+            (12, 0, 0.5)
         """
         if self.folder is None:
             raise ValueError("the index is not in a folder; its stores tell what they hold")
@@ -358,13 +462,25 @@ class ImageService:
 
         Raises:
             ValueError: An expression is not understood.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> [condition] = ImageService(index).parsed_filters(["价格>=100"]).filters
+            >>> condition.key, condition.operator.value, condition.value
+            ('价格', '>=', 100)
         """
         return parse_filters(
             expressions, lambda key: types_of_values((self.index.image_store, self.index.text_store), key)
         )
 
     def close(self) -> None:
-        """Close the index."""
+        """Close the index.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> service = ImageService(index)
+            >>> service.close()
+        """
         self.index.close()
 
     def _chat_model(self) -> Any:

@@ -49,6 +49,12 @@ class IndexInputs:
         ImportError: A file needs an extra that is not installed.
         ValueError: There is no path, a file is of no known type, or captions are given and not the folder that they
             belong to.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.inputs import IndexInputs
+        >>> inputs = IndexInputs("images", captions="goods.csv", name_column="图片", caption_column="标题")
+        >>> len(inputs.items()), inputs.is_light
+        (12, True)
     """
 
     paths: str | Path | Sequence[str | Path]
@@ -95,6 +101,12 @@ class IndexInputs:
 
         Raises:
             EmptySourceError: None has; the iterator raises it at its end.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.inputs import IndexInputs
+            >>> items = IndexInputs(["images", "query.jpg"]).items()
+            >>> len(items)
+            13
         """
         items = self._iterate(allow_empty)
         return [*items] if self.is_light else items

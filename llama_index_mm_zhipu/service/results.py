@@ -22,6 +22,12 @@ class SearchResult:
         time: Time of a video frame, such as ``00:01:23``.
         source: File or URL that it comes from; empty if that is not known.
         metadata: Metadata of the node without those of this package.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> [found] = ImageService(index).search("红苹果", similarity_top_k=1).results
+        >>> found.type, found.number, found.caption, found.score_type, found.metadata
+        ('image', 1, '红苹果', 'similarity', {'file_name': 'apple.jpg', '价格': 10})
     """
 
     type: Literal["image", "text"]
@@ -37,7 +43,14 @@ class SearchResult:
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as JSON values.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.service.image_service import ImageService
+            >>> [found] = ImageService(index).search("红苹果", similarity_top_k=1).results
+            >>> {key: found.as_dict()[key] for key in ("type", "number", "caption")}
+            {'type': 'image', 'number': 1, 'caption': '红苹果'}
+        """
         return asdict(self)
 
 
@@ -52,6 +65,12 @@ class Answer:
         unknown_citations: Names that the answer cites and no image has.
         sources: The images and texts that the model was given.
         skipped: Why images that were found were not sent, by node id.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> answer = ImageService(index, llm=llm).ask("红苹果", similarity_top_k=2).read()
+        >>> list(answer.citations), answer.unknown_citations, [source.caption for source in answer.sources]
+        (['图1', '图2'], [], ['红苹果', '男鞋'])
     """
 
     question: str
@@ -75,6 +94,12 @@ class StoredImage:
         data: The image as JPEG.
         width: Width in pixels.
         height: Height in pixels.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> image = ImageService(index).look(nodes[0].node_id)
+        >>> image.result.caption, image.width, image.height, image.data[:2].hex()
+        ('红苹果', 128, 128, 'ffd8')
     """
 
     result: SearchResult
@@ -158,7 +183,15 @@ class IndexReport:
         removed: How many images and texts were deleted because their files are gone.
         skipped: Why images and files were left out, by name; only the first ones of a file with many.
         skipped_count: How many were left out.
-        seconds: Duration.
+        seconds: Duration in seconds.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> from llama_index_mm_zhipu.service.inputs import IndexInputs
+        >>> service = ImageService(build_index("images", embed_model))
+        >>> report = service.add(IndexInputs(["images", "query.jpg"]))
+        >>> report.images, report.new_images, report.kept, report.removed
+        (13, 1, 12, 0)
     """
 
     images: int

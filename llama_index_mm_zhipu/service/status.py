@@ -23,6 +23,14 @@ class IndexSource:
         path: The folder or file.
         images: Number of its images in the index.
         exists: Whether it is there now.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from llama_index_mm_zhipu.service.status import status_of
+        >>> build_index(nodes, embed_model, persist_dir="storage").close()
+        >>> [source] = status_of(Path("storage")).sources
+        >>> Path(source.path).name, source.images, source.exists
+        ('images', 12, True)
     """
 
     path: str
@@ -44,9 +52,17 @@ class IndexStatus:
         precision: Precision of the first vectors, such as ``"fp32"``.
         caption_weight: Share of captions in the vectors; None before the first image.
         index_type: Type of the faiss index.
-        bytes: Size of all files.
+        bytes: Size of all files in bytes.
         sources: The folders and files that images were read from.
         metadata_keys: Keys under which images and texts have metadata, for filters.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from llama_index_mm_zhipu.service.status import status_of
+        >>> build_index(nodes, embed_model, persist_dir="storage").close()
+        >>> status = status_of(Path("storage"))
+        >>> status.images, status.precision, status.as_dict()["caption_weight"]
+        (12, 'fp32', 0.5)
     """
 
     folder: str
@@ -76,6 +92,14 @@ def status_of(folder: Path) -> IndexStatus:
     Raises:
         FileNotFoundError: There is no index in the folder.
         ValueError: A file of the index is damaged.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from llama_index_mm_zhipu.service.status import status_of
+        >>> build_index(nodes, embed_model, persist_dir="storage").close()
+        >>> status = status_of(Path("storage"))
+        >>> status.images, status.dimension, status.index_type, status.metadata_keys
+        (12, 256, 'flat', ['file_name', '价格'])
     """
     if not (folder / IMAGES_FILE).is_file():
         raise FileNotFoundError(f"no index in {folder}")

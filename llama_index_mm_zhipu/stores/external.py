@@ -66,9 +66,11 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
         ValueError: The store cannot be used, such as one that keeps no nodes.
 
     Examples:
-        >>> from llama_index.vector_stores.qdrant import QdrantVectorStore
-        >>> from qdrant_client import QdrantClient
         >>> from llama_index.core.schema import TextNode
+        >>> from llama_index.core.vector_stores import VectorStoreQuery
+        >>> from llama_index.vector_stores.qdrant import QdrantVectorStore
+        >>> from llama_index_mm_zhipu.stores import ExternalVectorStore
+        >>> from qdrant_client import QdrantClient
         >>> store = ExternalVectorStore(QdrantVectorStore("slides", client=QdrantClient(":memory:")))
         >>> store.add([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])])
         ['a']
@@ -221,6 +223,15 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
 
         Raises:
             ValueError: The store cannot list nodes, or cannot filter like this.
+
+        Examples:
+            >>> from llama_index.vector_stores.qdrant import QdrantVectorStore
+            >>> from llama_index_mm_zhipu.stores import ExternalVectorStore
+            >>> from qdrant_client import QdrantClient
+            >>> store = ExternalVectorStore(QdrantVectorStore("images", client=QdrantClient(":memory:")))
+            >>> _ = build_index(nodes, embed_model, image_store=store)
+            >>> [node.text for node in store.get_nodes([nodes[0].node_id])]
+            ['红苹果']
         """
         node_ids = as_ids(node_ids, "node_ids")
         if node_ids is not None and not (filters and filters.filters):
@@ -285,7 +296,7 @@ class ExternalVectorStore(KnownFields, AsyncCallsInThreads):
             node_ids: Ids of the nodes; unknown ids are ignored.
 
         Returns:
-            The known node ids, and their vectors, shape ``(n, dimension)``.
+            The known node ids, and their vectors, float32 of shape ``(n, dimension)``.
         """
         ids_by_key = {self._backend.key_of(node_id): node_id for node_id in as_ids(node_ids, "node_ids") or []}
         vectors = self._backend.vectors_of(list(ids_by_key))

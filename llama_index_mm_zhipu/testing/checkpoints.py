@@ -46,6 +46,12 @@ def tiny_checkpoint(path: str | Path, architecture: str = TINY, *, seed: int = 0
 
     Raises:
         ValueError: The architecture is unknown.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import tiny_checkpoint
+        >>> embed_model = ChineseClipEmbedding(tiny_checkpoint("tiny"), backend="torch")
+        >>> len(embed_model.get_text_embedding("飞机"))
+        32
     """
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,22 @@ _WRAPPED_CHARACTERS_PER_EVENT = 3
 
 @dataclass(frozen=True)
 class Fault:
-    """Base class of the faults, each of which changes one answer. The base class itself changes nothing."""
+    """Base class of the faults, each of which changes one answer. The base class itself changes nothing.
+
+    Examples:
+        >>> from dataclasses import dataclass, replace
+        >>> from llama_index_mm_zhipu.testing import Fault, MockGLMServer
+        >>> @dataclass(frozen=True)
+        ... class Overloaded(Fault):
+        ...     def alter_reply(self, reply):
+        ...         return replace(reply, status=503)
+        >>> with MockGLMServer() as server:
+        ...     server.script(Overloaded())
+        ...     ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMServerError: the GLM API answered HTTP 503; try again later
+    """
 
     def instead(self) -> Reply | None:
         """Return a reply that is sent instead of any answer, or None."""
@@ -57,6 +72,16 @@ class ErrorAnswer(Fault):
         message: Message of the API.
         retry_after: Value of ``Retry-After``.
         content_filter: Value of ``contentFilter`` beside the error, such as ``[{"level": 1, "role": "user"}]``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import ErrorAnswer, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(ErrorAnswer(429, "1302", "并发数过高", retry_after=2))
+        ...     try:
+        ...         ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        ...     except GLMError as error:
+        ...         print(error.code, error.retry_after)
+        1302 2.0
     """
 
     status: int
@@ -83,6 +108,15 @@ class RawAnswer(Fault):
         status: HTTP status.
         content_type: Value of ``Content-Type``.
         retry_after: Value of ``Retry-After``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, RawAnswer
+        >>> with MockGLMServer() as server:
+        ...     server.script(RawAnswer("<html>502 Bad Gateway</html>", status=502))
+        ...     ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMServerError: the GLM API answered HTTP 502; try again later
     """
 
     body: str | bytes
@@ -99,7 +133,19 @@ class RawAnswer(Fault):
 
 @dataclass(frozen=True)
 class ErrorEvent(Fault):
-    """A stream that ends with an error event; an answer that is not streamed is an error with HTTP status 200."""
+    """A stream that ends with an error event; an answer that is not streamed is an error with HTTP status 200.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import ErrorEvent, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(ErrorEvent("1305", "模型当前访问量过大", after=2))
+        ...     try:
+        ...         for response in ZhipuMultiModal(api_base=server.url, max_retries=0).stream_complete("你好"):
+        ...             print(response.delta, end="|")
+        ...     except GLMError as error:
+        ...         print(type(error).__name__)
+        （本地模拟服务，|不是模型）问题：|GLMRateLimitError
+    """
 
     code: str | int
     message: str
@@ -115,7 +161,19 @@ class ErrorEvent(Fault):
 
 @dataclass(frozen=True)
 class GarbageEvent(Fault):
-    """A stream with an event that is not JSON; an answer that is not streamed has a body that is not JSON."""
+    """A stream with an event that is not JSON; an answer that is not streamed has a body that is not JSON.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import GarbageEvent, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(GarbageEvent(after=2))
+        ...     try:
+        ...         for response in ZhipuMultiModal(api_base=server.url, max_retries=0).stream_complete("你好"):
+        ...             print(response.delta, end="|")
+        ...     except GLMError as error:
+        ...         print(type(error).__name__)
+        （本地模拟服务，|不是模型）问题：|GLMProtocolError
+    """
 
     after: int = 1
 
@@ -138,6 +196,17 @@ class Cut(Fault):
         after: Number of events before the connection is closed; an answer that is not streamed is cut in the middle of
             its body. None closes the connection before the status line.
         reset: Whether the connection is reset instead of closed.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import Cut, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(Cut(after=2))
+        ...     try:
+        ...         for response in ZhipuMultiModal(api_base=server.url, max_retries=0).stream_complete("你好"):
+        ...             print(response.delta, end="|")
+        ...     except GLMError as error:
+        ...         print(type(error).__name__)
+        （本地模拟服务，|不是模型）问题：|GLMConnectionError
     """
 
     after: int | None = None
@@ -155,6 +224,16 @@ class Stall(Fault):
 
     Attributes:
         after: As in ``Cut``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, Stall
+        >>> with MockGLMServer() as server:
+        ...     server.script(Stall())
+        ...     ZhipuMultiModal(api_base=server.url, timeout=0.05, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMTimeoutError: the GLM API did not answer in time (...); raise timeout
+        or deadline: images can take two minutes at busy hours
     """
 
     after: int | None = None
@@ -166,7 +245,16 @@ class Stall(Fault):
 
 @dataclass(frozen=True)
 class Delay(Fault):
-    """A normal answer that is sent after so many seconds."""
+    """A normal answer that is sent after so many seconds.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import Delay, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(Delay(0.01))
+        ...     text = ZhipuMultiModal(api_base=server.url).complete("你好").text
+        >>> text.splitlines()[0]
+        '（本地模拟服务，不是模型）问题：你好'
+    """
 
     seconds: float
 
@@ -177,7 +265,16 @@ class Delay(Fault):
 
 @dataclass(frozen=True)
 class Trickle(Fault):
-    """A normal answer with so many seconds between its events, or between the four pieces of a body."""
+    """A normal answer with so many seconds between its events, or between the four pieces of a body.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, Trickle
+        >>> with MockGLMServer() as server:
+        ...     server.script(Trickle(0.01))
+        ...     text = ZhipuMultiModal(api_base=server.url).complete("你好").text
+        >>> text.splitlines()[0]
+        '（本地模拟服务，不是模型）问题：你好'
+    """
 
     seconds: float
 
@@ -196,7 +293,16 @@ class Trickle(Fault):
 
 @dataclass(frozen=True)
 class MissingDone(Fault):
-    """A stream that ends after the event with the ``finish_reason``, without ``[DONE]``."""
+    """A stream that ends after the event with the ``finish_reason``, without ``[DONE]``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MissingDone, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(MissingDone())
+        ...     responses = list(ZhipuMultiModal(api_base=server.url).stream_complete("你好"))
+        >>> responses[-1].text.splitlines()[0]
+        '（本地模拟服务，不是模型）问题：你好'
+    """
 
     def alter_reply(self, reply: Reply) -> Reply:
         """Drop the last piece."""
@@ -205,7 +311,16 @@ class MissingDone(Fault):
 
 @dataclass(frozen=True)
 class NoFinalNewline(Fault):
-    """A stream whose last line, ``data: [DONE]``, has no line end and no blank line after it."""
+    """A stream whose last line, ``data: [DONE]``, has no line end and no blank line after it.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, NoFinalNewline
+        >>> with MockGLMServer() as server:
+        ...     server.script(NoFinalNewline())
+        ...     responses = list(ZhipuMultiModal(api_base=server.url).stream_complete("你好"))
+        >>> responses[-1].text.splitlines()[0]
+        '（本地模拟服务，不是模型）问题：你好'
+    """
 
     def alter_reply(self, reply: Reply) -> Reply:
         """Strip the line ends from the last piece."""
@@ -224,6 +339,14 @@ class Ending(Fault):
         after: Number of events before the last one; an answer that is not streamed has the text of so many events.
         content_filter: Value of ``content_filter``. With ``sensitive`` the API always sends one, and so does the
             default.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import Ending, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(Ending("length"))
+        ...     response = ZhipuMultiModal(api_base=server.url).complete("你好")
+        >>> response.text, response.additional_kwargs["finish_reason"]
+        ('（本地模拟服务，', 'length')
     """
 
     finish_reason: str
@@ -251,6 +374,15 @@ class Reasoning(Fault):
     Attributes:
         text: The reasoning.
         key: Name of the field; newer versions of vLLM call it ``reasoning``.
+
+    Examples:
+        >>> from llama_index.core.llms import ChatMessage
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, Reasoning
+        >>> with MockGLMServer() as server:
+        ...     server.script(Reasoning("先看图片。"))
+        ...     response = ZhipuMultiModal(api_base=server.url).chat([ChatMessage("你好")])
+        >>> [block.block_type for block in response.message.blocks]
+        ['thinking', 'text']
     """
 
     text: str
@@ -270,6 +402,15 @@ class Wrapped(Fault):
     Attributes:
         prefix: String before the content.
         suffix: String after the content.
+
+    Examples:
+        >>> from llama_index.core.llms import ChatMessage
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, Wrapped
+        >>> with MockGLMServer() as server:
+        ...     server.script(Wrapped("<think>先看图片。</think>"))
+        ...     response = ZhipuMultiModal(api_base=server.url).chat([ChatMessage("你好")])
+        >>> [block.block_type for block in response.message.blocks]
+        ['thinking', 'text']
     """
 
     prefix: str
@@ -289,6 +430,13 @@ class Says(Fault):
 
     Attributes:
         text: The content; may be empty.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, Says
+        >>> with MockGLMServer() as server:
+        ...     server.script(Says("一个红苹果"))
+        ...     ZhipuMultiModal(api_base=server.url).complete("图里是什么？", "images/apple.jpg").text
+        '一个红苹果'
     """
 
     text: str
@@ -300,7 +448,18 @@ class Says(Fault):
 
 @dataclass(frozen=True)
 class NullContent(Fault):
-    """An answer whose content is ``null``."""
+    """An answer whose content is ``null``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, NullContent
+        >>> with MockGLMServer() as server:
+        ...     server.script(NullContent())
+        ...     ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMProtocolError: the GLM API sent an answer without content; check
+        api_base; a proxy may have answered instead
+    """
 
     def alter_answer(self, answer: Answer) -> Answer:
         """Replace the content."""
@@ -309,7 +468,18 @@ class NullContent(Fault):
 
 @dataclass(frozen=True)
 class EmptyChoices(Fault):
-    """An answer whose ``choices`` are empty; a stream has one such event."""
+    """An answer whose ``choices`` are empty; a stream has one such event.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import EmptyChoices, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(EmptyChoices())
+        ...     ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMProtocolError: the GLM API sent an answer without choices; check
+        api_base; a proxy may have answered instead
+    """
 
     def alter_answer(self, answer: Answer) -> Answer:
         """Remove the choices."""

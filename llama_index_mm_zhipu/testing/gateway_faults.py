@@ -43,6 +43,18 @@ class GatewayError(Fault):
         message: Value of ``msg``.
         after: Number of events before the error; None sends the error as a JSON body, even if the request asks for a
             stream.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import GatewayError, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(GatewayError(500, "404 NOT_FOUND"))
+        ...     ZhipuMultiModal(api_base=server.url, max_retries=0).complete("你好")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.llm.errors.GLMInvalidRequestError: the GLM API answered HTTP 200, code 500: 404
+        NOT_FOUND; check api_base: it ends before /chat/completions, as https://open.bigmodel.cn/api/paas/v4 and
+        http://localhost:8000/v1 do; check model name, parameters and images; if the API cannot fetch an image
+        URL, set inline_urls=True
     """
 
     code: int | str
@@ -63,6 +75,17 @@ class NoFinishReason(Fault):
 
     Attributes:
         after: Number of events; None sends all but the last, which has the ``finish_reason``.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, NoFinishReason
+        >>> with MockGLMServer() as server:
+        ...     server.script(NoFinishReason(after=2))
+        ...     try:
+        ...         for response in ZhipuMultiModal(api_base=server.url, max_retries=0).stream_complete("你好"):
+        ...             print(response.delta, end="|")
+        ...     except GLMError as error:
+        ...         print(type(error).__name__)
+        （本地模拟服务，|不是模型）问题：|GLMConnectionError
     """
 
     after: int | None = None
@@ -81,6 +104,14 @@ class OddEvents(Fault):
     Attributes:
         events: The additional events, without the blank lines between them.
         after: Number of events before them.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, OddEvents
+        >>> with MockGLMServer() as server:
+        ...     server.script(OddEvents())
+        ...     responses = list(ZhipuMultiModal(api_base=server.url).stream_complete("你好"))
+        >>> responses[-1].text.splitlines()[0]
+        '（本地模拟服务，不是模型）问题：你好'
     """
 
     events: Sequence[str] = ODD_EVENTS
@@ -103,6 +134,14 @@ class Compressed(Fault):
             ``deflate``.
         padding: Number of spaces before the answer, in a stream as a comment. A thousand of them compress to one byte.
         header: Value of ``Content-Encoding``; the default names the encoding that is used.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import Compressed, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(Compressed("deflate"))
+        ...     text = ZhipuMultiModal(api_base=server.url).complete("你好").text
+        >>> text.splitlines()[0]
+        '（本地模拟服务，不是模型）问题：你好'
     """
 
     encoding: Literal["gzip", "deflate", "raw deflate"] = "gzip"
@@ -138,6 +177,17 @@ class Endless(Fault):
             between events, so that it may be a comment.
         after: Number of events before the endless one.
         pause: Seconds between two repetitions.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import Endless, MockGLMServer
+        >>> with MockGLMServer() as server:
+        ...     server.script(Endless())
+        ...     try:
+        ...         for response in ZhipuMultiModal(api_base=server.url, max_retries=0).stream_complete("你好"):
+        ...             print(response.delta, end="|")
+        ...     except GLMError as error:
+        ...         print(type(error).__name__)
+        （本地模拟服务，|GLMProtocolError
     """
 
     repeated: str = "x" * 65_536
@@ -163,6 +213,15 @@ class ToolCalls(Fault):
             have index 0. ``"no index"``: no call has an index. ``"new ids"``: each fragment has a different id, and
             only the first fragment of a call has a name. ``"no ids"``: all calls have index 0 and no id.
         finish_reason: Value of ``finish_reason``.
+
+    Examples:
+        >>> from llama_index.core.llms import ChatMessage
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, ToolCalls
+        >>> with MockGLMServer() as server:
+        ...     server.script(ToolCalls([("search", '{"query": "红苹果"}')]))
+        ...     response = ZhipuMultiModal(api_base=server.url).chat([ChatMessage("找红苹果")])
+        >>> [(call.tool_name, call.tool_kwargs) for call in llm.get_tool_calls_from_response(response)]
+        [('search', {'query': '红苹果'})]
     """
 
     calls: Sequence[tuple[str, str]]

@@ -38,6 +38,15 @@ class SentPage:
         height: Height in pixels.
         text: Text layer of the page; empty for images.
         image: The image; None for pages and for URLs, which are not fetched.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.llm import LayoutParser
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer, SentPage
+        >>> def title(page: SentPage) -> list[dict]:
+        ...     return [{"label": "text", "content": f"第 {page.number} 页", "bbox_2d": [0, 0, page.width, 40]}]
+        >>> with MockGLMServer(layout=title) as server:
+        ...     LayoutParser(api_base=server.url).parse("lecture.pdf", end_page=2).pages[1].text
+        '第 2 页'
     """
 
     number: int

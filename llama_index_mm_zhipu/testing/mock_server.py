@@ -70,11 +70,14 @@ class MockGLMServer:
         requests: Parsed bodies of all requests, in order.
 
     Examples:
-        >>> from llama_index_mm_zhipu import ZhipuMultiModal
-        >>> with MockGLMServer() as server:
-        ...     answer = ZhipuMultiModal(api_key="id.secret", api_base=server.url).complete("你好")
-        >>> "你好" in answer.text
-        True
+        >>> from llama_index_mm_zhipu.testing import MockGLMServer
+        >>> with MockGLMServer(max_images=1) as server:
+        ...     llm = ZhipuMultiModal(api_key="id.secret", api_base=server.url)
+        ...     answer = llm.complete("你好")
+        ...     server.requests[0]["model"], server.requests[0]["messages"][0]["content"]
+        ('glm-4v-flash', '你好')
+        >>> answer.text.splitlines()[0]
+        '（本地模拟服务，不是模型）问题：你好'
     """
 
     @explicit_arguments
@@ -133,6 +136,14 @@ class MockGLMServer:
 
         Args:
             *faults: One fault per request, in order; None for a normal answer.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.testing import Cut, MockGLMServer
+            >>> with MockGLMServer() as server:
+            ...     server.script(Cut(), None)
+            ...     llm = ZhipuMultiModal(api_base=server.url, max_retries=1)
+            ...     llm.complete("你好").raw["model"], len(server.requests)
+            ('glm-4v-flash', 2)
         """
         with self._lock:
             self._faults.extend(faults)
@@ -145,6 +156,16 @@ class MockGLMServer:
             code: Business code of the API.
             message: Message of the API.
             times: Number of requests.
+
+        Examples:
+            >>> from llama_index_mm_zhipu.testing import MockGLMServer
+            >>> with MockGLMServer() as server:
+            ...     server.fail_next(401, "1000", "身份验证失败")
+            ...     try:
+            ...         ZhipuMultiModal(api_base=server.url).complete("你好")
+            ...     except GLMError as error:
+            ...         print(error.code, error.http_status)
+            1000 401
         """
         self.script(*[ErrorAnswer(status, code, message)] * times)
 
@@ -221,6 +242,11 @@ def connect_glm(model: str = "glm-4v-flash", *, synonyms: Mapping[str, Sequence[
 
     Returns:
         A client. The mock server runs until the process ends.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.testing import connect_glm
+        >>> llm = connect_glm("glm-4v-flash")
+        Asking glm-4v-flash at http://127.0.0.1:.../api/paas/v4.
     """
     if key_variable() is not None:
         llm = ZhipuMultiModal(model)

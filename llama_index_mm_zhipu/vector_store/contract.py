@@ -48,7 +48,7 @@ class IndexStore(Protocol):
         Settings are recorded together with nodes:
 
         >>> from llama_index.core.schema import TextNode
-        >>> from llama_index_mm_zhipu import FaissMultiModalVectorStore
+        >>> from llama_index_mm_zhipu.vector_store.contract import IndexStore
         >>> store: IndexStore = FaissMultiModalVectorStore()
         >>> store.add([TextNode(id_="a", embedding=[1.0, 0.0])], settings={"caption_weight": 0.5})
         ['a']

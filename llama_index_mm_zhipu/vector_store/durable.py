@@ -97,6 +97,11 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
 
         Raises:
             FileNotFoundError: The folder has no such store.
+
+        Examples:
+            >>> build_index(nodes, embed_model, persist_dir="storage").close()
+            >>> FaissMultiModalVectorStore.from_persist_dir("storage", namespace="image").count()
+            12
         """
         path = as_path(persist_dir, "persist_dir") / f"{namespace}.sqlite3"
         return cls.from_persist_path(path, index_type=index_type, model=model)
@@ -115,6 +120,11 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
 
         Raises:
             FileNotFoundError: There is no such file.
+
+        Examples:
+            >>> FaissMultiModalVectorStore("storage").close()
+            >>> FaissMultiModalVectorStore.from_persist_path("storage/default.sqlite3").is_empty()
+            True
         """
         path = as_path(persist_path, "persist_path")
         if not path.is_file():
@@ -122,23 +132,45 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         return cls(persist_dir=path.parent, namespace=path.stem, index_type=index_type, model=model)
 
     def get_setting(self, key: str) -> Any:
-        """Return a setting recorded in the store, or None."""
+        """Return a setting recorded in the store, or None.
+
+        Examples:
+            >>> index.image_store.get_setting("caption_weight"), index.image_store.get_setting("unknown")
+            (0.5, None)
+        """
         with self._database.reading() as reader:
             return reader.get_setting(key)
 
     def settings(self) -> dict[str, Any]:
-        """Return the settings that belong to the nodes by key: the embedding model, and what ``add`` recorded."""
+        """Return the settings that belong to the nodes by key: the embedding model, and what ``add`` recorded.
+
+        Examples:
+            >>> sorted(index.image_store.settings())
+            ['caption_weight', 'embed_model', 'model', 'precision']
+        """
         with self._database.reading() as reader:
             recorded = reader.settings()
         return {key: recorded[key] for key in recorded if key not in Setting.OF_THE_FILE and recorded[key] is not None}
 
     def dimension(self) -> int | None:
-        """Return the dimension of the vectors; None if the store never had one."""
+        """Return the dimension of the vectors; None if the store never had one.
+
+        Examples:
+            >>> index.image_store.dimension(), FaissMultiModalVectorStore().dimension()
+            (256, None)
+        """
         dimension: int | None = self.get_setting(Setting.DIMENSION)
         return dimension
 
     def state_id(self) -> str:
-        """Return a text that changes with every change of nodes, whichever process makes it."""
+        """Return a text that changes with every change of nodes, whichever process makes it.
+
+        Examples:
+            >>> before = index.image_store.state_id()
+            >>> index.image_store.delete_nodes([nodes[0].node_id])
+            >>> index.image_store.state_id() == before
+            False
+        """
         with self._database.reading() as reader:
             return "/".join(map(str, (reader.get_setting(Setting.STORE_ID), *reader.last_changes())))
 
@@ -148,7 +180,14 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         return self._database.is_read_only
 
     def set_setting(self, key: str, value: Any) -> None:
-        """Record a setting, any JSON value."""
+        """Record a setting, any JSON value.
+
+        Examples:
+            >>> store = FaissMultiModalVectorStore()
+            >>> store.set_setting("catalogue", {"year": 2025})
+            >>> store.get_setting("catalogue")
+            {'year': 2025}
+        """
         with self._database.writing() as writer:
             writer.set_settings({key: value})
 
@@ -160,6 +199,12 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
 
         Raises:
             ModelMismatchError: The vectors in the store were made by another model.
+
+        Examples:
+            >>> store = FaissMultiModalVectorStore()
+            >>> store.require_model(embed_model.fingerprint)
+            >>> store.get_setting("model") == embed_model.fingerprint
+            True
         """
         if self.get_setting(Setting.MODEL) != fingerprint:
             with self._database.writing() as writer:
@@ -183,6 +228,13 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         Raises:
             ValueError: faiss does not know the type, or cannot restrict its search as filters need, or there are too
                 few vectors to train it.
+
+        Examples:
+            >>> from llama_index.core.vector_stores import VectorStoreQuery
+            >>> index.image_store.reindex("hnsw")
+            >>> query = VectorStoreQuery(embed_model.get_text_embedding("红苹果"), similarity_top_k=1)
+            >>> [node.text for node in index.image_store.query(query).nodes]
+            ['红苹果']
         """
         self._cache.reindex(index_type, show_progress)
 
@@ -191,7 +243,12 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         await asyncio.to_thread(self.reindex, index_type, show_progress)
 
     def wait_for_index(self) -> None:
-        """Wait until an index that is being built in the background is in use; queries go on without it meanwhile."""
+        """Wait until an index that is being built in the background is in use; queries go on without it meanwhile.
+
+        Examples:
+            >>> store = FaissMultiModalVectorStore(index_type="auto")
+            >>> store.wait_for_index()
+        """
         self._cache.wait()
 
     def persist(self, persist_path: str | None = None, fs: Any = None) -> None:
@@ -210,6 +267,11 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
             ValueError: The store is in memory and no path is given, or ``fs`` is a remote file system.
             StoreError: The files cannot be written, or the other folder has another store of that name, or a copy of
                 this one that has changed since.
+
+        Examples:
+            >>> index.image_store.persist("copy/image__vector_store.json")
+            >>> FaissMultiModalVectorStore("copy", namespace="image").count()
+            12
         """
         target = as_path(persist_path, "persist_path") if persist_path is not None else None
         folder = target.parent if target is not None else self._folder
@@ -230,6 +292,10 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         """Move the write-ahead log into the file, and write the faiss cache if opening would be slow without it.
 
         ``persist`` always writes the cache. After up to 1,000 changes, reading them again takes a few milliseconds.
+
+        Examples:
+            >>> store = FaissMultiModalVectorStore("store")
+            >>> store.checkpoint()
         """
         with self._database.reading() as reader:
             self._cache.follow(reader)
@@ -238,7 +304,16 @@ class DurableStore(KnownFields, AsyncCallsInThreads):
         self._database.checkpoint()
 
     def close(self) -> None:
-        """Write the faiss cache and close the file; the store cannot be used any more."""
+        """Write the faiss cache and close the file; the store cannot be used any more.
+
+        Examples:
+            >>> store = FaissMultiModalVectorStore("store")
+            >>> store.close()
+            >>> store.count()
+            Traceback (most recent call last):
+                ...
+            llama_index_mm_zhipu.vector_store.errors.StoreError: the vector store ... is closed; open it again
+        """
         if self._database.is_closed:
             return
         self._cache.stop()

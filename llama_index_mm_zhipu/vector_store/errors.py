@@ -10,11 +10,34 @@ _SIZE_MESSAGES = ("too many", "too large", "too big", "stack overflow")
 
 
 class StoreError(RuntimeError):
-    """A file of the store cannot be opened, read or written. The message names the file and a remedy."""
+    """A file of the store cannot be opened, read or written. The message names the file and a remedy.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> _ = Path("default.sqlite3").write_text("not a database")
+        >>> FaissMultiModalVectorStore(".")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.vector_store.errors.StoreError: cannot open the vector store default.sqlite3: file
+        is not a database; is it a file of this package, and may it be written to?
+    """
 
 
 class ModelMismatchError(ValueError):
-    """The vectors in the store were made by another embedding model."""
+    """The vectors in the store were made by another embedding model.
+
+    Examples:
+        >>> from llama_index.core.schema import TextNode
+        >>> store = FaissMultiModalVectorStore(model=embed_model.fingerprint)
+        >>> store.add([TextNode(id_="a", embedding=[1.0, 0.0])])
+        ['a']
+        >>> store.require_model("another model")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.vector_store.errors.ModelMismatchError: the store 'default' (in memory) was filled
+        with the model CLIP-96px-256d sha256:..., not with another model; open it with that model, or build the
+        index again in another folder
+    """
 
 
 def advice_on(error: sqlite3.Error) -> str:

@@ -38,17 +38,17 @@ class FaissMultiModalVectorStore(DurableStore):
     that is rebuilt if it is missing or damaged. Threads and processes may share a store. They see each other's changes
     at their next call, and writers wait for each other. Async calls run in a worker thread.
 
-    Scores are inner products: cosines if vectors are of unit length. There is no ``__len__``, because LlamaIndex would
-    take an empty store for a missing one.
+    Scores are inner products: cosines if vectors are of unit length. All methods raise a ``StoreError`` if the file
+    cannot be read or written. There is no ``__len__``, because LlamaIndex would take an empty store for a missing one.
 
     Args:
         persist_dir: Folder of the store, created if missing; None keeps everything in memory.
         namespace: Name of the file; a folder may hold several stores.
-        mode: Permissions of the folder and its parents, if they are created; by default only the owner has access.
+        mode: Permissions of the folder and its parents, if they are created; by default ``0o700``, which gives access
+            to the owner alone.
         index_type: None keeps the choice of the last ``reindex``. Without one, and with ``"auto"``, the number of
-        vectors
-            decides: they are searched flat, and beyond 100,000 in an index of type ``"ivf"``, which is built in the
-            background.
+            vectors decides: they are searched flat, and beyond 100,000 in an index of type ``"ivf"``, which is built in
+            the background.
         model: Fingerprint of the embedding model, such as ``ChineseClipEmbedding.fingerprint``. It is checked as by
             ``require_model`` when the store is opened and when nodes are added.
         recall: Share of the true nearest nodes that searches in an index of type ``"ivf"`` are to find. When such an
@@ -61,11 +61,13 @@ class FaissMultiModalVectorStore(DurableStore):
 
     Examples:
         >>> from llama_index.core.schema import TextNode
-        >>> store = FaissMultiModalVectorStore()
-        >>> store.add([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])])
-        ['a']
-        >>> store.count()
-        1
+        >>> from llama_index.core.vector_stores import VectorStoreQuery
+        >>> store = FaissMultiModalVectorStore("store")
+        >>> store.add([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0]), TextNode(id_="b", embedding=[0.0, 1.0])])
+        ['a', 'b']
+        >>> found = store.query(VectorStoreQuery(query_embedding=[0.5, 0.0], similarity_top_k=1))
+        >>> found.ids, found.similarities
+        (['a'], [0.5])
     """
 
     def __init__(
@@ -104,37 +106,73 @@ class FaissMultiModalVectorStore(DurableStore):
         return True
 
     def count(self) -> int:
-        """Return the number of nodes."""
+        """Return the number of nodes.
+
+        Examples:
+            >>> index.image_store.count(), FaissMultiModalVectorStore().count()
+            (12, 0)
+        """
         with self._database.reading() as reader:
             self._cache.follow(reader)
             return len(self._cache.index) if self._cache.index is not None else 0
 
     def is_empty(self) -> bool:
-        """Return whether the store holds no node."""
+        """Return whether the store holds no node.
+
+        Examples:
+            >>> index.image_store.is_empty(), index.text_store.is_empty()
+            (False, True)
+        """
         return self.count() == 0
 
     def has_texts(self) -> bool:
-        """Return whether full text can find any node: SQLite has FTS5, and a node has a text."""
+        """Return whether full text can find any node: SQLite has FTS5, and a node has a text.
+
+        Examples:
+            >>> index.image_store.has_texts(), index.text_store.has_texts()
+            (True, False)
+        """
         with self._database.reading() as reader:
             return reader.has_texts()
 
     def document_ids(self) -> list[str]:
-        """Return the ids of the documents that nodes came from; a node without a source is its own document."""
+        """Return the ids of the documents that nodes came from; a node without a source is its own document.
+
+        Examples:
+            >>> len(index.image_store.document_ids())
+            12
+        """
         with self._database.reading() as reader:
             return reader.document_ids()
 
     def metadata_keys(self) -> list[str]:
-        """Return the keys under which any node has metadata other than None, in order."""
+        """Return the keys under which any node has metadata other than None, in order.
+
+        Examples:
+            >>> index.image_store.metadata_keys()
+            ['content_hash', 'file_name', 'source_location', 'source_root', '价格']
+        """
         with self._database.reading() as reader:
             return reader.metadata_keys()
 
     def metadata_texts(self, key: str) -> dict[str, str]:
-        """Return the texts under a metadata key by node id, without reading the nodes."""
+        """Return the texts under a metadata key by node id, without reading the nodes.
+
+        Examples:
+            >>> sorted(index.image_store.metadata_texts("file_name").values())[:2]
+            ['apple.jpg', 'car.jpg']
+        """
         with self._database.reading() as reader:
             return reader.metadata_texts(key)
 
     def image_paths(self) -> dict[str, str]:
-        """Return ``image_path`` by node id for the images that are files, without reading the nodes."""
+        """Return ``image_path`` by node id for the images that are files, without reading the nodes.
+
+        Examples:
+            >>> from pathlib import Path
+            >>> sorted(Path(path).name for path in index.image_store.image_paths().values())[:2]
+            ['apple.jpg', 'car.jpg']
+        """
         with self._database.reading() as reader:
             return reader.image_paths()
 
@@ -146,6 +184,10 @@ class FaissMultiModalVectorStore(DurableStore):
 
         Returns:
             At most one each of: a number, a text, a number in a list, a text in a list. Empty if no node has the key.
+
+        Examples:
+            >>> index.image_store.metadata_examples("价格")
+            [MetadataExample(value=10, is_text=False, is_item=False)]
         """
         with self._database.reading() as reader:
             return reader.metadata_examples(key)
@@ -156,6 +198,13 @@ class FaissMultiModalVectorStore(DurableStore):
         Args:
             key: Metadata key.
             limit: How many texts at most.
+
+        Returns:
+            Texts in order, and the smallest and the largest number.
+
+        Examples:
+            >>> index.image_store.metadata_values("file_name", limit=2)
+            MetadataValues(texts=['apple.jpg', 'car.jpg'], numbers=[])
         """
         with self._database.reading() as reader:
             return reader.metadata_values(key, limit)
@@ -177,6 +226,12 @@ class FaissMultiModalVectorStore(DurableStore):
 
         Returns:
             Nodes in the order of ``node_ids``, or in the order in which they were added.
+
+        Examples:
+            >>> from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+            >>> expensive = MetadataFilters(filters=[MetadataFilter(key="价格", value=100, operator=">=")])
+            >>> [node.text for node in index.image_store.get_nodes(filters=expensive)]
+            ['连衣裙', '男鞋']
         """
         node_ids = as_ids(node_ids, "node_ids")
         condition = compiled(predicate_of_nodes(node_ids, filters))
@@ -207,6 +262,10 @@ class FaissMultiModalVectorStore(DurableStore):
 
         Raises:
             ValueError: ``batch_size`` is not above 0, or there is no node with the id ``after``.
+
+        Examples:
+            >>> [len(batch) for batch in index.image_store.iter_nodes(batch_size=5)]
+            [5, 5, 2]
         """
         require_positive(batch_size, "batch_size")
         last = 0
@@ -219,11 +278,22 @@ class FaissMultiModalVectorStore(DurableStore):
         return self._batches_after(last, batch_size, include_embeddings)
 
     def with_images_inline(self, nodes: Sequence[BaseNode]) -> list[BaseNode]:
-        """Return the nodes: their inline images are in them already."""
+        """Return the nodes: their inline images are in them already.
+
+        Examples:
+            >>> stored = index.image_store.get_nodes()
+            >>> index.image_store.with_images_inline(stored) == stored
+            True
+        """
         return list(nodes)
 
     def get_nodes_of_document(self, ref_doc_id: str) -> list[BaseNode]:
-        """Return the nodes of a document in the order of addition; a node without a source is its own document."""
+        """Return the nodes of a document in the order of addition; a node without a source is its own document.
+
+        Examples:
+            >>> [node.text for node in index.image_store.get_nodes_of_document(nodes[0].node_id)]
+            ['红苹果']
+        """
         with self._database.reading() as reader:
             return list(reader.nodes(reader.select_ids(of_document(ref_doc_id)).tolist()).values())
 
@@ -234,7 +304,12 @@ class FaissMultiModalVectorStore(DurableStore):
             node_ids: Ids of the nodes; unknown ids are ignored.
 
         Returns:
-            The known node ids in the order of addition, and their vectors, shape ``(n, dimension)``.
+            The known node ids in the order of addition, and their vectors, float32 of shape ``(n, dimension)``.
+
+        Examples:
+            >>> ids, vectors = index.image_store.get_vectors([node.node_id for node in nodes[:3]])
+            >>> len(ids), vectors.shape, vectors.dtype
+            (3, (3, 256), dtype('float32'))
         """
         with self._database.reading() as reader:
             return reader.vectors_of_nodes(as_ids(node_ids, "node_ids") or [])
@@ -257,14 +332,15 @@ class FaissMultiModalVectorStore(DurableStore):
         - ``MMR`` selects among the nearest nodes by maximum marginal relevance, with LlamaIndex's own function. Nodes
           are in the order of selection, and scores are marginal relevances. ``mmr_threshold``, of the query or as an
           argument, is 1 for relevance alone, 0 for variety alone, and 0.5 by default.
-        - ``TEXT_SEARCH`` ranks by BM25 of the words of ``query_str`` in the texts of nodes. Chinese and symbols (emoji,
-          ``€``, ``①``) are found by single characters and by pairs of neighbours, other words as a whole and by their
-          letters and digits. ``SPARSE`` is the same.
+        - ``TEXT_SEARCH`` ranks by BM25 (with k1 = 1.2 and b = 0.75, as FTS5 of SQLite) of the words of ``query_str`` in
+          the texts of nodes. Chinese and symbols (emoji, ``€``, ``①``) are found by single characters and by pairs of
+          neighbours, other words as a whole and by their letters and digits. ``SPARSE`` is the same.
         - ``HYBRID`` fuses both rankings, by default by their scores with a weight that depends on the query: the text
           weighs more if the best text has many of the query's words, and if its lead is clear (module ``fusion``).
-          Scores are 0 to 1. With ``alpha``, 0 to 1, it fuses by reciprocal ranks; the score is ``alpha /
-          (60 + rank by vector) + (1 - alpha) / (60 + rank by text)``. ``sparse_top_k`` is the number of nodes of the
-          text ranking, ``hybrid_top_k`` that of the result, by default ``similarity_top_k``.
+          Scores are 0 to 1. With ``alpha``, 0 to 1, it fuses by reciprocal ranks; the score is ``alpha / (60 + rank by
+          vector) + (1 - alpha) / (60 + rank by text)``, ranks from 1; 60 is the constant of Cormack, Clarke and
+          Büttcher (2009). ``sparse_top_k`` is the number of nodes of the text ranking, ``hybrid_top_k`` that of the
+          result, by default ``similarity_top_k``.
 
         Args:
             query: The above, ``similarity_top_k``, and restrictions: ``filters``, ``node_ids``, ``doc_ids``. The mode
@@ -287,6 +363,12 @@ class FaissMultiModalVectorStore(DurableStore):
             TypeError: An argument is unknown; the message suggests another one.
             ValueError: The query has no embedding, or one of the wrong dimension; or the mode is not supported.
             StoreError: A text mode was asked for and this Python's SQLite has no FTS5.
+
+        Examples:
+            >>> from llama_index.core.vector_stores import VectorStoreQuery
+            >>> query = VectorStoreQuery(query_str="苹果", mode="text_search", similarity_top_k=5)
+            >>> [node.text for node in index.image_store.query(query).nodes]
+            ['红苹果', '青苹果']
         """
         require_known("FaissMultiModalVectorStore.query", kwargs, (*QueryOptions._fields, "search_breadth"))
         options = QueryOptions(mmr_threshold, mmr_prefetch_factor, mmr_prefetch_k)
@@ -324,8 +406,16 @@ class FaissMultiModalVectorStore(DurableStore):
             sample: Number of the store's own vectors that are taken as queries.
             search_breadth: As in ``query``.
 
+        Returns:
+            The mean share of the true nearest nodes that were found, 0 to 1, with index type and number of queries.
+
         Raises:
             ValueError: A query has another dimension than the store's vectors.
+
+        Examples:
+            >>> queries = embed_model.get_text_embedding_batch(["红苹果", "帆船"])
+            >>> index.image_store.check_recall(queries, similarity_top_k=3)
+            RecallReport(recall=1.0, index_type='flat', similarity_top_k=3, queries=2)
         """
         require_positive(similarity_top_k, "similarity_top_k")
         with self._database.reading() as reader:
@@ -362,6 +452,17 @@ class FaissMultiModalVectorStore(DurableStore):
             ValueError: A node has no embedding, or one of the wrong dimension or with NaN; or an id is given twice.
             ModelMismatchError: The vectors in the store were made by another model in the meantime.
             StoreError: The file cannot be written.
+
+        Examples:
+            >>> from llama_index.core.schema import TextNode
+            >>> store = FaissMultiModalVectorStore()
+            >>> store.add([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])], settings={"caption_weight": 0.5})
+            ['a']
+            >>> store.add([TextNode(id_="b", text="火车", embedding=[1.0, 0.0, 0.0])])
+            Traceback (most recent call last):
+                ...
+            ValueError: node b has a vector of dimension 3, the store's have 2; use the model that the store was
+            filled with, nothing was added
         """
         require_known("FaissMultiModalVectorStore.add", kwargs, ("settings",))
         if not nodes:
@@ -385,7 +486,7 @@ class FaissMultiModalVectorStore(DurableStore):
         once for some 10,000 to 100,000 rows: each call is one transaction.
 
         Args:
-            vectors: Shape ``(n, dimension)``.
+            vectors: Shape ``(n, dimension)``, of any number type; they are stored as float32.
             node_ids: Ids of the nodes, which replace stored nodes with the same ids; by default new ids.
             texts: Texts of the nodes, or captions of the images.
             image_paths: Paths of images: the nodes are ``ImageNode``. Without them they are ``TextNode``.
@@ -426,7 +527,14 @@ class FaissMultiModalVectorStore(DurableStore):
         return self._add(columns, settings or {})
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
-        """Delete all nodes of a document, if there are any; a node without a source is its own document."""
+        """Delete all nodes of a document, if there are any; a node without a source is its own document.
+
+        Examples:
+            >>> store = index.image_store
+            >>> store.delete(nodes[0].node_id)
+            >>> store.count()
+            11
+        """
         require_known("FaissMultiModalVectorStore.delete", delete_kwargs, ())
         self._delete(of_document(ref_doc_id))
 
@@ -437,6 +545,13 @@ class FaissMultiModalVectorStore(DurableStore):
 
         Raises:
             ValueError: Neither is given, or only empty filters, which every node meets.
+
+        Examples:
+            >>> from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+            >>> cheap = MetadataFilters(filters=[MetadataFilter(key="价格", value=10)])
+            >>> index.image_store.delete_nodes(filters=cheap)
+            >>> [node.text for node in index.image_store.get_nodes()]
+            ['连衣裙', '女帽', '男鞋']
         """
         require_known("FaissMultiModalVectorStore.delete_nodes", delete_kwargs, ("node_ids", "filters"))
         if node_ids is None and not (filters and filters.filters):
@@ -444,7 +559,13 @@ class FaissMultiModalVectorStore(DurableStore):
         self._delete(compiled(predicate_of_nodes(as_ids(node_ids, "node_ids"), filters)))
 
     def clear(self) -> None:
-        """Delete every node, and the recorded model, dimension, index type and other settings."""
+        """Delete every node, and the recorded model, dimension, index type and other settings.
+
+        Examples:
+            >>> index.image_store.clear()
+            >>> index.image_store.is_empty()
+            True
+        """
         with self._database.writing() as writer:
             writer.delete(EVERY_NODE)
             writer.clear_settings(keep=[Setting.FULL_TEXT, Setting.STORE_ID])

@@ -35,11 +35,28 @@ class Backend(Protocol):
 
 
 class CheckpointError(ValueError):
-    """Raised when weights cannot be found, downloaded or loaded. The message names the file and says what to do."""
+    """Raised when weights cannot be found, downloaded or loaded. The message names the file and says what to do.
+
+    Examples:
+        >>> ChineseClipEmbedding("ViT-B-17").get_text_embedding("飞机")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.embedding.backends.CheckpointError: unknown model 'ViT-B-17': use one of RN50,
+        ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14, or the path of an existing directory or .pt file; did you
+        mean 'ViT-B-16'?
+    """
 
 
 class BackendError(ValueError):
-    """Raised when this machine cannot run a model as configured. The message says what to change or to install."""
+    """Raised when this machine cannot run a model as configured. The message says what to change or to install.
+
+    Examples:
+        >>> ChineseClipEmbedding("ViT-B-16", backend="torch", precision="int8").get_text_embedding("飞机")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.embedding.backends.BackendError: precision="int8" needs OpenVINO, on a CPU: pip
+        install "llama-index-mm-zhipu[openvino]", and backend="auto" or "openvino" with device="cpu"
+    """
 
 
 def short_detail(message: object, max_length: int = 200) -> str:
@@ -61,6 +78,11 @@ class PrecisionReport:
         mean_text_cosine: Mean cosine of all texts.
         top_k: Number of images found for each text.
         overlap: Share of these images that both find, 0 to 1, averaged over the texts.
+
+    Examples:
+        >>> report = embed_model.check_precision(["images/apple.jpg", "images/ship.jpg"], ["红苹果", "帆船"], top_k=1)
+        >>> f"{report.mean_image_cosine:.3f}", f"{report.mean_text_cosine:.3f}", f"{report.overlap:.0%}"
+        ('1.000', '1.000', '100%')
     """
 
     backend: str

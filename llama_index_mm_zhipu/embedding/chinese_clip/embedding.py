@@ -55,8 +55,9 @@ logger = logging.getLogger(__name__)
 class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
     """Embeds images and Chinese texts in one space with Chinese-CLIP.
 
-    Vectors have unit length, so inner products are cosines. Images may be given in any form that
-    ``llama_index_mm_zhipu.images`` takes: paths, URLs, base64, ``bytes``, ``PIL.Image`` objects, nodes.
+    Vectors are lists of ``embed_dim`` numbers and have unit length, so inner products are cosines. Images may be given
+    in any form that ``llama_index_mm_zhipu.images`` takes: paths, URLs, base64, ``bytes``, ``PIL.Image`` objects,
+    nodes.
 
     As a transformation of an ingestion pipeline it sets the embeddings of nodes: the mean of image and caption for
     image nodes, the vector of the text for text nodes.
@@ -69,26 +70,31 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             (``OFA-Sys/chinese-clip-vit-base-patch16``) or another spelling (``ViT-B/16``); or the path of other
             weights: a directory in the format of transformers or of cn_clip, or a file. An existing path takes
             precedence over a name.
-        device: ``"auto"`` chooses CUDA, else MPS, else the CPU.
-        backend: ``"auto"`` chooses OpenVINO on a CPU if it is installed (extra ``openvino``), where it is faster at
-            full precision, and otherwise torch. The first use with OpenVINO converts the weights, which needs torch.
-        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` (GPUs) or ``"int8"`` (OpenVINO). None chooses fp16 on CUDA and
-            fp32 elsewhere. ``check_precision`` measures the difference. Vectors of all precisions may be mixed.
+        device: ``"auto"``, the default, chooses CUDA, else MPS, else the CPU.
+        backend: ``"auto"``, the default, chooses OpenVINO on a CPU if it is installed (extra ``openvino``), where it is
+            faster at full precision, and otherwise torch. The first use with OpenVINO converts the weights, which needs
+            torch.
+        precision: ``"fp32"``, ``"bf16"``, ``"fp16"`` (GPUs) or ``"int8"`` (OpenVINO). None, the default, chooses fp16
+            on CUDA and fp32 elsewhere. ``check_precision`` measures the difference. Vectors of all precisions may be
+            mixed.
         cache_dir: Folder for models converted for OpenVINO; by default the folder of the weights.
-        exact_preprocess: Whether to compute exactly the pixels of cn_clip: slower on large images, ignores the EXIF
-            orientation, and shows the colours of transparent pixels.
-        download_root: Folder of the official checkpoints; missing ones are downloaded to it.
-        download_source: Source of official checkpoints, ``"huggingface"`` (or the mirror in ``HF_ENDPOINT``) or
-            ``"modelscope"``. The other one is tried if the first fails.
-        long_text: How to embed texts of more than 50 tokens: ``"truncate"`` cuts them and logs a warning with their
-            number, ``"mean"`` takes the mean of the vectors of windows of 50 tokens.
-        caption_weight: Share of the caption in the vector of a captioned image, 0 to 1, in ingestion pipelines.
-        on_error: ``"raise"`` at the first image that cannot be read, or ``"skip"`` such images: a warning lists them,
-            an ingestion pipeline drops their nodes, and a batch has None in their places.
-        on_truncated: ``"warn"`` about an incomplete image file and embed its readable part, as viewers show it, or
-            ``"raise"``, which treats it as an image that cannot be read.
-        allow_urls: Whether images may be fetched from http(s) URLs.
-        allow_private_urls: Whether these URLs may point into this machine or a private network.
+        exact_preprocess: Whether to compute exactly the pixels of cn_clip, which is slower on large images, ignores the
+            EXIF orientation, and shows the colours of transparent pixels.
+        download_root: Folder of the official checkpoints, ``~/.cache/clip`` by default, which is that of cn_clip;
+            missing ones are downloaded to it.
+        download_source: Source of official checkpoints: ``"huggingface"``, the default (or the mirror in
+            ``HF_ENDPOINT``), or ``"modelscope"``. The other one is tried if the first fails.
+        long_text: How to embed texts of more than 50 tokens, for which the text encoder has positions: ``"truncate"``,
+            the default, cuts them and logs a warning with their number, ``"mean"`` takes the mean of the vectors of
+            windows of 50 tokens.
+        caption_weight: Share of the caption in the vector of a captioned image, 0 to 1, in ingestion pipelines; 0.5 by
+            default.
+        on_error: ``"raise"``, the default, at the first image that cannot be read, or ``"skip"`` such images: a warning
+            lists them, an ingestion pipeline drops their nodes, and a batch has None in their places.
+        on_truncated: ``"warn"``, the default, about an incomplete image file and embed its readable part, as viewers
+            show it, or ``"raise"``, which treats it as an image that cannot be read.
+        allow_urls: Whether images may be fetched from http(s) URLs; False by default.
+        allow_private_urls: Whether these URLs may point into this machine or a private network; False by default.
         decode_threads: Threads that decode images ahead of the model, by default one per core, at most 8, or fewer with
             ``OMP_NUM_THREADS``, which OpenVINO follows, too.
         vision_model_name: cn_clip's name of the image encoder, for weight files without ``config.json``.
@@ -101,9 +107,11 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         BackendError: This machine cannot run the model with this backend, device and precision.
 
     Examples:
-        >>> embed = ChineseClipEmbedding(model_name="examples/demo/model", backend="torch")
-        >>> len(embed.get_text_embedding("飞机"))
-        256
+        >>> embed_model = ChineseClipEmbedding("ViT-B-16")
+        >>> image = embed_model.get_image_embedding("images/apple.jpg")
+        >>> texts = embed_model.get_text_embedding_batch(["红苹果", "帆船"])
+        >>> [f"{embed_model.similarity(image, text):.2f}" for text in texts]
+        ['0.93', '0.24']
     """
 
     model_name: str = Field(default="ViT-B-16", frozen=True, description="Official name, or path of weights.")
@@ -161,7 +169,10 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
 
     @property
     def embed_dim(self) -> int:
-        """Dimension of the vectors."""
+        """Dimension of the vectors.
+
+        It is 1024 for ``RN50`` and ``ViT-H-14``, 512 for ``ViT-B-16``, 768 for ``ViT-L-14`` and ``ViT-L-14-336``.
+        """
         return self._model.settings.checkpoint.embed_dim
 
     @property
@@ -178,6 +189,11 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         """Return the settings that choose the weights, from which an index makes this model again.
 
         Paths are absolute. Device, backend and precision are left out, because they depend on the machine.
+
+        Examples:
+            >>> reference = embed_model.reference()
+            >>> reference["class_name"], reference["model_name"].endswith("model")
+            ('ChineseClipEmbedding', True)
         """
         given = Path(self.model_name).expanduser().absolute()
         is_path = self._model.settings.checkpoint.path.is_relative_to(given.parent if given.name == CONFIG else given)
@@ -213,29 +229,58 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
 
         Returns:
             False for an empty text and for a text of unknown tokens, even with punctuation between them.
+
+        Examples:
+            >>> [embed_model.knows_text(text) for text in ("苹果", "𠮷", "")]
+            [True, False, False]
         """
         return knows(text)
 
     def takes_whole(self, text: str) -> bool:
-        """Return whether a text has at most 50 tokens, which ``long_text="truncate"`` leaves whole."""
+        """Return whether a text has at most 50 tokens, which ``long_text="truncate"`` leaves whole.
+
+        Examples:
+            >>> embed_model.takes_whole("一个红苹果"), embed_model.takes_whole("苹果" * 50)
+            (True, False)
+        """
         return takes_whole(text)
 
     def for_long_texts(self) -> ChineseClipEmbedding:
-        """Return a copy with ``long_text="mean"``: text chunks of LlamaIndex are ten times what Chinese-CLIP takes."""
+        """Return a copy with ``long_text="mean"``: text chunks of LlamaIndex are ten times what Chinese-CLIP takes.
+
+        Examples:
+            >>> embed_model.for_long_texts().long_text
+            'mean'
+        """
         return self.model_copy(update={"long_text": "mean"})
 
     def warmup(self) -> None:
-        """Load the model if necessary and embed an image and a text, so that the first query is not slower."""
+        """Load the model if necessary and embed an image and a text, so that the first query is not slower.
+
+        Examples:
+            >>> embed_model = ChineseClipEmbedding("ViT-B-16", backend="torch", device="cpu")
+            >>> embed_model.warmup()
+            >>> embed_model.running_on
+            'torch on cpu in fp32'
+        """
         side = self._model.settings.checkpoint.input_resolution
         self._model.backend.image_vectors(np.zeros((1, 3, side, side), dtype=np.float32))
         self._text_vectors(["预热"])
 
     def close(self) -> None:
-        """Release the weights, also for copies of this object, unless others use them. The next use reloads them."""
+        """Release the weights, also for copies of this object, unless others use them. The next use reloads them.
+
+        Examples:
+            >>> embed_model.close()
+            >>> len(embed_model.get_text_embedding("飞机"))
+            256
+        """
         self._model.release()
 
     def similarity(self, images: Any, texts: Any, mode: SimilarityMode = SimilarityMode.DEFAULT) -> Any:
-        """Return the probability of each text for each image: softmax over the texts, with the model's logit scale.
+        """Return the probability of each text for each image, as cn_clip does.
+
+        That is the softmax over the texts of ``logit_scale * cosine``; the model has learned the scale.
 
         Two vectors are compared as in the base class: LlamaIndex's semantic splitter and evaluators rely on it.
 
@@ -245,7 +290,18 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             mode: Similarity measure for two vectors; ignored for images.
 
         Returns:
-            Array of shape ``(images, texts)`` whose rows sum to 1 (or a float for two vectors).
+            Array of float32, shape ``(images, texts)``, whose rows sum to 1 (or a float for two vectors).
+
+        Raises:
+            ImageError: An image cannot be read.
+
+        Examples:
+            >>> probabilities = embed_model.similarity("images/apple.jpg", ["红苹果", "青苹果", "帆船"])
+            >>> probabilities.shape, [f"{probability:.2f}" for probability in probabilities[0]]
+            ((1, 3), ['1.00', '0.00', '0.00'])
+            >>> vectors = embed_model.get_text_embedding_batch(["红苹果", "青苹果"])
+            >>> f"{embed_model.similarity(*vectors):.2f}"
+            '-0.33'
         """
         if _is_vector(images):
             return super().similarity(images, texts, mode)
@@ -273,6 +329,11 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
         Raises:
             ValueError: There are no images or no texts, or ``top_k`` is below 1.
             ImageError: An image cannot be read.
+
+        Examples:
+            >>> report = embed_model.check_precision([node.image_path for node in nodes], ["红苹果", "帆船"], top_k=3)
+            >>> report.images, f"{report.min_image_cosine:.2f}", report.overlap
+            (12, '1.00', 1.0)
         """
         if not images or not texts:
             raise ValueError("check_precision needs at least one image and one text")
@@ -325,7 +386,13 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             show_progress: Show a progress bar.
 
         Yields:
-            The vector of each image, of shape ``(embed_dim,)``, or the ``ImageError`` that it caused.
+            The vector of each image, float32 of shape ``(embed_dim,)``, or the ``ImageError`` that it caused.
+
+        Examples:
+            >>> for vector in embed_model.stream_image_embeddings(["images/apple.jpg", "images/ship.jpg"]):
+            ...     print(vector.shape, vector.dtype)
+            (256,) float32
+            (256,) float32
         """
         batches = self._embedded_batches(images, self._embed_in_event)
         total = len(images) if isinstance(images, Sequence) else None
@@ -344,10 +411,17 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             show_progress: Show a progress bar.
 
         Returns:
-            A vector for each image; with ``on_error="skip"`` None for an image that cannot be read.
+            A list of ``embed_dim`` numbers for each image; with ``on_error="skip"`` None for an image that cannot be
+            read.
 
         Raises:
             ImageError: An image cannot be read.
+
+        Examples:
+            >>> skipping = ChineseClipEmbedding("ViT-B-16", on_error="skip")
+            >>> vectors = skipping.get_image_embedding_batch(["images/apple.jpg", "goods.csv"])
+            >>> [vector and len(vector) for vector in vectors]
+            [256, None]
         """
         return self._image_embeddings(img_file_paths, show_progress, threading.Event())
 
@@ -363,7 +437,24 @@ class ChineseClipEmbedding(KnownFields, MultiModalEmbedding):
             raise
 
     def get_text_embedding_batch(self, texts: list[str], show_progress: bool = False, **kwargs: Any) -> list[Embedding]:
-        """Embed texts in batches of ``embed_batch_size``, texts of similar length together."""
+        """Embed texts in batches of ``embed_batch_size``, texts of similar length together.
+
+        Args:
+            texts: The texts.
+            show_progress: Show a progress bar.
+            **kwargs: Unknown arguments are errors.
+
+        Returns:
+            A list of ``embed_dim`` numbers for each text, in the order of ``texts``.
+
+        Raises:
+            TypeError: An argument is unknown.
+
+        Examples:
+            >>> vectors = embed_model.get_text_embedding_batch(["红苹果", "帆船"])
+            >>> len(vectors), len(vectors[0])
+            (2, 256)
+        """
         require_known("ChineseClipEmbedding.get_text_embedding_batch", kwargs, ("texts", "show_progress"))
         order = order_by_length(texts)
         embeddings = super().get_text_embedding_batch([texts[index] for index in order], show_progress=show_progress)

@@ -49,9 +49,15 @@ class TransferReport:
         nodes: Nodes that are in the shards now, or those of the shards that are in the store now.
         kept: How many of these were there already, from an earlier run.
         shards: Number of shards.
-        bytes: Size of the shards.
-        seconds: Duration.
+        bytes: Size of the shards in bytes.
+        seconds: Duration in seconds.
         skipped: Nodes that were left out, with the reason for each, by id.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.stores import export_index
+        >>> report = export_index(index, "export", nodes_per_shard=5, show_progress=False)
+        >>> report.nodes, report.kept, report.shards, report.bytes > 0
+        (12, 0, 3, True)
     """
 
     nodes: int
@@ -98,17 +104,13 @@ def export_index(
         ValueError: The folder holds something else, such as a finished export; or the store cannot list its nodes.
 
     Examples:
-        >>> from tempfile import mkdtemp
-        >>> from llama_index.core.schema import TextNode
-        >>> from llama_index_mm_zhipu import FaissMultiModalVectorStore
-        >>> one, other = FaissMultiModalVectorStore(), FaissMultiModalVectorStore()
-        >>> one.add([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])])
-        ['a']
-        >>> folder = mkdtemp()
-        >>> export_index(one, folder, show_progress=False).nodes, import_index(folder, other, show_progress=False).nodes
-        (1, 1)
-        >>> [node.get_content() for node in other.get_nodes(include_embeddings=True)]
-        ['飞机']
+        >>> from llama_index_mm_zhipu.stores import export_index, import_index
+        >>> report = export_index(index, "export", show_progress=False)
+        >>> report.nodes, report.shards, report.skipped.count
+        (12, 1, 0)
+        >>> copy = build_index(nodes[:1], embed_model)
+        >>> import_index("export", copy, show_progress=False).nodes, copy.image_store.count()
+        (12, 12)
     """
     require_choice(vectors, "vectors", "float32", "float16")
     require_choice(on_error, "on_error", "raise", "skip")
@@ -142,7 +144,7 @@ def import_index(
             has the subfolders ``images`` and ``texts``.
         target: An index if the folder is that of one, or a store. Stores of LlamaIndex are wrapped in
             ``ExternalVectorStore``.
-        batch_size: How many nodes are written together.
+        batch_size: How many nodes are written together, 256 by default.
         on_error: ``"raise"`` at the first node that cannot be read or that the store refuses, or ``"skip"`` such
             nodes.
         show_progress: Whether to show a progress bar.
@@ -158,6 +160,15 @@ def import_index(
         ValueError: A node cannot be read or stored, with ``on_error="raise"``; the images in the store have another
             share of captions in their vectors; or the folder is that of a store and the target an index, or the other
             way round.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.stores import export_index, import_index
+        >>> _ = export_index(index, "export", show_progress=False)
+        >>> store = FaissMultiModalVectorStore("store")
+        >>> import_index("export/images", store, show_progress=False).nodes
+        12
+        >>> import_index("export/images", store, show_progress=False).kept
+        12
     """
     require_choice(on_error, "on_error", "raise", "skip")
     require_positive(batch_size, "batch_size")

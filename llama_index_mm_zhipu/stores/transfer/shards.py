@@ -92,7 +92,9 @@ def nodes_to_table(nodes: Sequence[BaseNode], vectors: Precision = "float32") ->
 
     Examples:
         >>> from llama_index.core.schema import TextNode
-        >>> nodes_to_table([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])]).column_names
+        >>> from llama_index_mm_zhipu.stores import nodes_to_table
+        >>> table = nodes_to_table([TextNode(id_="a", text="飞机", embedding=[1.0, 0.0])])
+        >>> table.column_names
         ['node_id', 'ref_doc_id', 'class_name', 'content', 'image', 'vector']
     """
     new = NewNodes(nodes, None)
@@ -180,6 +182,18 @@ def write_manifest(folder: str | Path, *, settings: Mapping[str, Any]) -> Manife
     Raises:
         StoreError: A file cannot be read, or has other columns or another dimension than the first one.
         ValueError: The folder has no shards, or it has a manifest already.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import pyarrow.parquet as pq
+        >>> from llama_index_mm_zhipu.stores import import_index, nodes_to_table, write_manifest
+        >>> embedded = embed_nodes(nodes, embed_model)
+        >>> Path("shards").mkdir()
+        >>> pq.write_table(nodes_to_table(embedded), "shards/00000.parquet")
+        >>> settings = {"model": embedded.fingerprint, "caption_weight": embedded.caption_weight}
+        >>> manifest = write_manifest("shards", settings=settings)
+        >>> import_index("shards", FaissMultiModalVectorStore(), show_progress=False).nodes
+        12
     """
     folder = as_path(folder, "folder")
     if (folder / MANIFEST).exists():
