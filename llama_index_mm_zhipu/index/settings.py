@@ -21,6 +21,7 @@ from llama_index_mm_zhipu.embedding.contract import (
 from llama_index_mm_zhipu.embedding.references import is_lost, model_of
 from llama_index_mm_zhipu.images import caption_of, page_text_of
 from llama_index_mm_zhipu.store_file import EMBED_MODEL
+from llama_index_mm_zhipu.text import one_line
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore, ModelMismatchError
 from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, PRECISION, TEXTS_APART, IndexStore
 
@@ -164,10 +165,30 @@ def weight_for_images(
     if weight is None:
         all_captioned = not is_stream and captioned == len(images) and not with_vectors
         weight = default_caption_weight_of(model) if all_captioned else 0.0
+        if not is_stream and not with_vectors:
+            _warn_of_few_without_captions(images, captioned, model, warn)
     logger.info(
         "caption_weight %s: %d of %d images have captions; recorded in the store", weight, captioned, len(images)
     )
     return weight
+
+
+def _warn_of_few_without_captions(
+    images: Sequence[BaseNode], captioned: int, model: BaseEmbedding, warn: Callable[..., None]
+) -> None:
+    """Warn where a few images without captions keep the captions of most images out of the vectors."""
+    if not len(images) / 2 < captioned < len(images):
+        return
+    without = next(node.node_id for node in images if not caption_to_embed(model, node))
+    warn(
+        "%d of %d images have no caption, or one that the model would cut, such as %s: therefore no vector contains a "
+        "caption (caption_weight 0), and captions are found by full text; to have them in the vectors, give each image "
+        "a short caption, or pass caption_weight=%s",
+        len(images) - captioned,
+        len(images),
+        one_line(without),
+        default_caption_weight_of(model),
+    )
 
 
 def _warn_of_other_captions(

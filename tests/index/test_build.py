@@ -112,6 +112,21 @@ def test_the_weight_of_captions_follows_the_images_and_is_recorded(
     assert "caption_weight 0.0: 5 of 10 images have captions" in caplog.text
 
 
+@pytest.mark.parametrize("caption", ["", "很长的说明" * 20], ids=["none", "too long"])
+def test_a_warning_names_the_image_that_keeps_captions_out_of_the_vectors(
+    tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], caption: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    nodes = [*photo_nodes[:3], photo_nodes[3].model_copy(update={"text": caption}), *photo_nodes[4:]]
+    assert build_index(nodes, embed_model=tiny_embedding).caption_weight == 0
+    assert (
+        f"1 of 10 images have no caption, or one that the model would cut, such as {nodes[3].node_id}: " in caplog.text
+    )
+    assert "pass caption_weight=0.5" in caplog.text
+    caplog.clear()
+    assert build_index(nodes, embed_model=tiny_embedding, caption_weight=0.5).caption_weight == 0.5
+    assert "of 10 images have no caption" not in caplog.text
+
+
 def test_captions_that_are_not_in_the_vectors_are_found_by_full_text(
     tiny_embedding: ChineseClipEmbedding, photo_nodes: list[ImageNode], plain_nodes: list[ImageNode], tmp_path: Path
 ) -> None:
