@@ -1,6 +1,7 @@
 """The folder in which the code of the documentation runs: small images, tables, PDF files, data sets, a mock of GLM.
 
-The images are emoji of the demo, which the demo model distinguishes, so that the outputs below the code make sense.
+``python docs/guide_folder.py samples`` writes it to ``samples``, for readers who want to run the code of a page. The
+images are emoji of the demo, which the demo model distinguishes, so that the outputs below the code make sense.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def guide_folder(*, locale: str = "C.UTF-8", with_key: bool = True) -> Iterator[
         # Links are resolved, so that outputs hold the same folder.
         folder = Path(scratch).resolve() / Path(SHOWN_FOLDER).name
         folder.mkdir()
-        _fill(folder)
+        fill(folder)
         for name in variables:
             if name.startswith(("ZHIPUAI", "ZAI", "MMZHIPU", "LC_", "LANG", "COLUMNS")):
                 del os.environ[name]
@@ -90,8 +91,12 @@ def guide_folder(*, locale: str = "C.UTF-8", with_key: bool = True) -> Iterator[
             os.environ.update(variables)
 
 
-def _fill(folder: Path) -> None:
-    """Write what the pages assume to be there: a clone's examples and photographs, and small files of our own."""
+def fill(folder: Path) -> None:
+    """Write what the pages assume to be there: a clone's examples and photographs, and small files of our own.
+
+    Args:
+        folder: An existing folder without files of these names.
+    """
     for name in ("demo", "cases"):
         shutil.copytree(ROOT / "examples" / name, folder / "examples" / name, ignore=shutil.ignore_patterns("output"))
     shutil.copytree(ROOT / "tests" / "data" / "photos", folder / "photos")
@@ -150,3 +155,20 @@ def _write_data_sets(folder: Path, emoji: dict[str, bytes]) -> None:
     (folder / "goods.tsv").write_text(row, encoding="utf-8")
     shots = [(scene(folder / "slides" / f"{number}.jpg"), 3) for number in (1, 2, 3)]
     write_video(folder / "lesson.mp4", shots)
+
+
+def main() -> None:
+    """Write the folder for a reader."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python docs/guide_folder.py FOLDER")
+    folder = Path(sys.argv[1])
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        sys.exit(f"{folder} is there already; give the name of a new folder")
+    fill(folder)
+    print(f"Wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}")
+
+
+if __name__ == "__main__":
+    main()
