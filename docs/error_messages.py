@@ -77,6 +77,9 @@ _PART_NAMES = re.compile(r"message|reason|advice|hint|why|what|refusal|problem|c
 _PART = "~"
 """Stands for the class of such a text, which is not known here; it comes last."""
 
+_INTERNAL = ("AssertionError", "NotImplementedError", "AttributeError")
+"""Errors that show faults of the package itself."""
+
 _PART_TITLES = {"zh": "原因与建议", "en": "Reasons and advice"}
 
 _FORMAT = re.compile(r"%[.\d]*[sdrf]|\{\w*\}")
@@ -98,7 +101,8 @@ def messages() -> list[Message]:
         inside = file.relative_to(PACKAGE)
         part = inside.parts[0] if len(inside.parts) > 1 else ""
         for error, text in _messages_in(ast.parse(file.read_text(encoding="utf-8"))):
-            found.add(Message(part, error, text))
+            if error not in _INTERNAL:
+                found.add(Message(part, error, text))
     return sorted(found)
 
 
@@ -109,10 +113,11 @@ def page(language: str) -> str:
         by_part[message.part][message.error].append(message.text)
     lines = [INTRODUCTIONS[language]]
     for part, titles in PARTS.items():
+        # A heading for each message: the search of the site ranks headings first, and each has an address.
         if part in by_part:
             lines.append(f"## {titles[list(PAGES).index(language)]}\n")
         for error, texts in by_part[part].items():
-            lines += [f"### {_heading(error, language)}\n", *(f"- {_as_markdown(text)}" for text in texts), ""]
+            lines += [f"### {_heading(error, language)}\n", *(f"#### {_as_code(text)}\n" for text in texts)]
     title, wording = COMMAND[language]
     lines += [f"## {title}\n", *(f"- {_as_markdown(text)}" for text in _words_of(asdict(wording)))]
     return "\n".join(lines).rstrip() + "\n"
@@ -173,6 +178,10 @@ def _words_of(wording: dict[str, object]) -> Iterator[str]:
             yield from _words_of(value)
         elif isinstance(value, str) and _FORMAT.search(value):
             yield " ".join(_FORMAT.sub("…", value).split())
+
+
+def _as_code(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def _as_markdown(text: str) -> str:
