@@ -188,6 +188,27 @@ def test_pairs_without_captions_have_the_same_scores(
     assert_same_ranking(BothWays(pairs, article, ours), "飞机", results)
 
 
+@pytest.mark.parametrize("caption", ["", "很长的描述" * 20], ids=["missing", "too long"])
+def test_one_caption_that_is_missing_or_too_long_changes_the_default_for_all_pairs(
+    both: BothWays, demo_folder: Path, demo_embedding: ChineseClipEmbedding, caption: str
+) -> None:
+    pairs = [both.pairs[0]._replace(caption=caption), *both.pairs[1:20]]
+    article = ArticleSearch(demo_folder / "model")
+    for pair in pairs:
+        article.add(opened(pair), pair.caption or None)
+    nodes = list(map(node_of, pairs))
+
+    assert build_index(nodes, demo_embedding).caption_weight == 0
+    ours = build_index(nodes, demo_embedding, caption_weight=0.5)
+    retriever = ours.as_retriever(similarity_top_k=len(pairs), vector_store_query_mode="default")
+    found = {each.node_id: each.score for each in retriever.retrieve("飞机")}
+
+    theirs = {pairs[each.number].id: each.score for each in article.search("飞机", len(pairs))}
+    # The article's vector holds the beginning of a long caption, ours nothing of it.
+    del found[pairs[0].id], theirs[pairs[0].id]
+    assert found == pytest.approx(theirs, abs=TOLERANCE)
+
+
 def test_vectors_of_a_saved_index_can_be_kept(
     both: BothWays, demo_embedding: ChineseClipEmbedding, tmp_path: Path
 ) -> None:
