@@ -26,19 +26,20 @@ INTRODUCTIONS = {
     "zh": """# 报错信息大全
 
 这里列出本包的全部报错，按所在的部分和错误类排列，`…` 代表每次不同的内容（文件名、节点 id 等）。
-在站内搜索框里粘贴报错中的几个词，就能找到这里。报错本身会说明出了什么事、涉及哪个文件或节点、
-该怎么办；常见问题的来龙去脉见[常见问题](troubleshooting.md)。命令行 `mmzhipu` 还会用中文说明常见的错误。
+用站内搜索时，只粘贴报错中不变的几个词，不要粘贴路径、名称和数值，也不必粘贴整句。
+报错本身会说明出了什么事、涉及哪个文件或节点、该怎么办；常见报错的原因和处理办法，
+见[常见问题](troubleshooting.md)。命令行 `mmzhipu` 还会用中文说明常见的错误。
 
-智谱接口返回的错误码另有一张表，见[错误与重试](guides/llm.md)。
+智谱接口返回的错误码另有一张[表](guides/llm.md#错误)。
 """,
     "en": """# All error messages
 
 These are all errors of this package, by part and by class; `…` stands for what differs each time, such as names of
-files, ids of nodes and numbers. Paste some words of an error into the search of this site to get here. Each error says
-what happened, to which file or node, and what to do; [Questions and problems](troubleshooting.md) explains the frequent
-ones.
+files, ids of nodes and numbers. In the search of this site, paste some words of an error that do not differ, without
+paths, names and numbers. Each error says what happened, to which file or node, and what to do; [Questions and
+problems](troubleshooting.md) explains the frequent ones.
 
-The codes that Zhipu's service returns have a table of their own in [GLM models](guides/llm.md).
+The codes that Zhipu's service returns have a [table](guides/llm.md#errors) of their own.
 """,
 }
 
