@@ -59,6 +59,13 @@ def test_targets_and_paths_in_shell_blocks_exist(page: Path) -> None:
         assert (ROOT / path).exists() or "/output/" in path
 
 
+@pytest.mark.parametrize("page", INSTALLATION, ids=lambda page: page.parent.name)
+def test_the_overrides_shown_are_those_of_the_file(page: Path) -> None:
+    file = (ROOT / "requirements" / "overrides.txt").read_text(encoding="utf-8")
+    (shown,) = code_blocks(page, "text")
+    assert shown.splitlines() == [line for line in file.splitlines() if not line.startswith("#")]
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 @pytest.mark.parametrize("page", INSTALLATION, ids=lambda page: page.parent.name)
 def test_the_manual_steps_are_those_of_make(page: Path) -> None:
