@@ -159,6 +159,16 @@ def test_the_table_of_errors_matches_the_code(language: str) -> None:
             assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == yes), status
 
 
+@LANGUAGES
+def test_frequent_errors_have_the_words_of_the_code(language: str) -> None:
+    page = (ROOT / "docs" / language / "troubleshooting.md").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "llama_index_mm_zhipu").rglob("*.py"))
+    headings = re.findall(r"^### .+$", page.split("\n## ")[1], re.MULTILINE)
+    assert len(headings) == 10
+    for words in re.findall(r"`([^`]+)`", "".join(headings)):
+        assert all(part.strip() in source for part in words.split("…")), words
+
+
 @pytest.mark.integration
 def test_the_table_of_stores_is_up_to_date(load_script: Callable[[Path], ModuleType]) -> None:
     for page, text in load_script(Path("docs/store_table.py")).pages().items():
