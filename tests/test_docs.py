@@ -9,7 +9,7 @@ from types import ModuleType
 
 import error_messages
 import pytest
-from blocks import blocks_in
+from blocks import without_blocks
 
 import llama_index_mm_zhipu
 import llama_index_mm_zhipu.embedding
@@ -68,16 +68,12 @@ def test_the_pages_of_error_messages_are_up_to_date() -> None:
 
 
 def without_code(text: str) -> str:
-    for block in reversed(list(blocks_in(text))):
-        text = text[: block.start] + text[block.end :]
-    return re.sub(r"`[^`\n]*`", "", text)
+    return re.sub(r"`[^`\n]*`", "", without_blocks(text))
 
 
 def anchors_of(page: Path) -> set[str]:
     """Return the anchors of the headings of a page, as GitHub and the site make them."""
-    text = page.read_text(encoding="utf-8")
-    for block in reversed(list(blocks_in(text))):
-        text = text[: block.start] + text[block.end :]
+    text = without_blocks(page.read_text(encoding="utf-8"))
     anchors: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
