@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.records import RecordError
-from llama_index_mm_zhipu.text import one_line
+from llama_index_mm_zhipu.text import counted, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class OutsideLinks:
             return ""
         first = self._excluded[0]
         return (
-            f"left out {len(self._excluded)} links that lead out of {self.root}, such as "
+            f"left out {counted(len(self._excluded), 'link')} to outside of {self.root}, such as "
             f"{one_line(first.relative_to(self.root).as_posix())} -> {one_line(os.path.realpath(first))}; "
             "follow_links=True reads them"
         )
@@ -55,8 +55,8 @@ class OutsideLinks:
         if self._unreadable:
             first = self._unreadable[0]
             logger.warning(
-                "left out %d folders in %s that cannot be listed, such as %s: %s",
-                len(self._unreadable),
+                "left out %s in %s, as listing them failed; the first is %s: %s",
+                counted(len(self._unreadable), "folder"),
                 one_line(str(self.root)),
                 one_line(str(first.filename)),
                 first.strerror,

@@ -322,7 +322,7 @@ def test_links_out_of_the_folder_are_left_out_with_a_warning(
     assert nodes == {"a.jpg": "", "b.jpg": "", "d.jpg": "", "deep/c.jpg": "", "inside.jpg": ""}
     (message,) = caplog.messages
     assert message == (
-        f"left out 3 links that lead out of {linked}, such as folder -> {(tmp_path / 'outside').resolve()}; "
+        f"left out 3 links to outside of {linked}, such as folder -> {(tmp_path / 'outside').resolve()}; "
         "follow_links=True reads them"
     )
 

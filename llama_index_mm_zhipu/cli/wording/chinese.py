@@ -110,13 +110,23 @@ CHINESE = CliWording(
         "StoreFileError": "索引文件无法读取，详情见 mmzhipu doctor --store 文件夹（{message}）",
         "StoreError": "索引无法读写（{message}）",
         "UnknownNodeError": "索引中没有这张图片（{message}）",
+        "UnknownMetadataError": "没有图片或文本带有元数据 {unknown}；可以筛选的有：{known}",
+        "FilterSyntaxError": "筛选条件 {expression} 的写法不对，应是以下之一：key=value、!=、>、>=、<、<=、"
+        "key~部分文字、key in a,b、key not in a,b；名称或值里有运算符或逗号时，用引号括起来",
+        "EmptySourceError": "没有可以索引的图片（{message}）",
         "ImageError": "图片无法读取（{message}）",
         "ImportError": "缺少可选依赖（{message}）",
     },
+    warnings={
+        "no_text_layer": "{2} 的 {1} 页中有 {0} 页没有文字层；加上 --ocr 重新索引（可选依赖 ocr），"
+        "才能按其中的文字搜到",
+    },
+    comma="、",
     error="错误：{message}",
     warning="警告：{message}",
     unexpected="出现意外的 {type}：{message}；加上 --verbose 重新运行可以看到出错位置，请反馈给我们",
     see_help="用法见 {program} --help",
+    no_path="没有这个文件或文件夹：{path}；请检查路径",
     no_index="{store} 中没有索引；先建立索引：mmzhipu index 路径 --store {store}",
     empty_index="{store} 中的索引还没有图片；先添加：mmzhipu index 路径 --store {store}，或加上 --create 从网页添加",
     or_create="，或加上 --create 新建一个空索引，再从网页添加图片",
