@@ -124,6 +124,21 @@ def test_what_cannot_be_indexed_is_a_type_error(tiny_embedding: ChineseClipEmbed
         build_index(bad, tiny_embedding)
 
 
+@pytest.mark.parametrize("bad", [3, None, "a.jpg"])
+def test_what_is_no_node_cannot_be_inserted_in_batches_or_embedded(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], bad: Any
+) -> None:
+    index = build_index(photos[0], tiny_embedding)
+    for insert in (index.insert_embedded, lambda nodes: index.insert_batches([nodes])):
+        with pytest.raises(TypeError, match=rf"cannot index an object of type {type(bad).__name__}: give a folder"):
+            insert([bad])
+    with pytest.raises(TypeError, match=f"expected a list of nodes, not {type(bad).__name__}"):
+        index.insert_batches([bad])
+    with pytest.raises(TypeError, match="expected a list of nodes, not TextNode"):
+        index.insert_batches([TextNode(text="one batch of nodes")])  # type: ignore[list-item]
+    assert index.image_store.count() == 1
+
+
 @pytest.mark.parametrize(
     ("name", "reader"),
     [

@@ -777,7 +777,7 @@ def test_captions_that_are_lost_are_told(
     index = build_index(read_folder(folder, captions="sidecar"), model)
     caplog.clear()
     index.insert(folder)
-    assert "1 images had captions in the index and come without, such as" in caplog.text
+    assert "1 image had captions in the index and came without, such as" in caplog.text
 
 
 def test_texts_that_were_given_ids_keep_them(model: CountingEmbedding) -> None:

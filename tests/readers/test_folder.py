@@ -341,7 +341,7 @@ def test_the_error_of_a_folder_with_only_links_names_follow_links(tmp_path: Path
         (tmp_path / "links" / "a.jpg").symlink_to(photos[0])
     except OSError:
         pytest.skip("this system makes no links")
-    with pytest.raises(ValueError, match=r"links holds no images; left out 1 links .*; follow_links=True reads them"):
+    with pytest.raises(ValueError, match=r"links holds no images; left out 1 link .*; follow_links=True reads them"):
         read_folder(tmp_path / "links")
     (node,) = read_folder(tmp_path / "links", follow_links=True, id_prefix="")
     assert node.node_id == "a.jpg"
