@@ -23,7 +23,7 @@ from llama_index.core.vector_stores.types import (
 from typing_extensions import Unpack
 
 from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, member_of, require_known
-from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes, image_bar
+from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes, as_nodes, image_bar
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.index.engines import (
     ChatEngineOptions,
@@ -31,7 +31,7 @@ from llama_index_mm_zhipu.index.engines import (
     make_chat_engine,
     make_query_engine,
 )
-from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, as_nodes, items_of, nodes_of, transformed
+from llama_index_mm_zhipu.index.read import IndexInput, IndexItem, items_of, nodes_of, transformed
 from llama_index_mm_zhipu.index.settings import has_texts_apart, recorded_weight, require_fingerprint
 from llama_index_mm_zhipu.index.stored_files import is_stored_alike
 from llama_index_mm_zhipu.index.stores import (

@@ -104,20 +104,6 @@ def items_of(given: IndexInput) -> Iterable[IndexItem]:
     return given
 
 
-def as_nodes(given: object) -> Sequence[BaseNode]:
-    """Return a list of nodes as it is.
-
-    Raises:
-        TypeError: It is not a list, or holds something that is not a node.
-    """
-    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
-        raise TypeError(f"expected a list of nodes, not {type(given).__name__}")
-    for item in given:
-        if not isinstance(item, BaseNode):
-            raise _cannot_index(item)
-    return given
-
-
 def read_nodes(
     given: IndexInput,
     *,
