@@ -379,7 +379,7 @@ def test_folders_that_cannot_be_listed_are_a_warning(
     (tmp_path / "closed").chmod(0)
     try:
         assert len(read_folder(tmp_path)) == 1
-        assert "left out 1 folders in" in caplog.text
+        assert "left out 1 folder in" in caplog.text
         with pytest.raises(PermissionError, match="closed"):
             read_folder(tmp_path / "closed")
     finally:
