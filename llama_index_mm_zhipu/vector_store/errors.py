@@ -50,7 +50,9 @@ class UnknownMetadataError(ValueError):
         known: The keys that nodes have.
 
     Examples:
-        >>> index.as_retriever(filters=metadata_filters(price=10)).retrieve("苹果")
+        >>> from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+        >>> filters = MetadataFilters(filters=[MetadataFilter(key="price", value=10)])
+        >>> index.as_retriever(filters=filters).retrieve("苹果")
         Traceback (most recent call last):
             ...
         llama_index_mm_zhipu.vector_store.errors.UnknownMetadataError: no image and no text has the metadata
