@@ -118,6 +118,7 @@ CHINESE = CliWording(
         "ImportError": "缺少可选依赖（{message}）",
     },
     warnings={
+        "outside_links": "跳过了 {1} 中指向别处的链接，如 {2} -> {3}；如果也要索引，请把它们指向的路径一并写在命令里",
         "no_text_layer": "{2} 的 {1} 页中有 {0} 页没有文字层；加上 --ocr 重新索引（可选依赖 ocr），"
         "才能按其中的文字搜到",
     },

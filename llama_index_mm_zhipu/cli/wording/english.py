@@ -94,6 +94,8 @@ ENGLISH = CliWording(
         "StoreFileError": "{message}; mmzhipu doctor --store DIR says more about it",
     },
     warnings={
+        "outside_links": "left out links from {1} to other places, such as {2} -> {3}; to index these, give their "
+        "paths as well",
         "no_text_layer": "no text layer on {0} of {1} pages of {2}: to find them by their words, index them with --ocr "
         "(extra ocr)",
     },
