@@ -46,6 +46,13 @@ def blocks_in(text: str) -> Iterator[Block]:
         yield Block(match["language"], title[1] if title else "", code, match.start(), match.end(), match["indent"])
 
 
+def without_blocks(text: str) -> str:
+    """Return a Markdown text without its fenced blocks."""
+    for block in reversed(list(blocks_in(text))):
+        text = text[: block.start] + text[block.end :]
+    return text
+
+
 def code_blocks(document: Path, language: str) -> list[str]:
     """Return the fenced blocks of a language in a Markdown file."""
     return [block.code for block in blocks_in(document.read_text(encoding="utf-8")) if block.language == language]

@@ -16,7 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from string import Template
@@ -96,9 +96,14 @@ def build_site(output: Path, version: str) -> None:
     _write_redirect(output / "index.html", {language: f"{language}/index.html" for language in LANGUAGES})
 
 
-def pages_in_menu(language: str) -> list[str]:
-    """Return the paths of the pages in the menu, with those of the reference."""
-    return [page for section in _sections() for page in _pages_of(section, language)]
+def pages_in_menu() -> list[str]:
+    """Return the paths of the pages in the menu, with those of the reference; they are the same in each language."""
+    return [
+        page
+        for section in _sections()
+        for part in (section, *section.get("group", []))
+        for page in part.get("pages", [])
+    ]
 
 
 def _sections() -> list[dict[str, Any]]:
@@ -106,17 +111,9 @@ def _sections() -> list[dict[str, Any]]:
     return sections
 
 
-def _pages_of(section: dict[str, Any], language: str) -> Iterator[str]:
-    for pattern in section["pages"]:
-        if "*" in pattern:
-            yield from sorted(path.relative_to(DOCS).as_posix() for path in DOCS.glob(pattern))
-        else:
-            yield pattern
-
-
 def _check_menu(language: str, folder: Path) -> None:
     """Require the pages of the menu to exist, and all pages to be in the menu. Zensical checks neither."""
-    listed = pages_in_menu(language)
+    listed = pages_in_menu()
     existing = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md")}
     for page in listed:
         if page not in existing:
@@ -166,14 +163,18 @@ def _new_target(path: Path, place: Path, language: str) -> str:
 
 
 def _write_configuration(language: str, version: str, folder: Path) -> None:
-    lines = []
-    for section in _sections():
-        pages = json.dumps(list(_pages_of(section, language)))
-        lines.append(f"  {{ {json.dumps(section[language], ensure_ascii=False)} = {pages} }},")
+    menu = ",\n".join(f"  {_menu_entry(section, language)}" for section in _sections())
     template = Template((SITE / "zensical.toml").read_text(encoding="utf-8"))
     words = LANGUAGES[language] | {"language": language, "version": version, "output": "html"}
-    text = template.substitute(words, navigation="\n".join(lines))
+    text = template.substitute(words, navigation=menu)
     (folder / "zensical.toml").write_text(text, encoding="utf-8")
+
+
+def _menu_entry(section: dict[str, Any], language: str) -> str:
+    """Return a section of the menu as TOML: its title, and the list of its pages and groups. JSON texts are TOML."""
+    pages = [json.dumps(page) for page in section.get("pages", [])]
+    entries = [*pages, *(_menu_entry(group, language) for group in section.get("group", []))]
+    return f"{{ {json.dumps(section[language], ensure_ascii=False)} = [{', '.join(entries)}] }}"
 
 
 def _run_zensical(folder: Path) -> None:

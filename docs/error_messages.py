@@ -26,19 +26,20 @@ INTRODUCTIONS = {
     "zh": """# 报错信息大全
 
 这里列出本包的全部报错，按所在的部分和错误类排列，`…` 代表每次不同的内容（文件名、节点 id 等）。
-在站内搜索框里粘贴报错中的几个词，就能找到这里。报错本身会说明出了什么事、涉及哪个文件或节点、
-该怎么办；常见问题的来龙去脉见[常见问题](troubleshooting.md)。命令行 `mmzhipu` 还会用中文说明常见的错误。
+用站内搜索时，只粘贴报错中不变的几个词，不要粘贴路径、名称和数值，也不必粘贴整句。
+报错本身会说明出了什么事、涉及哪个文件或节点、该怎么办；常见报错的原因和处理办法，
+见[常见问题](troubleshooting.md)。命令行 `mmzhipu` 还会用中文说明常见的错误。
 
-智谱接口返回的错误码另有一张表，见[错误与重试](guides/llm.md)。
+智谱接口返回的错误码另有一张[表](guides/llm.md#错误)。
 """,
     "en": """# All error messages
 
 These are all errors of this package, by part and by class; `…` stands for what differs each time, such as names of
-files, ids of nodes and numbers. Paste some words of an error into the search of this site to get here. Each error says
-what happened, to which file or node, and what to do; [Questions and problems](troubleshooting.md) explains the frequent
-ones.
+files, ids of nodes and numbers. In the search of this site, paste some words of an error that do not differ, without
+paths, names and numbers. Each error says what happened, to which file or node, and what to do; [Questions and
+problems](troubleshooting.md) explains the frequent ones.
 
-The codes that Zhipu's service returns have a table of their own in [GLM models](guides/llm.md).
+The codes that Zhipu's service returns have a [table](guides/llm.md#errors) of their own.
 """,
 }
 
@@ -77,6 +78,9 @@ _PART_NAMES = re.compile(r"message|reason|advice|hint|why|what|refusal|problem|c
 _PART = "~"
 """Stands for the class of such a text, which is not known here; it comes last."""
 
+_INTERNAL = ("AssertionError", "NotImplementedError", "AttributeError")
+"""Errors that show faults of the package itself."""
+
 _PART_TITLES = {"zh": "原因与建议", "en": "Reasons and advice"}
 
 _FORMAT = re.compile(r"%[.\d]*[sdrf]|\{\w*(?::\w+)?\}")
@@ -98,7 +102,8 @@ def messages() -> list[Message]:
         inside = file.relative_to(PACKAGE)
         part = inside.parts[0] if len(inside.parts) > 1 else ""
         for error, text in _messages_in(ast.parse(file.read_text(encoding="utf-8"))):
-            found.add(Message(part, error, text))
+            if error not in _INTERNAL:
+                found.add(Message(part, error, text))
     return sorted(found)
 
 
@@ -109,10 +114,11 @@ def page(language: str) -> str:
         by_part[message.part][message.error].append(message.text)
     lines = [INTRODUCTIONS[language]]
     for part, titles in PARTS.items():
+        # A heading for each message: the search of the site ranks headings first, and each has an address.
         if part in by_part:
             lines.append(f"## {titles[list(PAGES).index(language)]}\n")
         for error, texts in by_part[part].items():
-            lines += [f"### {_heading(error, language)}\n", *(f"- {_as_markdown(text)}" for text in texts), ""]
+            lines += [f"### {_heading(error, language)}\n", *(f"#### {_as_code(text)}\n" for text in texts)]
     title, wording = COMMAND[language]
     lines += [f"## {title}\n", *(f"- {_as_markdown(text)}" for text in _words_of(asdict(wording)))]
     return "\n".join(lines).rstrip() + "\n"
@@ -173,6 +179,10 @@ def _words_of(wording: dict[str, object]) -> Iterator[str]:
             yield from _words_of(value)
         elif isinstance(value, str) and _FORMAT.search(value):
             yield " ".join(_FORMAT.sub("…", value).split())
+
+
+def _as_code(text: str) -> str:
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
 def _as_markdown(text: str) -> str:

@@ -5,7 +5,10 @@ Run with ``make docs``; a test compares the pages with what this writes.
 
 from __future__ import annotations
 
+import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import griffe
@@ -194,6 +197,15 @@ _ABOUT_EXAMPLES = (
     "[demo model](../../examples/demo/README.md) and a mock of the GLM API, so that tests can check them."
 )
 _LINK = re.compile(r"\[([^\]]+)\]\(#([^)]+)\)")
+_SIGNATURE = re.compile(r"(?<=^```python\n)(?P<name>[\w.]+)(?P<rest>\(.*\)(?: -> .*)?)(?=\n```$)", re.MULTILINE)
+_LINE_LENGTH = 88
+# The stars of *args and **kwargs beside those of bold type.
+_STARRED = re.compile(r"^- \*\*(\*+)(\w+)\*\*", re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+_NAME = re.compile(r"(?<![\[\w])`(\w+)`(?!\]\()")
+
+OVERVIEW = "overview"
+"""Name of the page that lists all names."""
 
 
 def pages() -> dict[str, str]:
@@ -201,7 +213,25 @@ def pages() -> dict[str, str]:
     package = griffe.load("llama_index_mm_zhipu", docstring_parser="google")
     # One environment for all pages: griffe2md's render_object_docs compiles the templates for each object.
     templates = prepare_env()
-    return {f"{page}.md": _page(page, modules, package, templates) for page, modules in PAGES.items()}
+    texts = {page: _page(page, modules, package, templates) for page, modules in PAGES.items()}
+    texts = _with_short_lines(texts)
+    return {f"{OVERVIEW}.md": _overview(package)} | {
+        f"{page}.md": _with_links(text, page) for page, text in texts.items()
+    }
+
+
+def _overview(package: griffe.Object | griffe.Alias) -> str:
+    """Return the page that lists all names with the first lines of their docstrings."""
+    lines = ["# All names", "", "The public names of `llama_index_mm_zhipu`, by page.", ""]
+    for page, modules in PAGES.items():
+        lines += [f"## {page}", "", "| name | |", "|---|---|"]
+        for module, names in modules.items():
+            for name in names:
+                documented = package[f"{module}.{name}".removeprefix(f"{package.name}.")]
+                first = documented.docstring.value.partition("\n")[0] if documented.docstring else ""
+                lines.append(f"| [`{name}`]({page}.md#{name.lower()}) | {first.replace('|', chr(92) + '|')} |")
+        lines.append("")
+    return _as_plain_markdown("\n".join(lines))
 
 
 def _page(
@@ -218,9 +248,62 @@ def _page(
     return _as_plain_markdown("\n\n".join(parts)) + "\n"
 
 
+def _with_short_lines(texts: dict[str, str]) -> dict[str, str]:
+    """Return the pages with signatures that have one parameter in a line where they are long.
+
+    The formatter is started once, for all of them.
+    """
+    found = sorted({match[0] for text in texts.values() for match in _SIGNATURE.finditer(text)})
+    valid = [signature for signature in found if len(signature) > _LINE_LENGTH and _is_valid(_as_function(signature))]
+    code = "".join(f"{_as_function(signature)}\n# end\n" for signature in valid)
+    command = [sys.executable, "-m", "ruff", "format", "--line-length", str(_LINE_LENGTH), "-"]
+    done = subprocess.run(command, input=code, capture_output=True, text=True, encoding="utf-8", check=True)
+    formatted = [part.strip() for part in done.stdout.split("# end\n")]
+    new = {
+        signature: part.removesuffix("...").rstrip().removesuffix(":").replace("def _", signature.partition("(")[0], 1)
+        for signature, part in zip(valid, formatted, strict=False)
+    }
+    return {page: _SIGNATURE.sub(lambda match: new.get(match[0], match[0]), text) for page, text in texts.items()}
+
+
+def _as_function(signature: str) -> str:
+    return f"def _{signature[signature.index('(') :]}: ..."
+
+
+def _is_valid(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
+def _with_links(text: str, page: str) -> str:
+    """Return the text of a page in which public names lead to their descriptions."""
+    places = {name: each for each, modules in PAGES.items() for names in modules.values() for name in names}
+
+    def linked(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in places:
+            return match[0]
+        file = "" if places[name] == page else f"{places[name]}.md"
+        return f"[`{name}`]({file}#{name.lower()})"
+
+    def with_links(prose: str) -> str:
+        lines = prose.split("\n")
+        return "\n".join(line if line.startswith("#") else _NAME.sub(linked, line) for line in lines)
+
+    parts, position = [], 0
+    for code in _FENCED.finditer(text):
+        parts += [with_links(text[position : code.start()]), code[0]]
+        position = code.end()
+    return "".join([*parts, with_links(text[position:])])
+
+
 def _as_plain_markdown(text: str) -> str:
     """Drop links, whose targets a Markdown viewer does not know, and write code as Markdown does."""
     text = _LINK.sub(r"\1", re.sub(r"</?code>", "`", text))
+    text = _STARRED.sub(lambda match: "- **" + match[1].replace("*", r"\*") + match[2] + "**", text)
     return re.sub(r"(?<!`)``(?!`)", "`", text)
 
 

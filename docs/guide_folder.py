@@ -13,6 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,6 +49,9 @@ IMAGES = {
 """Files in ``images/``, and the captions that the demo has for them."""
 
 _PRICES = {"dress_084.jpg": 199, "hat_036.jpg": 89, "shoes_108.jpg": 359}
+_NEEDS = {"hub": "pyarrow", "lesson.mp4": "av"}
+"""What is left out without a package."""
+
 _SLIDES = 4
 _SLIDE_HEIGHT = 720
 
@@ -113,6 +117,7 @@ def fill(folder: Path) -> None:
     _write_slides(folder / "slides")
     shutil.copy(DEMO / "test.jsonl", folder)
     _write_data_sets(folder, emoji)
+    _write_video(folder)
 
 
 def _emoji() -> dict[str, bytes]:
@@ -139,22 +144,35 @@ def _write_slides(folder: Path) -> None:
 
 
 def _write_data_sets(folder: Path, emoji: dict[str, bytes]) -> None:
-    """Write small data sets in published formats, and a video, with the writers of the tests."""
-    tests = [str(ROOT / "tests"), str(ROOT / "tests" / "readers")]
-    sys.path[:0] = tests
-    try:
+    """Write small data sets in published formats, with the writers of the tests."""
+    with _helpers_of_tests():
         from published_forms import Example, chinese_clip, muge_retrieval, parquet
-        from videos import scene, write_video
-    finally:
-        del sys.path[: len(tests)]
     examples = [Example(number, emoji[text], text) for number, text in enumerate(IMAGES.values(), 1)]
     muge_retrieval(folder / "MUGE", examples)
     chinese_clip(folder / "Flickr30k-CN", examples)
-    parquet(folder / "hub", examples)
     row = "no\ttitle\ttext\tfile\tcategory\n7\t裙子\t红色\tdress_084.jpg\t服装\n"
     (folder / "goods.tsv").write_text(row, encoding="utf-8")
-    shots = [(scene(folder / "slides" / f"{number}.jpg"), 3) for number in (1, 2, 3)]
-    write_video(folder / "lesson.mp4", shots)
+    if find_spec("pyarrow") is not None:
+        parquet(folder / "hub", examples)
+
+
+def _write_video(folder: Path) -> None:
+    if find_spec("av") is None:
+        return
+    with _helpers_of_tests():
+        from videos import scene, write_video
+    write_video(folder / "lesson.mp4", [(scene(folder / "slides" / f"{number}.jpg"), 3) for number in (1, 2, 3)])
+
+
+@contextmanager
+def _helpers_of_tests() -> Iterator[None]:
+    """Let modules beside the tests be imported."""
+    folders = [str(ROOT / "tests"), str(ROOT / "tests" / "readers")]
+    sys.path[:0] = folders
+    try:
+        yield
+    finally:
+        del sys.path[: len(folders)]
 
 
 def main() -> None:
@@ -168,6 +186,9 @@ def main() -> None:
         sys.exit(f"{folder} is there already; give the name of a new folder")
     fill(folder)
     print(f"Wrote {', '.join(sorted(path.name for path in folder.iterdir()))} to {folder}")
+    missing = {name: package for name, package in _NEEDS.items() if not (folder / name).exists()}
+    if missing:
+        print(f"Left out {', '.join(missing)}; for them, pip install {' '.join(missing.values())}")
 
 
 if __name__ == "__main__":

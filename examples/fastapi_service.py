@@ -38,11 +38,13 @@ MAX_UPLOAD_BYTES = 20 * 1024 * 1024
 MAX_SIDE = 1024
 
 
-def build_app(index: ImageIndex, llm: ZhipuMultiModal) -> FastAPI:
-    """Return the application, whose requests share the index and the client."""
+def build_app(index: ImageIndex, llm: ZhipuMultiModal | None) -> FastAPI:
+    """Return the application; without a client of the model, it refuses ``/ask``."""
     app = FastAPI(title="Image search")
     retriever = index.as_retriever(similarity_top_k=5)
-    engine = index.as_query_engine(llm=llm, similarity_top_k=3, streaming=True)
+    engine = None
+    if llm is not None:
+        engine = index.as_query_engine(llm=llm, similarity_top_k=3, streaming=True)
 
     # aretrieve and aquery embed and search in worker threads: other requests go on.
     @app.post("/search")
@@ -58,6 +60,8 @@ def build_app(index: ImageIndex, llm: ZhipuMultiModal) -> FastAPI:
 
     @app.post("/ask")
     async def ask(question: Annotated[str, Form(max_length=500)]) -> StreamingResponse:
+        if engine is None:
+            raise HTTPException(503, "set ZHIPUAI_API_KEY, and start the service again")
         # This finds the images. The model is asked below, so its errors are events.
         response: Any = await engine.aquery(question)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from cn_clip.clip.model import CLIP
+from guide_folder import MODEL
 from PIL import Image
 from safetensors.torch import load_file
 from zhipuai import ZhipuAI
@@ -126,6 +128,72 @@ class ArticleAnswers:
     def _prompt(self, found: list[Found], question: str) -> str:
         lines = [f"{rank}. {self._search.pairs[each.number][1]} {each.score:.2f}" for rank, each in enumerate(found, 1)]
         return "\n".join([*lines, question])
+
+
+class MultimodalRetrieverConfig:
+    """Takes the arguments of the article's class of this name; the demo model is loaded whatever they are."""
+
+    def __init__(self, model_name: str, *, dim: int, index_path: str) -> None:
+        self.names = (model_name, dim)
+        self.index_path = Path(index_path)
+
+    def validate(self) -> None:
+        """Check that the model has a name and a dimension."""
+        assert all(self.names)
+
+
+class MultimodalRetriever(ArticleSearch):
+    """The article's calls over ``ArticleSearch``, so that the article's code on the page can be run."""
+
+    def __init__(self, config: MultimodalRetrieverConfig) -> None:
+        super().__init__(MODEL)
+        self._folder = config.index_path
+
+    def convert_base642image(self, image_base64: str) -> Image.Image:
+        """Return an image from base64."""
+        return Image.open(BytesIO(base64.b64decode(image_base64)))
+
+    def build_from_pairs(self, pairs: list[tuple[str, str | None]]) -> None:
+        """Embed and add pairs of base64 and caption."""
+        for image_base64, caption in pairs:
+            self.add(self.convert_base642image(image_base64), caption)
+
+    def save_index(self) -> None:
+        """Write the files."""
+        self.save(self._folder)
+
+    def load_index(self) -> None:
+        """Read what was saved."""
+        data = np.load(self._folder / "multimodal.vecstore.npz", allow_pickle=True)
+        self.pairs = [(image, text) for image, text in data["documents"]]
+        self._index = faiss.read_index(str(self._folder / "multimodal.index"))
+
+    def retrieve(self, query: str | Image.Image, top_k: int = 5) -> list[dict[str, Any]]:
+        """Return image, text and score of the best pairs."""
+        return [
+            {"image": self.pairs[number][0], "text": self.pairs[number][1], "score": score}
+            for number, score in self.search(query, top_k)
+        ]
+
+    def plot_results(self, query: str | Image.Image, results: list[dict[str, Any]], font_path: str) -> None:
+        """Draw nothing: what is drawn is not compared."""
+
+
+class MultimodalRAG:
+    """The article's calls over ``ArticleAnswers``."""
+
+    def __init__(self, api_key: str, retriever_config: MultimodalRetrieverConfig, top_k: int = 3) -> None:
+        self.retriever = MultimodalRetriever(retriever_config)
+        self._answers = ArticleAnswers(self.retriever, os.environ["ZHIPUAI_BASE_URL"], top_k)
+        self._top_k = top_k
+
+    def chat(self, question: str) -> tuple[list[dict[str, Any]], str]:
+        """Return the results for a question, and the answer to it."""
+        return self.retriever.retrieve(question, self._top_k), self._answers.ask(question)
+
+    def chat_with_image(self, question: str, image_path: str) -> str:
+        """Return the answer to a question about an image."""
+        return self._answers.ask(question, Path(image_path))
 
 
 def _as_jpeg(image: Image.Image) -> bytes:

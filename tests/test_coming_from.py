@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Callable, Iterator, Sequence
+from glob import glob
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import article_way
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from article_way import ArticleAnswers, ArticleSearch, Pair, demo_pairs
+from blocks import blocks_in, code_blocks
+from guide_folder import guide_folder
 from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle
 from outline import images_of
 from PIL import Image
@@ -188,6 +192,27 @@ def test_pairs_without_captions_have_the_same_scores(
     assert_same_ranking(BothWays(pairs, article, ours), "飞机", results)
 
 
+@pytest.mark.parametrize("caption", ["", "很长的描述" * 20], ids=["missing", "too long"])
+def test_one_caption_that_is_missing_or_too_long_changes_the_default_for_all_pairs(
+    both: BothWays, demo_folder: Path, demo_embedding: ChineseClipEmbedding, caption: str
+) -> None:
+    pairs = [both.pairs[0]._replace(caption=caption), *both.pairs[1:20]]
+    article = ArticleSearch(demo_folder / "model")
+    for pair in pairs:
+        article.add(opened(pair), pair.caption or None)
+    nodes = list(map(node_of, pairs))
+
+    assert build_index(nodes, demo_embedding).caption_weight == 0
+    ours = build_index(nodes, demo_embedding, caption_weight=0.5)
+    retriever = ours.as_retriever(similarity_top_k=len(pairs), vector_store_query_mode="default")
+    found = {each.node_id: each.score for each in retriever.retrieve("飞机")}
+
+    theirs = {pairs[each.number].id: each.score for each in article.search("飞机", len(pairs))}
+    # The article's vector holds the beginning of a long caption, ours nothing of it.
+    del found[pairs[0].id], theirs[pairs[0].id]
+    assert found == pytest.approx(theirs, abs=TOLERANCE)
+
+
 def test_vectors_of_a_saved_index_can_be_kept(
     both: BothWays, demo_embedding: ChineseClipEmbedding, tmp_path: Path
 ) -> None:
@@ -271,3 +296,36 @@ def test_each_argument_and_method_of_other_packages_has_a_row(page: str, names: 
     cells = first_cells(PAGES / language / "coming_from" / f"{page}.md")
 
     assert [name for name in names if not re.search(rf"(?<!\w){name}(?!\w)", cells)] == []
+
+
+@pytest.mark.integration
+def test_the_code_of_the_article_and_ours_on_the_page_print_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    """The article's blocks run over our classes of its names; outputs of ours stand on the page and are checked there."""
+    page = PAGES / "en" / "coming_from" / "article.md"
+    theirs, ours = code_blocks(page, "py"), shown_below(page, "found = retriever.retrieve")
+    names: dict[str, Any] = {
+        "MultimodalRetrieverConfig": article_way.MultimodalRetrieverConfig,
+        "MultimodalRetriever": article_way.MultimodalRetriever,
+        "MultimodalRAG": article_way.MultimodalRAG,
+        "glob": glob,
+        "base64_of": lambda file: base64.b64encode(Path(file).read_bytes()).decode("ascii"),
+        "key": "id.secret",
+    }
+    with guide_folder():
+        exec("\n".join(theirs), names)
+    printed = re.findall(r"^(\S+) (\d\.\d+)$", capsys.readouterr().out, re.MULTILINE)
+    assert [(text, f"{float(score):.2f}") for text, score in printed] == re.findall(
+        r"^(\S+) (\S+)$", ours, re.MULTILINE
+    )
+    assert len(printed) == 3
+    assert len(names["results"]) == 3
+    assert "收到 3 张图片" in names["answer"] or "收到 4 张图片" in names["answer"]
+
+
+def shown_below(page: Path, beginning: str) -> str:
+    """Return the output below the first block of our code on a page that has a line with such a beginning."""
+    found = list(blocks_in(page.read_text(encoding="utf-8")))
+    for block, follower in pairwise(found):
+        if block.language == "python" and beginning in block.code:
+            return follower.code
+    raise AssertionError(beginning)

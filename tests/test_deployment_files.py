@@ -37,6 +37,7 @@ FILES = {
     "mmzhipu.service",
     "prometheus.yml",
     "register_tasks.ps1",
+    "secrets.env",
 }
 
 
@@ -178,7 +179,15 @@ def test_the_services_of_compose_fit_the_image(files: dict[str, str]) -> None:
     assert not {"ZHIPUAI_API_KEY", "MMZHIPU_TOKEN"} & server["environment"].keys()
 
 
-# systemd
+# Secrets and systemd
+
+
+def test_the_file_of_secrets_names_what_is_read(files: dict[str, str]) -> None:
+    pytest.importorskip("starlette")
+    from llama_index_mm_zhipu.cli.commands.serve_command import TOKEN_VARIABLE
+
+    names = [line.partition("=")[0] for line in without_comments(files["secrets.env"]).splitlines()]
+    assert names == ["ZHIPUAI_API_KEY", TOKEN_VARIABLE]
 
 
 @pytest.mark.parametrize(("name", "command"), [("mmzhipu.service", "serve"), ("mmzhipu-index.service", "index")])

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import error_messages
 import pytest
-from blocks import blocks_in
+from blocks import without_blocks
 
 import llama_index_mm_zhipu
 import llama_index_mm_zhipu.embedding
@@ -68,16 +68,12 @@ def test_the_pages_of_error_messages_are_up_to_date() -> None:
 
 
 def without_code(text: str) -> str:
-    for block in reversed(list(blocks_in(text))):
-        text = text[: block.start] + text[block.end :]
-    return re.sub(r"`[^`\n]*`", "", text)
+    return re.sub(r"`[^`\n]*`", "", without_blocks(text))
 
 
 def anchors_of(page: Path) -> set[str]:
     """Return the anchors of the headings of a page, as GitHub and the site make them."""
-    text = page.read_text(encoding="utf-8")
-    for block in reversed(list(blocks_in(text))):
-        text = text[: block.start] + text[block.end :]
+    text = without_blocks(page.read_text(encoding="utf-8"))
     anchors: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
@@ -110,53 +106,69 @@ def test_links_of_the_readmes_are_absolute(readme: str) -> None:
     assert [target for target in re.findall(r"\]\(([^)]+)\)", text) if not target.startswith("https://")] == []
 
 
-def table_rows(start: str) -> list[list[str]]:
+LANGUAGES = pytest.mark.parametrize("language", ["en", "zh"])
+
+
+def table_rows(language: str, start: str) -> list[list[str]]:
     """Return the cells of the rows in the LLM guide that begin with a string."""
-    lines = (ROOT / "docs" / "en" / "guides" / "llm.md").read_text(encoding="utf-8").splitlines()
+    lines = (ROOT / "docs" / language / "guides" / "llm.md").read_text(encoding="utf-8").splitlines()
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith(start)]
 
 
-def test_the_table_of_models_matches_the_code() -> None:
-    text = (ROOT / "docs" / "en" / "guides" / "llm.md").read_text(encoding="utf-8")
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("| `glm")
-    ]
+@LANGUAGES
+def test_the_table_of_models_matches_the_code(language: str) -> None:
+    brackets, assumed = {"en": (" ({})", "{} assumed"), "zh": ("（{}）", "推测 {}")}[language]
+    words = {
+        "en": ("video", "functions", "thinking", "always thinking", "free"),
+        "zh": ("视频", "函数", "思考", "总是思考", "免费"),
+    }[language]
+    rows = table_rows(language, "| `glm")
     described = {name: cells for cells in rows for name in re.findall(r"`(glm-[^`]+)`", cells[0])}
     assert described.keys() == MODELS.keys()
-    for name, (_, context, longest, images, *abilities) in described.items():
+    for name, (_, context, longest, images, abilities) in described.items():
         limits = MODELS[name]
         assert context in (f"{limits.context_window // 1024} K", f"{limits.context_window:,}")
-        assert longest == (f"{limits.max_tokens:,}" if limits.max_tokens else "not documented")
+        assert longest == (f"{limits.max_tokens:,}" if limits.max_tokens else "–")
         documented = limits.documented_images
-        assert images == (f"{limits.images} ({documented})" if documented else f"{limits.images} assumed")
-        assert [bool(cell) for cell in abilities] == [limits.video, limits.tools, limits.thinking, limits.free]
-        assert (abilities[2] == "always") == limits.always_thinks
+        if documented:
+            assert images == f"{limits.images}{brackets.format(documented)}"
+        else:
+            assert images == assumed.format(limits.images)
+        thinks = limits.thinking and not limits.always_thinks
+        has = (limits.video, limits.tools, thinks, limits.always_thinks, limits.free)
+        able = [word for word, is_able in zip(words, has, strict=True) if is_able]
+        assert re.split("[,、] ?", abilities) == (able or ["–"])
 
 
-def error_rows() -> list[list[str]]:
-    """Return the cells of the table of errors in the LLM guide."""
-    return [cells for cells in table_rows("| ") if re.fullmatch(r"`GLM\w+Error`", cells[1])]
+def codes_in(cell: str) -> list[str]:
+    """Return the codes of the API in a cell, such as ``1302, 1308–1311``."""
+    ranges = re.findall(r"\b(1\d{3})\b(?:–(\d{4}))?", cell)
+    return [str(code) for first, last in ranges for code in range(int(first), int(last or first) + 1)]
 
 
-def test_the_table_of_errors_matches_the_code() -> None:
-    rows = error_rows()
-    codes = {code for cells in rows for code in re.findall(r"\b1\d{3}\b", cells[0])}
-    assert codes == set(ERROR_BY_CODE)
-    for named, kind, retried, _ in rows:
-        for code in re.findall(r"\b1\d{3}\b", named):
+@LANGUAGES
+def test_the_table_of_errors_matches_the_code(language: str) -> None:
+    yes = {"en": "yes", "zh": "是"}[language]
+    rows = [cells for cells in table_rows(language, "| ") if re.fullmatch(r"`GLM\w+Error`", cells[1])]
+    assert sorted(code for cells in rows for code in codes_in(cells[0])) == sorted(ERROR_BY_CODE)
+    for named, kind, retried, remedy in rows:
+        assert remedy, named
+        for code in codes_in(named):
             error = error_from_answer(400, {"error": {"code": code}})
-            assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == "yes"), code
+            assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == yes), code
         for status in re.findall(r"\b[45]\d\d\b", named) if named.startswith("HTTP") else []:
             error = error_from_answer(int(status), None)
-            assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == "yes"), status
+            assert (f"`{type(error).__name__}`", error.retryable) == (kind, retried == yes), status
 
 
-def test_the_table_of_errors_refers_to_existing_tests() -> None:
-    source = (ROOT / "tests" / "llm" / "test_client_faults.py").read_text(encoding="utf-8")
-    for cells in error_rows():
-        for name in re.split(r", | … ", cells[3]):
-            known = name.removeprefix("code ") if name.startswith("code ") else name
-            assert f'"{known}"' in source or known == "1321", name
+@LANGUAGES
+def test_frequent_errors_have_the_words_of_the_code(language: str) -> None:
+    page = (ROOT / "docs" / language / "troubleshooting.md").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "llama_index_mm_zhipu").rglob("*.py"))
+    headings = re.findall(r"^### .+$", page.split("\n## ")[1], re.MULTILINE)
+    assert len(headings) == 10
+    for words in re.findall(r"`([^`]+)`", "".join(headings)):
+        assert all(part.strip() in source for part in words.split("…")), words
 
 
 @pytest.mark.integration

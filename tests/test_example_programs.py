@@ -137,6 +137,15 @@ def test_errors_of_the_model_are_events_without_the_key(
     assert key not in str(message)
 
 
+def test_the_service_searches_without_a_client_and_refuses_questions(
+    service: ModuleType, emoji_index: ImageIndex
+) -> None:
+    with served(service.build_app(emoji_index, None)) as url, httpx.Client(base_url=url, timeout=PATIENCE) as client:
+        assert found(client.post("/search", data={"words": "红苹果"}))
+        refused = client.post("/ask", data={"question": "有车吗？"})
+    assert (refused.status_code, "set ZHIPUAI_API_KEY" in refused.json()["detail"]) == (503, True)
+
+
 def test_the_service_answers_others_while_it_waits_for_the_model(client: httpx.Client, server: MockGLMServer) -> None:
     released = threading.Event()
     server.script(Held(released))
@@ -159,19 +168,21 @@ def test_the_service_returns_images_by_their_ids_alone(client: httpx.Client) -> 
 
 
 @pytest.mark.usefixtures("service", "emoji_index")
+@pytest.mark.parametrize(("key", "status"), [("id.secret", 200), ("", 503)], ids=["with a key", "without a key"])
 def test_the_module_for_several_processes_makes_the_application(
-    server: MockGLMServer, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: MockGLMServer, demo_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, status: int
 ) -> None:
     page = (ROOT / "docs" / "en" / "operations" / "deployment.md").read_text(encoding="utf-8")
     [code] = [block.code for block in blocks_in(page) if block.title == "app.py"]
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(EXAMPLES)
-    monkeypatch.setenv("ZHIPUAI_API_KEY", "id.secret")
+    monkeypatch.setenv("ZHIPUAI_API_KEY", key)
     monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
     module: dict[str, Any] = {}
     exec(code.replace('"ViT-B-16"', repr(str(demo_folder / "model"))), module)
     with served(module["app"]) as url:
         assert httpx.get(f"{url}/healthz").json() == {"images": 10}
+        assert httpx.post(f"{url}/ask", data={"question": "有车吗？"}, timeout=PATIENCE).status_code == status
     module["index"].close()
 
 

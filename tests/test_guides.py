@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import run_guides
-from blocks import Block, blocks_in, without_comments
+from blocks import Block, blocks_in, without_blocks, without_comments
 from outputs import comparable
 from run_guides import CHINESE, ENGLISH, OUTPUT_TITLES
 
@@ -46,9 +46,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 def prose_of(text: str) -> str:
     """Return the text of a page without code, links' targets and comments."""
-    for block in reversed(list(blocks_in(text))):
-        text = text[: block.start] + text[block.end :]
-    return re.sub(r"`[^`\n]*`|\]\([^)]*\)|<!--.*?-->", " ", text, flags=re.DOTALL)
+    return re.sub(r"`[^`\n]*`|\]\([^)]*\)|<!--.*?-->", " ", without_blocks(text), flags=re.DOTALL)
 
 
 def shown_outputs(page: Path) -> list[str]:
@@ -86,9 +84,7 @@ def test_both_languages_have_the_same_code_and_sections(page: Path) -> None:
         ]
 
     def headings(language: Path) -> list[int]:
-        text = (language / page).read_text(encoding="utf-8")
-        for block in reversed(list(blocks_in(text))):
-            text = text[: block.start] + text[block.end :]
+        text = without_blocks((language / page).read_text(encoding="utf-8"))
         return [len(marks) for marks in re.findall(r"^(#+) ", text, flags=re.MULTILINE)]
 
     assert code(CHINESE) == code(ENGLISH)

@@ -38,7 +38,7 @@ def test_the_python_block_runs(
 def test_a_readme_fits_on_a_screen(readme: Path) -> None:
     text = readme.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 50
-    assert len(code_blocks(readme, "bash")[0].splitlines()) == 2
+    assert len(code_blocks(readme, "bash")[0].splitlines()) == 3
     (code,) = code_blocks(readme, "python")
     assert len([line for line in without_comments(code).splitlines() if line.strip()]) <= 10
 
@@ -57,6 +57,13 @@ def test_targets_and_paths_in_shell_blocks_exist(page: Path) -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE)
     for path in re.findall(r"(?:examples|requirements)/[\w./]+", commands):
         assert (ROOT / path).exists() or "/output/" in path
+
+
+@pytest.mark.parametrize("page", INSTALLATION, ids=lambda page: page.parent.name)
+def test_the_overrides_shown_are_those_of_the_file(page: Path) -> None:
+    file = (ROOT / "requirements" / "overrides.txt").read_text(encoding="utf-8")
+    (shown,) = code_blocks(page, "text")
+    assert shown.splitlines() == [line for line in file.splitlines() if not line.startswith("#")]
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")

@@ -88,7 +88,7 @@ def search(page: Page, words: str) -> Locator:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_all_pages_are_in_the_menu(language: str) -> None:
-    listed = build_site.pages_in_menu(language)
+    listed = build_site.pages_in_menu()
     existing = {
         path.relative_to(build_site.DOCS / language).as_posix() for path in (build_site.DOCS / language).rglob("*.md")
     }

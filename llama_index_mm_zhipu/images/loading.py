@@ -125,7 +125,7 @@ def load_within(
 
 
 def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
-    """Return the encoded bytes of an image unchanged; a ``PIL.Image`` is encoded as PNG.
+    """Return the encoded bytes of an image unchanged; a ``PIL.Image`` is encoded as PNG, upright.
 
     Args:
         source: An image in any form that ``load_image`` takes.
@@ -154,7 +154,7 @@ def read_bytes(source: ImageSource, *, urls: UrlRules = NO_URLS) -> bytes:
 
 
 def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int = 90) -> bytes:
-    """Encode an image.
+    """Encode an image, upright: its EXIF orientation is applied, because the file has none.
 
     Args:
         image: The image. It is converted to RGB for JPEG, and for PNG if PNG does not have its mode.
@@ -172,9 +172,11 @@ def encode_image(image: Image.Image, image_format: str = "JPEG", *, quality: int
     """
     buffer = BytesIO()
     if image_format == "JPEG":
-        image.convert("RGB").save(buffer, "JPEG", quality=quality)
+        apply_orientation(image.convert("RGB"), image).save(buffer, "JPEG", quality=quality)
+    elif image.mode in _PNG_MODES:
+        apply_orientation(image, image).save(buffer, image_format)
     else:
-        (image if image.mode in _PNG_MODES else load_image(image)).save(buffer, image_format)
+        load_image(image).save(buffer, image_format)
     return buffer.getvalue()
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_resized, load_within
+from llama_index_mm_zhipu.images import ImageError, encode_image, load_image, load_resized, load_within, read_bytes
 
 SIDE = 64
 
@@ -140,6 +140,23 @@ def test_a_reduced_image_is_upright() -> None:
     top: Any = reduced.getpixel((10, 5))
     assert top[2] > 200 > top[0]
     assert not reduced.getexif()
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_an_encoded_image_is_upright(mode: str, image_format: str) -> None:
+    photograph = Image.new("RGB", (40, 20), "white")
+    photograph.paste("black", (0, 0, 10, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = BytesIO()
+    photograph.convert(mode).save(buffer, "JPEG", exif=exif)
+    encoded = Image.open(BytesIO(encode_image(Image.open(buffer), image_format)))
+    assert encoded.size == (20, 40)
+    assert not encoded.getexif()
+    top, bottom = (encoded.convert("L").getpixel((10, row)) for row in (2, 37))
+    assert top < 50 < 200 < bottom
+    assert load_image(read_bytes(Image.open(buffer))).size == (20, 40)
 
 
 PEAK = """
