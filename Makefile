@@ -1,5 +1,5 @@
-# Thin on purpose: each target is a command that can be typed by hand (README, "Without make"). The workflows in
-# .github/ and .ci/run run these targets, or on systems without make the commands in them, and nothing else.
+# Thin on purpose: each target is a command that can be typed by hand (docs/en/install.md, "Without make"). The
+# workflows in .github/ and .ci/run run these targets, or on systems without make the commands in them, and nothing else.
 # PYTHON: the interpreter of the environment. TORCH_INDEX: take torch and torchvision from there first, for example
 # from PyTorch's index of CPU builds.
 PYTHON ?= python3
@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/.installed-demo
 	$(PY) examples/quickstart.py
 
-# The article's two cases: pages that are images without any text.
+# The two cases of the article that docs/en/coming_from/article.md describes: pages that are images without any text.
 cases: .venv/.installed-demo
 	$(PY) examples/cases/ask.py lecture --images-only
 	$(PY) examples/cases/ask.py car_maintenance --images-only

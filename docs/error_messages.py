@@ -83,7 +83,7 @@ _INTERNAL = ("AssertionError", "NotImplementedError", "AttributeError")
 
 _PART_TITLES = {"zh": "原因与建议", "en": "Reasons and advice"}
 
-_FORMAT = re.compile(r"%[.\d]*[sdrf]|\{\w*\}")
+_FORMAT = re.compile(r"%[.\d]*[sdrf]|\{\w*(?::\w+)?\}")
 _MIN_LETTERS = 8
 
 

@@ -20,6 +20,7 @@ from llama_index_mm_zhipu.index import ImageIndex, has_index
 from llama_index_mm_zhipu.testing import connect_glm
 
 DEMO = Path(__file__).parent / "demo"
+MOCK = "（本地模拟服务，不是模型）"
 PROMPT = "你负责一个图片库。先用工具搜索，必要时换个说法再搜，然后根据看到的图片回答。"
 
 
@@ -34,7 +35,15 @@ async def converse(agent: FunctionAgent, questions: Sequence[str]) -> None:
             if isinstance(happened, ToolCallResult):
                 found = happened.tool_output.raw_output
                 print(f"  {happened.tool_name}({happened.tool_kwargs}): {[each['node_id'] for each in found]}")
-        print(await running)
+        print(without_tool_results(str(await running)))
+
+
+def without_tool_results(answer: str) -> str:
+    """Return an answer; that of the mock, which repeats the results of tools, without these."""
+    first, *lines = answer.splitlines()
+    if not first.startswith(MOCK):
+        return answer
+    return "\n".join([first, *(line for line in lines if line.startswith(("收到", "第")))])
 
 
 def open_index(store: Path, model: str) -> ImageIndex:

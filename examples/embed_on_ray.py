@@ -12,8 +12,12 @@ import argparse
 from pathlib import Path
 
 from llama_index_mm_zhipu import ChineseClipEmbedding, FaissMultiModalVectorStore, load_index
-from llama_index_mm_zhipu.distributed import embed_dataset
 from llama_index_mm_zhipu.stores import import_index
+
+try:
+    from llama_index_mm_zhipu.distributed import embed_dataset
+except ImportError as error:
+    raise SystemExit(str(error)) from None
 
 DEMO = Path(__file__).parent / "demo"
 

@@ -16,9 +16,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import uvicorn
-from fastapi import FastAPI, File, Form, HTTPException, Request, UploadFile
-from fastapi.responses import JSONResponse, Response, StreamingResponse
 from llama_index.core.llms import ChatMessage, ImageBlock, TextBlock
 from llama_index.core.schema import NodeWithScore
 
@@ -27,6 +24,14 @@ from llama_index_mm_zhipu.images import ImageError, encode_image, load_within
 from llama_index_mm_zhipu.index import ImageIndex, has_index
 from llama_index_mm_zhipu.llm import EmptyAnswerError
 from llama_index_mm_zhipu.testing import connect_glm
+
+try:
+    import python_multipart  # noqa: F401  FastAPI needs it for forms.
+    import uvicorn
+    from fastapi import FastAPI, File, Form, HTTPException, Request, UploadFile
+    from fastapi.responses import JSONResponse, Response, StreamingResponse
+except ImportError as error:
+    raise SystemExit(f"{error}; this program needs: pip install fastapi uvicorn python-multipart") from None
 
 DEMO = Path(__file__).parent / "demo"
 MAX_UPLOAD_BYTES = 20 * 1024 * 1024

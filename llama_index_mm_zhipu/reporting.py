@@ -15,6 +15,9 @@ from llama_index_mm_zhipu.text import one_line
 SLOW_SECONDS = 2.0
 """Time after which ``reported_when_slow`` prints its message."""
 
+WORDING_KEY = "wording_key"
+"""Attribute of the log records that the command says in its own words, with the arguments of the record."""
+
 _MAX_LISTED = 20
 
 # How many threads keep a logger quiet, and the level to restore.

@@ -73,6 +73,16 @@ def columns_of(text: str) -> int:
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 image`` or ``1,389 images``.
+
+    Args:
+        number: How many.
+        noun: The singular of a noun whose plural ends in s.
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def readable_size(number: float) -> str:
     """Return a number of bytes with its unit, such as ``24.4 MB``."""
     for unit in ("B", "kB", "MB"):

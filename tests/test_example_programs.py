@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from waiting import PATIENCE, wait_until
 from llama_index_mm_zhipu import ChineseClipEmbedding, ZhipuMultiModal, build_index, read_jsonl
 from llama_index_mm_zhipu.index import ImageIndex
 from llama_index_mm_zhipu.testing import Cut, ErrorAnswer, Fault, MockGLMServer
+from llama_index_mm_zhipu.testing.answers import GREETING
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -202,6 +204,13 @@ def test_the_agent_searches_and_sees_what_it_found(
     assert "search_images({'query': '有消防车吗？'}): ['10'," in shown
     assert "search_images({'query': '有柠檬吗？'}): ['9'," in shown
     assert shown.count("收到 3 张图片") == 2
+    # Of the mock's answer, which repeats what the tool returned, only what it says of the images is shown.
+    assert shown.count("（本地模拟服务，不是模型）问题：") == 2
+    assert "工具结果" not in shown
+    assert (
+        program.without_tool_results("有，是消防车（图1）。\n工具结果：一辆") == "有，是消防车（图1）。\n工具结果：一辆"
+    )
+    assert program.MOCK == GREETING
 
 
 # daily_sync.py
@@ -278,6 +287,30 @@ def test_the_questions_of_the_evaluation_name_images_of_the_demo(load_script: Lo
     ids = {node.node_id for node in read_jsonl(demo_folder / "test.jsonl", id_prefix="")}
     assert len(questions.queries) == 20
     assert {image_id for question in questions.queries for image_id in question.image_ids} <= ids
+
+
+# Extras
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "command"),
+    [
+        ("fastapi_service", "fastapi", "pip install fastapi uvicorn python-multipart"),
+        ("fastapi_service", "uvicorn", "pip install fastapi uvicorn python-multipart"),
+        ("fastapi_service", "python_multipart", "pip install fastapi uvicorn python-multipart"),
+        ("embed_on_ray", "ray", 'pip install "llama-index-mm-zhipu[ray]"'),
+    ],
+)
+def test_programs_end_with_the_command_that_installs_what_they_lack(
+    load_script: Load, name: str, module: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "llama_index_mm_zhipu.distributed", raising=False)
+    with pytest.raises(SystemExit) as left:
+        load_script(Path(f"examples/{name}.py"))
+    assert isinstance(left.value.code, str)
+    assert left.value.code.endswith(command)
+    assert "\n" not in left.value.code
 
 
 # README.md

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from llama_index_mm_zhipu.text import SurrogateReplacer, looks_binary, one_line, replace_lone_surrogates
+from llama_index_mm_zhipu.text import SurrogateReplacer, counted, looks_binary, one_line, replace_lone_surrogates
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,12 @@ def test_other_binary_files_look_binary(data: bytes) -> None:
 )
 def test_text_with_a_few_control_characters_does_not_look_binary(text: str) -> None:
     assert not looks_binary(text)
+
+
+def test_a_number_is_followed_by_singular_or_plural() -> None:
+    assert [counted(number, "image") for number in (0, 1, 2, 1389)] == [
+        "0 images",
+        "1 image",
+        "2 images",
+        "1,389 images",
+    ]

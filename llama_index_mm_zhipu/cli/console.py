@@ -178,9 +178,11 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # Loads tqdm, which only commands with progress bars need.
-        from llama_index_mm_zhipu.reporting import report
+        from llama_index_mm_zhipu.reporting import WORDING_KEY, report
 
         message = record.getMessage()
         if record.name.startswith(self._listed) and message.startswith(_LISTED_MESSAGES):
             return
+        if (key := getattr(record, WORDING_KEY, None)) is not None:
+            message = self._console.wording.warnings[key].format(*record.args or ())
         report(self._console.wording.warning.format(message=message) if record.levelno >= logging.WARNING else message)

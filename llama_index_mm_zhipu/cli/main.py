@@ -13,6 +13,7 @@ from importlib import import_module
 
 from llama_index_mm_zhipu.cli.console import Console, ExitStatus, hide_progress_bars, logging_to, make_streams_safe
 from llama_index_mm_zhipu.cli.errors import explained
+from llama_index_mm_zhipu.cli.opening import require_inputs
 from llama_index_mm_zhipu.cli.parser import build_parser, language_in, parse
 from llama_index_mm_zhipu.cli.wording import WORDING, CliWording, language_of_environment
 from llama_index_mm_zhipu.types import Language
@@ -65,6 +66,7 @@ def _wording_for(arguments: Sequence[str]) -> tuple[CliWording, Language]:
 
 def _run(options: argparse.Namespace, console: Console) -> int:
     try:
+        require_inputs(options, console)
         command = import_module(f"llama_index_mm_zhipu.cli.commands.{options.command}_command")
         status: int = command.run(options, console)
     except KeyboardInterrupt:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index_mm_zhipu.cli.console import Console, shell_quoted
-from llama_index_mm_zhipu.cli.errors import NoIndexError
+from llama_index_mm_zhipu.cli.errors import MissingPathError, NoIndexError
+from llama_index_mm_zhipu.cli.parser import INPUTS, SIDECAR
 from llama_index_mm_zhipu.store_file import IMAGES_FILE
+from llama_index_mm_zhipu.text import one_line
 
 if TYPE_CHECKING:
     from llama_index_mm_zhipu.llm import ZhipuMultiModal
     from llama_index_mm_zhipu.service.image_service import ImageService
+
+_NO_PATHS = ("", SIDECAR)
+"""Values of options for paths that are none."""
 
 
 def require_index(options: argparse.Namespace, console: Console) -> None:
@@ -22,6 +28,28 @@ def require_index(options: argparse.Namespace, console: Console) -> None:
     """
     if not (options.store / IMAGES_FILE).is_file():
         raise NoIndexError(console.wording.no_index.format(store=shell_quoted(str(options.store))))
+
+
+def require_inputs(options: argparse.Namespace, console: Console) -> None:
+    """Check that the files and folders that a command reads exist, before anything is loaded.
+
+    Raises:
+        MissingPathError: One does not.
+    """
+    for name in INPUTS.get(options.command, ()):
+        given = getattr(options, name)
+        for path in given if isinstance(given, list) else [given]:
+            if path is not None and str(path) not in _NO_PATHS and not _is_url(str(path)):
+                _require_path(Path(path).expanduser().absolute(), console)
+
+
+def _require_path(path: Path, console: Console) -> None:
+    if not path.exists():
+        raise MissingPathError(console.wording.no_path.format(path=one_line(str(path))))
+
+
+def _is_url(text: str) -> bool:
+    return text.startswith("data:") or "://" in text
 
 
 def open_service(options: argparse.Namespace, console: Console) -> ImageService:

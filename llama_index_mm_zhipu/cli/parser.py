@@ -31,6 +31,19 @@ DATASETS = ("muge", "flickr30k-cn", "coco-cn", "flickr8k-cn", "chinese-clip", "j
 """Formats of ``evaluate``: the keys of ``evaluation.dataset.FORMATS``, which loads llama-index-core."""
 
 
+INPUTS = {
+    "index": ("PATH", "captions"),
+    "search": ("image",),
+    "ask": ("image",),
+    "evaluate": ("PATH", "images"),
+    "import": ("FOLDER",),
+}
+"""Arguments by command that name files and folders to read."""
+
+SIDECAR = "sidecar"
+"""Value of ``--captions`` for files beside the images: ``readers.folder.SIDECAR``, which loads llama-index-core."""
+
+
 class Parser(argparse.ArgumentParser):
     """An ``ArgumentParser`` whose own words are in the language of the command."""
 

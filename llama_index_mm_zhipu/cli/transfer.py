@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from llama_index_mm_zhipu.cli.console import Console
+from llama_index_mm_zhipu.cli.wording import Count
 from llama_index_mm_zhipu.stores.transfer.moving import TransferReport
 from llama_index_mm_zhipu.text import readable_size
 
@@ -34,7 +35,7 @@ def show_transfer(report: TransferReport, text: str, options: argparse.Namespace
         return
     console.result(
         text.format(
-            nodes=f"{report.nodes:,}",
+            nodes=Count(report.nodes),
             kept=f"{report.kept:,}",
             folder=options.FOLDER,
             store=options.store,

@@ -31,6 +31,7 @@ from llama_index_mm_zhipu.prompts.wording import Wording, wording_of
 from llama_index_mm_zhipu.query.citations import CITATIONS, mentions_in
 from llama_index_mm_zhipu.query.sources import SKIPPED
 from llama_index_mm_zhipu.readers.records import time_of
+from llama_index_mm_zhipu.text import counted
 from llama_index_mm_zhipu.types import Language
 
 THUMBNAIL_SIDE = 256
@@ -66,7 +67,7 @@ class Gallery:
         self._result_count = result_count
 
     def __repr__(self) -> str:
-        return f"<Gallery of {self._result_count} results; .save('results.html') writes it as a page>"
+        return f"<Gallery of {counted(self._result_count, 'result')}; .save('results.html') writes it as a page>"
 
     def _repr_html_(self) -> str:
         return f"<style>{_STYLE.read_text(encoding='utf-8')}</style>\n{self._body}"

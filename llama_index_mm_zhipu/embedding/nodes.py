@@ -79,6 +79,22 @@ class EmbeddedNodes(Sequence[BaseNode]):
         return self.nodes[index]
 
 
+def as_nodes(given: object) -> Sequence[BaseNode]:
+    """Return a list of nodes as it is.
+
+    Raises:
+        TypeError: It is not a list, or holds something that is not a node.
+    """
+    if not isinstance(given, Sequence) or isinstance(given, str | bytes):
+        raise TypeError(f"expected a list of nodes, not an object of type {type(given).__name__}")
+    if strangers := [item for item in given if not isinstance(item, BaseNode)]:
+        raise TypeError(
+            f"expected nodes, and the list holds an object of type {type(strangers[0]).__name__}; read_nodes makes "
+            "nodes of folders, images and documents"
+        )
+    return given
+
+
 def embed_nodes(
     nodes: Sequence[BaseNode],
     embed_model: MultiModalEmbedding,
@@ -120,7 +136,7 @@ def embed_nodes(
     """
     require_choice(on_error, "on_error", "raise", "skip")
     in_range(caption_weight, "caption_weight", 0, 1)
-    images = [node for node in nodes if has_image(node)]
+    images = [node for node in as_nodes(nodes) if has_image(node)]
     weight = choose_caption_weight(embed_model, images) if caption_weight is None else caption_weight
     embeddings, skipped = compute_embeddings(
         nodes,

@@ -25,9 +25,10 @@ from llama_index_mm_zhipu.index.settings import (
     warn_of_other_precision,
 )
 from llama_index_mm_zhipu.index.stores import IMAGE_NAMESPACE, TEXT_NAMESPACE, as_index_store, open_store
-from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
+from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr, ocr_to_follow
 from llama_index_mm_zhipu.reporting import report
 from llama_index_mm_zhipu.stores import ExternalVectorStore
+from llama_index_mm_zhipu.text import counted
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store import FaissMultiModalVectorStore
 from llama_index_mm_zhipu.vector_store.contract import IndexStore
@@ -141,11 +142,11 @@ def build_index(
         insert_batch_size=insert_batch_size,
     )
     if index.kept:
-        report(f"Kept {index.kept:,} images that have not changed.")
+        report(f"Kept {counted(index.kept, 'image')} (unchanged).")
     if remove_missing:
-        report(f"Removed {index.removed_images:,} images whose files are gone.")
+        report(f"Removed {counted(index.removed_images, 'image')} (file gone).")
     if index.removed_texts:
-        report(f"Removed {index.removed_texts:,} texts whose files are gone or have changed.")
+        report(f"Removed {counted(index.removed_texts, 'text')} (file gone or changed).")
     return index
 
 
@@ -179,8 +180,9 @@ def build_from_reader(
         insert_batch_size: How many nodes are written together.
     """
     image_ocr = _ocr_for(embed_model, ocr, reader.show_progress)
-    # Nothing is created if there is nothing to index.
-    _ = reader.first
+    with ocr_to_follow(image_ocr is not None):
+        # Nothing is created if there is nothing to index.
+        _ = reader.first
     index = _open_index(
         persist_dir,
         image_store=image_store,

@@ -21,6 +21,7 @@ from llama_index_mm_zhipu.index.read import (
     transformed,
 )
 from llama_index_mm_zhipu.index.stored_files import missing_ids, missing_text_ids
+from llama_index_mm_zhipu.ingestion.ocr import ocr_to_follow
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.types import OnError
 
@@ -105,10 +106,11 @@ def fill_index(index: ImageIndex, reader: IndexReader) -> None:
     index.skipped, index.kept, index.removed_images, index.removed_texts = reader.skipped, 0, 0, 0
     if reader.remove_missing:
         _require_listing(index)
-    if reader.is_whole:
-        index.insert_nodes(transformed(reader.first, index.transformations))
-    else:
-        index.insert_batches(transformed(batch, index.transformations) for batch in reader.batches())
+    with ocr_to_follow(index.has_ocr):
+        if reader.is_whole:
+            index.insert_nodes(transformed(reader.first, index.transformations))
+        else:
+            index.insert_batches(transformed(batch, index.transformations) for batch in reader.batches())
     if reader.remove_missing:
         _remove_missing(index, reader)
     index.checkpoint()

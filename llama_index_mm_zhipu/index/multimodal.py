@@ -23,7 +23,7 @@ from llama_index.core.vector_stores.types import (
 from typing_extensions import Unpack
 
 from llama_index_mm_zhipu.arguments import as_ids, explicit_arguments, member_of, require_known
-from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes, image_bar
+from llama_index_mm_zhipu.embedding.nodes import EmbeddedNodes, as_nodes, image_bar
 from llama_index_mm_zhipu.images import has_image
 from llama_index_mm_zhipu.index.engines import (
     ChatEngineOptions,
@@ -42,7 +42,7 @@ from llama_index_mm_zhipu.index.stores import (
     with_index_stores,
 )
 from llama_index_mm_zhipu.index.write import Destination, NodeWriter
-from llama_index_mm_zhipu.ingestion.ocr import ImageOcr
+from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, ocr_to_follow
 from llama_index_mm_zhipu.llm.llm import llm_or_default
 from llama_index_mm_zhipu.query.engine import ImageQueryEngine
 from llama_index_mm_zhipu.query.retriever import ImageRetriever, QueryMode
@@ -205,6 +205,11 @@ class ImageIndex(MultiModalVectorStoreIndex):
         """Share of captions in the images' vectors, as recorded in the store; None before the first image."""
         return recorded_weight(self._destination.images)
 
+    @property
+    def has_ocr(self) -> bool:
+        """Whether the text in images that are inserted is read, see ``ocr`` of ``build_index``."""
+        return self._ocr is not None
+
     @explicit_arguments
     def as_retriever(  # type: ignore[override]
         self,
@@ -351,7 +356,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
             >>> index.image_store.count(), index.text_store.count()
             (13, 1)
         """
-        found = nodes_of(list(items_of(nodes)), self.skipped, on_error=self._destination.on_error)
+        with ocr_to_follow(self.has_ocr):
+            found = nodes_of(list(items_of(nodes)), self.skipped, on_error=self._destination.on_error)
         self._insert_nodes(found, show_progress=show_progress)
 
     async def ainsert_nodes(self, nodes: IndexInput, *, show_progress: bool = False) -> None:  # type: ignore[override]
@@ -367,6 +373,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         Raises:
             ImageError: An image cannot be read, with ``on_error="raise"``; what was inserted before it is stored.
             StoreError: A store cannot be written to.
+            TypeError: A batch is not a list of nodes; the batches before it are stored.
 
         Examples:
             >>> index = build_index(nodes[:2], embed_model)
@@ -374,7 +381,8 @@ class ImageIndex(MultiModalVectorStoreIndex):
             >>> index.image_store.count()
             12
         """
-        self._write(batches, is_stream=True)
+        with ocr_to_follow(self.has_ocr):
+            self._write(map(as_nodes, batches), is_stream=True)
 
     def insert_embedded(self, nodes: Sequence[BaseNode], *, caption_weight: float | None = None) -> None:
         """Insert nodes that have their vectors, such as those of ``embed_nodes``: nothing is embedded.
@@ -386,6 +394,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
 
         Raises:
             ModelMismatchError: ``embed_nodes`` used another model than the index; nothing is stored.
+            TypeError: Something is not a node; nothing is stored.
             ValueError: A node has no vector, or the index holds images with another caption weight; nothing is stored.
 
         Examples:
@@ -397,7 +406,7 @@ class ImageIndex(MultiModalVectorStoreIndex):
         if isinstance(nodes, EmbeddedNodes):
             require_fingerprint(nodes.fingerprint, self._destination.image_model)
             caption_weight = nodes.caption_weight if caption_weight is None else caption_weight
-        without = next((node.node_id for node in nodes if node.embedding is None), None)
+        without = next((node.node_id for node in as_nodes(nodes) if node.embedding is None), None)
         if without is not None:
             raise ValueError(f"node {without} has no embedding; embed_nodes(nodes, embed_model) makes them")
         recorded = self.caption_weight

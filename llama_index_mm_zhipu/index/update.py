@@ -22,7 +22,7 @@ from llama_index_mm_zhipu.readers.records import (
     location_of_file,
     name_in_source,
 )
-from llama_index_mm_zhipu.text import one_line
+from llama_index_mm_zhipu.text import counted, one_line
 from llama_index_mm_zhipu.vector_store.contract import IndexStore
 
 logger = logging.getLogger(__name__)
@@ -90,23 +90,23 @@ class ImageUpdater:
         """Log how many images replaced those of other files, got other ids, or lost their caption."""
         if self._replaced:
             logger.warning(
-                "%d images replaced images of other files that had their ids, such as %s; give them ids of their own, "
+                "%s replaced images of other files that had their ids, such as %s; give them ids of their own, "
                 "or an id_prefix to their reader",
-                len(self._replaced),
+                counted(len(self._replaced), "image"),
                 self._replaced[0],
             )
         if self._renamed:
             logger.warning(
-                "%d images got other ids, as images of other files have theirs, such as %s; an id_prefix of their "
+                "%s got other ids, as images of other files have theirs, such as %s; an id_prefix of their "
                 "reader tells them apart",
-                len(self._renamed),
+                counted(len(self._renamed), "image"),
                 self._renamed[0],
             )
         if self._uncaptioned:
             logger.warning(
-                "%d images had captions in the index and come without, such as %s; read them with their captions, or "
-                "these are gone",
-                len(self._uncaptioned),
+                "%s had captions in the index and came without, such as %s; read them with their captions, or these "
+                "are gone",
+                counted(len(self._uncaptioned), "image"),
                 self._uncaptioned[0],
             )
 

@@ -8,6 +8,8 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -64,6 +66,9 @@ class OcrCacheError(CacheError):
         is not a database; give another path
     """
 
+
+# Readers are iterators that a user gives to an index: no argument tells them what the index does with their images.
+_follows: ContextVar[bool] = ContextVar("ocr_to_follow", default=False)
 
 # Errors that would recur for every image.
 _FATAL_ERRORS = (OcrCacheError, OcrEngineError, ImportError, *ACCOUNT_ERRORS)
@@ -332,6 +337,25 @@ def as_ocr(value: object, **settings: Any) -> ImageOcr | None:
     if value is True or value == "auto":
         return ImageOcr(**settings)
     raise TypeError(f"ocr is {value!r:.60}; give True, False or an ImageOcr")
+
+
+@contextmanager
+def ocr_to_follow(follows: bool) -> Iterator[None]:
+    """Tell readers that are iterated inside the block whether OCR reads the text in the images that they yield.
+
+    Args:
+        follows: Whether it does. Readers then log no warnings of images without text.
+    """
+    token = _follows.set(follows)
+    try:
+        yield
+    finally:
+        _follows.reset(token)
+
+
+def is_ocr_to_follow() -> bool:
+    """Return whether OCR reads the text in images that are yielded now."""
+    return _follows.get()
 
 
 def _without_noise(lines: Sequence[OcrLine]) -> list[OcrLine]:

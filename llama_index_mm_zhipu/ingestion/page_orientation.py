@@ -87,7 +87,8 @@ def recognize_upright(image: Image.Image, recognize: Recognize) -> PageReading:
         others = () if given.is_readable else (180,)
     for turn in others:
         attempt = _Attempt.of(image, turn, recognize)
-        best = max(attempt, best, key=lambda each: each.score)
+        # The first of equals: a page that may be upright is not turned.
+        best = max(best, attempt, key=lambda each: each.score)
         if attempt.is_readable and not attempt.is_sideways:
             return attempt.reading()
     return best.reading()

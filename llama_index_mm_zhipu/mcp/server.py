@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from pydantic import BeforeValidator, Field
 
 from llama_index_mm_zhipu import __version__
+from llama_index_mm_zhipu.mcp import MCP_INSTALLATION
 from llama_index_mm_zhipu.mcp.results import answer_text, result_text
 from llama_index_mm_zhipu.prompts.wording import language_of_text, wording_of
 from llama_index_mm_zhipu.service import FILTER_SYNTAX
@@ -31,8 +32,7 @@ try:
     from mcp.server.mcpserver.exceptions import ToolError
     from mcp_types import ContentBlock, ImageContent, TextContent, ToolAnnotations
 except ImportError as error:
-    # Not the extra: plain pip cannot install it, because zhipuai pins pyjwt below what mcp needs.
-    raise ImportError(f'the MCP server needs the package mcp ({error}): pip install "mcp>=2,<3" cryptography') from None
+    raise ImportError(f"the MCP server needs the package mcp ({error}): {MCP_INSTALLATION}") from None
 
 if TYPE_CHECKING:
     from llama_index_mm_zhipu.images import ImageSource

@@ -23,6 +23,7 @@ from llama_index_mm_zhipu.arguments import (
 from llama_index_mm_zhipu.images import require_valid_path
 from llama_index_mm_zhipu.readers.records import EmptySourceError, RecordError, Source
 from llama_index_mm_zhipu.reporting import Skipped
+from llama_index_mm_zhipu.text import counted
 from llama_index_mm_zhipu.types import OnError
 
 logger = logging.getLogger(__name__)
@@ -198,7 +199,7 @@ class ImageReader(BaseReader):
             message = self._empty_message(*args, **load_kwargs)
             if self.skipped:
                 position, reason = next(iter(self.skipped.items()))
-                message += f"; skipped {self.skipped.count} records, first {position}: {reason}"
+                message += f"; skipped {counted(self.skipped.count, 'record')}, first {position}: {reason}"
             raise EmptySourceError(message)
 
     def _without_errors(self, records: Iterator[T | RecordError]) -> Iterator[T]:

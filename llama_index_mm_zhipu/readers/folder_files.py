@@ -8,9 +8,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from llama_index_mm_zhipu.readers.records import RecordError
-from llama_index_mm_zhipu.text import one_line
+from llama_index_mm_zhipu.reporting import WORDING_KEY
+from llama_index_mm_zhipu.text import counted, one_line
 
 logger = logging.getLogger(__name__)
+
+_LEFT_OUT = "left out %s to outside of %s, such as %s -> %s; follow_links=True reads them"
 
 
 class OutsideLinks:
@@ -41,28 +44,27 @@ class OutsideLinks:
 
     def summary(self) -> str:
         """Return the number of links that were left out and the first of them, or ``""`` if there were none."""
-        if not self._excluded:
-            return ""
-        first = self._excluded[0]
-        return (
-            f"left out {len(self._excluded)} links that lead out of {self.root}, such as "
-            f"{one_line(first.relative_to(self.root).as_posix())} -> {one_line(os.path.realpath(first))}; "
-            "follow_links=True reads them"
-        )
+        return _LEFT_OUT % self._excluded_links() if self._excluded else ""
 
     def warn(self) -> None:
         """Log links and folders that were left out."""
         if self._unreadable:
             first = self._unreadable[0]
             logger.warning(
-                "left out %d folders in %s that cannot be listed, such as %s: %s",
-                len(self._unreadable),
+                "left out %s in %s, as listing them failed; the first is %s: %s",
+                counted(len(self._unreadable), "folder"),
                 one_line(str(self.root)),
                 one_line(str(first.filename)),
                 first.strerror,
             )
         if self._excluded:
-            logger.warning("%s", self.summary())
+            logger.warning(_LEFT_OUT, *self._excluded_links(), extra={WORDING_KEY: "outside_links"})
+
+    def _excluded_links(self) -> tuple[str, str, str, str]:
+        """Return the values of ``_LEFT_OUT``: the number of links, the folder, the first link, and where it leads."""
+        first = self._excluded[0]
+        name = one_line(first.relative_to(self.root).as_posix())
+        return counted(len(self._excluded), "link"), str(self.root), name, one_line(os.path.realpath(first))
 
     def _is_inside(self, path: Path) -> bool:
         return Path(os.path.realpath(path)).is_relative_to(self._real_root)

@@ -14,7 +14,7 @@ from llama_index.core.utils import iter_batch
 from tqdm.auto import tqdm
 
 from llama_index_mm_zhipu.images import encode_image, with_page_text
-from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr
+from llama_index_mm_zhipu.ingestion.ocr import ImageOcr, as_ocr, is_ocr_to_follow
 from llama_index_mm_zhipu.readers.base import NodeOrError
 from llama_index_mm_zhipu.readers.figures import PAGE_LABEL, TEXT_LAYER, figure_node, relate
 from llama_index_mm_zhipu.readers.figures_pdf import PdfFigure, PdfFigures, figures_of_page
@@ -35,6 +35,7 @@ from llama_index_mm_zhipu.readers.pdf import (
 )
 from llama_index_mm_zhipu.readers.records import FILE_NAME, ImageRecord, RecordError, content_hash
 from llama_index_mm_zhipu.readers.slides import SLIDE_SUFFIXES, slides_to_pdf
+from llama_index_mm_zhipu.reporting import WORDING_KEY
 from llama_index_mm_zhipu.types import OnError
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class PageReader(FileReader):
     ``load_data(path, images)``: ``path`` is a file, or a folder of files that is searched recursively. By default nodes
     contain the images; with ``images``, they refer to JPEG files that are written to that folder. Node ids end with
     ``lecture.pdf/3``; metadata are ``file_name`` and ``page_label``, as in LlamaIndex's readers of PDF files. A warning
-    is logged for pages without a text layer, such as scans; ``ocr="auto"`` reads them.
+    is logged for pages without a text layer, such as scans; ``ocr="auto"`` reads them, or an index with ``ocr=True``
+    that reads the pages from ``lazy_load_data``, which logs no warning.
 
     PDF files need the extra ``pages``. Slides (``.pptx``, ``.ppt``, ``.odp``) also need LibreOffice, which converts
     them to PDF.
@@ -159,13 +161,14 @@ class PageReader(FileReader):
             yield from nodes
             if figures.error:
                 yield RecordError(f"{file}, page {number}", figures.error)
-        if without_text and self._ocr is None:
+        if without_text and self._ocr is None and not is_ocr_to_follow():
             logger.warning(
-                "%d of %d pages of %s have no text layer: full text search finds them only if "
-                'PageReader(ocr="auto") reads them or ImageCaptioner describes them',
+                "no text layer on %d of %d pages of %s: full text search finds them only if "
+                'PageReader(ocr="auto") or build_index(…, ocr=True) reads them, or ImageCaptioner describes them',
                 without_text,
                 count,
                 file,
+                extra={WORDING_KEY: "no_text_layer"},
             )
 
     def _page(self, document: PdfDocument, number: int, seen: set[str]) -> tuple[bytes, str, PdfFigures]:

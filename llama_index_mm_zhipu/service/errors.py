@@ -26,6 +26,27 @@ class UnknownNodeError(LookupError):
     """
 
 
+class FilterSyntaxError(ValueError):
+    """A metadata filter is not written as ``FILTER_SYNTAX`` says.
+
+    Args:
+        message: What happened.
+        expression: The filter as it was given.
+
+    Examples:
+        >>> from llama_index_mm_zhipu.service.image_service import ImageService
+        >>> ImageService(index).parsed_filters(["便宜"])
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.service.errors.FilterSyntaxError: the filter '便宜' is not understood; write one of:
+        key=value, ...
+    """
+
+    def __init__(self, message: str, *, expression: str = "") -> None:
+        super().__init__(message)
+        self.expression = expression
+
+
 def is_expected(error: Exception) -> bool:
     """Return whether the message of an error tells what to do; others are faults of this package."""
     names = class_names(error)

@@ -9,6 +9,7 @@ from typing import NamedTuple, NoReturn
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
 from llama_index_mm_zhipu.service import FILTER_SYNTAX
+from llama_index_mm_zhipu.service.errors import FilterSyntaxError
 
 _OPERATORS = {
     ">=": FilterOperator.GTE,
@@ -92,7 +93,8 @@ def parse_filters(expressions: Sequence[str], types_of: TypesOf) -> MetadataFilt
         types_of: Tells the types of values under a key.
 
     Raises:
-        ValueError: An expression is not of this form.
+        FilterSyntaxError: An expression is not of this form.
+        ValueError: An expression cannot be met by the values under its key.
     """
     filters = [_filter_of(_parsed(expression), types_of) for expression in expressions]
     return MetadataFilters(filters=filters) if filters else None
@@ -173,7 +175,8 @@ def _unquoted(text: str) -> str:
 
 
 def _refuse(text: str) -> NoReturn:
-    raise ValueError(
+    raise FilterSyntaxError(
         f"the filter {text!r:.200} is not understood; write one of: {FILTER_SYNTAX}; quotation marks enclose keys and "
-        "values that hold operators or commas"
+        "values that hold operators or commas",
+        expression=text,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_IOERR")
 _DAMAGE_MESSAGES = ("malformed", "not a database", "disk i/o error", "corrupt")
@@ -38,6 +39,30 @@ class ModelMismatchError(ValueError):
         with the model CLIP-96px-256d sha256:..., not with another model; open it with that model, or build the
         index again in another folder
     """
+
+
+class UnknownMetadataError(ValueError):
+    """Filters ask for metadata that no node has.
+
+    Args:
+        message: What happened.
+        unknown: The keys that no node has.
+        known: The keys that nodes have.
+
+    Examples:
+        >>> from llama_index.core.vector_stores import MetadataFilter, MetadataFilters
+        >>> filters = MetadataFilters(filters=[MetadataFilter(key="price", value=10)])
+        >>> index.as_retriever(filters=filters).retrieve("苹果")
+        Traceback (most recent call last):
+            ...
+        llama_index_mm_zhipu.vector_store.errors.UnknownMetadataError: no image and no text has the metadata
+        'price' that the filters ask for; there is 'file_name', '价格'
+    """
+
+    def __init__(self, message: str, *, unknown: Sequence[str] = (), known: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.unknown = list(unknown)
+        self.known = list(known)
 
 
 def advice_on(error: sqlite3.Error) -> str:

@@ -29,6 +29,7 @@ from llama_index_mm_zhipu.vector_store.conditions import (
     of_row_ids,
     one_of,
 )
+from llama_index_mm_zhipu.vector_store.errors import UnknownMetadataError
 from llama_index_mm_zhipu.vector_store.metadata_tables import MetadataExample
 from llama_index_mm_zhipu.vector_store.predicates import (
     AllOf,
@@ -236,8 +237,8 @@ def require_matchable(filters: MetadataFilters | None, stores: Sequence[Describe
         stores: The stores that will apply them. Without stores nothing is checked.
 
     Raises:
-        ValueError: No node has the key of a filter, a filter compares numbers with text or text with numbers, or
-            filters are nested too deep.
+        UnknownMetadataError: No node has the key of a filter.
+        ValueError: A filter compares numbers with text or text with numbers, or filters are nested too deep.
     """
     require_nesting_within_limit(filters)
     asked = list(_flattened(filters)) if filters is not None and stores else []
@@ -245,9 +246,12 @@ def require_matchable(filters: MetadataFilters | None, stores: Sequence[Describe
         return
     known = {key for store in stores for key in store.metadata_keys()}
     if unknown := sorted({filter_.key for filter_ in asked} - known):
-        raise ValueError(
+        offered = sorted(known - INTERNAL_METADATA_KEYS)
+        raise UnknownMetadataError(
             f"no image and no text has the metadata {', '.join(map(repr, unknown))} that the filters ask for; "
-            f"there is {', '.join(map(repr, sorted(known - INTERNAL_METADATA_KEYS))) or 'none'}"
+            f"there is {', '.join(map(repr, offered)) or 'none'}",
+            unknown=unknown,
+            known=offered,
         )
     examples = {
         key: [example for store in stores for example in store.metadata_examples(key)]

@@ -13,6 +13,7 @@ import numpy as np
 
 from llama_index_mm_zhipu.images import searchable_text_of
 from llama_index_mm_zhipu.reporting import report
+from llama_index_mm_zhipu.text import counted
 from llama_index_mm_zhipu.vector_store import text_table
 from llama_index_mm_zhipu.vector_store.compact import compact_json_of
 from llama_index_mm_zhipu.vector_store.conditions import register_functions
@@ -123,7 +124,7 @@ def _rewrite_metadata_as_json(connection: sqlite3.Connection) -> None:
     """
     (count,) = connection.execute("select count(*) from nodes").fetchone()
     if count > _SLOW_FROM:
-        report(f"Updating the metadata of {count:,} nodes, once …")
+        report(f"Updating the metadata of {counted(count, 'node')}, once …")
     for id_, content in connection.execute("select id, content from nodes"):
         stored = set(connection.execute("select key, kind, value from metadata where id = ?", (id_,)))
         rows = set(map(tuple, metadata_rows(json.loads(content).get("metadata") or {})))
@@ -138,7 +139,7 @@ def _move_vectors_to_file(connection: sqlite3.Connection) -> None:
     path = connection.execute("pragma database_list").fetchone()[2]
     if count:
         if count > _SLOW_FROM:
-            report(f"Moving the vectors of {count:,} nodes to a file of their own, once …")
+            report(f"Moving the vectors of {counted(count, 'node')} to a file of their own, once …")
         ids = np.fromiter((id_ for (id_,) in connection.execute("select id from vectors order by id")), np.int64, count)
         (dimension,) = connection.execute("select length(vector) / 4 from vectors limit 1").fetchone()
         (last_id,) = connection.execute("select seq from sqlite_sequence where name = 'nodes'").fetchone()
@@ -193,7 +194,7 @@ def _make_nodes_compact(connection: sqlite3.Connection) -> None:
     """Store nodes as compact JSON, each metadata value once, and postings instead of indexes of ids and values."""
     (count,) = connection.execute("select count(*) from nodes").fetchone()
     if count > _SLOW_FROM:
-        report(f"Making {count:,} nodes smaller, once …")
+        report(f"Making {counted(count, 'node')} smaller, once …")
     register_functions(connection)
     _run(connection, _COMPACT_TABLES)
     rows = connection.execute("select id, node_id, ref_doc_id, class_name, content, picture from nodes order by id")
@@ -298,7 +299,7 @@ def _fill_full_text(connection: sqlite3.Connection) -> TextSize:
     """Fill the full-text table from the nodes, few of which are in memory at a time; return its size."""
     (count,) = connection.execute("select count(*) from nodes").fetchone()
     if count > _SLOW_FROM:
-        report(f"Filling the full text of {count:,} nodes, once …")
+        report(f"Filling the full text of {counted(count, 'node')}, once …")
     text_table.create(connection)
     rows = connection.execute("select id, node_id, ref_doc_id, class_name, content, picture from nodes")
     texts = ((id_, terms_of(searchable_text_of(node_from_row(NodeRow(*row), None)))) for id_, *row in rows)

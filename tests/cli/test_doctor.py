@@ -342,7 +342,16 @@ def test_missing_extras_are_listed_with_one_command(monkeypatch: pytest.MonkeyPa
     finding = installation.check_extras(context())
     assert finding.status == "ok"
     assert finding.detail.endswith(
-        'not installed: video, ocr, mcp (if you need them: pip install "llama-index-mm-zhipu[video,ocr,mcp]")'
+        'not installed: video, ocr, mcp (if you need them: pip install "llama-index-mm-zhipu[video,ocr]"; '
+        'pip install "mcp>=2,<3" cryptography)'
+    )
+
+
+def test_the_command_for_missing_extras_leaves_out_what_pip_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("av", "mcp"):
+        monkeypatch.setitem(sys.modules, module, None if module == "mcp" else sys)
+    assert installation.check_extras(context()).detail.endswith(
+        'not installed: mcp (if you need them: pip install "mcp>=2,<3" cryptography)'
     )
 
 

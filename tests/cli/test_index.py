@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_all_kinds_of_paths_together(mmzhipu: Command, some_photos: Path, emoji:
     single.rename(some_photos.parent / "hat.jpg")
     run = mmzhipu("index", "photos", "hat.jpg", emoji, "--model", demo_model, "--json")
     assert run.status == 0
-    assert run.err.startswith("warning: 1 of 1 pages of ")
+    assert run.err.startswith("warning: no text layer on 1 of 1 pages of ")
     assert len(run.err.splitlines()) == 1
     assert run.rows[0]["images"] == 2 + 1 + 1 + 10
     assert {"form.pdf", "hat.jpg", "emoji.jsonl"} <= {
@@ -123,7 +124,7 @@ def test_strict_stops_at_the_first_broken_image(mmzhipu: Command, some_photos: P
         (["photos", "nothing"], "no such file or folder: {here}/nothing"),
         (["notes.txt"], "{here}/notes.txt is neither an image nor a file with images (.jsonl, "),
         (["empty"], "{here}/empty holds no images; expected files such as .jpg or .png"),
-        (["photos", "--captions", "no.csv"], "no such file: no.csv"),
+        (["photos", "--captions", "no.csv"], "no such file or folder: {here}/no.csv"),
         (["photos", "--model", "ViT"], "unknown model 'ViT': use one of RN50, ViT-B-16"),
         pytest.param(["photos", "--device", "gpu"], "torch cannot use the device 'gpu'", marks=pytest.mark.integration),
         (["photos", "--store", "notes.txt"], "notes.txt is not a folder"),
@@ -193,7 +194,7 @@ def test_an_index_that_got_no_image_is_empty_and_takes_images_later(
     run = mmzhipu("search", "x")
     assert run == (2, "", "error: the index in mmzhipu_store holds no images yet; index some first\n")
     shutil.copy(photos[0], some_photos / "z.jpg")
-    assert mmzhipu("index", "photos", "--model", demo_model).out.startswith("1 images in mmzhipu_store: 1 new")
+    assert mmzhipu("index", "photos", "--model", demo_model).out.startswith("1 image in mmzhipu_store: 1 new")
     assert mmzhipu("search", "x", "-k", 1).status == 0
 
 
@@ -205,3 +206,53 @@ def test_json_lines_that_cannot_be_read_are_named(mmzhipu: Command, emoji: Path,
     assert run.out.startswith("3 images in mmzhipu_store: 3 new")
     assert run.err.splitlines()[0] == "left out 2:"
     assert "line 4" in run.err.splitlines()[1]
+
+
+@pytest.fixture
+def scan(surroundings: Path) -> Path:
+    """A PDF file of one page without a text layer, in the present folder."""
+    return shutil.copy(Path(__file__).parents[1] / "data" / "pages" / "form.pdf", surroundings / "scan.pdf")
+
+
+@pytest.mark.usefixtures("scan")
+def test_pages_without_text_are_named_with_the_option_that_reads_them(mmzhipu: Command, demo_model: Path) -> None:
+    english = mmzhipu("index", "scan.pdf", "--model", demo_model).err.splitlines()[0]
+    assert re.fullmatch(
+        r"warning: no text layer on 1 of 1 pages of .+scan\.pdf: to find .+ --ocr \(extra ocr\)", english
+    )
+    chinese = mmzhipu("index", "scan.pdf", "--lang", "zh").err.splitlines()[0]
+    assert re.fullmatch(r"警告：.+scan\.pdf 的 1 页中有 1 页没有文字层；加上 --ocr .+", chinese)
+    assert "PageReader" not in english + chinese
+
+
+@pytest.mark.usefixtures("scan")
+def test_pages_that_ocr_reads_are_not_warned_of(
+    mmzhipu: Command, demo_model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pytest.importorskip("rapidocr")
+    monkeypatch.setenv("LLAMA_INDEX_CACHE_DIR", str(tmp_path))
+    run = mmzhipu("index", "scan.pdf", "--ocr", "--model", demo_model)
+    assert (run.status, run.err) == (0, "search them with: mmzhipu search …\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["index", "gone"],
+        ["index", "photos", "gone"],
+        ["index", "photos", "--captions", "gone"],
+        ["search", "--image", "gone"],
+        ["ask", "有吗？", "--image", "gone", "--mock"],
+        ["evaluate", "jsonl", "gone"],
+        ["evaluate", "muge", "photos", "--images", "gone"],
+        ["import", "gone"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.usefixtures("some_photos")
+def test_paths_that_do_not_exist_are_named_in_the_language_of_the_command(
+    mmzhipu: Command, surroundings: Path, arguments: list[str]
+) -> None:
+    path = surroundings / "gone"
+    assert mmzhipu(*arguments) == (2, "", f"error: no such file or folder: {path}; check the path\n")
+    assert mmzhipu(*arguments, "--lang", "zh") == (2, "", f"错误：没有这个文件或文件夹：{path}；请检查路径\n")

@@ -11,10 +11,20 @@ import pytest
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from llama_index_mm_zhipu import __version__
-from llama_index_mm_zhipu.cli.parser import DATASETS, MODES, PRECISIONS, build_parser, default_store, language_in, parse
+from llama_index_mm_zhipu.cli.parser import (
+    DATASETS,
+    MODES,
+    PRECISIONS,
+    SIDECAR,
+    build_parser,
+    default_store,
+    language_in,
+    parse,
+)
 from llama_index_mm_zhipu.cli.wording import WORDING
 from llama_index_mm_zhipu.embedding.backends import Precision
 from llama_index_mm_zhipu.evaluation.dataset import FORMATS
+from llama_index_mm_zhipu.readers import folder
 from llama_index_mm_zhipu.service.image_service import DEFAULT_MODEL
 from llama_index_mm_zhipu.text import columns_of
 
@@ -102,6 +112,7 @@ def test_values_that_can_be_chosen_are_listed(arguments: str, capsys: pytest.Cap
 def test_choices_are_what_the_library_takes() -> None:
     assert set(DATASETS) == set(FORMATS)
     assert set(PRECISIONS) == set(get_args(Precision))
+    assert SIDECAR == folder.SIDECAR
     assert set(MODES) <= {mode.value for mode in VectorStoreQueryMode}
 
 

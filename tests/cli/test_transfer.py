@@ -18,7 +18,7 @@ def test_an_export_is_imported_elsewhere_and_searched_there(mmzhipu: Command, st
     assert ", 10 of them from an earlier run, " in mmzhipu("export", "my export", "--store", store).out
     run = mmzhipu("import", "my export", "--store", "other store")
     assert (run.status, run.err) == (0, "")
-    assert run.out.startswith("10 nodes of the export are in other store, 0 of them were there, ")
+    assert run.out.startswith("10 nodes of the export in other store, 0 of them there before, ")
     assert "10 of them were there" in mmzhipu("import", "my export", "--store", "other store").out
     found = mmzhipu("search", "红苹果", "--store", "other store")
     assert found == mmzhipu("search", "红苹果", "--store", store)

@@ -13,19 +13,26 @@ from typing import get_args
 import pytest
 
 from llama_index_mm_zhipu.cli.parser import build_parser
-from llama_index_mm_zhipu.cli.wording import WORDING, CliWording, language_of_environment
+from llama_index_mm_zhipu.cli.wording import WORDING, CliWording, Count, language_of_environment
 from llama_index_mm_zhipu.embedding.backends import BackendError, CheckpointError
 from llama_index_mm_zhipu.embedding.references import LostModelError
 from llama_index_mm_zhipu.images import ImageError
 from llama_index_mm_zhipu.llm import GLMError
 from llama_index_mm_zhipu.llm.endpoint import MissingKeyError
 from llama_index_mm_zhipu.llm.errors import GLMAuthenticationError
-from llama_index_mm_zhipu.service.errors import UnknownNodeError
+from llama_index_mm_zhipu.readers.records import EmptySourceError
+from llama_index_mm_zhipu.service.errors import FilterSyntaxError, UnknownNodeError
 from llama_index_mm_zhipu.store_file import StoreFileError
 from llama_index_mm_zhipu.types import Language
-from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
+from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError, UnknownMetadataError
 
 LANGUAGES = get_args(Language)
+
+EXPLAINED_BY: dict[str, set[str]] = {
+    "MissingKeyError": set(),
+    "FilterSyntaxError": set(vars(FilterSyntaxError("x"))),
+    "UnknownMetadataError": set(vars(UnknownMetadataError("x"))),
+}
 
 
 def texts_of(language: Language) -> dict[str, str]:
@@ -73,14 +80,16 @@ def test_the_fields_are_documented_with_their_placeholders() -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_reasons_are_for_classes_of_errors_and_keep_their_messages(language: Language) -> None:
     for name, text in WORDING[language].reasons.items():
-        # A missing key is explained completely.
-        assert placeholders(text) == ({"message"} if name != "MissingKeyError" else set()), name
+        # Some errors are explained completely: a missing key, and those whose attributes tell what is wrong.
+        assert placeholders(text) == EXPLAINED_BY.get(name, {"message"}), name
 
 
 def test_reasons_name_classes_that_exist() -> None:
     classes = (
         BackendError,
         CheckpointError,
+        EmptySourceError,
+        FilterSyntaxError,
         GLMAuthenticationError,
         GLMError,
         ImageError,
@@ -90,10 +99,22 @@ def test_reasons_name_classes_that_exist() -> None:
         ModelMismatchError,
         StoreError,
         StoreFileError,
+        UnknownMetadataError,
         UnknownNodeError,
     )
     names = {name for language in LANGUAGES for name in WORDING[language].reasons}
     assert names == {each.__name__ for each in classes}
+
+
+def test_numbers_are_followed_by_singular_or_plural() -> None:
+    english, chinese = WORDING["en"].ready, WORDING["zh"].ready
+    assert [english.format(images=Count(number)) for number in (0, 1, 2, 1389)] == [
+        "Ready: 0 images.",
+        "Ready: 1 image.",
+        "Ready: 2 images.",
+        "Ready: 1,389 images.",
+    ]
+    assert chinese.format(images=Count(1389)) == "已就绪：共 1,389 张图片。"
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

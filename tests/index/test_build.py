@@ -186,7 +186,7 @@ def test_what_is_to_be_said_of_a_stream_is_said_once(
         "caption_weight 0 is not followed",
         "2 of 2 images have no caption, or one that the model would cut, but the index was built with "
         "caption_weight 0.5",
-        f"10 images had captions in the index and come without, such as {plain_nodes[0].node_id}; read them with their "
+        f"10 images had captions in the index and came without, such as {plain_nodes[0].node_id}; read them with their "
         "captions, or these are gone",
     ]
 

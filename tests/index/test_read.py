@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from base64 import b64encode
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from llama_index_mm_zhipu import (
     ChineseClipEmbedding,
     FaissMultiModalVectorStore,
     build_index,
+    embed_nodes,
     load_index,
     read_folder,
 )
@@ -122,6 +124,27 @@ async def test_images_are_inserted_asynchronously(tiny_embedding: ChineseClipEmb
 def test_what_cannot_be_indexed_is_a_type_error(tiny_embedding: ChineseClipEmbedding, bad: Any) -> None:
     with pytest.raises(TypeError, match=r"cannot index an object of type .*: give a folder, images"):
         build_index(bad, tiny_embedding)
+
+
+@pytest.mark.parametrize("bad", [3, None, "a.jpg"])
+def test_what_is_no_node_cannot_be_inserted_in_batches_or_embedded(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], bad: Any
+) -> None:
+    index = build_index(photos[0], tiny_embedding)
+    kind = f"an object of type {type(bad).__name__}"
+    inserts: list[Callable[[Any], object]] = [
+        index.insert_embedded,
+        lambda nodes: index.insert_batches([nodes]),
+        lambda nodes: embed_nodes(nodes, tiny_embedding),
+    ]
+    for insert in inserts:
+        with pytest.raises(TypeError, match=f"expected nodes, and the list holds {kind}; read_nodes makes"):
+            insert([bad])
+        with pytest.raises(TypeError, match=f"expected a list of nodes, not {kind}"):
+            insert(bad)
+    with pytest.raises(TypeError, match="expected a list of nodes, not an object of type TextNode"):
+        index.insert_batches([TextNode(text="one batch of nodes")])  # type: ignore[list-item]
+    assert index.image_store.count() == 1
 
 
 @pytest.mark.parametrize(

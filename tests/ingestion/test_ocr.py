@@ -14,7 +14,7 @@ import sys
 import textwrap
 import threading
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -616,3 +616,21 @@ def test_pages_of_the_cases_are_read_with_two_processes(needs_ocr: None, tmp_pat
 def test_photographs_have_no_page_text_but_words_on_labels(needs_ocr: None, tmp_path: Path, photos: list[Path]) -> None:
     ocr = ImageOcr(cache_path=tmp_path / "ocr.sqlite3", on_error="raise")
     assert set(texts_of(ocr([ImageNode(image_path=str(photo)) for photo in photos]))) == {"", "PULL&BEAR"}
+
+
+def test_an_index_that_reads_pages_by_ocr_warns_of_no_scans(
+    tiny_embedding: ChineseClipEmbedding, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = Path(__file__).parents[1] / "data" / "pages" / "form.pdf"
+    ocr = ImageOcr(engine=lambda image: [], cache_path=tmp_path / "ocr.sqlite3")
+
+    def pages() -> Iterator[ImageNode]:
+        return PageReader(longest_side=64).lazy_load_data(scan)
+
+    index = build_index(pages(), tiny_embedding, ocr=ocr)
+    index.insert_nodes(pages())
+    index.insert_batches([node] for node in pages())
+    assert "no text layer" not in caplog.text
+    # Others are warned, also afterwards.
+    build_index(pages(), tiny_embedding)
+    assert caplog.text.count("no text layer") == 1

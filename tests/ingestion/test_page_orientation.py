@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 import llama_index_mm_zhipu
 from llama_index_mm_zhipu.images import page_text_of
 from llama_index_mm_zhipu.ingestion import ImageOcr, OcrLine, RapidOcrEngine
+from llama_index_mm_zhipu.ingestion.ocr_engines import Box
 from llama_index_mm_zhipu.ingestion.page_orientation import recognize_upright, turned_box, turned_lines
 
 FONT = files(llama_index_mm_zhipu) / "display" / "fonts" / "NotoSansSC-Subset.otf"
@@ -146,6 +147,18 @@ def printed_page() -> Image.Image:
     for top, size, text in ((40, 48, TITLE), (160, 32, FIRST), (240, 32, SECOND)):
         draw.text((50, top), text, fill="black", font=ImageFont.truetype(str(FONT), size))
     return page
+
+
+@pytest.mark.parametrize("box", [(0.1, 0.1, 0.9, 0.15), (0.1, 0.1, 0.15, 0.9)], ids=["wide", "tall"])
+def test_a_page_that_is_read_equally_badly_however_it_is_turned_stays_as_it_is(box: Box) -> None:
+    calls = []
+
+    def read(image: Image.Image) -> list[OcrLine]:
+        calls.append(image.size)
+        return [OcrLine("工", box, 0.4)]
+
+    assert recognize_upright(Image.new("RGB", SIZE), read).turn == 0
+    assert len(calls) > 1
 
 
 def vertical_page() -> Image.Image:

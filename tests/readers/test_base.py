@@ -49,7 +49,7 @@ def test_skipped_records_are_logged_when_reading_stops_early(file: Path, caplog:
 
 def test_if_all_records_are_skipped_the_error_has_the_first_reason(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("no json\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"holds no images; .*; skipped 1 records, first .*line 1: not an object"):
+    with pytest.raises(ValueError, match=r"holds no images; .*; skipped 1 record, first .*line 1: not an object"):
         JsonlReader(on_error="skip").load_data(tmp_path / "a.jsonl")
 
 

@@ -322,7 +322,7 @@ def test_links_out_of_the_folder_are_left_out_with_a_warning(
     assert nodes == {"a.jpg": "", "b.jpg": "", "d.jpg": "", "deep/c.jpg": "", "inside.jpg": ""}
     (message,) = caplog.messages
     assert message == (
-        f"left out 3 links that lead out of {linked}, such as folder -> {(tmp_path / 'outside').resolve()}; "
+        f"left out 3 links to outside of {linked}, such as folder -> {(tmp_path / 'outside').resolve()}; "
         "follow_links=True reads them"
     )
 
@@ -341,7 +341,7 @@ def test_the_error_of_a_folder_with_only_links_names_follow_links(tmp_path: Path
         (tmp_path / "links" / "a.jpg").symlink_to(photos[0])
     except OSError:
         pytest.skip("this system makes no links")
-    with pytest.raises(ValueError, match=r"links holds no images; left out 1 links .*; follow_links=True reads them"):
+    with pytest.raises(ValueError, match=r"links holds no images; left out 1 link .*; follow_links=True reads them"):
         read_folder(tmp_path / "links")
     (node,) = read_folder(tmp_path / "links", follow_links=True, id_prefix="")
     assert node.node_id == "a.jpg"
@@ -379,7 +379,7 @@ def test_folders_that_cannot_be_listed_are_a_warning(
     (tmp_path / "closed").chmod(0)
     try:
         assert len(read_folder(tmp_path)) == 1
-        assert "left out 1 folders in" in caplog.text
+        assert "left out 1 folder in" in caplog.text
         with pytest.raises(PermissionError, match="closed"):
             read_folder(tmp_path / "closed")
     finally:

@@ -86,8 +86,8 @@ def test_a_folder_is_searched_recursively(tmp_path: Path, photos: list[Path], ca
 
     assert [(node.node_id, node.text) for node in nodes] == [("a.pdf/1", ""), ("deep/b.PDF/1", "")]
     assert nodes[1].image_path == str(tmp_path / "pages" / "deep" / "b.PDF-1.jpg")
-    assert "1 of 1 pages of" in caplog.text
-    assert 'PageReader(ocr="auto") reads them or ImageCaptioner describes them' in caplog.text
+    assert "no text layer on 1 of 1 pages of" in caplog.text
+    assert 'PageReader(ocr="auto") or build_index(…, ocr=True) reads them, or ImageCaptioner describes' in caplog.text
 
 
 def scans(path: Path, texts: list[str]) -> Path:
@@ -141,7 +141,7 @@ def test_links_out_of_the_folder_are_followed_on_request(
     except OSError:
         pytest.skip("this system makes no links")
     assert [node.node_id for node in PageReader(id_prefix="").load_data(tmp_path / "inside")] == ["a.pdf/1"]
-    assert "left out 1 links that lead out of " in caplog.text
+    assert "left out 1 link to outside of " in caplog.text
     nodes = PageReader(follow_links=True, id_prefix="").load_data(tmp_path / "inside")
     assert [node.node_id for node in nodes] == ["a.pdf/1", "b.pdf/1"]
 

@@ -269,7 +269,7 @@ def test_columns_that_do_not_fit_are_one_error(goods: Path, columns: Columns, me
     with pytest.raises(RecordError, match=rf"t\.parquet: {message}"):
         ColumnReader(columns).load_data(goods)
     reader = ColumnReader(columns, on_error="skip")
-    with pytest.raises(ValueError, match=r"t\.parquet holds no images; .*skipped 1 records"):
+    with pytest.raises(ValueError, match=r"t\.parquet holds no images; .*skipped 1 record"):
         reader.load_data(goods)
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from llama_index_mm_zhipu import ChineseClipEmbedding, build_index
+from llama_index_mm_zhipu.ingestion import ImageOcr
 from llama_index_mm_zhipu.service.image_service import ImageService
 from llama_index_mm_zhipu.service.inputs import IndexInputs, file_suffixes
 
@@ -70,3 +72,14 @@ def test_suffixes_leave_out_files_that_name_others() -> None:
     suffixes = file_suffixes()
     assert {".jpg", ".jpeg", ".png", ".webp", ".pdf", ".pptx", ".mp4"} <= set(suffixes)
     assert {".jsonl", ".csv", ".svg", ".eps"}.isdisjoint(suffixes)
+
+
+def test_scans_are_warned_of_unless_the_index_reads_them_by_ocr(
+    tiny_embedding: ChineseClipEmbedding, photos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = photos[0].parents[1] / "pages" / "form.pdf"
+    ocr = ImageOcr(engine=lambda image: [], cache_path=tmp_path / "ocr.sqlite3")
+    ImageService(build_index(photos[0], tiny_embedding, ocr=ocr)).add(IndexInputs(scan))
+    assert caplog.text == ""
+    ImageService(build_index(photos[0], tiny_embedding)).add(IndexInputs(scan))
+    assert "no text layer on 1 of 1 pages of" in caplog.text

@@ -226,7 +226,7 @@ def test_full_text_with_tokens_of_an_earlier_version_is_filled_again(
     assert not capsys.readouterr().err
     monkeypatch.setattr(schema, "_SLOW_FROM", 0)
     with FaissMultiModalVectorStore(tmp_path) as store:
-        assert capsys.readouterr().err == "Filling the full text of 1 nodes, once …\n"
+        assert capsys.readouterr().err == "Filling the full text of 1 node, once …\n"
         for query in ("🎉", "iphone", "™"):
             words = VectorStoreQuery(query_str=query, similarity_top_k=5, mode=VectorStoreQueryMode.TEXT_SEARCH)
             assert store.query(words).ids == ["a"]

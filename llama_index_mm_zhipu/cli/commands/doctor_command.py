@@ -8,6 +8,7 @@ from pathlib import Path
 from llama_index_mm_zhipu.cli.console import Console, ExitStatus
 from llama_index_mm_zhipu.cli.doctor import Check, run_checks
 from llama_index_mm_zhipu.cli.parser import default_store
+from llama_index_mm_zhipu.cli.wording import Count
 from llama_index_mm_zhipu.service.status import status_of
 from llama_index_mm_zhipu.store_file import IMAGES_FILE
 
@@ -33,7 +34,7 @@ def run(options: argparse.Namespace, console: Console) -> int:
     warnings = sum(check.status == "warning" for check in checks)
     wording = console.wording
     if failed or warnings:
-        console.note("\n" + wording.doctor_failed.format(failed=failed, warnings=warnings))
+        console.note("\n" + wording.doctor_failed.format(failed=failed, warnings=Count(warnings)))
     else:
         console.note("\n" + wording.doctor_ok)
     return ExitStatus.NOTHING_FOUND if failed else ExitStatus.DONE

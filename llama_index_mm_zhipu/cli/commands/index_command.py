@@ -6,6 +6,7 @@ import argparse
 
 from llama_index_mm_zhipu.cli.console import Console, ExitStatus, shell_quoted
 from llama_index_mm_zhipu.cli.parser import PROGRAM, default_store
+from llama_index_mm_zhipu.cli.wording import Count
 from llama_index_mm_zhipu.service.image_service import ImageService
 from llama_index_mm_zhipu.service.inputs import IndexInputs
 from llama_index_mm_zhipu.service.results import IndexReport
@@ -53,7 +54,7 @@ def _show(report: IndexReport, options: argparse.Namespace, console: Console) ->
         return
     console.result(
         wording.indexed.format(
-            images=f"{report.images:,}",
+            images=Count(report.images),
             store=options.store,
             new=f"{report.new_images:,}",
             kept=f"{report.kept:,}",

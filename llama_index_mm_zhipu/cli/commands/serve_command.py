@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from llama_index_mm_zhipu.cli.console import Console, ExitStatus, shell_quoted
 from llama_index_mm_zhipu.cli.errors import NoIndexError, explained
 from llama_index_mm_zhipu.cli.opening import chat_model_or_mock, require_index
+from llama_index_mm_zhipu.cli.wording import Count
 
 try:
     from llama_index_mm_zhipu.server.app import build_app
@@ -145,7 +146,7 @@ def _show(url: str, console: Console) -> None:
 def _tell_ready(opened: Future[ImageService], console: Console) -> None:
     if not opened.cancelled() and opened.exception() is None:
         images = opened.result().index.image_store.count()
-        console.note(console.wording.ready.format(images=f"{images:,}"))
+        console.note(console.wording.ready.format(images=Count(images)))
 
 
 def _own_addresses() -> list[str]:

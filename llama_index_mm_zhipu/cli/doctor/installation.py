@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from importlib import metadata
 from importlib.resources import files
 from importlib.util import find_spec
 
 from llama_index_mm_zhipu.cli.doctor.check import Context, Finding
+from llama_index_mm_zhipu.mcp import MCP_INSTALLATION
 
 MIN_PYTHON = (3, 10)
 
@@ -25,6 +27,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "mcp": ("mcp",),
 }
 """Extras with the modules that they install, but for ``openvino``, which has a check of its own."""
+
+_INSTALLED_APART = {"mcp": MCP_INSTALLATION}
+"""Extras that pip refuses, with what installs their packages: mcp needs a newer pyjwt than zhipuai allows."""
 
 
 def check_python(context: Context) -> Finding:
@@ -67,9 +72,15 @@ def check_extras(context: Context) -> Finding:
     installed = [name for name in EXTRAS if name not in missing]
     parts = [words.extras_installed.format(names=words.comma.join(installed) or words.none)]
     if missing:
-        command = f'pip install "llama-index-mm-zhipu[{",".join(missing)}]"'
-        parts.append(words.extras_missing.format(names=words.comma.join(missing), command=command))
+        parts.append(words.extras_missing.format(names=words.comma.join(missing), command=_installation_of(missing)))
     return Finding("ok", words.semicolon.join(parts))
+
+
+def _installation_of(extras: Sequence[str]) -> str:
+    """Return the command that installs extras with plain pip, which refuses some beside this package's requirements."""
+    plain = [name for name in extras if name not in _INSTALLED_APART]
+    commands = [f'pip install "llama-index-mm-zhipu[{",".join(plain)}]"'] if plain else []
+    return "; ".join([*commands, *(_INSTALLED_APART[name] for name in extras if name in _INSTALLED_APART)])
 
 
 def check_libreoffice(context: Context) -> Finding:

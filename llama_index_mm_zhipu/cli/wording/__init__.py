@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 from llama_index_mm_zhipu.cli.wording.chinese import CHINESE
 from llama_index_mm_zhipu.cli.wording.english import ENGLISH
-from llama_index_mm_zhipu.cli.wording.fields import CliWording
+from llama_index_mm_zhipu.cli.wording.fields import CliWording, Count
 from llama_index_mm_zhipu.types import Language
 
-__all__ = ["WORDING", "CliWording", "language_of_environment"]
+__all__ = ["WORDING", "CliWording", "Count", "language_of_environment"]
 
 WORDING: dict[Language, CliWording] = {"zh": CHINESE, "en": ENGLISH}
 

@@ -93,10 +93,18 @@ ENGLISH = CliWording(
         "LostModelError": "{message} (--model PATH)",
         "StoreFileError": "{message}; mmzhipu doctor --store DIR says more about it",
     },
+    warnings={
+        "outside_links": "left out links from {1} to other places, such as {2} -> {3}; to index these, give their "
+        "paths as well",
+        "no_text_layer": "no text layer on {0} of {1} pages of {2}: to find them by their words, index them with --ocr "
+        "(extra ocr)",
+    },
+    comma=", ",
     error="error: {message}",
     warning="warning: {message}",
     unexpected="unexpected {type}: {message}; the same command with --verbose shows where, please report it",
     see_help="{program} --help explains the options",
+    no_path="no such file or folder: {path}; check the path",
     no_index="no index in {store}; build one there with: mmzhipu index PATH --store {store}",
     empty_index="the index in {store} has no images yet; add some with: mmzhipu index PATH --store {store}, or by "
     "--create and on the page",
@@ -105,7 +113,7 @@ ENGLISH = CliWording(
     nothing_given="nothing to search for: give words, or an image with {options}",
     interrupted="interrupted",
     interrupted_continues="interrupted; what is done is stored, and the same command continues",
-    indexed="{images} images in {store}: {new} new, {kept} unchanged, {removed} removed, {seconds} s",
+    indexed="{images:image} in {store}: {new} new, {kept} unchanged, {removed} removed, {seconds} s",
     skipped="left out {count}:",
     more="and {count} more",
     next_search="search them with: {command}",
@@ -127,8 +135,8 @@ ENGLISH = CliWording(
     saved="saved {path}",
     not_opened="no browser could be opened; open {path} in one",
     needs_terminal="--show draws images in a terminal only; --html FILE writes a page",
-    exported="{nodes} nodes in {folder} ({size}), {kept} of them from an earlier run, {seconds} s",
-    imported="{nodes} nodes of the export are in {store}, {kept} of them were there, {seconds} s",
+    exported="{nodes:node} in {folder} ({size}), {kept} of them from an earlier run, {seconds} s",
+    imported="{nodes:node} of the export in {store}, {kept} of them there before, {seconds} s",
     info={
         "store": "Index",
         "images": "Images",
@@ -146,10 +154,10 @@ ENGLISH = CliWording(
     weight="averaged into the vectors, share {weight}",
     no_weight="found by full text, not in the vectors",
     doctor_ok="All checks passed.",
-    doctor_failed="{failed} failed, {warnings} warnings.",
+    doctor_failed="{failed} failed, {warnings:warning}.",
     serving="MCP server at {url}",
     serving_page="Page at {url}",
     stop_serving="Ctrl-C stops the server. The model is being loaded ...",
-    ready="Ready: {images} images.",
+    ready="Ready: {images:image}.",
     needs_token="an address other than 127.0.0.1 needs a token: give --token, or set MMZHIPU_TOKEN",
 )

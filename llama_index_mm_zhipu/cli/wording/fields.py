@@ -5,6 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llama_index_mm_zhipu.text import counted
+
+
+class Count(int):
+    """A number that words format with what is counted: ``{images:image}`` gives ``1 image`` or ``1,389 images``.
+
+    Without a noun, as in Chinese, it is the number alone.
+    """
+
+    def __format__(self, noun: str) -> str:
+        return counted(int(self), noun) if noun else f"{int(self):,}"
+
 
 @dataclass(frozen=True)
 class CliWording:
@@ -20,11 +32,15 @@ class CliWording:
         epilog: Example and hint below the help.
         help: Help of each command and option by name; ``command.option`` goes before ``option``.
         errors: Patterns of argparse's messages, as regular expressions, and their translations.
-        reasons: What to say for an error of the library, by the name of its class; ``{message}`` is its own message.
+        reasons: What to say for an error of the library, by the name of its class; ``{message}`` is its own message,
+            and other names are attributes of the error.
+        warnings: What to say for a log message of the library, by its ``reporting.WORDING_KEY``, with its arguments.
+        comma: Stands between the items of a list.
         error: Precedes an error; ``{message}``.
         warning: Precedes a warning; ``{message}``.
         unexpected: Says that the program failed; ``{type}``, ``{message}``.
         see_help: Hint after an error of usage; ``{program}``.
+        no_path: A file or folder of the command line does not exist; ``{path}``.
         no_index: There is no index; ``{store}``.
         empty_index: The index has no images; ``{store}``.
         or_create: Follows ``no_index`` where an empty index can be created.
@@ -78,10 +94,13 @@ class CliWording:
     help: Mapping[str, str]
     errors: Mapping[str, str]
     reasons: Mapping[str, str]
+    warnings: Mapping[str, str]
+    comma: str
     error: str
     warning: str
     unexpected: str
     see_help: str
+    no_path: str
     no_index: str
     empty_index: str
     or_create: str

@@ -17,6 +17,7 @@ from llama_index_mm_zhipu.images import as_image_node, has_image
 from llama_index_mm_zhipu.reporting import Skipped
 from llama_index_mm_zhipu.stores.transfer.manifest import MANIFEST, Manifest, Shard, read_manifest
 from llama_index_mm_zhipu.stores.transfer.shards import ShardRow, read_shard
+from llama_index_mm_zhipu.text import counted
 from llama_index_mm_zhipu.types import OnError
 from llama_index_mm_zhipu.vector_store.contract import CAPTION_WEIGHT, MODEL, PRECISION, MovableStore
 from llama_index_mm_zhipu.vector_store.errors import ModelMismatchError, StoreError
@@ -207,7 +208,8 @@ def finished_manifest(folder: Path) -> Manifest:
         )
     if not manifest.is_complete:
         raise StoreError(
-            f"{folder} holds an unfinished export of {manifest.nodes:,} nodes; run export_index or embed_dataset again"
+            f"{folder} holds an unfinished export of {counted(manifest.nodes, 'node')}; run export_index or "
+            "embed_dataset again"
         )
     return manifest
 
