@@ -25,7 +25,10 @@ from published_forms import (
 @contextmanager
 def docstring_folder() -> Iterator[Path]:
     """Make the folder, and run the code of a ``with`` statement in it."""
+    home = {name: os.environ[name] for name in ("HOME", "USERPROFILE") if name in os.environ}
     with guide_folder() as folder:
+        # Ray keeps files in the home directory, and does not start again in a process that has another one.
+        os.environ |= home
         named = enumerate(IMAGES.items(), 1)
         examples = [
             Example(number, (folder / "images" / name).read_bytes(), caption) for number, (name, caption) in named

@@ -23,7 +23,8 @@ def test_each_check_is_a_line_with_its_mark(
     advice = len(run.out.splitlines()) - len(checks)
     failed, warnings = (sum(line.startswith(mark) for line in checks) for mark in "✗!")
     assert {line[:2] for line in checks} == {"✓ ", "! ", "✗ "}
-    assert (run.status, run.err) == (1, f"\n{failed} failed, {warnings} warnings.\n")
+    assert run.status == 1
+    assert run.err.startswith(f"\n{failed} failed, {warnings} warning")
     assert advice == failed + warnings
     assert any(line.startswith("✗ Index") for line in checks)
 

@@ -12,6 +12,9 @@ import pytest
 from published_forms import FORMS, Example, chinese_clip
 from runs import Command, Run
 
+from llama_index_mm_zhipu.cli.wording.chinese import CHINESE
+from llama_index_mm_zhipu.cli.wording.english import ENGLISH
+
 pytestmark = pytest.mark.integration
 
 Evaluate = Callable[..., Run]
@@ -75,13 +78,15 @@ def test_records_that_are_skipped_are_named(evaluate: Evaluate, examples: list[E
 def test_errors_are_one_line_with_status_2(evaluate: Evaluate, examples: list[Example], tmp_path: Path) -> None:
     chinese_clip(tmp_path, examples)
     for arguments, said in (
-        (("jsonl", tmp_path / "no.jsonl"), f"no such file or folder: {tmp_path / 'no.jsonl'}"),
         (("coco-cn", tmp_path / ".."), "coco-cn comes without its images: give their folder with --images"),
         (("muge", tmp_path, "--images", tmp_path), "--images: this data set contains its images"),
         (("folder", tmp_path, "--split", "test"), "--split: folder has no splits"),
     ):
         assert evaluate(*arguments) == (2, "", f"error: {said}\n")
         assert evaluate(*arguments, "--lang", "zh") == (2, "", f"错误：{said}\n")
+    missing = tmp_path / "no.jsonl"
+    assert evaluate("jsonl", missing) == (2, "", f"error: {ENGLISH.no_path.format(path=missing)}\n")
+    assert evaluate("jsonl", missing, "--lang", "zh") == (2, "", f"错误：{CHINESE.no_path.format(path=missing)}\n")
     run = evaluate("chinese-clip", tmp_path, "--index", "/dev/null/x")
     assert run.err.startswith("error: cannot open the vector store")
     assert evaluate("nothing", tmp_path).status == 2
