@@ -125,7 +125,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module", params=[300, pytest.param(1389, marks=pytest.mark.integration)])
+@pytest.fixture(scope="module", params=[100, pytest.param(1389, marks=pytest.mark.integration)])
 def both(
     request: pytest.FixtureRequest, one_thread: None, demo_folder: Path, demo_embedding: ChineseClipEmbedding
 ) -> BothWays:

@@ -67,6 +67,7 @@ def require_results(shown: str, shown_on_stderr: str, folder: Path) -> None:
     assert len(shown.splitlines()) <= 60
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("ending_servers")
 def test_the_script_accepts_a_folder_an_image_and_another_model(
     tmp_path: Path,

@@ -32,6 +32,7 @@ for split in (lambda: build_index([manual], embed_model=model), lambda: index.in
 """
 
 
+@pytest.mark.integration
 def test_hard_linked_data_is_refused_with_the_command_that_fixes_it(tmp_path: Path) -> None:
     """``uv pip install`` makes such hard links to its cache."""
     shipped = Path(llama_index.core.__file__).parent / "_static" / "nltk_cache"

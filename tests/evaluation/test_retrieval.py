@@ -139,6 +139,7 @@ def test_stored_nodes_stay_unchanged(index: ImageIndex, nodes: list[ImageNode]) 
     assert stored == {node.node_id: node.get_content(MetadataMode.ALL) for node in nodes}
 
 
+@pytest.mark.integration
 def test_one_very_long_text_does_not_multiply_memory(index: ImageIndex, nodes: list[ImageNode]) -> None:
     long = [RetrievalQuery("长" * 50_000, (nodes[0].node_id,))]
     dataset = RetrievalDataset([*long, *RetrievalDataset.from_nodes(nodes).queries])

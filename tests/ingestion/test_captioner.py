@@ -284,7 +284,9 @@ async def test_it_can_be_called_in_a_running_event_loop(captioner: ImageCaptione
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
-@pytest.mark.parametrize("in_a_loop", [False, True], ids=["script", "notebook"])
+@pytest.mark.parametrize(
+    "in_a_loop", [False, pytest.param(True, marks=pytest.mark.integration)], ids=["script", "notebook"]
+)
 def test_ctrl_c_stops_the_run_and_keeps_captions(slides: list[ImageNode], tmp_path: Path, in_a_loop: bool) -> None:
     with MockGLMServer() as server:
         server.script(None, None, Stall())

@@ -172,6 +172,7 @@ def vertical_page() -> Image.Image:
     return page
 
 
+@pytest.mark.integration
 def test_a_printed_page_upside_down_is_read_from_its_first_line_on(engine: RapidOcrEngine) -> None:
     read = recognize_upright(printed_page().rotate(180), engine)
     assert read.turn == 180

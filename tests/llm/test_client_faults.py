@@ -250,6 +250,7 @@ async def test_calls_end_as_expected_and_leave_no_connection_open(
     await require_end(script, way, connect(deadline=PATIENCE, max_retries=2), server)
 
 
+@pytest.mark.integration
 @pytest.mark.usefixtures("no_backoff")
 async def test_silence_ends_in_a_timeout_and_leaves_no_connection_open(key: str) -> None:
     async def ask(script: Script, way: Way) -> None:

@@ -45,7 +45,9 @@ def read_in_new_process(reader: str) -> tuple[int, int, str]:
     return int(count), int(peak), done.stderr
 
 
-@pytest.mark.parametrize("mebibytes", [256, pytest.param(2048, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "mebibytes", [pytest.param(256, marks=pytest.mark.integration), pytest.param(2048, marks=pytest.mark.slow)]
+)
 def test_memory_does_not_grow_with_a_tsv(tmp_path: Path, image: str, mebibytes: int) -> None:
     with (tmp_path / "train_imgs.tsv").open("w") as tsv:
         tsv.writelines(f"{number}\t{image}\n" for number in range(mebibytes))

@@ -272,6 +272,7 @@ def test_slides_are_converted_with_libreoffice(tmp_path: Path) -> None:
         PageReader().load_data(tmp_path)
 
 
+@pytest.mark.integration
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_libreoffice_and_its_child_processes_are_killed_on_timeout(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path

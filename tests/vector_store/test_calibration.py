@@ -128,6 +128,7 @@ def test_the_calibration_is_kept_in_the_file(store: FaissMultiModalVectorStore, 
         assert again.check_recall().recall >= 0.98
 
 
+@pytest.mark.integration
 def test_an_index_is_built_again_after_it_has_grown(
     store: FaissMultiModalVectorStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
