@@ -50,6 +50,9 @@ SLOW = {
 }
 """Modules and names whose examples take seconds, with the reason."""
 
+QUICK = ("embedding", "vector_store", "index", "query", "llm")
+"""Parts whose other examples run in ``make test``; those of the other parts are left to the integration tests."""
+
 PUBLIC = {
     f"{module}.{name}".removeprefix(f"{PACKAGE.name}.")
     for modules in generate.PAGES.values()
@@ -197,7 +200,9 @@ def is_public(docstring: Docstring) -> bool:
 
 
 def is_slow(docstring: Docstring) -> bool:
-    """Return whether the examples of a docstring take seconds."""
+    """Return whether the examples of a docstring are left to the integration tests."""
+    if docstring.name.partition(".")[0] not in QUICK:
+        return True
     return any(f"{docstring.name}.".startswith(f"{name}.") for name in SLOW)
 
 

@@ -10,6 +10,9 @@ from api import Api, error_of, status_of_announced
 
 from llama_index_mm_zhipu.server.forms import MAX_IMAGE_BYTES
 
+# test_ask.py has the quick tests of the server.
+pytestmark = pytest.mark.integration
+
 
 def test_words_find_images_and_texts_with_all_that_is_known_of_them(api: Api) -> None:
     response = api.search(words="红苹果", similarity_top_k=1)
