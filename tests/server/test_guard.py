@@ -12,6 +12,9 @@ from llama_index_mm_zhipu.server.app import build_app
 from llama_index_mm_zhipu.server.context import Context, LlmInfo
 from llama_index_mm_zhipu.server.guard import is_loopback
 
+# test_ask.py has the quick tests of the server.
+pytestmark = pytest.mark.integration
+
 TOKEN = "密码-s3cr3t/+&="
 
 
@@ -37,9 +40,6 @@ def test_other_names_are_refused(api: Api, name: str) -> None:
 @pytest.mark.parametrize(
     "origin", ["http://evil.example", "null", "http://127.0.0.1:1", "https://evil.example:443", "x", "", "http://["]
 )
-
-# test_ask.py has the quick tests of the server.
-pytestmark = pytest.mark.integration
 def test_other_pages_are_refused(api: Api, origin: str) -> None:
     assert error_of(get(api, Origin=origin))[:2] == (403, "forbidden")
     form = api.client.post("/api/index", files={"files": ("a.jpg", b"x")}, headers={"Origin": origin})
