@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,20 @@ def blocks_in(text: str) -> Iterator[Block]:
         yield Block(match["language"], title[1] if title else "", code, match.start(), match.end(), match["indent"])
 
 
+def changed_outside(code: re.Pattern[str], text: str, change: Callable[[str], str]) -> str:
+    """Return a text in which all that a pattern does not match is changed, such as prose outside of code."""
+    parts, position = [], 0
+    for match in code.finditer(text):
+        parts += [change(text[position : match.start()]), match[0]]
+        position = match.end()
+    return "".join([*parts, change(text[position:])])
+
+
+def with_model(code: str, model: str) -> str:
+    """Return code in which a model takes the place of ViT-B-16, whose weights have to be downloaded."""
+    return code.replace('"ViT-B-16"', repr(model))
+
+
 def without_blocks(text: str) -> str:
     """Return a Markdown text without its fenced blocks."""
     for block in reversed(list(blocks_in(text))):
@@ -60,7 +74,7 @@ def code_blocks(document: Path, language: str) -> list[str]:
 
 def python_program(document: Path, model: str) -> str:
     """Return the Python blocks of a Markdown file as one program in which a model name replaces ViT-B-16."""
-    return "\n".join(code_blocks(document, "python")).replace('"ViT-B-16"', repr(model))
+    return with_model("\n".join(code_blocks(document, "python")), model)
 
 
 def without_comments(code: str) -> str:

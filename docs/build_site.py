@@ -25,6 +25,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import tomllib
+from blocks import changed_outside
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -143,12 +144,7 @@ def prepared_page(text: str, source: Path, language: str) -> str:
         path = Path(os.path.normpath(source.parent / target))
         return f"{match['before']}{_new_target(path, place, language)}{match['rest']}"
 
-    # Code stays as it is.
-    parts, position = [], 0
-    for code in _CODE.finditer(text):
-        parts += [_BREAK.sub("", _LINK.sub(replaced, text[position : code.start()])), code[0]]
-        position = code.end()
-    return "".join([*parts, _BREAK.sub("", _LINK.sub(replaced, text[position:]))])
+    return changed_outside(_CODE, text, lambda prose: _BREAK.sub("", _LINK.sub(replaced, prose)))
 
 
 def _new_target(path: Path, place: Path, language: str) -> str:

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +96,7 @@ class Message(NamedTuple):
     text: str
 
 
+@cache
 def messages() -> list[Message]:
     """Return the messages of the package, each once, in the order of their text."""
     found = set()

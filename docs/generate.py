@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import griffe
+from blocks import changed_outside
 from griffe2md import prepare_context, prepare_env
 from jinja2 import Environment
 
@@ -197,7 +198,7 @@ _ABOUT_EXAMPLES = (
     "[demo model](../../examples/demo/README.md) and a mock of the GLM API, so that tests can check them."
 )
 _LINK = re.compile(r"\[([^\]]+)\]\(#([^)]+)\)")
-_SIGNATURE = re.compile(r"(?<=^```python\n)(?P<name>[\w.]+)(?P<rest>\(.*\)(?: -> .*)?)(?=\n```$)", re.MULTILINE)
+_SIGNATURE = re.compile(r"(?<=^```python\n)[\w.]+\(.*\)(?: -> .*)?(?=\n```$)", re.MULTILINE)
 _LINE_LENGTH = 88
 # The stars of *args and **kwargs beside those of bold type.
 _STARRED = re.compile(r"^- \*\*(\*+)(\w+)\*\*", re.MULTILINE)
@@ -220,6 +221,11 @@ def pages() -> dict[str, str]:
     }
 
 
+def _documented(package: griffe.Object | griffe.Alias, module: str, name: str) -> griffe.Object | griffe.Alias:
+    documented: griffe.Object | griffe.Alias = package[f"{module}.{name}".removeprefix(f"{package.name}.")]
+    return documented
+
+
 def _overview(package: griffe.Object | griffe.Alias) -> str:
     """Return the page that lists all names with the first lines of their docstrings."""
     lines = ["# All names", "", "The public names of `llama_index_mm_zhipu`, by page.", ""]
@@ -227,7 +233,7 @@ def _overview(package: griffe.Object | griffe.Alias) -> str:
         lines += [f"## {page}", "", "| name | |", "|---|---|"]
         for module, names in modules.items():
             for name in names:
-                documented = package[f"{module}.{name}".removeprefix(f"{package.name}.")]
+                documented = _documented(package, module, name)
                 first = documented.docstring.value.partition("\n")[0] if documented.docstring else ""
                 lines.append(f"| [`{name}`]({page}.md#{name.lower()}) | {first.replace('|', chr(92) + '|')} |")
         lines.append("")
@@ -240,8 +246,7 @@ def _page(
     parts = [f"# `{title}`", _ABOUT_EXAMPLES]
     for module, names in modules.items():
         for name in names:
-            path = f"{module}.{name}".removeprefix(f"{package.name}.")
-            documented = package[path]
+            documented = _documented(package, module, name)
             template = templates.get_template(f"{documented.kind.value}.md.jinja")
             text = template.render(**prepare_context(documented, _STYLE))
             parts.append(text.strip().replace(f"`{module}.", "`"))
@@ -258,10 +263,10 @@ def _with_short_lines(texts: dict[str, str]) -> dict[str, str]:
     code = "".join(f"{_as_function(signature)}\n# end\n" for signature in valid)
     command = [sys.executable, "-m", "ruff", "format", "--line-length", str(_LINE_LENGTH), "-"]
     done = subprocess.run(command, input=code, capture_output=True, text=True, encoding="utf-8", check=True)
-    formatted = [part.strip() for part in done.stdout.split("# end\n")]
+    formatted = [part.strip() for part in done.stdout.removesuffix("# end\n").split("# end\n")]
     new = {
         signature: part.removesuffix("...").rstrip().removesuffix(":").replace("def _", signature.partition("(")[0], 1)
-        for signature, part in zip(valid, formatted, strict=False)
+        for signature, part in zip(valid, formatted, strict=True)
     }
     return {page: _SIGNATURE.sub(lambda match: new.get(match[0], match[0]), text) for page, text in texts.items()}
 
@@ -293,11 +298,7 @@ def _with_links(text: str, page: str) -> str:
         lines = prose.split("\n")
         return "\n".join(line if line.startswith("#") else _NAME.sub(linked, line) for line in lines)
 
-    parts, position = [], 0
-    for code in _FENCED.finditer(text):
-        parts += [with_links(text[position : code.start()]), code[0]]
-        position = code.end()
-    return "".join([*parts, with_links(text[position:])])
+    return changed_outside(_FENCED, text, with_links)
 
 
 def _as_plain_markdown(text: str) -> str:

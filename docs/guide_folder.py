@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pypdfium2
+from outputs import SHOWN_FOLDER
 from PIL import Image
 
 from llama_index_mm_zhipu import read_jsonl
@@ -28,9 +29,6 @@ ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "demo"
 CASES = ROOT / "examples" / "cases"
 MODEL = DEMO / "model"
-
-SHOWN_FOLDER = "/home/me/work"
-"""What outputs call the folder that the code runs in."""
 
 IMAGES = {
     "apple.jpg": "红苹果",

@@ -17,8 +17,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-from guide_folder import SHOWN_FOLDER, guide_folder
-from outputs import SHOWN_HASH, SOURCE_HASH
+from guide_folder import guide_folder
+from outputs import shown
 
 from llama_index_mm_zhipu.cli.main import main as run
 from llama_index_mm_zhipu.cli.parser import PROGRAM
@@ -52,8 +52,7 @@ def _with_outputs(block: str, folder: Path) -> Iterator[str]:
     for line in block.splitlines():
         if line.startswith(_PROMPT):
             yield f"{line}\n"
-            output = _output_of(line.removeprefix(_PROMPT)).replace(str(folder), SHOWN_FOLDER)
-            yield SOURCE_HASH.sub(SHOWN_HASH, output)
+            yield shown(_output_of(line.removeprefix(_PROMPT)), folder)
 
 
 def _output_of(line: str) -> str:

@@ -20,10 +20,10 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
-from blocks import Block, blocks_in
-from guide_folder import MODEL, SHOWN_FOLDER, guide_folder
+from blocks import Block, blocks_in, with_model
+from guide_folder import MODEL, guide_folder
 from llama_index.core import Settings
-from outputs import SHOWN_HASH, SOURCE_HASH
+from outputs import shown
 
 DOCS = Path(__file__).parent
 ENGLISH, CHINESE = DOCS / "en", DOCS / "zh"
@@ -47,7 +47,7 @@ def outputs(page: Path) -> list[str]:
     with guide_folder() as folder, _fresh_settings(), _as_main(module):
         for block in found:
             if _is_run(block):
-                code = block.code.replace('"ViT-B-16"', repr(str(MODEL)))
+                code = with_model(block.code, str(MODEL))
                 printed.append(_shown(_output_of(code, module, page, expected[id(block)]), folder))
             elif _is_file(block):
                 target = Path(block.title)
@@ -120,8 +120,7 @@ def _output_of(code: str, module: ModuleType, page: Path, exception: str | None)
 
 def _shown(output: str, folder: Path) -> str:
     """Return an output with the names that the page shows, without blanks at the ends of lines."""
-    output = output.replace(str(MODEL), "ViT-B-16").replace(str(folder), SHOWN_FOLDER)
-    output = SOURCE_HASH.sub(SHOWN_HASH, output)
+    output = shown(output.replace(str(MODEL), "ViT-B-16"), folder)
     return "".join(f"{line.rstrip()}\n" for line in output.rstrip().splitlines())
 
 

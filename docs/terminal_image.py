@@ -18,7 +18,7 @@ from io import BytesIO, StringIO
 from pathlib import Path
 
 from guide_folder import MODEL, guide_folder
-from outputs import SHOWN_HASH, SOURCE_HASH
+from outputs import shown
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from rich.console import Console
@@ -67,11 +67,11 @@ def main() -> None:
     """Write the image."""
     console = Console(record=True, width=_COLUMNS, file=StringIO(), force_terminal=True, color_system="truecolor")
     program = [sys.executable, "-m", "llama_index_mm_zhipu"]
-    with guide_folder(locale="C.UTF-8", with_key=False):
+    with guide_folder(locale="C.UTF-8", with_key=False) as folder:
         subprocess.run([*program, "index", "images", "--model", str(MODEL)], check=True, capture_output=True)
-        shown = shown_in_terminal([*program, *COMMAND.split(), "--lang", "zh"])
+        output = shown_in_terminal([*program, *COMMAND.split(), "--lang", "zh"])
     console.print(Text(f"$ mmzhipu {COMMAND}", style="bold"))
-    console.print(Text.from_ansi(SOURCE_HASH.sub(SHOWN_HASH, shown).rstrip()))
+    console.print(Text.from_ansi(shown(output, folder).rstrip()))
     page_of_terminal = console.export_html(inline_styles=True, code_format=_PAGE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])

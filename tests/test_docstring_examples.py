@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 import generate
 import pytest
+from blocks import with_model
 from docstring_folder import docstring_folder
 from guide_folder import MODEL
 from llama_index.core.schema import ImageNode
@@ -158,7 +159,7 @@ class Runner:
             parser = doctest.DocTestParser()
             test = parser.get_doctest(docstring.text, names, docstring.name, str(docstring.file), docstring.line - 1)
             for example in test.examples:
-                example.source = example.source.replace('"ViT-B-16"', repr(str(MODEL)))
+                example.source = with_model(example.source, str(MODEL))
             doctest.DocTestRunner(optionflags=FLAGS).run(test, out=report.write)
         return report.getvalue()
 

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from asgi import served
-from blocks import blocks_in
+from blocks import blocks_in, with_model
 from filelock import FileLock
 from gates import Held
 from PIL import Image
@@ -179,7 +179,7 @@ def test_the_module_for_several_processes_makes_the_application(
     monkeypatch.setenv("ZHIPUAI_API_KEY", key)
     monkeypatch.setenv("ZHIPUAI_BASE_URL", server.url)
     module: dict[str, Any] = {}
-    exec(code.replace('"ViT-B-16"', repr(str(demo_folder / "model"))), module)
+    exec(with_model(code, str(demo_folder / "model")), module)
     with served(module["app"]) as url:
         assert httpx.get(f"{url}/healthz").json() == {"images": 10}
         assert httpx.post(f"{url}/ask", data={"question": "有车吗？"}, timeout=PATIENCE).status_code == status

@@ -59,7 +59,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page that notes in ``foreign`` which other hosts it asks."""
+    """A page of a browser in Chinese, in a context of its own."""
     with browser.new_context(locale="zh-CN") as context:
         context.set_default_timeout(TIMEOUT)
         yield context.new_page()

@@ -123,7 +123,7 @@ def _announce(
 ) -> None:
     query = f"/?{urlencode({TOKEN_PARAMETER: token})}" if token else ""
     # Services take the token from the environment, and what they print is logged.
-    is_secret = bool(token) and token == os.environ.get(TOKEN_VARIABLE) and not options.token
+    is_secret = not options.token and bool(os.environ.get(TOKEN_VARIABLE))
     shown = f"/?{TOKEN_PARAMETER}=${TOKEN_VARIABLE}" if is_secret else query
     port = url.rpartition(":")[2]
     addresses = [url]
